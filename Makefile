@@ -1,0 +1,44 @@
+# Everything that a person types. `make run` and `make test` set the machine up themselves; see tests/setup.sh.
+
+# The commit that `wasaba version` names.
+export WASABA_REVISION ?= $(shell git rev-parse --short=7 HEAD 2>/dev/null || echo unknown)
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+COMPONENTS := $(TARGET)/wasm32-wasip2/plugin
+
+.PHONY: build run test bench lint plugins clean
+
+## build: the agent as target/release/wasaba, with the official plugins beside it
+build: plugins
+	$(CARGO) build --release --locked -p wasaba
+
+plugins:
+	@tests/setup.sh rust
+	$(CARGO) build --profile plugin --locked --target wasm32-wasip2 -p plugin-nginx -p naughty
+	@mkdir -p $(TARGET)/release/plugins
+	cp $(COMPONENTS)/nginx.wasm $(TARGET)/release/plugins/
+
+## run: this machine's metrics and a live nginx's, in this terminal; MACKEREL_APIKEY=... posts them to Mackerel
+run: build
+	@tests/setup.sh nginx
+	@tests/demo.sh $(TARGET)
+
+## test: everything that CI checks
+test: build
+	@tests/setup.sh nginx
+	$(MAKE) --no-print-directory lint
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps -p wasaba -p wasaba-plugin -p mackerel-standin --quiet
+	$(CARGO) test --locked --workspace
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+## bench: what the agent costs, each figure beside its goal
+bench: build
+	@tests/setup.sh nginx
+	$(CARGO) run --release --locked -p wasaba-e2e --bin bench
+
+clean:
+	$(CARGO) clean

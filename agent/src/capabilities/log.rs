@@ -1,0 +1,108 @@
+//! `log`: lines in the agent's log, under the plugin's name, few and short.
+
+use std::sync::Arc;
+
+use wasmtime::Result;
+use wasmtime::component::{HasSelf, Linker};
+
+use super::Guest;
+use super::bindings::wasaba::plugin::log::{self as contract, Level};
+use crate::plugins::limits::Limits;
+
+pub(super) fn link(linker: &mut Linker<Guest>) -> Result<()> {
+    contract::add_to_linker::<_, HasSelf<_>>(linker, |guest| guest)
+}
+
+/// One call's lines.
+pub(super) struct Log {
+    plugin: Arc<str>,
+    lines_left: u32,
+    line_bytes: usize,
+    dropped: u32,
+}
+
+impl Log {
+    pub(super) fn new(plugin: Arc<str>, limits: &Limits) -> Self {
+        Self { plugin, lines_left: limits.log_lines, line_bytes: limits.log_line_bytes, dropped: 0 }
+    }
+
+    /// The line as it may be shown, or `None` if the call has said enough.
+    fn admit(&mut self, line: &str) -> Option<String> {
+        match self.lines_left.checked_sub(1) {
+            Some(left) => {
+                self.lines_left = left;
+                Some(printable(line, self.line_bytes))
+            }
+            None => {
+                self.dropped = self.dropped.saturating_add(1);
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if self.dropped > 0 {
+            tracing::warn!("plugin {}: {} more log lines in this call were dropped", self.plugin, self.dropped);
+        }
+    }
+}
+
+impl contract::Host for Guest {
+    async fn log(&mut self, level: Level, line: String) {
+        let Some(line) = self.log.admit(&line) else { return };
+        let plugin = &self.log.plugin;
+        match level {
+            Level::Debug => tracing::debug!("plugin {plugin}: {line}"),
+            Level::Info => tracing::info!("plugin {plugin}: {line}"),
+            Level::Warning => tracing::warn!("plugin {plugin}: {line}"),
+            Level::Error => tracing::error!("plugin {plugin}: {line}"),
+        }
+    }
+}
+
+/// Text from a plugin, safe to show: control characters escaped (no line breaks, no terminal sequences), at most
+/// `bytes` long with a mark where it was cut.
+#[must_use]
+pub fn printable(text: &str, bytes: usize) -> String {
+    let mut shown = String::new();
+    for char in text.chars() {
+        if shown.len() >= bytes {
+            shown.push('…');
+            break;
+        }
+        // Besides the control characters, the invisible ones that change the direction of what follows.
+        if char.is_control()
+            || matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+        {
+            shown.extend(char.escape_default());
+        } else {
+            shown.push(char);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_cannot_forge_another_line_or_steer_the_terminal() {
+        assert_eq!(printable("a\nERROR b\u{1b}[2J\u{202e}", 100), "a\\nERROR b\\u{1b}[2J\\u{202e}");
+    }
+
+    #[test]
+    fn a_long_line_is_cut_between_two_characters() {
+        assert_eq!(printable(&"あ".repeat(10), 4), "ああ…");
+    }
+
+    #[test]
+    fn a_call_that_floods_the_log_is_cut_off_and_counted() {
+        let limits = Limits { log_lines: 2, ..Limits::default() };
+        let mut log = Log::new("flood".into(), &limits);
+        assert_eq!((0..5).filter(|_| log.admit("x").is_some()).count(), 2);
+        assert_eq!(log.dropped, 3);
+    }
+}

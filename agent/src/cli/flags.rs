@@ -1,0 +1,233 @@
+//! The command line: the official agent's flags, with one dash or two, `=` or a space.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Config};
+use crate::secret::Secret;
+
+/// A host agent for Mackerel: host metrics and sandboxed plugins.
+///
+/// Without a command it runs in the foreground: it collects every minute and posts to Mackerel, or, without an API key,
+/// shows the values here and keeps them for 24 hours.
+#[derive(Debug, Parser)]
+#[command(name = "wasaba", disable_version_flag = true, disable_help_subcommand = true)]
+pub struct Line {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The agent's flags.
+    #[command(flatten)]
+    pub agent: AgentFlags,
+}
+
+/// The commands; each has its own file.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Collect once and print the host and its metrics as JSON; nothing is posted or stored
+    Once(AgentFlags),
+    /// Run, inspect and list plugins
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Print the version
+    Version,
+}
+
+/// What can be done with a plugin.
+#[derive(Debug, Subcommand)]
+pub enum PluginCommand {
+    /// Collect once and print `name<TAB>value<TAB>epoch` lines, like the official plugins
+    Run {
+        /// The agent's flags: where plugins are looked for
+        #[command(flatten)]
+        agent: AgentFlags,
+        /// The plugin's name, or the path of a .wasm file
+        plugin: String,
+        /// The plugin's settings as flags: -host=web -port 8080
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "-SETTING=VALUE")]
+        settings: Vec<String>,
+    },
+    /// Show what a plugin is, its settings, what it wishes for and what it would be granted
+    Inspect {
+        /// The agent's flags: where plugins are looked for
+        #[command(flatten)]
+        agent: AgentFlags,
+        /// The plugin's name, or the path of a .wasm file
+        plugin: String,
+    },
+    /// Compile the component on standard input to standard output (the agent's own child process)
+    #[command(hide = true)]
+    Compile {
+        /// What shall run it
+        #[arg(long)]
+        engine: String,
+    },
+}
+
+/// The official agent's flags. One that is given wins over the configuration file.
+#[derive(Args, Clone, Debug, Default)]
+pub struct AgentFlags {
+    /// The configuration file [default: /etc/mackerel-agent/mackerel-agent.conf]
+    #[arg(long, value_name = "FILE")]
+    pub conf: Option<PathBuf>,
+    /// The folder of the agent's own files
+    #[arg(long, value_name = "FOLDER")]
+    pub root: Option<PathBuf>,
+    /// Where Mackerel's API is
+    #[arg(long, value_name = "URL")]
+    pub apibase: Option<String>,
+    /// The API key; visible to every user of this machine, so better put it into the configuration file
+    #[arg(long, value_name = "KEY")]
+    pub apikey: Option<String>,
+    /// The file for the process id
+    #[arg(long, value_name = "FILE")]
+    pub pidfile: Option<PathBuf>,
+    /// What the host is there for, Service:role; several times or separated by commas
+    #[arg(long, value_name = "ROLE", value_delimiter = ',')]
+    pub role: Vec<String>,
+    /// Log more
+    #[arg(long, short = 'v')]
+    pub verbose: bool,
+}
+
+/// Parses `arguments`, of which the first is the program's name.
+///
+/// # Errors
+/// clap's error, which is also how help is asked for.
+pub fn parse(arguments: Vec<OsString>) -> Result<Line, clap::Error> {
+    Line::try_parse_from(with_two_dashes(arguments))
+}
+
+/// Gives the flags of Go's form, `-conf`, the second dash that clap wants. What follows the name of a plugin to run is the
+/// plugin's and stays as it is.
+fn with_two_dashes(arguments: Vec<OsString>) -> Vec<OsString> {
+    let mut plugin_run_words = 0;
+    let mut takes_value = false;
+    let mut normalized = Vec::with_capacity(arguments.len());
+    for argument in arguments {
+        let text = argument.to_string_lossy().into_owned();
+        let is_flag = text.starts_with('-') && !takes_value;
+        if plugin_run_words < 3 && is_flag && !text.starts_with("--") && text.len() > 2 {
+            normalized.push(OsString::from(format!("-{text}")));
+        } else {
+            normalized.push(argument);
+        }
+        let is_value = takes_value;
+        takes_value =
+            is_flag && !text.contains('=') && !matches!(text.trim_start_matches('-'), "v" | "verbose" | "h" | "help");
+        if !is_flag && !is_value {
+            plugin_run_words = match (plugin_run_words, text.as_str()) {
+                (0, "plugin") => 1,
+                (1, "run") => 2,
+                (2, _) => 3,
+                (words, _) => words,
+            };
+        }
+    }
+    normalized
+}
+
+impl AgentFlags {
+    /// The configuration: the file's, with these flags on top. The warnings are for the log.
+    ///
+    /// # Errors
+    /// Text for the user, a problem a paragraph.
+    pub fn config(&self) -> Result<(Config, Vec<String>), String> {
+        let file = self.conf.clone().unwrap_or_else(|| config::DEFAULT_FILE.into());
+        let loaded = if self.conf.is_none() && !file.exists() {
+            // A first look at the agent needs no configuration.
+            Ok((Config::default(), Vec::new()))
+        } else {
+            config::load(&file)
+        };
+        let texts =
+            |problems: Vec<config::document::Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let (config, warnings) = loaded.map_err(|problems| texts(problems).join("\n"))?;
+        Ok((self.over(config)?, texts(warnings)))
+    }
+
+    fn over(&self, mut config: Config) -> Result<Config, String> {
+        if let Some(root) = &self.root {
+            config.root.clone_from(root);
+        }
+        if let Some(base) = &self.apibase {
+            config.api_base = config::api_base(base).map_err(|why| format!("-apibase {why}"))?;
+        }
+        if let Some(key) = self.apikey.as_deref().filter(|key| !key.is_empty()) {
+            config.api_key = Some(Secret::new(key));
+        }
+        if let Some(pidfile) = &self.pidfile {
+            config.pidfile.clone_from(pidfile);
+        }
+        if let Some(bad) = self.role.iter().find(|role| !config::is_role(role)) {
+            return Err(format!("-role {bad:?} must look like Service:role: letters, digits, - and _"));
+        }
+        if !self.role.is_empty() {
+            config.roles.clone_from(&self.role);
+        }
+        if self.verbose {
+            config.log_level = tracing::level_filters::LevelFilter::DEBUG;
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Line {
+        parse(line.split(' ').map(OsString::from).collect()).unwrap_or_else(|error| panic!("{line}: {error}"))
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Line::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_take_one_dash_or_two_and_an_equals_sign_or_a_space() {
+        for line in ["wasaba -conf a.conf -root=/r", "wasaba --conf=a.conf --root /r", "wasaba -conf=a.conf --root=/r"]
+        {
+            let agent = parsed(line).agent;
+            assert_eq!((agent.conf, agent.root), (Some("a.conf".into()), Some("/r".into())), "{line}");
+        }
+        assert!(
+            matches!(parsed("wasaba once -conf a.conf").command, Some(Command::Once(agent)) if agent.conf.is_some())
+        );
+    }
+
+    #[test]
+    fn a_value_may_begin_with_a_dash_only_after_an_equals_sign() {
+        assert_eq!(parsed("wasaba -apikey=-key").agent.apikey.as_deref(), Some("-key"));
+    }
+
+    #[test]
+    fn roles_are_repeated_or_separated_by_commas() {
+        assert_eq!(parsed("wasaba -role A:a,B:b -role C:c").agent.role, ["A:a", "B:b", "C:c"]);
+    }
+
+    #[test]
+    fn what_follows_a_plugins_name_is_the_plugins() {
+        let Some(Command::Plugin(PluginCommand::Run { agent, plugin, settings })) =
+            parsed("wasaba plugin run -root /r nginx -host=web -port 80 --path=/s").command
+        else {
+            panic!("another command")
+        };
+        assert_eq!((agent.root, plugin.as_str()), (Some("/r".into()), "nginx"));
+        assert_eq!(settings, ["-host=web", "-port", "80", "--path=/s"]);
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_a_wrong_one_is_named() {
+        let file = Config { root: "/file".into(), ..Config::default() };
+        let over = |line: &str| parsed(line).agent.over(file.clone());
+        assert_eq!(over("wasaba -root /flag").unwrap().root, PathBuf::from("/flag"));
+        assert_eq!(over("wasaba -v").unwrap().root, PathBuf::from("/file"));
+        assert!(over("wasaba -role role").unwrap_err().contains("-role"));
+        assert!(over("wasaba -apibase nonsense").unwrap_err().contains("-apibase"));
+    }
+}

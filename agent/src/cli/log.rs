@@ -1,0 +1,136 @@
+//! The log: lines on standard error in the official agent's form, `2026/11/24 10:00:00 INFO message`, in local time.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
+
+/// Where the log's lines go.
+#[derive(Clone)]
+pub enum Destination {
+    /// Standard error.
+    Stderr,
+    /// The last few are kept, to be shown below a table that owns the terminal.
+    Tail(Tail),
+}
+
+/// The last lines of a log.
+#[derive(Clone, Default)]
+pub struct Tail(Arc<Mutex<VecDeque<String>>>);
+
+impl Tail {
+    const LINES: usize = 5;
+
+    /// The lines, oldest first.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    fn push(&self, line: &str) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.extend(line.lines().map(str::to_owned));
+        while lines.len() > Self::LINES {
+            lines.pop_front();
+        }
+    }
+}
+
+/// Starts the log; once in a process.
+pub fn start(level: LevelFilter, destination: Destination) {
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(level).with_writer(destination).event_format(Lines).finish();
+    // Whoever started a log first keeps it; that happens in tests only.
+    tracing::subscriber::set_global_default(subscriber).ok();
+}
+
+struct Lines;
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        // Libraries speak at their own levels about their own matters; only what cannot be ignored is passed on.
+        let metadata = event.metadata();
+        if !metadata.target().starts_with("wasaba") && *metadata.level() > Level::WARN {
+            return Ok(());
+        }
+        let now = jiff::ZonedDateTime::now();
+        write!(line, "{} {} ", now.strftime("%Y/%m/%d %H:%M:%S"), level(*metadata.level()))?;
+        event.record(&mut Message(&mut line));
+        writeln!(line)
+    }
+}
+
+/// The official agent's words.
+fn level(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "ERROR",
+        Level::WARN => "WARNING",
+        Level::INFO => "INFO",
+        Level::DEBUG => "DEBUG",
+        Level::TRACE => "TRACE",
+    }
+}
+
+struct Message<'a, 'b>(&'a mut Writer<'b>);
+
+impl Visit for Message<'_, '_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        // A write to a `String` does not fail.
+        if field.name() == "message" {
+            write!(self.0, "{value:?}").ok();
+        } else {
+            write!(self.0, " {}={value:?}", field.name()).ok();
+        }
+    }
+}
+
+impl<'a> MakeWriter<'a> for Destination {
+    type Writer = LineWriter;
+
+    fn make_writer(&'a self) -> LineWriter {
+        LineWriter(self.clone())
+    }
+}
+
+/// Takes whole lines.
+pub struct LineWriter(Destination);
+
+impl Write for LineWriter {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match &self.0 {
+            Destination::Stderr => io::stderr().write_all(line)?,
+            Destination::Tail(tail) => tail.push(&String::from_utf8_lossy(line)),
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_lines_are_kept() {
+        let tail = Tail::default();
+        for number in 0..20 {
+            tail.push(&format!("line {number}\n"));
+        }
+        assert_eq!(tail.lines().first().map(String::as_str), Some("line 15"));
+        assert_eq!(tail.lines().len(), Tail::LINES);
+    }
+}

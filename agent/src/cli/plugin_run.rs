@@ -1,0 +1,187 @@
+//! `wasaba plugin run`: one collection of one plugin, printed like the official plugins print it.
+//!
+//! Counters' readings are kept in a file between two runs, as the official plugins do, so that the second run has rates.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::flags::AgentFlags;
+use super::log::{self, Destination};
+use crate::capabilities::bindings::exports::wasaba::plugin::plugin::{Setting, SettingKind};
+use crate::collect::rate::Reading;
+use crate::plugins::engine::Engine;
+use crate::plugins::instance::Instance;
+use crate::plugins::limits::Limits;
+use crate::plugins::settings::Written;
+use crate::run;
+
+/// Collects once with `flags` as settings and prints `name TAB value TAB epoch` lines.
+///
+/// # Errors
+/// There is no such plugin, a flag is wrong, or the collection failed.
+pub fn run(agent: &AgentFlags, wanted: &str, flags: &[String]) -> Result<(), String> {
+    let (config, _) = agent.config()?;
+    log::start(config.log_level, Destination::Stderr);
+    let runtime = super::runtime()?;
+    let text = runtime.block_on(async {
+        let loader = run::loader(&config)?;
+        let file = if wanted.ends_with(".wasm") { wanted.into() } else { loader.folders.find(wanted)? };
+        let plugin = loader.plugin(Engine::default(), &file).await?;
+        let (settings, state) = settings(&plugin.description.settings, flags)?;
+        let state = state.unwrap_or_else(|| state_file(wanted, flags));
+        let written =
+            Written { settings, allow: Vec::new(), place: format!("[plugin.metrics.{wanted}] of the configuration") };
+        let instance = Instance::new(&loader.sandbox, plugin, wanted, &written, Limits::default()).await;
+        let instance = instance.map_err(|problems| problems.join("\n"))?;
+        instance.remember(remembered(&state));
+        let answer = instance.collect(&loader.sandbox).await.map_err(|fault| format!("{wanted}: {fault}"))?;
+        for complaint in &answer.complaints {
+            tracing::warn!("{wanted}: {complaint}");
+        }
+        if !answer.readings.is_empty() {
+            keep(&state, &answer.readings)?;
+        }
+        let epoch = jiff::Timestamp::now().as_second();
+        let line = |sample: &crate::sample::Sample| {
+            let name = sample.name().as_str();
+            format!("{}\t{:.6}\t{epoch}\n", name.strip_prefix("custom.").unwrap_or(name), sample.value())
+        };
+        Ok::<_, String>(answer.samples.iter().map(line).collect::<String>())
+    });
+    runtime.shutdown_background();
+    super::print(&text?)
+}
+
+/// Settings, and the file that `-tempfile` names.
+type Flags = (Vec<(String, String)>, Option<PathBuf>);
+
+/// Settings from flags in Go's form: `-x v`, `-x=v`, `--x v`, `--x=v`; booleans only `-b` or `-b=v`. And `-tempfile`, which
+/// every official plugin has.
+fn settings(declared: &[Setting], flags: &[String]) -> Result<Flags, String> {
+    let mut settings = Vec::new();
+    let mut state = None;
+    let mut flags = flags.iter();
+    while let Some(flag) = flags.next() {
+        let name = flag.strip_prefix('-').map(|rest| rest.strip_prefix('-').unwrap_or(rest));
+        let Some(name) = name.filter(|name| !name.is_empty()) else {
+            return Err(format!("{flag:?} is no flag; write -{}", valid(declared)));
+        };
+        let (name, value) = name.split_once('=').map_or((name, None), |(name, value)| (name, Some(value.to_owned())));
+        let kind = declared.iter().find(|setting| setting.key == name).map(|setting| setting.kind);
+        if kind.is_none() && name != "tempfile" {
+            return Err(format!("the plugin has no flag -{name}; it has -{}, -tempfile", valid(declared)));
+        }
+        let is_boolean = matches!(kind, Some(SettingKind::Boolean | SettingKind::TlsSkipVerify));
+        let value = match value {
+            Some(value) => value,
+            None if is_boolean => "true".to_owned(),
+            None => flags.next().cloned().ok_or_else(|| format!("the flag -{name} needs a value"))?,
+        };
+        if name == "tempfile" {
+            state = Some(value).filter(|path| !path.is_empty()).map(PathBuf::from);
+        } else {
+            settings.push((name.to_owned(), value));
+        }
+    }
+    // With Go's flags the last one counts; only a repeatable setting keeps all.
+    let repeatable = |key: &str| declared.iter().any(|setting| setting.key == key && setting.repeatable);
+    let last_wins = settings.iter().enumerate().filter(|(index, (key, _))| {
+        repeatable(key) || settings.iter().skip(index.saturating_add(1)).all(|(later, _)| later != key)
+    });
+    Ok((last_wins.map(|(_, setting)| setting.clone()).collect(), state))
+}
+
+fn valid(declared: &[Setting]) -> String {
+    declared.iter().map(|setting| setting.key.as_str()).collect::<Vec<_>>().join(", -")
+}
+
+/// As with the official plugins, other flags are another state.
+fn state_file(plugin: &str, flags: &[String]) -> PathBuf {
+    let folder = std::env::var_os("MACKEREL_PLUGIN_WORKDIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let stem =
+        Path::new(plugin).file_stem().map(|stem| crate::sample::segment(&stem.to_string_lossy())).unwrap_or_default();
+    let hash = Sha256::digest(flags.join(" "));
+    let hash = hash.iter().take(10).map(|byte| format!("{byte:02x}")).collect::<String>();
+    folder.join(format!("wasaba-plugin-{stem}-{hash}.json"))
+}
+
+/// The readings of the last run, if there was one. The folder may be open to everybody, so another user's file is none.
+fn remembered(state: &Path) -> Vec<(String, Reading)> {
+    let own = fs::symlink_metadata(state)
+        .is_ok_and(|about| about.is_file() && about.uid() == rustix::process::geteuid().as_raw());
+    let text = own.then(|| fs::read_to_string(state).ok()).flatten();
+    text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+}
+
+/// Replaces the file as a whole, so that a link which somebody laid in its place is not followed.
+fn keep(state: &Path, readings: &[(String, Reading)]) -> Result<(), String> {
+    let mut unfinished = state.as_os_str().to_owned();
+    unfinished.push(format!(".{}", std::process::id()));
+    let unfinished = PathBuf::from(unfinished);
+    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished).and_then(|mut file| {
+        file.write_all(serde_json::to_string(readings)?.as_bytes())?;
+        fs::rename(&unfinished, state)
+    });
+    written.map_err(|error| format!("cannot keep the counters in `{}`: {error}; see -tempfile", state.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn declared() -> Vec<Setting> {
+        let setting = |key: &str, kind, repeatable| Setting {
+            key: key.into(),
+            kind,
+            default: None,
+            required: false,
+            repeatable,
+            help: String::new(),
+        };
+        vec![
+            setting("host", SettingKind::Host, false),
+            setting("header", SettingKind::Text, true),
+            setting("tls-skip-verify", SettingKind::TlsSkipVerify, false),
+        ]
+    }
+
+    fn parsed(line: &str) -> Result<Flags, String> {
+        settings(&declared(), &line.split(' ').map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn flags_are_read_as_the_official_plugins_read_them() {
+        let pairs = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<Vec<_>>()
+        };
+        assert_eq!(parsed("-host web").unwrap().0, pairs(&[("host", "web")]));
+        assert_eq!(parsed("--host=a -host=b").unwrap().0, pairs(&[("host", "b")]));
+        assert_eq!(parsed("-header=a:1 -header b:2").unwrap().0, pairs(&[("header", "a:1"), ("header", "b:2")]));
+        assert_eq!(parsed("-tls-skip-verify -host x").unwrap().0, pairs(&[("tls-skip-verify", "true"), ("host", "x")]));
+        assert_eq!(parsed("-tempfile /t").unwrap().1, Some("/t".into()));
+    }
+
+    #[test]
+    fn a_wrong_flag_lists_the_right_ones() {
+        for (line, expected) in [("-hots x", "-host, -header"), ("web", "is no flag"), ("-host", "needs a value")] {
+            assert!(parsed(line).unwrap_err().contains(expected), "{line}: {:?}", parsed(line));
+        }
+    }
+
+    #[test]
+    fn readings_come_back_in_the_next_run_but_not_through_a_link() {
+        let temp = tempfile::tempdir().unwrap();
+        let state = temp.path().join("state");
+        let readings = vec![("a".to_owned(), Reading { value: 1.0, unix_millis: 2 })];
+        keep(&state, &readings).unwrap();
+        keep(&state, &readings).unwrap();
+        assert_eq!(remembered(&state), readings);
+        let link = temp.path().join("link");
+        std::os::unix::fs::symlink(&state, &link).unwrap();
+        assert_eq!(remembered(&link), []);
+    }
+}

@@ -1,0 +1,327 @@
+//! A TOML document as it was written: each key with its place, each problem with line, column and cure.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::secret::Secret;
+
+/// A stretch of the file, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its first byte.
+    pub start: usize,
+    /// The byte after its last.
+    pub end: usize,
+}
+
+impl From<Range<usize>> for Place {
+    fn from(Range { start, end }: Range<usize>) -> Self {
+        Self { start, end }
+    }
+}
+
+/// Something that is wrong with a file, as a user sees it: place, what, cure, and the line without its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    error: bool,
+    text: String,
+}
+
+impl Problem {
+    /// A file that cannot be read at all.
+    #[must_use]
+    pub fn of_file(file: &Path, error: &std::io::Error) -> Self {
+        Self { error: true, text: format!("cannot read `{}`: {error}", file.display()) }
+    }
+
+    /// Whether the configuration cannot be used for it.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        self.error
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
+/// A table, and which of its keys nobody has read yet.
+pub struct Section<'a> {
+    /// How it is called in messages: `[plugin.metrics.web]`.
+    pub name: String,
+    /// Where its header is.
+    pub place: Place,
+    entries: Vec<Entry<'a>>,
+    /// The keys that were asked for: what can be meant by a misspelt one.
+    known: Vec<String>,
+}
+
+#[derive(Clone)]
+struct Entry<'a> {
+    key: String,
+    place: Place,
+    value: Spanned<DeValue<'a>>,
+}
+
+impl<'a> Section<'a> {
+    fn new(name: String, place: Place, table: &DeTable<'a>) -> Self {
+        let mut entries = table
+            .iter()
+            .map(|(key, value)| Entry {
+                key: key.get_ref().to_string(),
+                place: key.span().into(),
+                value: value.clone(),
+            })
+            .collect::<Vec<_>>();
+        entries.sort_by_key(|entry| entry.place.start);
+        Self { name, place, entries, known: Vec::new() }
+    }
+
+    /// Its keys, as they were written, in the file's order.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        self.entries.iter().map(|entry| entry.key.clone()).collect()
+    }
+
+    /// Looks at a key without reading it.
+    fn find(&mut self, key: &str) -> Option<&Entry<'a>> {
+        if !self.known.iter().any(|known| known == key) {
+            self.known.push(key.to_owned());
+        }
+        self.entries.iter().find(|entry| entry.key.eq_ignore_ascii_case(key))
+    }
+
+    fn take(&mut self, key: &str) -> Option<Entry<'a>> {
+        self.find(key)?;
+        let index = self.entries.iter().position(|entry| entry.key.eq_ignore_ascii_case(key))?;
+        Some(self.entries.remove(index))
+    }
+}
+
+/// Reads a document and notes what is wrong with it.
+pub struct Reader<'a> {
+    file: PathBuf,
+    text: &'a str,
+    problems: Vec<(usize, Problem)>,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader of `text`; `file` is for messages.
+    #[must_use]
+    pub fn new(file: &Path, text: &'a str) -> Self {
+        Self { file: file.to_owned(), text, problems: Vec::new() }
+    }
+
+    /// The whole document, unless it is no TOML.
+    pub fn document(&mut self) -> Option<Section<'a>> {
+        let (table, errors) = DeTable::parse_recoverable(self.text);
+        for error in &errors {
+            let place = error.span().map_or(Place { start: 0, end: 0 }, Place::from);
+            self.fail(place, format!("this is no TOML: {}", error.message()));
+        }
+        errors.is_empty().then(|| Section::new(String::new(), Place { start: 0, end: 0 }, table.get_ref()))
+    }
+
+    /// Notes an error.
+    pub fn fail(&mut self, place: Place, what: String) {
+        self.note(true, place, &what);
+    }
+
+    /// Notes a warning.
+    pub fn warn(&mut self, place: Place, what: String) {
+        self.note(false, place, &what);
+    }
+
+    /// The line is shown up to its `=`, since behind it there may be a secret.
+    fn note(&mut self, error: bool, place: Place, what: &str) {
+        let before = self.text.get(..place.start).unwrap_or_default();
+        let line_number = before.matches('\n').count() + 1;
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
+        let line = self.text.get(line_start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
+        let key = line.split_inclusive('=').next().unwrap_or_default();
+        let level = if error { "error" } else { "warning" };
+        let mut text = format!("{}:{line_number}:{column}: {level}: {what}", self.file.display());
+        if !key.trim().is_empty() {
+            let number = line_number.to_string();
+            let hidden = if key.len() < line.len() { " …" } else { "" };
+            text.push_str(&format!("\n {number} | {key}{hidden}"));
+            let within = (column - 1).min(key.chars().count() + 1);
+            let length = self.text.get(place.start..place.end).unwrap_or_default().lines().next().unwrap_or_default();
+            let visible = (key.chars().count() + 2).saturating_sub(within);
+            let carets = "^".repeat(length.chars().count().min(visible).max(1));
+            text.push_str(&format!("\n {} | {}{carets}", " ".repeat(number.len()), " ".repeat(within)));
+        }
+        self.problems.push((place.start, Problem { error, text }));
+    }
+
+    /// The table under `key`.
+    pub fn section<'b>(&mut self, section: &mut Section<'b>, key: &str) -> Option<Section<'b>> {
+        let entry = section.take(key)?;
+        let inside = section.name.trim_matches(['[', ']']);
+        let name = if inside.is_empty() { format!("[{key}]") } else { format!("[{inside}.{key}]") };
+        let Some(table) = entry.value.get_ref().as_table() else {
+            self.wrong_type(&entry, "a table");
+            return None;
+        };
+        Some(Section::new(name, entry.place, table))
+    }
+
+    /// The text under `key`.
+    pub fn text(&mut self, section: &mut Section<'_>, key: &str) -> Option<String> {
+        let entry = section.take(key)?;
+        let text = entry.value.get_ref().as_str().map(str::to_owned);
+        if text.is_none() {
+            self.wrong_type(&entry, "text in quotes");
+        }
+        text
+    }
+
+    /// The text under `key`, made into something; the error says what it must be.
+    pub fn parsed<T>(
+        &mut self,
+        section: &mut Section<'_>,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let place = section.find(key)?.value.span().into();
+        let text = self.text(section, key)?;
+        parse(&text).map_err(|why| self.fail(place, format!("`{key}` {why}"))).ok()
+    }
+
+    /// `true` or `false` under `key`.
+    pub fn boolean(&mut self, section: &mut Section<'_>, key: &str) -> Option<bool> {
+        let entry = section.take(key)?;
+        let boolean = entry.value.get_ref().as_bool();
+        if boolean.is_none() {
+            self.wrong_type(&entry, "true or false");
+        }
+        boolean
+    }
+
+    /// A whole number from 1 to `largest` under `key`.
+    pub fn positive(&mut self, section: &mut Section<'_>, key: &str, largest: u64) -> Option<u64> {
+        let entry = section.take(key)?;
+        let number = entry.value.get_ref().as_integer();
+        let number = number.and_then(|number| u64::from_str_radix(number.as_str(), number.radix()).ok());
+        let number = number.filter(|number| (1..=largest).contains(number));
+        if number.is_none() {
+            let what = format!("`{}` must be a whole number from 1 to {largest}", entry.key);
+            self.fail(entry.value.span().into(), what);
+        }
+        number
+    }
+
+    /// The list of texts under `key`, each with its place; none if it is not there.
+    pub fn texts(&mut self, section: &mut Section<'_>, key: &str) -> Vec<(String, Place)> {
+        let Some(entry) = section.take(key) else { return Vec::new() };
+        let Some(list) = entry.value.get_ref().as_array() else {
+            self.wrong_type(&entry, "a list of texts in quotes");
+            return Vec::new();
+        };
+        let mut texts = Vec::new();
+        for item in list.iter() {
+            match item.get_ref().as_str() {
+                Some(text) => texts.push((text.to_owned(), item.span().into())),
+                None => self.fail(item.span().into(), format!("`{key}` must be a list of texts in quotes")),
+            }
+        }
+        texts
+    }
+
+    /// The table under `key` as pairs of text, numbers and booleans as they would be written; a list is a key repeated.
+    pub fn pairs(&mut self, section: &mut Section<'_>, key: &str) -> Vec<(String, String)> {
+        let Some(inner) = self.section(section, key) else { return Vec::new() };
+        let mut pairs = Vec::new();
+        for entry in &inner.entries {
+            let single = [entry.value.clone()];
+            let list = entry.value.get_ref().as_array();
+            let values = list.map_or(single.to_vec(), |list| list.iter().cloned().collect());
+            for value in values {
+                match scalar(value.get_ref()) {
+                    Some(text) => pairs.push((entry.key.clone(), text)),
+                    None => self.wrong_type(entry, "text, a number, true or false, or a list of them"),
+                }
+            }
+        }
+        pairs
+    }
+
+    /// A secret under `key`: the text itself, or where it lies.
+    pub fn secret(&mut self, section: &mut Section<'_>, key: &str) -> Option<Secret> {
+        let entry = section.find(key)?.clone();
+        if entry.value.get_ref().as_table().is_none() {
+            return self.text(section, key).filter(|text| !text.is_empty()).map(Secret::new);
+        }
+        let mut reference = self.section(section, key)?;
+        let (file, env) = (self.text(&mut reference, "file"), self.text(&mut reference, "env"));
+        let found = match (file, env) {
+            (Some(file), None) => {
+                std::fs::read_to_string(&file).map_err(|error| format!("cannot read `{file}`: {error}"))
+            }
+            (None, Some(env)) => std::env::var(&env).map_err(|_| format!("the environment has no `{env}`")),
+            _ => Err(format!("`{key}` must be text, {{ file = \"/path\" }} or {{ env = \"NAME\" }}")),
+        };
+        self.finish(reference, &[]);
+        match found.map(|text| text.trim().to_owned()) {
+            Ok(text) if text.is_empty() => self.fail(entry.place, format!("`{key}` leads to an empty text")),
+            Ok(text) => return Some(Secret::new(text)),
+            Err(why) => self.fail(entry.place, why),
+        }
+        None
+    }
+
+    /// Where `key` is, if it is there; its value is not looked at.
+    pub fn skip(&mut self, section: &mut Section<'_>, key: &str) -> Option<Place> {
+        section.take(key).map(|entry| entry.place)
+    }
+
+    /// Warns of each key that nobody asked for. `not_yet` are keys that are right, but do nothing in this version.
+    pub fn finish(&mut self, section: Section<'_>, not_yet: &[&str]) {
+        for entry in &section.entries {
+            let lower = entry.key.to_ascii_lowercase();
+            if not_yet.contains(&lower.as_str()) {
+                self.warn(entry.place, format!("`{}` does nothing in this version yet", entry.key));
+                continue;
+            }
+            let meant = section.known.iter().map(String::as_str).chain(not_yet.iter().copied());
+            let meant =
+                meant.map(|key| (strsim::levenshtein(key, &lower), key)).filter(|(distance, _)| *distance < 3).min();
+            let cure = meant.map_or_else(
+                || format!("; there are: {}", section.known.join(", ")),
+                |(_, key)| format!(", did you mean `{key}`?"),
+            );
+            self.warn(entry.place, format!("unknown key `{}`{cure}", entry.key));
+        }
+    }
+
+    /// What was noted, in the file's order.
+    #[must_use]
+    pub fn into_problems(mut self) -> Vec<Problem> {
+        self.problems.sort_by_key(|(start, _)| *start);
+        self.problems.into_iter().map(|(_, problem)| problem).collect()
+    }
+
+    fn wrong_type(&mut self, entry: &Entry<'_>, expected: &str) {
+        let found = entry.value.get_ref().type_str();
+        self.fail(entry.value.span().into(), format!("`{}` must be {expected}, not {found}", entry.key));
+    }
+}
+
+fn scalar(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Boolean(boolean) => Some(boolean.to_string()),
+        DeValue::Float(number) => Some(number.as_str().to_owned()),
+        DeValue::Integer(number) => {
+            i64::from_str_radix(number.as_str(), number.radix()).ok().map(|number| number.to_string())
+        }
+        DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+    }
+}

@@ -1,0 +1,98 @@
+//! The graph definition: how Mackerel is told to draw a plugin's metrics.
+
+use serde::{Serialize, Serializer};
+
+/// A graph, in the form in which Mackerel takes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GraphDefinition {
+    /// `custom.` and segments joined by dots.
+    name: String,
+    #[serde(rename = "displayName", skip_serializing_if = "Option::is_none")]
+    display_name: Option<String>,
+    unit: &'static str,
+    #[serde(serialize_with = "null_if_empty")]
+    metrics: Vec<GraphMetric>,
+}
+
+/// The official agent writes a graph without metrics so.
+fn null_if_empty<S: Serializer>(metrics: &[GraphMetric], serializer: S) -> Result<S::Ok, S::Error> {
+    (!metrics.is_empty()).then_some(metrics).serialize(serializer)
+}
+
+/// A line in a graph.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct GraphMetric {
+    name: String,
+    #[serde(rename = "displayName", skip_serializing_if = "Option::is_none")]
+    display_name: Option<String>,
+    #[serde(rename = "isStacked")]
+    stacked: bool,
+}
+
+impl GraphDefinition {
+    /// A graph without metrics. `name` is without `custom.`; `unit` is one of Mackerel's (`float`, `integer`,
+    /// `percentage`, `seconds`, `milliseconds`, `bytes`, `bytes/sec`, `bits/sec`, `iops`); an empty label means none.
+    ///
+    /// # Errors
+    /// A name that Mackerel would refuse.
+    pub fn new(name: &str, label: &str, unit: &'static str) -> Result<Self, String> {
+        if name.is_empty() || !name.split('.').all(is_segment) || name.matches('#').count() > 1 {
+            return Err(format!(
+                "{name:?} is no graph name: segments of A-Z a-z 0-9 _ -, or * or one #, joined by dots"
+            ));
+        }
+        Ok(Self { name: format!("custom.{name}"), display_name: non_empty(label), unit, metrics: Vec::new() })
+    }
+
+    /// Adds a metric; `name` is its one segment.
+    ///
+    /// # Errors
+    /// A name that Mackerel would refuse.
+    pub fn with_metric(mut self, name: &str, label: &str, stacked: bool) -> Result<Self, String> {
+        if !is_segment(name) {
+            return Err(format!("{name:?} is no metric name: one segment of A-Z a-z 0-9 _ -, or *"));
+        }
+        let name = format!("{}.{name}", self.name);
+        self.metrics.push(GraphMetric { name, display_name: non_empty(label), stacked });
+        Ok(self)
+    }
+
+    /// The name, with `custom.`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+fn non_empty(label: &str) -> Option<String> {
+    Some(label.to_owned()).filter(|label| !label.is_empty())
+}
+
+fn is_segment(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    matches!(text, "*" | "#") || (!text.is_empty() && text.bytes().all(plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_graph_is_written_as_the_official_agent_writes_it() {
+        let graph = GraphDefinition::new("super.dice", "My <Dice>", "integer").unwrap();
+        let graph = graph.with_metric("d6", "D6", true).unwrap().with_metric("*", "", false).unwrap();
+        assert_eq!(
+            serde_json::to_string(&graph).unwrap(),
+            r#"{"name":"custom.super.dice","displayName":"My <Dice>","unit":"integer","metrics":[{"name":"custom.super.dice.d6","displayName":"D6","isStacked":true},{"name":"custom.super.dice.*","isStacked":false}]}"#
+        );
+    }
+
+    #[test]
+    fn a_name_that_mackerel_would_refuse_is_refused_here() {
+        for bad in ["", "a..b", "日本", "a b", "#.#", "a*", "a."] {
+            assert!(GraphDefinition::new(bad, "", "float").is_err(), "{bad:?} was accepted");
+        }
+        assert!(GraphDefinition::new("docker.cpu.#", "", "float").is_ok());
+        assert!(GraphDefinition::new("a", "", "float").unwrap().with_metric("b.c", "", false).is_err());
+    }
+}

@@ -1,0 +1,39 @@
+//! Block devices: every entry of `/sys/block`, with what it says about itself. None is filtered out.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::roots;
+
+/// By name. The values are text, as the kernel writes it.
+pub(super) type BlockDevices = BTreeMap<String, BTreeMap<&'static str, String>>;
+
+/// Empty where there is no `/sys/block`, as in some containers.
+pub(super) fn read(sys: &Path) -> BlockDevices {
+    let Ok(entries) = fs::read_dir(sys.join("block")) else { return BlockDevices::new() };
+    // The entries are links into /sys/devices; a path through them does not mind.
+    entries.flatten().map(|entry| (entry.file_name().to_string_lossy().into_owned(), device(&entry.path()))).collect()
+}
+
+fn device(folder: &Path) -> BTreeMap<&'static str, String> {
+    let below = |folder: &Path, key: &'static str| Some((key, roots::read(&folder.join(key)).ok()?.trim().to_owned()));
+    let own = ["size", "removable"].into_iter().filter_map(|key| below(folder, key));
+    let folder = folder.join("device");
+    own.chain(["model", "rev", "state", "timeout", "vendor"].into_iter().filter_map(|key| below(&folder, key)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::roots::frozen;
+
+    #[test]
+    fn links_are_followed_and_values_trimmed() {
+        let devices = read(&frozen::roots().sys);
+        assert_eq!(devices.keys().collect::<Vec<_>>(), ["dm-0", "loop0", "nvme0n1", "sda"]);
+        assert_eq!(devices["sda"]["vendor"], "ATA");
+        assert_eq!(devices["dm-0"].keys().collect::<Vec<_>>(), [&"removable", &"size"]);
+    }
+}

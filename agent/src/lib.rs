@@ -1,0 +1,37 @@
+//! wasaba, a host agent for Mackerel: it collects the host's metrics, runs sandboxed plugins, and loses nothing.
+//!
+//! One value passes four rooms: a collector reads it ([`metrics`], [`plugins`]), the minute takes it in ([`collect`]), the
+//! spool keeps it on disk ([`spool`]), an output hands it on ([`outputs`]). Only [`run`] knows all of them; see
+//! ARCHITECTURE.md.
+
+pub mod capabilities;
+pub mod cli;
+pub mod collect;
+pub mod config;
+pub mod graph;
+pub mod host;
+pub mod metrics;
+pub mod mounts;
+pub mod outputs;
+pub mod plugins;
+pub mod roots;
+pub mod run;
+pub mod sample;
+pub mod secret;
+pub mod spool;
+pub mod tls;
+
+/// This release, `0.1.0`.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The commit it was built from, seven hexadecimal digits, or `unknown`.
+pub const REVISION: &str = match option_env!("WASABA_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
+
+/// How the agent names itself to Mackerel.
+#[must_use]
+pub fn user_agent() -> String {
+    format!("wasaba/{VERSION} (Revision {REVISION})")
+}

@@ -1,0 +1,161 @@
+//! The id file: `<root>/id`, which says which host on Mackerel this machine is.
+//!
+//! The official agent's file, byte for byte. It is written atomically, and one that is empty or garbled is damaged, not
+//! absent: taking it for absent would register the machine a second time.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::FatalError;
+
+/// A host's id on Mackerel: letters and digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostId(String);
+
+impl HostId {
+    /// `None` if `text` cannot be a host's id.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        (!text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+            .then(|| Self(text.to_owned()))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for HostId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// What the id file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// There is no file: this machine was never registered, or somebody deleted it so that it would be again.
+    Nothing,
+    /// It holds something that is no host id.
+    Damaged,
+    /// This machine is that host.
+    Id(HostId),
+}
+
+/// Where the id file is.
+#[must_use]
+pub fn path(root: &Path) -> PathBuf {
+    root.join("id")
+}
+
+/// Reads the id file.
+///
+/// # Errors
+/// It exists but cannot be read.
+pub fn read(root: &Path) -> Result<Written, FatalError> {
+    match fs::read(path(root)) {
+        Ok(bytes) => Ok(parse(&bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Written::Nothing),
+        Err(error) => Err(FatalError(format!("cannot read `{}`: {error}", path(root).display()))),
+    }
+}
+
+fn parse(bytes: &[u8]) -> Written {
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    HostId::new(text.trim_end_matches(['\r', '\n'])).map_or(Written::Damaged, Written::Id)
+}
+
+/// An id file that can be written, which is known before the host is registered: an id that cannot be kept would make a
+/// new host on Mackerel with every start.
+pub(super) struct Draft {
+    root: PathBuf,
+    temporary: PathBuf,
+    file: File,
+}
+
+impl Draft {
+    pub(super) fn new(root: &Path) -> Result<Self, FatalError> {
+        let temporary = root.join(".id.new");
+        let create = || {
+            fs::create_dir_all(root)?;
+            // A leftover may be a link, so it is removed rather than opened.
+            match fs::remove_file(&temporary) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary)?;
+            // A full disk lets files be made but not be written.
+            file.write_all(&[0; 64])?;
+            file.sync_all()?;
+            Ok(file)
+        };
+        let file = create().map_err(|error| cannot_write(root, &error))?;
+        Ok(Self { root: root.to_owned(), temporary, file })
+    }
+
+    pub(super) fn write(self, id: &HostId) -> Result<(), FatalError> {
+        let write = || {
+            use std::os::unix::fs::FileExt;
+            self.file.write_all_at(id.as_str().as_bytes(), 0)?;
+            self.file.set_len(id.as_str().len() as u64)?;
+            self.file.set_permissions(Permissions::from_mode(0o644))?;
+            self.file.sync_all()?;
+            fs::rename(&self.temporary, path(&self.root))?;
+            File::open(&self.root)?.sync_all()
+        };
+        write().map_err(|error| cannot_write(&self.root, &error))
+    }
+}
+
+fn cannot_write(root: &Path, error: &io::Error) -> FatalError {
+    FatalError(format!(
+        "cannot write `{}`: {error}; make the folder writable, since without this file each start would register another host",
+        path(root).display()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_or_garbled_file_is_damaged_and_not_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(read(folder.path()).unwrap(), Written::Nothing);
+        for damaged in ["", "\n", "two words", "../x", "\0\0\0\0", " 4Hkc5RVYYB4"] {
+            fs::write(path(folder.path()), damaged).unwrap();
+            assert_eq!(read(folder.path()).unwrap(), Written::Damaged, "{damaged:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_end_after_the_id_does_not_matter() {
+        for text in ["4Hkc5RVYYB4", "4Hkc5RVYYB4\n", "4Hkc5RVYYB4\r\n"] {
+            assert_eq!(parse(text.as_bytes()), Written::Id(HostId("4Hkc5RVYYB4".to_owned())));
+        }
+    }
+
+    #[test]
+    fn the_written_file_is_as_the_official_agent_writes_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("new");
+        Draft::new(&root).unwrap().write(&HostId::new("4Hkc5RVYYB4").unwrap()).unwrap();
+        assert_eq!(fs::read(path(&root)).unwrap(), b"4Hkc5RVYYB4");
+        assert_eq!(fs::metadata(path(&root)).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_draft_is_refused_where_nothing_can_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = Draft::new(&file).err().unwrap().to_string();
+        assert!(error.contains("make the folder writable"), "{error}");
+    }
+}

@@ -1,0 +1,148 @@
+//! The Mackerel output: registers this machine as a host, keeps its description fresh, and delivers what is in the spool.
+//!
+//! It collects nothing and loses nothing: a value leaves the spool only when Mackerel has answered. While Mackerel cannot
+//! be reached or refuses the key, it waits, says so, and tries again for as long as it takes.
+
+mod backoff;
+mod client;
+mod delivery;
+mod graph_definitions;
+pub mod id_file;
+mod registration;
+#[cfg(test)]
+mod testing;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+use tokio::sync::{Notify, watch};
+
+use crate::graph::GraphDefinition;
+use crate::secret::Secret;
+use crate::spool::Spool;
+
+pub use client::{Agent, ApiError, Client};
+pub use id_file::HostId;
+
+use delivery::Delivery;
+use registration::Registration;
+
+/// What is still queued when the agent is told to stop gets this long; the rest waits in the spool for the next start.
+const LAST_TRY: Duration = Duration::from_millis(1500);
+
+/// What [`run`] needs to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where Mackerel is; only scheme, user, host and port count.
+    pub apibase: String,
+    /// The organisation's key.
+    pub apikey: Secret,
+    /// The folder of the id file.
+    pub root: PathBuf,
+    /// For the headers.
+    pub agent: Agent,
+    /// Set once the host is known, if it has another one (`working`, `standby`, …).
+    pub status_on_start: Option<String>,
+    /// Set at the end.
+    pub status_on_stop: Option<String>,
+}
+
+/// Makes the body of `POST` and `PUT /api/v0/hosts`. It may block: it is called on a blocking thread.
+pub type Description = Arc<dyn Fn() -> Value + Send + Sync>;
+
+/// The rest of the agent, as far as this output hears from it.
+#[derive(Clone, Debug)]
+pub struct Signals {
+    /// Something new is in the spool.
+    pub wake: Arc<Notify>,
+    /// The description is to be sent now rather than within the hour.
+    pub refresh: Arc<Notify>,
+    /// The graphs of all plugins.
+    pub definitions: watch::Receiver<Arc<Vec<GraphDefinition>>>,
+    /// Becomes true (or loses its sender) when the agent is to stop.
+    pub shutdown: watch::Receiver<bool>,
+}
+
+/// Runs until told to stop, and then tries once, for a second and a half, to deliver what is queued.
+///
+/// # Errors
+/// Only what no waiting can mend: see [`FatalError`].
+pub async fn run(
+    settings: Settings,
+    spool: Arc<Spool>,
+    description: Description,
+    signals: Signals,
+) -> Result<(), FatalError> {
+    run_at(settings, spool, description, signals, Pace { now: SystemTime::now, random: backoff::chance }).await
+}
+
+/// What tests replace: the wall clock, and chance.
+#[derive(Clone, Copy)]
+struct Pace {
+    now: fn() -> SystemTime,
+    random: fn() -> f64,
+}
+
+async fn run_at(
+    settings: Settings,
+    spool: Arc<Spool>,
+    description: Description,
+    signals: Signals,
+    pace: Pace,
+) -> Result<(), FatalError> {
+    let client = Client::new(&settings.apibase, settings.apikey.clone(), &settings.agent)?;
+    let registration =
+        Registration { settings: &settings, client: &client, spool: &spool, description: &description, pace };
+    let host_id = tokio::select! {
+        host_id = registration.register() => host_id?,
+        () = stopped(signals.shutdown.clone()) => return Ok(()),
+    };
+    let delivery = Delivery::new(client.clone(), spool.clone(), host_id.clone(), pace);
+    tokio::select! {
+        () = delivery.run(&signals.wake, signals.shutdown.clone()) => {}
+        never = registration.keep_described(&host_id, &signals.refresh) => match never {},
+        never = graph_definitions::keep_posted(&client, signals.definitions.clone(), pace) => match never {},
+        () = async { stopped(signals.shutdown.clone()).await; tokio::time::sleep(LAST_TRY).await } => {
+            tracing::warn!("not everything could be delivered before the stop; the rest waits for the next start");
+        }
+    }
+    if let Some(status) = &settings.status_on_stop {
+        say_goodbye(&client, &host_id, status).await;
+    }
+    Ok(())
+}
+
+async fn say_goodbye(client: &Client, host_id: &HostId, status: &str) {
+    let post = registration::post_status(client, host_id, status);
+    match tokio::time::timeout(LAST_TRY, post).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!("cannot set the host's status to `{status}`: {error}"),
+        Err(_) => tracing::warn!("cannot set the host's status to `{status}`: no answer in time"),
+    }
+}
+
+/// Returns when the agent is to stop.
+async fn stopped(mut shutdown: watch::Receiver<bool>) {
+    // A sender that is gone cannot say so any more.
+    if shutdown.wait_for(|stop| *stop).await.is_err() {
+        tracing::debug!("whoever could tell the Mackerel output to stop is gone, so it stops");
+    }
+}
+
+/// Why the agent cannot be a host on Mackerel until somebody mends it: the text says what and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FatalError(String);
+
+impl fmt::Display for FatalError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for FatalError {}
+
+#[cfg(test)]
+mod tests;

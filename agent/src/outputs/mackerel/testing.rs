@@ -1,0 +1,89 @@
+//! A server for tests: answers each HTTP request with what a closure says, and remembers what it was asked.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    /// `POST /api/v0/tsdb`
+    pub(super) line: String,
+    /// Request line and headers.
+    pub(super) head: String,
+    pub(super) body: String,
+}
+
+pub(super) struct Server {
+    pub(super) base: String,
+    seen: Arc<(Mutex<Vec<Request>>, Notify)>,
+}
+
+impl Server {
+    pub(super) async fn start(answer: impl Fn(&Request) -> String + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let seen = Arc::new((Mutex::new(Vec::new()), Notify::new()));
+        let (answer, all) = (Arc::new(answer), seen.clone());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (answer, all) = (answer.clone(), all.clone());
+                tokio::spawn(async move { serve(stream, &*answer, &all).await });
+            }
+        });
+        Self { base, seen }
+    }
+
+    pub(super) fn requests(&self) -> Vec<Request> {
+        self.seen.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until `enough` is true of the requests so far.
+    pub(super) async fn until(&self, enough: impl Fn(&[Request]) -> bool) -> Vec<Request> {
+        loop {
+            let news = self.seen.1.notified();
+            let requests = self.requests();
+            if enough(&requests) {
+                return requests;
+            }
+            news.await;
+        }
+    }
+}
+
+async fn serve(mut stream: TcpStream, answer: &impl Fn(&Request) -> String, seen: &(Mutex<Vec<Request>>, Notify)) {
+    let mut buffer = Vec::new();
+    while let Some(request) = read(&mut stream, &mut buffer).await {
+        let answer = answer(&request);
+        seen.0.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+        seen.1.notify_one();
+        if answer.is_empty() || stream.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Request> {
+    loop {
+        if let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+            let total = end + 4 + length.unwrap_or(0);
+            if buffer.len() >= total {
+                let body = String::from_utf8_lossy(&buffer[end + 4..total]).into_owned();
+                buffer.drain(..total);
+                let line = head.split(" HTTP/").next().unwrap().to_owned();
+                return Some(Request { line, head, body });
+            }
+        }
+        if stream.read_buf(buffer).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+/// An answer with a body. The empty string instead closes the connection without one.
+pub(super) fn answer(status: u16, body: &str) -> String {
+    format!("HTTP/1.1 {status} Status\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}

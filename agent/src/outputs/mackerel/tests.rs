@@ -1,0 +1,420 @@
+//! The output as a whole, against a server on loopback: what Mackerel gets to see, and what stays in the spool.
+
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::testing::{Request, Server, answer};
+use super::*;
+use crate::sample::Sample;
+use crate::spool::{Ledger, Minute};
+
+const NOW: i64 = 1_800_000_000;
+const TSDB: &str = "POST /api/v0/tsdb";
+
+/// The last second of a minute, which is past every host's second, so that no test waits; and no back-off waits either.
+const PACE: Pace =
+    Pace { now: || SystemTime::UNIX_EPOCH + Duration::from_secs(NOW.unsigned_abs() + 59), random: || 0.0 };
+
+struct Machine {
+    folder: TempDir,
+    spool: Arc<Spool>,
+    signals: Signals,
+    definitions: watch::Sender<Arc<Vec<GraphDefinition>>>,
+    shutdown: watch::Sender<bool>,
+    description: Value,
+    status: Option<String>,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let spool = Arc::new(Spool::open(folder.path(), NOW).unwrap());
+        let (definitions, definitions_seen) = watch::channel(Arc::new(Vec::new()));
+        let (shutdown, shutdown_seen) = watch::channel(false);
+        let signals = Signals {
+            wake: Arc::new(Notify::new()),
+            refresh: Arc::new(Notify::new()),
+            definitions: definitions_seen,
+            shutdown: shutdown_seen,
+        };
+        Self { folder, spool, signals, definitions, shutdown, description: json!({"name": "web1"}), status: None }
+    }
+
+    fn registered() -> Self {
+        let machine = Self::new();
+        fs::write(machine.folder.path().join("id"), "HOST1").unwrap();
+        machine
+    }
+
+    fn keep(&self, time: i64, points: usize) {
+        let samples = (0..points).map(|n| Sample::new(format!("m{n}"), n as f64).unwrap()).collect();
+        self.spool.keep(Minute { time, samples }, &[], NOW);
+        self.signals.wake.notify_one();
+    }
+
+    fn run(&self, server: &Server) -> impl Future<Output = Result<(), FatalError>> {
+        let settings = Settings {
+            apibase: server.base.clone(),
+            apikey: Secret::new("key"),
+            root: self.folder.path().to_owned(),
+            agent: Agent { version: "0.1.0".to_owned(), revision: "abcdef0".to_owned() },
+            status_on_start: self.status.clone(),
+            status_on_stop: None,
+        };
+        let description = self.description.clone();
+        let describe: Description = Arc::new(move || description.clone());
+        run_at(settings, self.spool.clone(), describe, self.signals.clone(), PACE)
+    }
+
+    /// Runs the output beside `script`, and stops it when that has ended.
+    async fn run_during<T>(&self, server: &Server, script: impl Future<Output = T>) -> (Result<(), FatalError>, T) {
+        let script = async {
+            let result = script.await;
+            self.shutdown.send(true).unwrap();
+            result
+        };
+        tokio::join!(self.run(server), script)
+    }
+
+    /// Runs the output until `enough` is true of the requests, and returns them all.
+    async fn run_until(&self, server: &Server, enough: impl Fn(&[Request]) -> bool) -> Vec<Request> {
+        let (result, _) = self.run_during(server, server.until(enough)).await;
+        assert_eq!(result, Ok(()));
+        server.requests()
+    }
+
+    async fn fatal(&self, server: &Server) -> String {
+        self.run(server).await.unwrap_err().to_string()
+    }
+
+    #[track_caller]
+    fn assert_ledger(&self, delivered: u64, queued: u64, rejected: u64) {
+        let collected = delivered + queued + rejected;
+        assert_eq!(self.spool.ledger(), Ledger { collected, delivered, queued, expired: 0, rejected });
+    }
+}
+
+/// Mackerel, in which everything works but what `tsdb` says of it.
+fn mackerel(request: &Request, tsdb: impl FnOnce(&Request) -> String) -> String {
+    match request.line.as_str() {
+        TSDB => tsdb(request),
+        "POST /api/v0/hosts" => answer(200, r#"{"id":"HOST1"}"#),
+        "GET /api/v0/hosts/HOST1" => answer(200, r#"{"host":{"id":"HOST1","status":"standby"}}"#),
+        _ => answer(200, r#"{"success":true}"#),
+    }
+}
+
+fn accept(_: &Request) -> String {
+    answer(200, r#"{"success":true}"#)
+}
+
+fn lines(requests: &[Request]) -> Vec<&str> {
+    requests.iter().map(|request| request.line.as_str()).collect()
+}
+
+fn count(requests: &[Request], line: &str) -> usize {
+    requests.iter().filter(|request| request.line == line).count()
+}
+
+fn names(request: &Request) -> Vec<String> {
+    let body: Value = serde_json::from_str(&request.body).unwrap();
+    body.as_array().unwrap().iter().map(|point| point["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_new_machine_is_registered_once_and_its_values_follow() {
+    let mut machine = Machine::new();
+    machine.status = Some("working".to_owned());
+    machine.keep(NOW, 3);
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let put = "PUT /api/v0/hosts/HOST1";
+    let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 1 && count(seen, put) == 1).await;
+    let first = ["POST /api/v0/hosts", "GET /api/v0/hosts/HOST1", "POST /api/v0/hosts/HOST1/status"];
+    assert_eq!(lines(&requests)[..3], first);
+    assert_eq!(requests[0].body, r#"{"name":"web1"}"#);
+    assert_eq!(requests[2].body, r#"{"status":"working"}"#);
+    assert_eq!(requests.iter().find(|request| request.line == put).unwrap().body, r#"{"name":"web1"}"#);
+    assert_eq!(fs::read(machine.folder.path().join("id")).unwrap(), b"HOST1");
+    assert_eq!(machine.spool.host_id().as_deref(), Some("HOST1"));
+    machine.assert_ledger(3, 0, 0);
+}
+
+#[tokio::test]
+async fn a_registered_machine_is_not_registered_again() {
+    let machine = Machine::registered();
+    machine.keep(NOW, 1);
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
+    assert_eq!(count(&requests, "POST /api/v0/hosts"), 0);
+}
+
+#[tokio::test]
+async fn an_empty_id_file_is_repaired_from_the_spools_copy() {
+    let machine = Machine::new();
+    machine.spool.keep_host_id("HOST1");
+    fs::write(machine.folder.path().join("id"), "").unwrap();
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let requests = machine.run_until(&server, |seen| !seen.is_empty()).await;
+    assert_eq!(requests[0].line, "GET /api/v0/hosts/HOST1");
+    assert_eq!(fs::read(machine.folder.path().join("id")).unwrap(), b"HOST1");
+}
+
+#[tokio::test]
+async fn an_empty_id_file_without_a_copy_stops_the_agent_and_tells_the_cure() {
+    let machine = Machine::new();
+    let path = machine.folder.path().join("id");
+    fs::write(&path, "\n").unwrap();
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let expected = format!(
+        "`{}` holds no host id: write the id there that Mackerel shows on this host's page, or delete the file to register \
+         this machine as a new host",
+        path.display()
+    );
+    assert_eq!(machine.fatal(&server).await, expected);
+    assert!(server.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_host_that_mackerel_does_not_know_is_not_registered_anew() {
+    let machine = Machine::registered();
+    machine.keep(NOW, 2);
+    let server = Server::start(|_| answer(404, r#"{"error":{"message":"Host Not Found."}}"#)).await;
+    let requests = machine.run_until(&server, |seen| !seen.is_empty()).await;
+    assert_eq!(lines(&requests), ["GET /api/v0/hosts/HOST1"]);
+    machine.assert_ledger(0, 2, 0);
+}
+
+#[tokio::test]
+async fn registering_goes_on_for_as_long_as_mackerel_is_down() {
+    let machine = Machine::new();
+    machine.keep(NOW, 2);
+    let tries = AtomicUsize::new(0);
+    let server = Server::start(move |request| match tries.fetch_add(1, Ordering::Relaxed) {
+        0 | 2 => answer(503, "down"),
+        1 => String::new(),
+        3 => answer(200, "<html>please log in</html>"),
+        _ => mackerel(request, accept),
+    })
+    .await;
+    machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
+    machine.assert_ledger(2, 0, 0);
+}
+
+#[tokio::test]
+async fn a_cloud_instance_takes_up_the_host_that_it_was_before() {
+    let mut machine = Machine::new();
+    machine.description = json!({"name": "web1", "customIdentifier": "i-1.ec2.amazonaws.com"});
+    let server = Server::start(|request| {
+        if request.line.starts_with("GET /api/v0/hosts?customIdentifier=i-1.ec2.amazonaws.com&status=working") {
+            answer(200, r#"{"hosts":[{"id":"HOST1"}]}"#)
+        } else {
+            mackerel(request, accept)
+        }
+    })
+    .await;
+    let requests = machine.run_until(&server, |seen| seen.len() >= 2).await;
+    assert_eq!(count(&requests, "POST /api/v0/hosts"), 0);
+    assert_eq!(fs::read(machine.folder.path().join("id")).unwrap(), b"HOST1");
+}
+
+#[tokio::test]
+async fn a_copied_disk_image_does_not_post_as_the_other_machine() {
+    let mut machine = Machine::registered();
+    machine.description = json!({"customIdentifier": "i-2"});
+    let server = Server::start(|_| answer(200, r#"{"host":{"id":"HOST1","customIdentifier":"i-1"}}"#)).await;
+    let told = machine.fatal(&server).await;
+    assert!(told.starts_with("host `HOST1` belongs to the cloud instance `i-1`, but this one is `i-2`:"), "{told}");
+}
+
+#[tokio::test]
+async fn nothing_is_lost_or_sent_twice_while_mackerel_is_down_for_a_while() {
+    let machine = Machine::registered();
+    (0..10).for_each(|n| machine.keep(NOW - n * 60, 30));
+    let tries = AtomicUsize::new(0);
+    let server = Server::start(move |request| {
+        mackerel(request, |_| match tries.fetch_add(1, Ordering::Relaxed) {
+            0 => answer(429, "slow down"),
+            1 => String::new(),
+            2 => answer(500, "oops"),
+            _ => accept(request),
+        })
+    })
+    .await;
+    let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 4).await;
+    assert_eq!(count(&requests, TSDB), 4);
+    machine.assert_ledger(300, 0, 0);
+}
+
+#[tokio::test]
+async fn a_long_queue_goes_out_newest_first_in_few_requests() {
+    let machine = Machine::registered();
+    (0..12).for_each(|n| machine.keep(NOW - n * 60, 1000));
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 3).await;
+    let posts: Vec<Value> = requests
+        .iter()
+        .filter(|request| request.line == TSDB)
+        .map(|request| serde_json::from_str(&request.body).unwrap())
+        .collect();
+    assert_eq!(posts.iter().map(|post| post.as_array().unwrap().len()).collect::<Vec<_>>(), [5000, 5000, 2000]);
+    assert_eq!(posts[0][0], json!({"hostId": "HOST1", "name": "m0", "time": NOW, "value": 0}));
+    machine.assert_ledger(12_000, 0, 0);
+}
+
+#[tokio::test]
+async fn a_bad_point_is_dropped_alone() {
+    let machine = Machine::registered();
+    (0..3).for_each(|n| machine.keep(NOW - n * 60, 20));
+    let bad = |request: &Request| names(request).iter().any(|name| name == "m7" || name == "m8");
+    let server = Server::start(move |request| {
+        mackerel(request, |_| if bad(request) { answer(400, r#"{"error":"bad name"}"#) } else { accept(request) })
+    })
+    .await;
+    let accepted = move |seen: &[Request]| {
+        let accepted = seen.iter().filter(|request| request.line == TSDB && !bad(request));
+        accepted.map(|request| names(request).len()).sum::<usize>() == 54
+    };
+    let requests = machine.run_until(&server, accepted).await;
+    assert!(count(&requests, TSDB) <= 64);
+    machine.assert_ledger(54, 0, 6);
+}
+
+#[tokio::test]
+async fn what_got_through_before_a_failure_is_not_sent_again() {
+    let machine = Machine::registered();
+    machine.keep(NOW, 4);
+    let tries = AtomicUsize::new(0);
+    let server = Server::start(move |request| {
+        mackerel(request, |_| match tries.fetch_add(1, Ordering::Relaxed) {
+            0 => answer(413, "too large"),
+            2 => answer(503, "down"),
+            _ => accept(request),
+        })
+    })
+    .await;
+    let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 4).await;
+    let posts: Vec<String> = requests.iter().filter(|r| r.line == TSDB).map(|post| names(post).join(" ")).collect();
+    assert_eq!(posts, ["m0 m1 m2 m3", "m0 m1", "m2 m3", "m2 m3"]);
+    machine.assert_ledger(4, 0, 0);
+}
+
+#[tokio::test]
+async fn when_everything_is_refused_nothing_is_dropped() {
+    let machine = Machine::registered();
+    machine.keep(NOW, 5);
+    let server = Server::start(|request| mackerel(request, |_| answer(400, "host is retired"))).await;
+    machine.run_until(&server, |seen| count(seen, TSDB) > 20).await;
+    machine.assert_ledger(0, 5, 0);
+}
+
+#[tokio::test]
+async fn a_long_row_of_bad_points_does_not_hide_the_good_ones_behind_it() {
+    let machine = Machine::registered();
+    (0..4).for_each(|n| machine.keep(NOW - n * 60, 100));
+    let bad =
+        |request: &Request| !request.body.contains(&format!("\"time\":{},", NOW - 180)) || names(request).len() > 100;
+    let server = Server::start(move |request| {
+        mackerel(request, |_| if bad(request) { answer(400, "time is in the future") } else { accept(request) })
+    })
+    .await;
+    machine.run_until(&server, |seen| seen.iter().any(|request| request.line == TSDB && !bad(request))).await;
+    assert_eq!(machine.spool.ledger().delivered, 100);
+}
+
+#[tokio::test]
+async fn a_wrong_key_loses_nothing_and_does_not_hammer() {
+    let machine = Machine::registered();
+    machine.keep(NOW, 5);
+    let server = Server::start(|request| mackerel(request, |_| answer(403, "no"))).await;
+    let script = async {
+        server.until(|seen| count(seen, TSDB) == 1).await;
+        // More values meanwhile do not shorten the wait.
+        (1..5).for_each(|n| machine.keep(NOW + n * 60, 5));
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        count(&server.requests(), TSDB)
+    };
+    let (result, posts) = machine.run_during(&server, script).await;
+    assert_eq!((result, posts), (Ok(()), 1));
+    machine.assert_ledger(0, 25, 0);
+}
+
+#[tokio::test]
+async fn each_new_minute_is_delivered_when_it_is_there() {
+    let machine = Machine::registered();
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let script = async {
+        for n in 0..3 {
+            machine.keep(NOW + i64::from(n) * 60, 1);
+            server.until(|seen| count(seen, TSDB) > n as usize).await;
+        }
+    };
+    machine.run_during(&server, script).await.0.unwrap();
+    machine.assert_ledger(3, 0, 0);
+}
+
+#[tokio::test]
+async fn what_is_queued_at_the_stop_is_still_delivered() {
+    let machine = Machine::registered();
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let script = async {
+        server.until(|seen| count(seen, "PUT /api/v0/hosts/HOST1") == 1).await;
+        let samples = vec![Sample::new("last", 1.0).unwrap()];
+        machine.spool.keep(Minute { time: NOW, samples }, &[], NOW);
+    };
+    machine.run_during(&server, script).await.0.unwrap();
+    machine.assert_ledger(1, 0, 0);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_does_not_hold_up_the_stop() {
+    let machine = Machine::registered();
+    machine.keep(NOW, 1);
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut server = Server::start(|_| String::new()).await;
+    server.base = format!("http://{}", silent.local_addr().unwrap());
+    let begun = Instant::now();
+    machine.run_during(&server, async { silent.accept().await }).await.0.unwrap();
+    assert!(begun.elapsed() < 2 * LAST_TRY);
+    machine.assert_ledger(0, 1, 0);
+}
+
+#[tokio::test]
+async fn the_description_is_sent_again_when_asked_for() {
+    let machine = Machine::registered();
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let put = "PUT /api/v0/hosts/HOST1";
+    let script = async {
+        server.until(|seen| count(seen, put) == 1).await;
+        machine.signals.refresh.notify_one();
+        server.until(|seen| count(seen, put) == 2).await;
+    };
+    machine.run_during(&server, script).await.0.unwrap();
+}
+
+#[tokio::test]
+async fn graph_definitions_are_posted_when_they_change_and_not_again_when_refused() {
+    let machine = Machine::registered();
+    let create = "POST /api/v0/graph-defs/create";
+    let server = Server::start(move |request| match request.line.as_str() {
+        line if line == create && request.body.contains("bad") => answer(400, "bad unit"),
+        _ => mackerel(request, accept),
+    })
+    .await;
+    let graph = |name: &str| GraphDefinition::new(name, "", "float").unwrap();
+    let script = async {
+        for (n, name) in ["a", "bad", "b"].into_iter().enumerate() {
+            machine.definitions.send(Arc::new(vec![graph(name)])).unwrap();
+            server.until(|seen| count(seen, create) > n).await;
+        }
+    };
+    machine.run_during(&server, script).await.0.unwrap();
+    let bodies: Vec<String> = server.requests().into_iter().filter(|r| r.line == create).map(|r| r.body).collect();
+    assert_eq!(bodies.len(), 3);
+    assert_eq!(bodies[0], r#"[{"name":"custom.a","unit":"float","metrics":null}]"#);
+}

@@ -1,0 +1,254 @@
+//! Compiling: from a `.wasm` file's bytes to code that the agent can run, in a child process under limits, once.
+//!
+//! Compiling takes a hundred times the memory of running, so the agent itself never does it. What comes out is kept in a
+//! folder of the agent's own. Precompiled code is never taken from anywhere else: it is trusted like the agent's own.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+use sha2::{Digest, Sha256};
+use wasmtime::component::Component;
+
+use super::engine::Engine;
+
+/// A component that compiles to more code than this is refused; a Python interpreter's is 32 MB.
+const LARGEST_CODE_BYTES: u64 = 256 << 20;
+
+/// What the child may use. A Python component takes 25 s and 400 MB resident.
+const CHILD_CPU_SECONDS: u64 = 120;
+const CHILD_ADDRESS_SPACE_BYTES: u64 = 4 << 30;
+
+/// The folder of compiled components.
+#[derive(Debug)]
+pub struct Cache {
+    folder: PathBuf,
+}
+
+impl Cache {
+    /// The cache in `<root>/compiled`, made if it is not there, with access for the agent's user alone.
+    ///
+    /// # Errors
+    /// The folder cannot be made, or somebody else could write to it: what lies there would run as the agent.
+    pub fn open(root: &Path) -> Result<Self, String> {
+        let folder = root.join("compiled");
+        let shown = folder.display();
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .map_err(|error| format!("cannot make the folder `{shown}`: {error}"))?;
+        let about = fs::symlink_metadata(&folder).map_err(|error| format!("cannot look at `{shown}`: {error}"))?;
+        if !about.is_dir() || about.uid() != rustix::process::geteuid().as_raw() {
+            return Err(format!("`{shown}` is not a folder of the agent's own user: remove it"));
+        }
+        if about.permissions().mode() & 0o077 != 0 {
+            fs::set_permissions(&folder, Permissions::from_mode(0o700))
+                .map_err(|error| format!("cannot take others' access from `{shown}`: {error}"))?;
+        }
+        Ok(Self { folder })
+    }
+
+    /// The component of these bytes, from the cache or freshly compiled. Blocks while the child works.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes, or with the child.
+    pub fn component(&self, kind: Engine, engine: &wasmtime::Engine, wasm: &[u8]) -> Result<Component, String> {
+        let key = key(kind, engine, wasm);
+        if let Some(component) = self.find(&key).and_then(|entry| load(engine, &entry).ok()) {
+            return Ok(component);
+        }
+        let code = compile_in_child(kind, wasm)?;
+        let entry = self.store(&key, &code)?;
+        load(engine, &entry)
+    }
+
+    /// An entry's file name is its key and the hash of its content, so that a damaged one is found out.
+    fn find(&self, key: &str) -> Option<PathBuf> {
+        let entries = fs::read_dir(&self.folder).ok()?;
+        let mut paths = entries.flatten().map(|entry| entry.path());
+        paths.find(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(key)))
+    }
+
+    fn store(&self, key: &str, code: &[u8]) -> Result<PathBuf, String> {
+        while let Some(bad) = self.find(key) {
+            fs::remove_file(&bad).map_err(|error| format!("cannot remove `{}`: {error}", bad.display()))?;
+        }
+        let entry = self.folder.join(format!("{key}-{}.cwasm", hex(&Sha256::digest(code))));
+        let unfinished = self.folder.join(format!(".{key}.{}", std::process::id()));
+        let written = fs::write(&unfinished, code).and_then(|()| fs::rename(&unfinished, &entry));
+        written.map_err(|error| format!("cannot write `{}`: {error}", entry.display()))?;
+        Ok(entry)
+    }
+}
+
+fn key(kind: Engine, engine: &wasmtime::Engine, wasm: &[u8]) -> String {
+    let mut settings = std::hash::DefaultHasher::new();
+    std::hash::Hash::hash(&engine.precompile_compatibility_hash(), &mut settings);
+    let settings = std::hash::Hasher::finish(&settings);
+    format!("{}-{kind}-{settings:016x}", hex(&Sha256::digest(wasm)))
+}
+
+/// Maps an entry's file, so that code which does not run takes no memory.
+fn load(engine: &wasmtime::Engine, entry: &Path) -> Result<Component, String> {
+    let describe = |error: &dyn std::fmt::Display| format!("cannot load `{}`: {error}", entry.display());
+    let content = fs::read(entry).map_err(|error| describe(&error))?;
+    let named = entry.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.rsplit('-').next());
+    if named != Some(hex(&Sha256::digest(&content)).as_str()) {
+        return Err(describe(&"its content is not what was written"));
+    }
+    drop(content);
+    #[expect(unsafe_code, reason = "loading precompiled code is unsafe by its nature; see SAFETY")]
+    // SAFETY: the folder is the agent's own (0700, owner checked in `open`), the file was written there by `store` from what
+    // our own compiler gave, its hash was just found unchanged, and entries are never written to, only renamed into place.
+    let component = unsafe { Component::deserialize_file(engine, entry) };
+    component.map_err(|error| describe(&error))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn compile_in_child(kind: Engine, wasm: &[u8]) -> Result<Vec<u8>, String> {
+    let child = Command::new("/proc/self/exe")
+        .args(["plugin", "compile", "--engine", kind.name()])
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = child.map_err(|error| format!("cannot start the compiler: {error}"))?;
+    let code = converse(&mut child, wasm);
+    if code.is_err() {
+        child.kill().ok();
+    }
+    let mut complaint = String::new();
+    if let Some(stderr) = child.stderr.take() {
+        stderr.take(4096).read_to_string(&mut complaint).ok();
+    }
+    let status = child.wait().map_err(|error| format!("cannot wait for the compiler: {error}"))?;
+    match complaint.trim() {
+        _ if status.success() => code.map_err(|error| format!("cannot talk to the compiler: {error}")),
+        "" => Err(format!("the compiler was ended ({status}): the component takes too much time or memory to compile")),
+        complaint => Err(complaint.to_owned()),
+    }
+}
+
+/// The child reads all before it writes anything, so neither side waits for the other.
+fn converse(child: &mut Child, wasm: &[u8]) -> std::io::Result<Vec<u8>> {
+    let (mut stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    if let Some(stdin) = &mut stdin {
+        stdin.write_all(wasm)?;
+    }
+    drop(stdin);
+    let mut code = Vec::new();
+    if let Some(stdout) = stdout {
+        stdout.take(LARGEST_CODE_BYTES).read_to_end(&mut code)?;
+    }
+    Ok(code)
+}
+
+/// What the child does: bytes in, code out. The file may be hostile, so the limits come first.
+///
+/// # Errors
+/// What is wrong with the component, for the child's standard error.
+pub fn compile(kind: Engine, mut wasm: impl Read, mut code: impl Write) -> Result<(), String> {
+    for (resource, limit) in [
+        (Resource::Cpu, CHILD_CPU_SECONDS),
+        (Resource::As, CHILD_ADDRESS_SPACE_BYTES),
+        (Resource::Core, 0),
+        (Resource::Fsize, 0),
+    ] {
+        setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })
+            .map_err(|error| format!("cannot limit the compiler: {error}"))?;
+    }
+    let mut bytes = Vec::new();
+    wasm.read_to_end(&mut bytes).map_err(|error| format!("cannot read the component: {error}"))?;
+    let compiled = kind.for_compiling().and_then(|engine| engine.precompile_component(&bytes));
+    let compiled = compiled.map_err(|error| first_lines(&format!("{error:#}")))?;
+    code.write_all(&compiled).map_err(|error| format!("cannot hand over the code: {error}"))
+}
+
+/// wasmtime's validation errors go on for pages; their beginning says what is wrong.
+fn first_lines(text: &str) -> String {
+    text.lines().take(3).collect::<Vec<_>>().join(" ")
+}
+
+/// Opens `path` once and reads it whole, so that what was hashed is what is compiled.
+///
+/// # Errors
+/// It cannot be read or is larger than `limit` bytes.
+pub fn read_component(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut bytes));
+    match read {
+        Err(error) => Err(format!("cannot be read: {error}")),
+        Ok(length) if length as u64 > limit => Err(format!("is larger than {limit} bytes")),
+        Ok(_) => Ok(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMPTY_COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    /// A cache with the empty component's code in it, and the path of its entry.
+    fn filled(root: &Path, engine: &wasmtime::Engine) -> (Cache, String, PathBuf) {
+        let cache = Cache::open(root).unwrap();
+        let key = key(Engine::Pulley, engine, EMPTY_COMPONENT);
+        let code = Engine::Pulley.for_compiling().unwrap().precompile_component(EMPTY_COMPONENT).unwrap();
+        let entry = cache.store(&key, &code).unwrap();
+        (cache, key, entry)
+    }
+
+    #[test]
+    fn code_that_was_stored_is_found_and_runs_without_a_compiler() {
+        let root = tempfile::tempdir().unwrap();
+        let engine = Engine::Pulley.for_running().unwrap();
+        let (cache, key, entry) = filled(root.path(), &engine);
+        assert_eq!(cache.find(&key).as_ref(), Some(&entry));
+        assert!(cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT).is_ok());
+    }
+
+    #[test]
+    fn a_changed_entry_is_not_loaded() {
+        let root = tempfile::tempdir().unwrap();
+        let engine = Engine::Pulley.for_running().unwrap();
+        let (_, _, entry) = filled(root.path(), &engine);
+        let mut content = fs::read(&entry).unwrap();
+        let middle = content.len() / 2;
+        content[middle] ^= 1;
+        fs::write(&entry, content).unwrap();
+        assert!(load(&engine, &entry).is_err_and(|text| text.contains("not what was written")));
+    }
+
+    #[test]
+    fn code_for_another_engine_is_a_miss() {
+        let root = tempfile::tempdir().unwrap();
+        let (cache, _, entry) = filled(root.path(), &Engine::Pulley.for_running().unwrap());
+        let native = Engine::Native.for_running().unwrap();
+        assert_eq!(cache.find(&key(Engine::Native, &native, EMPTY_COMPONENT)), None);
+        assert!(load(&native, &entry).is_err(), "and would be refused");
+    }
+
+    #[test]
+    fn the_folder_is_closed_to_others() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("compiled")).unwrap();
+        fs::set_permissions(root.path().join("compiled"), Permissions::from_mode(0o777)).unwrap();
+        Cache::open(root.path()).unwrap();
+        assert_eq!(fs::metadata(root.path().join("compiled")).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_folder_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/tmp", root.path().join("compiled")).unwrap();
+        assert!(Cache::open(root.path()).is_err_and(|text| text.contains("remove it")));
+    }
+}

@@ -1,0 +1,140 @@
+//! The roots: the folders from which this machine is read, and how a file below them is read.
+//!
+//! They are settings so that the shipped code can be pointed at a frozen machine. Nothing is parsed here.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::collect::Fault;
+
+/// Where `/proc`, `/sys` and `/etc` are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roots {
+    /// Stands for `/proc`.
+    pub proc: PathBuf,
+    /// Stands for `/sys`.
+    pub sys: PathBuf,
+    /// Stands for `/etc`, which names the platform.
+    pub etc: PathBuf,
+}
+
+impl Default for Roots {
+    fn default() -> Self {
+        Self { proc: "/proc".into(), sys: "/sys".into(), etc: "/etc".into() }
+    }
+}
+
+/// No file is read past this. The largest that is real, the mounts of a machine with 10,000 containers, has about 2 MB;
+/// what is longer is not what we think it is.
+const LARGEST: u64 = 8 << 20;
+
+/// Reads a file once. For one that is read every minute, keep a [`Source`].
+///
+/// # Errors
+/// What the system says, naming the path; and a file above 8 MiB.
+pub fn read(path: &Path) -> Result<String, Fault> {
+    Source::at(path.to_owned()).read().map(Cow::into_owned)
+}
+
+/// One file that is read every minute, always into the same memory.
+#[derive(Debug)]
+pub struct Source {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Source {
+    /// The file at `path`; it is not opened yet.
+    #[must_use]
+    pub fn at(path: PathBuf) -> Self {
+        Self { path, bytes: Vec::new() }
+    }
+
+    /// Its text now. What is not UTF-8 (a mount point can be) is replaced, so that one odd name does not cost the others.
+    ///
+    /// # Errors
+    /// As for [`read`].
+    pub fn read(&mut self) -> Result<Cow<'_, str>, Fault> {
+        self.fill().map_err(|error| Fault::reading(&self.path, &error))?;
+        Ok(String::from_utf8_lossy(&self.bytes))
+    }
+
+    /// The fault of this file having been read but not making sense: "`/proc/stat` " and then `why`.
+    #[must_use]
+    pub fn fault(&self, why: &str) -> Fault {
+        Fault(format!("`{}` {why}", self.path.display()))
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        self.bytes.clear();
+        // Behind `take`, for `File::read_to_end` asks for the length first, and in /proc that is always 0.
+        let read = File::open(&self.path)?.take(LARGEST).read_to_end(&mut self.bytes)?;
+        if read as u64 == LARGEST { Err(io::Error::other("it is longer than 8 MiB")) } else { Ok(()) }
+    }
+}
+
+/// The whole lines of `text`. A piece after the last line break is left out: it was cut, and half a number is a wrong one.
+pub fn whole_lines(text: &str) -> impl Iterator<Item = &str> {
+    text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'))
+}
+
+/// The frozen machine in tests/fixtures/machine, and the golden files beside it.
+#[cfg(test)]
+pub(crate) mod frozen {
+    use super::*;
+
+    const MACHINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/machine");
+
+    pub(crate) fn file(name: &str) -> PathBuf {
+        Path::new(MACHINE).join(name)
+    }
+
+    pub(crate) fn roots() -> Roots {
+        Roots { proc: file("proc"), sys: file("sys"), etc: file("etc") }
+    }
+
+    /// Compares with a golden file as a whole; with `UPDATE=1` in the environment it is written anew instead.
+    #[track_caller]
+    pub(crate) fn assert_golden(name: &str, now: &impl serde::Serialize) {
+        let now = serde_json::to_string_pretty(now).unwrap() + "\n";
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(file(name), &now).unwrap();
+        }
+        let golden = std::fs::read_to_string(file(name)).unwrap_or_default();
+        assert!(golden == now, "{name} differs; UPDATE=1 writes it anew, for you to read as a diff. Now:\n{now}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let fault = read(Path::new("/nowhere/stat")).unwrap_err();
+        assert!(fault.0.starts_with("cannot read `/nowhere/stat`: "), "{fault}");
+    }
+
+    #[test]
+    fn an_endless_file_ends() {
+        assert_eq!(read(Path::new("/dev/zero")).unwrap_err().0, "cannot read `/dev/zero`: it is longer than 8 MiB");
+    }
+
+    #[test]
+    fn a_source_forgets_what_it_read_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let mut source = Source::at(path.clone());
+        for text in ["a long first text", "short"] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(source.read().unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_line_without_its_end_is_left_out() {
+        assert_eq!(whole_lines("a\n\nb 12").collect::<Vec<_>>(), ["a", ""]);
+    }
+}

@@ -1,0 +1,332 @@
+//! The agent as a whole: the one place that knows every room. It opens them, asks the sources every minute, keeps the
+//! values, and lets one output hand them on.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout_at;
+
+use crate::cli::log::Tail;
+use crate::collect::Moment;
+use crate::collect::minute::{Part, Source, Sources};
+use crate::config::{self, Config};
+use crate::graph::GraphDefinition;
+use crate::host;
+use crate::metrics;
+use crate::outputs::{local, mackerel};
+use crate::plugins::folder::Folders;
+use crate::plugins::instance::Instance;
+use crate::plugins::loader::Loader;
+use crate::plugins::sandbox::Sandbox;
+use crate::plugins::table::PluginTable;
+use crate::spool::{Minute, Spool};
+
+/// How long the first collection waits for plugins, which usually lie compiled in the cache and are there within it. One that
+/// is not is asked from the next minute on.
+const FIRST_PLUGINS: Duration = Duration::from_millis(800);
+
+/// What the outside world says to a running agent.
+#[derive(Clone)]
+pub struct Signals {
+    /// Becomes `true` when the agent shall end.
+    pub stop: watch::Receiver<bool>,
+    /// Asks for the host's description to be sent now.
+    pub refresh: Arc<Notify>,
+}
+
+/// Runs the agent until it is told to stop. With `table`, and without an API key, the values are shown as a table on the
+/// terminal, with the log's tail below.
+///
+/// # Errors
+/// What keeps it from starting, as text with its cure. A running agent has none.
+pub async fn run(config: Config, signals: Signals, table: Option<Tail>) -> Result<(), String> {
+    let root = config.root.clone();
+    std::fs::create_dir_all(&root)
+        .map_err(|error| format!("cannot make the folder `{}`: {error}; name another with -root", root.display()))?;
+    let spool = Arc::new(Spool::open(&root, unix_seconds()).map_err(|error| error.to_string())?);
+    let board = Arc::new(local::Board::default());
+    let wake = Arc::new(Notify::new());
+    let (definitions, defined) = watch::channel(Arc::new(Vec::new()));
+
+    let (arrived, arrivals) = mpsc::unbounded_channel();
+    let plugins = tokio::spawn(load_plugins(config.clone(), arrived));
+    let collecting = Collecting {
+        sources: host_sources(&config),
+        arrivals,
+        definitions,
+        spool: Arc::clone(&spool),
+        board: config.api_key.is_none().then(|| Arc::clone(&board)),
+        wake: Arc::clone(&wake),
+    };
+    let mut collecting = std::pin::pin!(collecting.every_minute(signals.stop.clone()));
+    let output = output(config, Output { spool: Arc::clone(&spool), board, table, defined, wake }, signals);
+    let mut output = std::pin::pin!(output);
+    let result = tokio::select! {
+        // Collecting ends only when it is told to; the output then has its last moments.
+        () = &mut collecting => output.await,
+        result = &mut output => result,
+    };
+    plugins.abort();
+    let ledger = tokio::task::spawn_blocking(move || spool.ledger()).await.unwrap_or_default();
+    tracing::info!("stopped; points since the beginning: {ledger}");
+    result
+}
+
+/// What the output half of the agent shares with the collecting half.
+struct Output {
+    spool: Arc<Spool>,
+    board: Arc<local::Board>,
+    table: Option<Tail>,
+    defined: watch::Receiver<Arc<Vec<GraphDefinition>>>,
+    wake: Arc<Notify>,
+}
+
+async fn output(config: Config, shared: Output, signals: Signals) -> Result<(), String> {
+    let Output { spool, board, table, defined, wake } = shared;
+    let Some(api_key) = config.api_key.clone() else {
+        tracing::info!("no API key: the values stay on this machine, for 24 hours");
+        local::run(board, table, signals.stop).await;
+        return Ok(());
+    };
+    tracing::info!("wasaba {} posts to {}", crate::VERSION, config.api_base.host_str().unwrap_or_default());
+    let description: mackerel::Description = Arc::new(describe(&config));
+    let agent = mackerel::Agent { version: crate::VERSION.to_owned(), revision: crate::REVISION.to_owned() };
+    let settings = mackerel::Settings {
+        apibase: config.api_base.to_string(),
+        apikey: api_key,
+        root: config.root,
+        agent,
+        status_on_start: config.status_on_start,
+        status_on_stop: config.status_on_stop,
+    };
+    let signals = mackerel::Signals { wake, refresh: signals.refresh, definitions: defined, shutdown: signals.stop };
+    let posting = mackerel::run(settings, spool, description, signals);
+    posting.await.map_err(|error| error.to_string())
+}
+
+/// The host's own collectors.
+#[must_use]
+pub fn host_sources(config: &Config) -> Sources {
+    let mut sources = Sources::default();
+    for family in metrics::ALL {
+        sources.add(Source::of_collector(family.name, (family.open)(&config.machine)));
+    }
+    sources
+}
+
+/// What the host is, for Mackerel; reads files and asks the system, so it may block.
+pub fn describe(config: &Config) -> impl Fn() -> serde_json::Value + Send + Sync + 'static {
+    let roots = config.machine.clone();
+    let identity = host::Identity {
+        agent_name: crate::user_agent(),
+        agent_version: crate::VERSION.to_owned(),
+        agent_revision: crate::REVISION.to_owned(),
+        display_name: config.display_name.clone(),
+        roles: config.roles.clone(),
+        checks: Vec::new(),
+        custom_identifier: None,
+    };
+    move || serde_json::to_value(host::describe(&roots, &identity)).unwrap_or_default()
+}
+
+/// What loads this configuration's plugins.
+///
+/// # Errors
+/// There is no place to keep compiled plugins.
+pub fn loader(config: &Config) -> Result<Loader, String> {
+    let executable = std::env::current_exe().ok();
+    Loader::new(&config.root, Folders::new(&config.root, config.plugins.as_deref(), executable.as_deref()))
+}
+
+/// Every plugin of the configuration that can be loaded; what is wrong with the others is logged.
+pub async fn instances(config: &Config, loader: Result<&Loader, &String>) -> Vec<(Instance, Arc<Sandbox>)> {
+    let loader = match loader {
+        Ok(loader) => loader,
+        Err(why) => {
+            tracing::error!("no plugins: {why}");
+            return Vec::new();
+        }
+    };
+    let mut instances = Vec::new();
+    for table in tables(config, &loader.folders) {
+        instances.extend(instance(loader, &table).await.map(|instance| (instance, Arc::clone(&loader.sandbox))));
+    }
+    instances
+}
+
+async fn instance(loader: &Loader, table: &PluginTable) -> Option<Instance> {
+    match loader.instance(table).await {
+        Ok(instance) => Some(instance),
+        Err(problems) => {
+            for problem in problems {
+                tracing::error!("plugin {} is left out: {problem}", table.name);
+            }
+            None
+        }
+    }
+}
+
+/// The configured plugins, and those that were dropped into a folder and are in no table.
+fn tables(config: &Config, folders: &Folders) -> Vec<PluginTable> {
+    let mut tables = config.plugin_tables.clone();
+    let configured = tables.iter().filter_map(|table| folders.find(&table.wasm).ok()).collect::<Vec<_>>();
+    for file in folders.dropped_in().into_iter().filter(|file| !configured.contains(file)) {
+        let (table, problems) = match config::plugin::beside(&file) {
+            Ok((table, warnings)) => (Some(table), warnings),
+            Err(problems) => (None, problems),
+        };
+        for problem in problems {
+            tracing::warn!("{problem}");
+        }
+        match table {
+            Some(table) if tables.iter().any(|other| other.name == table.name) => {
+                tracing::error!("`{}` is left out: there is a plugin of this name already", file.display());
+            }
+            table => tables.extend(table),
+        }
+    }
+    tables
+}
+
+/// A plugin instance as something to ask once a minute.
+#[must_use]
+pub fn source_of(instance: Instance, sandbox: Arc<Sandbox>) -> Source {
+    let instance = Arc::new(instance);
+    let name = format!("plugin {}", instance.name()).into();
+    // The sandbox ends a call at its limit; the frame's own deadline is behind it, for what hangs in the agent.
+    let deadline = instance.limits().time + Duration::from_secs(2);
+    Source::new(name, deadline, move |_| {
+        let (instance, sandbox) = (Arc::clone(&instance), Arc::clone(&sandbox));
+        Box::pin(async move { instance.collect(&sandbox).await })
+    })
+}
+
+/// Loads every plugin; each goes on its way as soon as it is ready.
+async fn load_plugins(config: Config, arrived: mpsc::UnboundedSender<(Instance, Arc<Sandbox>)>) {
+    let opened = tokio::task::spawn_blocking(move || (loader(&config), config)).await;
+    let Ok((loader, config)) = opened else { return };
+    let loader = match loader {
+        Ok(loader) => Arc::new(loader),
+        Err(why) => return tracing::error!("no plugins: {why}"),
+    };
+    let mut loading = JoinSet::new();
+    for table in tables(&config, &loader.folders) {
+        let loader = Arc::clone(&loader);
+        loading.spawn(async move { instance(&loader, &table).await });
+    }
+    while let Some(loaded) = loading.join_next().await {
+        if let Ok(Some(instance)) = loaded
+            && arrived.send((instance, Arc::clone(&loader.sandbox))).is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// The collecting half of the agent.
+struct Collecting {
+    sources: Sources,
+    arrivals: mpsc::UnboundedReceiver<(Instance, Arc<Sandbox>)>,
+    definitions: watch::Sender<Arc<Vec<GraphDefinition>>>,
+    spool: Arc<Spool>,
+    board: Option<Arc<local::Board>>,
+    wake: Arc<Notify>,
+}
+
+impl Collecting {
+    async fn every_minute(mut self, mut stop: watch::Receiver<bool>) {
+        let mut next = self.first_plugins(Instant::now() + FIRST_PLUGINS).await;
+        loop {
+            tokio::select! {
+                () = self.minute(next) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+            let boundary = (unix_seconds().div_euclid(60) + 1) * 60;
+            tokio::select! {
+                moment = self.wait(Instant::now() + until(boundary)) => next = on_boundary(moment, boundary),
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    /// Takes in plugins until all have come, but not longer than until `end`.
+    async fn first_plugins(&mut self, end: Instant) -> Moment {
+        while let Ok(Some((instance, sandbox))) = timeout_at(end.into(), self.arrivals.recv()).await {
+            self.add(instance, sandbox).await;
+        }
+        now()
+    }
+
+    /// Takes in plugins until `end`.
+    async fn wait(&mut self, end: Instant) -> Moment {
+        loop {
+            match timeout_at(end.into(), self.arrivals.recv()).await {
+                Ok(Some((instance, sandbox))) => self.add(instance, sandbox).await,
+                Ok(None) => {
+                    tokio::time::sleep_until(end.into()).await;
+                    return now();
+                }
+                Err(_) => return now(),
+            }
+        }
+    }
+
+    async fn add(&mut self, instance: Instance, sandbox: Arc<Sandbox>) {
+        let spool = Arc::clone(&self.spool);
+        let readings = tokio::task::spawn_blocking(move || spool.readings()).await.unwrap_or_default();
+        let prefix = format!("plugin {}\t", instance.name());
+        let own =
+            readings.into_iter().filter_map(|(key, reading)| Some((key.strip_prefix(&prefix)?.to_owned(), reading)));
+        instance.remember(own);
+        let graphs = instance.graphs.clone();
+        self.definitions.send_modify(|all| *all = Arc::new(all.iter().cloned().chain(graphs).collect()));
+        self.sources.add(source_of(instance, sandbox));
+    }
+
+    async fn minute(&mut self, moment: Moment) {
+        let (spool, board, wake) = (&self.spool, &self.board, &self.wake);
+        let keep = async |part: Part| {
+            if let Some(board) = board {
+                board.take(moment.unix_seconds, &part);
+            }
+            if part.is_empty() {
+                return;
+            }
+            let samples = part.samples.into_iter().flat_map(|(_, samples)| samples).collect();
+            let minute = Minute { time: moment.unix_seconds, samples };
+            let (spool, readings) = (Arc::clone(spool), part.readings);
+            let kept = tokio::task::spawn_blocking(move || spool.keep(minute, &readings, moment.unix_seconds));
+            // A panic in there was a bug; the next minute's keep is tried all the same.
+            kept.await.ok();
+            wake.notify_one();
+        };
+        self.sources.ask(moment, keep).await;
+        if let Some(board) = &self.board {
+            board.judge(self.sources.health());
+        }
+    }
+}
+
+fn now() -> Moment {
+    Moment { unix_seconds: unix_seconds(), instant: Instant::now() }
+}
+
+/// A timer may fire a moment before the wall clock shows the full minute. If the clock shows anything else, it was set
+/// meanwhile, and the minute is the one that it shows.
+fn on_boundary(moment: Moment, boundary: i64) -> Moment {
+    let early = moment.unix_seconds == boundary - 1;
+    Moment { unix_seconds: if early { boundary } else { moment.unix_seconds }, ..moment }
+}
+
+fn unix_seconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or_default()
+}
+
+/// How long it is until the wall clock shows `unix_seconds`.
+fn until(unix_seconds: i64) -> Duration {
+    let then = UNIX_EPOCH + Duration::from_secs(u64::try_from(unix_seconds).unwrap_or_default());
+    then.duration_since(SystemTime::now()).unwrap_or_default()
+}

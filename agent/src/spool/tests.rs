@@ -1,0 +1,279 @@
+//! What the spool promises: nothing lost, nothing counted wrongly, and it starts whatever state its file is in.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use tempfile::TempDir;
+
+use super::*;
+
+const NOW: i64 = 1_800_000_000;
+
+fn minute(time: i64, values: &[(&str, f64)]) -> Minute {
+    Minute { time, samples: values.iter().map(|(name, value)| Sample::new(*name, *value).unwrap()).collect() }
+}
+
+fn delivered(minute: &Minute) -> Settlement {
+    Settlement { time: minute.time, delivered: minute.samples.clone(), rejected: Vec::new() }
+}
+
+fn open(folder: &TempDir) -> Spool {
+    Spool::open(folder.path(), NOW).unwrap()
+}
+
+#[track_caller]
+fn assert_conserved(spool: &Spool) {
+    let ledger = spool.ledger();
+    assert_eq!(ledger.collected, ledger.delivered + ledger.queued + ledger.expired + ledger.rejected, "{ledger:?}");
+    let queued: usize = spool.newest(usize::MAX).iter().map(|minute| minute.samples.len()).sum();
+    assert_eq!(ledger.queued, queued as u64, "the ledger says something else than the queue");
+}
+
+fn set_aside(folder: &TempDir) -> bool {
+    folder.path().join(format!("wasaba.db.damaged-{NOW}")).exists()
+}
+
+#[test]
+fn a_minute_is_there_after_the_process_was_killed() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let (first, second) = (minute(NOW - 60, &[("a", 1.0), ("b", 2.5)]), minute(NOW, &[("a", 2.0)]));
+    let reading = Reading { value: 7.0, unix_millis: NOW };
+    assert!(spool.keep(first.clone(), &[("nginx.requests".to_owned(), reading)], NOW));
+    assert!(spool.keep(second.clone(), &[], NOW));
+    spool.keep_host_id("4Hkc5RVYYB4");
+    spool.settle(vec![delivered(&first)]);
+
+    // What kill -9 leaves is the file as it is now: nothing is closed.
+    let after = TempDir::new().unwrap();
+    fs::copy(folder.path().join("wasaba.db"), after.path().join("wasaba.db")).unwrap();
+    let survivor = open(&after);
+    assert_eq!(survivor.newest(100), [second]);
+    assert_eq!(survivor.ledger(), Ledger { collected: 3, delivered: 2, queued: 1, expired: 0, rejected: 0 });
+    assert_eq!(survivor.readings(), BTreeMap::from([("nginx.requests".to_owned(), reading)]));
+    assert_eq!(survivor.host_id().as_deref(), Some("4Hkc5RVYYB4"));
+    assert!(!set_aside(&after));
+}
+
+#[test]
+fn the_file_is_the_agents_own() {
+    let parent = TempDir::new().unwrap();
+    let root = parent.path().join("var/lib");
+    let _spool = Spool::open(&root, NOW).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&root), mode(&root.join("wasaba.db"))), (0o750, 0o600));
+}
+
+#[test]
+fn a_second_wasaba_is_told_which_file_is_in_use() {
+    let folder = TempDir::new().unwrap();
+    let _first = open(&folder);
+    let refusal = Spool::open(folder.path(), NOW).err().unwrap();
+    let path = folder.path().join("wasaba.db");
+    assert_eq!(refusal, OpenError::InUse(path.clone()));
+    assert!(refusal.to_string().starts_with(&format!("`{}` is used by another wasaba", path.display())));
+}
+
+#[test]
+fn a_damaged_file_is_set_aside_and_a_new_one_begun() {
+    let noise: Vec<u8> = (0_u32..200_000).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let whole = {
+        let folder = TempDir::new().unwrap();
+        let spool = open(&folder);
+        for n in 0..50 {
+            spool.keep(minute(NOW - n * 60, &[("a", 1.0), ("b", 2.0)]), &[], NOW);
+        }
+        drop(spool);
+        fs::read(folder.path().join("wasaba.db")).unwrap()
+    };
+    let mut altered = whole.clone();
+    altered.iter_mut().skip(4096).for_each(|byte| *byte ^= 0x5a);
+    let truncated = [100, 4096, whole.len() / 2].map(|end| whole[..end].to_vec());
+    for bytes in [noise, altered].into_iter().chain(truncated) {
+        let folder = TempDir::new().unwrap();
+        fs::write(folder.path().join("wasaba.db"), &bytes).unwrap();
+        let spool = open(&folder);
+        assert!(set_aside(&folder), "{} bytes were not found to be damaged", bytes.len());
+        assert!(spool.keep(minute(NOW, &[("a", 1.0)]), &[], NOW));
+        assert_conserved(&spool);
+    }
+}
+
+#[test]
+fn an_empty_file_is_a_new_one() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("wasaba.db"), "").unwrap();
+    assert!(open(&folder).keep(minute(NOW, &[("a", 1.0)]), &[], NOW));
+    assert!(!set_aside(&folder));
+}
+
+#[test]
+fn a_file_of_a_newer_version_is_left_alone() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("wasaba.db");
+    let table: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("facts");
+    let database = redb::Database::create(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let newer = br#"{"format":2,"somewhere":"else"}"#.as_slice();
+    transaction.open_table(table).unwrap().insert("totals", newer).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+
+    let refusal = Spool::open(folder.path(), NOW).err().unwrap();
+    assert_eq!(refusal, OpenError::Newer(path.clone()));
+    assert!(refusal.to_string().contains("written by a newer wasaba: install that version again"));
+    assert!(path.exists() && !set_aside(&folder));
+}
+
+#[test]
+fn while_the_disk_fails_the_newest_hour_stays_in_memory_and_moves_to_the_disk_later() {
+    let folder = TempDir::new().unwrap();
+    let root = folder.path().join("root");
+    fs::write(&root, "a file where the folder should be").unwrap();
+    let spool = Spool::open(&root, NOW).unwrap();
+    for n in 0..70 {
+        assert!(!spool.keep(minute(NOW + n * 60, &[("a", 1.0), ("b", 2.0)]), &[], NOW + n * 60));
+        assert_conserved(&spool);
+    }
+    assert_eq!(spool.newest(usize::MAX).len(), 60);
+    assert_eq!(spool.ledger(), Ledger { collected: 140, queued: 120, expired: 20, ..Ledger::default() });
+    assert_eq!([1, 3, 4].map(|most| spool.newest(most).len()), [1, 1, 2]);
+    let newest = spool.newest(1).remove(0);
+    assert_eq!(newest.time, NOW + 69 * 60);
+    spool.settle(vec![delivered(&newest)]);
+    assert_conserved(&spool);
+
+    fs::remove_file(&root).unwrap();
+    assert!(spool.keep(minute(NOW + 4200, &[("a", 1.0)]), &[], NOW + 4200));
+    assert_conserved(&spool);
+    drop(spool);
+    let spool = Spool::open(&root, NOW + 4200).unwrap();
+    assert_eq!(spool.ledger(), Ledger { collected: 141, delivered: 2, queued: 119, expired: 20, rejected: 0 });
+    assert_conserved(&spool);
+}
+
+#[test]
+fn a_file_that_goes_bad_while_in_use_costs_what_was_in_it_and_no_more() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    assert!(spool.keep(minute(NOW - 60, &[("a", 1.0), ("b", 1.0)]), &[], NOW));
+    spool.lock().give_up_file(&folder.path().join("wasaba.db"), Trouble::Damaged("said the test".to_owned()));
+    let late = minute(NOW - 60, &[("a", 1.0), ("b", 1.0)]);
+    spool.settle(vec![delivered(&late)]);
+
+    assert!(spool.keep(minute(NOW, &[("a", 2.0)]), &[], NOW));
+    assert!(set_aside(&folder));
+    assert_conserved(&spool);
+    assert_eq!(spool.ledger(), Ledger { collected: 3, queued: 1, expired: 2, ..Ledger::default() });
+}
+
+#[test]
+fn two_minutes_of_the_same_time_become_one_and_the_later_value_wins() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let first = minute(NOW, &[("a", 1.0), ("b", 1.0)]);
+    spool.keep(first.clone(), &[], NOW);
+    spool.keep(minute(NOW, &[("c", 3.0), ("b", 2.0), ("b", 2.5)]), &[], NOW);
+    assert_eq!(spool.newest(100), [minute(NOW, &[("a", 1.0), ("b", 2.5), ("c", 3.0)])]);
+    assert_conserved(&spool);
+
+    // Delivered before the second came: the new value of `b` must still go out.
+    spool.settle(vec![delivered(&first)]);
+    assert_eq!(spool.newest(100), [minute(NOW, &[("b", 2.5), ("c", 3.0)])]);
+    assert_eq!(spool.ledger(), Ledger { collected: 3, delivered: 1, queued: 2, ..Ledger::default() });
+    assert_conserved(&spool);
+}
+
+#[test]
+fn the_newest_minutes_come_first_and_at_least_one() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    for time in [NOW - 60, NOW, NOW - 120] {
+        spool.keep(minute(time, &[("a", 1.0), ("b", 1.0)]), &[], NOW);
+    }
+    let times = |minutes: Vec<Minute>| minutes.iter().map(|minute| minute.time).collect::<Vec<_>>();
+    assert_eq!(times(spool.newest(1)), [NOW]);
+    assert_eq!(times(spool.newest(5)), [NOW, NOW - 60]);
+    assert_eq!(times(spool.newest(6)), [NOW, NOW - 60, NOW - 120]);
+    assert_eq!(times(spool.since(NOW - 60)), [NOW - 60, NOW]);
+}
+
+#[test]
+fn what_is_older_than_a_day_is_dropped() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    spool.keep(minute(NOW - HORIZON_SECONDS, &[("a", 1.0)]), &[], NOW);
+    assert_eq!(spool.ledger().queued, 1);
+    spool.expire(NOW + 1);
+    assert_eq!(spool.ledger(), Ledger { collected: 1, expired: 1, ..Ledger::default() });
+    assert_conserved(&spool);
+}
+
+#[test]
+fn a_queue_over_its_bound_in_bytes_loses_its_oldest() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let samples: Vec<_> = (0..15_000).map(|n| Sample::new(format!("{n:0>250}"), 1.0).unwrap()).collect();
+    for time in NOW..NOW + 10 {
+        assert!(spool.keep(Minute { time, samples: samples.clone() }, &[], NOW));
+    }
+    let expected = MOST_BYTES / (15_000 * 259);
+    assert_eq!(spool.ledger().expired, (10 - expected) * 15_000);
+    assert_conserved(&spool);
+    let size = fs::metadata(folder.path().join("wasaba.db")).unwrap().len();
+    assert!(size < 3 * MOST_BYTES, "the file has {size} bytes");
+}
+
+/// A random walk, the same each time, through everything that can happen to a spool.
+#[test]
+fn no_sequence_of_events_breaks_the_conservation_law() {
+    let folder = TempDir::new().unwrap();
+    let (root, away) = (folder.path().join("root"), folder.path().join("away"));
+    let mut spool = Spool::open(&root, NOW).unwrap();
+    let (mut now, mut seed) = (NOW, 42_u64);
+    let mut random = move |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    for _ in 0..600 {
+        now += i64::try_from(random(3)).unwrap() * 60;
+        match random(10) {
+            0..=3 => {
+                let names: Vec<String> = (0..random(8)).map(|_| format!("m{}", random(6))).collect();
+                let values: Vec<_> = names.iter().map(|name| (name.as_str(), random(4) as f64)).collect();
+                spool.keep(minute(now - now % 60, &values), &[], now);
+            }
+            4..=6 => {
+                let settlements = spool.newest(random(40) as usize).into_iter().map(|minute| {
+                    let (delivered, rest): (Vec<_>, Vec<_>) = minute.samples.into_iter().partition(|_| random(2) == 0);
+                    let rejected = rest.into_iter().filter(|_| random(4) == 0).collect();
+                    Settlement { time: minute.time, delivered, rejected }
+                });
+                let settlements = settlements.collect();
+                spool.settle(settlements);
+            }
+            7 => {
+                now += if random(5) == 0 { HORIZON_SECONDS } else { 0 };
+                spool.expire(now);
+            }
+            8 => {
+                drop(spool);
+                spool = Spool::open(&root, now).unwrap();
+            }
+            _ => {
+                // The disk fails for a while, with a settlement in between that cannot be written.
+                let minutes = spool.newest(20);
+                spool.lock().give_up_file(&root, Trouble::Unusable("said the test".to_owned()));
+                fs::rename(&root, &away).unwrap();
+                fs::write(&root, "in the way").unwrap();
+                spool.settle(minutes.iter().map(delivered).collect());
+                spool.keep(minute(now, &[("m1", 9.0), ("m7", 9.0)]), &[], now);
+                fs::remove_file(&root).unwrap();
+                fs::rename(&away, &root).unwrap();
+                spool.expire(now);
+            }
+        }
+        assert_conserved(&spool);
+    }
+    assert!(spool.ledger().collected > 500);
+}

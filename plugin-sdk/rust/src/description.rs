@@ -1,0 +1,181 @@
+//! What a plugin says of itself: its name, its settings, its graphs.
+
+use crate::Settings;
+use crate::Unit;
+use crate::bindings::exports::wasaba::plugin::metrics as wire;
+use crate::bindings::exports::wasaba::plugin::plugin::{self as plugin_wire, SettingKind};
+
+/// A plugin: what [`export!`](crate::export) wants of its first function.
+#[derive(Clone, Debug)]
+pub struct Plugin {
+    description: plugin_wire::Description,
+    graphs: Vec<Graph>,
+    graphs_by_settings: Option<fn(&Settings) -> Vec<Graph>>,
+}
+
+impl Plugin {
+    /// A plugin without settings and graphs. `name`: letters, digits, `-` and `_`. `version`: usually
+    /// `env!("CARGO_PKG_VERSION")`. `summary`: one line that says what it collects.
+    pub fn new(name: &str, version: &str, summary: &str) -> Self {
+        let description = plugin_wire::Description {
+            name: name.into(),
+            version: version.into(),
+            summary: summary.into(),
+            settings: Vec::new(),
+            attributes: Vec::new(),
+        };
+        Self { description, graphs: Vec::new(), graphs_by_settings: None }
+    }
+
+    /// Adds a setting.
+    pub fn setting(mut self, setting: Setting) -> Self {
+        self.description.settings.push(setting.0);
+        self
+    }
+
+    /// Adds a graph that every instance of the plugin has.
+    pub fn graph(mut self, graph: Graph) -> Self {
+        self.graphs.push(graph);
+        self
+    }
+
+    /// Adds graphs that depend on an instance's settings, for example on a key prefix.
+    pub fn graphs_by_settings(mut self, graphs: fn(&Settings) -> Vec<Graph>) -> Self {
+        self.graphs_by_settings = Some(graphs);
+        self
+    }
+
+    /// The name given to [`Plugin::new`].
+    pub fn name(&self) -> &str {
+        &self.description.name
+    }
+
+    #[doc(hidden)]
+    pub fn into_description(self) -> plugin_wire::Description {
+        self.description
+    }
+
+    #[doc(hidden)]
+    pub fn into_graphs(self, settings: &Settings) -> Vec<wire::Graph> {
+        let by_settings = self.graphs_by_settings.map(|graphs| graphs(settings)).unwrap_or_default();
+        self.graphs.into_iter().chain(by_settings).map(|graph| graph.0).collect()
+    }
+}
+
+/// A setting of a plugin; the constructors are the kinds of the contract, where each is explained.
+#[derive(Clone, Debug)]
+pub struct Setting(plugin_wire::Setting);
+
+macro_rules! kinds {
+    ($($name:ident $kind:ident $doc:literal;)*) => {
+        impl Setting {
+            $(
+                #[doc = $doc]
+                pub fn $name(key: &str) -> Self {
+                    Self::of(key, SettingKind::$kind)
+                }
+            )*
+        }
+    };
+}
+
+kinds! {
+    text Text "Any text.";
+    secret Secret "Any text that the agent never shows.";
+    integer Integer "A whole number that fits `i64`.";
+    number Number "A decimal number.";
+    boolean Boolean "`true` or `false`.";
+    duration Duration "A length of time such as `500ms`, `10s`, `5m`.";
+    url Url "An absolute http or https URL, which is at the same time the grant to fetch from there.";
+    host Host "A host name or IP address; with the `port` setting of the same prefix a grant.";
+    port Port "A TCP port; with the `host` setting of the same prefix a grant.";
+    unix_socket UnixSocket "The absolute path of a unix socket, which is at the same time the grant to connect.";
+    file File "The absolute path of a file, which is at the same time the grant to read it.";
+    tls_skip_verify TlsSkipVerify "With `true` the agent accepts any certificate on this instance's connections.";
+}
+
+impl Setting {
+    fn of(key: &str, kind: SettingKind) -> Self {
+        let (default, help) = (None, String::new());
+        Self(plugin_wire::Setting { key: key.into(), kind, default, required: false, repeatable: false, help })
+    }
+
+    /// The value where the operator writes none.
+    pub fn default(mut self, value: &str) -> Self {
+        self.0.default = Some(value.into());
+        self
+    }
+
+    /// The agent refuses an instance without it.
+    pub fn required(mut self) -> Self {
+        self.0.required = true;
+        self
+    }
+
+    /// It may be given more than once; see [`Settings::all`].
+    pub fn repeatable(mut self) -> Self {
+        self.0.repeatable = true;
+        self
+    }
+
+    /// One sentence for the operator, lower case, without a full stop.
+    pub fn help(mut self, help: &str) -> Self {
+        self.0.help = help.into();
+        self
+    }
+}
+
+/// A graph on Mackerel.
+#[derive(Clone, Debug)]
+pub struct Graph(wire::Graph);
+
+impl Graph {
+    /// A graph without metrics. `name`: segments joined by dots, without `custom.`; a segment may be `*`, and one `#`.
+    pub fn new(name: impl Into<String>, label: impl Into<String>, unit: Unit) -> Self {
+        let (name, label) = (name.into(), label.into());
+        Self(wire::Graph { name, label, unit, metrics: Vec::new(), attributes: Vec::new() })
+    }
+
+    /// Adds a metric.
+    pub fn metric(mut self, metric: Metric) -> Self {
+        self.0.metrics.push(metric.0);
+        self
+    }
+}
+
+/// A line in a graph, and how the agent makes its values from readings.
+#[derive(Clone, Debug)]
+pub struct Metric(wire::Metric);
+
+impl Metric {
+    /// A reading that is posted as it is.
+    pub fn gauge(name: &str, label: &str) -> Self {
+        Self::of(name, label, wire::Reading::Gauge)
+    }
+
+    /// A counter whose growth per minute is posted.
+    pub fn per_minute(name: &str, label: &str) -> Self {
+        Self::of(name, label, wire::Reading::PerMinute)
+    }
+
+    /// A counter whose growth per second is posted.
+    pub fn per_second(name: &str, label: &str) -> Self {
+        Self::of(name, label, wire::Reading::PerSecond)
+    }
+
+    fn of(name: &str, label: &str, reading: wire::Reading) -> Self {
+        Self(wire::Metric { name: name.into(), label: label.into(), stacked: false, reading, scale: 1.0 })
+    }
+
+    /// Draws it on top of the graph's other stacked metrics.
+    pub fn stacked(mut self) -> Self {
+        self.0.stacked = true;
+        self
+    }
+
+    /// Multiplies the value by `factor`, after the rate.
+    pub fn scale(mut self, factor: f64) -> Self {
+        self.0.scale = factor;
+        self
+    }
+}

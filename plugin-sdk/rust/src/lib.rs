@@ -1,0 +1,105 @@
+//! Write plugins for the wasaba agent: a parser, two functions and one macro line.
+//!
+//! ```
+//! use wasaba_plugin::{Error, Graph, Metric, Plugin, Sample, Setting, Settings, Unit, http};
+//!
+//! fn describe() -> Plugin {
+//!     Plugin::new("queue", "1.0.0", "jobs that wait in the queue")
+//!         .setting(Setting::url("uri").default("http://localhost:7000/count").help("page with the number of jobs"))
+//!         .graph(Graph::new("queue.jobs", "Jobs", Unit::Integer).metric(Metric::gauge("waiting", "Waiting")))
+//! }
+//!
+//! fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
+//!     let page = http::get(settings.text("uri")?).send()?;
+//!     let waiting = parse(&page.text()?).ok_or_else(|| Error::Failed("the page is not a number".into()))?;
+//!     Ok(vec![Sample::new("queue.jobs.waiting", waiting)])
+//! }
+//!
+//! fn parse(page: &str) -> Option<f64> {
+//!     page.trim().parse().ok()
+//! }
+//!
+//! wasaba_plugin::export!(describe, collect);
+//! # assert_eq!(parse("12\n"), Some(12.0));
+//! # assert_eq!(describe().name(), "queue");
+//! ```
+//!
+//! Build it as a `cdylib` for `wasm32-wasip2` and drop the `.wasm` file into the agent's plugins folder. What each kind
+//! of setting means and permits, and how readings become values, is told in the contract itself, the folder `wit/`.
+
+pub mod http;
+pub mod log;
+
+mod description;
+mod settings;
+
+pub use description::{Graph, Metric, Plugin, Setting};
+pub use settings::Settings;
+
+pub use bindings::exports::wasaba::plugin::metrics::{Sample, Unit};
+pub use bindings::wasaba::plugin::types::Error;
+
+/// What `wit-bindgen` makes of the contract. Plugin authors need none of it; [`export!`] does.
+#[doc(hidden)]
+#[allow(missing_docs, reason = "generated from wit/, where each item is documented")]
+#[allow(clippy::all, unreachable_pub, unused_qualifications, unsafe_code, reason = "generated")]
+#[allow(clippy::expect_used, clippy::unwrap_used, clippy::indexing_slicing, clippy::todo, reason = "generated")]
+#[allow(clippy::allow_attributes_without_reason, clippy::let_underscore_must_use, reason = "generated")]
+pub mod bindings {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "metrics-plugin",
+        pub_export_macro: true,
+        export_macro_name: "export_component",
+        default_bindings_module: "wasaba_plugin::bindings",
+        additional_derives: [PartialEq],
+    });
+}
+
+impl Sample {
+    /// The reading `value` of the metric with this full name: the graph's name, a dot, the metric's name.
+    pub fn new(name: impl Into<String>, value: impl Into<f64>) -> Self {
+        Self { name: name.into(), value: value.into() }
+    }
+}
+
+/// Makes a component of a plugin's two functions: `fn() -> Plugin` and
+/// `fn(&Settings) -> Result<Vec<Sample>, Error>`. Once in a crate.
+#[macro_export]
+macro_rules! export {
+    ($describe:path, $collect:path) => {
+        // Natively, in the plugin's own unit tests, there is no host to export to; the functions are still type-checked.
+        const _: (fn() -> $crate::Plugin, $crate::Collect) = ($describe, $collect);
+
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            struct Component;
+
+            impl $crate::bindings::exports::wasaba::plugin::plugin::Guest for Component {
+                fn describe() -> $crate::bindings::exports::wasaba::plugin::plugin::Description {
+                    $describe().into_description()
+                }
+            }
+
+            impl $crate::bindings::exports::wasaba::plugin::metrics::Guest for Component {
+                fn graphs(
+                    settings: $crate::bindings::wasaba::plugin::types::Settings,
+                ) -> Vec<$crate::bindings::exports::wasaba::plugin::metrics::Graph> {
+                    $describe().into_graphs(&$crate::Settings::from(settings))
+                }
+
+                fn collect(
+                    settings: $crate::bindings::wasaba::plugin::types::Settings,
+                ) -> Result<Vec<$crate::Sample>, $crate::Error> {
+                    $collect(&$crate::Settings::from(settings))
+                }
+            }
+
+    $crate::bindings::export_component!(Component with_types_in $crate::bindings);
+        };
+    };
+}
+
+/// The shape of a plugin's `collect` function.
+#[doc(hidden)]
+pub type Collect = fn(&Settings) -> Result<Vec<Sample>, Error>;

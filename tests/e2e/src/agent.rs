@@ -1,0 +1,226 @@
+//! The agent as a child process with a folder of its own.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// A folder for one agent: its root, its configuration, its plugins. It survives the agent, so another can follow.
+pub struct Home {
+    folder: TempDir,
+}
+
+impl Default for Home {
+    fn default() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+}
+
+impl Home {
+    /// A home with this configuration below the paths, which are set.
+    #[must_use]
+    pub fn with(config: &str) -> Self {
+        let home = Self::default();
+        home.configure(config);
+        home
+    }
+
+    /// Writes the configuration anew.
+    pub fn configure(&self, config: &str) {
+        let root = self.root();
+        let pidfile = self.path("agent.pid");
+        std::fs::write(self.config(), format!("root = {root:?}\npidfile = {pidfile:?}\n{config}")).unwrap();
+    }
+
+    /// Something in the folder.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The agent's root.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.path("root")
+    }
+
+    /// The configuration file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.path("agent.conf")
+    }
+
+    /// Puts bytes into the agent's plugins folder.
+    pub fn drop_in(&self, name: &str, bytes: &[u8]) {
+        let folder = self.root().join("plugins");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(name), bytes).unwrap();
+    }
+
+    /// Runs a command to its end: `["plugin", "inspect", "nginx"]`, with `-conf` after the command's words.
+    #[must_use]
+    pub fn command(&self, words: &[&str], arguments: &[&str]) -> Output {
+        let mut command = Command::new(crate::wasaba());
+        command.args(words).arg("-conf").arg(self.config()).args(arguments);
+        command.env("MACKEREL_PLUGIN_WORKDIR", self.folder.path()).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Starts the agent.
+    #[must_use]
+    pub fn start(&self, arguments: &[&str]) -> Agent {
+        let mut command = Command::new(crate::wasaba());
+        command.arg("-conf").arg(self.config()).args(arguments).stdin(Stdio::null());
+        Agent::spawn(command)
+    }
+}
+
+/// A running agent; killed when dropped.
+pub struct Agent {
+    child: Child,
+    output: Arc<Lines>,
+}
+
+#[derive(Default)]
+struct Lines {
+    lines: Mutex<Vec<String>>,
+    more: Condvar,
+}
+
+impl Agent {
+    /// Starts `command` and reads what it prints, both streams, line by line.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    #[must_use]
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let output = Arc::new(Lines::default());
+        collect(&output, child.stdout.take().unwrap());
+        collect(&output, child.stderr.take().unwrap());
+        Self { child, output }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything it printed until now.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.output.lines.lock().unwrap().clone()
+    }
+
+    /// Waits until a line with `text` in it was printed, and gives that line.
+    ///
+    /// # Panics
+    /// It does not come within `deadline`.
+    #[must_use]
+    pub fn line_with(&self, text: &str, deadline: Duration) -> String {
+        let end = Instant::now() + deadline;
+        let mut lines = self.output.lines.lock().unwrap();
+        loop {
+            if let Some(line) = lines.iter().find(|line| line.contains(text)) {
+                return line.clone();
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no line with {text:?} within {deadline:?}; there are:\n{}", lines.join("\n"));
+            lines = self.output.more.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Panics
+    /// It has ended already.
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for its end and says how it ended and how long that took.
+    ///
+    /// # Panics
+    /// It does not end within `deadline`.
+    pub fn ended(&mut self, deadline: Duration) -> (ExitStatus, Duration) {
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return (status, begin.elapsed());
+            }
+            assert!(begin.elapsed() < deadline, "still running after {deadline:?}:\n{}", self.lines().join("\n"));
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
+    /// kill -9.
+    ///
+    /// # Panics
+    /// It has ended already.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn collect(output: &Arc<Lines>, stream: impl std::io::Read + Send + 'static) {
+    let output = Arc::clone(output);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            output.lines.lock().unwrap().push(line);
+            output.more.notify_all();
+        }
+    });
+}
+
+/// Standard output of a command that must succeed.
+///
+/// # Panics
+/// It failed.
+#[must_use]
+pub fn stdout(output: &Output) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {stderr}", output.status);
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// Standard error of a command that must fail.
+///
+/// # Panics
+/// It succeeded.
+#[must_use]
+pub fn stderr(output: &Output) -> String {
+    assert!(!output.status.success(), "it succeeded: {}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Compares with a golden file below `tests/e2e/golden`, or records it with UPDATE=1.
+///
+/// # Panics
+/// They differ.
+pub fn assert_golden(name: &str, text: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&file).unwrap_or_default();
+    assert_eq!(
+        text,
+        golden,
+        "differs from {}; record it anew with UPDATE=1 and look at the difference",
+        file.display()
+    );
+}

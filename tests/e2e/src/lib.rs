@@ -1,0 +1,44 @@
+//! The harness: the shipped program as a child process, a real nginx, and what they leave behind cleaned up.
+
+// A harness fails by panicking, with the reason; that is what a test wants of it.
+#![expect(clippy::expect_used, clippy::unwrap_used, clippy::indexing_slicing, reason = "the harness of tests")]
+
+pub mod agent;
+pub mod nginx;
+
+use std::path::PathBuf;
+
+/// The target folder that this test was built in. The tests themselves are a debug build, the program is the shipped one.
+///
+/// # Panics
+/// The program was not built.
+#[must_use]
+pub fn target() -> PathBuf {
+    let test = std::env::current_exe().expect("the path of this test");
+    let target = test.ancestors().find(|folder| folder.join("release/wasaba").is_file());
+    target.unwrap_or_else(|| panic!("no `release/wasaba` above {}: run `make build`", test.display())).to_owned()
+}
+
+/// The shipped program.
+#[must_use]
+pub fn wasaba() -> PathBuf {
+    target().join("release/wasaba")
+}
+
+/// A component built for the tests, `naughty`.
+#[must_use]
+pub fn component(name: &str) -> PathBuf {
+    target().join("wasm32-wasip2/plugin").join(format!("{name}.wasm"))
+}
+
+/// A TCP port of loopback that was free a moment ago.
+#[must_use]
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+/// The wall clock, in seconds since 1970.
+#[must_use]
+pub fn unix_seconds() -> f64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock after 1970").as_secs_f64()
+}
