@@ -294,12 +294,15 @@ impl Collecting {
             if part.is_empty() {
                 return;
             }
-            let samples = part.samples.into_iter().flat_map(|(_, samples)| samples).collect();
-            let minute = Minute { time: moment.unix_seconds, samples };
-            let (spool, readings) = (Arc::clone(spool), part.readings);
-            let kept = tokio::task::spawn_blocking(move || spool.keep(minute, &readings, moment.unix_seconds));
-            // A panic in there was a bug; the next minute's keep is tried all the same.
-            kept.await.ok();
+            let (spool, time) = (Arc::clone(spool), moment.unix_seconds);
+            let samples = part.samples.into_iter().flat_map(|(_, samples)| samples).collect::<Vec<_>>();
+            let (count, readings) = (samples.len(), part.readings);
+            let minute = Minute { time, samples };
+            let kept = tokio::task::spawn_blocking(move || spool.keep(minute, &readings, time)).await;
+            // Where not, the spool has said why.
+            if kept.is_ok_and(|on_disk| on_disk) {
+                tracing::debug!("kept {count} values of {time}");
+            }
             wake.notify_one();
         };
         self.sources.ask(moment, keep).await;

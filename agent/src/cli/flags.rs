@@ -28,7 +28,7 @@ pub struct Line {
 pub enum Command {
     /// Collect once and print the host and its metrics as JSON; nothing is posted or stored
     Once(AgentFlags),
-    /// Run, inspect and list plugins
+    /// Run and inspect plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Print the version

@@ -40,6 +40,8 @@ pub(super) struct Delivery {
     backoff: Backoff,
     complaint: Complaint,
     outage: Option<Outage>,
+    /// Nothing was delivered yet: the first values go out as soon as they are there, whatever the second.
+    fresh: bool,
     /// Which half of a refused batch comes first. It changes after a round in which nothing got through, for a long row
     /// of bad points at one end must not hide good ones at the other.
     oldest_first: bool,
@@ -69,11 +71,13 @@ impl Delivery {
             backoff: Backoff::default(),
             complaint: Complaint::default(),
             outage: None,
+            fresh: true,
             oldest_first: false,
         }
     }
 
-    /// Delivers at once, and then after each `wake` at this host's second of the minute. Told to stop, it tries once more.
+    /// Delivers what is there first at once, and then after each `wake` at this host's second of the minute. Told to stop, it
+    /// tries once more.
     pub(super) async fn run(mut self, wake: &Notify, shutdown: watch::Receiver<bool>) {
         loop {
             let wait = self.round().await;
@@ -82,7 +86,9 @@ impl Delivery {
                     Some(wait) => tokio::time::sleep(wait).await,
                     None => {
                         wake.notified().await;
-                        tokio::time::sleep(until(self.offset, (self.pace.now)())).await;
+                        if !self.fresh {
+                            tokio::time::sleep(until(self.offset, (self.pace.now)())).await;
+                        }
                     }
                 }
             };
@@ -126,6 +132,7 @@ impl Delivery {
         let mut minutes = self.blocking(|spool| spool.newest(MOST_POINTS)).await;
         while !minutes.is_empty() {
             minutes = self.deliver(points(minutes)).await?;
+            self.fresh = false;
         }
         Ok(())
     }

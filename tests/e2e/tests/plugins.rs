@@ -1,0 +1,206 @@
+//! Plugins as a user meets them: what they may not do, what is wrong with a file, and the commands around them.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::time::Duration;
+
+use mackerel_standin::{Memory, Standin};
+use wasaba_e2e::agent::{Home, assert_golden, stderr, stdout};
+use wasaba_e2e::component;
+use wasaba_e2e::nginx::Nginx;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// A home with the plugin `naughty`, which misbehaves in the way that is asked for, and more of a configuration.
+fn naughty(what: &str, rest: &str) -> Home {
+    let home = Home::with("");
+    home.configure(&naughty_table("naughty", what, rest));
+    home
+}
+
+fn naughty_table(name: &str, what: &str, rest: &str) -> String {
+    let wasm = component("naughty");
+    format!("[plugin.metrics.{name}]\nwasm = {wasm:?}\nsettings = {{ do = {what:?}{rest} }}\ntimeout_seconds = 2\n")
+}
+
+#[tokio::test]
+async fn an_origin_that_was_not_granted_is_denied_the_log_shows_the_line_and_other_metrics_go_on() {
+    let (standin, nginx) = (Standin::start("key").await.unwrap(), Nginx::start());
+    let url = format!("http://127.0.0.1:{}/nginx_status", nginx.port);
+    let base = format!("apikey = \"key\"\napibase = {:?}\n", standin.url());
+    let table = naughty_table("asker", "fetch", &format!(", url = {url:?}"));
+    let home = Home::with(&format!("{base}{table}"));
+    let before = nginx.counters();
+    let agent = home.start(&[]);
+    let line = agent.line_with("denied", SOON);
+    let cure = format!("allow = [\"http://127.0.0.1:{}\"]", nginx.port);
+    assert!(line.contains(&cure) && line.contains("[plugin.metrics.asker]"), "{line}");
+    let there = |name: &'static str| move |memory: &Memory| memory.points().iter().any(|point| point.name == name);
+    standin.wait_until(SOON, "other metrics", there("memory.total")).await.unwrap();
+    assert_eq!(nginx.counters()[2], before[2] + 1, "nothing but this test has asked nginx");
+    drop(agent);
+
+    // And with that line written, it may.
+    home.configure(&format!("{base}{table}{cure}\n"));
+    let _agent = home.start(&[]);
+    standin.wait_until(SOON, "the granted value", there("custom.naughty.good")).await.unwrap();
+}
+
+#[test]
+fn a_file_that_is_no_plugin_is_named_with_what_is_wrong_and_never_a_crash() {
+    let home = Home::with("");
+    let good = std::fs::read(component("naughty")).unwrap();
+    let mut corrupted = good.clone();
+    let middle = corrupted.len() / 2;
+    corrupted.iter_mut().skip(middle).take(64).for_each(|byte| *byte ^= 0xa5);
+    let cases: [(&str, &[u8], &str); 7] = [
+        ("empty", b"", "is empty"),
+        ("core", b"\0asm\x01\0\0\0", "is a core module, not a component"),
+        ("text", b"#!/bin/sh\n", "is no WebAssembly file"),
+        ("machine-code", b"\x7fELF\x02\x01\x01\0", "is machine code"),
+        ("cut", &good[..good.len() / 2], "cannot be used as a component"),
+        ("corrupted", &corrupted, "cannot be used as a component"),
+        ("no-interface", b"\0asm\x0d\0\x01\0", "does not export `wasaba:plugin/plugin@0.1.0`"),
+    ];
+    for (name, bytes, expected) in cases {
+        home.drop_in(&format!("{name}.wasm"), bytes);
+        let error = stderr(&home.command(&["plugin", "inspect"], &[name]));
+        assert!(error.contains(expected) && error.contains(&format!("plugins/{name}.wasm`")), "{name}: {error}");
+    }
+    home.drop_in("version.wasm", &component_of_version("9.1.0"));
+    let error = stderr(&home.command(&["plugin", "inspect"], &["version"]));
+    assert!(error.contains("speaks version 9.1.0") && error.contains("this agent speaks 0.1.0"), "{error}");
+
+    // The same files in the plugins folder of an agent cost only themselves.
+    home.drop_in("good.wasm", &good);
+    let output = home.command(&["once"], &[]);
+    let log = String::from_utf8(output.stderr.clone()).unwrap();
+    assert!(stdout(&output).contains("custom.naughty.good"));
+    for (name, ..) in cases {
+        assert_eq!(log.matches(&format!("plugins/{name}.wasm`")).count(), 1, "{name} once in\n{log}");
+    }
+}
+
+/// The smallest component that exports an interface `wasaba:plugin/plugin` of another version: by hand, since no tool of
+/// this project makes one.
+fn component_of_version(version: &str) -> Vec<u8> {
+    let mut component = b"\0asm\x0d\0\x01\0".to_vec();
+    // Section 5, one instance: made of no exports.
+    component.extend([5, 3, 1, 1, 0]);
+    // Section 11, one export: name, sort instance, index 0, no type.
+    let name = format!("wasaba:plugin/plugin@{version}");
+    let length = u8::try_from(name.len()).unwrap();
+    let mut export = vec![1, 1, length];
+    export.extend(name.bytes());
+    export.extend([5, 0, 0]);
+    component.extend([11, u8::try_from(export.len()).unwrap()]);
+    component.extend(export);
+    component
+}
+
+#[test]
+fn a_plugin_that_does_not_stop_by_itself_is_stopped_and_named() {
+    for (what, expected) in [
+        ("loop", "took longer than 2s"),
+        ("panic", "crashed"),
+        ("memory", "more memory than the 64 MiB"),
+        ("many-samples", "samples, more than the 1000 that are allowed"),
+        ("blame-secret", "misconfigured: the token was refused"),
+    ] {
+        let output = naughty(what, ", token = \"hunter2\"").command(&["once"], &[]);
+        let log = String::from_utf8(output.stderr.clone()).unwrap();
+        assert!(log.contains("plugin naughty") && log.contains(expected), "{what}: {log}");
+        assert!(stdout(&output).contains("loadavg1"), "the host's values are there");
+        assert!(!log.contains("hunter2"), "{what}: the secret is in the log");
+    }
+}
+
+#[test]
+fn a_flood_of_lines_is_cut_and_bad_samples_cost_only_themselves() {
+    let output = naughty("flood", "").command(&["once"], &[]);
+    let log = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(log.matches("plugin naughty: line ").count(), 32, "16 lines for each of the two readings:\n{log}");
+    assert!(log.contains("984 more log lines"), "{log}");
+
+    let output = naughty("bad-samples", "").command(&["once"], &[]);
+    let log = String::from_utf8(output.stderr.clone()).unwrap();
+    assert!(stdout(&output).contains("custom.naughty.good"));
+    assert!(log.contains("`naughty.nan` is not a finite number") && !log.contains('\u{1b}'), "{log}");
+}
+
+#[test]
+fn a_wrong_setting_names_the_table_and_lists_the_right_ones() {
+    let home = naughty("nothing", ", tokn = \"hunter2\"");
+    let output = home.command(&["once"], &[]);
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        log.contains("[plugin.metrics.naughty]: the plugin has no setting `tokn`; it has `do`, `url`, `token`"),
+        "{log}"
+    );
+    assert!(!log.contains("hunter2"), "{log}");
+}
+
+#[test]
+fn a_component_dropped_into_the_folder_runs_with_the_settings_beside_it() {
+    let (home, nginx) = (Home::with(""), Nginx::start());
+    let official = wasaba_e2e::target().join("release/plugins/nginx.wasm");
+    home.drop_in("nginx.wasm", &std::fs::read(official).unwrap());
+    let settings = format!("settings = {{ host = \"127.0.0.1\", port = {} }}\n", nginx.port);
+    home.drop_in("nginx.toml", settings.as_bytes());
+    let json = serde_json::from_str::<serde_json::Value>(&stdout(&home.command(&["once"], &[]))).unwrap();
+    let values = json.pointer("/metrics/Values/0/Values").unwrap();
+    for name in
+        ["connections.connections", "requests.accepts", "requests.handled", "requests.requests", "queue.waiting"]
+    {
+        assert!(values[format!("custom.nginx.{name}")]["Value"].is_number(), "{name} in {values}");
+    }
+}
+
+#[test]
+fn plugin_run_prints_lines_like_the_official_plugin_and_rates_from_its_second_run_on() {
+    let (home, nginx) = (Home::with(""), Nginx::start());
+    let flags = ["nginx", "-host=127.0.0.1", "-port", &nginx.port.to_string()];
+    let names = |text: &str| {
+        let mut names = Vec::new();
+        for line in text.lines() {
+            let [name, value, epoch] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line:?}") };
+            let (_, decimals) = value.split_once('.').unwrap();
+            assert!(decimals.len() == 6 && epoch.parse::<i64>().is_ok(), "{line:?}");
+            names.push(name.to_owned());
+        }
+        names
+    };
+    let first = names(&stdout(&home.command(&["plugin", "run"], &flags)));
+    assert_eq!(
+        first,
+        ["nginx.connections.connections", "nginx.queue.reading", "nginx.queue.writing", "nginx.queue.waiting"]
+    );
+    std::thread::park_timeout(Duration::from_millis(1_100));
+    let second = names(&stdout(&home.command(&["plugin", "run"], &flags)));
+    assert_eq!(second.len(), 7, "{second:?}");
+}
+
+#[test]
+fn a_wrong_page_or_no_server_is_told_with_the_setting_to_look_at() {
+    let (home, nginx) = (Home::with(""), Nginx::start());
+    let port = nginx.port.to_string();
+    let run =
+        |flags: &[&str]| stderr(&home.command(&["plugin", "run"], &[&["nginx", "-host=127.0.0.1"], flags].concat()));
+    assert!(run(&["-port", &port, "-path=/"]).contains("is no stub_status page, it begins with \"hello\""));
+    assert!(run(&["-port", &port, "-path=/elsewhere"]).contains("redirects to http://127.0.0.1:1/"));
+    assert!(run(&["-port", "1"]).contains("unreachable: Connection refused"));
+    assert!(run(&["-prot", "1"]).contains("no flag -prot; it has -uri, -scheme, -host, -port"));
+}
+
+#[test]
+fn inspect_shows_what_a_plugin_is_and_what_it_would_be_granted() {
+    let home = Home::with("");
+    let text = stdout(&home.command(&["plugin", "inspect"], &["nginx"]));
+    let file = wasaba_e2e::target().join("release/plugins/nginx.wasm");
+    assert_golden("inspect-nginx.txt", &text.replace(&file.display().to_string(), "<FILE>"));
+}
+
+#[test]
+fn a_plugin_that_is_not_there_lists_where_it_was_looked_for_and_what_there_is() {
+    let error = stderr(&Home::with("").command(&["plugin", "inspect"], &["ngnix"]));
+    assert!(error.contains("there is no plugin `ngnix`") && error.contains("there are: nginx"), "{error}");
+}
