@@ -57,6 +57,23 @@ pub enum PluginCommand {
         /// The plugin's name, or the path of a .wasm file
         plugin: String,
     },
+    /// Measure what one call of a plugin costs here: call it many times and print the median
+    Time {
+        /// The agent's flags: where plugins are looked for
+        #[command(flatten)]
+        agent: AgentFlags,
+        /// What runs it: pulley or native
+        #[arg(long, default_value = "pulley")]
+        engine: String,
+        /// How many times it is called
+        #[arg(long, default_value_t = 1_000)]
+        calls: u32,
+        /// The plugin's name, or the path of a .wasm file
+        plugin: String,
+        /// The plugin's settings as flags: -host=web -port 8080
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "-SETTING=VALUE")]
+        settings: Vec<String>,
+    },
     /// Compile the component on standard input to standard output (the agent's own child process)
     #[command(hide = true)]
     Compile {
@@ -100,16 +117,16 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Line, clap::Error> {
     Line::try_parse_from(with_two_dashes(arguments))
 }
 
-/// Gives the flags of Go's form, `-conf`, the second dash that clap wants. What follows the name of a plugin to run is the
-/// plugin's and stays as it is.
+/// Gives the flags of Go's form, `-conf`, the second dash that clap wants. What follows the name of a plugin to run or
+/// time is the plugin's and stays as it is.
 fn with_two_dashes(arguments: Vec<OsString>) -> Vec<OsString> {
-    let mut plugin_run_words = 0;
+    let mut words_of_plugin = 0;
     let mut takes_value = false;
     let mut normalized = Vec::with_capacity(arguments.len());
     for argument in arguments {
         let text = argument.to_string_lossy().into_owned();
         let is_flag = text.starts_with('-') && !takes_value;
-        if plugin_run_words < 3 && is_flag && !text.starts_with("--") && text.len() > 2 {
+        if words_of_plugin < 3 && is_flag && !text.starts_with("--") && text.len() > 2 {
             normalized.push(OsString::from(format!("-{text}")));
         } else {
             normalized.push(argument);
@@ -118,9 +135,9 @@ fn with_two_dashes(arguments: Vec<OsString>) -> Vec<OsString> {
         takes_value =
             is_flag && !text.contains('=') && !matches!(text.trim_start_matches('-'), "v" | "verbose" | "h" | "help");
         if !is_flag && !is_value {
-            plugin_run_words = match (plugin_run_words, text.as_str()) {
+            words_of_plugin = match (words_of_plugin, text.as_str()) {
                 (0, "plugin") => 1,
-                (1, "run") => 2,
+                (1, "run" | "time") => 2,
                 (2, _) => 3,
                 (words, _) => words,
             };

@@ -6,6 +6,7 @@ pub mod log;
 pub mod once;
 pub mod plugin_inspect;
 pub mod plugin_run;
+pub mod plugin_time;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -34,6 +35,9 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
             plugin_run::run(&agent, &plugin, &settings)
         }
         Some(Command::Plugin(PluginCommand::Inspect { agent, plugin })) => plugin_inspect::run(&agent, &plugin),
+        Some(Command::Plugin(PluginCommand::Time { agent, engine, calls, plugin, settings })) => {
+            plugin_time::run(&agent, &engine, calls, &plugin, &settings)
+        }
         Some(Command::Plugin(PluginCommand::Compile { engine })) => compile(&engine),
         Some(Command::Version) => print(&version()),
     };

@@ -29,7 +29,7 @@ pub fn run(agent: &AgentFlags, wanted: &str, flags: &[String]) -> Result<(), Str
     let runtime = super::runtime()?;
     let text = runtime.block_on(async {
         let loader = run::loader(&config)?;
-        let file = if wanted.ends_with(".wasm") { wanted.into() } else { loader.folders.find(wanted)? };
+        let file = loader.folders.find(wanted)?;
         let plugin = loader.plugin(Engine::default(), &file).await?;
         let (settings, state) = settings(&plugin.description.settings, flags)?;
         let state = state.unwrap_or_else(|| state_file(wanted, flags));
@@ -57,11 +57,11 @@ pub fn run(agent: &AgentFlags, wanted: &str, flags: &[String]) -> Result<(), Str
 }
 
 /// Settings, and the file that `-tempfile` names.
-type Flags = (Vec<(String, String)>, Option<PathBuf>);
+pub(super) type Flags = (Vec<(String, String)>, Option<PathBuf>);
 
 /// Settings from flags in Go's form: `-x v`, `-x=v`, `--x v`, `--x=v`; booleans only `-b` or `-b=v`. And `-tempfile`, which
 /// every official plugin has.
-fn settings(declared: &[Setting], flags: &[String]) -> Result<Flags, String> {
+pub(super) fn settings(declared: &[Setting], flags: &[String]) -> Result<Flags, String> {
     let mut settings = Vec::new();
     let mut state = None;
     let mut flags = flags.iter();

@@ -62,8 +62,9 @@ impl Engine {
         }
         // A loop that never ends is interrupted by the epoch; see `sandbox`.
         config.epoch_interruption(true);
-        // Plugins are small: 4 GiB of address space for each memory would only trip `ulimit -v` and small machines.
-        config.memory_reservation(0).memory_guard_size(0).memory_reservation_for_growth(1 << 20);
+        // Plugins are small: 4 GiB of address space for each memory would only trip `ulimit -v` and small machines. What
+        // fits these 64 MiB grows in place.
+        config.memory_reservation(64 << 20).memory_guard_size(0).memory_reservation_for_growth(1 << 20);
         config.max_wasm_stack(256 << 10).async_stack_size(512 << 10);
         // The texts of traps need no line numbers, and these tables would be half of the compiled file.
         config.generate_address_map(false).wasm_backtrace_max_frames(None).native_unwind_info(false);

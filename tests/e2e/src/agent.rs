@@ -120,7 +120,6 @@ impl Agent {
     ///
     /// # Panics
     /// It does not come within `deadline`.
-    #[must_use]
     pub fn line_with(&self, text: &str, deadline: Duration) -> String {
         let end = Instant::now() + deadline;
         let mut lines = self.output.lines.lock().unwrap();

@@ -1,5 +1,5 @@
 //! The command line as a user meets it: once, version, help, local mode, and a configuration that cannot be used.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::process::Command;
 use std::time::Duration;
@@ -92,7 +92,7 @@ fn without_a_key_values_come_as_lines_at_once_and_are_kept() {
     let [_, value, epoch, source] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line:?}") };
     assert!(value.parse::<f64>().is_ok_and(|bytes| bytes > 1e6) && epoch.parse::<i64>().is_ok(), "{line:?}");
     assert_eq!(source, "memory");
-    let _ = agent.line_with("no API key: the values stay on this machine", SOON);
+    agent.line_with("no API key: the values stay on this machine", SOON);
     agent.signal(Signal::INT);
     let (status, took) = agent.ended(SOON);
     assert!(status.success() && took < Duration::from_secs(2), "{status} after {took:?}");
@@ -105,7 +105,7 @@ fn without_a_key_values_come_as_lines_at_once_and_are_kept() {
 fn two_agents_in_one_folder_are_one_too_many() {
     let home = Home::with("");
     let agent = home.start(&[]);
-    let _ = agent.line_with("memory.total\t", SOON);
+    agent.line_with("memory.total\t", SOON);
     let error = stderr(&home.command(&[], &[]));
     assert!(error.contains("wasaba.db"), "{error}");
 }

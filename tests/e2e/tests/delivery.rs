@@ -182,13 +182,13 @@ async fn minutes_collected_in_an_outage_survive_kill_9_and_arrive_once_for_the_s
     // A full minute is collected while nobody listens; then the agent is killed and started again, still in the outage.
     let next_minute = (outage as i64 / 60 + 1) * 60;
     let line = format!("values of {next_minute}");
-    let _ = agent.line_with(&line, A_MINUTE_AND_MORE);
+    agent.line_with(&line, A_MINUTE_AND_MORE);
     kept.extend(collected(&agent));
     agent.kill();
     // What is collected in the same second is the same minute to Mackerel, and would be hard to count here.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     let agent = home.start(&["-v"]);
-    let _ = agent.line_with("DEBUG kept ", SOON);
+    agent.line_with("DEBUG kept ", SOON);
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     for (time, count) in collected(&agent) {
         *kept.entry(time).or_default() += count;
@@ -218,7 +218,7 @@ async fn a_refused_key_holds_everything_and_is_told_without_the_key() {
     let standin = Standin::start("another-key").await.unwrap();
     let home = Home::with(&config(&standin, ""));
     let mut agent = home.start(&["-v"]);
-    let _ = agent.line_with("DEBUG kept ", SOON);
+    agent.line_with("DEBUG kept ", SOON);
     let line = agent.line_with("refuses the API key", SOON);
     assert!(line.contains("ERROR") && line.contains("`apikey`"), "{line}");
     agent.signal(Signal::TERM);
