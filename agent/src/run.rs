@@ -11,7 +11,9 @@ use tokio::time::timeout_at;
 use crate::cli::log::Tail;
 use crate::collect::Moment;
 use crate::collect::minute::{Part, Source, Sources};
+use crate::collect::readers::Readers;
 use crate::config::{self, Config};
+use crate::footprint;
 use crate::graph::GraphDefinition;
 use crate::host;
 use crate::metrics;
@@ -109,9 +111,9 @@ async fn output(config: Config, shared: Output, signals: Signals) -> Result<(), 
 /// The host's own collectors.
 #[must_use]
 pub fn host_sources(config: &Config) -> Sources {
-    let mut sources = Sources::default();
+    let (mut sources, readers) = (Sources::default(), Readers::default());
     for family in metrics::ALL {
-        sources.add(Source::of_collector(family.name, (family.open)(&config.machine)));
+        sources.add(Source::of_collector(family.name, (family.open)(&config.machine), &readers));
     }
     sources
 }
@@ -238,10 +240,14 @@ struct Collecting {
 impl Collecting {
     async fn every_minute(mut self, mut stop: watch::Receiver<bool>) {
         let mut next = self.first_plugins(Instant::now() + FIRST_PLUGINS).await;
-        loop {
+        for minute in 1_u64.. {
             tokio::select! {
                 () = self.minute(next) => {}
                 _ = stop.wait_for(|stop| *stop) => return,
+            }
+            // After the second, everything that a minute needs has run once; the host's description comes every hour.
+            if minute % 60 == 2 {
+                footprint::release_code();
             }
             let boundary = (unix_seconds().div_euclid(60) + 1) * 60;
             tokio::select! {

@@ -67,11 +67,12 @@ fn print(text: &str) -> Result<(), String> {
     }
 }
 
-/// The runtime of every command: one thread, and short-lived ones for what blocks.
+/// The runtime of every command: one thread, and more for what blocks. Those wait a minute for more to do: making them anew
+/// would be a third of the CPU time that the agent takes.
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .thread_keep_alive(Duration::from_millis(100))
+        .thread_keep_alive(Duration::from_secs(75))
         .thread_stack_size(256 << 10)
         .build()
         .map_err(|error| format!("cannot start: {error}"))

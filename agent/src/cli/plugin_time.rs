@@ -1,6 +1,6 @@
 //! `wasaba plugin time`: what one call of a plugin costs in this agent, on this machine.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::flags::AgentFlags;
 use super::log::{self, Destination};
@@ -29,13 +29,7 @@ pub fn run(agent: &AgentFlags, engine: &str, calls: u32, wanted: &str, flags: &[
         let written = Written { settings, allow: Vec::new(), place };
         let instance = Instance::new(&loader.sandbox, plugin, wanted, &written, Limits::default()).await;
         let instance = instance.map_err(|problems| problems.join("\n"))?;
-        let mut times = Vec::new();
-        for _ in 0..calls.max(1) {
-            let begin = Instant::now();
-            instance.collect(&loader.sandbox).await.map_err(|fault| format!("{wanted}: {fault}"))?;
-            times.push(begin.elapsed());
-        }
-        Ok::<_, String>(times)
+        instance.time(&loader.sandbox, calls.max(1)).await.map_err(|fault| format!("{wanted}: {fault}"))
     });
     runtime.shutdown_background();
     super::print(&summary(engine, times?))

@@ -13,6 +13,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::task::JoinHandle;
 
 use super::rate::Reading;
+use super::readers::Readers;
 use super::{Answer, Collector, Fault, Moment};
 use crate::sample::Sample;
 
@@ -50,19 +51,19 @@ impl Source {
         Self { name, deadline, ask: Box::new(ask), under_way: None, health: Health::default() }
     }
 
-    /// A source from a collector, which gets a thread of its own while it reads.
+    /// A source from a collector, which may block while it reads: it does so on one of the `readers`.
     #[must_use]
-    pub fn of_collector(name: &str, collector: Box<dyn Collector>) -> Self {
-        let collector = Arc::new(Mutex::new(collector));
+    pub fn of_collector(name: &str, collector: Box<dyn Collector>, readers: &Readers) -> Self {
+        let (collector, readers) = (Arc::new(Mutex::new(collector)), readers.clone());
         let ask = move |moment| -> Pending {
-            let collector = Arc::clone(&collector);
-            let reading = tokio::task::spawn_blocking(move || {
+            let (collector, readers) = (Arc::clone(&collector), readers.clone());
+            let read = move || {
                 // A panic leaves a collector's last reading half updated at worst, which its next one replaces.
                 let mut collector = collector.lock().unwrap_or_else(PoisonError::into_inner);
                 let samples = collector.collect(moment)?;
                 Ok(Answer { samples, readings: Vec::new(), complaints: collector.complaints() })
-            });
-            Box::pin(async { reading.await.unwrap_or_else(|_| Err(panicked())) })
+            };
+            Box::pin(async move { readers.run(read).await.unwrap_or_else(|_| Err(panicked())) })
         };
         Self::new(name.into(), HOST_DEADLINE, ask)
     }
@@ -195,7 +196,7 @@ mod tests {
     }
 
     fn source(name: &str, collect: impl FnMut() -> Result<Vec<Sample>, Fault> + Send + 'static) -> Source {
-        Source::of_collector(name, Box::new(Canned(Box::new(collect))))
+        Source::of_collector(name, Box::new(Canned(Box::new(collect))), &Readers::default())
     }
 
     fn good(name: &'static str) -> Source {

@@ -5,6 +5,7 @@
 
 pub mod minute;
 pub mod rate;
+pub mod readers;
 
 use std::fmt;
 use std::time::Instant;
@@ -13,7 +14,7 @@ use crate::sample::Sample;
 
 /// One source of host metrics. It keeps its own state between two minutes; it never sleeps, spawns or logs.
 pub trait Collector: Send {
-    /// Reads once. Called once a minute, on a thread of its own: it may block, and is then late, but alone.
+    /// Reads once. Called once a minute, on a thread that may block: a collector that hangs is late, but alone.
     ///
     /// # Errors
     /// What could not be read, as a lower-case fragment; the frame adds the collector's name. Having nothing to say

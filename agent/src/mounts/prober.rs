@@ -2,12 +2,12 @@
 //!
 //! A file system on a dying disk or a lost device can keep `statvfs` in the kernel for ever, deaf to signals. So a thread
 //! asks one mount after the other; the one on which it gets stuck keeps that thread, is remembered, and is left alone until
-//! the thread comes back. The others are asked by a new thread. When nothing hangs, no thread outlives the call.
+//! the thread comes back. The others are asked by a new thread. When nothing hangs, one thread waits for the next call.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -48,7 +48,22 @@ pub enum Answer {
 pub struct Prober {
     question: Arc<Question>,
     deadline: Duration,
-    stuck: Arc<Mutex<Vec<Stuck>>>,
+    workers: Arc<Mutex<Workers>>,
+}
+
+#[derive(Default)]
+struct Workers {
+    /// The one that answered all of the last call's questions: a new thread every minute would cost more than they do.
+    idle: Option<Worker>,
+    stuck: Vec<Stuck>,
+}
+
+/// A thread that asks mounts. It hands each answer over before the next question (hence no room in the channels), so one
+/// that was given up on ends with the question on which it was stuck.
+struct Worker {
+    thread: JoinHandle<()>,
+    points: SyncSender<PathBuf>,
+    answers: Receiver<io::Result<Space>>,
 }
 
 type Question = dyn Fn(&Path) -> io::Result<Space> + Send + Sync;
@@ -61,7 +76,7 @@ struct Stuck {
 impl Prober {
     /// A prober that puts `question` to each mount; for tests, which play mounts that hang.
     pub fn new(question: impl Fn(&Path) -> io::Result<Space> + Send + Sync + 'static, deadline: Duration) -> Self {
-        Self { question: Arc::new(question), deadline, stuck: Arc::default() }
+        Self { question: Arc::new(question), deadline, workers: Arc::default() }
     }
 
     /// The one that calls `statvfs`. There is one for the whole process, since a mount that hangs does so for everybody.
@@ -74,60 +89,49 @@ impl Prober {
     /// Asks each of `points`; the answers are in the same order. Takes [`DEADLINE`] at most for each that newly hangs.
     #[must_use]
     pub fn ask(&self, points: &[&Path]) -> Vec<Answer> {
-        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let Workers { idle, stuck } = &mut *workers;
         stuck.retain(|stuck| !stuck.thread.is_finished());
-        let mut answers = Vec::with_capacity(points.len());
-        while let Some(rest) = points.get(answers.len()..).filter(|rest| !rest.is_empty()) {
-            let sound = |point: &&&Path| !stuck.iter().any(|stuck| stuck.point == **point);
-            let round: Vec<PathBuf> = rest.iter().take_while(sound).map(|&point| point.to_owned()).collect();
-            if round.is_empty() {
-                answers.push(Answer::Hung);
-            } else {
-                stuck.extend(self.ask_until_one_hangs(round, &mut answers));
-            }
-        }
-        answers
+        points
+            .iter()
+            .map(|&point| {
+                if stuck.iter().any(|stuck| stuck.point == point) {
+                    return Answer::Hung;
+                }
+                let worker = match idle.take().map_or_else(|| self.worker(), Ok) {
+                    Ok(worker) => worker,
+                    Err(error) => return Answer::Failed(error),
+                };
+                // A worker that is gone cannot take the question, and then gives no answer either.
+                worker.points.send(point.to_owned()).ok();
+                match worker.answers.recv_timeout(self.deadline) {
+                    Ok(answer) => {
+                        *idle = Some(worker);
+                        answer.map_or_else(Answer::Failed, Answer::Space)
+                    }
+                    Err(RecvTimeoutError::Timeout) => {
+                        stuck.push(Stuck { point: point.to_owned(), thread: worker.thread });
+                        Answer::Hung
+                    }
+                    Err(RecvTimeoutError::Disconnected) => Answer::Failed(io::Error::other("the question panicked")),
+                }
+            })
+            .collect()
     }
 
-    /// Adds an answer for each of `points`, up to and including the first that hangs.
-    fn ask_until_one_hangs(&self, points: Vec<PathBuf>, answers: &mut Vec<Answer>) -> Option<Stuck> {
-        let (thread, stream) = match self.worker(points.clone()) {
-            Ok(worker) => worker,
-            Err(error) => {
-                answers.extend(points.iter().map(|_| Answer::Failed(io::Error::new(error.kind(), error.to_string()))));
-                return None;
-            }
-        };
-        for point in points {
-            match stream.recv_timeout(self.deadline) {
-                Ok(answer) => answers.push(answer.map_or_else(Answer::Failed, Answer::Space)),
-                Err(RecvTimeoutError::Timeout) => {
-                    answers.push(Answer::Hung);
-                    return Some(Stuck { point, thread });
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    answers.push(Answer::Failed(io::Error::other("the question panicked")));
-                    return None;
-                }
-            }
-        }
-        None
-    }
-
-    /// A thread that asks `points` one by one. It hands each answer over before the next question (hence no room in the
-    /// channel), so one that was given up on ends with the question on which it was stuck.
-    fn worker(&self, points: Vec<PathBuf>) -> io::Result<(JoinHandle<()>, Receiver<io::Result<Space>>)> {
-        let (answers, stream) = sync_channel(0);
+    fn worker(&self) -> io::Result<Worker> {
+        let (points, asked) = sync_channel::<PathBuf>(0);
+        let (answered, answers) = sync_channel(0);
         let question = Arc::clone(&self.question);
         let ask_all = move || {
-            for point in points {
-                if answers.send(question(&point)).is_err() {
+            for point in asked {
+                if answered.send(question(&point)).is_err() {
                     return;
                 }
             }
         };
         let thread = Builder::new().name("statvfs".to_owned()).stack_size(STACK_BYTES).spawn(ask_all)?;
-        Ok((thread, stream))
+        Ok(Worker { thread, points, answers })
     }
 }
 
@@ -216,7 +220,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(ask(&prober.clone()), "shss");
         }
-        assert_eq!(prober.stuck.lock().unwrap().len(), 1);
+        assert_eq!(prober.workers.lock().unwrap().stuck.len(), 1);
         assert_eq!(asked.load(Ordering::SeqCst), 1);
         drop(release);
     }
@@ -226,7 +230,7 @@ mod tests {
         let (prober, release, asked) = with_a_hung_mount();
         assert_eq!(ask(&prober), "shss");
         drop(release);
-        let stuck = prober.stuck.lock().unwrap().pop().unwrap();
+        let stuck = prober.workers.lock().unwrap().stuck.pop().unwrap();
         stuck.thread.join().unwrap();
         assert_eq!(ask(&prober), "ssss");
         assert_eq!(asked.load(Ordering::SeqCst), 2);
@@ -237,6 +241,6 @@ mod tests {
         let prober =
             Prober::new(|point| if point == Path::new("/hung") { panic!("boom") } else { Ok(SPACE) }, DEADLINE);
         assert_eq!(ask(&prober), "sfss");
-        assert!(prober.stuck.lock().unwrap().is_empty());
+        assert!(prober.workers.lock().unwrap().stuck.is_empty());
     }
 }

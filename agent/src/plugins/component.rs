@@ -117,30 +117,25 @@ impl Plugin {
         ended(sandbox.run(limit, run).await)
     }
 
-    /// What the plugin reads now: one call in a fresh instance.
+    /// What the plugin reads now: one call in a fresh instance. To be run in the sandbox.
     ///
     /// # Errors
     /// The plugin's own error, or how the call ended.
     pub async fn collect(
-        self: Arc<Self>,
-        sandbox: &Sandbox,
+        &self,
         identity: Identity,
-        settings: Vec<(String, String)>,
+        settings: Arc<Vec<(String, String)>>,
     ) -> Result<Vec<metrics::Sample>, Fault> {
-        let limit = identity.limits.time;
-        let run = async move {
-            let mut call = Call::new(&self, identity);
-            let instance = call.instantiate().await?;
-            let guest = self.metrics.load(&mut call.store, &instance).map_err(|error| call.fault(&error))?;
-            let answer = guest.call_collect(&mut call.store, &settings).await;
-            let samples = answer.map_err(|error| call.fault(&error))?.map_err(|error| plugin_fault(&error))?;
-            if samples.len() > call.limits.samples {
-                let (given, limit) = (samples.len(), call.limits.samples);
-                return Err(Fault(format!("it gave {given} samples, more than the {limit} that are allowed")));
-            }
-            Ok(samples)
-        };
-        ended(sandbox.run(limit, run).await)
+        let mut call = Call::new(self, identity);
+        let instance = call.instantiate().await?;
+        let guest = self.metrics.load(&mut call.store, &instance).map_err(|error| call.fault(&error))?;
+        let answer = guest.call_collect(&mut call.store, &settings).await;
+        let samples = answer.map_err(|error| call.fault(&error))?.map_err(|error| plugin_fault(&error))?;
+        if samples.len() > call.limits.samples {
+            let (given, limit) = (samples.len(), call.limits.samples);
+            return Err(Fault(format!("it gave {given} samples, more than the {limit} that are allowed")));
+        }
+        Ok(samples)
     }
 }
 
@@ -203,7 +198,11 @@ impl Call {
     }
 }
 
-fn ended<T>(result: Result<Result<T, Fault>, Ended>) -> Result<T, Fault> {
+/// What became of a call in the sandbox.
+///
+/// # Errors
+/// The call's own fault, or that it did not come to an end.
+pub fn ended<T>(result: Result<Result<T, Fault>, Ended>) -> Result<T, Fault> {
     result.unwrap_or_else(|ended| {
         Err(Fault(match ended {
             Ended::Late(limit) => format!("it took longer than {limit:?} and was stopped"),

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::component::{Identity, Plugin};
+use super::component::{Identity, Plugin, ended};
 use super::limits::Limits;
 use super::readings::{Rules, values};
 use super::sandbox::Sandbox;
 use super::settings::{Written, check};
+use crate::capabilities::bindings::exports::wasaba::plugin::metrics;
 use crate::collect::rate::Reading;
 use crate::collect::{Answer, Fault};
 use crate::graph::GraphDefinition;
@@ -18,7 +19,7 @@ use crate::sample::Sample;
 pub struct Instance {
     identity: Identity,
     plugin: Arc<Plugin>,
-    settings: Vec<(String, String)>,
+    settings: Arc<Vec<(String, String)>>,
     rules: Rules,
     /// What Mackerel is told of its graphs.
     pub graphs: Vec<GraphDefinition>,
@@ -49,7 +50,7 @@ impl Instance {
             limits: Arc::new(limits),
         };
         let readings = Mutex::default();
-        Ok(Self { identity, plugin, settings: checked.values, rules, graphs, readings })
+        Ok(Self { identity, plugin, settings: Arc::new(checked.values), rules, graphs, readings })
     }
 
     /// Its name: the last part of `[plugin.metrics.NAME]`, or the file's name without `.wasm`.
@@ -74,8 +75,7 @@ impl Instance {
     /// # Errors
     /// The plugin's own error, or how the call ended.
     pub async fn collect(&self, sandbox: &Sandbox) -> Result<Answer, Fault> {
-        let (plugin, identity) = (Arc::clone(&self.plugin), self.identity.clone());
-        let samples = plugin.collect(sandbox, identity, self.settings.clone()).await?;
+        let samples = ended(sandbox.run(self.limits().time, self.call()).await)?;
         let mut before = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
         let values = values(&self.rules, &before, samples, unix_millis(SystemTime::now()));
         before.clone_from(&values.readings);
@@ -88,6 +88,32 @@ impl Instance {
             }
         }
         Ok(answer)
+    }
+
+    /// One call of the plugin, to be run in the sandbox.
+    fn call(&self) -> impl Future<Output = Result<Vec<metrics::Sample>, Fault>> + Send + 'static {
+        let (plugin, identity, settings) =
+            (Arc::clone(&self.plugin), self.identity.clone(), Arc::clone(&self.settings));
+        async move { plugin.collect(identity, settings).await }
+    }
+
+    /// How long each of `calls` calls takes, one after the other, from the making of the instance to its end.
+    ///
+    /// # Errors
+    /// As [`Instance::collect`].
+    pub async fn time(&self, sandbox: &Sandbox, calls: u32) -> Result<Vec<Duration>, Fault> {
+        let (limit, mut pending) = (self.limits().time.saturating_mul(calls), Vec::new());
+        pending.resize_with(usize::try_from(calls).unwrap_or(usize::MAX), || self.call());
+        let timed = async move {
+            let mut times = Vec::with_capacity(pending.len());
+            for call in pending {
+                let begin = Instant::now();
+                drop(call.await?);
+                times.push(begin.elapsed());
+            }
+            Ok(times)
+        };
+        ended(sandbox.run(limit, timed).await)
     }
 }
 

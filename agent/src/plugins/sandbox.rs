@@ -39,7 +39,7 @@ impl Sandbox {
     pub fn start() -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .thread_keep_alive(Duration::from_secs(1)) // of the threads that resolve names
+            .thread_keep_alive(Duration::from_secs(75)) // of the threads that resolve names, until the next minute
             .thread_stack_size(256 << 10)
             .build()?;
         let handle = runtime.handle().clone();

@@ -1,0 +1,63 @@
+//! The footprint: gives back the memory of code that only the start needed.
+//!
+//! The start of the agent runs through much of its own file (the command line, the configuration, linking WASI for each
+//! plugin) that no minute needs again. Those pages stay mapped until the kernel is short of memory, and count as
+//! the agent's until then. Dropped, they come back from the page cache when they are needed.
+
+use std::ffi::c_void;
+use std::path::Path;
+
+use rustix::mm::{Advice, madvise};
+
+/// Drops the mapped pages of this program's code and constants. Costs some hundred microseconds, once for the call and once
+/// for the pages that are needed again; where it does not work, nothing happens.
+pub fn release_code() {
+    let (Ok(maps), Ok(program)) = (std::fs::read_to_string("/proc/self/maps"), std::env::current_exe()) else { return };
+    for range in maps.lines().filter_map(|line| never_written(line, &program)) {
+        #[expect(unsafe_code, reason = "advising the kernel on memory is unsafe by its nature; see SAFETY")]
+        // SAFETY: the range is a private mapping of the program's file that is not writable and was not at the start
+        // either (see `never_written`), so each of its pages is as it is in the file, and reading it again gives the same.
+        let dropped = unsafe { madvise(range.start as *mut c_void, range.end - range.start, Advice::LinuxDontNeed) };
+        if let Err(error) = dropped {
+            tracing::debug!("the pages of the program's code stay: {error}");
+        }
+    }
+}
+
+/// The addresses of a line of /proc/PID/maps, if it is a part of `program` that nothing ever writes to: the code, and the
+/// constants, which are the file's beginning. The third part that is read-only now, the relocated one, was written to by the
+/// dynamic loader and is not in the file like that.
+fn never_written(line: &str, program: &Path) -> Option<std::ops::Range<usize>> {
+    let mut fields = line.split_ascii_whitespace();
+    let (start, end) = fields.next()?.split_once('-')?;
+    let (permissions, offset) = (fields.next()?, fields.next()?);
+    let path = fields.nth(2)?;
+    let is_constant = permissions == "r--p" && usize::from_str_radix(offset, 16) == Ok(0);
+    let wanted = path == program.to_str()? && (permissions == "r-xp" || is_constant);
+    wanted.then_some(usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_parts_that_are_as_in_the_file_are_dropped() {
+        let maps = "\
+            1000-2000 r--p 00000000 fe:00 1  /bin/wasaba\n\
+            2000-3000 r-xp 00001000 fe:00 1  /bin/wasaba\n\
+            3000-4000 r--p 00002000 fe:00 1  /bin/wasaba\n\
+            4000-5000 rw-p 00003000 fe:00 1  /bin/wasaba\n\
+            5000-6000 rw-p 00000000 00:00 0  [heap]\n\
+            6000-7000 r-xp 00001000 fe:00 2  /lib/libc.so.6\n\
+            7000-8000 r-xp 00000000 00:00 0\n";
+        let dropped = maps.lines().filter_map(|line| never_written(line, Path::new("/bin/wasaba"))).collect::<Vec<_>>();
+        assert_eq!(dropped, [0x1000..0x2000, 0x2000..0x3000]);
+    }
+
+    #[test]
+    fn the_program_runs_on() {
+        release_code();
+        assert_eq!("still here".to_uppercase(), "STILL HERE");
+    }
+}
