@@ -1,4 +1,4 @@
-//! The footprint: gives back the memory of code that only the start needed.
+//! The footprint: gives back memory that only the start needed, code and heap.
 //!
 //! The start of the agent runs through much of its own file (the command line, the configuration, linking WASI for each
 //! plugin) that no minute needs again. Those pages stay mapped until the kernel is short of memory, and count as
@@ -9,9 +9,18 @@ use std::path::Path;
 
 use rustix::mm::{Advice, madvise};
 
+/// Gives back what was freed in the heap, which the C library otherwise keeps for later, and [`release_code`].
+pub fn release() {
+    release_code();
+    #[cfg(target_env = "gnu")]
+    #[expect(unsafe_code, reason = "the C library has no safe door to its allocator")]
+    // SAFETY: it takes no pointer, may be called at any time from any thread, and frees only what is free.
+    let _trimmed = unsafe { libc::malloc_trim(0) };
+}
+
 /// Drops the mapped pages of this program's code and constants. Costs some hundred microseconds, once for the call and once
 /// for the pages that are needed again; where it does not work, nothing happens.
-pub fn release_code() {
+fn release_code() {
     let (Ok(maps), Ok(program)) = (std::fs::read_to_string("/proc/self/maps"), std::env::current_exe()) else { return };
     for range in maps.lines().filter_map(|line| never_written(line, &program)) {
         #[expect(unsafe_code, reason = "advising the kernel on memory is unsafe by its nature; see SAFETY")]
@@ -57,7 +66,7 @@ mod tests {
 
     #[test]
     fn the_program_runs_on() {
-        release_code();
+        release();
         assert_eq!("still here".to_uppercase(), "STILL HERE");
     }
 }

@@ -247,7 +247,7 @@ impl Collecting {
             }
             // After the second, everything that a minute needs has run once; the host's description comes every hour.
             if minute % 60 == 2 {
-                footprint::release_code();
+                footprint::release();
             }
             let boundary = (unix_seconds().div_euclid(60) + 1) * 60;
             tokio::select! {
