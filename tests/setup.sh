@@ -10,7 +10,7 @@ as_root() {
         sudo "$@"
     else
         echo "wasaba: this needs nginx. Install it (Debian: sudo apt-get install nginx-light)," >&2
-        echo "        or let make do it: SUDO=1 make ${MAKECMDGOALS:-test}" >&2
+        echo "        or let make do it with sudo: SUDO=1 make run, SUDO=1 make test" >&2
         exit 1
     fi
 }

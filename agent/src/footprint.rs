@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rustix::mm::{Advice, madvise};
 
-/// Gives back what was freed in the heap, which the C library otherwise keeps for later, and [`release_code`].
+/// Gives back what was freed in the heap, which the C library otherwise keeps for later, and the pages of code that only the start ran.
 pub fn release() {
     release_code();
     #[cfg(target_env = "gnu")]

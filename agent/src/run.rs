@@ -8,7 +8,6 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
-use crate::cli::log::Tail;
 use crate::collect::Moment;
 use crate::collect::minute::{Part, Source, Sources};
 use crate::collect::readers::Readers;
@@ -16,6 +15,7 @@ use crate::config::{self, Config};
 use crate::footprint;
 use crate::graph::GraphDefinition;
 use crate::host;
+use crate::log::Tail;
 use crate::metrics;
 use crate::outputs::{local, mackerel};
 use crate::plugins::folder::Folders;

@@ -7,7 +7,7 @@ use wasmtime::component::{HasSelf, Linker};
 
 use super::Guest;
 use super::bindings::wasaba::plugin::log::{self as contract, Level};
-use crate::plugins::limits::Limits;
+use super::limits::Limits;
 
 pub(super) fn link(linker: &mut Linker<Guest>) -> Result<()> {
     contract::add_to_linker::<_, HasSelf<_>>(linker, |guest| guest)

@@ -7,6 +7,7 @@
 pub mod address;
 pub mod grants;
 pub mod http;
+pub mod limits;
 pub mod log;
 
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use wasmtime::component::{Linker, ResourceTable};
 use wasmtime::{ResourceLimiter, Result};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use crate::plugins::limits::Limits;
 use grants::Grants;
+use limits::Limits;
 
 /// What `bindgen!` makes of the contract, host side.
 #[expect(missing_docs, reason = "generated from wit/, where each item is documented")]

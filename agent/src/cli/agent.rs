@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
 use super::flags::AgentFlags;
-use super::log::{self, Destination, Tail};
+use crate::log::{self, Destination, Tail};
 use crate::run::{self, Signals};
 
 /// Runs until a signal ends it.

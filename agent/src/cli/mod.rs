@@ -2,7 +2,6 @@
 
 pub mod agent;
 pub mod flags;
-pub mod log;
 pub mod once;
 pub mod plugin_inspect;
 pub mod plugin_run;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::flags::AgentFlags;
-use super::log::{self, Destination};
 use crate::collect::Moment;
 use crate::collect::minute::Part;
+use crate::log::{self, Destination};
 use crate::run;
 
 /// Between the two readings that rates are made of. The shortest that gives rates is one second.

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::flags::AgentFlags;
-use super::log::{self, Destination};
 use crate::capabilities::bindings::exports::wasaba::plugin::plugin::{Setting, SettingKind};
 use crate::capabilities::log::printable;
+use crate::log::{self, Destination};
 use crate::plugins::component::Plugin;
 use crate::plugins::engine::Engine;
 use crate::plugins::settings::{Written, check, kind_in_words};

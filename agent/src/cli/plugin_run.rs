@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::flags::AgentFlags;
-use super::log::{self, Destination};
 use crate::capabilities::bindings::exports::wasaba::plugin::plugin::{Setting, SettingKind};
+use crate::capabilities::limits::Limits;
 use crate::collect::rate::Reading;
+use crate::log::{self, Destination};
 use crate::plugins::engine::Engine;
 use crate::plugins::instance::Instance;
-use crate::plugins::limits::Limits;
 use crate::plugins::settings::Written;
 use crate::run;
 

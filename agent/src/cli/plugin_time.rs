@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::flags::AgentFlags;
-use super::log::{self, Destination};
 use super::plugin_run;
+use crate::capabilities::limits::Limits;
+use crate::log::{self, Destination};
 use crate::plugins::engine::Engine;
 use crate::plugins::instance::Instance;
-use crate::plugins::limits::Limits;
 use crate::plugins::settings::Written;
 use crate::run;
 

@@ -1,7 +1,7 @@
 //! The readers: the threads that collectors read on. One does all, as long as none of them hangs.
 //!
 //! Reading /proc takes microseconds, waking a thread more than that. So one thread takes one job after the other; only when
-//! a job has waited for [`TURN`], because the one before it hangs, another thread takes over the rest.
+//! a job has waited for 100 ms, because the one before it hangs, another thread takes over the rest.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

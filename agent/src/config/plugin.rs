@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::document::{Problem, Reader, Section};
+use crate::capabilities::limits::LONGEST_CALL;
 use crate::plugins::engine::Engine;
-use crate::plugins::limits::LONGEST_CALL;
 use crate::plugins::settings::Written;
 use crate::plugins::table::PluginTable;
 

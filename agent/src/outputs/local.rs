@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, watch};
 
-use crate::cli::log::Tail;
 use crate::collect::minute::{Health, Part};
+use crate::log::Tail;
 
 /// The newest value of every metric, and how each source is doing.
 #[derive(Default)]

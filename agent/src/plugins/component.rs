@@ -8,11 +8,11 @@ use wasmtime::{Store, Trap};
 
 use super::compile::{Cache, read_component};
 use super::engine::Engine;
-use super::limits::Limits;
 use super::sandbox::{Ended, Sandbox};
 use crate::capabilities::bindings::exports::wasaba::plugin::{metrics, plugin};
 use crate::capabilities::grants::Grants;
 use crate::capabilities::http::Pool;
+use crate::capabilities::limits::Limits;
 use crate::capabilities::{self, Guest};
 use crate::collect::Fault;
 

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::component::{Identity, Plugin, ended};
-use super::limits::Limits;
 use super::readings::{Rules, values};
 use super::sandbox::Sandbox;
 use super::settings::{Written, check};
 use crate::capabilities::bindings::exports::wasaba::plugin::metrics;
+use crate::capabilities::limits::Limits;
 use crate::collect::rate::Reading;
 use crate::collect::{Answer, Fault};
 use crate::graph::GraphDefinition;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::engine::Engine;
-use super::limits::Limits;
 use super::settings::Written;
+use crate::capabilities::limits::Limits;
 
 /// A configured plugin.
 #[derive(Clone)]
