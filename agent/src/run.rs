@@ -286,8 +286,10 @@ impl Collecting {
         let own =
             readings.into_iter().filter_map(|(key, reading)| Some((key.strip_prefix(&prefix)?.to_owned(), reading)));
         instance.remember(own);
-        let graphs = instance.graphs.clone();
-        self.definitions.send_modify(|all| *all = Arc::new(all.iter().cloned().chain(graphs).collect()));
+        // Two instances of one plugin usually have the same graphs.
+        let known = Arc::clone(&self.definitions.borrow());
+        let new = instance.graphs.iter().filter(|graph| !known.contains(graph));
+        self.definitions.send_replace(Arc::new(known.iter().chain(new).cloned().collect()));
         self.sources.add(source_of(instance, sandbox));
     }
 

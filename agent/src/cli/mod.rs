@@ -9,9 +9,11 @@ pub mod plugin_time;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::plugins::loader::Loader;
 use flags::{Command, PluginCommand};
 
 /// Runs the program.
@@ -75,6 +77,14 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
         .thread_stack_size(256 << 10)
         .build()
         .map_err(|error| format!("cannot start: {error}"))
+}
+
+/// The plugin that the command line calls `wanted`: a file that is there, or a name as the configuration has it.
+fn plugin_file(loader: &Loader, wanted: &str) -> Result<PathBuf, String> {
+    if wanted.ends_with(".wasm") && Path::new(wanted).is_file() {
+        return Ok(wanted.into());
+    }
+    loader.folders.find(wanted)
 }
 
 fn stdout_is_terminal() -> bool {

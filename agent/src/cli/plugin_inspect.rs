@@ -21,7 +21,7 @@ pub fn run(flags: &AgentFlags, wanted: &str) -> Result<(), String> {
     let runtime = super::runtime()?;
     let text = runtime.block_on(async {
         let loader = run::loader(&config)?;
-        let file = loader.folders.find(wanted)?;
+        let file = super::plugin_file(&loader, wanted)?;
         let plugin = loader.plugin(Engine::default(), &file).await?;
         let defaults = check(&plugin.description.settings, &Written::default());
         let values = defaults.as_ref().map(|checked| checked.values.clone()).unwrap_or_default();

@@ -29,7 +29,7 @@ pub fn run(agent: &AgentFlags, wanted: &str, flags: &[String]) -> Result<(), Str
     let runtime = super::runtime()?;
     let text = runtime.block_on(async {
         let loader = run::loader(&config)?;
-        let file = loader.folders.find(wanted)?;
+        let file = super::plugin_file(&loader, wanted)?;
         let plugin = loader.plugin(Engine::default(), &file).await?;
         let (settings, state) = settings(&plugin.description.settings, flags)?;
         let state = state.unwrap_or_else(|| state_file(wanted, flags));

@@ -22,7 +22,7 @@ pub fn run(agent: &AgentFlags, engine: &str, calls: u32, wanted: &str, flags: &[
     let runtime = super::runtime()?;
     let times = runtime.block_on(async {
         let loader = run::loader(&config)?;
-        let file = loader.folders.find(wanted)?;
+        let file = super::plugin_file(&loader, wanted)?;
         let plugin = loader.plugin(engine, &file).await?;
         let (settings, _) = plugin_run::settings(&plugin.description.settings, flags)?;
         let place = format!("[plugin.metrics.{wanted}] of the configuration");
