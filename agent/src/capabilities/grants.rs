@@ -43,7 +43,7 @@ impl Origin {
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         match &self.host {
-            Host::Domain(name) => name == "localhost" || name.ends_with(".localhost"),
+            Host::Domain(name) => name == "localhost",
             Host::Ipv4(address) => address.is_loopback(),
             Host::Ipv6(address) => address.is_loopback(),
         }

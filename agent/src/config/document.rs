@@ -123,29 +123,32 @@ impl<'a> Reader<'a> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         for error in &errors {
             let place = error.span().map_or(Place { start: 0, end: 0 }, Place::from);
-            self.fail(place, format!("this is no TOML: {}", error.message()));
+            self.note(true, place, &format!("this is no TOML: {}", error.message()), false);
         }
         errors.is_empty().then(|| Section::new(String::new(), Place { start: 0, end: 0 }, table.get_ref()))
     }
 
     /// Notes an error.
     pub fn fail(&mut self, place: Place, what: String) {
-        self.note(true, place, &what);
+        self.note(true, place, &what, true);
     }
 
     /// Notes a warning.
     pub fn warn(&mut self, place: Place, what: String) {
-        self.note(false, place, &what);
+        self.note(false, place, &what, true);
     }
 
-    /// The line is shown up to its `=`, since behind it there may be a secret.
-    fn note(&mut self, error: bool, place: Place, what: &str) {
+    /// The line is shown up to its `=`, since behind it there may be a secret; and where the file is no TOML, or the line
+    /// does not begin with a plain key, it is not shown at all.
+    fn note(&mut self, error: bool, place: Place, what: &str, show: bool) {
         let before = self.text.get(..place.start).unwrap_or_default();
         let line_number = before.matches('\n').count() + 1;
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
         let line = self.text.get(line_start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
+        let is_key = |text: &str| text.chars().all(|char| char.is_ascii_alphanumeric() || " \t_-.=".contains(char));
         let key = line.split_inclusive('=').next().unwrap_or_default();
+        let key = if show && (line.starts_with('[') || (key.ends_with('=') && is_key(key))) { key } else { "" };
         let level = if error { "error" } else { "warning" };
         let mut text = format!("{}:{line_number}:{column}: {level}: {what}", self.file.display());
         if !key.trim().is_empty() {

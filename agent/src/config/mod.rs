@@ -263,9 +263,18 @@ mod tests {
 
     #[test]
     fn a_broken_line_shows_its_place_and_no_secret() {
-        let problems = shown(&parsed("root = \"/x\"\napikey = \"hunter2\n").unwrap_err());
-        assert!(problems.starts_with("agent.conf:2:"), "{problems}");
-        assert!(!problems.contains("hunter2"), "{problems}");
+        for broken in [
+            "apikey = \"hunter2\n",
+            "apikey \"hunter2\"\n",
+            "apikey: \"hunter2\"\n",
+            "apikey = \"\"\"\nhunter2\\q\"\"\"\n",
+            "hunter2\n",
+            "roles = [\n5, \"hunter2\"]\n",
+        ] {
+            let problems = shown(&parsed(&format!("root = \"/x\"\n{broken}")).unwrap_err());
+            assert!(problems.starts_with("agent.conf:"), "{problems}");
+            assert!(!problems.contains("hunter2"), "{broken}: {problems}");
+        }
     }
 
     #[test]
