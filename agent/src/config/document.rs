@@ -51,6 +51,24 @@ impl fmt::Display for Problem {
     }
 }
 
+/// A configuration is a few kilobytes; what is longer is something else.
+const LONGEST_FILE_BYTES: u64 = 1 << 20;
+
+/// The text of a file that somebody else may have put there: not of a pipe or device, which might never end.
+///
+/// # Errors
+/// It cannot be read, is no regular file, or is longer than 1 MiB.
+pub fn read_file(file: &Path) -> std::io::Result<String> {
+    let about = std::fs::metadata(file)?;
+    if !about.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    if about.len() > LONGEST_FILE_BYTES {
+        return Err(std::io::Error::other("it is longer than 1 MiB"));
+    }
+    std::fs::read_to_string(file)
+}
+
 /// A table, and which of its keys nobody has read yet.
 pub struct Section<'a> {
     /// How it is called in messages: `[plugin.metrics.web]`.
@@ -265,9 +283,7 @@ impl<'a> Reader<'a> {
         let mut reference = self.section(section, key)?;
         let (file, env) = (self.text(&mut reference, "file"), self.text(&mut reference, "env"));
         let found = match (file, env) {
-            (Some(file), None) => {
-                std::fs::read_to_string(&file).map_err(|error| format!("cannot read `{file}`: {error}"))
-            }
+            (Some(file), None) => read_file(Path::new(&file)).map_err(|error| format!("cannot read `{file}`: {error}")),
             (None, Some(env)) => std::env::var(&env).map_err(|_| format!("the environment has no `{env}`")),
             _ => Err(format!("`{key}` must be text, {{ file = \"/path\" }} or {{ env = \"NAME\" }}")),
         };

@@ -90,7 +90,7 @@ impl Default for Config {
 /// # Errors
 /// All problems, warnings included, in the file's order.
 pub fn load(file: &Path) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
-    let text = std::fs::read_to_string(file).map_err(|error| vec![Problem::of_file(file, &error)])?;
+    let text = document::read_file(file).map_err(|error| vec![Problem::of_file(file, &error)])?;
     parse(file, &text)
 }
 
@@ -275,6 +275,12 @@ mod tests {
             assert!(problems.starts_with("agent.conf:"), "{problems}");
             assert!(!problems.contains("hunter2"), "{broken}: {problems}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_no_regular_one_is_refused_instead_of_waited_for() {
+        let problems = shown(&load(Path::new("/dev/zero")).unwrap_err());
+        assert_eq!(problems, "cannot read `/dev/zero`: it is no regular file\n");
     }
 
     #[test]

@@ -72,7 +72,7 @@ fn settings(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> P
 /// All problems of that file, warnings included.
 pub fn beside(component: &Path) -> Result<(PluginTable, Vec<Problem>), Vec<Problem>> {
     let file = component.with_extension("toml");
-    let text = match std::fs::read_to_string(&file) {
+    let text = match super::document::read_file(&file) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(vec![Problem::of_file(&file, &error)]),
