@@ -84,7 +84,7 @@ pub enum PluginCommand {
 }
 
 /// The official agent's flags. One that is given wins over the configuration file.
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentFlags {
     /// The configuration file [default: /etc/mackerel-agent/mackerel-agent.conf]
     #[arg(long, value_name = "FILE")]
@@ -114,7 +114,13 @@ pub struct AgentFlags {
 /// # Errors
 /// clap's error, which is also how help is asked for.
 pub fn parse(arguments: Vec<OsString>) -> Result<Line, clap::Error> {
-    Line::try_parse_from(with_two_dashes(arguments))
+    let line = Line::try_parse_from(with_two_dashes(arguments))?;
+    if line.command.is_some() && line.agent != AgentFlags::default() {
+        // Ignored, they would make a command read another configuration than the user meant.
+        let text = "flags stand behind the command: `wasaba once -conf FILE`\n";
+        return Err(clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, text));
+    }
+    Ok(line)
 }
 
 /// Gives the flags of Go's form, `-conf`, the second dash that clap wants. What follows the name of a plugin to run or
@@ -215,6 +221,12 @@ mod tests {
         assert!(
             matches!(parsed("wasaba once -conf a.conf").command, Some(Command::Once(agent)) if agent.conf.is_some())
         );
+    }
+
+    #[test]
+    fn flags_before_a_command_are_refused_rather_than_ignored() {
+        let line = ["wasaba", "-conf", "a.conf", "once"].map(OsString::from).to_vec();
+        assert!(parse(line).unwrap_err().to_string().contains("behind the command"));
     }
 
     #[test]

@@ -31,7 +31,7 @@ use delivery::Delivery;
 use registration::Registration;
 
 /// What is still queued when the agent is told to stop gets this long; the rest waits in the spool for the next start.
-const LAST_TRY: Duration = Duration::from_millis(1500);
+const LAST_TRY: Duration = Duration::from_millis(1200);
 
 /// What [`run`] needs to know.
 #[derive(Clone, Debug)]
@@ -66,7 +66,7 @@ pub struct Signals {
     pub shutdown: watch::Receiver<bool>,
 }
 
-/// Runs until told to stop, and then tries once, for a second and a half, to deliver what is queued.
+/// Runs until told to stop, and then tries once, for a little more than a second, to deliver what is queued.
 ///
 /// # Errors
 /// Only what no waiting can mend: see [`FatalError`].
