@@ -18,7 +18,7 @@ pub fn release() {
     let _trimmed = unsafe { libc::malloc_trim(0) };
 }
 
-/// Drops the mapped pages of this program's code and constants. Costs some hundred microseconds, once for the call and once
+/// Drops the mapped pages of this program's code and constants. Costs some milliseconds in all, for the call itself and
 /// for the pages that are needed again; where it does not work, nothing happens.
 fn release_code() {
     let (Ok(maps), Ok(program)) = (std::fs::read_to_string("/proc/self/maps"), std::env::current_exe()) else { return };
