@@ -1,10 +1,13 @@
-//! Grants: where one plugin instance may connect to. Parsed once from its settings and its `allow` list, asked at each door.
+//! Grants: what one plugin instance may reach. Parsed once from its settings and its `allow` list, asked at each door.
 //!
 //! Nothing else grants anything: not the plugin's wish, not a redirect, not an answer from DNS.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use url::{Host, Url};
+
+use crate::tls::Trust;
 
 /// A place that an instance may reach: a scheme, where one was written, a host, a port. Exactly that.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +36,34 @@ impl Origin {
         Ok(Self { scheme: None, host: parse_host(host)?, port })
     }
 
+    /// An entry of an `allow` list: exactly an origin, so that nobody believes to have granted less than that.
+    fn allowed(entry: &str) -> Result<Self, String> {
+        const CURE: &str = "write it like \"https://example.com:443\", \"db:5432\", \"unix:/path\" or \"file:/path\"";
+        let refuse = |why: &str| Err(format!("{why}; {CURE}"));
+        if entry.contains('*') {
+            return refuse("has a wildcard, but each place is granted by itself");
+        }
+        if !entry.contains("://") {
+            let parts = entry.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+            return match parts {
+                Some((_, 0)) | None => refuse("has no port from 1 to 65535"),
+                Some((host, port)) => Self::of_host(host, port).or_else(|why| refuse(&why)),
+            };
+        }
+        let origin = Self::of_url(entry).or_else(|why| refuse(&why))?;
+        let url = Url::parse(entry).map_err(|error| error.to_string())?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return refuse("has a user name in it, which grants nothing");
+        }
+        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+            return refuse("has a path in it, but the whole of a server is granted or nothing");
+        }
+        if origin.port == 0 {
+            return refuse("has no port from 1 to 65535");
+        }
+        Ok(origin)
+    }
+
     fn of(url: &Url) -> Option<Self> {
         let scheme = Some(url.scheme()).filter(|scheme| matches!(*scheme, "http" | "https"))?;
         let host = without_dot(url.host()?.to_owned());
@@ -47,6 +78,12 @@ impl Origin {
             Host::Ipv4(address) => address.is_loopback(),
             Host::Ipv6(address) => address.is_loopback(),
         }
+    }
+
+    /// Whether it is granted for http or https alone, and not for any bytes.
+    #[must_use]
+    pub fn is_for_http(&self) -> bool {
+        self.scheme.is_some()
     }
 
     fn covers(&self, wish: &Self) -> bool {
@@ -82,13 +119,32 @@ fn without_dot(host: Host) -> Host {
 pub struct Grants {
     /// Where it may connect to.
     pub origins: Vec<Origin>,
-    /// Whether any certificate is believed on its connections.
-    pub tls_skip_verify: bool,
+    /// The unix sockets that it may connect to, by path.
+    pub sockets: Vec<String>,
+    /// The files that it may read, by path.
+    pub files: Vec<String>,
+    /// Whom its connections believe.
+    pub trust: Trust,
     /// Where the operator would write another grant, for the text of a refusal: `[plugin.metrics.web]`.
     pub place: String,
 }
 
 impl Grants {
+    /// Takes in one entry of an `allow` list: `https://example.com:443`, `db:5432`, `unix:/run/x.sock` or `file:/etc/x`.
+    ///
+    /// # Errors
+    /// Why it grants nothing, with what to write.
+    pub fn allow(&mut self, entry: &str) -> Result<(), String> {
+        if let Some(path) = entry.strip_prefix("unix:") {
+            self.sockets.push(absolute(path)?);
+        } else if let Some(path) = entry.strip_prefix("file:") {
+            self.files.push(absolute(path)?);
+        } else {
+            self.origins.push(Origin::allowed(entry)?);
+        }
+        Ok(())
+    }
+
     /// Looks whether `url` may be reached.
     ///
     /// # Errors
@@ -99,25 +155,60 @@ impl Grants {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(format!("a user name inside the URL of {wish} is not allowed; send an authorization header"));
         }
-        if self.origins.iter().any(|origin| origin.covers(&wish)) {
-            return Ok(());
-        }
-        Err(format!("no grant for {wish}; to grant it, write `allow = [\"{wish}\"]` into {}", self.place))
+        self.check(&wish).map(drop)
+    }
+
+    /// Looks whether any bytes may be exchanged with `host` at `port`, and gives the host as it was granted. A grant for
+    /// http or https alone is not enough.
+    ///
+    /// # Errors
+    /// The refusal, which names the wish and the line to write.
+    pub fn check_host(&self, host: &str, port: u16) -> Result<Host, String> {
+        let wish = Origin::of_host(host, port).map_err(|why| format!("{host:?} {why}"))?;
+        self.check(&wish).map(|granted| granted.host.clone())
+    }
+
+    fn check(&self, wish: &Origin) -> Result<&Origin, String> {
+        let granted = self.origins.iter().find(|origin| origin.covers(wish));
+        granted.ok_or_else(|| self.refusal(&wish.to_string(), &wish.to_string()))
+    }
+
+    /// Looks whether the unix socket at `path` may be connected to.
+    ///
+    /// # Errors
+    /// As [`Grants::check_host`].
+    pub fn check_socket(&self, path: &str) -> Result<(), String> {
+        let granted = self.sockets.iter().any(|socket| socket == path);
+        if granted { Ok(()) } else { Err(self.refusal(&format!("the unix socket {path:?}"), &format!("unix:{path}"))) }
+    }
+
+    /// Looks whether the file at `path` may be read.
+    ///
+    /// # Errors
+    /// As [`Grants::check_host`].
+    pub fn check_file(&self, path: &str) -> Result<(), String> {
+        let granted = self.files.iter().any(|file| file == path);
+        if granted { Ok(()) } else { Err(self.refusal(&format!("the file {path:?}"), &format!("file:{path}"))) }
+    }
+
+    fn refusal(&self, wish: &str, line: &str) -> String {
+        format!("no grant for {wish}; to grant it, write `allow = [{line:?}]` into {}", self.place)
     }
 
     /// Says that a granted name leads to an address that only its literal spelling may reach.
     #[must_use]
-    pub fn refuse_address(&self, name: &str, address: std::net::IpAddr, why: &str) -> String {
-        let literal = match address {
-            std::net::IpAddr::V4(v4) => v4.to_string(),
-            std::net::IpAddr::V6(v6) => format!("[{v6}]"),
-        };
+    pub fn refuse_address(&self, name: &str, address: IpAddr, why: &str) -> String {
         format!(
-            "`{name}` leads to {address}, {why}; if it is meant, write the address itself: \
-             `allow = [\"http://{literal}\"]` with its port into {}",
+            "`{name}` leads to {address}, {why}; if it is meant, write the address itself in place of the name into the \
+             settings in {}",
             self.place
         )
     }
+}
+
+fn absolute(path: &str) -> Result<String, String> {
+    let good = path.starts_with('/') && !path.contains('\0');
+    if good { Ok(path.to_owned()) } else { Err("must have an absolute path behind the colon".into()) }
 }
 
 #[cfg(test)]
@@ -126,7 +217,7 @@ mod tests {
 
     fn grants(origins: &[&str]) -> Grants {
         let origins = origins.iter().map(|text| Origin::of_url(text).unwrap()).collect();
-        Grants { origins, tls_skip_verify: false, place: "[plugin.metrics.web]".into() }
+        Grants { origins, place: "[plugin.metrics.web]".into(), ..Grants::default() }
     }
 
     fn asks(grants: &Grants, url: &str) -> Result<(), String> {
@@ -192,6 +283,55 @@ mod tests {
             [("localhost", true), ("127.9.9.9", true), ("::1", true), ("localhost.example", false), ("10.0.0.1", false)]
         {
             assert_eq!(Origin::of_host(host, 1).unwrap().is_loopback(), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_grant_of_http_is_none_of_raw_bytes() {
+        let grants = grants(&["https://web"]);
+        assert!(grants.check_host("web", 443).is_err_and(|text| text.contains("allow = [\"web:443\"]")));
+    }
+
+    #[test]
+    fn every_spelling_of_a_granted_host_is_the_same_host() {
+        let mut grants = grants(&[]);
+        grants.allow("bücher.example:80").unwrap();
+        for spelling in ["BÜCHER.example", "xn--bcher-kva.example", "bücher.example.", "b%C3%BCcher.example"] {
+            assert!(grants.check_host(spelling, 80).is_ok(), "{spelling}");
+        }
+        for other in ["bucher.example", "bücher.example@evil.example", "evil.example#bücher.example", ""] {
+            assert!(grants.check_host(other, 80).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_socket_and_a_file_are_granted_by_their_very_path() {
+        let mut grants = grants(&[]);
+        grants.allow("unix:/run/redis.sock").unwrap();
+        grants.allow("file:/var/log/app.log").unwrap();
+        assert_eq!((grants.check_socket("/run/redis.sock"), grants.check_file("/var/log/app.log")), (Ok(()), Ok(())));
+        for path in ["/run/docker.sock", "/run/../run/redis.sock", "/var/log/app.log"] {
+            assert!(grants.check_socket(path).is_err_and(|text| text.contains(&format!("unix:{path}"))), "{path}");
+        }
+        assert!(grants.check_file("/var/log/../../etc/shadow").is_err());
+    }
+
+    #[test]
+    fn an_allowed_place_that_means_less_than_it_grants_is_refused() {
+        for (entry, why) in [
+            ("http://*.example.com", "wildcard"),
+            ("http://user@example.com", "user name"),
+            ("http://example.com/api", "path"),
+            ("http://example.com?x", "path"),
+            ("example.com", "port"),
+            ("example.com:0", "port"),
+            ("http://example.com:0", "port"),
+            ("ftp://example.com", "http"),
+            ("unix:run/x", "absolute"),
+            ("file:", "absolute"),
+        ] {
+            let refused = grants(&[]).allow(entry);
+            assert!(refused.as_ref().is_err_and(|text| text.contains(why)), "{entry}: {refused:?}");
         }
     }
 }

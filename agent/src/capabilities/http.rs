@@ -3,7 +3,7 @@
 
 use std::error::Error as _;
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -14,8 +14,8 @@ use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker};
 
 use super::bindings::wasaba::plugin::http::{self as contract, Error, Request, Response};
-use super::grants::Grants;
-use super::{Guest, address};
+use super::connect::{self, Unreached};
+use super::{Guest, Identity};
 use crate::tls;
 
 pub(super) fn link(linker: &mut Linker<Guest>) -> Result<()> {
@@ -38,7 +38,7 @@ const CONNECTION_HEADERS: &[&str] = &[
     "upgrade",
 ];
 
-/// The connections of one plugin instance, shared with no other. Made when the first request is sent.
+/// The HTTP clients of one plugin instance, shared with no other. Made when the first request is sent.
 #[derive(Default)]
 pub struct Pool {
     plain: OnceLock<Client>,
@@ -46,27 +46,30 @@ pub struct Pool {
 }
 
 impl Pool {
-    fn client(&self, url: &Url, grants: &Arc<Grants>) -> Result<Client, Error> {
-        let encrypted = url.scheme() == "https";
+    fn client(&self, encrypted: bool, identity: &Identity) -> Result<Client, Error> {
+        let trust = &identity.grants.trust;
+        if encrypted && (trust.authority.is_some() || trust.identity.is_some()) {
+            // Made anew, so that a renewed certificate counts.
+            return new_client(encrypted, identity).map_err(Error::Failed);
+        }
         let slot = if encrypted { &self.encrypted } else { &self.plain };
         if let Some(client) = slot.get() {
             return Ok(client.clone());
         }
-        let client = new_client(encrypted, grants).map_err(Error::Failed)?;
+        let client = new_client(encrypted, identity).map_err(Error::Failed)?;
         Ok(slot.get_or_init(|| client).clone())
     }
 }
 
-fn new_client(encrypted: bool, grants: &Arc<Grants>) -> Result<Client, String> {
-    let tls = match (encrypted, grants.tls_skip_verify) {
-        (false, _) => tls::none(),
-        (true, false) => tls::verifying(),
-        (true, true) => tls::unverified(),
-    };
+fn new_client(encrypted: bool, identity: &Identity) -> Result<Client, String> {
+    let trust = &identity.grants.trust;
+    let tls = if encrypted { tls::client(trust)? } else { tls::none().map_err(|error| error.to_string())? };
+    // Without its own pool, which would hold this client for ever.
+    let names = Identity { pool: Arc::default(), ..identity.clone() };
     Client::builder()
-        .tls_backend_preconfigured(tls.map_err(|error| error.to_string())?)
+        .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
-        .dns_resolver(Arc::new(CheckedNames(Arc::clone(grants))))
+        .dns_resolver(Arc::new(CheckedNames(names)))
         // A proxy would connect to addresses that nobody checked.
         .no_proxy()
         // One request a minute: an idle connection costs both sides more memory than a new one costs time, and a
@@ -77,92 +80,76 @@ fn new_client(encrypted: bool, grants: &Arc<Grants>) -> Result<Client, String> {
 }
 
 /// Resolves names for one instance and gives back only addresses that it may connect to.
-struct CheckedNames(Arc<Grants>);
+struct CheckedNames(Identity);
 
 impl Resolve for CheckedNames {
     fn resolve(&self, name: Name) -> Resolving {
-        let grants = Arc::clone(&self.0);
+        let identity = self.0.clone();
         Box::pin(async move {
-            // Never asked of DNS (RFC 6761), and what most plugins want.
-            let found = if name.as_str() == "localhost" {
-                vec![(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()]
-            } else {
-                tokio::net::lookup_host((name.as_str(), 0)).await?.collect::<Vec<SocketAddr>>()
-            };
-            check_addresses(name.as_str(), &found, &grants)?;
-            Ok(Box::new(found.into_iter()) as Addrs)
+            let found = connect::resolve(name.as_str(), &identity).await.map_err(Refused)?;
+            Ok(Box::new(connect::without_port(found)) as Addrs)
         })
     }
 }
 
-/// One refused address among several refuses the name: it is then not under the control of who it seems.
-fn check_addresses(name: &str, found: &[SocketAddr], grants: &Grants) -> Result<(), RefusedAddress> {
-    for address in found.iter().map(SocketAddr::ip) {
-        if let Some(why) = address::refusal(address) {
-            return Err(RefusedAddress(grants.refuse_address(name, address, why)));
-        }
-    }
-    Ok(())
-}
-
-/// The way of a refusal through the HTTP client's errors.
+/// The way of what the name led to through the HTTP client's errors.
 #[derive(Debug)]
-struct RefusedAddress(String);
+struct Refused(Unreached);
 
-impl fmt::Display for RefusedAddress {
+impl fmt::Display for Refused {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
+        let (Unreached::Denied(text) | Unreached::Unreachable(text)) = &self.0;
+        formatter.write_str(text)
     }
 }
 
-impl std::error::Error for RefusedAddress {}
+impl std::error::Error for Refused {}
 
-/// One call's access to HTTP.
-pub(super) struct Http {
-    grants: Arc<Grants>,
-    pool: Arc<Pool>,
-    body_bytes: usize,
-}
-
-impl Http {
-    pub(super) fn new(grants: Arc<Grants>, pool: Arc<Pool>, body_bytes: usize) -> Self {
-        Self { grants, pool, body_bytes }
-    }
-
-    async fn fetch(&self, request: Request) -> Result<Response, Error> {
+impl Guest {
+    async fn fetch_checked(&mut self, request: Request) -> Result<Response, Error> {
+        let identity = self.identity.clone();
         let url = Url::parse(&request.url).map_err(|error| Error::Invalid(format!("the URL is malformed: {error}")))?;
-        self.grants.check_url(&url).map_err(Error::Denied)?;
+        identity.grants.check_url(&url).map_err(|why| Error::Denied(identity.meter.refuse(why)))?;
         let method = Method::from_bytes(request.method.as_bytes())
             .map_err(|_| Error::Invalid("the method is malformed".to_owned()))?;
-        let mut builder = self.pool.client(&url, &self.grants)?.request(method, url).headers(headers(request.headers)?);
+        let headers = headers(&request.headers)?;
+        if let Some(script) = &identity.script {
+            return script.fetch(&request).map_err(Error::Unreachable);
+        }
+        let _place = self.open.place().map_err(Error::Unreachable)?;
+        let client = identity.pool.client(url.scheme() == "https", &identity)?;
+        let mut builder = client.request(method, url).headers(headers);
         if let Some(body) = request.body {
+            identity.meter.sent_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
             builder = builder.body(body);
         }
-        self.answer(builder.send().await.map_err(|error| explain(&error))?).await
+        let response =
+            answer(builder.send().await.map_err(|error| explain(&error))?, identity.limits.body_bytes).await?;
+        identity.meter.received_bytes.fetch_add(response.body.len() as u64, Ordering::Relaxed);
+        Ok(response)
     }
+}
 
-    async fn answer(&self, mut answer: reqwest::Response) -> Result<Response, Error> {
-        let too_large = || Error::Failed(format!("the answer is larger than {} bytes", self.body_bytes));
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| explain(&error))? {
-            if body.len().saturating_add(chunk.len()) > self.body_bytes {
-                return Err(too_large());
-            }
-            body.extend_from_slice(&chunk);
+async fn answer(mut answer: reqwest::Response, most: usize) -> Result<Response, Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|error| explain(&error))? {
+        if body.len().saturating_add(chunk.len()) > most {
+            return Err(Error::Failed(format!("the answer is larger than {most} bytes (limit `body_kib`)")));
         }
-        let headers = answer.headers().iter();
-        let headers = headers.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
-        Ok(Response { status: answer.status().as_u16(), headers: headers.collect(), body })
+        body.extend_from_slice(&chunk);
     }
+    let headers = answer.headers().iter();
+    let headers = headers.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
+    Ok(Response { status: answer.status().as_u16(), headers: headers.collect(), body })
 }
 
 impl contract::Host for Guest {
-    async fn fetch(&mut self, request: Request) -> Result<Response, Error> {
-        self.http.fetch(request).await
+    async fn fetch(&mut self, request: Request) -> Result<Result<Response, Error>> {
+        Ok(self.fetch_checked(request).await)
     }
 }
 
-fn headers(wanted: Vec<(String, String)>) -> Result<HeaderMap, Error> {
+fn headers(wanted: &[(String, String)]) -> Result<HeaderMap, Error> {
     let mut headers = HeaderMap::new();
     for (name, value) in wanted {
         // The value may be a secret: neither it nor its length is in an error.
@@ -171,7 +158,7 @@ fn headers(wanted: Vec<(String, String)>) -> Result<HeaderMap, Error> {
         if CONNECTION_HEADERS.contains(&parsed.as_str()) {
             return Err(Error::Invalid(format!("the header `{parsed}` belongs to the connection and cannot be set")));
         }
-        headers.append(parsed, HeaderValue::from_str(&value).map_err(|_| malformed())?);
+        headers.append(parsed, HeaderValue::from_str(value).map_err(|_| malformed())?);
     }
     Ok(headers)
 }
@@ -182,8 +169,11 @@ fn explain(error: &reqwest::Error) -> Error {
     let mut causes = Vec::new();
     let mut cause = error.source();
     while let Some(inner) = cause {
-        if let Some(refused) = inner.downcast_ref::<RefusedAddress>() {
-            return Error::Denied(refused.0.clone());
+        if let Some(Refused(unreached)) = inner.downcast_ref::<Refused>() {
+            return match unreached.clone() {
+                Unreached::Denied(text) => Error::Denied(text),
+                Unreached::Unreachable(text) => Error::Unreachable(text),
+            };
         }
         causes.push(inner.to_string());
         cause = inner.source();
@@ -200,26 +190,16 @@ mod tests {
     #[test]
     fn headers_of_the_connection_are_refused() {
         for name in CONNECTION_HEADERS {
-            let refused = headers(vec![(name.to_uppercase(), "x".into())]);
+            let refused = headers(&[(name.to_uppercase(), "x".into())]);
             assert!(matches!(refused, Err(Error::Invalid(_))), "{name} was accepted");
         }
-        assert_eq!(headers(vec![("Host".into(), "virtual".into())]).unwrap()["host"], "virtual");
+        assert_eq!(headers(&[("Host".into(), "virtual".into())]).unwrap()["host"], "virtual");
     }
 
     #[test]
     fn a_header_cannot_smuggle_a_second_one_and_its_value_is_not_in_the_error() {
-        let refused = headers(vec![("authorization".into(), "hunter2\r\nx: y".into())]);
+        let refused = headers(&[("authorization".into(), "hunter2\r\nx: y".into())]);
         let Err(Error::Invalid(text)) = refused else { panic!("accepted: {refused:?}") };
         assert!(text.contains("authorization") && !text.contains("hunter2"), "{text}");
-    }
-
-    #[test]
-    fn a_name_that_leads_to_a_refused_address_is_denied_even_beside_a_good_one() {
-        let grants = Grants { place: "[plugin.metrics.web]".into(), ..Grants::default() };
-        let good = SocketAddr::from(([10, 0, 0, 1], 80));
-        assert!(check_addresses("web", &[good], &grants).is_ok());
-        let bad = SocketAddr::from(([169, 254, 169, 254], 80));
-        let RefusedAddress(text) = check_addresses("web", &[good, bad], &grants).unwrap_err();
-        assert!(text.contains("169.254.169.254") && text.contains("[plugin.metrics.web]"), "{text}");
     }
 }

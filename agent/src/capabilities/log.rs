@@ -1,13 +1,15 @@
 //! `log`: lines in the agent's log, under the plugin's name, few and short.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker};
 
-use super::Guest;
 use super::bindings::wasaba::plugin::log::{self as contract, Level};
 use super::limits::Limits;
+use super::meter::Meter;
+use super::{Guest, Identity};
 
 pub(super) fn link(linker: &mut Linker<Guest>) -> Result<()> {
     contract::add_to_linker::<_, HasSelf<_>>(linker, |guest| guest)
@@ -16,14 +18,17 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> Result<()> {
 /// One call's lines.
 pub(super) struct Log {
     plugin: Arc<str>,
+    meter: Arc<Meter>,
     lines_left: u32,
     line_bytes: usize,
     dropped: u32,
 }
 
 impl Log {
-    pub(super) fn new(plugin: Arc<str>, limits: &Limits) -> Self {
-        Self { plugin, lines_left: limits.log_lines, line_bytes: limits.log_line_bytes, dropped: 0 }
+    pub(super) fn new(identity: &Identity) -> Self {
+        let (plugin, meter) = (Arc::clone(&identity.name), Arc::clone(&identity.meter));
+        let Limits { log_lines, log_line_bytes, .. } = *identity.limits;
+        Self { plugin, meter, lines_left: log_lines, line_bytes: log_line_bytes, dropped: 0 }
     }
 
     /// The line as it may be shown, or `None` if the call has said enough.
@@ -44,14 +49,16 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         if self.dropped > 0 {
-            tracing::warn!("plugin {}: {} more log lines in this call were dropped", self.plugin, self.dropped);
+            self.meter.dropped_lines.fetch_add(self.dropped.into(), Ordering::Relaxed);
+            let (plugin, dropped) = (&self.plugin, self.dropped);
+            tracing::warn!("plugin {plugin}: {dropped} more log lines in this call were dropped (limit `log_lines`)");
         }
     }
 }
 
 impl contract::Host for Guest {
-    async fn log(&mut self, level: Level, line: String) {
-        let Some(line) = self.log.admit(&line) else { return };
+    async fn log(&mut self, level: Level, line: String) -> Result<()> {
+        let Some(line) = self.log.admit(&line) else { return Ok(()) };
         let plugin = &self.log.plugin;
         match level {
             Level::Debug => tracing::debug!("plugin {plugin}: {line}"),
@@ -59,6 +66,7 @@ impl contract::Host for Guest {
             Level::Warning => tracing::warn!("plugin {plugin}: {line}"),
             Level::Error => tracing::error!("plugin {plugin}: {line}"),
         }
+        Ok(())
     }
 }
 
@@ -100,8 +108,8 @@ mod tests {
 
     #[test]
     fn a_call_that_floods_the_log_is_cut_off_and_counted() {
-        let limits = Limits { log_lines: 2, ..Limits::default() };
-        let mut log = Log::new("flood".into(), &limits);
+        let limits = Arc::new(Limits { log_lines: 2, ..Limits::default() });
+        let mut log = Log::new(&Identity { limits, ..Identity::default() });
         assert_eq!((0..5).filter(|_| log.admit("x").is_some()).count(), 2);
         assert_eq!(log.dropped, 3);
     }

@@ -5,19 +5,28 @@
 //! grant looked at when it is used, never the presence of an import.
 
 pub mod address;
+pub mod connect;
+pub mod files;
 pub mod grants;
 pub mod http;
+pub mod kv;
 pub mod limits;
 pub mod log;
+pub mod meter;
+pub mod script;
+pub mod tcp;
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime::{ResourceLimiter, Result};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use grants::Grants;
 use limits::Limits;
+use meter::Meter;
+use script::Script;
 
 /// What `bindgen!` makes of the contract, host side.
 #[expect(missing_docs, reason = "generated from wit/, where each item is documented")]
@@ -27,10 +36,12 @@ use limits::Limits;
 pub mod bindings {
     wasmtime::component::bindgen!({
         path: "../wit",
-        world: "metrics-plugin",
-        imports: { default: async },
+        world: "full-plugin",
+        imports: { default: async | trappable },
         exports: { default: async },
+        with: { "wasaba:plugin/tcp.connection": crate::capabilities::tcp::Connection },
         require_store_data_send: true,
+        additional_derives: [PartialEq],
     });
 }
 
@@ -43,8 +54,13 @@ pub struct Capability {
 }
 
 /// Each capability of the contract. WASI stands beside them, closed.
-pub const ALL: &[Capability] =
-    &[Capability { name: "http", link: http::link }, Capability { name: "log", link: log::link }];
+pub const ALL: &[Capability] = &[
+    Capability { name: "http", link: http::link },
+    Capability { name: "tcp", link: tcp::link },
+    Capability { name: "kv", link: kv::link },
+    Capability { name: "log", link: log::link },
+    Capability { name: "files", link: files::link },
+];
 
 /// Links WASI 0.2, whole but closed, and every capability.
 ///
@@ -55,9 +71,63 @@ pub fn link_all(linker: &mut Linker<Guest>) -> Result<()> {
     ALL.iter().try_for_each(|capability| (capability.link)(linker))
 }
 
+/// On whose behalf a call is made: one plugin instance.
+#[derive(Clone)]
+pub struct Identity {
+    /// The instance's name, for the log.
+    pub name: Arc<str>,
+    /// What it may do.
+    pub grants: Arc<Grants>,
+    /// What it may take.
+    pub limits: Arc<Limits>,
+    /// What it has used.
+    pub meter: Arc<Meter>,
+    /// Its HTTP clients.
+    pub pool: Arc<http::Pool>,
+    /// What it keeps.
+    pub values: Arc<kv::Values>,
+    /// What is there in place of the outside, in an author's tests.
+    pub script: Option<Arc<Script>>,
+    /// Threads that it may block at once.
+    pub blocking: Arc<Semaphore>,
+}
+
+/// How many threads an instance may block at once: what hangs in a name server or a file system takes no more.
+const BLOCKED_THREADS: usize = 2;
+
+impl Default for Identity {
+    fn default() -> Self {
+        Self {
+            name: "".into(),
+            grants: Arc::default(),
+            limits: Arc::default(),
+            meter: Arc::default(),
+            pool: Arc::default(),
+            values: Arc::default(),
+            script: None,
+            blocking: Arc::new(Semaphore::new(BLOCKED_THREADS)),
+        }
+    }
+}
+
+impl Identity {
+    /// Runs `work` on a thread that may block, on this instance's account also when the call has long given up. `None` if
+    /// it panicked.
+    async fn block<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let place = Arc::clone(&self.blocking).acquire_owned().await;
+        let done = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            work()
+        });
+        done.await.ok()
+    }
+}
+
 /// One call's side of the host: what its capabilities know, and how much memory it has taken. Made anew for each call.
 pub struct Guest {
-    http: http::Http,
+    identity: Identity,
+    open: tcp::Open,
+    kv: kv::Kv,
     log: log::Log,
     memory: Memory,
     wasi: WasiCtx,
@@ -65,23 +135,34 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// The host's side of one call by the instance `name`, with these grants.
+    /// The host's side of one call.
     #[must_use]
-    pub fn new(name: &Arc<str>, grants: &Arc<Grants>, pool: &Arc<http::Pool>, limits: &Limits) -> Self {
+    pub fn new(identity: Identity) -> Self {
+        let limits = &identity.limits;
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
         Self {
-            http: http::Http::new(Arc::clone(grants), Arc::clone(pool), limits.body_bytes),
-            log: log::Log::new(Arc::clone(name), limits),
+            open: tcp::Open::new(limits.connections),
+            kv: kv::Kv::new(Arc::clone(&identity.values), limits.kv_bytes),
+            log: log::Log::new(&identity),
             memory: Memory {
                 left_bytes: limits.memory_bytes,
                 left_table_elements: limits.table_elements,
-                refused: false,
+                refused: None,
+                meter: Arc::clone(&identity.meter),
+                limit_bytes: limits.memory_bytes,
             },
             // Nothing is opened: no files, no sockets, no names, no environment, no arguments, no standard streams.
             wasi: WasiCtx::builder().build(),
             table,
+            identity,
         }
+    }
+
+    /// What the call has changed of what the instance keeps; counts if the call has ended well.
+    #[must_use]
+    pub fn changed_values(&self) -> Option<Arc<kv::Values>> {
+        self.kv.changed()
     }
 
     /// What bounds this call's memory; for [`wasmtime::Store::limiter`].
@@ -89,9 +170,9 @@ impl Guest {
         &mut self.memory
     }
 
-    /// Whether the call wanted more memory than it may have; it has then usually ended in a crash of its own.
+    /// The limit of memory that the call ran into, if it did; it has then usually ended in a crash of its own.
     #[must_use]
-    pub fn memory_refused(&self) -> bool {
+    pub fn memory_refused(&self) -> Option<&'static str> {
         self.memory.refused
     }
 }
@@ -104,20 +185,30 @@ impl WasiView for Guest {
 
 /// The memory that one call may still take, over all its memories and all its tables together.
 struct Memory {
+    limit_bytes: usize,
     left_bytes: usize,
     left_table_elements: usize,
-    refused: bool,
+    /// The limit that was run into.
+    refused: Option<&'static str>,
+    meter: Arc<Meter>,
 }
 
 impl ResourceLimiter for Memory {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
         let granted = take(&mut self.left_bytes, current, desired);
-        self.refused |= !granted;
+        if !granted {
+            self.refused = Some("memory_mib");
+        }
+        self.meter.memory(self.limit_bytes.saturating_sub(self.left_bytes));
         Ok(granted)
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
-        Ok(take(&mut self.left_table_elements, current, desired))
+        let granted = take(&mut self.left_table_elements, current, desired);
+        if !granted {
+            self.refused = Some("table_elements");
+        }
+        Ok(granted)
     }
 }
 
@@ -146,11 +237,14 @@ mod tests {
 
     #[test]
     fn memory_is_counted_over_all_memories() {
-        let mut memory = Memory { left_bytes: 100, left_table_elements: 10, refused: false };
+        let mut memory =
+            Memory { limit_bytes: 100, left_bytes: 100, left_table_elements: 10, refused: None, meter: Arc::default() };
         assert!(memory.memory_growing(0, 60, None).unwrap());
         assert!(!memory.memory_growing(0, 60, None).unwrap(), "a second memory has only 40 left");
-        assert!(memory.refused);
+        assert_eq!(memory.refused, Some("memory_mib"));
         assert!(memory.memory_growing(60, 100, None).unwrap());
+        assert_eq!(memory.meter.memory_bytes.load(std::sync::atomic::Ordering::Relaxed), 100);
         assert!(!memory.table_growing(0, 11, None).unwrap());
+        assert_eq!(memory.refused, Some("table_elements"));
     }
 }

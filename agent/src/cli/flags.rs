@@ -43,6 +43,9 @@ pub enum PluginCommand {
         /// The agent's flags: where plugins are looked for
         #[command(flatten)]
         agent: AgentFlags,
+        /// Say on standard error what it was granted, wished for, was refused and used
+        #[arg(long)]
+        explain: bool,
         /// The plugin's name, or the path of a .wasm file
         plugin: String,
         /// The plugin's settings as flags: -host=web -port 8080
@@ -66,7 +69,7 @@ pub enum PluginCommand {
         #[arg(long, default_value = "pulley")]
         engine: String,
         /// How many times it is called
-        #[arg(long, default_value_t = 1_000)]
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
         calls: u32,
         /// The plugin's name, or the path of a .wasm file
         plugin: String,
@@ -76,10 +79,16 @@ pub enum PluginCommand {
     },
     /// Compile the component on standard input to standard output (the agent's own child process)
     #[command(hide = true)]
-    Compile {
+    Compiler {
         /// What shall run it
         #[arg(long)]
         engine: String,
+        /// CPU time that it may take
+        #[arg(long)]
+        cpu_seconds: u64,
+        /// Address space that it may take
+        #[arg(long)]
+        memory_bytes: u64,
     },
 }
 
@@ -138,8 +147,9 @@ fn with_two_dashes(arguments: Vec<OsString>) -> Vec<OsString> {
             normalized.push(argument);
         }
         let is_value = takes_value;
-        takes_value =
-            is_flag && !text.contains('=') && !matches!(text.trim_start_matches('-'), "v" | "verbose" | "h" | "help");
+        takes_value = is_flag
+            && !text.contains('=')
+            && !matches!(text.trim_start_matches('-'), "v" | "verbose" | "h" | "help" | "explain");
         if !is_flag && !is_value {
             words_of_plugin = match (words_of_plugin, text.as_str()) {
                 (0, "plugin") => 1,
@@ -241,7 +251,7 @@ mod tests {
 
     #[test]
     fn what_follows_a_plugins_name_is_the_plugins() {
-        let Some(Command::Plugin(PluginCommand::Run { agent, plugin, settings })) =
+        let Some(Command::Plugin(PluginCommand::Run { agent, plugin, settings, .. })) =
             parsed("wasaba plugin run -root /r nginx -host=web -port 80 --path=/s").command
         else {
             panic!("another command")

@@ -3,18 +3,14 @@
 pub mod agent;
 pub mod flags;
 pub mod once;
-pub mod plugin_inspect;
-pub mod plugin_run;
-pub mod plugin_time;
+pub mod plugin;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::plugins::loader::Loader;
-use flags::{Command, PluginCommand};
+use flags::Command;
 
 /// Runs the program.
 ///
@@ -32,14 +28,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     let result = match line.command {
         None => agent::run(&line.agent),
         Some(Command::Once(agent)) => once::run(&agent),
-        Some(Command::Plugin(PluginCommand::Run { agent, plugin, settings })) => {
-            plugin_run::run(&agent, &plugin, &settings)
-        }
-        Some(Command::Plugin(PluginCommand::Inspect { agent, plugin })) => plugin_inspect::run(&agent, &plugin),
-        Some(Command::Plugin(PluginCommand::Time { agent, engine, calls, plugin, settings })) => {
-            plugin_time::run(&agent, &engine, calls, &plugin, &settings)
-        }
-        Some(Command::Plugin(PluginCommand::Compile { engine })) => compile(&engine),
+        Some(Command::Plugin(command)) => plugin::run(command),
         Some(Command::Version) => print(&version()),
     };
     match result {
@@ -53,11 +42,6 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
 
 fn version() -> String {
     format!("wasaba {} (rev {}) [linux {}]\n", crate::VERSION, crate::REVISION, std::env::consts::ARCH)
-}
-
-fn compile(engine: &str) -> Result<(), String> {
-    let engine = crate::plugins::engine::Engine::named(engine).ok_or("no such engine")?;
-    crate::plugins::compile::compile(engine, std::io::stdin().lock(), std::io::stdout().lock())
 }
 
 /// Prints a command's result. A reader that has gone away is no error.
@@ -77,14 +61,6 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
         .thread_stack_size(256 << 10)
         .build()
         .map_err(|error| format!("cannot start: {error}"))
-}
-
-/// The plugin that the command line calls `wanted`: a file that is there, or a name as the configuration has it.
-fn plugin_file(loader: &Loader, wanted: &str) -> Result<PathBuf, String> {
-    if wanted.ends_with(".wasm") && Path::new(wanted).is_file() {
-        return Ok(wanted.into());
-    }
-    loader.folders.find(wanted)
 }
 
 fn stdout_is_terminal() -> bool {

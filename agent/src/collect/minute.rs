@@ -61,7 +61,7 @@ impl Source {
                 // A panic leaves a collector's last reading half updated at worst, which its next one replaces.
                 let mut collector = collector.lock().unwrap_or_else(PoisonError::into_inner);
                 let samples = collector.collect(moment)?;
-                Ok(Answer { samples, readings: Vec::new(), complaints: collector.complaints() })
+                Ok(Answer { samples, complaints: collector.complaints(), ..Answer::default() })
             };
             Box::pin(async move { readers.run(read).await.unwrap_or_else(|_| Err(panicked())) })
         };

@@ -7,7 +7,9 @@ pub mod minute;
 pub mod rate;
 pub mod readers;
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::sample::Sample;
@@ -44,6 +46,8 @@ pub struct Answer {
     pub samples: Vec<Sample>,
     /// Where its counters stand, for a source that does not keep them itself; under names of its own choosing.
     pub readings: Vec<(String, rate::Reading)>,
+    /// What it keeps from now on, if that has changed; all of it, by key.
+    pub kept: Option<Arc<BTreeMap<String, Vec<u8>>>>,
     /// What went wrong although there are values.
     pub complaints: Vec<String>,
 }

@@ -1,17 +1,21 @@
 //! The table of one plugin: `[plugin.metrics.NAME]`, or the `.toml` file beside a `.wasm` file that was dropped in.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use regex_lite::Regex;
+
 use super::document::{Problem, Reader, Section};
-use crate::capabilities::limits::LONGEST_CALL;
+use crate::capabilities::limits::{self, LONGEST_CALL, Limits};
 use crate::plugins::engine::Engine;
 use crate::plugins::settings::Written;
-use crate::plugins::table::PluginTable;
+use crate::plugins::table::{PluginTable, Posting};
+use crate::sample::MetricName;
+use crate::tls::Trust;
 
 /// Keys of the official agent's plugin tables that mean something for programs only.
-const FOR_PROGRAMS: &[&str] =
-    &["custom_identifier", "env", "exclude_pattern", "include_pattern", "use_plugin_timestamp", "user"];
+const FOR_PROGRAMS: &[&str] = &["custom_identifier", "env", "use_plugin_timestamp", "user"];
 
 pub(super) fn tables(reader: &mut Reader<'_>, top: &mut Section<'_>) -> Vec<PluginTable> {
     let Some(mut plugin) = reader.section(top, "plugin") else { return Vec::new() };
@@ -61,9 +65,71 @@ fn settings(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> P
         let valid = || Engine::ALL.iter().map(|engine| format!("\"{engine}\"")).collect::<Vec<_>>().join(" or ");
         Engine::named(text).ok_or_else(|| format!("must be {}", valid()))
     });
-    let timeout = reader.positive(section, "timeout_seconds", LONGEST_CALL.as_secs()).map(Duration::from_secs);
-    let written = Written { settings, allow, place };
-    PluginTable { name: name.to_owned(), wasm: String::new(), written, engine: engine.unwrap_or_default(), timeout }
+    let digest = reader.parsed(section, "digest", |text| {
+        let hex = text.strip_prefix("sha256:").map(str::to_ascii_lowercase);
+        let hex = hex.filter(|hex| hex.len() == 64 && hex.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        hex.ok_or_else(|| "must be \"sha256:\" and 64 hexadecimal digits, as `sha256sum` prints them".to_owned())
+    });
+    PluginTable {
+        name: name.to_owned(),
+        wasm: String::new(),
+        digest,
+        written: Written { settings, allow, trust: trust(reader, section), place },
+        engine: engine.unwrap_or_default(),
+        limits: Arc::new(limits(reader, section)),
+        posting: posting(reader, section),
+    }
+}
+
+fn limits(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Limits {
+    let mut limits = Limits::default();
+    if let Some(seconds) = reader.positive(section, "timeout_seconds", LONGEST_CALL.as_secs()) {
+        limits.time = Duration::from_secs(seconds);
+    }
+    let Some(mut inner) = reader.section(section, "limits") else { return limits };
+    for key in limits::KEYS {
+        if let Some(value) = reader.positive(&mut inner, key.name, key.most) {
+            (key.set)(&mut limits, value);
+        }
+    }
+    reader.finish(inner, &[]);
+    limits
+}
+
+fn trust(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Trust {
+    let whole = section.place;
+    let Some(mut inner) = reader.section(section, "tls") else { return Trust::default() };
+    let mut path = |key| reader.text(&mut inner, key).map(PathBuf::from);
+    let (authority, certificate, key) = (path("authority"), path("certificate"), path("key"));
+    reader.finish(inner, &[]);
+    let identity = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        _ => {
+            reader.fail(whole, "`tls` needs `certificate` and `key` together".into());
+            None
+        }
+    };
+    Trust { authority, identity, ..Trust::default() }
+}
+
+fn posting(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Posting {
+    let pattern = |text: &str| {
+        let regex = Regex::new(text).map_err(|error| format!("is no regular expression: {error}"))?;
+        Ok(Some(regex).filter(|_| !text.is_empty()))
+    };
+    Posting {
+        every_minutes: reader
+            .positive(section, "interval_minutes", 60)
+            .and_then(|minutes| u32::try_from(minutes).ok())
+            .unwrap_or(1),
+        key_prefix: reader.parsed(section, "key_prefix", |text| match MetricName::new(text) {
+            Ok(name) => Ok(name.as_str().to_owned()),
+            Err(error) => Err(format!("cannot begin a metric's name: {error}")),
+        }),
+        include: reader.parsed(section, "include_pattern", pattern).flatten(),
+        exclude: reader.parsed(section, "exclude_pattern", pattern).flatten(),
+    }
 }
 
 /// What stands in the `.toml` file beside `component`, or the defaults if there is none.

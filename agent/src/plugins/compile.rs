@@ -6,6 +6,7 @@
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -14,13 +15,10 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
 use super::engine::Engine;
+use crate::capabilities::limits::Limits;
 
 /// A component that compiles to more code than this is refused; a Python interpreter's is 32 MB.
 const LARGEST_CODE_BYTES: u64 = 256 << 20;
-
-/// What the child may use. A Python component takes 25 s and 400 MB resident.
-const CHILD_CPU_SECONDS: u64 = 120;
-const CHILD_ADDRESS_SPACE_BYTES: u64 = 4 << 30;
 
 /// The folder of compiled components.
 #[derive(Debug)]
@@ -56,12 +54,18 @@ impl Cache {
     ///
     /// # Errors
     /// What is wrong with the bytes, or with the child.
-    pub fn component(&self, kind: Engine, engine: &wasmtime::Engine, wasm: &[u8]) -> Result<Component, String> {
+    pub fn component(
+        &self,
+        kind: Engine,
+        engine: &wasmtime::Engine,
+        wasm: &[u8],
+        limits: &Limits,
+    ) -> Result<Component, String> {
         let key = key(kind, engine, wasm);
         if let Some(component) = self.find(&key).and_then(|entry| load(engine, &entry).ok()) {
             return Ok(component);
         }
-        let code = compile_in_child(kind, wasm)?;
+        let code = compile_in_child(kind, wasm, limits)?;
         let entry = self.store(&key, &code)?;
         load(engine, &entry)
     }
@@ -77,7 +81,7 @@ impl Cache {
         while let Some(bad) = self.find(key) {
             fs::remove_file(&bad).map_err(|error| format!("cannot remove `{}`: {error}", bad.display()))?;
         }
-        let entry = self.folder.join(format!("{key}-{}.cwasm", hex(&Sha256::digest(code))));
+        let entry = self.folder.join(format!("{key}-{}.cwasm", sha256(code)));
         let unfinished = self.folder.join(format!(".{key}.{}", std::process::id()));
         let written = fs::write(&unfinished, code).and_then(|()| fs::rename(&unfinished, &entry));
         written.map_err(|error| format!("cannot write `{}`: {error}", entry.display()))?;
@@ -89,7 +93,7 @@ fn key(kind: Engine, engine: &wasmtime::Engine, wasm: &[u8]) -> String {
     let mut settings = std::hash::DefaultHasher::new();
     std::hash::Hash::hash(&engine.precompile_compatibility_hash(), &mut settings);
     let settings = std::hash::Hasher::finish(&settings);
-    format!("{}-{kind}-{settings:016x}", hex(&Sha256::digest(wasm)))
+    format!("{}-{kind}-{settings:016x}", sha256(wasm))
 }
 
 /// Maps an entry's file, so that code which does not run takes no memory.
@@ -97,7 +101,7 @@ fn load(engine: &wasmtime::Engine, entry: &Path) -> Result<Component, String> {
     let describe = |error: &dyn std::fmt::Display| format!("cannot load `{}`: {error}", entry.display());
     let content = fs::read(entry).map_err(|error| describe(&error))?;
     let named = entry.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.rsplit('-').next());
-    if named != Some(hex(&Sha256::digest(&content)).as_str()) {
+    if named != Some(sha256(&content).as_str()) {
         return Err(describe(&"its content is not what was written"));
     }
     drop(content);
@@ -108,13 +112,17 @@ fn load(engine: &wasmtime::Engine, entry: &Path) -> Result<Component, String> {
     component.map_err(|error| describe(&error))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// The SHA-256 of `bytes` in hexadecimal digits.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn compile_in_child(kind: Engine, wasm: &[u8]) -> Result<Vec<u8>, String> {
+fn compile_in_child(kind: Engine, wasm: &[u8], limits: &Limits) -> Result<Vec<u8>, String> {
+    let seconds = limits.compile.as_secs().to_string();
+    let bytes = limits.compile_bytes.to_string();
     let child = Command::new("/proc/self/exe")
-        .args(["plugin", "compile", "--engine", kind.name()])
+        .args(["plugin", "compiler", "--engine", kind.name(), "--cpu-seconds", &seconds, "--memory-bytes", &bytes])
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -132,7 +140,16 @@ fn compile_in_child(kind: Engine, wasm: &[u8]) -> Result<Vec<u8>, String> {
     let status = child.wait().map_err(|error| format!("cannot wait for the compiler: {error}"))?;
     match complaint.trim() {
         _ if status.success() => code.map_err(|error| format!("cannot talk to the compiler: {error}")),
-        "" => Err(format!("the compiler was ended ({status}): the component takes too much time or memory to compile")),
+        "" if status.signal() == Some(libc::SIGXCPU) || status.signal() == Some(libc::SIGKILL) => {
+            Err(format!("it takes longer than {seconds} s to compile (limit `compile_seconds`)"))
+        }
+        "" => {
+            Err(format!("the compiler was ended ({status}): it takes too much memory to compile (limit `compile_mib`)"))
+        }
+        out_of_memory if out_of_memory.contains("memory allocation of") => {
+            let most = limits.compile_bytes >> 20;
+            Err(format!("it takes more than {most} MiB to compile (limit `compile_mib`)"))
+        }
         complaint => Err(complaint.to_owned()),
     }
 }
@@ -155,13 +172,18 @@ fn converse(child: &mut Child, wasm: &[u8]) -> std::io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// What is wrong with the component, for the child's standard error.
-pub fn compile(kind: Engine, mut wasm: impl Read, mut code: impl Write) -> Result<(), String> {
-    for (resource, limit) in [
-        (Resource::Cpu, CHILD_CPU_SECONDS),
-        (Resource::As, CHILD_ADDRESS_SPACE_BYTES),
-        (Resource::Core, 0),
-        (Resource::Fsize, 0),
-    ] {
+pub fn compile(
+    kind: Engine,
+    cpu_seconds: u64,
+    memory_bytes: u64,
+    mut wasm: impl Read,
+    mut code: impl Write,
+) -> Result<(), String> {
+    // What is asked for in the minute comes first; a compiler may wait.
+    rustix::process::nice(10).map_err(|error| format!("cannot step back: {error}"))?;
+    for (resource, limit) in
+        [(Resource::Cpu, cpu_seconds), (Resource::As, memory_bytes), (Resource::Core, 0), (Resource::Fsize, 0)]
+    {
         setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })
             .map_err(|error| format!("cannot limit the compiler: {error}"))?;
     }
@@ -186,7 +208,9 @@ pub fn read_component(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
     let read = File::open(path).and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut bytes));
     match read {
         Err(error) => Err(format!("cannot be read: {error}")),
-        Ok(length) if length as u64 > limit => Err(format!("is larger than {limit} bytes")),
+        Ok(length) if length as u64 > limit => {
+            Err(format!("is larger than {} MiB (limit `component_mib`)", limit >> 20))
+        }
         Ok(_) => Ok(bytes),
     }
 }
@@ -209,16 +233,16 @@ mod tests {
     #[test]
     fn code_that_was_stored_is_found_and_runs_without_a_compiler() {
         let root = tempfile::tempdir().unwrap();
-        let engine = Engine::Pulley.for_running().unwrap();
+        let engine = Engine::Pulley.for_running(256 << 10).unwrap();
         let (cache, key, entry) = filled(root.path(), &engine);
         assert_eq!(cache.find(&key).as_ref(), Some(&entry));
-        assert!(cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT).is_ok());
+        assert!(cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default()).is_ok());
     }
 
     #[test]
     fn a_changed_entry_is_not_loaded() {
         let root = tempfile::tempdir().unwrap();
-        let engine = Engine::Pulley.for_running().unwrap();
+        let engine = Engine::Pulley.for_running(256 << 10).unwrap();
         let (_, _, entry) = filled(root.path(), &engine);
         let mut content = fs::read(&entry).unwrap();
         let middle = content.len() / 2;
@@ -230,8 +254,8 @@ mod tests {
     #[test]
     fn code_for_another_engine_is_a_miss() {
         let root = tempfile::tempdir().unwrap();
-        let (cache, _, entry) = filled(root.path(), &Engine::Pulley.for_running().unwrap());
-        let native = Engine::Native.for_running().unwrap();
+        let (cache, _, entry) = filled(root.path(), &Engine::Pulley.for_running(256 << 10).unwrap());
+        let native = Engine::Native.for_running(256 << 10).unwrap();
         assert_eq!(cache.find(&key(Engine::Native, &native, EMPTY_COMPONENT)), None);
         assert!(load(&native, &entry).is_err(), "and would be refused");
     }

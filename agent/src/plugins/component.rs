@@ -3,38 +3,61 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use wasmtime::component::{Component, InstancePre, Linker};
-use wasmtime::{Store, Trap};
+use wasmtime::component::{Component, InstancePre, Linker, ResourceTableError};
+use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::compile::{Cache, read_component};
 use super::engine::Engine;
-use super::sandbox::{Ended, Sandbox};
-use crate::capabilities::bindings::exports::wasaba::plugin::{metrics, plugin};
-use crate::capabilities::grants::Grants;
-use crate::capabilities::http::Pool;
+use super::failure::{Failure, Kind};
+use super::sandbox::{self, Ended, Sandbox};
+use crate::capabilities::bindings::exports::wasaba::plugin::{checks, metadata, metrics, plugin};
+use crate::capabilities::kv::Values;
 use crate::capabilities::limits::Limits;
-use crate::capabilities::{self, Guest};
-use crate::collect::Fault;
+use crate::capabilities::log::printable;
+use crate::capabilities::{self, Guest, Identity};
 
 /// The contract that this agent speaks, as its name stands in components.
 const CONTRACT: &str = "wasaba:plugin";
 const CONTRACT_VERSION: &str = "0.1.0";
 
-/// A `.wasm` file larger than this is refused; a Python interpreter's is 18 MB.
-const LARGEST_FILE_BYTES: u64 = 64 << 20;
+/// The packages of WASI 0.2. What our linker has nothing for is there all the same, but ends the call that uses it.
+const WASI: &[&str] = &["cli", "clocks", "filesystem", "http", "io", "random", "sockets"];
 
 /// A plugin that is ready to be called.
 pub struct Plugin {
     /// Where it was read from.
     pub file: PathBuf,
+    /// The SHA-256 of the file, in hexadecimal digits.
+    pub sha256: String,
     /// What it says of itself.
     pub description: plugin::Description,
     /// The contract's names of the capabilities that it imports: what it might wish to do.
     pub imports: Vec<String>,
     engine: wasmtime::Engine,
     ready: InstancePre<Guest>,
+    exports: Exports,
+}
+
+/// An instance's settings as the plugin gets them; shared by its calls.
+pub type Settings = Arc<Vec<(String, String)>>;
+
+/// Which of the contract's interfaces a component exports.
+struct Exports {
     plugin: plugin::GuestIndices,
-    metrics: metrics::GuestIndices,
+    metrics: Option<metrics::GuestIndices>,
+    checks: Option<checks::GuestIndices>,
+    metadata: Option<metadata::GuestIndices>,
+}
+
+/// How a component is to be loaded.
+#[derive(Clone, Debug, Default)]
+pub struct Demands {
+    /// What runs it.
+    pub engine: Engine,
+    /// What loading may take, and its first call.
+    pub limits: Arc<Limits>,
+    /// The SHA-256 that the file must have, if one was demanded.
+    pub digest: Option<String>,
 }
 
 impl Plugin {
@@ -42,19 +65,28 @@ impl Plugin {
     ///
     /// # Errors
     /// What is wrong with the file, as a sentence that begins with its name and says the cure.
-    pub async fn load(sandbox: &Sandbox, cache: Arc<Cache>, kind: Engine, file: &Path) -> Result<Arc<Self>, String> {
-        let named = |problem: String| format!("`{}` {problem}", file.display());
-        let engine = sandbox.engine(kind)?;
-        let (blocking_engine, blocking_file) = (engine.clone(), file.to_owned());
+    pub async fn load(
+        sandbox: &Sandbox,
+        cache: Arc<Cache>,
+        demands: &Demands,
+        file: &Path,
+    ) -> Result<Arc<Self>, String> {
+        let named = |problem: String| format!("`{}` {problem}", printable(&file.to_string_lossy(), 400));
+        let engine = sandbox.engine(demands.engine, demands.limits.stack_bytes)?;
+        let (blocking_engine, blocking_file, demanded) = (engine.clone(), file.to_owned(), demands.clone());
         let component = tokio::task::spawn_blocking(move || {
-            let wasm = read_component(&blocking_file, LARGEST_FILE_BYTES)?;
+            let Demands { engine: kind, limits, digest } = &demanded;
+            let wasm = read_component(&blocking_file, limits.component_bytes)?;
+            let sha256 = super::compile::sha256(&wasm);
+            check_digest(digest.as_deref(), &sha256)?;
             check_header(&wasm)?;
             cache
-                .component(kind, &blocking_engine, &wasm)
+                .component(*kind, &blocking_engine, &wasm, limits)
+                .map(|component| (component, sha256))
                 .map_err(|error| format!("cannot be used as a component: {error}"))
         });
-        let component = component.await.map_err(|_| named("crashed the loader".into()))?.map_err(named)?;
-        Self::link(sandbox, engine, &component, file).await.map(Arc::new).map_err(named)
+        let (component, sha256) = component.await.map_err(|_| named("crashed the loader".into()))?.map_err(named)?;
+        Self::link(sandbox, engine, &component, file, sha256, &demands.limits).await.map(Arc::new).map_err(named)
     }
 
     async fn link(
@@ -62,16 +94,28 @@ impl Plugin {
         engine: wasmtime::Engine,
         component: &Component,
         file: &Path,
+        sha256: String,
+        limits: &Arc<Limits>,
     ) -> Result<Self, String> {
-        check_contract(component)?;
+        let interfaces = check_contract(component)?;
+        check_imports(component)?;
         let mut linker = Linker::new(&engine);
         capabilities::link_all(&mut linker).map_err(|error| format!("cannot be linked: {error:#}"))?;
-        let ready = linker.instantiate_pre(component).map_err(|error| {
-            format!("imports something that this agent does not have: {}", first_line(&format!("{error:#}")))
-        })?;
-        let foreign = |error| format!("does not keep the contract {CONTRACT}@{CONTRACT_VERSION}: {error:#}");
-        let plugin = plugin::GuestIndices::new(&ready).map_err(foreign)?;
-        let metrics = metrics::GuestIndices::new(&ready).map_err(foreign)?;
+        let foreign = |error: wasmtime::Error| {
+            format!(
+                "does not keep the contract {CONTRACT}@{CONTRACT_VERSION}: {}; build it with the contract of this release",
+                first_line(&format!("{error:#}"))
+            )
+        };
+        linker.define_unknown_imports_as_traps(component).map_err(foreign)?;
+        let ready = linker.instantiate_pre(component).map_err(foreign)?;
+        let has = |interface| interfaces.contains(&interface);
+        let exports = Exports {
+            plugin: plugin::GuestIndices::new(&ready).map_err(foreign)?,
+            metrics: has("metrics").then(|| metrics::GuestIndices::new(&ready)).transpose().map_err(foreign)?,
+            checks: has("checks").then(|| checks::GuestIndices::new(&ready)).transpose().map_err(foreign)?,
+            metadata: has("metadata").then(|| metadata::GuestIndices::new(&ready)).transpose().map_err(foreign)?,
+        };
         let description = plugin::Description {
             name: String::new(),
             version: String::new(),
@@ -80,25 +124,51 @@ impl Plugin {
             attributes: Vec::new(),
         };
         let imports = imported_capabilities(component);
-        let mut loaded = Self { file: file.to_owned(), description, imports, engine, ready, plugin, metrics };
-        loaded.description =
-            loaded.describe(sandbox).await.map_err(|fault| format!("cannot describe itself: {fault}"))?;
+        let mut loaded = Self { file: file.to_owned(), sha256, description, imports, engine, ready, exports };
+        loaded.description = loaded
+            .describe(sandbox, limits)
+            .await
+            .map_err(|failure| format!("cannot describe itself: {failure}"))?
+            .map_err(foreign)?;
         check_description(&loaded.description)?;
         Ok(loaded)
     }
 
-    async fn describe(&self, sandbox: &Sandbox) -> Result<plugin::Description, Fault> {
-        let (mut call, plugin) = (Call::without_grants(self), self.plugin.clone());
-        let limit = call.limits.time;
-        let run = async move {
-            let instance = call.instantiate().await?;
-            let guest = plugin.load(&mut call.store, &instance).map_err(|error| call.fault(&error))?;
-            guest.call_describe(&mut call.store).await.map_err(|error| call.fault(&error))
-        };
-        ended(sandbox.run(limit, run).await)
+    /// The interfaces that it exports, beside `plugin`.
+    #[must_use]
+    pub fn does(&self) -> Vec<&'static str> {
+        let Exports { metrics, checks, metadata, .. } = &self.exports;
+        let all = [("metrics", metrics.is_some()), ("checks", checks.is_some()), ("metadata", metadata.is_some())];
+        all.into_iter().filter_map(|(name, there)| there.then_some(name)).collect()
     }
 
-    /// The graphs of an instance with these settings.
+    /// What it says of itself; the inner error is an export of another shape than the contract's, which shows only now.
+    async fn describe(
+        &self,
+        sandbox: &Sandbox,
+        limits: &Arc<Limits>,
+    ) -> Result<wasmtime::Result<plugin::Description>, Failure> {
+        let mut call = Call::without_grants(self, limits);
+        let Exports { plugin, metrics, checks, metadata } = &self.exports;
+        let (plugin, metrics, checks, metadata) = (plugin.clone(), metrics.clone(), checks.clone(), metadata.clone());
+        let run = async move {
+            let instance = call.instantiate().await?;
+            let loaded = (|| {
+                metrics.map(|export| export.load(&mut call.store, &instance)).transpose()?;
+                checks.map(|export| export.load(&mut call.store, &instance)).transpose()?;
+                metadata.map(|export| export.load(&mut call.store, &instance)).transpose()?;
+                plugin.load(&mut call.store, &instance)
+            })();
+            let guest = match loaded {
+                Ok(guest) => guest,
+                Err(error) => return Ok(Err(error)),
+            };
+            guest.call_describe(&mut call.store).await.map(Ok).map_err(|error| call.failure(&error))
+        };
+        ended(sandbox.run(limits.time, run).await)
+    }
+
+    /// The graphs of an instance with these settings; none if it has no metrics.
     ///
     /// # Errors
     /// The call did not come to an end.
@@ -106,15 +176,16 @@ impl Plugin {
         &self,
         sandbox: &Sandbox,
         settings: Vec<(String, String)>,
-    ) -> Result<Vec<metrics::Graph>, Fault> {
-        let (mut call, metrics) = (Call::without_grants(self), self.metrics.clone());
-        let limit = call.limits.time;
+        limits: &Arc<Limits>,
+    ) -> Result<Vec<metrics::Graph>, Failure> {
+        let Some(metrics) = self.exports.metrics.clone() else { return Ok(Vec::new()) };
+        let mut call = Call::without_grants(self, limits);
         let run = async move {
             let instance = call.instantiate().await?;
-            let guest = metrics.load(&mut call.store, &instance).map_err(|error| call.fault(&error))?;
-            guest.call_graphs(&mut call.store, &settings).await.map_err(|error| call.fault(&error))
+            let guest = metrics.load(&mut call.store, &instance).map_err(|error| call.failure(&error))?;
+            guest.call_graphs(&mut call.store, &settings).await.map_err(|error| call.failure(&error))
         };
-        ended(sandbox.run(limit, run).await)
+        ended(sandbox.run(limits.time, run).await)
     }
 
     /// What the plugin reads now: one call in a fresh instance. To be run in the sandbox.
@@ -124,32 +195,62 @@ impl Plugin {
     pub async fn collect(
         &self,
         identity: Identity,
-        settings: Arc<Vec<(String, String)>>,
-    ) -> Result<Vec<metrics::Sample>, Fault> {
+        settings: Settings,
+    ) -> Result<Outcome<Vec<metrics::Sample>>, Failure> {
         let mut call = Call::new(self, identity);
         let instance = call.instantiate().await?;
-        let guest = self.metrics.load(&mut call.store, &instance).map_err(|error| call.fault(&error))?;
+        let export = self.exports.metrics.as_ref().ok_or_else(|| not_there("metrics"))?;
+        let guest = export.load(&mut call.store, &instance).map_err(|error| call.failure(&error))?;
         let answer = guest.call_collect(&mut call.store, &settings).await;
-        let samples = answer.map_err(|error| call.fault(&error))?.map_err(|error| plugin_fault(&error))?;
+        let samples = answer.map_err(|error| call.failure(&error))?.map_err(|error| own_failure(&error))?;
         if samples.len() > call.limits.samples {
-            let (given, limit) = (samples.len(), call.limits.samples);
-            return Err(Fault(format!("it gave {given} samples, more than the {limit} that are allowed")));
+            let what = format!("it gave {} samples, more than {}", samples.len(), call.limits.samples);
+            return Err(Failure::limit("samples", &what));
         }
-        Ok(samples)
+        Ok(call.outcome(samples))
+    }
+
+    /// What the plugin finds now: one call in a fresh instance. To be run in the sandbox.
+    ///
+    /// # Errors
+    /// How the call ended.
+    pub async fn check(&self, identity: Identity, settings: Settings) -> Result<Outcome<checks::Report>, Failure> {
+        let mut call = Call::new(self, identity);
+        let instance = call.instantiate().await?;
+        let export = self.exports.checks.as_ref().ok_or_else(|| not_there("checks"))?;
+        let guest = export.load(&mut call.store, &instance).map_err(|error| call.failure(&error))?;
+        let report = guest.call_check(&mut call.store, &settings).await.map_err(|error| call.failure(&error))?;
+        Ok(call.outcome(report))
+    }
+
+    /// What the plugin knows now, as JSON: one call in a fresh instance. To be run in the sandbox.
+    ///
+    /// # Errors
+    /// The plugin's own error, how the call ended, or that it is no JSON.
+    pub async fn metadata(
+        &self,
+        identity: Identity,
+        settings: Settings,
+    ) -> Result<Outcome<serde_json::Value>, Failure> {
+        let mut call = Call::new(self, identity);
+        let instance = call.instantiate().await?;
+        let export = self.exports.metadata.as_ref().ok_or_else(|| not_there("metadata"))?;
+        let guest = export.load(&mut call.store, &instance).map_err(|error| call.failure(&error))?;
+        let text = guest.call_collect(&mut call.store, &settings).await.map_err(|error| call.failure(&error))?;
+        let text = text.map_err(|error| own_failure(&error))?;
+        let document = serde_json::from_str(&text);
+        let document =
+            document.map_err(|error| Failure::new(Kind::Failed, format!("its metadata is no JSON: {error}")));
+        Ok(call.outcome(document?))
     }
 }
 
-/// On whose behalf a call is made.
-#[derive(Clone)]
-pub struct Identity {
-    /// The instance's name, for the log.
-    pub name: Arc<str>,
-    /// What it may do.
-    pub grants: Arc<Grants>,
-    /// Its connections.
-    pub pool: Arc<Pool>,
-    /// What it may take.
-    pub limits: Arc<Limits>,
+/// What came of a call that ended well.
+pub struct Outcome<T> {
+    /// Its answer.
+    pub answer: T,
+    /// What the instance keeps from now on, if the call has changed it.
+    pub values: Option<Arc<Values>>,
 }
 
 /// One call: a store, which is thrown away afterwards, so that nothing leaks from call to call.
@@ -160,65 +261,124 @@ struct Call {
 }
 
 impl Call {
-    fn without_grants(plugin: &Plugin) -> Self {
-        let name = plugin.file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        let identity =
-            Identity { name: name.into(), grants: Arc::default(), pool: Arc::default(), limits: Arc::default() };
-        Self::new(plugin, identity)
+    fn without_grants(plugin: &Plugin, limits: &Arc<Limits>) -> Self {
+        let name = plugin.file.file_stem().map(|stem| printable(&stem.to_string_lossy(), 100)).unwrap_or_default();
+        Self::new(plugin, Identity { name: name.into(), limits: Arc::clone(limits), ..Identity::default() })
     }
 
     fn new(plugin: &Plugin, identity: Identity) -> Self {
-        let Identity { name, grants, pool, limits } = identity;
-        let mut store = Store::new(&plugin.engine, Guest::new(&name, &grants, &pool, &limits));
+        let limits = Arc::clone(&identity.limits);
+        let mut store = Store::new(&plugin.engine, Guest::new(identity));
         store.limiter(Guest::memory);
         store.set_hostcall_fuel(limits.handover_bytes);
-        // Each tick of the sandbox's clock lets the other plugins have their turn; the wall clock ends the call.
+        store.set_max_component_handles(limits.handles);
+        // Each tick of the sandbox's clock lets the other plugins have their turn.
+        let (mut ticks, most) = (0, limits.compute.as_millis() / sandbox::TICK.as_millis());
         store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
+        store.epoch_deadline_callback(move |_| {
+            ticks += 1;
+            if ticks > most { Err(ComputedTooLong.into()) } else { Ok(UpdateDeadline::Yield(1)) }
+        });
         Self { store, ready: plugin.ready.clone(), limits }
     }
 
-    async fn instantiate(&mut self) -> Result<wasmtime::component::Instance, Fault> {
+    async fn instantiate(&mut self) -> Result<wasmtime::component::Instance, Failure> {
         let instance = self.ready.instantiate_async(&mut self.store).await;
-        instance.map_err(|error| self.fault(&error))
+        instance.map_err(|error| self.failure(&error))
+    }
+
+    fn outcome<T>(&self, answer: T) -> Outcome<T> {
+        Outcome { answer, values: self.store.data().changed_values() }
     }
 
     /// How the call ended, in words for the operator.
-    fn fault(&self, error: &wasmtime::Error) -> Fault {
-        if self.store.data().memory_refused() {
-            let mebibytes = self.limits.memory_bytes >> 20;
-            return Fault(format!("it wanted more memory than the {mebibytes} MiB that it may have"));
+    fn failure(&self, error: &wasmtime::Error) -> Failure {
+        let limits = &self.limits;
+        if let Some(name) = self.store.data().memory_refused() {
+            let most = match name {
+                "memory_mib" => format!("more memory than the {} MiB", limits.memory_bytes >> 20),
+                _ => format!("more table elements than the {}", limits.table_elements),
+            };
+            return Failure::limit(name, &format!("it wanted {most} that it may have"));
         }
-        Fault(match error.downcast_ref::<Trap>() {
-            Some(Trap::UnreachableCodeReached) => "it crashed (a panic or abort inside the plugin)".into(),
-            Some(Trap::StackOverflow) => "it crashed (stack overflow: endless recursion?)".into(),
-            Some(trap) => format!("it crashed ({trap})"),
-            None => format!("it crashed ({})", first_line(&format!("{error:#}"))),
-        })
+        if error.is::<ComputedTooLong>() {
+            return Failure::limit("compute_ms", &format!("it computed for longer than {:?}", limits.compute));
+        }
+        if matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full)) {
+            return Failure::limit("handles", &format!("it opened more than {} handles", limits.handles));
+        }
+        let text = format!("{error:#}");
+        // wasmtime has no type for this one.
+        if text.contains("too much data is being copied") {
+            let most = limits.handover_bytes >> 10;
+            return Failure::limit("handover_kib", &format!("it handed over more than {most} KiB at once"));
+        }
+        match error.downcast_ref::<Trap>() {
+            Some(Trap::StackOverflow) => {
+                let stack = limits.stack_bytes >> 10;
+                Failure::limit("stack_kib", &format!("its functions call each other deeper than {stack} KiB of stack"))
+            }
+            Some(Trap::UnreachableCodeReached) => {
+                Failure::new(Kind::Crashed, "it crashed (a panic or abort inside the plugin)")
+            }
+            Some(trap) => Failure::new(Kind::Crashed, format!("it crashed ({trap})")),
+            None => Failure::new(Kind::Crashed, format!("it crashed ({})", printable(first_line(&text), 400))),
+        }
     }
 }
+
+/// The way of the limit of computing through wasmtime's errors.
+#[derive(Debug)]
+struct ComputedTooLong;
+
+impl std::fmt::Display for ComputedTooLong {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("it computed for too long")
+    }
+}
+
+impl std::error::Error for ComputedTooLong {}
 
 /// What became of a call in the sandbox.
 ///
 /// # Errors
-/// The call's own fault, or that it did not come to an end.
-pub fn ended<T>(result: Result<Result<T, Fault>, Ended>) -> Result<T, Fault> {
+/// The call's own failure, or that it did not come to an end.
+pub fn ended<T>(result: Result<Result<T, Failure>, Ended>) -> Result<T, Failure> {
     result.unwrap_or_else(|ended| {
-        Err(Fault(match ended {
-            Ended::Late(limit) => format!("it took longer than {limit:?} and was stopped"),
-            Ended::Panicked => "the agent failed inside the call; this is a bug of wasaba".into(),
-        }))
+        Err(match ended {
+            Ended::Late(limit) => {
+                Failure::new(Kind::Late, format!("it took longer than {limit:?} (`timeout_seconds`) and was stopped"))
+            }
+            Ended::Panicked => {
+                Failure::new(Kind::Internal, "the agent failed inside the call; this is a bug of wasaba")
+            }
+        })
     })
 }
 
-fn plugin_fault(error: &metrics::Error) -> Fault {
-    let shown = |text: &String| capabilities::log::printable(text, 1_024);
-    Fault(match error {
-        metrics::Error::Misconfigured(text) => format!("misconfigured: {}", shown(text)),
-        metrics::Error::Unreachable(text) => format!("unreachable: {}", shown(text)),
-        metrics::Error::Denied(text) => format!("denied: {}", shown(text)),
-        metrics::Error::Failed(text) => format!("failed: {}", shown(text)),
-    })
+fn own_failure(error: &metrics::Error) -> Failure {
+    let (kind, text) = match error {
+        metrics::Error::Misconfigured(text) => (Kind::Misconfigured, text),
+        metrics::Error::Unreachable(text) => (Kind::Unreachable, text),
+        metrics::Error::Denied(text) => (Kind::Denied, text),
+        metrics::Error::Failed(text) => (Kind::Failed, text),
+    };
+    Failure::new(kind, format!("{}: {}", kind.name(), printable(text, 1_024)))
+}
+
+fn not_there(interface: &str) -> Failure {
+    Failure::new(Kind::Misconfigured, format!("the plugin does not export `{CONTRACT}/{interface}`"))
+}
+
+/// Holds the file against a digest that was demanded, before anything of it is looked at.
+fn check_digest(demanded: Option<&str>, found: &str) -> Result<(), String> {
+    match demanded {
+        Some(demanded) if demanded != found => Err(format!(
+            "is not the file that was demanded: its digest is \"sha256:{found}\", not \"sha256:{demanded}\"; \
+             put the right file there, or write the new digest if you trust this one"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// What the first bytes tell, in words that the compiler does not find.
@@ -237,24 +397,67 @@ fn check_header(wasm: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Tells a missing interface from one of another version; the linker's own words would not.
-fn check_contract(component: &Component) -> Result<(), String> {
+/// The interfaces of the contract that the component exports. Tells a missing one from one of another version; the linker's
+/// own words would not.
+fn check_contract(component: &Component) -> Result<Vec<&'static str>, String> {
     let component_type = component.component_type();
-    let engine = component.engine();
-    let exports = component_type.exports(engine).map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
-    for interface in ["plugin", "metrics"] {
+    let exports = component_type.exports(component.engine()).map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
+    let version_of = |interface: &str| {
         let prefix = format!("{CONTRACT}/{interface}@");
-        let versions = exports.iter().filter_map(|name| name.strip_prefix(&prefix)).collect::<Vec<_>>();
-        if versions.iter().any(|version| version.starts_with("0.1.")) {
-            continue;
+        let mut versions = exports.iter().filter_map(|name| name.strip_prefix(&prefix)).collect::<Vec<_>>();
+        versions.sort_by_key(|version| !is_spoken(version));
+        versions.first().map(|version| (*version).to_owned())
+    };
+    let mut found = Vec::new();
+    for interface in ["plugin", "metrics", "checks", "metadata"] {
+        match version_of(interface) {
+            Some(version) if is_spoken(&version) => found.push(interface),
+            Some(version) => {
+                return Err(format!(
+                    "speaks version {} of the contract {CONTRACT}, this agent speaks {CONTRACT_VERSION}: \
+                     build the plugin with the SDK of this agent's release, or update the agent",
+                    printable(&version, 40)
+                ));
+            }
+            None if interface == "plugin" => {
+                return Err(format!("is no wasaba plugin: it does not export `{CONTRACT}/plugin@{CONTRACT_VERSION}`"));
+            }
+            None => {}
         }
-        return Err(match versions.first() {
-            Some(version) => format!(
-                "speaks version {version} of the contract {CONTRACT}, this agent speaks {CONTRACT_VERSION}: \
-                 build the plugin with the SDK of this agent's release, or update the agent"
-            ),
-            None => format!("is no wasaba plugin: it does not export `{CONTRACT}/{interface}@{CONTRACT_VERSION}`"),
-        });
+    }
+    if found.len() < 2 {
+        return Err(format!(
+            "does nothing: beside `plugin` it must export `{CONTRACT}/metrics@{CONTRACT_VERSION}`, `checks` or `metadata`"
+        ));
+    }
+    Ok(found)
+}
+
+fn is_spoken(version: &str) -> bool {
+    version.starts_with("0.1.")
+}
+
+/// Refuses an import that is neither the contract's nor WASI 0.2's, by its name.
+fn check_imports(component: &Component) -> Result<(), String> {
+    let component_type = component.component_type();
+    for (name, _) in component_type.imports(component.engine()) {
+        let (interface, version) = name.split_once('@').unwrap_or((name, ""));
+        let known = match interface.split_once('/') {
+            Some((CONTRACT, "types")) => is_spoken(version),
+            Some((CONTRACT, word)) => is_spoken(version) && capabilities::ALL.iter().any(|known| known.name == word),
+            Some((package, _)) => {
+                let wasi = package.strip_prefix("wasi:").is_some_and(|package| WASI.contains(&package));
+                wasi && version.starts_with("0.2.")
+            }
+            None => false,
+        };
+        if !known {
+            return Err(format!(
+                "imports `{}`, which this agent does not have: it has WASI 0.2 and {CONTRACT}@{CONTRACT_VERSION} with {}",
+                printable(name, 200),
+                capabilities::ALL.iter().map(|capability| capability.name).collect::<Vec<_>>().join(", ")
+            ));
+        }
     }
     Ok(())
 }
@@ -276,13 +479,23 @@ fn check_description(description: &plugin::Description) -> Result<(), String> {
     };
     if !is_name(&description.name) {
         return Err(format!(
-            "describes itself with the name {:?}: letters, digits, - and _ are allowed",
-            description.name
+            "describes itself with the name {:?}: letters, digits, - and _ are allowed, 64 at most",
+            printable(&description.name, 80)
         ));
+    }
+    // It is shown, and put into the log, in many places.
+    let shown = [&description.version, &description.summary].into_iter();
+    let shown = shown.chain(description.settings.iter().map(|setting| &setting.help));
+    if let Some(long) = shown.into_iter().find(|text| text.len() > 1_024) {
+        return Err(format!("describes itself with a text of {} bytes, more than 1,024", long.len()));
+    }
+    if description.settings.len() > 200 {
+        return Err(format!("describes {} settings, more than 200", description.settings.len()));
     }
     for setting in &description.settings {
         if !is_name(&setting.key) {
-            return Err(format!("describes a setting {:?}: letters, digits, - and _ are allowed", setting.key));
+            let key = printable(&setting.key, 80);
+            return Err(format!("describes a setting {key:?}: letters, digits, - and _ are allowed, 64 at most"));
         }
         if description.settings.iter().filter(|other| other.key == setting.key).count() > 1 {
             return Err(format!("describes the setting `{}` twice", setting.key));

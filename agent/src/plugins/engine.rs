@@ -36,13 +36,16 @@ impl Engine {
         }
     }
 
-    /// An engine that runs what [`Engine::for_compiling`] made, and cannot compile itself.
+    /// An engine that runs what [`Engine::for_compiling`] made, with this much stack for each plugin, and cannot compile
+    /// itself.
     ///
     /// # Errors
     /// A machine on which wasmtime cannot run.
-    pub fn for_running(self) -> Result<wasmtime::Engine> {
+    pub fn for_running(self, stack_bytes: usize) -> Result<wasmtime::Engine> {
         let mut config = self.config()?;
         config.enable_compiler(false);
+        // The rest of the stack is for the host's functions.
+        config.max_wasm_stack(stack_bytes).async_stack_size(stack_bytes.saturating_add(256 << 10));
         wasmtime::Engine::new(&config)
     }
 
@@ -65,7 +68,6 @@ impl Engine {
         // Plugins are small: 4 GiB of address space for each memory would only trip `ulimit -v` and small machines. What
         // fits these 64 MiB grows in place.
         config.memory_reservation(64 << 20).memory_guard_size(0).memory_reservation_for_growth(1 << 20);
-        config.max_wasm_stack(256 << 10).async_stack_size(512 << 10);
         // The texts of traps need no line numbers, and these tables would be half of the compiled file.
         config.generate_address_map(false).wasm_backtrace_max_frames(None).native_unwind_info(false);
         // The proposals that no plugin needs stay closed: each is a way to be attacked.
@@ -88,7 +90,10 @@ mod tests {
     #[test]
     fn an_engine_that_runs_cannot_compile() {
         for engine in Engine::ALL {
-            assert!(engine.for_running().unwrap().precompile_component(b"\0asm\x0d\0\x01\0").is_err(), "{engine}");
+            assert!(
+                engine.for_running(256 << 10).unwrap().precompile_component(b"\0asm\x0d\0\x01\0").is_err(),
+                "{engine}"
+            );
             assert!(engine.for_compiling().unwrap().precompile_component(b"\0asm\x0d\0\x01\0").is_ok(), "{engine}");
         }
     }

@@ -1,15 +1,24 @@
 //! An instance: one plugin with one set of settings, under a name of its own. The same plugin may have many.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::component::{Identity, Plugin, ended};
+use super::component::{Outcome, Plugin, Settings, ended};
+use super::failure::{Circuit, Failure, Kind};
 use super::readings::{Rules, values};
 use super::sandbox::Sandbox;
-use super::settings::{Written, check};
-use crate::capabilities::bindings::exports::wasaba::plugin::metrics;
+use super::settings::check;
+use super::table::{PluginTable, Posting};
+use crate::capabilities::Identity;
+use crate::capabilities::bindings::exports::wasaba::plugin::{checks, metrics};
+use crate::capabilities::grants::Grants;
+use crate::capabilities::kv::Values;
 use crate::capabilities::limits::Limits;
+use crate::capabilities::log::printable;
+use crate::capabilities::meter::Meter;
+use crate::capabilities::script::Script;
 use crate::collect::rate::Reading;
 use crate::collect::{Answer, Fault};
 use crate::graph::GraphDefinition;
@@ -19,38 +28,89 @@ use crate::sample::Sample;
 pub struct Instance {
     identity: Identity,
     plugin: Arc<Plugin>,
-    settings: Arc<Vec<(String, String)>>,
+    settings: Settings,
     rules: Rules,
+    posting: Posting,
     /// What Mackerel is told of its graphs.
     pub graphs: Vec<GraphDefinition>,
-    /// The counters' last readings, by metric name without `custom.`.
+    /// The counters' last readings, by the plugin's own names.
     readings: Mutex<HashMap<String, Reading>>,
+    values: Mutex<Arc<Values>>,
+    circuit: Mutex<Circuit>,
+    counts: Counts,
+    loaded: Instant,
+}
+
+/// What an instance's calls came to, since it was loaded.
+#[derive(Debug, Default)]
+struct Counts {
+    calls: AtomicU64,
+    /// In the order of [`Kind::ALL`].
+    failures: [AtomicU64; Kind::ALL.len()],
+    last_micros: AtomicU64,
+    total_micros: AtomicU64,
+}
+
+/// How an instance is doing, at a glance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    /// Its calls since it was loaded.
+    pub calls: u64,
+    /// How many of them failed, by kind, in the order of [`Kind::ALL`].
+    pub failures: Vec<(&'static str, u64)>,
+    /// How long the last call took, in milliseconds.
+    pub last_ms: f64,
+    /// How long all calls took together, in milliseconds.
+    pub total_ms: f64,
+    /// The most memory that a call had, in bytes.
+    pub memory_bytes: u64,
+    /// What its connections have sent and received, in bytes.
+    pub sent_bytes: u64,
+    /// See `sent_bytes`.
+    pub received_bytes: u64,
+    /// How often a wish was refused.
+    pub refusals: u64,
 }
 
 impl Instance {
-    /// Checks the settings and asks the plugin for its graphs.
+    /// Checks the settings in `table` and asks the plugin for its graphs.
     ///
     /// # Errors
     /// Every problem with the settings or the graphs, a line each.
-    pub async fn new(
-        sandbox: &Sandbox,
-        plugin: Arc<Plugin>,
-        name: &str,
-        written: &Written,
-        limits: Limits,
-    ) -> Result<Self, Vec<String>> {
-        let checked = check(&plugin.description.settings, written)?;
-        let graphs = plugin.graphs(sandbox, checked.values.clone()).await;
-        let graphs = graphs.map_err(|fault| vec![format!("cannot tell its graphs: {fault}")])?;
-        let (rules, graphs) = Rules::of(&graphs).map_err(|problem| vec![format!("tells a wrong graph: {problem}")])?;
+    pub async fn new(sandbox: &Sandbox, plugin: Arc<Plugin>, table: &PluginTable) -> Result<Self, Vec<String>> {
+        let checked = check(&plugin.description.settings, &table.written)?;
+        let graphs = plugin.graphs(sandbox, checked.values.clone(), &table.limits).await;
+        let graphs = graphs.map_err(|failure| vec![format!("cannot tell its graphs: {failure}")])?;
+        let posting = table.posting.clone();
+        let rules = Rules::of(&graphs, |name| posting.renamed(name));
+        let (rules, graphs) =
+            rules.map_err(|problem| vec![format!("tells a wrong graph: {}", printable(&problem, 400))])?;
         let identity = Identity {
-            name: name.into(),
+            name: table.name.as_str().into(),
             grants: Arc::new(checked.grants),
-            pool: Arc::default(),
-            limits: Arc::new(limits),
+            limits: Arc::clone(&table.limits),
+            ..Identity::default()
         };
-        let readings = Mutex::default();
-        Ok(Self { identity, plugin, settings: Arc::new(checked.values), rules, graphs, readings })
+        Ok(Self {
+            identity,
+            plugin,
+            settings: Arc::new(checked.values),
+            rules,
+            posting,
+            graphs,
+            readings: Mutex::default(),
+            values: Mutex::default(),
+            circuit: Mutex::default(),
+            counts: Counts::default(),
+            loaded: Instant::now(),
+        })
+    }
+
+    /// The same with canned answers in place of the outside.
+    #[must_use]
+    pub fn with_script(mut self, script: Script) -> Self {
+        self.identity.script = Some(Arc::new(script));
+        self
     }
 
     /// Its name: the last part of `[plugin.metrics.NAME]`, or the file's name without `.wasm`.
@@ -59,41 +119,166 @@ impl Instance {
         &self.identity.name
     }
 
-    /// How long a call may take.
+    /// What it is an instance of.
+    #[must_use]
+    pub fn plugin(&self) -> &Arc<Plugin> {
+        &self.plugin
+    }
+
+    /// What its calls may take.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.identity.limits
     }
 
-    /// Takes over the counters' readings of a time before this process.
-    pub fn remember(&self, readings: impl IntoIterator<Item = (String, Reading)>) {
-        self.readings.lock().unwrap_or_else(PoisonError::into_inner).extend(readings);
+    /// What it may do.
+    #[must_use]
+    pub fn grants(&self) -> &Grants {
+        &self.identity.grants
     }
 
-    /// Reads once: values named as Mackerel knows them, with `custom.`.
+    /// What it has used and was refused.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.identity.meter
+    }
+
+    /// It is asked in every minute that this divides.
+    #[must_use]
+    pub fn every_minutes(&self) -> u32 {
+        self.posting.every_minutes
+    }
+
+    /// Takes over the counters' readings of a time before this process.
+    pub fn remember(&self, readings: impl IntoIterator<Item = (String, Reading)>) {
+        lock(&self.readings).extend(readings);
+    }
+
+    /// Takes over what it kept before.
+    pub fn keep(&self, values: Arc<Values>) {
+        *lock(&self.values) = values;
+    }
+
+    /// How it is doing.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let (counts, meter) = (&self.counts, &self.identity.meter);
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let failures = Kind::ALL.iter().zip(&counts.failures).map(|(kind, count)| (kind.name(), get(count)));
+        Status {
+            calls: get(&counts.calls),
+            failures: failures.collect(),
+            last_ms: get(&counts.last_micros) as f64 / 1e3,
+            total_ms: get(&counts.total_micros) as f64 / 1e3,
+            memory_bytes: get(&meter.memory_bytes),
+            sent_bytes: get(&meter.sent_bytes),
+            received_bytes: get(&meter.received_bytes),
+            refusals: meter.refusals(),
+        }
+    }
+
+    /// Reads once: values named as Mackerel knows them, with `custom.`. An instance that keeps failing is left alone for a
+    /// while, and fails meanwhile as it did.
     ///
     /// # Errors
     /// The plugin's own error, or how the call ended.
     pub async fn collect(&self, sandbox: &Sandbox) -> Result<Answer, Fault> {
-        let samples = ended(sandbox.run(self.limits().time, self.call()).await)?;
-        let mut before = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
-        let values = values(&self.rules, &before, samples, unix_millis(SystemTime::now()));
+        let now = self.loaded.elapsed();
+        lock(&self.circuit).ask(now)?;
+        let outcome = self.counted(ended(sandbox.run(self.limits().time, self.call()).await), now)?;
+        let mut before = lock(&self.readings);
+        let values = values(&self.rules, &before, outcome.answer, unix_millis(SystemTime::now()));
         before.clone_from(&values.readings);
-        let mut answer = Answer { complaints: values.complaints, ..Answer::default() };
+        drop(before);
+        let mut answer = Answer { complaints: values.complaints, kept: outcome.values, ..Answer::default() };
         answer.readings.extend(values.readings);
+        if let Some(kept) = &answer.kept {
+            *lock(&self.values) = Arc::clone(kept);
+        }
         for sample in values.samples {
-            match Sample::new(format!("custom.{}", sample.name()), sample.value()) {
+            let name = self.posting.renamed(sample.name().as_str());
+            if !self.posting.wants(&name) {
+                continue;
+            }
+            if name.len() > self.limits().name_bytes {
+                let most = self.limits().name_bytes;
+                answer
+                    .complaints
+                    .push(format!("a name of {} bytes, more than {most} (limit `name_bytes`)", name.len()));
+                continue;
+            }
+            match Sample::new(format!("custom.{name}"), sample.value()) {
                 Ok(sample) => answer.samples.push(sample),
                 Err(error) => answer.complaints.push(error.to_string()),
             }
         }
+        // A plugin that gets every name wrong shall not fill the log with them.
+        let (shown, all) = (5, answer.complaints.len());
+        if all > shown {
+            answer.complaints.truncate(shown);
+            answer.complaints.push(format!("and {} more", all - shown));
+        }
         Ok(answer)
     }
 
+    /// Checks once.
+    ///
+    /// # Errors
+    /// How the call ended.
+    pub async fn check(&self, sandbox: &Sandbox) -> Result<checks::Report, Failure> {
+        let call = {
+            let (plugin, identity, settings) = self.parts();
+            async move { plugin.check(identity, settings).await }
+        };
+        let now = self.loaded.elapsed();
+        let outcome = self.counted(ended(sandbox.run(self.limits().time, call).await), now)?;
+        Ok(outcome.answer)
+    }
+
+    /// Reads the metadata once.
+    ///
+    /// # Errors
+    /// The plugin's own error, or how the call ended.
+    pub async fn metadata(&self, sandbox: &Sandbox) -> Result<serde_json::Value, Failure> {
+        let call = {
+            let (plugin, identity, settings) = self.parts();
+            async move { plugin.metadata(identity, settings).await }
+        };
+        let now = self.loaded.elapsed();
+        let outcome = self.counted(ended(sandbox.run(self.limits().time, call).await), now)?;
+        Ok(outcome.answer)
+    }
+
+    /// Counts a call that began at `began`, since the instance was loaded.
+    fn counted<T>(&self, result: Result<Outcome<T>, Failure>, began: Duration) -> Result<Outcome<T>, Failure> {
+        let now = self.loaded.elapsed();
+        let micros = u64::try_from(now.saturating_sub(began).as_micros()).unwrap_or(u64::MAX);
+        self.counts.calls.fetch_add(1, Ordering::Relaxed);
+        self.counts.last_micros.store(micros, Ordering::Relaxed);
+        self.counts.total_micros.fetch_add(micros, Ordering::Relaxed);
+        match result {
+            Ok(outcome) => {
+                lock(&self.circuit).close();
+                Ok(outcome)
+            }
+            Err(failure) => {
+                let counters = Kind::ALL.iter().zip(&self.counts.failures);
+                for (_, counter) in counters.filter(|(kind, _)| **kind == failure.kind) {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(lock(&self.circuit).fail(failure, now))
+            }
+        }
+    }
+
+    fn parts(&self) -> (Arc<Plugin>, Identity, Settings) {
+        let identity = Identity { values: Arc::clone(&lock(&self.values)), ..self.identity.clone() };
+        (Arc::clone(&self.plugin), identity, Arc::clone(&self.settings))
+    }
+
     /// One call of the plugin, to be run in the sandbox.
-    fn call(&self) -> impl Future<Output = Result<Vec<metrics::Sample>, Fault>> + Send + 'static {
-        let (plugin, identity, settings) =
-            (Arc::clone(&self.plugin), self.identity.clone(), Arc::clone(&self.settings));
+    fn call(&self) -> impl Future<Output = Result<Outcome<Vec<metrics::Sample>>, Failure>> + Send + 'static {
+        let (plugin, identity, settings) = self.parts();
         async move { plugin.collect(identity, settings).await }
     }
 
@@ -102,19 +287,23 @@ impl Instance {
     /// # Errors
     /// As [`Instance::collect`].
     pub async fn time(&self, sandbox: &Sandbox, calls: u32) -> Result<Vec<Duration>, Fault> {
-        let (limit, mut pending) = (self.limits().time.saturating_mul(calls), Vec::new());
-        pending.resize_with(usize::try_from(calls).unwrap_or(usize::MAX), || self.call());
+        let limit = self.limits().time.saturating_mul(calls);
+        let (plugin, identity, settings) = self.parts();
         let timed = async move {
-            let mut times = Vec::with_capacity(pending.len());
-            for call in pending {
+            let mut times = Vec::with_capacity(usize::try_from(calls).unwrap_or(usize::MAX));
+            for _ in 0..calls {
                 let begin = Instant::now();
-                drop(call.await?);
+                drop(plugin.collect(identity.clone(), Arc::clone(&settings)).await?);
                 times.push(begin.elapsed());
             }
             Ok(times)
         };
-        ended(sandbox.run(limit, timed).await)
+        Ok(ended(sandbox.run(limit, timed).await)?)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn unix_millis(time: SystemTime) -> i64 {

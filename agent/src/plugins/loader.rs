@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use super::compile::Cache;
-use super::component::Plugin;
+use super::component::{Demands, Plugin};
 use super::engine::Engine;
 use super::folder::Folders;
 use super::instance::Instance;
@@ -39,14 +39,14 @@ impl Loader {
     ///
     /// # Errors
     /// What is wrong with the file.
-    pub async fn plugin(&self, engine: Engine, file: &Path) -> Result<Arc<Plugin>, String> {
-        let key = (file.to_owned(), engine);
+    pub async fn plugin(&self, demands: &Demands, file: &Path) -> Result<Arc<Plugin>, String> {
+        let key = (file.to_owned(), demands.engine);
         // Held while loading, so that two instances of one component do not compile it twice.
         let mut loaded = self.loaded.lock().await;
         if let Some(plugin) = loaded.get(&key) {
             return Ok(Arc::clone(plugin));
         }
-        let plugin = Plugin::load(&self.sandbox, Arc::clone(&self.cache), engine, file).await?;
+        let plugin = Plugin::load(&self.sandbox, Arc::clone(&self.cache), demands, file).await?;
         loaded.insert(key, Arc::clone(&plugin));
         Ok(plugin)
     }
@@ -58,8 +58,8 @@ impl Loader {
     pub async fn instance(&self, table: &PluginTable) -> Result<Instance, Vec<String>> {
         let at_place = |problem: String| format!("{}: {problem}", table.written.place);
         let file = self.folders.find(&table.wasm).map_err(|problem| vec![at_place(problem)])?;
-        let plugin = self.plugin(table.engine, &file).await.map_err(|problem| vec![problem])?;
-        let instance = Instance::new(&self.sandbox, plugin, &table.name, &table.written, table.limits()).await;
+        let plugin = self.plugin(&table.demands(), &file).await.map_err(|problem| vec![problem])?;
+        let instance = Instance::new(&self.sandbox, plugin, table).await;
         instance.map_err(|problems| problems.into_iter().map(at_place).collect())
     }
 }

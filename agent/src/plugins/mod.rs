@@ -3,11 +3,12 @@
 //! From outside to inside: [`folder`] finds a file, [`compile`] makes code of it in a child process, [`component`] links it
 //! and holds it to the contract, [`settings`] checks what the operator wrote, [`instance`] is the two together;
 //! [`loader`] does all that for the [`table`]s of a configuration; [`sandbox`] runs its calls within
-//! [`limits`](crate::capabilities::limits), and [`readings`] makes values of what it read.
+//! [`limits`](crate::capabilities::limits), [`readings`] makes values of what it read, and [`failure`] is what else comes of it.
 
 pub mod compile;
 pub mod component;
 pub mod engine;
+pub mod failure;
 pub mod folder;
 pub mod instance;
 pub mod loader;

@@ -19,15 +19,18 @@ struct Rule {
 }
 
 impl Rules {
-    /// The rules of these graphs, and the graphs as Mackerel is told of them.
+    /// The rules of these graphs, and the graphs as Mackerel is told of them, with names as they are `renamed`.
     ///
     /// # Errors
     /// A name that Mackerel would refuse, or a scale that is not finite.
-    pub fn of(graphs: &[metrics::Graph]) -> Result<(Self, Vec<GraphDefinition>), String> {
+    pub fn of(
+        graphs: &[metrics::Graph],
+        renamed: impl Fn(&str) -> String,
+    ) -> Result<(Self, Vec<GraphDefinition>), String> {
         let mut rules = Vec::new();
         let mut definitions = Vec::new();
         for graph in graphs {
-            let mut definition = GraphDefinition::new(&graph.name, &graph.label, unit(graph.unit))?;
+            let mut definition = GraphDefinition::new(&renamed(&graph.name), &graph.label, unit(graph.unit))?;
             for metric in &graph.metrics {
                 definition = definition.with_metric(&metric.name, &metric.label, metric.stacked)?;
                 let pattern = format!("{}.{}", graph.name, metric.name);
@@ -140,7 +143,7 @@ mod tests {
             metrics,
             attributes: vec![],
         };
-        Rules::of(&[graph]).unwrap().0
+        Rules::of(&[graph], str::to_owned).unwrap().0
     }
 
     fn sample(name: &str, value: f64) -> metrics::Sample {

@@ -5,14 +5,14 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use super::engine::Engine;
 
 /// How long a plugin may compute before the others have a turn.
-const TICK: Duration = Duration::from_millis(20);
+pub(super) const TICK: Duration = Duration::from_millis(20);
 
 /// Where plugins run. One in a process.
 pub struct Sandbox {
@@ -41,6 +41,7 @@ impl Sandbox {
             .enable_all()
             .thread_keep_alive(Duration::from_secs(75)) // of the threads that resolve names, until the next minute
             .thread_stack_size(256 << 10)
+            .max_blocking_threads(64) // each instance blocks two at the most
             .build()?;
         let handle = runtime.handle().clone();
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
@@ -52,20 +53,19 @@ impl Sandbox {
         Ok(Self { runtime: handle, clock: Clock::start()?, _end: end })
     }
 
-    /// The engine of this kind, made when the first plugin needs it.
+    /// The engine of this kind that lets plugins have this much stack, made when the first plugin needs it.
     ///
     /// # Errors
     /// A machine on which wasmtime cannot run.
-    pub fn engine(&self, kind: Engine) -> Result<wasmtime::Engine, String> {
-        let slot = match kind {
-            Engine::Pulley => &self.clock.pulley,
-            Engine::Native => &self.clock.native,
-        };
-        if slot.get().is_none() {
-            let engine = kind.for_running().map_err(|error| format!("cannot start the {kind} engine: {error:#}"))?;
-            slot.get_or_init(|| engine);
+    pub fn engine(&self, kind: Engine, stack_bytes: usize) -> Result<wasmtime::Engine, String> {
+        let mut engines = self.clock.engines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, engine)) = engines.iter().find(|(key, _)| *key == (kind, stack_bytes)) {
+            return Ok(engine.clone());
         }
-        slot.get().cloned().ok_or_else(|| format!("the {kind} engine is gone"))
+        let engine = kind.for_running(stack_bytes);
+        let engine = engine.map_err(|error| format!("cannot start the {kind} engine: {error:#}"))?;
+        engines.push(((kind, stack_bytes), engine.clone()));
+        Ok(engine)
     }
 
     /// Runs `call` on the plugins' thread, `limit` long at the most. Dropping the returned future ends the call.
@@ -106,20 +106,19 @@ impl<T> Drop for AbortOnDrop<T> {
 struct Clock {
     calls: AtomicUsize,
     thread: OnceLock<thread::Thread>,
-    pulley: OnceLock<wasmtime::Engine>,
-    native: OnceLock<wasmtime::Engine>,
+    /// Each kind of engine with each size of stack; one or two.
+    engines: Mutex<Vec<((Engine, usize), wasmtime::Engine)>>,
 }
 
 impl Clock {
     fn start() -> std::io::Result<Arc<Self>> {
-        let (pulley, native) = (OnceLock::new(), OnceLock::new());
-        let clock = Arc::new(Self { calls: AtomicUsize::new(0), thread: OnceLock::new(), pulley, native });
+        let clock = Arc::new(Self { calls: AtomicUsize::new(0), thread: OnceLock::new(), engines: Mutex::default() });
         let weak = Arc::downgrade(&clock);
         let thread = thread::Builder::new().name("plugin clock".into()).spawn(move || {
             while let Some(clock) = weak.upgrade() {
                 let busy = clock.calls.load(Ordering::Acquire) > 0;
                 if busy {
-                    for engine in [&clock.pulley, &clock.native].into_iter().filter_map(|slot| slot.get()) {
+                    for (_, engine) in clock.engines.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                         engine.increment_epoch();
                     }
                 }

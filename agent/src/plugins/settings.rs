@@ -4,6 +4,7 @@ use url::Url;
 
 use crate::capabilities::bindings::exports::wasaba::plugin::plugin::{Setting, SettingKind};
 use crate::capabilities::grants::{Grants, Origin};
+use crate::tls::{self, Trust, Verification};
 
 /// An instance's settings as the plugin gets them, and what they permit. It has no `Debug`: there may be secrets in it.
 #[derive(Default)]
@@ -15,12 +16,14 @@ pub struct Checked {
 }
 
 /// What was written for one instance.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Written {
     /// Key and value; a list is a key several times.
     pub settings: Vec<(String, String)>,
-    /// The `allow` list: origins beyond those in the settings.
+    /// The `allow` list: what may be reached beyond the settings.
     pub allow: Vec<String>,
+    /// Whom its connections believe, and who they say they are, as far as that is written beside the settings.
+    pub trust: Trust,
     /// Where it was written, for messages: `[plugin.metrics.web]`.
     pub place: String,
 }
@@ -33,6 +36,7 @@ pub fn check(declared: &[Setting], written: &Written) -> Result<Checked, Vec<Str
     let mut problems = unknown(declared, written);
     let mut checked = Checked::default();
     checked.grants.place.clone_from(&written.place);
+    checked.grants.trust = written.trust.clone();
     for setting in declared {
         let values = written.settings.iter().filter(|(key, _)| *key == setting.key).map(|(_, value)| value.clone());
         let mut values = values.collect::<Vec<_>>();
@@ -52,13 +56,14 @@ pub fn check(declared: &[Setting], written: &Written) -> Result<Checked, Vec<Str
             }
         }
     }
-    for origin in &written.allow {
-        match Origin::of_url(origin).or_else(|why| host_and_port(origin).ok_or(why)) {
-            Ok(origin) => checked.grants.origins.push(origin),
-            Err(why) => {
-                problems.push(format!("{origin:?} in `allow` {why}; write it like \"https://example.com:443\""))
-            }
+    for entry in &written.allow {
+        if let Err(why) = checked.grants.allow(entry) {
+            problems.push(format!("{entry:?} in `allow` {why}"));
         }
+    }
+    // Looked at now, so that a wrong file is told at the start and not with the first connection.
+    if let Err(why) = tls::client(&written.trust).map(drop) {
+        problems.push(format!("`tls`: {why}"));
     }
     if !problems.is_empty() {
         return Err(problems);
@@ -73,11 +78,6 @@ fn unknown(declared: &[Setting], written: &Written) -> Vec<String> {
     unknown.map(|(key, _)| format!("the plugin has no setting `{key}`; it has {}", valid())).collect()
 }
 
-fn host_and_port(text: &str) -> Option<Origin> {
-    let (host, port) = text.rsplit_once(':')?;
-    Origin::of_host(host, port.parse().ok()?).ok()
-}
-
 /// Whether `value` is of its kind. A secret is never in the error.
 fn well_formed(kind: SettingKind, value: &str) -> Result<(), String> {
     let good = match kind {
@@ -90,8 +90,19 @@ fn well_formed(kind: SettingKind, value: &str) -> Result<(), String> {
         SettingKind::Host => return Origin::of_host(value, 0).map(drop),
         SettingKind::Port => value.parse::<u16>().is_ok_and(|port| port > 0),
         SettingKind::UnixSocket | SettingKind::File => value.starts_with('/') && !value.contains('\0'),
+        SettingKind::TlsMode => tls_mode(value).is_some(),
     };
     if good { Ok(()) } else { Err(format!("must be {}, not {value:?}", kind_in_words(kind))) }
+}
+
+/// What a `tls-mode` wants of a certificate, in libpq's words; an encryption that may be left out protects from nobody.
+fn tls_mode(value: &str) -> Option<Verification> {
+    match value {
+        "disable" | "allow" | "prefer" | "require" => Some(Verification::None),
+        "verify-ca" => Some(Verification::Authority),
+        "verify-full" => Some(Verification::Full),
+        _ => None,
+    }
 }
 
 fn is_duration(value: &str) -> bool {
@@ -116,6 +127,7 @@ pub fn kind_in_words(kind: SettingKind) -> &'static str {
         SettingKind::UnixSocket => "the absolute path of a unix socket",
         SettingKind::File => "the absolute path of a file",
         SettingKind::TlsSkipVerify => "true or false (true: any certificate is accepted)",
+        SettingKind::TlsMode => "one of disable, allow, prefer, require, verify-ca, verify-full",
     }
 }
 
@@ -142,10 +154,21 @@ fn grant(declared: &[Setting], written: &Written, checked: &mut Checked) {
                 let origins = origins.filter(|origin| by_operator(&host.key) || origin.is_loopback());
                 checked.grants.origins.extend(origins.collect::<Vec<_>>());
             }
-            SettingKind::TlsSkipVerify => {
-                // The plugin's own default must not weaken anything.
-                checked.grants.tls_skip_verify |=
-                    by_operator(&setting.key) && values.into_iter().any(|value| value == "true");
+            // The plugin's own defaults must not weaken anything, nor open a socket or a file of this machine.
+            SettingKind::TlsSkipVerify if by_operator(&setting.key) && values.clone().any(|value| value == "true") => {
+                checked.grants.trust.verification = Verification::None;
+            }
+            SettingKind::TlsMode if by_operator(&setting.key) => {
+                let mode = values.filter_map(tls_mode).next_back();
+                checked.grants.trust.verification = mode.unwrap_or_default();
+            }
+            SettingKind::UnixSocket if by_operator(&setting.key) => {
+                let paths = values.map(str::to_owned).collect::<Vec<_>>();
+                checked.grants.sockets.extend(paths);
+            }
+            SettingKind::File if by_operator(&setting.key) => {
+                let paths = values.map(str::to_owned).collect::<Vec<_>>();
+                checked.grants.files.extend(paths);
             }
             _ => {}
         }
@@ -163,7 +186,7 @@ mod tests {
 
     fn written(settings: &[(&str, &str)]) -> Written {
         let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        Written { settings, allow: Vec::new(), place: "[plugin.metrics.x]".into() }
+        Written { settings, place: "[plugin.metrics.x]".into(), ..Written::default() }
     }
 
     fn target(host: &str) -> [Setting; 2] {
@@ -194,9 +217,40 @@ mod tests {
 
     #[test]
     fn a_plugin_cannot_turn_off_the_look_at_certificates_by_its_default() {
-        let skip = [setting("tls-skip-verify", SettingKind::TlsSkipVerify, Some("true"))];
-        assert!(!check(&skip, &written(&[])).ok().unwrap().grants.tls_skip_verify);
-        assert!(check(&skip, &written(&[("tls-skip-verify", "true")])).ok().unwrap().grants.tls_skip_verify);
+        let verification = |kind, default, written: &Written| {
+            check(&[setting("tls", kind, Some(default))], written).ok().unwrap().grants.trust.verification
+        };
+        let (skip, mode) = (SettingKind::TlsSkipVerify, SettingKind::TlsMode);
+        assert_eq!(verification(skip, "true", &written(&[])), Verification::Full);
+        assert_eq!(verification(skip, "false", &written(&[("tls", "true")])), Verification::None);
+        assert_eq!(verification(mode, "require", &written(&[])), Verification::Full);
+        for (value, expected) in [
+            ("require", Verification::None),
+            ("verify-ca", Verification::Authority),
+            ("verify-full", Verification::Full),
+        ] {
+            assert_eq!(verification(mode, "disable", &written(&[("tls", value)])), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_socket_and_a_file_are_granted_by_the_operator_alone() {
+        let declared = [
+            setting("socket", SettingKind::UnixSocket, Some("/run/docker.sock")),
+            setting("log", SettingKind::File, Some("/etc/shadow")),
+        ];
+        let defaults = check(&declared, &written(&[])).ok().unwrap().grants;
+        assert!(defaults.check_socket("/run/docker.sock").is_err() && defaults.check_file("/etc/shadow").is_err());
+        let operators = check(&declared, &written(&[("socket", "/run/x.sock"), ("log", "/log")])).ok().unwrap().grants;
+        assert_eq!((operators.check_socket("/run/x.sock"), operators.check_file("/log")), (Ok(()), Ok(())));
+    }
+
+    #[test]
+    fn a_file_for_tls_that_cannot_be_used_is_named() {
+        let mut with_tls = written(&[]);
+        with_tls.trust.authority = Some("/no/such/ca.pem".into());
+        let problems = check(&[], &with_tls).err().unwrap();
+        assert!(problems[0].contains("`tls`") && problems[0].contains("/no/such/ca.pem"), "{problems:?}");
     }
 
     #[test]
@@ -238,6 +292,7 @@ mod tests {
             (SettingKind::UnixSocket, "/run/x", "x"),
             (SettingKind::File, "/x", ""),
             (SettingKind::TlsSkipVerify, "false", "0"),
+            (SettingKind::TlsMode, "require", "on"),
         ] {
             assert_eq!(well_formed(kind, good), Ok(()), "{kind:?}");
             assert!(well_formed(kind, bad).is_err(), "{kind:?} accepts {bad:?}");

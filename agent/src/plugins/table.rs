@@ -1,7 +1,10 @@
 //! What the operator wrote about one plugin instance, in the configuration or in a file beside the component.
 
-use std::time::Duration;
+use std::sync::Arc;
 
+use regex_lite::Regex;
+
+use super::component::Demands;
 use super::engine::Engine;
 use super::settings::Written;
 use crate::capabilities::limits::Limits;
@@ -13,27 +16,104 @@ pub struct PluginTable {
     pub name: String,
     /// Which component: a name or a path.
     pub wasm: String,
+    /// The SHA-256 that the component's file must have, in hexadecimal digits.
+    pub digest: Option<String>,
     /// Its settings and grants as they were written.
     pub written: Written,
     /// What runs it.
     pub engine: Engine,
-    /// How long one call may take, if not as long as by default.
-    pub timeout: Option<Duration>,
+    /// What a call may take.
+    pub limits: Arc<Limits>,
+    /// How its values are posted.
+    pub posting: Posting,
+}
+
+/// How an instance's values are posted.
+#[derive(Clone, Debug)]
+pub struct Posting {
+    /// It is asked in every minute that this divides.
+    pub every_minutes: u32,
+    /// Stands in place of the first part of its names, so that two instances of one plugin do not write one graph.
+    pub key_prefix: Option<String>,
+    /// Only names that match this are posted; tested without `custom.`.
+    pub include: Option<Regex>,
+    /// Names that match this are not posted; tested without `custom.`.
+    pub exclude: Option<Regex>,
+}
+
+impl Default for Posting {
+    fn default() -> Self {
+        Self { every_minutes: 1, key_prefix: None, include: None, exclude: None }
+    }
+}
+
+impl Posting {
+    /// The name that is posted for `name`.
+    #[must_use]
+    pub fn renamed(&self, name: &str) -> String {
+        match &self.key_prefix {
+            Some(prefix) => match name.split_once('.') {
+                Some((_, rest)) => format!("{prefix}.{rest}"),
+                None => prefix.clone(),
+            },
+            None => name.to_owned(),
+        }
+    }
+
+    /// Whether a value of this name is posted.
+    #[must_use]
+    pub fn wants(&self, name: &str) -> bool {
+        self.include.as_ref().is_none_or(|include| include.is_match(name))
+            && self.exclude.as_ref().is_none_or(|exclude| !exclude.is_match(name))
+    }
 }
 
 /// Without the settings: there may be secrets in them.
 impl std::fmt::Debug for PluginTable {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { name, wasm, engine, timeout, .. } = self;
-        write!(formatter, "PluginTable({name:?}, {wasm:?}, {engine}, {timeout:?})")
+        let Self { name, wasm, engine, .. } = self;
+        write!(formatter, "PluginTable({name:?}, {wasm:?}, {engine})")
+    }
+}
+
+impl PartialEq for PluginTable {
+    fn eq(&self, other: &Self) -> bool {
+        let pattern = |regex: &Option<Regex>| regex.as_ref().map(|regex| regex.as_str().to_owned());
+        let posting = |table: &Self| {
+            let Posting { every_minutes, key_prefix, include, exclude } = &table.posting;
+            (*every_minutes, key_prefix.clone(), pattern(include), pattern(exclude))
+        };
+        (&self.name, &self.wasm, &self.digest, &self.written, self.engine, &self.limits)
+            == (&other.name, &other.wasm, &other.digest, &other.written, other.engine, &other.limits)
+            && posting(self) == posting(other)
     }
 }
 
 impl PluginTable {
-    /// The default limits, with those that were written.
+    /// How its component is to be loaded.
     #[must_use]
-    pub fn limits(&self) -> Limits {
-        let limits = Limits::default();
-        Limits { time: self.timeout.unwrap_or(limits.time), ..limits }
+    pub fn demands(&self) -> Demands {
+        Demands { engine: self.engine, limits: Arc::clone(&self.limits), digest: self.digest.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_stands_in_place_of_the_first_part() {
+        let posting = Posting { key_prefix: Some("blog".into()), ..Posting::default() };
+        assert_eq!(posting.renamed("nginx.requests.accepts"), "blog.requests.accepts");
+        assert_eq!(posting.renamed("load"), "blog");
+        assert_eq!(Posting::default().renamed("nginx.requests"), "nginx.requests");
+    }
+
+    #[test]
+    fn what_is_excluded_is_not_posted_even_if_it_is_included() {
+        let regex = |pattern| Some(Regex::new(pattern).unwrap());
+        let posting = Posting { include: regex("^nginx"), exclude: regex("queue"), ..Posting::default() };
+        let wanted = ["nginx.requests.x", "nginx.queue.x", "redis.keys"].map(|name| posting.wants(name));
+        assert_eq!(wanted, [true, false, false]);
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::Settings;
 use crate::Unit;
-use crate::bindings::exports::wasaba::plugin::metrics as wire;
-use crate::bindings::exports::wasaba::plugin::plugin::{self as plugin_wire, SettingKind};
+use crate::bindings::metrics::exports::wasaba::plugin::metrics as wire;
+use crate::bindings::plugin::exports::wasaba::plugin::plugin::{self as plugin_wire, SettingKind};
 
 /// A plugin: what [`export!`](crate::export) wants of its first function.
 #[derive(Clone, Debug)]
@@ -92,6 +92,7 @@ kinds! {
     unix_socket UnixSocket "The absolute path of a unix socket, which is at the same time the grant to connect.";
     file File "The absolute path of a file, which is at the same time the grant to read it.";
     tls_skip_verify TlsSkipVerify "With `true` the agent accepts any certificate on this instance's connections.";
+    tls_mode TlsMode "How a connection uses TLS, in PostgreSQL's words: `disable` to `verify-full`.";
 }
 
 impl Setting {

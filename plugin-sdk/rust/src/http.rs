@@ -32,6 +32,25 @@ impl Request {
         self
     }
 
+    /// Sends it, and goes on to where a redirect points, `limit` times at most: with GET, without the body and without the
+    /// headers `authorization` and `cookie`, which were meant for the first server. Each step needs a grant of its own.
+    ///
+    /// # Errors
+    /// As [`Request::send`]; and the redirect that was one too many.
+    pub fn follow(mut self, limit: u32) -> Result<Response, Error> {
+        for _ in 0..limit {
+            let response = Self(self.0.clone()).send()?;
+            let Some(target) = redirect(&self.0.url, &response) else { return Ok(response) };
+            self.0.headers.retain(|(name, _)| !["authorization", "cookie"].contains(&name.to_lowercase().as_str()));
+            self.0 = wire::Request { method: "GET".into(), url: target, headers: self.0.headers, body: None };
+        }
+        let response = self.send()?;
+        match response.status {
+            301 | 302 | 303 | 307 | 308 => Err(Error::Failed(format!("more than {limit} redirects"))),
+            _ => Ok(response),
+        }
+    }
+
     /// Sends it and waits for the whole answer, whatever its status is.
     ///
     /// # Errors
@@ -44,6 +63,24 @@ impl Request {
             body: response.body,
         })
     }
+}
+
+/// Where an answer to a request of `url` redirects to, as an absolute URL.
+fn redirect(url: &str, response: &Response) -> Option<String> {
+    if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
+    let target = response.header("location")?;
+    let (scheme, rest) = url.split_once("://")?;
+    let end_of_origin = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (origin, path) = rest.split_at(end_of_origin);
+    let folder = path.split(['?', '#']).next().unwrap_or_default().rsplit_once('/').map_or("", |(folder, _)| folder);
+    Some(match target {
+        absolute if absolute.contains("://") => absolute.to_owned(),
+        other_host if other_host.starts_with("//") => format!("{scheme}:{other_host}"),
+        from_root if from_root.starts_with('/') => format!("{scheme}://{origin}{from_root}"),
+        relative => format!("{scheme}://{origin}{folder}/{relative}"),
+    })
 }
 
 /// A server's answer.
@@ -80,5 +117,25 @@ impl From<Error> for crate::Error {
             Error::Failed(text) => Self::Failed(text),
             Error::Invalid(text) => Self::Misconfigured(text),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_is_read_from_each_form_of_location() {
+        for (location, expected) in [
+            ("https://b/x", "https://b/x"),
+            ("//b/x", "http://b/x"),
+            ("/x", "http://a:81/x"),
+            ("x", "http://a:81/dir/x"),
+        ] {
+            let headers = vec![("location".to_owned(), location.to_owned())];
+            let response = Response { status: 302, headers, body: Vec::new() };
+            assert_eq!(redirect("http://a:81/dir/page?q=/", &response).as_deref(), Some(expected));
+        }
+        assert_eq!(redirect("http://a/", &Response { status: 302, headers: Vec::new(), body: Vec::new() }), None);
     }
 }

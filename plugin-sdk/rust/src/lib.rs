@@ -27,17 +27,22 @@
 //! Build it as a `cdylib` for `wasm32-wasip2` and drop the `.wasm` file into the agent's plugins folder. What each kind
 //! of setting means and permits, and how readings become values, is told in the contract itself, the folder `wit/`.
 
+pub mod files;
 pub mod http;
+pub mod kv;
 pub mod log;
+pub mod tcp;
 
 mod description;
+mod report;
 mod settings;
 
 pub use description::{Graph, Metric, Plugin, Setting};
+pub use report::Report;
 pub use settings::Settings;
 
-pub use bindings::exports::wasaba::plugin::metrics::{Sample, Unit};
-pub use bindings::wasaba::plugin::types::Error;
+pub use bindings::metrics::exports::wasaba::plugin::metrics::{Sample, Unit};
+pub use bindings::metrics::wasaba::plugin::types::Error;
 
 /// What `wit-bindgen` makes of the contract. Plugin authors need none of it; [`export!`] does.
 #[doc(hidden)]
@@ -48,12 +53,56 @@ pub use bindings::wasaba::plugin::types::Error;
 pub mod bindings {
     wit_bindgen::generate!({
         path: "../../wit",
-        world: "metrics-plugin",
-        pub_export_macro: true,
-        export_macro_name: "export_component",
-        default_bindings_module: "wasaba_plugin::bindings",
+        world: "capabilities",
         additional_derives: [PartialEq],
     });
+
+    // One module an export, so that a plugin has just those that it names to `export!`.
+    pub mod plugin {
+        wit_bindgen::generate!({
+            path: "../../wit",
+            world: "export-plugin",
+            pub_export_macro: true,
+            export_macro_name: "export_interface",
+            default_bindings_module: "wasaba_plugin::bindings::plugin",
+            additional_derives: [PartialEq],
+        });
+    }
+
+    pub mod metrics {
+        wit_bindgen::generate!({
+            path: "../../wit",
+            world: "export-metrics",
+            pub_export_macro: true,
+            export_macro_name: "export_interface",
+            default_bindings_module: "wasaba_plugin::bindings::metrics",
+            additional_derives: [PartialEq],
+        });
+    }
+
+    pub mod checks {
+        wit_bindgen::generate!({
+            path: "../../wit",
+            world: "export-checks",
+            with: { "wasaba:plugin/types@0.1.0": crate::bindings::metrics::wasaba::plugin::types },
+            pub_export_macro: true,
+            export_macro_name: "export_interface",
+            default_bindings_module: "wasaba_plugin::bindings::checks",
+            additional_derives: [PartialEq],
+        });
+    }
+
+    pub mod metadata {
+        wit_bindgen::generate!({
+            path: "../../wit",
+            world: "export-metadata",
+            with: { "wasaba:plugin/types@0.1.0": crate::bindings::metrics::wasaba::plugin::types },
+            pub_export_macro: true,
+            export_macro_name: "export_interface",
+            default_bindings_module: "wasaba_plugin::bindings::metadata",
+            additional_derives: [PartialEq],
+        });
+    }
 }
 
 impl Sample {
@@ -63,39 +112,72 @@ impl Sample {
     }
 }
 
-/// Makes a component of a plugin's two functions: `fn() -> Plugin` and
-/// `fn(&Settings) -> Result<Vec<Sample>, Error>`. Once in a crate.
+/// Makes a component of a plugin's functions. Once in a crate.
+///
+/// First `fn() -> Plugin`, then what it does: `export!(describe, collect)` for metrics alone, which is short for
+/// `export!(describe, metrics: collect)`. Also `checks: check` with a `fn(&Settings) -> Report`, and `metadata: about` with a
+/// `fn(&Settings) -> Result<String, Error>` that gives JSON; several in this order.
 #[macro_export]
 macro_rules! export {
     ($describe:path, $collect:path) => {
+        $crate::export!($describe, metrics: $collect);
+    };
+    ($describe:path $(, metrics: $collect:path)? $(, checks: $check:path)? $(, metadata: $metadata:path)?) => {
         // Natively, in the plugin's own unit tests, there is no host to export to; the functions are still type-checked.
-        const _: (fn() -> $crate::Plugin, $crate::Collect) = ($describe, $collect);
+        const _: fn() -> $crate::Plugin = $describe;
+        $(const _: $crate::Collect = $collect;)?
+        $(const _: $crate::Check = $check;)?
+        $(const _: $crate::Metadata = $metadata;)?
 
         #[cfg(target_family = "wasm")]
         const _: () = {
             struct Component;
 
-            impl $crate::bindings::exports::wasaba::plugin::plugin::Guest for Component {
-                fn describe() -> $crate::bindings::exports::wasaba::plugin::plugin::Description {
+            impl $crate::bindings::plugin::exports::wasaba::plugin::plugin::Guest for Component {
+                fn describe() -> $crate::bindings::plugin::exports::wasaba::plugin::plugin::Description {
                     $describe().into_description()
                 }
             }
+            $crate::bindings::plugin::export_interface!(Component with_types_in $crate::bindings::plugin);
 
-            impl $crate::bindings::exports::wasaba::plugin::metrics::Guest for Component {
-                fn graphs(
-                    settings: $crate::bindings::wasaba::plugin::types::Settings,
-                ) -> Vec<$crate::bindings::exports::wasaba::plugin::metrics::Graph> {
-                    $describe().into_graphs(&$crate::Settings::from(settings))
+            $(
+                impl $crate::bindings::metrics::exports::wasaba::plugin::metrics::Guest for Component {
+                    fn graphs(
+                        settings: $crate::bindings::metrics::wasaba::plugin::types::Settings,
+                    ) -> Vec<$crate::bindings::metrics::exports::wasaba::plugin::metrics::Graph> {
+                        $describe().into_graphs(&$crate::Settings::from(settings))
+                    }
+
+                    fn collect(
+                        settings: $crate::bindings::metrics::wasaba::plugin::types::Settings,
+                    ) -> Result<Vec<$crate::Sample>, $crate::Error> {
+                        $collect(&$crate::Settings::from(settings))
+                    }
                 }
+                $crate::bindings::metrics::export_interface!(Component with_types_in $crate::bindings::metrics);
+            )?
 
-                fn collect(
-                    settings: $crate::bindings::wasaba::plugin::types::Settings,
-                ) -> Result<Vec<$crate::Sample>, $crate::Error> {
-                    $collect(&$crate::Settings::from(settings))
+            $(
+                impl $crate::bindings::checks::exports::wasaba::plugin::checks::Guest for Component {
+                    fn check(
+                        settings: $crate::bindings::metrics::wasaba::plugin::types::Settings,
+                    ) -> $crate::bindings::checks::exports::wasaba::plugin::checks::Report {
+                        $check(&$crate::Settings::from(settings)).into()
+                    }
                 }
-            }
+                $crate::bindings::checks::export_interface!(Component with_types_in $crate::bindings::checks);
+            )?
 
-    $crate::bindings::export_component!(Component with_types_in $crate::bindings);
+            $(
+                impl $crate::bindings::metadata::exports::wasaba::plugin::metadata::Guest for Component {
+                    fn collect(
+                        settings: $crate::bindings::metrics::wasaba::plugin::types::Settings,
+                    ) -> Result<String, $crate::Error> {
+                        $metadata(&$crate::Settings::from(settings))
+                    }
+                }
+                $crate::bindings::metadata::export_interface!(Component with_types_in $crate::bindings::metadata);
+            )?
         };
     };
 }
@@ -103,3 +185,11 @@ macro_rules! export {
 /// The shape of a plugin's `collect` function.
 #[doc(hidden)]
 pub type Collect = fn(&Settings) -> Result<Vec<Sample>, Error>;
+
+/// The shape of a plugin's `check` function.
+#[doc(hidden)]
+pub type Check = fn(&Settings) -> Report;
+
+/// The shape of a plugin's function for metadata.
+#[doc(hidden)]
+pub type Metadata = fn(&Settings) -> Result<String, Error>;

@@ -1,34 +1,31 @@
 //! `wasaba plugin inspect`: what a plugin is, its settings, its graphs, what it wishes for and what it would be granted.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
-use super::flags::AgentFlags;
 use crate::capabilities::bindings::exports::wasaba::plugin::plugin::{Setting, SettingKind};
+use crate::capabilities::grants::Grants;
 use crate::capabilities::log::printable;
-use crate::log::{self, Destination};
-use crate::plugins::component::Plugin;
-use crate::plugins::engine::Engine;
+use crate::cli::flags::AgentFlags;
+use crate::plugins::component::{Demands, Plugin};
 use crate::plugins::settings::{Written, check, kind_in_words};
-use crate::run;
 
 /// Prints what the plugin says of itself.
 ///
 /// # Errors
 /// There is no such plugin, or it is none.
 pub fn run(flags: &AgentFlags, wanted: &str) -> Result<(), String> {
-    let (config, _) = flags.config()?;
-    log::start(config.log_level, Destination::Stderr);
-    let runtime = super::runtime()?;
-    let text = runtime.block_on(async {
-        let loader = run::loader(&config)?;
-        let file = super::plugin_file(&loader, wanted)?;
-        let plugin = loader.plugin(Engine::default(), &file).await?;
+    let text = super::with_loader(flags, async |_, loader| {
+        let file = super::plugin_file(loader, wanted)?;
+        let plugin = loader.plugin(&Demands::default(), &file).await?;
         let defaults = check(&plugin.description.settings, &Written::default());
         let values = defaults.as_ref().map(|checked| checked.values.clone()).unwrap_or_default();
-        let graphs =
-            plugin.graphs(&loader.sandbox, values).await.map_err(|fault| format!("`{}`: {fault}", file.display()))?;
+        let graphs = plugin.graphs(&loader.sandbox, values, &Arc::default()).await;
+        let graphs = graphs.map_err(|failure| format!("`{}`: {failure}", file.display()))?;
         let mut text = about(&plugin);
-        text.push_str("\ngraphs and metrics:\n");
+        if plugin.does().contains(&"metrics") {
+            text.push_str("\ngraphs and metrics:\n");
+        }
         for graph in graphs {
             writeln!(text, "  custom.{}  {}", printable(&graph.name, 200), printable(&graph.label, 200)).ok();
             for metric in graph.metrics {
@@ -37,24 +34,31 @@ pub fn run(flags: &AgentFlags, wanted: &str) -> Result<(), String> {
             }
         }
         text.push_str("\ngrants with the defaults:\n");
-        let origins = defaults.map(|checked| checked.grants.origins).unwrap_or_default();
-        if origins.is_empty() {
-            text.push_str("  none\n");
-        }
-        for origin in origins {
-            writeln!(text, "  http  {origin}").ok();
-        }
-        Ok::<_, String>(text)
+        text.push_str(&grants(&defaults.map(|checked| checked.grants).unwrap_or_default()));
+        Ok(text)
     });
-    runtime.shutdown_background();
-    super::print(&text?)
+    crate::cli::print(&text?)
+}
+
+/// What an instance may reach, a line each.
+pub(super) fn grants(grants: &Grants) -> String {
+    let origins = grants.origins.iter().map(|origin| {
+        let word = if origin.is_for_http() { "http" } else { "http, tcp" };
+        format!("  {word:<9}  {origin}\n")
+    });
+    let sockets = grants.sockets.iter().map(|path| format!("  tcp        unix:{}\n", printable(path, 400)));
+    let files = grants.files.iter().map(|path| format!("  files      {}\n", printable(path, 400)));
+    let text = origins.chain(sockets).chain(files).collect::<String>();
+    if text.is_empty() { "  none\n".to_owned() } else { text }
 }
 
 fn about(plugin: &Plugin) -> String {
     let about = &plugin.description;
     let shown = |text: &str| printable(text, 400);
     let mut text = format!("{} {}: {}\n", shown(&about.name), shown(&about.version), shown(&about.summary));
-    writeln!(text, "file: {}", plugin.file.display()).ok();
+    writeln!(text, "file: {}", shown(&plugin.file.to_string_lossy())).ok();
+    writeln!(text, "digest: sha256:{}", plugin.sha256).ok();
+    writeln!(text, "does: {}", plugin.does().join(", ")).ok();
     let wishes = if plugin.imports.is_empty() { "nothing".to_owned() } else { plugin.imports.join(", ") };
     writeln!(text, "wishes for: {wishes}").ok();
     text.push_str("\nsettings:\n");
@@ -62,7 +66,7 @@ fn about(plugin: &Plugin) -> String {
         writeln!(text, "  {:<18} {}", setting.key, shown(&setting.help)).ok();
         writeln!(text, "  {:<18} {}", "", facts(setting)).ok();
     }
-    let wasm = plugin.file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let wasm = plugin.file.file_stem().map(|stem| shown(&stem.to_string_lossy())).unwrap_or_default();
     let example = about.settings.iter().find(|setting| setting.kind == SettingKind::Host);
     let example = example.map(|setting| format!("settings = {{ {} = \"...\" }}\n", setting.key)).unwrap_or_default();
     writeln!(

@@ -2,37 +2,28 @@
 
 use std::time::Duration;
 
-use super::flags::AgentFlags;
-use super::plugin_run;
-use crate::capabilities::limits::Limits;
-use crate::log::{self, Destination};
+use super::run::settings;
+use crate::cli::flags::AgentFlags;
 use crate::plugins::engine::Engine;
 use crate::plugins::instance::Instance;
-use crate::plugins::settings::Written;
-use crate::run;
 
 /// Calls the plugin `calls` times with these settings and prints the median, the fastest and the slowest call.
 ///
 /// # Errors
 /// There is no such plugin, a flag is wrong, or a call failed.
 pub fn run(agent: &AgentFlags, engine: &str, calls: u32, wanted: &str, flags: &[String]) -> Result<(), String> {
-    let engine = Engine::named(engine).ok_or_else(|| format!("-engine must be pulley or native, not {engine:?}"))?;
-    let (config, _) = agent.config()?;
-    log::start(config.log_level, Destination::Stderr);
-    let runtime = super::runtime()?;
-    let times = runtime.block_on(async {
-        let loader = run::loader(&config)?;
-        let file = super::plugin_file(&loader, wanted)?;
-        let plugin = loader.plugin(engine, &file).await?;
-        let (settings, _) = plugin_run::settings(&plugin.description.settings, flags)?;
-        let place = format!("[plugin.metrics.{wanted}] of the configuration");
-        let written = Written { settings, allow: Vec::new(), place };
-        let instance = Instance::new(&loader.sandbox, plugin, wanted, &written, Limits::default()).await;
+    let engine = super::engine(engine)?;
+    let times = super::with_loader(agent, async |config, loader| {
+        let mut table = super::table(config, wanted);
+        table.engine = engine;
+        let file = super::plugin_file(loader, &table.wasm)?;
+        let plugin = loader.plugin(&table.demands(), &file).await?;
+        table.written.settings.extend(settings(&plugin.description.settings, flags)?.0);
+        let instance = Instance::new(&loader.sandbox, plugin, &table).await;
         let instance = instance.map_err(|problems| problems.join("\n"))?;
-        instance.time(&loader.sandbox, calls.max(1)).await.map_err(|fault| format!("{wanted}: {fault}"))
+        instance.time(&loader.sandbox, calls).await.map_err(|fault| format!("{wanted}: {fault}"))
     });
-    runtime.shutdown_background();
-    super::print(&summary(engine, times?))
+    crate::cli::print(&summary(engine, times?))
 }
 
 fn summary(engine: Engine, mut times: Vec<Duration>) -> String {

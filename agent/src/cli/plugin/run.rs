@@ -6,39 +6,43 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use super::flags::AgentFlags;
 use crate::capabilities::bindings::exports::wasaba::plugin::plugin::{Setting, SettingKind};
-use crate::capabilities::limits::Limits;
+use crate::capabilities::log::printable;
+use crate::cli::flags::AgentFlags;
 use crate::collect::rate::Reading;
-use crate::log::{self, Destination};
-use crate::plugins::engine::Engine;
-use crate::plugins::instance::Instance;
-use crate::plugins::settings::Written;
-use crate::run;
+use crate::collect::{Answer, Fault};
+use crate::plugins::instance::{Instance, Status};
+use crate::plugins::sandbox::Sandbox;
 
-/// Collects once with `flags` as settings and prints `name TAB value TAB epoch` lines.
+/// Collects once with `flags` as settings and prints `name TAB value TAB epoch` lines. A table of the configuration with
+/// this name is the base. With `explain`, what it was granted, wished for, was refused and used goes to standard error.
 ///
 /// # Errors
 /// There is no such plugin, a flag is wrong, or the collection failed.
-pub fn run(agent: &AgentFlags, wanted: &str, flags: &[String]) -> Result<(), String> {
-    let (config, _) = agent.config()?;
-    log::start(config.log_level, Destination::Stderr);
-    let runtime = super::runtime()?;
-    let text = runtime.block_on(async {
-        let loader = run::loader(&config)?;
-        let file = super::plugin_file(&loader, wanted)?;
-        let plugin = loader.plugin(Engine::default(), &file).await?;
+pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) -> Result<(), String> {
+    let text = super::with_loader(agent, async |config, loader| {
+        let mut table = super::table(config, wanted);
+        let begin = Instant::now();
+        let file = super::plugin_file(loader, &table.wasm)?;
+        let plugin = loader.plugin(&table.demands(), &file).await?;
+        let loaded = begin.elapsed();
         let (settings, state) = settings(&plugin.description.settings, flags)?;
+        table.written.settings.retain(|(key, _)| settings.iter().all(|(flag, _)| flag != key));
+        table.written.settings.extend(settings);
         let state = state.unwrap_or_else(|| state_file(wanted, flags));
-        let written =
-            Written { settings, allow: Vec::new(), place: format!("[plugin.metrics.{wanted}] of the configuration") };
-        let instance = Instance::new(&loader.sandbox, plugin, wanted, &written, Limits::default()).await;
+        let instance = Instance::new(&loader.sandbox, plugin, &table).await;
         let instance = instance.map_err(|problems| problems.join("\n"))?;
         instance.remember(remembered(&state));
-        let answer = instance.collect(&loader.sandbox).await.map_err(|fault| format!("{wanted}: {fault}"))?;
+        let begin = Instant::now();
+        let result = once(&instance, &loader.sandbox).await;
+        if explain {
+            eprint(&explained(&instance, loaded, begin.elapsed()));
+        }
+        let answer = result.map_err(|fault| format!("{wanted}: {fault}"))?;
         for complaint in &answer.complaints {
             tracing::warn!("{wanted}: {complaint}");
         }
@@ -50,10 +54,58 @@ pub fn run(agent: &AgentFlags, wanted: &str, flags: &[String]) -> Result<(), Str
             let name = sample.name().as_str();
             format!("{}\t{:.6}\t{epoch}\n", name.strip_prefix("custom.").unwrap_or(name), sample.value())
         };
-        Ok::<_, String>(answer.samples.iter().map(line).collect::<String>())
+        Ok(answer.samples.iter().map(line).collect::<String>() + &answer.text)
     });
-    runtime.shutdown_background();
-    super::print(&text?)
+    crate::cli::print(&text?)
+}
+
+/// What one run of everything that the plugin does came to.
+#[derive(Default)]
+struct Once {
+    samples: Vec<crate::sample::Sample>,
+    readings: Vec<(String, Reading)>,
+    complaints: Vec<String>,
+    /// A check's report, the metadata.
+    text: String,
+}
+
+async fn once(instance: &Instance, sandbox: &Sandbox) -> Result<Once, Fault> {
+    let (does, mut once) = (instance.plugin().does(), Once::default());
+    if does.contains(&"metrics") {
+        let Answer { samples, readings, complaints, .. } = instance.collect(sandbox).await?;
+        once = Once { samples, readings, complaints, ..once };
+    }
+    if does.contains(&"checks") {
+        let report = instance.check(sandbox).await?;
+        let status = format!("{:?}", report.status).replace("Status::", "").to_uppercase();
+        once.text.push_str(&format!("{status}\t{}\n", printable(&report.message, 1_024)));
+    }
+    if does.contains(&"metadata") {
+        once.text.push_str(&format!("{}\n", instance.metadata(sandbox).await?));
+    }
+    Ok(once)
+}
+
+fn eprint(text: &str) {
+    std::io::stderr().write_all(text.as_bytes()).ok();
+}
+
+fn explained(instance: &Instance, loaded: Duration, called: Duration) -> String {
+    let (plugin, status) = (instance.plugin(), instance.status());
+    let wishes = if plugin.imports.is_empty() { "nothing".to_owned() } else { plugin.imports.join(", ") };
+    let mut text = format!("plugin:    {} {}\n", plugin.description.name, printable(&plugin.description.version, 40));
+    text.push_str(&format!("digest:    sha256:{}\nwishes for: {wishes}\n", plugin.sha256));
+    text.push_str(&format!("granted:\n{}", super::inspect::grants(instance.grants())));
+    let refused = instance.meter().refused();
+    text.push_str(if refused.is_empty() { "refused:\n  nothing\n" } else { "refused:\n" });
+    refused.iter().for_each(|why| text.push_str(&format!("  {}\n", printable(why, 1_024))));
+    let Status { memory_bytes, sent_bytes, received_bytes, .. } = status;
+    text.push_str(&format!(
+        "used:\n  time       {loaded:.1?} to load, {called:.1?} to answer\n  memory     {} KiB at most\n  \
+         network    {sent_bytes} bytes sent, {received_bytes} received\n",
+        memory_bytes >> 10
+    ));
+    text
 }
 
 /// Settings, and the file that `-tempfile` names.

@@ -1,0 +1,73 @@
+//! `wasaba plugin ...`: the commands around plugins, a file each, and what they share.
+
+pub mod inspect;
+pub mod run;
+pub mod time;
+
+use std::path::{Path, PathBuf};
+
+use super::flags::{AgentFlags, PluginCommand};
+use crate::config::Config;
+use crate::log::{self, Destination};
+use crate::plugins::engine::Engine;
+use crate::plugins::loader::Loader;
+use crate::plugins::settings::Written;
+use crate::plugins::table::{PluginTable, Posting};
+
+/// Runs the command.
+///
+/// # Errors
+/// Whatever it says went wrong.
+pub fn run(command: PluginCommand) -> Result<(), String> {
+    match command {
+        PluginCommand::Run { agent, explain, plugin, settings } => run::run(&agent, explain, &plugin, &settings),
+        PluginCommand::Inspect { agent, plugin } => inspect::run(&agent, &plugin),
+        PluginCommand::Time { agent, engine, calls, plugin, settings } => {
+            time::run(&agent, &engine, calls, &plugin, &settings)
+        }
+        PluginCommand::Compiler { engine, cpu_seconds, memory_bytes } => {
+            let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
+            crate::plugins::compile::compile(self::engine(&engine)?, cpu_seconds, memory_bytes, input, output)
+        }
+    }
+}
+
+/// Does `work` with a loader for the configuration that the flags name.
+fn with_loader<T>(
+    flags: &AgentFlags,
+    work: impl AsyncFnOnce(&Config, &Loader) -> Result<T, String>,
+) -> Result<T, String> {
+    let (config, _) = flags.config()?;
+    log::start(config.log_level, Destination::Stderr);
+    let runtime = super::runtime()?;
+    let result = runtime.block_on(async { work(&config, &crate::run::loader(&config)?).await });
+    runtime.shutdown_background();
+    result
+}
+
+/// The engine of this name.
+fn engine(name: &str) -> Result<Engine, String> {
+    Engine::named(name).ok_or_else(|| format!("-engine must be pulley or native, not {name:?}"))
+}
+
+/// The plugin that the command line calls `wanted`: a file that is there, or a name as the configuration has it.
+fn plugin_file(loader: &Loader, wanted: &str) -> Result<PathBuf, String> {
+    if wanted.ends_with(".wasm") && Path::new(wanted).is_file() {
+        return Ok(wanted.into());
+    }
+    loader.folders.find(wanted)
+}
+
+/// The table that the configuration has for `wanted`, or one with the defaults.
+fn table(config: &Config, wanted: &str) -> PluginTable {
+    let configured = config.plugin_tables.iter().find(|table| table.name == wanted);
+    configured.cloned().unwrap_or_else(|| PluginTable {
+        name: wanted.to_owned(),
+        wasm: wanted.to_owned(),
+        digest: None,
+        written: Written { place: format!("[plugin.metrics.{wanted}] of the configuration"), ..Written::default() },
+        engine: Engine::default(),
+        limits: std::sync::Arc::default(),
+        posting: Posting::default(),
+    })
+}

@@ -1,0 +1,125 @@
+//! Byte streams to what the operator granted: TCP, unix sockets, and TLS on top of either, spoken by the agent.
+//!
+//! A [`Connection`] is a `Read` and a `Write`, so parsers that take one work on it.
+
+use std::io;
+use std::time::Duration;
+
+use crate::bindings::wasaba::plugin::tcp as wire;
+
+pub use wire::Error;
+
+/// A connection, closed when it is dropped.
+#[derive(Debug)]
+pub struct Connection(wire::Connection);
+
+impl Connection {
+    /// Connects to a host, which may be a name or an address, and a port.
+    ///
+    /// # Errors
+    /// No grant, or no connection. `?` turns each into the [`Error`](crate::Error) of the plugin.
+    pub fn connect(host: &str, port: u16) -> Result<Self, Error> {
+        wire::Connection::connect(host, port).map(Self)
+    }
+
+    /// Connects to the unix socket of this path.
+    ///
+    /// # Errors
+    /// As [`Connection::connect`].
+    pub fn connect_unix(path: &str) -> Result<Self, Error> {
+        wire::Connection::connect_unix(path).map(Self)
+    }
+
+    /// What has arrived, `max_bytes` at most: one byte at least, or none at the end of the stream.
+    ///
+    /// # Errors
+    /// The other side broke it off, or did not answer in time.
+    pub fn receive(&self, max_bytes: u32) -> Result<Vec<u8>, Error> {
+        self.0.read(max_bytes)
+    }
+
+    /// Sends all of it.
+    ///
+    /// # Errors
+    /// As [`Connection::receive`].
+    pub fn send(&self, bytes: &[u8]) -> Result<(), Error> {
+        self.0.write(bytes)
+    }
+
+    /// Says that nothing more will be sent; receiving goes on.
+    ///
+    /// # Errors
+    /// As [`Connection::receive`].
+    pub fn finish(&self) -> Result<(), Error> {
+        self.0.finish()
+    }
+
+    /// Goes on in TLS, with the connected host as the name on the certificate if no other is given.
+    ///
+    /// # Errors
+    /// The other side's certificate is not believed, or it speaks no TLS.
+    pub fn start_tls(&self, server_name: Option<&str>) -> Result<(), Error> {
+        self.0.start_tls(server_name)
+    }
+
+    /// Bounds each single wait from now on; without it only the call's own deadline does.
+    pub fn set_timeout(&self, timeout: Duration) {
+        self.0.set_timeout(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+    }
+}
+
+impl io::Read for Connection {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
+        let bytes = self.receive(wanted).map_err(io::Error::other)?;
+        for (place, byte) in buffer.iter_mut().zip(&bytes) {
+            *place = *byte;
+        }
+        Ok(bytes.len())
+    }
+}
+
+impl io::Write for Connection {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.send(bytes).map_err(io::Error::other)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl From<Error> for crate::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Denied(text) => Self::Denied(text),
+            Error::Unreachable(text) => Self::Unreachable(text),
+            Error::Failed(text) => Self::Failed(text),
+            Error::Invalid(text) => Self::Misconfigured(text),
+        }
+    }
+}
+
+/// What `Read` and `Write` gave, back as the error that it was.
+impl From<io::Error> for crate::Error {
+    fn from(error: io::Error) -> Self {
+        match error.downcast::<Error>() {
+            Ok(own) => own.into(),
+            Err(other) => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_the_same_after_its_way_through_read() {
+        let through = crate::Error::from(io::Error::other(Error::Denied("no grant".into())));
+        assert_eq!(through, crate::Error::Denied("no grant".into()));
+        let short = crate::Error::from(io::Error::from(io::ErrorKind::UnexpectedEof));
+        assert!(matches!(short, crate::Error::Failed(_)), "{short:?}");
+    }
+}
