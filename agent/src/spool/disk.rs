@@ -1,4 +1,4 @@
-//! The spool's file: a redb database with two tables, and the one transaction that everything is written in.
+//! The spool's file: a redb database with three tables, and the one transaction that everything is written in.
 //!
 //! It says what is wrong with the file ([`Trouble`]) and leaves the answer to that to the spool.
 
@@ -8,6 +8,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use redb::backends::FileBackend;
 use redb::{
@@ -18,9 +19,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::sample::Sample;
 
-use super::encoding::{decode, decode_readings, encode, encode_readings};
+use super::encoding::{decode, decode_readings, decode_values, encode, encode_readings, encode_values};
 use super::pending::{Pending, merge};
-use super::{Ledger, MOST_BYTES, Minute, Settlement};
+use super::{Kept, Ledger, MOST_BYTES, Minute, Settlement, Values};
 use crate::collect::rate::Reading;
 
 /// Increased when a version that knows only the previous format would misread the file.
@@ -34,6 +35,9 @@ const MINUTES: TableDefinition<'_, i64, &[u8]> = TableDefinition::new("minutes")
 
 /// `totals`, `readings` and `host-id`, each as bytes of its own form.
 const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
+
+/// What plugin instances keep: their names to [`encode_values`]d values.
+const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
 
 pub(super) struct Disk {
     database: Database,
@@ -91,6 +95,7 @@ impl Disk {
         &mut self,
         pending: &Pending,
         facts: Option<Facts<'_>>,
+        values: &Kept,
         horizon: Option<i64>,
     ) -> Result<Ledger, Trouble> {
         let transaction = self.database.begin_write()?;
@@ -108,10 +113,37 @@ impl Disk {
                 }
             }
             table.insert("totals", serde_json::to_vec(&totals).unwrap_or_default().as_slice())?;
+            if !values.is_empty() {
+                let mut table = transaction.open_table(VALUES)?;
+                for (instance, (values, unix_seconds)) in values {
+                    table.insert(instance.as_str(), encode_values(values, *unix_seconds).as_slice())?;
+                }
+            }
         }
         transaction.commit()?;
         self.totals = totals;
         Ok(totals.ledger)
+    }
+
+    /// What an instance keeps, and when that was last known to be wanted.
+    pub(super) fn values(&self, instance: &str) -> Result<Option<(Values, i64)>, Trouble> {
+        let table = match self.database.begin_read()?.open_table(VALUES) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+            table => table?,
+        };
+        let Some(bytes) = table.get(instance)? else { return Ok(None) };
+        let values = decode_values(bytes.value());
+        values.map(Some).ok_or_else(|| Trouble::Damaged(format!("what plugin {instance} keeps cannot be read")))
+    }
+
+    /// Drops what instances keep that were last wanted before `horizon`, unless they are among the `known`.
+    pub(super) fn forget_values(&self, known: &[Arc<str>], horizon: i64) -> Result<(), Trouble> {
+        let transaction = self.database.begin_write()?;
+        transaction.open_table(VALUES)?.retain(|instance, bytes| {
+            let wanted = bytes.split_first_chunk::<8>().map(|(time, _)| i64::from_le_bytes(*time));
+            known.iter().any(|known| **known == *instance) || wanted.is_some_and(|wanted| wanted >= horizon)
+        })?;
+        Ok(transaction.commit()?)
     }
 
     /// The newest minutes, newest first: at least one, and no more when they pass `max_points`.

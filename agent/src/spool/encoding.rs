@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::sample::{MetricName, Sample};
 
+use super::Values;
 use crate::collect::rate::Reading;
 
 // The length of a name is one byte.
@@ -56,6 +57,34 @@ pub(super) fn decode_readings(bytes: &[u8]) -> Option<BTreeMap<String, Reading>>
     )
 }
 
+/// The bytes of what one instance keeps: when that was last known to be wanted (seconds since 1970), and each key with its
+/// value, one byte with the key's length, four with the value's.
+pub(super) fn encode_values(values: &Values, unix_seconds: i64) -> Vec<u8> {
+    let mut bytes = unix_seconds.to_le_bytes().to_vec();
+    for (key, value) in values {
+        // The capability refuses longer keys; a value larger than 4 GiB fits nowhere.
+        bytes.push(u8::try_from(key.len()).unwrap_or(u8::MAX));
+        bytes.extend_from_slice(key.as_bytes());
+        bytes.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes());
+        bytes.extend_from_slice(value);
+    }
+    bytes
+}
+
+/// What [`encode_values`] made, or `None`.
+pub(super) fn decode_values(bytes: &[u8]) -> Option<(Values, i64)> {
+    let (time, mut bytes) = bytes.split_first_chunk::<8>()?;
+    let mut values = Values::new();
+    while let Some((&length, rest)) = bytes.split_first() {
+        let (key, rest) = rest.split_at_checked(usize::from(length))?;
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        let (value, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+        values.insert(std::str::from_utf8(key).ok()?.to_owned(), value.to_vec());
+        bytes = rest;
+    }
+    Some((values, i64::from_le_bytes(*time)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +107,16 @@ mod tests {
         }
         assert!(decode(&[3, b'a', b' ', b'b', 0, 0, 0, 0, 0, 0, 0, 0]).is_none());
         assert!(decode_readings(b"{}x").is_none());
+    }
+
+    #[test]
+    fn what_an_instance_keeps_comes_back_byte_for_byte_and_cut_bytes_are_refused() {
+        let values = Values::from([("k".repeat(255), vec![0, 255, 10]), ("empty".into(), Vec::new())]);
+        let bytes = encode_values(&values, -5);
+        assert_eq!(decode_values(&bytes), Some((values, -5)));
+        let cuts = (0..bytes.len()).filter(|end| decode_values(&bytes[..*end]).is_some()).collect::<Vec<_>>();
+        // Between two entries a cut cannot be told, but there redb's own checksum is.
+        assert_eq!(cuts, [8, 8 + 1 + 5 + 4]);
     }
 
     #[test]

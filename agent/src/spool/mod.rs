@@ -2,7 +2,7 @@
 //!
 //! A [`Minute`] counts as collected when [`Spool::keep`] has put it there and leaves when it was delivered, when Mackerel
 //! refused it for good, or when it is older than [`HORIZON_SECONDS`]; the [`Ledger`] accounts for every point. The file
-//! also holds the last readings of counters and a copy of the host id. A disk that cannot be written, or a damaged file,
+//! also holds the last readings of counters, what plugins keep, and a copy of the host id. A disk that cannot be written, or a damaged file,
 //! never stops the agent. The spool sends nothing itself, and what was delivered is not kept.
 
 mod disk;
@@ -12,7 +12,7 @@ mod pending;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +48,15 @@ pub struct Settlement {
     /// Mackerel will never take them.
     pub rejected: Vec<Sample>,
 }
+
+/// What one plugin instance keeps, by key.
+pub type Values = BTreeMap<String, Vec<u8>>;
+
+/// What instances keep that is not in the file yet, by their names, with when they were last known to be wanted.
+type Kept = BTreeMap<String, (Arc<Values>, i64)>;
+
+/// What an instance keeps stays for this long after the instance was last there.
+pub const VALUES_STAY_SECONDS: i64 = 30 * 24 * 60 * 60;
 
 /// Where every point went, since the file was made. Always `collected = delivered + queued + expired + rejected`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +97,8 @@ struct State {
     pending: Pending,
     readings: BTreeMap<String, Reading>,
     host_id: Option<String>,
+    /// Written with the next commit; in memory as long as the disk fails.
+    values: Kept,
     /// Readings or host id differ from those in the file.
     facts_changed: bool,
     /// Since when it cannot be written, that was said once, and this counts the points that memory could not hold.
@@ -112,6 +123,7 @@ impl Spool {
             pending: Pending::default(),
             readings: BTreeMap::new(),
             host_id: None,
+            values: Kept::new(),
             facts_changed: false,
             failing: None,
             damaged: None,
@@ -210,6 +222,39 @@ impl Spool {
         }
     }
 
+    /// What the instance of this name keeps.
+    #[must_use]
+    pub fn values(&self, instance: &str) -> Values {
+        let mut state = self.lock();
+        if let Some((values, _)) = state.values.get(instance) {
+            return Values::clone(values);
+        }
+        let found = state.disk.as_ref().map(|disk| disk.values(instance));
+        match found {
+            Some(Ok(Some((values, _)))) => values,
+            Some(Err(trouble)) => {
+                state.give_up_file(&self.path, trouble);
+                Values::new()
+            }
+            Some(Ok(None)) | None => Values::new(),
+        }
+    }
+
+    /// Keeps all of an instance's values in place of what it kept before. Durable with the next [`Spool::keep`], so that
+    /// they belong to the minute in which they were set.
+    pub fn keep_values(&self, instance: &str, values: Arc<Values>, now: i64) {
+        self.lock().values.insert(instance.to_owned(), (values, now));
+    }
+
+    /// Drops what was kept by instances that are not among the `known` and were not there for [`VALUES_STAY_SECONDS`].
+    pub fn forget_values(&self, known: &[Arc<str>], now: i64) {
+        let mut state = self.lock();
+        let forgotten = state.disk.as_ref().map(|disk| disk.forget_values(known, now - VALUES_STAY_SECONDS));
+        if let Some(Err(trouble)) = forgotten {
+            state.give_up_file(&self.path, trouble);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic inside redb leaves our own books as they were before the commit.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -242,10 +287,11 @@ impl State {
         let Some(disk) = &mut self.disk else { return false };
         let facts =
             self.facts_changed.then_some(disk::Facts { readings: &self.readings, host_id: self.host_id.as_deref() });
-        match disk.commit(&self.pending, facts, now.map(|now| now - HORIZON_SECONDS)) {
+        match disk.commit(&self.pending, facts, &self.values, now.map(|now| now - HORIZON_SECONDS)) {
             Ok(ledger) => {
                 self.in_file = ledger;
                 self.pending = Pending::default();
+                self.values.clear();
                 self.facts_changed = false;
                 true
             }

@@ -277,3 +277,31 @@ fn no_sequence_of_events_breaks_the_conservation_law() {
     }
     assert!(spool.ledger().collected > 500);
 }
+
+#[test]
+fn what_an_instance_keeps_is_there_after_a_restart_and_belongs_to_its_minute() {
+    let folder = tempfile::tempdir().unwrap();
+    let values = Arc::new(Values::from([("position".to_owned(), b"42".to_vec())]));
+    let spool = open(&folder);
+    spool.keep_values("web", Arc::clone(&values), NOW);
+    assert_eq!((spool.values("web"), spool.values("db")), (Values::clone(&values), Values::new()));
+    drop(spool);
+    let spool = open(&folder);
+    assert_eq!(spool.values("web"), Values::new(), "without the minute that it was set in, it was not set");
+    spool.keep_values("web", Arc::clone(&values), NOW);
+    spool.keep(minute(NOW, &[("a", 1.0)]), &[], NOW);
+    drop(spool);
+    assert_eq!(open(&folder).values("web"), *values);
+}
+
+#[test]
+fn what_is_kept_for_nobody_is_dropped_after_a_month() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(&folder);
+    for (instance, time) in [("old", NOW - VALUES_STAY_SECONDS - 1), ("known", 0), ("recent", NOW)] {
+        spool.keep_values(instance, Arc::new(Values::from([("k".to_owned(), Vec::new())])), time);
+    }
+    spool.keep(minute(NOW, &[("a", 1.0)]), &[], NOW);
+    spool.forget_values(&["known".into()], NOW);
+    assert_eq!(["old", "known", "recent"].map(|instance| spool.values(instance).len()), [0, 1, 1]);
+}
