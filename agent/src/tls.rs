@@ -198,3 +198,130 @@ impl ServerCertVerifier for AnyName {
         self.0.supported_verify_schemes()
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use rustls::pki_types::PrivatePkcs8KeyDer;
+    use rustls::server::WebPkiClientVerifier;
+    use rustls::{RootCertStore, ServerConfig};
+    use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+    /// A certificate authority of its own, as files.
+    pub(crate) struct Authority {
+        issuer: CertifiedIssuer<'static, KeyPair>,
+        folder: tempfile::TempDir,
+    }
+
+    impl Authority {
+        pub(crate) fn new() -> Self {
+            let mut params = CertificateParams::new([]).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
+            Self { issuer, folder }
+        }
+
+        pub(crate) fn file(&self) -> PathBuf {
+            self.folder.path().join("ca.pem")
+        }
+
+        fn issue(&self, name: &str) -> (CertificateDer<'static>, KeyPair) {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new([name.to_owned()]).unwrap();
+            (params.signed_by(&key, &self.issuer).unwrap().der().clone(), key)
+        }
+
+        /// The files of a client's certificate and key.
+        fn identity(&self, name: &str) -> (PathBuf, PathBuf) {
+            let key = KeyPair::generate().unwrap();
+            let certificate = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+            let files = ["pem", "key"].map(|end| self.folder.path().join(format!("{name}.{end}")));
+            std::fs::write(&files[0], certificate.pem()).unwrap();
+            std::fs::write(&files[1], key.serialize_pem()).unwrap();
+            files.into()
+        }
+
+        /// A server for `name`, which may demand that clients show a certificate of this authority.
+        pub(crate) fn server(&self, name: &str, demanding: bool) -> TlsAcceptor {
+            let (certificate, key) = self.issue(name);
+            let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+            let builder =
+                ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+            let mut roots = RootCertStore::empty();
+            roots.add(self.issuer.der().clone()).unwrap();
+            let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build().unwrap();
+            let builder =
+                if demanding { builder.with_client_cert_verifier(clients) } else { builder.with_no_client_auth() };
+            TlsAcceptor::from(Arc::new(builder.with_single_cert(vec![certificate], key).unwrap()))
+        }
+    }
+
+    /// Whether a client with this trust and the server agree when the client wants `localhost`.
+    async fn agree(trust: &Trust, server: TlsAcceptor) -> bool {
+        let (near, far): (DuplexStream, DuplexStream) = tokio::io::duplex(1 << 16);
+        let connector = TlsConnector::from(Arc::new(client(trust).unwrap()));
+        let client = connector.connect(ServerName::try_from("localhost").unwrap(), near);
+        let (client, server) = tokio::join!(client, accepted(server, far));
+        client.is_ok() && server
+    }
+
+    /// With TLS 1.3 a refused client learns of it only when it reads; the server knows at once.
+    async fn accepted(server: TlsAcceptor, stream: impl AsyncRead + AsyncWrite + Unpin) -> bool {
+        server.accept(stream).await.is_ok()
+    }
+
+    fn trusting(authority: &Authority, verification: Verification) -> Trust {
+        Trust { verification, authority: Some(authority.file()), identity: None }
+    }
+
+    #[tokio::test]
+    async fn a_private_authority_is_believed_for_the_right_name_only() {
+        let authority = Authority::new();
+        let full = trusting(&authority, Verification::Full);
+        assert!(agree(&full, authority.server("localhost", false)).await);
+        assert!(!agree(&full, authority.server("elsewhere", false)).await, "another name");
+        assert!(!agree(&full, Authority::new().server("localhost", false)).await, "another authority");
+        assert!(!agree(&Trust::default(), authority.server("localhost", false)).await, "the machine's authorities");
+    }
+
+    #[tokio::test]
+    async fn an_authority_alone_takes_any_name_and_no_verification_takes_anything() {
+        let authority = Authority::new();
+        let any_name = trusting(&authority, Verification::Authority);
+        assert!(agree(&any_name, authority.server("elsewhere", false)).await);
+        assert!(!agree(&any_name, Authority::new().server("localhost", false)).await, "another authority");
+        let none = Trust { verification: Verification::None, ..Trust::default() };
+        assert!(agree(&none, authority.server("elsewhere", false)).await);
+    }
+
+    #[tokio::test]
+    async fn a_client_certificate_is_shown_to_who_demands_one() {
+        let authority = Authority::new();
+        let without = trusting(&authority, Verification::Full);
+        assert!(!agree(&without, authority.server("localhost", true)).await);
+        let with = Trust { identity: Some(authority.identity("agent")), ..without };
+        assert!(agree(&with, authority.server("localhost", true)).await);
+    }
+
+    #[test]
+    fn a_file_without_a_certificate_or_key_is_named() {
+        let authority = Authority::new();
+        let empty = authority.folder.path().join("empty.pem");
+        std::fs::write(&empty, "nothing").unwrap();
+        let (certificate, key) = authority.identity("agent");
+        for (trust, file) in [
+            (Trust { authority: Some(empty.clone()), ..Trust::default() }, &empty),
+            (Trust { identity: Some((empty.clone(), key.clone())), ..Trust::default() }, &empty),
+            (Trust { identity: Some((certificate.clone(), certificate.clone())), ..Trust::default() }, &certificate),
+            (Trust { authority: Some("/no/such".into()), ..Trust::default() }, &PathBuf::from("/no/such")),
+        ] {
+            let error = client(&trust).map(drop).unwrap_err();
+            assert!(error.contains(&file.display().to_string()) && error.contains("PEM"), "{error}");
+        }
+    }
+}

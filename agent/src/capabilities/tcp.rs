@@ -328,4 +328,36 @@ mod tests {
         HostConnection::drop(&mut guest, first).await.unwrap();
         assert!(HostConnection::connect(&mut guest, "127.0.0.1".into(), port).await.unwrap().is_ok());
     }
+
+    #[tokio::test]
+    async fn a_conversation_goes_on_in_tls_if_the_servers_certificate_is_believed() {
+        let authority = tls::tests::Authority::new();
+        for (name, believed) in [("127.0.0.1", true), ("elsewhere", false)] {
+            let (listener, port) = listener().await;
+            let acceptor = authority.server(name, false);
+            let server = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.write_all(b"S").await.unwrap(); // as PostgreSQL answers to its SSLRequest
+                let mut encrypted = acceptor.accept(stream).await.ok()?;
+                encrypted.write_all(b"secret").await.ok()
+            });
+            let mut grants = allowing(&format!("127.0.0.1:{port}"));
+            grants.trust.authority = Some(authority.file());
+            let mut guest = guest(grants, Limits::default());
+            let connected = HostConnection::connect(&mut guest, "127.0.0.1".into(), port).await.unwrap();
+            let id = connected.unwrap().rep();
+            let connection = || Resource::new_borrow(id);
+            assert_eq!(HostConnection::read(&mut guest, connection(), 1).await.unwrap().unwrap(), b"S");
+            let started = guest.start_tls(connection(), None).await.unwrap();
+            if believed {
+                assert_eq!(started, Ok(()));
+                assert_eq!(HostConnection::read(&mut guest, connection(), 9).await.unwrap().unwrap(), b"secret");
+            } else {
+                assert!(matches!(&started, Err(Error::Failed(text)) if text.contains("127.0.0.1")), "{started:?}");
+                let after = HostConnection::read(&mut guest, connection(), 9).await.unwrap();
+                assert!(matches!(after, Err(Error::Unreachable(_))), "never again in plain text: {after:?}");
+            }
+            server.await.unwrap();
+        }
+    }
 }
