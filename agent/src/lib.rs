@@ -8,6 +8,7 @@ pub mod capabilities;
 pub mod cli;
 pub mod collect;
 pub mod config;
+pub mod control;
 pub mod footprint;
 pub mod graph;
 pub mod host;

@@ -60,6 +60,15 @@ pub enum PluginCommand {
         /// The plugin's name, or the path of a .wasm file
         plugin: String,
     },
+    /// Show how the plugins of the running agent are doing: calls, failures, time, memory, refusals
+    List {
+        /// The agent's flags: which agent
+        #[command(flatten)]
+        agent: AgentFlags,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Measure what one call of a plugin costs here: call it many times and print the median
     Time {
         /// The agent's flags: where plugins are looked for
@@ -149,7 +158,7 @@ fn with_two_dashes(arguments: Vec<OsString>) -> Vec<OsString> {
         let is_value = takes_value;
         takes_value = is_flag
             && !text.contains('=')
-            && !matches!(text.trim_start_matches('-'), "v" | "verbose" | "h" | "help" | "explain");
+            && !matches!(text.trim_start_matches('-'), "v" | "verbose" | "h" | "help" | "explain" | "json");
         if !is_flag && !is_value {
             words_of_plugin = match (words_of_plugin, text.as_str()) {
                 (0, "plugin") => 1,

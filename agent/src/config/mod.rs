@@ -59,6 +59,8 @@ pub struct Config {
     pub log_level: tracing::level_filters::LevelFilter,
     /// A folder of plugins beside `<root>/plugins`.
     pub plugins: Option<PathBuf>,
+    /// Whether what plugins cost is posted too.
+    pub self_metrics: bool,
     /// Where the machine is read from.
     pub machine: Roots,
     /// The plugins that were configured.
@@ -79,6 +81,7 @@ impl Default for Config {
             status_on_stop: None,
             log_level: tracing::level_filters::LevelFilter::INFO,
             plugins: None,
+            self_metrics: false,
             machine: Roots::default(),
             plugin_tables: Vec::new(),
         }
@@ -123,6 +126,7 @@ fn read(reader: &mut Reader<'_>, top: &mut Section<'_>) -> Config {
         status_on_stop,
         log_level: log_level(reader, top),
         plugins: reader.text(top, "plugins").map(PathBuf::from),
+        self_metrics: reader.boolean(top, "self_metrics").unwrap_or(defaults.self_metrics),
         machine: machine(reader, top),
         plugin_tables: plugin::tables(reader, top),
     }
@@ -238,7 +242,12 @@ mod tests {
             ..Config::default()
         };
         assert_eq!(format!("{config:?}"), format!("{examples:?}"), "all other keys stand there with their default");
-        assert_eq!(config.plugin_tables.len(), 1);
+        let [table] = &config.plugin_tables[..] else { panic!("{:?}", config.plugin_tables) };
+        assert_eq!(*table.limits, crate::capabilities::limits::Limits::default());
+        let text = switched_on();
+        for key in crate::capabilities::limits::KEYS {
+            assert!(text.contains(&format!("\n{} = ", key.name)), "the limit {} is missing", key.name);
+        }
         let (empty, problems) = parsed(DEFAULT_TEXT).unwrap();
         assert_eq!((format!("{empty:?}"), problems.len()), (format!("{:?}", Config::default()), 0));
     }

@@ -115,6 +115,12 @@ impl Circuit {
         }
     }
 
+    /// What is wrong, if the last call failed.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.last.as_ref().map(|(failure, _)| failure.text.clone())
+    }
+
     /// Notes a success.
     pub fn close(&mut self) {
         *self = Self::default();

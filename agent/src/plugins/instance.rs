@@ -70,6 +70,8 @@ pub struct Status {
     pub received_bytes: u64,
     /// How often a wish was refused.
     pub refusals: u64,
+    /// What is wrong, if its last call failed.
+    pub trouble: Option<String>,
 }
 
 impl Instance {
@@ -174,6 +176,7 @@ impl Instance {
             sent_bytes: get(&meter.sent_bytes),
             received_bytes: get(&meter.received_bytes),
             refusals: meter.refusals(),
+            trouble: lock(&self.circuit).trouble(),
         }
     }
 

@@ -13,6 +13,8 @@ pub mod folder;
 pub mod instance;
 pub mod loader;
 pub mod readings;
+pub mod register;
 pub mod sandbox;
+pub mod self_metrics;
 pub mod settings;
 pub mod table;

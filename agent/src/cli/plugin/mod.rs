@@ -1,6 +1,7 @@
 //! `wasaba plugin ...`: the commands around plugins, a file each, and what they share.
 
 pub mod inspect;
+pub mod list;
 pub mod run;
 pub mod time;
 
@@ -22,6 +23,7 @@ pub fn run(command: PluginCommand) -> Result<(), String> {
     match command {
         PluginCommand::Run { agent, explain, plugin, settings } => run::run(&agent, explain, &plugin, &settings),
         PluginCommand::Inspect { agent, plugin } => inspect::run(&agent, &plugin),
+        PluginCommand::List { agent, json } => list::run(&agent, json),
         PluginCommand::Time { agent, engine, calls, plugin, settings } => {
             time::run(&agent, &engine, calls, &plugin, &settings)
         }
@@ -61,11 +63,12 @@ fn plugin_file(loader: &Loader, wanted: &str) -> Result<PathBuf, String> {
 /// The table that the configuration has for `wanted`, or one with the defaults.
 fn table(config: &Config, wanted: &str) -> PluginTable {
     let configured = config.plugin_tables.iter().find(|table| table.name == wanted);
+    let name = Path::new(wanted).file_stem().map_or(wanted.into(), |stem| stem.to_string_lossy());
     configured.cloned().unwrap_or_else(|| PluginTable {
-        name: wanted.to_owned(),
+        name: name.clone().into_owned(),
         wasm: wanted.to_owned(),
         digest: None,
-        written: Written { place: format!("[plugin.metrics.{wanted}] of the configuration"), ..Written::default() },
+        written: Written { place: format!("[plugin.metrics.{name}] of the configuration"), ..Written::default() },
         engine: Engine::default(),
         limits: std::sync::Arc::default(),
         posting: Posting::default(),

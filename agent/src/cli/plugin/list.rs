@@ -1,0 +1,78 @@
+//! `wasaba plugin list`: how the plugins of the running agent are doing.
+
+use std::fmt::Write as _;
+
+use crate::cli::flags::AgentFlags;
+use crate::control::{self, PluginReport, Report};
+
+/// Prints a table, or JSON.
+///
+/// # Errors
+/// No agent runs with this root, or it may not be asked.
+pub fn run(flags: &AgentFlags, json: bool) -> Result<(), String> {
+    let (config, _) = flags.config()?;
+    let report = control::ask(&config.root)?;
+    if json {
+        let text = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
+        return crate::cli::print(&format!("{text}\n"));
+    }
+    crate::cli::print(&table(&report))
+}
+
+fn table(report: &Report) -> String {
+    if report.plugins.is_empty() {
+        return format!("wasaba {} (process {}) has no plugins\n", report.version, report.process);
+    }
+    let longest = report.plugins.iter().map(|plugin| plugin.name.len()).max().unwrap_or_default().max(4);
+    let mut text = format!(
+        "{:<longest$}  {:<10}  {:>7}  {:>7}  {:>9}  {:>9}  {:>7}  COMPONENT\n",
+        "NAME", "STATE", "CALLS", "FAILED", "LAST", "MEMORY", "REFUSED"
+    );
+    for plugin in &report.plugins {
+        let PluginReport { name, state, calls, failures, last_ms, memory_bytes, refusals, component, .. } = plugin;
+        let failed = failures.iter().map(|(_, count)| count).sum::<u64>();
+        let component = component.as_deref().unwrap_or("-");
+        let (last, memory) = (format!("{last_ms:.1} ms"), format!("{} KiB", memory_bytes >> 10));
+        writeln!(
+            text,
+            "{name:<longest$}  {state:<10}  {calls:>7}  {failed:>7}  {last:>9}  {memory:>9}  {refusals:>7}  {component}"
+        )
+        .ok();
+        for line in plugin.trouble.iter().chain(&plugin.refused) {
+            writeln!(text, "{:<longest$}  {line}", "").ok();
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_stands_below_its_plugin() {
+        let web = PluginReport {
+            name: "web".into(),
+            state: "in trouble".into(),
+            trouble: vec!["unreachable: Connection refused".into()],
+            component: Some("nginx 0.1.0".into()),
+            calls: 10,
+            failures: vec![("unreachable".into(), 2), ("late".into(), 1)],
+            last_ms: 0.42,
+            memory_bytes: 1 << 20,
+            refusals: 1,
+            refused: vec!["no grant for http://a:80".into()],
+            ..PluginReport::default()
+        };
+        let left_out = PluginReport { name: "longer-name".into(), state: "left out".into(), ..PluginReport::default() };
+        let report = Report { version: "0.1.0".into(), process: 1, plugins: vec![left_out, web] };
+        let expected = "\
+NAME         STATE         CALLS   FAILED       LAST     MEMORY  REFUSED  COMPONENT
+longer-name  left out          0        0     0.0 ms      0 KiB        0  -
+web          in trouble       10        3     0.4 ms   1024 KiB        1  nginx 0.1.0
+             unreachable: Connection refused
+             no grant for http://a:80
+";
+        assert_eq!(table(&report), expected);
+    }
+}
