@@ -7,7 +7,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 COMPONENTS := $(TARGET)/wasm32-wasip2/plugin
 
-.PHONY: build run test bench lint plugins naughty clean
+.PHONY: build run test bench lint plugins test-plugins clean
 
 ## build: the agent as target/release/wasaba, with the official plugins beside it
 build: plugins
@@ -19,9 +19,9 @@ plugins:
 	@mkdir -p $(TARGET)/release/plugins
 	cp $(COMPONENTS)/nginx.wasm $(TARGET)/release/plugins/
 
-# The plugin that misbehaves for the tests.
-naughty: plugins
-	$(CARGO) build --profile plugin --locked --target wasm32-wasip2 -p naughty
+# The plugins of the tests: one that misbehaves, one that does everything.
+test-plugins: plugins
+	$(CARGO) build --profile plugin --locked --target wasm32-wasip2 -p naughty -p everything
 
 ## run: this machine's metrics and a live nginx's, in this terminal; MACKEREL_APIKEY=... posts them to Mackerel
 run: build
@@ -29,7 +29,7 @@ run: build
 	@tests/demo.sh $(TARGET)
 
 ## test: everything that CI checks
-test: build naughty
+test: build test-plugins
 	@tests/setup.sh nginx
 	$(MAKE) --no-print-directory lint
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps -p wasaba -p wasaba-plugin -p mackerel-standin --quiet
@@ -40,7 +40,7 @@ lint:
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 ## bench: what the agent costs, each figure beside its goal
-bench: build naughty
+bench: build test-plugins
 	@tests/setup.sh nginx
 	$(CARGO) run --release --locked -p wasaba-e2e --bin bench
 

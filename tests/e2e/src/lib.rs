@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, clippy::indexing_slicing, reason = "the harness of tests")]
 
 pub mod agent;
+pub mod echo;
 pub mod nginx;
 
 use std::path::PathBuf;
