@@ -186,6 +186,8 @@ fn explain(error: &reqwest::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capabilities::grants::Grants;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[test]
     fn headers_of_the_connection_are_refused() {
@@ -201,5 +203,50 @@ mod tests {
         let refused = headers(&[("authorization".into(), "hunter2\r\nx: y".into())]);
         let Err(Error::Invalid(text)) = refused else { panic!("accepted: {refused:?}") };
         assert!(text.contains("authorization") && !text.contains("hunter2"), "{text}");
+    }
+
+    fn guest(entry: &str, authority: Option<std::path::PathBuf>) -> Guest {
+        let mut grants = Grants { place: "[plugin.metrics.web]".into(), ..Grants::default() };
+        grants.allow(entry).unwrap();
+        grants.trust.authority = authority;
+        Guest::new(Identity { grants: Arc::new(grants), ..Identity::default() })
+    }
+
+    fn get(url: String) -> Request {
+        Request { method: "GET".into(), url, headers: Vec::new(), body: None }
+    }
+
+    #[tokio::test]
+    async fn what_was_not_granted_is_denied_counted_and_never_connected_to() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut guest = guest("http://127.0.0.1:1", None);
+        let refused = guest.fetch_checked(get(format!("http://127.0.0.1:{port}/"))).await;
+        assert!(matches!(&refused, Err(Error::Denied(text)) if text.contains("allow = ")), "{refused:?}");
+        assert_eq!(guest.identity.meter.refusals(), 1);
+        assert!(futures_util::FutureExt::now_or_never(listener.accept()).is_none(), "somebody connected");
+    }
+
+    #[tokio::test]
+    async fn an_encrypted_page_is_fetched_only_from_a_server_whose_authority_the_operator_named() {
+        let authority = tls::tests::Authority::new();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let acceptor = authority.server("127.0.0.1", false);
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let mut request = [0; 1024];
+                assert!(stream.read(&mut request).await.unwrap() > 0);
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+                stream.shutdown().await.ok();
+            }
+        });
+        let (entry, url) = (format!("https://127.0.0.1:{port}"), format!("https://127.0.0.1:{port}/"));
+        let answer = guest(&entry, Some(authority.file())).fetch_checked(get(url.clone())).await;
+        assert_eq!(answer.map(|answer| answer.body), Ok(b"ok".to_vec()));
+        let stranger = guest(&entry, None).fetch_checked(get(url)).await;
+        assert!(matches!(&stranger, Err(Error::Unreachable(text)) if text.contains("certificate")), "{stranger:?}");
     }
 }
