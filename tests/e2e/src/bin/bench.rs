@@ -1,4 +1,4 @@
-//! What the agent costs, each figure beside its goal: `make bench`. Takes about six minutes, for the agent works in real
+//! What the agent costs, each figure beside its goal: `make bench`. Takes about eleven minutes, for the agent works in real
 //! ones. Figures of time are of this machine in this minute; the ratios are what can be compared.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark that cannot run ends with the reason")]
@@ -40,8 +40,18 @@ async fn main() {
     row("PSS, steady state", pss_megabytes, 8.0, "MB");
     row("anonymous memory, steady state", anonymous_megabytes, 4.0, "MB");
 
+    let Memory1M { first, last, most, calls } = a_million_calls();
+    row("anonymous memory, growth over 1,000,000 calls", last - first, 0.2, "MB");
+    let Steady { cpu_millis_a_minute, pss_megabytes, anonymous_megabytes } = a_thousand_instances(&nginx).await;
+    row("1,000 nginx instances: CPU a minute", cpu_millis_a_minute, 1_000.0, "ms");
+    row("1,000 nginx instances: PSS", pss_megabytes, 60.0, "MB");
+
     println!("\nbeside it, in the same minutes on the same machine:");
     println!("  exec of /bin/true, median wall                     {exec:>10.2} µs");
+    println!(
+        "  {calls} calls: {first:.2} MB anonymous after the first tenth, {last:.2} MB in the last, {most:.2} MB at most"
+    );
+    println!("  1,000 nginx instances: {anonymous_megabytes:.2} MB anonymous");
     println!("  a plugin call is 1/{:.1} (Pulley), 1/{:.1} (native) of that exec", exec / pulley, exec / native);
     println!(
         "  measured elsewhere, on another 2-core VM: the official agent 9-10 ms a minute, its nginx plugin 7.1 ms an exec"
@@ -101,6 +111,74 @@ struct Steady {
     anonymous_megabytes: f64,
 }
 
+struct Memory1M {
+    first: f64,
+    last: f64,
+    most: f64,
+    calls: u32,
+}
+
+/// Megabytes of anonymous memory while one process calls a plugin a million times.
+fn a_million_calls() -> Memory1M {
+    const CALLS: u32 = 1_000_000;
+    let (home, file) = (Home::with(""), component("naughty"));
+    let mut command = Command::new(wasaba());
+    command.args(["plugin", "time", "-conf"]).arg(home.config()).arg(format!("-calls={CALLS}")).arg(&file);
+    let mut calling = Agent::spawn(command);
+    let mut seen = Vec::new();
+    while calling.lines().is_empty() && seen.len() < 6_000 {
+        std::thread::park_timeout(Duration::from_millis(100));
+        seen.extend(memory(calling.pid(), "Anonymous:"));
+    }
+    assert!(calling.ended(LONG).0.success());
+    let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+    let tenth = seen.len() / 10;
+    assert!(tenth > 0, "it was over before it could be looked at");
+    // The last look may have met a process that is ending.
+    let (first, last) = (mean(&seen[tenth..2 * tenth]), mean(&seen[seen.len() - tenth - 1..seen.len() - 1]));
+    Memory1M { first, last, most: seen.iter().copied().fold(0.0, f64::max), calls: CALLS }
+}
+
+/// Two minutes of an agent with a thousand instances of the nginx plugin, each with graphs of its own.
+async fn a_thousand_instances(nginx: &Nginx) -> Steady {
+    let standin = Standin::start("key").await.unwrap();
+    let mut config = format!("apikey = \"key\"\napibase = {:?}\n", standin.url());
+    for number in 0..1_000 {
+        config.push_str(&format!(
+            "[plugin.metrics.n{number}]\nwasm = \"nginx\"\nkey_prefix = \"n{number}\"\n\
+             settings = {{ host = \"127.0.0.1\", port = {} }}\n",
+            nginx.port
+        ));
+    }
+    let home = Home::with(&config);
+    let agent = home.start(&[]);
+    let all = |memory: &Memory| {
+        let rates = |number| format!("custom.n{number}.requests.requests");
+        memory.points().iter().any(|point| point.name == rates(0))
+            && memory.points().iter().any(|point| point.name == rates(999))
+    };
+    standin.wait_until(LONG * 2, "the rates of all instances", all).await.unwrap();
+    until_second(45).await;
+    let before = cpu_of(&agent);
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        until_second(45).await;
+    }
+    let cpu = cpu_of(&agent) - before;
+    Steady {
+        cpu_millis_a_minute: cpu.as_secs_f64() * 1e3 / 2.0,
+        pss_megabytes: memory(agent.pid(), "Pss:").unwrap(),
+        anonymous_megabytes: memory(agent.pid(), "Anonymous:").unwrap(),
+    }
+}
+
+/// A figure of a process' memory, in megabytes, unless it has ended.
+fn memory(pid: u32, key: &str) -> Option<f64> {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = rollup.lines().find(|line| line.starts_with(key))?;
+    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? * 1024.0 / 1e6)
+}
+
 /// From half past one minute to half past another, with all posts of the minutes between.
 async fn steady_state(nginx: &Nginx) -> Steady {
     let standin = Standin::start("key").await.unwrap();
@@ -115,16 +193,10 @@ async fn steady_state(nginx: &Nginx) -> Steady {
         until_second(45).await;
     }
     let cpu = cpu_of(&agent) - before;
-    let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", agent.pid())).unwrap();
-    let kibibytes = |key: &str| {
-        let line = rollup.lines().find(|line| line.starts_with(key)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap()
-    };
-    let megabytes = |key| kibibytes(key) * 1024.0 / 1e6;
     let steady = Steady {
         cpu_millis_a_minute: cpu.as_secs_f64() * 1e3 / f64::from(MINUTES),
-        pss_megabytes: megabytes("Pss:"),
-        anonymous_megabytes: megabytes("Anonymous:"),
+        pss_megabytes: memory(agent.pid(), "Pss:").unwrap(),
+        anonymous_megabytes: memory(agent.pid(), "Anonymous:").unwrap(),
     };
     agent.signal(Signal::TERM);
     assert!(agent.ended(LONG).0.success());
