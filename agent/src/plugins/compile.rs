@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 use sha2::{Digest, Sha256};
@@ -19,6 +20,9 @@ use crate::capabilities::limits::Limits;
 
 /// A component that compiles to more code than this is refused; a Python interpreter's is 32 MB.
 const LARGEST_CODE_BYTES: u64 = 256 << 20;
+
+/// An entry that was not loaded for this long is removed.
+const UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The folder of compiled components.
 #[derive(Debug)]
@@ -62,9 +66,14 @@ impl Cache {
         limits: &Limits,
     ) -> Result<Component, String> {
         let key = key(kind, engine, wasm);
-        if let Some(component) = self.find(&key).and_then(|entry| load(engine, &entry).ok()) {
+        if let Some(entry) = self.find(&key)
+            && let Ok(component) = load(engine, &entry)
+        {
+            // Says that it is still wanted; see `prune`. Where that fails, it is compiled anew in a month.
+            File::options().append(true).open(&entry).and_then(|file| file.set_modified(SystemTime::now())).ok();
             return Ok(component);
         }
+        self.prune(SystemTime::now());
         let code = compile_in_child(kind, wasm, limits)?;
         let entry = self.store(&key, &code)?;
         load(engine, &entry)
@@ -75,6 +84,17 @@ impl Cache {
         let entries = fs::read_dir(&self.folder).ok()?;
         let mut paths = entries.flatten().map(|entry| entry.path());
         paths.find(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(key)))
+    }
+
+    /// Removes what nobody has loaded for [`UNUSED`]: plugins come and go, and a Python component's code is 32 MB.
+    fn prune(&self, now: SystemTime) {
+        let Ok(entries) = fs::read_dir(&self.folder) else { return };
+        for entry in entries.flatten() {
+            let loaded = entry.metadata().and_then(|about| about.modified());
+            if loaded.is_ok_and(|loaded| loaded + UNUSED < now) {
+                fs::remove_file(entry.path()).ok();
+            }
+        }
     }
 
     fn store(&self, key: &str, code: &[u8]) -> Result<PathBuf, String> {
@@ -237,6 +257,20 @@ mod tests {
         let (cache, key, entry) = filled(root.path(), &engine);
         assert_eq!(cache.find(&key).as_ref(), Some(&entry));
         assert!(cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default()).is_ok());
+    }
+
+    #[test]
+    fn an_entry_that_nobody_loads_is_removed_after_a_month() {
+        let root = tempfile::tempdir().unwrap();
+        let engine = Engine::Pulley.for_running(256 << 10).unwrap();
+        let (cache, key, entry) = filled(root.path(), &engine);
+        let month_ago = SystemTime::now() - UNUSED;
+        File::options().append(true).open(&entry).unwrap().set_modified(month_ago).unwrap();
+        assert!(cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default()).is_ok());
+        cache.prune(SystemTime::now() + UNUSED / 2);
+        assert_eq!(cache.find(&key), Some(entry), "it was loaded just now");
+        cache.prune(SystemTime::now() + UNUSED * 2);
+        assert_eq!(cache.find(&key), None);
     }
 
     #[test]
