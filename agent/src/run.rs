@@ -1,4 +1,4 @@
-//! The agent as a whole: the one place that knows every room. It opens them, asks the sources every minute, keeps the
+//! The agent as a whole: the one place that knows every room. It opens them, asks the sources when they are due, keeps the
 //! values, and lets one output hand them on.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
 use crate::collect::Moment;
-use crate::collect::minute::{Part, Source, Sources};
+use crate::collect::minute::{Parts, Source, Sources};
 use crate::collect::readers::Readers;
 use crate::config::{self, Config};
 use crate::footprint;
@@ -19,6 +19,7 @@ use crate::log::Tail;
 use crate::metrics;
 use crate::outputs::{local, mackerel};
 use crate::plugins::folder::Folders;
+use crate::plugins::graphs::Graphs;
 use crate::plugins::instance::Instance;
 use crate::plugins::loader::Loader;
 use crate::plugins::sandbox::Sandbox;
@@ -26,8 +27,11 @@ use crate::plugins::table::PluginTable;
 use crate::spool::{Minute, Spool};
 
 /// How long the first collection waits for plugins, which usually lie compiled in the cache and are there within it. One that
-/// is not is asked from the next minute on.
+/// is not is asked when it is there.
 const FIRST_PLUGINS: Duration = Duration::from_millis(800);
+
+/// How many plugins are taken over in one go.
+const CHANGES_AT_ONCE: usize = 64;
 
 /// What the outside world says to a running agent.
 #[derive(Clone)]
@@ -52,11 +56,12 @@ pub async fn run(config: Config, signals: Signals, table: Option<Tail>) -> Resul
     let wake = Arc::new(Notify::new());
     let (definitions, defined) = watch::channel(Arc::new(Vec::new()));
 
-    let (arrived, arrivals) = mpsc::unbounded_channel();
-    let plugins = tokio::spawn(load_plugins(config.clone(), arrived));
+    let (changed, changes) = mpsc::unbounded_channel();
+    let plugins = tokio::spawn(load_plugins(config.clone(), changed));
     let collecting = Collecting {
         sources: host_sources(&config),
-        arrivals,
+        changes,
+        graphs: Graphs::default(),
         definitions,
         spool: Arc::clone(&spool),
         board: config.api_key.is_none().then(|| Arc::clone(&board)),
@@ -206,7 +211,7 @@ pub fn source_of(instance: Instance, sandbox: Arc<Sandbox>) -> Source {
 }
 
 /// Loads every plugin; each goes on its way as soon as it is ready.
-async fn load_plugins(config: Config, arrived: mpsc::UnboundedSender<(Instance, Arc<Sandbox>)>) {
+async fn load_plugins(config: Config, changes: mpsc::UnboundedSender<Change>) {
     let opened = tokio::task::spawn_blocking(move || (loader(&config), config)).await;
     let Ok((loader, config)) = opened else { return };
     let loader = match loader {
@@ -220,17 +225,29 @@ async fn load_plugins(config: Config, arrived: mpsc::UnboundedSender<(Instance, 
     }
     while let Some(loaded) = loading.join_next().await {
         if let Ok(Some(instance)) = loaded
-            && arrived.send((instance, Arc::clone(&loader.sandbox))).is_err()
+            && changes.send(Change::Runs(Box::new(instance), Arc::clone(&loader.sandbox))).is_err()
         {
             return;
         }
     }
+    changes.send(Change::Settled).ok();
+}
+
+/// What becomes of the plugins while the agent runs.
+pub enum Change {
+    /// This one is to be asked from now on, in place of the one of its name.
+    Runs(Box<Instance>, Arc<Sandbox>),
+    /// The one of this name is not wanted any more.
+    Gone(String),
+    /// All that were there at the start have been tried.
+    Settled,
 }
 
 /// The collecting half of the agent.
 struct Collecting {
     sources: Sources,
-    arrivals: mpsc::UnboundedReceiver<(Instance, Arc<Sandbox>)>,
+    changes: mpsc::UnboundedReceiver<Change>,
+    graphs: Graphs,
     definitions: watch::Sender<Arc<Vec<GraphDefinition>>>,
     spool: Arc<Spool>,
     board: Option<Arc<local::Board>>,
@@ -239,81 +256,111 @@ struct Collecting {
 
 impl Collecting {
     async fn every_minute(mut self, mut stop: watch::Receiver<bool>) {
-        let mut next = self.first_plugins(Instant::now() + FIRST_PLUGINS).await;
-        for minute in 1_u64.. {
-            tokio::select! {
-                () = self.minute(next) => {}
-                _ = stop.wait_for(|stop| *stop) => return,
+        tokio::select! {
+            () = self.first_plugins(Instant::now() + FIRST_PLUGINS) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        let mut moment = now();
+        self.sources.ask_all(moment);
+        let mut minutes = 1_u64;
+        let (mut release, mut more) = (false, true);
+        loop {
+            let boundary = (moment.unix_seconds.div_euclid(60) + 1) * 60;
+            let full = tokio::time::sleep(until(boundary));
+            let mut full = std::pin::pin!(full);
+            let mut changes = Vec::new();
+            loop {
+                tokio::select! {
+                    _ = stop.wait_for(|stop| *stop) => {
+                        let rest = self.sources.rest();
+                        return self.keep(rest).await;
+                    }
+                    () = &mut full => break,
+                    count = self.changes.recv_many(&mut changes, CHANGES_AT_ONCE), if more => {
+                        more = count > 0;
+                        self.change(changes.drain(..), Some(now())).await;
+                    }
+                    parts = self.sources.next(now) => {
+                        self.keep(parts).await;
+                        if std::mem::take(&mut release) {
+                            footprint::release();
+                        }
+                    }
+                }
             }
+            moment = on_boundary(now(), boundary);
+            self.sources.ask_due(moment);
+            minutes = minutes.wrapping_add(1);
             // After the second, everything that a minute needs has run once; the host's description comes every hour.
-            if minute % 60 == 2 {
-                footprint::release();
-            }
-            let boundary = (unix_seconds().div_euclid(60) + 1) * 60;
-            tokio::select! {
-                moment = self.wait(Instant::now() + until(boundary)) => next = on_boundary(moment, boundary),
-                _ = stop.wait_for(|stop| *stop) => return,
-            }
+            release = minutes % 60 == 2;
         }
     }
 
     /// Takes in plugins until all have come, but not longer than until `end`.
-    async fn first_plugins(&mut self, end: Instant) -> Moment {
-        while let Ok(Some((instance, sandbox))) = timeout_at(end.into(), self.arrivals.recv()).await {
-            self.add(instance, sandbox).await;
-        }
-        now()
-    }
-
-    /// Takes in plugins until `end`.
-    async fn wait(&mut self, end: Instant) -> Moment {
-        loop {
-            match timeout_at(end.into(), self.arrivals.recv()).await {
-                Ok(Some((instance, sandbox))) => self.add(instance, sandbox).await,
-                Ok(None) => {
-                    tokio::time::sleep_until(end.into()).await;
-                    return now();
-                }
-                Err(_) => return now(),
-            }
-        }
-    }
-
-    async fn add(&mut self, instance: Instance, sandbox: Arc<Sandbox>) {
-        let spool = Arc::clone(&self.spool);
-        let readings = tokio::task::spawn_blocking(move || spool.readings()).await.unwrap_or_default();
-        let prefix = format!("plugin {}\t", instance.name());
-        let own =
-            readings.into_iter().filter_map(|(key, reading)| Some((key.strip_prefix(&prefix)?.to_owned(), reading)));
-        instance.remember(own);
-        // Two instances of one plugin usually have the same graphs.
-        let known = Arc::clone(&self.definitions.borrow());
-        let new = instance.graphs.iter().filter(|graph| !known.contains(graph));
-        self.definitions.send_replace(Arc::new(known.iter().chain(new).cloned().collect()));
-        self.sources.add(source_of(instance, sandbox));
-    }
-
-    async fn minute(&mut self, moment: Moment) {
-        let (spool, board, wake) = (&self.spool, &self.board, &self.wake);
-        let keep = async |part: Part| {
-            if let Some(board) = board {
-                board.take(moment.unix_seconds, &part);
-            }
-            if part.is_empty() {
+    async fn first_plugins(&mut self, end: Instant) {
+        while let Ok(Some(change)) = timeout_at(end.into(), self.changes.recv()).await {
+            let settled = matches!(change, Change::Settled);
+            self.change(std::iter::once(change), None).await;
+            if settled {
                 return;
             }
-            let (spool, time) = (Arc::clone(spool), moment.unix_seconds);
+        }
+    }
+
+    /// Takes over `changes`. What runs is asked for `moment`; without one it waits for the first question to all.
+    async fn change(&mut self, changes: impl Iterator<Item = Change>, moment: Option<Moment>) {
+        let mut readings = None;
+        for change in changes {
+            match change {
+                Change::Runs(instance, sandbox) => {
+                    if readings.is_none() {
+                        let spool = Arc::clone(&self.spool);
+                        readings = tokio::task::spawn_blocking(move || spool.readings()).await.ok();
+                    }
+                    let prefix = format!("plugin {}\t", instance.name());
+                    let known = readings.iter().flat_map(|known| known.range(prefix.clone()..));
+                    let own = known.map_while(|(key, reading)| Some((key.strip_prefix(&prefix)?.to_owned(), *reading)));
+                    instance.remember(own);
+                    if let Some(warning) = self.graphs.put(instance.name(), &instance.graphs) {
+                        tracing::warn!("{warning}");
+                    }
+                    let source = source_of(*instance, sandbox);
+                    match moment {
+                        Some(moment) => self.sources.start(source, moment),
+                        None => self.sources.add(source),
+                    }
+                }
+                Change::Gone(name) => {
+                    self.sources.remove(&format!("plugin {name}"));
+                    self.graphs.remove(&name);
+                }
+                Change::Settled => {}
+            }
+        }
+    }
+
+    async fn keep(&mut self, parts: Parts) {
+        if let Some(definitions) = self.graphs.changed() {
+            self.definitions.send_replace(Arc::new(definitions));
+        }
+        for (time, part) in parts {
+            if let Some(board) = &self.board {
+                board.take(time, &part);
+            }
+            if part.is_empty() {
+                continue;
+            }
+            let spool = Arc::clone(&self.spool);
             let samples = part.samples.into_iter().flat_map(|(_, samples)| samples).collect::<Vec<_>>();
             let (count, readings) = (samples.len(), part.readings);
             let minute = Minute { time, samples };
-            let kept = tokio::task::spawn_blocking(move || spool.keep(minute, &readings, time)).await;
+            let kept = tokio::task::spawn_blocking(move || spool.keep(minute, &readings, unix_seconds())).await;
             // Where not, the spool has said why.
             if kept.is_ok_and(|on_disk| on_disk) {
                 tracing::debug!("kept {count} values of {time}");
             }
-            wake.notify_one();
-        };
-        self.sources.ask(moment, keep).await;
+            self.wake.notify_one();
+        }
         if let Some(board) = &self.board {
             board.judge(self.sources.health());
         }

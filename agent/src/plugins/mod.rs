@@ -3,12 +3,13 @@
 //! From outside to inside: [`folder`] finds a file, [`compile`] makes code of it in a child process, [`component`] links it
 //! and holds it to the contract, [`settings`] checks what the operator wrote, [`instance`] is the two together;
 //! [`loader`] does all that for the [`table`]s of a configuration; [`sandbox`] runs its calls within
-//! [`limits`](crate::capabilities::limits), and [`readings`] makes values of what it read.
+//! [`limits`](crate::capabilities::limits), [`readings`] makes values of what it read, and [`graphs`] knows the graphs of all.
 
 pub mod compile;
 pub mod component;
 pub mod engine;
 pub mod folder;
+pub mod graphs;
 pub mod instance;
 pub mod loader;
 pub mod readings;
