@@ -3,7 +3,8 @@
 //! From outside to inside: [`folder`] finds a file, [`compile`] makes code of it in a child process, [`component`] links it
 //! and holds it to the contract, [`settings`] checks what the operator wrote, [`instance`] is the two together;
 //! [`loader`] does all that for the [`table`]s of a configuration; [`sandbox`] runs its calls within
-//! [`limits`](crate::capabilities::limits), [`readings`] makes values of what it read, and [`graphs`] knows the graphs of all.
+//! [`limits`](crate::capabilities::limits), and [`readings`] makes values of what it read. [`watch`] hears of files that come
+//! and go, [`roster`] says what is to be loaded then, and [`graphs`] knows the graphs of all.
 
 pub mod compile;
 pub mod component;
@@ -13,6 +14,8 @@ pub mod graphs;
 pub mod instance;
 pub mod loader;
 pub mod readings;
+pub mod roster;
 pub mod sandbox;
 pub mod settings;
 pub mod table;
+pub mod watch;

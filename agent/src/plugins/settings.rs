@@ -15,7 +15,7 @@ pub struct Checked {
 }
 
 /// What was written for one instance.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Written {
     /// Key and value; a list is a key several times.
     pub settings: Vec<(String, String)>,
