@@ -11,6 +11,7 @@ pub mod config;
 pub mod footprint;
 pub mod graph;
 pub mod host;
+pub mod keeper;
 pub mod log;
 pub mod metrics;
 pub mod mounts;

@@ -5,25 +5,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
 use crate::collect::Moment;
 use crate::collect::minute::{Parts, Source, Sources};
 use crate::collect::readers::Readers;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::footprint;
 use crate::graph::GraphDefinition;
 use crate::host;
+use crate::keeper::{self, Change};
 use crate::log::Tail;
 use crate::metrics;
 use crate::outputs::{local, mackerel};
-use crate::plugins::folder::Folders;
 use crate::plugins::graphs::Graphs;
 use crate::plugins::instance::Instance;
-use crate::plugins::loader::Loader;
 use crate::plugins::sandbox::Sandbox;
-use crate::plugins::table::PluginTable;
 use crate::spool::{Minute, Spool};
 
 /// How long the first collection waits for plugins, which usually lie compiled in the cache and are there within it. One that
@@ -40,6 +37,8 @@ pub struct Signals {
     pub stop: watch::Receiver<bool>,
     /// Asks for the host's description to be sent now.
     pub refresh: Arc<Notify>,
+    /// The configuration, which may be read again. Only the plugins, the roles and the display name follow it.
+    pub configs: watch::Receiver<Arc<Config>>,
 }
 
 /// Runs the agent until it is told to stop. With `table`, and without an API key, the values are shown as a table on the
@@ -47,7 +46,8 @@ pub struct Signals {
 ///
 /// # Errors
 /// What keeps it from starting, as text with its cure. A running agent has none.
-pub async fn run(config: Config, signals: Signals, table: Option<Tail>) -> Result<(), String> {
+pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
+    let config = signals.configs.borrow().clone();
     let root = config.root.clone();
     std::fs::create_dir_all(&root)
         .map_err(|error| format!("cannot make the folder `{}`: {error}; name another with -root", root.display()))?;
@@ -57,7 +57,7 @@ pub async fn run(config: Config, signals: Signals, table: Option<Tail>) -> Resul
     let (definitions, defined) = watch::channel(Arc::new(Vec::new()));
 
     let (changed, changes) = mpsc::unbounded_channel();
-    let plugins = tokio::spawn(load_plugins(config.clone(), changed));
+    let plugins = tokio::spawn(keeper::keep(signals.configs.clone(), changed));
     let collecting = Collecting {
         sources: host_sources(&config),
         changes,
@@ -68,7 +68,7 @@ pub async fn run(config: Config, signals: Signals, table: Option<Tail>) -> Resul
         wake: Arc::clone(&wake),
     };
     let mut collecting = std::pin::pin!(collecting.every_minute(signals.stop.clone()));
-    let output = output(config, Output { spool: Arc::clone(&spool), board, table, defined, wake }, signals);
+    let output = output(&config, Output { spool: Arc::clone(&spool), board, table, defined, wake }, signals);
     let mut output = std::pin::pin!(output);
     let result = tokio::select! {
         // Collecting ends only when it is told to; the output then has its last moments.
@@ -90,7 +90,7 @@ struct Output {
     wake: Arc<Notify>,
 }
 
-async fn output(config: Config, shared: Output, signals: Signals) -> Result<(), String> {
+async fn output(config: &Config, shared: Output, signals: Signals) -> Result<(), String> {
     let Output { spool, board, table, defined, wake } = shared;
     let Some(api_key) = config.api_key.clone() else {
         tracing::info!("no API key: the values stay on this machine, for 24 hours");
@@ -98,15 +98,19 @@ async fn output(config: Config, shared: Output, signals: Signals) -> Result<(), 
         return Ok(());
     };
     tracing::info!("wasaba {} posts to {}", crate::VERSION, config.api_base.host_str().unwrap_or_default());
-    let description: mackerel::Description = Arc::new(describe(&config));
+    let configs = signals.configs;
+    let description: mackerel::Description = Arc::new(move || {
+        let config = configs.borrow().clone();
+        describe(&config)()
+    });
     let agent = mackerel::Agent { version: crate::VERSION.to_owned(), revision: crate::REVISION.to_owned() };
     let settings = mackerel::Settings {
         apibase: config.api_base.to_string(),
         apikey: api_key,
-        root: config.root,
+        root: config.root.clone(),
         agent,
-        status_on_start: config.status_on_start,
-        status_on_stop: config.status_on_stop,
+        status_on_start: config.status_on_start.clone(),
+        status_on_stop: config.status_on_stop.clone(),
     };
     let signals = mackerel::Signals { wake, refresh: signals.refresh, definitions: defined, shutdown: signals.stop };
     let posting = mackerel::run(settings, spool, description, signals);
@@ -138,65 +142,6 @@ pub fn describe(config: &Config) -> impl Fn() -> serde_json::Value + Send + Sync
     move || serde_json::to_value(host::describe(&roots, &identity)).unwrap_or_default()
 }
 
-/// What loads this configuration's plugins.
-///
-/// # Errors
-/// There is no place to keep compiled plugins.
-pub fn loader(config: &Config) -> Result<Loader, String> {
-    let executable = std::env::current_exe().ok();
-    Loader::new(&config.root, Folders::new(&config.root, config.plugins.as_deref(), executable.as_deref()))
-}
-
-/// Every plugin of the configuration that can be loaded; what is wrong with the others is logged.
-pub async fn instances(config: &Config, loader: Result<&Loader, &String>) -> Vec<(Instance, Arc<Sandbox>)> {
-    let loader = match loader {
-        Ok(loader) => loader,
-        Err(why) => {
-            tracing::error!("no plugins: {why}");
-            return Vec::new();
-        }
-    };
-    let mut instances = Vec::new();
-    for table in tables(config, &loader.folders) {
-        instances.extend(instance(loader, &table).await.map(|instance| (instance, Arc::clone(&loader.sandbox))));
-    }
-    instances
-}
-
-async fn instance(loader: &Loader, table: &PluginTable) -> Option<Instance> {
-    match loader.instance(table).await {
-        Ok(instance) => Some(instance),
-        Err(problems) => {
-            for problem in problems {
-                tracing::error!("plugin {} is left out: {problem}", table.name);
-            }
-            None
-        }
-    }
-}
-
-/// The configured plugins, and those that were dropped into a folder and are in no table.
-fn tables(config: &Config, folders: &Folders) -> Vec<PluginTable> {
-    let mut tables = config.plugin_tables.clone();
-    let configured = tables.iter().filter_map(|table| folders.find(&table.wasm).ok()).collect::<Vec<_>>();
-    for file in folders.dropped_in().into_iter().filter(|file| !configured.contains(file)) {
-        let (table, problems) = match config::plugin::beside(&file) {
-            Ok((table, warnings)) => (Some(table), warnings),
-            Err(problems) => (None, problems),
-        };
-        for problem in problems {
-            tracing::warn!("{problem}");
-        }
-        match table {
-            Some(table) if tables.iter().any(|other| other.name == table.name) => {
-                tracing::error!("`{}` is left out: there is a plugin of this name already", file.display());
-            }
-            table => tables.extend(table),
-        }
-    }
-    tables
-}
-
 /// A plugin instance as something to ask once a minute.
 #[must_use]
 pub fn source_of(instance: Instance, sandbox: Arc<Sandbox>) -> Source {
@@ -208,39 +153,6 @@ pub fn source_of(instance: Instance, sandbox: Arc<Sandbox>) -> Source {
         let (instance, sandbox) = (Arc::clone(&instance), Arc::clone(&sandbox));
         Box::pin(async move { instance.collect(&sandbox).await })
     })
-}
-
-/// Loads every plugin; each goes on its way as soon as it is ready.
-async fn load_plugins(config: Config, changes: mpsc::UnboundedSender<Change>) {
-    let opened = tokio::task::spawn_blocking(move || (loader(&config), config)).await;
-    let Ok((loader, config)) = opened else { return };
-    let loader = match loader {
-        Ok(loader) => Arc::new(loader),
-        Err(why) => return tracing::error!("no plugins: {why}"),
-    };
-    let mut loading = JoinSet::new();
-    for table in tables(&config, &loader.folders) {
-        let loader = Arc::clone(&loader);
-        loading.spawn(async move { instance(&loader, &table).await });
-    }
-    while let Some(loaded) = loading.join_next().await {
-        if let Ok(Some(instance)) = loaded
-            && changes.send(Change::Runs(Box::new(instance), Arc::clone(&loader.sandbox))).is_err()
-        {
-            return;
-        }
-    }
-    changes.send(Change::Settled).ok();
-}
-
-/// What becomes of the plugins while the agent runs.
-pub enum Change {
-    /// This one is to be asked from now on, in place of the one of its name.
-    Runs(Box<Instance>, Arc<Sandbox>),
-    /// The one of this name is not wanted any more.
-    Gone(String),
-    /// All that were there at the start have been tried.
-    Settled,
 }
 
 /// The collecting half of the agent.
@@ -335,6 +247,12 @@ impl Collecting {
                     self.graphs.remove(&name);
                 }
                 Change::Settled => {}
+                Change::Troubled(tell) => {
+                    let troubled = self.sources.health().filter(|(_, health)| health.trouble.is_some());
+                    let plugins = troubled.filter_map(|(name, _)| Some(name.strip_prefix("plugin ")?.to_owned()));
+                    // If the keeper has gone, nobody wants to know.
+                    tell.send(plugins.collect()).ok();
+                }
             }
         }
     }

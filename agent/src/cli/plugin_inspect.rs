@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use super::flags::AgentFlags;
 use crate::capabilities::bindings::exports::wasaba::plugin::plugin::{Setting, SettingKind};
 use crate::capabilities::log::printable;
+use crate::keeper;
 use crate::log::{self, Destination};
 use crate::plugins::component::Plugin;
 use crate::plugins::engine::Engine;
 use crate::plugins::settings::{Written, check, kind_in_words};
-use crate::run;
 
 /// Prints what the plugin says of itself.
 ///
@@ -20,7 +20,7 @@ pub fn run(flags: &AgentFlags, wanted: &str) -> Result<(), String> {
     log::start(config.log_level, Destination::Stderr);
     let runtime = super::runtime()?;
     let text = runtime.block_on(async {
-        let loader = run::loader(&config)?;
+        let loader = keeper::loader(&config)?;
         let file = super::plugin_file(&loader, wanted)?;
         let plugin = loader.plugin(Engine::default(), &file).await?;
         let defaults = check(&plugin.description.settings, &Written::default());

@@ -13,11 +13,11 @@ use super::flags::AgentFlags;
 use crate::capabilities::bindings::exports::wasaba::plugin::plugin::{Setting, SettingKind};
 use crate::capabilities::limits::Limits;
 use crate::collect::rate::Reading;
+use crate::keeper;
 use crate::log::{self, Destination};
 use crate::plugins::engine::Engine;
 use crate::plugins::instance::Instance;
 use crate::plugins::settings::Written;
-use crate::run;
 
 /// Collects once with `flags` as settings and prints `name TAB value TAB epoch` lines.
 ///
@@ -28,7 +28,7 @@ pub fn run(agent: &AgentFlags, wanted: &str, flags: &[String]) -> Result<(), Str
     log::start(config.log_level, Destination::Stderr);
     let runtime = super::runtime()?;
     let text = runtime.block_on(async {
-        let loader = run::loader(&config)?;
+        let loader = keeper::loader(&config)?;
         let file = super::plugin_file(&loader, wanted)?;
         let plugin = loader.plugin(Engine::default(), &file).await?;
         let (settings, state) = settings(&plugin.description.settings, flags)?;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::flags::AgentFlags;
 use super::plugin_run;
 use crate::capabilities::limits::Limits;
+use crate::keeper;
 use crate::log::{self, Destination};
 use crate::plugins::engine::Engine;
 use crate::plugins::instance::Instance;
 use crate::plugins::settings::Written;
-use crate::run;
 
 /// Calls the plugin `calls` times with these settings and prints the median, the fastest and the slowest call.
 ///
@@ -21,7 +21,7 @@ pub fn run(agent: &AgentFlags, engine: &str, calls: u32, wanted: &str, flags: &[
     log::start(config.log_level, Destination::Stderr);
     let runtime = super::runtime()?;
     let times = runtime.block_on(async {
-        let loader = run::loader(&config)?;
+        let loader = keeper::loader(&config)?;
         let file = super::plugin_file(&loader, wanted)?;
         let plugin = loader.plugin(engine, &file).await?;
         let (settings, _) = plugin_run::settings(&plugin.description.settings, flags)?;
