@@ -12,6 +12,7 @@ pub mod control;
 pub mod footprint;
 pub mod graph;
 pub mod host;
+pub mod keeper;
 pub mod log;
 pub mod metrics;
 pub mod mounts;

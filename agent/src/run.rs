@@ -1,33 +1,38 @@
-//! The agent as a whole: the one place that knows every room. It opens them, asks the sources every minute, keeps the
+//! The agent as a whole: the one place that knows every room. It opens them, asks the sources when they are due, keeps the
 //! values, and lets one output hand them on.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
 use crate::collect::Moment;
-use crate::collect::minute::{Part, Source, Sources};
+use crate::collect::minute::{Parts, Source, Sources};
 use crate::collect::readers::Readers;
-use crate::config::{self, Config};
+use crate::config::Config;
+use crate::control;
 use crate::footprint;
 use crate::graph::GraphDefinition;
 use crate::host;
+use crate::keeper::{self, Change};
 use crate::log::Tail;
 use crate::metrics;
 use crate::outputs::{local, mackerel};
-use crate::plugins::folder::Folders;
+use crate::plugins::graphs::Graphs;
 use crate::plugins::instance::Instance;
-use crate::plugins::loader::Loader;
+use crate::plugins::register::Register;
 use crate::plugins::sandbox::Sandbox;
-use crate::plugins::table::PluginTable;
+use crate::plugins::self_metrics::{self, SelfMetrics};
 use crate::spool::{Minute, Spool};
 
 /// How long the first collection waits for plugins, which usually lie compiled in the cache and are there within it. One that
-/// is not is asked from the next minute on.
+/// is not is asked when it is there.
 const FIRST_PLUGINS: Duration = Duration::from_millis(800);
+
+/// How many plugins are taken over in one go.
+const CHANGES_AT_ONCE: usize = 64;
 
 /// What the outside world says to a running agent.
 #[derive(Clone)]
@@ -36,6 +41,8 @@ pub struct Signals {
     pub stop: watch::Receiver<bool>,
     /// Asks for the host's description to be sent now.
     pub refresh: Arc<Notify>,
+    /// The configuration, which may be read again. Only the plugins, the roles and the display name follow it.
+    pub configs: watch::Receiver<Arc<Config>>,
 }
 
 /// Runs the agent until it is told to stop. With `table`, and without an API key, the values are shown as a table on the
@@ -43,7 +50,8 @@ pub struct Signals {
 ///
 /// # Errors
 /// What keeps it from starting, as text with its cure. A running agent has none.
-pub async fn run(config: Config, signals: Signals, table: Option<Tail>) -> Result<(), String> {
+pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
+    let config = signals.configs.borrow().clone();
     let root = config.root.clone();
     std::fs::create_dir_all(&root)
         .map_err(|error| format!("cannot make the folder `{}`: {error}; name another with -root", root.display()))?;
@@ -52,18 +60,23 @@ pub async fn run(config: Config, signals: Signals, table: Option<Tail>) -> Resul
     let wake = Arc::new(Notify::new());
     let (definitions, defined) = watch::channel(Arc::new(Vec::new()));
 
-    let (arrived, arrivals) = mpsc::unbounded_channel();
-    let plugins = tokio::spawn(load_plugins(config.clone(), arrived));
+    let (changed, changes) = mpsc::unbounded_channel();
+    let register = Register::default();
+    let plugins = tokio::spawn(keeper::keep(signals.configs.clone(), register.clone(), changed));
+    let control = tokio::spawn(tell(root, register.clone()));
     let collecting = Collecting {
         sources: host_sources(&config),
-        arrivals,
+        changes,
+        graphs: Graphs::default(),
+        register: register.clone(),
         definitions,
         spool: Arc::clone(&spool),
         board: config.api_key.is_none().then(|| Arc::clone(&board)),
         wake: Arc::clone(&wake),
     };
+    let collecting = if config.self_metrics { collecting.with_self_metrics()? } else { collecting };
     let mut collecting = std::pin::pin!(collecting.every_minute(signals.stop.clone()));
-    let output = output(config, Output { spool: Arc::clone(&spool), board, table, defined, wake }, signals);
+    let output = output(&config, Output { spool: Arc::clone(&spool), board, table, defined, wake }, signals);
     let mut output = std::pin::pin!(output);
     let result = tokio::select! {
         // Collecting ends only when it is told to; the output then has its last moments.
@@ -71,9 +84,18 @@ pub async fn run(config: Config, signals: Signals, table: Option<Tail>) -> Resul
         result = &mut output => result,
     };
     plugins.abort();
+    control.abort();
     let ledger = tokio::task::spawn_blocking(move || spool.ledger()).await.unwrap_or_default();
     tracing::info!("stopped; points since the beginning: {ledger}");
     result
+}
+
+/// Tells whoever asks how the plugins are doing.
+async fn tell(root: PathBuf, register: Register) {
+    if let Err(error) = control::serve(&root, register).await {
+        let path = control::path(&root);
+        tracing::warn!("`wasaba plugin list` will find no agent: cannot listen at `{}`: {error}", path.display());
+    }
 }
 
 /// What the output half of the agent shares with the collecting half.
@@ -85,7 +107,7 @@ struct Output {
     wake: Arc<Notify>,
 }
 
-async fn output(config: Config, shared: Output, signals: Signals) -> Result<(), String> {
+async fn output(config: &Config, shared: Output, signals: Signals) -> Result<(), String> {
     let Output { spool, board, table, defined, wake } = shared;
     let Some(api_key) = config.api_key.clone() else {
         tracing::info!("no API key: the values stay on this machine, for 24 hours");
@@ -93,15 +115,19 @@ async fn output(config: Config, shared: Output, signals: Signals) -> Result<(), 
         return Ok(());
     };
     tracing::info!("wasaba {} posts to {}", crate::VERSION, config.api_base.host_str().unwrap_or_default());
-    let description: mackerel::Description = Arc::new(describe(&config));
+    let configs = signals.configs;
+    let description: mackerel::Description = Arc::new(move || {
+        let config = configs.borrow().clone();
+        describe(&config)()
+    });
     let agent = mackerel::Agent { version: crate::VERSION.to_owned(), revision: crate::REVISION.to_owned() };
     let settings = mackerel::Settings {
         apibase: config.api_base.to_string(),
         apikey: api_key,
-        root: config.root,
+        root: config.root.clone(),
         agent,
-        status_on_start: config.status_on_start,
-        status_on_stop: config.status_on_stop,
+        status_on_start: config.status_on_start.clone(),
+        status_on_stop: config.status_on_stop.clone(),
     };
     let signals = mackerel::Signals { wake, refresh: signals.refresh, definitions: defined, shutdown: signals.stop };
     let posting = mackerel::run(settings, spool, description, signals);
@@ -133,104 +159,27 @@ pub fn describe(config: &Config) -> impl Fn() -> serde_json::Value + Send + Sync
     move || serde_json::to_value(host::describe(&roots, &identity)).unwrap_or_default()
 }
 
-/// What loads this configuration's plugins.
-///
-/// # Errors
-/// There is no place to keep compiled plugins.
-pub fn loader(config: &Config) -> Result<Loader, String> {
-    let executable = std::env::current_exe().ok();
-    Loader::new(&config.root, Folders::new(&config.root, config.plugins.as_deref(), executable.as_deref()))
-}
-
-/// Every plugin of the configuration that can be loaded; what is wrong with the others is logged.
-pub async fn instances(config: &Config, loader: Result<&Loader, &String>) -> Vec<(Instance, Arc<Sandbox>)> {
-    let loader = match loader {
-        Ok(loader) => loader,
-        Err(why) => {
-            tracing::error!("no plugins: {why}");
-            return Vec::new();
-        }
-    };
-    let mut instances = Vec::new();
-    for table in tables(config, &loader.folders) {
-        instances.extend(instance(loader, &table).await.map(|instance| (instance, Arc::clone(&loader.sandbox))));
-    }
-    instances
-}
-
-async fn instance(loader: &Loader, table: &PluginTable) -> Option<Instance> {
-    match loader.instance(table).await {
-        Ok(instance) => Some(instance),
-        Err(problems) => {
-            for problem in problems {
-                tracing::error!("plugin {} is left out: {problem}", table.name);
-            }
-            None
-        }
-    }
-}
-
-/// The configured plugins, and those that were dropped into a folder and are in no table.
-fn tables(config: &Config, folders: &Folders) -> Vec<PluginTable> {
-    let mut tables = config.plugin_tables.clone();
-    let configured = tables.iter().filter_map(|table| folders.find(&table.wasm).ok()).collect::<Vec<_>>();
-    for file in folders.dropped_in().into_iter().filter(|file| !configured.contains(file)) {
-        let (table, problems) = match config::plugin::beside(&file) {
-            Ok((table, warnings)) => (Some(table), warnings),
-            Err(problems) => (None, problems),
-        };
-        for problem in problems {
-            tracing::warn!("{problem}");
-        }
-        match table {
-            Some(table) if tables.iter().any(|other| other.name == table.name) => {
-                tracing::error!("`{}` is left out: there is a plugin of this name already", file.display());
-            }
-            table => tables.extend(table),
-        }
-    }
-    tables
-}
-
 /// A plugin instance as something to ask once a minute.
 #[must_use]
-pub fn source_of(instance: Instance, sandbox: Arc<Sandbox>) -> Source {
-    let instance = Arc::new(instance);
+pub fn source_of(instance: Arc<Instance>, sandbox: Arc<Sandbox>) -> Source {
     let name = format!("plugin {}", instance.name()).into();
     // The sandbox ends a call at its limit; the frame's own deadline is behind it, for what hangs in the agent.
     let deadline = instance.limits().time + Duration::from_secs(2);
-    Source::new(name, deadline, move |_| {
+    let every_minutes = instance.every_minutes();
+    let mut source = Source::new(name, deadline, move |_| {
         let (instance, sandbox) = (Arc::clone(&instance), Arc::clone(&sandbox));
         Box::pin(async move { instance.collect(&sandbox).await })
-    })
-}
-
-/// Loads every plugin; each goes on its way as soon as it is ready.
-async fn load_plugins(config: Config, arrived: mpsc::UnboundedSender<(Instance, Arc<Sandbox>)>) {
-    let opened = tokio::task::spawn_blocking(move || (loader(&config), config)).await;
-    let Ok((loader, config)) = opened else { return };
-    let loader = match loader {
-        Ok(loader) => Arc::new(loader),
-        Err(why) => return tracing::error!("no plugins: {why}"),
-    };
-    let mut loading = JoinSet::new();
-    for table in tables(&config, &loader.folders) {
-        let loader = Arc::clone(&loader);
-        loading.spawn(async move { instance(&loader, &table).await });
-    }
-    while let Some(loaded) = loading.join_next().await {
-        if let Ok(Some(instance)) = loaded
-            && arrived.send((instance, Arc::clone(&loader.sandbox))).is_err()
-        {
-            return;
-        }
-    }
+    });
+    source.every_minutes = every_minutes;
+    source
 }
 
 /// The collecting half of the agent.
 struct Collecting {
     sources: Sources,
-    arrivals: mpsc::UnboundedReceiver<(Instance, Arc<Sandbox>)>,
+    changes: mpsc::UnboundedReceiver<Change>,
+    graphs: Graphs,
+    register: Register,
     definitions: watch::Sender<Arc<Vec<GraphDefinition>>>,
     spool: Arc<Spool>,
     board: Option<Arc<local::Board>>,
@@ -238,82 +187,138 @@ struct Collecting {
 }
 
 impl Collecting {
+    /// The same, with what plugins cost as one more source.
+    fn with_self_metrics(mut self) -> Result<Self, String> {
+        let collector = Box::new(SelfMetrics::new(self.register.clone()));
+        self.sources.add(Source::of_collector("self", collector, &Readers::default()));
+        self.graphs.put(&"wasaba itself".into(), &self_metrics::graphs()?);
+        Ok(self)
+    }
+
     async fn every_minute(mut self, mut stop: watch::Receiver<bool>) {
-        let mut next = self.first_plugins(Instant::now() + FIRST_PLUGINS).await;
-        for minute in 1_u64.. {
-            tokio::select! {
-                () = self.minute(next) => {}
-                _ = stop.wait_for(|stop| *stop) => return,
+        tokio::select! {
+            () = self.first_plugins(Instant::now() + FIRST_PLUGINS) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        let mut moment = now();
+        self.sources.ask_all(moment);
+        let mut minutes = 1_u64;
+        let (mut release, mut more) = (false, true);
+        loop {
+            let boundary = (moment.unix_seconds.div_euclid(60) + 1) * 60;
+            let full = tokio::time::sleep(until(boundary));
+            let mut full = std::pin::pin!(full);
+            let mut changes = Vec::new();
+            loop {
+                tokio::select! {
+                    _ = stop.wait_for(|stop| *stop) => {
+                        let rest = self.sources.rest();
+                        return self.keep(rest).await;
+                    }
+                    () = &mut full => break,
+                    count = self.changes.recv_many(&mut changes, CHANGES_AT_ONCE), if more => {
+                        more = count > 0;
+                        self.change(changes.drain(..), Some(now())).await;
+                    }
+                    parts = self.sources.next(now) => {
+                        self.keep(parts).await;
+                        if std::mem::take(&mut release) {
+                            footprint::release();
+                        }
+                    }
+                }
             }
+            moment = on_boundary(now(), boundary);
+            self.sources.ask_due(moment);
+            minutes = minutes.wrapping_add(1);
             // After the second, everything that a minute needs has run once; the host's description comes every hour.
-            if minute % 60 == 2 {
-                footprint::release();
-            }
-            let boundary = (unix_seconds().div_euclid(60) + 1) * 60;
-            tokio::select! {
-                moment = self.wait(Instant::now() + until(boundary)) => next = on_boundary(moment, boundary),
-                _ = stop.wait_for(|stop| *stop) => return,
-            }
+            release = minutes % 60 == 2;
         }
     }
 
     /// Takes in plugins until all have come, but not longer than until `end`.
-    async fn first_plugins(&mut self, end: Instant) -> Moment {
-        while let Ok(Some((instance, sandbox))) = timeout_at(end.into(), self.arrivals.recv()).await {
-            self.add(instance, sandbox).await;
-        }
-        now()
-    }
-
-    /// Takes in plugins until `end`.
-    async fn wait(&mut self, end: Instant) -> Moment {
-        loop {
-            match timeout_at(end.into(), self.arrivals.recv()).await {
-                Ok(Some((instance, sandbox))) => self.add(instance, sandbox).await,
-                Ok(None) => {
-                    tokio::time::sleep_until(end.into()).await;
-                    return now();
-                }
-                Err(_) => return now(),
-            }
-        }
-    }
-
-    async fn add(&mut self, instance: Instance, sandbox: Arc<Sandbox>) {
-        let spool = Arc::clone(&self.spool);
-        let readings = tokio::task::spawn_blocking(move || spool.readings()).await.unwrap_or_default();
-        let prefix = format!("plugin {}\t", instance.name());
-        let own =
-            readings.into_iter().filter_map(|(key, reading)| Some((key.strip_prefix(&prefix)?.to_owned(), reading)));
-        instance.remember(own);
-        // Two instances of one plugin usually have the same graphs.
-        let known = Arc::clone(&self.definitions.borrow());
-        let new = instance.graphs.iter().filter(|graph| !known.contains(graph));
-        self.definitions.send_replace(Arc::new(known.iter().chain(new).cloned().collect()));
-        self.sources.add(source_of(instance, sandbox));
-    }
-
-    async fn minute(&mut self, moment: Moment) {
-        let (spool, board, wake) = (&self.spool, &self.board, &self.wake);
-        let keep = async |part: Part| {
-            if let Some(board) = board {
-                board.take(moment.unix_seconds, &part);
-            }
-            if part.is_empty() {
+    async fn first_plugins(&mut self, end: Instant) {
+        while let Ok(Some(change)) = timeout_at(end.into(), self.changes.recv()).await {
+            let settled = matches!(change, Change::Settled);
+            self.change(std::iter::once(change), None).await;
+            if settled {
                 return;
             }
-            let (spool, time) = (Arc::clone(spool), moment.unix_seconds);
+        }
+    }
+
+    /// Takes over `changes`. What runs is asked for `moment`; without one it waits for the first question to all.
+    async fn change(&mut self, changes: impl Iterator<Item = Change>, moment: Option<Moment>) {
+        let mut readings = None;
+        for change in changes {
+            match change {
+                Change::Runs(instance, sandbox) => {
+                    if readings.is_none() {
+                        let spool = Arc::clone(&self.spool);
+                        readings = tokio::task::spawn_blocking(move || spool.readings()).await.ok();
+                    }
+                    let prefix = format!("plugin {}\t", instance.name());
+                    let known = readings.iter().flat_map(|known| known.range(prefix.clone()..));
+                    let own = known.map_while(|(key, reading)| Some((key.strip_prefix(&prefix)?.to_owned(), *reading)));
+                    instance.remember(own);
+                    let (spool, source) = (Arc::clone(&self.spool), format!("plugin {}", instance.name()));
+                    let values = tokio::task::spawn_blocking(move || spool.values(&source)).await;
+                    instance.keep(Arc::new(values.unwrap_or_default()));
+                    if let Some(warning) = self.graphs.put(instance.name(), &instance.graphs) {
+                        tracing::warn!("{warning}");
+                    }
+                    let source = source_of(instance, sandbox);
+                    match moment {
+                        Some(moment) => self.sources.start(source, moment),
+                        None => self.sources.add(source),
+                    }
+                }
+                Change::Gone(name) => {
+                    self.sources.remove(&format!("plugin {name}"));
+                    self.graphs.remove(&name);
+                }
+                Change::Settled => {
+                    let (spool, known) = (Arc::clone(&self.spool), self.register.all().into_iter());
+                    let known = known.map(|(name, _)| format!("plugin {name}").into()).collect::<Vec<_>>();
+                    tokio::task::spawn_blocking(move || spool.forget_values(&known, unix_seconds())).await.ok();
+                }
+                Change::Troubled(tell) => {
+                    let troubled = self.sources.health().filter(|(_, health)| health.trouble.is_some());
+                    let plugins = troubled.filter_map(|(name, _)| Some(name.strip_prefix("plugin ")?.to_owned()));
+                    // If the keeper has gone, nobody wants to know.
+                    tell.send(plugins.collect()).ok();
+                }
+            }
+        }
+    }
+
+    async fn keep(&mut self, parts: Parts) {
+        if let Some(definitions) = self.graphs.changed() {
+            self.definitions.send_replace(Arc::new(definitions));
+        }
+        for (time, part) in parts {
+            if let Some(board) = &self.board {
+                board.take(time, &part);
+            }
+            if part.is_empty() {
+                continue;
+            }
+            let spool = Arc::clone(&self.spool);
             let samples = part.samples.into_iter().flat_map(|(_, samples)| samples).collect::<Vec<_>>();
             let (count, readings) = (samples.len(), part.readings);
-            let minute = Minute { time, samples };
-            let kept = tokio::task::spawn_blocking(move || spool.keep(minute, &readings, time)).await;
+            let (minute, values) = (Minute { time, samples }, part.kept);
+            let kept = tokio::task::spawn_blocking(move || {
+                let now = unix_seconds();
+                values.into_iter().for_each(|(source, values)| spool.keep_values(&source, values, now));
+                spool.keep(minute, &readings, now)
+            });
+            let kept = kept.await;
             // Where not, the spool has said why.
             if kept.is_ok_and(|on_disk| on_disk) {
                 tracing::debug!("kept {count} values of {time}");
             }
-            wake.notify_one();
-        };
-        self.sources.ask(moment, keep).await;
+            self.wake.notify_one();
+        }
         if let Some(board) = &self.board {
             board.judge(self.sources.health());
         }

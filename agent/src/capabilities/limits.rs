@@ -6,7 +6,7 @@ use std::time::Duration;
 pub const LONGEST_CALL: Duration = Duration::from_secs(50);
 
 /// The limits of one instance's calls, and of compiling its component. The contract's manual (`wit/`) names the same figures.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// Wall clock for the whole call, waiting included.
     pub time: Duration,

@@ -1,6 +1,7 @@
 //! The agent itself: `wasaba` without a command. Here are the process's matters, the log, the pid file and the signals; what
 //! the agent does is in [`crate::run`].
 
+use std::convert::Infallible;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
 use super::flags::AgentFlags;
+use crate::config::Config;
 use crate::log::{self, Destination, Tail};
 use crate::run::{self, Signals};
 
@@ -29,12 +31,14 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
     let runtime = super::runtime()?;
     let result = runtime.block_on(async {
         let (stop, stopped) = watch::channel(false);
-        let refresh = Arc::new(Notify::new());
-        let signals = Signals { stop: stopped, refresh: Arc::clone(&refresh) };
-        let forced = listen(stop, refresh).map_err(|error| format!("cannot listen to signals: {error}"))?;
+        let (configs, config) = watch::channel(Arc::new(config));
+        let (refresh, hangup) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let signals = Signals { stop: stopped, refresh: Arc::clone(&refresh), configs: config };
+        let forced = listen(stop, Arc::clone(&hangup)).map_err(|error| format!("cannot listen to signals: {error}"))?;
         tokio::select! {
-            result = run::run(config, signals, table.then_some(tail)) => result,
+            result = run::run(signals, table.then_some(tail)) => result,
             () = forced => Err("forced to stop by a second signal".to_owned()),
+            never = read_again(flags, &hangup, &configs, &refresh) => match never {},
         }
     });
     // A hung file system may hold a thread for ever; the process ends all the same.
@@ -42,8 +46,55 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
     result
 }
 
+/// Reads the configuration again after each `hangup`, and has the host's description sent in any case.
+async fn read_again(
+    flags: &AgentFlags,
+    hangup: &Notify,
+    configs: &watch::Sender<Arc<Config>>,
+    refresh: &Notify,
+) -> Infallible {
+    loop {
+        hangup.notified().await;
+        let flags = flags.clone();
+        let read = tokio::task::spawn_blocking(move || flags.config()).await;
+        match read.unwrap_or_else(|_| Err("reading it failed; this is a bug of wasaba".to_owned())) {
+            Ok((config, warnings)) => {
+                for warning in warnings {
+                    tracing::warn!("{warning}");
+                }
+                let (config, later) = taken_over(&configs.borrow(), config);
+                for key in later {
+                    tracing::warn!("the new `{key}` takes effect after a restart");
+                }
+                configs.send_replace(Arc::new(config));
+                tracing::info!("the configuration was read again");
+            }
+            Err(problems) => {
+                tracing::error!("the configuration cannot be used, the agent goes on with the last one:\n{problems}");
+            }
+        }
+        refresh.notify_one();
+    }
+}
+
+/// What a running agent takes over of a `new` configuration; and the keys that are different in it but need a restart.
+fn taken_over(running: &Config, new: Config) -> (Config, Vec<&'static str>) {
+    let same = [
+        ("root", running.root == new.root),
+        ("apikey", running.api_key == new.api_key),
+        ("apibase", running.api_base == new.api_base),
+        ("pidfile", running.pidfile == new.pidfile),
+        ("host_status", running.status_on_start == new.status_on_start && running.status_on_stop == new.status_on_stop),
+        ("machine", running.machine == new.machine),
+        ("verbose` or `silent", running.log_level == new.log_level),
+    ];
+    let Config { roles, display_name, plugins, plugin_tables, .. } = new;
+    let config = Config { roles, display_name, plugins, plugin_tables, ..running.clone() };
+    (config, same.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect())
+}
+
 /// Turns signals into words for the agent. The future that is returned ends with the second one to stop.
-fn listen(stop: watch::Sender<bool>, refresh: Arc<Notify>) -> std::io::Result<impl Future<Output = ()>> {
+fn listen(stop: watch::Sender<bool>, hung_up: Arc<Notify>) -> std::io::Result<impl Future<Output = ()>> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -52,7 +103,7 @@ fn listen(stop: watch::Sender<bool>, refresh: Arc<Notify>) -> std::io::Result<im
         loop {
             tokio::select! {
                 _ = hangup.recv() => {
-                    refresh.notify_one();
+                    hung_up.notify_one();
                     continue;
                 }
                 _ = interrupt.recv() => {}
@@ -108,6 +159,46 @@ fn program(process: u32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_running_agent_takes_over_what_it_can_and_names_what_needs_a_restart() {
+        let running = Config::default();
+        let new = Config {
+            roles: vec!["Service:role".into()],
+            display_name: Some("web".into()),
+            root: "/elsewhere".into(),
+            api_key: Some(crate::secret::Secret::new("hunter2")),
+            ..Config::default()
+        };
+        let (config, later) = taken_over(&running, new);
+        assert_eq!(later, ["root", "apikey"]);
+        assert_eq!((config.roles.len(), config.display_name.as_deref()), (1, Some("web")));
+        assert_eq!((config.root, config.api_key), (running.root.clone(), None));
+        assert!(taken_over(&running, Config::default()).1.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_broken_configuration_changes_nothing_but_the_description_is_sent() {
+        let temp = tempfile::tempdir().unwrap();
+        let conf = temp.path().join("agent.conf");
+        let flags = AgentFlags { conf: Some(conf.clone()), ..AgentFlags::default() };
+        let (configs, config) = watch::channel(Arc::new(Config::default()));
+        let (hangup, refresh) = (Notify::new(), Notify::new());
+        let reading = read_again(&flags, &hangup, &configs, &refresh);
+        let signals = async {
+            for (text, changes) in [("roles = [", false), ("display_name = \"web\"", true)] {
+                fs::write(&conf, text).unwrap();
+                hangup.notify_one();
+                refresh.notified().await;
+                assert_eq!(config.has_changed().unwrap(), changes, "{text}");
+            }
+        };
+        tokio::select! {
+            never = reading => match never {},
+            () = signals => {}
+        }
+        assert_eq!(config.borrow().display_name.as_deref(), Some("web"));
+    }
 
     #[test]
     fn a_pid_file_of_a_dead_or_foreign_process_is_taken_over() {

@@ -1,6 +1,7 @@
 //! `wasaba once`: one collection as JSON on standard output. Nothing is posted, nothing stored but compiled plugins.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use super::flags::AgentFlags;
 use crate::collect::Moment;
 use crate::collect::minute::Part;
 use crate::log::{self, Destination};
-use crate::run;
+use crate::{keeper, run};
 
 /// Between the two readings that rates are made of. The shortest that gives rates is one second.
 const BETWEEN_READINGS: Duration = Duration::from_millis(1_050);
@@ -28,9 +29,13 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
     let runtime = super::runtime()?;
     let (created, values) = runtime.block_on(async {
         let mut sources = run::host_sources(&config);
-        let loader = run::loader(&config);
-        for instance in run::instances(&config, loader.as_ref()).await {
-            sources.add(run::source_of(instance.0, instance.1));
+        match keeper::loader(&config) {
+            Ok(loader) => {
+                for instance in keeper::instances(&config, &loader).await {
+                    sources.add(run::source_of(Arc::new(instance), Arc::clone(&loader.sandbox)));
+                }
+            }
+            Err(why) => tracing::error!("no plugins: {why}"),
         }
         let mut values = BTreeMap::new();
         sources.ask(now(), async |part| take(&mut values, part)).await;

@@ -47,10 +47,13 @@ pub struct Answer {
     /// Where its counters stand, for a source that does not keep them itself; under names of its own choosing.
     pub readings: Vec<(String, rate::Reading)>,
     /// What it keeps from now on, if that has changed; all of it, by key.
-    pub kept: Option<Arc<BTreeMap<String, Vec<u8>>>>,
+    pub kept: Option<Kept>,
     /// What went wrong although there are values.
     pub complaints: Vec<String>,
 }
+
+/// All that one source keeps for itself, by key.
+pub type Kept = Arc<BTreeMap<String, Vec<u8>>>;
 
 /// Why a collector has no values this time; a fragment without its collector's name, in the order outermost first.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -183,7 +183,7 @@ mod tests {
             ("loadavg".into(), vec![sample("loadavg1", 0.25)]),
             ("plugin nginx".into(), vec![sample("custom.nginx.queue.waiting", 3.0)]),
         ];
-        board.take(1_000, &Part { samples, readings: Vec::new() });
+        board.take(1_000, &Part { samples, ..Part::default() });
         let trouble = Health { trouble: Some("unreachable: Connection refused".into()), failures: 2 };
         let health = [("loadavg".into(), Health::default()), ("plugin web".into(), trouble)];
         board.judge(health.iter().map(|(name, health)| (name, health)));

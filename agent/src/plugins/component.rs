@@ -50,7 +50,7 @@ struct Exports {
 }
 
 /// How a component is to be loaded.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Demands {
     /// What runs it.
     pub engine: Engine,

@@ -1,7 +1,13 @@
 //! Where plugins lie: the folders that are looked through for a name, and the files dropped into one of them.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use crate::capabilities::log::printable;
+
+/// A name longer than this is cut where it is shown.
+const LONGEST_NAME_BYTES: usize = 64;
 
 /// Where packages put the plugins that come with the agent.
 const INSTALLED: &str = "/usr/lib/wasaba/plugins";
@@ -27,6 +33,12 @@ impl Folders {
         let installed = beside.map(|folder| folder.join("plugins")).into_iter();
         let installed = installed.chain(beside.and_then(Path::parent).map(|prefix| prefix.join("lib/wasaba/plugins")));
         Self { drop_in, installed: installed.chain([PathBuf::from(INSTALLED)]).collect() }
+    }
+
+    /// The folders in which a file runs by itself.
+    #[must_use]
+    pub fn drop_in(&self) -> &[PathBuf] {
+        &self.drop_in
     }
 
     /// The file of the plugin that the configuration calls `wanted`: a path if there is a slash or `.wasm` in it, else a name.
@@ -63,7 +75,8 @@ impl Folders {
 
     fn names(&self) -> Vec<String> {
         let stems = self.all().flat_map(|folder| components(folder));
-        let mut names = stems.filter_map(|file| Some(file.file_stem()?.to_str()?.to_owned())).collect::<Vec<_>>();
+        let names = stems.filter_map(|file| Some(printable(file.file_stem()?.to_str()?, LONGEST_NAME_BYTES)));
+        let mut names = names.collect::<Vec<_>>();
         names.sort();
         names.dedup();
         names
@@ -74,12 +87,32 @@ impl Folders {
     }
 }
 
+/// What tells whether a file is still the one that it was, without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    /// Seconds and nanoseconds since 1970.
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    /// The stamp of the file at `path`, if there is one.
+    #[must_use]
+    pub fn of(path: &Path) -> Option<Self> {
+        let about = fs::metadata(path).ok()?;
+        let modified = (about.mtime(), about.mtime_nsec());
+        Some(Self { device: about.dev(), inode: about.ino(), size: about.size(), modified })
+    }
+}
+
 /// The `.wasm` files in a folder, sorted; a folder that is not there has none. Hidden files are being written.
 fn components(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let is_component = |path: &PathBuf| {
         let hidden = path.file_name().and_then(|name| name.to_str()).is_none_or(|name| name.starts_with('.'));
-        !hidden && path.extension().is_some_and(|extension| extension == "wasm")
+        !hidden && path.extension().is_some_and(|extension| extension == "wasm") && path.is_file()
     };
     let mut files = entries.filter(is_component).collect::<Vec<_>>();
     files.sort();
@@ -116,6 +149,30 @@ mod tests {
         put(&temp.path().join("plugins"), &["nginx.wasm", "redis.wasm", "notes.txt", ".half.wasm"]);
         let error = Folders::new(temp.path(), None, None).find("ngnix").unwrap_err();
         assert!(error.contains("there are: nginx, redis"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_called_like_a_plugin_is_none_and_a_name_cannot_forge_a_line() {
+        let temp = tempfile::tempdir().unwrap();
+        put(&temp.path().join("plugins"), &["a\nERROR b.wasm"]);
+        fs::create_dir(temp.path().join("plugins/folder.wasm")).unwrap();
+        let folders = Folders::new(temp.path(), None, None);
+        assert_eq!(folders.dropped_in(), [temp.path().join("plugins/a\nERROR b.wasm")]);
+        let error = folders.find("ngnix").unwrap_err();
+        assert!(error.ends_with("there are: a\\nERROR b"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_was_replaced_or_written_to_has_another_stamp() {
+        let temp = tempfile::tempdir().unwrap();
+        put(temp.path(), &["a.wasm", "b.wasm"]);
+        let at = |name: &str| temp.path().join(name);
+        let before = Stamp::of(&at("a.wasm"));
+        assert_eq!((before, Stamp::of(&at("c.wasm"))), (Stamp::of(&at("a.wasm")), None));
+        fs::rename(at("b.wasm"), at("a.wasm")).unwrap();
+        let replaced = Stamp::of(&at("a.wasm"));
+        fs::write(at("a.wasm"), "longer").unwrap();
+        assert!(before != replaced && replaced != Stamp::of(&at("a.wasm")));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::settings::Written;
 use crate::capabilities::limits::Limits;
 
 /// A configured plugin.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct PluginTable {
     /// The last part of `[plugin.metrics.NAME]`, or the file's name.
     pub name: String,

@@ -13,7 +13,7 @@ use crate::log::{self, Destination};
 use crate::plugins::engine::Engine;
 use crate::plugins::loader::Loader;
 use crate::plugins::settings::Written;
-use crate::plugins::table::{PluginTable, Posting};
+use crate::plugins::table::PluginTable;
 
 /// Runs the command.
 ///
@@ -42,7 +42,7 @@ fn with_loader<T>(
     let (config, _) = flags.config()?;
     log::start(config.log_level, Destination::Stderr);
     let runtime = super::runtime()?;
-    let result = runtime.block_on(async { work(&config, &crate::run::loader(&config)?).await });
+    let result = runtime.block_on(async { work(&config, &crate::keeper::loader(&config)?).await });
     runtime.shutdown_background();
     result
 }
@@ -67,10 +67,7 @@ fn table(config: &Config, wanted: &str) -> PluginTable {
     configured.cloned().unwrap_or_else(|| PluginTable {
         name: name.clone().into_owned(),
         wasm: wanted.to_owned(),
-        digest: None,
         written: Written { place: format!("[plugin.metrics.{name}] of the configuration"), ..Written::default() },
-        engine: Engine::default(),
-        limits: std::sync::Arc::default(),
-        posting: Posting::default(),
+        ..PluginTable::default()
     })
 }

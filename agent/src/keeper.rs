@@ -1,0 +1,203 @@
+//! The keeper: sees to it that the plugins that run are those that are wanted, as files come and go and the configuration is
+//! read again.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::config::{self, Config};
+use crate::plugins::folder::Folders;
+use crate::plugins::instance::Instance;
+use crate::plugins::loader::Loader;
+use crate::plugins::register::{Entry, Register};
+use crate::plugins::roster::{Look, Roster, Step, look};
+use crate::plugins::sandbox::Sandbox;
+use crate::plugins::table::PluginTable;
+use crate::plugins::watch::{Files, Watch, attach};
+
+/// What becomes of the plugins while the agent runs.
+pub enum Change {
+    /// This one is to be asked from now on, in place of the one of its name.
+    Runs(Arc<Instance>, Arc<Sandbox>),
+    /// The one of this name is not wanted any more.
+    Gone(String),
+    /// All that were there at the start have been tried.
+    Settled,
+    /// The keeper wishes to know which plugins are in trouble.
+    Troubled(oneshot::Sender<BTreeSet<String>>),
+}
+
+/// The folders of this configuration's plugins.
+#[must_use]
+pub fn folders(config: &Config) -> Folders {
+    let executable = std::env::current_exe().ok();
+    Folders::new(&config.root, config.plugins.as_deref(), executable.as_deref())
+}
+
+/// What loads this configuration's plugins.
+///
+/// # Errors
+/// There is no place to keep compiled plugins.
+pub fn loader(config: &Config) -> Result<Loader, String> {
+    Loader::new(&config.root, folders(config))
+}
+
+/// Every plugin of the configuration that can be loaded; what is wrong with the others is logged.
+pub async fn instances(config: &Config, loader: &Loader) -> Vec<Instance> {
+    let mut instances = Vec::new();
+    let found = look(&config.plugin_tables, &loader.folders, beside, &Files::default());
+    for (table, file) in found.usable() {
+        match loader.instance(&table, &file).await {
+            Ok(instance) => instances.push(instance),
+            Err(problems) => crate::plugins::roster::left_out(&table.name, &problems),
+        }
+    }
+    instances
+}
+
+fn beside(file: &std::path::Path) -> (Option<PluginTable>, Vec<String>) {
+    let texts = |problems: Vec<config::document::Problem>| problems.iter().map(ToString::to_string).collect();
+    match config::plugin::beside(file) {
+        Ok((table, warnings)) => (Some(table), texts(warnings)),
+        Err(problems) => (None, texts(problems)),
+    }
+}
+
+/// Keeps the plugins of the newest configuration running, and tells of each one that is to be asked, or not any more.
+/// What became of each is noted in the `register`.
+pub async fn keep(
+    mut configs: watch::Receiver<Arc<Config>>,
+    register: Register,
+    changes: mpsc::UnboundedSender<Change>,
+) {
+    let first = configs.borrow().clone();
+    let Ok(loader) = tokio::task::spawn_blocking(move || loader(&first)).await else { return };
+    let loader = match loader {
+        Ok(loader) => Arc::new(loader),
+        Err(why) => return tracing::error!("no plugins: {why}"),
+    };
+    let (roster, loading, aborts) = (Roster::default(), JoinSet::new(), HashMap::new());
+    let mut keeper = Keeper { loader, roster, loading, aborts, register, changes };
+    let mut watch = Watch::new();
+    let mut settled = false;
+    loop {
+        let config = configs.borrow_and_update().clone();
+        let again = keeper.look(&config, &mut watch).await;
+        loop {
+            if !settled && !again && !keeper.roster.is_loading() {
+                settled = true;
+                keeper.tell(Change::Settled);
+            }
+            tokio::select! {
+                () = watch.changed() => break,
+                Ok(()) = configs.changed() => {
+                    keeper.try_again().await;
+                    break;
+                }
+                Some(loaded) = keeper.loading.join_next() => {
+                    if let Ok(loaded) = loaded {
+                        keeper.take(loaded);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How an attempt to load ended.
+struct Loaded {
+    name: String,
+    attempt: u64,
+    result: Result<Instance, Vec<String>>,
+}
+
+struct Keeper {
+    loader: Arc<Loader>,
+    roster: Roster,
+    loading: JoinSet<Loaded>,
+    /// What ends the last attempt for a name.
+    aborts: HashMap<String, AbortHandle>,
+    register: Register,
+    changes: mpsc::UnboundedSender<Change>,
+}
+
+impl Keeper {
+    /// Looks at what is wanted and begins to load what is new in it. Returns whether there is more to see soon.
+    async fn look(&mut self, config: &Arc<Config>, watch: &mut Watch) -> bool {
+        let (config, ear, files) = (Arc::clone(config), watch.ear(), watch.files(SystemTime::now()));
+        let looking = tokio::task::spawn_blocking(move || {
+            let folders = folders(&config);
+            // Before the look: what changes after it is heard of.
+            let watched = attach(&ear, folders.drop_in());
+            (watched, look(&config.plugin_tables, &folders, beside, &files))
+        });
+        let Ok((watched, found)) = looking.await else { return false };
+        let again = found.again;
+        watch.looked(watched, again);
+        self.follow(found);
+        again
+    }
+
+    fn follow(&mut self, found: Look) {
+        for wanted in &found.wanted {
+            if let Err(problems) = &wanted.what {
+                self.register.leave_out(wanted.name.as_str().into(), problems.clone());
+            }
+        }
+        for step in self.roster.compare(found) {
+            match step {
+                Step::Load { attempt, table, file } => {
+                    let (name, loader) = (table.name.clone(), Arc::clone(&self.loader));
+                    let abort = self.loading.spawn(async move {
+                        let result = loader.instance(&table, &file).await;
+                        Loaded { name: table.name, attempt, result }
+                    });
+                    if let Some(overtaken) = self.aborts.insert(name, abort) {
+                        overtaken.abort();
+                    }
+                }
+                Step::Remove(name) => {
+                    if let Some(abort) = self.aborts.remove(&name) {
+                        abort.abort();
+                    }
+                    self.register.remove(&name);
+                    self.tell(Change::Gone(name));
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, loaded: Loaded) {
+        let Loaded { name, attempt, result } = loaded;
+        let (instance, result) = match result {
+            Ok(instance) => (Some(instance), Ok(())),
+            Err(problems) => {
+                self.register.leave_out(name.as_str().into(), problems.clone());
+                (None, Err(problems))
+            }
+        };
+        if self.roster.loaded(&name, attempt, result)
+            && let Some(instance) = instance
+        {
+            let instance = Arc::new(instance);
+            self.register.put(Arc::clone(instance.name()), Entry::Running(Arc::clone(&instance)));
+            self.tell(Change::Runs(instance, Arc::clone(&self.loader.sandbox)));
+        }
+    }
+
+    /// Has what failed or is in trouble tried again.
+    async fn try_again(&mut self) {
+        let (tell, told) = oneshot::channel();
+        self.tell(Change::Troubled(tell));
+        self.roster.try_again(&told.await.unwrap_or_default());
+    }
+
+    fn tell(&self, change: Change) {
+        if self.changes.send(change).is_err() {
+            tracing::debug!("nobody asks plugins any more");
+        }
+    }
+}
