@@ -38,7 +38,8 @@ fn table(report: &Report) -> String {
             "{name:<longest$}  {state:<10}  {calls:>7}  {failed:>7}  {last:>9}  {memory:>9}  {refusals:>7}  {component}"
         )
         .ok();
-        for line in plugin.trouble.iter().chain(&plugin.refused) {
+        let told = |line: &&String| plugin.trouble.iter().all(|trouble| !trouble.contains(*line));
+        for line in plugin.trouble.iter().chain(plugin.refused.iter().filter(told)) {
             writeln!(text, "{:<longest$}  {line}", "").ok();
         }
     }
@@ -61,7 +62,7 @@ mod tests {
             last_ms: 0.42,
             memory_bytes: 1 << 20,
             refusals: 1,
-            refused: vec!["no grant for http://a:80".into()],
+            refused: vec!["no grant for http://a:80".into(), "Connection refused".into()],
             ..PluginReport::default()
         };
         let left_out = PluginReport { name: "longer-name".into(), state: "left out".into(), ..PluginReport::default() };
