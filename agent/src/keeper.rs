@@ -2,6 +2,7 @@
 //! read again.
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -13,7 +14,7 @@ use crate::plugins::folder::Folders;
 use crate::plugins::instance::Instance;
 use crate::plugins::loader::Loader;
 use crate::plugins::register::{Entry, Register};
-use crate::plugins::roster::{Look, Roster, Step, look};
+use crate::plugins::roster::{Look, Roster, Step, left_out, look};
 use crate::plugins::sandbox::Sandbox;
 use crate::plugins::table::PluginTable;
 use crate::plugins::watch::{Files, Watch, attach};
@@ -52,13 +53,13 @@ pub async fn instances(config: &Config, loader: &Loader) -> Vec<Instance> {
     for (table, file) in found.usable() {
         match loader.instance(&table, &file).await {
             Ok(instance) => instances.push(instance),
-            Err(problems) => crate::plugins::roster::left_out(&table.name, &problems),
+            Err(problems) => left_out(&table.name, &problems),
         }
     }
     instances
 }
 
-fn beside(file: &std::path::Path) -> (Option<PluginTable>, Vec<String>) {
+fn beside(file: &Path) -> (Option<PluginTable>, Vec<String>) {
     let texts = |problems: Vec<config::document::Problem>| problems.iter().map(ToString::to_string).collect();
     match config::plugin::beside(file) {
         Ok((table, warnings)) => (Some(table), texts(warnings)),
@@ -199,5 +200,36 @@ impl Keeper {
         if self.changes.send(change).is_err() {
             tracing::debug!("nobody asks plugins any more");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// The next word of the keeper.
+    async fn next(changes: &mut mpsc::UnboundedReceiver<Change>) -> Change {
+        let change = tokio::time::timeout(Duration::from_secs(20), changes.recv()).await;
+        change.expect("the keeper says nothing").expect("the keeper has ended")
+    }
+
+    #[tokio::test]
+    async fn a_keeper_says_when_all_were_tried_and_asks_who_is_in_trouble_when_the_configuration_is_read_again() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::create_dir(temp.path().join("plugins")).unwrap();
+        std::fs::write(temp.path().join("plugins/broken.wasm"), "no component").unwrap();
+        let config = Arc::new(Config { root: temp.path().into(), ..Config::default() });
+        let (configs, config) = (watch::Sender::new(Arc::clone(&config)), config);
+        let (changed, mut changes) = mpsc::unbounded_channel();
+        let keeper = tokio::spawn(keep(configs.subscribe(), Register::default(), changed));
+        assert!(matches!(next(&mut changes).await, Change::Settled));
+        configs.send_replace(config);
+        let Change::Troubled(tell) = next(&mut changes).await else { panic!("it did not ask") };
+        tell.send(BTreeSet::new()).unwrap();
+        std::fs::remove_file(temp.path().join("plugins/broken.wasm")).unwrap();
+        let Change::Gone(name) = next(&mut changes).await else { panic!("it did not see the file go") };
+        assert_eq!(name, "broken");
+        keeper.abort();
     }
 }

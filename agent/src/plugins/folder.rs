@@ -1,5 +1,6 @@
 //! Where plugins lie: the folders that are looked through for a name, and the files dropped into one of them.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -64,13 +65,9 @@ impl Folders {
     /// The `.wasm` files that run by themselves, by name, each name once.
     #[must_use]
     pub fn dropped_in(&self) -> Vec<PathBuf> {
-        let mut files = Vec::<PathBuf>::new();
-        for file in self.drop_in.iter().flat_map(|folder| components(folder)) {
-            if files.iter().all(|known| known.file_name() != file.file_name()) {
-                files.push(file);
-            }
-        }
-        files
+        let mut names = HashSet::new();
+        let files = self.drop_in.iter().flat_map(|folder| components(folder));
+        files.filter(|file| names.insert(file.file_name().map(ToOwned::to_owned))).collect()
     }
 
     fn names(&self) -> Vec<String> {

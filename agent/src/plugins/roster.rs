@@ -63,6 +63,10 @@ pub fn look(tables: &[PluginTable], folders: &Folders, beside: Beside, files: &F
     }
     for file in folders.dropped_in().into_iter().filter(|file| !configured.contains(file)) {
         let Some(name) = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()) else { continue };
+        if shown(&name) != name {
+            look.refused.insert(format!("`{}` is left out: rename it to plain letters", file.display()));
+            continue;
+        }
         if !names.insert(name.clone()) {
             let refused = format!("`{}` is left out: there is a plugin of this name already", file.display());
             look.refused.insert(refused);
@@ -371,6 +375,14 @@ mod tests {
         assert!(home.steps().0.is_empty(), "there is no such file, which is said");
         home.tables.clear();
         assert_eq!(home.steps().0, ["load a", "load web", "remove none"]);
+    }
+
+    #[test]
+    fn a_name_that_could_steer_a_terminal_is_refused() {
+        let mut home = Home::new();
+        home.put("a\tb\u{1b}[2J.wasm", "");
+        assert!(home.steps().0.is_empty());
+        assert_eq!(home.roster.refused.len(), 1);
     }
 
     #[test]

@@ -1,0 +1,137 @@
+//! The life of a plugin in a running agent: files that come, change and go, and the configuration that is read again.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::fs::File;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use wasaba_e2e::agent::{Agent, Home, stdout};
+use wasaba_e2e::component;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// How long it takes a dropped-in component to be asked, and its values to be there.
+const PROMISED: Duration = Duration::from_secs(2);
+
+/// Within this, what is wrongly tried would be.
+const PAUSE: Duration = Duration::from_millis(1_500);
+
+fn naughty() -> Vec<u8> {
+    std::fs::read(component("naughty")).unwrap()
+}
+
+/// The same component with other bytes: a custom section, named x, behind it.
+fn naughty_of_another_release() -> Vec<u8> {
+    [naughty(), vec![0, 2, 1, b'x']].concat()
+}
+
+/// An agent that has collected once, and compiled the component.
+fn started(home: &Home) -> Agent {
+    home.drop_in("first.wasm", &naughty());
+    let agent = home.start(&[]);
+    agent.line_with("\tplugin first", SOON);
+    agent
+}
+
+/// Puts a whole file into the plugins folder under its name, as packages do.
+fn move_in(home: &Home, name: &str, bytes: &[u8]) {
+    let hidden = format!(".{name}.new");
+    home.drop_in(&hidden, bytes);
+    let folder = home.root().join("plugins");
+    std::fs::rename(folder.join(hidden), folder.join(name)).unwrap();
+}
+
+fn count(agent: &Agent, text: &str) -> usize {
+    agent.lines().iter().filter(|line| line.contains(text)).count()
+}
+
+#[test]
+fn a_file_that_is_dropped_in_runs_within_two_seconds_even_if_the_folder_is_new() {
+    let home = Home::with("");
+    // Compiles it, which a machine that is busy with other tests may take longer for.
+    let _text = stdout(&home.command(&["plugin", "inspect"], &[component("naughty").to_str().unwrap()]));
+    let agent = home.start(&[]);
+    agent.line_with("loadavg1\t", SOON);
+    std::thread::park_timeout(PAUSE);
+    std::fs::create_dir(home.root().join("plugins")).unwrap();
+    let begin = Instant::now();
+    home.drop_in("late.wasm", &naughty());
+    agent.line_with("custom.naughty.good\t1\t", PROMISED);
+    assert!(begin.elapsed() < PROMISED);
+    assert_eq!(count(&agent, "plugin late runs"), 1);
+}
+
+#[test]
+fn a_file_that_is_written_slowly_is_not_tried_before_it_is_whole() {
+    let home = Home::with("");
+    let agent = started(&home);
+    let (bytes, path) = (naughty(), home.root().join("plugins/slow.wasm"));
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    let mut file = File::create(path).unwrap();
+    file.write_all(first).unwrap();
+    // Another file makes the agent look at the folder meanwhile.
+    home.drop_in("second.wasm", &bytes);
+    agent.line_with("plugin second runs", SOON);
+    std::thread::park_timeout(PAUSE);
+    assert_eq!(count(&agent, "plugin slow"), 0, "{:#?}", agent.lines());
+    file.write_all(second).unwrap();
+    drop(file);
+    agent.line_with("\tplugin slow", PROMISED);
+    assert_eq!(count(&agent, "left out"), 0, "{:#?}", agent.lines());
+}
+
+#[test]
+fn a_replaced_file_switches_a_broken_one_does_not_and_a_removed_one_stops() {
+    let home = Home::with("");
+    let agent = started(&home);
+    move_in(&home, "first.wasm", &naughty_of_another_release());
+    agent.line_with("plugin first was replaced", SOON);
+
+    move_in(&home, "first.wasm", b"no component");
+    let line = agent.line_with("plugin first goes on as it was", SOON);
+    assert!(line.contains("is no WebAssembly file"), "{line}");
+    // What was said of this file is not said again, whatever else happens in the folder.
+    home.drop_in("second.wasm", &naughty());
+    agent.line_with("plugin second runs", SOON);
+    assert_eq!((count(&agent, "goes on as it was"), count(&agent, "plugin first was removed")), (1, 0));
+    let warning = agent.line_with("post to the same graph", SOON);
+    assert!(warning.contains("plugin first and plugin second") && warning.contains("key_prefix"), "{warning}");
+
+    agent.line_with("\tplugin second", SOON);
+    let values = |name: &str| count(&agent, &format!("\tplugin {name}"));
+    std::fs::remove_file(home.root().join("plugins/second.wasm")).unwrap();
+    agent.line_with("plugin second was removed", SOON);
+    let before = (values("first"), values("second"));
+    let begin = Instant::now();
+    while values("first") == before.0 {
+        assert!(begin.elapsed() < Duration::from_secs(65), "the old one did not go on: {:#?}", agent.lines());
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    std::thread::park_timeout(PAUSE);
+    assert_eq!(values("second"), before.1, "{:#?}", agent.lines());
+}
+
+#[test]
+fn a_hangup_adds_a_new_table_and_a_broken_file_keeps_everything() {
+    let home = Home::with("");
+    let agent = started(&home);
+    let table = format!("[plugin.metrics.web]\nwasm = {:?}\n", component("naughty"));
+    home.configure(&format!("verbose = true\n{table}"));
+    agent.signal(Signal::HUP);
+    agent.line_with("\tplugin web", SOON);
+    agent.line_with("`verbose` or `silent` takes effect after a restart", SOON);
+    assert_eq!(count(&agent, "takes effect after a restart"), 1);
+
+    home.configure("roles = [\n");
+    agent.signal(Signal::HUP);
+    agent.line_with("cannot be used, the agent goes on with the last one", SOON);
+    agent.line_with("agent.conf:3", SOON);
+    std::thread::park_timeout(PAUSE);
+    assert_eq!(count(&agent, "was removed"), 0, "{:#?}", agent.lines());
+
+    home.configure("");
+    agent.signal(Signal::HUP);
+    agent.line_with("plugin web was removed", SOON);
+    assert_eq!(count(&agent, "plugin first was"), 0, "what has not changed was left alone");
+}
