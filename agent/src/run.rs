@@ -346,3 +346,15 @@ fn until(unix_seconds: i64) -> Duration {
     let then = UNIX_EPOCH + Duration::from_secs(u64::try_from(unix_seconds).unwrap_or_default());
     then.duration_since(SystemTime::now()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timer_that_fires_early_is_of_the_full_minute_and_a_clock_that_was_set_counts() {
+        let at = |unix_seconds| on_boundary(Moment { unix_seconds, instant: Instant::now() }, 120).unix_seconds;
+        assert_eq!([at(119), at(120), at(121)], [120, 120, 121]);
+        assert_eq!([at(60), at(3_600)], [60, 3_600]);
+    }
+}

@@ -352,6 +352,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_file_that_nobody_closes_is_whole_when_it_was_not_written_to_for_a_minute() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("a.wasm");
+        let mut watch = Watch::new();
+        let now = Instant::now();
+        let almost = now.checked_sub(LONGEST_PAUSE - BURST).unwrap();
+        watch.writing.insert(path.clone(), Writing { last: almost, written: true });
+        assert_eq!(watch.files(SystemTime::now()).wholeness(&path), Written);
+        assert_eq!(next(&mut watch, &path).await, Whole);
+    }
+
+    #[tokio::test]
     async fn a_file_that_is_moved_in_or_linked_is_whole_at_once() {
         let temp = tempfile::tempdir().unwrap();
         fs::create_dir(temp.path().join("plugins")).unwrap();
