@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what is missing: `setup.sh rust` the target that plugins are built for, `setup.sh nginx` a web server for the
-# tests and the demonstration. Debian packages are only installed by root, or with sudo when SUDO=1 says so.
+# Installs what is missing: `setup.sh rust` the target that plugins are built for, `setup.sh nginx` a web server for the tests and
+# the demonstration, `setup.sh languages` Python and Node.js for the tests' plugins. Debian packages are only installed by root, or with sudo when SUDO=1 says so.
 set -eu
 
 as_root() {
@@ -9,10 +9,18 @@ as_root() {
     elif [ "${SUDO:-}" = 1 ]; then
         sudo "$@"
     else
-        echo "wasaba: this needs nginx. Install it (Debian: sudo apt-get install nginx-light)," >&2
+        echo "wasaba: this needs $needed. Install it (Debian: sudo apt-get install $needed)," >&2
         echo "        or let make do it with sudo: SUDO=1 make run, SUDO=1 make test" >&2
         exit 1
     fi
+}
+
+# Installs Debian packages. RUNLEVEL=1 keeps a server's package from starting one of its own.
+install_packages() {
+    needed=$*
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+        apt-get install -qq -y --no-install-recommends "$@" >/dev/null
 }
 
 case "${1:-}" in
@@ -27,15 +35,14 @@ rust)
     ;;
 nginx)
     PATH=$PATH:/usr/sbin
-    if ! command -v nginx >/dev/null; then
-        # RUNLEVEL=1 keeps the package from starting a server of its own.
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
-        as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
-            apt-get install -qq -y --no-install-recommends nginx-light >/dev/null
-    fi
+    command -v nginx >/dev/null || install_packages nginx-light
+    ;;
+languages)
+    python3 -c 'import venv, ensurepip' 2>/dev/null || install_packages python3 python3-venv
+    command -v npm >/dev/null || install_packages nodejs npm
     ;;
 *)
-    echo "usage: $0 rust|nginx" >&2
+    echo "usage: $0 rust|nginx|languages" >&2
     exit 2
     ;;
 esac

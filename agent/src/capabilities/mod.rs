@@ -5,6 +5,7 @@
 //! grant looked at when it is used, never the presence of an import.
 
 pub mod address;
+pub mod closed;
 pub mod connect;
 pub mod files;
 pub mod grants;
@@ -14,6 +15,7 @@ pub mod limits;
 pub mod log;
 pub mod meter;
 pub mod script;
+mod stderr;
 pub mod tcp;
 
 use std::sync::Arc;
@@ -130,6 +132,7 @@ pub struct Guest {
     kv: kv::Kv,
     log: log::Log,
     memory: Memory,
+    stderr: stderr::Stderr,
     wasi: WasiCtx,
     table: ResourceTable,
 }
@@ -138,7 +141,7 @@ impl Guest {
     /// The host's side of one call.
     #[must_use]
     pub fn new(identity: Identity) -> Self {
-        let limits = &identity.limits;
+        let (limits, stderr) = (&identity.limits, stderr::Stderr::default());
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
         Self {
@@ -152,8 +155,9 @@ impl Guest {
                 meter: Arc::clone(&identity.meter),
                 limit_bytes: limits.memory_bytes,
             },
-            // Nothing is opened: no files, no sockets, no names, no environment, no arguments, no standard streams.
-            wasi: WasiCtx::builder().build(),
+            // Nothing is opened: no files, no sockets, no names, no environment, no arguments, no standard streams but one.
+            wasi: WasiCtx::builder().stderr(stderr.clone()).build(),
+            stderr,
             table,
             identity,
         }
@@ -163,6 +167,12 @@ impl Guest {
     #[must_use]
     pub fn changed_values(&self) -> Option<Arc<kv::Values>> {
         self.kv.changed()
+    }
+
+    /// What the call wrote last to its standard error: why it crashed, if it did.
+    #[must_use]
+    pub fn last_words(&self) -> Option<String> {
+        self.stderr.end()
     }
 
     /// What bounds this call's memory; for [`wasmtime::Store::limiter`].

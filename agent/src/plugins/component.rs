@@ -20,7 +20,7 @@ use crate::capabilities::{self, Guest, Identity};
 const CONTRACT: &str = "wasaba:plugin";
 const CONTRACT_VERSION: &str = "0.1.0";
 
-/// The packages of WASI 0.2. What our linker has nothing for is there all the same, but ends the call that uses it.
+/// The packages of WASI 0.2.
 const WASI: &[&str] = &["cli", "clocks", "filesystem", "http", "io", "random", "sockets"];
 
 /// A plugin that is ready to be called.
@@ -107,7 +107,7 @@ impl Plugin {
                 first_line(&format!("{error:#}"))
             )
         };
-        linker.define_unknown_imports_as_traps(component).map_err(foreign)?;
+        capabilities::closed::link(&mut linker, component).map_err(foreign)?;
         let ready = linker.instantiate_pre(component).map_err(foreign)?;
         let has = |interface| interfaces.contains(&interface);
         let exports = Exports {
@@ -291,6 +291,12 @@ impl Call {
         Outcome { answer, values: self.store.data().changed_values() }
     }
 
+    /// A crash, with what the plugin said of it itself if it did.
+    fn crash(&self, how: &str) -> Failure {
+        let how = printable(&self.store.data().last_words().unwrap_or_else(|| how.to_owned()), 1_024);
+        Failure::new(Kind::Crashed, format!("it crashed ({how})"))
+    }
+
     /// How the call ended, in words for the operator.
     fn failure(&self, error: &wasmtime::Error) -> Failure {
         let limits = &self.limits;
@@ -318,11 +324,9 @@ impl Call {
                 let stack = limits.stack_bytes >> 10;
                 Failure::limit("stack_kib", &format!("its functions call each other deeper than {stack} KiB of stack"))
             }
-            Some(Trap::UnreachableCodeReached) => {
-                Failure::new(Kind::Crashed, "it crashed (a panic or abort inside the plugin)")
-            }
-            Some(trap) => Failure::new(Kind::Crashed, format!("it crashed ({trap})")),
-            None => Failure::new(Kind::Crashed, format!("it crashed ({})", printable(first_line(&text), 400))),
+            Some(Trap::UnreachableCodeReached) => self.crash("a panic or abort inside the plugin"),
+            Some(trap) => self.crash(&trap.to_string()),
+            None => self.crash(first_line(&text)),
         }
     }
 }

@@ -70,8 +70,8 @@ impl Engine {
         config.memory_reservation(64 << 20).memory_guard_size(0).memory_reservation_for_growth(1 << 20);
         // The texts of traps need no line numbers, and these tables would be half of the compiled file.
         config.generate_address_map(false).wasm_backtrace_max_frames(None).native_unwind_info(false);
-        // The proposals that no plugin needs stay closed: each is a way to be attacked.
-        config.wasm_relaxed_simd(false).wasm_tail_call(false).wasm_memory64(false).wasm_wide_arithmetic(false);
+        // The proposals that no plugin needs stay closed: each is a way to be attacked. JavaScript needs tail calls.
+        config.wasm_relaxed_simd(false).wasm_memory64(false).wasm_wide_arithmetic(false);
         config.concurrency_support(false);
         Ok(config)
     }

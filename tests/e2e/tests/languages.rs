@@ -1,0 +1,76 @@
+//! Plugins in other languages than Rust load, run and are limited like any other.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::process::Output;
+
+use wasaba_e2e::agent::{Home, stderr, stdout};
+use wasaba_e2e::component;
+use wasaba_e2e::nginx::Nginx;
+
+const LANGUAGES: [&str; 2] = ["python", "javascript"];
+
+/// Compiled components stay there from run to run, since compiling Python takes long.
+const ROOT: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/languages");
+
+/// Runs the plugin of this language with these settings and `more` in its table.
+fn act(language: &str, settings: &str, more: &str) -> Output {
+    let wasm = component(language);
+    let table = format!("[plugin.metrics.{language}]\nwasm = {wasm:?}\nsettings = {{ {settings} }}\n{more}");
+    Home::with(&table).command(&["plugin", "run"], &["-root", ROOT, language])
+}
+
+#[test]
+fn a_plugin_in_each_language_tells_its_settings_and_gives_its_value() {
+    for language in LANGUAGES {
+        let file = component(language).display().to_string();
+        let about = stdout(&Home::with("").command(&["plugin", "inspect"], &["-root", ROOT, &file]));
+        assert!(about.contains("what to do wrong") && about.contains(&format!("custom.{language}")), "{about}");
+        let values = stdout(&act(language, "", ""));
+        assert!(values.starts_with(&format!("{language}.bytes\t1.000000\t")), "{values}");
+    }
+}
+
+#[test]
+fn each_language_reaches_what_was_granted_and_nothing_else() {
+    let nginx = Nginx::start();
+    for language in LANGUAGES {
+        let granted = format!("do = \"fetch\", host = \"127.0.0.1\", port = {}", nginx.port);
+        let before = nginx.counters();
+        // The page of nginx' root is "hello\n".
+        assert!(stdout(&act(language, &granted, "")).contains("bytes\t6.000000"), "{language}");
+        let elsewhere = granted.replace("fetch", "fetch-elsewhere");
+        let error = stderr(&act(language, &elsewhere, ""));
+        assert!(error.contains("denied: no grant for http://127.0.0.1:1; to grant it, write"), "{language}: {error}");
+        assert_eq!(nginx.counters()[2], before[2] + 2, "one page, and this look");
+    }
+}
+
+#[test]
+fn each_language_is_limited_like_any_other() {
+    for language in LANGUAGES {
+        for (what, expected) in
+            [("loop", "limit `compute_ms`"), ("memory", "limit `memory_mib`"), ("raise", "it crashed")]
+        {
+            let error = stderr(&act(language, &format!("do = {what:?}"), "limits = { compute_ms = 500 }\n"));
+            assert!(error.contains(expected), "{language} {what}: {error}");
+        }
+        let flood = String::from_utf8(act(language, "do = \"flood\"", "").stderr).unwrap();
+        assert!(flood.contains("984 more log lines"), "{language}: {flood}");
+    }
+}
+
+#[test]
+fn the_sockets_and_files_of_python_itself_are_closed() {
+    let nginx = Nginx::start();
+    let settings = |what| format!("do = {what:?}, host = \"127.0.0.1\", port = {}", nginx.port);
+    for (what, why) in [("socket", "Error"), ("file", "No such file or directory")] {
+        let error = stderr(&act("python", &settings(what), ""));
+        assert!(error.contains("it crashed") && error.contains(why), "{what}: {error}");
+    }
+}
+
+#[test]
+fn a_crash_is_told_in_the_languages_own_words() {
+    let error = stderr(&act("python", "do = \"raise\"", ""));
+    assert!(error.contains("RuntimeError: on purpose"), "{error}");
+}
