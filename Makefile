@@ -19,10 +19,10 @@ plugins:
 	@mkdir -p $(TARGET)/release/plugins
 	cp $(COMPONENTS)/nginx.wasm $(TARGET)/release/plugins/
 
-# The plugins of the tests: one that misbehaves, one that does everything, and one each in Python and JavaScript.
+# The plugins of the tests: one that misbehaves, one that loops, one that does everything, and one each in Python and JavaScript.
 test-plugins: plugins
 	@tests/setup.sh languages
-	$(CARGO) build --profile plugin --locked --target wasm32-wasip2 -p naughty -p everything
+	$(CARGO) build --profile plugin --locked --target wasm32-wasip2 -p naughty -p loops -p everything
 	tests/plugins/build.sh $(TARGET)
 
 ## run: this machine's metrics and a live nginx's, in this terminal; MACKEREL_APIKEY=... posts them to Mackerel

@@ -11,7 +11,7 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 /// How much of the end is kept.
-const KEPT_BYTES: usize = 1_024;
+const KEPT_BYTES: usize = 512;
 
 /// The end of one call's standard error.
 #[derive(Clone, Default)]

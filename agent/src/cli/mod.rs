@@ -59,6 +59,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
         .enable_all()
         .thread_keep_alive(Duration::from_secs(75))
         .thread_stack_size(256 << 10)
+        .max_blocking_threads(64) // a hung file system keeps one
         .build()
         .map_err(|error| format!("cannot start: {error}"))
 }

@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -24,10 +25,15 @@ const LARGEST_CODE_BYTES: u64 = 256 << 20;
 /// An entry that was not loaded for this long is removed.
 const UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// The folder of compiled components.
+/// How many compilers may be at work at once. More than one, so that one that takes long does not hold up the others.
+const COMPILERS: usize = 2;
+
+/// The folder of compiled components, and the compilers that fill it.
 #[derive(Debug)]
 pub struct Cache {
     folder: PathBuf,
+    free: Mutex<usize>,
+    freed: Condvar,
 }
 
 impl Cache {
@@ -51,7 +57,7 @@ impl Cache {
             fs::set_permissions(&folder, Permissions::from_mode(0o700))
                 .map_err(|error| format!("cannot take others' access from `{shown}`: {error}"))?;
         }
-        Ok(Self { folder })
+        Ok(Self { folder, free: Mutex::new(COMPILERS), freed: Condvar::new() })
     }
 
     /// The component of these bytes, from the cache or freshly compiled. Blocks while the child works.
@@ -74,9 +80,20 @@ impl Cache {
             return Ok(component);
         }
         self.prune(SystemTime::now());
-        let code = compile_in_child(kind, wasm, limits)?;
+        let code = {
+            let _compiler = self.compiler();
+            compile_in_child(kind, wasm, limits)?
+        };
         let entry = self.store(&key, &code)?;
         load(engine, &entry)
+    }
+
+    /// Waits for a compiler to be free.
+    fn compiler(&self) -> Compiler<'_> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+        *free -= 1;
+        Compiler(self)
     }
 
     /// An entry's file name is its key and the hash of its content, so that a damaged one is found out.
@@ -106,6 +123,16 @@ impl Cache {
         let written = fs::write(&unfinished, code).and_then(|()| fs::rename(&unfinished, &entry));
         written.map_err(|error| format!("cannot write `{}`: {error}", entry.display()))?;
         Ok(entry)
+    }
+}
+
+/// A compiler at work; free again when it is dropped.
+struct Compiler<'a>(&'a Cache);
+
+impl Drop for Compiler<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.freed.notify_one();
     }
 }
 
@@ -166,7 +193,7 @@ fn compile_in_child(kind: Engine, wasm: &[u8], limits: &Limits) -> Result<Vec<u8
         "" => {
             Err(format!("the compiler was ended ({status}): it takes too much memory to compile (limit `compile_mib`)"))
         }
-        out_of_memory if out_of_memory.contains("memory allocation of") => {
+        said if said.contains("memory allocation of") || said.contains("out of memory") => {
             let most = limits.compile_bytes >> 20;
             Err(format!("it takes more than {most} MiB to compile (limit `compile_mib`)"))
         }
@@ -257,6 +284,21 @@ mod tests {
         let (cache, key, entry) = filled(root.path(), &engine);
         assert_eq!(cache.find(&key).as_ref(), Some(&entry));
         assert!(cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default()).is_ok());
+    }
+
+    #[test]
+    fn no_more_than_two_compilers_are_at_work_at_once() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = Cache::open(root.path()).unwrap();
+        let (one, two) = (cache.compiler(), cache.compiler());
+        assert_eq!(*cache.free.lock().unwrap(), 0);
+        std::thread::scope(|scope| {
+            let third = scope.spawn(|| drop(cache.compiler()));
+            drop(one);
+            third.join().unwrap();
+        });
+        drop(two);
+        assert_eq!(*cache.free.lock().unwrap(), COMPILERS);
     }
 
     #[test]

@@ -13,9 +13,9 @@ use super::instance::Instance;
 use super::sandbox::Sandbox;
 use super::table::PluginTable;
 
-/// How many plugins are loaded side by side, since each may have to be compiled. More than one, so that one that takes long
-/// does not hold up the others.
-const SIDE_BY_SIDE: usize = 2;
+/// How many plugins are loaded side by side: so many that a few that take long hold up nobody, so few that a thousand do not
+/// take a thread each. Of these, still fewer are compiled at once; see [`Cache`].
+const SIDE_BY_SIDE: usize = 8;
 
 /// What is needed to load plugins. Instances of one component share what was loaded, as long as one of them is there.
 pub struct Loader {
@@ -88,13 +88,13 @@ impl<T: Send + Sync + 'static> Shared<T> {
         let file = key.0.clone();
         let slot = self.slot(key);
         let mut known = slot.lock().await;
+        let place = Arc::clone(&self.places).acquire_owned().await;
         // Before it is read: if it changes meanwhile, what is kept is taken for older than it is, and loaded again.
         let stamp = tokio::task::spawn_blocking(move || Stamp::of(&file)).await.ok().flatten();
         let same = known.as_ref().filter(|(known, _)| Some(*known) == stamp);
         if let Some(plugin) = same.and_then(|(_, plugin)| plugin.upgrade()) {
             return Ok(plugin);
         }
-        let place = Arc::clone(&self.places).acquire_owned().await;
         // In a task of its own: a compiler goes on when nobody waits for it any more, and its place is taken until it ends.
         let task = tokio::spawn(async move {
             let loaded = load.await;
@@ -152,26 +152,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_hangs_does_not_hold_up_another_but_three_are_never_loaded_at_once() {
+    async fn those_that_hang_do_not_hold_up_another_but_only_so_many_are_loaded_at_once() {
         let (temp, shared, count) = (tempfile::tempdir().unwrap(), Arc::new(Shared::default()), Arc::default());
-        let hang = |name: &str| {
-            let (shared, key) = (Arc::clone(&shared), key(&file(temp.path(), name)));
-            tokio::spawn(async move { shared.get(key, std::future::pending()).await.is_ok() })
+        let started = Arc::new(Semaphore::new(0));
+        let hang = |number: usize| {
+            let (shared, key) = (Arc::clone(&shared), key(&file(temp.path(), &format!("{number}.wasm"))));
+            let started = Arc::clone(&started);
+            let load = async move {
+                started.add_permits(1);
+                std::future::pending().await
+            };
+            tokio::spawn(async move { shared.get(key, load).await.is_ok() })
         };
-        let free = async |permits| {
-            while shared.places.available_permits() != permits {
+        let loading = async |count| {
+            while started.available_permits() != count {
                 tokio::task::yield_now().await;
             }
         };
-        let first = hang("hanging.wasm");
-        free(1).await;
+        let _hanging = (1..SIDE_BY_SIDE).map(hang).collect::<Vec<_>>();
+        loading(SIDE_BY_SIDE - 1).await;
         let good = file(temp.path(), "good.wasm");
         assert!(shared.get(key(&good), counted(&count)).await.is_ok());
-        let _second = hang("also.wasm");
-        free(0).await;
+        let last = hang(SIDE_BY_SIDE);
+        loading(SIDE_BY_SIDE).await;
         // Giving up does not end a compiler.
-        first.abort();
-        assert!(first.await.unwrap_err().is_cancelled());
+        last.abort();
+        assert!(last.await.unwrap_err().is_cancelled());
         assert_eq!(shared.places.available_permits(), 0);
     }
 

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod echo;
+pub mod hostile;
 pub mod nginx;
 
 use std::path::PathBuf;

@@ -101,7 +101,7 @@ fn component_of_version(version: &str) -> Vec<u8> {
 fn a_plugin_that_does_not_stop_by_itself_is_stopped_and_named() {
     for (what, expected) in [
         ("loop", "took longer than 2s"),
-        ("panic", "crashed"),
+        ("abort", "crashed"),
         ("memory", "more memory than the 64 MiB"),
         ("many-samples", "samples, more than 1000 (limit `samples`)"),
         ("blame-secret", "misconfigured: the token was refused"),

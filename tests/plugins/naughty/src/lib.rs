@@ -1,6 +1,9 @@
 //! A plugin that misbehaves on request: its setting `do` says how. Only the tests use it.
 
-use wasaba_plugin::{Error, Graph, Metric, Plugin, Sample, Setting, Settings, Unit, http, log};
+use std::time::Duration;
+
+use wasaba_plugin::tcp::Connection;
+use wasaba_plugin::{Error, Graph, Metric, Plugin, Sample, Setting, Settings, Unit, files, http, kv, log};
 
 wasaba_plugin::export!(describe, collect);
 
@@ -8,42 +11,107 @@ fn describe() -> Plugin {
     Plugin::new("naughty", env!("CARGO_PKG_VERSION"), "misbehaves on request")
         .setting(Setting::text("do").default("nothing").help("what to do wrong"))
         .setting(
-            Setting::text("url").default("http://localhost/").help("what `fetch` fetches; text, so it grants nothing"),
+            Setting::text("url").default("http://localhost/").help("what is wished for; text, so it grants nothing"),
         )
         .setting(Setting::secret("token").help("something that must not be seen"))
         .graph(Graph::new("naughty", "Naughty", Unit::Float).metric(Metric::gauge("good", "Good")))
 }
 
 fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
-    let good = || Sample::new("naughty.good", 1.0);
+    let (wish, good) = (settings.text("url")?, |value: f64| Ok(vec![Sample::new("naughty.good", value)]));
     match settings.text("do")? {
-        "fetch" => {
-            let answer = http::get(settings.text("url")?).send()?;
-            Ok(vec![Sample::new("naughty.good", f64::from(answer.status))])
+        "fetch" => good(f64::from(http::get(wish).send()?.status)),
+        "fetch-body" => good(http::get(wish).send()?.body.len() as f64),
+        "follow" => good(f64::from(http::get(wish).follow(5)?.status)),
+        "connect" => {
+            let (host, port) = wish.rsplit_once(':').unwrap_or((wish, "0"));
+            Connection::connect(host, port.parse().unwrap_or(0))?;
+            good(1.0)
+        }
+        "connect-unix" => {
+            Connection::connect_unix(wish)?;
+            good(1.0)
+        }
+        "read-file" => good(files::read(wish)?.len() as f64),
+        "scan" => {
+            let mut last = Ok(());
+            for port in 1..=1024 {
+                last = Connection::connect("127.0.0.1", port).map(drop);
+            }
+            last?;
+            good(1.0)
+        }
+        "hoard-connections" => {
+            let (host, port) = wish.rsplit_once(':').unwrap_or((wish, "0"));
+            let mut hoard = Vec::new();
+            loop {
+                hoard.push(Connection::connect(host, port.parse().unwrap_or(0))?);
+            }
+        }
+        "hoard-values" => {
+            for number in 0..1_000_000 {
+                kv::set(&number.to_string(), [0; 1024])?;
+            }
+            good(1.0)
+        }
+        "sleep" => {
+            // The lints forbid it to the agent, not to a plugin that misbehaves.
+            #[expect(clippy::disallowed_methods, reason = "that is the misbehaviour")]
+            std::thread::sleep(Duration::from_secs(3600));
+            good(1.0)
         }
         "loop" => loop {
             std::hint::black_box(());
         },
-        "panic" => {
-            // Not `panic!`, which the lints of a plugin forbid for good reason.
-            std::process::abort();
-        }
+        // Not `panic!`, which the lints of a plugin forbid for good reason.
+        "abort" => std::process::abort(),
+        "trap" => good(divide(1, std::hint::black_box(0)) as f64),
+        "recursion" => good(deeper(std::hint::black_box(1)) as f64),
         "memory" => {
             let mut hoard = Vec::new();
             while hoard.len() < 1_000 {
                 hoard.push(vec![1_u8; 1 << 20]);
             }
-            Ok(vec![Sample::new("naughty.good", hoard.len() as f64)])
+            good(hoard.len() as f64)
         }
         "flood" => {
             for number in 0..1_000 {
                 log::info(format!("line {number}"));
             }
-            Ok(vec![good()])
+            good(1.0)
         }
-        "bad-samples" => Ok(vec![good(), Sample::new("naughty.nan", f64::NAN), Sample::new("naughty.\u{1b}[2J", 1.0)]),
+        "flood-stderr" => {
+            use std::io::Write;
+            for number in 0..10_000 {
+                writeln!(std::io::stderr(), "line {number}").ok();
+            }
+            std::process::abort();
+        }
+        "long-line" => {
+            log::info("x".repeat(1 << 20));
+            good(1.0)
+        }
+        "bad-samples" => Ok(vec![
+            Sample::new("naughty.good", 1.0),
+            Sample::new("naughty.nan", f64::NAN),
+            Sample::new("naughty.\u{1b}[2J", 1.0),
+        ]),
         "many-samples" => Ok((0..100_000).map(|number| Sample::new(format!("naughty.n{number}"), 1.0)).collect()),
+        "million-samples" => Ok((0..1_000_000).map(|_| Sample::new("n", 1.0)).collect()),
+        "long-name" => Ok(vec![Sample::new("n".repeat(20 << 20), 1.0)]),
+        "long-error" => Err(Error::Failed("x".repeat(4 << 20))),
         "blame-secret" => Err(Error::Misconfigured("the token was refused".into())),
-        _ => Ok(vec![good()]),
+        _ => good(1.0),
     }
+}
+
+#[inline(never)]
+fn deeper(depth: u64) -> u64 {
+    if depth == 0 { 0 } else { deeper(std::hint::black_box(depth.wrapping_add(1))).wrapping_add(1) }
+}
+
+#[inline(never)]
+#[expect(clippy::arithmetic_side_effects, reason = "that is the misbehaviour")]
+fn divide(one: u32, other: u32) -> u32 {
+    one / other
 }

@@ -1,0 +1,326 @@
+//! The zoo: plugins and servers that mean no good. Each costs nobody but itself, and the operator reads which limit or
+//! refusal stopped it.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use mackerel_standin::{Memory, Standin};
+use rustix::process::Signal;
+use wasaba_e2e::agent::{Agent, Home, stderr, stdout};
+use wasaba_e2e::hostile::{self, Server};
+use wasaba_e2e::{component, unix_seconds, wasaba};
+
+const LONG: Duration = Duration::from_secs(150);
+
+/// Compiled components stay there from run to run.
+const ROOT: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/zoo");
+
+/// What misbehaves by itself, and what is said of it.
+const ANIMALS: &[(&str, &str)] = &[
+    ("loop", "limit `compute_ms`"),
+    ("sleep", "it took longer than 2s (`timeout_seconds`)"),
+    ("abort", "it crashed"),
+    ("trap", "attempt to divide by zero"),
+    ("recursion", "limit `stack_kib`"),
+    ("memory", "more memory than the 64 MiB that it may have (limit `memory_mib`)"),
+    ("many-samples", "100000 samples, more than 1000 (limit `samples`)"),
+    ("million-samples", "limit `handover_kib`"),
+    ("long-name", "limit `handover_kib`"),
+    ("long-error", "failed: xxx"),
+    ("bad-samples", "is not a finite number"),
+    ("flood", "984 more log lines in this call were dropped (limit `log_lines`)"),
+    ("flood-stderr", "line 9999)"),
+    ("hoard-values", "limit `kv_kib`"),
+    ("scan", "no grant for 127.0.0.1:1024"),
+];
+
+fn naughty(what: &str, settings: &str, table: &str) -> String {
+    let wasm = component("naughty");
+    format!(
+        "[plugin.metrics.{what}]\nwasm = {wasm:?}\nsettings = {{ do = {what:?}{settings} }}\ntimeout_seconds = 2\n\
+         {table}\n"
+    )
+}
+
+/// What `wasaba plugin run` says of the one table in `config`: standard error, then standard output.
+fn run(name: &str, config: &str) -> String {
+    let output = Home::with(config).command(&["plugin", "run"], &["-root", ROOT, name]);
+    String::from_utf8([output.stderr, output.stdout].concat()).unwrap()
+}
+
+fn wish(what: &str, wish: &str, table: &str) -> String {
+    run(what, &naughty(what, &format!(", url = {wish:?}"), table))
+}
+
+#[test]
+fn each_animal_is_stopped_by_a_limit_that_is_named() {
+    for (what, expected) in ANIMALS {
+        let said = run(what, &naughty(what, "", "limits = { compute_ms = 1900 }"));
+        assert!(said.contains(expected), "{what}: {}", said.chars().take(2_000).collect::<String>());
+        assert!(said.len() < 40_000, "{what} fills the log with {} bytes", said.len());
+        assert!(!said.contains('\u{1b}'), "{what} steers the terminal");
+    }
+}
+
+#[test]
+fn a_hostile_server_costs_one_call() {
+    let grant = |server: &Server| format!("allow = [\"http://127.0.0.1:{0}\", \"127.0.0.1:{0}\"]", server.port);
+    for (server, expected) in [
+        (hostile::silent(), "it took longer than 2s"),
+        (hostile::slow(), "it took longer than 2s"),
+        (hostile::endless(), "the answer is larger than 4194304 bytes (limit `body_kib`)"),
+        (hostile::answering("not HTTP\r\n\r\n".into(), vec![0; 100]), "unreachable:"),
+        (hostile::answering("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n".into(), vec![0; 3]), "failed:"),
+        (
+            hostile::answering(format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "x".repeat(1 << 20)), Vec::new()),
+            "unreachable:",
+        ),
+    ] {
+        let said = wish("fetch-body", &server.url(), &grant(&server));
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    // 10 KB that would unpack to 10 MB stay 10 KB.
+    let bomb = hostile::answering(
+        "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 10240\r\n\r\n".into(),
+        vec![0x1f; 10_240],
+    );
+    let said = wish("fetch-body", &bomb.url(), &grant(&bomb));
+    assert!(said.contains("naughty.good\t10240.000000"), "{said}");
+    let hoarded = hostile::silent();
+    let said = wish("hoard-connections", &format!("127.0.0.1:{}", hoarded.port), &grant(&hoarded));
+    assert!(said.contains("more than 16 connections at once (limit `connections`)"), "{said}");
+    assert_eq!(hoarded.connections(), 16);
+}
+
+#[test]
+fn a_redirect_leads_nowhere_that_was_not_granted() {
+    let secret = hostile::silent();
+    for target in ["http://169.254.169.254/latest/meta-data/".to_owned(), secret.url(), "//[::ffff:a9fe:a9fe]/".into()]
+    {
+        let server = hostile::redirecting(&target);
+        let said = wish("follow", &server.url(), &format!("allow = [\"http://127.0.0.1:{}\"]", server.port));
+        assert!(said.contains("denied: no grant for http://"), "{target}: {said}");
+    }
+    assert_eq!(secret.connections(), 0);
+    let circle = hostile::redirecting("/");
+    let said = wish("follow", &circle.url(), &format!("allow = [\"http://127.0.0.1:{}\"]", circle.port));
+    assert!(said.contains("more than 5 redirects"), "{said}");
+}
+
+#[test]
+fn no_spelling_of_an_address_is_a_way_around_the_grants() {
+    let secret = hostile::silent();
+    let port = secret.port;
+    let table = "allow = [\"http://granted.example\", \"granted.example:80\"]";
+    for url in [
+        "http://169.254.169.254/".to_owned(),
+        "http://2852039166/".into(),
+        "http://0xa9fea9fe/".into(),
+        "http://0251.0376.0251.0376/".into(),
+        "http://169.254.43518/".into(),
+        "http://[::ffff:169.254.169.254]/".into(),
+        "http://[64:ff9b::a9fe:a9fe]/".into(),
+        "http://[2002:a9fe:a9fe::]/".into(),
+        "http://[fd00:ec2::254]/".into(),
+        "http://169.254.169.254./".into(),
+        "http://granted.example@169.254.169.254/".into(),
+        "http://169.254.169.254#@granted.example/".into(),
+        "http://169.254.169.254\\@granted.example/".into(),
+        "http://granted.example.evil.example/".into(),
+        format!("http://127.0.0.1:{port}/"),
+        format!("http://localhost:{port}/"),
+        format!("http://localhost.:{port}/"),
+        format!("http://LOCALHOST:{port}/"),
+        format!("http://0:{port}/"),
+        format!("http://127.1:{port}/"),
+        format!("http://2130706433:{port}/"),
+        format!("http://[::1]:{port}/"),
+        format!("http://[::ffff:7f00:1]:{port}/"),
+        format!("http://１２７.0.0.1:{port}/"),
+        format!("http://granted.example@127.0.0.1:{port}/"),
+    ] {
+        let said = wish("fetch", &url, table);
+        assert!(said.contains("denied: "), "http {url}: {said}");
+        let place = url.trim_start_matches("http://").trim_end_matches('/');
+        let place = if place.rsplit_once(':').is_some_and(|(_, end)| end.parse::<u16>().is_ok()) {
+            place.to_owned()
+        } else {
+            format!("{place}:80")
+        };
+        let said = wish("connect", &place, table);
+        assert!(said.contains("denied: "), "tcp {place}: {said}");
+    }
+    assert_eq!(secret.connections(), 0);
+}
+
+#[test]
+fn sockets_and_files_of_the_machine_are_closed_and_a_secret_is_not_told() {
+    let home = Home::default();
+    let socket = home.path("docker.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let said = wish("connect-unix", socket.to_str().unwrap(), "");
+    assert!(said.contains("denied: no grant for the unix socket"), "{said}");
+    assert!(listener.accept().is_err(), "somebody connected");
+    let said = wish("read-file", "/etc/passwd", "");
+    assert!(said.contains("denied: no grant for the file") && !said.contains("root:"), "{said}");
+    let said = run("blame-secret", &naughty("blame-secret", ", token = \"hunter2\"", ""));
+    assert!(said.contains("misconfigured") && !said.contains("hunter2"), "{said}");
+}
+
+/// A component whose core module has `fields`, and which has the contract's exports in name only.
+fn shell(fields: &str) -> Vec<u8> {
+    let text = format!(
+        "(component
+           (core module $m {fields} (func (export \"f\")))
+           (core instance $i (instantiate $m))
+           (func $f (canon lift (core func $i \"f\")))
+           (instance $plugin (export \"describe\" (func $f)))
+           (instance $metrics (export \"graphs\" (func $f)) (export \"collect\" (func $f)))
+           (export \"wasaba:plugin/plugin@0.1.0\" (instance $plugin))
+           (export \"wasaba:plugin/metrics@0.1.0\" (instance $metrics)))"
+    );
+    wat::parse_str(text).unwrap()
+}
+
+#[test]
+fn a_file_that_means_no_good_is_refused_before_it_has_settings() {
+    let home = Home::with("[plugin.metrics.big]\nwasm = \"python\"\nlimits = { component_mib = 1 }\n");
+    let foreign = "(component (import \"evil:corp/everything@1.0.0\" (instance)))";
+    let foreign = [foreign, &foreign.replace("evil:corp/everything@1.0.0", "wasi:sockets/tcp@0.3.0")];
+    let [corp, wasi] = foreign.map(|import| {
+        // With the contract's exports, so that the import is all that is wrong with it.
+        let shell = "(core module $m (func (export \"f\"))) (core instance $i (instantiate $m))
+            (func $f (canon lift (core func $i \"f\"))) (instance $p (export \"describe\" (func $f)))
+            (instance $q (export \"graphs\" (func $f)) (export \"collect\" (func $f)))
+            (export \"wasaba:plugin/plugin@0.1.0\" (instance $p)) (export \"wasaba:plugin/metrics@0.1.0\" (instance $q)))";
+        wat::parse_str(format!("{}{shell}", import.strip_suffix(')').unwrap())).unwrap()
+    });
+    for (name, bytes, expected) in [
+        ("tables", shell("(table 10000000 funcref)"), "more table elements than the 100000"),
+        ("two-tables", shell("(table 60000 funcref) (table 60000 funcref)"), "more table elements than the 100000"),
+        ("memory", shell("(memory 65536)"), "more memory than the 64 MiB"),
+        ("memories", shell("(memory 600) (memory 600)"), "more memory than the 64 MiB"),
+        ("start", shell("(func $s (loop br 0)) (start $s)"), "limit `compute_ms`"),
+        ("types", shell(""), "does not keep the contract wasaba:plugin@0.1.0"),
+        ("corp", corp, "imports `evil:corp/everything@1.0.0`, which this agent does not have"),
+        ("wasi", wasi, "imports `wasi:sockets/tcp@0.3.0`, which this agent does not have"),
+        ("loops", std::fs::read(component("loops")).unwrap(), "cannot describe itself: it computed for longer"),
+        ("evil", compiled(), "is machine code"),
+        ("python", std::fs::read(component("python")).unwrap(), ""),
+    ] {
+        home.drop_in(&format!("{name}.wasm"), &bytes);
+        if !expected.is_empty() {
+            let error = stderr(&home.command(&["plugin", "inspect"], &[name]));
+            assert!(error.contains(expected), "{name}: {error}");
+        }
+    }
+    for (limit, expected) in [
+        ("component_mib", "is larger than 1 MiB (limit `component_mib`)"),
+        ("compile_seconds", "longer than 1 s to compile (limit `compile_seconds`)"),
+        ("compile_mib", "(limit `compile_mib`)"),
+    ] {
+        home.configure(&format!("[plugin.metrics.big]\nwasm = \"python\"\nlimits = {{ {limit} = 1 }}\n"));
+        let error = stderr(&home.command(&["plugin", "run"], &["big"]));
+        assert!(error.contains(expected), "{limit}: {error}");
+    }
+}
+
+/// What the agent's own compiler makes of a component: trusted from the agent's own folder, from nowhere else.
+fn compiled() -> Vec<u8> {
+    let arguments = ["plugin", "compiler", "--engine=pulley", "--cpu-seconds=60", "--memory-bytes=2147483648"];
+    let mut child =
+        Command::new(wasaba()).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&std::fs::read(component("everything")).unwrap()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && !output.stdout.is_empty());
+    output.stdout
+}
+
+#[test]
+fn another_digest_than_the_demanded_one_is_refused_and_the_right_one_runs() {
+    let about = stdout(&Home::with("").command(&["plugin", "inspect"], &[component("naughty").to_str().unwrap()]));
+    let digest = about.lines().find_map(|line| line.strip_prefix("digest: ")).unwrap();
+    let good = run("nothing", &naughty("nothing", "", &format!("digest = {digest:?}")));
+    assert!(good.contains("naughty.good\t1"), "{good}");
+    let wrong = format!("sha256:{}", "0".repeat(64));
+    let refused = run("nothing", &naughty("nothing", "", &format!("digest = {wrong:?}")));
+    assert!(refused.contains("is not the file that was demanded") && refused.contains(digest), "{refused}");
+}
+
+#[tokio::test]
+async fn while_the_whole_zoo_runs_every_minute_is_whole_and_afterwards_nothing_is_left() {
+    let standin = Standin::start("key").await.unwrap();
+    let servers = [hostile::silent(), hostile::slow(), hostile::endless()];
+    let base = format!("apikey = \"key\"\napibase = {:?}\n{}", standin.url(), naughty("nothing", "", ""));
+    let mut zoo = base.clone();
+    for (what, _) in ANIMALS {
+        zoo.push_str(&naughty(what, "", "limits = { compute_ms = 1500 }"));
+    }
+    for (number, server) in servers.iter().enumerate() {
+        let (wasm, url) = (component("naughty"), server.url());
+        writeln!(
+            zoo,
+            "[plugin.metrics.server{number}]\nwasm = {wasm:?}\ntimeout_seconds = 2\nallow = [{url:?}]\n\
+             settings = {{ do = \"fetch-body\", url = {url:?} }}"
+        )
+        .unwrap();
+    }
+    let home = Home::with(&base);
+    home.drop_in("loops.wasm", &std::fs::read(component("loops")).unwrap());
+    home.drop_in("bomb.wasm", &shell("(table 10000000 funcref)"));
+    let agent = home.start(&[]);
+    let has = |name: &'static str, time: i64| {
+        move |memory: &Memory| memory.points().iter().any(|point| point.name == name && point.time >= time)
+    };
+    standin.wait_until(LONG, "the first values", has("custom.naughty.good", 0)).await.unwrap();
+    let (threads, descriptors) = (threads(&agent), descriptors(&agent));
+
+    home.configure(&zoo);
+    agent.signal(Signal::HUP);
+    agent.line_with("plugin loop: ", LONG);
+    let begin = unix_seconds() as i64;
+    let full = (begin.div_euclid(60) + 1) * 60;
+    let last = full + 60;
+    standin.wait_until(LONG, "two whole minutes", has("cpu.user.percentage", last)).await.unwrap();
+    standin.wait_until(LONG, "the good plugin among them", has("custom.naughty.good", last)).await.unwrap();
+    let names = |time: i64| {
+        let memory = standin.memory();
+        let points = memory.points().iter().filter(|point| point.time == time && !point.name.starts_with("custom."));
+        points.map(|point| point.name.clone()).collect::<BTreeSet<_>>()
+    };
+    assert!(names(full).contains("memory.total") && names(full).contains("loadavg1"));
+    assert_eq!(names(full), names(last), "one of the two minutes is not whole");
+    let most = anonymous_mebibytes(&agent);
+    assert!(most < 400.0, "{most} MiB");
+
+    home.configure(&base);
+    agent.signal(Signal::HUP);
+    std::fs::remove_dir_all(home.root().join("plugins")).unwrap();
+    agent.line_with("plugin sleep was removed", LONG);
+    standin.wait_until(LONG, "a quiet minute", has("custom.naughty.good", last + 60)).await.unwrap();
+    // Threads of a pool that loaded eight of them side by side may wait for more to do; none is a plugin's own.
+    assert!(self::threads(&agent) <= threads + 8, "{} threads, {threads} before", self::threads(&agent));
+    let left = self::descriptors(&agent);
+    assert!(left <= descriptors + 4, "{left} file descriptors, {descriptors} before");
+    let left = anonymous_mebibytes(&agent);
+    assert!(left < 32.0, "{left} MiB");
+}
+
+fn threads(agent: &Agent) -> usize {
+    std::fs::read_dir(format!("/proc/{}/task", agent.pid())).unwrap().count()
+}
+
+fn descriptors(agent: &Agent) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().count()
+}
+
+fn anonymous_mebibytes(agent: &Agent) -> f64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", agent.pid())).unwrap();
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1024.0
+}
