@@ -1,5 +1,4 @@
 //! Plugins in other languages than Rust load, run and are limited like any other.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::process::Output;
 
