@@ -60,6 +60,18 @@ pub enum PluginCommand {
         /// The plugin's name, or the path of a .wasm file
         plugin: String,
     },
+    /// Compile plugins ahead of time into the agent's root, for images and packages
+    Compile {
+        /// The agent's flags: where plugins are looked for, and which root
+        #[command(flatten)]
+        agent: AgentFlags,
+        /// What shall run them: pulley or native
+        #[arg(long, default_value = "pulley")]
+        engine: String,
+        /// The plugins' names, or paths of .wasm files
+        #[arg(required = true, value_name = "PLUGIN")]
+        plugins: Vec<String>,
+    },
     /// Show how the plugins of the running agent are doing: calls, failures, time, memory, refusals
     List {
         /// The agent's flags: which agent

@@ -208,3 +208,19 @@ fn a_plugin_that_is_not_there_lists_where_it_was_looked_for_and_what_there_is() 
     let error = stderr(&Home::with("").command(&["plugin", "inspect"], &["ngnix"]));
     assert!(error.contains("there is no plugin `ngnix`") && error.contains("there are: nginx"), "{error}");
 }
+
+#[test]
+fn what_was_compiled_ahead_of_time_needs_no_compiler_any_more() {
+    let home = Home::with("");
+    let file = component("naughty").display().to_string();
+    let said = stdout(&home.command(&["plugin", "compile"], &[&file, "nginx"]));
+    assert!(said.contains("naughty ") && said.contains("nginx ") && said.contains("ready for pulley"), "{said}");
+    let entries = || std::fs::read_dir(home.root().join("compiled")).unwrap().count();
+    assert_eq!(entries(), 2);
+    // With a limit that nothing can be compiled in.
+    home.configure(&format!("[plugin.metrics.good]\nwasm = {file:?}\nlimits = {{ compile_mib = 1 }}\n"));
+    assert!(stdout(&home.command(&["plugin", "run"], &["good"])).contains("naughty.good"));
+    assert_eq!(entries(), 2);
+    let missing = stderr(&home.command(&["plugin", "compile"], &["ngnix"]));
+    assert!(missing.contains("there is no plugin `ngnix`"), "{missing}");
+}

@@ -1,5 +1,6 @@
 //! `wasaba plugin ...`: the commands around plugins, a file each, and what they share.
 
+pub mod compile;
 pub mod inspect;
 pub mod list;
 pub mod run;
@@ -23,6 +24,7 @@ pub fn run(command: PluginCommand) -> Result<(), String> {
     match command {
         PluginCommand::Run { agent, explain, plugin, settings } => run::run(&agent, explain, &plugin, &settings),
         PluginCommand::Inspect { agent, plugin } => inspect::run(&agent, &plugin),
+        PluginCommand::Compile { agent, engine, plugins } => compile::run(&agent, &engine, &plugins),
         PluginCommand::List { agent, json } => list::run(&agent, json),
         PluginCommand::Time { agent, engine, calls, plugin, settings } => {
             time::run(&agent, &engine, calls, &plugin, &settings)

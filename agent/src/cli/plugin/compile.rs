@@ -1,0 +1,28 @@
+//! `wasaba plugin compile`: fills the cache of compiled plugins ahead of time, for images and packages.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use crate::cli::flags::AgentFlags;
+use crate::plugins::component::Demands;
+
+/// Compiles each plugin into the agent's root, or finds it there, and prints how long that took.
+///
+/// # Errors
+/// The first plugin that cannot be compiled; those before it are.
+pub fn run(flags: &AgentFlags, engine: &str, plugins: &[String]) -> Result<(), String> {
+    let engine = super::engine(engine)?;
+    let text = super::with_loader(flags, async |config, loader| {
+        let mut text = String::new();
+        for wanted in plugins {
+            let table = super::table(config, wanted);
+            let file = super::plugin_file(loader, &table.wasm)?;
+            let begin = Instant::now();
+            let plugin = loader.plugin(&Demands { engine, ..table.demands() }, &file).await?;
+            let about = &plugin.description;
+            writeln!(text, "{} {}: ready for {engine} after {:.1?}", about.name, about.version, begin.elapsed()).ok();
+        }
+        Ok(text)
+    });
+    crate::cli::print(&text?)
+}
