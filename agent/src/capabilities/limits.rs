@@ -151,4 +151,13 @@ mod tests {
             assert_eq!((key.get)(&limits), key.most, "{}", key.name);
         }
     }
+
+    #[test]
+    fn the_guide_names_each_limit_with_its_default() {
+        let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/plugins.md")).unwrap();
+        for key in KEYS {
+            let row = format!("| `{}` | {} |", key.name, (key.get)(&Limits::default()));
+            assert!(guide.contains(&row), "docs/plugins.md has no row {row}");
+        }
+    }
 }
