@@ -36,6 +36,8 @@ rust)
 nginx)
     PATH=$PATH:/usr/sbin
     command -v nginx >/dev/null || install_packages nginx-light
+    # For a network of their own, in which the tests' name server answers.
+    command -v ip >/dev/null && command -v unshare >/dev/null || install_packages iproute2 util-linux
     ;;
 languages)
     python3 -c 'import venv, ensurepip' 2>/dev/null || install_packages python3 python3-venv

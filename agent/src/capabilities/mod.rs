@@ -94,6 +94,9 @@ pub struct Identity {
     pub blocking: Arc<Semaphore>,
 }
 
+/// How many random bytes are given at once.
+const RANDOM_BYTES: u64 = 64 << 10;
+
 /// How many threads an instance may block at once: what hangs in a name server or a file system takes no more.
 const BLOCKED_THREADS: usize = 2;
 
@@ -156,7 +159,8 @@ impl Guest {
                 limit_bytes: limits.memory_bytes,
             },
             // Nothing is opened: no files, no sockets, no names, no environment, no arguments, no standard streams but one.
-            wasi: WasiCtx::builder().stderr(stderr.clone()).build(),
+            // And no more random bytes at once than somebody may need, since the host makes them.
+            wasi: WasiCtx::builder().stderr(stderr.clone()).max_random_size(RANDOM_BYTES).build(),
             stderr,
             table,
             identity,

@@ -158,6 +158,37 @@ fn no_spelling_of_an_address_is_a_way_around_the_grants() {
 }
 
 #[test]
+fn a_name_that_later_leads_to_this_machine_or_to_metadata_is_denied_then() {
+    let table = "allow = [\"http://rebinds.test:8080\"]";
+    let home = Home::with(&naughty("fetch", ", url = \"http://rebinds.test:8080/\"", table));
+    let resolver = home.path("resolv.conf");
+    std::fs::write(&resolver, "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n").unwrap();
+    // Namespaces of their own: nothing of this leaves them, and nobody else's resolver is changed.
+    let script = "ip link set lo up && ip address add 10.99.0.1/32 dev lo && mount --bind \"$0\" /etc/resolv.conf \
+                  && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "--net", "sh", "-c", script]).arg(resolver);
+    command.arg(env!("CARGO_BIN_EXE_rebinding")).arg("10.99.0.1,127.0.0.1,169.254.169.254,10.99.0.1");
+    command.arg(wasaba()).args(["plugin", "run", "-conf"]).arg(home.config()).arg("fetch");
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "this test needs unshare, ip and the right to make namespaces: {error}");
+    let text = stdout(&output);
+    let lines = text.lines().collect::<Vec<_>>();
+    let expected = [
+        ("10.99.0.1: ", "naughty.good\t200.000000"),
+        ("127.0.0.1: ", "denied: `rebinds.test` leads to 127.0.0.1, which is this machine itself"),
+        ("169.254.169.254: ", "denied: `rebinds.test` leads to 169.254.169.254, a link-local address"),
+        ("10.99.0.1: ", "naughty.good\t200.000000"),
+        ("reached: ", "[10.99.0.1, 10.99.0.1]"),
+    ];
+    assert_eq!(lines.len(), expected.len(), "{text}");
+    for (line, (begin, part)) in lines.iter().zip(expected) {
+        assert!(line.starts_with(begin) && line.contains(part), "{part} in {text}");
+    }
+}
+
+#[test]
 fn sockets_and_files_of_the_machine_are_closed_and_a_secret_is_not_told() {
     let home = Home::default();
     let socket = home.path("docker.sock");
