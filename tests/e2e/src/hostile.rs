@@ -1,24 +1,35 @@
 //! Servers that mean no good. Each listens on a free port of loopback and ends with the process.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// A server, and how many have connected to it.
+/// A server, and who has connected to it.
 pub struct Server {
     /// Where it listens on 127.0.0.1.
     pub port: u16,
-    connections: Arc<AtomicUsize>,
+    visitors: Arc<Visitors>,
+}
+
+/// Who has connected, in the order in which they came.
+#[derive(Default)]
+struct Visitors {
+    addresses: Mutex<Vec<SocketAddr>>,
+    came: Condvar,
 }
 
 impl Server {
-    /// How many have connected until now.
+    /// How many have connected until now, also those that the server had not yet got round to: it connects itself, and
+    /// waits until it is served, which those before it then were.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::SeqCst)
+        let own = TcpStream::connect(("127.0.0.1", self.port)).unwrap().local_addr().unwrap();
+        let waiting = |addresses: &mut Vec<SocketAddr>| !addresses.contains(&own);
+        let mut addresses = self.visitors.came.wait_while(self.visitors.addresses.lock().unwrap(), waiting).unwrap();
+        addresses.retain(|address| *address != own);
+        addresses.len()
     }
 
     /// The address of its page.
@@ -30,16 +41,17 @@ impl Server {
     fn start(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (connections, serve) = (Arc::new(AtomicUsize::new(0)), Arc::new(serve));
-        let counter = Arc::clone(&connections);
+        let (visitors, serve) = (Arc::new(Visitors::default()), Arc::new(serve));
+        let served = Arc::clone(&visitors);
         thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                counter.fetch_add(1, Ordering::SeqCst);
+            while let Ok((stream, address)) = listener.accept() {
+                served.addresses.lock().unwrap().push(address);
+                served.came.notify_all();
                 let serve = Arc::clone(&serve);
                 thread::spawn(move || serve(stream));
             }
         });
-        Self { port, connections }
+        Self { port, visitors }
     }
 }
 
