@@ -168,7 +168,7 @@ pub fn source_of(instance: Arc<Instance>, sandbox: Arc<Sandbox>) -> Source {
     let every_minutes = instance.every_minutes();
     let mut source = Source::new(name, deadline, move |_| {
         let (instance, sandbox) = (Arc::clone(&instance), Arc::clone(&sandbox));
-        Box::pin(async move { instance.collect(&sandbox).await })
+        Box::pin(async move { Ok(instance.collect(&sandbox).await?) })
     });
     source.every_minutes = every_minutes;
     source

@@ -98,6 +98,22 @@ pub enum PluginCommand {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "-SETTING=VALUE")]
         settings: Vec<String>,
     },
+    /// Make a folder with a new plugin in Rust that builds and passes its tests
+    New {
+        /// The plugin's name, which its metrics begin with: lower-case letters, digits and -
+        name: String,
+    },
+    /// Run a plugin's test cases, with canned answers in place of the network
+    Test {
+        /// The agent's flags: where plugins are looked for
+        #[command(flatten)]
+        agent: AgentFlags,
+        /// The plugin's name, or the path of a .wasm file
+        plugin: String,
+        /// The file with the cases
+        #[arg(default_value = "tests.toml")]
+        cases: PathBuf,
+    },
     /// Compile the component on standard input to standard output (the agent's own child process)
     #[command(hide = true)]
     Compiler {

@@ -127,13 +127,21 @@ pub struct Reader<'a> {
     file: PathBuf,
     text: &'a str,
     problems: Vec<(usize, Problem)>,
+    /// Whether a warning is an error.
+    strict: bool,
 }
 
 impl<'a> Reader<'a> {
     /// A reader of `text`; `file` is for messages.
     #[must_use]
     pub fn new(file: &Path, text: &'a str) -> Self {
-        Self { file: file.to_owned(), text, problems: Vec::new() }
+        Self { file: file.to_owned(), text, problems: Vec::new(), strict: false }
+    }
+
+    /// The same, to whom each warning is an error.
+    #[must_use]
+    pub fn strict(file: &Path, text: &'a str) -> Self {
+        Self { strict: true, ..Self::new(file, text) }
     }
 
     /// The whole document, unless it is no TOML.
@@ -153,14 +161,14 @@ impl<'a> Reader<'a> {
 
     /// Notes a warning.
     pub fn warn(&mut self, place: Place, what: String) {
-        self.note(false, place, &what, true);
+        self.note(self.strict, place, &what, true);
     }
 
     /// The line is shown up to its `=`, since behind it there may be a secret; and where the file is no TOML, or the line
     /// does not begin with a plain key, it is not shown at all.
     fn note(&mut self, error: bool, place: Place, what: &str, show: bool) {
         let before = self.text.get(..place.start).unwrap_or_default();
-        let line_number = before.matches('\n').count() + 1;
+        let line_number = self.line(place);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
         let line = self.text.get(line_start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
@@ -192,6 +200,41 @@ impl<'a> Reader<'a> {
             return None;
         };
         Some(Section::new(name, entry.place, table))
+    }
+
+    /// The tables of the list under `key`, `[[key]]` or `key = [{ ... }]`; none if it is not there.
+    pub fn sections<'b>(&mut self, section: &mut Section<'b>, key: &str) -> Vec<Section<'b>> {
+        let Some(entry) = section.take(key) else { return Vec::new() };
+        let Some(list) = entry.value.get_ref().as_array() else {
+            self.wrong_type(&entry, "a list of tables");
+            return Vec::new();
+        };
+        let inside = section.name.trim_matches(['[', ']']);
+        let name = if inside.is_empty() { format!("[[{key}]]") } else { format!("[[{inside}.{key}]]") };
+        let mut sections = Vec::new();
+        for item in list.iter() {
+            match item.get_ref().as_table() {
+                Some(table) => sections.push(Section::new(name.clone(), item.span().into(), table)),
+                None => self.fail(item.span().into(), format!("`{key}` must be a list of tables")),
+            }
+        }
+        sections
+    }
+
+    /// Whether a table is under `key`.
+    pub fn is_table(&self, section: &mut Section<'_>, key: &str) -> bool {
+        section.find(key).is_some_and(|entry| entry.value.get_ref().is_table())
+    }
+
+    /// The line of a place, counted from 1.
+    #[must_use]
+    pub fn line(&self, place: Place) -> usize {
+        self.text.get(..place.start).unwrap_or_default().matches('\n').count() + 1
+    }
+
+    /// The value under `key`, whatever it is, as JSON; a date becomes text.
+    pub fn json(&mut self, section: &mut Section<'_>, key: &str) -> Option<serde_json::Value> {
+        section.take(key).map(|entry| json(entry.value.get_ref()))
     }
 
     /// The text under `key`.
@@ -342,5 +385,19 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
             i64::from_str_radix(number.as_str(), number.radix()).ok().map(|number| number.to_string())
         }
         DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+    }
+}
+
+fn json(value: &DeValue<'_>) -> serde_json::Value {
+    match value {
+        DeValue::String(text) => text.as_ref().into(),
+        DeValue::Boolean(boolean) => (*boolean).into(),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok().into(),
+        DeValue::Float(number) => number.as_str().parse::<f64>().ok().into(),
+        DeValue::Datetime(time) => time.to_string().into(),
+        DeValue::Array(list) => list.iter().map(|item| json(item.get_ref())).collect(),
+        DeValue::Table(table) => {
+            table.iter().map(|(key, value)| (key.get_ref().to_string(), json(value.get_ref()))).collect()
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! [`document`] reads what was written, with its line and column; this module says what is meant. Every problem in the file is
 //! told at once, and none of them shows a value, which may be the API key.
 
+pub mod cases;
 pub mod document;
 pub mod plugin;
 

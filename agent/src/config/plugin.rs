@@ -56,8 +56,8 @@ fn table(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Opti
     Some(table)
 }
 
-/// The keys that a table and a file beside a component share.
-fn settings(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> PluginTable {
+/// The keys that a table, a file beside a component and a plugin author's test case share.
+pub(super) fn settings(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> PluginTable {
     let place = section.name.clone();
     let settings = reader.pairs(section, "settings");
     let allow = reader.texts(section, "allow").into_iter().map(|(origin, _)| origin).collect();

@@ -19,8 +19,8 @@ use crate::capabilities::limits::Limits;
 use crate::capabilities::log::printable;
 use crate::capabilities::meter::Meter;
 use crate::capabilities::script::Script;
+use crate::collect::Answer;
 use crate::collect::rate::Reading;
-use crate::collect::{Answer, Fault};
 use crate::graph::GraphDefinition;
 use crate::sample::Sample;
 
@@ -108,11 +108,10 @@ impl Instance {
         })
     }
 
-    /// The same with canned answers in place of the outside.
-    #[must_use]
-    pub fn with_script(mut self, script: Script) -> Self {
-        self.identity.script = Some(Arc::new(script));
-        self
+    /// From now on `script` stands in place of the outside, and failures before it count no more.
+    pub fn play(&mut self, script: Arc<Script>) {
+        self.identity.script = Some(script);
+        lock(&self.circuit).close();
     }
 
     /// Its name: the last part of `[plugin.metrics.NAME]`, or the file's name without `.wasm`.
@@ -185,12 +184,20 @@ impl Instance {
     ///
     /// # Errors
     /// The plugin's own error, or how the call ended.
-    pub async fn collect(&self, sandbox: &Sandbox) -> Result<Answer, Fault> {
+    pub async fn collect(&self, sandbox: &Sandbox) -> Result<Answer, Failure> {
+        self.collect_by(sandbox, SystemTime::now).await
+    }
+
+    /// As [`Instance::collect`], with the readings taken at the time that `clock` tells then.
+    ///
+    /// # Errors
+    /// As [`Instance::collect`].
+    pub async fn collect_by(&self, sandbox: &Sandbox, clock: impl FnOnce() -> SystemTime) -> Result<Answer, Failure> {
         let now = self.loaded.elapsed();
         lock(&self.circuit).ask(now)?;
         let outcome = self.counted(ended(sandbox.run(self.limits().time, self.call()).await), now)?;
         let mut before = lock(&self.readings);
-        let values = values(&self.rules, &before, outcome.answer, unix_millis(SystemTime::now()));
+        let values = values(&self.rules, &before, outcome.answer, unix_millis(clock()));
         before.clone_from(&values.readings);
         drop(before);
         let mut answer = Answer { complaints: values.complaints, kept: outcome.values, ..Answer::default() };
@@ -289,7 +296,7 @@ impl Instance {
     ///
     /// # Errors
     /// As [`Instance::collect`].
-    pub async fn time(&self, sandbox: &Sandbox, calls: u32) -> Result<Vec<Duration>, Fault> {
+    pub async fn time(&self, sandbox: &Sandbox, calls: u32) -> Result<Vec<Duration>, Failure> {
         let limit = self.limits().time.saturating_mul(calls);
         let (plugin, identity, settings) = self.parts();
         let timed = async move {
@@ -301,7 +308,7 @@ impl Instance {
             }
             Ok(times)
         };
-        Ok(ended(sandbox.run(limit, timed).await)?)
+        ended(sandbox.run(limit, timed).await)
     }
 }
 

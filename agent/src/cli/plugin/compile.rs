@@ -12,7 +12,9 @@ use crate::plugins::component::Demands;
 /// The first plugin that cannot be compiled; those before it are.
 pub fn run(flags: &AgentFlags, engine: &str, plugins: &[String]) -> Result<(), String> {
     let engine = super::engine(engine)?;
-    let text = super::with_loader(flags, async |config, loader| {
+    // Anywhere else than in the agent's root nobody would look for it.
+    let flags = AgentFlags { root: Some(flags.config()?.0.root), ..flags.clone() };
+    let text = super::with_loader(&flags, async |config, loader| {
         let mut text = String::new();
         for wanted in plugins {
             let table = super::table(config, wanted);

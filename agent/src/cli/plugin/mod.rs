@@ -3,7 +3,9 @@
 pub mod compile;
 pub mod inspect;
 pub mod list;
+pub mod new;
 pub mod run;
+pub mod test;
 pub mod time;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +31,8 @@ pub fn run(command: PluginCommand) -> Result<(), String> {
         PluginCommand::Time { agent, engine, calls, plugin, settings } => {
             time::run(&agent, &engine, calls, &plugin, &settings)
         }
+        PluginCommand::New { name } => new::run(&name),
+        PluginCommand::Test { agent, plugin, cases } => test::run(&agent, &plugin, &cases),
         PluginCommand::Compiler { engine, cpu_seconds, memory_bytes } => {
             let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
             crate::plugins::compile::compile(self::engine(&engine)?, cpu_seconds, memory_bytes, input, output)
@@ -36,7 +40,8 @@ pub fn run(command: PluginCommand) -> Result<(), String> {
     }
 }
 
-/// Does `work` with a loader for the configuration that the flags name.
+/// Does `work` with a loader for the configuration that the flags name. Compiled plugins are kept in the agent's root, or
+/// by a user who may not write there, a plugin's author perhaps, in a cache of the user's own.
 fn with_loader<T>(
     flags: &AgentFlags,
     work: impl AsyncFnOnce(&Config, &Loader) -> Result<T, String>,
@@ -44,9 +49,23 @@ fn with_loader<T>(
     let (config, _) = flags.config()?;
     log::start(config.log_level, Destination::Stderr);
     let runtime = super::runtime()?;
-    let result = runtime.block_on(async { work(&config, &crate::keeper::loader(&config)?).await });
+    let result = runtime.block_on(async {
+        let loader = crate::keeper::loader(&config).or_else(|why| {
+            let cache = own_cache().filter(|_| flags.root.is_none()).ok_or(why)?;
+            Loader::new(&cache, crate::keeper::folders(&config))
+        });
+        work(&config, &loader?).await
+    });
     runtime.shutdown_background();
     result
+}
+
+/// As the XDG base directory specification has it.
+fn own_cache() -> Option<PathBuf> {
+    let absolute = |path: &PathBuf| path.is_absolute();
+    let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(absolute);
+    let home = || std::env::var_os("HOME").map(PathBuf::from).filter(absolute);
+    named.or_else(|| Some(home()?.join(".cache"))).map(|folder| folder.join("wasaba"))
 }
 
 /// The engine of this name.

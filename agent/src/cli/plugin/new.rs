@@ -1,0 +1,138 @@
+//! `wasaba plugin new`: a folder with a plugin in Rust that builds and passes its tests, with the SDK and the contract that
+//! this agent was built with beside it.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+/// The plugin's own files; `{name}`, `{file}` and `{version}` are filled in.
+const PLUGIN: &[(&str, &str)] = &[
+    ("Cargo.toml", include_str!("template/Cargo.toml.in")),
+    ("src/lib.rs", include_str!("template/lib.rs.in")),
+    ("tests.toml", include_str!("template/tests.toml.in")),
+    ("README.md", include_str!("template/README.md.in")),
+    (".gitignore", "/target\n"),
+    // Its own is part of a workspace that is not there.
+    ("wasaba/plugin-sdk/rust/Cargo.toml", include_str!("template/sdk.toml")),
+];
+
+macro_rules! copied {
+    ($($file:literal)*) => { &[$(($file, include_str!(concat!("../../../../", $file)))),*] };
+}
+
+/// Copied as they are into the folder `wasaba`.
+const COPIED: &[(&str, &str)] = copied! {
+    "plugin-sdk/rust/src/description.rs"
+    "plugin-sdk/rust/src/files.rs"
+    "plugin-sdk/rust/src/http.rs"
+    "plugin-sdk/rust/src/kv.rs"
+    "plugin-sdk/rust/src/lib.rs"
+    "plugin-sdk/rust/src/log.rs"
+    "plugin-sdk/rust/src/report.rs"
+    "plugin-sdk/rust/src/settings.rs"
+    "plugin-sdk/rust/src/tcp.rs"
+    "wit/checks.wit"
+    "wit/files.wit"
+    "wit/http.wit"
+    "wit/kv.wit"
+    "wit/log.wit"
+    "wit/metadata.wit"
+    "wit/metrics.wit"
+    "wit/plugin.wit"
+    "wit/tcp.wit"
+    "wit/types.wit"
+    "wit/world.wit"
+};
+
+/// Makes the folder `name` in the working directory and prints what to do next.
+///
+/// # Errors
+/// The name is not one for a crate, the folder is there already, or it cannot be written.
+pub fn run(name: &str) -> Result<(), String> {
+    check(name)?;
+    write(Path::new(name), name)?;
+    let file = name.replace('-', "_");
+    crate::cli::print(&format!(
+        "{name}/ is a plugin with its tests. Next:\n\n  cd {name}\n  cargo test\n  \
+         cargo build --release --target wasm32-wasip2\n  \
+         wasaba plugin test target/wasm32-wasip2/release/{file}.wasm\n"
+    ))
+}
+
+fn check(name: &str) -> Result<(), String> {
+    let letters = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '-';
+    if !name.starts_with(|char: char| char.is_ascii_lowercase()) || !name.chars().all(letters) || name.len() > 64 {
+        return Err(format!(
+            "{name:?} cannot be a plugin's name: begin with a lower-case letter, go on with such letters, digits and -, \
+             64 at most"
+        ));
+    }
+    if ["alloc", "core", "proc-macro", "std", "test", "wasaba-plugin", "wit-bindgen"].contains(&name) {
+        return Err(format!("{name:?} is the name of a crate that every plugin is built with: take another"));
+    }
+    Ok(())
+}
+
+fn write(folder: &Path, name: &str) -> Result<(), String> {
+    fs::create_dir(folder).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => format!("`{}` is there already: take another name, or remove it", folder.display()),
+        _ => format!("cannot make the folder `{}`: {error}", folder.display()),
+    })?;
+    let fill = |text: &str| {
+        text.replace("{name}", name).replace("{file}", &name.replace('-', "_")).replace("{version}", crate::VERSION)
+    };
+    let own = PLUGIN.iter().map(|(file, text)| ((*file).to_owned(), fill(text)));
+    let copied = COPIED.iter().map(|(file, text)| (format!("wasaba/{file}"), (*text).to_owned()));
+    for (file, text) in own.chain(copied) {
+        let path = folder.join(file);
+        let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, text));
+        written.map_err(|error| format!("cannot write `{}`: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+    #[test]
+    fn every_file_of_the_sdk_and_of_the_contract_comes_along() {
+        let mut there = Vec::new();
+        for folder in ["plugin-sdk/rust/src", "wit"] {
+            let entries = fs::read_dir(format!("{TOP}/{folder}")).unwrap();
+            there.extend(entries.map(|entry| format!("{folder}/{}", entry.unwrap().file_name().to_string_lossy())));
+        }
+        there.sort();
+        assert_eq!(COPIED.iter().map(|(file, _)| (*file).to_owned()).collect::<Vec<_>>(), there);
+    }
+
+    #[test]
+    fn the_sdk_is_built_with_the_same_dependencies_as_here() {
+        let dependencies = |text: &str| {
+            let (_, rest) = text.split_once("[dependencies]\n").unwrap();
+            rest.split("\n\n").next().unwrap().trim().to_owned()
+        };
+        let here = fs::read_to_string(format!("{TOP}/plugin-sdk/rust/Cargo.toml")).unwrap();
+        assert_eq!(dependencies(&here), "wit-bindgen.workspace = true");
+        let workspace = fs::read_to_string(format!("{TOP}/Cargo.toml")).unwrap();
+        let line = dependencies(include_str!("template/sdk.toml"));
+        assert!(line.starts_with("wit-bindgen = ") && workspace.lines().any(|other| other == line), "{line}");
+    }
+
+    #[test]
+    fn a_name_that_no_crate_can_have_is_refused_before_anything_is_written() {
+        for name in ["", "Queue", "9lives", "a/b", "../a", "a b", "test", "-x"] {
+            assert!(check(name).is_err(), "{name}");
+        }
+        assert_eq!(check("my-queue2"), Ok(()));
+    }
+
+    #[test]
+    fn nothing_is_written_into_a_folder_that_is_there() {
+        let temp = tempfile::tempdir().unwrap();
+        assert!(write(temp.path(), "queue").unwrap_err().contains("is there already"));
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,159 @@
+//! The tools of a plugin's author: from nothing to a component that passes its test cases.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use wasaba_e2e::agent::{Home, stderr, stdout};
+use wasaba_e2e::{component, wasaba};
+
+/// The plugin's build stays there from run to run.
+const TARGET: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/author");
+
+fn new(folder: &Path, name: &str) -> Output {
+    let mut command = Command::new(wasaba());
+    command.args(["plugin", "new", name]).current_dir(folder).stdin(Stdio::null()).output().unwrap()
+}
+
+fn cargo(folder: &Path, arguments: &[&str]) {
+    let mut command = Command::new(env!("CARGO"));
+    // The packages are those of this workspace, so they are here.
+    command.args(arguments).arg("--offline").current_dir(folder).env("CARGO_TARGET_DIR", TARGET);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What `wasaba plugin test` says of these cases of the component.
+fn test(home: &Home, wasm: &Path, cases: &str) -> (bool, String) {
+    std::fs::write(home.path("cases.toml"), cases).unwrap();
+    let (wasm, file) = (wasm.to_str().unwrap(), home.path("cases.toml"));
+    let output = home.command(&["plugin", "test"], &[wasm, file.to_str().unwrap()]);
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    (output.status.success(), text.replace(file.to_str().unwrap(), "cases.toml").replace(wasm, "PLUGIN"))
+}
+
+#[test]
+fn a_new_plugin_builds_and_passes_its_tests() {
+    let (home, temp) = (Home::with(""), tempfile::tempdir().unwrap());
+    let said = stdout(&new(temp.path(), "my-queue"));
+    assert!(said.contains("wasaba plugin test target/wasm32-wasip2/release/my_queue.wasm"), "{said}");
+    let folder = temp.path().join("my-queue");
+    cargo(&folder, &["test", "--quiet"]);
+    cargo(&folder, &["build", "--release", "--target", "wasm32-wasip2", "--quiet"]);
+    let wasm = Path::new(TARGET).join("wasm32-wasip2/release/my_queue.wasm");
+    let (passed, said) = test(&home, &wasm, &std::fs::read_to_string(folder.join("tests.toml")).unwrap());
+    assert!(passed && said.ends_with("3 passed, 0 failed\n"), "{said}");
+    let about = stdout(&home.command(&["plugin", "inspect"], &[wasm.to_str().unwrap()]));
+    assert!(about.contains("my-queue 0.1.0") && about.contains("http://localhost:7000"), "{about}");
+    let again = new(temp.path(), "my-queue");
+    assert!(!again.status.success() && stderr(&again).contains("is there already"));
+}
+
+const NGINX: &str = r#"
+[[case]]
+name = "two minutes of a busy nginx"
+settings = { host = "web", port = 81 }
+[[case.minute]]
+http = [{ url = "http://web:81/nginx_status", body = """
+Active connections: 123
+server accepts handled requests
+ 1693613501 1693613501 7996986318
+Reading: 66 Writing: 16 Waiting: 41
+""" }]
+samples = { "nginx.connections.connections" = 123, "nginx.queue.reading" = 66, "nginx.queue.writing" = 16, "nginx.queue.waiting" = 41 }
+[[case.minute]]
+after_seconds = 120
+http = [{ url = "http://web:81/nginx_status", body = """
+Active connections: 1
+server accepts handled requests
+ 1693613503 1693613501 7996986328
+Reading: 0 Writing: 1 Waiting: 0
+""" }]
+[case.minute.samples]
+"nginx.connections.connections" = 1
+"nginx.requests.accepts" = 1
+"nginx.requests.handled" = 0
+"nginx.requests.requests" = 5
+"nginx.queue.reading" = 0
+"nginx.queue.writing" = 1
+"nginx.queue.waiting" = 0
+"#;
+
+#[test]
+fn canned_answers_stand_in_place_of_the_network_and_a_minute_is_not_waited_for() {
+    let nginx = wasaba_e2e::target().join("release/plugins/nginx.wasm");
+    let (passed, said) = test(&Home::with(""), &nginx, NGINX);
+    assert!(passed, "{said}");
+    assert_eq!(said, "ok      two minutes of a busy nginx\n1 passed, 0 failed\n");
+    let wrong = NGINX.replace("\"nginx.requests.requests\" = 5", "\"nginx.requests.requests\" = 10");
+    let (passed, said) = test(&Home::with(""), &nginx, &wrong);
+    assert!(
+        !passed && said.contains("cases.toml:13: nginx.requests.requests is 5, not 10\n0 passed, 1 failed"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_differs_is_told_with_file_and_line() {
+    let cases = r#"
+[[case]]
+name = "a wish that is not granted"
+settings = { do = "fetch", url = "http://elsewhere.example/" }
+http = [{ url = "http://elsewhere.example/" }]
+samples = { "naughty.good" = 200 }
+
+[[case]]
+name = "the same, granted, with another status"
+settings = { do = "fetch", url = "http://elsewhere.example/" }
+allow = ["http://elsewhere.example"]
+http = [{ url = "http://elsewhere.example/", status = 404 }]
+samples = { "naughty.good" = 200 }
+
+[[case]]
+name = "nobody asks for this"
+settings = { do = "nothing" }
+tcp = [{ with = "db:1", talk = [{ expect = "PING" }] }]
+samples = { "naughty.good" = 1 }
+
+[[case]]
+name = "a limit of the case's own"
+settings = { do = "loop" }
+limits = { compute_ms = 100 }
+error = "limit"
+says = "compute_ms"
+
+[[case]]
+name = "an error that does not come"
+settings = { do = "nothing" }
+error = "failed"
+"#;
+    let (passed, said) = test(&Home::with(""), &component("naughty"), cases);
+    assert!(!passed);
+    let said = said.lines().map(|line| line.split("; to grant it").next().unwrap()).collect::<Vec<_>>().join("\n");
+    let expected = "\
+FAILED  a wish that is not granted
+        cases.toml:2: it failed (denied): denied: no grant for http://elsewhere.example:80
+        cases.toml:2: the answer to GET http://elsewhere.example/ was not asked for
+FAILED  the same, granted, with another status
+        cases.toml:8: naughty.good is 404, not 200
+FAILED  nobody asks for this
+        cases.toml:15: nobody connected for a conversation with db:1
+ok      a limit of the case's own
+FAILED  an error that does not come
+        cases.toml:28: it did not fail, but gave: naughty.good = 1
+1 passed, 4 failed
+`PLUGIN` does not do what `cases.toml` says";
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn cases_that_cannot_be_read_say_where_and_run_nothing() {
+    let home = Home::with("");
+    let (passed, said) = test(&home, &component("naughty"), "[[case]]\nname = \"a\"\nsampels = { a = 1 }\n");
+    assert!(
+        !passed && said.contains("cases.toml:3:1: error: unknown key `sampels`, did you mean `samples`?"),
+        "{said}"
+    );
+    let none = home.command(&["plugin", "test"], &[component("naughty").to_str().unwrap(), "none.toml"]);
+    assert!(stderr(&none).contains("cannot read the cases in `none.toml`"), "{}", stderr(&none));
+}
