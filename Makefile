@@ -7,7 +7,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 COMPONENTS := $(TARGET)/wasm32-wasip2/plugin
 
-.PHONY: build run test bench lint plugins test-plugins clean
+.PHONY: build run test bench lint plugins test-plugins guests clean
 
 ## build: the agent as target/release/wasaba, with the official plugins beside it
 build: plugins
@@ -45,6 +45,10 @@ lint:
 bench: build test-plugins
 	@tests/setup.sh nginx
 	$(CARGO) run --release --locked -p wasaba-e2e --bin bench
+
+## guests: wasmtime's own sandbox guest programs as plugins: make guests WASMTIME=a checkout of it
+guests: build
+	tests/wasmtime_guests.sh "$(WASMTIME)"
 
 clean:
 	$(CARGO) clean

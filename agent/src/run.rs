@@ -191,7 +191,7 @@ impl Collecting {
     fn with_self_metrics(mut self) -> Result<Self, String> {
         let collector = Box::new(SelfMetrics::new(self.register.clone()));
         self.sources.add(Source::of_collector("self", collector, &Readers::default()));
-        self.graphs.put(&"wasaba itself".into(), &self_metrics::graphs()?);
+        self.graphs.put(&"wasaba itself".into(), None, &self_metrics::graphs()?);
         Ok(self)
     }
 
@@ -264,7 +264,7 @@ impl Collecting {
                     let (spool, source) = (Arc::clone(&self.spool), format!("plugin {}", instance.name()));
                     let values = tokio::task::spawn_blocking(move || spool.values(&source)).await;
                     instance.keep(Arc::new(values.unwrap_or_default()));
-                    if let Some(warning) = self.graphs.put(instance.name(), &instance.graphs) {
+                    if let Some(warning) = self.graphs.put(instance.name(), instance.host(), &instance.graphs) {
                         tracing::warn!("{warning}");
                     }
                     let source = source_of(instance, sandbox);

@@ -4,6 +4,7 @@
 //! so that no room further in needs an `if`. It carries no time; the minute that it was collected for does.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +88,7 @@ pub fn segment(name: &str) -> String {
 pub struct Sample {
     name: MetricName,
     value: f64,
+    host: Option<Arc<str>>,
 }
 
 impl Sample {
@@ -103,7 +105,25 @@ impl Sample {
     /// # Errors
     /// A value that is NaN or infinite.
     pub fn of(name: MetricName, value: f64) -> Result<Self, BadSample> {
-        if value.is_finite() { Ok(Self { name, value }) } else { Err(BadSample::Value { name }) }
+        if value.is_finite() { Ok(Self { name, value, host: None }) } else { Err(BadSample::Value { name }) }
+    }
+
+    /// The same as a value of another host than this one, which Mackerel knows by this custom identifier.
+    #[must_use]
+    pub fn of_host(self, custom_identifier: &Arc<str>) -> Self {
+        Self { host: Some(Arc::clone(custom_identifier)), ..self }
+    }
+
+    /// The custom identifier of the host that it is of; `None` is this host.
+    #[must_use]
+    pub fn host(&self) -> Option<&Arc<str>> {
+        self.host.as_ref()
+    }
+
+    /// What there is one value of in a minute: the host and the name.
+    #[must_use]
+    pub fn key(&self) -> (Option<&str>, &MetricName) {
+        (self.host.as_deref(), &self.name)
     }
 
     /// The metric's name.

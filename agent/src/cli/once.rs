@@ -37,7 +37,7 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
             }
             Err(why) => tracing::error!("no plugins: {why}"),
         }
-        let mut values = BTreeMap::new();
+        let mut values = ByHost::from([(None, BTreeMap::new())]);
         sources.ask(now(), async |part| take(&mut values, part)).await;
         tokio::time::sleep(BETWEEN_READINGS).await;
         let created = jiff::Timestamp::now();
@@ -45,7 +45,9 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
         (created, values)
     });
     runtime.shutdown_background();
-    let values = json!([{ "Values": values, "CustomIdentifier": null }]);
+    let values =
+        values.into_iter().map(|(host, values)| json!({ "Values": values, "CustomIdentifier": host.as_deref() }));
+    let values = values.collect::<Value>();
     let printed = json!({ "host": host(), "metrics": { "Created": created.to_string(), "Values": values } });
     super::print(&format!("{printed}\n"))
 }
@@ -54,9 +56,13 @@ fn now() -> Moment {
     Moment { unix_seconds: jiff::Timestamp::now().as_second(), instant: Instant::now() }
 }
 
+/// Values by name, of this host (`None`) and of the hosts with these custom identifiers.
+type ByHost = BTreeMap<Option<Arc<str>>, BTreeMap<String, Value>>;
+
 /// The second reading's values win.
-fn take(values: &mut BTreeMap<String, Value>, part: Part) {
+fn take(values: &mut ByHost, part: Part) {
     for sample in part.samples.into_iter().flat_map(|(_, samples)| samples) {
+        let values = values.entry(sample.host().cloned()).or_default();
         values.insert(sample.name().to_string(), json!({ "Time": null, "Value": sample.value() }));
     }
 }

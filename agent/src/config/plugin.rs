@@ -15,7 +15,7 @@ use crate::sample::MetricName;
 use crate::tls::Trust;
 
 /// Keys of the official agent's plugin tables that mean something for programs only.
-const FOR_PROGRAMS: &[&str] = &["custom_identifier", "env", "use_plugin_timestamp", "user"];
+const FOR_PROGRAMS: &[&str] = &["env", "use_plugin_timestamp", "user"];
 
 pub(super) fn tables(reader: &mut Reader<'_>, top: &mut Section<'_>) -> Vec<PluginTable> {
     let Some(mut plugin) = reader.section(top, "plugin") else { return Vec::new() };
@@ -119,6 +119,12 @@ fn posting(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Posting {
         Ok(Some(regex).filter(|_| !text.is_empty()))
     };
     Posting {
+        custom_identifier: reader
+            .parsed(section, "custom_identifier", |text| {
+                // Longer than any that is known, and what the queue can hold.
+                if text.len() > 1_024 { Err("is longer than 1024 bytes".to_owned()) } else { Ok(text.into()) }
+            })
+            .filter(|identifier: &Arc<str>| !identifier.is_empty()),
         every_minutes: reader
             .positive(section, "interval_minutes", 60)
             .and_then(|minutes| u32::try_from(minutes).ok())

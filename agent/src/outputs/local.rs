@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, watch};
 
+use crate::capabilities::log::printable;
 use crate::collect::minute::{Health, Part};
 use crate::log::Tail;
 
@@ -39,7 +40,8 @@ impl Board {
         let mut state = self.lock();
         for (source, samples) in &part.samples {
             for sample in samples {
-                let (name, value) = (sample.name().to_string(), sample.value());
+                let host = sample.host().map(|host| format!(" @{}", printable(host, 80))).unwrap_or_default();
+                let (name, value) = (format!("{}{host}", sample.name()), sample.value());
                 state.lines.push(format!("{name}\t{}\t{unix_seconds}\t{source}", shown(value)));
                 state.rows.insert(name, Row { value, unix_seconds, source: Arc::clone(source) });
             }

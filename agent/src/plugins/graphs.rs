@@ -5,27 +5,31 @@ use std::sync::Arc;
 
 use crate::graph::GraphDefinition;
 
+/// The host that values are of, if it is not this one, and the graph's name.
+type Place = (Option<Arc<str>>, String);
+
 /// Each plugin's graphs. Two instances of one plugin have the same ones, unless they are told apart.
 #[derive(Default)]
 pub struct Graphs {
     by_plugin: BTreeMap<Arc<str>, Vec<GraphDefinition>>,
-    /// By the graph's name, who has it.
-    owners: BTreeMap<String, BTreeSet<Arc<str>>>,
+    /// Who posts where.
+    owners: BTreeMap<Place, BTreeSet<Arc<str>>>,
     /// Pairs that were warned of.
     warned: HashSet<(Arc<str>, Arc<str>)>,
     changed: bool,
 }
 
 impl Graphs {
-    /// Takes over `plugin`'s graphs. If another plugin posts to one of them too, the warning is returned, once for the two.
-    pub fn put(&mut self, plugin: &Arc<str>, graphs: &[GraphDefinition]) -> Option<String> {
+    /// Takes over the graphs of `plugin`, whose values are of `host` if not of this one. If another plugin posts to one of
+    /// them too, the warning is returned, once for the two.
+    pub fn put(&mut self, plugin: &Arc<str>, host: Option<&Arc<str>>, graphs: &[GraphDefinition]) -> Option<String> {
         if self.by_plugin.get(plugin).is_some_and(|known| known == graphs) {
             return None;
         }
         self.take_out(plugin);
         let mut shared = None;
         for graph in graphs {
-            let owners = self.owners.entry(graph.name().to_owned()).or_default();
+            let owners = self.owners.entry((host.cloned(), graph.name().to_owned())).or_default();
             let other = owners.first().cloned();
             owners.insert(Arc::clone(plugin));
             shared = shared.or(other.map(|other| (other, graph.name())));
@@ -59,15 +63,11 @@ impl Graphs {
     }
 
     fn take_out(&mut self, plugin: &str) {
-        for graph in self.by_plugin.remove(plugin).into_iter().flatten() {
-            self.changed = true;
-            if let Some(owners) = self.owners.get_mut(graph.name()) {
-                owners.remove(plugin);
-                if owners.is_empty() {
-                    self.owners.remove(graph.name());
-                }
-            }
-        }
+        self.changed |= self.by_plugin.remove(plugin).is_some_and(|graphs| !graphs.is_empty());
+        self.owners.retain(|_, owners| {
+            owners.remove(plugin);
+            !owners.is_empty()
+        });
     }
 }
 
@@ -82,24 +82,32 @@ mod tests {
     #[test]
     fn two_plugins_with_the_same_graph_are_named_once_with_the_cure() {
         let (mut graphs, one, two) = (Graphs::default(), "one".into(), "two".into());
-        assert_eq!(graphs.put(&one, &[graph("a"), graph("b")]), None);
-        let warning = graphs.put(&two, &[graph("b"), graph("c")]).unwrap();
+        assert_eq!(graphs.put(&one, None, &[graph("a"), graph("b")]), None);
+        let warning = graphs.put(&two, None, &[graph("b"), graph("c")]).unwrap();
         assert!(warning.contains("plugin one and plugin two") && warning.contains("custom.b"), "{warning}");
         assert!(warning.contains("key_prefix"), "{warning}");
-        assert_eq!(graphs.put(&two, &[graph("b")]), None, "it was said");
+        assert_eq!(graphs.put(&two, None, &[graph("b")]), None, "it was said");
         assert_eq!(graphs.changed().unwrap(), [graph("a"), graph("b")]);
         assert_eq!(graphs.changed(), None);
     }
 
     #[test]
+    fn the_same_graph_of_two_hosts_is_no_collision_and_told_once() {
+        let (mut graphs, one, two, host) = (Graphs::default(), "one".into(), "two".into(), "db1".into());
+        assert_eq!(graphs.put(&one, None, &[graph("a")]), None);
+        assert_eq!(graphs.put(&two, Some(&host), &[graph("a")]), None);
+        assert_eq!(graphs.changed().unwrap(), [graph("a")]);
+    }
+
+    #[test]
     fn a_plugin_that_is_gone_shares_nothing_any_more() {
         let (mut graphs, one, two) = (Graphs::default(), "one".into(), "two".into());
-        graphs.put(&one, &[graph("a")]);
+        graphs.put(&one, None, &[graph("a")]);
         graphs.remove("one");
-        assert_eq!(graphs.put(&two, &[graph("a")]), None);
+        assert_eq!(graphs.put(&two, None, &[graph("a")]), None);
         assert_eq!(graphs.changed().unwrap(), [graph("a")]);
-        assert!(graphs.put(&one, &[graph("a")]).is_some());
+        assert!(graphs.put(&one, None, &[graph("a")]).is_some());
         graphs.remove("two");
-        assert!(graphs.put(&two, &[graph("a")]).is_some(), "it is new again");
+        assert!(graphs.put(&two, None, &[graph("a")]).is_some(), "it is new again");
     }
 }

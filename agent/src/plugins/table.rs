@@ -39,11 +39,13 @@ pub struct Posting {
     pub include: Option<Regex>,
     /// Names that match this are not posted; tested without `custom.`.
     pub exclude: Option<Regex>,
+    /// The host on Mackerel that its values are of, if it is another one than this.
+    pub custom_identifier: Option<Arc<str>>,
 }
 
 impl Default for Posting {
     fn default() -> Self {
-        Self { every_minutes: 1, key_prefix: None, include: None, exclude: None }
+        Self { every_minutes: 1, key_prefix: None, include: None, exclude: None, custom_identifier: None }
     }
 }
 
@@ -80,8 +82,8 @@ impl PartialEq for PluginTable {
     fn eq(&self, other: &Self) -> bool {
         let pattern = |regex: &Option<Regex>| regex.as_ref().map(|regex| regex.as_str().to_owned());
         let posting = |table: &Self| {
-            let Posting { every_minutes, key_prefix, include, exclude } = &table.posting;
-            (*every_minutes, key_prefix.clone(), pattern(include), pattern(exclude))
+            let Posting { every_minutes, key_prefix, include, exclude, custom_identifier } = &table.posting;
+            (*every_minutes, key_prefix.clone(), pattern(include), pattern(exclude), custom_identifier.clone())
         };
         (&self.name, &self.wasm, &self.digest, &self.written, self.engine, &self.limits)
             == (&other.name, &other.wasm, &other.digest, &other.written, other.engine, &other.limits)

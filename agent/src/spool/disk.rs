@@ -147,14 +147,18 @@ impl Disk {
     }
 
     /// The newest minutes, newest first: at least one, and no more when they pass `max_points`.
-    pub(super) fn newest(&self, max_points: usize) -> Result<Vec<Minute>, Trouble> {
+    pub(super) fn newest(
+        &self,
+        max_points: usize,
+        is_wanted: &impl Fn(&Sample) -> bool,
+    ) -> Result<Vec<Minute>, Trouble> {
         if self.totals.ledger.queued == 0 {
             return Ok(Vec::new());
         }
         let table = self.database.begin_read()?.open_table(MINUTES)?;
         let (mut minutes, mut points) = (Vec::new(), 0);
         for row in table.iter()?.rev() {
-            let minute = minute(row?)?;
+            let Some(minute) = minute(row?)?.only(is_wanted) else { continue };
             points += minute.samples.len();
             if points > max_points && !minutes.is_empty() {
                 break;

@@ -1,7 +1,8 @@
 //! The bytes of what the spool stores: a minute's samples, and the last readings of counters.
 //!
 //! Samples are stored exactly (a decimal form would have to round), each as one byte with the length of its name, the name
-//! and eight bytes of value. What cannot be decoded is an error, never a guess. The file around the bytes is `disk`'s.
+//! and eight bytes of value; before it, if it is of another host, a zero and two bytes with the length of that host's custom
+//! identifier and the identifier. What cannot be decoded is an error, never a guess. The file around the bytes is `disk`'s.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,11 @@ const _: () = assert!(MetricName::MAX_BYTES <= u8::MAX as usize);
 pub(super) fn encode(samples: &[Sample]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(samples.iter().map(|sample| sample.name().as_str().len() + 9).sum());
     for sample in samples {
+        if let Some(host) = sample.host() {
+            bytes.push(0);
+            bytes.extend_from_slice(&u16::try_from(host.len()).unwrap_or(u16::MAX).to_le_bytes());
+            bytes.extend_from_slice(host.as_bytes());
+        }
         let name = sample.name().as_str().as_bytes();
         bytes.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
         bytes.extend_from_slice(name);
@@ -28,13 +34,32 @@ pub(super) fn encode(samples: &[Sample]) -> Vec<u8> {
 /// The samples of a minute, or `None` if `bytes` were not made by [`encode`].
 pub(super) fn decode(mut bytes: &[u8]) -> Option<Vec<Sample>> {
     let mut samples = Vec::new();
-    while let Some((&length, rest)) = bytes.split_first() {
+    while !bytes.is_empty() {
+        let host = host(&mut bytes)?;
+        let (&length, rest) = bytes.split_first()?;
         let (name, rest) = rest.split_at_checked(usize::from(length))?;
         let (value, rest) = rest.split_first_chunk::<8>()?;
-        samples.push(Sample::new(std::str::from_utf8(name).ok()?, f64::from_le_bytes(*value)).ok()?);
+        let sample = Sample::new(std::str::from_utf8(name).ok()?, f64::from_le_bytes(*value)).ok()?;
+        samples.push(match host {
+            // Many in a row are of one host.
+            Some(host) => match samples.last().and_then(Sample::host).filter(|last| ***last == *host).cloned() {
+                Some(last) => sample.of_host(&last),
+                None => sample.of_host(&host.into()),
+            },
+            None => sample,
+        });
         bytes = rest;
     }
     Some(samples)
+}
+
+/// Takes the custom identifier off the front, if there is one; `None` if the bytes are cut.
+fn host<'a>(bytes: &mut &'a [u8]) -> Option<Option<&'a str>> {
+    let Some(rest) = bytes.strip_prefix(&[0]) else { return Some(None) };
+    let (length, rest) = rest.split_first_chunk::<2>()?;
+    let (host, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+    *bytes = rest;
+    Some(Some(std::str::from_utf8(host).ok()?))
 }
 
 /// The bytes of all readings: JSON, with each value as the number of its bits, since decimals would be rounded.
@@ -97,6 +122,16 @@ mod tests {
         let back = decode(&encode(&samples)).unwrap();
         assert_eq!(back, samples);
         assert!(back.iter().zip(values).all(|(sample, value)| sample.value().to_bits() == value.to_bits()));
+    }
+
+    #[test]
+    fn a_sample_of_another_host_comes_back_with_its_host() {
+        let sample = |value| Sample::new("loadavg1", value).unwrap();
+        let (db, long) = ("db1".into(), "x".repeat(300).into());
+        let samples = [sample(1.0), sample(2.0).of_host(&db), sample(3.0).of_host(&db), sample(4.0).of_host(&long)];
+        let bytes = encode(&samples);
+        assert_eq!(decode(&bytes).unwrap(), samples);
+        assert!(decode(&bytes[..bytes.len() - 1]).is_none() && decode(&[0, 9, 0, b'a']).is_none());
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod disk;
 mod encoding;
 mod pending;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,8 +33,16 @@ pub const MOST_BYTES: u64 = 32 * 1024 * 1024;
 pub struct Minute {
     /// Seconds since 1970.
     pub time: i64,
-    /// At most one for each name once it is in the spool.
+    /// At most one for each host's name once it is in the spool.
     pub samples: Vec<Sample>,
+}
+
+impl Minute {
+    /// What of it is wanted, if anything is.
+    fn only(mut self, is_wanted: &impl Fn(&Sample) -> bool) -> Option<Self> {
+        self.samples.retain(is_wanted);
+        (!self.samples.is_empty()).then_some(self)
+    }
 }
 
 /// What became of some samples of the minute at `time`. A sample that has another value by now (the minute was kept
@@ -61,7 +69,7 @@ pub const VALUES_STAY_SECONDS: i64 = 30 * 24 * 60 * 60;
 /// Where every point went, since the file was made. Always `collected = delivered + queued + expired + rejected`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
-    /// Points that were handed to [`Spool::keep`]; a name twice in a minute is one point.
+    /// Points that were handed to [`Spool::keep`]; a host's name twice in a minute is one point.
     pub collected: u64,
     /// Points that Mackerel has.
     pub delivered: u64,
@@ -151,12 +159,14 @@ impl Spool {
         state.commit_reopening(&self.path, now)
     }
 
-    /// The newest minutes, newest first, with `max_points` points at most, but at least one minute if there is any.
+    /// The newest minutes, newest first, with `max_points` points at most, but at least one minute if there is any. Points of
+    /// the hosts that are `absent`, which are given by their custom identifiers, are left where they are.
     #[must_use]
-    pub fn newest(&self, max_points: usize) -> Vec<Minute> {
+    pub fn newest(&self, max_points: usize, absent: &BTreeSet<Arc<str>>) -> Vec<Minute> {
         let mut state = self.lock();
-        let mut minutes = state.read_file(&self.path, |disk| disk.newest(max_points));
-        minutes.extend(state.pending.minutes());
+        let is_wanted = |sample: &Sample| sample.host().is_none_or(|host| !absent.contains(host));
+        let mut minutes = state.read_file(&self.path, |disk| disk.newest(max_points, &is_wanted));
+        minutes.extend(state.pending.minutes().filter_map(|minute| minute.only(&is_wanted)));
         minutes.sort_by_key(|minute| std::cmp::Reverse(minute.time));
         let mut points = 0;
         minutes.retain(|minute| {
@@ -381,12 +391,12 @@ impl Settlement {
     }
 }
 
-/// Removes from both lists what is in both; `samples` is sorted by name. Returns how many.
+/// Removes from both lists what is in both; `samples` is sorted by host and name. Returns how many.
 fn remove(samples: &mut Vec<Sample>, settled: &mut Vec<Sample>) -> u64 {
     let before = samples.len();
-    settled.sort_by(|a, b| a.name().cmp(b.name()));
+    settled.sort_by(|a, b| a.key().cmp(&b.key()));
     let find = |list: &[Sample], sample: &Sample| {
-        list.binary_search_by(|other| other.name().cmp(sample.name())).ok().and_then(|at| list.get(at)) == Some(sample)
+        list.binary_search_by(|other| other.key().cmp(&sample.key())).ok().and_then(|at| list.get(at)) == Some(sample)
     };
     let missing: Vec<Sample> = settled.extract_if(.., |sample| !find(samples, sample)).collect();
     samples.retain(|sample| !find(settled, sample));

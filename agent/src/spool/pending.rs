@@ -65,13 +65,13 @@ impl Pending {
     }
 }
 
-/// Adds `samples` to those of the same minute; the later value of a name wins. Returns how many are new.
+/// Adds `samples` to those of the same minute; the later value of a host's name wins. Returns how many are new.
 pub(super) fn merge(known: &mut Vec<Sample>, samples: Vec<Sample>) -> u64 {
     let before = known.len();
     known.extend(samples);
     // The later of two is the one to keep, and a stable sort of the reversed list puts it first.
     known.reverse();
-    known.sort_by(|a, b| a.name().cmp(b.name()));
-    known.dedup_by(|later, first| later.name() == first.name());
+    known.sort_by(|a, b| a.key().cmp(&b.key()));
+    known.dedup_by(|later, first| later.key() == first.key());
     known.len().saturating_sub(before) as u64
 }

@@ -32,6 +32,14 @@ impl Server {
         addresses.len()
     }
 
+    /// Whether somebody connects within `time`.
+    #[must_use]
+    pub fn is_visited_within(&self, time: Duration) -> bool {
+        let none = |addresses: &mut Vec<SocketAddr>| addresses.is_empty();
+        let addresses = self.visitors.addresses.lock().unwrap();
+        !self.visitors.came.wait_timeout_while(addresses, time, none).unwrap().1.timed_out()
+    }
+
     /// The address of its page.
     #[must_use]
     pub fn url(&self) -> String {

@@ -10,7 +10,7 @@ use mackerel_standin::{Memory, Misbehaviour, Standin};
 use rustix::process::Signal;
 use wasaba_e2e::agent::{Agent, Home};
 use wasaba_e2e::nginx::Nginx;
-use wasaba_e2e::unix_seconds;
+use wasaba_e2e::{component, unix_seconds};
 
 const KEY: &str = "the-key-of-the-tests";
 const SOON: Duration = Duration::from_secs(10);
@@ -287,5 +287,46 @@ async fn a_hangup_sends_the_description_again_and_the_agent_goes_on() {
     standin.wait_until(SOON, "the first PUT", puts(1)).await.unwrap();
     agent.signal(Signal::HUP);
     standin.wait_until(SOON, "the second PUT", puts(2)).await.unwrap();
+    assert_nothing_was_refused(&standin);
+}
+
+/// Registers a host as another agent would.
+fn register(standin: &Standin, host: &str) {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(standin.address()).unwrap();
+    let head = "POST /api/v0/hosts HTTP/1.1\r\nhost: mackerel\r\nuser-agent: another-agent/1.0\r\ncontent-type: application/json";
+    let rest = format!("x-api-key: {KEY}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{host}", host.len());
+    stream.write_all(format!("{head}\r\n{rest}").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn one_graph_of_two_hosts_is_posted_to_each_of_them() {
+    let standin = Standin::start(KEY).await.unwrap();
+    let host = r#"{"name":"db1","meta":{},"customIdentifier":"db 1"}"#.to_owned();
+    let standin = tokio::task::spawn_blocking(move || {
+        register(&standin, &host);
+        standin
+    });
+    let standin = standin.await.unwrap();
+    let table = |name: &str, more: &str| {
+        let wasm = component("naughty");
+        format!("[plugin.metrics.{name}]\nwasm = {wasm:?}\nsettings = {{ do = \"nothing\" }}\n{more}\n")
+    };
+    let tables =
+        [table("own", ""), table("other", "custom_identifier = \"db 1\""), table("away", "custom_identifier = \"x\"")];
+    let home = Home::with(&config(&standin, &tables.concat()));
+    let agent = home.start(&[]);
+    let hosts = |memory: &Memory| {
+        let good = memory.points().iter().filter(|point| point.name == "custom.naughty.good");
+        good.map(|point| point.host_id.clone()).collect::<BTreeSet<_>>()
+    };
+    standin.wait_until(A_MINUTE_AND_MORE, "both hosts' values", |memory| hosts(memory).len() == 2).await.unwrap();
+    let known = standin.memory().hosts().iter().map(|host| host.id.clone()).collect::<BTreeSet<_>>();
+    assert_eq!(hosts(&standin.memory()), known);
+    agent.line_with("no host has the custom identifier `x`", A_MINUTE_AND_MORE);
+    assert!(!agent.lines().iter().any(|line| line.contains("same graph")), "{:?}", agent.lines());
     assert_nothing_was_refused(&standin);
 }

@@ -135,3 +135,19 @@ fn a_hangup_adds_a_new_table_and_a_broken_file_keeps_everything() {
     agent.line_with("plugin web was removed", SOON);
     assert_eq!(count(&agent, "plugin first was"), 0, "what has not changed was left alone");
 }
+
+#[test]
+fn a_plugin_that_hangs_in_a_call_is_replaced_and_its_successor_asked_when_the_call_ends_at_its_limit() {
+    let (home, server) = (Home::default(), wasaba_e2e::hostile::silent());
+    let url = server.url();
+    let table = format!("settings = {{ do = \"fetch\", url = {url:?} }}\nallow = [{url:?}]\ntimeout_seconds = 3\n");
+    home.drop_in("first.toml", table.as_bytes());
+    home.drop_in("first.wasm", &naughty());
+    home.configure("");
+    let agent = home.start(&[]);
+    assert!(server.is_visited_within(SOON), "{:?}", agent.lines());
+    move_in(&home, "first.toml", b"");
+    move_in(&home, "first.wasm", &naughty_of_another_release());
+    agent.line_with("plugin first was replaced", SOON);
+    agent.line_with("naughty.good\t1\t", SOON);
+}

@@ -97,6 +97,38 @@ fn a_hostile_server_costs_one_call() {
 }
 
 #[test]
+fn plugins_that_hoard_connections_leave_the_agent_file_descriptors_enough() {
+    let server = hostile::silent();
+    let place = format!("127.0.0.1:{}", server.port);
+    let mut config = String::new();
+    for number in 0..40 {
+        let table = naughty("hoard-connections", &format!(", url = {place:?}"), &format!("allow = [{place:?}]"));
+        config.push_str(&table.replacen("hoard-connections]", &format!("hoard{number}]"), 1));
+    }
+    let values = |config: &str| {
+        let home = Home::with(config);
+        // Of these 40 plugins with 16 connections each, not even a third fits.
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "ulimit -n 200; exec \"$@\"", "sh"])
+            .arg(wasaba())
+            .args(["once", "-conf"])
+            .arg(home.config());
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        let once = serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap_or_else(|_| panic!("{error}"));
+        let values = once["metrics"]["Values"][0]["Values"].as_object().unwrap();
+        (values.keys().cloned().collect::<BTreeSet<_>>(), error)
+    };
+    let (whole, _) = values("");
+    let (with_them, error) = values(&config);
+    assert!(whole.contains("memory.total") && whole.contains("loadavg1"));
+    assert_eq!(with_them, whole);
+    assert!(server.connections() > 100 && error.contains("connections"), "{error}");
+    assert!(!error.contains("Too many open files"), "{error}");
+}
+
+#[test]
 fn a_redirect_leads_nowhere_that_was_not_granted() {
     let secret = hostile::silent();
     for target in ["http://169.254.169.254/latest/meta-data/".to_owned(), secret.url(), "//[::ffff:a9fe:a9fe]/".into()]
@@ -186,6 +218,20 @@ fn a_name_that_later_leads_to_this_machine_or_to_metadata_is_denied_then() {
     for (line, (begin, part)) in lines.iter().zip(expected) {
         assert!(line.starts_with(begin) && line.contains(part), "{part} in {text}");
     }
+}
+
+#[test]
+fn each_door_of_wasi_is_there_and_closed() {
+    let server = hostile::silent();
+    let home = Home::with(&naughty("wasi", &format!(", url = \"127.0.0.1:{}\"", server.port), ""));
+    let error = stderr(&home.command(&["plugin", "run"], &["wasi"]));
+    let expected = "failed: connect: PermissionDenied, listen: PermissionDenied, send: PermissionDenied, resolve: Uncategorized, \
+                    read: NotFound, read here: NotFound, list: NotFound, write: NotFound, make: NotFound, \
+                    variables: 0, arguments: 0, input: 0";
+    assert!(error.contains(expected), "{error}");
+    assert_eq!(server.connections(), 0);
+    let error = run("exit", &naughty("exit", "", ""));
+    assert!(error.contains("it crashed"), "{error}");
 }
 
 #[test]

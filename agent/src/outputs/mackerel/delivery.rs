@@ -3,7 +3,7 @@
 //! A request that Mackerel refuses is halved until the single bad points are known, and only those are dropped. What got
 //! through is settled before the next request goes out. It decides when to post, not what is collected.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,6 +16,7 @@ use crate::spool::{Minute, Settlement, Spool};
 
 use super::backoff::{Backoff, Complaint};
 use super::client::{ApiError, Client};
+use super::hosts::Hosts;
 use super::id_file::HostId;
 use super::{Pace, stopped};
 
@@ -35,6 +36,7 @@ pub(super) struct Delivery {
     client: Client,
     spool: Arc<Spool>,
     host_id: HostId,
+    hosts: Hosts,
     pace: Pace,
     offset: Duration,
     backoff: Backoff,
@@ -58,6 +60,8 @@ struct Outage {
 struct Point {
     time: i64,
     sample: Sample,
+    /// The id of the host that it is of.
+    host_id: Arc<str>,
 }
 
 impl Delivery {
@@ -67,6 +71,7 @@ impl Delivery {
             spool,
             offset: offset(&host_id),
             host_id,
+            hosts: Hosts::default(),
             pace,
             backoff: Backoff::default(),
             complaint: Complaint::default(),
@@ -129,12 +134,38 @@ impl Delivery {
     }
 
     async fn deliver_all(&mut self) -> Result<(), ApiError> {
-        let mut minutes = self.blocking(|spool| spool.newest(MOST_POINTS)).await;
+        let mut minutes = self.newest().await;
         while !minutes.is_empty() {
-            minutes = self.deliver(points(minutes)).await?;
+            let points = self.addressed(minutes).await;
+            minutes = if points.is_empty() { self.newest().await } else { self.deliver(points).await? };
             self.fresh = false;
         }
         Ok(())
+    }
+
+    /// What to deliver next; nothing of hosts that are not there.
+    async fn newest(&self) -> Vec<Minute> {
+        let absent = self.hosts.absent(Instant::now());
+        self.blocking(move |spool| spool.newest(MOST_POINTS, &absent)).await
+    }
+
+    /// The points of `minutes` with the ids of their hosts, without those of hosts that are found not to be there.
+    async fn addressed(&mut self, minutes: Vec<Minute>) -> Vec<Point> {
+        let own: Arc<str> = self.host_id.as_str().into();
+        let others = minutes.iter().flat_map(|minute| &minute.samples).filter_map(Sample::host).cloned();
+        let mut ids = BTreeMap::new();
+        for identifier in others.collect::<BTreeSet<_>>() {
+            let id = self.hosts.id(&self.client, &identifier, Instant::now()).await;
+            ids.insert(identifier, id);
+        }
+        let mut points = Vec::new();
+        for Minute { time, samples } in minutes {
+            let host_id = |sample: &Sample| sample.host().map_or(Some(&own), |host| ids.get(host)?.as_ref()).cloned();
+            points.extend(
+                samples.into_iter().filter_map(|sample| Some(Point { time, host_id: host_id(&sample)?, sample })),
+            );
+        }
+        points
     }
 
     /// Delivers one batch, if need be in pieces, and returns what to deliver next.
@@ -168,6 +199,13 @@ impl Delivery {
                     }
                     bad.last = Some(error);
                 }
+                Err(ApiError::NotFound { .. }) if batch.iter().any(|point| point.sample.host().is_some()) => {
+                    // One of them has been retired since. Those of this host are not held up by it.
+                    let others = batch.iter().filter_map(|point| point.sample.host());
+                    others.for_each(|identifier| self.hosts.doubt(identifier, Instant::now()));
+                    self.settle_bad(&mut bad, accepted).await;
+                    return Ok(self.newest().await);
+                }
                 Err(error) => {
                     self.settle_bad(&mut bad, accepted).await;
                     return Err(error);
@@ -176,7 +214,7 @@ impl Delivery {
         }
         self.settle_bad(&mut bad, accepted).await;
         if accepted && batches.is_empty() {
-            return Ok(self.blocking(|spool| spool.newest(MOST_POINTS)).await);
+            return Ok(self.newest().await);
         }
         self.oldest_first ^= !accepted;
         Err(bad.last.unwrap_or_else(|| ApiError::Unreachable("too many requests for one batch".to_owned())))
@@ -193,7 +231,7 @@ impl Delivery {
     }
 
     async fn post(&self, batch: &[Point]) -> Result<(), ApiError> {
-        self.client.post("/api/v0/tsdb", body(&self.host_id, batch)).await?;
+        self.client.post("/api/v0/tsdb", body(batch)).await?;
         tracing::debug!("{} points delivered", batch.len());
         Ok(())
     }
@@ -206,9 +244,10 @@ impl Delivery {
             outage.points += points;
             outage.minutes += settlements.iter().filter(|settlement| !settlement.delivered.is_empty()).count();
         }
+        let absent = self.hosts.absent(Instant::now());
         self.blocking(move |spool| {
             spool.settle(settlements);
-            if wanted { spool.newest(MOST_POINTS) } else { Vec::new() }
+            if wanted { spool.newest(MOST_POINTS, &absent) } else { Vec::new() }
         })
         .await
     }
@@ -285,11 +324,6 @@ fn until(offset: Duration, now: SystemTime) -> Duration {
     offset.saturating_sub(in_minute)
 }
 
-fn points(minutes: Vec<Minute>) -> Vec<Point> {
-    let points = |Minute { time, samples }| samples.into_iter().map(move |sample| Point { time, sample });
-    minutes.into_iter().flat_map(points).collect()
-}
-
 fn settlements(delivered: Vec<Point>, rejected: Vec<Point>) -> Vec<Settlement> {
     let mut settlements: BTreeMap<i64, Settlement> = BTreeMap::new();
     for point in delivered {
@@ -312,11 +346,11 @@ struct Element<'a> {
     value: f64,
 }
 
-fn body(host_id: &HostId, batch: &[Point]) -> Vec<u8> {
+fn body(batch: &[Point]) -> Vec<u8> {
     let elements: Vec<Element<'_>> = batch
         .iter()
         .map(|point| Element {
-            host_id: host_id.as_str(),
+            host_id: &point.host_id,
             name: point.sample.name().as_str(),
             time: point.time,
             value: point.sample.value(),
@@ -359,9 +393,9 @@ mod tests {
     #[test]
     fn numbers_are_written_as_the_official_agent_writes_them() {
         let batch: Vec<Point> = [5.0, 0.0, -0.0, 0.25, 1e21, 12_345_678_901.0]
-            .map(|value| Point { time: 60, sample: Sample::new("a", value).unwrap() })
+            .map(|value| Point { time: 60, sample: Sample::new("a", value).unwrap(), host_id: "X".into() })
             .into();
-        let body = String::from_utf8(body(&HostId::new("X").unwrap(), &batch)).unwrap();
+        let body = String::from_utf8(body(&batch)).unwrap();
         let values: Vec<&str> = body.split("\"value\":").skip(1).map(|rest| rest.split('}').next().unwrap()).collect();
         assert_eq!(values, ["5", "0", "0", "0.25", "1e+21", "12345678901"]);
         assert!(body.starts_with(r#"[{"hostId":"X","name":"a","time":60,"value":5},"#), "{body}");

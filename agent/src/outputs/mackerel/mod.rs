@@ -7,6 +7,7 @@ mod backoff;
 mod client;
 mod delivery;
 mod graph_definitions;
+mod hosts;
 pub mod id_file;
 mod registration;
 #[cfg(test)]

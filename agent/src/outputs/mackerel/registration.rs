@@ -14,6 +14,7 @@ use crate::spool::Spool;
 
 use super::backoff::{Backoff, Complaint};
 use super::client::{ApiError, Client};
+use super::hosts::{id_in, look_up};
 use super::id_file::{self, Draft, HostId, Written};
 use super::{Description, FatalError, Pace, Settings};
 
@@ -136,7 +137,7 @@ impl Registration<'_> {
         let draft = blocking(move || Draft::new(&root)).await??;
         let description = self.describe().await?;
         let known = match custom_identifier(&description) {
-            Some(identifier) => self.look_up(identifier).await?,
+            Some(identifier) => look_up(self.client, identifier).await?,
             None => None,
         };
         let host_id = match known {
@@ -156,18 +157,6 @@ impl Registration<'_> {
         })
         .await??;
         Ok(host_id)
-    }
-
-    async fn look_up(&self, identifier: &str) -> Result<Option<HostId>, ApiError> {
-        let query = [
-            ("customIdentifier", identifier),
-            ("status", "working"),
-            ("status", "standby"),
-            ("status", "maintenance"),
-            ("status", "poweroff"),
-        ];
-        let answer = self.client.get("/api/v0/hosts", &query).await?;
-        Ok(answer.get("hosts").and_then(|hosts| hosts.get(0)).and_then(id_in))
     }
 
     /// A machine made from another's disk image carries the other's id file; two would post as one host.
@@ -235,10 +224,6 @@ pub(super) async fn post_status(client: &Client, host_id: &HostId, status: &str)
 
 fn custom_identifier(host: &Value) -> Option<&str> {
     host.get("customIdentifier")?.as_str().filter(|identifier| !identifier.is_empty())
-}
-
-fn id_in(answer: &Value) -> Option<HostId> {
-    HostId::new(answer.get("id")?.as_str()?)
 }
 
 /// Runs what may wait for the disk on a thread of its own.

@@ -418,3 +418,45 @@ async fn graph_definitions_are_posted_when_they_change_and_not_again_when_refuse
     assert_eq!(bodies.len(), 3);
     assert_eq!(bodies[0], r#"[{"name":"custom.a","unit":"float","metrics":null}]"#);
 }
+
+#[tokio::test]
+async fn values_of_another_host_go_there_and_wait_while_it_is_not_there() {
+    let machine = Machine::registered();
+    let sample = |name: &str| Sample::new(name, 1.0).unwrap();
+    let samples = vec![sample("own"), sample("there").of_host(&"db 1".into()), sample("away").of_host(&"db2".into())];
+    machine.spool.keep(Minute { time: NOW, samples }, &[], NOW);
+    let server = Server::start(|request| {
+        let hosts = if request.line.contains("customIdentifier=db+1&") { r#"[{"id":"DB"}]"# } else { "[]" };
+        match request.line.starts_with("GET /api/v0/hosts?") {
+            true => answer(200, &format!(r#"{{"hosts":{hosts}}}"#)),
+            false => mackerel(request, accept),
+        }
+    })
+    .await;
+    let requests = machine.run_until(&server, |requests| count(requests, TSDB) == 1).await;
+    let body = requests.iter().find(|request| request.line == TSDB).map(|request| request.body.clone()).unwrap();
+    let points = serde_json::from_str::<Value>(&body).unwrap();
+    let points = points.as_array().unwrap().iter().map(|point| (&point["hostId"], &point["name"])).collect::<Vec<_>>();
+    assert_eq!(points, [(&json!("HOST1"), &json!("own")), (&json!("DB"), &json!("there"))]);
+    let asked =
+        "GET /api/v0/hosts?customIdentifier=db2&status=working&status=standby&status=maintenance&status=poweroff";
+    assert_eq!(count(&requests, asked), 1, "{:?}", lines(&requests));
+    machine.assert_ledger(2, 1, 0);
+}
+
+#[tokio::test]
+async fn a_retired_other_host_does_not_hold_up_this_hosts_values() {
+    let machine = Machine::registered();
+    let samples = vec![Sample::new("own", 1.0).unwrap(), Sample::new("other", 1.0).unwrap().of_host(&"db".into())];
+    machine.spool.keep(Minute { time: NOW, samples }, &[], NOW);
+    let server = Server::start(|request| match request.line.starts_with("GET /api/v0/hosts?") {
+        true => answer(200, r#"{"hosts":[{"id":"DB"}]}"#),
+        false => mackerel(request, |request| match request.body.contains("DB") {
+            true => answer(404, r#"{"error":"Host Not Found."}"#),
+            false => accept(request),
+        }),
+    })
+    .await;
+    machine.run_until(&server, |requests| count(requests, TSDB) == 2).await;
+    machine.assert_ledger(1, 1, 0);
+}

@@ -100,6 +100,12 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
         "million-samples" => Ok((0..1_000_000).map(|_| Sample::new("n", 1.0)).collect()),
         "long-name" => Ok(vec![Sample::new("n".repeat(20 << 20), 1.0)]),
         "long-error" => Err(Error::Failed("x".repeat(4 << 20))),
+        "wasi" => Err(Error::Failed(wasi(wish).join(", "))),
+        "exit" =>
+        {
+            #[expect(clippy::disallowed_methods, reason = "that is the misbehaviour")]
+            std::process::exit(0)
+        }
         "blame-secret" => Err(Error::Misconfigured("the token was refused".into())),
         _ => good(1.0),
     }
@@ -114,4 +120,35 @@ fn deeper(depth: u64) -> u64 {
 #[expect(clippy::arithmetic_side_effects, reason = "that is the misbehaviour")]
 fn divide(one: u32, other: u32) -> u32 {
     one / other
+}
+
+/// Tries each door of WASI at the machine, and says what was behind it. `place` is a `host:port` where somebody listens.
+fn wasi(place: &str) -> Vec<String> {
+    use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+    use std::{env, fs, io};
+
+    fn door<T>(name: &str, result: io::Result<T>) -> String {
+        format!("{name}: {}", result.map_or_else(|error| format!("{:?}", error.kind()), |_| "open".into()))
+    }
+    let mut input = String::new();
+    vec![
+        door(
+            "connect",
+            place.parse().map_err(io::Error::other).and_then(|to: std::net::SocketAddr| TcpStream::connect(to)),
+        ),
+        door("listen", TcpListener::bind("127.0.0.1:0")),
+        door("send", UdpSocket::bind("127.0.0.1:0")),
+        door("resolve", ("localhost", 80).to_socket_addrs()),
+        door("read", fs::read("/etc/hostname")),
+        door("read here", fs::read("agent.conf")),
+        door("list", fs::read_dir("/")),
+        door("write", fs::write("/tmp/naughty", "x")),
+        door("make", fs::create_dir("naughty")),
+        format!("variables: {}", env::vars().count()),
+        format!("arguments: {}", env::args().count()),
+        format!(
+            "input: {}",
+            io::stdin().read_line(&mut input).map_or_else(|error| error.to_string(), |bytes| bytes.to_string())
+        ),
+    ]
 }
