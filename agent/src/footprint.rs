@@ -9,6 +9,16 @@ use std::path::Path;
 
 use rustix::mm::{Advice, madvise};
 
+/// Lets each large block, a plugin's stack above all, be a mapping of its own, which is given back when it is freed. Left to
+/// itself, the C library takes the first one that is freed as a reason to put all further ones into the heap, where they
+/// leave touched pages behind: with a thousand plugins 20 MB. To be called first of all.
+pub fn prepare() {
+    #[cfg(target_env = "gnu")]
+    #[expect(unsafe_code, reason = "the C library has no safe door to its allocator")]
+    // SAFETY: it takes no pointer and changes only where blocks will lie that are allocated from now on.
+    let _accepted = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10) };
+}
+
 /// Gives back what was freed in the heap, which the C library otherwise keeps for later, and the pages of code that only the start ran.
 pub fn release() {
     release_code();

@@ -17,6 +17,7 @@ use flags::Command;
 /// Exit codes as with the official agent: 0 well, 1 an error, 2 a wrong command line.
 #[must_use]
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    crate::footprint::prepare();
     let line = match flags::parse(arguments) {
         Ok(line) => line,
         Err(error) => {

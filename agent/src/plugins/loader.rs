@@ -17,6 +17,10 @@ use super::table::PluginTable;
 /// take a thread each. Of these, still fewer are compiled at once; see [`Cache`].
 const SIDE_BY_SIDE: usize = 8;
 
+/// How many instances ask their plugins for their graphs side by side: each holds a call's memory, and one that hangs its
+/// place, until its time is over.
+const ASKED_AT_ONCE: usize = 64;
+
 /// What is needed to load plugins. Instances of one component share what was loaded, as long as one of them is there.
 pub struct Loader {
     /// Where plugins run.
@@ -25,6 +29,7 @@ pub struct Loader {
     pub folders: Folders,
     cache: Arc<Cache>,
     loaded: Shared<Plugin>,
+    asking: Semaphore,
 }
 
 impl Loader {
@@ -35,7 +40,13 @@ impl Loader {
     pub fn new(root: &Path, folders: Folders) -> Result<Self, String> {
         let cache = Arc::new(Cache::open(root)?);
         let sandbox = Sandbox::start().map_err(|error| format!("cannot start the plugins' thread: {error}"))?;
-        Ok(Self { sandbox: Arc::new(sandbox), folders, cache, loaded: Shared::default() })
+        Ok(Self {
+            sandbox: Arc::new(sandbox),
+            folders,
+            cache,
+            loaded: Shared::default(),
+            asking: Semaphore::new(ASKED_AT_ONCE),
+        })
     }
 
     /// The plugin in `file`, loaded if it is not yet or has changed since.
@@ -56,7 +67,9 @@ impl Loader {
     pub async fn instance(&self, table: &PluginTable, file: &Path) -> Result<Instance, Vec<String>> {
         let at_place = |problem: String| format!("{}: {problem}", table.written.place);
         let plugin = self.plugin(&table.demands(), file).await.map_err(|problem| vec![problem])?;
+        let place = self.asking.acquire().await;
         let instance = Instance::new(&self.sandbox, plugin, table).await;
+        drop(place);
         instance.map_err(|problems| problems.into_iter().map(at_place).collect())
     }
 }
