@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod mounts;
 pub mod outputs;
 pub mod plugins;
+pub mod regular_file;
 pub mod roots;
 pub mod run;
 pub mod sample;

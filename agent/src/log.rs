@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::capabilities::log::safe_lines;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
@@ -88,7 +89,7 @@ impl Visit for Message<'_, '_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         // A write to a `String` does not fail.
         if field.name() == "message" {
-            write!(self.0, "{value:?}").ok();
+            write!(self.0, "{}", safe_lines(&format!("{value:?}"))).ok();
         } else {
             write!(self.0, " {}={value:?}", field.name()).ok();
         }

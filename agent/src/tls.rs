@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use crate::regular_file;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
@@ -42,6 +43,9 @@ pub fn verifying() -> Result<ClientConfig, Error> {
     Ok(builder()?.with_root_certificates(roots()).with_no_client_auth())
 }
 
+/// All authorities of a Debian machine together take 220 kB.
+const LONGEST_FILE_BYTES: u64 = 1 << 20;
+
 /// A configuration for connections that are never encrypted. It believes nobody, and costs no reading of certificates.
 ///
 /// # Errors
@@ -68,7 +72,8 @@ pub fn client(trust: &Trust) -> Result<ClientConfig, String> {
         }
     };
     let Some((certificate, key)) = &trust.identity else { return Ok(builder.with_no_client_auth()) };
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable("a private key", key, &error))?;
+    let bytes = regular_file::read(key, LONGEST_FILE_BYTES).map_err(|error| unusable("a private key", key, &error))?;
+    let key = PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| unusable("a private key", key, &error))?;
     builder.with_client_auth_cert(certificates(certificate)?, key).map_err(plain)
 }
 
@@ -82,8 +87,9 @@ fn authorities(trust: &Trust) -> Result<Arc<RootCertStore>, String> {
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let certificates = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match certificates {
+    let bytes = regular_file::read(file, LONGEST_FILE_BYTES);
+    let bytes = bytes.map_err(|error| unusable("a certificate", file, &error))?;
+    match CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>() {
         Ok(certificates) if certificates.is_empty() => Err(unusable("a certificate", file, &"there is none in it")),
         certificates => certificates.map_err(|error| unusable("a certificate", file, &error)),
     }

@@ -47,6 +47,9 @@ impl Origin {
             let parts = entry.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
             return match parts {
                 Some((_, 0)) | None => refuse("has no port from 1 to 65535"),
+                Some((host, _)) if host.contains(':') && !host.starts_with('[') => {
+                    refuse("has an IPv6 address without brackets: is the port a part of it?")
+                }
                 Some((host, port)) => Self::of_host(host, port).or_else(|why| refuse(&why)),
             };
         }
@@ -207,8 +210,17 @@ impl Grants {
 }
 
 fn absolute(path: &str) -> Result<String, String> {
-    let good = path.starts_with('/') && !path.contains('\0');
-    if good { Ok(path.to_owned()) } else { Err("must have an absolute path behind the colon".into()) }
+    if !path.starts_with('/') || path.contains('\0') {
+        return Err("must have an absolute path behind the colon".into());
+    }
+    // Compared as it is written, so what no plugin would write grants nothing.
+    let odd = |part: &str| matches!(part, "" | "." | "..") || part.contains('*');
+    if path.split('/').skip(1).any(odd) {
+        return Err(
+            "must have the plain path of one file behind the colon: no `//`, `.`, `..`, `*` or `/` at its end".into()
+        );
+    }
+    Ok(path.to_owned())
 }
 
 #[cfg(test)]
@@ -329,6 +341,11 @@ mod tests {
             ("ftp://example.com", "http"),
             ("unix:run/x", "absolute"),
             ("file:", "absolute"),
+            ("file:///etc/hostname", "plain path"),
+            ("file:/var/log/*", "plain path"),
+            ("file:/var/log/", "plain path"),
+            ("unix:/a/../b", "plain path"),
+            ("2001:db8::1:5432", "without brackets"),
         ] {
             let refused = grants(&[]).allow(entry);
             assert!(refused.as_ref().is_err_and(|text| text.contains(why)), "{entry}: {refused:?}");

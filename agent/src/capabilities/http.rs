@@ -114,7 +114,12 @@ impl Guest {
             .map_err(|_| Error::Invalid("the method is malformed".to_owned()))?;
         let headers = headers(&request.headers)?;
         if let Some(script) = &identity.script {
-            return script.fetch(&request).map_err(Error::Unreachable);
+            let response = script.fetch(&request).map_err(Error::Unreachable)?;
+            return if response.body.len() > identity.limits.body_bytes {
+                Err(too_large(identity.limits.body_bytes))
+            } else {
+                Ok(response)
+            };
         }
         let _place = self.open.place().map_err(Error::Unreachable)?;
         let client = identity.pool.client(url.scheme() == "https", &identity)?;
@@ -130,11 +135,15 @@ impl Guest {
     }
 }
 
+fn too_large(most: usize) -> Error {
+    Error::Failed(format!("the answer is larger than {most} bytes (limit `body_kib`)"))
+}
+
 async fn answer(mut answer: reqwest::Response, most: usize) -> Result<Response, Error> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|error| explain(&error))? {
         if body.len().saturating_add(chunk.len()) > most {
-            return Err(Error::Failed(format!("the answer is larger than {most} bytes (limit `body_kib`)")));
+            return Err(too_large(most));
         }
         body.extend_from_slice(&chunk);
     }

@@ -70,6 +70,25 @@ impl contract::Host for Guest {
     }
 }
 
+/// Text with lines and columns of its own, safe for a terminal: every control character but line break and tab escaped.
+#[must_use]
+pub fn safe_lines(text: &str) -> std::borrow::Cow<'_, str> {
+    let is_safe = |char: char| matches!(char, '\n' | '\t') || !is_steering(char);
+    if text.chars().all(is_safe) {
+        return text.into();
+    }
+    let mut safe = String::with_capacity(text.len());
+    for char in text.chars() {
+        if is_safe(char) { safe.push(char) } else { safe.extend(char.escape_default()) }
+    }
+    safe.into()
+}
+
+/// Control characters, and the invisible ones that change the direction of what follows.
+fn is_steering(char: char) -> bool {
+    char.is_control() || matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+}
+
 /// Text from a plugin, safe to show: control characters escaped (no line breaks, no terminal sequences), at most
 /// `bytes` long with a mark where it was cut.
 #[must_use]
@@ -80,10 +99,7 @@ pub fn printable(text: &str, bytes: usize) -> String {
             shown.push('…');
             break;
         }
-        // Besides the control characters, the invisible ones that change the direction of what follows.
-        if char.is_control()
-            || matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
-        {
+        if is_steering(char) {
             shown.extend(char.escape_default());
         } else {
             shown.push(char);

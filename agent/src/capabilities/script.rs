@@ -191,12 +191,19 @@ impl Talk {
 
 impl Drop for Talk {
     fn drop(&mut self) {
-        let with = &self.with;
+        let with = self.with.clone();
         if let Some(Turn::Expect(bytes)) = self.turns.front() {
             let text = format!("the conversation with {with} ended before the plugin wrote {}", shown(bytes));
             lock(&self.progress).note(text);
         } else if !self.written.is_empty() {
             let text = format!("at the end of the conversation with {with} the plugin wrote {}", shown(&self.written));
+            lock(&self.progress).note(text);
+        }
+        if !self.answers.is_empty() {
+            let text = format!(
+                "the conversation with {with} ended before the plugin read {}",
+                shown(self.answers.make_contiguous())
+            );
             lock(&self.progress).note(text);
         }
     }
@@ -328,6 +335,7 @@ mod tests {
         let expected = [
             "the conversation with db:1 ended before the plugin wrote \"PING\"",
             "at the end of the conversation with db:1 the plugin wrote \"QUIT\"",
+            "the conversation with db:1 ended before the plugin read \"hello\"",
         ];
         assert_eq!(script.deviations(), expected);
     }

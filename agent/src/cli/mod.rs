@@ -10,6 +10,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::capabilities::log::safe_lines;
 use flags::Command;
 
 /// Runs the program.
@@ -35,7 +36,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {
-            writeln!(std::io::stderr(), "{text}").ok();
+            writeln!(std::io::stderr(), "{}", safe_lines(&text)).ok();
             ExitCode::FAILURE
         }
     }
@@ -45,9 +46,9 @@ fn version() -> String {
     format!("wasaba {} (rev {}) [linux {}]\n", crate::VERSION, crate::REVISION, std::env::consts::ARCH)
 }
 
-/// Prints a command's result. A reader that has gone away is no error.
+/// Prints a command's result; a plugin's text in it cannot steer the terminal. A reader that has gone away is no error.
 fn print(text: &str) -> Result<(), String> {
-    match std::io::stdout().write_all(text.as_bytes()) {
+    match std::io::stdout().write_all(safe_lines(text).as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("cannot print: {error}")),
         _ => Ok(()),
     }

@@ -344,7 +344,10 @@ impl Slot {
             (None, Some(trouble)) => tracing::warn!("{name}: {trouble}"),
             // A changed reason is news; the same one a minute later is not.
             (Some(known), Some(trouble)) if known != trouble => tracing::warn!("{name}: {trouble}"),
-            (Some(_), None) => tracing::info!("{name}: well again after {failures} minutes in trouble"),
+            (Some(_), None) => {
+                let plural = if *failures == 1 { "" } else { "s" };
+                tracing::info!("{name}: well again after {failures} minute{plural} in trouble");
+            }
             _ => {}
         }
         *failures = if trouble.is_some() { failures.saturating_add(1) } else { 0 };

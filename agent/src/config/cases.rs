@@ -11,6 +11,10 @@ use crate::capabilities::bindings::wasaba::plugin::http::Response;
 use crate::capabilities::script::{Conversation, HttpAnswer, Script, Turn};
 use crate::plugins::failure::Kind;
 use crate::plugins::table::PluginTable;
+use crate::regular_file;
+
+/// More than any answer that a plugin may be given.
+const LONGEST_CONTENT_BYTES: u64 = 64 << 20;
 
 /// One test case.
 pub struct Case {
@@ -49,6 +53,8 @@ pub struct Expected {
     pub metadata: Option<serde_json::Value>,
     /// This text in the failure or the check's message.
     pub says: Option<String>,
+    /// Which export shall fail: `metrics`, `checks` or `metadata`; the first that the plugin has, if none is named.
+    pub call: Option<String>,
 }
 
 /// The cases in `text`, which was read from `file`.
@@ -119,9 +125,14 @@ fn http(reader: &mut Reader<'_>, answer: &mut Section<'_>, folder: &Path) -> Opt
     let url = required(reader, answer, "url");
     let method = reader.text(answer, "method").unwrap_or_else(|| "GET".to_owned());
     let status = reader.positive(answer, "status", 599).and_then(|status| u16::try_from(status).ok()).unwrap_or(200);
+    if status < 100 {
+        reader.fail(answer.place, format!("{status} is no HTTP status: they begin with 100"));
+    }
     let request_headers = reader.pairs(answer, "request_headers");
     let request_body = content(reader, answer, "request_body", folder);
     let headers = reader.pairs(answer, "headers");
+    // As they come from a real server.
+    let headers = headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
     let body = content(reader, answer, "body", folder).unwrap_or_default();
     let unreachable = reader.text(answer, "unreachable");
     let response = unreachable.map_or_else(|| Ok(Response { status, headers, body }), Err);
@@ -161,7 +172,8 @@ fn content(reader: &mut Reader<'_>, section: &mut Section<'_>, key: &str, folder
     let place = inner.place;
     let file = reader.parsed(&mut inner, "file", |name| {
         let path = folder.join(name);
-        std::fs::read(&path).map_err(|error| format!("leads to `{}`, which cannot be read: {error}", path.display()))
+        regular_file::read(&path, LONGEST_CONTENT_BYTES)
+            .map_err(|error| format!("leads to `{}`, which cannot be read: {error}", path.display()))
     });
     let hex = reader.parsed(&mut inner, "hex", |digits| {
         bytes(digits).ok_or_else(|| "must be pairs of hexadecimal digits: \"0d 0a\"".to_owned())
@@ -196,13 +208,18 @@ fn expected(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Expected {
     });
     let metadata = reader.json(section, "metadata");
     let says = reader.text(section, "says");
-    let expected = Expected { samples, error, check, metadata, says };
-    let Expected { samples, error, check, metadata, says } = &expected;
+    let call = reader.parsed(section, "call", |text| {
+        let valid = ["metrics", "checks", "metadata"];
+        if valid.contains(&text) { Ok(text.to_owned()) } else { Err(format!("must be one of {}", valid.join(", "))) }
+    });
+    let expected = Expected { samples, error, check, metadata, says, call };
+    let Expected { samples, error, check, metadata, says, call } = &expected;
     let answers = samples.is_some() || check.is_some() || metadata.is_some();
     let problem = match (answers, error.is_some()) {
         (false, false) => Some("nothing is expected: write `samples`, `error`, `check` or `metadata`"),
         (true, true) => Some("an `error` comes in place of samples, a check or metadata: remove one"),
         _ if says.is_some() && error.is_none() && check.is_none() => Some("`says` goes with `error` or `check`"),
+        (true, false) if call.is_some() => Some("`call` goes with `error`, which it says whose it is"),
         _ => None,
     };
     if let Some(problem) = problem {
@@ -215,10 +232,10 @@ fn samples(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Option<Vec<(St
     let mut inner = reader.section(section, "samples")?;
     let mut samples = Vec::new();
     for name in inner.keys() {
-        let place = inner.place;
-        match reader.json(&mut inner, &name).and_then(|value| value.as_f64()) {
-            Some(value) => samples.push((name, value)),
-            None => reader.fail(place, format!("`{name}` must be a number; names with dots stand in quotes")),
+        if reader.is_table(&mut inner, &name) {
+            reader.fail(inner.place, format!("`{name}` must be a number: names with dots stand in quotes"));
+        } else if let Some(value) = reader.number(&mut inner, &name) {
+            samples.push((name, value));
         }
     }
     Some(samples)

@@ -59,14 +59,8 @@ const LONGEST_FILE_BYTES: u64 = 1 << 20;
 /// # Errors
 /// It cannot be read, is no regular file, or is longer than 1 MiB.
 pub fn read_file(file: &Path) -> std::io::Result<String> {
-    let about = std::fs::metadata(file)?;
-    if !about.is_file() {
-        return Err(std::io::Error::other("it is no regular file"));
-    }
-    if about.len() > LONGEST_FILE_BYTES {
-        return Err(std::io::Error::other("it is longer than 1 MiB"));
-    }
-    std::fs::read_to_string(file)
+    let bytes = crate::regular_file::read(file, LONGEST_FILE_BYTES)?;
+    String::from_utf8(bytes).map_err(std::io::Error::other)
 }
 
 /// A table, and which of its keys nobody has read yet.
@@ -230,6 +224,16 @@ impl<'a> Reader<'a> {
     #[must_use]
     pub fn line(&self, place: Place) -> usize {
         self.text.get(..place.start).unwrap_or_default().matches('\n').count() + 1
+    }
+
+    /// The number under `key`.
+    pub fn number(&mut self, section: &mut Section<'_>, key: &str) -> Option<f64> {
+        let entry = section.take(key)?;
+        let number = json(entry.value.get_ref()).as_f64();
+        if number.is_none() {
+            self.wrong_type(&entry, "a number");
+        }
+        number
     }
 
     /// The value under `key`, whatever it is, as JSON; a date becomes text.

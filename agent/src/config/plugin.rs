@@ -23,6 +23,10 @@ pub(super) fn tables(reader: &mut Reader<'_>, top: &mut Section<'_>) -> Vec<Plug
     if let Some(mut metrics) = reader.section(&mut plugin, "metrics") {
         for name in metrics.keys() {
             let Some(mut section) = reader.section(&mut metrics, &name) else { continue };
+            if name.is_empty() || name.chars().any(char::is_control) {
+                reader.fail(section.place, "a plugin's name must not be empty or have control characters".to_owned());
+                continue;
+            }
             tables.extend(table(reader, &mut section, &name));
             reader.finish(section, FOR_PROGRAMS);
         }

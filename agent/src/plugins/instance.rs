@@ -80,13 +80,15 @@ impl Instance {
     /// # Errors
     /// Every problem with the settings or the graphs, a line each.
     pub async fn new(sandbox: &Sandbox, plugin: Arc<Plugin>, table: &PluginTable) -> Result<Self, Vec<String>> {
-        let checked = check(&plugin.description.settings, &table.written)?;
+        let at_place = |problem: String| format!("{}: {problem}", table.written.place);
+        let checked = check(&plugin.description.settings, &table.written);
+        let checked = checked.map_err(|problems| problems.into_iter().map(at_place).collect::<Vec<_>>())?;
         let graphs = plugin.graphs(sandbox, checked.values.clone(), &table.limits).await;
-        let graphs = graphs.map_err(|failure| vec![format!("cannot tell its graphs: {failure}")])?;
+        let graphs = graphs.map_err(|failure| vec![at_place(format!("cannot tell its graphs: {failure}"))])?;
         let posting = table.posting.clone();
         let rules = Rules::of(&graphs, |name| posting.renamed(name));
         let (rules, graphs) =
-            rules.map_err(|problem| vec![format!("tells a wrong graph: {}", printable(&problem, 400))])?;
+            rules.map_err(|problem| vec![at_place(format!("tells a wrong graph: {}", printable(&problem, 400)))])?;
         let identity = Identity {
             name: table.name.as_str().into(),
             grants: Arc::new(checked.grants),

@@ -65,12 +65,11 @@ impl Loader {
     /// # Errors
     /// Every problem, a line each, with the place to mend it.
     pub async fn instance(&self, table: &PluginTable, file: &Path) -> Result<Instance, Vec<String>> {
-        let at_place = |problem: String| format!("{}: {problem}", table.written.place);
         let plugin = self.plugin(&table.demands(), file).await.map_err(|problem| vec![problem])?;
         let place = self.asking.acquire().await;
         let instance = Instance::new(&self.sandbox, plugin, table).await;
         drop(place);
-        instance.map_err(|problems| problems.into_iter().map(at_place).collect())
+        instance
     }
 }
 

@@ -95,6 +95,7 @@ fn canned_answers_stand_in_place_of_the_network_and_a_minute_is_not_waited_for()
 
 #[test]
 fn what_differs_is_told_with_file_and_line() {
+    let home = Home::with("");
     let cases = r#"
 [[case]]
 name = "a wish that is not granted"
@@ -126,8 +127,30 @@ says = "compute_ms"
 name = "an error that does not come"
 settings = { do = "nothing" }
 error = "failed"
+
+[[case]]
+name = "an answer larger than the limit"
+settings = { do = "fetch-body", url = "http://elsewhere.example/" }
+allow = ["http://elsewhere.example"]
+limits = { body_kib = 1 }
+http = [{ url = "http://elsewhere.example/", body = { file = "long.txt" } }]
+samples = { "naughty.good" = 2000 }
+
+[[case]]
+name = "an answer that is not read"
+settings = { do = "connect", url = "db:1" }
+allow = ["db:1"]
+tcp = [{ with = "db:1", talk = [{ send = "hello" }] }]
+samples = { "naughty.good" = 1.0000000001 }
+
+[[case]]
+name = "an error of what the plugin does not have"
+settings = { do = "nothing" }
+error = "crashed"
+call = "checks"
 "#;
-    let (passed, said) = test(&Home::with(""), &component("naughty"), cases);
+    std::fs::write(home.path("long.txt"), "x".repeat(2000)).unwrap();
+    let (passed, said) = test(&home, &component("naughty"), cases);
     assert!(!passed);
     let said = said.lines().map(|line| line.split("; to grant it").next().unwrap()).collect::<Vec<_>>().join("\n");
     let expected = "\
@@ -141,7 +164,14 @@ FAILED  nobody asks for this
 ok      a limit of the case's own
 FAILED  an error that does not come
         cases.toml:28: it did not fail, but gave: naughty.good = 1
-1 passed, 4 failed
+FAILED  an answer larger than the limit
+        cases.toml:33: it failed (failed): failed: the answer is larger than 1024 bytes (limit `body_kib`)
+FAILED  an answer that is not read
+        cases.toml:41: naughty.good is 1, not 1.0000000001
+        cases.toml:41: the conversation with db:1 ended before the plugin read \"hello\"
+FAILED  an error of what the plugin does not have
+        cases.toml:48: the plugin has no checks that could fail
+1 passed, 7 failed
 `PLUGIN` does not do what `cases.toml` says";
     assert_eq!(said, expected);
 }

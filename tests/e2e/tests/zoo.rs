@@ -264,9 +264,8 @@ fn shell(fields: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap()
 }
 
-#[test]
-fn a_file_that_means_no_good_is_refused_before_it_has_settings() {
-    let home = Home::with("[plugin.metrics.big]\nwasm = \"python\"\nlimits = { component_mib = 1 }\n");
+/// Files that are no plugins, by their names, and what is said of each.
+fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let foreign = "(component (import \"evil:corp/everything@1.0.0\" (instance)))";
     let foreign = [foreign, &foreign.replace("evil:corp/everything@1.0.0", "wasi:sockets/tcp@0.3.0")];
     let [corp, wasi] = foreign.map(|import| {
@@ -277,7 +276,7 @@ fn a_file_that_means_no_good_is_refused_before_it_has_settings() {
             (export \"wasaba:plugin/plugin@0.1.0\" (instance $p)) (export \"wasaba:plugin/metrics@0.1.0\" (instance $q)))";
         wat::parse_str(format!("{}{shell}", import.strip_suffix(')').unwrap())).unwrap()
     });
-    for (name, bytes, expected) in [
+    vec![
         ("tables", shell("(table 10000000 funcref)"), "more table elements than the 100000"),
         ("two-tables", shell("(table 60000 funcref) (table 60000 funcref)"), "more table elements than the 100000"),
         ("memory", shell("(memory 65536)"), "more memory than the 64 MiB"),
@@ -288,14 +287,18 @@ fn a_file_that_means_no_good_is_refused_before_it_has_settings() {
         ("wasi", wasi, "imports `wasi:sockets/tcp@0.3.0`, which this agent does not have"),
         ("loops", std::fs::read(component("loops")).unwrap(), "cannot describe itself: it computed for longer"),
         ("evil", compiled(), "is machine code"),
-        ("python", std::fs::read(component("python")).unwrap(), ""),
-    ] {
+    ]
+}
+
+#[test]
+fn a_file_that_means_no_good_is_refused_before_it_has_settings() {
+    let home = Home::with("[plugin.metrics.big]\nwasm = \"python\"\nlimits = { component_mib = 1 }\n");
+    for (name, bytes, expected) in bad_files() {
         home.drop_in(&format!("{name}.wasm"), &bytes);
-        if !expected.is_empty() {
-            let error = stderr(&home.command(&["plugin", "inspect"], &[name]));
-            assert!(error.contains(expected), "{name}: {error}");
-        }
+        let error = stderr(&home.command(&["plugin", "inspect"], &[name]));
+        assert!(error.contains(expected), "{name}: {error}");
     }
+    home.drop_in("python.wasm", &std::fs::read(component("python")).unwrap());
     for (limit, expected) in [
         ("component_mib", "is larger than 1 MiB (limit `component_mib`)"),
         ("compile_seconds", "longer than 1 s to compile (limit `compile_seconds`)"),
@@ -316,6 +319,25 @@ fn compiled() -> Vec<u8> {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success() && !output.stdout.is_empty());
     output.stdout
+}
+
+#[test]
+fn a_certificate_file_that_never_ends_is_refused_and_no_name_steers_the_terminal() {
+    let home = Home::default();
+    let pipe = home.path("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+    for file in [pipe.to_str().unwrap(), "/dev/zero"] {
+        for tls in [format!("authority = {file:?}"), format!("certificate = {file:?}, key = {file:?}")] {
+            let said = run("nothing", &naughty("nothing", "", &format!("tls = {{ {tls} }}")));
+            assert!(said.contains(file) && said.contains("it is no regular file"), "{said}");
+        }
+    }
+    let said = run(
+        "nothing",
+        &naughty("nothing", "", "allow = [\"\\u001b[31mred\"]")
+            .replace("nothing\" }", "nothing\", \"\\u001b[2J\" = 1 }"),
+    );
+    assert!(said.contains("has no setting") && said.contains("\\u{1b}[2J") && !said.contains('\u{1b}'), "{said}");
 }
 
 #[test]
@@ -347,19 +369,51 @@ async fn while_the_whole_zoo_runs_every_minute_is_whole_and_afterwards_nothing_i
         )
         .unwrap();
     }
+    let place = format!("127.0.0.1:{}", servers[0].port);
+    let hoard = naughty("hoard-connections", &format!(", url = {place:?}"), &format!("allow = [{place:?}]"));
+    for number in 0..10 {
+        zoo.push_str(&hoard.replacen("hoard-connections]", &format!("hoard{number}]"), 1));
+    }
+    let redirect = hostile::redirecting("http://169.254.169.254/latest/meta-data/");
+    zoo.push_str(&naughty(
+        "follow",
+        &format!(", url = {:?}", redirect.url()),
+        &format!("allow = [{:?}]", redirect.url()),
+    ));
+    for (what, wish) in [
+        ("fetch", "http://2852039166/"),
+        ("connect", "169.254.169.254:80"),
+        ("connect-unix", "/var/run/docker.sock"),
+        ("read-file", "/etc/shadow"),
+        ("wasi", place.as_str()),
+        ("exit", ""),
+        ("blame-secret", ""),
+    ] {
+        zoo.push_str(&naughty(what, &format!(", url = {wish:?}"), ""));
+    }
+    for limit in ["component_mib", "compile_seconds", "compile_mib"] {
+        let wasm = component("python");
+        writeln!(zoo, "[plugin.metrics.{limit}]\nwasm = {wasm:?}\nlimits = {{ {limit} = 1 }}").unwrap();
+    }
     let home = Home::with(&base);
-    home.drop_in("loops.wasm", &std::fs::read(component("loops")).unwrap());
-    home.drop_in("bomb.wasm", &shell("(table 10000000 funcref)"));
+    for (name, bytes, _) in bad_files() {
+        home.drop_in(&format!("{name}.wasm"), &bytes);
+    }
+    let hangs = std::fs::read(component("naughty")).unwrap();
+    home.drop_in("hangs.toml", b"settings = { do = \"sleep\" }\ntimeout_seconds = 30\n");
+    home.drop_in("hangs.wasm", &hangs);
     let agent = home.start(&[]);
     let has = |name: &'static str, time: i64| {
         move |memory: &Memory| memory.points().iter().any(|point| point.name == name && point.time >= time)
     };
     standin.wait_until(LONG, "the first values", has("custom.naughty.good", 0)).await.unwrap();
-    let (threads, descriptors) = (threads(&agent), descriptors(&agent));
+    let (threads, descriptors, before) = (threads(&agent), descriptors(&agent), anonymous_mebibytes(&agent));
 
     home.configure(&zoo);
     agent.signal(Signal::HUP);
     agent.line_with("plugin loop: ", LONG);
+    // Replaced in the middle of a call, by the same with a custom section more.
+    home.drop_in("hangs.wasm", &[hangs.as_slice(), &[0, 2, 1, b'x']].concat());
     let begin = unix_seconds() as i64;
     let full = (begin.div_euclid(60) + 1) * 60;
     let last = full + 60;
@@ -385,7 +439,7 @@ async fn while_the_whole_zoo_runs_every_minute_is_whole_and_afterwards_nothing_i
     let left = self::descriptors(&agent);
     assert!(left <= descriptors + 4, "{left} file descriptors, {descriptors} before");
     let left = anonymous_mebibytes(&agent);
-    assert!(left < 32.0, "{left} MiB");
+    assert!(left < before + 24.0, "{left} MiB, {before} MiB before");
 }
 
 fn threads(agent: &Agent) -> usize {

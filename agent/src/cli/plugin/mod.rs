@@ -46,8 +46,11 @@ fn with_loader<T>(
     flags: &AgentFlags,
     work: impl AsyncFnOnce(&Config, &Loader) -> Result<T, String>,
 ) -> Result<T, String> {
-    let (config, _) = flags.config()?;
+    let (config, warnings) = flags.config()?;
     log::start(config.log_level, Destination::Stderr);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
     let runtime = super::runtime()?;
     let result = runtime.block_on(async {
         let loader = crate::keeper::loader(&config).or_else(|why| {

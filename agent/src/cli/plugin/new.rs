@@ -67,6 +67,12 @@ fn check(name: &str) -> Result<(), String> {
              64 at most"
         ));
     }
+    // No crate can be called like a word of the language.
+    const WORDS: &str = " as async await break const continue crate dyn else enum extern false fn for gen if impl in let loop match \
+                         mod move mut pub ref return self static struct super trait true try type unsafe use where while ";
+    if WORDS.contains(&format!(" {name} ")) {
+        return Err(format!("{name:?} is a word of Rust: take another name"));
+    }
     if ["alloc", "core", "proc-macro", "std", "test", "wasaba-plugin", "wit-bindgen"].contains(&name) {
         return Err(format!("{name:?} is the name of a crate that every plugin is built with: take another"));
     }
@@ -123,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_name_that_no_crate_can_have_is_refused_before_anything_is_written() {
-        for name in ["", "Queue", "9lives", "a/b", "../a", "a b", "test", "-x"] {
+        for name in ["", "Queue", "9lives", "a/b", "../a", "a b", "test", "-x", "fn", "self"] {
             assert!(check(name).is_err(), "{name}");
         }
         assert_eq!(check("my-queue2"), Ok(()));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 use crate::capabilities::bindings::exports::wasaba::plugin::plugin::{Setting, SettingKind};
-use crate::capabilities::log::printable;
+use crate::capabilities::log::{printable, safe_lines};
 use crate::cli::flags::AgentFlags;
 use crate::collect::rate::Reading;
 use crate::collect::{Answer, Fault};
@@ -87,7 +87,7 @@ async fn once(instance: &Instance, sandbox: &Sandbox) -> Result<Once, Fault> {
 }
 
 fn eprint(text: &str) {
-    std::io::stderr().write_all(text.as_bytes()).ok();
+    std::io::stderr().write_all(safe_lines(text).as_bytes()).ok();
 }
 
 fn explained(instance: &Instance, loaded: Duration, called: Duration) -> String {

@@ -73,8 +73,11 @@ async fn play(loader: &Loader, component: &Path, case: &Case) -> Differences {
 async fn call(loader: &Loader, instance: &Instance, minute: &Minute, now: SystemTime) -> Vec<String> {
     let (does, sandbox, expected) = (instance.plugin().does(), &loader.sandbox, &minute.expected);
     let mut lines = Vec::new();
-    let fails = expected.error.is_some();
-    if expected.samples.is_some() || (fails && does.contains(&"metrics")) {
+    let shall_fail = expected.error.and(expected.call.as_deref().or(does.first().copied()));
+    if let Some(call) = shall_fail.filter(|call| !does.contains(call)) {
+        return vec![format!("the plugin has no {call} that could fail")];
+    }
+    if expected.samples.is_some() || shall_fail == Some("metrics") {
         match instance.collect_by(sandbox, || now).await {
             Ok(answer) => {
                 let samples = answer.samples.iter().map(|sample| {
@@ -87,8 +90,9 @@ async fn call(loader: &Loader, instance: &Instance, minute: &Minute, now: System
             Err(failure) => lines.extend(other_failure(expected, &failure)),
         }
     }
-    if expected.check.is_some() {
+    if expected.check.is_some() || shall_fail == Some("checks") {
         match instance.check(sandbox).await {
+            Ok(report) if shall_fail.is_some() => lines.push(format!("it did not fail, but says: {}", report.message)),
             Ok(report) => {
                 let status = format!("{:?}", report.status).replace("Status::", "").to_lowercase();
                 if expected.check.as_ref() != Some(&status) {
@@ -100,9 +104,9 @@ async fn call(loader: &Loader, instance: &Instance, minute: &Minute, now: System
             Err(failure) => lines.extend(other_failure(expected, &failure)),
         }
     }
-    if expected.metadata.is_some() || (fails && does == ["metadata"]) {
+    if expected.metadata.is_some() || shall_fail == Some("metadata") {
         match instance.metadata(sandbox).await {
-            Ok(metadata) if fails => lines.push(format!("it did not fail, but told {metadata}")),
+            Ok(metadata) if shall_fail.is_some() => lines.push(format!("it did not fail, but told {metadata}")),
             Ok(metadata) if expected.metadata.as_ref() != Some(&metadata) => {
                 lines.push(format!("the metadata is {metadata}"));
             }
@@ -119,23 +123,24 @@ fn other_samples(expected: &Expected, came: &[(String, f64)]) -> Vec<String> {
         return vec![format!("it did not fail, but gave: {}", names.join(", "))];
     };
     let mut lines = Vec::new();
+    let mut came = came.to_vec();
     for (name, value) in samples {
-        match came.iter().find(|(other, _)| other == name) {
-            None => lines.push(format!("{name} = {value} did not come")),
-            Some((_, other)) if !same(*value, *other) => lines.push(format!("{name} is {other}, not {value}")),
-            Some(_) => {}
+        let Some(at) = came.iter().position(|(other, _)| other == name) else {
+            lines.push(format!("{name} = {value} did not come"));
+            continue;
+        };
+        let (_, other) = came.remove(at);
+        if !same(*value, other) {
+            lines.push(format!("{name} is {other}, not {value}"));
         }
     }
-    let known = |name: &String| samples.iter().any(|(other, _)| other == name);
-    lines.extend(
-        came.iter().filter(|(name, _)| !known(name)).map(|(name, value)| format!("{name} = {value} came as well")),
-    );
+    lines.extend(came.iter().map(|(name, value)| format!("{name} = {value} came as well")));
     lines
 }
 
 /// Equal but for what rounding does to the last digits.
 fn same(one: f64, other: f64) -> bool {
-    (one - other).abs() <= 1e-9 * one.abs().max(other.abs())
+    (one - other).abs() <= 8.0 * f64::EPSILON * one.abs().max(other.abs())
 }
 
 fn other_failure(expected: &Expected, failure: &Failure) -> Option<String> {
@@ -160,8 +165,9 @@ mod tests {
     fn exactly_the_expected_values_must_come() {
         let pairs = |pairs: &[(&str, f64)]| pairs.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
         let expected = Expected { samples: Some(pairs(&[("a", 0.3), ("b", 2.0), ("c", 3.0)])), ..Expected::default() };
-        let came: Vec<_> = pairs(&[("a", 0.1 + 0.2), ("b", 2.5), ("d", 4.0)]);
-        assert_eq!(other_samples(&expected, &came), ["b is 2.5, not 2", "c = 3 did not come", "d = 4 came as well"]);
+        let came: Vec<_> = pairs(&[("a", 0.1 + 0.2), ("b", 2.000_000_001), ("d", 4.0), ("a", 0.3)]);
+        let lines = ["b is 2.000000001, not 2", "c = 3 did not come", "d = 4 came as well", "a = 0.3 came as well"];
+        assert_eq!(other_samples(&expected, &came), lines);
         let fails = Expected { error: Some("failed"), ..Expected::default() };
         assert_eq!(other_samples(&fails, &came[..0]).len(), 1);
     }

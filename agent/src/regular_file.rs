@@ -1,0 +1,44 @@
+//! Reading a file whose path somebody else chose: never a pipe or a device, which might never end, and never more than it may be.
+
+use std::fs::OpenOptions;
+use std::io::{Error, Read, Result};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// The bytes of `file`.
+///
+/// # Errors
+/// It cannot be read, is no regular file, or is longer than `most_bytes`.
+pub fn read(file: &Path, most_bytes: u64) -> Result<Vec<u8>> {
+    // Opening a pipe would wait for its other end.
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let open = OpenOptions::new().read(true).custom_flags(flags).open(file)?;
+    if !open.metadata()?.is_file() {
+        return Err(Error::other("it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    open.take(most_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most_bytes {
+        return Err(Error::other(format!("it is longer than {} KiB", most_bytes >> 10)));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_a_device_a_folder_and_a_long_file_are_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let [pipe, file] = ["pipe", "file"].map(|name| temp.path().join(name));
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        for path in [pipe.as_path(), Path::new("/dev/zero"), temp.path()] {
+            assert!(read(path, 10).unwrap_err().to_string().contains("no regular file"), "{}", path.display());
+        }
+        std::fs::write(&file, "12345").unwrap();
+        assert_eq!(read(&file, 5).unwrap(), b"12345");
+        assert!(read(&file, 4).unwrap_err().to_string().contains("longer than"));
+    }
+}
