@@ -309,7 +309,7 @@ impl Instance {
     /// # Errors
     /// As [`Instance::collect`].
     pub async fn time(&self, sandbox: &Sandbox, calls: u32) -> Result<Vec<Duration>, Failure> {
-        const MOST_TOLD: u32 = 10_000;
+        const MOST_TOLD: u32 = 1_000;
         let every = calls.div_ceil(MOST_TOLD);
         let limit = self.limits().time.saturating_mul(calls);
         let (plugin, identity, settings) = self.parts();

@@ -94,6 +94,9 @@ fn a_hostile_server_costs_one_call() {
     let said = wish("hoard-connections", &format!("127.0.0.1:{}", hoarded.port), &grant(&hoarded));
     assert!(said.contains("more than 16 connections at once (limit `connections`)"), "{said}");
     assert_eq!(hoarded.connections(), 16);
+    let limits = format!("limits = {{ connections = 100, handles = 20 }}\n{}", grant(&hoarded));
+    let said = wish("hoard-connections", &format!("127.0.0.1:{}", hoarded.port), &limits);
+    assert!(said.contains("limit `handles`"), "{said}");
 }
 
 #[test]
