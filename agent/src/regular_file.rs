@@ -1,15 +1,15 @@
 //! Reading a file whose path somebody else chose: never a pipe or a device, which might never end, and never more than it may be.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{Error, Read, Result};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// The bytes of `file`.
+/// Opens `file` for reading.
 ///
 /// # Errors
-/// It cannot be read, is no regular file, or is longer than `most_bytes`.
-pub fn read(file: &Path, most_bytes: u64) -> Result<Vec<u8>> {
+/// It cannot be opened, or is no regular file.
+pub fn open(file: &Path) -> Result<File> {
     // Opening a pipe would wait for its other end.
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
     let flags = i32::try_from(flags.bits()).unwrap_or_default();
@@ -17,6 +17,15 @@ pub fn read(file: &Path, most_bytes: u64) -> Result<Vec<u8>> {
     if !open.metadata()?.is_file() {
         return Err(Error::other("it is no regular file"));
     }
+    Ok(open)
+}
+
+/// The bytes of `file`.
+///
+/// # Errors
+/// It cannot be read, is no regular file, or is longer than `most_bytes`.
+pub fn read(file: &Path, most_bytes: u64) -> Result<Vec<u8>> {
+    let open = open(file)?;
     let mut bytes = Vec::new();
     open.take(most_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most_bytes {

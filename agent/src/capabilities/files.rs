@@ -1,14 +1,14 @@
 //! `files`: reading granted files, nothing else.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
 
 use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker};
 
 use super::bindings::wasaba::plugin::files::{self as contract, Error};
 use super::{Guest, Identity};
+use crate::regular_file;
 
 pub(super) fn link(linker: &mut Linker<Guest>) -> Result<()> {
     contract::add_to_linker::<_, HasSelf<_>>(linker, |guest| guest)
@@ -37,14 +37,8 @@ trait Readable: Read + Seek {}
 
 impl<R: Read + Seek> Readable for R {}
 
-/// Opens without waiting for the other end of a pipe, and takes nothing but a regular file: a device might never end.
 fn open(path: &str) -> Result<File, Error> {
-    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-    let flags = i32::try_from(flags.bits()).unwrap_or_default();
-    let file =
-        OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|error| unreadable(path, &error))?;
-    let about = file.metadata().map_err(|error| unreadable(path, &error))?;
-    if about.is_file() { Ok(file) } else { Err(Error::Unreadable(format!("`{path}` is no regular file"))) }
+    regular_file::open(path.as_ref()).map_err(|error| unreadable(path, &error))
 }
 
 fn unreadable(path: &str, error: &std::io::Error) -> Error {

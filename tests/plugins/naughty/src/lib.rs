@@ -142,7 +142,7 @@ fn wasi(place: &str) -> Vec<String> {
         door("read", fs::read("/etc/hostname")),
         door("read here", fs::read("agent.conf")),
         door("list", fs::read_dir("/")),
-        door("write", fs::write("/tmp/naughty", "x")),
+        door("write", fs::write("/naughty", "x")),
         door("make", fs::create_dir("naughty")),
         format!("variables: {}", env::vars().count()),
         format!("arguments: {}", env::args().count()),
