@@ -5,6 +5,7 @@ export WASABA_REVISION ?= $(shell git rev-parse --short=7 HEAD 2>/dev/null || ec
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+OFFICIAL := nginx postgres redis
 COMPONENTS := $(TARGET)/wasm32-wasip2/plugin
 
 .PHONY: build run test bench lint plugins test-plugins guests clean
@@ -15,9 +16,9 @@ build: plugins
 
 plugins:
 	@tests/setup.sh rust
-	$(CARGO) build --profile plugin --locked --target wasm32-wasip2 -p plugin-nginx
+	$(CARGO) build --profile plugin --locked --target wasm32-wasip2 $(OFFICIAL:%=-p plugin-%)
 	@mkdir -p $(TARGET)/release/plugins
-	cp $(COMPONENTS)/nginx.wasm $(TARGET)/release/plugins/
+	cp $(OFFICIAL:%=$(COMPONENTS)/%.wasm) $(TARGET)/release/plugins/
 
 # The plugins of the tests: one that misbehaves, one that loops, one that does everything, and one each in Python and JavaScript.
 test-plugins: plugins
@@ -32,7 +33,7 @@ run: build
 
 ## test: everything that CI checks
 test: build test-plugins
-	@tests/setup.sh nginx
+	@tests/setup.sh servers
 	$(MAKE) --no-print-directory lint
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps -p wasaba -p wasaba-plugin -p mackerel-standin --quiet
 	$(CARGO) test --locked --workspace
@@ -43,7 +44,7 @@ lint:
 
 ## bench: what the agent costs, each figure beside its goal
 bench: build test-plugins
-	@tests/setup.sh nginx
+	@tests/setup.sh servers
 	$(CARGO) run --release --locked -p wasaba-e2e --bin bench
 
 ## guests: wasmtime's own sandbox guest programs as plugins: make guests WASMTIME=a checkout of it

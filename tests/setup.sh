@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs what is missing: `setup.sh rust` the target that plugins are built for, `setup.sh nginx` a web server for the tests and
-# the demonstration, `setup.sh languages` Python and Node.js for the tests' plugins. Debian packages are only installed by root, or with sudo when SUDO=1 says so.
+# Installs what is missing: `setup.sh rust` the target that plugins are built for, `setup.sh nginx` a web server for the
+# demonstration, `setup.sh servers` every server that the tests ask, `setup.sh languages` Python and Node.js for the tests' plugins.
+# Debian packages are only installed by root, or with sudo when SUDO=1 says so.
 set -eu
 
 as_root() {
@@ -33,9 +34,15 @@ rust)
         rustup target add wasm32-wasip2
     fi
     ;;
-nginx)
+nginx | servers)
     PATH=$PATH:/usr/sbin
     command -v nginx >/dev/null || install_packages nginx-light
+    [ "$1" = servers ] || exit 0
+    # PostgreSQL's programs are not on PATH; they are in /usr/lib/postgresql/VERSION/bin.
+    ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || install_packages postgresql postgresql-client
+    command -v redis-server >/dev/null && command -v redis-benchmark >/dev/null ||
+        install_packages redis-server redis-tools
+    command -v curl >/dev/null || install_packages curl
     # For a network of their own, in which the tests' name server answers.
     command -v ip >/dev/null && command -v unshare >/dev/null || install_packages iproute2 util-linux
     ;;
@@ -44,7 +51,7 @@ languages)
     command -v npm >/dev/null || install_packages nodejs npm
     ;;
 *)
-    echo "usage: $0 rust|nginx|languages" >&2
+    echo "usage: $0 rust|nginx|servers|languages" >&2
     exit 2
     ;;
 esac

@@ -1,6 +1,7 @@
 //! The graph definition: how Mackerel is told to draw a plugin's metrics.
 
 use serde::{Serialize, Serializer};
+use serde_json::json;
 
 /// A graph, in the form in which Mackerel takes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -62,6 +63,25 @@ impl GraphDefinition {
     pub fn name(&self) -> &str {
         &self.name
     }
+}
+
+/// The graphs in the form in which the official plugins tell theirs: sorted, without `custom.`.
+#[must_use]
+pub fn as_official_plugins_tell(graphs: &[GraphDefinition]) -> String {
+    let short = |name: &str, prefix: &str| name.strip_prefix(prefix).unwrap_or(name).to_owned();
+    let graph = |graph: &GraphDefinition| {
+        let prefix = format!("{}.", graph.name);
+        let metrics = graph.metrics.iter().map(|metric| {
+            let name = short(&metric.name, &prefix);
+            let label = metric.display_name.as_ref().unwrap_or(&name);
+            json!({ "name": name, "label": label, "stacked": metric.stacked })
+        });
+        let metrics = metrics.collect::<Vec<_>>();
+        let label = graph.display_name.as_deref().unwrap_or_default();
+        (short(&graph.name, "custom."), json!({ "label": label, "unit": graph.unit, "metrics": metrics }))
+    };
+    let graphs = graphs.iter().map(graph).collect::<serde_json::Map<_, _>>();
+    format!("# mackerel-agent-plugin\n{}\n", json!({ "graphs": graphs }))
 }
 
 fn non_empty(label: &str) -> Option<String> {

@@ -23,6 +23,7 @@ pub mod roots;
 pub mod run;
 pub mod sample;
 pub mod secret;
+pub mod shell;
 pub mod spool;
 pub mod tls;
 

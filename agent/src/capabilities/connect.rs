@@ -9,6 +9,7 @@ use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use url::Host;
 
 use super::grants::Grants;
@@ -33,6 +34,35 @@ impl From<io::Error> for Unreached {
         // The system's own word, without the number that Rust adds.
         let text = error.to_string();
         Self::Unreachable(text.split(" (os error").next().unwrap_or_default().to_owned())
+    }
+}
+
+/// How long a call may still wait for the outside. It ends shortly before the call itself, so that the plugin can still say what
+/// it waited for; and a target that never answers is then the target's fault, not the plugin's.
+#[derive(Clone, Copy)]
+pub(super) struct Patience {
+    ends: Instant,
+    call: Duration,
+}
+
+impl Patience {
+    /// Of a call that begins now and may take this long.
+    pub(super) fn of_call(call: Duration) -> Self {
+        const ANSWER: Duration = Duration::from_millis(500);
+        Self { ends: Instant::now() + call.saturating_sub(ANSWER.min(call / 4)), call }
+    }
+
+    /// Waits for `io`, no longer than `timeout` and no longer than the call may.
+    ///
+    /// # Errors
+    /// It took longer.
+    pub(super) async fn wait<T>(self, timeout: Option<Duration>, io: impl Future<Output = T>) -> Result<T, Unreached> {
+        let own = timeout.map(|timeout| (Instant::now() + timeout, timeout));
+        let (ends, why) = match own.filter(|(ends, _)| *ends < self.ends) {
+            Some((ends, timeout)) => (ends, format!("no answer within {timeout:?}")),
+            None => (self.ends, format!("no answer in the {:?} that the call may take (`timeout_seconds`)", self.call)),
+        };
+        tokio::time::timeout_at(ends, io).await.map_err(|_| Unreached::Unreachable(why))
     }
 }
 

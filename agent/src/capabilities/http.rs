@@ -128,10 +128,20 @@ impl Guest {
             identity.meter.sent_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
             builder = builder.body(body);
         }
-        let response =
-            answer(builder.send().await.map_err(|error| explain(&error))?, identity.limits.body_bytes).await?;
+        let whole =
+            async { answer(builder.send().await.map_err(|error| explain(&error))?, identity.limits.body_bytes).await };
+        let response = self.patience.wait(None, whole).await??;
         identity.meter.received_bytes.fetch_add(response.body.len() as u64, Ordering::Relaxed);
         Ok(response)
+    }
+}
+
+impl From<Unreached> for Error {
+    fn from(unreached: Unreached) -> Self {
+        match unreached {
+            Unreached::Denied(text) => Self::Denied(text),
+            Unreached::Unreachable(text) => Self::Unreachable(text),
+        }
     }
 }
 
@@ -179,10 +189,7 @@ fn explain(error: &reqwest::Error) -> Error {
     let mut cause = error.source();
     while let Some(inner) = cause {
         if let Some(Refused(unreached)) = inner.downcast_ref::<Refused>() {
-            return match unreached.clone() {
-                Unreached::Denied(text) => Error::Denied(text),
-                Unreached::Unreachable(text) => Error::Unreachable(text),
-            };
+            return unreached.clone().into();
         }
         causes.push(inner.to_string());
         cause = inner.source();

@@ -38,6 +38,8 @@ pub struct Limits {
     pub file_bytes: usize,
     /// All keys and values that the instance keeps.
     pub kv_bytes: usize,
+    /// Iterations of PBKDF2 that the agent computes for it; a thousand take some 0.2 ms.
+    pub pbkdf2_iterations: u32,
     /// Length of the `.wasm` file.
     pub component_bytes: u64,
     /// CPU time for compiling it.
@@ -64,6 +66,7 @@ impl Default for Limits {
             body_bytes: 4 << 20,
             file_bytes: 4 << 20,
             kv_bytes: 64 << 10,
+            pbkdf2_iterations: 100_000,
             component_bytes: 64 << 20,
             compile: Duration::from_secs(120),
             compile_bytes: 2 << 30,
@@ -117,6 +120,7 @@ pub const KEYS: &[Key] = &[
     key!("body_kib", 1_048_576, body_bytes: usize, 1 << 10),
     key!("file_kib", 1_048_576, file_bytes: usize, 1 << 10),
     key!("kv_kib", 16_384, kv_bytes: usize, 1 << 10),
+    key!("pbkdf2_iterations", 10_000_000, pbkdf2_iterations: u32, 1),
     key!("component_mib", 1_024, component_bytes: u64, 1 << 20),
     Key {
         name: "compile_seconds",

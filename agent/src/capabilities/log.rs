@@ -31,18 +31,13 @@ impl Log {
         Self { plugin, meter, lines_left: log_lines, line_bytes: log_line_bytes, dropped: 0 }
     }
 
-    /// The line as it may be shown, or `None` if the call has said enough.
-    fn admit(&mut self, line: &str) -> Option<String> {
+    /// Whether one more line may be said.
+    fn admit(&mut self) -> bool {
         match self.lines_left.checked_sub(1) {
-            Some(left) => {
-                self.lines_left = left;
-                Some(printable(line, self.line_bytes))
-            }
-            None => {
-                self.dropped = self.dropped.saturating_add(1);
-                None
-            }
+            Some(left) => self.lines_left = left,
+            None => self.dropped = self.dropped.saturating_add(1),
         }
+        self.dropped == 0
     }
 }
 
@@ -58,7 +53,10 @@ impl Drop for Log {
 
 impl contract::Host for Guest {
     async fn log(&mut self, level: Level, line: String) -> Result<()> {
-        let Some(line) = self.log.admit(&line) else { return Ok(()) };
+        if !self.log.admit() {
+            return Ok(());
+        }
+        let line = self.identity.shown(&line, self.log.line_bytes);
         let plugin = &self.log.plugin;
         match level {
             Level::Debug => tracing::debug!("plugin {plugin}: {line}"),
@@ -126,7 +124,7 @@ mod tests {
     fn a_call_that_floods_the_log_is_cut_off_and_counted() {
         let limits = Arc::new(Limits { log_lines: 2, ..Limits::default() });
         let mut log = Log::new(&Identity { limits, ..Identity::default() });
-        assert_eq!((0..5).filter(|_| log.admit("x").is_some()).count(), 2);
+        assert_eq!((0..5).filter(|_| log.admit()).count(), 2);
         assert_eq!(log.dropped, 3);
     }
 }

@@ -7,6 +7,7 @@
 pub mod address;
 pub mod closed;
 pub mod connect;
+pub mod crypto;
 pub mod files;
 pub mod grants;
 pub mod http;
@@ -18,6 +19,7 @@ pub mod script;
 mod stderr;
 pub mod tcp;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -25,6 +27,7 @@ use wasmtime::component::{Linker, ResourceTable};
 use wasmtime::{ResourceLimiter, Result};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use crate::secret::Secret;
 use grants::Grants;
 use limits::Limits;
 use meter::Meter;
@@ -62,6 +65,7 @@ pub const ALL: &[Capability] = &[
     Capability { name: "kv", link: kv::link },
     Capability { name: "log", link: log::link },
     Capability { name: "files", link: files::link },
+    Capability { name: "crypto", link: crypto::link },
 ];
 
 /// Links WASI 0.2, whole but closed, and every capability.
@@ -86,8 +90,12 @@ pub struct Identity {
     pub meter: Arc<Meter>,
     /// Its HTTP clients.
     pub pool: Arc<http::Pool>,
+    /// What must not be shown.
+    pub secrets: Arc<[Secret]>,
     /// What it keeps.
     pub values: Arc<kv::Values>,
+    /// The last key that was derived for it.
+    pub derived: Arc<crypto::Derived>,
     /// What is there in place of the outside, in an author's tests.
     pub script: Option<Arc<Script>>,
     /// Threads that it may block at once.
@@ -108,7 +116,9 @@ impl Default for Identity {
             limits: Arc::default(),
             meter: Arc::default(),
             pool: Arc::default(),
+            secrets: Arc::default(),
             values: Arc::default(),
+            derived: Arc::default(),
             script: None,
             blocking: Arc::new(Semaphore::new(BLOCKED_THREADS)),
         }
@@ -116,6 +126,12 @@ impl Default for Identity {
 }
 
 impl Identity {
+    /// What the plugin said, for the log: without its secrets, cut and escaped.
+    fn shown(&self, text: &str, most_bytes: usize) -> String {
+        let hidden = self.secrets.iter().fold(Cow::Borrowed(text), |text, secret| secret.hidden_in(&text).into());
+        log::printable(&hidden, most_bytes)
+    }
+
     /// Runs `work` on a thread that may block, on this instance's account also when the call has long given up. `None` if
     /// it panicked.
     async fn block<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
@@ -132,8 +148,10 @@ impl Identity {
 pub struct Guest {
     identity: Identity,
     open: tcp::Open,
+    patience: connect::Patience,
     kv: kv::Kv,
     log: log::Log,
+    iterations: crypto::Iterations,
     memory: Memory,
     stderr: stderr::Stderr,
     wasi: WasiCtx,
@@ -149,8 +167,10 @@ impl Guest {
         table.set_max_capacity(limits.handles);
         Self {
             open: tcp::Open::new(limits.connections),
+            patience: connect::Patience::of_call(limits.time),
             kv: kv::Kv::new(Arc::clone(&identity.values), limits.kv_bytes),
             log: log::Log::new(&identity),
+            iterations: crypto::Iterations::new(limits.pbkdf2_iterations),
             memory: Memory {
                 left_bytes: limits.memory_bytes,
                 left_table_elements: limits.table_elements,
@@ -177,6 +197,12 @@ impl Guest {
     #[must_use]
     pub fn last_words(&self) -> Option<String> {
         self.stderr.end()
+    }
+
+    /// What the plugin said of an error, as it may be shown.
+    #[must_use]
+    pub fn shown(&self, text: &str) -> String {
+        self.identity.shown(text, 1_024)
     }
 
     /// What bounds this call's memory; for [`wasmtime::Store::limiter`].

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::BufMut;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -12,7 +13,7 @@ use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker, Resource};
 
 use super::bindings::wasaba::plugin::tcp::{self as contract, Error};
-use super::connect::{self, Stream, Unreached};
+use super::connect::{self, Patience, Stream, Unreached};
 use super::{Guest, Identity};
 use crate::tls;
 
@@ -30,6 +31,7 @@ pub struct Connection {
     /// What was connected to, if it has a name.
     host: Option<String>,
     timeout: Option<Duration>,
+    patience: Patience,
     _places: (OwnedSemaphorePermit, OwnedSemaphorePermit),
 }
 
@@ -67,88 +69,12 @@ impl Guest {
         Ok(self.table.get_mut(connection)?)
     }
 
-    fn opened(
+    async fn connect_to(
         &mut self,
-        stream: Box<dyn Stream>,
-        host: Option<String>,
-        places: (OwnedSemaphorePermit, OwnedSemaphorePermit),
-    ) -> Result<Resource<Connection>> {
-        Ok(self.table.push(Connection { stream: Some(stream), host, timeout: None, _places: places })?)
-    }
-}
-
-impl Connection {
-    async fn read(&mut self, most: usize) -> Result<Vec<u8>, Error> {
-        let timeout = self.timeout;
-        let stream = self.stream()?;
-        let mut bytes = vec![0; most.min(LARGEST_READ)];
-        let length = within(timeout, stream.read(&mut bytes)).await?;
-        bytes.truncate(length);
-        Ok(bytes)
-    }
-
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let timeout = self.timeout;
-        let stream = self.stream()?;
-        within(timeout, async {
-            stream.write_all(bytes).await?;
-            stream.flush().await
-        })
-        .await
-    }
-
-    async fn finish(&mut self) -> Result<(), Error> {
-        let timeout = self.timeout;
-        within(timeout, self.stream()?.shutdown()).await
-    }
-
-    async fn start_tls(&mut self, identity: &Identity, server_name: Option<String>) -> Result<(), Error> {
-        let name = server_name.or_else(|| self.host.clone());
-        let name =
-            name.ok_or_else(|| Error::Invalid("a unix socket has no name for TLS: give a server name".into()))?;
-        let parsed =
-            ServerName::try_from(name.clone()).map_err(|_| Error::Invalid(format!("{name:?} is no server name")))?;
-        let config = tls::client(&identity.grants.trust).map_err(Error::Failed)?;
-        let stream = self.stream.take().ok_or_else(closed)?;
-        let connect = TlsConnector::from(Arc::new(config)).connect(parsed, stream);
-        let encrypted = match self.timeout {
-            None => connect.await,
-            Some(timeout) => tokio::time::timeout(timeout, connect).await.map_err(|_| late(timeout))?,
-        };
-        let encrypted = encrypted.map_err(|error| Error::Failed(format!("TLS with `{name}`: {error}")))?;
-        self.stream = Some(Box::new(encrypted));
-        Ok(())
-    }
-
-    fn stream(&mut self) -> Result<&mut Box<dyn Stream>, Error> {
-        self.stream.as_mut().ok_or_else(closed)
-    }
-}
-
-fn closed() -> Error {
-    Error::Unreachable("the connection is closed".into())
-}
-
-fn late(timeout: Duration) -> Error {
-    Error::Unreachable(format!("no answer within {timeout:?}"))
-}
-
-async fn within<T>(timeout: Option<Duration>, io: impl Future<Output = std::io::Result<T>>) -> Result<T, Error> {
-    let result = match timeout {
-        None => io.await,
-        Some(timeout) => tokio::time::timeout(timeout, io).await.map_err(|_| late(timeout))?,
-    };
-    result.map_err(|error| Unreached::from(error).into())
-}
-
-fn count(counter: &AtomicU64, bytes: usize) {
-    counter.fetch_add(bytes as u64, Ordering::Relaxed);
-}
-
-impl contract::Host for Guest {}
-
-impl contract::HostConnection for Guest {
-    async fn connect(&mut self, host: String, port: u16) -> Result<Result<Resource<Connection>, Error>> {
+        host: String,
+        port: u16,
+        timeout: Option<Duration>,
+    ) -> Result<Result<Resource<Connection>, Error>> {
         let identity = self.identity.clone();
         let granted = match identity.grants.check_host(&host, port) {
             Ok(granted) => granted,
@@ -163,13 +89,103 @@ impl contract::HostConnection for Guest {
                 Ok(stream) => stream,
                 Err(why) => return Ok(Err(Error::Unreachable(why))),
             },
-            None => match connect::tcp(&granted, port, &identity).await {
+            None => match self.patience.wait(timeout, connect::tcp(&granted, port, &identity)).await.flatten() {
                 Ok(stream) => Box::new(stream),
                 Err(unreached) => return Ok(Err(unreached.into())),
             },
         };
         let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         self.opened(stream, Some(name), places).map(Ok)
+    }
+
+    fn opened(
+        &mut self,
+        stream: Box<dyn Stream>,
+        host: Option<String>,
+        places: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+    ) -> Result<Resource<Connection>> {
+        let patience = self.patience;
+        Ok(self.table.push(Connection { stream: Some(stream), host, timeout: None, patience, _places: places })?)
+    }
+}
+
+impl Connection {
+    async fn read(&mut self, most: usize) -> Result<Vec<u8>, Error> {
+        let (time, stream) = self.parts()?;
+        let most = most.min(LARGEST_READ);
+        let mut bytes = Vec::with_capacity(most);
+        within(time, stream.read_buf(&mut (&mut bytes).limit(most))).await?;
+        Ok(bytes)
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let (time, stream) = self.parts()?;
+        within(time, async {
+            stream.write_all(bytes).await?;
+            stream.flush().await
+        })
+        .await
+    }
+
+    async fn finish(&mut self) -> Result<(), Error> {
+        let (time, stream) = self.parts()?;
+        within(time, stream.shutdown()).await
+    }
+
+    fn parts(&mut self) -> Result<(Time, &mut Box<dyn Stream>), Error> {
+        Ok(((self.patience, self.timeout), self.stream.as_mut().ok_or_else(closed)?))
+    }
+
+    async fn start_tls(&mut self, identity: &Identity, server_name: Option<String>) -> Result<(), Error> {
+        let name = server_name.or_else(|| self.host.clone());
+        let name =
+            name.ok_or_else(|| Error::Invalid("a unix socket has no name for TLS: give a server name".into()))?;
+        let parsed =
+            ServerName::try_from(name.clone()).map_err(|_| Error::Invalid(format!("{name:?} is no server name")))?;
+        let config = tls::client(&identity.grants.trust).map_err(Error::Failed)?;
+        let stream = self.stream.take().ok_or_else(closed)?;
+        let connect = TlsConnector::from(Arc::new(config)).connect(parsed, stream);
+        let encrypted = self.patience.wait(self.timeout, connect).await?;
+        let encrypted = encrypted.map_err(|error| Error::Failed(format!("TLS with `{name}`: {error}")))?;
+        self.stream = Some(Box::new(encrypted));
+        Ok(())
+    }
+}
+
+/// How long the call may wait, and the plugin wants to.
+type Time = (Patience, Option<Duration>);
+
+async fn within<T>((patience, timeout): Time, io: impl Future<Output = std::io::Result<T>>) -> Result<T, Error> {
+    patience.wait(timeout, io).await?.map_err(|error| Unreached::from(error).into())
+}
+
+fn closed() -> Error {
+    Error::Unreachable("the connection is closed".into())
+}
+
+/// The contract's way to say how long to wait; 0 is no limit.
+fn timeout(milliseconds: u64) -> Option<Duration> {
+    (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
+}
+
+fn count(counter: &AtomicU64, bytes: usize) {
+    counter.fetch_add(bytes as u64, Ordering::Relaxed);
+}
+
+impl contract::Host for Guest {}
+
+impl contract::HostConnection for Guest {
+    async fn connect(&mut self, host: String, port: u16) -> Result<Result<Resource<Connection>, Error>> {
+        self.connect_to(host, port, None).await
+    }
+
+    async fn connect_within(
+        &mut self,
+        host: String,
+        port: u16,
+        milliseconds: u64,
+    ) -> Result<Result<Resource<Connection>, Error>> {
+        self.connect_to(host, port, timeout(milliseconds)).await
     }
 
     async fn connect_unix(&mut self, path: String) -> Result<Result<Resource<Connection>, Error>> {
@@ -186,7 +202,7 @@ impl contract::HostConnection for Guest {
                 Ok(stream) => stream,
                 Err(why) => return Ok(Err(Error::Unreachable(why))),
             },
-            None => match connect::unix(&path, &identity).await {
+            None => match self.patience.wait(None, connect::unix(&path, &identity)).await.flatten() {
                 Ok(stream) => Box::new(stream),
                 Err(unreached) => return Ok(Err(unreached.into())),
             },
@@ -226,7 +242,7 @@ impl contract::HostConnection for Guest {
     }
 
     async fn set_timeout(&mut self, connection: Resource<Connection>, milliseconds: u64) -> Result<()> {
-        self.connection(&connection)?.timeout = (milliseconds > 0).then(|| Duration::from_millis(milliseconds));
+        self.connection(&connection)?.timeout = timeout(milliseconds);
         Ok(())
     }
 

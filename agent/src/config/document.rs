@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::secret::Secret;
+use crate::shell::{SimpleCommand, simple_command};
 
 /// A stretch of the file, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -303,11 +304,30 @@ impl<'a> Reader<'a> {
         texts
     }
 
+    /// As [`Reader::pairs`], where a value may also be a reference to a secret, `{ file = "/path" }` or `{ env = "NAME" }`; and the
+    /// keys of these.
+    pub fn pairs_with_secrets(&mut self, section: &mut Section<'_>, key: &str) -> (Vec<(String, String)>, Vec<String>) {
+        let Some(mut inner) = self.section(section, key) else { return Default::default() };
+        let mut secrets = Vec::new();
+        for key in inner.keys() {
+            if self.is_table(&mut inner, &key) {
+                secrets.extend(self.secret(&mut inner, &key).map(|secret| (key, secret.reveal().to_owned())));
+            }
+        }
+        let references = secrets.iter().map(|(key, _)| key.clone()).collect();
+        let mut pairs = self.pairs_in(&inner);
+        pairs.extend(secrets);
+        (pairs, references)
+    }
+
     /// The table under `key` as pairs of text, numbers and booleans as they would be written; a list is a key repeated.
     pub fn pairs(&mut self, section: &mut Section<'_>, key: &str) -> Vec<(String, String)> {
-        let Some(inner) = self.section(section, key) else { return Vec::new() };
+        self.section(section, key).map(|inner| self.pairs_in(&inner)).unwrap_or_default()
+    }
+
+    fn pairs_in(&mut self, section: &Section<'_>) -> Vec<(String, String)> {
         let mut pairs = Vec::new();
-        for entry in &inner.entries {
+        for entry in &section.entries {
             let single = [entry.value.clone()];
             let list = entry.value.get_ref().as_array();
             let values = list.map_or(single.to_vec(), |list| list.iter().cloned().collect());
@@ -341,6 +361,22 @@ impl<'a> Reader<'a> {
             Err(why) => self.fail(entry.place, why),
         }
         None
+    }
+
+    /// The command under `key`, with its place: one text, which a shell would read, or a list of words.
+    pub fn command(
+        &mut self,
+        section: &mut Section<'_>,
+        key: &str,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Option<(SimpleCommand, Place)> {
+        let entry = section.find(key)?.clone();
+        if let Some(text) = entry.value.get_ref().as_str() {
+            section.take(key);
+            return Some((simple_command(text, variable), entry.place));
+        }
+        let words = self.texts(section, key).into_iter().map(|(word, _)| word).collect();
+        Some((SimpleCommand { words, ..SimpleCommand::default() }, entry.place))
     }
 
     /// Where `key` is, if it is there; its value is not looked at.

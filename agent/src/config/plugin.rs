@@ -8,6 +8,7 @@ use regex_lite::Regex;
 
 use super::document::{Problem, Reader, Section};
 use crate::capabilities::limits::{self, LONGEST_CALL, Limits};
+use crate::plugins::command_line::CommandLine;
 use crate::plugins::engine::Engine;
 use crate::plugins::settings::Written;
 use crate::plugins::table::{PluginTable, Posting};
@@ -15,7 +16,7 @@ use crate::sample::MetricName;
 use crate::tls::Trust;
 
 /// Keys of the official agent's plugin tables that mean something for programs only.
-const FOR_PROGRAMS: &[&str] = &["env", "use_plugin_timestamp", "user"];
+const FOR_PROGRAMS: &[&str] = &["use_plugin_timestamp", "user"];
 
 pub(super) fn tables(reader: &mut Reader<'_>, top: &mut Section<'_>) -> Vec<PluginTable> {
     let Some(mut plugin) = reader.section(top, "plugin") else { return Vec::new() };
@@ -38,15 +39,24 @@ pub(super) fn tables(reader: &mut Reader<'_>, top: &mut Section<'_>) -> Vec<Plug
 fn table(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Option<PluginTable> {
     let whole = section.place;
     let wasm = reader.text(section, "wasm");
-    let command = reader.skip(section, "command");
+    let env = reader.pairs(section, "env");
+    let own = |name: &str| std::env::var(name).ok();
+    let known = |wanted: &str| env.iter().rfind(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+    let command = reader.command(section, "command", |name| known(name).or_else(|| own(name)));
+    let official = command.as_ref().and_then(|(command, _)| CommandLine::of_command(command.clone(), &env, own));
     let mut table = settings(reader, section, name);
     match (wasm, command) {
         (Some(wasm), None) => table.wasm = wasm,
-        (Some(_), Some(command)) => {
+        (Some(_), Some((_, command))) => {
             reader.fail(command, "a plugin has `wasm` or `command`, not both: remove one".into());
             return None;
         }
-        (None, Some(command)) => {
+        (None, Some((_, command))) => {
+            if let Some((component, line)) = official {
+                component.clone_into(&mut table.wasm);
+                table.written.command_line = Some(line);
+                return Some(table);
+            }
             let cure = "write `wasm = \"NAME\"` in its place if there is a component for it";
             reader
                 .warn(command, format!("this version runs no programs as plugins yet: the plugin is left out; {cure}"));
@@ -63,7 +73,7 @@ fn table(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Opti
 /// The keys that a table, a file beside a component and a plugin author's test case share.
 pub(super) fn settings(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> PluginTable {
     let place = section.name.clone();
-    let settings = reader.pairs(section, "settings");
+    let (settings, references) = reader.pairs_with_secrets(section, "settings");
     let allow = reader.texts(section, "allow").into_iter().map(|(origin, _)| origin).collect();
     let engine = reader.parsed(section, "engine", |text| {
         let valid = || Engine::ALL.iter().map(|engine| format!("\"{engine}\"")).collect::<Vec<_>>().join(" or ");
@@ -78,7 +88,7 @@ pub(super) fn settings(reader: &mut Reader<'_>, section: &mut Section<'_>, name:
         name: name.to_owned(),
         wasm: String::new(),
         digest,
-        written: Written { settings, allow, trust: trust(reader, section), place },
+        written: Written { settings, references, allow, trust: trust(reader, section), command_line: None, place },
         engine: engine.unwrap_or_default(),
         limits: Arc::new(limits(reader, section)),
         posting: posting(reader, section),

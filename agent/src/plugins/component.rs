@@ -202,7 +202,7 @@ impl Plugin {
         let export = self.exports.metrics.as_ref().ok_or_else(|| not_there("metrics"))?;
         let guest = export.load(&mut call.store, &instance).map_err(|error| call.failure(&error))?;
         let answer = guest.call_collect(&mut call.store, &settings).await;
-        let samples = answer.map_err(|error| call.failure(&error))?.map_err(|error| own_failure(&error))?;
+        let samples = answer.map_err(|error| call.failure(&error))?.map_err(|error| call.own_failure(&error))?;
         if samples.len() > call.limits.samples {
             let what = format!("it gave {} samples, more than {}", samples.len(), call.limits.samples);
             return Err(Failure::limit("samples", &what));
@@ -237,7 +237,7 @@ impl Plugin {
         let export = self.exports.metadata.as_ref().ok_or_else(|| not_there("metadata"))?;
         let guest = export.load(&mut call.store, &instance).map_err(|error| call.failure(&error))?;
         let text = guest.call_collect(&mut call.store, &settings).await.map_err(|error| call.failure(&error))?;
-        let text = text.map_err(|error| own_failure(&error))?;
+        let text = text.map_err(|error| call.own_failure(&error))?;
         let document = serde_json::from_str(&text);
         let document =
             document.map_err(|error| Failure::new(Kind::Failed, format!("its metadata is no JSON: {error}")));
@@ -293,8 +293,20 @@ impl Call {
 
     /// A crash, with what the plugin said of it itself if it did.
     fn crash(&self, how: &str) -> Failure {
-        let how = printable(&self.store.data().last_words().unwrap_or_else(|| how.to_owned()), 1_024);
+        let guest = self.store.data();
+        let how = guest.shown(&guest.last_words().unwrap_or_else(|| how.to_owned()));
         Failure::new(Kind::Crashed, format!("it crashed ({how})"))
+    }
+
+    /// What the plugin itself says went wrong.
+    fn own_failure(&self, error: &metrics::Error) -> Failure {
+        let (kind, text) = match error {
+            metrics::Error::Misconfigured(text) => (Kind::Misconfigured, text),
+            metrics::Error::Unreachable(text) => (Kind::Unreachable, text),
+            metrics::Error::Denied(text) => (Kind::Denied, text),
+            metrics::Error::Failed(text) => (Kind::Failed, text),
+        };
+        Failure::new(kind, format!("{}: {}", kind.name(), self.store.data().shown(text)))
     }
 
     /// How the call ended, in words for the operator.
@@ -358,16 +370,6 @@ pub fn ended<T>(result: Result<Result<T, Failure>, Ended>) -> Result<T, Failure>
             }
         })
     })
-}
-
-fn own_failure(error: &metrics::Error) -> Failure {
-    let (kind, text) = match error {
-        metrics::Error::Misconfigured(text) => (Kind::Misconfigured, text),
-        metrics::Error::Unreachable(text) => (Kind::Unreachable, text),
-        metrics::Error::Denied(text) => (Kind::Denied, text),
-        metrics::Error::Failed(text) => (Kind::Failed, text),
-    };
-    Failure::new(kind, format!("{}: {}", kind.name(), printable(text, 1_024)))
 }
 
 fn not_there(interface: &str) -> Failure {

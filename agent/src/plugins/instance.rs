@@ -81,7 +81,9 @@ impl Instance {
     /// Every problem with the settings or the graphs, a line each.
     pub async fn new(sandbox: &Sandbox, plugin: Arc<Plugin>, table: &PluginTable) -> Result<Self, Vec<String>> {
         let at_place = |problem: String| format!("{}: {problem}", table.written.place);
-        let checked = check(&plugin.description.settings, &table.written);
+        let declared = &plugin.description.settings;
+        let written = table.written.settled(&table.wasm, declared).map_err(|problem| vec![at_place(problem)])?;
+        let checked = check(declared, &written);
         let checked = checked.map_err(|problems| problems.into_iter().map(at_place).collect::<Vec<_>>())?;
         let graphs = plugin.graphs(sandbox, checked.values.clone(), &table.limits).await;
         let graphs = graphs.map_err(|failure| vec![at_place(format!("cannot tell its graphs: {failure}"))])?;
@@ -92,6 +94,7 @@ impl Instance {
         let identity = Identity {
             name: table.name.as_str().into(),
             grants: Arc::new(checked.grants),
+            secrets: checked.secrets.into(),
             limits: Arc::clone(&table.limits),
             ..Identity::default()
         };

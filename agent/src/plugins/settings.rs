@@ -2,8 +2,10 @@
 
 use url::Url;
 
+use super::command_line::CommandLine;
 use crate::capabilities::bindings::exports::wasaba::plugin::plugin::{Setting, SettingKind};
 use crate::capabilities::grants::{Grants, Origin};
+use crate::secret::Secret;
 use crate::tls::{self, Trust, Verification};
 
 /// An instance's settings as the plugin gets them, and what they permit. It has no `Debug`: there may be secrets in it.
@@ -11,6 +13,8 @@ use crate::tls::{self, Trust, Verification};
 pub struct Checked {
     /// Each declared setting that has a value, in the order of declaration.
     pub values: Vec<(String, String)>,
+    /// Those of them that must not be shown.
+    pub secrets: Vec<Secret>,
     /// What the instance may do.
     pub grants: Grants,
 }
@@ -24,8 +28,26 @@ pub struct Written {
     pub allow: Vec<String>,
     /// Whom its connections believe, and who they say they are, as far as that is written beside the settings.
     pub trust: Trust,
+    /// Keys whose values were read from a file or the environment; only secrets may be.
+    pub references: Vec<String>,
+    /// The command line of the official plugin in whose place it runs.
+    pub command_line: Option<CommandLine>,
     /// Where it was written, for messages: `[plugin.metrics.web]`.
     pub place: String,
+}
+
+impl Written {
+    /// The same for the plugin that was asked for as `plugin`, with its command line read.
+    ///
+    /// # Errors
+    /// What of the command line cannot be carried over.
+    pub fn settled(&self, plugin: &str, declared: &[Setting]) -> Result<Self, String> {
+        let written = Self { command_line: None, ..self.clone() };
+        match &self.command_line {
+            Some(line) => line.together_with(written, plugin, declared),
+            None => Ok(written),
+        }
+    }
 }
 
 /// Checks what was `written` against the plugin's `declared` settings.
@@ -50,11 +72,21 @@ pub fn check(declared: &[Setting], written: &Written) -> Result<Checked, Vec<Str
             problems.push(format!("the setting `{}` is required: {}", setting.key, setting.help));
         }
         for value in values {
+            if setting.kind == SettingKind::Secret {
+                checked.secrets.push(Secret::new(value.as_str()));
+            }
             match well_formed(setting.kind, &value) {
                 Ok(()) => checked.values.push((setting.key.clone(), value)),
                 Err(why) => problems.push(format!("the setting `{}` {why}", setting.key)),
             }
         }
+    }
+    let shown =
+        |key: &&String| declared.iter().any(|setting| setting.key == **key && setting.kind != SettingKind::Secret);
+    for key in written.references.iter().filter(shown) {
+        problems.push(format!(
+            "the setting `{key}` is no secret and may stand in messages, so it cannot come from a file or the environment"
+        ));
     }
     for entry in &written.allow {
         if let Err(why) = checked.grants.allow(entry) {
@@ -143,11 +175,12 @@ fn grant(declared: &[Setting], written: &Written, checked: &mut Checked) {
                 checked.grants.origins.extend(origins.collect::<Vec<_>>());
             }
             SettingKind::Port => {
-                let host_key = setting.key.strip_suffix("port").map(|prefix| format!("{prefix}host"));
-                let hosts = declared.iter().filter(|other| other.kind == SettingKind::Host);
-                let Some(host) = hosts.into_iter().find(|other| Some(&other.key) == host_key.as_ref()) else {
-                    continue;
+                let prefix = setting.key.strip_suffix("port");
+                let is_its_host = |other: &&Setting| {
+                    let rest = prefix.and_then(|prefix| other.key.strip_prefix(prefix));
+                    other.kind == SettingKind::Host && matches!(rest, Some("host" | "hostname"))
                 };
+                let Some(host) = declared.iter().find(is_its_host) else { continue };
                 let host_values = checked.values.iter().filter(|(key, _)| *key == host.key);
                 let hosts_and_ports = host_values.flat_map(|(_, host)| values.clone().map(move |port| (host, port)));
                 let origins = hosts_and_ports.filter_map(|(host, port)| Origin::of_host(host, port.parse().ok()?).ok());
@@ -159,8 +192,14 @@ fn grant(declared: &[Setting], written: &Written, checked: &mut Checked) {
                 checked.grants.trust.verification = Verification::None;
             }
             SettingKind::TlsMode if by_operator(&setting.key) => {
-                let mode = values.filter_map(tls_mode).next_back();
-                checked.grants.trust.verification = mode.unwrap_or_default();
+                let trust = &mut checked.grants.trust;
+                let believes = trust.authority.is_some();
+                let mut mode = values.filter_map(|value| match value {
+                    // As libpq does where it finds an authority.
+                    "require" if believes => Some(Verification::Authority),
+                    other => tls_mode(other),
+                });
+                trust.verification = mode.next_back().unwrap_or_default();
             }
             SettingKind::UnixSocket if by_operator(&setting.key) => {
                 let paths = values.map(str::to_owned).collect::<Vec<_>>();
@@ -203,6 +242,22 @@ mod tests {
         assert!(may(&checked, "http://web:12345/status"));
         assert!(!may(&checked, "http://web:8080/"), "the default port is no longer granted");
         assert!(!may(&checked, "http://localhost:12345/"), "nor the default host");
+        let hostname = [setting("hostname", SettingKind::Host, None), setting("port", SettingKind::Port, Some("5432"))];
+        let checked = check(&hostname, &written(&[("hostname", "db")])).ok().unwrap();
+        assert!(checked.grants.check_host("db", 5432).is_ok());
+    }
+
+    #[test]
+    fn a_required_certificate_is_looked_at_where_an_authority_is_named() {
+        let authority = tempfile::NamedTempFile::new().unwrap();
+        let made = rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap();
+        std::fs::write(authority.path(), made.cert.pem()).unwrap();
+        let mut with_authority = written(&[("sslmode", "require")]);
+        let declared = [setting("sslmode", SettingKind::TlsMode, Some("disable"))];
+        let verification = |written: &Written| check(&declared, written).ok().unwrap().grants.trust.verification;
+        assert_eq!(verification(&with_authority), Verification::None);
+        with_authority.trust.authority = Some(authority.path().to_owned());
+        assert_eq!(verification(&with_authority), Verification::Authority);
     }
 
     #[test]
@@ -277,6 +332,15 @@ mod tests {
                 "the setting `port` must be a port from 1 to 65535, not \"0\"",
             ]
         );
+    }
+
+    #[test]
+    fn only_a_secret_comes_from_a_file_or_the_environment() {
+        let declared = [setting("password", SettingKind::Secret, None), setting("user", SettingKind::Text, None)];
+        let referring = |key: &str| Written { references: vec![key.into()], ..written(&[(key, "hunter2")]) };
+        assert_eq!(check(&declared, &referring("password")).ok().unwrap().secrets, [Secret::new("hunter2")]);
+        let problems = check(&declared, &referring("user")).err().unwrap();
+        assert!(problems[0].contains("`user` is no secret") && !problems[0].contains("hunter2"), "{problems:?}");
     }
 
     #[test]

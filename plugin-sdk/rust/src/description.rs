@@ -180,3 +180,46 @@ impl Metric {
         self
     }
 }
+
+/// A text as one segment of a metric's name: each character that Mackerel does not take there becomes `_`.
+#[must_use]
+pub fn segment(text: &str) -> String {
+    let taken = |char: char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_');
+    text.chars().map(|char| if taken(char) { char } else { '_' }).collect()
+}
+
+/// A text as the official plugins begin their graphs' labels with it: the first letter of each word in upper case, the others as
+/// they are. A hyphen or a blank begins a new word, `_` and `.` do not.
+#[must_use]
+pub fn title(text: &str) -> String {
+    let mut begins = true;
+    let mut title = String::with_capacity(text.len());
+    for char in text.chars() {
+        if begins && char.is_alphabetic() {
+            title.extend(char.to_uppercase())
+        } else {
+            title.push(char)
+        }
+        begins = matches!(char, '-' | ' ') || (begins && !char.is_alphabetic());
+    }
+    title
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_has_no_character_that_mackerel_refuses() {
+        assert_eq!(segment("config|get my.db-1/日"), "config_get_my_db-1__");
+    }
+
+    #[test]
+    fn a_title_is_that_of_the_official_plugins() {
+        for (text, expected) in
+            [("postgres", "Postgres"), ("redis6379", "Redis6379"), ("my-redis_a.bC", "My-Redis_a.bC"), ("1a", "1A")]
+        {
+            assert_eq!(title(text), expected);
+        }
+    }
+}

@@ -29,10 +29,42 @@ pub fn keys() -> Vec<String> {
     wire::keys()
 }
 
+/// How much each of these counters has grown since the call before, for what is computed from several of them, such as a ratio.
+/// `None` in the first call, and after a counter has shrunk, for then its server was restarted.
+///
+/// # Errors
+/// As [`set`].
+pub fn growth<const N: usize>(key: &str, now: [u64; N]) -> Result<Option<[u64; N]>, Error> {
+    let before = get(key);
+    set(key, now.map(u64::to_le_bytes).concat())?;
+    Ok(before.and_then(|before| grown(&before, now)))
+}
+
+fn grown<const N: usize>(before: &[u8], now: [u64; N]) -> Option<[u64; N]> {
+    let mut before = before.chunks(8).map(|bytes| bytes.try_into().ok().map(u64::from_le_bytes));
+    let growth = now.map(|now| now.checked_sub(before.next()??));
+    let growth = growth.iter().copied().collect::<Option<Vec<_>>>()?;
+    growth.try_into().ok()
+}
+
 impl From<Error> for crate::Error {
     fn from(error: Error) -> Self {
         match error {
             Error::Full(text) | Error::Invalid(text) => Self::Failed(text),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_have_grown_unless_one_has_shrunk_or_there_were_others_before() {
+        let before = [5_u64, 7].map(u64::to_le_bytes).concat();
+        assert_eq!(grown(&before, [6, 7]), Some([1, 0]));
+        assert_eq!(grown(&before, [6, 6]), None);
+        assert_eq!(grown(&before, [6, 7, 8]), None);
+        assert_eq!(grown(b"abc", [6, 7]), None);
     }
 }

@@ -27,6 +27,7 @@
 //! Build it as a `cdylib` for `wasm32-wasip2` and drop the `.wasm` file into the agent's plugins folder. What each kind
 //! of setting means and permits, and how readings become values, is told in the contract itself, the folder `wit/`.
 
+pub mod crypto;
 pub mod files;
 pub mod http;
 pub mod kv;
@@ -36,10 +37,12 @@ pub mod tcp;
 mod description;
 mod report;
 mod settings;
+mod up;
 
-pub use description::{Graph, Metric, Plugin, Setting};
+pub use description::{Graph, Metric, Plugin, Setting, segment, title};
 pub use report::Report;
 pub use settings::Settings;
+pub use up::up;
 
 pub use bindings::metrics::exports::wasaba::plugin::metrics::{Sample, Unit};
 pub use bindings::metrics::wasaba::plugin::types::Error;

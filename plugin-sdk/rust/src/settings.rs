@@ -1,5 +1,7 @@
 //! The settings of one instance, as the agent checked them.
 
+use std::time::Duration;
+
 use crate::Error;
 
 /// An instance's settings: what the operator wrote, with the defaults filled in.
@@ -37,6 +39,50 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// The value of `key`, which must be one of `valid`.
+    ///
+    /// # Errors
+    /// [`Error::Misconfigured`] if it is not, or not set.
+    pub fn one_of<'v>(&self, key: &str, valid: &[&'v str]) -> Result<&'v str, Error> {
+        known(key, self.text(key)?, valid)
+    }
+
+    /// The values of a repeatable setting, each of which must be one of `valid`; for parts of a plugin that an operator may add.
+    ///
+    /// # Errors
+    /// [`Error::Misconfigured`] if one is not.
+    pub fn some_of<'v>(&self, key: &str, valid: &[&'v str]) -> Result<Vec<&'v str>, Error> {
+        self.all(key).map(|value| known(key, value, valid)).collect()
+    }
+
+    /// The value of a setting of kind duration.
+    ///
+    /// # Errors
+    /// [`Error::Misconfigured`] if it is not set or no duration.
+    pub fn duration(&self, key: &str) -> Result<Duration, Error> {
+        let text = self.text(key)?;
+        let digits = text.trim_end_matches(|char: char| char.is_ascii_lowercase());
+        let millis = match text.get(digits.len()..) {
+            Some("ms") => Some(1),
+            Some("s") => Some(1_000),
+            Some("m") => Some(60_000),
+            Some("h") => Some(3_600_000),
+            _ => None,
+        };
+        let duration = millis.and_then(|millis| digits.parse::<u64>().ok()?.checked_mul(millis));
+        let wrong = || Error::Misconfigured(format!("`{key}` must be a duration like 500ms, 10s or 5m, not {text:?}"));
+        duration.map(Duration::from_millis).ok_or_else(wrong)
+    }
+}
+
+fn known<'v>(key: &str, value: &str, valid: &[&'v str]) -> Result<&'v str, Error> {
+    valid.iter().find(|known| **known == value).copied().ok_or_else(|| {
+        let valid = valid.iter().map(|known| format!("{known:?}")).collect::<Vec<_>>().join(", ");
+        Error::Misconfigured(format!("`{key}` cannot be {value:?}; there are {valid}"))
+    })
+}
+
 /// For unit tests, and what the agent hands in.
 impl From<Vec<(String, String)>> for Settings {
     fn from(pairs: Vec<(String, String)>) -> Self {
@@ -68,5 +114,26 @@ mod tests {
         let error = settings.parsed::<u16>("port").unwrap_err();
         assert!(matches!(error, Error::Misconfigured(text) if text.contains("`port`")));
         assert!(matches!(settings.text("host"), Err(Error::Misconfigured(text)) if text.contains("`host`")));
+    }
+
+    #[test]
+    fn a_value_out_of_a_list_is_one_of_the_list() {
+        let settings = Settings::from([("extra", "up"), ("extra", "locks"), ("compat", "old")]);
+        assert_eq!(settings.some_of("extra", &["locks", "size", "up"]), Ok(vec!["up", "locks"]));
+        assert_eq!(settings.some_of("other", &["up"]), Ok(vec![]));
+        for error in [settings.some_of("extra", &["up"]).unwrap_err(), settings.one_of("compat", &["up"]).unwrap_err()]
+        {
+            assert!(matches!(&error, Error::Misconfigured(text) if text.ends_with("there are \"up\"")), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_duration_has_a_unit() {
+        let duration = |text| Settings::from([("timeout", text)]).duration("timeout");
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for text in ["5", "s", "5d", "-5s", "18446744073709551615h"] {
+            assert!(matches!(duration(text), Err(Error::Misconfigured(_))), "{text}");
+        }
     }
 }

@@ -22,6 +22,14 @@ impl Connection {
         wire::Connection::connect(host, port).map(Self)
     }
 
+    /// As [`Connection::connect`], but no longer than this.
+    ///
+    /// # Errors
+    /// As [`Connection::connect`].
+    pub fn connect_within(host: &str, port: u16, timeout: Duration) -> Result<Self, Error> {
+        wire::Connection::connect_within(host, port, millis(timeout)).map(Self)
+    }
+
     /// Connects to the unix socket of this path.
     ///
     /// # Errors
@@ -64,8 +72,13 @@ impl Connection {
 
     /// Bounds each single wait from now on; without it only the call's own deadline does.
     pub fn set_timeout(&self, timeout: Duration) {
-        self.0.set_timeout(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+        self.0.set_timeout(millis(timeout));
     }
+}
+
+/// At least one, for none would be no limit.
+fn millis(timeout: Duration) -> u64 {
+    u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 impl io::Read for Connection {

@@ -114,3 +114,12 @@ pub fn answering(answer_head: String, body: Vec<u8>) -> Server {
 pub fn redirecting(location: &str) -> Server {
     answering(format!("HTTP/1.1 302 Found\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n"), Vec::new())
 }
+
+/// Sends `bytes` again and again, for ever.
+#[must_use]
+pub fn flooding(bytes: &'static [u8]) -> Server {
+    Server::start(move |mut stream| {
+        let many = bytes.repeat((1 << 16) / bytes.len());
+        while stream.write_all(&many).is_ok() {}
+    })
+}

@@ -4,9 +4,11 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, clippy::indexing_slicing, reason = "the harness of tests")]
 
 pub mod agent;
+pub mod certificates;
 pub mod echo;
 pub mod hostile;
 pub mod nginx;
+pub mod postgres;
 
 use std::path::PathBuf;
 
@@ -37,6 +39,12 @@ pub fn component(name: &str) -> PathBuf {
 #[must_use]
 pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+/// Lets every user enter a temporary folder, which is its owner's alone otherwise.
+fn readable_by_all(folder: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).expect("own folder");
 }
 
 /// The wall clock, in seconds since 1970.

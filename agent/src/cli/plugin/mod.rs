@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use super::flags::{AgentFlags, PluginCommand};
 use crate::config::Config;
 use crate::log::{self, Destination};
+use crate::plugins::command_line::CommandLine;
+use crate::plugins::component::Plugin;
 use crate::plugins::engine::Engine;
 use crate::plugins::loader::Loader;
 use crate::plugins::settings::Written;
@@ -94,4 +96,13 @@ fn table(config: &Config, wanted: &str) -> PluginTable {
         written: Written { place: format!("[plugin.metrics.{name}] of the configuration"), ..Written::default() },
         ..PluginTable::default()
     })
+}
+
+/// Puts the flags that were typed for the plugin asked for as `wanted` over what its table says, and gives them back.
+fn with_flags(table: &mut PluginTable, wanted: &str, flags: &[String], plugin: &Plugin) -> Result<CommandLine, String> {
+    let declared = &plugin.description.settings;
+    let line = CommandLine::typed(wanted, flags.to_vec(), |name| std::env::var(name).ok());
+    let configured = table.written.settled(&table.wasm, declared)?;
+    table.written = line.together_with(configured, wanted, declared)?;
+    Ok(line)
 }

@@ -22,6 +22,7 @@ macro_rules! copied {
 
 /// Copied as they are into the folder `wasaba`.
 const COPIED: &[(&str, &str)] = copied! {
+    "plugin-sdk/rust/src/crypto.rs"
     "plugin-sdk/rust/src/description.rs"
     "plugin-sdk/rust/src/files.rs"
     "plugin-sdk/rust/src/http.rs"
@@ -31,7 +32,9 @@ const COPIED: &[(&str, &str)] = copied! {
     "plugin-sdk/rust/src/report.rs"
     "plugin-sdk/rust/src/settings.rs"
     "plugin-sdk/rust/src/tcp.rs"
+    "plugin-sdk/rust/src/up.rs"
     "wit/checks.wit"
+    "wit/crypto.wit"
     "wit/files.wit"
     "wit/http.wit"
     "wit/kv.wit"

@@ -10,16 +10,17 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use crate::capabilities::bindings::exports::wasaba::plugin::plugin::{Setting, SettingKind};
 use crate::capabilities::log::{printable, safe_lines};
 use crate::cli::flags::AgentFlags;
 use crate::collect::rate::Reading;
 use crate::collect::{Answer, Fault};
+use crate::graph;
 use crate::plugins::instance::{Instance, Status};
 use crate::plugins::sandbox::Sandbox;
 
-/// Collects once with `flags` as settings and prints `name TAB value TAB epoch` lines. A table of the configuration with
-/// this name is the base. With `explain`, what it was granted, wished for, was refused and used goes to standard error.
+/// Collects once with `flags` as settings and prints `name TAB value TAB epoch` lines, or with `MACKEREL_AGENT_PLUGIN_META` its
+/// graphs. A table of the configuration with this name is the base. With `explain`, what it was granted, wished for, was refused
+/// and used goes to standard error.
 ///
 /// # Errors
 /// There is no such plugin, a flag is wrong, or the collection failed.
@@ -30,12 +31,13 @@ pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) ->
         let file = super::plugin_file(loader, &table.wasm)?;
         let plugin = loader.plugin(&table.demands(), &file).await?;
         let loaded = begin.elapsed();
-        let (settings, state) = settings(&plugin.description.settings, flags)?;
-        table.written.settings.retain(|(key, _)| settings.iter().all(|(flag, _)| flag != key));
-        table.written.settings.extend(settings);
-        let state = state.unwrap_or_else(|| state_file(wanted, flags));
+        let line = super::with_flags(&mut table, wanted, flags, &plugin)?;
+        let state = line.state_file(&plugin.description.settings).unwrap_or_else(|| state_file(wanted, flags));
         let instance = Instance::new(&loader.sandbox, plugin, &table).await;
         let instance = instance.map_err(|problems| problems.join("\n"))?;
+        if std::env::var_os("MACKEREL_AGENT_PLUGIN_META").is_some_and(|value| !value.is_empty()) {
+            return Ok(graph::as_official_plugins_tell(&instance.graphs));
+        }
         instance.remember(remembered(&state));
         let begin = Instant::now();
         let result = once(&instance, &loader.sandbox).await;
@@ -108,49 +110,6 @@ fn explained(instance: &Instance, loaded: Duration, called: Duration) -> String 
     text
 }
 
-/// Settings, and the file that `-tempfile` names.
-pub(super) type Flags = (Vec<(String, String)>, Option<PathBuf>);
-
-/// Settings from flags in Go's form: `-x v`, `-x=v`, `--x v`, `--x=v`; booleans only `-b` or `-b=v`. And `-tempfile`, which
-/// every official plugin has.
-pub(super) fn settings(declared: &[Setting], flags: &[String]) -> Result<Flags, String> {
-    let mut settings = Vec::new();
-    let mut state = None;
-    let mut flags = flags.iter();
-    while let Some(flag) = flags.next() {
-        let name = flag.strip_prefix('-').map(|rest| rest.strip_prefix('-').unwrap_or(rest));
-        let Some(name) = name.filter(|name| !name.is_empty()) else {
-            return Err(format!("{flag:?} is no flag; write -{}", valid(declared)));
-        };
-        let (name, value) = name.split_once('=').map_or((name, None), |(name, value)| (name, Some(value.to_owned())));
-        let kind = declared.iter().find(|setting| setting.key == name).map(|setting| setting.kind);
-        if kind.is_none() && name != "tempfile" {
-            return Err(format!("the plugin has no flag -{name}; it has -{}, -tempfile", valid(declared)));
-        }
-        let is_boolean = matches!(kind, Some(SettingKind::Boolean | SettingKind::TlsSkipVerify));
-        let value = match value {
-            Some(value) => value,
-            None if is_boolean => "true".to_owned(),
-            None => flags.next().cloned().ok_or_else(|| format!("the flag -{name} needs a value"))?,
-        };
-        if name == "tempfile" {
-            state = Some(value).filter(|path| !path.is_empty()).map(PathBuf::from);
-        } else {
-            settings.push((name.to_owned(), value));
-        }
-    }
-    // With Go's flags the last one counts; only a repeatable setting keeps all.
-    let repeatable = |key: &str| declared.iter().any(|setting| setting.key == key && setting.repeatable);
-    let last_wins = settings.iter().enumerate().filter(|(index, (key, _))| {
-        repeatable(key) || settings.iter().skip(index.saturating_add(1)).all(|(later, _)| later != key)
-    });
-    Ok((last_wins.map(|(_, setting)| setting.clone()).collect(), state))
-}
-
-fn valid(declared: &[Setting]) -> String {
-    declared.iter().map(|setting| setting.key.as_str()).collect::<Vec<_>>().join(", -")
-}
-
 /// As with the official plugins, other flags are another state.
 fn state_file(plugin: &str, flags: &[String]) -> PathBuf {
     let folder = std::env::var_os("MACKEREL_PLUGIN_WORKDIR").map_or_else(std::env::temp_dir, PathBuf::from);
@@ -184,45 +143,6 @@ fn keep(state: &Path, readings: &[(String, Reading)]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn declared() -> Vec<Setting> {
-        let setting = |key: &str, kind, repeatable| Setting {
-            key: key.into(),
-            kind,
-            default: None,
-            required: false,
-            repeatable,
-            help: String::new(),
-        };
-        vec![
-            setting("host", SettingKind::Host, false),
-            setting("header", SettingKind::Text, true),
-            setting("tls-skip-verify", SettingKind::TlsSkipVerify, false),
-        ]
-    }
-
-    fn parsed(line: &str) -> Result<Flags, String> {
-        settings(&declared(), &line.split(' ').map(str::to_owned).collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn flags_are_read_as_the_official_plugins_read_them() {
-        let pairs = |pairs: &[(&str, &str)]| {
-            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<Vec<_>>()
-        };
-        assert_eq!(parsed("-host web").unwrap().0, pairs(&[("host", "web")]));
-        assert_eq!(parsed("--host=a -host=b").unwrap().0, pairs(&[("host", "b")]));
-        assert_eq!(parsed("-header=a:1 -header b:2").unwrap().0, pairs(&[("header", "a:1"), ("header", "b:2")]));
-        assert_eq!(parsed("-tls-skip-verify -host x").unwrap().0, pairs(&[("tls-skip-verify", "true"), ("host", "x")]));
-        assert_eq!(parsed("-tempfile /t").unwrap().1, Some("/t".into()));
-    }
-
-    #[test]
-    fn a_wrong_flag_lists_the_right_ones() {
-        for (line, expected) in [("-hots x", "-host, -header"), ("web", "is no flag"), ("-host", "needs a value")] {
-            assert!(parsed(line).unwrap_err().contains(expected), "{line}: {:?}", parsed(line));
-        }
-    }
 
     #[test]
     fn readings_come_back_in_the_next_run_but_not_through_a_link() {

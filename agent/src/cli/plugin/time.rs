@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::run::settings;
 use crate::cli::flags::AgentFlags;
 use crate::plugins::engine::Engine;
 use crate::plugins::instance::Instance;
@@ -18,7 +17,7 @@ pub fn run(agent: &AgentFlags, engine: &str, calls: u32, wanted: &str, flags: &[
         table.engine = engine;
         let file = super::plugin_file(loader, &table.wasm)?;
         let plugin = loader.plugin(&table.demands(), &file).await?;
-        table.written.settings.extend(settings(&plugin.description.settings, flags)?.0);
+        super::with_flags(&mut table, wanted, flags, &plugin)?;
         let instance = Instance::new(&loader.sandbox, plugin, &table).await;
         let instance = instance.map_err(|problems| problems.join("\n"))?;
         instance.time(&loader.sandbox, calls).await.map_err(|fault| format!("{wanted}: {fault}"))

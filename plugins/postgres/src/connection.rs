@@ -1,0 +1,392 @@
+//! A connection to PostgreSQL: encryption, log-in, queries. The bytes are `postgres-protocol`'s matter, the conversation is told
+//! in PostgreSQL's documentation, "Frontend/Backend Protocol".
+
+use std::io;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use fallible_iterator::FallibleIterator as _;
+use postgres_protocol::authentication::md5_hash;
+use postgres_protocol::message::backend::{DataRowBody, ErrorFields, Header, Message, RowDescriptionBody};
+use postgres_protocol::message::frontend;
+use wasaba_plugin::tcp::{self, Connection};
+use wasaba_plugin::{Error, Settings, crypto};
+
+use crate::rows::Rows;
+use crate::scram;
+
+/// The most that is read of one connection: what is longer is no answer to our questions.
+const LONGEST_ANSWER_BYTES: usize = 8 << 20;
+const MOST_MESSAGES: u32 = 100_000;
+
+/// A session that is logged in.
+pub(crate) struct Session {
+    wire: Wire,
+    /// The server's version as it tells it: `15.20 (Debian 15.20-0+deb12u1)`.
+    pub(crate) version: String,
+}
+
+/// Why the server refused something: its words, and the code that says which kind of refusal it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) code: String,
+    pub(crate) message: String,
+}
+
+/// Why there is no session.
+enum Failure {
+    /// The server refused it.
+    Refused(Refusal),
+    /// It did not want TLS, or none of ours.
+    Tls(Error),
+    Other(Error),
+}
+
+impl<E: Into<Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl Session {
+    /// Connects and logs in, in the way that `sslmode` says; `allow` and `prefer` may need a second connection for it.
+    pub(crate) fn start(settings: &Settings) -> Result<Self, Error> {
+        let start = |encrypted| Self::start_once(settings, encrypted);
+        let mode = if socket(settings).is_some() { "disable" } else { settings.text("sslmode")? };
+        let session = match mode {
+            "disable" => start(false),
+            "allow" => match start(false) {
+                Err(Failure::Refused(_)) => start(true),
+                other => other,
+            },
+            "prefer" => match start(true) {
+                Err(Failure::Refused(_) | Failure::Tls(_)) => start(false),
+                other => other,
+            },
+            _ => start(true),
+        };
+        session.map_err(|failure| match failure {
+            Failure::Refused(refusal) => refusal.at_log_in(),
+            Failure::Tls(error) | Failure::Other(error) => error,
+        })
+    }
+
+    fn start_once(settings: &Settings, encrypted: bool) -> Result<Self, Failure> {
+        let wire = Wire::connect(settings)?;
+        let mut wire = if encrypted { wire.encrypted()? } else { wire };
+        let user = settings.text("user")?;
+        let mut parameters = vec![("user", user), ("application_name", "wasaba"), ("client_encoding", "UTF8")];
+        parameters.extend(settings.get("database").filter(|name| !name.is_empty()).map(|name| ("database", name)));
+        wire.send(|buffer| frontend::startup_message(parameters, buffer))?;
+        log_in(&mut wire, user, settings.get("password").filter(|password| !password.is_empty()))?;
+        let mut version = None;
+        loop {
+            match wire.next()? {
+                Message::ParameterStatus(body) if body.name()? == "server_version" => {
+                    version = Some(body.value()?.into())
+                }
+                Message::ReadyForQuery(_) => break,
+                Message::ErrorResponse(body) => return Err(Failure::Refused(Refusal::of(body.fields()))),
+                _ => {}
+            }
+        }
+        let version = version.ok_or_else(|| Error::Failed("the server does not tell its version".into()))?;
+        Ok(Self { wire, version })
+    }
+
+    /// Asks everything at once, in a read-only transaction that takes no longer than `timeout` for each query. One that the server
+    /// refuses costs no other: those behind it are asked once more. Simple queries, since poolers of connections know no others
+    /// well.
+    pub(crate) fn ask(&mut self, queries: &[String], timeout: Duration) -> Result<Vec<Result<Rows, Refusal>>, Error> {
+        self.wire.connection.set_timeout(timeout.saturating_add(Duration::from_secs(1)));
+        let begin = format!("BEGIN READ ONLY; SET LOCAL statement_timeout = {}", timeout.as_millis());
+        let mut answers = Vec::new();
+        while let Some(rest) = queries.get(answers.len()..).filter(|rest| !rest.is_empty()) {
+            let (answered, refusal) = self.exchange(&format!("{begin}; {}; COMMIT", rest.join("; ")))?;
+            answers.extend(answered.into_iter().map(Ok));
+            if let Some(refusal) = refusal {
+                answers.push(Err(refusal));
+                self.exchange("ROLLBACK")?;
+            } else if answers.len() < queries.len() {
+                return Err(Error::Failed("the server leaves queries without an answer".into()));
+            }
+        }
+        Ok(answers)
+    }
+
+    /// What came back for queries that were sent together, up to the one that was refused.
+    fn exchange(&mut self, queries: &str) -> Result<(Vec<Rows>, Option<Refusal>), Error> {
+        self.wire.send(|buffer| frontend::query(queries, buffer))?;
+        let (mut answered, mut current, mut refusal) = (Vec::new(), None::<Rows>, None);
+        loop {
+            match self.wire.next()? {
+                Message::RowDescription(body) => current = Some(Rows { columns: columns(&body)?, rows: Vec::new() }),
+                Message::DataRow(body) => {
+                    if let Some(rows) = &mut current {
+                        rows.rows.push(values(&body)?);
+                    }
+                }
+                Message::CommandComplete(_) => answered.extend(current.take()),
+                Message::ErrorResponse(body) => {
+                    let new = Refusal::of(body.fields());
+                    if new.is_fatal() {
+                        return Err(Error::Unreachable(format!("the server ended the session: {}", new.message)));
+                    }
+                    refusal = Some(new);
+                }
+                Message::ReadyForQuery(_) => return Ok((answered, refusal)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Says goodbye; whether the server hears it is no matter.
+    pub(crate) fn end(mut self) {
+        let goodbye = |buffer: &mut BytesMut| {
+            frontend::terminate(buffer);
+            Ok(())
+        };
+        self.wire.send(goodbye).ok();
+    }
+}
+
+fn columns(body: &RowDescriptionBody) -> io::Result<Vec<String>> {
+    body.fields().map(|field| Ok(field.name().to_owned())).collect()
+}
+
+fn values(body: &DataRowBody) -> io::Result<Vec<Option<String>>> {
+    let text =
+        |range: Option<std::ops::Range<usize>>| Some(String::from_utf8_lossy(body.buffer().get(range?)?).into_owned());
+    body.ranges().map(|range| Ok(text(range))).collect()
+}
+
+/// The unix socket, if one is to be used.
+fn socket(settings: &Settings) -> Option<&str> {
+    settings.get("socket").filter(|path| !path.is_empty())
+}
+
+/// Answers what the server asks to know who we are.
+fn log_in(wire: &mut Wire, user: &str, password: Option<&str>) -> Result<(), Failure> {
+    let password =
+        || password.ok_or_else(|| Error::Misconfigured("the server asks for a password: set `password`".into()));
+    loop {
+        match wire.next()? {
+            Message::AuthenticationOk => return Ok(()),
+            Message::AuthenticationCleartextPassword => {
+                let password = password()?.as_bytes();
+                wire.send(|buffer| frontend::password_message(password, buffer))?;
+            }
+            Message::AuthenticationMd5Password(body) => {
+                let hash = md5_hash(user.as_bytes(), password()?.as_bytes(), body.salt());
+                wire.send(|buffer| frontend::password_message(hash.as_bytes(), buffer))?;
+            }
+            Message::AuthenticationSasl(body) => {
+                let mechanisms = body.mechanisms().map(|name| Ok(name.to_owned())).collect::<Vec<_>>()?;
+                if !mechanisms.iter().any(|name| name == scram::NAME) {
+                    return Err(foreign_method(&mechanisms.join(", ")).into());
+                }
+                scram_log_in(wire, password()?)?;
+            }
+            Message::ErrorResponse(body) => return Err(Failure::Refused(Refusal::of(body.fields()))),
+            Message::NoticeResponse(_) | Message::ParameterStatus(_) => {}
+            Message::AuthenticationGss | Message::AuthenticationSspi => return Err(foreign_method("GSSAPI").into()),
+            Message::AuthenticationKerberosV5 => return Err(foreign_method("Kerberos").into()),
+            Message::AuthenticationGssContinue(_)
+            | Message::AuthenticationSaslContinue(_)
+            | Message::AuthenticationSaslFinal(_) => {
+                return Err(foreign_method("another").into());
+            }
+            _ => return Err(Error::Failed("the server answers the log-in with what is no answer to it".into()).into()),
+        }
+    }
+}
+
+fn foreign_method(method: &str) -> Error {
+    Error::Misconfigured(format!(
+        "the server asks for the log-in method {method}, which this plugin does not know: let its pg_hba.conf ask this `user` for \
+         scram-sha-256"
+    ))
+}
+
+fn scram_log_in(wire: &mut Wire, password: &str) -> Result<(), Failure> {
+    let exchange = scram::Exchange::new(nonce()?);
+    wire.send(|buffer| frontend::sasl_initial_response(scram::NAME, exchange.first().as_bytes(), buffer))?;
+    let strange = || Error::Failed("the server's SCRAM messages are not as RFC 5802 has them".into());
+    let challenge = match wire.next()? {
+        Message::AuthenticationSaslContinue(body) => {
+            let text = std::str::from_utf8(body.data()).map_err(|_| strange())?;
+            exchange.challenge(text).ok_or_else(strange)?
+        }
+        Message::ErrorResponse(body) => return Err(Failure::Refused(Refusal::of(body.fields()))),
+        _ => return Err(strange().into()),
+    };
+    // As the server does it: what cannot be prepared is taken as it is.
+    let prepared = if password.is_ascii() { None } else { crypto::saslprep(password) };
+    let password = prepared.as_deref().unwrap_or(password);
+    let salted = crypto::pbkdf2_hmac_sha256(password.as_bytes(), &challenge.salt, challenge.iterations)?;
+    let proof = exchange.prove(&challenge, &salted);
+    wire.send(|buffer| frontend::sasl_response(proof.message.as_bytes(), buffer))?;
+    match wire.next()? {
+        Message::AuthenticationSaslFinal(body) => {
+            let answered = std::str::from_utf8(body.data()).is_ok_and(|text| proof.is_answered_by(text));
+            let impostor = "the server does not know the password itself: is another one in its place?";
+            if answered { Ok(()) } else { Err(Error::Failed(impostor.into()).into()) }
+        }
+        Message::ErrorResponse(body) => Err(Failure::Refused(Refusal::of(body.fields()))),
+        _ => Err(strange().into()),
+    }
+}
+
+fn nonce() -> Result<String, Error> {
+    let mut bytes = [0; 18];
+    getrandom::fill(&mut bytes).map_err(|error| Error::Failed(format!("there are no random numbers: {error}")))?;
+    Ok(base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes))
+}
+
+impl Refusal {
+    fn of(fields: ErrorFields<'_>) -> Self {
+        let mut refusal = Self { code: String::new(), message: String::new() };
+        let read = fields.for_each(|field| {
+            match field.type_() {
+                b'C' => refusal.code = String::from_utf8_lossy(field.value_bytes()).into_owned(),
+                b'M' => refusal.message = String::from_utf8_lossy(field.value_bytes()).into_owned(),
+                _ => {}
+            }
+            Ok(())
+        });
+        if read.is_err() || refusal.message.is_empty() {
+            "the server does not say why".clone_into(&mut refusal.message);
+        }
+        refusal
+    }
+
+    /// Codes of class 57P: the server is being stopped.
+    fn is_fatal(&self) -> bool {
+        self.code.starts_with("57P")
+    }
+
+    /// The error for the operator, if it came instead of a session. The codes are those of PostgreSQL's documentation,
+    /// "PostgreSQL Error Codes".
+    fn at_log_in(self) -> Error {
+        let Self { code, message } = self;
+        match code.as_str() {
+            "28P01" => Error::Misconfigured(format!("{message}: look at `user` and `password`")),
+            "28000" => {
+                Error::Misconfigured(format!("{message}: look at `user`, `sslmode` and the server's pg_hba.conf"))
+            }
+            "3D000" => Error::Misconfigured(format!("{message}: set `database` to one that is there")),
+            code if code.starts_with("57P") => Error::Unreachable(message),
+            _ => Error::Failed(message),
+        }
+    }
+}
+
+/// The stream of messages.
+struct Wire {
+    connection: Connection,
+    received: BytesMut,
+    left_bytes: usize,
+    left_messages: u32,
+}
+
+impl Wire {
+    fn connect(settings: &Settings) -> Result<Self, Error> {
+        let timeout = settings.duration("connect-timeout")?;
+        let connection = match socket(settings) {
+            Some(path) => Connection::connect_unix(path).map_err(|error| at(path, error))?,
+            None => {
+                let (host, port) = (settings.text("hostname")?, settings.parsed("port")?);
+                let connected = Connection::connect_within(host, port, timeout);
+                connected.map_err(|error| at(&format!("{host}:{port}"), error))?
+            }
+        };
+        connection.set_timeout(timeout);
+        Ok(Self {
+            connection,
+            received: BytesMut::new(),
+            left_bytes: LONGEST_ANSWER_BYTES,
+            left_messages: MOST_MESSAGES,
+        })
+    }
+
+    /// Asks for TLS and goes on in it.
+    fn encrypted(mut self) -> Result<Self, Failure> {
+        self.send(|buffer| {
+            frontend::ssl_request(buffer);
+            Ok(())
+        })?;
+        // One byte and no more: what came with it in plain text might be anybody's.
+        match self.connection.receive(1)?.first() {
+            Some(b'S') => {}
+            Some(b'N' | b'E') => {
+                let cure = "set `sslmode` to disable, or turn on `ssl` in its postgresql.conf";
+                return Err(Failure::Tls(Error::Misconfigured(format!("the server speaks no TLS: {cure}"))));
+            }
+            Some(_) => {
+                return Err(
+                    Error::Failed("the server does not speak PostgreSQL's protocol: look at `port`".into()).into()
+                );
+            }
+            None => return Err(closed().into()),
+        }
+        match self.connection.start_tls(None) {
+            Ok(()) => Ok(self),
+            Err(tcp::Error::Failed(why)) => {
+                let cure =
+                    "look at `sslmode`, and at `authority`, `certificate` and `key` of `tls` in this plugin's table";
+                Err(Failure::Tls(Error::Misconfigured(format!("{why}: {cure}"))))
+            }
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    fn send(&mut self, write: impl FnOnce(&mut BytesMut) -> io::Result<()>) -> Result<(), Error> {
+        let mut buffer = BytesMut::new();
+        write(&mut buffer).map_err(|error| Error::Misconfigured(format!("a setting cannot be sent: {error}")))?;
+        Ok(self.connection.send(&buffer)?)
+    }
+
+    fn next(&mut self) -> Result<Message, Error> {
+        loop {
+            if let Some(header) = Header::parse(&self.received).map_err(|_| self.foreign())?
+                && usize::try_from(header.len()).is_ok_and(|length| length > LONGEST_ANSWER_BYTES)
+            {
+                return Err(self.foreign());
+            }
+            if let Some(message) = Message::parse(&mut self.received).map_err(|_| self.foreign())? {
+                self.left_messages = self.left_messages.checked_sub(1).ok_or_else(too_long)?;
+                return Ok(message);
+            }
+            let bytes = self.connection.receive(16 << 10)?;
+            if bytes.is_empty() {
+                return Err(closed());
+            }
+            self.left_bytes = self.left_bytes.checked_sub(bytes.len()).ok_or_else(too_long)?;
+            self.received.extend_from_slice(&bytes);
+        }
+    }
+
+    /// What has come is none of PostgreSQL's messages.
+    fn foreign(&self) -> Error {
+        let begin = self.received.iter().take(40).map(|byte| char::from(*byte)).collect::<String>();
+        Error::Failed(format!(
+            "what answers there does not speak PostgreSQL's protocol, it says {begin:?}: look at `hostname` and `port`"
+        ))
+    }
+}
+
+fn too_long() -> Error {
+    let most = LONGEST_ANSWER_BYTES >> 20;
+    Error::Failed(format!("the answers are longer than {most} MiB or {MOST_MESSAGES} messages: take less into `extra`"))
+}
+
+fn closed() -> Error {
+    Error::Unreachable("the server closed the connection in the middle of an answer".into())
+}
+
+fn at(place: &str, error: tcp::Error) -> Error {
+    match error {
+        tcp::Error::Unreachable(why) => Error::Unreachable(format!("{place}: {why}")),
+        other => other.into(),
+    }
+}

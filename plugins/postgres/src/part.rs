@@ -1,0 +1,112 @@
+//! A part of what is collected: a query, the graphs for its values, and how its rows become values. One that fails costs no other.
+
+use wasaba_plugin::{Error, Graph, Settings, Unit, title};
+
+use crate::rows::Rows;
+
+/// A part; each stands in [`official::PARTS`](crate::official::PARTS) or [`extra::PARTS`](crate::extra::PARTS).
+pub(crate) struct Part {
+    /// Its name, which for an extra one is what the operator writes.
+    pub(crate) name: &'static str,
+    /// What Mackerel is to draw.
+    pub(crate) graphs: fn(&Names) -> Vec<Graph>,
+    /// What is asked.
+    pub(crate) query: fn(Server) -> String,
+    /// The values in the answer, each with its graph's key, a dot, its metric's name.
+    pub(crate) values: fn(&Rows, Server) -> Result<Values, Error>,
+}
+
+/// Names without the prefix, and values.
+pub(crate) type Values = Vec<(String, f64)>;
+
+/// What a query depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Server {
+    pub(crate) version: Version,
+    /// Whether values shall be those of the official plugin where these are wrong.
+    pub(crate) upstream: bool,
+}
+
+/// A version of PostgreSQL: `9.6`, or `15.0` for all of 15.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version(pub(crate) u32, pub(crate) u32);
+
+impl Version {
+    /// The oldest that is read.
+    pub(crate) const OLDEST: Self = Self(9, 6);
+
+    /// Reads the server's own words: `9.6.24`, `15.20 (Debian 15.20-0+deb12u1)`, `17beta1`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.split(|char: char| !char.is_ascii_digit()).map(str::parse);
+        let major = numbers.next()?.ok()?;
+        let minor = if major < 10 { numbers.next()?.ok()? } else { 0 };
+        Some(Self(major, minor))
+    }
+
+    /// The functions for places in the write-ahead log: its end here, what a standby has replayed, the bytes between two.
+    pub(crate) fn wal(self) -> Wal {
+        let (word, place) = if self < Self(10, 0) { ("xlog", "location") } else { ("wal", "lsn") };
+        Wal {
+            here: format!(
+                "CASE WHEN pg_is_in_recovery() THEN pg_last_{word}_replay_{place}() ELSE pg_current_{word}_{place}() END"
+            ),
+            received: format!("pg_last_{word}_receive_{place}()"),
+            replayed: format!("pg_last_{word}_replay_{place}()"),
+            bytes_between: format!("pg_{word}_{place}_diff"),
+        }
+    }
+}
+
+/// See [`Version::wal`].
+pub(crate) struct Wal {
+    /// Where this server is, primary or standby.
+    pub(crate) here: String,
+    pub(crate) received: String,
+    pub(crate) replayed: String,
+    pub(crate) bytes_between: String,
+}
+
+/// How graphs are called.
+pub(crate) struct Names {
+    prefix: String,
+    label: String,
+}
+
+impl Names {
+    /// After the setting `metric-key-prefix`.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        let prefix = settings.get("metric-key-prefix").unwrap_or_default().to_owned();
+        Self { label: title(&prefix), prefix }
+    }
+
+    /// A graph whose label begins with the prefix.
+    pub(crate) fn graph(&self, key: &str, label: &str, unit: Unit) -> Graph {
+        Graph::new(self.full(key), format!("{} {label}", self.label), unit)
+    }
+
+    /// The whole name of what is called `name` without the prefix.
+    pub(crate) fn full(&self, name: &str) -> String {
+        format!("{}.{name}", self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_read_however_the_server_tells_it() {
+        for (text, expected) in [
+            ("9.6.24", Some(Version(9, 6))),
+            ("10.0", Some(Version(10, 0))),
+            ("15.20 (Debian 15.20-0+deb12u1)", Some(Version(15, 0))),
+            ("17beta1", Some(Version(17, 0))),
+            ("18devel", Some(Version(18, 0))),
+            ("9", None),
+            ("EnterpriseDB", None),
+        ] {
+            assert_eq!(Version::parse(text), expected, "{text}");
+        }
+        assert!(Version(9, 5) < Version::OLDEST && Version(10, 0) > Version::OLDEST);
+    }
+}

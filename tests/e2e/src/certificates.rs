@@ -1,0 +1,64 @@
+//! A private certificate authority, as files: for servers that speak TLS and clients that show who they are.
+
+use std::path::{Path, PathBuf};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use tempfile::TempDir;
+
+/// An authority with a folder for its own certificate and those that it issues.
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    folder: TempDir,
+}
+
+/// A certificate and its key, both as PEM.
+pub struct Issued {
+    /// The file of the certificate.
+    pub certificate: PathBuf,
+    /// The file of the key.
+    pub key: PathBuf,
+}
+
+impl Default for Authority {
+    fn default() -> Self {
+        let mut params = CertificateParams::new([]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "authority of the tests");
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("authority.pem"), issuer.pem()).unwrap();
+        // Servers of another user read from it.
+        crate::readable_by_all(folder.path());
+        Self { issuer, folder }
+    }
+}
+
+impl Authority {
+    /// The file of its own certificate.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        self.folder.path().join("authority.pem")
+    }
+
+    /// Issues a certificate for `name`, which is also its common name, and for `others`, names or addresses.
+    ///
+    /// # Panics
+    /// A name that no certificate can have.
+    #[must_use]
+    pub fn issue(&self, name: &str, others: &[&str]) -> Issued {
+        let key = KeyPair::generate().unwrap();
+        let names = [&[name], others].concat().into_iter().map(str::to_owned).collect::<Vec<_>>();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let file = |end: &str| self.folder.path().join(format!("{name}.{end}"));
+        let issued = Issued { certificate: file("pem"), key: file("key") };
+        write(&issued.certificate, &certificate.pem());
+        write(&issued.key, &key.serialize_pem());
+        issued
+    }
+}
+
+fn write(file: &Path, text: &str) {
+    std::fs::write(file, text).unwrap();
+}
