@@ -85,6 +85,8 @@ impl<V: Fn(&str) -> Option<String>> Lexer<'_, V> {
             };
             match beyond {
                 "" => self.chars.next(),
+                // `2>` is a redirection with the number of a stream.
+                "a redirection" if word.text.bytes().all(|byte| byte.is_ascii_digit()) => return Err(beyond),
                 _ if begun => break,
                 _ => return Err(beyond),
             };
@@ -209,6 +211,7 @@ mod tests {
             ("a -b\nc", "a second command"),
             ("a -b && c", "a `&`"),
             ("a -b >/dev/null", "a redirection"),
+            ("a -b 2>&1", "a redirection"),
             ("a -b $(c)", "a command substitution"),
             ("a -b `c`", "a command substitution"),
             ("a -b \"`c`\"", "a command substitution"),

@@ -123,13 +123,8 @@ impl CommandLine {
     /// # Errors
     /// A flag that is wrong, or something that a component cannot do; for a `command` with the table to write instead.
     pub fn together_with(&self, written: Written, plugin: &str, declared: &[Setting]) -> Result<Written, String> {
-        let flags = Flags::parse(declared, &self.flags);
-        let wrong = match (&self.beyond, &flags) {
-            (Some(beyond), _) => Some(format!("`command` has {beyond}")),
-            (None, Err(why)) => Some(why.clone()),
-            (None, Ok(_)) => None,
-        };
-        let mut flags = flags.unwrap_or_default().settings;
+        let Flags { settings: mut flags, wrong, .. } = Flags::parse(declared, &self.flags);
+        let wrong = self.beyond.as_ref().map(|beyond| format!("`command` has {beyond}")).or(wrong);
         let folder = self.socket_of_folder(&mut flags);
         if let Some(why) = wrong.or(folder.err()) {
             let mut settings = flags;
@@ -154,7 +149,7 @@ impl CommandLine {
     /// Where the counters' readings are to be kept, if a flag says so.
     #[must_use]
     pub fn state_file(&self, declared: &[Setting]) -> Option<PathBuf> {
-        Flags::parse(declared, &self.flags).ok()?.state
+        Flags::parse(declared, &self.flags).state
     }
 
     fn variable(&self, name: &str) -> Option<&str> {
@@ -201,11 +196,24 @@ fn is_there(program: &str, path: &str) -> bool {
 struct Flags {
     settings: Vec<(String, String)>,
     state: Option<PathBuf>,
+    /// What is wrong with a flag; the settings are then those of the flags before it.
+    wrong: Option<String>,
 }
 
 impl Flags {
-    fn parse(declared: &[Setting], flags: &[String]) -> Result<Self, String> {
+    fn parse(declared: &[Setting], flags: &[String]) -> Self {
         let mut parsed = Self::default();
+        parsed.wrong = parsed.read(declared, flags).err();
+        // With Go's flags the last one counts; only a repeatable setting keeps all.
+        let repeatable = |key: &str| declared.iter().any(|setting| setting.key == key && setting.repeatable);
+        let last = |(index, (key, _)): &(usize, &(String, String))| {
+            repeatable(key) || parsed.settings.iter().skip(index.saturating_add(1)).all(|(later, _)| later != key)
+        };
+        parsed.settings = parsed.settings.iter().enumerate().filter(last).map(|(_, setting)| setting.clone()).collect();
+        parsed
+    }
+
+    fn read(&mut self, declared: &[Setting], flags: &[String]) -> Result<(), String> {
         let mut flags = flags.iter();
         while let Some(flag) = flags.next() {
             let name = flag.strip_prefix('-').map(|rest| rest.strip_prefix('-').unwrap_or(rest));
@@ -226,17 +234,11 @@ impl Flags {
                 None => flags.next().cloned().ok_or_else(|| format!("the flag -{name} needs a value"))?,
             };
             match kind {
-                None => parsed.state = Some(value).filter(|path| !path.is_empty()).map(PathBuf::from),
-                Some(kind) => parsed.settings.push((name, as_setting(kind, value))),
+                None => self.state = Some(value).filter(|path| !path.is_empty()).map(PathBuf::from),
+                Some(kind) => self.settings.push((name, as_setting(kind, value))),
             }
         }
-        // With Go's flags the last one counts; only a repeatable setting keeps all.
-        let repeatable = |key: &str| declared.iter().any(|setting| setting.key == key && setting.repeatable);
-        let last = |(index, (key, _)): &(usize, &(String, String))| {
-            repeatable(key) || parsed.settings.iter().skip(index.saturating_add(1)).all(|(later, _)| later != key)
-        };
-        parsed.settings = parsed.settings.iter().enumerate().filter(last).map(|(_, setting)| setting.clone()).collect();
-        Ok(parsed)
+        Ok(())
     }
 }
 

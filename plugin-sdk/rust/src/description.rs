@@ -181,6 +181,39 @@ impl Metric {
     }
 }
 
+/// What the names of an instance's metrics begin with, and its graphs' labels: the setting `metric-key-prefix` that many official
+/// plugins have, so that a plugin may be there twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    key: String,
+    label: String,
+}
+
+impl Prefix {
+    /// As the setting says.
+    ///
+    /// # Errors
+    /// [`Error::Misconfigured`](crate::Error::Misconfigured) if it cannot begin a metric's name.
+    pub fn of(settings: &Settings) -> Result<Self, crate::Error> {
+        let key = settings.text("metric-key-prefix")?;
+        if key.split('.').any(|part| part.is_empty() || segment(part) != part) {
+            let cure = "letters, digits, `-` and `_`, and dots between them";
+            return Err(crate::Error::Misconfigured(format!("`metric-key-prefix` cannot be {key:?}: use {cure}")));
+        }
+        Ok(Self { key: key.to_owned(), label: title(key) })
+    }
+
+    /// A graph under it, without metrics, with a label that begins with it.
+    pub fn graph(&self, key: &str, label: &str, unit: Unit) -> Graph {
+        Graph::new(self.name(key), format!("{} {label}", self.label), unit)
+    }
+
+    /// The whole name of what is called `name` under it.
+    pub fn name(&self, name: &str) -> String {
+        format!("{}.{name}", self.key)
+    }
+}
+
 /// A text as one segment of a metric's name: each character that Mackerel does not take there becomes `_`.
 #[must_use]
 pub fn segment(text: &str) -> String {
@@ -190,8 +223,7 @@ pub fn segment(text: &str) -> String {
 
 /// A text as the official plugins begin their graphs' labels with it: the first letter of each word in upper case, the others as
 /// they are. A hyphen or a blank begins a new word, `_` and `.` do not.
-#[must_use]
-pub fn title(text: &str) -> String {
+fn title(text: &str) -> String {
     let mut begins = true;
     let mut title = String::with_capacity(text.len());
     for char in text.chars() {
@@ -212,6 +244,19 @@ mod tests {
     #[test]
     fn a_segment_has_no_character_that_mackerel_refuses() {
         assert_eq!(segment("config|get my.db-1/日"), "config_get_my_db-1__");
+    }
+
+    #[test]
+    fn a_prefix_stands_before_names_and_labels_and_a_wrong_one_is_told() {
+        let of = |text| Prefix::of(&Settings::from([("metric-key-prefix", text)]));
+        let prefix = of("my-db.a").unwrap();
+        assert_eq!((prefix.name("size.total"), prefix.label.as_str()), ("my-db.a.size.total".to_owned(), "My-Db.a"));
+        for wrong in ["", "a b", "a..b", "a."] {
+            assert!(
+                matches!(of(wrong), Err(crate::Error::Misconfigured(text)) if text.contains("metric-key-prefix")),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]

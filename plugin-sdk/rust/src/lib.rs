@@ -39,7 +39,7 @@ mod report;
 mod settings;
 mod up;
 
-pub use description::{Graph, Metric, Plugin, Setting, segment, title};
+pub use description::{Graph, Metric, Plugin, Prefix, Setting, segment};
 pub use report::Report;
 pub use settings::Settings;
 pub use up::up;

@@ -1,8 +1,10 @@
 //! What the official plugin does not collect: each part only where the setting `extra` names it.
 
-use wasaba_plugin::{Error, Graph, Metric, Unit, kv, segment};
+use std::ops::Add;
 
-use crate::part::{Names, Part, Server, Values, Version};
+use wasaba_plugin::{Error, Graph, Metric, Prefix, Unit, kv, segment};
+
+use crate::part::{Part, Server, Values, Version};
 use crate::rows::{Row, Rows};
 
 /// Each part, under the name that the operator writes.
@@ -48,13 +50,13 @@ fn value(row: Row<'_>, column: &str, name: impl Into<String>) -> Option<(String,
     Some((name.into(), row.number(column)?))
 }
 
-fn max_connections_graphs(names: &Names) -> Vec<Graph> {
+fn max_connections_graphs(prefix: &Prefix) -> Vec<Graph> {
     vec![
-        names
+        prefix
             .graph("max_connections", "Max Connections", Unit::Integer)
             .metric(Metric::gauge("max_connections", "Max connections"))
             .metric(Metric::gauge("used", "Used")),
-        names
+        prefix
             .graph("max_connections_ratio", "Used Connections", Unit::Percentage)
             .metric(Metric::gauge("used", "Used")),
     ]
@@ -75,15 +77,15 @@ fn max_connections(rows: &Rows) -> Values {
     values.into_iter().flatten().chain(ratio.map(|ratio| ("max_connections_ratio.used".to_owned(), ratio))).collect()
 }
 
-fn replication_graphs(names: &Names) -> Vec<Graph> {
+fn replication_graphs(prefix: &Prefix) -> Vec<Graph> {
     vec![
-        names
+        prefix
             .graph("replication", "Replication", Unit::Integer)
             .metric(Metric::gauge("is_replica", "Is a replica (1: yes, 0: no)")),
-        names
+        prefix
             .graph("replication_lag", "Replication Lag", Unit::Seconds)
             .metric(Metric::gauge("seconds", "Lag of this replica")),
-        names.graph("replica_delay", "Delay of Replicas", Unit::Bytes).metric(Metric::gauge("*", "%1")),
+        prefix.graph("replica_delay", "Delay of Replicas", Unit::Bytes).metric(Metric::gauge("*", "%1")),
     ]
 }
 
@@ -108,8 +110,8 @@ fn replication(rows: &Rows) -> Values {
     rows.iter().flat_map(of_row).flatten().collect()
 }
 
-fn slots_graphs(names: &Names) -> Vec<Graph> {
-    let graph = |key, label, unit| names.graph(key, label, unit).metric(Metric::gauge("*", "%1"));
+fn slots_graphs(prefix: &Prefix) -> Vec<Graph> {
+    let graph = |key, label, unit| prefix.graph(key, label, unit).metric(Metric::gauge("*", "%1"));
     vec![
         graph("slot_active", "Replication Slots (1: active, 0: inactive)", Unit::Integer),
         graph("slot_retained", "WAL retained by Slots", Unit::Bytes),
@@ -145,9 +147,9 @@ fn slots(rows: &Rows) -> Values {
     values
 }
 
-fn transactions_graphs(names: &Names) -> Vec<Graph> {
+fn transactions_graphs(prefix: &Prefix) -> Vec<Graph> {
     vec![
-        names
+        prefix
             .graph("longest_transaction", "Longest Transaction", Unit::Seconds)
             .metric(Metric::gauge("active", "Active"))
             .metric(Metric::gauge("idle_in_transaction", "Idle in transaction"))
@@ -185,11 +187,11 @@ const LOCK_MODES: &[(&str, &str, &str)] = &[
     ("SIReadLock", "si_read", "Serializable read"),
 ];
 
-fn locks_graphs(names: &Names) -> Vec<Graph> {
-    let graph = names.graph("locks", "Locks", Unit::Integer);
+fn locks_graphs(prefix: &Prefix) -> Vec<Graph> {
+    let graph = prefix.graph("locks", "Locks", Unit::Integer);
     let modes =
         LOCK_MODES.iter().fold(graph, |graph, (_, name, label)| graph.metric(Metric::gauge(name, label).stacked()));
-    let waiting = names.graph("locks_waiting", "Locks waited for", Unit::Integer);
+    let waiting = prefix.graph("locks_waiting", "Locks waited for", Unit::Integer);
     vec![modes, waiting.metric(Metric::gauge("waiting", "Waiting"))]
 }
 
@@ -199,7 +201,7 @@ const LOCKS: &str =
 
 fn locks(rows: &Rows) -> Values {
     let sum = |wanted: &dyn Fn(Row<'_>) -> bool| {
-        rows.iter().filter(|row| wanted(*row)).filter_map(|row| row.number("count")).sum::<f64>()
+        rows.iter().filter(|row| wanted(*row)).filter_map(|row| row.number("count")).fold(0.0, Add::add)
     };
     let mode = |(mode, name, _): &(&str, &str, &str)| {
         let held = sum(&|row| row.text("mode") == Some(mode) && row.boolean("granted") == Some(true));
@@ -209,8 +211,8 @@ fn locks(rows: &Rows) -> Values {
     LOCK_MODES.iter().map(mode).chain([("locks_waiting.waiting".to_owned(), waiting)]).collect()
 }
 
-fn cache_graphs(names: &Names) -> Vec<Graph> {
-    vec![names.graph("cache_hit", "Cache Hits", Unit::Percentage).metric(Metric::gauge("ratio", "Hit ratio"))]
+fn cache_graphs(prefix: &Prefix) -> Vec<Graph> {
+    vec![prefix.graph("cache_hit", "Cache Hits", Unit::Percentage).metric(Metric::gauge("ratio", "Hit ratio"))]
 }
 
 const CACHE: &str = "SELECT sum(blks_hit) AS hit, sum(blks_read) AS read FROM pg_stat_database";
@@ -229,17 +231,17 @@ fn hit_ratio(hit: u64, read: u64) -> Option<f64> {
     Some(100.0 * hit as f64 / all as f64)
 }
 
-fn checkpoints_graphs(names: &Names) -> Vec<Graph> {
+fn checkpoints_graphs(prefix: &Prefix) -> Vec<Graph> {
     vec![
-        names
+        prefix
             .graph("checkpoints", "Checkpoints", Unit::Float)
             .metric(Metric::per_minute("timed", "By time").stacked())
             .metric(Metric::per_minute("requested", "Requested").stacked()),
-        names
+        prefix
             .graph("checkpoint_time", "Checkpoint Time", Unit::Milliseconds)
             .metric(Metric::per_minute("write", "Write").stacked())
             .metric(Metric::per_minute("sync", "Sync").stacked()),
-        names
+        prefix
             .graph("buffers", "Buffers written", Unit::Integer)
             .metric(Metric::per_minute("checkpoint", "By checkpoints").stacked())
             .metric(Metric::per_minute("clean", "By the background writer").stacked())
@@ -299,7 +301,7 @@ const DATABASES: &str = "SELECT datname, numbackends, CASE WHEN has_database_pri
      tup_inserted, tup_updated, tup_deleted, conflicts, deadlocks, temp_files, temp_bytes, blk_read_time, blk_write_time \
      FROM pg_stat_database WHERE datname IS NOT NULL ORDER BY datid";
 
-fn databases_graphs(names: &Names) -> Vec<Graph> {
+fn databases_graphs(prefix: &Prefix) -> Vec<Graph> {
     let graphs = [
         ("database_connections", "Connections of Databases", Unit::Integer),
         ("database_size", "Size of Databases", Unit::Bytes),
@@ -313,7 +315,7 @@ fn databases_graphs(names: &Names) -> Vec<Graph> {
     ];
     let graph = |(key, label, unit)| {
         let metrics = OF_A_DATABASE.iter().filter(|(graph, ..)| *graph == key);
-        metrics.fold(names.graph(&format!("{key}.#"), label, unit), |graph, (_, column, label, counts)| {
+        metrics.fold(prefix.graph(&format!("{key}.#"), label, unit), |graph, (_, column, label, counts)| {
             graph.metric(if *counts { Metric::per_minute(column, label) } else { Metric::gauge(column, label) })
         })
     };
@@ -330,10 +332,10 @@ fn databases(rows: &Rows) -> Values {
     rows.iter().filter_map(of_row).flatten().collect()
 }
 
-fn xid_age_graphs(names: &Names) -> Vec<Graph> {
+fn xid_age_graphs(prefix: &Prefix) -> Vec<Graph> {
     vec![
-        names.graph("xid_age", "Age of oldest Transaction ID", Unit::Integer).metric(Metric::gauge("*", "%1")),
-        names
+        prefix.graph("xid_age", "Age of oldest Transaction ID", Unit::Integer).metric(Metric::gauge("*", "%1")),
+        prefix
             .graph("xid_used", "Way to Transaction ID Wraparound", Unit::Percentage)
             .metric(Metric::gauge("oldest", "Oldest")),
     ]

@@ -10,10 +10,10 @@ mod part;
 mod rows;
 mod scram;
 
-use wasaba_plugin::{Error, Graph, Metric, Plugin, Sample, Setting, Settings, Unit, log, up};
+use wasaba_plugin::{Error, Graph, Metric, Plugin, Prefix, Sample, Setting, Settings, Unit, log, up};
 
 use connection::{Refusal, Session};
-use part::{Names, Part, Server, Version};
+use part::{Part, Server, Version};
 use rows::Rows;
 
 wasaba_plugin::export!(describe, collect);
@@ -52,21 +52,22 @@ fn parts(extra: &[&str]) -> Vec<&'static Part> {
 }
 
 fn graphs(settings: &Settings) -> Vec<Graph> {
-    let names = Names::of(settings);
-    // What is wrong with it, `collect` will say.
+    // What is wrong with the settings, `collect` will say.
+    let Ok(prefix) = Prefix::of(settings) else { return Vec::new() };
     let extra = settings.some_of("extra", &extras()).unwrap_or_default();
-    let up = names.graph("up", "Up", Unit::Integer).metric(Metric::gauge("up", "Up (1: yes, 0: no)"));
-    let graphs = parts(&extra).into_iter().flat_map(|part| (part.graphs)(&names));
+    let up = prefix.graph("up", "Up", Unit::Integer).metric(Metric::gauge("up", "Up (1: yes, 0: no)"));
+    let graphs = parts(&extra).into_iter().flat_map(|part| (part.graphs)(&prefix));
     graphs.chain(extra.contains(&UP).then_some(up)).collect()
 }
 
 fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
     let extra = settings.some_of("extra", &extras())?;
-    let samples = statistics(settings, &extra);
-    if extra.contains(&UP) { up(&Names::of(settings).full("up.up"), samples) } else { samples }
+    let prefix = Prefix::of(settings)?;
+    let samples = statistics(settings, &prefix, &extra);
+    if extra.contains(&UP) { up(&prefix.name("up.up"), samples) } else { samples }
 }
 
-fn statistics(settings: &Settings, extra: &[&str]) -> Result<Vec<Sample>, Error> {
+fn statistics(settings: &Settings, prefix: &Prefix, extra: &[&str]) -> Result<Vec<Sample>, Error> {
     let upstream = settings.one_of("compat", &["fixed", "upstream"])? == "upstream";
     let timeout = settings.duration("statement-timeout")?;
     let mut session = Session::start(settings)?;
@@ -75,7 +76,6 @@ fn statistics(settings: &Settings, extra: &[&str]) -> Result<Vec<Sample>, Error>
     let queries = parts.iter().map(|part| (part.query)(server)).collect::<Vec<_>>();
     let answers = session.ask(&queries, timeout)?;
     session.end();
-    let names = Names::of(settings);
     let mut samples = Vec::new();
     let mut refused = None;
     for (part, answer) in parts.iter().zip(answers) {
@@ -83,7 +83,7 @@ fn statistics(settings: &Settings, extra: &[&str]) -> Result<Vec<Sample>, Error>
             Ok(rows) => {
                 warn_of_blindness(&rows, settings);
                 let values = (part.values)(&rows, server)?;
-                samples.extend(values.into_iter().map(|(name, value)| Sample::new(names.full(&name), value)));
+                samples.extend(values.into_iter().map(|(name, value)| Sample::new(prefix.name(&name), value)));
             }
             Err(refusal) => {
                 let why = explained(part, &refusal);

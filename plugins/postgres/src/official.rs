@@ -1,8 +1,8 @@
 //! What the official `mackerel-plugin-postgres` collects.
 
-use wasaba_plugin::{Graph, Metric, Unit};
+use wasaba_plugin::{Graph, Metric, Prefix, Unit};
 
-use crate::part::{Names, Part, Server, Values, Version};
+use crate::part::{Part, Server, Values, Version};
 use crate::rows::Rows;
 
 /// Each part, in the order of asking.
@@ -23,7 +23,7 @@ pub(crate) const PARTS: &[Part] = &[
     Part { name: "wal", graphs: wal_graphs, query: wal_query, values: |rows, server| Ok(wal(rows, server)) },
 ];
 
-fn connections_graphs(names: &Names) -> Vec<Graph> {
+fn connections_graphs(prefix: &Prefix) -> Vec<Graph> {
     let metrics = [
         ("active", "Active"),
         ("active_waiting", "Active waiting"),
@@ -33,7 +33,7 @@ fn connections_graphs(names: &Names) -> Vec<Graph> {
         ("fastpath_function_call", "fast-path function call"),
         ("disabled", "Disabled"),
     ];
-    let graph = names.graph("connections", "Connections", Unit::Integer);
+    let graph = prefix.graph("connections", "Connections", Unit::Integer);
     vec![metrics.into_iter().fold(graph, |graph, (name, label)| graph.metric(Metric::gauge(name, label).stacked()))]
 }
 
@@ -96,7 +96,7 @@ const STATISTICS: &str = "SELECT sum(xact_commit) AS xact_commit, sum(xact_rollb
      sum(tup_deleted) AS tup_deleted, sum(deadlocks) AS deadlocks, sum(blk_read_time) AS blk_read_time, \
      sum(blk_write_time) AS blk_write_time, sum(temp_bytes) AS temp_bytes FROM pg_stat_database";
 
-fn statistics_graphs(names: &Names) -> Vec<Graph> {
+fn statistics_graphs(prefix: &Prefix) -> Vec<Graph> {
     let graphs = [
         ("commits", "Commits", Unit::Integer),
         ("blocks", "Blocks", Unit::Integer),
@@ -107,7 +107,7 @@ fn statistics_graphs(names: &Names) -> Vec<Graph> {
     ];
     let graph = |(key, label, unit)| {
         let counters = COUNTERS.iter().filter(|(graph, ..)| *graph == key);
-        counters.fold(names.graph(key, label, unit), |graph, (_, column, label, stacked)| {
+        counters.fold(prefix.graph(key, label, unit), |graph, (_, column, label, stacked)| {
             let metric = Metric::per_minute(column, label);
             graph.metric(if *stacked { metric.stacked() } else { metric })
         })
@@ -125,8 +125,8 @@ fn statistics(rows: &Rows) -> Values {
 const SIZE: &str =
     "SELECT sum(pg_database_size(oid)) AS total_size FROM pg_database WHERE has_database_privilege(oid, 'CONNECT')";
 
-fn size_graphs(names: &Names) -> Vec<Graph> {
-    vec![names.graph("size", "Data Size", Unit::Integer).metric(Metric::gauge("total_size", "Total Size"))]
+fn size_graphs(prefix: &Prefix) -> Vec<Graph> {
+    vec![prefix.graph("size", "Data Size", Unit::Integer).metric(Metric::gauge("total_size", "Total Size"))]
 }
 
 fn size(rows: &Rows) -> Values {
@@ -134,9 +134,9 @@ fn size(rows: &Rows) -> Values {
     size.map(|size| ("size.total_size".to_owned(), size)).into_iter().collect()
 }
 
-fn wal_graphs(names: &Names) -> Vec<Graph> {
+fn wal_graphs(prefix: &Prefix) -> Vec<Graph> {
     let metric = Metric::per_minute("xlog_location_bytes", "Amount of Transaction location change (byte)");
-    vec![names.graph("xlog_location", "Amount of Transaction location change", Unit::Bytes).metric(metric)]
+    vec![prefix.graph("xlog_location", "Amount of Transaction location change", Unit::Bytes).metric(metric)]
 }
 
 fn wal_query(Server { version, .. }: Server) -> String {

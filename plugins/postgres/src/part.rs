@@ -1,6 +1,6 @@
 //! A part of what is collected: a query, the graphs for its values, and how its rows become values. One that fails costs no other.
 
-use wasaba_plugin::{Error, Graph, Settings, Unit, title};
+use wasaba_plugin::{Error, Graph, Prefix};
 
 use crate::rows::Rows;
 
@@ -9,7 +9,7 @@ pub(crate) struct Part {
     /// Its name, which for an extra one is what the operator writes.
     pub(crate) name: &'static str,
     /// What Mackerel is to draw.
-    pub(crate) graphs: fn(&Names) -> Vec<Graph>,
+    pub(crate) graphs: fn(&Prefix) -> Vec<Graph>,
     /// What is asked.
     pub(crate) query: fn(Server) -> String,
     /// The values in the answer, each with its graph's key, a dot, its metric's name.
@@ -64,30 +64,6 @@ pub(crate) struct Wal {
     pub(crate) received: String,
     pub(crate) replayed: String,
     pub(crate) bytes_between: String,
-}
-
-/// How graphs are called.
-pub(crate) struct Names {
-    prefix: String,
-    label: String,
-}
-
-impl Names {
-    /// After the setting `metric-key-prefix`.
-    pub(crate) fn of(settings: &Settings) -> Self {
-        let prefix = settings.get("metric-key-prefix").unwrap_or_default().to_owned();
-        Self { label: title(&prefix), prefix }
-    }
-
-    /// A graph whose label begins with the prefix.
-    pub(crate) fn graph(&self, key: &str, label: &str, unit: Unit) -> Graph {
-        Graph::new(self.full(key), format!("{} {label}", self.label), unit)
-    }
-
-    /// The whole name of what is called `name` without the prefix.
-    pub(crate) fn full(&self, name: &str) -> String {
-        format!("{}.{name}", self.prefix)
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,97 @@
+//! The text that INFO and CLUSTER INFO answer with: lines of `key:value`, under headings that do not matter.
+
+/// Such a text, taken apart.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Info<'a>(Vec<(&'a str, &'a str)>);
+
+impl<'a> Info<'a> {
+    /// Takes `text` apart. What is no line of `key:value` is passed over.
+    pub(crate) fn parse(text: &'a str) -> Self {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        Self(lines.filter_map(|line| line.split_once(':')).collect())
+    }
+
+    /// The value of `key`.
+    pub(crate) fn text(&self, key: &str) -> Option<&'a str> {
+        self.0.iter().find(|(name, _)| *name == key).map(|(_, value)| *value)
+    }
+
+    /// The number under `key`.
+    pub(crate) fn number(&self, key: &str) -> Option<f64> {
+        self.text(key)?.parse().ok()
+    }
+
+    /// The count under `key`.
+    pub(crate) fn count(&self, key: &str) -> Option<u64> {
+        self.text(key)?.parse().ok()
+    }
+
+    /// The keys that begin with `prefix`: what follows it, and the fields of their values, `a=1,b=2`.
+    pub(crate) fn with_prefix(&self, prefix: &'static str) -> impl Iterator<Item = (&'a str, Fields<'a>)> {
+        self.0.iter().filter_map(move |(key, value)| Some((key.strip_prefix(prefix)?, Fields(value))))
+    }
+
+    /// The databases, `db0:keys=2,...`: their numbers and fields. Other keys begin with `db`, too, such as `db0_distrib_sizes`.
+    pub(crate) fn databases(&self) -> impl Iterator<Item = (&'a str, Fields<'a>)> {
+        self.with_prefix("db").filter(|(number, _)| is_number(number))
+    }
+
+    /// The replicas of a primary, `slave0:ip=...`.
+    pub(crate) fn replicas(&self) -> impl Iterator<Item = (&'a str, Fields<'a>)> {
+        self.with_prefix("slave").filter(|(number, _)| is_number(number))
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// A value like `ip=10.0.0.1,port=6379,offset=5`, in whatever order and with whatever else in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fields<'a>(&'a str);
+
+impl<'a> Fields<'a> {
+    /// Each field.
+    pub(crate) fn iter(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.0.split(',').filter_map(|field| field.split_once('='))
+    }
+
+    /// The number in the field of this name.
+    pub(crate) fn number(self, name: &str) -> Option<f64> {
+        self.iter().find(|(key, _)| *key == name)?.1.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_with_both_ends_and_headings_passed_over() {
+        for text in
+            ["# Server\r\nredis_version:7.0.15\r\n\r\nhz:10\r\n", "# Server\nredis_version:7.0.15\nhz:10\nnonsense"]
+        {
+            let info = Info::parse(text);
+            assert_eq!(
+                (info.text("redis_version"), info.number("hz"), info.number("redis_version")),
+                (Some("7.0.15"), Some(10.0), None)
+            );
+            assert_eq!(info.text("# Server"), None);
+        }
+    }
+
+    #[test]
+    fn only_a_number_behind_db_is_a_database_and_behind_slave_a_replica() {
+        let info = Info::parse(
+            "db0:keys=2,expires=1,avg_ttl=5\ndb0_distrib_strings_sizes:0=1,1=5\ndb12:keys=1\ndbx:keys=9\ndb:keys=9",
+        );
+        let databases =
+            info.databases().map(|(number, fields)| (number, fields.number("keys"), fields.number("avg_ttl")));
+        assert_eq!(databases.collect::<Vec<_>>(), [("0", Some(2.0), Some(5.0)), ("12", Some(1.0), None)]);
+        let info = Info::parse(
+            "slave0:ip=::1,port=6380,state=online,offset=5,lag=1,io-thread=0\nslave_read_only:1\nslave_priority:100",
+        );
+        let replicas = info.replicas().map(|(number, fields)| (number, fields.number("offset"), fields.number("lag")));
+        assert_eq!(replicas.collect::<Vec<_>>(), [("0", Some(5.0), Some(1.0))]);
+    }
+}

@@ -1,0 +1,264 @@
+//! The conversation with the server: TLS, log-in, commands. The frames are `redis-protocol`'s matter.
+
+use redis_protocol::resp3::decode::complete::decode;
+use redis_protocol::resp3::types::OwnedFrame;
+use wasaba_plugin::tcp::{self, Connection};
+use wasaba_plugin::{Error, Settings};
+
+/// The most that is read of one connection: what is longer is no answer to our questions.
+const LONGEST_ANSWER_BYTES: usize = 4 << 20;
+
+/// What a user must be allowed, in the words of Redis' access control lists.
+const RIGHTS: &str = "+info +config|get +cluster|info";
+
+/// A connection that is logged in.
+pub(crate) struct Server {
+    connection: Connection,
+    received: Vec<u8>,
+    /// How much of `received` has been read.
+    read: usize,
+}
+
+/// The server's answer to a command: text, or why there is none.
+pub(crate) type Answer = Result<Reply, Refusal>;
+
+/// What a command gives, as far as our commands do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// A text.
+    Text(String),
+    /// Several texts: what is no text is left out.
+    List(Vec<String>),
+    /// Anything else.
+    Other,
+}
+
+/// The server's own words, `NOPERM this user has no permissions ...`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal(pub(crate) String);
+
+impl Server {
+    /// Connects and logs in.
+    pub(crate) fn connect(settings: &Settings) -> Result<Self, Error> {
+        let timeout = settings.duration("timeout")?;
+        let (host, port) = (settings.text("host")?, settings.parsed("port")?);
+        let connection = match settings.get("socket").filter(|path| !path.is_empty()) {
+            Some(path) => Connection::connect_unix(path).map_err(|error| at(path, error)),
+            None => {
+                let connected = Connection::connect_within(host, port, timeout);
+                connected.map_err(|error| at(&format!("{host}:{port}"), error))
+            }
+        }?;
+        connection.set_timeout(timeout);
+        if settings.parsed("tls")? {
+            connection.start_tls(Some(host)).map_err(of_tls)?;
+        }
+        let mut server = Self { connection, received: Vec::new(), read: 0 };
+        server.log_in(settings)?;
+        Ok(server)
+    }
+
+    /// AUTH is understood by every version; a name in it from Redis 6 on. HELLO is what begins RESP3.
+    fn log_in(&mut self, settings: &Settings) -> Result<(), Error> {
+        let user = settings.get("username").filter(|user| !user.is_empty()).unwrap_or("default");
+        let password = settings.get("password").filter(|password| !password.is_empty());
+        let resp3 = settings.one_of("resp", &["2", "3"])? == "3";
+        let command = match (password, user) {
+            (Some(password), user) if resp3 => vec!["HELLO", "3", "AUTH", user, password],
+            (None, _) if resp3 => vec!["HELLO", "3"],
+            (Some(password), "default") => vec!["AUTH", password],
+            (Some(password), user) => vec!["AUTH", user, password],
+            (None, _) => return Ok(()),
+        };
+        self.ask(&[&command])?.pop().unwrap_or(Ok(Reply::Other)).map(drop).map_err(Refusal::into_error)
+    }
+
+    /// Sends all `commands` at once and waits for their answers.
+    pub(crate) fn ask(&mut self, commands: &[&[&str]]) -> Result<Vec<Answer>, Error> {
+        let sent = commands.iter().flat_map(|command| encoded(command)).collect::<Vec<_>>();
+        self.connection.send(&sent).map_err(|error| self.broken(error))?;
+        commands.iter().map(|_| self.answer()).collect()
+    }
+
+    fn answer(&mut self) -> Result<Answer, Error> {
+        loop {
+            let rest = self.received.get(self.read..).unwrap_or_default();
+            match decode(rest).map_err(|_| self.foreign())? {
+                // A message that nobody asked for may come between two answers.
+                Some((OwnedFrame::Push { .. }, length)) => self.read += length,
+                Some((frame, length)) => {
+                    self.read += length;
+                    return Ok(answer(frame));
+                }
+                None => self.receive()?,
+            }
+        }
+    }
+
+    fn receive(&mut self) -> Result<(), Error> {
+        if self.received.first().is_some_and(|first| !b"+-:$*_,#!=(%~>|".contains(first)) {
+            return Err(self.foreign());
+        }
+        let bytes = self.connection.receive(16 << 10).map_err(|error| self.broken(error))?;
+        if bytes.is_empty() {
+            return Err(self.broken(tcp::Error::Unreachable("the server closed the connection".into())));
+        }
+        self.received.extend(bytes);
+        if self.received.len() > LONGEST_ANSWER_BYTES {
+            let most = LONGEST_ANSWER_BYTES >> 20;
+            return Err(Error::Failed(format!(
+                "the answers are longer than {most} MiB: is it a Redis? look at `port`"
+            )));
+        }
+        Ok(())
+    }
+
+    /// What has come is no frame of Redis'.
+    fn foreign(&self) -> Error {
+        if self.received.first() == Some(&0x15) {
+            return Error::Misconfigured("the server speaks TLS: set `tls`".into());
+        }
+        let begin = self.received.iter().take(40).map(|byte| char::from(*byte)).collect::<String>();
+        Error::Failed(format!("what answers there is no Redis, it says {begin:?}: look at `host` and `port`"))
+    }
+
+    /// A connection that ends before anything came is usually one to a port that speaks TLS, or the other way round.
+    fn broken(&self, error: tcp::Error) -> Error {
+        match error {
+            tcp::Error::Unreachable(why) if self.received.is_empty() => {
+                Error::Unreachable(format!("{why}; it has said nothing: look at `port` and `tls`"))
+            }
+            tcp::Error::Unreachable(why) => Error::Unreachable(format!("{why} in the middle of an answer")),
+            other => other.into(),
+        }
+    }
+}
+
+/// A command as Redis takes it: an array of texts.
+fn encoded(words: &[&str]) -> Vec<u8> {
+    let words_with_lengths = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect::<String>();
+    format!("*{}\r\n{words_with_lengths}", words.len()).into_bytes()
+}
+
+fn answer(frame: OwnedFrame) -> Answer {
+    match frame {
+        OwnedFrame::SimpleError { data, .. } => Err(Refusal(data)),
+        OwnedFrame::BlobError { data, .. } => Err(Refusal(String::from_utf8_lossy(&data).into_owned())),
+        OwnedFrame::Array { data, .. } => Ok(Reply::List(data.into_iter().filter_map(text).collect())),
+        OwnedFrame::Map { data, .. } => {
+            let pairs = data.into_iter().flat_map(|(key, value)| [text(key), text(value)]);
+            Ok(Reply::List(pairs.flatten().collect()))
+        }
+        other => Ok(text(other).map_or(Reply::Other, Reply::Text)),
+    }
+}
+
+fn text(frame: OwnedFrame) -> Option<String> {
+    match frame {
+        OwnedFrame::BlobString { data, .. }
+        | OwnedFrame::SimpleString { data, .. }
+        | OwnedFrame::VerbatimString { data, .. } => Some(match String::from_utf8(data) {
+            Ok(text) => text,
+            Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+        }),
+        _ => None,
+    }
+}
+
+impl Refusal {
+    /// What the operator has to do about it.
+    pub(crate) fn into_error(self) -> Error {
+        let Self(text) = self;
+        let has = |word: &str| text.contains(word);
+        match text.split(' ').next().unwrap_or_default() {
+            "WRONGPASS" => Error::Misconfigured(format!("{text}: look at `username` and `password`")),
+            "NOAUTH" => Error::Misconfigured(format!("{text}: set `password`")),
+            "NOPERM" => Error::Misconfigured(format!("{text}: the user needs {RIGHTS}")),
+            "NOPROTO" => Error::Misconfigured(format!("{text}: set `resp` to 2")),
+            "DENIED" => Error::Misconfigured(
+                "the server is in protected mode: set a password there, and `password` here".into(),
+            ),
+            "ERR" if has("invalid password") => Error::Misconfigured(format!("{text}: look at `password`")),
+            "ERR" if has("without any password") || has("no password is set") => {
+                Error::Misconfigured("the server has no password: leave `password` out".into())
+            }
+            "ERR" if has("wrong number of arguments for 'auth'") => {
+                Error::Misconfigured(format!("{text}: before Redis 6 there are no users, leave `username` out"))
+            }
+            "ERR" if has("unknown command") && has("HELLO") => {
+                Error::Misconfigured("the server does not know RESP3: set `resp` to 2".into())
+            }
+            _ => Error::Failed(format!("the server says: {text}")),
+        }
+    }
+}
+
+fn of_tls(error: tcp::Error) -> Error {
+    match error {
+        tcp::Error::Failed(why) => Error::Misconfigured(format!(
+            "{why}: look at `tls`, at `tls-skip-verify`, and at `authority` of `tls` in this plugin's table"
+        )),
+        tcp::Error::Unreachable(why) => Error::Unreachable(format!("TLS: {why}: look at `tls` and `port`")),
+        other => other.into(),
+    }
+}
+
+fn at(place: &str, error: tcp::Error) -> Error {
+    match error {
+        tcp::Error::Unreachable(why) => Error::Unreachable(format!("{place}: {why}")),
+        other => other.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(bytes: &[u8]) -> Answer {
+        answer(decode(bytes).unwrap().unwrap().0)
+    }
+
+    #[test]
+    fn a_command_is_an_array_of_texts_with_their_lengths_in_bytes() {
+        assert_eq!(encoded(&["AUTH", "é x"]), "*2\r\n$4\r\nAUTH\r\n$4\r\né x\r\n".as_bytes());
+    }
+
+    #[test]
+    fn answers_of_both_protocols_are_the_same() {
+        let text = |text: &str| Ok(Reply::Text(text.to_owned()));
+        assert_eq!(decoded(b"$5\r\na:1\r\n\r\n"), text("a:1\r\n"));
+        assert_eq!(decoded(b"=9\r\ntxt:a:1\r\n\r\n"), text("a:1\r\n"), "RESP3's verbatim string");
+        assert_eq!(decoded(b"+OK\r\n"), text("OK"));
+        let list = Ok(Reply::List(vec!["maxmemory".to_owned(), "0".to_owned()]));
+        assert_eq!(decoded(b"*2\r\n$9\r\nmaxmemory\r\n$1\r\n0\r\n"), list);
+        assert_eq!(decoded(b"%1\r\n$9\r\nmaxmemory\r\n$1\r\n0\r\n"), list, "RESP3's map");
+        assert_eq!((decoded(b"_\r\n"), decoded(b":5\r\n")), (Ok(Reply::Other), Ok(Reply::Other)));
+        for error in [&b"-NOAUTH no\r\n"[..], b"!9\r\nNOAUTH no\r\n"] {
+            assert_eq!(decoded(error), Err(Refusal("NOAUTH no".into())));
+        }
+    }
+
+    #[test]
+    fn each_refusal_says_what_to_do() {
+        for (text, cure) in [
+            ("WRONGPASS invalid username-password pair or user is disabled.", "`username` and `password`"),
+            ("NOAUTH Authentication required.", "set `password`"),
+            ("NOPERM this user has no permissions to run the 'info' command", "+info"),
+            ("ERR invalid password", "`password`"),
+            ("ERR Client sent AUTH, but no password is set", "leave `password` out"),
+            (
+                "ERR AUTH <password> called without any password configured for the default user.",
+                "leave `password` out",
+            ),
+            ("ERR wrong number of arguments for 'auth' command", "leave `username` out"),
+            ("ERR unknown command `HELLO`, with args beginning with: `3`", "`resp` to 2"),
+            ("NOPROTO unsupported protocol version", "`resp` to 2"),
+            ("DENIED Redis is running in protected mode because ...", "set a password there"),
+        ] {
+            let error = Refusal(text.to_owned()).into_error();
+            assert!(matches!(&error, Error::Misconfigured(said) if said.contains(cure)), "{text}: {error:?}");
+        }
+        let busy = Refusal("ERR max number of clients reached".into()).into_error();
+        assert!(matches!(&busy, Error::Failed(said) if said.contains("max number of clients")), "{busy:?}");
+    }
+}

@@ -1,0 +1,100 @@
+//! Configurations of the official agent: their `command` lines run components where the programs are not installed.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output, Stdio};
+
+use wasaba_e2e::agent::{Home, stdout};
+use wasaba_e2e::nginx::Nginx;
+use wasaba_e2e::postgres::Postgres;
+use wasaba_e2e::wasaba;
+
+fn once(home: &Home, config: &str, path: &str) -> (String, String) {
+    home.configure(config);
+    let mut command = Command::new(wasaba());
+    command.args(["once", "-conf"]).arg(home.config()).env("PATH", path).stdin(Stdio::null());
+    told(&command.output().unwrap())
+}
+
+/// Both streams of a command that succeeded.
+fn told(output: &Output) -> (String, String) {
+    (stdout(output), String::from_utf8(output.stderr.clone()).unwrap())
+}
+
+#[test]
+fn each_form_of_a_command_runs_the_component_with_its_settings() {
+    let (home, nginx) = (Home::with(""), Nginx::start());
+    let port = nginx.port;
+    for command in [
+        format!("\"mackerel-plugin-nginx -scheme='http' -host=127.0.0.1 -port={port}\""),
+        format!("\"/usr/bin/mackerel-plugin-nginx --host 127.0.0.1 --port {port} -tempfile /tmp/x\""),
+        format!("\"mackerel-plugin nginx -uri http://127.0.0.1:{port}/nginx_status\""),
+        format!("[\"mackerel-plugin-nginx\", \"-host\", \"127.0.0.1\", \"-port\", \"{port}\"]"),
+        format!(
+            "\"LANG=C env TZ=UTC mackerel-plugin-nginx -host=$HOSTING -port={port}\"\nenv = {{ HOSTING = \"127.0.0.1\" }}"
+        ),
+    ] {
+        let (values, log) = once(&home, &format!("[plugin.metrics.web]\ncommand = {command}\n"), "/nowhere");
+        assert!(values.contains("custom.nginx.requests.requests"), "{command}: {log}");
+        assert!(!log.contains("WARNING") && !log.contains("ERROR"), "{command}: {log}");
+    }
+}
+
+#[test]
+fn a_password_in_front_of_the_command_or_in_the_agents_environment_reaches_the_component_and_no_message() {
+    let server = Postgres::start("", "host all scram 127.0.0.1/32 scram-sha-256");
+    server.run("CREATE ROLE scram LOGIN PASSWORD 'hunter2 x'; GRANT pg_monitor TO scram");
+    let home = Home::with("");
+    let flags = format!("-hostname=127.0.0.1 -port={} -user=scram -database=postgres -connect_timeout 5", server.port);
+    for config in [
+        format!("command = \"PGPASSWORD='hunter2 x' mackerel-plugin-postgres {flags}\""),
+        format!("command = \"mackerel-plugin-postgres {flags}\"\nenv = {{ PGPASSWORD = \"hunter2 x\" }}"),
+        format!("command = \"mackerel-plugin-postgres {flags} -password 'hunter2 x' -metric-key-prefix=postgres\""),
+        format!("command = \"mackerel-plugin-postgres {flags}\"\nsettings = {{ password = \"hunter2 x\" }}"),
+    ] {
+        let (values, log) = once(&home, &format!("[plugin.metrics.db]\n{config}\n"), "/nowhere");
+        assert!(values.contains("custom.postgres.size.total_size"), "{config}: {log}");
+        assert!(!log.contains("hunter2") && !values.contains("hunter2"), "{config}: {log}");
+    }
+    let mut run = Command::new(wasaba());
+    run.args(["plugin", "run", "postgres"]).args(flags.split(' ')).env("PGPASSWORD", "hunter2 x");
+    run.env("MACKEREL_PLUGIN_WORKDIR", home.path(""));
+    assert!(told(&run.output().unwrap()).0.contains("postgres.size.total_size\t"));
+}
+
+#[test]
+fn what_cannot_be_carried_over_shows_the_table_to_write_and_costs_no_other_plugin() {
+    let (home, nginx) = (Home::with(""), Nginx::start());
+    let good =
+        format!("[plugin.metrics.good]\ncommand = \"mackerel-plugin-nginx -host=127.0.0.1 -port={}\"\n", nginx.port);
+    for (command, why, table) in [
+        (
+            "PGPASSWORD=hunter2 mackerel-plugin-postgres -hostname db -user me 2>/dev/null",
+            "`command` has a redirection",
+            "`wasm = \"postgres\"` and `settings = { hostname = \"db\", user = \"me\", password = { file = ",
+        ),
+        ("mackerel-plugin-nginx -hots=web", "the plugin has no flag -hots; it has -uri", "`wasm = \"nginx\"`"),
+        ("http_proxy=http://p:1 mackerel-plugin-nginx -host=web", "the variable http_proxy", "host = \"web\""),
+        ("mackerel-plugin-nginx -host=$(hostname)", "a command substitution", "`wasm = \"nginx\"`"),
+    ] {
+        let config = format!("{good}[plugin.metrics.bad]\ncommand = {command:?}\n");
+        let (values, log) = once(&home, &config, "/nowhere");
+        assert!(values.contains("custom.nginx.queue.waiting"), "{command}: {log}");
+        let line = log.lines().find(|line| line.contains("plugin bad is left out")).unwrap_or_else(|| panic!("{log}"));
+        assert!(line.contains("[plugin.metrics.bad]") && line.contains(why) && line.contains(table), "{line}");
+        assert!(!log.contains("hunter2"), "{log}");
+    }
+}
+
+#[test]
+fn a_program_that_is_installed_is_not_replaced() {
+    let home = Home::with("");
+    let folder = home.path("bin");
+    std::fs::create_dir(&folder).unwrap();
+    let program = folder.join("mackerel-plugin-nginx");
+    std::fs::write(&program, "#!/bin/sh\n").unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let config = "[plugin.metrics.web]\ncommand = \"mackerel-plugin-nginx -port=1\"\n";
+    let (_, log) = once(&home, config, &folder.display().to_string());
+    assert!(log.contains("agent.conf:4:1: warning: this version runs no programs as plugins yet"), "{log}");
+}
