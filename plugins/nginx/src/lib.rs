@@ -1,15 +1,24 @@
 //! nginx' connections and requests, from the page that its `stub_status` directive makes.
 //!
-//! Same settings, metrics and graphs as the official `mackerel-plugin-nginx`.
+//! Same settings, metrics and graphs as the official `mackerel-plugin-nginx`; what is beyond them is in `extra`.
 
+mod page;
 mod stub_status;
+mod target;
 
-use wasaba_plugin::http::{self, Response};
-use wasaba_plugin::{Error, Graph, Metric, Plugin, Sample, Setting, Settings, Unit};
+use wasaba_plugin::{Error, Graph, Metric, Plugin, Sample, Setting, Settings, Unit, http};
 
 use stub_status::StubStatus;
+use target::Target;
 
 wasaba_plugin::export!(describe, collect);
+
+/// What `extra` may add.
+const UP: &str = "up";
+const DROPPED: &str = "dropped";
+
+/// As many as the official plugin follows.
+const REDIRECTS: u32 = 10;
 
 fn describe() -> Plugin {
     Plugin::new("nginx", env!("CARGO_PKG_VERSION"), "connections and requests of nginx, from its stub_status page")
@@ -19,9 +28,13 @@ fn describe() -> Plugin {
         .setting(Setting::port("port").default("8080").help("where nginx listens"))
         .setting(Setting::text("path").default("/nginx_status").help("the location with stub_status"))
         .setting(
-            Setting::text("header").repeatable().help("`Name: value`, sent with the request; Host is a virtual host"),
+            // A secret, since it may be an authorization.
+            Setting::secret("header").repeatable().help("`Name: value`, sent with the request; Host is a virtual host"),
         )
         .setting(Setting::tls_skip_verify("tls-skip-verify").default("false").help("accept any certificate"))
+        .setting(Setting::text("extra").repeatable().help(
+            "what the official plugin has not: `up` (whether nginx answers), `dropped` (connections not handled)",
+        ))
         .graph(
             Graph::new("nginx.connections", "Nginx Connections", Unit::Integer)
                 .metric(Metric::gauge("connections", "Active connections")),
@@ -38,68 +51,63 @@ fn describe() -> Plugin {
                 .metric(Metric::gauge("writing", "Writing"))
                 .metric(Metric::gauge("waiting", "Waiting")),
         )
+        .graphs_by_settings(extra_graphs)
+}
+
+fn extra_graphs(settings: &Settings) -> Vec<Graph> {
+    let chosen = |extra: &str| settings.all("extra").any(|chosen| chosen == extra);
+    let mut graphs = Vec::new();
+    if chosen(UP) {
+        graphs
+            .push(Graph::new("nginx.up", "Nginx up", Unit::Integer).metric(Metric::gauge("up", "Up (1: yes, 0: no)")));
+    }
+    if chosen(DROPPED) {
+        let metric = Metric::per_minute("dropped", "Dropped connections");
+        graphs.push(Graph::new("nginx.dropped", "Nginx dropped connections", Unit::Float).metric(metric));
+    }
+    graphs
 }
 
 fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
-    let uri = uri(settings)?;
-    let mut request = http::get(&uri);
-    let mut own_agent = false;
-    for header in settings.all("header") {
-        let (name, value) = header.split_once(':').unwrap_or((header, ""));
-        own_agent |= name.trim().eq_ignore_ascii_case("user-agent");
-        request = request.header(name.trim(), value.trim());
-    }
-    if !own_agent {
-        request = request.header("user-agent", "mackerel-plugin-nginx");
-    }
-    let page = page(&uri, &request.send()?)?;
-    Ok(samples(page))
+    let extra = settings.some_of("extra", &[UP, DROPPED])?;
+    let collected = status(settings).map(|status| samples(&status, &extra));
+    if extra.contains(&UP) { wasaba_plugin::up("nginx.up.up", collected) } else { collected }
 }
 
-/// `uri` as it is, or put together from the four others.
-fn uri(settings: &Settings) -> Result<String, Error> {
-    if let Some(uri) = settings.get("uri").filter(|uri| !uri.is_empty()) {
-        return Ok(uri.to_owned());
+fn status(settings: &Settings) -> Result<StubStatus, Error> {
+    let target = Target::of(settings)?;
+    let headers = target.headers(settings);
+    let mut request = http::get(&target.url);
+    for (name, value) in headers.iter() {
+        request = request.header(name, value);
     }
-    let scheme = settings.text("scheme")?;
-    if !matches!(scheme, "http" | "https") {
-        return Err(Error::Misconfigured(format!("`scheme` must be http or https, not {scheme:?}")));
-    }
-    let host = settings.text("host")?;
-    let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
-    let path = settings.text("path")?;
-    let slash = if path.starts_with('/') { "" } else { "/" };
-    Ok(format!("{scheme}://{host}:{}{slash}{path}", settings.text("port")?))
+    let response = request.follow(REDIRECTS).map_err(|error| explain(&target, error))?;
+    page::read(&target, &headers, &response)
 }
 
-/// The numbers on the page, or why it is not a status page. The official plugin only says "cannot get values".
-fn page(uri: &str, response: &Response) -> Result<StubStatus, Error> {
-    match response.status {
-        200 => {}
-        301 | 302 | 303 | 307 | 308 => {
-            let target = response.header("location").unwrap_or("nowhere");
-            return Err(Error::Misconfigured(format!("{uri} redirects to {target}: set `uri` to the page itself")));
+/// A capability's error with what was asked, and which setting to look at.
+fn explain(target: &Target, error: http::Error) -> Error {
+    let Target { url, shown, setting, .. } = target;
+    let cure = match &error {
+        http::Error::Unreachable(text) if text.contains("certificate") => {
+            "; name its authority under `tls` in the plugin's table: `tls = { authority = \"/path/of/ca.pem\" }`"
         }
-        401 | 403 => {
-            let cure = "allow this host in its location block, or set `header` to what it asks for";
-            return Err(Error::Misconfigured(format!("{uri} answers {}: {cure}", response.status)));
+        // How TLS calls an answer that is none.
+        http::Error::Unreachable(text) if url.starts_with("https") && text.contains("InvalidContentType") => {
+            if *setting == "uri" { "; does it speak TLS? see `uri`" } else { "; does it speak TLS? see `scheme`" }
         }
-        404 => {
-            let cure = "set `path` to a location that has stub_status";
-            return Err(Error::Misconfigured(format!("{uri} answers 404: {cure}")));
-        }
-        status => return Err(Error::Failed(format!("{uri} answers {status}"))),
+        _ => "",
+    };
+    match error {
+        http::Error::Unreachable(text) => Error::Unreachable(format!("{shown}: {text}{cure}")),
+        http::Error::Failed(text) => Error::Failed(format!("{shown}: {text}")),
+        other @ (http::Error::Denied(_) | http::Error::Invalid(_)) => other.into(),
     }
-    let text = response.text()?;
-    StubStatus::parse(text).ok_or_else(|| {
-        let first_line = text.lines().next().unwrap_or_default().chars().take(60).collect::<String>();
-        Error::Failed(format!("{uri} is no stub_status page, it begins with {first_line:?}"))
-    })
 }
 
-fn samples(page: StubStatus) -> Vec<Sample> {
-    let StubStatus { connections, accepts, handled, requests, reading, writing, waiting } = page;
-    [
+fn samples(status: &StubStatus, extra: &[&str]) -> Vec<Sample> {
+    let StubStatus { connections, accepts, handled, requests, reading, writing, waiting } = *status;
+    let official = [
         ("nginx.connections.connections", connections),
         ("nginx.requests.accepts", accepts),
         ("nginx.requests.handled", handled),
@@ -107,61 +115,61 @@ fn samples(page: StubStatus) -> Vec<Sample> {
         ("nginx.queue.reading", reading),
         ("nginx.queue.writing", writing),
         ("nginx.queue.waiting", waiting),
-    ]
-    .map(|(name, value)| Sample::new(name, value as f64))
-    .into()
+    ];
+    // A busy nginx counts on between its two numbers.
+    let dropped = ("nginx.dropped.dropped", accepts.saturating_sub(handled));
+    let chosen = extra.contains(&DROPPED).then_some(dropped);
+    official.into_iter().chain(chosen).map(|(name, value)| Sample::new(name, value as f64)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn answer(status: u16, location: Option<&str>, body: &str) -> Response {
-        let headers = location.map(|target| ("location".to_owned(), target.to_owned())).into_iter().collect();
-        Response { status, headers, body: body.into() }
+    const STATUS: StubStatus =
+        StubStatus { connections: 1, accepts: 20, handled: 3, requests: 4, reading: 5, writing: 6, waiting: 7 };
+
+    fn in_graphs(settings: &Settings) -> Vec<String> {
+        let graphs = describe().into_graphs(settings);
+        let names = graphs
+            .iter()
+            .flat_map(|graph| graph.metrics.iter().map(move |metric| format!("{}.{}", graph.name, metric.name)));
+        names.collect()
     }
 
-    #[test]
-    fn the_address_is_put_together_like_the_official_plugin_does() {
-        let parts = [("scheme", "https"), ("host", "web"), ("port", "12345"), ("path", "/s")];
-        assert_eq!(uri(&Settings::from(parts)), Ok("https://web:12345/s".to_owned()));
-        let six = [("scheme", "http"), ("host", "::1"), ("port", "80"), ("path", "s")];
-        assert_eq!(uri(&Settings::from(six)), Ok("http://[::1]:80/s".to_owned()));
-        let whole = [("uri", "http://a/b?c"), ("scheme", "https"), ("host", "web"), ("port", "1"), ("path", "/s")];
-        assert_eq!(uri(&Settings::from(whole)), Ok("http://a/b?c".to_owned()));
-    }
-
-    #[test]
-    fn a_scheme_other_than_http_is_named() {
-        let parts = [("scheme", "ftp"), ("host", "web"), ("port", "1"), ("path", "/s")];
-        assert!(matches!(uri(&Settings::from(parts)), Err(Error::Misconfigured(text)) if text.contains("ftp")));
-    }
-
-    #[test]
-    fn a_wrong_page_says_what_it_is_and_what_to_set() {
-        for (response, expected) in [
-            (answer(404, None, ""), "`path`"),
-            (answer(403, None, ""), "403"),
-            (answer(301, Some("https://a/"), ""), "https://a/"),
-            (answer(502, None, ""), "502"),
-            (answer(200, None, "<!DOCTYPE html>\n<html>"), "<!DOCTYPE html>"),
-        ] {
-            let (Error::Misconfigured(text) | Error::Failed(text)) = page("http://a/s", &response).unwrap_err() else {
-                panic!("an error of the wrong kind for {response:?}");
-            };
-            assert!(text.contains(expected), "{text}");
-        }
+    fn posted(extra: &[&str]) -> Vec<String> {
+        samples(&STATUS, extra).into_iter().map(|sample| sample.name).collect()
     }
 
     #[test]
     fn each_of_the_seven_metrics_stands_in_a_graph() {
-        let page =
-            StubStatus { connections: 1, accepts: 2, handled: 3, requests: 4, reading: 5, writing: 6, waiting: 7 };
-        let graphs = describe().into_graphs(&Settings::default());
-        let in_graphs = graphs
-            .iter()
-            .flat_map(|graph| graph.metrics.iter().map(move |metric| format!("{}.{}", graph.name, metric.name)));
-        let posted = samples(page).into_iter().map(|sample| sample.name);
-        assert_eq!(in_graphs.collect::<Vec<_>>(), posted.collect::<Vec<_>>());
+        assert_eq!(posted(&[]).len(), 7);
+        assert_eq!(in_graphs(&Settings::default()), posted(&[]));
+    }
+
+    #[test]
+    fn an_extra_has_its_graph_only_where_it_is_chosen() {
+        let dropped = Settings::from([("extra", "dropped")]);
+        assert_eq!(in_graphs(&dropped), posted(&["dropped"]));
+        assert_eq!(samples(&STATUS, &["dropped"]).pop(), Some(Sample::new("nginx.dropped.dropped", 17)));
+        let both = in_graphs(&Settings::from([("extra", "up"), ("extra", "dropped")]));
+        assert_eq!(both.get(7..), Some(&["nginx.up.up".to_owned(), "nginx.dropped.dropped".to_owned()][..]));
+    }
+
+    #[test]
+    fn more_handled_than_accepted_connections_are_no_dropped_ones() {
+        let raced = StubStatus { accepts: 2, handled: 3, ..STATUS };
+        assert_eq!(samples(&raced, &["dropped"]).pop(), Some(Sample::new("nginx.dropped.dropped", 0)));
+    }
+
+    #[test]
+    fn a_refusal_passes_on_as_it_is_and_silence_is_told_with_what_was_asked() {
+        let target = Target::of(&Settings::from([("uri", "https://bob:hunter2@a/s?hunter2")])).unwrap();
+        let refusal = "no grant for http://b:80; to grant it, write `allow = [\"http://b:80\"]` into the table";
+        assert_eq!(explain(&target, http::Error::Denied(refusal.into())), Error::Denied(refusal.into()));
+        let silent = explain(&target, http::Error::Unreachable("no answer".into()));
+        assert_eq!(silent, Error::Unreachable("https://a/s: no answer".into()));
+        let stranger = explain(&target, http::Error::Unreachable("invalid peer certificate: UnknownIssuer".into()));
+        assert!(matches!(&stranger, Error::Unreachable(text) if text.contains("`tls = { authority")), "{stranger:?}");
     }
 }

@@ -16,7 +16,7 @@ impl StubStatus {
     /// Reads the page as nginx, OpenResty and Tengine (which has a fourth number, the request time) print it. `None` if it
     /// is any other page.
     pub(crate) fn parse(page: &str) -> Option<Self> {
-        let mut lines = page.lines();
+        let mut lines = page.trim_start().lines();
         let connections = number_after(lines.next()?, "Active connections:")?;
         lines.next()?; // the headings of the next line: "server accepts handled requests"
         let mut counters = lines.next()?.split_whitespace().map(str::parse);
@@ -39,26 +39,51 @@ fn number_after(line: &str, label: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const NGINX: &str = "Active connections: 291 \nserver accepts handled requests\n 16630948 16630946 31070465 \n\
-                         Reading: 6 Writing: 179 Waiting: 106 \n";
+    fn status(numbers: [u64; 7]) -> StubStatus {
+        let [connections, accepts, handled, requests, reading, writing, waiting] = numbers;
+        StubStatus { connections, accepts, handled, requests, reading, writing, waiting }
+    }
+
+    /// The example in the manual of nginx' module.
+    const MANUAL: &str = "Active connections: 291 \nserver accepts handled requests\n 16630948 16630948 31070465 \n\
+                          Reading: 6 Writing: 179 Waiting: 106 \n";
+
+    /// Recorded from nginx 1.22.1 of Debian 12, byte by byte.
+    const DEBIAN: &str = include_str!("../recorded/nginx-1.22.1.txt");
+
+    /// Recorded from nothing, but made from the format that their sources have. OpenResty's is nginx' own; Tengine's has a fourth
+    /// counter, the time that all requests took together.
+    const OPENRESTY: &str = include_str!("../made/openresty.txt");
+    const TENGINE: &str = include_str!("../made/tengine.txt");
 
     #[test]
-    fn the_page_of_nginx_gives_its_seven_numbers() {
-        let (connections, accepts, handled, requests) = (291, 16_630_948, 16_630_946, 31_070_465);
-        let expected = StubStatus { connections, accepts, handled, requests, reading: 6, writing: 179, waiting: 106 };
-        assert_eq!(StubStatus::parse(NGINX), Some(expected));
-        assert_eq!(StubStatus::parse(&NGINX.replace('\n', "\r\n")), Some(expected), "with CRLF");
-        assert_eq!(StubStatus::parse(&NGINX.replace("31070465", "31070465 1234")), Some(expected), "of Tengine");
+    fn the_pages_of_nginx_and_its_kin_give_their_seven_numbers() {
+        for (page, expected) in [
+            (MANUAL, [291, 16_630_948, 16_630_948, 31_070_465, 6, 179, 106]),
+            (DEBIAN, [3, 5, 5, 4, 0, 1, 2]),
+            (OPENRESTY, [2, 1_024, 1_023, 40_961, 0, 1, 1]),
+            (TENGINE, [403, 8_533, 8_533, 35_020, 8, 125, 270]),
+        ] {
+            let expected = Some(status(expected));
+            assert_eq!(StubStatus::parse(page), expected);
+            assert_eq!(StubStatus::parse(&page.replace('\n', "\r\n")), expected, "with CRLF");
+            assert_eq!(StubStatus::parse(page.trim()), expected, "without blanks around it");
+            assert_eq!(StubStatus::parse(&format!("\n{page}")), expected, "behind an empty line");
+        }
     }
 
     #[test]
     fn no_other_page_gives_numbers() {
-        for cut in 0..NGINX.len() - " 106 \n".len() {
-            assert_eq!(StubStatus::parse(&NGINX[..cut]), None, "cut at {cut}");
+        for cut in 0..MANUAL.len() - " 106 \n".len() {
+            assert_eq!(StubStatus::parse(&MANUAL[..cut]), None, "cut at {cut}");
         }
-        for page in
-            ["", "<html>", "\nActive connections: 1", &NGINX.replace("16630946", "-1"), &NGINX.replace('6', "x")]
-        {
+        for page in [
+            "",
+            "<html>",
+            "server\nActive connections: 1",
+            &MANUAL.replace("31070465", "-1"),
+            &MANUAL.replace('6', "x"),
+        ] {
             assert_eq!(StubStatus::parse(page), None, "{page}");
         }
     }

@@ -1,4 +1,4 @@
-//! A real nginx on loopback, with its status page.
+//! A real nginx on loopback, with its status page behind most things that stand in front of one.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -7,13 +7,44 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::certificates::Authority;
+
 /// A running nginx; stopped when dropped.
 pub struct Nginx {
     child: Child,
     /// Where it listens on 127.0.0.1.
     pub port: u16,
+    /// Where it speaks TLS on 127.0.0.1, if it does.
+    pub tls_port: u16,
     _folder: TempDir,
 }
+
+/// The status page at `/nginx_status`, and each way in which it can stand elsewhere or not at all. `/locked` is open for `bob` with
+/// the password `hunter2`.
+const LOCATIONS: &str = r#"
+location = /nginx_status { stub_status; }
+location = /locked { auth_basic "status"; auth_basic_user_file users; stub_status; }
+location = /forbidden { deny all; stub_status; }
+location = /missing { return 404; }
+location = /failing { return 503; }
+location = /html { default_type text/html; return 200 "<!DOCTYPE html>\n<title>Welcome to nginx!</title>\n"; }
+location = /empty { return 204; }
+location = /moved { return 301 /nginx_status; }
+location = /elsewhere { return 301 http://127.0.0.1:1/; }
+location = /circle { return 302 /circle; }
+location = /echo { return 200 "you sent $http_authorization\n"; }
+location = /own_agent { if ($http_user_agent != "mackerel-plugin-nginx") { return 418; } stub_status; }
+location = /two_headers {
+    if ($http_x_a != "1") { return 418; }
+    if ($http_x_b != "2:3") { return 418; }
+    if ($http_user_agent != "me") { return 418; }
+    stub_status;
+}
+location / { return 200 "hello\n"; }
+"#;
+
+/// The server of another name on the same port, whose page the first one has not.
+const VIRTUAL: &str = r#"server_name virtual.example; location = /virtual_status { stub_status; }"#;
 
 impl Nginx {
     /// Starts one on a free port.
@@ -22,22 +53,46 @@ impl Nginx {
     /// There is no nginx, or it does not answer within 10 s.
     #[must_use]
     pub fn start() -> Self {
+        Self::launch("", 0, "")
+    }
+
+    /// Starts one that also speaks TLS, with a certificate of `authority` for `localhost` alone.
+    #[must_use]
+    pub fn start_with_tls(authority: &Authority) -> Self {
+        let (port, issued) = (crate::free_port(), authority.issue("localhost", &[]));
+        let (certificate, key) = (issued.certificate.display(), issued.key.display());
+        let lines = format!(
+            "listen 127.0.0.1:{port} ssl;\nssl_certificate {certificate};\nssl_certificate_key {key};\nssl_session_tickets off;\n"
+        );
+        Self::launch("", port, &lines)
+    }
+
+    /// Starts one that has no room for more than `connections`, those included with which it listens.
+    #[must_use]
+    pub fn start_with_room_for(connections: u32) -> Self {
+        Self::launch(&format!("worker_connections {connections};"), 0, "")
+    }
+
+    fn launch(events: &str, tls_port: u16, listen: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (port, home) = (crate::free_port(), folder.path().display());
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
         let temporary = temporary.map(|name| format!("{name}_temp_path {home}/tmp;\n")).concat();
         let config = format!(
-            "pid {home}/pid;\nerror_log {home}/error.log;\ndaemon off;\nmaster_process off;\nevents {{}}\nhttp {{\naccess_log off;\n\
-             {temporary}server {{\nlisten 127.0.0.1:{port};\nlocation = /nginx_status {{ stub_status; }}\n\
-             location = /elsewhere {{ return 301 http://127.0.0.1:1/; }}\nlocation / {{ return 200 \"hello\\n\"; }}\n}}\n}}\n"
+            "pid {home}/pid;\nerror_log {home}/error.log;\ndaemon off;\nmaster_process off;\nevents {{ {events} }}\nhttp {{\n\
+             access_log off;\n{temporary}server {{\nlisten 127.0.0.1:{port};\n{listen}{LOCATIONS}}}\n\
+             server {{\nlisten 127.0.0.1:{port};\n{VIRTUAL}\n}}\n}}\n"
         );
         let file = folder.path().join("nginx.conf");
         std::fs::write(&file, config).unwrap();
+        std::fs::write(folder.path().join("users"), "bob:{PLAIN}hunter2\n").unwrap();
+        // Its workers are of another user.
+        crate::readable_by_all(folder.path());
         let mut command = Command::new("nginx");
         let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
         command.env("PATH", &path).arg("-e").arg(folder.path().join("error.log")).arg("-c").arg(&file);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let nginx = Self { child: child.expect("nginx, from tests/setup.sh nginx"), port, _folder: folder };
+        let nginx = Self { child: child.expect("nginx, from tests/setup.sh nginx"), port, tls_port, _folder: folder };
         let begin = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(begin.elapsed() < Duration::from_secs(10), "nginx does not listen on {port}");
@@ -52,8 +107,7 @@ impl Nginx {
     /// nginx does not answer.
     #[must_use]
     pub fn get(&self, path: &str) -> String {
-        let mut connection = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut connection = self.connect();
         write!(connection, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         connection.read_to_string(&mut answer).unwrap();
@@ -63,10 +117,66 @@ impl Nginx {
     /// What nginx itself says: accepts, handled, requests, as its status page shows them.
     #[must_use]
     pub fn counters(&self) -> [u64; 3] {
+        let [_, accepts, handled, requests, ..] = self.status();
+        [accepts, handled, requests]
+    }
+
+    /// The numbers on its status page, in their order: connections; accepts, handled, requests; reading, writing, waiting.
+    ///
+    /// # Panics
+    /// nginx does not answer.
+    #[must_use]
+    pub fn status(&self) -> [u64; 7] {
         let page = self.get("/nginx_status");
-        let line = page.lines().nth(2).expect("a status page");
-        let numbers = line.split_whitespace().map(|number| number.parse().unwrap()).collect::<Vec<_>>();
-        [numbers[0], numbers[1], numbers[2]]
+        let numbers = page.split(|char: char| !char.is_ascii_digit()).filter(|digits| !digits.is_empty());
+        let numbers = numbers.map(|digits| digits.parse().unwrap()).collect::<Vec<_>>();
+        numbers.try_into().unwrap_or_else(|numbers| panic!("{numbers:?} in {page}"))
+    }
+
+    /// Waits until its status page is as wanted.
+    ///
+    /// # Panics
+    /// It is not within 10 s.
+    pub fn wait_until(&self, wanted: impl Fn([u64; 7]) -> bool) {
+        let begin = Instant::now();
+        while !wanted(self.status()) {
+            assert!(begin.elapsed() < Duration::from_secs(10), "the status page stays at {:?}", self.status());
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
+    /// A connection that is waiting for its next request.
+    ///
+    /// # Panics
+    /// nginx does not answer.
+    #[must_use]
+    pub fn waiting(&self) -> TcpStream {
+        let mut connection = self.connect();
+        write!(connection, "GET / HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"hello\n") {
+            let mut byte = [0];
+            connection.read_exact(&mut byte).unwrap();
+            answer.extend(byte);
+        }
+        connection
+    }
+
+    /// A connection with half a request, of which nginx is reading the rest.
+    ///
+    /// # Panics
+    /// nginx takes no connection.
+    #[must_use]
+    pub fn half_asked(&self) -> TcpStream {
+        let mut connection = self.connect();
+        write!(connection, "GET / HTTP/1.1\r\nHost: ").unwrap();
+        connection
+    }
+
+    fn connect(&self) -> TcpStream {
+        let connection = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        connection
     }
 }
 

@@ -70,7 +70,6 @@ impl Redis {
     }
 
     /// What redis-cli says to a command.
-    #[must_use]
     pub fn cli(&self, words: &[&str]) -> String {
         let mut command = Command::new("redis-cli");
         command

@@ -75,7 +75,7 @@ fn explain_says_what_was_granted_wished_for_and_used() {
     let wishes = text.lines().find_map(|line| line.strip_prefix("wishes for: ")).unwrap();
     let mut wishes = wishes.split(", ").collect::<Vec<_>>();
     wishes.sort_unstable();
-    assert_eq!(wishes, ["files", "http", "kv", "log", "tcp"]);
+    assert_eq!(wishes, ["crypto", "files", "http", "kv", "log", "tcp"]);
     for expected in
         ["\n  http       http://127.0.0.1:", "\n  http, tcp  127.0.0.1:", "\n  tcp        unix:/", "\n  files      /"]
     {

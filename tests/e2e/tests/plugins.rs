@@ -180,18 +180,6 @@ fn plugin_run_prints_lines_like_the_official_plugin_and_rates_from_its_second_ru
 }
 
 #[test]
-fn a_wrong_page_or_no_server_is_told_with_the_setting_to_look_at() {
-    let (home, nginx) = (Home::with(""), Nginx::start());
-    let port = nginx.port.to_string();
-    let run =
-        |flags: &[&str]| stderr(&home.command(&["plugin", "run"], &[&["nginx", "-host=127.0.0.1"], flags].concat()));
-    assert!(run(&["-port", &port, "-path=/"]).contains("is no stub_status page, it begins with \"hello\""));
-    assert!(run(&["-port", &port, "-path=/elsewhere"]).contains("redirects to http://127.0.0.1:1/"));
-    assert!(run(&["-port", "1"]).contains("unreachable: Connection refused"));
-    assert!(run(&["-prot", "1"]).contains("no flag -prot; it has -uri, -scheme, -host, -port"));
-}
-
-#[test]
 fn inspect_shows_what_a_plugin_is_and_what_it_would_be_granted() {
     let home = Home::with("");
     let text = stdout(&home.command(&["plugin", "inspect"], &["nginx"]));

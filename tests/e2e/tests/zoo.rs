@@ -35,6 +35,7 @@ const ANIMALS: &[(&str, &str)] = &[
     ("flood", "984 more log lines in this call were dropped (limit `log_lines`)"),
     ("flood-stderr", "line 9999)"),
     ("hoard-values", "limit `kv_kib`"),
+    ("derive", "limit `pbkdf2_iterations`"),
     ("scan", "no grant for 127.0.0.1:1024"),
 ];
 

@@ -18,7 +18,7 @@ pub fn run(flags: &AgentFlags, wanted: &str) -> Result<(), String> {
     let text = super::with_loader(flags, async |_, loader| {
         let file = super::plugin_file(loader, wanted)?;
         let plugin = loader.plugin(&Demands::default(), &file).await?;
-        let defaults = check(&plugin.description.settings, &Written::default());
+        let defaults = check(&plugin.description.settings, &required(&plugin.description.settings));
         let values = defaults.as_ref().map(|checked| checked.values.clone()).unwrap_or_default();
         let graphs = plugin.graphs(&loader.sandbox, values, &Arc::default()).await;
         let graphs = graphs.map_err(|failure| format!("`{}`: {failure}", file.display()))?;
@@ -38,6 +38,14 @@ pub fn run(flags: &AgentFlags, wanted: &str) -> Result<(), String> {
         Ok(text)
     });
     crate::cli::print(&text?)
+}
+
+/// Something for each setting that must be there and permits nothing, so that the rest can be shown.
+fn required(declared: &[Setting]) -> Written {
+    let text = |setting: &&Setting| matches!(setting.kind, SettingKind::Text | SettingKind::Secret);
+    let settings = declared.iter().filter(|setting| setting.required).filter(text);
+    let settings = settings.map(|setting| (setting.key.clone(), "...".to_owned())).collect();
+    Written { settings, ..Written::default() }
 }
 
 /// What an instance may reach, a line each.
@@ -67,8 +75,11 @@ fn about(plugin: &Plugin) -> String {
         writeln!(text, "  {:<18} {}", "", facts(setting)).ok();
     }
     let wasm = plugin.file.file_stem().map(|stem| shown(&stem.to_string_lossy())).unwrap_or_default();
-    let example = about.settings.iter().find(|setting| setting.kind == SettingKind::Host);
-    let example = example.map(|setting| format!("settings = {{ {} = \"...\" }}\n", setting.key)).unwrap_or_default();
+    let host = about.settings.iter().find(|setting| setting.kind == SettingKind::Host);
+    let shown =
+        about.settings.iter().filter(|setting| setting.required || host.is_some_and(|host| host.key == setting.key));
+    let shown = shown.map(|setting| format!("{} = \"...\"", setting.key)).collect::<Vec<_>>().join(", ");
+    let example = if shown.is_empty() { shown } else { format!("settings = {{ {shown} }}\n") };
     writeln!(
         text,
         "\nto run it with settings, in mackerel-agent.conf:\n[plugin.metrics.{wasm}]\nwasm = \"{wasm}\"\n{example}"

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use wasaba_plugin::tcp::Connection;
-use wasaba_plugin::{Error, Graph, Metric, Plugin, Report, Sample, Setting, Settings, Unit, files, http, kv, log};
+use wasaba_plugin::{
+    Error, Graph, Metric, Plugin, Report, Sample, Setting, Settings, Unit, crypto, files, http, kv, log,
+};
 
 wasaba_plugin::export!(describe, metrics: collect, checks: check, metadata: about);
 
@@ -44,6 +46,7 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
     log::warning("warning");
     let page = http::get(settings.text("url")?).header("accept", "*/*").follow(1)?;
     let tcp = Connection::connect(settings.text("host")?, settings.parsed("port")?)?;
+    Connection::connect_within(settings.text("host")?, settings.parsed("port")?, Duration::from_secs(5)).map(drop)?;
     let unix = Connection::connect_unix(settings.text("socket")?)?;
     let file = settings.text("file")?;
     let content = files::read(file)?;
@@ -56,6 +59,10 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
     kv::delete("gone");
     if kv::keys() != ["calls"] {
         return Err(Error::Failed(format!("other keys than were set: {:?}", kv::keys())));
+    }
+    let key = crypto::pbkdf2_hmac_sha256(b"password", b"salt", 2)?;
+    if (key.len(), crypto::saslprep("I\u{ad}X").as_deref()) != (32, Some("IX")) {
+        return Err(Error::Failed("what a log-in needs was computed wrongly".into()));
     }
     Ok(vec![
         Sample::new("everything.done.http", f64::from(page.status)),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use wasaba_plugin::tcp::Connection;
-use wasaba_plugin::{Error, Graph, Metric, Plugin, Sample, Setting, Settings, Unit, files, http, kv, log};
+use wasaba_plugin::{Error, Graph, Metric, Plugin, Sample, Setting, Settings, Unit, crypto, files, http, kv, log};
 
 wasaba_plugin::export!(describe, collect);
 
@@ -52,6 +52,10 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
             for number in 0..1_000_000 {
                 kv::set(&number.to_string(), [0; 1024])?;
             }
+            good(1.0)
+        }
+        "derive" => {
+            crypto::pbkdf2_hmac_sha256(b"password", b"salt", u32::MAX)?;
             good(1.0)
         }
         "sleep" => {

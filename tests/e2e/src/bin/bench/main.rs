@@ -1,11 +1,14 @@
-//! What the agent costs, each figure beside its goal: `make bench`. Takes about eleven minutes, for the agent works in real
-//! ones. Figures of time are of this machine in this minute; the ratios are what can be compared.
+//! What the agent costs, each figure beside its goal: `make bench`. Takes about twelve minutes, for the agent works in real
+//! ones; with the argument `collections` only the official plugins are measured, in half a minute. Figures of time are of this machine in this minute; the ratios are what can be compared.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark that cannot run ends with the reason")]
+
+mod collections;
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use collections::Collection;
 use mackerel_standin::{Memory, Standin};
 use rustix::process::Signal;
 use wasaba_e2e::agent::{Agent, Home, stdout};
@@ -26,6 +29,15 @@ async fn main() {
     };
     row("binary size", std::fs::metadata(wasaba()).unwrap().len() as f64 / 1e6, 15.0, "MB");
 
+    let collections = collections::all();
+    for collection in &collections {
+        let what = format!("one collection of {}, CPU", collection.plugin);
+        row(&what, collection.pulley.cpu_ms, collection.goal_ms, "ms");
+    }
+    if std::env::args().nth(1).as_deref() == Some("collections") {
+        collections.iter().for_each(Collection::print);
+        return;
+    }
     let exec = median((0..200).map(|_| exec_of_a_trivial_program()).collect());
     let pulley = plugin_call("pulley");
     let native = plugin_call("native");
@@ -48,6 +60,7 @@ async fn main() {
 
     println!("\nbeside it, in the same minutes on the same machine:");
     println!("  exec of /bin/true, median wall                     {exec:>10.2} µs");
+    collections.iter().for_each(Collection::print);
     println!(
         "  {calls} calls: {first:.2} MB anonymous after the first tenth, {last:.2} MB in the last, {most:.2} MB at most"
     );

@@ -1,0 +1,516 @@
+//! Holds the plugins against the official programs: both ask the same server at the same time, and what they print and what graphs
+//! they announce is compared.
+//!
+//! ```sh
+//! git clone https://github.com/mackerelio/mackerel-agent-plugins && cd mackerel-agent-plugins
+//! for name in nginx postgres redis; do go build -o /tmp/official/ ./mackerel-plugin-$name; done
+//! cargo run --release -p wasaba-e2e --bin compare -- /tmp/official
+//! ```
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a comparison that cannot run ends with the reason")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use wasaba_e2e::agent::{Home, stdout};
+use wasaba_e2e::nginx::Nginx;
+use wasaba_e2e::postgres::Postgres;
+use wasaba_e2e::redis::Redis;
+use wasaba_e2e::wasaba;
+
+/// Between the two times that both are asked; the official programs count whole seconds.
+const BETWEEN: Duration = Duration::from_secs(3);
+
+/// Every comparison.
+const COMPARISONS: &[Comparison] = &[
+    Comparison { name: "nginx", plugin: "nginx", own_flags: &[], start: || Box::new(LiveNginx::start()) },
+    Comparison { name: "redis", plugin: "redis", own_flags: &[], start: || Box::new(LiveRedis::alone()) },
+    Comparison {
+        name: "redis with a replica",
+        plugin: "redis",
+        own_flags: &[],
+        start: || Box::new(LiveRedis::with_replica()),
+    },
+    Comparison {
+        name: "redis as a cluster",
+        plugin: "redis",
+        own_flags: &[],
+        start: || Box::new(LiveRedis::cluster()),
+    },
+    Comparison { name: "postgres", plugin: "postgres", own_flags: &[], start: || Box::new(LivePostgres::start()) },
+    Comparison {
+        name: "postgres, compat = upstream",
+        plugin: "postgres",
+        own_flags: &["-compat=upstream"],
+        start: || Box::new(LivePostgres::start()),
+    },
+];
+
+/// What differs and is meant to. Whatever is not here is a mistake of ours, or new in the official program.
+const DELIBERATE: &[Deliberate] = &[
+    Deliberate {
+        comparison: "redis",
+        name: "redis.lag",
+        kind: Kind::Graph,
+        reason: "announced also before there is a replica, so that one that comes later has a label",
+    },
+    Deliberate {
+        comparison: "redis",
+        name: "redis.lag.*",
+        kind: Kind::Graph,
+        reason: "one pattern announced at once in place of a metric for each replica that there is at the start",
+    },
+    Deliberate { comparison: "redis", name: "redis.offset_delay", kind: Kind::Graph, reason: "as with redis.lag" },
+    Deliberate { comparison: "redis", name: "redis.offset_delay.*", kind: Kind::Graph, reason: "as with redis.lag.*" },
+    Deliberate {
+        comparison: "redis as a cluster",
+        name: "redis.lag",
+        kind: Kind::Graph,
+        reason: "announced also before there is a replica, so that one that comes later has a label",
+    },
+    Deliberate {
+        comparison: "redis as a cluster",
+        name: "redis.lag.*",
+        kind: Kind::Graph,
+        reason: "one pattern announced at once in place of a metric for each replica that there is at the start",
+    },
+    Deliberate {
+        comparison: "redis as a cluster",
+        name: "redis.offset_delay",
+        kind: Kind::Graph,
+        reason: "as with redis.lag",
+    },
+    Deliberate {
+        comparison: "redis as a cluster",
+        name: "redis.offset_delay.*",
+        kind: Kind::Graph,
+        reason: "as with redis.lag.*",
+    },
+    Deliberate {
+        comparison: "redis with a replica",
+        name: "redis.lag.*",
+        kind: Kind::Graph,
+        reason: "one pattern announced at once in place of a metric for each replica that there is at the start",
+    },
+    Deliberate {
+        comparison: "redis with a replica",
+        name: "redis.lag.slave0_lag",
+        kind: Kind::Graph,
+        reason: "as with redis.lag.*",
+    },
+    Deliberate {
+        comparison: "redis with a replica",
+        name: "redis.offset_delay.*",
+        kind: Kind::Graph,
+        reason: "as with redis.lag.*",
+    },
+    Deliberate {
+        comparison: "redis with a replica",
+        name: "redis.offset_delay.slave0_offset_delay",
+        kind: Kind::Graph,
+        reason: "as with redis.lag.*",
+    },
+    Deliberate {
+        comparison: "postgres",
+        name: "postgres.connections.idle",
+        kind: Kind::Value,
+        reason: "the official one counts a session that waits for its client as idle_waiting, which no graph has",
+    },
+    Deliberate {
+        comparison: "postgres",
+        name: "postgres.connections.idle_in_transaction",
+        kind: Kind::Value,
+        reason: "as with idle",
+    },
+    Deliberate {
+        comparison: "postgres",
+        name: "postgres.connections.idle_in_transaction_aborted_",
+        kind: Kind::OnlyOurs,
+        reason: "the official one has it in its graph, but stores its value without the last `_` and never posts it",
+    },
+    Deliberate {
+        comparison: "postgres",
+        name: "postgres.xlog_location.xlog_location_bytes",
+        kind: Kind::Growth,
+        reason: "the official one posts 0 unless wal_level is logical",
+    },
+];
+
+/// What moves by itself, or by being asked, between one program's look at it and the other's. A name stands for those that begin
+/// with it, too. Anything else must be the same to the last of the six decimals.
+const TOLERANCES: &[Tolerance] = &[
+    Tolerance { name: "nginx.connections.connections", absolute: 1.0, relative: 0.0, reason: "the asker's, closing" },
+    Tolerance { name: "nginx.queue.waiting", absolute: 1.0, relative: 0.0, reason: "the asker's, closing" },
+    Tolerance { name: "redis.memory", absolute: 2e5, relative: 0.05, reason: "what an asker takes" },
+    Tolerance { name: "redis.capacity.percentage_of_memory", absolute: 0.5, relative: 0.0, reason: "as the memory" },
+    Tolerance { name: "redis.uptime", absolute: 3.0, relative: 0.0, reason: "time passes" },
+    Tolerance { name: "redis.clients.connected_clients", absolute: 1.0, relative: 0.0, reason: "the asker's, closing" },
+    Tolerance { name: "redis.capacity.percentage_of_clients", absolute: 0.1, relative: 0.0, reason: "as the clients" },
+    Tolerance { name: "redis.queries", absolute: 4.0, relative: 0.0, reason: "a replica's word, once a second" },
+    Tolerance { name: "redis.lag", absolute: 1.0, relative: 0.0, reason: "a replica's word, once a second" },
+    Tolerance { name: "redis.offset_delay", absolute: 300.0, relative: 0.0, reason: "a replica's word, once a second" },
+    Tolerance { name: "postgres.commits", absolute: 4.0, relative: 0.0, reason: "the askers' own" },
+    Tolerance { name: "postgres.blocks", absolute: 500.0, relative: 0.0, reason: "what the askers' own queries read" },
+    Tolerance { name: "postgres.rows", absolute: 50.0, relative: 0.0, reason: "what the askers' own queries read" },
+    Tolerance { name: "postgres.size", absolute: 0.0, relative: 0.01, reason: "the server's own files" },
+    Tolerance { name: "postgres.xlog_location", absolute: 2e4, relative: 0.0, reason: "the server's own records" },
+];
+
+/// A plugin on a server.
+struct Comparison {
+    name: &'static str,
+    plugin: &'static str,
+    /// What the official program knows nothing of.
+    own_flags: &'static [&'static str],
+    start: fn() -> Box<dyn Live>,
+}
+
+/// A server that is being asked.
+trait Live {
+    /// Where it is, as flags of both.
+    fn flags(&self) -> Vec<String>;
+
+    /// Does something that counters count.
+    fn work(&self);
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    OnlyOurs,
+    OnlyOfficial,
+    Value,
+    /// Of a counter, between the two times.
+    Growth,
+    /// What is said of a graph, or a metric in it.
+    Graph,
+}
+
+struct Deliberate {
+    comparison: &'static str,
+    name: &'static str,
+    kind: Kind,
+    reason: &'static str,
+}
+
+struct Tolerance {
+    name: &'static str,
+    absolute: f64,
+    relative: f64,
+    reason: &'static str,
+}
+
+struct Difference {
+    kind: Kind,
+    name: String,
+    official: String,
+    ours: String,
+}
+
+fn main() -> ExitCode {
+    let Some(folder) = std::env::args_os().nth(1).map(PathBuf::from) else {
+        eprintln!("usage: compare FOLDER, which has the programs mackerel-plugin-nginx, -postgres and -redis");
+        return ExitCode::from(2);
+    };
+    let missing = COMPARISONS.iter().map(|comparison| program(&folder, comparison.plugin)).find(|file| !file.is_file());
+    if let Some(file) = missing {
+        eprintln!("there is no `{}`: build it with Go, as the head of compare.rs says", file.display());
+        return ExitCode::from(2);
+    }
+    let mut unexpected = 0;
+    for comparison in COMPARISONS {
+        unexpected += compare(&folder, comparison);
+    }
+    println!("\n{unexpected} differences that are not meant");
+    if unexpected == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn program(folder: &Path, plugin: &str) -> PathBuf {
+    folder.join(format!("mackerel-plugin-{plugin}"))
+}
+
+/// Compares, prints what differs, and gives the number of differences that are not meant.
+fn compare(folder: &Path, comparison: &Comparison) -> usize {
+    let (server, home) = ((comparison.start)(), Home::with(""));
+    let state = home.path("official");
+    let official = || {
+        let mut command = Command::new(program(folder, comparison.plugin));
+        command.args(server.flags()).arg("-tempfile").arg(&state);
+        command
+    };
+    let own_state = home.path("ours");
+    let ours = || {
+        let mut command = Command::new(wasaba());
+        command.args(["plugin", "run", "-conf"]).arg(home.config()).arg(comparison.plugin);
+        command.args(server.flags()).args(comparison.own_flags).arg("-tempfile").arg(&own_state);
+        command
+    };
+    // First, so that our component is compiled before anything counts.
+    let graphs = [graphs(ours()), graphs(official())];
+    let mut differences = different_graphs(&graphs[1], &graphs[0]);
+
+    let mut times = Vec::new();
+    for round in 0..2 {
+        if round > 0 {
+            server.work();
+            std::thread::sleep(BETWEEN);
+        }
+        let official = Printed { values: values(official()), readings: official_readings(&state) };
+        let ours = Printed { values: values(ours()), readings: own_readings(&own_state) };
+        times.push((official, ours));
+    }
+    let [(official_before, ours_before), (official, ours)] = &times[..] else { panic!("two times") };
+    differences.extend(different_values(official_before, ours_before, None));
+    differences.extend(different_values(official, ours, Some((official_before, ours_before))));
+    differences.sort_by(|one, other| (&one.name, one.kind as u8).cmp(&(&other.name, other.kind as u8)));
+    differences.dedup_by(|one, other| (&one.name, one.kind) == (&other.name, other.kind));
+
+    let rates = ours.readings.keys().filter(|name| official.values.contains_key(*name)).count();
+    println!("\n{}: {} values, {rates} of them rates, {} graphs", comparison.name, ours.values.len(), graphs[0].len());
+    report(comparison, &differences)
+}
+
+fn report(comparison: &Comparison, differences: &[Difference]) -> usize {
+    let mut unexpected = 0;
+    let deliberate = || DELIBERATE.iter().filter(|deliberate| deliberate.comparison == comparison.name);
+    if differences.is_empty() {
+        println!("  no difference");
+    }
+    for Difference { kind, name, official, ours } in differences {
+        let meant = deliberate().find(|deliberate| (deliberate.name, deliberate.kind) == (name.as_str(), *kind));
+        unexpected += usize::from(meant.is_none());
+        let moves = tolerance(name).filter(|_| matches!(kind, Kind::Value | Kind::Growth));
+        let moves = moves.map_or(String::new(), |tolerance| format!(", more than by: {}", tolerance.reason));
+        let verdict = meant.map_or(format!("NOT MEANT{moves}"), |deliberate| format!("meant: {}", deliberate.reason));
+        println!("  {name:<52} {:<12} official {official:>16}  ours {ours:>16}  {verdict}", format!("{kind:?}"));
+    }
+    for Deliberate { name, kind, .. } in deliberate() {
+        if !differences.iter().any(|difference| (difference.name.as_str(), difference.kind) == (*name, *kind)) {
+            println!("  {name:<52} {:<12} was to differ and does not", format!("{kind:?}"));
+        }
+    }
+    unexpected
+}
+
+/// What one program printed, and when it read its counters, in milliseconds since 1970.
+struct Printed {
+    values: BTreeMap<String, f64>,
+    readings: BTreeMap<String, f64>,
+}
+
+/// Runs to the end, in an environment without anything that one of the two might heed.
+fn run(mut command: Command, graphs: bool) -> String {
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).stdin(Stdio::null());
+    if graphs {
+        command.env("MACKEREL_AGENT_PLUGIN_META", "1");
+    }
+    stdout(&command.output().unwrap())
+}
+
+/// The lines `name TAB value TAB epoch`.
+fn values(command: Command) -> BTreeMap<String, f64> {
+    let text = run(command, false);
+    let line = |line: &str| {
+        let [name, value, _] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line:?} is no value") };
+        (name.to_owned(), value.parse().unwrap())
+    };
+    text.lines().map(line).collect()
+}
+
+/// When each of our counters was read.
+fn own_readings(state: &Path) -> BTreeMap<String, f64> {
+    let Ok(text) = std::fs::read_to_string(state) else { return BTreeMap::new() };
+    let readings = serde_json::from_str::<Vec<(String, Value)>>(&text).unwrap();
+    readings.into_iter().map(|(name, reading)| (name, reading["unix_millis"].as_f64().unwrap())).collect()
+}
+
+/// When the official program read all of its counters.
+fn official_readings(state: &Path) -> BTreeMap<String, f64> {
+    let text = std::fs::read_to_string(state).unwrap();
+    let state = serde_json::from_str::<Value>(&text).unwrap();
+    BTreeMap::from([("_lastTime".to_owned(), state["_lastTime"].as_f64().unwrap() * 1_000.0)])
+}
+
+/// What differs between two programs' lines; `before` is what they printed the time before, which rates need.
+fn different_values(official: &Printed, ours: &Printed, before: Option<(&Printed, &Printed)>) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    let names = official.values.keys().chain(ours.values.keys()).collect::<BTreeSet<_>>();
+    for name in names {
+        let mut differ = |kind, official: Option<f64>, ours: Option<f64>| {
+            let shown = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
+            differences.push(Difference { kind, name: name.clone(), official: shown(official), ours: shown(ours) });
+        };
+        let (theirs, own) = match (official.values.get(name), ours.values.get(name)) {
+            (Some(theirs), Some(own)) => (*theirs, *own),
+            (None, own) => {
+                differ(Kind::OnlyOurs, None, own.copied());
+                continue;
+            }
+            (theirs, None) => {
+                differ(Kind::OnlyOfficial, theirs.copied(), None);
+                continue;
+            }
+        };
+        // A rate is compared as what the counter grew by, for each divides by its own time, and the official one by whole seconds.
+        let since = |now: &Printed, before: &Printed, key: &str| {
+            Some((now.readings.get(key)? - before.readings.get(key)?) / 60_000.0)
+        };
+        let minutes = before.and_then(|(official_before, ours_before)| {
+            Some((since(official, official_before, "_lastTime")?, since(ours, ours_before, name)?))
+        });
+        let (kind, theirs, own) = match minutes {
+            Some((their_minutes, own_minutes)) => (Kind::Growth, theirs * their_minutes, own * own_minutes),
+            None => (Kind::Value, theirs, own),
+        };
+        if !same(name, theirs, own) {
+            differ(kind, Some(theirs), Some(own));
+        }
+    }
+    differences
+}
+
+fn tolerance(name: &str) -> Option<&'static Tolerance> {
+    TOLERANCES.iter().find(|tolerance| name.starts_with(tolerance.name))
+}
+
+/// Whether it is the same. Six decimals are printed, of which a rate's are multiplied by minutes.
+fn same(name: &str, official: f64, ours: f64) -> bool {
+    let wide = tolerance(name).map_or(0.0, |tolerance| tolerance.absolute + tolerance.relative * official.abs());
+    (official - ours).abs() <= wide + 1e-5
+}
+
+/// The graphs by name, each with its label and unit and with its metrics.
+fn graphs(command: Command) -> BTreeMap<String, Value> {
+    let text = run(command, true);
+    let (head, json) = text.split_once('\n').unwrap();
+    assert_eq!(head, "# mackerel-agent-plugin");
+    let json = serde_json::from_str::<Value>(json).unwrap();
+    json["graphs"].as_object().unwrap().clone().into_iter().collect()
+}
+
+fn different_graphs(official: &BTreeMap<String, Value>, ours: &BTreeMap<String, Value>) -> Vec<Difference> {
+    let official = official.iter().flat_map(facts).collect::<BTreeMap<_, _>>();
+    let ours = ours.iter().flat_map(facts).collect::<BTreeMap<_, _>>();
+    let names = official.keys().chain(ours.keys()).collect::<BTreeSet<_>>();
+    let shown = |fact: Option<&String>| fact.cloned().unwrap_or("-".to_owned());
+    let difference = |name: &String| {
+        let (official, ours) = (shown(official.get(name)), shown(ours.get(name)));
+        (official != ours).then(|| Difference { kind: Kind::Graph, name: name.clone(), official, ours })
+    };
+    names.into_iter().filter_map(difference).collect()
+}
+
+/// What is said of a graph and of each metric in it, by their names, metrics also with their place in the graph.
+fn facts((name, graph): (&String, &Value)) -> Vec<(String, String)> {
+    let metrics = graph["metrics"].as_array().unwrap().iter().enumerate();
+    let metric = |(place, metric): (usize, &Value)| {
+        let full = format!("{name}.{}", metric["name"].as_str().unwrap());
+        (full, format!("{place}. {} stacked: {}", metric["label"], metric["stacked"]))
+    };
+    let own = (name.clone(), format!("{} {}", graph["label"], graph["unit"]));
+    [own].into_iter().chain(metrics.map(metric)).collect()
+}
+
+fn target(host: &str, port: u16) -> Vec<String> {
+    vec![format!("-{host}=127.0.0.1"), format!("-port={port}")]
+}
+
+struct LiveNginx {
+    nginx: Nginx,
+    _waiting: [std::net::TcpStream; 2],
+}
+
+impl LiveNginx {
+    fn start() -> Self {
+        let nginx = Nginx::start();
+        let _waiting = [nginx.waiting(), nginx.waiting()];
+        Self { nginx, _waiting }
+    }
+}
+
+impl Live for LiveNginx {
+    fn flags(&self) -> Vec<String> {
+        target("host", self.nginx.port)
+    }
+
+    fn work(&self) {
+        for _ in 0..25 {
+            assert_eq!(self.nginx.get("/"), "hello\n");
+        }
+    }
+}
+
+struct LiveRedis {
+    redis: Redis,
+    _replica: Option<Redis>,
+}
+
+impl LiveRedis {
+    fn alone() -> Self {
+        Self { redis: Redis::start("maxmemory 100mb\nrequirepass hunter2", &["-a", "hunter2"]), _replica: None }
+    }
+
+    fn with_replica() -> Self {
+        let redis = Redis::start("requirepass hunter2", &["-a", "hunter2"]);
+        let replica = Redis::start(&format!("replicaof 127.0.0.1 {}\nmasterauth hunter2", redis.port), &[]);
+        replica.wait_until("master_link_status", "up");
+        redis.wait_until("connected_slaves", "1");
+        Self { redis, _replica: Some(replica) }
+    }
+
+    fn cluster() -> Self {
+        let redis = Redis::start("cluster-enabled yes\nrequirepass hunter2", &["-a", "hunter2"]);
+        assert_eq!(redis.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]), "OK");
+        redis.wait_until("cluster_state", "ok");
+        Self { redis, _replica: None }
+    }
+}
+
+impl Live for LiveRedis {
+    fn flags(&self) -> Vec<String> {
+        [target("host", self.redis.port), vec!["-password=hunter2".to_owned()]].concat()
+    }
+
+    fn work(&self) {
+        for index in 0..10 {
+            let key = format!("key{index}");
+            assert_eq!(self.redis.cli(&["SET", &key, "value"]), "OK");
+            assert_eq!(self.redis.cli(&["SET", &format!("{key}-short"), "value", "PX", "1"]), "OK");
+            assert_eq!(self.redis.cli(&["GET", &key]), "value");
+            assert_eq!(self.redis.cli(&["GET", "none"]), "");
+        }
+    }
+}
+
+struct LivePostgres {
+    postgres: Postgres,
+    _sessions: [wasaba_e2e::postgres::Session; 3],
+}
+
+impl LivePostgres {
+    fn start() -> Self {
+        let postgres = Postgres::start("", "host all asker 127.0.0.1/32 scram-sha-256");
+        postgres.run("CREATE ROLE asker LOGIN PASSWORD 'hunter2'; GRANT pg_monitor TO asker; CREATE TABLE t (a int)");
+        let _sessions = [
+            postgres.session(&["SELECT 1;"], ""),
+            postgres.session(&["BEGIN;"], ""),
+            postgres.session(&["BEGIN;", "SELECT 1/0;"], ""),
+        ];
+        Self { postgres, _sessions }
+    }
+}
+
+impl Live for LivePostgres {
+    fn flags(&self) -> Vec<String> {
+        let login = ["-user=asker", "-password=hunter2", "-database=postgres"].map(str::to_owned);
+        [target("hostname", self.postgres.port), login.to_vec()].concat()
+    }
+
+    fn work(&self) {
+        self.postgres.run("INSERT INTO t SELECT generate_series(1, 20000); UPDATE t SET a = 0 WHERE a < 5000");
+        self.postgres.run("DELETE FROM t WHERE a > 15000");
+        self.postgres.run("BEGIN; INSERT INTO t VALUES (1); ROLLBACK");
+    }
+}

@@ -1,0 +1,58 @@
+//! What the official plugins have in common: their cases pass, they are small, their pages tell every setting and metric.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use wasaba_e2e::agent::{Home, stdout};
+use wasaba_e2e::{target, wasaba};
+
+const PLUGINS: [&str; 3] = ["nginx", "postgres", "redis"];
+
+fn source(plugin: &str, file: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "../../plugins", plugin, file].iter().collect()
+}
+
+#[test]
+fn every_plugin_of_the_folder_is_tested_here() {
+    let folder = std::fs::read_dir(source("", "")).unwrap();
+    let mut there = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>();
+    there.sort();
+    assert_eq!(there, PLUGINS);
+}
+
+#[test]
+fn the_cases_of_each_plugin_pass() {
+    for plugin in PLUGINS {
+        let mut command = Command::new(wasaba());
+        let output = command.args(["plugin", "test", plugin]).arg(source(plugin, "tests.toml")).output().unwrap();
+        assert!(stdout(&output).contains(" passed, 0 failed"), "{plugin}");
+    }
+}
+
+#[test]
+fn each_component_has_at_most_300_kilobytes() {
+    for plugin in PLUGINS {
+        let size = std::fs::metadata(target().join(format!("release/plugins/{plugin}.wasm"))).unwrap().len();
+        assert!(size <= 300_000, "{plugin} has {size} bytes");
+    }
+}
+
+#[test]
+fn the_page_of_each_plugin_names_every_setting_and_every_graph() {
+    for plugin in PLUGINS {
+        let page = std::fs::read_to_string(source(plugin, "README.md")).unwrap();
+        let inspected = stdout(&Home::with("").command(&["plugin", "inspect"], &[plugin]));
+        let (_, rest) = inspected.split_once("\nsettings:\n").unwrap();
+        let (settings, rest) = rest.split_once("\n\n").unwrap();
+        for key in settings.lines().filter_map(|line| line.trim_start_matches("  ").split("  ").next()) {
+            assert!(
+                key.trim().is_empty() || page.contains(&format!("`{}`", key.trim())),
+                "{plugin}: `{key}` is missing"
+            );
+        }
+        for name in rest.lines().filter_map(|line| line.trim_start().strip_prefix("custom.")?.split("  ").next()) {
+            assert!(page.contains(&format!("`{name}`")), "{plugin}: the graph `{name}` is missing");
+        }
+    }
+}
