@@ -227,6 +227,12 @@ impl<'a> Reader<'a> {
         self.text.get(..place.start).unwrap_or_default().matches('\n').count() + 1
     }
 
+    /// The file and the line of a place.
+    #[must_use]
+    pub fn file_and_line(&self, place: Place) -> String {
+        format!("{}:{}", self.file.display(), self.line(place))
+    }
+
     /// The number under `key`.
     pub fn number(&mut self, section: &mut Section<'_>, key: &str) -> Option<f64> {
         let entry = section.take(key)?;

@@ -10,7 +10,7 @@ use super::document::{Problem, Reader, Section};
 use crate::capabilities::limits::{self, LONGEST_CALL, Limits};
 use crate::plugins::command_line::CommandLine;
 use crate::plugins::engine::Engine;
-use crate::plugins::settings::Written;
+use crate::plugins::settings::{FileLine, Written};
 use crate::plugins::table::{PluginTable, Posting};
 use crate::sample::MetricName;
 use crate::tls::Trust;
@@ -72,7 +72,7 @@ fn table(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Opti
 
 /// The keys that a table, a file beside a component and a plugin author's test case share.
 pub(super) fn settings(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> PluginTable {
-    let place = section.name.clone();
+    let (place, line) = (section.name.clone(), FileLine(reader.file_and_line(section.place)));
     let (settings, references) = reader.pairs_with_secrets(section, "settings");
     let allow = reader.texts(section, "allow").into_iter().map(|(origin, _)| origin).collect();
     let engine = reader.parsed(section, "engine", |text| {
@@ -88,7 +88,15 @@ pub(super) fn settings(reader: &mut Reader<'_>, section: &mut Section<'_>, name:
         name: name.to_owned(),
         wasm: String::new(),
         digest,
-        written: Written { settings, references, allow, trust: trust(reader, section), command_line: None, place },
+        written: Written {
+            settings,
+            references,
+            allow,
+            trust: trust(reader, section),
+            command_line: None,
+            place,
+            line,
+        },
         engine: engine.unwrap_or_default(),
         limits: Arc::new(limits(reader, section)),
         posting: posting(reader, section),
@@ -169,6 +177,8 @@ pub fn beside(component: &Path) -> Result<(PluginTable, Vec<Problem>), Vec<Probl
     section.name = format!("`{}`", file.display());
     let mut table = settings(&mut reader, &mut section, &name);
     table.wasm = component.to_string_lossy().into_owned();
+    // Its place is the file already.
+    table.written.line = FileLine::default();
     reader.finish(section, &[]);
     let problems = reader.into_problems();
     if problems.iter().any(Problem::is_error) { Err(problems) } else { Ok((table, problems)) }

@@ -80,7 +80,7 @@ impl Instance {
     /// # Errors
     /// Every problem with the settings or the graphs, a line each.
     pub async fn new(sandbox: &Sandbox, plugin: Arc<Plugin>, table: &PluginTable) -> Result<Self, Vec<String>> {
-        let at_place = |problem: String| format!("{}: {problem}", table.written.place);
+        let at_place = |problem: String| table.written.problem(&problem);
         let declared = &plugin.description.settings;
         let written = table.written.settled(&table.wasm, declared).map_err(|problem| vec![at_place(problem)])?;
         let checked = check(declared, &written);

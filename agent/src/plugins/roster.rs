@@ -50,7 +50,7 @@ pub fn look(tables: &[PluginTable], folders: &Folders, beside: Beside, files: &F
     let mut configured = BTreeSet::new();
     for table in tables {
         names.insert(table.name.clone());
-        let file = folders.find(&table.wasm).map_err(|problem| vec![format!("{}: {problem}", table.written.place)]);
+        let file = folders.find(&table.wasm).map_err(|problem| vec![table.written.problem(&problem)]);
         if let Ok(file) = &file {
             configured.insert(file.clone());
             if !look.is_whole(&table.name, &[file], files) {

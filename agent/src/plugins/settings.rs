@@ -34,9 +34,28 @@ pub struct Written {
     pub command_line: Option<CommandLine>,
     /// Where it was written, for messages: `[plugin.metrics.web]`.
     pub place: String,
+    /// In which file and line that is.
+    pub line: FileLine,
+}
+
+/// A file and a line in it, `agent.conf:12`, or nothing. One is like the other: a table that has moved says what it said.
+#[derive(Clone, Default, Eq)]
+pub struct FileLine(pub String);
+
+impl PartialEq for FileLine {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Written {
+    /// A problem with it, told with where it stands.
+    #[must_use]
+    pub fn problem(&self, what: &str) -> String {
+        let Self { place, line, .. } = self;
+        if line.0.is_empty() { format!("{place}: {what}") } else { format!("{}: {place}: {what}", line.0) }
+    }
+
     /// The same for the plugin that was asked for as `plugin`, with its command line read.
     ///
     /// # Errors

@@ -133,7 +133,9 @@ fn a_wrong_setting_names_the_table_and_lists_the_right_ones() {
     let output = home.command(&["once"], &[]);
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(
-        log.contains("[plugin.metrics.naughty]: the plugin has no setting `tokn`; it has `do`, `url`, `token`"),
+        log.contains(
+            "agent.conf:3: [plugin.metrics.naughty]: the plugin has no setting `tokn`; it has `do`, `url`, `token`"
+        ),
         "{log}"
     );
     assert!(!log.contains("hunter2"), "{log}");

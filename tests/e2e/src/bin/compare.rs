@@ -255,7 +255,7 @@ fn compare(folder: &Path, comparison: &Comparison) -> usize {
     for round in 0..2 {
         if round > 0 {
             server.work();
-            std::thread::sleep(BETWEEN);
+            std::thread::park_timeout(BETWEEN);
         }
         let official = Printed { values: values(official()), readings: official_readings(&state) };
         let ours = Printed { values: values(ours()), readings: own_readings(&own_state) };
