@@ -319,4 +319,32 @@ mod tests {
             assert_eq!(is_role(role), good, "{role}");
         }
     }
+
+    #[test]
+    fn a_longer_timeout_than_a_minute_allows_is_cut_and_told() {
+        let (config, problems) = parsed("[plugin.metrics.web]\nwasm = \"nginx\"\ntimeout_seconds = 120\n").unwrap();
+        assert_eq!(config.plugin_tables[0].limits.time, std::time::Duration::from_secs(50));
+        assert!(
+            shown(&problems).contains(":1:") && shown(&problems).contains("`timeout_seconds`"),
+            "{}",
+            shown(&problems)
+        );
+    }
+
+    #[test]
+    fn a_reference_to_a_secret_is_followed_and_a_wrong_one_told_without_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "hunter2\n").unwrap();
+        let table = |reference: &str| {
+            format!("[plugin.metrics.db]\nwasm = \"postgres\"\nsettings = {{ password = {reference} }}\n")
+        };
+        let (config, _) = parsed(&table(&format!("{{ file = {:?} }}", file.path()))).unwrap();
+        let written = &config.plugin_tables[0].written;
+        assert_eq!(written.settings, [("password".to_owned(), "hunter2".to_owned())]);
+        assert_eq!(written.references, ["password"]);
+        for wrong in ["{ fiel = \"/x\" }", "{ file = \"/no/such\" }", "{ env = \"WASABA_NO_SUCH\" }", "{}"] {
+            let problems = parsed(&table(wrong)).unwrap_err();
+            assert!(shown(&problems).contains(":3:"), "{wrong}: {}", shown(&problems));
+        }
+    }
 }

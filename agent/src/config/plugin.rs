@@ -105,8 +105,16 @@ pub(super) fn settings(reader: &mut Reader<'_>, section: &mut Section<'_>, name:
 
 fn limits(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Limits {
     let mut limits = Limits::default();
-    if let Some(seconds) = reader.positive(section, "timeout_seconds", LONGEST_CALL.as_secs()) {
-        limits.time = Duration::from_secs(seconds);
+    // The official agent takes any; with more, the answer would come when the next is asked for.
+    if let Some(seconds) = reader.positive(section, "timeout_seconds", 86_400) {
+        limits.time = Duration::from_secs(seconds).min(LONGEST_CALL);
+        if limits.time.as_secs() < seconds {
+            let most = LONGEST_CALL.as_secs();
+            reader.warn(
+                section.place,
+                format!("`timeout_seconds` counts up to {most} only, for it is asked every minute"),
+            );
+        }
     }
     let Some(mut inner) = reader.section(section, "limits") else { return limits };
     for key in limits::KEYS {

@@ -284,6 +284,8 @@ impl Refusal {
 /// The stream of messages.
 struct Wire {
     connection: Connection,
+    /// Who is at the other end.
+    place: Place,
     received: BytesMut,
     left_bytes: usize,
     left_messages: u32,
@@ -292,17 +294,19 @@ struct Wire {
 impl Wire {
     fn connect(settings: &Settings) -> Result<Self, Error> {
         let timeout = settings.duration("connect-timeout")?;
-        let connection = match socket(settings) {
-            Some(path) => Connection::connect_unix(path).map_err(|error| at(path, error))?,
+        let (place, connected) = match socket(settings) {
+            Some(path) => (Place { name: path.to_owned(), settings: "`socket`" }, Connection::connect_unix(path)),
             None => {
                 let (host, port) = (settings.text("hostname")?, settings.parsed("port")?);
-                let connected = Connection::connect_within(host, port, timeout);
-                connected.map_err(|error| at(&format!("{host}:{port}"), error))?
+                let place = Place { name: format!("{host}:{port}"), settings: "`hostname` and `port`" };
+                (place, Connection::connect_within(host, port, timeout))
             }
         };
+        let connection = connected.map_err(|error| place.explain(error))?;
         connection.set_timeout(timeout);
         Ok(Self {
             connection,
+            place,
             received: BytesMut::new(),
             left_bytes: LONGEST_ANSWER_BYTES,
             left_messages: MOST_MESSAGES,
@@ -316,7 +320,7 @@ impl Wire {
             Ok(())
         })?;
         // One byte and no more: what came with it in plain text might be anybody's.
-        match self.connection.receive(1)?.first() {
+        match self.connection.receive(1).map_err(|error| self.place.explain(error))?.first() {
             Some(b'S') => {}
             Some(b'N' | b'E') => {
                 let cure = "set `sslmode` to disable, or turn on `ssl` in its postgresql.conf";
@@ -327,7 +331,7 @@ impl Wire {
                     Error::Failed("the server does not speak PostgreSQL's protocol: look at `port`".into()).into()
                 );
             }
-            None => return Err(closed().into()),
+            None => return Err(self.closed().into()),
         }
         match self.connection.start_tls(None) {
             Ok(()) => Ok(self),
@@ -336,14 +340,14 @@ impl Wire {
                     "look at `sslmode`, and at `authority`, `certificate` and `key` of `tls` in this plugin's table";
                 Err(Failure::Tls(Error::Misconfigured(format!("{why}: {cure}"))))
             }
-            Err(other) => Err(other.into()),
+            Err(other) => Err(self.place.explain(other).into()),
         }
     }
 
     fn send(&mut self, write: impl FnOnce(&mut BytesMut) -> io::Result<()>) -> Result<(), Error> {
         let mut buffer = BytesMut::new();
         write(&mut buffer).map_err(|error| Error::Misconfigured(format!("a setting cannot be sent: {error}")))?;
-        Ok(self.connection.send(&buffer)?)
+        self.connection.send(&buffer).map_err(|error| self.place.explain(error))
     }
 
     fn next(&mut self) -> Result<Message, Error> {
@@ -357,9 +361,9 @@ impl Wire {
                 self.left_messages = self.left_messages.checked_sub(1).ok_or_else(too_long)?;
                 return Ok(message);
             }
-            let bytes = self.connection.receive(16 << 10)?;
+            let bytes = self.connection.receive(16 << 10).map_err(|error| self.place.explain(error))?;
             if bytes.is_empty() {
-                return Err(closed());
+                return Err(self.closed());
             }
             self.left_bytes = self.left_bytes.checked_sub(bytes.len()).ok_or_else(too_long)?;
             self.received.extend_from_slice(&bytes);
@@ -369,9 +373,12 @@ impl Wire {
     /// What has come is none of PostgreSQL's messages.
     fn foreign(&self) -> Error {
         let begin = self.received.iter().take(40).map(|byte| char::from(*byte)).collect::<String>();
-        Error::Failed(format!(
-            "what answers there does not speak PostgreSQL's protocol, it says {begin:?}: look at `hostname` and `port`"
-        ))
+        let Place { name, settings } = &self.place;
+        Error::Failed(format!("{name} does not speak PostgreSQL's protocol, it says {begin:?}: look at {settings}"))
+    }
+
+    fn closed(&self) -> Error {
+        Error::Unreachable(format!("{} closed the connection in the middle of an answer", self.place.name))
     }
 }
 
@@ -380,13 +387,21 @@ fn too_long() -> Error {
     Error::Failed(format!("the answers are longer than {most} MiB or {MOST_MESSAGES} messages: take less into `extra`"))
 }
 
-fn closed() -> Error {
-    Error::Unreachable("the server closed the connection in the middle of an answer".into())
+/// Where the server is.
+struct Place {
+    /// `db:5432`, or the socket's path.
+    name: String,
+    /// The settings that say so.
+    settings: &'static str,
 }
 
-fn at(place: &str, error: tcp::Error) -> Error {
-    match error {
-        tcp::Error::Unreachable(why) => Error::Unreachable(format!("{place}: {why}")),
-        other => other.into(),
+impl Place {
+    fn explain(&self, error: tcp::Error) -> Error {
+        match error {
+            tcp::Error::Unreachable(why) => {
+                Error::Unreachable(format!("{}: {why}: look at {}", self.name, self.settings))
+            }
+            other => other.into(),
+        }
     }
 }

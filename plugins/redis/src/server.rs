@@ -8,12 +8,17 @@ use wasaba_plugin::{Error, Settings};
 /// The most that is read of one connection: what is longer is no answer to our questions.
 const LONGEST_ANSWER_BYTES: usize = 4 << 20;
 
+/// The settings that say where it is.
+const PLACE: &str = "`host` and `port`, or `socket`";
+
 /// What a user must be allowed, in the words of Redis' access control lists.
 const RIGHTS: &str = "+info +config|get +cluster|info";
 
 /// A connection that is logged in.
 pub(crate) struct Server {
     connection: Connection,
+    /// Who is at its other end: `cache:6379`, or the socket's path.
+    place: String,
     received: Vec<u8>,
     /// How much of `received` has been read.
     read: usize,
@@ -42,18 +47,19 @@ impl Server {
     pub(crate) fn connect(settings: &Settings) -> Result<Self, Error> {
         let timeout = settings.duration("timeout")?;
         let (host, port) = (settings.text("host")?, settings.parsed("port")?);
-        let connection = match settings.get("socket").filter(|path| !path.is_empty()) {
-            Some(path) => Connection::connect_unix(path).map_err(|error| at(path, error)),
-            None => {
-                let connected = Connection::connect_within(host, port, timeout);
-                connected.map_err(|error| at(&format!("{host}:{port}"), error))
-            }
-        }?;
+        let (place, connected) = match settings.get("socket").filter(|path| !path.is_empty()) {
+            Some(path) => (path.to_owned(), Connection::connect_unix(path)),
+            None => (format!("{host}:{port}"), Connection::connect_within(host, port, timeout)),
+        };
+        let connection = connected.map_err(|error| match error {
+            tcp::Error::Unreachable(why) => Error::Unreachable(format!("{place}: {why}: look at {PLACE}")),
+            other => other.into(),
+        })?;
         connection.set_timeout(timeout);
+        let mut server = Self { connection, place, received: Vec::new(), read: 0 };
         if settings.parsed("tls")? {
-            connection.start_tls(Some(host)).map_err(of_tls)?;
+            server.connection.start_tls(Some(host)).map_err(|error| server.of_tls(error))?;
         }
-        let mut server = Self { connection, received: Vec::new(), read: 0 };
         server.log_in(settings)?;
         Ok(server)
     }
@@ -101,34 +107,47 @@ impl Server {
         }
         let bytes = self.connection.receive(16 << 10).map_err(|error| self.broken(error))?;
         if bytes.is_empty() {
-            return Err(self.broken(tcp::Error::Unreachable("the server closed the connection".into())));
+            return Err(self.broken(tcp::Error::Unreachable("it closed the connection".into())));
         }
         self.received.extend(bytes);
         if self.received.len() > LONGEST_ANSWER_BYTES {
             let most = LONGEST_ANSWER_BYTES >> 20;
-            return Err(Error::Failed(format!(
-                "the answers are longer than {most} MiB: is it a Redis? look at `port`"
-            )));
+            let place = &self.place;
+            return Err(Error::Failed(format!("{place} answers more than {most} MiB: is it a Redis? look at {PLACE}")));
         }
         Ok(())
     }
 
     /// What has come is no frame of Redis'.
     fn foreign(&self) -> Error {
+        let place = &self.place;
         if self.received.first() == Some(&0x15) {
-            return Error::Misconfigured("the server speaks TLS: set `tls`".into());
+            return Error::Misconfigured(format!("{place} speaks TLS: set `tls`"));
         }
         let begin = self.received.iter().take(40).map(|byte| char::from(*byte)).collect::<String>();
-        Error::Failed(format!("what answers there is no Redis, it says {begin:?}: look at `host` and `port`"))
+        Error::Failed(format!("{place} is no Redis, it says {begin:?}: look at {PLACE}"))
     }
 
     /// A connection that ends before anything came is usually one to a port that speaks TLS, or the other way round.
     fn broken(&self, error: tcp::Error) -> Error {
+        let place = &self.place;
         match error {
             tcp::Error::Unreachable(why) if self.received.is_empty() => {
-                Error::Unreachable(format!("{why}; it has said nothing: look at `port` and `tls`"))
+                Error::Unreachable(format!("{place}: {why}, it has said nothing: look at {PLACE}, and at `tls`"))
             }
-            tcp::Error::Unreachable(why) => Error::Unreachable(format!("{why} in the middle of an answer")),
+            tcp::Error::Unreachable(why) => Error::Unreachable(format!("{place}: {why} in the middle of an answer")),
+            other => other.into(),
+        }
+    }
+
+    fn of_tls(&self, error: tcp::Error) -> Error {
+        match error {
+            tcp::Error::Failed(why) => Error::Misconfigured(format!(
+                "{why}: look at `tls`, at `tls-skip-verify`, and at `authority` of `tls` in this plugin's table"
+            )),
+            tcp::Error::Unreachable(why) => {
+                Error::Unreachable(format!("{}: {why} to TLS: look at `tls`, and at {PLACE}", self.place))
+            }
             other => other.into(),
         }
     }
@@ -190,23 +209,6 @@ impl Refusal {
             }
             _ => Error::Failed(format!("the server says: {text}")),
         }
-    }
-}
-
-fn of_tls(error: tcp::Error) -> Error {
-    match error {
-        tcp::Error::Failed(why) => Error::Misconfigured(format!(
-            "{why}: look at `tls`, at `tls-skip-verify`, and at `authority` of `tls` in this plugin's table"
-        )),
-        tcp::Error::Unreachable(why) => Error::Unreachable(format!("TLS: {why}: look at `tls` and `port`")),
-        other => other.into(),
-    }
-}
-
-fn at(place: &str, error: tcp::Error) -> Error {
-    match error {
-        tcp::Error::Unreachable(why) => Error::Unreachable(format!("{place}: {why}")),
-        other => other.into(),
     }
 }
 
