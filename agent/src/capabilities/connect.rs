@@ -57,7 +57,8 @@ impl Patience {
     /// # Errors
     /// It took longer.
     pub(super) async fn wait<T>(self, timeout: Option<Duration>, io: impl Future<Output = T>) -> Result<T, Unreached> {
-        let own = timeout.map(|timeout| (Instant::now() + timeout, timeout));
+        // One too long for the clock is none.
+        let own = timeout.and_then(|timeout| Some((Instant::now().checked_add(timeout)?, timeout)));
         let (ends, why) = match own.filter(|(ends, _)| *ends < self.ends) {
             Some((ends, timeout)) => (ends, format!("no answer within {timeout:?}")),
             None => (self.ends, format!("no answer in the {:?} that the call may take (`timeout_seconds`)", self.call)),
@@ -204,6 +205,18 @@ mod tests {
         let hosts = "127.0.0.1 localhost\n127.0.1.1\tbox.example Box # old-box\n";
         assert!(stands_in(hosts, "box") && stands_in(hosts, "box.example"));
         assert!(!stands_in(hosts, "old-box") && !stands_in(hosts, "127.0.1.1") && !stands_in(hosts, "evil.example"));
+    }
+
+    #[tokio::test]
+    async fn waiting_ends_with_the_plugins_own_patience_or_shortly_before_the_call() {
+        let (call, short) = (Duration::from_millis(80), Duration::from_millis(1));
+        for (timeout, expected) in
+            [(None, "`timeout_seconds`"), (Some(short), "within 1ms"), (Some(Duration::MAX), "`timeout_seconds`")]
+        {
+            let waited = Patience::of_call(call).wait(timeout, std::future::pending::<()>()).await;
+            assert!(matches!(&waited, Err(Unreached::Unreachable(why)) if why.contains(expected)), "{waited:?}");
+            assert_eq!(Patience::of_call(call).wait(timeout, std::future::ready(5)).await, Ok(5));
+        }
     }
 
     #[tokio::test]

@@ -235,6 +235,8 @@ impl Flags {
             };
             match kind {
                 None => self.state = Some(value).filter(|path| !path.is_empty()).map(PathBuf::from),
+                // An empty address or path is none, as with the official plugins' own defaults.
+                Some(SettingKind::Url | SettingKind::UnixSocket | SettingKind::File) if value.is_empty() => {}
                 Some(kind) => self.settings.push((name, as_setting(kind, value))),
             }
         }
@@ -338,6 +340,7 @@ mod tests {
             ("PGPASSWORD=x mackerel-plugin-postgres -password=y", &["password=y"]),
             ("mackerel-plugin-postgres -hostname /run/pg/ -port 5433", &["port=5433", "socket=/run/pg/.s.PGSQL.5433"]),
             ("mackerel-plugin-redis", &["password=inherited"]),
+            ("mackerel-plugin-redis -socket='' -port 1", &["port=1", "password=inherited"]),
             ("REDIS_PASSWORD=own mackerel-plugin-redis", &["password=own"]),
         ] {
             assert_eq!(settings(command).unwrap(), expected, "{command}");
