@@ -8,7 +8,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 OFFICIAL := nginx postgres redis
 COMPONENTS := $(TARGET)/wasm32-wasip2/plugin
 
-.PHONY: build run test bench lint plugins test-plugins guests clean
+.PHONY: build run test bench compare lint plugins test-plugins guests clean
 
 ## build: the agent as target/release/wasaba, with the official plugins beside it
 build: plugins
@@ -42,10 +42,15 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
-## bench: what the agent costs, each figure beside its goal
+## bench: what the agent costs, each figure beside its goal; with OFFICIAL_PLUGINS=a folder, beside the official programs in it
 bench: build test-plugins
 	@tests/setup.sh servers
 	$(CARGO) run --release --locked -p wasaba-e2e --bin bench
+
+## compare: our plugins beside the official programs on the same live servers: make compare OFFICIAL=a folder with mackerel-plugin-*
+compare: build
+	@tests/setup.sh servers
+	$(CARGO) run --release --locked -p wasaba-e2e --bin compare -- "$(OFFICIAL)"
 
 ## guests: wasmtime's own sandbox guest programs as plugins: make guests WASMTIME=a checkout of it
 guests: build
