@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use wasaba_e2e::agent::{Home, stdout};
+use wasaba_e2e::agent::{Home, assert_golden, stdout};
 use wasaba_e2e::{target, wasaba};
 
 const PLUGINS: [&str; 3] = ["nginx", "postgres", "redis"];
@@ -51,5 +51,35 @@ fn the_page_of_each_plugin_names_every_setting_and_every_graph() {
         for name in rest.lines().filter_map(|line| line.trim_start().strip_prefix("custom.")?.split("  ").next()) {
             assert!(page.contains(&format!("`{name}`")), "{plugin}: the graph `{name}` is missing");
         }
+    }
+}
+
+#[test]
+fn the_graphs_of_each_plugin_are_told_in_the_official_form() {
+    let home = Home::with("");
+    let told = |plugin: &str, flags: &[&str]| {
+        let mut command = Command::new(wasaba());
+        command.env("MACKEREL_AGENT_PLUGIN_META", "1").args(["plugin", "run", "-conf"]).arg(home.config());
+        let text = stdout(&command.arg(plugin).args(flags).output().unwrap());
+        let (head, json) = text.split_once('\n').unwrap();
+        assert_eq!(head, "# mackerel-agent-plugin");
+        format!("{:#}\n", serde_json::from_str::<serde_json::Value>(json).unwrap())
+    };
+    for (plugin, flags, extra) in [
+        ("nginx", &[] as &[&str], "up dropped"),
+        (
+            "postgres",
+            &["-user=x"],
+            "up max-connections replication slots transactions locks cache checkpoints databases xid-age",
+        ),
+        ("redis", &[], "up commands latency hit-ratio memory databases persistence network replica"),
+    ] {
+        assert_golden(&format!("graphs-{plugin}.json"), &told(plugin, flags));
+        let mut all = flags.to_vec();
+        all.extend(extra.split(' ').flat_map(|name| ["-extra", name]));
+        if plugin != "nginx" {
+            all.push("-metric-key-prefix=my-server_1");
+        }
+        assert_golden(&format!("graphs-{plugin}-extra.json"), &told(plugin, &all));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use wasaba_e2e::agent::{Home, assert_golden, stderr, stdout};
+use wasaba_e2e::agent::{Home, stderr, stdout};
 use wasaba_e2e::certificates::Authority;
 use wasaba_e2e::hostile;
 use wasaba_e2e::postgres::Postgres;
@@ -446,32 +446,4 @@ fn a_target_that_is_away_is_0_for_up_and_told_once() {
     let output = home.command(&["plugin", "run"], &flags);
     assert_eq!(values(&output), BTreeMap::from([("up.up".to_owned(), 0.0)]));
     assert!(String::from_utf8(output.stderr).unwrap().contains("the target is down: 127.0.0.1:"));
-}
-
-#[test]
-fn the_graphs_are_told_in_the_official_form() {
-    let home = Home::with("");
-    let meta = |flags: &[&str]| {
-        let mut command = std::process::Command::new(wasaba_e2e::wasaba());
-        command.env("MACKEREL_AGENT_PLUGIN_META", "1").args(["plugin", "run", "-conf"]).arg(home.config());
-        let text = stdout(&command.args(["postgres", "-user=x"]).args(flags).output().unwrap());
-        let (head, json) = text.split_once('\n').unwrap();
-        assert_eq!(head, "# mackerel-agent-plugin");
-        format!("{:#}\n", serde_json::from_str::<serde_json::Value>(json).unwrap())
-    };
-    assert_golden("graphs-postgres.json", &meta(&[]));
-    let extra = [
-        "up",
-        "max-connections",
-        "replication",
-        "slots",
-        "transactions",
-        "locks",
-        "cache",
-        "checkpoints",
-        "databases",
-        "xid-age",
-    ];
-    let flags = extra.iter().flat_map(|name| ["-extra", name]).chain(["-metric-key-prefix=my-db"]).collect::<Vec<_>>();
-    assert_golden("graphs-postgres-extra.json", &meta(&flags));
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use wasaba_e2e::agent::{Home, assert_golden, stderr, stdout};
+use wasaba_e2e::agent::{Home, stderr, stdout};
 use wasaba_e2e::certificates::Authority;
 use wasaba_e2e::hostile;
 use wasaba_e2e::redis::Redis;
@@ -355,21 +355,4 @@ fn a_target_that_is_away_is_0_for_up_but_a_wrong_password_is_not() {
     assert_eq!(values(&output), BTreeMap::from([("up.up".to_owned(), 0.0)]));
     assert!(String::from_utf8(output.stderr).unwrap().contains("the target is down: 127.0.0.1:"));
     assert!(stderr(&run_on(&home, &server, &["-extra=up", "-password=wrong"])).contains("misconfigured"));
-}
-
-#[test]
-fn the_graphs_are_told_in_the_official_form() {
-    let home = Home::with("");
-    let meta = |flags: &[&str]| {
-        let mut command = Command::new(wasaba_e2e::wasaba());
-        command.env("MACKEREL_AGENT_PLUGIN_META", "1").args(["plugin", "run", "-conf"]).arg(home.config());
-        let text = stdout(&command.arg("redis").args(flags).output().unwrap());
-        let (head, json) = text.split_once('\n').unwrap();
-        assert_eq!(head, "# mackerel-agent-plugin");
-        format!("{:#}\n", serde_json::from_str::<serde_json::Value>(json).unwrap())
-    };
-    assert_golden("graphs-redis.json", &meta(&[]));
-    let flags =
-        EXTRA.iter().flat_map(|name| ["-extra", name]).chain(["-metric-key-prefix=redis6379"]).collect::<Vec<_>>();
-    assert_golden("graphs-redis-extra.json", &meta(&flags));
 }
