@@ -196,6 +196,7 @@ fn explain(error: &reqwest::Error) -> Error {
     }
     // The last cause is the system's own word ("Connection refused"); those around it only repeat where it happened.
     let why = causes.pop().unwrap_or_else(|| "no answer".to_owned());
+    let why = why.split(" (os error").next().unwrap_or_default().to_owned();
     if error.is_decode() || error.is_body() { Error::Failed(why) } else { Error::Unreachable(why) }
 }
 

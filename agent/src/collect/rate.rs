@@ -33,6 +33,15 @@ pub struct Reading {
     pub unix_millis: i64,
 }
 
+impl Reading {
+    /// Whether it can still be the predecessor of a reading at `unix_millis` or later.
+    #[must_use]
+    pub fn is_fresh(self, unix_millis: i64) -> bool {
+        let age = unix_millis.checked_sub(self.unix_millis).and_then(|age| u64::try_from(age).ok());
+        age.is_some_and(|age| Duration::from_millis(age) <= LONGEST)
+    }
+}
+
 /// The growth per `unit` of time from one reading to a later one, under the rules of [`per_second`]. Multiplies before it
 /// divides, as the official plugins do, so that whole numbers stay whole.
 #[must_use]
@@ -48,6 +57,13 @@ mod tests {
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_reading_is_fresh_for_as_long_as_a_rate_can_be_made_of_it() {
+        let reading = Reading { value: 1.0, unix_millis: 5_000 };
+        assert!(reading.is_fresh(5_000) && reading.is_fresh(605_000));
+        assert!(!reading.is_fresh(605_001) && !reading.is_fresh(4_999));
+    }
 
     #[test]
     fn a_counter_that_went_back_gives_no_rate() {

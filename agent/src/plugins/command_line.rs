@@ -271,7 +271,8 @@ fn in_table(plugin: &str, declared: &[Setting], settings: &[(String, String)]) -
         if pairs.iter().any(|(known, _)| *known == key) {
             continue;
         }
-        let all = settings.iter().filter(|(other, _)| other == key).map(|(_, value)| format!("{value:?}"));
+        let all =
+            settings.iter().filter(|(other, _)| other == key).map(|(_, value)| format!("{:?}", without_user(value)));
         let all = all.collect::<Vec<_>>();
         let value = match kind(key) {
             Some(SettingKind::Secret) => "{ file = \"/path/of/a/file/with/it\" }".to_owned(),
@@ -285,6 +286,14 @@ fn in_table(plugin: &str, declared: &[Setting], settings: &[(String, String)]) -
     }
     let pairs = pairs.iter().map(|(key, value)| format!("{key} = {value}")).collect::<Vec<_>>().join(", ");
     format!("`wasm = {plugin:?}` and `settings = {{ {pairs} }}`")
+}
+
+/// A URL may have a password in it.
+fn without_user(value: &str) -> String {
+    match (value.split_once("://"), value.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
+        _ => value.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -376,6 +385,8 @@ mod tests {
             error.contains("no flag -hots; it has -hostname, -host") && error.contains("`wasm = \"nginx\"`"),
             "{error}"
         );
+        let error = settings("mackerel-plugin-nginx -host http://me:hunter2@web/ -hots x").unwrap_err();
+        assert!(error.contains("http://web/") && !error.contains("hunter2"), "{error}");
         assert!(settings("mackerel-plugin-postgres -hostname @pg").unwrap_err().contains("abstract"));
         assert!(settings("mackerel-plugin-nginx web").unwrap_err().contains("is no flag"));
         assert!(settings("mackerel-plugin-nginx -host").unwrap_err().contains("needs a value"));

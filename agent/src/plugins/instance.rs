@@ -207,12 +207,15 @@ impl Instance {
         let now = self.loaded.elapsed();
         lock(&self.circuit).ask(now)?;
         let outcome = self.counted(ended(sandbox.run(self.limits().time, self.call()).await), now)?;
+        let now_millis = unix_millis(clock());
         let mut before = lock(&self.readings);
-        let values = values(&self.rules, &before, outcome.answer, unix_millis(clock()));
-        before.clone_from(&values.readings);
-        drop(before);
+        let values = values(&self.rules, &before, outcome.answer, now_millis);
+        // A counter that is not there this time, since its target is down, may go on where it was.
+        before.retain(|_, reading| reading.is_fresh(now_millis));
+        before.extend(values.readings);
         let mut answer = Answer { complaints: values.complaints, kept: outcome.values, ..Answer::default() };
-        answer.readings.extend(values.readings);
+        answer.readings.extend(before.iter().map(|(name, reading)| (name.clone(), *reading)));
+        drop(before);
         if let Some(kept) = &answer.kept {
             *lock(&self.values) = Arc::clone(kept);
         }

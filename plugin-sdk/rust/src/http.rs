@@ -32,8 +32,8 @@ impl Request {
         self
     }
 
-    /// Sends it, and goes on to where a redirect points, `limit` times at most: with GET, without the body and without the
-    /// headers `authorization` and `cookie`, which were meant for the first server. Each step needs a grant of its own.
+    /// Sends it, and goes on to where a redirect points, `limit` times at most: with GET, without the body, and on another server
+    /// without the headers `authorization`, `cookie` and `host`, which were meant for the first. Each step needs a grant of its own.
     ///
     /// # Errors
     /// As [`Request::send`]; and the redirect that was one too many.
@@ -41,7 +41,10 @@ impl Request {
         for _ in 0..limit {
             let response = Self(self.0.clone()).send()?;
             let Some(target) = redirect(&self.0.url, &response) else { return Ok(response) };
-            self.0.headers.retain(|(name, _)| !["authorization", "cookie"].contains(&name.to_lowercase().as_str()));
+            if origin(&target) != origin(&self.0.url) {
+                let of_the_first = ["authorization", "cookie", "host"];
+                self.0.headers.retain(|(name, _)| !of_the_first.iter().any(|other| other.eq_ignore_ascii_case(name)));
+            }
             self.0 = wire::Request { method: "GET".into(), url: target, headers: self.0.headers, body: None };
         }
         let response = self.send()?;
@@ -63,6 +66,16 @@ impl Request {
             body: response.body,
         })
     }
+}
+
+/// Scheme, host and port of an absolute URL, as they are written.
+fn origin(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |colon| colon.saturating_add(3));
+    let end = url
+        .get(host..)
+        .and_then(|rest| rest.find(['/', '\\', '?', '#']))
+        .map_or(url.len(), |end| host.saturating_add(end));
+    url.get(..end).unwrap_or(url)
 }
 
 /// Where an answer to a request of `url` redirects to, as an absolute URL.
@@ -123,6 +136,19 @@ impl From<Error> for crate::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_origin_of_a_url_is_what_stands_before_its_path() {
+        for (url, expected) in [
+            ("http://a:81/x?y=/", "http://a:81"),
+            ("https://a", "https://a"),
+            ("http://a?b/c", "http://a"),
+            ("http://a\\@b/", "http://a"),
+        ] {
+            assert_eq!(origin(url), expected);
+        }
+        assert_ne!(origin("http://a/"), origin("https://a/"));
+    }
 
     #[test]
     fn a_redirect_is_read_from_each_form_of_location() {
