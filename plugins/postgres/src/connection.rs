@@ -56,11 +56,12 @@ impl Session {
         let session = match mode {
             "disable" => start(false),
             "allow" => match start(false) {
-                Err(Failure::Refused(_)) => start(true),
+                Err(Failure::Refused(refusal)) if refusal.is_of_this_way() => start(true),
                 other => other,
             },
             "prefer" => match start(true) {
-                Err(Failure::Refused(_) | Failure::Tls(_)) => start(false),
+                Err(Failure::Tls(_)) => start(false),
+                Err(Failure::Refused(refusal)) if refusal.is_of_this_way() => start(false),
                 other => other,
             },
             _ => start(true),
@@ -258,6 +259,12 @@ impl Refusal {
             "the server does not say why".clone_into(&mut refusal.message);
         }
         refusal
+    }
+
+    /// Whether the server's pg_hba.conf has no entry for this way to connect, so that another may do. A password that was refused is
+    /// not sent again, in plain text perhaps.
+    fn is_of_this_way(&self) -> bool {
+        self.code == "28000"
     }
 
     /// Codes of class 57P: the server is being stopped.
