@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, OnceCell, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::config::{self, Config};
-use crate::plugins::folder::Folders;
+use crate::plugins::folder::{Folders, Stamp};
 use crate::plugins::instance::Instance;
 use crate::plugins::loader::Loader;
 use crate::plugins::register::{Entry, Register};
@@ -18,6 +18,7 @@ use crate::plugins::roster::{Look, Roster, Step, left_out, look};
 use crate::plugins::sandbox::Sandbox;
 use crate::plugins::table::PluginTable;
 use crate::plugins::watch::{Files, Watch, attach};
+use crate::programs::Runner;
 
 /// What becomes of the plugins while the agent runs.
 pub enum Change {
@@ -59,11 +60,84 @@ pub async fn instances(config: &Config, loader: &Loader) -> Vec<Instance> {
     instances
 }
 
+/// What is wrong with the components of this configuration: each is loaded, with its settings. Compiled ones are kept in its root.
+pub async fn problems(config: &Config) -> Vec<String> {
+    let checks = config.checks.iter().map(|check| &check.runner).chain(config.metadata.iter().map(|told| &told.runner));
+    let others = checks.filter_map(|runner| match runner {
+        Runner::Component(table) => Some(&**table),
+        Runner::Program(_) => None,
+    });
+    let tables = config.plugin_tables.iter().chain(others).cloned().collect::<Vec<_>>();
+    if tables.is_empty() {
+        return Vec::new();
+    }
+    let loader = match loader(config) {
+        Ok(loader) => loader,
+        Err(why) => {
+            return vec![format!("the components were not looked at: {why}; configtest needs the rights of the agent")];
+        }
+    };
+    let mut problems = Vec::new();
+    for table in tables {
+        match loader.folders.find(&table.wasm) {
+            Ok(file) => problems.extend(loader.instance(&table, &file).await.err().into_iter().flatten()),
+            Err(problem) => problems.push(table.written.problem(&problem)),
+        }
+    }
+    problems
+}
+
 fn beside(file: &Path) -> (Option<PluginTable>, Vec<String>) {
     let texts = |problems: Vec<config::document::Problem>| problems.iter().map(ToString::to_string).collect();
     match config::plugin::beside(file) {
         Ok((table, warnings)) => (Some(table), texts(warnings)),
         Err(problems) => (None, texts(problems)),
+    }
+}
+
+/// Components that are asked on a schedule of their own, for checks and metadata: each loaded when it is first asked, and again
+/// when its file has changed.
+#[derive(Default)]
+pub struct Components {
+    config: Option<Arc<Config>>,
+    loader: OnceCell<Arc<Loader>>,
+    instances: Mutex<Vec<(PluginTable, Option<Stamp>, Arc<Instance>)>>,
+}
+
+impl Components {
+    /// Components that are looked for as this configuration says.
+    #[must_use]
+    pub fn new(config: Arc<Config>) -> Self {
+        Self { config: Some(config), ..Self::default() }
+    }
+
+    /// The instance that `table` describes, and where it runs.
+    ///
+    /// # Errors
+    /// Every problem, a line each.
+    pub async fn instance(&self, table: &PluginTable) -> Result<(Arc<Instance>, Arc<Sandbox>), Vec<String>> {
+        let config = self.config.clone().ok_or_else(|| vec!["there are no components here".to_owned()])?;
+        let made = async {
+            let loader = tokio::task::spawn_blocking(move || loader(&config)).await;
+            loader.unwrap_or_else(|_| Err("the loader failed; this is a bug of wasaba".to_owned())).map(Arc::new)
+        };
+        let loader = self.loader.get_or_try_init(|| made).await.map_err(|why| vec![why])?;
+        let (own, wanted) = (Arc::clone(loader), table.clone());
+        let found = tokio::task::spawn_blocking(move || {
+            let file = own.folders.find(&wanted.wasm).map_err(|problem| vec![wanted.written.problem(&problem)])?;
+            let stamp = Stamp::of(&file);
+            Ok((file, stamp))
+        });
+        let (file, stamp) =
+            found.await.unwrap_or_else(|_| Err(vec!["looking for it failed; a bug of wasaba".to_owned()]))?;
+        let mut instances = self.instances.lock().await;
+        if let Some((.., instance)) = instances.iter().find(|(known, at, _)| known == table && *at == stamp) {
+            return Ok((Arc::clone(instance), Arc::clone(&loader.sandbox)));
+        }
+        let instance = Arc::new(loader.instance(table, &file).await?);
+        instances.retain(|(known, ..)| known != table);
+        instances.push((table.clone(), stamp, Arc::clone(&instance)));
+        Ok((instance, Arc::clone(&loader.sandbox)))
     }
 }
 

@@ -5,24 +5,30 @@
 //! ARCHITECTURE.md.
 
 pub mod capabilities;
+pub mod checks;
 pub mod cli;
 pub mod collect;
 pub mod config;
 pub mod control;
+pub mod diagnostic;
 pub mod footprint;
 pub mod graph;
 pub mod host;
 pub mod keeper;
 pub mod log;
+pub mod metadata;
 pub mod metrics;
 pub mod mounts;
 pub mod outputs;
 pub mod plugins;
+pub mod programs;
 pub mod regular_file;
 pub mod roots;
+pub mod routines;
 pub mod run;
 pub mod sample;
 pub mod secret;
+pub mod service;
 pub mod shell;
 pub mod spool;
 pub mod tls;

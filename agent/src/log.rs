@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::capabilities::log::safe_lines;
+use crate::config::document::{Level as DocumentLevel, Problem};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
@@ -50,6 +51,21 @@ pub fn start(level: LevelFilter, destination: Destination) {
         tracing_subscriber::fmt().with_max_level(level).with_writer(destination).event_format(Lines).finish();
     // Whoever started a log first keeps it; that happens in tests only.
     tracing::subscriber::set_global_default(subscriber).ok();
+}
+
+/// Logs what is to be said of a configuration that can be used.
+pub fn tell(problems: &[Problem]) {
+    for problem in problems {
+        match problem.level() {
+            DocumentLevel::Note => tracing::info!("{problem}"),
+            DocumentLevel::Warning | DocumentLevel::Error => tracing::warn!("{problem}"),
+        }
+    }
+    let warnings = problems.iter().filter(|problem| problem.level() == DocumentLevel::Warning).count();
+    if warnings > 0 {
+        let plural = if warnings == 1 { "" } else { "s" };
+        tracing::warn!("{warnings} warning{plural} about the configuration; `wasaba configtest` shows them too");
+    }
 }
 
 struct Lines;

@@ -18,11 +18,13 @@ pub struct Roots {
     pub sys: PathBuf,
     /// Stands for `/etc`, which names the platform.
     pub etc: PathBuf,
+    /// Stands for where the clouds' metadata services are: `http://127.0.0.1:8080`.
+    pub metadata: Option<String>,
 }
 
 impl Default for Roots {
     fn default() -> Self {
-        Self { proc: "/proc".into(), sys: "/sys".into(), etc: "/etc".into() }
+        Self { proc: "/proc".into(), sys: "/sys".into(), etc: "/etc".into(), metadata: None }
     }
 }
 
@@ -92,7 +94,7 @@ pub(crate) mod frozen {
     }
 
     pub(crate) fn roots() -> Roots {
-        Roots { proc: file("proc"), sys: file("sys"), etc: file("etc") }
+        Roots { proc: file("proc"), sys: file("sys"), etc: file("etc"), metadata: None }
     }
 
     /// Compares with a golden file as a whole; with `UPDATE=1` in the environment it is written anew instead.

@@ -2,7 +2,7 @@
 //! values, and lets one output hand them on.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, mpsc, watch};
@@ -11,20 +11,25 @@ use tokio::time::timeout_at;
 use crate::collect::Moment;
 use crate::collect::minute::{Parts, Source, Sources};
 use crate::collect::readers::Readers;
-use crate::config::Config;
+use crate::config::{Config, Network};
 use crate::control;
+use crate::diagnostic::{self, Diagnostic};
 use crate::footprint;
 use crate::graph::GraphDefinition;
 use crate::host;
+use crate::host::cloud::{self, Cloud, CloudPlatform};
 use crate::keeper::{self, Change};
 use crate::log::Tail;
 use crate::metrics;
+use crate::metrics::selection::Current;
 use crate::outputs::{local, mackerel};
 use crate::plugins::graphs::Graphs;
 use crate::plugins::instance::Instance;
 use crate::plugins::register::Register;
 use crate::plugins::sandbox::Sandbox;
 use crate::plugins::self_metrics::{self, SelfMetrics};
+use crate::programs::metrics::{self as metrics_program, Drawing, Programs, Step};
+use crate::routines::{self, Outbox};
 use crate::spool::{Minute, Spool};
 
 /// How long the first collection waits for plugins, which usually lie compiled in the cache and are there within it. One that
@@ -59,13 +64,25 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     let board = Arc::new(local::Board::default());
     let wake = Arc::new(Notify::new());
     let (definitions, defined) = watch::channel(Arc::new(Vec::new()));
+    let (reports, reported) = mpsc::unbounded_channel();
+    let (documents, told) = mpsc::unbounded_channel();
+    let outbox = Outbox { reports, documents };
+    let inbox = mackerel::Inbox { reports: reported, documents: told };
 
     let (changed, changes) = mpsc::unbounded_channel();
     let register = Register::default();
     let plugins = tokio::spawn(keeper::keep(signals.configs.clone(), register.clone(), changed));
     let control = tokio::spawn(tell(root, register.clone()));
+    let routines = tokio::spawn(routines::keep(signals.configs.clone(), outbox));
+    let selection = Current::default();
+    selection.set(config.selection.clone());
+    let (drawn, drawings) = mpsc::unbounded_channel();
     let collecting = Collecting {
-        sources: host_sources(&config),
+        sources: host_sources(&config, &selection),
+        selection,
+        programs: Programs::new(drawn),
+        drawings,
+        configs: signals.configs.clone(),
         changes,
         graphs: Graphs::default(),
         register: register.clone(),
@@ -75,8 +92,9 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
         wake: Arc::clone(&wake),
     };
     let collecting = if config.self_metrics { collecting.with_self_metrics()? } else { collecting };
+    let collecting = if config.diagnostic { collecting.with_diagnostic()? } else { collecting };
     let mut collecting = std::pin::pin!(collecting.every_minute(signals.stop.clone()));
-    let output = output(&config, Output { spool: Arc::clone(&spool), board, table, defined, wake }, signals);
+    let output = output(&config, Output { spool: Arc::clone(&spool), board, table, defined, wake, inbox }, signals);
     let mut output = std::pin::pin!(output);
     let result = tokio::select! {
         // Collecting ends only when it is told to; the output then has its last moments.
@@ -85,6 +103,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     };
     plugins.abort();
     control.abort();
+    routines.abort();
     let ledger = tokio::task::spawn_blocking(move || spool.ledger()).await.unwrap_or_default();
     tracing::info!("stopped; points since the beginning: {ledger}");
     result
@@ -105,10 +124,11 @@ struct Output {
     table: Option<Tail>,
     defined: watch::Receiver<Arc<Vec<GraphDefinition>>>,
     wake: Arc<Notify>,
+    inbox: mackerel::Inbox,
 }
 
 async fn output(config: &Config, shared: Output, signals: Signals) -> Result<(), String> {
-    let Output { spool, board, table, defined, wake } = shared;
+    let Output { spool, board, table, defined, wake, inbox } = shared;
     let Some(api_key) = config.api_key.clone() else {
         tracing::info!("no API key: the values stay on this machine, for 24 hours");
         local::run(board, table, signals.stop).await;
@@ -116,45 +136,72 @@ async fn output(config: &Config, shared: Output, signals: Signals) -> Result<(),
     };
     tracing::info!("wasaba {} posts to {}", crate::VERSION, config.api_base.host_str().unwrap_or_default());
     let configs = signals.configs;
+    let cloud = Arc::new(Mutex::new(None));
     let description: mackerel::Description = Arc::new(move || {
-        let config = configs.borrow().clone();
-        describe(&config)()
+        let (config, cloud) = (configs.borrow().clone(), Arc::clone(&cloud));
+        Box::pin(async move {
+            let found = cloud::detect(config.cloud_platform, &config.machine).await;
+            let found = {
+                let mut last = cloud.lock().unwrap_or_else(PoisonError::into_inner);
+                // A service that is slow now does not make this machine another one.
+                *last = found.or(last.take());
+                last.clone()
+            };
+            let describe = describe(&config, found);
+            tokio::task::spawn_blocking(describe).await.unwrap_or_default()
+        })
     });
-    let agent = mackerel::Agent { version: crate::VERSION.to_owned(), revision: crate::REVISION.to_owned() };
     let settings = mackerel::Settings {
         apibase: config.api_base.to_string(),
         apikey: api_key,
         root: config.root.clone(),
-        agent,
+        agent: agent(),
         status_on_start: config.status_on_start.clone(),
         status_on_stop: config.status_on_stop.clone(),
+        asks_cloud: config.cloud_platform != CloudPlatform::None,
+        route: route(&config.network),
     };
     let signals = mackerel::Signals { wake, refresh: signals.refresh, definitions: defined, shutdown: signals.stop };
-    let posting = mackerel::run(settings, spool, description, signals);
+    let posting = mackerel::run(settings, spool, description, signals, inbox);
     posting.await.map_err(|error| error.to_string())
+}
+
+/// How the agent names itself to Mackerel.
+#[must_use]
+pub fn agent() -> mackerel::Agent {
+    mackerel::Agent { version: crate::VERSION.to_owned(), revision: crate::REVISION.to_owned() }
+}
+
+/// The way to Mackerel.
+#[must_use]
+pub fn route(network: &Network) -> mackerel::Route {
+    let Network { http_proxy, https_proxy, no_keep_alive } = network.clone();
+    mackerel::Route { http_proxy, https_proxy, no_keep_alive }
 }
 
 /// The host's own collectors.
 #[must_use]
-pub fn host_sources(config: &Config) -> Sources {
+pub fn host_sources(config: &Config, selection: &Current) -> Sources {
     let (mut sources, readers) = (Sources::default(), Readers::default());
     for family in metrics::ALL {
-        sources.add(Source::of_collector(family.name, (family.open)(&config.machine), &readers));
+        sources.add(Source::of_collector(family.name, (family.open)(&config.machine, selection), &readers));
     }
     sources
 }
 
-/// What the host is, for Mackerel; reads files and asks the system, so it may block.
-pub fn describe(config: &Config) -> impl Fn() -> serde_json::Value + Send + Sync + 'static {
+/// What the host is, for Mackerel, together with what its cloud says; reads files and asks the system, so it may block.
+pub fn describe(config: &Config, cloud: Option<Cloud>) -> impl FnOnce() -> serde_json::Value + Send + 'static {
     let roots = config.machine.clone();
+    let own = config.checks.iter().filter(|check| check.custom_identifier.is_none());
+    let checks = own.map(|check| host::Check { name: check.name.to_string(), memo: check.memo.clone() });
     let identity = host::Identity {
         agent_name: crate::user_agent(),
         agent_version: crate::VERSION.to_owned(),
         agent_revision: crate::REVISION.to_owned(),
         display_name: config.display_name.clone(),
         roles: config.roles.clone(),
-        checks: Vec::new(),
-        custom_identifier: None,
+        checks: checks.collect(),
+        cloud,
     };
     move || serde_json::to_value(host::describe(&roots, &identity)).unwrap_or_default()
 }
@@ -177,6 +224,10 @@ pub fn source_of(instance: Arc<Instance>, sandbox: Arc<Sandbox>) -> Source {
 /// The collecting half of the agent.
 struct Collecting {
     sources: Sources,
+    selection: Current,
+    programs: Programs,
+    drawings: mpsc::UnboundedReceiver<Drawing>,
+    configs: watch::Receiver<Arc<Config>>,
     changes: mpsc::UnboundedReceiver<Change>,
     graphs: Graphs,
     register: Register,
@@ -195,7 +246,31 @@ impl Collecting {
         Ok(self)
     }
 
+    /// The same, with what the agent itself takes as one more source.
+    fn with_diagnostic(mut self) -> Result<Self, String> {
+        self.sources.add(Source::of_collector("diagnostic", Box::new(Diagnostic), &Readers::default()));
+        self.graphs.put(&"wasaba's diagnostic".into(), None, &diagnostic::graphs()?);
+        Ok(self)
+    }
+
+    /// Follows the newest configuration in what is read from the machine and which programs are run.
+    fn follow(&mut self, moment: Option<Moment>) {
+        let config = self.configs.borrow_and_update().clone();
+        self.selection.set(config.selection.clone());
+        for step in self.programs.follow(&config.programs) {
+            match (step, moment) {
+                (Step::Run(program), Some(moment)) => self.sources.start(metrics_program::source_of(program), moment),
+                (Step::Run(program), None) => self.sources.add(metrics_program::source_of(program)),
+                (Step::Remove(name), _) => {
+                    self.sources.remove(&format!("plugin {name}"));
+                    self.graphs.remove(&name);
+                }
+            }
+        }
+    }
+
     async fn every_minute(mut self, mut stop: watch::Receiver<bool>) {
+        self.follow(None);
         tokio::select! {
             () = self.first_plugins(Instant::now() + FIRST_PLUGINS) => {}
             _ = stop.wait_for(|stop| *stop) => return,
@@ -219,6 +294,14 @@ impl Collecting {
                     count = self.changes.recv_many(&mut changes, CHANGES_AT_ONCE), if more => {
                         more = count > 0;
                         self.change(changes.drain(..), Some(now())).await;
+                    }
+                    Ok(()) = self.configs.changed() => self.follow(Some(now())),
+                    Some((program, graphs)) = self.drawings.recv() => {
+                        let warning = self.graphs.put(&program.name, program.posting.custom_identifier.as_ref(), &graphs);
+                        if let Some(warning) = warning {
+                            tracing::warn!("{warning}");
+                        }
+                        self.define();
                     }
                     parts = self.sources.next(now) => {
                         self.keep(parts).await;
@@ -292,10 +375,14 @@ impl Collecting {
         }
     }
 
-    async fn keep(&mut self, parts: Parts) {
+    fn define(&mut self) {
         if let Some(definitions) = self.graphs.changed() {
             self.definitions.send_replace(Arc::new(definitions));
         }
+    }
+
+    async fn keep(&mut self, parts: Parts) {
+        self.define();
         for (time, part) in parts {
             if let Some(board) = &self.board {
                 board.take(time, &part);

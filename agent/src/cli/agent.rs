@@ -5,37 +5,49 @@ use std::convert::Infallible;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
-use super::flags::AgentFlags;
+use super::flags::{AgentFlags, texts};
 use crate::config::Config;
+use crate::config::document::{Level, Problem};
 use crate::log::{self, Destination, Tail};
 use crate::run::{self, Signals};
+use crate::service;
+
+/// How often the program's file is looked at, if its replacement ends the agent; as the official agent does it.
+const LOOKED_AT_EVERY: Duration = Duration::from_secs(10);
 
 /// Runs until a signal ends it.
 ///
 /// # Errors
 /// What keeps it from starting, or, after a second signal, that it was forced.
 pub fn run(flags: &AgentFlags) -> Result<(), String> {
-    let (config, warnings) = flags.config()?;
+    let (config, problems) = flags.config().map_err(|problems| texts(&problems))?;
     let table = config.api_key.is_none() && super::stdout_is_terminal();
     let tail = Tail::default();
     log::start(config.log_level, if table { Destination::Tail(tail.clone()) } else { Destination::Stderr });
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
+    log::tell(&problems);
     // Two agents that post for one host are a mistake; a local one bothers nobody and needs no right to /var/run.
-    let _pidfile = config.api_key.is_some().then(|| Pidfile::claim(&config.pidfile)).transpose()?;
+    let _pidfile = (config.api_key.is_some() && !flags.child).then(|| Pidfile::claim(&config.pidfile)).transpose()?;
     let runtime = super::runtime()?;
     let result = runtime.block_on(async {
         let (stop, stopped) = watch::channel(false);
         let (configs, config) = watch::channel(Arc::new(config));
         let (refresh, hangup) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let signals = Signals { stop: stopped, refresh: Arc::clone(&refresh), configs: config };
-        let forced = listen(stop, Arc::clone(&hangup)).map_err(|error| format!("cannot listen to signals: {error}"))?;
+        let (autoshutdown, stop) = (flags.private_autoshutdown, Arc::new(stop));
+        let forced = listen(Arc::clone(&stop), Arc::clone(&hangup));
+        let forced = forced.map_err(|error| format!("cannot listen to signals: {error}"))?;
+        let _supervised = service::Supervised::tell_ready();
         tokio::select! {
+            () = replaced(), if autoshutdown => {
+                tracing::info!("the program's file has changed: stopping");
+                stop.send_replace(true);
+                std::future::pending().await
+            }
             result = run::run(signals, table.then_some(tail)) => result,
             () = forced => Err("forced to stop by a second signal".to_owned()),
             never = read_again(flags, &hangup, &configs, &refresh) => match never {},
@@ -57,11 +69,11 @@ async fn read_again(
         hangup.notified().await;
         let flags = flags.clone();
         let read = tokio::task::spawn_blocking(move || flags.config()).await;
-        match read.unwrap_or_else(|_| Err("reading it failed; this is a bug of wasaba".to_owned())) {
-            Ok((config, warnings)) => {
-                for warning in warnings {
-                    tracing::warn!("{warning}");
-                }
+        let bug =
+            |_| Err(vec![Problem::of_flag(Level::Error, "reading it failed; this is a bug of wasaba".to_owned())]);
+        match read.unwrap_or_else(bug) {
+            Ok((config, problems)) => {
+                log::tell(&problems);
                 let (config, later) = taken_over(&configs.borrow(), config);
                 for key in later {
                     tracing::warn!("the new `{key}` takes effect after a restart");
@@ -70,6 +82,7 @@ async fn read_again(
                 tracing::info!("the configuration was read again");
             }
             Err(problems) => {
+                let problems = texts(&problems);
                 tracing::error!("the configuration cannot be used, the agent goes on with the last one:\n{problems}");
             }
         }
@@ -86,15 +99,28 @@ fn taken_over(running: &Config, new: Config) -> (Config, Vec<&'static str>) {
         ("pidfile", running.pidfile == new.pidfile),
         ("host_status", running.status_on_start == new.status_on_start && running.status_on_stop == new.status_on_stop),
         ("machine", running.machine == new.machine),
+        ("diagnostic", running.diagnostic == new.diagnostic),
+        ("http_proxy`, `https_proxy` or `disable_http_keep_alive", running.network == new.network),
+        ("cloud_platform", running.cloud_platform == new.cloud_platform),
         ("verbose` or `silent", running.log_level == new.log_level),
     ];
-    let Config { roles, display_name, plugins, plugin_tables, .. } = new;
-    let config = Config { roles, display_name, plugins, plugin_tables, ..running.clone() };
+    let Config { roles, display_name, selection, plugins, plugin_tables, programs, checks, metadata, .. } = new;
+    let config = Config {
+        roles,
+        display_name,
+        selection,
+        plugins,
+        plugin_tables,
+        programs,
+        checks,
+        metadata,
+        ..running.clone()
+    };
     (config, same.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect())
 }
 
 /// Turns signals into words for the agent. The future that is returned ends with the second one to stop.
-fn listen(stop: watch::Sender<bool>, hung_up: Arc<Notify>) -> std::io::Result<impl Future<Output = ()>> {
+fn listen(stop: Arc<watch::Sender<bool>>, hung_up: Arc<Notify>) -> std::io::Result<impl Future<Output = ()>> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -117,11 +143,21 @@ fn listen(stop: watch::Sender<bool>, hung_up: Arc<Notify>) -> std::io::Result<im
     })
 }
 
+/// Returns when the file of this program has been replaced or deleted.
+async fn replaced() {
+    let Ok(program) = std::env::current_exe() else { return std::future::pending().await };
+    let stamp = || fs::metadata(&program).and_then(|about| about.modified()).ok();
+    let first = stamp();
+    while stamp() == first {
+        tokio::time::sleep(LOOKED_AT_EVERY).await;
+    }
+}
+
 /// The pid file, removed when the agent ends.
-struct Pidfile(PathBuf);
+pub(super) struct Pidfile(PathBuf);
 
 impl Pidfile {
-    fn claim(file: &Path) -> Result<Self, String> {
+    pub(super) fn claim(file: &Path) -> Result<Self, String> {
         let shown = file.display();
         let own = std::process::id();
         if let Some(other) = fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<u32>().ok())

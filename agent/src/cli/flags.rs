@@ -5,7 +5,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use tracing::level_filters::LevelFilter;
+
+use super::completion;
+use crate::config::document::{Level, Problem};
 use crate::config::{self, Config};
+use crate::log::{self, Destination};
 use crate::secret::Secret;
 
 /// A host agent for Mackerel: host metrics and sandboxed plugins.
@@ -26,11 +31,41 @@ pub struct Line {
 /// The commands; each has its own file.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Read the configuration and say what is wrong with it
+    Configtest(AgentFlags),
+    /// Write the API key into the configuration, if there is none yet
+    Init {
+        /// The configuration file
+        #[arg(long, value_name = "FILE", default_value = config::DEFAULT_FILE)]
+        conf: PathBuf,
+        /// The API key
+        #[arg(long, value_name = "KEY")]
+        apikey: String,
+        /// Where Mackerel's API is
+        #[arg(long, value_name = "URL")]
+        apibase: Option<String>,
+    },
     /// Collect once and print the host and its metrics as JSON; nothing is posted or stored
     Once(AgentFlags),
+    /// Tell Mackerel that this host is no more
+    Retire {
+        /// The agent's flags: which host
+        #[command(flatten)]
+        agent: AgentFlags,
+        /// Do not ask
+        #[arg(long)]
+        force: bool,
+    },
+    /// Run the agent as a child process, and again when it dies
+    Supervise(AgentFlags),
     /// Run and inspect plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Print a script that completes command lines, for bash, zsh or fish
+    Completion {
+        /// The shell
+        shell: completion::Shell,
+    },
     /// Print the version
     Version,
 }
@@ -150,9 +185,28 @@ pub struct AgentFlags {
     /// What the host is there for, Service:role; several times or separated by commas
     #[arg(long, value_name = "ROLE", value_delimiter = ',')]
     pub role: Vec<String>,
+    /// Post what the agent itself takes, too
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean)]
+    pub diagnostic: Option<bool>,
     /// Log more
-    #[arg(long, short = 'v')]
-    pub verbose: bool,
+    #[arg(long, short = 'v', alias = "v", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = boolean)]
+    pub verbose: Option<bool>,
+    /// End when the program's file is replaced or deleted
+    #[arg(long, hide = true)]
+    pub private_autoshutdown: bool,
+    /// Run below `supervise`, which has the pid file
+    #[arg(long, hide = true)]
+    pub child: bool,
+}
+
+/// What Go's flags take for `true` and `false`.
+fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("write true or false".to_owned()),
+    }
 }
 
 /// Parses `arguments`, of which the first is the program's name.
@@ -169,6 +223,10 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Line, clap::Error> {
     Ok(line)
 }
 
+/// The flags that take no value, or only behind a `=`.
+const WITHOUT_VALUE: &[&str] =
+    &["v", "verbose", "h", "help", "explain", "json", "diagnostic", "force", "child", "private-autoshutdown"];
+
 /// Gives the flags of Go's form, `-conf`, the second dash that clap wants. What follows the name of a plugin to run or
 /// time is the plugin's and stays as it is.
 fn with_two_dashes(arguments: Vec<OsString>) -> Vec<OsString> {
@@ -184,9 +242,7 @@ fn with_two_dashes(arguments: Vec<OsString>) -> Vec<OsString> {
             normalized.push(argument);
         }
         let is_value = takes_value;
-        takes_value = is_flag
-            && !text.contains('=')
-            && !matches!(text.trim_start_matches('-'), "v" | "verbose" | "h" | "help" | "explain" | "json");
+        takes_value = is_flag && !text.contains('=') && !WITHOUT_VALUE.contains(&text.trim_start_matches('-'));
         if !is_flag && !is_value {
             words_of_plugin = match (words_of_plugin, text.as_str()) {
                 (0, "plugin") => 1,
@@ -200,30 +256,48 @@ fn with_two_dashes(arguments: Vec<OsString>) -> Vec<OsString> {
 }
 
 impl AgentFlags {
-    /// The configuration: the file's, with these flags on top. The warnings are for the log.
+    /// The configuration file that these name.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        self.conf.clone().unwrap_or_else(|| config::DEFAULT_FILE.into())
+    }
+
+    /// The configuration: the file's, with these flags on top. The problems are for the log.
+    ///
+    /// # Errors
+    /// All problems of a configuration that cannot be used.
+    pub fn config(&self) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+        let file = self.file();
+        let (config, mut problems) = if self.conf.is_none() && !file.exists() {
+            // A first look at the agent needs no configuration.
+            (Config::default(), Vec::new())
+        } else {
+            config::load(&file)?
+        };
+        let config = self.over(config, &mut problems);
+        if problems.iter().any(Problem::is_error) { Err(problems) } else { Ok((config, problems)) }
+    }
+
+    /// As [`AgentFlags::config`], for a command that then logs: the log is started, and the problems are in it.
     ///
     /// # Errors
     /// Text for the user, a problem a paragraph.
-    pub fn config(&self) -> Result<(Config, Vec<String>), String> {
-        let file = self.conf.clone().unwrap_or_else(|| config::DEFAULT_FILE.into());
-        let loaded = if self.conf.is_none() && !file.exists() {
-            // A first look at the agent needs no configuration.
-            Ok((Config::default(), Vec::new()))
-        } else {
-            config::load(&file)
-        };
-        let texts =
-            |problems: Vec<config::document::Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let (config, warnings) = loaded.map_err(|problems| texts(problems).join("\n"))?;
-        Ok((self.over(config)?, texts(warnings)))
+    pub fn config_for_command(&self) -> Result<Config, String> {
+        let (config, problems) = self.config().map_err(|problems| texts(&problems))?;
+        log::start(config.log_level, Destination::Stderr);
+        log::tell(&problems);
+        Ok(config)
     }
 
-    fn over(&self, mut config: Config) -> Result<Config, String> {
+    fn over(&self, mut config: Config, problems: &mut Vec<Problem>) -> Config {
         if let Some(root) = &self.root {
             config.root.clone_from(root);
         }
         if let Some(base) = &self.apibase {
-            config.api_base = config::api_base(base).map_err(|why| format!("-apibase {why}"))?;
+            match config::api_base(base) {
+                Ok(base) => config.api_base = base,
+                Err(why) => problems.push(Problem::of_flag(Level::Error, format!("-apibase {why}"))),
+            }
         }
         if let Some(key) = self.apikey.as_deref().filter(|key| !key.is_empty()) {
             config.api_key = Some(Secret::new(key));
@@ -231,17 +305,29 @@ impl AgentFlags {
         if let Some(pidfile) = &self.pidfile {
             config.pidfile.clone_from(pidfile);
         }
-        if let Some(bad) = self.role.iter().find(|role| !config::is_role(role)) {
-            return Err(format!("-role {bad:?} must look like Service:role: letters, digits, - and _"));
-        }
         if !self.role.is_empty() {
-            config.roles.clone_from(&self.role);
+            let (good, bad) = self.role.iter().cloned().partition::<Vec<_>, _>(|role| config::is_role(role));
+            for role in bad {
+                let why =
+                    format!("-role {role:?} is left out: it must look like Service:role, letters, digits, - and _");
+                problems.push(Problem::of_flag(Level::Warning, why));
+            }
+            config.roles = good;
         }
-        if self.verbose {
-            config.log_level = tracing::level_filters::LevelFilter::DEBUG;
+        match self.verbose {
+            Some(true) => config.log_level = LevelFilter::DEBUG,
+            Some(false) if config.log_level == LevelFilter::DEBUG => config.log_level = LevelFilter::INFO,
+            _ => {}
         }
-        Ok(config)
+        config.diagnostic = self.diagnostic.unwrap_or(config.diagnostic);
+        config
     }
+}
+
+/// Problems as a user reads them, a paragraph each.
+#[must_use]
+pub fn texts(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -300,10 +386,36 @@ mod tests {
     #[test]
     fn a_flag_wins_over_the_file_and_a_wrong_one_is_named() {
         let file = Config { root: "/file".into(), ..Config::default() };
-        let over = |line: &str| parsed(line).agent.over(file.clone());
-        assert_eq!(over("wasaba -root /flag").unwrap().root, PathBuf::from("/flag"));
-        assert_eq!(over("wasaba -v").unwrap().root, PathBuf::from("/file"));
-        assert!(over("wasaba -role role").unwrap_err().contains("-role"));
-        assert!(over("wasaba -apibase nonsense").unwrap_err().contains("-apibase"));
+        let over = |line: &str| {
+            let mut problems = Vec::new();
+            (parsed(line).agent.over(file.clone(), &mut problems), texts(&problems))
+        };
+        assert_eq!(over("wasaba -root /flag").0.root, PathBuf::from("/flag"));
+        assert_eq!(over("wasaba -v").0.root, PathBuf::from("/file"));
+        let (config, problems) = over("wasaba -role role,A:a");
+        assert!(config.roles == ["A:a"] && problems.contains("-role"), "{problems}");
+        assert!(over("wasaba -apibase nonsense").1.contains("-apibase"));
+    }
+
+    #[test]
+    fn a_switch_may_be_turned_off_as_with_go() {
+        let verbose = Config { log_level: LevelFilter::DEBUG, diagnostic: true, ..Config::default() };
+        for (line, level, diagnostic) in [
+            ("wasaba", LevelFilter::DEBUG, true),
+            ("wasaba -v=false -diagnostic=0", LevelFilter::INFO, false),
+            ("wasaba --verbose=F -diagnostic -root /r", LevelFilter::INFO, true),
+            ("wasaba -v -root /r", LevelFilter::DEBUG, true),
+        ] {
+            let config = parsed(line).agent.over(verbose.clone(), &mut Vec::new());
+            assert_eq!((config.log_level, config.diagnostic), (level, diagnostic), "{line}");
+        }
+    }
+
+    #[test]
+    fn retire_takes_the_flags_of_the_agent() {
+        let line =
+            "wasaba retire -force -conf c -root r -role A:b -v -diagnostic -pidfile p -apibase http://x -apikey k";
+        let Some(Command::Retire { agent, force }) = parsed(line).command else { panic!("another command") };
+        assert!(force && agent.root == Some("r".into()) && agent.apikey.as_deref() == Some("k"));
     }
 }

@@ -1,9 +1,14 @@
 //! The command line: one file a command. An error is printed once, here.
 
 pub mod agent;
+pub mod completion;
+pub mod configtest;
 pub mod flags;
+pub mod init;
 pub mod once;
 pub mod plugin;
+pub mod retire;
+pub mod supervise;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -29,7 +34,12 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     };
     let result = match line.command {
         None => agent::run(&line.agent),
+        Some(Command::Configtest(agent)) => configtest::run(&agent),
+        Some(Command::Init { conf, apikey, apibase }) => init::run(&conf, &apikey, apibase.as_deref()),
         Some(Command::Once(agent)) => once::run(&agent),
+        Some(Command::Retire { agent, force }) => retire::run(&agent, force),
+        Some(Command::Supervise(agent)) => supervise::run(&agent),
+        Some(Command::Completion { shell }) => print(shell.script()),
         Some(Command::Plugin(command)) => plugin::run(command),
         Some(Command::Version) => print(&version()),
     };

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use super::flags::AgentFlags;
 use crate::collect::Moment;
 use crate::collect::minute::Part;
-use crate::log::{self, Destination};
-use crate::{keeper, run};
+use crate::host::cloud;
+use crate::metrics::selection::Current;
+use crate::{keeper, programs, run};
 
 /// Between the two readings that rates are made of. The shortest that gives rates is one second.
 const BETWEEN_READINGS: Duration = Duration::from_millis(1_050);
@@ -20,15 +21,16 @@ const BETWEEN_READINGS: Duration = Duration::from_millis(1_050);
 /// # Errors
 /// The configuration cannot be used, or nothing can be printed.
 pub fn run(flags: &AgentFlags) -> Result<(), String> {
-    let (config, warnings) = flags.config()?;
-    log::start(config.log_level, Destination::Stderr);
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
-    let host = run::describe(&config);
+    let config = flags.config_for_command()?;
     let runtime = super::runtime()?;
-    let (created, values) = runtime.block_on(async {
-        let mut sources = run::host_sources(&config);
+    let (host, created, values) = runtime.block_on(async {
+        let host = run::describe(&config, cloud::detect(config.cloud_platform, &config.machine).await);
+        let selection = Current::default();
+        selection.set(config.selection.clone());
+        let mut sources = run::host_sources(&config, &selection);
+        for program in &config.programs {
+            sources.add(programs::metrics::source_of(Arc::new(program.clone())));
+        }
         match keeper::loader(&config) {
             Ok(loader) => {
                 for instance in keeper::instances(&config, &loader).await {
@@ -42,7 +44,7 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
         tokio::time::sleep(BETWEEN_READINGS).await;
         let created = jiff::Timestamp::now();
         sources.ask(now(), async |part| take(&mut values, part)).await;
-        (created, values)
+        (host, created, values)
     });
     runtime.shutdown_background();
     let values =

@@ -295,7 +295,11 @@ impl Sources {
             Some(answer) => {
                 slot.under_way = None;
                 slot.judge(answer.as_ref());
-                if let Ok(answer) = answer {
+                if let Ok(mut answer) = answer {
+                    for (time, sample) in std::mem::take(&mut answer.dated) {
+                        let dated = Answer { samples: vec![sample], ..Answer::default() };
+                        self.parts.entry(time).or_default().take(&slot.source.name, dated);
+                    }
                     self.parts.entry(answered.unix_seconds).or_default().take(&slot.source.name, answer);
                 }
             }

@@ -44,6 +44,8 @@ pub struct Moment {
 pub struct Answer {
     /// Its values.
     pub samples: Vec<Sample>,
+    /// Values that are of other times than the question's, in seconds since 1970.
+    pub dated: Vec<(i64, Sample)>,
     /// Where its counters stand, for a source that does not keep them itself; under names of its own choosing.
     pub readings: Vec<(String, rate::Reading)>,
     /// What it keeps from now on, if that has changed; all of it, by key.

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::programs::Command;
 use crate::secret::Secret;
-use crate::shell::{SimpleCommand, simple_command};
 
 /// A stretch of the file, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,21 +28,44 @@ impl From<Range<usize>> for Place {
 /// Something that is wrong with a file, as a user sees it: place, what, cure, and the line without its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    error: bool,
+    level: Level,
     text: String,
+}
+
+/// How bad a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Nothing is wrong, but something is not as one might think.
+    Note,
+    /// Something has no effect; the agent runs all the same.
+    Warning,
+    /// The configuration cannot be used.
+    Error,
 }
 
 impl Problem {
     /// A file that cannot be read at all.
     #[must_use]
     pub fn of_file(file: &Path, error: &std::io::Error) -> Self {
-        Self { error: true, text: format!("cannot read `{}`: {error}", file.display()) }
+        Self { level: Level::Error, text: format!("cannot read `{}`: {error}", file.display()) }
+    }
+
+    /// Something that is wrong with a flag of the command line.
+    #[must_use]
+    pub fn of_flag(level: Level, text: String) -> Self {
+        Self { level, text }
     }
 
     /// Whether the configuration cannot be used for it.
     #[must_use]
     pub fn is_error(&self) -> bool {
-        self.error
+        self.level == Level::Error
+    }
+
+    /// How bad it is.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.level
     }
 }
 
@@ -102,6 +125,11 @@ impl<'a> Section<'a> {
         self.entries.iter().map(|entry| entry.key.clone()).collect()
     }
 
+    /// Whether a key is there.
+    pub fn has(&mut self, key: &str) -> bool {
+        self.find(key).is_some()
+    }
+
     /// Looks at a key without reading it.
     fn find(&mut self, key: &str) -> Option<&Entry<'a>> {
         if !self.known.iter().any(|known| known == key) {
@@ -144,24 +172,29 @@ impl<'a> Reader<'a> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         for error in &errors {
             let place = error.span().map_or(Place { start: 0, end: 0 }, Place::from);
-            self.note(true, place, &format!("this is no TOML: {}", error.message()), false);
+            self.note(Level::Error, place, &format!("this is no TOML: {}", error.message()), false);
         }
         errors.is_empty().then(|| Section::new(String::new(), Place { start: 0, end: 0 }, table.get_ref()))
     }
 
     /// Notes an error.
     pub fn fail(&mut self, place: Place, what: String) {
-        self.note(true, place, &what, true);
+        self.note(Level::Error, place, &what, true);
     }
 
     /// Notes a warning.
     pub fn warn(&mut self, place: Place, what: String) {
-        self.note(self.strict, place, &what, true);
+        self.note(if self.strict { Level::Error } else { Level::Warning }, place, &what, true);
+    }
+
+    /// Notes what is not wrong.
+    pub fn mention(&mut self, place: Place, what: String) {
+        self.note(Level::Note, place, &what, true);
     }
 
     /// The line is shown up to its `=`, since behind it there may be a secret; and where the file is no TOML, or the line
     /// does not begin with a plain key, it is not shown at all.
-    fn note(&mut self, error: bool, place: Place, what: &str, show: bool) {
+    fn note(&mut self, level: Level, place: Place, what: &str, show: bool) {
         let before = self.text.get(..place.start).unwrap_or_default();
         let line_number = self.line(place);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
@@ -170,8 +203,12 @@ impl<'a> Reader<'a> {
         let is_key = |text: &str| text.chars().all(|char| char.is_ascii_alphanumeric() || " \t_-.=".contains(char));
         let key = line.split_inclusive('=').next().unwrap_or_default();
         let key = if show && (line.starts_with('[') || (key.ends_with('=') && is_key(key))) { key } else { "" };
-        let level = if error { "error" } else { "warning" };
-        let mut text = format!("{}:{line_number}:{column}: {level}: {what}", self.file.display());
+        let word = match level {
+            Level::Note => "note",
+            Level::Warning => "warning",
+            Level::Error => "error",
+        };
+        let mut text = format!("{}:{line_number}:{column}: {word}: {what}", self.file.display());
         if !key.trim().is_empty() {
             let number = line_number.to_string();
             let hidden = if key.len() < line.len() { " …" } else { "" };
@@ -182,7 +219,7 @@ impl<'a> Reader<'a> {
             let carets = "^".repeat(length.chars().count().min(visible).max(1));
             text.push_str(&format!("\n {} | {}{carets}", " ".repeat(number.len()), " ".repeat(within)));
         }
-        self.problems.push((place.start, Problem { error, text }));
+        self.problems.push((place.start, Problem { level, text }));
     }
 
     /// The table under `key`.
@@ -369,20 +406,56 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// The command under `key`, with its place: one text, which a shell would read, or a list of words.
-    pub fn command(
-        &mut self,
-        section: &mut Section<'_>,
-        key: &str,
-        variable: impl Fn(&str) -> Option<String>,
-    ) -> Option<(SimpleCommand, Place)> {
-        let entry = section.find(key)?.clone();
-        if let Some(text) = entry.value.get_ref().as_str() {
-            section.take(key);
-            return Some((simple_command(text, variable), entry.place));
+    /// The command under `key`, with its place: a line for the shell, or a list of words.
+    pub fn command(&mut self, section: &mut Section<'_>, key: &str) -> Option<(Command, Place)> {
+        let entry = section.take(key)?;
+        let value = entry.value.get_ref();
+        let words = value.as_array().map(|list| list.iter().map(|word| word.get_ref().as_str().map(str::to_owned)));
+        let words = words.and_then(|words| words.collect::<Option<Vec<_>>>());
+        let command = match (value.as_str(), words) {
+            (Some(line), _) if !line.trim().is_empty() => Some(Command::Shell(line.to_owned())),
+            (None, Some(words)) if words.first().is_some_and(|first| !first.is_empty()) => Some(Command::Words(words)),
+            _ => None,
+        };
+        if command.is_none() {
+            let what = if value.as_str().is_some() || value.as_array().is_some_and(|list| list.is_empty()) {
+                "nothing".to_owned()
+            } else {
+                value.type_str().to_owned()
+            };
+            let expected = "a line for the shell in quotes, or a list of words in quotes";
+            self.fail(entry.value.span().into(), format!("`{key}` of {} must be {expected}, not {what}", section.name));
         }
-        let words = self.texts(section, key).into_iter().map(|(word, _)| word).collect();
-        Some((SimpleCommand { words, ..SimpleCommand::default() }, entry.place))
+        command.map(|command| (command, entry.place))
+    }
+
+    /// A length of time under `key`, in whole minutes: a number of minutes, or text in Go's form like `1h30m`.
+    pub fn minutes(&mut self, section: &mut Section<'_>, key: &str) -> Option<u64> {
+        let entry = section.take(key)?;
+        let value = entry.value.get_ref();
+        let number = value.as_integer().map(|number| i64::from_str_radix(number.as_str(), number.radix()).ok());
+        let minutes = match (number, value.as_str()) {
+            (Some(number), _) => number.and_then(|number| u64::try_from(number).ok()),
+            (None, Some(text)) => text.parse().ok().or_else(|| super::duration::minutes(text)),
+            (None, None) => None,
+        };
+        let minutes = minutes.filter(|minutes| *minutes <= u64::from(u32::MAX >> 1));
+        if minutes.is_none() {
+            let what = format!("`{}` must be whole minutes, like 10 or \"1h30m\"", entry.key);
+            self.fail(entry.value.span().into(), what);
+        }
+        minutes
+    }
+
+    /// A whole number under `key`.
+    pub fn integer(&mut self, section: &mut Section<'_>, key: &str) -> Option<i64> {
+        let entry = section.take(key)?;
+        let number = entry.value.get_ref().as_integer();
+        let number = number.and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok());
+        if number.is_none() {
+            self.wrong_type(&entry, "a whole number");
+        }
+        number
     }
 
     /// Where `key` is, if it is there; its value is not looked at.
@@ -390,18 +463,15 @@ impl<'a> Reader<'a> {
         section.take(key).map(|entry| entry.place)
     }
 
-    /// Warns of each key that nobody asked for. `not_yet` are keys that are right, but do nothing in this version.
-    pub fn finish(&mut self, section: Section<'_>, not_yet: &[&str]) {
+    /// Warns of each key that nobody asked for. `passed_over` are keys that are right, but mean nothing here.
+    pub fn finish(&mut self, section: Section<'_>, passed_over: &[&str]) {
         for entry in &section.entries {
             let lower = entry.key.to_ascii_lowercase();
-            if not_yet.contains(&lower.as_str()) {
-                self.warn(entry.place, format!("`{}` does nothing in this version yet", entry.key));
+            if passed_over.contains(&lower.as_str()) {
                 continue;
             }
-            let meant = section.known.iter().map(String::as_str).chain(not_yet.iter().copied());
-            let meant =
-                meant.map(|key| (strsim::levenshtein(key, &lower), key)).filter(|(distance, _)| *distance < 3).min();
-            let cure = meant.map_or_else(
+            let meant = section.known.iter().map(|key| (strsim::levenshtein(key, &lower), key));
+            let cure = meant.filter(|(distance, _)| *distance < 3).min().map_or_else(
                 || format!("; there are: {}", section.known.join(", ")),
                 |(_, key)| format!(", did you mean `{key}`?"),
             );

@@ -5,13 +5,20 @@
 
 pub mod cases;
 pub mod document;
+mod duration;
+pub mod pattern;
 pub mod plugin;
 
 use std::path::{Path, PathBuf};
 
 use url::Url;
 
+use crate::checks::Check;
+use crate::host::cloud::CloudPlatform;
+use crate::metadata::Metadata;
+use crate::metrics::selection::Selection;
 use crate::plugins::table::PluginTable;
+use crate::programs::MetricsProgram;
 use crate::roots::Roots;
 use crate::secret::Secret;
 use document::{Problem, Reader, Section};
@@ -21,21 +28,6 @@ pub const DEFAULT_FILE: &str = "/etc/mackerel-agent/mackerel-agent.conf";
 
 /// Every key with its default and its meaning: template, reference, and tested against the code.
 pub const DEFAULT_TEXT: &str = include_str!("default.conf");
-
-/// Keys of the official agent that this version does not know yet: said, but no mistake of the user's.
-const NOT_YET: &[&str] = &[
-    "checks",
-    "cloud_platform",
-    "conffile",
-    "diagnostic",
-    "disable_http_keep_alive",
-    "disks",
-    "filesystems",
-    "http_proxy",
-    "https_proxy",
-    "include",
-    "interfaces",
-];
 
 /// What the agent is to do.
 #[derive(Clone, Debug)]
@@ -64,8 +56,33 @@ pub struct Config {
     pub self_metrics: bool,
     /// Where the machine is read from.
     pub machine: Roots,
-    /// The plugins that were configured.
+    /// Which file systems, disks and interfaces have metrics, and under which names.
+    pub selection: Selection,
+    /// Whether what the agent itself takes is posted too.
+    pub diagnostic: bool,
+    /// How Mackerel is reached.
+    pub network: Network,
+    /// Which cloud's metadata is asked who this machine is.
+    pub cloud_platform: CloudPlatform,
+    /// The metrics plugins that are components.
     pub plugin_tables: Vec<PluginTable>,
+    /// The metrics plugins that are programs.
+    pub programs: Vec<MetricsProgram>,
+    /// The checks.
+    pub checks: Vec<Check>,
+    /// The metadata plugins.
+    pub metadata: Vec<Metadata>,
+}
+
+/// How Mackerel is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    /// The proxy for `http://`, if it is not the environment's.
+    pub http_proxy: Option<Secret>,
+    /// The proxy for `https://`, if it is not the environment's.
+    pub https_proxy: Option<Secret>,
+    /// Whether each request has a connection of its own.
+    pub no_keep_alive: bool,
 }
 
 impl Default for Config {
@@ -84,52 +101,139 @@ impl Default for Config {
             plugins: None,
             self_metrics: false,
             machine: Roots::default(),
+            selection: Selection::default(),
+            diagnostic: false,
+            network: Network::default(),
+            cloud_platform: CloudPlatform::default(),
             plugin_tables: Vec::new(),
+            programs: Vec::new(),
+            checks: Vec::new(),
+            metadata: Vec::new(),
         }
     }
 }
 
-/// Reads `file`. The warnings are for the log; with an error among the problems there is no configuration.
+/// Reads `file`, and what it includes. The warnings are for the log; with an error among the problems there is no configuration.
 ///
 /// # Errors
-/// All problems, warnings included, in the file's order.
+/// All problems, warnings included, in the files' order.
 pub fn load(file: &Path) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     let text = document::read_file(file).map_err(|error| vec![Problem::of_file(file, &error)])?;
     parse(file, &text)
 }
 
-/// The configuration in `text`; `file` is for messages.
+/// The configuration in `text`, and in what it includes; `file` is for messages.
 ///
 /// # Errors
 /// As [`load`].
 pub fn parse(file: &Path, text: &str) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
-    let mut reader = Reader::new(file, text);
-    let Some(mut top) = reader.document() else { return Err(reader.into_problems()) };
-    let config = read(&mut reader, &mut top);
-    reader.finish(top, NOT_YET);
-    let problems = reader.into_problems();
-    if problems.iter().any(Problem::is_error) { Err(problems) } else { Ok((config, problems)) }
+    let mut draft = Draft::default();
+    let mut problems = draft.read(file, text, false);
+    for file in std::mem::take(&mut draft.included) {
+        match document::read_file(&file) {
+            Ok(text) => problems.extend(draft.read(&file, &text, true)),
+            Err(error) => problems.push(Problem::of_file(&file, &error)),
+        }
+    }
+    if problems.iter().any(Problem::is_error) { Err(problems) } else { Ok((draft.finish(), problems)) }
 }
 
-fn read(reader: &mut Reader<'_>, top: &mut Section<'_>) -> Config {
-    let defaults = Config::default();
-    let (status_on_start, status_on_stop) = host_status(reader, top);
-    let path =
-        |text: Option<String>, default: PathBuf| text.filter(|text| !text.is_empty()).map_or(default, PathBuf::from);
-    Config {
-        api_key: reader.secret(top, "apikey"),
-        api_base: reader.parsed(top, "apibase", api_base).unwrap_or(defaults.api_base),
-        root: path(reader.text(top, "root"), defaults.root),
-        pidfile: path(reader.text(top, "pidfile"), defaults.pidfile),
-        roles: roles(reader, top),
-        display_name: reader.text(top, "display_name").filter(|name| !name.is_empty()),
-        status_on_start,
-        status_on_stop,
-        log_level: log_level(reader, top),
-        plugins: reader.text(top, "plugins").map(PathBuf::from),
-        self_metrics: reader.boolean(top, "self_metrics").unwrap_or(defaults.self_metrics),
-        machine: machine(reader, top),
-        plugin_tables: plugin::tables(reader, top),
+/// A configuration as far as it was read. What comes later is put over what is there.
+#[derive(Default)]
+struct Draft {
+    config: Config,
+    verbose: bool,
+    silent: bool,
+    http_proxy: String,
+    https_proxy: String,
+    included: Vec<PathBuf>,
+}
+
+/// Puts a value that is there in place of the one that was.
+fn put<T>(place: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *place = value;
+    }
+}
+
+impl Draft {
+    fn read(&mut self, file: &Path, text: &str, is_included: bool) -> Vec<Problem> {
+        let mut reader = Reader::new(file, text);
+        if let Some(mut top) = reader.document() {
+            self.take(&mut reader, &mut top, is_included);
+            // The official agent reads it and puts the flag's value in its place.
+            reader.finish(top, &["conffile"]);
+        }
+        reader.into_problems()
+    }
+
+    fn take(&mut self, reader: &mut Reader<'_>, top: &mut Section<'_>, is_included: bool) {
+        let config = &mut self.config;
+        let non_empty = |text: Option<String>| text.filter(|text| !text.is_empty());
+        if let Some(key) = reader.secret(top, "apikey") {
+            config.api_key = Some(key);
+        }
+        put(&mut config.api_base, reader.parsed(top, "apibase", api_base));
+        put(&mut config.root, non_empty(reader.text(top, "root")).map(PathBuf::from));
+        put(&mut config.pidfile, non_empty(reader.text(top, "pidfile")).map(PathBuf::from));
+        put(&mut config.roles, roles(reader, top));
+        put(&mut config.display_name, reader.text(top, "display_name").map(|name| non_empty(Some(name))));
+        host_status(reader, top, config);
+        put(&mut self.verbose, reader.boolean(top, "verbose"));
+        put(&mut self.silent, reader.boolean(top, "silent"));
+        put(&mut config.plugins, reader.text(top, "plugins").map(|folder| Some(folder.into())));
+        put(&mut config.self_metrics, reader.boolean(top, "self_metrics"));
+        put(&mut config.diagnostic, reader.boolean(top, "diagnostic"));
+        put(&mut config.network.no_keep_alive, reader.boolean(top, "disable_http_keep_alive"));
+        put(&mut self.http_proxy, reader.parsed(top, "http_proxy", proxy));
+        put(&mut self.https_proxy, reader.parsed(top, "https_proxy", proxy));
+        put(&mut config.cloud_platform, reader.parsed(top, "cloud_platform", CloudPlatform::named));
+        machine(reader, top, &mut config.machine);
+        selection(reader, top, &mut config.selection);
+        // Within an included file it is passed over.
+        let included =
+            reader.parsed(top, "include", |pattern| if is_included { Ok(Vec::new()) } else { included(pattern) });
+        self.included.extend(included.unwrap_or_default());
+        plugin::take(reader, top, config);
+    }
+
+    fn finish(self) -> Config {
+        use tracing::level_filters::LevelFilter;
+        let Self { mut config, verbose, silent, http_proxy, https_proxy, .. } = self;
+        // `verbose` wins over `silent`, as with the official agent.
+        config.log_level = match (verbose, silent) {
+            (true, _) => LevelFilter::DEBUG,
+            (false, true) => LevelFilter::ERROR,
+            (false, false) => LevelFilter::INFO,
+        };
+        let usable = |proxy: &str| (!proxy.is_empty() && proxy != "direct").then(|| Secret::new(proxy));
+        config.network.http_proxy = usable(&http_proxy);
+        config.network.https_proxy = if https_proxy.is_empty() { usable(&http_proxy) } else { usable(&https_proxy) };
+        let Network { http_proxy, https_proxy, .. } = &config.network;
+        let proxies = [("HTTP_PROXY", http_proxy), ("HTTPS_PROXY", https_proxy)].into_iter();
+        let proxies = proxies.filter_map(|(name, proxy)| Some((name.to_owned(), proxy.as_ref()?.reveal().to_owned())));
+        let proxies = proxies.collect::<Vec<_>>();
+        for program in plugin::programs(&mut config) {
+            // In front: what the table says of them wins.
+            program.environment.splice(0..0, proxies.iter().cloned());
+        }
+        config
+    }
+}
+
+/// The files that a pattern of the shell names, in the order of their names. No file is fine.
+fn included(pattern: &str) -> Result<Vec<PathBuf>, String> {
+    let files = glob::glob(pattern).map_err(|error| format!("is no pattern of file names: {error}"))?;
+    files.map(|file| file.map_err(|error| format!("leads to a folder that cannot be read: {error}"))).collect()
+}
+
+/// The address of a proxy, or `direct`. It may hold a password, so it is not in the error.
+fn proxy(text: &str) -> Result<String, String> {
+    let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    match Url::parse(&url) {
+        _ if text.is_empty() || text == "direct" => Ok(text.to_owned()),
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(text.to_owned()),
+        _ => Err("must be the address of an HTTP proxy, like \"http://proxy:8080\", or \"direct\"".to_owned()),
     }
 }
 
@@ -143,20 +247,12 @@ pub fn api_base(text: &str) -> Result<Url, String> {
     if matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err("must begin with https:// or http://".into()) }
 }
 
-/// `verbose` wins over `silent`, as with the official agent.
-fn log_level(reader: &mut Reader<'_>, top: &mut Section<'_>) -> tracing::level_filters::LevelFilter {
-    use tracing::level_filters::LevelFilter;
-    let (verbose, silent) = (reader.boolean(top, "verbose"), reader.boolean(top, "silent"));
-    match (verbose.unwrap_or(false), silent.unwrap_or(false)) {
-        (true, _) => LevelFilter::DEBUG,
-        (false, true) => LevelFilter::ERROR,
-        (false, false) => LevelFilter::INFO,
-    }
-}
-
 /// A role that Mackerel would refuse is left out, as with the official agent, which does not stop for it either.
-fn roles(reader: &mut Reader<'_>, top: &mut Section<'_>) -> Vec<String> {
+fn roles(reader: &mut Reader<'_>, top: &mut Section<'_>) -> Option<Vec<String>> {
     let mut roles = Vec::new();
+    if !top.has("roles") {
+        return None;
+    }
     for (role, place) in reader.texts(top, "roles") {
         if is_role(&role) {
             roles.push(role);
@@ -167,7 +263,7 @@ fn roles(reader: &mut Reader<'_>, top: &mut Section<'_>) -> Vec<String> {
             );
         }
     }
-    roles
+    Some(roles)
 }
 
 /// Whether `text` is a service's name, a colon and a role's name.
@@ -181,31 +277,45 @@ pub fn is_role(text: &str) -> bool {
 }
 
 /// The official agent passes any word on; Mackerel would refuse it, and the agent would not start.
-fn host_status(reader: &mut Reader<'_>, top: &mut Section<'_>) -> (Option<String>, Option<String>) {
+fn host_status(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut Config) {
     const VALID: &[&str] = &["working", "standby", "maintenance", "poweroff"];
-    let Some(mut section) = reader.section(top, "host_status") else { return (None, None) };
-    let mut status = |reader: &mut Reader<'_>, key| {
-        reader.parsed(&mut section, key, |text| match text {
+    let Some(mut section) = reader.section(top, "host_status") else { return };
+    for (key, status) in [("on_start", &mut config.status_on_start), ("on_stop", &mut config.status_on_stop)] {
+        let read = reader.parsed(&mut section, key, |text| match text {
             "" => Ok(None),
             text if VALID.contains(&text) => Ok(Some(text.to_owned())),
             _ => Err(format!("must be one of {}", VALID.join(", "))),
-        })
-    };
-    let found = (status(reader, "on_start").flatten(), status(reader, "on_stop").flatten());
-    reader.finish(section, &[]);
-    found
-}
-
-fn machine(reader: &mut Reader<'_>, top: &mut Section<'_>) -> Roots {
-    let mut roots = Roots::default();
-    let Some(mut section) = reader.section(top, "machine") else { return roots };
-    for (key, root) in [("proc", &mut roots.proc), ("sys", &mut roots.sys), ("etc", &mut roots.etc)] {
-        if let Some(path) = reader.text(&mut section, key) {
-            *root = path.into();
-        }
+        });
+        put(status, read);
     }
     reader.finish(section, &[]);
-    roots
+}
+
+fn machine(reader: &mut Reader<'_>, top: &mut Section<'_>, roots: &mut Roots) {
+    let Some(mut section) = reader.section(top, "machine") else { return };
+    for (key, root) in [("proc", &mut roots.proc), ("sys", &mut roots.sys), ("etc", &mut roots.etc)] {
+        put(root, reader.text(&mut section, key).map(PathBuf::from));
+    }
+    let base = |text: &str| api_base(text).map(|_| Some(text.trim_end_matches('/').to_owned()));
+    put(&mut roots.metadata, reader.parsed(&mut section, "metadata", base));
+    reader.finish(section, &[]);
+}
+
+fn selection(reader: &mut Reader<'_>, top: &mut Section<'_>, selection: &mut Selection) {
+    let Selection { filesystems, disks, interfaces, use_mountpoint } = selection;
+    for (family, ignore, passed_over) in [
+        ("filesystems", filesystems, &[] as &[&str]),
+        ("disks", disks, &[]),
+        // A matter of Windows.
+        ("interfaces", interfaces, &["use_adapter"]),
+    ] {
+        let Some(mut section) = reader.section(top, family) else { continue };
+        put(ignore, reader.parsed(&mut section, "ignore", |text| plugin::pattern(text)));
+        if family == "filesystems" {
+            put(use_mountpoint, reader.boolean(&mut section, "use_mountpoint"));
+        }
+        reader.finish(section, passed_over);
+    }
 }
 
 #[cfg(test)]
@@ -240,6 +350,11 @@ mod tests {
             status_on_stop: config.status_on_stop.clone(),
             plugins: config.plugins.clone(),
             plugin_tables: config.plugin_tables.clone(),
+            programs: config.programs.clone(),
+            checks: config.checks.clone(),
+            metadata: config.metadata.clone(),
+            selection: config.selection.clone(),
+            network: config.network.clone(),
             ..Config::default()
         };
         assert_eq!(format!("{config:?}"), format!("{examples:?}"), "all other keys stand there with their default");

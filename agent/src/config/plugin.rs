@@ -1,4 +1,4 @@
-//! The table of one plugin: `[plugin.metrics.NAME]`, or the `.toml` file beside a `.wasm` file that was dropped in.
+//! The tables of plugins: `[plugin.metrics.NAME]`, `[plugin.checks.NAME]`, `[plugin.metadata.NAME]`, or the `.toml` file beside a `.wasm` file that was dropped in.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,68 +6,299 @@ use std::time::Duration;
 
 use regex_lite::Regex;
 
+use super::Config;
 use super::document::{Problem, Reader, Section};
 use crate::capabilities::limits::{self, LONGEST_CALL, Limits};
+use crate::checks::Check;
+use crate::metadata::Metadata;
 use crate::plugins::command_line::CommandLine;
 use crate::plugins::engine::Engine;
 use crate::plugins::settings::{FileLine, Written};
 use crate::plugins::table::{PluginTable, Posting};
+use crate::programs::process::path;
+use crate::programs::{self, Command, MetricsProgram, Program, Runner};
 use crate::sample::MetricName;
+use crate::shell::{SimpleCommand, simple_command};
 use crate::tls::Trust;
 
-/// Keys of the official agent's plugin tables that mean something for programs only.
-const FOR_PROGRAMS: &[&str] = &["use_plugin_timestamp", "user"];
+/// The official agent reads all of these in every plugin's table and passes over those that mean nothing there.
+const OFFICIAL: &[&str] = &[
+    "action",
+    "check_interval",
+    "custom_identifier",
+    "exclude_pattern",
+    "execution_interval",
+    "include_pattern",
+    "max_check_attempts",
+    "memo",
+    "notification_interval",
+    "prevent_alert_auto_close",
+    "use_plugin_timestamp",
+    "user",
+];
 
-pub(super) fn tables(reader: &mut Reader<'_>, top: &mut Section<'_>) -> Vec<PluginTable> {
-    let Some(mut plugin) = reader.section(top, "plugin") else { return Vec::new() };
-    let mut tables = Vec::new();
-    if let Some(mut metrics) = reader.section(&mut plugin, "metrics") {
-        for name in metrics.keys() {
-            let Some(mut section) = reader.section(&mut metrics, &name) else { continue };
-            if name.is_empty() || name.chars().any(char::is_control) {
-                reader.fail(section.place, "a plugin's name must not be empty or have control characters".to_owned());
-                continue;
+/// The longest memo that Mackerel keeps, in characters.
+const LONGEST_MEMO: usize = 250;
+
+/// Puts the plugins of this document over those that `config` has; one of the same name takes the place of the other.
+pub(super) fn take(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut Config) {
+    let Some(mut plugin) = reader.section(top, "plugin") else { return };
+    for (name, mut section) in tables(reader, &mut plugin, "metrics") {
+        match metrics(reader, &mut section, &name) {
+            Some(Metrics::Component(table)) => {
+                config.programs.retain(|other| *other.name != *name);
+                replace(&mut config.plugin_tables, *table, |table| table.name == name);
             }
-            tables.extend(table(reader, &mut section, &name));
-            reader.finish(section, FOR_PROGRAMS);
+            Some(Metrics::Program(program)) => {
+                config.plugin_tables.retain(|other| other.name != name);
+                replace(&mut config.programs, program, |program| *program.name == *name);
+            }
+            None => {}
         }
+        reader.finish(section, OFFICIAL);
     }
-    reader.finish(plugin, &["checks", "metadata"]);
+    for (name, mut section) in tables(reader, &mut plugin, "checks") {
+        if let Some(check) = check(reader, &mut section, &name) {
+            replace(&mut config.checks, check, |check| *check.name == *name);
+        }
+        reader.finish(section, OFFICIAL);
+    }
+    for (name, mut section) in tables(reader, &mut plugin, "metadata") {
+        if let Some(metadata) = metadata(reader, &mut section, &name) {
+            replace(&mut config.metadata, metadata, |metadata| *metadata.name == *name);
+        }
+        reader.finish(section, OFFICIAL);
+    }
+    reader.finish(plugin, &[]);
+}
+
+fn replace<T>(all: &mut Vec<T>, new: T, is_same: impl Fn(&T) -> bool) {
+    match all.iter_mut().find(|other| is_same(other)) {
+        Some(other) => *other = new,
+        None => all.push(new),
+    }
+}
+
+/// Every program of the configuration, actions included.
+pub(super) fn programs(config: &mut Config) -> impl Iterator<Item = &mut Program> {
+    let metrics = config.programs.iter_mut().map(|program| &mut program.program);
+    let checks =
+        config.checks.iter_mut().flat_map(|check| check.runner.program_mut().into_iter().chain(&mut check.action));
+    metrics.chain(checks).chain(config.metadata.iter_mut().filter_map(|metadata| metadata.runner.program_mut()))
+}
+
+/// The tables of one kind, with their names.
+fn tables<'b>(reader: &mut Reader<'_>, plugin: &mut Section<'b>, kind: &str) -> Vec<(String, Section<'b>)> {
+    let Some(mut all) = reader.section(plugin, kind) else { return Vec::new() };
+    let mut tables = Vec::new();
+    for name in all.keys() {
+        let Some(section) = reader.section(&mut all, &name) else { continue };
+        if name.is_empty() || name.chars().any(char::is_control) {
+            reader.fail(section.place, "a plugin's name must not be empty or have control characters".to_owned());
+            continue;
+        }
+        tables.push((name, section));
+    }
     tables
 }
 
-fn table(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Option<PluginTable> {
-    let whole = section.place;
-    let wasm = reader.text(section, "wasm");
-    let env = reader.pairs(section, "env");
-    let own = |name: &str| std::env::var(name).ok();
-    let known = |wanted: &str| env.iter().rfind(|(name, _)| name == wanted).map(|(_, value)| value.clone());
-    let command = reader.command(section, "command", |name| known(name).or_else(|| own(name)));
-    let official = command.as_ref().and_then(|(command, _)| CommandLine::of_command(command.clone(), &env, own));
+enum Metrics {
+    Component(Box<PluginTable>),
+    Program(MetricsProgram),
+}
+
+fn metrics(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Option<Metrics> {
+    let source = source(reader, section)?;
+    if let Source::Program(command, environment) = &source {
+        // The line of an official plugin that is not installed runs the component in its place.
+        let own = |name: &str| std::env::var(name).ok().map(|value| if name == "PATH" { path(&value) } else { value });
+        let known = |wanted: &str| environment.iter().rfind(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+        let simple = match command {
+            Command::Shell(line) => simple_command(line, |name| known(name).or_else(|| own(name))),
+            Command::Words(words) => SimpleCommand { words: words.clone(), ..SimpleCommand::default() },
+        };
+        let Some((component, line)) = CommandLine::of_command(simple, environment, own) else {
+            return Some(Metrics::Program(program_of_metrics(reader, section, name, source)?));
+        };
+        let mut table = settings(reader, section, name);
+        component.clone_into(&mut table.wasm);
+        table.written.command_line = Some(line);
+        return Some(Metrics::Component(Box::new(table)));
+    }
     let mut table = settings(reader, section, name);
-    match (wasm, command) {
-        (Some(wasm), None) => table.wasm = wasm,
-        (Some(_), Some((_, command))) => {
-            reader.fail(command, "a plugin has `wasm` or `command`, not both: remove one".into());
-            return None;
-        }
-        (None, Some((_, command))) => {
-            if let Some((component, line)) = official {
-                component.clone_into(&mut table.wasm);
-                table.written.command_line = Some(line);
-                return Some(table);
-            }
-            let cure = "write `wasm = \"NAME\"` in its place if there is a component for it";
-            reader
-                .warn(command, format!("this version runs no programs as plugins yet: the plugin is left out; {cure}"));
-            return None;
-        }
-        (None, None) => {
-            reader.fail(whole, format!("{} does not say which plugin: write `wasm = \"NAME\"`", table.written.place));
-            return None;
+    table.wasm = source.wasm();
+    Some(Metrics::Component(Box::new(table)))
+}
+
+fn program_of_metrics(
+    reader: &mut Reader<'_>,
+    section: &mut Section<'_>,
+    name: &str,
+    source: Source,
+) -> Option<MetricsProgram> {
+    let program = program(reader, section, source)?;
+    let own_timestamps = reader.boolean(section, "use_plugin_timestamp").unwrap_or(false);
+    Some(MetricsProgram { name: name.into(), program, posting: posting(reader, section), own_timestamps })
+}
+
+/// What a plugin is made of, as it was written.
+enum Source {
+    Component(String),
+    Program(Command, Vec<(String, String)>),
+}
+
+impl Source {
+    fn wasm(self) -> String {
+        match self {
+            Self::Component(wasm) => wasm,
+            Self::Program(..) => String::new(),
         }
     }
-    Some(table)
+}
+
+fn source(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Option<Source> {
+    let whole = section.place;
+    let written = (section.has("wasm"), section.has("command"));
+    let wasm = reader.text(section, "wasm");
+    let command = reader.command(section, "command");
+    match (written, wasm, command) {
+        ((true, true), _, _) => {
+            reader.fail(whole, format!("{} has `wasm` and `command`: remove one", section.name));
+            None
+        }
+        ((false, false), ..) => {
+            let cure = "write `command = \"...\"` or `wasm = \"NAME\"`";
+            reader.fail(whole, format!("{} does not say which plugin: {cure}", section.name));
+            None
+        }
+        (_, Some(wasm), _) => Some(Source::Component(wasm)),
+        (_, None, Some((command, _))) => Some(Source::Program(command, environment(reader, section))),
+        // What is wrong with it was noted.
+        (_, None, None) => None,
+    }
+}
+
+/// The table `env`, in which a value may also be a reference to a secret.
+fn environment(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Vec<(String, String)> {
+    let whole = section.place;
+    let (pairs, _) = reader.pairs_with_secrets(section, "env");
+    if let Some((name, _)) = pairs.iter().find(|(name, _)| name.contains('=')) {
+        reader.fail(whole, format!("`env` of {} has a name with `=` in it: {name:?}", section.name));
+    }
+    let pairs = pairs.into_iter().map(|(name, value)| (name.trim().to_owned(), value));
+    pairs.filter(|(name, _)| !name.is_empty()).collect()
+}
+
+/// A program with the keys that all kinds of plugins and actions share.
+fn program(reader: &mut Reader<'_>, section: &mut Section<'_>, source: Source) -> Option<Program> {
+    let Source::Program(command, environment) = source else { return None };
+    let place = section.place;
+    let timeout = match reader.integer(section, "timeout_seconds") {
+        None | Some(0) => programs::DEFAULT_TIMEOUT,
+        Some(seconds) => match u64::try_from(seconds).ok().filter(|seconds| *seconds <= 86_400) {
+            Some(seconds) => Duration::from_secs(seconds),
+            None => {
+                reader.fail(place, "`timeout_seconds` must be a whole number of seconds, at most 86400".to_owned());
+                programs::DEFAULT_TIMEOUT
+            }
+        },
+    };
+    let user = reader.text(section, "user").filter(|user| !user.is_empty());
+    Some(Program { command, user, environment, timeout })
+}
+
+/// What runs a check or tells metadata: a program, or a component.
+fn runner(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Option<Runner> {
+    let source = source(reader, section)?;
+    if matches!(source, Source::Program(..)) {
+        return Some(Runner::Program(program(reader, section, source)?));
+    }
+    let mut table = settings(reader, section, name);
+    table.wasm = source.wasm();
+    Some(Runner::Component(Box::new(table)))
+}
+
+fn is_name(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}
+
+fn check(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Option<Check> {
+    let whole = section.place;
+    let runner = runner(reader, section, name);
+    let every_minutes = reader.minutes(section, "check_interval").unwrap_or(1).clamp(1, 60);
+    let notification_interval = reader.minutes(section, "notification_interval").map(|minutes| minutes.max(10));
+    let mut max_check_attempts = reader
+        .integer(section, "max_check_attempts")
+        .and_then(|count| u32::try_from(count).ok())
+        .filter(|count| *count > 0);
+    let prevents_auto_close = reader.boolean(section, "prevent_alert_auto_close").unwrap_or(false);
+    if prevents_auto_close && max_check_attempts.is_some_and(|count| count > 1) {
+        let why = "counts as 1 together with `prevent_alert_auto_close`, since without OK reports nothing sets the count back";
+        reader.mention(whole, format!("`max_check_attempts` of {} {why}", section.name));
+        max_check_attempts = Some(1);
+    }
+    let mut memo = reader.text(section, "memo").filter(|memo| !memo.is_empty());
+    if let Some(long) = memo.as_mut().filter(|memo| memo.chars().count() > LONGEST_MEMO) {
+        reader.mention(whole, format!("`memo` of {} is cut to {LONGEST_MEMO} characters", section.name));
+        *long = long.chars().take(LONGEST_MEMO).collect();
+    }
+    let action = reader.section(section, "action").and_then(|mut action| {
+        let written = reader.command(&mut action, "command");
+        let Some((command, _)) = written else {
+            reader.fail(action.place, format!("{} has no `command`", action.name));
+            return None;
+        };
+        let environment = environment(reader, &mut action);
+        let program = program(reader, &mut action, Source::Program(command, environment));
+        reader.finish(action, OFFICIAL);
+        program
+    });
+    let custom_identifier = custom_identifier(reader, section);
+    let runner = runner?;
+    if !is_name(name) {
+        reader.warn(
+            whole,
+            format!("{} is left out: Mackerel takes only letters, digits, - and _ in a check's name", section.name),
+        );
+        return None;
+    }
+    Some(Check {
+        name: name.into(),
+        runner,
+        every: Duration::from_secs(every_minutes * 60),
+        notification_interval_minutes: notification_interval,
+        max_check_attempts,
+        prevents_auto_close,
+        action,
+        memo,
+        custom_identifier,
+    })
+}
+
+fn metadata(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Option<Metadata> {
+    let whole = section.place;
+    let runner = runner(reader, section, name);
+    let minutes = reader.minutes(section, "execution_interval").unwrap_or(10).max(10);
+    let runner = runner?;
+    if !is_name(name) || name.starts_with("mackerel") {
+        let rule = "Mackerel takes only letters, digits, - and _ in a namespace, and none that begins with `mackerel`";
+        reader.warn(whole, format!("{} is left out: {rule}", section.name));
+        return None;
+    }
+    Some(Metadata { name: name.into(), runner, every: Duration::from_secs(minutes.saturating_mul(60)) })
+}
+
+fn custom_identifier(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Option<Arc<str>> {
+    let identifier = reader.parsed(section, "custom_identifier", |text| {
+        // Longer than any that is known, and what the queue can hold.
+        if text.len() > 1_024 { Err("is longer than 1024 bytes".to_owned()) } else { Ok(text.into()) }
+    });
+    identifier.filter(|identifier: &Arc<str>| !identifier.is_empty())
+}
+
+/// A regular expression; an empty one is none.
+pub(super) fn pattern(text: &str) -> Result<Option<Regex>, String> {
+    Ok(Some(super::pattern::compile(text)?).filter(|_| !text.is_empty()))
 }
 
 /// The keys that a table, a file beside a component and a plugin author's test case share.
@@ -110,7 +341,7 @@ fn limits(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Limits {
         limits.time = Duration::from_secs(seconds).min(LONGEST_CALL);
         if limits.time.as_secs() < seconds {
             let most = LONGEST_CALL.as_secs();
-            reader.warn(
+            reader.mention(
                 section.place,
                 format!("`timeout_seconds` counts up to {most} only, for it is asked every minute"),
             );
@@ -144,17 +375,8 @@ fn trust(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Trust {
 }
 
 fn posting(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Posting {
-    let pattern = |text: &str| {
-        let regex = Regex::new(text).map_err(|error| format!("is no regular expression: {error}"))?;
-        Ok(Some(regex).filter(|_| !text.is_empty()))
-    };
     Posting {
-        custom_identifier: reader
-            .parsed(section, "custom_identifier", |text| {
-                // Longer than any that is known, and what the queue can hold.
-                if text.len() > 1_024 { Err("is longer than 1024 bytes".to_owned()) } else { Ok(text.into()) }
-            })
-            .filter(|identifier: &Arc<str>| !identifier.is_empty()),
+        custom_identifier: custom_identifier(reader, section),
         every_minutes: reader
             .positive(section, "interval_minutes", 60)
             .and_then(|minutes| u32::try_from(minutes).ok())

@@ -3,6 +3,7 @@
 //! The shape is that of the official agent. A part that cannot be read is left out; there is no error.
 
 mod block_device;
+pub mod cloud;
 mod cpu;
 mod filesystem;
 mod interfaces;
@@ -32,8 +33,8 @@ pub struct Identity {
     pub roles: Vec<String>,
     /// The checks that report for this host; not those with a custom identifier.
     pub checks: Vec<Check>,
-    /// The cloud's name for this machine.
-    pub custom_identifier: Option<String>,
+    /// What the cloud says about this machine.
+    pub cloud: Option<cloud::Cloud>,
 }
 
 /// A check, as Mackerel is told about it.
@@ -78,6 +79,8 @@ struct Meta {
     kernel: kernel::Kernel,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     memory: memory::Memory,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cloud: Option<cloud::Cloud>,
 }
 
 /// Describes this machine. It reads some dozens of files and asks each file system for its size; one that newly hangs
@@ -102,6 +105,7 @@ struct Unfrozen {
 fn assemble(roots: &Roots, identity: &Identity, unfrozen: Unfrozen) -> Description {
     let Unfrozen { uname, links, prober } = unfrozen;
     let identity = identity.clone();
+    let custom_identifier = identity.cloud.as_ref().and_then(|cloud| cloud.custom_identifier.clone());
     Description {
         name: uname.nodename.clone(),
         display_name: identity.display_name,
@@ -114,11 +118,12 @@ fn assemble(roots: &Roots, identity: &Identity, unfrozen: Unfrozen) -> Descripti
             filesystem: filesystem::read(roots, prober),
             kernel: kernel::kernel(uname, platform::detect(&roots.etc)),
             memory: memory::read(roots),
+            cloud: identity.cloud,
         },
         interfaces: Some(interfaces::interfaces(links)).filter(|interfaces| !interfaces.is_empty()),
         role_fullnames: identity.roles,
         checks: identity.checks,
-        custom_identifier: identity.custom_identifier,
+        custom_identifier,
     }
 }
 
@@ -164,7 +169,11 @@ mod tests {
                 Check { name: "ok".to_owned(), memo: Some("memo ok".to_owned()) },
                 Check { name: "plain".to_owned(), memo: None },
             ],
-            custom_identifier: Some("i-1234.ec2.amazonaws.com".to_owned()),
+            cloud: Some(cloud::Cloud {
+                provider: "ec2",
+                metadata: BTreeMap::from([("instance-id", "i-1234".to_owned())]),
+                custom_identifier: Some("i-1234.ec2.amazonaws.com".to_owned()),
+            }),
         };
         frozen::assert_golden("golden.host.json", &assemble(&frozen::roots(), &identity, unfrozen()));
     }
@@ -172,7 +181,8 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_left_out() {
         let empty = tempfile::tempdir().unwrap();
-        let roots = Roots { proc: empty.path().into(), sys: empty.path().into(), etc: empty.path().into() };
+        let roots =
+            Roots { proc: empty.path().into(), sys: empty.path().into(), etc: empty.path().into(), metadata: None };
         let description = assemble(&roots, &Identity::default(), Unfrozen { links: Vec::new(), ..unfrozen() });
         assert_eq!(
             serde_json::to_string(&description).unwrap(),

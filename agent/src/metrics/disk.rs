@@ -3,32 +3,57 @@
 //! Partitions count like whole disks. Left out are `dm-…`, which change their numbers from start to start, and devices that
 //! were never used.
 
+use std::collections::HashMap;
+
 use crate::collect::{Collector, Fault, Moment};
+use crate::mounts::Mounts;
+use crate::mounts::prober::Prober;
 use crate::roots::{Roots, Source, whole_lines};
 use crate::sample::{Sample, segment};
 
+use super::selection::{Current, Selection};
 use super::throughput::{Counters, Throughput};
 
 /// Reads `/proc/diskstats`, and remembers what it read a minute ago.
 #[derive(Debug)]
 pub struct Disk {
     diskstats: Source,
+    mounts: Mounts,
+    selection: Current,
     throughput: Throughput,
 }
 
 impl Disk {
-    /// A collector that reads below `roots`.
+    /// A collector that reads below `roots` what is selected.
     #[must_use]
-    pub fn open(roots: &Roots) -> Self {
-        Self { diskstats: Source::at(roots.proc.join("diskstats")), throughput: Throughput::default() }
+    pub fn open(roots: &Roots, selection: &Current) -> Self {
+        Self {
+            diskstats: Source::at(roots.proc.join("diskstats")),
+            mounts: Mounts::open(roots, Prober::of_this_process()),
+            selection: selection.clone(),
+            throughput: Throughput::default(),
+        }
     }
 }
 
 impl Collector for Disk {
     fn collect(&mut self, moment: Moment) -> Result<Vec<Sample>, Fault> {
-        let now = parse(&self.diskstats.read()?);
+        let selection = self.selection.get();
+        let mut now = parse(&self.diskstats.read()?);
+        if selection.use_mountpoint {
+            now = by_mount_point(now, &self.mounts.points()?);
+        }
+        now.retain(|name, _| Selection::wants(selection.disks.as_ref(), name));
         Ok(self.throughput.samples(moment, "disk", ["reads", "writes"], now))
     }
+}
+
+/// Under the segment of the mount point, where the device has one. The official agent does so with its file systems' key.
+fn by_mount_point(counters: Counters, points: &[(String, String)]) -> Counters {
+    let segments =
+        points.iter().filter_map(|(name, point)| Some((segment(name.strip_prefix("/dev/")?), segment(point))));
+    let segments = segments.collect::<HashMap<_, _>>();
+    counters.into_iter().map(|(device, counts)| (segments.get(&device).cloned().unwrap_or(device), counts)).collect()
 }
 
 /// Completed reads and writes by device.
@@ -65,6 +90,15 @@ mod tests {
     fn device_mapper_and_unused_devices_are_left_out() {
         assert_eq!(parse("253 0 dm-0 1 2 3 4 5 6 7 8 9 10 11\n7 0 loop0 0 0 0 0 0 0 0 0 0 0 0\n"), Counters::new());
         assert_eq!(parse("7 0 loop0 0 0 0 0 0 0 0 0 0 0 1\n").len(), 1);
+    }
+
+    #[test]
+    fn a_device_is_named_by_its_mount_point_where_it_has_one() {
+        let points = [("/dev/sda1", "/"), ("/dev/nvme0n1p2", "/var/lib/my data"), ("tmpfs", "/tmp")];
+        let points = points.map(|(name, point)| (name.to_owned(), point.to_owned()));
+        let named =
+            by_mount_point(Counters::from(["sda", "sda1", "nvme0n1p2"].map(|name| (name.to_owned(), [1, 2]))), &points);
+        assert_eq!(named.into_keys().collect::<Vec<_>>(), ["_", "_var_lib_my_data", "sda"]);
     }
 
     #[test]

@@ -10,31 +10,39 @@ use crate::mounts::{self, Mounts};
 use crate::roots::Roots;
 use crate::sample::{Sample, segment};
 
+use super::selection::{Current, Selection};
+
 /// Reads the table of mounts and asks each for its size.
 #[derive(Debug)]
 pub struct Filesystem {
     mounts: Mounts,
+    selection: Current,
     complaints: Vec<String>,
 }
 
 impl Filesystem {
-    /// A collector that reads below `roots` and asks this machine.
+    /// A collector that reads below `roots` and asks this machine for what is selected.
     #[must_use]
-    pub fn open(roots: &Roots) -> Self {
-        Self::with(roots, Prober::of_this_process())
+    pub fn open(roots: &Roots, selection: &Current) -> Self {
+        Self::with(roots, selection, Prober::of_this_process())
     }
 
-    pub(super) fn with(roots: &Roots, prober: Prober) -> Self {
-        Self { mounts: Mounts::open(roots, prober), complaints: Vec::new() }
+    pub(super) fn with(roots: &Roots, selection: &Current, prober: Prober) -> Self {
+        Self { mounts: Mounts::open(roots, prober), selection: selection.clone(), complaints: Vec::new() }
     }
 }
 
 impl Collector for Filesystem {
     fn collect(&mut self, _: Moment) -> Result<Vec<Sample>, Fault> {
         self.complaints.clear();
-        let listing = self.mounts.list(|source| source.starts_with("/dev/"))?;
+        let selection = self.selection.get();
+        // What is left out is not asked either: it may be what hangs.
+        let wanted = |name: &str| name.starts_with("/dev/") && Selection::wants(selection.filesystems.as_ref(), name);
+        let mut listing = self.mounts.list(wanted)?;
+        // Some have another name for `df` than for the kernel.
+        listing.filesystems.retain(|filesystem| wanted(&filesystem.name));
         self.complaints = listing.complaints;
-        Ok(samples(&listing.filesystems))
+        Ok(samples(&listing.filesystems, selection.use_mountpoint))
     }
 
     fn complaints(&mut self) -> Vec<String> {
@@ -43,8 +51,11 @@ impl Collector for Filesystem {
 }
 
 /// Of two with the same name (the subvolumes of a device have it) the last one counts.
-fn samples(filesystems: &[mounts::Filesystem]) -> Vec<Sample> {
-    let label = |filesystem: &mounts::Filesystem| filesystem.name.strip_prefix("/dev/").map(segment);
+fn samples(filesystems: &[mounts::Filesystem], use_mountpoint: bool) -> Vec<Sample> {
+    let label = |filesystem: &mounts::Filesystem| {
+        let device = filesystem.name.strip_prefix("/dev/")?;
+        Some(segment(if use_mountpoint { &filesystem.mount_point } else { device }))
+    };
     let labelled: BTreeMap<String, &mounts::Filesystem> =
         filesystems.iter().filter_map(|filesystem| Some((label(filesystem)?, filesystem))).collect();
     let both = |(label, filesystem): (String, &mounts::Filesystem)| {
@@ -72,7 +83,7 @@ mod tests {
 
     #[test]
     fn the_size_is_without_what_is_reserved_for_root() {
-        let samples = samples(&[filesystem("/dev/mapper/vg-root", 40)]);
+        let samples = samples(&[filesystem("/dev/mapper/vg-root", 40)], false);
         let values: Vec<_> = samples.iter().map(|sample| (sample.name().as_str(), sample.value())).collect();
         let expected = [("filesystem.mapper_vg-root.size", 92_160.0), ("filesystem.mapper_vg-root.used", 40_960.0)];
         assert_eq!(values, expected);
@@ -80,7 +91,13 @@ mod tests {
 
     #[test]
     fn of_one_name_the_last_row_counts_and_without_dev_there_is_no_name() {
-        let samples = samples(&[filesystem("/dev/sda1", 1), filesystem("/dev/sda1", 2), filesystem("tmpfs", 3)]);
+        let samples = samples(&[filesystem("/dev/sda1", 1), filesystem("/dev/sda1", 2), filesystem("tmpfs", 3)], false);
         assert_eq!(samples.iter().map(Sample::value).collect::<Vec<_>>(), [53_248.0, 2048.0]);
+    }
+
+    #[test]
+    fn a_mount_point_may_be_the_name() {
+        let samples = samples(&[filesystem("/dev/sda1", 1)], true);
+        assert_eq!(samples[0].name().as_str(), "filesystem._.size");
     }
 }

@@ -6,26 +6,31 @@ use crate::collect::{Collector, Fault, Moment};
 use crate::roots::{Roots, Source, whole_lines};
 use crate::sample::{Sample, segment};
 
+use super::selection::{Current, Selection};
 use super::throughput::{Counters, Throughput};
 
 /// Reads `/proc/net/dev`, and remembers what it read a minute ago.
 #[derive(Debug)]
 pub struct Interface {
     dev: Source,
+    selection: Current,
     throughput: Throughput,
 }
 
 impl Interface {
-    /// A collector that reads below `roots`.
+    /// A collector that reads below `roots` what is selected.
     #[must_use]
-    pub fn open(roots: &Roots) -> Self {
-        Self { dev: Source::at(roots.proc.join("net/dev")), throughput: Throughput::default() }
+    pub fn open(roots: &Roots, selection: &Current) -> Self {
+        let dev = Source::at(roots.proc.join("net/dev"));
+        Self { dev, selection: selection.clone(), throughput: Throughput::default() }
     }
 }
 
 impl Collector for Interface {
     fn collect(&mut self, moment: Moment) -> Result<Vec<Sample>, Fault> {
-        let now = parse(&self.dev.read()?);
+        let mut now = parse(&self.dev.read()?);
+        let selection = self.selection.get();
+        now.retain(|name, _| Selection::wants(selection.interfaces.as_ref(), name));
         Ok(self.throughput.samples(moment, "interface", ["rxBytes", "txBytes"], now))
     }
 }

@@ -9,19 +9,21 @@ pub mod filesystem;
 pub mod interface;
 pub mod loadavg;
 pub mod memory;
+pub mod selection;
 mod throughput;
 
 use crate::collect::Collector;
 use crate::roots::Roots;
+use selection::Current;
 
 /// Every family there is.
 pub const ALL: &[Family] = &[
-    Family { name: "loadavg", open: |roots| Box::new(loadavg::Loadavg::open(roots)) },
-    Family { name: "cpu", open: |roots| Box::new(cpu::Cpu::open(roots)) },
-    Family { name: "memory", open: |roots| Box::new(memory::Memory::open(roots)) },
-    Family { name: "interface", open: |roots| Box::new(interface::Interface::open(roots)) },
-    Family { name: "disk", open: |roots| Box::new(disk::Disk::open(roots)) },
-    Family { name: "filesystem", open: |roots| Box::new(filesystem::Filesystem::open(roots)) },
+    Family { name: "loadavg", open: |roots, _| Box::new(loadavg::Loadavg::open(roots)) },
+    Family { name: "cpu", open: |roots, _| Box::new(cpu::Cpu::open(roots)) },
+    Family { name: "memory", open: |roots, _| Box::new(memory::Memory::open(roots)) },
+    Family { name: "interface", open: |roots, selection| Box::new(interface::Interface::open(roots, selection)) },
+    Family { name: "disk", open: |roots, selection| Box::new(disk::Disk::open(roots, selection)) },
+    Family { name: "filesystem", open: |roots, selection| Box::new(filesystem::Filesystem::open(roots, selection)) },
 ];
 
 /// Metrics that come from one place and share the first segment of their names.
@@ -29,8 +31,8 @@ pub const ALL: &[Family] = &[
 pub struct Family {
     /// The first segment of its metrics' names, and what the log calls it.
     pub name: &'static str,
-    /// Makes its collector, which reads below these roots. Nothing is read yet.
-    pub open: fn(&Roots) -> Box<dyn Collector>,
+    /// Makes its collector, which reads below these roots what is selected. Nothing is read yet.
+    pub open: fn(&Roots, &Current) -> Box<dyn Collector>,
 }
 
 #[cfg(test)]

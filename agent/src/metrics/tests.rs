@@ -32,7 +32,8 @@ struct Machine {
 impl Machine {
     fn of(name: &str, file: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let roots = Roots { proc: folder.path().into(), sys: folder.path().into(), etc: folder.path().into() };
+        let roots =
+            Roots { proc: folder.path().into(), sys: folder.path().into(), etc: folder.path().into(), metadata: None };
         let file = folder.path().join(file);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         Self { folder, file, collector: open(name, &roots), start: Instant::now() }
@@ -59,9 +60,9 @@ type Values = BTreeMap<String, f64>;
 fn open(name: &str, roots: &Roots) -> Box<dyn Collector> {
     let family = ALL.iter().find(|family| family.name == name).unwrap();
     if name == "filesystem" {
-        return Box::new(filesystem::Filesystem::with(roots, prober::frozen()));
+        return Box::new(filesystem::Filesystem::with(roots, &Current::default(), prober::frozen()));
     }
-    (family.open)(roots)
+    (family.open)(roots, &Current::default())
 }
 
 fn earlier_and_later(file: &str) -> [String; 2] {
@@ -212,7 +213,7 @@ fn a_mount_that_never_answers_is_complained_about_and_the_others_have_values() {
         prober::frozen_space(point)
     };
     let prober = Prober::new(question, Duration::from_millis(500));
-    let mut collector = filesystem::Filesystem::with(&frozen::roots(), prober);
+    let mut collector = filesystem::Filesystem::with(&frozen::roots(), &Current::default(), prober);
     let moment = Moment { unix_seconds: 0, instant: Instant::now() };
     for _ in 0..2 {
         let samples: Vec<Sample> = collector.collect(moment).unwrap();

@@ -56,11 +56,21 @@ impl Mounts {
         Self { table: Source::at(table), prober }
     }
 
+    /// The name and the mount point of each local file system; none of them is asked for its size.
+    ///
+    /// # Errors
+    /// As [`Mounts::list`].
+    pub fn points(&mut self) -> Result<Vec<(String, String)>, Fault> {
+        let text = self.table.read()?;
+        let mounts = table::local(&table::parse(&text), |_| true);
+        Ok(mounts.iter().map(|mount| (name(&mount.source), mount.point.to_string())).collect())
+    }
+
     /// Lists the file systems whose source is `wanted` (as the kernel names it); the others are not asked.
     ///
     /// # Errors
     /// The kernel's table cannot be read.
-    pub fn list(&mut self, wanted: fn(&str) -> bool) -> Result<Listing, Fault> {
+    pub fn list(&mut self, wanted: impl Fn(&str) -> bool) -> Result<Listing, Fault> {
         let text = self.table.read()?;
         let mounts = table::local(&table::parse(&text), wanted);
         let points: Vec<&Path> = mounts.iter().map(|mount| Path::new(&*mount.point)).collect();

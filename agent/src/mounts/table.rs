@@ -29,7 +29,7 @@ pub(super) fn parse(text: &str) -> Vec<Mount<'_>> {
 }
 
 /// The mounts that `df -l` would show: local, of a `wanted` source, not covered by another mount, one for each device.
-pub(super) fn local<'table>(mounts: &[Mount<'table>], wanted: fn(&str) -> bool) -> Vec<Mount<'table>> {
+pub(super) fn local<'table>(mounts: &[Mount<'table>], wanted: impl Fn(&str) -> bool) -> Vec<Mount<'table>> {
     let cover = Cover::over(mounts);
     let mut chosen: Vec<Mount<'table>> = Vec::new();
     let mut seen: HashMap<&str, usize> = HashMap::new();

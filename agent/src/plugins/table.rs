@@ -78,16 +78,22 @@ impl std::fmt::Debug for PluginTable {
     }
 }
 
-impl PartialEq for PluginTable {
+impl PartialEq for Posting {
     fn eq(&self, other: &Self) -> bool {
         let pattern = |regex: &Option<Regex>| regex.as_ref().map(|regex| regex.as_str().to_owned());
-        let posting = |table: &Self| {
-            let Posting { every_minutes, key_prefix, include, exclude, custom_identifier } = &table.posting;
+        let parts = |posting: &Self| {
+            let Self { every_minutes, key_prefix, include, exclude, custom_identifier } = posting;
             (*every_minutes, key_prefix.clone(), pattern(include), pattern(exclude), custom_identifier.clone())
         };
+        parts(self) == parts(other)
+    }
+}
+
+impl PartialEq for PluginTable {
+    fn eq(&self, other: &Self) -> bool {
         (&self.name, &self.wasm, &self.digest, &self.written, self.engine, &self.limits)
             == (&other.name, &other.wasm, &other.digest, &other.written, other.engine, &other.limits)
-            && posting(self) == posting(other)
+            && self.posting == other.posting
     }
 }
 

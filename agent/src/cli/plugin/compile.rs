@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use crate::cli::flags::AgentFlags;
+use crate::cli::flags::{AgentFlags, texts};
 use crate::plugins::component::Demands;
 
 /// Compiles each plugin into the agent's root, or finds it there, and prints how long that took.
@@ -13,7 +13,8 @@ use crate::plugins::component::Demands;
 pub fn run(flags: &AgentFlags, engine: &str, plugins: &[String]) -> Result<(), String> {
     let engine = super::engine(engine)?;
     // Anywhere else than in the agent's root nobody would look for it.
-    let flags = AgentFlags { root: Some(flags.config()?.0.root), ..flags.clone() };
+    let (config, _) = flags.config().map_err(|problems| texts(&problems))?;
+    let flags = AgentFlags { root: Some(config.root), ..flags.clone() };
     let text = super::with_loader(&flags, async |config, loader| {
         let mut text = String::new();
         for wanted in plugins {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::cli::flags::AgentFlags;
+use crate::cli::flags::{AgentFlags, texts};
 use crate::control::{self, PluginReport, Report};
 
 /// Prints a table, or JSON.
@@ -10,7 +10,7 @@ use crate::control::{self, PluginReport, Report};
 /// # Errors
 /// No agent runs with this root, or it may not be asked.
 pub fn run(flags: &AgentFlags, json: bool) -> Result<(), String> {
-    let (config, _) = flags.config()?;
+    let (config, _) = flags.config().map_err(|problems| texts(&problems))?;
     let report = control::ask(&config.root)?;
     if json {
         let text = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 
 use super::flags::{AgentFlags, PluginCommand};
 use crate::config::Config;
-use crate::log::{self, Destination};
 use crate::plugins::command_line::CommandLine;
 use crate::plugins::component::Plugin;
 use crate::plugins::engine::Engine;
@@ -48,11 +47,7 @@ fn with_loader<T>(
     flags: &AgentFlags,
     work: impl AsyncFnOnce(&Config, &Loader) -> Result<T, String>,
 ) -> Result<T, String> {
-    let (config, warnings) = flags.config()?;
-    log::start(config.log_level, Destination::Stderr);
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
+    let config = flags.config_for_command()?;
     let runtime = super::runtime()?;
     let result = runtime.block_on(async {
         let loader = crate::keeper::loader(&config).or_else(|why| {

@@ -7,8 +7,8 @@ use std::error::Error;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Method, Response, redirect};
+use reqwest::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, NoProxy, Proxy, Response, redirect};
 use serde_json::Value;
 use url::{Host, Url};
 
@@ -34,6 +34,41 @@ pub struct Agent {
     pub revision: String,
 }
 
+/// How the way to Mackerel is.
+#[derive(Clone, Debug, Default)]
+pub struct Route {
+    /// The proxy for `http://`; the environment's if none is given here.
+    pub http_proxy: Option<Secret>,
+    /// The proxy for `https://`; the environment's if none is given here.
+    pub https_proxy: Option<Secret>,
+    /// Whether each request has a connection of its own.
+    pub no_keep_alive: bool,
+}
+
+impl Route {
+    /// The proxies, for all hosts but those that `NO_PROXY` names; none if all are the environment's.
+    fn proxies(&self) -> Result<Vec<Proxy>, FatalError> {
+        let wrong = |key: &str| FatalError(format!("`{key}` is no address of a proxy, like http://proxy:8080"));
+        let mut proxies = Vec::new();
+        if self.http_proxy.is_none() && self.https_proxy.is_none() {
+            // The environment's are found by the client.
+            return Ok(proxies);
+        }
+        let environments = |names: [&str; 2]| names.iter().find_map(|name| std::env::var(name).ok());
+        let address = |given: &Option<Secret>, names| {
+            let given = given.as_ref().map(|proxy| proxy.reveal().to_owned());
+            given.or_else(|| environments(names)).filter(|proxy| !proxy.is_empty())
+        };
+        if let Some(proxy) = address(&self.http_proxy, ["HTTP_PROXY", "http_proxy"]) {
+            proxies.push(Proxy::http(proxy).map_err(|_| wrong("http_proxy"))?);
+        }
+        if let Some(proxy) = address(&self.https_proxy, ["HTTPS_PROXY", "https_proxy"]) {
+            proxies.push(Proxy::https(proxy).map_err(|_| wrong("https_proxy"))?);
+        }
+        Ok(proxies.into_iter().map(|proxy| proxy.no_proxy(NoProxy::from_env())).collect())
+    }
+}
+
 /// A client for one organisation. Cloning is cheap, and clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -47,7 +82,7 @@ impl Client {
     ///
     /// # Errors
     /// An `apibase` that is no http or https URL, or a key that no header can hold.
-    pub fn new(apibase: &str, key: Secret, agent: &Agent) -> Result<Self, FatalError> {
+    pub fn new(apibase: &str, key: Secret, agent: &Agent, route: &Route) -> Result<Self, FatalError> {
         let base = base(apibase)?;
         // Without HTTPS no roots are read: reqwest wants a configuration even for plain HTTP.
         let tls = if base.scheme() == "https" { tls::verifying() } else { tls::none() };
@@ -57,7 +92,8 @@ impl Client {
             .http1_only()
             .timeout(TIMEOUT)
             .pool_idle_timeout(Duration::from_secs(90))
-            .default_headers(headers(&key, agent)?)
+            .pool_max_idle_per_host(if route.no_keep_alive { 0 } else { usize::MAX })
+            .default_headers(headers(&key, agent, route)?)
             .user_agent(format!("wasaba/{} (Revision {})", agent.version, agent.revision))
             // Elsewhere the key must not go, and reqwest would take it along.
             .redirect(redirect::Policy::custom(move |attempt| {
@@ -70,6 +106,10 @@ impl Client {
             .tls_backend_preconfigured(tls);
         if is_loopback(&base) {
             builder = builder.no_proxy();
+        } else {
+            for proxy in route.proxies()? {
+                builder = builder.proxy(proxy);
+            }
         }
         let http =
             builder.build().map_err(|error| FatalError(format!("cannot make an HTTP client: {}", chain(&error))))?;
@@ -253,7 +293,7 @@ fn base(apibase: &str) -> Result<Url, FatalError> {
     Ok(base)
 }
 
-fn headers(key: &Secret, agent: &Agent) -> Result<HeaderMap, FatalError> {
+fn headers(key: &Secret, agent: &Agent, route: &Route) -> Result<HeaderMap, FatalError> {
     let header = |text: &str, what: &str| {
         HeaderValue::from_str(text).map_err(|_| FatalError(format!("{what} has a character that cannot be sent")))
     };
@@ -263,6 +303,9 @@ fn headers(key: &Secret, agent: &Agent) -> Result<HeaderMap, FatalError> {
     headers.insert("x-api-key", secret);
     headers.insert("x-agent-version", header(&agent.version, "the version")?);
     headers.insert("x-revision", header(&agent.revision, "the revision")?);
+    if route.no_keep_alive {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(headers)
 }
 
@@ -315,7 +358,7 @@ mod tests {
 
     fn client(apibase: &str) -> Client {
         let agent = Agent { version: "0.1.0".to_owned(), revision: "abcdef0".to_owned() };
-        Client::new(apibase, Secret::new("very-secret"), &agent).unwrap()
+        Client::new(apibase, Secret::new("very-secret"), &agent, &Route::default()).unwrap()
     }
 
     #[test]
@@ -340,7 +383,7 @@ mod tests {
     #[test]
     fn a_key_that_no_header_can_hold_is_told_without_printing_it() {
         let agent = Agent { version: "0".to_owned(), revision: "0".to_owned() };
-        let error = Client::new("http://127.0.0.1", Secret::new("two\nlines"), &agent).unwrap_err();
+        let error = Client::new("http://127.0.0.1", Secret::new("two\nlines"), &agent, &Route::default()).unwrap_err();
         assert_eq!(error.to_string(), "`apikey` has a character that cannot be sent");
     }
 

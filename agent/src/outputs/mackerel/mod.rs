@@ -4,30 +4,38 @@
 //! be reached or refuses the key, it waits, says so, and tries again for as long as it takes.
 
 mod backoff;
+mod check_reports;
 mod client;
 mod delivery;
 mod graph_definitions;
+mod host_metadata;
 mod hosts;
 pub mod id_file;
 mod registration;
+mod retirement;
 #[cfg(test)]
 mod testing;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
+use crate::checks::Report;
 use crate::graph::GraphDefinition;
+use crate::metadata::Document;
 use crate::secret::Secret;
 use crate::spool::Spool;
 
-pub use client::{Agent, ApiError, Client};
+pub use client::{Agent, ApiError, Client, Route};
 pub use id_file::HostId;
+pub use retirement::{own_id, retire};
 
+use check_reports::CheckReports;
 use delivery::Delivery;
 use registration::Registration;
 
@@ -45,14 +53,27 @@ pub struct Settings {
     pub root: PathBuf,
     /// For the headers.
     pub agent: Agent,
+    /// How the way to Mackerel is.
+    pub route: Route,
     /// Set once the host is known, if it has another one (`working`, `standby`, …).
     pub status_on_start: Option<String>,
     /// Set at the end.
     pub status_on_stop: Option<String>,
+    /// Whether a cloud is asked who this machine is.
+    pub asks_cloud: bool,
 }
 
-/// Makes the body of `POST` and `PUT /api/v0/hosts`. It may block: it is called on a blocking thread.
-pub type Description = Arc<dyn Fn() -> Value + Send + Sync>;
+/// Makes the body of `POST` and `PUT /api/v0/hosts`.
+pub type Description = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Value> + Send>> + Send + Sync>;
+
+/// What is to be delivered beside the spool.
+#[derive(Debug)]
+pub struct Inbox {
+    /// What checks report.
+    pub reports: mpsc::UnboundedReceiver<Report>,
+    /// What metadata plugins tell.
+    pub documents: mpsc::UnboundedReceiver<Document>,
+}
 
 /// The rest of the agent, as far as this output hears from it.
 #[derive(Clone, Debug)]
@@ -76,8 +97,9 @@ pub async fn run(
     spool: Arc<Spool>,
     description: Description,
     signals: Signals,
+    inbox: Inbox,
 ) -> Result<(), FatalError> {
-    run_at(settings, spool, description, signals, Pace { now: SystemTime::now, random: backoff::chance }).await
+    run_at(settings, spool, description, signals, inbox, Pace { now: SystemTime::now, random: backoff::chance }).await
 }
 
 /// What tests replace: the wall clock, and chance.
@@ -92,9 +114,10 @@ async fn run_at(
     spool: Arc<Spool>,
     description: Description,
     signals: Signals,
+    mut inbox: Inbox,
     pace: Pace,
 ) -> Result<(), FatalError> {
-    let client = Client::new(&settings.apibase, settings.apikey.clone(), &settings.agent)?;
+    let client = Client::new(&settings.apibase, settings.apikey.clone(), &settings.agent, &settings.route)?;
     let registration =
         Registration { settings: &settings, client: &client, spool: &spool, description: &description, pace };
     let host_id = tokio::select! {
@@ -102,8 +125,16 @@ async fn run_at(
         () = stopped(signals.shutdown.clone()) => return Ok(()),
     };
     let delivery = Delivery::new(client.clone(), spool.clone(), host_id.clone(), pace);
+    let reports = CheckReports::new(client.clone(), host_id.clone(), pace);
+    let until_stopped = async {
+        tokio::join!(
+            delivery.run(&signals.wake, signals.shutdown.clone()),
+            reports.run(&mut inbox.reports, signals.shutdown.clone())
+        )
+    };
     tokio::select! {
-        () = delivery.run(&signals.wake, signals.shutdown.clone()) => {}
+        ((), ()) = until_stopped => {}
+        never = host_metadata::keep_posted(&client, &host_id, &mut inbox.documents, pace) => match never {},
         never = registration.keep_described(&host_id, &signals.refresh) => match never {},
         never = graph_definitions::keep_posted(&client, signals.definitions.clone(), pace) => match never {},
         () = async { stopped(signals.shutdown.clone()).await; tokio::time::sleep(LAST_TRY).await } => {

@@ -135,7 +135,7 @@ impl Registration<'_> {
     async fn new_id(&self) -> Result<HostId, Stop> {
         let root = self.settings.root.clone();
         let draft = blocking(move || Draft::new(&root)).await??;
-        let description = self.describe().await?;
+        let description = self.describe().await;
         let known = match custom_identifier(&description) {
             Some(identifier) => look_up(self.client, identifier).await?,
             None => None,
@@ -160,19 +160,25 @@ impl Registration<'_> {
     }
 
     /// A machine made from another's disk image carries the other's id file; two would post as one host.
-    async fn check_identity(&self, host_id: &HostId, host: &Value) -> Result<(), FatalError> {
+    async fn check_identity(&self, host_id: &HostId, host: &Value) -> Result<(), Stop> {
         let Some(theirs) = custom_identifier(host) else { return Ok(()) };
-        let description = self.describe().await?;
+        let description = self.describe().await;
         let ours = custom_identifier(&description);
         if ours == Some(theirs) {
             return Ok(());
         }
-        Err(FatalError(format!(
+        if ours.is_none() && self.settings.asks_cloud {
+            return Err(Stop::Api(ApiError::Unreachable(format!(
+                "host `{host_id}` is the cloud instance `{theirs}`, but no metadata service says who this machine is; it is asked \
+                 again (`cloud_platform = \"none\"` asks none)"
+            ))));
+        }
+        Err(Stop::Fatal(FatalError(format!(
             "host `{host_id}` belongs to the cloud instance `{theirs}`, but this one is `{}`: if this machine was made from a \
              copy of that one, delete `{}` to register it as a host of its own",
             ours.unwrap_or("unknown"),
             id_file::path(&self.settings.root).display()
-        )))
+        ))))
     }
 
     /// Sends the description now, every hour, and whenever `refresh` says so. Failures are told and tried again.
@@ -204,15 +210,14 @@ impl Registration<'_> {
     }
 
     async fn put_description(&self, host_id: &HostId) -> Result<(), Stop> {
-        let description = self.describe().await?;
+        let description = self.describe().await;
         self.client.put(&format!("/api/v0/hosts/{host_id}"), description.to_string().into_bytes()).await?;
         tracing::debug!("host description sent");
         Ok(())
     }
 
-    async fn describe(&self) -> Result<Value, FatalError> {
-        let description = self.description.clone();
-        blocking(move || description()).await
+    async fn describe(&self) -> Value {
+        (self.description)().await
     }
 }
 

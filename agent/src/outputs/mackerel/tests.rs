@@ -64,10 +64,13 @@ impl Machine {
             agent: Agent { version: "0.1.0".to_owned(), revision: "abcdef0".to_owned() },
             status_on_start: self.status.clone(),
             status_on_stop: None,
+            asks_cloud: false,
+            route: Route::default(),
         };
         let description = self.description.clone();
-        let describe: Description = Arc::new(move || description.clone());
-        run_at(settings, self.spool.clone(), describe, self.signals.clone(), PACE)
+        let describe: Description = Arc::new(move || Box::pin(std::future::ready(description.clone())));
+        let inbox = Inbox { reports: mpsc::unbounded_channel().1, documents: mpsc::unbounded_channel().1 };
+        run_at(settings, self.spool.clone(), describe, self.signals.clone(), inbox, PACE)
     }
 
     /// Runs the output beside `script`, and stops it when that has ended.

@@ -1,0 +1,229 @@
+//! Metadata: JSON documents about the host that change seldom, each told when it has changed, by a program or a component.
+//!
+//! What was delivered last is kept in `<root>/metadata`, so that a restart tells nothing again. The official agent keeps it in
+//! the folder for temporary files, under a name that anybody can guess and lay a trap at.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+use tokio::time::MissedTickBehavior;
+
+use crate::keeper::Components;
+use crate::programs::Runner;
+use crate::programs::process::{self, End};
+
+/// A configured metadata plugin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metadata {
+    /// The last part of `[plugin.metadata.NAME]`, which is its namespace on Mackerel.
+    pub name: Arc<str>,
+    /// What tells it.
+    pub runner: Runner,
+    /// How often it is asked.
+    pub every: Duration,
+}
+
+/// A document to be delivered.
+#[derive(Debug)]
+pub struct Document {
+    /// Where it goes.
+    pub namespace: Arc<str>,
+    /// The JSON, as it was told: no number in it is rounded.
+    pub json: String,
+    /// To be told when Mackerel has it; dropped if it never will.
+    pub delivered: oneshot::Sender<()>,
+}
+
+/// A document that was handed on: what it says, and who tells that it has arrived.
+struct Pending {
+    value: Value,
+    json: String,
+    arrived: oneshot::Receiver<()>,
+}
+
+/// Asks for ever, and hands on each document that is not the one before. What was delivered is kept below `root`.
+pub async fn keep(
+    metadata: Arc<Metadata>,
+    components: Arc<Components>,
+    root: PathBuf,
+    documents: UnboundedSender<Document>,
+) {
+    let file = root.join("metadata").join(format!("{}.json", metadata.name));
+    let mut known = read(&file).await;
+    let mut pending: Option<Pending> = None;
+    let mut ticks = tokio::time::interval(metadata.every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut last_problem = String::new();
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            arrived = arrival(&mut pending) => {
+                if let Some(Pending { value, json, .. }) = pending.take().filter(|_| arrived) {
+                    known = Some(value);
+                    keep_file(&file, json).await;
+                }
+                continue;
+            }
+        }
+        let (json, value) = match ask(&metadata, &components).await {
+            Ok(told) => told,
+            Err(problem) => {
+                // The same again is no news.
+                if problem != last_problem {
+                    tracing::warn!("metadata {}: {problem}", metadata.name);
+                }
+                last_problem = problem;
+                continue;
+            }
+        };
+        last_problem.clear();
+        let last = pending.as_ref().map(|pending| &pending.value).or(known.as_ref());
+        if last == Some(&value) {
+            continue;
+        }
+        let (delivered, arrived) = oneshot::channel();
+        let document = Document { namespace: Arc::clone(&metadata.name), json: json.clone(), delivered };
+        // Without an API key nobody is to be told.
+        documents.send(document).ok();
+        pending = Some(Pending { value, json, arrived });
+    }
+}
+
+/// Whether what was handed on has arrived; waits for ever if nothing was.
+async fn arrival(pending: &mut Option<Pending>) -> bool {
+    match pending {
+        Some(pending) => (&mut pending.arrived).await.is_ok(),
+        None => std::future::pending().await,
+    }
+}
+
+async fn ask(metadata: &Metadata, components: &Components) -> Result<(String, Value), String> {
+    let program = match &metadata.runner {
+        Runner::Program(program) => program,
+        Runner::Component(table) => {
+            let (instance, sandbox) = components.instance(table).await.map_err(|problems| problems.join("; "))?;
+            let value = instance.metadata(&sandbox).await.map_err(|failure| failure.to_string())?;
+            return Ok((value.to_string(), value));
+        }
+    };
+    let run = process::run(program, &[]).await;
+    if let Some(complaint) = run.complaint() {
+        tracing::warn!("metadata {}: {complaint}", metadata.name);
+    }
+    match run.end {
+        End::Exited(0) => {}
+        End::Exited(code) => return Err(format!("it ended with code {code}")),
+        End::TimedOut => return Err(format!("it took longer than {:?} and was ended", program.timeout)),
+        End::Flooded => return Err("it printed more than 1 MiB and was ended".to_owned()),
+        End::NotStarted(_, why) => return Err(format!("it cannot be started: {why}")),
+    }
+    let json = String::from_utf8(run.stdout).map_err(|_| "what it printed is no UTF-8".to_owned())?;
+    let value =
+        serde_json::from_str(&json).map_err(|error| format!("what it printed is not one JSON value: {error}"))?;
+    Ok((json.trim().to_owned(), value))
+}
+
+async fn read(file: &Path) -> Option<Value> {
+    let text = tokio::task::spawn_blocking({
+        let file = file.to_owned();
+        move || std::fs::read(file).ok()
+    });
+    serde_json::from_slice(&text.await.ok()??).ok()
+}
+
+async fn keep_file(file: &Path, json: String) {
+    let kept = tokio::task::spawn_blocking({
+        let file = file.to_owned();
+        move || {
+            let folder = file.parent().unwrap_or(Path::new("."));
+            std::fs::create_dir_all(folder)?;
+            let temporary = file.with_extension("new");
+            std::fs::write(&temporary, json)?;
+            std::fs::rename(temporary, file)
+        }
+    });
+    if let Ok(Err(error)) = kept.await {
+        tracing::warn!("cannot write `{}`: {error}; the metadata is told again after a restart", file.display());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::programs::{Command, Program};
+    use tokio::sync::mpsc;
+
+    fn metadata(line: &str) -> Metadata {
+        let program = Program {
+            command: Command::Shell(line.to_owned()),
+            user: None,
+            environment: Vec::new(),
+            timeout: Duration::from_secs(20),
+        };
+        Metadata { name: "md".into(), runner: Runner::Program(program), every: Duration::from_millis(20) }
+    }
+
+    #[tokio::test]
+    async fn one_json_value_of_any_kind_is_taken_and_nothing_else() {
+        for (line, expected) in [
+            (
+                "echo '{\"b\": 12345678901234567890123, \"a\":\"<x>\"}'",
+                Ok("{\"b\": 12345678901234567890123, \"a\":\"<x>\"}"),
+            ),
+            ("echo 'null'", Ok("null")),
+            ("echo ' [1] '", Ok("[1]")),
+            ("echo '1 2'", Err("not one JSON value")),
+            ("true", Err("not one JSON value")),
+            ("echo 1; exit 1", Err("code 1")),
+            ("printf '\"\\377\"'", Err("UTF-8")),
+        ] {
+            let told = ask(&metadata(line), &Components::default()).await.map(|(json, _)| json);
+            match expected {
+                Ok(expected) => assert_eq!(told.as_deref(), Ok(expected), "{line}"),
+                Err(expected) => assert!(told.unwrap_err().contains(expected), "{line}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_document_is_told_once_again_when_it_changes_and_not_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("source");
+        std::fs::write(&source, "{\"a\":1}").unwrap();
+        let wanted = Arc::new(metadata(&format!("cat {}", source.display())));
+        let start = || {
+            let (sender, documents) = mpsc::unbounded_channel();
+            (tokio::spawn(keep(Arc::clone(&wanted), Arc::default(), folder.path().into(), sender)), documents)
+        };
+        let (running, mut documents) = start();
+        let first = documents.recv().await.unwrap();
+        assert_eq!((&*first.namespace, first.json.as_str()), ("md", "{\"a\":1}"));
+        first.delivered.send(()).unwrap();
+        // The same in other words is no change; what was refused is told again.
+        std::fs::write(&source, "{ \"a\" : 1 }").unwrap();
+        let kept = folder.path().join("metadata/md.json");
+        while !kept.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        std::fs::write(&source, "{\"a\":2}").unwrap();
+        let refused = documents.recv().await.unwrap();
+        assert_eq!(refused.json, "{\"a\":2}");
+        drop(refused.delivered);
+        let again = documents.recv().await.unwrap();
+        assert_eq!(again.json, "{\"a\":2}");
+        again.delivered.send(()).unwrap();
+        while std::fs::read_to_string(&kept).unwrap() != "{\"a\":2}" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        running.abort();
+        let (running, mut documents) = start();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        std::fs::write(&source, "3").unwrap();
+        assert_eq!(documents.recv().await.unwrap().json, "3", "what had been delivered was told again");
+        running.abort();
+    }
+}

@@ -1,0 +1,146 @@
+//! What a program of metrics says about its graphs, when it runs with `MACKEREL_AGENT_PLUGIN_META=1`.
+
+use serde::Deserialize;
+
+use crate::capabilities::log::printable;
+use crate::graph::GraphDefinition;
+
+/// Mackerel's units.
+const UNITS: [&str; 9] =
+    ["float", "integer", "percentage", "seconds", "milliseconds", "bytes", "bytes/sec", "bits/sec", "iops"];
+
+/// What was said.
+#[derive(Debug, Default, PartialEq)]
+pub struct Meta {
+    /// The graphs, sorted by name.
+    pub graphs: Vec<GraphDefinition>,
+    /// Graphs that Mackerel would refuse, and why.
+    pub complaints: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    #[serde(default, alias = "Graphs")]
+    graphs: std::collections::BTreeMap<String, Graph>,
+}
+
+#[derive(Deserialize)]
+struct Graph {
+    #[serde(default, alias = "Label")]
+    label: String,
+    #[serde(default, alias = "Unit")]
+    unit: String,
+    #[serde(default, alias = "Metrics")]
+    metrics: Option<Vec<Metric>>,
+}
+
+#[derive(Deserialize)]
+struct Metric {
+    #[serde(alias = "Name")]
+    name: String,
+    #[serde(default, alias = "Label")]
+    label: String,
+    #[serde(default, alias = "Stacked")]
+    stacked: bool,
+}
+
+/// Reads what a program printed: a line `# mackerel-agent-plugin` and a JSON document. `None` if the line is not there, which
+/// says that it knows nothing of graphs.
+///
+/// # Errors
+/// What is behind the line cannot be read.
+pub fn read(text: &str) -> Result<Option<Meta>, String> {
+    let (head, json) = text.split_once('\n').unwrap_or((text, ""));
+    let Some(words) =
+        head.strip_prefix('#').map(str::trim_start).and_then(|rest| rest.strip_prefix("mackerel-agent-plugin"))
+    else {
+        return Ok(None);
+    };
+    if words.starts_with(|next: char| next.is_alphanumeric() || next == '_') {
+        return Ok(None);
+    }
+    let version = words.split_whitespace().find_map(|word| word.strip_prefix("version="));
+    if let Some(version) = version.filter(|version| *version != "1") {
+        return Err(format!("it speaks version {:?} of the protocol; only 1 is known", printable(version, 40)));
+    }
+    // Anything behind the document is nobody's.
+    let document = serde_json::Deserializer::from_str(json).into_iter::<Document>().next();
+    let document = document.ok_or("there is no JSON behind `# mackerel-agent-plugin`".to_owned())?;
+    let document =
+        document.map_err(|error| format!("what is behind `# mackerel-agent-plugin` cannot be read: {error}"))?;
+    let mut meta = Meta::default();
+    for (name, graph) in document.graphs {
+        match definition(&name, graph) {
+            Ok(definition) => meta.graphs.push(definition),
+            Err(why) => meta.complaints.push(format!("its graph `{}` is left out: {why}", printable(&name, 80))),
+        }
+    }
+    Ok(Some(meta))
+}
+
+fn definition(name: &str, graph: Graph) -> Result<GraphDefinition, String> {
+    let unit = if graph.unit.is_empty() { "float" } else { &graph.unit };
+    let unit = UNITS.iter().find(|known| **known == unit);
+    let unit = unit.ok_or_else(|| {
+        format!("{:?} is no unit of Mackerel's, which are {}", printable(&graph.unit, 40), UNITS.join(", "))
+    })?;
+    let mut definition = GraphDefinition::new(name, &graph.label, unit)?;
+    for metric in graph.metrics.unwrap_or_default() {
+        definition = definition.with_metric(&metric.name, &metric.label, metric.stacked)?;
+    }
+    Ok(definition)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_official_form_is_read() {
+        let text = "# mackerel-agent-plugin version=1\n{\"graphs\":{\"super.dice\":{\"label\":\"My <Dice>\",\"unit\":\
+                    \"integer\",\"more\":1,\"metrics\":[{\"name\":\"d6\",\"label\":\"D6\",\"stacked\":true},{\"name\":\"*\"}]},\
+                    \"empty\":{\"label\":\"E\"}}}\n";
+        let meta = read(text).unwrap().unwrap();
+        assert_eq!(
+            serde_json::to_string(&meta.graphs).unwrap(),
+            concat!(
+                r#"[{"name":"custom.empty","displayName":"E","unit":"float","metrics":null},"#,
+                r#"{"name":"custom.super.dice","displayName":"My <Dice>","unit":"integer","metrics":["#,
+                r#"{"name":"custom.super.dice.d6","displayName":"D6","isStacked":true},"#,
+                r#"{"name":"custom.super.dice.*","isStacked":false}]}]"#
+            )
+        );
+    }
+
+    #[test]
+    fn who_does_not_begin_with_the_line_knows_nothing_of_graphs() {
+        for text in
+            ["", "a 1 2\n", "# mackerel-agent-plugins\n{}", "mackerel-agent-plugin\n{}", " # mackerel-agent-plugin\n{}"]
+        {
+            assert_eq!(read(text), Ok(None), "{text}");
+        }
+        assert!(read("#mackerel-agent-plugin\n{}").unwrap().is_some());
+    }
+
+    #[test]
+    fn another_version_and_what_is_no_json_are_told() {
+        for (text, expected) in [
+            ("# mackerel-agent-plugin version=666\n{}", "666"),
+            ("# mackerel-agent-plugin\n", "no JSON"),
+            ("# mackerel-agent-plugin\n{", "cannot be read"),
+            ("# mackerel-agent-plugin\n{\"graphs\":[]}", "cannot be read"),
+        ] {
+            assert!(read(text).unwrap_err().contains(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_graph_that_mackerel_would_refuse_costs_only_itself() {
+        let text = "# mackerel-agent-plugin\n{\"graphs\":{\"a b\":{},\"c\":{\"unit\":\"parsec\"},\
+                    \"d\":{\"metrics\":[{\"name\":\"%1\"}]},\"good\":{}}}";
+        let meta = read(text).unwrap().unwrap();
+        assert_eq!(meta.graphs.iter().map(GraphDefinition::name).collect::<Vec<_>>(), ["custom.good"]);
+        assert_eq!(meta.complaints.len(), 3);
+        assert!(meta.complaints[1].contains("bytes/sec"), "{:?}", meta.complaints);
+    }
+}
