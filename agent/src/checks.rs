@@ -163,12 +163,9 @@ async fn ask(check: &Check, components: &Components) -> (Status, String) {
                 End::NotStarted(_, why) => (Status::Unknown, why),
             }
         }
-        Runner::Component(table) => match components.instance(table).await {
-            Ok((instance, sandbox)) => match instance.check(&sandbox).await {
-                Ok(report) => (of_component(report.status), report.message),
-                Err(failure) => (Status::Unknown, failure.to_string()),
-            },
-            Err(problems) => (Status::Unknown, problems.join("; ")),
+        Runner::Component(table) => match components.check(table).await {
+            Ok(report) => (of_component(report.status), report.message),
+            Err(why) => (Status::Unknown, why),
         },
     }
 }

@@ -4,11 +4,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Mutex, OnceCell, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::capabilities::bindings::exports::wasaba::plugin::checks;
+use crate::collect::Kept;
 use crate::config::{self, Config};
 use crate::plugins::folder::{Folders, Stamp};
 use crate::plugins::instance::Instance;
@@ -19,6 +21,7 @@ use crate::plugins::sandbox::Sandbox;
 use crate::plugins::table::PluginTable;
 use crate::plugins::watch::{Files, Watch, attach};
 use crate::programs::Runner;
+use crate::spool::Spool;
 
 /// What becomes of the plugins while the agent runs.
 pub enum Change {
@@ -95,27 +98,70 @@ fn beside(file: &Path) -> (Option<PluginTable>, Vec<String>) {
     }
 }
 
+/// A component that was loaded for a check or metadata.
+struct Loaded {
+    table: PluginTable,
+    /// Of its file.
+    stamp: Option<Stamp>,
+    instance: Arc<Instance>,
+}
+
 /// Components that are asked on a schedule of their own, for checks and metadata: each loaded when it is first asked, and again
 /// when its file has changed.
 #[derive(Default)]
 pub struct Components {
     config: Option<Arc<Config>>,
+    /// Where they keep values.
+    spool: Option<Arc<Spool>>,
     loader: OnceCell<Arc<Loader>>,
-    instances: Mutex<Vec<(PluginTable, Option<Stamp>, Arc<Instance>)>>,
+    instances: Mutex<Vec<Loaded>>,
 }
 
 impl Components {
-    /// Components that are looked for as this configuration says.
+    /// Components that are looked for as this configuration says, and keep their values in this spool.
     #[must_use]
-    pub fn new(config: Arc<Config>) -> Self {
-        Self { config: Some(config), ..Self::default() }
+    pub fn new(config: Arc<Config>, spool: Arc<Spool>) -> Self {
+        Self { config: Some(config), spool: Some(spool), ..Self::default() }
+    }
+
+    /// Checks once.
+    ///
+    /// # Errors
+    /// It cannot be loaded, or how the call ended.
+    pub async fn check(&self, table: &PluginTable) -> Result<checks::Report, String> {
+        let (instance, sandbox) = self.instance(table).await.map_err(|problems| problems.join("; "))?;
+        let (report, kept) = instance.check(&sandbox).await.map_err(|failure| failure.to_string())?;
+        self.keep(table, kept).await;
+        Ok(report)
+    }
+
+    /// Reads the metadata once.
+    ///
+    /// # Errors
+    /// As [`Components::check`].
+    pub async fn metadata(&self, table: &PluginTable) -> Result<serde_json::Value, String> {
+        let (instance, sandbox) = self.instance(table).await.map_err(|problems| problems.join("; "))?;
+        let (value, kept) = instance.metadata(&sandbox).await.map_err(|failure| failure.to_string())?;
+        self.keep(table, kept).await;
+        Ok(value)
+    }
+
+    /// Under the name of its table: a check and a plugin of metrics may have the same name.
+    async fn keep(&self, table: &PluginTable, kept: Option<Kept>) {
+        if let (Some(spool), Some(kept)) = (self.spool.clone(), kept) {
+            let source = table.written.place.clone();
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            let now = i64::try_from(now).unwrap_or_default();
+            // A failure is the spool's to tell.
+            tokio::task::spawn_blocking(move || spool.keep_values(&source, kept, now)).await.ok();
+        }
     }
 
     /// The instance that `table` describes, and where it runs.
     ///
     /// # Errors
     /// Every problem, a line each.
-    pub async fn instance(&self, table: &PluginTable) -> Result<(Arc<Instance>, Arc<Sandbox>), Vec<String>> {
+    async fn instance(&self, table: &PluginTable) -> Result<(Arc<Instance>, Arc<Sandbox>), Vec<String>> {
         let config = self.config.clone().ok_or_else(|| vec!["there are no components here".to_owned()])?;
         let made = async {
             let loader = tokio::task::spawn_blocking(move || loader(&config)).await;
@@ -131,12 +177,17 @@ impl Components {
         let (file, stamp) =
             found.await.unwrap_or_else(|_| Err(vec!["looking for it failed; a bug of wasaba".to_owned()]))?;
         let mut instances = self.instances.lock().await;
-        if let Some((.., instance)) = instances.iter().find(|(known, at, _)| known == table && *at == stamp) {
-            return Ok((Arc::clone(instance), Arc::clone(&loader.sandbox)));
+        if let Some(known) = instances.iter().find(|known| known.table == *table && known.stamp == stamp) {
+            return Ok((Arc::clone(&known.instance), Arc::clone(&loader.sandbox)));
         }
         let instance = Arc::new(loader.instance(table, &file).await?);
-        instances.retain(|(known, ..)| known != table);
-        instances.push((table.clone(), stamp, Arc::clone(&instance)));
+        if let Some(spool) = self.spool.clone() {
+            let source = table.written.place.clone();
+            let values = tokio::task::spawn_blocking(move || spool.values(&source)).await;
+            instance.keep(Arc::new(values.unwrap_or_default()));
+        }
+        instances.retain(|known| known.table != *table);
+        instances.push(Loaded { table: table.clone(), stamp, instance: Arc::clone(&instance) });
         Ok((instance, Arc::clone(&loader.sandbox)))
     }
 }
@@ -183,7 +234,7 @@ pub async fn keep(
 }
 
 /// How an attempt to load ended.
-struct Loaded {
+struct Attempt {
     name: String,
     attempt: u64,
     result: Result<Instance, Vec<String>>,
@@ -192,7 +243,7 @@ struct Loaded {
 struct Keeper {
     loader: Arc<Loader>,
     roster: Roster,
-    loading: JoinSet<Loaded>,
+    loading: JoinSet<Attempt>,
     /// What ends the last attempt for a name.
     aborts: HashMap<String, AbortHandle>,
     register: Register,
@@ -228,7 +279,7 @@ impl Keeper {
                     let (name, loader) = (table.name.clone(), Arc::clone(&self.loader));
                     let abort = self.loading.spawn(async move {
                         let result = loader.instance(&table, &file).await;
-                        Loaded { name: table.name, attempt, result }
+                        Attempt { name: table.name, attempt, result }
                     });
                     if let Some(overtaken) = self.aborts.insert(name, abort) {
                         overtaken.abort();
@@ -245,8 +296,8 @@ impl Keeper {
         }
     }
 
-    fn take(&mut self, loaded: Loaded) {
-        let Loaded { name, attempt, result } = loaded;
+    fn take(&mut self, loaded: Attempt) {
+        let Attempt { name, attempt, result } = loaded;
         let (instance, result) = match result {
             Ok(instance) => (Some(instance), Ok(())),
             Err(problems) => {

@@ -105,8 +105,7 @@ async fn ask(metadata: &Metadata, components: &Components) -> Result<(String, Va
     let program = match &metadata.runner {
         Runner::Program(program) => program,
         Runner::Component(table) => {
-            let (instance, sandbox) = components.instance(table).await.map_err(|problems| problems.join("; "))?;
-            let value = instance.metadata(&sandbox).await.map_err(|failure| failure.to_string())?;
+            let value = components.metadata(table).await?;
             return Ok((value.to_string(), value));
         }
     };

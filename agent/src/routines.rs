@@ -10,6 +10,7 @@ use crate::checks::{self, Check, Report};
 use crate::config::Config;
 use crate::keeper::Components;
 use crate::metadata::{self, Document, Metadata};
+use crate::spool::Spool;
 
 /// Where what is found goes.
 #[derive(Clone)]
@@ -20,15 +21,15 @@ pub struct Outbox {
     pub documents: mpsc::UnboundedSender<Document>,
 }
 
-/// Keeps what the newest configuration wants running, until it is dropped; what has not changed goes on undisturbed.
-pub async fn keep(mut configs: watch::Receiver<Arc<Config>>, outbox: Outbox) {
+/// Keeps what the newest configuration wants running, with the spool for what components keep, until it is dropped; what has not changed goes on undisturbed.
+pub async fn keep(mut configs: watch::Receiver<Arc<Config>>, spool: Arc<Spool>, outbox: Outbox) {
     let (mut checks, mut metadata) = (Tasks::default(), Tasks::default());
     let mut components = (configs.borrow().plugins.clone(), Arc::default());
     let mut first = true;
     loop {
         let config = configs.borrow_and_update().clone();
         if first || components.0 != config.plugins {
-            components = (config.plugins.clone(), Arc::new(Components::new(Arc::clone(&config))));
+            components = (config.plugins.clone(), Arc::new(Components::new(Arc::clone(&config), Arc::clone(&spool))));
             first = false;
         }
         let components = &components.1;

@@ -73,7 +73,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     let register = Register::default();
     let plugins = tokio::spawn(keeper::keep(signals.configs.clone(), register.clone(), changed));
     let control = tokio::spawn(tell(root, register.clone()));
-    let routines = tokio::spawn(routines::keep(signals.configs.clone(), outbox));
+    let routines = tokio::spawn(routines::keep(signals.configs.clone(), Arc::clone(&spool), outbox));
     let selection = Current::default();
     selection.set(config.selection.clone());
     let (drawn, drawings) = mpsc::unbounded_channel();
@@ -362,7 +362,11 @@ impl Collecting {
                 }
                 Change::Settled => {
                     let (spool, known) = (Arc::clone(&self.spool), self.register.all().into_iter());
-                    let known = known.map(|(name, _)| format!("plugin {name}").into()).collect::<Vec<_>>();
+                    let known = known.map(|(name, _)| format!("plugin {name}").into());
+                    let config = self.configs.borrow().clone();
+                    let checks = config.checks.iter().map(|check| format!("[plugin.checks.{}]", check.name).into());
+                    let told = config.metadata.iter().map(|told| format!("[plugin.metadata.{}]", told.name).into());
+                    let known = known.chain(checks).chain(told).collect::<Vec<_>>();
                     tokio::task::spawn_blocking(move || spool.forget_values(&known, unix_seconds())).await.ok();
                 }
                 Change::Troubled(tell) => {

@@ -181,7 +181,7 @@ impl Draft {
         host_status(reader, top, config);
         put(&mut self.verbose, reader.boolean(top, "verbose"));
         put(&mut self.silent, reader.boolean(top, "silent"));
-        put(&mut config.plugins, reader.text(top, "plugins").map(|folder| Some(folder.into())));
+        plugins_folder(reader, top, config);
         put(&mut config.self_metrics, reader.boolean(top, "self_metrics"));
         put(&mut config.diagnostic, reader.boolean(top, "diagnostic"));
         put(&mut config.network.no_keep_alive, reader.boolean(top, "disable_http_keep_alive"));
@@ -218,6 +218,15 @@ impl Draft {
             program.environment.splice(0..0, proxies.iter().cloned());
         }
         config
+    }
+}
+
+/// A table of this name is a typo, which the official agent passes over.
+fn plugins_folder(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut Config) {
+    if !reader.is_table(top, "plugins") {
+        put(&mut config.plugins, reader.text(top, "plugins").map(|folder| Some(folder.into())));
+    } else if let Some(place) = reader.skip(top, "plugins") {
+        reader.warn(place, "unknown table `plugins`, did you mean `plugin`?".to_owned());
     }
 }
 
@@ -310,7 +319,7 @@ fn selection(reader: &mut Reader<'_>, top: &mut Section<'_>, selection: &mut Sel
         ("interfaces", interfaces, &["use_adapter"]),
     ] {
         let Some(mut section) = reader.section(top, family) else { continue };
-        put(ignore, reader.parsed(&mut section, "ignore", |text| plugin::pattern(text)));
+        put(ignore, reader.parsed(&mut section, "ignore", plugin::pattern));
         if family == "filesystems" {
             put(use_mountpoint, reader.boolean(&mut section, "use_mountpoint"));
         }
@@ -461,5 +470,197 @@ mod tests {
             let problems = parsed(&table(wrong)).unwrap_err();
             assert!(shown(&problems).contains(":3:"), "{wrong}: {}", shown(&problems));
         }
+    }
+
+    /// `golden/broken.txt` holds configurations and what is said of each: a configuration, a line of dashes, what is said, an
+    /// empty line. UPDATE=1 writes it anew.
+    #[test]
+    fn each_broken_configuration_has_its_message() {
+        const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/golden/broken.txt");
+        let golden = std::fs::read_to_string(GOLDEN).unwrap();
+        let mut now = String::new();
+        let mut count = 0;
+        for piece in golden.split_inclusive("----\n").filter_map(|piece| piece.strip_suffix("----\n")) {
+            // Before the configuration stands what was said of the one before, up to an empty line.
+            let text = piece.rsplit_once("\n\n").map_or(piece, |(_, text)| text);
+            let said = match parsed(text) {
+                Ok((_, problems)) => problems,
+                Err(problems) => problems,
+            };
+            assert!(!said.is_empty(), "nothing is said of\n{text}");
+            let said = shown(&said);
+            assert!(!said.contains("hunter2"), "{said}");
+            now.push_str(&format!("{text}----\n{said}\n"));
+            count += 1;
+        }
+        assert!(count >= 60, "{count}");
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(GOLDEN, &now).unwrap();
+        }
+        assert_eq!(
+            now,
+            std::fs::read_to_string(GOLDEN).unwrap(),
+            "record it anew with UPDATE=1 and look at the difference"
+        );
+    }
+
+    /// The keys of a line, with where they stand in it: that in front of the `=`, or those of a table's header that have a meaning.
+    fn keys_in(line: &str) -> Vec<std::ops::Range<usize>> {
+        let whole = |key: &str| {
+            let start = key.as_ptr() as usize - line.as_ptr() as usize;
+            start..start + key.len()
+        };
+        if let Some(header) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            // The third is the plugin's own name.
+            let parts = header.split('.').enumerate().filter(|(index, _)| *index != 2);
+            return parts.map(|(_, part)| whole(part)).collect();
+        }
+        line.split_once(" = ").map(|(key, _)| vec![whole(key)]).unwrap_or_default()
+    }
+
+    fn typos(key: &str) -> Vec<String> {
+        let characters = key.chars().collect::<Vec<_>>();
+        let mut typos = Vec::new();
+        for at in 0..characters.len() {
+            let with = |change: &dyn Fn(&mut Vec<char>)| {
+                let mut changed = characters.clone();
+                change(&mut changed);
+                changed.into_iter().collect::<String>()
+            };
+            typos.push(with(&|text| {
+                text.remove(at);
+            }));
+            for other in ['x', '_', '1'] {
+                typos.push(with(&|text| text.insert(at, other)));
+                typos.push(with(&|text| text[at] = other));
+            }
+            if at + 1 < characters.len() {
+                typos.push(with(&|text| text.swap(at, at + 1)));
+            }
+        }
+        typos.retain(|typo| typo != key && !typo.is_empty());
+        typos
+    }
+
+    #[test]
+    fn every_typo_in_a_key_of_the_sample_is_reported_at_its_place() {
+        let text = switched_on();
+        let mut count = 0;
+        for (number, line) in text.lines().enumerate() {
+            for range in keys_in(line).into_iter().filter(|_| !line.starts_with('#')) {
+                // `plugin` is a key, too: that there are two is told where the second is.
+                for typo in typos(&line[range.clone()]).into_iter().filter(|typo| typo != "plugin") {
+                    let mut broken = line.to_owned();
+                    broken.replace_range(range.clone(), &typo);
+                    let lines =
+                        text.lines().enumerate().map(|(other, line)| if other == number { &broken } else { line });
+                    let whole = lines.map(|line| format!("{line}\n")).collect::<String>();
+                    let problems = match parsed(&whole) {
+                        Ok((_, problems)) | Err(problems) => shown(&problems),
+                    };
+                    let place = format!("agent.conf:{}:", number + 1);
+                    assert!(problems.contains(&place), "`{broken}` is not told at {place}\n{problems}");
+                    count += 1;
+                }
+            }
+        }
+        assert!(count > 3_000, "{count}");
+    }
+
+    #[test]
+    fn what_is_included_wins_and_a_plugins_table_replaces_the_whole_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        file(
+            "b.conf",
+            "roles = [\"B:b\"]\ninclude = \"/nowhere/[\"\n[filesystems]\nignore = \"loop\"\n[plugin.metrics.two]\ncommand = \"new\"\n",
+        );
+        file("a.conf", "display_name = \"a\"\nroles = [\"A:a\"]\n");
+        file("c.other", "no TOML");
+        let text = format!(
+            "include = \"{}/*.conf\"\nroles = [\"Main:main\"]\ndisplay_name = \"main\"\n[filesystems]\nuse_mountpoint = true\n\
+             [plugin.metrics.one]\ncommand = \"one\"\n[plugin.metrics.two]\ncommand = \"old\"\nenv = {{ A = \"b\" }}\n",
+            folder.path().display()
+        );
+        let (config, problems) = parsed(&text).unwrap();
+        assert_eq!(shown(&problems), "");
+        assert_eq!((config.roles, config.display_name.as_deref()), (vec!["B:b".to_owned()], Some("a")));
+        assert!(config.selection.use_mountpoint && config.selection.filesystems.is_some());
+        let programs = config.programs.iter().map(|program| (&*program.name, program.program.environment.len()));
+        assert_eq!(programs.collect::<Vec<_>>(), [("one", 0), ("two", 0)]);
+        file("d.conf", "verbose = 1\n");
+        let problems = shown(&parsed(&text).unwrap_err());
+        assert!(problems.contains("d.conf:1:11: error: `verbose`"), "{problems}");
+    }
+
+    #[test]
+    fn a_component_takes_the_place_of_a_program_of_its_name_and_the_other_way_round() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            "include = \"{}/*\"\n[plugin.metrics.a]\ncommand = \"x\"\n[plugin.metrics.b]\nwasm = \"x\"\n",
+            folder.path().display()
+        );
+        std::fs::write(
+            folder.path().join("i"),
+            "[plugin.metrics.a]\nwasm = \"x\"\n[plugin.metrics.b]\ncommand = \"x\"\n",
+        )
+        .unwrap();
+        let (config, _) = parsed(&text).unwrap();
+        assert_eq!((config.programs.len(), &*config.programs[0].name), (1, "b"));
+        assert_eq!((config.plugin_tables.len(), config.plugin_tables[0].name.as_str()), (1, "a"));
+    }
+
+    #[test]
+    fn proxies_are_taken_over_as_by_the_official_agent() {
+        for (http, https, expected) in [
+            ("", "", (None, None)),
+            ("http://h:1", "", (Some("http://h:1"), Some("http://h:1"))),
+            ("http://h:1", "direct", (Some("http://h:1"), None)),
+            ("http://h:1", "https://s:2", (Some("http://h:1"), Some("https://s:2"))),
+            ("direct", "", (None, None)),
+            ("direct", "s:2", (None, Some("s:2"))),
+            ("", "http://s:2", (None, Some("http://s:2"))),
+        ] {
+            let (config, _) = parsed(&format!("http_proxy = {http:?}\nhttps_proxy = {https:?}\n")).unwrap();
+            let shown = |proxy: &Option<Secret>| proxy.as_ref().map(|proxy| proxy.reveal().to_owned());
+            let found = (shown(&config.network.http_proxy), shown(&config.network.https_proxy));
+            assert_eq!((found.0.as_deref(), found.1.as_deref()), expected, "{http} {https}");
+        }
+        let problems = shown(&parsed("http_proxy = \"ftp://me:hunter2@h\"\n").unwrap_err());
+        assert!(!problems.contains("hunter2"), "{problems}");
+    }
+
+    #[test]
+    fn checks_have_the_official_agents_defaults_and_bounds() {
+        for (keys, minutes, interval, attempts) in [
+            ("", 1, None, None),
+            ("check_interval = 0", 1, None, None),
+            ("check_interval = \"2h\"", 60, None, None),
+            ("notification_interval = 1", 1, Some(10), None),
+            ("notification_interval = \"1h10m\"", 1, Some(70), None),
+            ("max_check_attempts = -1", 1, None, None),
+            ("max_check_attempts = 0", 1, None, None),
+            ("max_check_attempts = 10", 1, None, Some(10)),
+            ("max_check_attempts = 11", 1, None, Some(10)),
+            ("max_check_attempts = 3\nprevent_alert_auto_close = true", 1, None, Some(1)),
+        ] {
+            let (config, _) = parsed(&format!("[plugin.checks.c]\ncommand = \"x\"\n{keys}\n")).unwrap();
+            let check = &config.checks[0];
+            assert_eq!(check.every.as_secs(), minutes * 60, "{keys}");
+            assert_eq!((check.notification_interval_minutes, check.max_check_attempts), (interval, attempts), "{keys}");
+        }
+        let memo = "あ".repeat(251);
+        let (config, problems) = parsed(&format!("[plugin.checks.c]\ncommand = \"x\"\nmemo = {memo:?}\n")).unwrap();
+        assert_eq!(config.checks[0].memo.as_ref().unwrap().chars().count(), 250);
+        assert!(problems.iter().all(|problem| problem.level() == document::Level::Note) && problems.len() == 1);
+    }
+
+    #[test]
+    fn what_the_official_agent_passes_over_is_passed_over() {
+        let text = "conffile = \"x\"\n[interfaces]\nuse_adapter = true\n[plugin.metrics.m]\ncommand = \"x\"\n\
+                    check_interval = 1\nmemo = \"x\"\n[plugin.metadata.d]\ncommand = \"x\"\ncustom_identifier = \"x\"\n";
+        let (config, problems) = parsed(text).unwrap();
+        assert_eq!(shown(&problems), "");
+        assert_eq!((config.programs.len(), config.metadata[0].every.as_secs()), (1, 600));
     }
 }

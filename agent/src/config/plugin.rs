@@ -37,6 +37,9 @@ const OFFICIAL: &[&str] = &[
     "user",
 ];
 
+/// The most that Mackerel counts before it makes an alert.
+const MOST_ATTEMPTS: u32 = 10;
+
 /// The longest memo that Mackerel keeps, in characters.
 const LONGEST_MEMO: usize = 250;
 
@@ -51,7 +54,7 @@ pub(super) fn take(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut 
             }
             Some(Metrics::Program(program)) => {
                 config.plugin_tables.retain(|other| other.name != name);
-                replace(&mut config.programs, program, |program| *program.name == *name);
+                replace(&mut config.programs, *program, |program| *program.name == *name);
             }
             None => {}
         }
@@ -104,7 +107,7 @@ fn tables<'b>(reader: &mut Reader<'_>, plugin: &mut Section<'b>, kind: &str) -> 
 
 enum Metrics {
     Component(Box<PluginTable>),
-    Program(MetricsProgram),
+    Program(Box<MetricsProgram>),
 }
 
 fn metrics(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Option<Metrics> {
@@ -118,7 +121,7 @@ fn metrics(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Op
             Command::Words(words) => SimpleCommand { words: words.clone(), ..SimpleCommand::default() },
         };
         let Some((component, line)) = CommandLine::of_command(simple, environment, own) else {
-            return Some(Metrics::Program(program_of_metrics(reader, section, name, source)?));
+            return Some(Metrics::Program(Box::new(program_of_metrics(reader, section, name, source)?)));
         };
         let mut table = settings(reader, section, name);
         component.clone_into(&mut table.wasm);
@@ -231,6 +234,11 @@ fn check(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Opti
         .integer(section, "max_check_attempts")
         .and_then(|count| u32::try_from(count).ok())
         .filter(|count| *count > 0);
+    if max_check_attempts.is_some_and(|count| count > MOST_ATTEMPTS) {
+        let why = format!("counts as {MOST_ATTEMPTS}, the most that Mackerel takes");
+        reader.mention(whole, format!("`max_check_attempts` of {} {why}", section.name));
+        max_check_attempts = Some(MOST_ATTEMPTS);
+    }
     let prevents_auto_close = reader.boolean(section, "prevent_alert_auto_close").unwrap_or(false);
     if prevents_auto_close && max_check_attempts.is_some_and(|count| count > 1) {
         let why = "counts as 1 together with `prevent_alert_auto_close`, since without OK reports nothing sets the count back";
@@ -246,6 +254,8 @@ fn check(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Opti
         let written = reader.command(&mut action, "command");
         let Some((command, _)) = written else {
             reader.fail(action.place, format!("{} has no `command`", action.name));
+            environment(reader, &mut action);
+            reader.finish(action, &["user", "timeout_seconds"]);
             return None;
         };
         let environment = environment(reader, &mut action);

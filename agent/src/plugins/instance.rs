@@ -19,8 +19,8 @@ use crate::capabilities::limits::Limits;
 use crate::capabilities::log::printable;
 use crate::capabilities::meter::Meter;
 use crate::capabilities::script::Script;
-use crate::collect::Answer;
 use crate::collect::rate::Reading;
+use crate::collect::{Answer, Kept};
 use crate::graph::GraphDefinition;
 use crate::sample::Sample;
 
@@ -213,12 +213,10 @@ impl Instance {
         // A counter that is not there this time, since its target is down, may go on where it was.
         before.retain(|_, reading| reading.is_fresh(now_millis));
         before.extend(values.readings);
-        let mut answer = Answer { complaints: values.complaints, kept: outcome.values, ..Answer::default() };
+        let kept = self.kept(outcome.values);
+        let mut answer = Answer { complaints: values.complaints, kept, ..Answer::default() };
         answer.readings.extend(before.iter().map(|(name, reading)| (name.clone(), *reading)));
         drop(before);
-        if let Some(kept) = &answer.kept {
-            *lock(&self.values) = Arc::clone(kept);
-        }
         for sample in values.samples {
             let name = self.posting.renamed(sample.name().as_str());
             if !self.posting.wants(&name) {
@@ -248,32 +246,40 @@ impl Instance {
         Ok(answer)
     }
 
-    /// Checks once.
+    /// Checks once. Beside the report, what it keeps from now on, if that has changed.
     ///
     /// # Errors
     /// How the call ended.
-    pub async fn check(&self, sandbox: &Sandbox) -> Result<checks::Report, Failure> {
+    pub async fn check(&self, sandbox: &Sandbox) -> Result<(checks::Report, Option<Kept>), Failure> {
         let call = {
             let (plugin, identity, settings) = self.parts();
             async move { plugin.check(identity, settings).await }
         };
         let now = self.loaded.elapsed();
         let outcome = self.counted(ended(sandbox.run(self.limits().time, call).await), now)?;
-        Ok(outcome.answer)
+        Ok((outcome.answer, self.kept(outcome.values)))
     }
 
-    /// Reads the metadata once.
+    /// Reads the metadata once. Beside it, what it keeps from now on, if that has changed.
     ///
     /// # Errors
     /// The plugin's own error, or how the call ended.
-    pub async fn metadata(&self, sandbox: &Sandbox) -> Result<serde_json::Value, Failure> {
+    pub async fn metadata(&self, sandbox: &Sandbox) -> Result<(serde_json::Value, Option<Kept>), Failure> {
         let call = {
             let (plugin, identity, settings) = self.parts();
             async move { plugin.metadata(identity, settings).await }
         };
         let now = self.loaded.elapsed();
         let outcome = self.counted(ended(sandbox.run(self.limits().time, call).await), now)?;
-        Ok(outcome.answer)
+        Ok((outcome.answer, self.kept(outcome.values)))
+    }
+
+    /// Takes over what a call has set, if it has set something.
+    fn kept(&self, values: Option<Kept>) -> Option<Kept> {
+        if let Some(values) = &values {
+            *lock(&self.values) = Arc::clone(values);
+        }
+        values
     }
 
     /// Counts a call that began at `began`, since the instance was loaded.

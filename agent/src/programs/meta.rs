@@ -14,7 +14,7 @@ const UNITS: [&str; 9] =
 pub struct Meta {
     /// The graphs, sorted by name.
     pub graphs: Vec<GraphDefinition>,
-    /// Graphs that Mackerel would refuse, and why.
+    /// Graphs and metrics that Mackerel would refuse, and why.
     pub complaints: Vec<String>,
 }
 
@@ -70,7 +70,7 @@ pub fn read(text: &str) -> Result<Option<Meta>, String> {
         document.map_err(|error| format!("what is behind `# mackerel-agent-plugin` cannot be read: {error}"))?;
     let mut meta = Meta::default();
     for (name, graph) in document.graphs {
-        match definition(&name, graph) {
+        match definition(&name, graph, &mut meta.complaints) {
             Ok(definition) => meta.graphs.push(definition),
             Err(why) => meta.complaints.push(format!("its graph `{}` is left out: {why}", printable(&name, 80))),
         }
@@ -78,7 +78,7 @@ pub fn read(text: &str) -> Result<Option<Meta>, String> {
     Ok(Some(meta))
 }
 
-fn definition(name: &str, graph: Graph) -> Result<GraphDefinition, String> {
+fn definition(name: &str, graph: Graph, complaints: &mut Vec<String>) -> Result<GraphDefinition, String> {
     let unit = if graph.unit.is_empty() { "float" } else { &graph.unit };
     let unit = UNITS.iter().find(|known| **known == unit);
     let unit = unit.ok_or_else(|| {
@@ -86,7 +86,10 @@ fn definition(name: &str, graph: Graph) -> Result<GraphDefinition, String> {
     })?;
     let mut definition = GraphDefinition::new(name, &graph.label, unit)?;
     for metric in graph.metrics.unwrap_or_default() {
-        definition = definition.with_metric(&metric.name, &metric.label, metric.stacked)?;
+        match definition.clone().with_metric(&metric.name, &metric.label, metric.stacked) {
+            Ok(with) => definition = with,
+            Err(why) => complaints.push(format!("a metric of its graph `{}` is left out: {why}", printable(name, 80))),
+        }
     }
     Ok(definition)
 }
@@ -135,11 +138,11 @@ mod tests {
     }
 
     #[test]
-    fn a_graph_that_mackerel_would_refuse_costs_only_itself() {
+    fn a_graph_or_metric_that_mackerel_would_refuse_costs_only_itself() {
         let text = "# mackerel-agent-plugin\n{\"graphs\":{\"a b\":{},\"c\":{\"unit\":\"parsec\"},\
-                    \"d\":{\"metrics\":[{\"name\":\"%1\"}]},\"good\":{}}}";
+                    \"d\":{\"metrics\":[{\"name\":\"%1\"},{\"name\":\"e\"}]},\"good\":{}}}";
         let meta = read(text).unwrap().unwrap();
-        assert_eq!(meta.graphs.iter().map(GraphDefinition::name).collect::<Vec<_>>(), ["custom.good"]);
+        assert_eq!(meta.graphs.iter().map(GraphDefinition::name).collect::<Vec<_>>(), ["custom.d", "custom.good"]);
         assert_eq!(meta.complaints.len(), 3);
         assert!(meta.complaints[1].contains("bytes/sec"), "{:?}", meta.complaints);
     }

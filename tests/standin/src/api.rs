@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use crate::call::Call;
-use crate::checks::{Refusal, graph_defs, hosts, tsdb};
+use crate::checks::{Refusal, graph_defs, hosts, metadata, reports, tsdb};
 use crate::memory::{Host, Memory};
 use crate::unix_seconds;
 
@@ -20,6 +20,8 @@ enum Place<'a> {
     Retirement(&'a str),
     Points,
     Graphs,
+    Reports,
+    Metadata(&'a str, &'a str),
 }
 
 /// The answer to a call, or why it is refused; `api_key` is the one that it must carry. Nothing is kept of what is refused.
@@ -40,6 +42,8 @@ pub(crate) fn answer(memory: &mut Memory, call: &Call, api_key: &str) -> Result<
         (Place::Retirement(id), &Method::POST) => retire(memory, id, call),
         (Place::Points, &Method::POST) => post_points(memory, call),
         (Place::Graphs, &Method::POST) => define_graphs(memory, call),
+        (Place::Reports, &Method::POST) => report_checks(memory, call),
+        (Place::Metadata(id, namespace), &Method::PUT) => put_metadata(memory, id, namespace, call),
         (_, method) => Err(Refusal::new(405, format!("{} cannot be asked with {method}", call.path))),
     }
 }
@@ -53,6 +57,8 @@ fn place(path: &str) -> Option<Place<'_>> {
         ["hosts", id, "retire"] => Some(Place::Retirement(id)),
         ["tsdb"] => Some(Place::Points),
         ["graph-defs", "create"] => Some(Place::Graphs),
+        ["monitoring", "checks", "report"] => Some(Place::Reports),
+        ["hosts", id, "metadata", namespace] => Some(Place::Metadata(id, namespace)),
         _ => None,
     }
 }
@@ -111,6 +117,24 @@ fn post_points(memory: &mut Memory, call: &Call) -> Result<Value, Refusal> {
 
 fn define_graphs(memory: &mut Memory, call: &Call) -> Result<Value, Refusal> {
     memory.add_graphs(graph_defs::graphs(body(call)?)?);
+    Ok(json!({"success": true}))
+}
+
+fn report_checks(memory: &mut Memory, call: &Call) -> Result<Value, Refusal> {
+    let is_host = |id: &str| memory.host(id).is_some_and(|host| !host.retired);
+    let reports = reports::reports(body(call)?, is_host)?;
+    memory.add_reports(reports);
+    Ok(json!({"success": true}))
+}
+
+fn put_metadata(memory: &mut Memory, id: &str, namespace: &str, call: &Call) -> Result<Value, Refusal> {
+    let value = body(call)?.clone();
+    if host(memory, id)?.retired {
+        return Err(Refusal::new(400, "the host is retired"));
+    }
+    let others = memory.metadata().keys().filter(|(host, known)| host == id && known != namespace).count();
+    metadata::check(namespace, &value, others)?;
+    memory.put_metadata(id, namespace, value);
     Ok(json!({"success": true}))
 }
 
@@ -305,5 +329,21 @@ mod tests {
         }
         assert_eq!(memory.graph_definitions().len(), 1);
         assert_eq!(memory.graph_definitions()["custom.a"]["unit"], json!("iops"));
+    }
+
+    #[test]
+    fn reports_and_metadata_of_hosts_that_are_there_are_kept() {
+        let (mut memory, id) = with_host();
+        let report = |id: &str| {
+            json!({"reports": [{"source": {"type": "host", "hostId": id}, "name": "ssh", "status": "OK", "message": "",
+                                "occurredAt": NOW}]})
+        };
+        assert!(post(&mut memory, "/api/v0/monitoring/checks/report", report(&id)).is_ok());
+        assert_eq!(status_of(post(&mut memory, "/api/v0/monitoring/checks/report", report("nobody"))), 404);
+        assert_eq!(memory.reports().len(), 1);
+        let put = |id: &str| call(Method::PUT, &format!("/api/v0/hosts/{id}/metadata/md"), json!({"a": 1}));
+        assert!(answer(&mut memory, &put(&id), "key").is_ok());
+        assert_eq!(status_of(answer(&mut memory, &put("nobody"), "key")), 404);
+        assert_eq!(memory.metadata()[&(id, "md".to_owned())], json!({"a": 1}));
     }
 }

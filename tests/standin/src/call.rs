@@ -58,6 +58,7 @@ impl Call {
             points: self.points().map(Vec::len),
             error: None,
             refused: false,
+            body: self.body.as_ref().ok().cloned(),
             received_at: self.received_at,
         }
     }

@@ -1,7 +1,6 @@
 //! A strict stand-in for Mackerel's API: it refuses what Mackerel would refuse, remembers everything, and misbehaves when told.
 //!
-//! It serves what a host agent needs (hosts, points, graph definitions) on loopback, without TLS. Check reports and
-//! metadata are not served. Where Mackerel's documents are silent, the stricter reading is taken and marked as our own choice.
+//! It serves what a host agent needs (hosts, points, graph definitions, check reports, metadata) on loopback, without TLS. Where Mackerel's documents are silent, the stricter reading is taken and marked as our own choice.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -35,6 +34,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::{oneshot, watch};
 
+pub use checks::reports::Report;
 pub use memory::{Host, Memory, Point, Request};
 pub use misbehaviour::{Misbehaviour, Spell};
 

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
+use crate::checks::reports::Report;
 use crate::checks::tsdb::Reading;
 use crate::unix_seconds;
 
@@ -19,6 +20,8 @@ pub struct Memory {
     points: Vec<Point>,
     dropped_as_too_old: Vec<Point>,
     graph_definitions: BTreeMap<String, Value>,
+    reports: Vec<Report>,
+    metadata: BTreeMap<(String, String), Value>,
     requests: Vec<Request>,
 }
 
@@ -71,6 +74,8 @@ pub struct Request {
     pub error: Option<String>,
     /// Whether the strict checks refused it. What a [`Misbehaviour`](crate::Misbehaviour) answered is not meant.
     pub refused: bool,
+    /// What was sent, if it is JSON.
+    pub body: Option<Value>,
     /// When it had been read whole.
     pub received_at: SystemTime,
 }
@@ -98,6 +103,18 @@ impl Memory {
     #[must_use]
     pub fn graph_definitions(&self) -> &BTreeMap<String, Value> {
         &self.graph_definitions
+    }
+
+    /// Every report of a check, in the order of arrival.
+    #[must_use]
+    pub fn reports(&self) -> &[Report] {
+        &self.reports
+    }
+
+    /// The latest metadata, by the host's id and the namespace.
+    #[must_use]
+    pub fn metadata(&self) -> &BTreeMap<(String, String), Value> {
+        &self.metadata
     }
 
     /// Every request in the order in which it was decided on, refused ones too.
@@ -139,6 +156,14 @@ impl Memory {
 
     pub(crate) fn add_graphs(&mut self, graphs: Vec<(String, Value)>) {
         self.graph_definitions.extend(graphs);
+    }
+
+    pub(crate) fn add_reports(&mut self, reports: Vec<Report>) {
+        self.reports.extend(reports);
+    }
+
+    pub(crate) fn put_metadata(&mut self, host_id: &str, namespace: &str, value: Value) {
+        self.metadata.insert((host_id.to_owned(), namespace.to_owned()), value);
     }
 
     pub(crate) fn add_request(&mut self, request: Request) {
@@ -222,6 +247,7 @@ mod tests {
             points: Some(2),
             error: Some("[1].name is missing".to_owned()),
             refused: true,
+            body: None,
             received_at: SystemTime::UNIX_EPOCH,
         };
         assert_eq!(request.to_string(), "POST /api/v0/tsdb 400 2 points: [1].name is missing");

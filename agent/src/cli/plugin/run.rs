@@ -78,12 +78,12 @@ async fn once(instance: &Instance, sandbox: &Sandbox) -> Result<Once, Fault> {
         once = Once { samples, readings, complaints, ..once };
     }
     if does.contains(&"checks") {
-        let report = instance.check(sandbox).await?;
+        let (report, _) = instance.check(sandbox).await?;
         let status = format!("{:?}", report.status).replace("Status::", "").to_uppercase();
         once.text.push_str(&format!("{status}\t{}\n", printable(&report.message, 1_024)));
     }
     if does.contains(&"metadata") {
-        once.text.push_str(&format!("{}\n", instance.metadata(sandbox).await?));
+        once.text.push_str(&format!("{}\n", instance.metadata(sandbox).await?.0));
     }
     Ok(once)
 }

@@ -92,8 +92,10 @@ async fn call(loader: &Loader, instance: &Instance, minute: &Minute, now: System
     }
     if expected.check.is_some() || shall_fail == Some("checks") {
         match instance.check(sandbox).await {
-            Ok(report) if shall_fail.is_some() => lines.push(format!("it did not fail, but says: {}", report.message)),
-            Ok(report) => {
+            Ok((report, _)) if shall_fail.is_some() => {
+                lines.push(format!("it did not fail, but says: {}", report.message))
+            }
+            Ok((report, _)) => {
                 let status = format!("{:?}", report.status).replace("Status::", "").to_lowercase();
                 if expected.check.as_ref() != Some(&status) {
                     lines.push(format!("the check is {status}: {}", report.message));
@@ -106,8 +108,8 @@ async fn call(loader: &Loader, instance: &Instance, minute: &Minute, now: System
     }
     if expected.metadata.is_some() || shall_fail == Some("metadata") {
         match instance.metadata(sandbox).await {
-            Ok(metadata) if shall_fail.is_some() => lines.push(format!("it did not fail, but told {metadata}")),
-            Ok(metadata) if expected.metadata.as_ref() != Some(&metadata) => {
+            Ok((metadata, _)) if shall_fail.is_some() => lines.push(format!("it did not fail, but told {metadata}")),
+            Ok((metadata, _)) if expected.metadata.as_ref() != Some(&metadata) => {
                 lines.push(format!("the metadata is {metadata}"));
             }
             Ok(_) => {}

@@ -5,6 +5,8 @@
 mod field;
 pub(crate) mod graph_defs;
 pub(crate) mod hosts;
+pub(crate) mod metadata;
+pub(crate) mod reports;
 pub(crate) mod tsdb;
 
 /// Why a request is refused.

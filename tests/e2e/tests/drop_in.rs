@@ -1,0 +1,371 @@
+//! The agent in the place of the official one: its commands, its signals, its files, and what it sends.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use mackerel_standin::{Memory, Misbehaviour, Standin};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use wasaba_e2e::agent::{Agent, Home, assert_golden, stderr, stdout};
+use wasaba_e2e::wasaba;
+
+const SOON: Duration = Duration::from_secs(30);
+
+async fn standin() -> Standin {
+    Standin::start("key").await.unwrap()
+}
+
+fn base(standin: &Standin) -> String {
+    format!("apikey = \"key\"\napibase = {:?}\ncloud_platform = \"none\"\n", standin.url())
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn configtest_tells_everything_at_once_on_standard_error_and_a_warning_is_a_failure() {
+    let home = Home::with(
+        "apikey = \"hunter2\"\npodfile = \"x\"\n[plugin.metric.dice]\ncommand = \"x\"\n[filesystems]\nignore = \"(\"\n",
+    );
+    let output = home.command(&["configtest"], &[]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+    let said = text(&output.stderr).replace(&home.config().display().to_string(), "<CONF>");
+    assert_golden("configtest-broken.txt", &said);
+
+    home.configure("apikey = \"hunter2\"\npodfile = \"x\"\n");
+    assert_eq!(home.command(&["configtest"], &[]).status.code(), Some(1), "a mere unknown key");
+    home.configure("");
+    assert!(stderr(&home.command(&["configtest"], &[])).contains("there is no `apikey`"));
+    home.configure("apikey = \"hunter2\"\n[plugin.checks.c]\ncommand = \"x\"\nmax_check_attempts = 11\n");
+    let good = home.command(&["configtest"], &[]);
+    let said = text(&good.stderr);
+    assert!(
+        good.status.success() && said.contains("is a configuration without errors") && said.contains("note: "),
+        "{said}"
+    );
+    let missing = Command::new(wasaba()).args(["configtest", "-conf", "/no/such"]).output().unwrap();
+    assert!(stderr(&missing).contains("/no/such"));
+}
+
+#[test]
+fn configtest_looks_at_the_settings_of_components() {
+    let home = Home::with(
+        "apikey = \"k\"\n[plugin.metrics.web]\nwasm = \"nginx\"\nsettings = { prot = 80 }\n[plugin.metrics.gone]\nwasm = \"gone\"\n",
+    );
+    let said = stderr(&home.command(&["configtest"], &[]));
+    assert!(said.contains("agent.conf:4: [plugin.metrics.web]: the plugin has no setting `prot`"), "{said}");
+    assert!(said.contains("there is no plugin `gone`") && said.contains("2 errors, 0 warnings"), "{said}");
+}
+
+#[test]
+fn init_writes_the_key_once() {
+    let home = Home::with("");
+    let file = home.path("new/agent.conf");
+    let init = |arguments: &[&str]| {
+        Command::new(wasaba()).arg("init").arg("-conf").arg(&file).args(arguments).output().unwrap()
+    };
+    assert!(init(&["-apikey=hoge"]).status.success());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "apikey = \"hoge\"\n");
+    let again = init(&["-apikey", "other"]);
+    assert!(again.status.success() && text(&again.stderr).contains("has an API key already"));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "apikey = \"hoge\"\n");
+    assert_eq!(init(&[]).status.code(), Some(2), "without a key");
+}
+
+#[tokio::test]
+async fn retire_asks_retires_and_forgets_the_id() {
+    let (standin, home) = (standin().await, Home::with(""));
+    home.configure(&base(&standin));
+    let nothing = stderr(&home.command(&["retire", "-force"], &[]));
+    assert!(nothing.contains("this machine is no host on Mackerel"), "{nothing}");
+    let mut agent = home.start(&[]);
+    agent.line_with("this machine is host", SOON);
+    agent.signal(Signal::TERM);
+    agent.ended(SOON);
+    let id = home.root().join("id");
+    let declined = home.command(&["retire"], &[]);
+    assert!(stderr(&declined).contains("nobody said yes") && id.exists());
+    // A bad moment of Mackerel's is waited for.
+    standin.misbehave(Misbehaviour::Status { status: 503, retry_after: None }.times(1));
+    let retired = home.command(&["retire"], &["-force", "-role", "A:b", "-v"]);
+    assert!(retired.status.success(), "{}", text(&retired.stderr));
+    assert!(standin.memory().hosts()[0].retired && !id.exists());
+    // The next start is another host.
+    let agent = home.start(&[]);
+    agent.line_with("this machine is host", SOON);
+    assert_eq!(standin.memory().hosts().len(), 2);
+}
+
+#[tokio::test]
+async fn retire_keeps_the_id_if_mackerel_refuses() {
+    let (standin, home) = (standin().await, Home::with(""));
+    home.configure(&base(&standin));
+    std::fs::create_dir_all(home.root()).unwrap();
+    std::fs::write(home.root().join("id"), "nobody").unwrap();
+    let begin = Instant::now();
+    let refused = stderr(&home.command(&["retire", "-force"], &[]));
+    assert!(refused.contains("host `nobody` could not be retired") && refused.contains("404"), "{refused}");
+    assert!(home.root().join("id").exists());
+    assert!(begin.elapsed() < Duration::from_secs(3), "there is nothing to wait for");
+}
+
+fn supervise(home: &Home) -> Agent {
+    let mut command = Command::new(wasaba());
+    command.arg("supervise").arg("-conf").arg(home.config()).stdin(Stdio::null());
+    Agent::spawn(command)
+}
+
+/// The child of a process.
+fn child_of(parent: u32) -> Pid {
+    let end = Instant::now() + SOON;
+    loop {
+        let text = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+        if let Some(child) = text.split_whitespace().next() {
+            return Pid::from_raw(child.parse().unwrap()).unwrap();
+        }
+        assert!(Instant::now() < end, "{parent} has no child");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+#[tokio::test]
+async fn supervise_holds_the_pid_file_passes_signals_on_and_ends_with_its_child() {
+    let (standin, home) = (standin().await, Home::with(""));
+    home.configure(&base(&standin));
+    let mut supervisor = supervise(&home);
+    supervisor.line_with("this machine is host", SOON);
+    assert_eq!(std::fs::read_to_string(home.path("agent.pid")).unwrap(), supervisor.pid().to_string());
+    let child = child_of(supervisor.pid());
+    home.configure(&format!("{}display_name = \"renamed\"\n", base(&standin)));
+    supervisor.signal(Signal::HUP);
+    let renamed = |memory: &Memory| memory.hosts()[0].body["displayName"] == "renamed";
+    standin.wait_until(SOON, "the new name", renamed).await.unwrap();
+    assert_eq!(child_of(supervisor.pid()), child, "it was not started anew");
+    supervisor.signal(Signal::TERM);
+    assert!(supervisor.ended(SOON).0.success());
+    assert!(!home.path("agent.pid").exists());
+}
+
+#[tokio::test]
+async fn supervise_gives_up_if_the_first_child_dies_soon_and_starts_a_later_one_again() {
+    let (standin, home) = (standin().await, Home::with(""));
+    home.configure(&base(&standin));
+    let mut supervisor = supervise(&home);
+    supervisor.line_with("this machine is host", SOON);
+    kill_process(child_of(supervisor.pid()), Signal::KILL).unwrap();
+    assert_eq!(supervisor.ended(SOON).0.code(), Some(1));
+    supervisor.line_with("the agent did not start well", SOON);
+
+    let mut supervisor = supervise(&home);
+    supervisor.line_with("this machine is host", SOON);
+    let child = child_of(supervisor.pid());
+    // It counts as well started after 30 s.
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    kill_process(child, Signal::KILL).unwrap();
+    supervisor.line_with("it is started again in 1s", SOON);
+    let end = Instant::now() + SOON;
+    while child_of(supervisor.pid()) == child {
+        assert!(Instant::now() < end);
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    supervisor.signal(Signal::TERM);
+    supervisor.ended(SOON);
+}
+
+#[tokio::test]
+async fn systemd_hears_that_the_agent_is_ready_alive_and_about_to_end() {
+    let (standin, home) = (standin().await, Home::with(""));
+    home.configure(&base(&standin));
+    let path = home.path("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    // The watchdog is for the process that systemd has started.
+    let mut command = Command::new("sh");
+    command.args(["-c", "WATCHDOG_PID=$$ exec \"$0\" -conf \"$1\""]).arg(wasaba()).arg(home.config());
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000").stdin(Stdio::null());
+    let mut agent = Agent::spawn(command);
+    let heard = || {
+        let mut bytes = [0; 256];
+        let length = socket.recv(&mut bytes).unwrap_or_else(|error| panic!("{error}: {:#?}", agent.lines()));
+        text(&bytes[..length]).trim().to_owned()
+    };
+    assert_eq!(heard(), "READY=1");
+    assert_eq!([heard(), heard(), heard()], ["WATCHDOG=1"; 3].map(str::to_owned));
+    agent.signal(Signal::TERM);
+    let end = Instant::now() + SOON;
+    while heard() != "STOPPING=1" {
+        assert!(Instant::now() < end);
+    }
+    assert!(agent.ended(SOON).0.success());
+}
+
+#[test]
+fn completion_scripts_are_printed() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = stdout(&Command::new(wasaba()).args(["completion", shell]).output().unwrap());
+        assert!(script.contains("configtest") && script.contains("supervise"), "{shell}");
+    }
+    let output = Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().and_then(|mut bash| {
+        let script = Command::new(wasaba()).args(["completion", "bash"]).output()?.stdout;
+        std::io::Write::write_all(bash.stdin.as_mut().unwrap(), &script)?;
+        bash.wait()
+    });
+    assert!(output.unwrap().success(), "bash can read it");
+}
+
+/// What the official agent sent, recorded, for a configuration with these plugins: see `tests/fixtures/official-agent.json`.
+fn recorded() -> Value {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/official-agent.json");
+    serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+}
+
+/// The last body that was sent to a path that ends so.
+fn sent(memory: &Memory, method: &str, end: &str) -> Value {
+    let fits = |request: &&mackerel_standin::Request| request.method == method && request.path.ends_with(end);
+    let request = memory.requests().iter().rfind(fits);
+    request.and_then(|request| request.body.clone()).unwrap_or_else(|| panic!("nothing was sent to {end}"))
+}
+
+#[tokio::test]
+async fn what_is_sent_is_what_the_official_agent_sends_but_for_what_is_named_here() {
+    let (standin, home, recorded) = (standin().await, Home::with(""), recorded());
+    let dice = home.path("dice.sh");
+    let meta = json!({"graphs": {
+        "super.dice": {"label": "My <Dice> & co", "unit": "integer", "metrics": [
+            {"name": "d6", "label": "D6", "stacked": true}, {"name": "%1", "label": ""}]},
+        "wild.#": {"metrics": [{"name": "*"}]},
+        "empty": {"label": "E"},
+    }});
+    let script = format!(
+        "#!/bin/sh\n[ \"$MACKEREL_AGENT_PLUGIN_META\" ] && {{ echo '# mackerel-agent-plugin'; echo '{meta}'; exit; }}\n\
+         echo super.dice.d6 3 0; echo super.dice.big 1e21 0; echo super.dice.neg -0.5 0; echo 日本.語 5 0; echo super.dice.nan NaN 0\n"
+    );
+    std::fs::write(&dice, script).unwrap();
+    home.configure(&format!(
+        "{}display_name = \"disp\"\nroles = [\"Svc:role\", \"Svc: spaced\", \"bad\"]\ndiagnostic = true\n\
+         [host_status]\non_start = \"standby\"\non_stop = \"poweroff\"\n\
+         [plugin.metrics.dice]\ncommand = \"sh {}\"\n\
+         [plugin.checks.ok]\ncommand = \"exit 2\"\nnotification_interval = 5\nmemo = \"memo ok\"\n\
+         [plugin.checks.crit]\ncommand = \"printf 'bad\\nline2'; exit 2\"\nmax_check_attempts = 3\n\
+         [plugin.checks.weird]\ncommand = \"exit 77\"\n\
+         [plugin.checks.nf]\ncommand = [\"/no/such/cmd\"]\n\
+         [plugin.checks.to]\ncommand = \"sleep 60\"\ntimeout_seconds = 1\n\
+         [plugin.metadata.md]\ncommand = \"echo '{{\\\"a\\\": 12345678901234567890, \\\"b\\\": 1, \\\"c\\\": \\\"<x>\\\"}}'\"\n",
+        base(&standin),
+        dice.display()
+    ));
+    let mut agent = home.start(&[]);
+    let all = |memory: &Memory| {
+        let names =
+            memory.reports().iter().map(|report| report.name.as_str()).collect::<std::collections::BTreeSet<_>>();
+        let dice = memory.points().iter().any(|point| point.name == "custom.super.dice.d6");
+        names.len() == 5 && dice && memory.graph_definitions().len() >= 4 && !memory.metadata().is_empty()
+    };
+    standin.wait_until(SOON, "everything", all).await.unwrap();
+    agent.signal(Signal::TERM);
+    assert!(agent.ended(SOON).0.success());
+    let memory = standin.memory();
+    assert_eq!(memory.refusals(), []);
+
+    // The host: the same keys and the same kinds of values; what the machine is differs, and `cloud` is not asked here.
+    let mut host = sent(&memory, "POST", "/api/v0/hosts");
+    // Which addresses there are differs, too; their form is in a golden file of the unit tests.
+    host["interfaces"] = recorded["host"]["interfaces"].clone();
+    assert_eq!(shape(&host), shape(&recorded["host"]), "the host");
+    assert_eq!(host["checks"], recorded["host"]["checks"]);
+    assert_eq!(
+        (&host["displayName"], &host["roleFullnames"]),
+        (&recorded["host"]["displayName"], &recorded["host"]["roleFullnames"])
+    );
+    assert_eq!(sent(&memory, "POST", "/status"), recorded["status_on_stop"]);
+
+    // The graphs. Left out: `%1`, which Mackerel would refuse; of the agent's memory what only Go has, with the labels that say so.
+    let mut graphs = recorded["graph_definitions"].clone();
+    graphs.as_array_mut().unwrap().retain(|graph| !graph["name"].as_str().unwrap().starts_with("custom.agent."));
+    for graph in graphs.as_array_mut().unwrap() {
+        if let Some(metrics) = graph["metrics"].as_array_mut() {
+            metrics.retain(|metric| !metric["name"].as_str().unwrap().contains('%'));
+        }
+    }
+    for graph in graphs.as_array().unwrap() {
+        let name = graph["name"].as_str().unwrap();
+        assert_eq!(&memory.graph_definitions()[name], graph, "{name}");
+    }
+    assert!(memory.graph_definitions().contains_key("custom.agent.memory"));
+
+    // The reports, their order and times apart. Of another wording: why a program cannot be started.
+    for expected in recorded["reports"].as_array().unwrap() {
+        let name = expected["name"].as_str().unwrap();
+        let requests = memory.requests().iter().filter(|request| request.path.ends_with("/checks/report"));
+        let bodies = requests.filter_map(|request| request.body.as_ref()?["reports"].as_array());
+        let mut own = bodies.flatten().find(|report| report["name"] == name).unwrap().clone();
+        assert!(own["occurredAt"].is_i64());
+        own["occurredAt"] = expected["occurredAt"].clone();
+        own["source"]["hostId"] = expected["source"]["hostId"].clone();
+        if name == "nf" {
+            let message = own["message"].as_str().unwrap();
+            assert!(message.starts_with("exit code: 127, ") && message.contains("/no/such/cmd"), "{message}");
+            own["message"] = expected["message"].clone();
+        }
+        assert_eq!(&own, expected, "{name}");
+    }
+
+    // The metadata. Better: no digit of a number is lost.
+    let mut metadata = sent(&memory, "PUT", "/metadata/md");
+    assert_eq!(metadata["a"], json!(12_345_678_901_234_567_890_u64));
+    metadata["a"] = recorded["metadata"]["a"].clone();
+    assert_eq!(metadata, recorded["metadata"]);
+
+    // The points: the same keys of each. Left out: a name that Mackerel would refuse.
+    let points = sent(&memory, "POST", "/api/v0/tsdb");
+    let value = |name: &str| {
+        points.as_array().unwrap().iter().find(|point| point["name"] == name).map(|point| point["value"].clone())
+    };
+    for (name, expected) in recorded["values"].as_object().unwrap() {
+        let expected = Some(expected.clone()).filter(|_| name.is_ascii());
+        let found = memory.requests().iter().filter(|request| request.path.ends_with("/tsdb")).find_map(|request| {
+            let points = request.body.as_ref()?.as_array()?;
+            points.iter().find(|point| point["name"] == *name).map(|point| point["value"].clone())
+        });
+        assert_eq!(found, expected, "{name}");
+    }
+    assert!(value("nonsense").is_none());
+    assert_eq!(shape(&points[0]), shape(&recorded["point"]), "a point");
+}
+
+/// The keys of objects and the kinds of values, without what differs from machine to machine: how many of something there are, and
+/// which ones.
+fn shape(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let named_by_machine = ["block_device", "filesystem", "memory"];
+            let member = |(key, value): (&String, &Value)| {
+                let shape = match value {
+                    Value::Object(inner) if named_by_machine.contains(&key.as_str()) => {
+                        inner.values().next().map(of_named).unwrap_or_default()
+                    }
+                    _ => shape(value),
+                };
+                (key.clone(), shape)
+            };
+            Value::Object(members.iter().map(member).collect())
+        }
+        Value::Array(items) => items.first().map(shape).into_iter().collect(),
+        Value::String(_) => json!("text"),
+        Value::Number(_) => json!("number"),
+        Value::Bool(_) => json!("boolean"),
+        Value::Null => Value::Null,
+    }
+}
+
+/// What else there is of a disk depends on its kind.
+fn of_named(value: &Value) -> Value {
+    let mut shape = shape(value);
+    if let Some(members) = shape.as_object_mut() {
+        members.retain(|key, _| !["device", "model", "rev", "state", "timeout", "vendor"].contains(&key.as_str()));
+    }
+    shape
+}

@@ -1,0 +1,362 @@
+//! Plugins that are programs, as users write them: metrics, checks and metadata, and what they do wrong.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use mackerel_standin::{Memory, Report, Standin};
+use rustix::process::Signal;
+use serde_json::json;
+use wasaba_e2e::agent::{Agent, Home};
+use wasaba_e2e::component;
+
+const SOON: Duration = Duration::from_secs(30);
+
+async fn standin() -> Standin {
+    Standin::start("key").await.unwrap()
+}
+
+fn base(standin: &Standin) -> String {
+    format!("apikey = \"key\"\napibase = {:?}\n", standin.url())
+}
+
+/// A script in the home's folder that can be run.
+fn script(home: &Home, name: &str, text: &str) -> PathBuf {
+    let file = home.path(name);
+    std::fs::write(&file, text).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    file
+}
+
+fn has(name: &'static str) -> impl Fn(&Memory) -> bool {
+    move |memory| memory.points().iter().any(|point| point.name == name)
+}
+
+fn value(standin: &Standin, name: &str) -> Option<f64> {
+    standin.memory().points().iter().rfind(|point| point.name == name).map(|point| point.value)
+}
+
+/// The processes whose command line holds `mark`.
+fn processes(mark: &str) -> Vec<u32> {
+    let all = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let is_marked = |process: &u32| {
+        let line = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(mark)
+    };
+    all.filter(is_marked).collect()
+}
+
+fn wait_for_none(mark: &str) {
+    let end = Instant::now() + SOON;
+    while !processes(mark).is_empty() {
+        assert!(Instant::now() < end, "{mark} still runs: {:?}", processes(mark));
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+fn kill_marked(mark: &str) {
+    for process in processes(mark) {
+        let process = rustix::process::Pid::from_raw(i32::try_from(process).unwrap()).unwrap();
+        rustix::process::kill_process(process, Signal::KILL).ok();
+    }
+}
+
+#[tokio::test]
+async fn values_and_graphs_of_a_shell_and_a_python_script_arrive_with_the_time_they_are_of() {
+    let (standin, home) = (standin().await, Home::with(""));
+    let dice = script(
+        &home,
+        "dice.sh",
+        "#!/bin/sh\nif [ \"$MACKEREL_AGENT_PLUGIN_META\" = 1 ]; then\n  echo '# mackerel-agent-plugin version=1'\n  echo '{\"graphs\":{\"super.dice\":{\"label\":\"My <Dice>\",\"unit\":\"integer\",\"metrics\":[{\"name\":\"d6\",\"label\":\"D6\",\"stacked\":true}]}}}'\n  exit 0\nfi\nprintf 'super.dice.d6\\t%s\\t0\\n' \"$FACE\"; echo 'super.dice.d20 1e3 0 more words'; echo 'noise'; exit 1\n",
+    );
+    let python = script(
+        &home,
+        "own_time.py",
+        "#!/usr/bin/env python3\nimport time, os\nnow = int(time.time())\nprint('own.time', 7, now - 300)\nprint('own.too-old', 7, now - 901)\nprint('own.meta-is-empty', int(os.environ['MACKEREL_AGENT_PLUGIN_META'] == ''), now)\n",
+    );
+    home.configure(&format!(
+        "{}[plugin.metrics.dice]\ncommand = \"FACE=4 {} | cat\"\nexclude_pattern = \"d20$\"\n\
+         [plugin.metrics.python]\ncommand = [{python:?}]\nuse_plugin_timestamp = true\n",
+        base(&standin),
+        dice.display()
+    ));
+    let begin = wasaba_e2e::unix_seconds();
+    let agent = home.start(&[]);
+    standin.wait_until(SOON, "the dice", has("custom.super.dice.d6")).await.unwrap();
+    standin.wait_until(SOON, "the python script", has("custom.own.time")).await.unwrap();
+    standin.wait_until(SOON, "graphs", |memory| !memory.graph_definitions().is_empty()).await.unwrap();
+    assert_eq!(value(&standin, "custom.super.dice.d6"), Some(4.0));
+    assert_eq!(value(&standin, "custom.super.dice.d20"), None, "it is excluded");
+    assert_eq!(value(&standin, "custom.own.meta-is-empty"), Some(1.0));
+    let memory = standin.memory();
+    let time = |name: &str| memory.points().iter().find(|point| point.name == name).unwrap().time as f64;
+    assert!((time("custom.own.time") - (begin - 300.0)).abs() < 60.0);
+    assert_eq!(time("custom.super.dice.d6"), time("memory.total"), "the time of the minute");
+    let graph = &memory.graph_definitions()["custom.super.dice"];
+    assert_eq!(graph["metrics"], json!([{"name": "custom.super.dice.d6", "displayName": "D6", "isStacked": true}]));
+    agent.line_with("plugin python: `own.too-old` is left out: its time", SOON);
+    assert_eq!(memory.refusals(), []);
+}
+
+#[tokio::test]
+async fn a_grandchild_that_holds_standard_output_open_costs_nothing_and_the_agent_ends_at_once() {
+    let (standin, home) = (standin().await, Home::with(""));
+    home.configure(&format!(
+        "{}[plugin.metrics.leak]\ncommand = \"setsid sleep 86421 & echo leak.a 1 1\"\ntimeout_seconds = 2\n\
+         [plugin.checks.leak]\ncommand = \"setsid sleep 86422 & echo fine\"\n",
+        base(&standin)
+    ));
+    let mut agent = home.start(&[]);
+    standin.wait_until(SOON, "its value", has("custom.leak.a")).await.unwrap();
+    standin.wait_until(SOON, "other values", has("memory.total")).await.unwrap();
+    // The next minute comes too.
+    let minutes = |memory: &Memory| {
+        let times = memory.points().iter().filter(|point| point.name == "custom.leak.a").map(|point| point.time);
+        times.collect::<std::collections::BTreeSet<_>>().len() > 1
+    };
+    standin.wait_until(Duration::from_secs(100), "its second minute", minutes).await.unwrap();
+    agent.signal(Signal::TERM);
+    let (status, took) = agent.ended(SOON);
+    assert!(status.success() && took < Duration::from_secs(2), "{status} after {took:?}");
+    assert_eq!(standin.memory().reports()[0].message, "fine\n");
+    // What has left the group is out of everybody's reach but its own.
+    for mark in ["86421", "86422"] {
+        kill_marked(mark);
+    }
+}
+
+#[tokio::test]
+async fn one_that_outlives_its_time_one_that_traps_and_one_that_floods_cost_only_themselves() {
+    let (standin, home) = (standin().await, Home::with(""));
+    home.configure(&format!(
+        "{}[plugin.metrics.hangs]\ncommand = \"sleep 86431 & echo early 1 0; sleep 86431\"\ntimeout_seconds = 2\n\
+         [plugin.metrics.traps]\ncommand = \"trap 'echo trapped 1 0; exit 0' TERM; while :; do sleep 0.1; done\"\ntimeout_seconds = 2\n\
+         [plugin.metrics.floods]\ncommand = \"yes 'flood 1 0'\"\n\
+         [plugin.metrics.bytes]\ncommand = \"printf '\\\\377\\\\376 1 0\\\\nbytes.good 1 0\\\\n'\"\n\
+         [plugin.metrics.missing]\ncommand = [\"/no/such/program\"]\n\
+         [plugin.metrics.stubborn]\ncommand = \"trap '' TERM; while :; do sleep 86432 & wait; done\"\ntimeout_seconds = 1\n",
+        base(&standin)
+    ));
+    let mut agent = home.start(&[]);
+    // The host's values do not wait for any of them.
+    standin.wait_until(Duration::from_secs(5), "other values", has("memory.total")).await.unwrap();
+    standin.wait_until(SOON, "what was trapped", has("custom.trapped")).await.unwrap();
+    standin.wait_until(SOON, "the good line", has("custom.bytes.good")).await.unwrap();
+    for line in [
+        "plugin hangs: it took longer than 2s and was ended (`timeout_seconds`)",
+        "plugin floods: it printed more than 1024 KiB and was ended",
+        "is left out: \"\u{fffd}\u{fffd}\"",
+        "plugin missing: it cannot be started: exit code: 127, /no/such/program",
+        "plugin stubborn: it took longer than 1s",
+    ] {
+        let line = line.replace("is left out: \"\u{fffd}\u{fffd}\"", "plugin bytes: ");
+        agent.line_with(&line, SOON);
+    }
+    assert_eq!(value(&standin, "custom.early"), None);
+    wait_for_none("86431");
+    agent.signal(Signal::TERM);
+    assert!(agent.ended(SOON).1 < Duration::from_secs(2));
+    wait_for_none("86432");
+}
+
+fn reports_of<'a>(memory: &'a Memory, name: &str) -> Vec<&'a Report> {
+    memory.reports().iter().filter(|report| report.name == name).collect()
+}
+
+#[tokio::test]
+async fn checks_report_what_they_found_and_the_host_lists_them() {
+    let (standin, home) = (standin().await, Home::with(""));
+    let log = home.path("action.log");
+    home.configure(&format!(
+        "{}[plugin.checks.crit]\ncommand = \"printf 'bad\\nline2'; exit 2\"\nmax_check_attempts = 3\nmemo = \"call me\"\n\
+         [plugin.checks.crit.action]\ncommand = \"echo \\\"<$MACKEREL_PREVIOUS_STATUS>$MACKEREL_STATUS\\\" > {}\"\n\
+         [plugin.checks.weird]\ncommand = [\"sh\", \"-c\", \"exit 77\"]\nnotification_interval = 1\n\
+         [plugin.checks.slow]\ncommand = \"sleep 100\"\ntimeout_seconds = 1\n\
+         [plugin.checks.component]\nwasm = {:?}\nsettings = {{ url = \"http://127.0.0.1:1/\", socket = \"/nowhere\", file = \"/nowhere\" }}\n\
+         [plugin.checks.fine]\ncommand = \"echo fine\"\n",
+        base(&standin),
+        log.display(),
+        component("everything"),
+    ));
+    let mut agent = home.start(&[]);
+    let all = |memory: &Memory| {
+        ["crit", "weird", "slow", "component"].iter().all(|name| !reports_of(memory, name).is_empty())
+    };
+    standin.wait_until(SOON, "four reports", all).await.unwrap();
+    let memory = standin.memory();
+    let crit = reports_of(&memory, "crit")[0];
+    assert_eq!(
+        (crit.status.as_str(), crit.message.as_str(), crit.max_check_attempts),
+        ("CRITICAL", "bad\nline2", Some(3))
+    );
+    let weird = reports_of(&memory, "weird")[0];
+    assert_eq!((weird.status.as_str(), weird.notification_interval), ("UNKNOWN", Some(10)));
+    let slow = reports_of(&memory, "slow")[0];
+    assert_eq!((slow.status.as_str(), slow.message.as_str()), ("UNKNOWN", "command timed out"));
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "<>CRITICAL\n");
+    let listed = &memory.hosts()[0].body["checks"];
+    assert_eq!(listed[0], json!({"name": "crit", "memo": "call me"}));
+    assert_eq!(listed.as_array().unwrap().len(), 5);
+    // That all was well at the beginning may wait; at the end nothing does.
+    agent.signal(Signal::TERM);
+    assert!(agent.ended(SOON).0.success());
+    assert_eq!(reports_of(&standin.memory(), "fine")[0].status, "OK");
+    assert_eq!(standin.memory().refusals(), []);
+}
+
+#[tokio::test]
+async fn checks_of_another_host_are_reported_there_and_one_that_is_not_there_holds_up_nobody() {
+    let (standin, home) = (standin().await, Home::with(""));
+    let other = Home::with("");
+    let metadata = "[machine]\nmetadata = \"http://127.0.0.1:1\"\n";
+    other.configure(&format!("{}{metadata}", base(&standin)));
+    // Somebody else registers the host that this one reports for.
+    register(&standin, "db.example.com").await;
+    home.configure(&format!(
+        "{}[plugin.checks.db]\ncommand = \"exit 1\"\ncustom_identifier = \"db.example.com\"\n\
+         [plugin.checks.nobody]\ncommand = \"exit 1\"\ncustom_identifier = \"nobody.example.com\"\n\
+         [plugin.checks.own]\ncommand = \"exit 1\"\n",
+        base(&standin)
+    ));
+    let agent = home.start(&[]);
+    let both = |memory: &Memory| ["db", "own"].iter().all(|name| !reports_of(memory, name).is_empty());
+    standin.wait_until(SOON, "both reports", both).await.unwrap();
+    agent.line_with("no host has the custom identifier `nobody.example.com`", SOON);
+    let memory = standin.memory();
+    let host = |name: &str| memory.hosts().iter().find(|host| host.body["name"] == name).unwrap().id.clone();
+    assert_eq!(reports_of(&memory, "db")[0].host_id, host("db"));
+    assert_ne!(reports_of(&memory, "own")[0].host_id, host("db"));
+    let own = memory.hosts().iter().find(|host| host.body["name"] != "db").unwrap();
+    assert_eq!(own.body["checks"], json!([{"name": "own"}]));
+}
+
+/// Registers a host named `db` with this custom identifier, as another agent would.
+async fn register(standin: &Standin, custom_identifier: &str) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let body = json!({"name": "db", "meta": {}, "customIdentifier": custom_identifier}).to_string();
+    let mut stream = tokio::net::TcpStream::connect(standin.address()).await.unwrap();
+    let head = format!(
+        "POST /api/v0/hosts HTTP/1.1\r\nhost: x\r\nuser-agent: test\r\nx-api-key: key\r\ncontent-type: application/json\r\n\
+         connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn metadata_is_sent_as_it_was_printed_and_not_again_after_a_restart() {
+    let (standin, home) = (standin().await, Home::with(""));
+    home.configure(&format!(
+        "{}[plugin.metadata.md]\ncommand = \"echo '{{\\\"big\\\": 12345678901234567890, \\\"c\\\": \\\"<x>\\\"}}'\"\n\
+         [plugin.metadata.wrong]\ncommand = \"echo no json\"\n\
+         [plugin.metadata.component]\nwasm = {:?}\nsettings = {{ url = \"http://127.0.0.1:1/\", socket = \"/nowhere\", file = \"/nowhere\" }}\n",
+        base(&standin),
+        component("everything"),
+    ));
+    let sent = |memory: &Memory| memory.metadata().len();
+    let agent = home.start(&[]);
+    standin.wait_until(SOON, "metadata", |memory| sent(memory) >= 2).await.unwrap();
+    agent.line_with("metadata wrong: what it printed is not one JSON value", SOON);
+    let memory = standin.memory();
+    let host = &memory.hosts()[0].id;
+    let document = &memory.metadata()[&(host.clone(), "md".to_owned())];
+    assert_eq!(document.to_string(), "{\"big\":12345678901234567890,\"c\":\"<x>\"}", "no digit is lost");
+    // It is kept when Mackerel has answered.
+    let kept = home.root().join("metadata/md.json");
+    let end = Instant::now() + SOON;
+    while !kept.exists() {
+        assert!(Instant::now() < end);
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    drop(agent);
+    let requests = |standin: &Standin| {
+        standin.memory().requests().iter().filter(|request| request.path.ends_with("/metadata/md")).count()
+    };
+    let before = requests(&standin);
+    let values = standin.memory().points().len();
+    let again = home.start(&[]);
+    again.line_with("metadata wrong", SOON);
+    standin.wait_until(SOON, "values of the second run", move |memory| memory.points().len() > values).await.unwrap();
+    assert_eq!(requests(&standin), before);
+}
+
+#[tokio::test]
+async fn a_hangup_brings_new_plugins_and_filters_and_loses_no_minute_of_the_others() {
+    let (standin, home) = (standin().await, Home::with(""));
+    let count = home.path("count");
+    let kept = format!(
+        "{}[plugin.metrics.kept]\ncommand = \"echo run >> {}; echo kept 1 0\"\n",
+        base(&standin),
+        count.display()
+    );
+    home.configure(&format!(
+        "{kept}[plugin.metrics.old]\ncommand = \"echo old 1 0\"\n[plugin.checks.c]\ncommand = \"exit 1\"\n"
+    ));
+    let agent = home.start(&[]);
+    standin.wait_until(SOON, "old", has("custom.old")).await.unwrap();
+    home.configure(&format!("podfile = \"x\"\n{kept}[plugin.metrics.new]\ncommand = \"echo new 1 0\"\n[plugin.checks.d]\ncommand = \"exit 1\"\n"));
+    agent.signal(Signal::HUP);
+    agent.line_with("unknown key `podfile`, did you mean `pidfile`?", SOON);
+    agent.line_with("the configuration was read again", SOON);
+    standin.wait_until(SOON, "new", has("custom.new")).await.unwrap();
+    standin.wait_until(SOON, "the new check", |memory| !reports_of(memory, "d").is_empty()).await.unwrap();
+    let listed = |memory: &Memory| memory.hosts()[0].body["checks"] == json!([{"name": "d"}]);
+    standin.wait_until(SOON, "the new list of checks", listed).await.unwrap();
+    // Once for its graphs, and once for each minute that has begun: what has not changed was not started anew.
+    let runs = std::fs::read_to_string(&count).unwrap().lines().count();
+    assert!(runs <= 4, "{runs} runs");
+}
+
+#[test]
+fn once_runs_programs_too_and_says_what_is_wrong() {
+    let home = Home::with("[plugin.metrics.p]\ncommand = \"echo p.a 1 0; echo p.b x 0\"\n");
+    let output = home.command(&["once"], &[]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["metrics"]["Values"][0]["Values"]["custom.p.a"]["Value"], 1.0);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("plugin p: `p.b` is left out: \"x\" is no number"));
+}
+
+#[tokio::test]
+async fn a_program_gets_the_environment_that_the_official_agent_gives_it() {
+    let (standin, home) = (standin().await, Home::with(""));
+    let dump = home.path("env");
+    home.configure(&format!(
+        "{}http_proxy = \"http://proxy.example.com:8080\"\n[plugin.metrics.p]\ncommand = \"env > {}\"\n\
+         env = {{ OWN = \"a b\", \" TRIMMED \" = \"x\", \"\" = \"skipped\" }}\n",
+        base(&standin),
+        dump.display()
+    ));
+    let mut command = std::process::Command::new(wasaba_e2e::wasaba());
+    command.arg("-conf").arg(home.config()).env("INHERITED", "yes").env("NOTIFY_SOCKET", "/nowhere");
+    let _agent = Agent::spawn(command);
+    let end = Instant::now() + SOON;
+    let environment = loop {
+        let text = std::fs::read_to_string(&dump).unwrap_or_default();
+        if text.contains("MACKEREL_AGENT_PLUGIN_META=\n") {
+            break text;
+        }
+        assert!(Instant::now() < end, "{text}");
+        std::thread::park_timeout(Duration::from_millis(10));
+    };
+    for line in [
+        "OWN=a b",
+        "TRIMMED=x",
+        "INHERITED=yes",
+        "LANG=C",
+        "LC_ALL=C",
+        "HTTP_PROXY=http://proxy.example.com:8080",
+        "HTTPS_PROXY=http://proxy.example.com:8080",
+    ] {
+        assert!(environment.lines().any(|known| known == line), "{line} is not in\n{environment}");
+    }
+    let path = environment.lines().find_map(|line| line.strip_prefix("PATH=")).unwrap();
+    assert!(
+        path.starts_with("/sbin:/usr/sbin:/bin:/usr/bin:") && path.ends_with(":/opt/mackerel-agent/plugins/bin"),
+        "{path}"
+    );
+    assert!(!environment.contains("NOTIFY_SOCKET"), "{environment}");
+}
