@@ -43,6 +43,8 @@ nginx | servers)
     command -v redis-server >/dev/null && command -v redis-benchmark >/dev/null ||
         install_packages redis-server redis-tools
     command -v curl >/dev/null || install_packages curl
+    # With it plugins run as other users.
+    command -v sudo >/dev/null || install_packages sudo
     # For a network of their own, in which the tests' name server answers.
     command -v ip >/dev/null && command -v unshare >/dev/null || install_packages iproute2 util-linux
     ;;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::capabilities::log::safe_lines;
 use crate::config::document::{Level as DocumentLevel, Problem};
@@ -12,6 +12,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 
 /// Where the log's lines go.
@@ -45,10 +46,25 @@ impl Tail {
     }
 }
 
+/// What changes the level of the log that was started.
+static SET_LEVEL: OnceLock<Box<dyn Fn(LevelFilter) -> bool + Send + Sync>> = OnceLock::new();
+
+/// From now on the log has this level.
+pub fn set_level(level: LevelFilter) {
+    if let Some(set) = SET_LEVEL.get()
+        && !set(level)
+    {
+        tracing::debug!("the log's level cannot be changed");
+    }
+}
+
 /// Starts the log; once in a process.
 pub fn start(level: LevelFilter, destination: Destination) {
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(level).with_writer(destination).event_format(Lines).finish();
+    let (filter, handle) = tracing_subscriber::reload::Layer::new(level);
+    let lines = tracing_subscriber::fmt::layer().with_writer(destination).event_format(Lines);
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
+    // As below.
+    SET_LEVEL.set(Box::new(move |level| handle.reload(level).is_ok())).ok();
     // Whoever started a log first keeps it; that happens in tests only.
     tracing::subscriber::set_global_default(subscriber).ok();
 }

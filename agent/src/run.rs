@@ -46,7 +46,7 @@ pub struct Signals {
     pub stop: watch::Receiver<bool>,
     /// Asks for the host's description to be sent now.
     pub refresh: Arc<Notify>,
-    /// The configuration, which may be read again. Only the plugins, the roles and the display name follow it.
+    /// The configuration, which may be read again. What cannot follow it is the same in all of them.
     pub configs: watch::Receiver<Arc<Config>>,
 }
 
@@ -92,7 +92,6 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
         wake: Arc::clone(&wake),
     };
     let collecting = if config.self_metrics { collecting.with_self_metrics()? } else { collecting };
-    let collecting = if config.diagnostic { collecting.with_diagnostic()? } else { collecting };
     let mut collecting = std::pin::pin!(collecting.every_minute(signals.stop.clone()));
     let output = output(&config, Output { spool: Arc::clone(&spool), board, table, defined, wake, inbox }, signals);
     let mut output = std::pin::pin!(output);
@@ -128,15 +127,14 @@ struct Output {
 }
 
 async fn output(config: &Config, shared: Output, signals: Signals) -> Result<(), String> {
-    let Output { spool, board, table, defined, wake, inbox } = shared;
-    let Some(api_key) = config.api_key.clone() else {
+    let Output { spool, board, table, defined, wake, mut inbox } = shared;
+    if config.api_key.is_none() {
         tracing::info!("no API key: the values stay on this machine, for 24 hours");
         local::run(board, table, signals.stop).await;
         return Ok(());
-    };
-    tracing::info!("wasaba {} posts to {}", crate::VERSION, config.api_base.host_str().unwrap_or_default());
-    let configs = signals.configs;
+    }
     let cloud = Arc::new(Mutex::new(None));
+    let configs = signals.configs.clone();
     let description: mackerel::Description = Arc::new(move || {
         let (config, cloud) = (configs.borrow().clone(), Arc::clone(&cloud));
         Box::pin(async move {
@@ -151,19 +149,47 @@ async fn output(config: &Config, shared: Output, signals: Signals) -> Result<(),
             tokio::task::spawn_blocking(describe).await.unwrap_or_default()
         })
     });
-    let settings = mackerel::Settings {
+    let mut configs = signals.configs;
+    loop {
+        let config = configs.borrow_and_update().clone();
+        let Some(settings) = settings(&config) else { return Ok(()) };
+        tracing::info!("wasaba {} posts to {}", crate::VERSION, config.api_base.host_str().unwrap_or_default());
+        let signals = mackerel::Signals {
+            wake: Arc::clone(&wake),
+            refresh: Arc::clone(&signals.refresh),
+            definitions: defined.clone(),
+            shutdown: signals.stop.clone(),
+        };
+        let posting = mackerel::run(settings, Arc::clone(&spool), Arc::clone(&description), signals, &mut inbox);
+        tokio::select! {
+            result = posting => return result.map_err(|error| error.to_string()),
+            // What is not delivered yet is in the spool.
+            () = another_way(&mut configs, &config) => tracing::info!("Mackerel is reached anew, as the configuration says"),
+        }
+    }
+}
+
+/// Returns when the configuration tells another way to Mackerel than `before`.
+async fn another_way(configs: &mut watch::Receiver<Arc<Config>>, before: &Config) {
+    let is_another = |config: &Arc<Config>| !config.reaches_mackerel_like(before);
+    if configs.wait_for(is_another).await.is_err() {
+        // Nobody is left who could change it.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// What the Mackerel output needs to know; none without an API key.
+fn settings(config: &Config) -> Option<mackerel::Settings> {
+    Some(mackerel::Settings {
         apibase: config.api_base.to_string(),
-        apikey: api_key,
+        apikey: config.api_key.clone()?,
         root: config.root.clone(),
         agent: agent(),
         status_on_start: config.status_on_start.clone(),
         status_on_stop: config.status_on_stop.clone(),
         asks_cloud: config.cloud_platform != CloudPlatform::None,
         route: route(&config.network),
-    };
-    let signals = mackerel::Signals { wake, refresh: signals.refresh, definitions: defined, shutdown: signals.stop };
-    let posting = mackerel::run(settings, spool, description, signals, inbox);
-    posting.await.map_err(|error| error.to_string())
+    })
 }
 
 /// How the agent names itself to Mackerel.
@@ -246,17 +272,31 @@ impl Collecting {
         Ok(self)
     }
 
-    /// The same, with what the agent itself takes as one more source.
-    fn with_diagnostic(mut self) -> Result<Self, String> {
-        self.sources.add(Source::of_collector("diagnostic", Box::new(Diagnostic), &Readers::default()));
-        self.graphs.put(&"wasaba's diagnostic".into(), None, &diagnostic::graphs()?);
-        Ok(self)
+    /// Adds or removes what the agent itself takes, as one more source.
+    fn diagnose(&mut self, is_wanted: bool, moment: Option<Moment>) {
+        const NAME: &str = "diagnostic";
+        let is_there = self.sources.health().any(|(name, _)| **name == *NAME);
+        if is_there == is_wanted {
+            return;
+        }
+        if !is_wanted {
+            self.sources.remove(NAME);
+            self.graphs.remove(NAME);
+            return;
+        }
+        let source = Source::of_collector(NAME, Box::new(Diagnostic), &Readers::default());
+        match moment {
+            Some(moment) => self.sources.start(source, moment),
+            None => self.sources.add(source),
+        }
+        self.graphs.put(&NAME.into(), None, &diagnostic::graphs().unwrap_or_default());
     }
 
     /// Follows the newest configuration in what is read from the machine and which programs are run.
     fn follow(&mut self, moment: Option<Moment>) {
         let config = self.configs.borrow_and_update().clone();
         self.selection.set(config.selection.clone());
+        self.diagnose(config.diagnostic, moment);
         for step in self.programs.follow(&config.programs) {
             match (step, moment) {
                 (Step::Run(program), Some(moment)) => self.sources.start(metrics_program::source_of(program), moment),

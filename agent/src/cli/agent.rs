@@ -78,6 +78,7 @@ async fn read_again(
                 for key in later {
                     tracing::warn!("the new `{key}` takes effect after a restart");
                 }
+                log::set_level(config.log_level);
                 configs.send_replace(Arc::new(config));
                 tracing::info!("the configuration was read again");
             }
@@ -92,30 +93,18 @@ async fn read_again(
 
 /// What a running agent takes over of a `new` configuration; and the keys that are different in it but need a restart.
 fn taken_over(running: &Config, new: Config) -> (Config, Vec<&'static str>) {
+    let has_key = |config: &Config| config.api_key.is_some();
     let same = [
         ("root", running.root == new.root),
-        ("apikey", running.api_key == new.api_key),
-        ("apibase", running.api_base == new.api_base),
+        // Between posting and showing here; another key is taken over.
+        ("apikey", has_key(running) == has_key(&new)),
         ("pidfile", running.pidfile == new.pidfile),
-        ("host_status", running.status_on_start == new.status_on_start && running.status_on_stop == new.status_on_stop),
         ("machine", running.machine == new.machine),
-        ("diagnostic", running.diagnostic == new.diagnostic),
-        ("http_proxy`, `https_proxy` or `disable_http_keep_alive", running.network == new.network),
-        ("cloud_platform", running.cloud_platform == new.cloud_platform),
-        ("verbose` or `silent", running.log_level == new.log_level),
+        ("self_metrics", running.self_metrics == new.self_metrics),
     ];
-    let Config { roles, display_name, selection, plugins, plugin_tables, programs, checks, metadata, .. } = new;
-    let config = Config {
-        roles,
-        display_name,
-        selection,
-        plugins,
-        plugin_tables,
-        programs,
-        checks,
-        metadata,
-        ..running.clone()
-    };
+    let api_key = if has_key(running) == has_key(&new) { new.api_key.clone() } else { running.api_key.clone() };
+    let Config { root, pidfile, machine, self_metrics, .. } = running.clone();
+    let config = Config { root, api_key, pidfile, machine, self_metrics, ..new };
     (config, same.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect())
 }
 
@@ -202,6 +191,7 @@ mod tests {
         let new = Config {
             roles: vec!["Service:role".into()],
             display_name: Some("web".into()),
+            diagnostic: true,
             root: "/elsewhere".into(),
             api_key: Some(crate::secret::Secret::new("hunter2")),
             ..Config::default()
@@ -210,7 +200,14 @@ mod tests {
         assert_eq!(later, ["root", "apikey"]);
         assert_eq!((config.roles.len(), config.display_name.as_deref()), (1, Some("web")));
         assert_eq!((config.root, config.api_key), (running.root.clone(), None));
-        assert!(taken_over(&running, Config::default()).1.is_empty());
+        assert!(config.diagnostic && taken_over(&running, Config::default()).1.is_empty());
+        let keyed = |key: &str| Config { api_key: Some(crate::secret::Secret::new(key)), ..Config::default() };
+        let (config, later) = taken_over(&keyed("old"), keyed("new"));
+        assert!(
+            later.is_empty()
+                && !config.reaches_mackerel_like(&keyed("old"))
+                && config.reaches_mackerel_like(&keyed("new"))
+        );
     }
 
     #[tokio::test]

@@ -25,7 +25,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Runs the agent until a signal ends it.
 ///
 /// # Errors
-/// The configuration cannot be used, the first child dies within [`SHORT_LIFE`], or the last one did not end well.
+/// The configuration cannot be used, the first child dies within 30 s, or the last one did not end well.
 pub fn run(flags: &AgentFlags) -> Result<(), String> {
     let (config, problems) = flags.config().map_err(|problems| texts(&problems))?;
     log::start(config.log_level, Destination::Stderr);

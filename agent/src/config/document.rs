@@ -347,7 +347,8 @@ impl<'a> Reader<'a> {
         texts
     }
 
-    /// As [`Reader::pairs`], where a value may also be a reference to a secret, `{ file = "/path" }` or `{ env = "NAME" }`; and the
+    /// As [`Reader::pairs`], where a value may also be a reference to a secret, `{ file = "/path" }`, `{ env = "NAME" }` or
+    /// `{ credential = "NAME" }`; and the
     /// keys of these.
     pub fn pairs_with_secrets(&mut self, section: &mut Section<'_>, key: &str) -> (Vec<(String, String)>, Vec<String>) {
         let Some(mut inner) = self.section(section, key) else { return Default::default() };
@@ -391,11 +392,19 @@ impl<'a> Reader<'a> {
             return self.text(section, key).filter(|text| !text.is_empty()).map(Secret::new);
         }
         let mut reference = self.section(section, key)?;
-        let (file, env) = (self.text(&mut reference, "file"), self.text(&mut reference, "env"));
-        let found = match (file, env) {
-            (Some(file), None) => read_file(Path::new(&file)).map_err(|error| format!("cannot read `{file}`: {error}")),
-            (None, Some(env)) => std::env::var(&env).map_err(|_| format!("the environment has no `{env}`")),
-            _ => Err(format!("`{key}` must be text, {{ file = \"/path\" }} or {{ env = \"NAME\" }}")),
+        let mut part = |key| self.text(&mut reference, key);
+        let read = |file: &Path| read_file(file).map_err(|error| format!("cannot read `{}`: {error}", file.display()));
+        let found = match (part("file"), part("env"), part("credential")) {
+            (Some(file), None, None) => read(Path::new(&file)),
+            (None, Some(env), None) => std::env::var(&env).map_err(|_| format!("the environment has no `{env}`")),
+            // systemd.exec(5), LoadCredential=
+            (None, None, Some(name)) => match std::env::var_os("CREDENTIALS_DIRECTORY") {
+                Some(folder) => read(&Path::new(&folder).join(name)),
+                None => Err("systemd gives this process no credentials: there is no CREDENTIALS_DIRECTORY".to_owned()),
+            },
+            _ => Err(format!(
+                "`{key}` must be text, {{ file = \"/path\" }}, {{ env = \"NAME\" }} or {{ credential = \"NAME\" }}"
+            )),
         };
         self.finish(reference, &[]);
         match found.map(|text| text.trim().to_owned()) {

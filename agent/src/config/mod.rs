@@ -113,6 +113,19 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Whether this configuration reaches Mackerel in the same way, as the same host, as another one.
+    #[must_use]
+    pub fn reaches_mackerel_like(&self, other: &Self) -> bool {
+        let way = |config: &Self| {
+            let Self { api_key, api_base, network, cloud_platform, status_on_start, status_on_stop, .. } = config;
+            let status = (status_on_start.clone(), status_on_stop.clone());
+            (api_key.clone(), api_base.clone(), network.clone(), *cloud_platform, status)
+        };
+        way(self) == way(other)
+    }
+}
+
 /// Reads `file`, and what it includes. The warnings are for the log; with an error among the problems there is no configuration.
 ///
 /// # Errors

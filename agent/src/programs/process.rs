@@ -1,7 +1,7 @@
 //! One run of a program: its process group, its time, what it prints.
 //!
 //! The run is over when its first process has ended, even if others that it left behind hold its output open; these have
-//! [`LINGER`] to say what they have to say, and are then killed if they are still in its group. A run that is dropped kills the
+//! 2 s to say what they have to say, and are then killed if they are still in its group. A run that is dropped kills the
 //! group. Nobody else waits for any of this.
 
 use std::ffi::OsString;

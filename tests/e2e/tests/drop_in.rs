@@ -369,3 +369,45 @@ fn of_named(value: &Value) -> Value {
     }
     shape
 }
+
+/// A metadata service as Google's, on loopback, for ever.
+fn metadata_service() -> String {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, mut head) = (stream.unwrap(), [0; 4_096]);
+            let length = stream.read(&mut head).unwrap_or(0);
+            let asked = head.get(..length).unwrap_or_default().starts_with(b"GET /computeMetadata/v1?recursive=true ");
+            let body = r#"{"instance":{"id":4567890123456789123,"zone":"projects/1/zones/asia-east1-a"}}"#;
+            let (status, body) = if asked { ("200 OK", body) } else { ("404 Not Found", "") };
+            let answer =
+                format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            stream.write_all(answer.as_bytes()).ok();
+        }
+    });
+    base
+}
+
+#[tokio::test]
+async fn a_machine_of_a_cloud_is_known_by_its_identifier_also_after_its_disk_was_lost() {
+    let (standin, service) = (standin().await, metadata_service());
+    let config = format!(
+        "apikey = \"key\"\napibase = {:?}\ncloud_platform = \"gce\"\n[machine]\nmetadata = {service:?}\n",
+        standin.url()
+    );
+    for _ in 0..2 {
+        let home = Home::with(&config);
+        let agent = home.start(&[]);
+        agent.line_with("this machine is host", SOON);
+        let described = |memory: &Memory| memory.hosts()[0].puts > 0;
+        standin.wait_until(SOON, "its description", described).await.unwrap();
+    }
+    let memory = standin.memory();
+    assert_eq!(memory.hosts().len(), 1);
+    let host = &memory.hosts()[0].body;
+    assert_eq!(host["customIdentifier"], "4567890123456789123.gce.cloud.google.com");
+    assert_eq!(host["meta"]["cloud"]["metadata"]["zone"], "asia-east1-a");
+    assert_eq!(memory.refusals(), []);
+}

@@ -117,10 +117,10 @@ fn a_hangup_adds_a_new_table_and_a_broken_file_keeps_everything() {
     let home = Home::with("");
     let agent = started(&home);
     let table = format!("[plugin.metrics.web]\nwasm = {:?}\n", component("naughty"));
-    home.configure(&format!("verbose = true\n{table}"));
+    home.configure(&format!("self_metrics = true\n{table}"));
     agent.signal(Signal::HUP);
     agent.line_with("\tplugin web", SOON);
-    agent.line_with("`verbose` or `silent` takes effect after a restart", SOON);
+    agent.line_with("`self_metrics` takes effect after a restart", SOON);
     assert_eq!(count(&agent, "takes effect after a restart"), 1);
 
     home.configure("roles = [\n");

@@ -1,5 +1,5 @@
 //! Plugins that are programs, as users write them: metrics, checks and metadata, and what they do wrong.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -298,11 +298,13 @@ async fn a_hangup_brings_new_plugins_and_filters_and_loses_no_minute_of_the_othe
     ));
     let agent = home.start(&[]);
     standin.wait_until(SOON, "old", has("custom.old")).await.unwrap();
-    home.configure(&format!("podfile = \"x\"\n{kept}[plugin.metrics.new]\ncommand = \"echo new 1 0\"\n[plugin.checks.d]\ncommand = \"exit 1\"\n"));
+    home.configure(&format!("podfile = \"x\"\nverbose = true\ndiagnostic = true\n{kept}[plugin.metrics.new]\ncommand = \"echo new 1 0\"\n[plugin.checks.d]\ncommand = \"exit 1\"\n"));
     agent.signal(Signal::HUP);
     agent.line_with("unknown key `podfile`, did you mean `pidfile`?", SOON);
     agent.line_with("the configuration was read again", SOON);
     standin.wait_until(SOON, "new", has("custom.new")).await.unwrap();
+    standin.wait_until(SOON, "the diagnostic", has("custom.agent.memory.alloc")).await.unwrap();
+    agent.line_with("DEBUG", SOON);
     standin.wait_until(SOON, "the new check", |memory| !reports_of(memory, "d").is_empty()).await.unwrap();
     let listed = |memory: &Memory| memory.hosts()[0].body["checks"] == json!([{"name": "d"}]);
     standin.wait_until(SOON, "the new list of checks", listed).await.unwrap();
@@ -359,4 +361,38 @@ async fn a_program_gets_the_environment_that_the_official_agent_gives_it() {
         "{path}"
     );
     assert!(!environment.contains("NOTIFY_SOCKET"), "{environment}");
+}
+
+#[tokio::test]
+async fn another_key_and_another_server_are_taken_over_by_a_hangup_and_no_value_is_lost() {
+    let (old, home) = (standin().await, Home::with(""));
+    let plugin = "[plugin.metrics.p]\ncommand = \"echo p.a 1 0\"\n";
+    home.configure(&format!("{}{plugin}", base(&old)));
+    let mut agent = home.start(&[]);
+    old.wait_until(SOON, "a value", has("custom.p.a")).await.unwrap();
+    let new = Standin::start_again(([127, 0, 0, 1], 0).into(), "other", old.memory()).await.unwrap();
+    let known = new.memory().points().len();
+    home.configure(&format!("{}{plugin}", base(&new).replace("\"key\"", "\"other\"")));
+    agent.signal(Signal::HUP);
+    agent.line_with("Mackerel is reached anew", SOON);
+    new.wait_until(SOON, "the host's description", |memory| memory.hosts()[0].puts > 1).await.unwrap();
+    new.wait_until(Duration::from_secs(100), "values", move |memory| memory.points().len() > known).await.unwrap();
+    agent.signal(Signal::TERM);
+    agent.ended(SOON);
+    assert_eq!(new.memory().hosts().len(), 1, "it is the same host");
+    assert_eq!(new.memory().refusals(), []);
+}
+
+#[tokio::test]
+async fn a_program_runs_as_the_user_that_is_named() {
+    let (standin, home) = (standin().await, Home::with(""));
+    home.configure(&format!(
+        "{}[plugin.metrics.p]\ncommand = \"echo p.uid $(id -u) 0; echo p.own $OWN 0\"\nuser = \"nobody\"\nenv = {{ OWN = \"7\" }}\n",
+        base(&standin)
+    ));
+    let _agent = home.start(&[]);
+    standin.wait_until(SOON, "its value", has("custom.p.own")).await.unwrap();
+    let nobody = std::process::Command::new("id").args(["-u", "nobody"]).output().unwrap();
+    let nobody = String::from_utf8(nobody.stdout).unwrap().trim().parse::<f64>().unwrap();
+    assert_eq!((value(&standin, "custom.p.uid"), value(&standin, "custom.p.own")), (Some(nobody), Some(7.0)));
 }

@@ -97,7 +97,7 @@ pub async fn run(
     spool: Arc<Spool>,
     description: Description,
     signals: Signals,
-    inbox: Inbox,
+    inbox: &mut Inbox,
 ) -> Result<(), FatalError> {
     run_at(settings, spool, description, signals, inbox, Pace { now: SystemTime::now, random: backoff::chance }).await
 }
@@ -114,7 +114,7 @@ async fn run_at(
     spool: Arc<Spool>,
     description: Description,
     signals: Signals,
-    mut inbox: Inbox,
+    inbox: &mut Inbox,
     pace: Pace,
 ) -> Result<(), FatalError> {
     let client = Client::new(&settings.apibase, settings.apikey.clone(), &settings.agent, &settings.route)?;

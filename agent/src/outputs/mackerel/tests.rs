@@ -69,8 +69,9 @@ impl Machine {
         };
         let description = self.description.clone();
         let describe: Description = Arc::new(move || Box::pin(std::future::ready(description.clone())));
-        let inbox = Inbox { reports: mpsc::unbounded_channel().1, documents: mpsc::unbounded_channel().1 };
-        run_at(settings, self.spool.clone(), describe, self.signals.clone(), inbox, PACE)
+        let mut inbox = Inbox { reports: mpsc::unbounded_channel().1, documents: mpsc::unbounded_channel().1 };
+        let (spool, signals) = (self.spool.clone(), self.signals.clone());
+        async move { run_at(settings, spool, describe, signals, &mut inbox, PACE).await }
     }
 
     /// Runs the output beside `script`, and stops it when that has ended.
