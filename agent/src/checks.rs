@@ -5,7 +5,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
@@ -14,6 +15,9 @@ use crate::capabilities::log::printable;
 use crate::keeper::Components;
 use crate::programs::process::{self, End};
 use crate::programs::{Program, Runner};
+
+/// Mackerel keeps no more of a message, in characters.
+const LONGEST_MESSAGE: usize = 1_024;
 
 /// A variable of a program's environment can hold 128 KiB.
 const MOST_VARIABLE_BYTES: usize = 100 << 10;
@@ -86,7 +90,7 @@ pub struct Report {
     pub host: Option<Arc<str>>,
     /// What it found.
     pub status: Status,
-    /// What it said, whole.
+    /// What it said, as much as Mackerel keeps.
     pub message: String,
     /// When the run began, in seconds since 1970.
     pub occurred_at: i64,
@@ -99,7 +103,7 @@ pub struct Report {
 }
 
 /// Runs the check for ever, and sends what is to be told.
-pub async fn keep(check: Arc<Check>, components: Arc<Components>, reports: UnboundedSender<Report>) {
+pub async fn keep(check: Arc<Check>, components: Arc<Components>, reports: Sender<Report>) {
     let mut ticks = tokio::time::interval(check.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut before: Option<(Status, String)> = None;
@@ -124,14 +128,16 @@ pub async fn keep(check: Arc<Check>, components: Arc<Components>, reports: Unbou
                 name: Arc::clone(name),
                 host: check.custom_identifier.clone(),
                 status,
-                message: message.clone(),
+                message: message.chars().take(LONGEST_MESSAGE).collect(),
                 occurred_at,
                 notification_interval_minutes: check.notification_interval_minutes,
                 max_check_attempts: check.max_check_attempts,
                 is_urgent,
             };
             // Without an API key nobody is to be told.
-            reports.send(report).ok();
+            if let Err(TrySendError::Full(_)) = reports.try_send(report) {
+                tracing::debug!("check {name}: a report was given up: too many wait");
+            }
         }
         before = Some((status, message));
     }
@@ -303,7 +309,7 @@ mod tests {
             log.display().to_string()
         );
         let check = Check { action: Some(program(&act)), every: Duration::from_millis(200), ..check(&line) };
-        let (sender, mut reports) = mpsc::unbounded_channel();
+        let (sender, mut reports) = mpsc::channel(10);
         let running = tokio::spawn(keep(Arc::new(check), Arc::default(), sender));
         let mut told = Vec::new();
         for _ in 0..3 {

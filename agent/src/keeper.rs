@@ -53,7 +53,7 @@ pub fn loader(config: &Config) -> Result<Loader, String> {
 /// Every plugin of the configuration that can be loaded; what is wrong with the others is logged.
 pub async fn instances(config: &Config, loader: &Loader) -> Vec<Instance> {
     let mut instances = Vec::new();
-    let found = look(&config.plugin_tables, &loader.folders, beside, &Files::default());
+    let found = look(&config.plugin_tables, &names(config), &loader.folders, beside, &Files::default());
     for (table, file) in found.usable() {
         match loader.instance(&table, &file).await {
             Ok(instance) => instances.push(instance),
@@ -61,6 +61,11 @@ pub async fn instances(config: &Config, loader: &Loader) -> Vec<Instance> {
         }
     }
     instances
+}
+
+/// The names that programs have taken.
+fn names(config: &Config) -> Vec<Arc<str>> {
+    config.programs.iter().map(|program| Arc::clone(&program.name)).collect()
 }
 
 /// What is wrong with the components of this configuration: each is loaded, with its settings. Compiled ones are kept in its root.
@@ -110,7 +115,7 @@ struct Loaded {
 /// when its file has changed.
 #[derive(Default)]
 pub struct Components {
-    config: Option<Arc<Config>>,
+    configs: Option<watch::Receiver<Arc<Config>>>,
     /// Where they keep values.
     spool: Option<Arc<Spool>>,
     loader: OnceCell<Arc<Loader>>,
@@ -118,10 +123,10 @@ pub struct Components {
 }
 
 impl Components {
-    /// Components that are looked for as this configuration says, and keep their values in this spool.
+    /// Components that are looked for as the newest configuration says, and keep their values in this spool.
     #[must_use]
-    pub fn new(config: Arc<Config>, spool: Arc<Spool>) -> Self {
-        Self { config: Some(config), spool: Some(spool), ..Self::default() }
+    pub fn new(configs: watch::Receiver<Arc<Config>>, spool: Arc<Spool>) -> Self {
+        Self { configs: Some(configs), spool: Some(spool), ..Self::default() }
     }
 
     /// Checks once.
@@ -162,15 +167,17 @@ impl Components {
     /// # Errors
     /// Every problem, a line each.
     async fn instance(&self, table: &PluginTable) -> Result<(Arc<Instance>, Arc<Sandbox>), Vec<String>> {
-        let config = self.config.clone().ok_or_else(|| vec!["there are no components here".to_owned()])?;
+        let config = self.configs.as_ref().map(|configs| configs.borrow().clone());
+        let config = config.ok_or_else(|| vec!["there are no components here".to_owned()])?;
+        let first = Arc::clone(&config);
         let made = async {
-            let loader = tokio::task::spawn_blocking(move || loader(&config)).await;
+            let loader = tokio::task::spawn_blocking(move || loader(&first)).await;
             loader.unwrap_or_else(|_| Err("the loader failed; this is a bug of wasaba".to_owned())).map(Arc::new)
         };
         let loader = self.loader.get_or_try_init(|| made).await.map_err(|why| vec![why])?;
-        let (own, wanted) = (Arc::clone(loader), table.clone());
+        let wanted = table.clone();
         let found = tokio::task::spawn_blocking(move || {
-            let file = own.folders.find(&wanted.wasm).map_err(|problem| vec![wanted.written.problem(&problem)])?;
+            let file = folders(&config).find(&wanted.wasm).map_err(|problem| vec![wanted.written.problem(&problem)])?;
             let stamp = Stamp::of(&file);
             Ok((file, stamp))
         });
@@ -258,7 +265,7 @@ impl Keeper {
             let folders = folders(&config);
             // Before the look: what changes after it is heard of.
             let watched = attach(&ear, folders.drop_in());
-            (watched, look(&config.plugin_tables, &folders, beside, &files))
+            (watched, look(&config.plugin_tables, &names(&config), &folders, beside, &files))
         });
         let Ok((watched, found)) = looking.await else { return false };
         let again = found.again;

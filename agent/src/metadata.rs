@@ -8,13 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
 use crate::keeper::Components;
 use crate::programs::Runner;
 use crate::programs::process::{self, End};
+
+/// Mackerel takes no more.
+const LONGEST_BYTES: usize = 100_000;
 
 /// A configured metadata plugin.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,12 +49,7 @@ struct Pending {
 }
 
 /// Asks for ever, and hands on each document that is not the one before. What was delivered is kept below `root`.
-pub async fn keep(
-    metadata: Arc<Metadata>,
-    components: Arc<Components>,
-    root: PathBuf,
-    documents: UnboundedSender<Document>,
-) {
+pub async fn keep(metadata: Arc<Metadata>, components: Arc<Components>, root: PathBuf, documents: Sender<Document>) {
     let file = root.join("metadata").join(format!("{}.json", metadata.name));
     let mut known = read(&file).await;
     let mut pending: Option<Pending> = None;
@@ -87,8 +85,8 @@ pub async fn keep(
         }
         let (delivered, arrived) = oneshot::channel();
         let document = Document { namespace: Arc::clone(&metadata.name), json: json.clone(), delivered };
-        // Without an API key nobody is to be told.
-        documents.send(document).ok();
+        // Without an API key nobody is to be told. What does not fit is told again.
+        documents.try_send(document).ok();
         pending = Some(Pending { value, json, arrived });
     }
 }
@@ -106,7 +104,7 @@ async fn ask(metadata: &Metadata, components: &Components) -> Result<(String, Va
         Runner::Program(program) => program,
         Runner::Component(table) => {
             let value = components.metadata(table).await?;
-            return Ok((value.to_string(), value));
+            return short(value.to_string()).map(|json| (json, value));
         }
     };
     let run = process::run(program, &[]).await;
@@ -123,7 +121,15 @@ async fn ask(metadata: &Metadata, components: &Components) -> Result<(String, Va
     let json = String::from_utf8(run.stdout).map_err(|_| "what it printed is no UTF-8".to_owned())?;
     let value =
         serde_json::from_str(&json).map_err(|error| format!("what it printed is not one JSON value: {error}"))?;
-    Ok((json.trim().to_owned(), value))
+    short(json.trim().to_owned()).map(|json| (json, value))
+}
+
+/// What is not too long for Mackerel.
+fn short(json: String) -> Result<String, String> {
+    if json.len() <= LONGEST_BYTES {
+        return Ok(json);
+    }
+    Err(format!("it is {} bytes long, and Mackerel takes no more than {LONGEST_BYTES}", json.len()))
 }
 
 async fn read(file: &Path) -> Option<Value> {
@@ -179,6 +185,7 @@ mod tests {
             ("true", Err("not one JSON value")),
             ("echo 1; exit 1", Err("code 1")),
             ("printf '\"\\377\"'", Err("UTF-8")),
+            ("printf '\"%0100000d\"' 0", Err("100002 bytes long")),
         ] {
             let told = ask(&metadata(line), &Components::default()).await.map(|(json, _)| json);
             match expected {
@@ -195,7 +202,7 @@ mod tests {
         std::fs::write(&source, "{\"a\":1}").unwrap();
         let wanted = Arc::new(metadata(&format!("cat {}", source.display())));
         let start = || {
-            let (sender, documents) = mpsc::unbounded_channel();
+            let (sender, documents) = mpsc::channel(10);
             (tokio::spawn(keep(Arc::clone(&wanted), Arc::default(), folder.path().into(), sender)), documents)
         };
         let (running, mut documents) = start();

@@ -16,33 +16,27 @@ use crate::spool::Spool;
 #[derive(Clone)]
 pub struct Outbox {
     /// What checks report.
-    pub reports: mpsc::UnboundedSender<Report>,
+    pub reports: mpsc::Sender<Report>,
     /// What metadata plugins tell.
-    pub documents: mpsc::UnboundedSender<Document>,
+    pub documents: mpsc::Sender<Document>,
 }
 
 /// Keeps what the newest configuration wants running, with the spool for what components keep, until it is dropped; what has not changed goes on undisturbed.
 pub async fn keep(mut configs: watch::Receiver<Arc<Config>>, spool: Arc<Spool>, outbox: Outbox) {
     let (mut checks, mut metadata) = (Tasks::default(), Tasks::default());
-    let mut components = (configs.borrow().plugins.clone(), Arc::default());
-    let mut first = true;
+    let components = Arc::new(Components::new(configs.clone(), spool));
     loop {
         let config = configs.borrow_and_update().clone();
-        if first || components.0 != config.plugins {
-            components = (config.plugins.clone(), Arc::new(Components::new(Arc::clone(&config), Arc::clone(&spool))));
-            first = false;
-        }
-        let components = &components.1;
         checks.follow(
             &config.checks,
             |check: &Check| &check.name,
-            |check| tokio::spawn(checks::keep(Arc::new(check), Arc::clone(components), outbox.reports.clone())),
+            |check| tokio::spawn(checks::keep(Arc::new(check), Arc::clone(&components), outbox.reports.clone())),
         );
         metadata.follow(
             &config.metadata,
             |metadata: &Metadata| &metadata.name,
             |metadata| {
-                let (components, root) = (Arc::clone(components), config.root.clone());
+                let (components, root) = (Arc::clone(&components), config.root.clone());
                 tokio::spawn(metadata::keep(Arc::new(metadata), components, root, outbox.documents.clone()))
             },
         );

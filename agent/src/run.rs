@@ -39,6 +39,9 @@ const FIRST_PLUGINS: Duration = Duration::from_millis(800);
 /// How many plugins are taken over in one go.
 const CHANGES_AT_ONCE: usize = 64;
 
+/// How many check reports, and documents, wait for the output, which takes them over once the host is registered.
+const MOST_WAITING: usize = 1_000;
+
 /// What the outside world says to a running agent.
 #[derive(Clone)]
 pub struct Signals {
@@ -64,8 +67,8 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     let board = Arc::new(local::Board::default());
     let wake = Arc::new(Notify::new());
     let (definitions, defined) = watch::channel(Arc::new(Vec::new()));
-    let (reports, reported) = mpsc::unbounded_channel();
-    let (documents, told) = mpsc::unbounded_channel();
+    let (reports, reported) = mpsc::channel(MOST_WAITING);
+    let (documents, told) = mpsc::channel(MOST_WAITING);
     let outbox = Outbox { reports, documents };
     let inbox = mackerel::Inbox { reports: reported, documents: told };
 

@@ -40,10 +40,11 @@ impl Collector for Disk {
     fn collect(&mut self, moment: Moment) -> Result<Vec<Sample>, Fault> {
         let selection = self.selection.get();
         let mut now = parse(&self.diskstats.read()?);
+        // By the name of the device, whatever it is called then.
+        now.retain(|name, _| Selection::wants(selection.disks.as_ref(), name));
         if selection.use_mountpoint {
             now = by_mount_point(now, &self.mounts.points()?);
         }
-        now.retain(|name, _| Selection::wants(selection.disks.as_ref(), name));
         Ok(self.throughput.samples(moment, "disk", ["reads", "writes"], now))
     }
 }

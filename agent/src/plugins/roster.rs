@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::folder::{Folders, Stamp};
 use super::table::PluginTable;
@@ -41,12 +42,13 @@ pub struct Look {
     pub again: bool,
 }
 
-/// Looks at the configured `tables` and the files in the `folders`, leaving out what is not whole yet. Reads files, so it
+/// Looks at the configured `tables` and the files in the `folders`, leaving out what is not whole yet, and files whose names are
+/// `taken`. Reads files, so it
 /// may block.
 #[must_use]
-pub fn look(tables: &[PluginTable], folders: &Folders, beside: Beside, files: &Files) -> Look {
+pub fn look(tables: &[PluginTable], taken: &[Arc<str>], folders: &Folders, beside: Beside, files: &Files) -> Look {
     let mut look = Look::default();
-    let mut names = BTreeSet::new();
+    let mut names = taken.iter().map(|name| name.to_string()).collect::<BTreeSet<_>>();
     let mut configured = BTreeSet::new();
     for table in tables {
         names.insert(table.name.clone());
@@ -272,13 +274,14 @@ mod tests {
         temp: tempfile::TempDir,
         roster: Roster,
         tables: Vec<PluginTable>,
+        taken: Vec<Arc<str>>,
     }
 
     impl Home {
         fn new() -> Self {
             let temp = tempfile::tempdir().unwrap();
             fs::create_dir(temp.path().join("plugins")).unwrap();
-            Self { temp, roster: Roster::default(), tables: Vec::new() }
+            Self { temp, roster: Roster::default(), tables: Vec::new(), taken: Vec::new() }
         }
 
         fn put(&self, name: &str, text: &str) {
@@ -290,7 +293,7 @@ mod tests {
         }
 
         fn look(&self, files: &Files) -> Look {
-            look(&self.tables, &Folders::new(self.temp.path(), None, None), beside, files)
+            look(&self.tables, &self.taken, &Folders::new(self.temp.path(), None, None), beside, files)
         }
 
         /// What is to be done, in words, and the last attempt's number.
@@ -375,6 +378,14 @@ mod tests {
         assert!(home.steps().0.is_empty(), "there is no such file, which is said");
         home.tables.clear();
         assert_eq!(home.steps().0, ["load a", "load web", "remove none"]);
+    }
+
+    #[test]
+    fn a_file_with_the_name_of_a_program_is_refused() {
+        let mut home = Home::new();
+        home.put("dice.wasm", "");
+        home.taken = vec!["dice".into()];
+        assert!(home.steps().0.is_empty() && home.roster.refused.len() == 1);
     }
 
     #[test]

@@ -22,9 +22,6 @@ use crate::checks::Report;
 /// Mackerel takes no more in one request.
 const MOST_AT_ONCE: usize = 100;
 
-/// Mackerel keeps no more of a message, in characters.
-const LONGEST_MESSAGE: usize = 1_024;
-
 /// What is not urgent waits up to this long.
 const GATHERED: Duration = Duration::from_secs(60);
 
@@ -61,7 +58,7 @@ impl CheckReports {
     }
 
     /// Reports what comes in until told to stop, and then once more.
-    pub(super) async fn run(mut self, inbox: &mut mpsc::UnboundedReceiver<Report>, shutdown: watch::Receiver<bool>) {
+    pub(super) async fn run(mut self, inbox: &mut mpsc::Receiver<Report>, shutdown: watch::Receiver<bool>) {
         let mut next = Instant::now() + GATHERED;
         loop {
             tokio::select! {
@@ -208,7 +205,7 @@ struct Element<'a> {
     source: Origin<'a>,
     name: &'a str,
     status: &'static str,
-    message: String,
+    message: &'a str,
     occurred_at: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     notification_interval: Option<u64>,
@@ -228,7 +225,7 @@ fn body<'a>(reports: impl Iterator<Item = &'a Report>, host_id: &str) -> Vec<u8>
         source: Origin { r#type: "host", host_id },
         name: &report.name,
         status: report.status.word(),
-        message: report.message.chars().take(LONGEST_MESSAGE).collect(),
+        message: &report.message,
         occurred_at: report.occurred_at,
         notification_interval: report.notification_interval_minutes,
         max_check_attempts: report.max_check_attempts,
@@ -277,12 +274,6 @@ mod tests {
         let reports = [Report { occurred_at: 1_795_417_744, ..report("crit", None) }];
         let expected = r#"{"reports":[{"source":{"type":"host","hostId":"HOSTID12345"},"name":"crit","status":"CRITICAL","message":"bad\nline2","occurredAt":1795417744,"maxCheckAttempts":3}]}"#;
         assert_eq!(String::from_utf8(body(reports.iter(), "HOSTID12345")).unwrap(), expected);
-        let long = Report { message: "あ".repeat(2_000), ..report("long", None) };
-        assert!(
-            String::from_utf8(body([long].iter(), "X"))
-                .unwrap()
-                .contains(&format!("\"{}\"", "あ".repeat(LONGEST_MESSAGE)))
-        );
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use crate::metadata::Document;
 pub(super) async fn keep_posted(
     client: &Client,
     host_id: &HostId,
-    inbox: &mut mpsc::UnboundedReceiver<Document>,
+    inbox: &mut mpsc::Receiver<Document>,
     pace: Pace,
 ) -> Infallible {
     let mut waiting = BTreeMap::<Arc<str>, Document>::new();
@@ -93,10 +93,10 @@ mod tests {
         .await;
         let agent = Agent { version: "0".to_owned(), revision: "0".to_owned() };
         let client = Client::new(&server.base, Secret::new("key"), &agent, &Default::default()).unwrap();
-        let (sender, mut inbox) = mpsc::unbounded_channel();
+        let (sender, mut inbox) = mpsc::channel(10);
         let send = |namespace: &str| {
             let (delivered, arrived) = oneshot::channel();
-            sender.send(Document { namespace: namespace.into(), json: "{\"a\":1}".to_owned(), delivered }).unwrap();
+            sender.try_send(Document { namespace: namespace.into(), json: "{\"a\":1}".to_owned(), delivered }).unwrap();
             arrived
         };
         let (good, large) = (send("good"), send("large"));

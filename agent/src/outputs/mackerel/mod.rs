@@ -70,9 +70,9 @@ pub type Description = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Value> + Send
 #[derive(Debug)]
 pub struct Inbox {
     /// What checks report.
-    pub reports: mpsc::UnboundedReceiver<Report>,
+    pub reports: mpsc::Receiver<Report>,
     /// What metadata plugins tell.
-    pub documents: mpsc::UnboundedReceiver<Document>,
+    pub documents: mpsc::Receiver<Document>,
 }
 
 /// The rest of the agent, as far as this output hears from it.

@@ -69,7 +69,7 @@ impl Machine {
         };
         let description = self.description.clone();
         let describe: Description = Arc::new(move || Box::pin(std::future::ready(description.clone())));
-        let mut inbox = Inbox { reports: mpsc::unbounded_channel().1, documents: mpsc::unbounded_channel().1 };
+        let mut inbox = Inbox { reports: mpsc::channel(1).1, documents: mpsc::channel(1).1 };
         let (spool, signals) = (self.spool.clone(), self.signals.clone());
         async move { run_at(settings, spool, describe, signals, &mut inbox, PACE).await }
     }
