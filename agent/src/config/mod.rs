@@ -510,11 +510,11 @@ mod tests {
         if std::env::var_os("UPDATE").is_some() {
             std::fs::write(GOLDEN, &now).unwrap();
         }
-        assert_eq!(
-            now,
-            std::fs::read_to_string(GOLDEN).unwrap(),
-            "record it anew with UPDATE=1 and look at the difference"
-        );
+        let golden = std::fs::read_to_string(GOLDEN).unwrap();
+        for (now, golden) in now.split("\n\n").zip(golden.split("\n\n")) {
+            assert_eq!(now, golden, "record it anew with UPDATE=1 and look at the difference");
+        }
+        assert_eq!(now.len(), golden.len());
     }
 
     /// The keys of a line, with where they stand in it: that in front of the `=`, or those of a table's header that have a meaning.
