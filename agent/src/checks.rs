@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::capabilities::bindings::exports::wasaba::plugin::checks;
 use crate::capabilities::log::printable;
-use crate::keeper::Components;
+use crate::components::Components;
 use crate::programs::process::{self, End};
 use crate::programs::{Program, Runner};
 

@@ -4,15 +4,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use tokio::sync::{Mutex, OnceCell, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::capabilities::bindings::exports::wasaba::plugin::checks;
-use crate::collect::Kept;
 use crate::config::{self, Config};
-use crate::plugins::folder::{Folders, Stamp};
+use crate::plugins::folder::Folders;
 use crate::plugins::instance::Instance;
 use crate::plugins::loader::Loader;
 use crate::plugins::register::{Entry, Register};
@@ -21,7 +19,6 @@ use crate::plugins::sandbox::Sandbox;
 use crate::plugins::table::PluginTable;
 use crate::plugins::watch::{Files, Watch, attach};
 use crate::programs::Runner;
-use crate::spool::Spool;
 
 /// What becomes of the plugins while the agent runs.
 pub enum Change {
@@ -100,102 +97,6 @@ fn beside(file: &Path) -> (Option<PluginTable>, Vec<String>) {
     match config::plugin::beside(file) {
         Ok((table, warnings)) => (Some(table), texts(warnings)),
         Err(problems) => (None, texts(problems)),
-    }
-}
-
-/// A component that was loaded for a check or metadata.
-struct Loaded {
-    table: PluginTable,
-    /// Of its file.
-    stamp: Option<Stamp>,
-    instance: Arc<Instance>,
-}
-
-/// Components that are asked on a schedule of their own, for checks and metadata: each loaded when it is first asked, and again
-/// when its file has changed.
-#[derive(Default)]
-pub struct Components {
-    configs: Option<watch::Receiver<Arc<Config>>>,
-    /// Where they keep values.
-    spool: Option<Arc<Spool>>,
-    loader: OnceCell<Arc<Loader>>,
-    instances: Mutex<Vec<Loaded>>,
-}
-
-impl Components {
-    /// Components that are looked for as the newest configuration says, and keep their values in this spool.
-    #[must_use]
-    pub fn new(configs: watch::Receiver<Arc<Config>>, spool: Arc<Spool>) -> Self {
-        Self { configs: Some(configs), spool: Some(spool), ..Self::default() }
-    }
-
-    /// Checks once.
-    ///
-    /// # Errors
-    /// It cannot be loaded, or how the call ended.
-    pub async fn check(&self, table: &PluginTable) -> Result<checks::Report, String> {
-        let (instance, sandbox) = self.instance(table).await.map_err(|problems| problems.join("; "))?;
-        let (report, kept) = instance.check(&sandbox).await.map_err(|failure| failure.to_string())?;
-        self.keep(table, kept).await;
-        Ok(report)
-    }
-
-    /// Reads the metadata once.
-    ///
-    /// # Errors
-    /// As [`Components::check`].
-    pub async fn metadata(&self, table: &PluginTable) -> Result<serde_json::Value, String> {
-        let (instance, sandbox) = self.instance(table).await.map_err(|problems| problems.join("; "))?;
-        let (value, kept) = instance.metadata(&sandbox).await.map_err(|failure| failure.to_string())?;
-        self.keep(table, kept).await;
-        Ok(value)
-    }
-
-    /// Under the name of its table: a check and a plugin of metrics may have the same name.
-    async fn keep(&self, table: &PluginTable, kept: Option<Kept>) {
-        if let (Some(spool), Some(kept)) = (self.spool.clone(), kept) {
-            let source = table.written.place.clone();
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            let now = i64::try_from(now).unwrap_or_default();
-            // A failure is the spool's to tell.
-            tokio::task::spawn_blocking(move || spool.keep_values(&source, kept, now)).await.ok();
-        }
-    }
-
-    /// The instance that `table` describes, and where it runs.
-    ///
-    /// # Errors
-    /// Every problem, a line each.
-    async fn instance(&self, table: &PluginTable) -> Result<(Arc<Instance>, Arc<Sandbox>), Vec<String>> {
-        let config = self.configs.as_ref().map(|configs| configs.borrow().clone());
-        let config = config.ok_or_else(|| vec!["there are no components here".to_owned()])?;
-        let first = Arc::clone(&config);
-        let made = async {
-            let loader = tokio::task::spawn_blocking(move || loader(&first)).await;
-            loader.unwrap_or_else(|_| Err("the loader failed; this is a bug of wasaba".to_owned())).map(Arc::new)
-        };
-        let loader = self.loader.get_or_try_init(|| made).await.map_err(|why| vec![why])?;
-        let wanted = table.clone();
-        let found = tokio::task::spawn_blocking(move || {
-            let file = folders(&config).find(&wanted.wasm).map_err(|problem| vec![wanted.written.problem(&problem)])?;
-            let stamp = Stamp::of(&file);
-            Ok((file, stamp))
-        });
-        let (file, stamp) =
-            found.await.unwrap_or_else(|_| Err(vec!["looking for it failed; a bug of wasaba".to_owned()]))?;
-        let mut instances = self.instances.lock().await;
-        if let Some(known) = instances.iter().find(|known| known.table == *table && known.stamp == stamp) {
-            return Ok((Arc::clone(&known.instance), Arc::clone(&loader.sandbox)));
-        }
-        let instance = Arc::new(loader.instance(table, &file).await?);
-        if let Some(spool) = self.spool.clone() {
-            let source = table.written.place.clone();
-            let values = tokio::task::spawn_blocking(move || spool.values(&source)).await;
-            instance.keep(Arc::new(values.unwrap_or_default()));
-        }
-        instances.retain(|known| known.table != *table);
-        instances.push(Loaded { table: table.clone(), stamp, instance: Arc::clone(&instance) });
-        Ok((instance, Arc::clone(&loader.sandbox)))
     }
 }
 

@@ -8,6 +8,7 @@ pub mod capabilities;
 pub mod checks;
 pub mod cli;
 pub mod collect;
+pub mod components;
 pub mod config;
 pub mod control;
 pub mod diagnostic;

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
-use crate::keeper::Components;
+use crate::components::Components;
 use crate::programs::Runner;
 use crate::programs::process::{self, End};
 

@@ -7,8 +7,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::checks::{self, Check, Report};
+use crate::components::{Components, Place};
 use crate::config::Config;
-use crate::keeper::Components;
+use crate::keeper;
 use crate::metadata::{self, Document, Metadata};
 use crate::spool::Spool;
 
@@ -24,7 +25,9 @@ pub struct Outbox {
 /// Keeps what the newest configuration wants running, with the spool for what components keep, until it is dropped; what has not changed goes on undisturbed.
 pub async fn keep(mut configs: watch::Receiver<Arc<Config>>, spool: Arc<Spool>, outbox: Outbox) {
     let (mut checks, mut metadata) = (Tasks::default(), Tasks::default());
-    let components = Arc::new(Components::new(configs.clone(), spool));
+    let (root, current) = (configs.borrow().root.clone(), configs.clone());
+    let folders = Arc::new(move || keeper::folders(&current.borrow()));
+    let components = Arc::new(Components::new(Place { root, folders, spool }));
     loop {
         let config = configs.borrow_and_update().clone();
         checks.follow(

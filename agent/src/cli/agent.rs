@@ -42,12 +42,14 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
         let forced = listen(Arc::clone(&stop), Arc::clone(&hangup));
         let forced = forced.map_err(|error| format!("cannot listen to signals: {error}"))?;
         let _supervised = service::Supervised::tell_ready();
+        let ends_when_replaced = async {
+            replaced().await;
+            tracing::info!("the program's file has changed: stopping");
+            stop.send_replace(true);
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
-            () = replaced(), if autoshutdown => {
-                tracing::info!("the program's file has changed: stopping");
-                stop.send_replace(true);
-                std::future::pending().await
-            }
+            () = ends_when_replaced, if autoshutdown => Ok(()),
             result = run::run(signals, table.then_some(tail)) => result,
             () = forced => Err("forced to stop by a second signal".to_owned()),
             never = read_again(flags, &hangup, &configs, &refresh) => match never {},

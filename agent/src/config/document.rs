@@ -84,7 +84,11 @@ const LONGEST_FILE_BYTES: u64 = 1 << 20;
 /// It cannot be read, is no regular file, or is longer than 1 MiB.
 pub fn read_file(file: &Path) -> std::io::Result<String> {
     let bytes = crate::regular_file::read(file, LONGEST_FILE_BYTES)?;
-    String::from_utf8(bytes).map_err(std::io::Error::other)
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        std::io::Error::other(format!("line {line} is no text in UTF-8; save the file in that encoding"))
+    })
 }
 
 /// A table, and which of its keys nobody has read yet.

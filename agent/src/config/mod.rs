@@ -343,6 +343,7 @@ fn selection(reader: &mut Reader<'_>, top: &mut Section<'_>, selection: &mut Sel
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::programs::Runner;
 
     fn parsed(text: &str) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
         parse(Path::new("agent.conf"), text)
@@ -428,6 +429,14 @@ mod tests {
     fn a_file_that_is_no_regular_one_is_refused_instead_of_waited_for() {
         let problems = shown(&load(Path::new("/dev/zero")).unwrap_err());
         assert_eq!(problems, "cannot read `/dev/zero`: it is no regular file\n");
+    }
+
+    #[test]
+    fn a_file_in_another_encoding_is_told_with_the_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), b"# good\ndisplay_name = \"\xe9t\xe9\"\n").unwrap();
+        let problems = shown(&load(file.path()).unwrap_err());
+        assert!(problems.ends_with("line 2 is no text in UTF-8; save the file in that encoding\n"), "{problems}");
     }
 
     #[test]
@@ -675,5 +684,104 @@ mod tests {
         let (config, problems) = parsed(text).unwrap();
         assert_eq!(shown(&problems), "");
         assert_eq!((config.programs.len(), config.metadata[0].every.as_secs()), (1, 600));
+    }
+
+    /// In the manner of the official documentation: each of these is on one of its pages, in other words.
+    #[test]
+    fn configurations_as_the_documentation_has_them_load_without_a_word_and_mean_what_they_say() {
+        let text = r#"
+pidfile = "/var/run/mackerel-agent.pid"
+root = "/var/lib/mackerel-agent"
+verbose = false
+apikey = "k"
+# Which services and roles
+roles = [ "Blog:web", "Blog: db" ]
+display_name = "blog-1"
+http_proxy = "http://localhost:8080"
+https_proxy = "http://localhost:8080"
+cloud_platform = "auto"
+diagnostic = true
+
+[host_status]
+on_start = "working"
+on_stop  = "poweroff"
+
+[filesystems]
+ignore = "/dev/(ram|loop).*"
+use_mountpoint = true
+
+[disks]
+ignore = "^(ram|loop)[0-9]+$"
+
+[interfaces]
+ignore = "^(docker|br-).*"
+
+[plugin.metrics.vmstat]
+command = "ruby /etc/sensu/plugins/system/vmstat-metrics.rb"
+user = "SOME_USER_NAME"
+env = { LANG = "ja_JP.UTF-8", "PORT" = "80" }
+
+[plugin.metrics.curl]
+command = ["ruby", "/etc/sensu/plugins/http/metrics-curl.rb"]
+custom_identifier = "app1.example.com"
+timeout_seconds = 45
+include_pattern = '^curl\.total'
+exclude_pattern = '.*redirect.*'
+
+[plugin.checks.load]
+command = "ruby /etc/sensu/plugins/system/check-load.rb"
+notification_interval = 60
+max_check_attempts = 3
+check_interval = "5m"
+timeout_seconds = 45
+prevent_alert_auto_close = false
+env = { HTTP_PROXY = "http://proxy.example.com:8080" }
+action = { command = "bash -c '[ \"$MACKEREL_STATUS\" != \"OK\" ]' && ruby /etc/notify.rb", user = "someone" }
+memo = "Loadが高い"
+
+[plugin.checks.ssh]
+command = ["check-procs", "--pattern", "/usr/sbin/sshd"]
+custom_identifier = "app1.example.com"
+
+[plugin.metadata.hostinfo]
+command = "ruby /etc/plugins/hostinfo.rb"
+execution_interval = "1h"
+"#;
+        let (config, problems) = parsed(text).unwrap_or_else(|problems| panic!("{}", shown(&problems)));
+        assert_eq!(shown(&problems), "");
+        assert_eq!(config.roles, ["Blog:web", "Blog: db"]);
+        let [vmstat, curl] = &config.programs[..] else { panic!("{:?}", config.programs) };
+        let ruby = "ruby /etc/sensu/plugins/system/vmstat-metrics.rb";
+        assert!(vmstat.program.command == crate::programs::Command::Shell(ruby.to_owned()));
+        assert_eq!((vmstat.program.user.as_deref(), vmstat.program.timeout.as_secs()), (Some("SOME_USER_NAME"), 30));
+        assert!(vmstat.program.environment.contains(&("LANG".to_owned(), "ja_JP.UTF-8".to_owned())));
+        assert!(matches!(&curl.program.command, crate::programs::Command::Words(words) if words.len() == 2));
+        assert_eq!(
+            (curl.posting.custom_identifier.as_deref(), curl.program.timeout.as_secs()),
+            (Some("app1.example.com"), 45)
+        );
+        let wanted = ["curl.total", "curl.redirect", "curl.total.redirect"].map(|name| curl.posting.wants(name));
+        assert_eq!(wanted, [true, false, false]);
+        let [load, ssh] = &config.checks[..] else { panic!("{:?}", config.checks) };
+        assert_eq!(
+            (load.every.as_secs(), load.notification_interval_minutes, load.max_check_attempts),
+            (300, Some(60), Some(3))
+        );
+        assert_eq!(
+            (load.memo.as_deref(), load.action.as_ref().unwrap().user.as_deref()),
+            (Some("Loadが高い"), Some("someone"))
+        );
+        // What its own table says of the proxy wins.
+        let Runner::Program(program) = &load.runner else { panic!("{load:?}") };
+        let proxy = program.environment.iter().rfind(|(name, _)| name == "HTTP_PROXY").unwrap();
+        assert_eq!(proxy.1, "http://proxy.example.com:8080");
+        assert_eq!((ssh.every.as_secs(), ssh.custom_identifier.as_deref()), (60, Some("app1.example.com")));
+        assert_eq!((&*config.metadata[0].name, config.metadata[0].every.as_secs()), ("hostinfo", 3_600));
+        let Selection { filesystems, disks, interfaces, use_mountpoint } = &config.selection;
+        let wants = |ignore: &Option<regex_lite::Regex>, name| Selection::wants(ignore.as_ref(), name);
+        assert!(*use_mountpoint && wants(filesystems, "/dev/sda1") && !wants(filesystems, "/dev/loop0"));
+        assert!(
+            wants(disks, "sda") && !wants(disks, "ram1") && wants(interfaces, "eth0") && !wants(interfaces, "br-1a")
+        );
     }
 }

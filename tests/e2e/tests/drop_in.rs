@@ -203,6 +203,20 @@ async fn systemd_hears_that_the_agent_is_ready_alive_and_about_to_end() {
 }
 
 #[test]
+fn a_replaced_program_ends_if_it_was_told_to() {
+    let home = Home::with("");
+    let program = home.path("program");
+    std::fs::copy(wasaba(), &program).unwrap();
+    let mut command = Command::new(&program);
+    command.arg("-conf").arg(home.config()).arg("-private-autoshutdown").stdin(Stdio::null());
+    let mut agent = Agent::spawn(command);
+    agent.line_with("memory.total", SOON);
+    std::fs::remove_file(&program).unwrap();
+    agent.line_with("the program's file has changed", SOON);
+    assert!(agent.ended(SOON).0.success());
+}
+
+#[test]
 fn completion_scripts_are_printed() {
     for shell in ["bash", "zsh", "fish"] {
         let script = stdout(&Command::new(wasaba()).args(["completion", shell]).output().unwrap());

@@ -92,9 +92,9 @@ fn a_program_that_is_installed_is_not_replaced() {
     let folder = home.path("bin");
     std::fs::create_dir(&folder).unwrap();
     let program = folder.join("mackerel-plugin-nginx");
-    std::fs::write(&program, "#!/bin/sh\n").unwrap();
+    std::fs::write(&program, "#!/bin/sh\necho installed.flag $# 0\n").unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     let config = "[plugin.metrics.web]\ncommand = \"mackerel-plugin-nginx -port=1\"\n";
-    let (_, log) = once(&home, config, &folder.display().to_string());
-    assert!(log.contains("agent.conf:4:1: warning: this version runs no programs as plugins yet"), "{log}");
+    let (values, log) = once(&home, config, &folder.display().to_string());
+    assert_eq!(values["custom.installed.flag"]["Value"], 1.0, "{log}");
 }
