@@ -6,8 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::pin::Pin;
 use std::time::Duration;
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use reqwest::{Client, Method, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
@@ -87,13 +89,18 @@ pub async fn detect(platform: CloudPlatform, roots: &Roots) -> Option<Cloud> {
         CloudPlatform::Gce => service.gce().await,
         CloudPlatform::AzureVm => service.azure().await,
         CloudPlatform::Auto => {
-            let is_ec2 = is_ec2_machine(&roots.sys);
-            let ec2 = async { if is_ec2 { service.ec2().await } else { None } };
+            let mut answers = FuturesUnordered::<Pin<Box<dyn Future<Output = Option<Cloud>> + Send>>>::new();
+            if is_ec2_machine(&roots.sys) {
+                answers.push(Box::pin(service.ec2()));
+            }
+            if may_be(&roots.sys, "product_name", "Google") {
+                answers.push(Box::pin(service.gce()));
+            }
+            if may_be(&roots.sys, "sys_vendor", "Microsoft") {
+                answers.push(Box::pin(service.azure()));
+            }
             // The first that answers; the others are left alone.
-            let (ec2, gce, azure) = (Box::pin(ec2), Box::pin(service.gce()), Box::pin(service.azure()));
-            let all: [std::pin::Pin<Box<dyn Future<Output = Option<Cloud>> + Send>>; 3] = [ec2, gce, azure];
-            let mut answers = all.into_iter().collect::<futures_util::stream::FuturesUnordered<_>>();
-            while let Some(answer) = futures_util::StreamExt::next(&mut answers).await {
+            while let Some(answer) = answers.next().await {
                 if answer.is_some() {
                     return answer;
                 }
@@ -113,6 +120,13 @@ fn is_ec2_machine(sys: &Path) -> bool {
         let turned = [6, 4, 2, 0].map(|at| uuid.get(at..at + 2).unwrap_or_default()).concat();
         uuid.starts_with("ec2") || turned.starts_with("ec2")
     })
+}
+
+/// Whether the machine's maker may be this one: not if the firmware names another, who then need not be asked. Containers and some
+/// machines have no such file.
+fn may_be(sys: &Path, file: &str, maker: &str) -> bool {
+    let named = std::fs::read_to_string(sys.join("class/dmi/id").join(file)).unwrap_or_default();
+    named.trim().is_empty() || named.starts_with(maker)
 }
 
 struct Service {
@@ -154,11 +168,13 @@ impl Service {
         Ok(String::from_utf8(bytes).ok())
     }
 
-    async fn with_tries(&self, tries: usize, url: &str, headers: &[(&str, &str)]) -> Option<String> {
+    /// As [`Service::text`], again if there is no answer. An answer that says no is one, unless `insists`.
+    async fn with_tries(&self, tries: usize, insists: bool, url: &str, headers: &[(&str, &str)]) -> Option<String> {
         for attempt in 1..=tries {
             match self.text(Method::GET, url, headers).await {
                 Ok(Some(text)) => return Some(text),
-                Ok(None) => {}
+                Ok(None) if insists => {}
+                Ok(None) => return None,
                 Err(error) => tracing::debug!("no answer of the cloud's metadata service: {}", error.without_url()),
             }
             if attempt < tries {
@@ -189,7 +205,7 @@ impl Service {
         let token = self.text(Method::PUT, &token_url, &wanted).await.ok().flatten();
         let headers = token.as_deref().map(|token| ("X-aws-ec2-metadata-token", token));
         let headers = headers.as_slice();
-        let partition = self.with_tries(3, &format!("{base}/services/partition"), headers).await?;
+        let partition = self.with_tries(3, true, &format!("{base}/services/partition"), headers).await?;
         if !partition.starts_with("aws") {
             return None;
         }
@@ -206,7 +222,7 @@ impl Service {
 
     async fn gce(&self) -> Option<Cloud> {
         let url = format!("{}/computeMetadata/v1?recursive=true", self.google);
-        let text = self.with_tries(2, &url, &[("Metadata-Flavor", "Google")]).await?;
+        let text = self.with_tries(2, false, &url, &[("Metadata-Flavor", "Google")]).await?;
         let answer = serde_json::from_str::<Value>(&text).ok()?;
         let at = |path: &str| match answer.pointer(path) {
             Some(Value::String(text)) => text.clone(),
@@ -240,7 +256,7 @@ impl Service {
         let headers = [("Metadata", "true")];
         let url =
             |path: &str| format!("{}/metadata/instance/{path}?api-version=2017-04-02&format=text", self.link_local);
-        let id = self.with_tries(2, &url("compute/vmId"), &headers).await.filter(|id| !id.is_empty())?;
+        let id = self.with_tries(2, false, &url("compute/vmId"), &headers).await.filter(|id| !id.is_empty())?;
         let mut metadata = BTreeMap::new();
         let compute = COMPUTE.map(|(key, path)| (key, format!("compute/{path}")));
         let addresses = ["privateIpAddress", "publicIpAddress"].map(|key| (key, format!("{ADDRESS}/{key}")));
@@ -370,6 +386,27 @@ mod tests {
         assert_eq!(cloud.metadata["privateIpAddress"], "<network/interface/0/ipv4/ipaddress/0/privateipaddress>");
         assert_eq!(cloud.custom_identifier.as_deref(), Some("<compute/vmid>.virtual_machine.azure.microsoft.com"));
         assert_eq!(detect(CloudPlatform::Auto, &roots).await.unwrap().provider, "AzureVM");
+    }
+
+    #[tokio::test]
+    async fn whoever_did_not_make_the_machine_is_not_asked() {
+        let (roots, asked) = service(|_, _| None).await;
+        let sys = tempfile::tempdir().unwrap();
+        let dmi = sys.path().join("class/dmi/id");
+        std::fs::create_dir_all(&dmi).unwrap();
+        let roots = Roots { sys: sys.path().into(), ..roots };
+        for (product, vendor, expected) in [
+            ("Google Compute Engine\n", "Google\n", &["/computemetadata"] as &[&str]),
+            ("Virtual Machine\n", "Microsoft Corporation\n", &["/metadata/instance"]),
+            ("ThinkPad\n", "LENOVO\n", &[]),
+        ] {
+            std::fs::write(dmi.join("product_name"), product).unwrap();
+            std::fs::write(dmi.join("sys_vendor"), vendor).unwrap();
+            assert_eq!(detect(CloudPlatform::Auto, &roots).await, None);
+            let asked = std::mem::take(&mut *asked.lock().unwrap());
+            assert_eq!(asked.len(), expected.len(), "{product}: {asked:?}");
+            assert!(asked.iter().zip(expected).all(|(line, path)| line.contains(path)), "{asked:?}");
+        }
     }
 
     #[tokio::test]
