@@ -123,12 +123,14 @@ pub async fn keep(check: Arc<Check>, components: Arc<Components>, reports: Sende
         if let Some(program) = &check.action {
             action.start(name, program, before.as_ref().map(|(status, _)| *status), status, &message);
         }
+        // What is beyond it, nobody will see.
+        let message = message.chars().take(LONGEST_MESSAGE).collect::<String>();
         if let Some(is_urgent) = is_news(&check, before.as_ref(), status, &message) {
             let report = Report {
                 name: Arc::clone(name),
                 host: check.custom_identifier.clone(),
                 status,
-                message: message.chars().take(LONGEST_MESSAGE).collect(),
+                message: message.clone(),
                 occurred_at,
                 notification_interval_minutes: check.notification_interval_minutes,
                 max_check_attempts: check.max_check_attempts,

@@ -138,13 +138,13 @@ fn start(program: &Program, variables: &[(&str, &str)]) -> std::io::Result<Child
     let mut words = program.words().into_iter();
     let mut command = tokio::process::Command::new(words.next().unwrap_or_default());
     command.args(words);
+    for variable in crate::service::VARIABLES {
+        command.env_remove(variable);
+    }
     command.env("PATH", path(&std::env::var("PATH").unwrap_or_default()));
     command.envs([("LANG", "C"), ("LC_ALL", "C")]);
     command.envs(program.environment.iter().map(|(name, value)| (name, value)));
     command.envs(variables.iter().copied());
-    for variable in crate::service::VARIABLES {
-        command.env_remove(variable);
-    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.process_group(0).kill_on_drop(true).spawn()
 }
