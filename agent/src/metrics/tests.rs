@@ -11,6 +11,8 @@ use crate::mounts::prober::{self, Prober};
 use crate::roots::frozen;
 use crate::sample::Sample;
 
+use super::selection::Selection;
+
 /// The file that each family reads. A family without its line here fails `every_family_is_tested`.
 const READS: &[(&str, &str)] = &[
     ("loadavg", "loadavg"),
@@ -221,4 +223,21 @@ fn a_mount_that_never_answers_is_complained_about_and_the_others_have_values() {
         assert_eq!(collector.complaints(), ["the file system at `/srv/raid` does not answer"]);
     }
     drop(release);
+}
+
+#[test]
+fn what_is_ignored_has_no_values_and_may_be_changed_meanwhile() {
+    let (roots, current) = (frozen::roots(), Current::default());
+    let ignore = |text: &str| Some(regex_lite::Regex::new(text).unwrap());
+    let mut collector = filesystem::Filesystem::with(&roots, &current, prober::frozen());
+    let mut names = |selection: Selection| {
+        current.set(selection);
+        let samples = collector.collect(Moment { unix_seconds: 0, instant: Instant::now() }).unwrap();
+        samples.iter().map(|sample| sample.name().to_string()).collect::<Vec<_>>()
+    };
+    let all = names(Selection::default());
+    let some = names(Selection { filesystems: ignore("^/dev/mapper/"), ..Selection::default() });
+    assert!(!some.is_empty() && some.len() < all.len() && some.iter().all(|name| !name.contains("mapper")), "{some:?}");
+    let renamed = names(Selection { use_mountpoint: true, ..Selection::default() });
+    assert!(renamed.contains(&"filesystem._.size".to_owned()) && renamed.len() == all.len(), "{renamed:?}");
 }

@@ -425,3 +425,43 @@ async fn a_machine_of_a_cloud_is_known_by_its_identifier_also_after_its_disk_was
     assert_eq!(host["meta"]["cloud"]["metadata"]["zone"], "asia-east1-a");
     assert_eq!(memory.refusals(), []);
 }
+
+/// Every function of a test in the project's own source.
+fn tests_below(folder: &std::path::Path, names: &mut std::collections::BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            tests_below(&path, names);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(path).unwrap();
+            let mut lines = text.lines().map(str::trim);
+            while let Some(line) = lines.next() {
+                if line == "#[test]" || line.starts_with("#[tokio::test") {
+                    let name = lines.next().unwrap_or_default().trim_start_matches("async ").strip_prefix("fn ");
+                    names.extend(name.and_then(|rest| rest.split('(').next()).map(str::to_owned));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn each_row_of_the_page_on_compatibility_names_a_test_that_exists() {
+    let project = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut tests = std::collections::BTreeSet::new();
+    tests_below(&project.join("agent/src"), &mut tests);
+    tests_below(&project.join("tests/e2e/tests"), &mut tests);
+    let page = std::fs::read_to_string(project.join("docs/compatibility.md")).unwrap();
+    let is_row = |line: &&str| line.starts_with("| ") && !line.ends_with("| test |");
+    let mut rows = 0;
+    for row in page.lines().filter(is_row) {
+        let named = row.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+        let named = named.split('`').skip(1).step_by(2).collect::<Vec<_>>();
+        assert!(!named.is_empty(), "no test: {row}");
+        for name in named {
+            assert!(tests.contains(name), "there is no test {name}: {row}");
+        }
+        rows += 1;
+    }
+    assert!(rows > 60, "{rows}");
+}

@@ -474,4 +474,28 @@ mod tests {
         assert!(error.contains("127.0.0.1:1") && !error.contains("secret"), "{error}");
         assert_eq!(error.matches("onnection refused").count(), 1, "{error}");
     }
+
+    #[tokio::test]
+    async fn without_keep_alive_each_request_asks_for_an_end_of_its_connection() {
+        let server = Server::start(|_| answer(200, "{}")).await;
+        let agent = Agent { version: "0".to_owned(), revision: "0".to_owned() };
+        for (no_keep_alive, expected) in [(false, 0), (true, 1)] {
+            let route = Route { no_keep_alive, ..Route::default() };
+            let client = Client::new(&server.base, Secret::new("key"), &agent, &route).unwrap();
+            client.get("/x", &[]).await.unwrap();
+            let head = server.requests().pop().unwrap().head;
+            assert_eq!(head.matches("connection: close").count(), expected, "{head}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_proxy_of_the_configuration_is_asked_in_place_of_the_server() {
+        let proxy = Server::start(|_| answer(200, "{}")).await;
+        let agent = Agent { version: "0".to_owned(), revision: "0".to_owned() };
+        let route = Route { http_proxy: Some(Secret::new(proxy.base.as_str())), ..Route::default() };
+        let client = Client::new("http://mackerel.example.com", Secret::new("key"), &agent, &route).unwrap();
+        client.get("/api/v0/hosts", &[]).await.unwrap();
+        assert_eq!(proxy.requests().remove(0).line, "GET http://mackerel.example.com/api/v0/hosts");
+        assert!(!format!("{route:?}").contains("127.0.0.1"), "it may hold a password");
+    }
 }

@@ -27,6 +27,7 @@ struct Machine {
     shutdown: watch::Sender<bool>,
     description: Value,
     status: Option<String>,
+    asks_cloud: bool,
 }
 
 impl Machine {
@@ -41,7 +42,16 @@ impl Machine {
             definitions: definitions_seen,
             shutdown: shutdown_seen,
         };
-        Self { folder, spool, signals, definitions, shutdown, description: json!({"name": "web1"}), status: None }
+        Self {
+            folder,
+            spool,
+            signals,
+            definitions,
+            shutdown,
+            description: json!({"name": "web1"}),
+            status: None,
+            asks_cloud: false,
+        }
     }
 
     fn registered() -> Self {
@@ -64,7 +74,7 @@ impl Machine {
             agent: Agent { version: "0.1.0".to_owned(), revision: "abcdef0".to_owned() },
             status_on_start: self.status.clone(),
             status_on_stop: None,
-            asks_cloud: false,
+            asks_cloud: self.asks_cloud,
             route: Route::default(),
         };
         let description = self.description.clone();
@@ -232,6 +242,16 @@ async fn a_copied_disk_image_does_not_post_as_the_other_machine() {
     let server = Server::start(|_| answer(200, r#"{"host":{"id":"HOST1","customIdentifier":"i-1"}}"#)).await;
     let told = machine.fatal(&server).await;
     assert!(told.starts_with("host `HOST1` belongs to the cloud instance `i-1`, but this one is `i-2`:"), "{told}");
+}
+
+#[tokio::test]
+async fn a_cloud_machine_whose_service_is_silent_waits_instead_of_ending() {
+    let mut machine = Machine::registered();
+    machine.asks_cloud = true;
+    let server = Server::start(|_| answer(200, r#"{"host":{"id":"HOST1","customIdentifier":"i-1"}}"#)).await;
+    let asked = "GET /api/v0/hosts/HOST1";
+    let requests = machine.run_until(&server, |seen| count(seen, asked) == 2).await;
+    assert_eq!(requests.len(), 2, "nothing is posted as a host that it may not be");
 }
 
 #[tokio::test]
