@@ -19,6 +19,9 @@ use crate::roots::Roots;
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How often Google's and Azure's services are asked if they do not answer.
+const TRIES: usize = 2;
+
 /// How long between two tries.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -86,18 +89,18 @@ pub async fn detect(platform: CloudPlatform, roots: &Roots) -> Option<Cloud> {
     match platform {
         CloudPlatform::None => None,
         CloudPlatform::Ec2 => service.ec2().await,
-        CloudPlatform::Gce => service.gce().await,
-        CloudPlatform::AzureVm => service.azure().await,
+        CloudPlatform::Gce => service.gce(TRIES).await,
+        CloudPlatform::AzureVm => service.azure(TRIES).await,
         CloudPlatform::Auto => {
             let mut answers = FuturesUnordered::<Pin<Box<dyn Future<Output = Option<Cloud>> + Send>>>::new();
             if is_ec2_machine(&roots.sys) {
                 answers.push(Box::pin(service.ec2()));
             }
-            if may_be(&roots.sys, "product_name", "Google") {
-                answers.push(Box::pin(service.gce()));
+            if let Some(tries) = tries(&roots.sys, "product_name", "Google") {
+                answers.push(Box::pin(service.gce(tries)));
             }
-            if may_be(&roots.sys, "sys_vendor", "Microsoft") {
-                answers.push(Box::pin(service.azure()));
+            if let Some(tries) = tries(&roots.sys, "sys_vendor", "Microsoft") {
+                answers.push(Box::pin(service.azure(tries)));
             }
             // The first that answers; the others are left alone.
             while let Some(answer) = answers.next().await {
@@ -122,11 +125,13 @@ fn is_ec2_machine(sys: &Path) -> bool {
     })
 }
 
-/// Whether the machine's maker may be this one: not if the firmware names another, who then need not be asked. Containers and some
-/// machines have no such file.
-fn may_be(sys: &Path, file: &str, maker: &str) -> bool {
+/// How often this maker's service is asked: not at all if the firmware names another maker, once if it names none, as in containers.
+fn tries(sys: &Path, file: &str, maker: &str) -> Option<usize> {
     let named = std::fs::read_to_string(sys.join("class/dmi/id").join(file)).unwrap_or_default();
-    named.trim().is_empty() || named.starts_with(maker)
+    match named.trim() {
+        "" => Some(1),
+        named => named.starts_with(maker).then_some(TRIES),
+    }
 }
 
 struct Service {
@@ -220,9 +225,9 @@ impl Service {
         Some(Cloud { provider: "ec2", metadata, custom_identifier })
     }
 
-    async fn gce(&self) -> Option<Cloud> {
+    async fn gce(&self, tries: usize) -> Option<Cloud> {
         let url = format!("{}/computeMetadata/v1?recursive=true", self.google);
-        let text = self.with_tries(2, false, &url, &[("Metadata-Flavor", "Google")]).await?;
+        let text = self.with_tries(tries, false, &url, &[("Metadata-Flavor", "Google")]).await?;
         let answer = serde_json::from_str::<Value>(&text).ok()?;
         let at = |path: &str| match answer.pointer(path) {
             Some(Value::String(text)) => text.clone(),
@@ -242,7 +247,7 @@ impl Service {
         Some(Cloud { provider: "gce", metadata, custom_identifier })
     }
 
-    async fn azure(&self) -> Option<Cloud> {
+    async fn azure(&self, tries: usize) -> Option<Cloud> {
         const COMPUTE: [(&str, &str); 7] = [
             ("location", "location"),
             ("imageReferenceOffer", "offer"),
@@ -256,7 +261,7 @@ impl Service {
         let headers = [("Metadata", "true")];
         let url =
             |path: &str| format!("{}/metadata/instance/{path}?api-version=2017-04-02&format=text", self.link_local);
-        let id = self.with_tries(2, false, &url("compute/vmId"), &headers).await.filter(|id| !id.is_empty())?;
+        let id = self.with_tries(tries, false, &url("compute/vmId"), &headers).await.filter(|id| !id.is_empty())?;
         let mut metadata = BTreeMap::new();
         let compute = COMPUTE.map(|(key, path)| (key, format!("compute/{path}")));
         let addresses = ["privateIpAddress", "publicIpAddress"].map(|key| (key, format!("{ADDRESS}/{key}")));
