@@ -103,14 +103,16 @@ impl Components {
         });
         let (file, stamp) =
             found.await.unwrap_or_else(|_| Err(vec!["looking for it failed; a bug of wasaba".to_owned()]))?;
-        let mut instances = self.instances.lock().await;
-        if let Some(known) = instances.iter().find(|known| known.table == *table && known.stamp == stamp) {
+        let is_known = |known: &&Loaded| known.table == *table && known.stamp == stamp;
+        if let Some(known) = self.instances.lock().await.iter().find(is_known) {
             return Ok((Arc::clone(&known.instance), Arc::clone(&loader.sandbox)));
         }
+        // Without the lock: one that takes long to compile holds up no other.
         let instance = Arc::new(loader.instance(table, &file).await?);
         let source = table.written.place.clone();
         let values = tokio::task::spawn_blocking(move || place.spool.values(&source)).await;
         instance.keep(Arc::new(values.unwrap_or_default()));
+        let mut instances = self.instances.lock().await;
         instances.retain(|known| known.table != *table);
         instances.push(Loaded { table: table.clone(), stamp, instance: Arc::clone(&instance) });
         Ok((instance, Arc::clone(&loader.sandbox)))

@@ -336,6 +336,10 @@ impl Collecting {
                     () = &mut full => break,
                     count = self.changes.recv_many(&mut changes, CHANGES_AT_ONCE), if more => {
                         more = count > 0;
+                        // First the programs: one that goes must not take the component along that comes in its place.
+                        if self.configs.has_changed().unwrap_or(false) {
+                            self.follow(Some(now()));
+                        }
                         self.change(changes.drain(..), Some(now())).await;
                     }
                     Ok(()) = self.configs.changed() => self.follow(Some(now())),
@@ -399,6 +403,8 @@ impl Collecting {
                         None => self.sources.add(source),
                     }
                 }
+                // A program has taken the place of the component of its name, and is there already.
+                Change::Gone(name) if self.programs.has(&name) => {}
                 Change::Gone(name) => {
                     self.sources.remove(&format!("plugin {name}"));
                     self.graphs.remove(&name);

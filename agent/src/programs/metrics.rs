@@ -62,6 +62,12 @@ impl Programs {
         Self { running: HashMap::new(), drawn }
     }
 
+    /// Whether one of this name runs.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.running.contains_key(name)
+    }
+
     /// What is to be done so that these run and no others. Those that are new are asked for their graphs at once, each for itself.
     pub fn follow(&mut self, wanted: &[MetricsProgram]) -> Vec<Step> {
         let mut steps = Vec::new();

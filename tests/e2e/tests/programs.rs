@@ -406,3 +406,24 @@ async fn a_program_runs_as_the_user_that_is_named() {
     let nobody = String::from_utf8(nobody.stdout).unwrap().trim().parse::<f64>().unwrap();
     assert_eq!((value(&standin, "custom.p.uid"), value(&standin, "custom.p.own")), (Some(nobody), Some(7.0)));
 }
+
+#[tokio::test]
+async fn a_program_takes_the_place_of_a_component_of_its_name_and_the_other_way_round() {
+    let (standin, home) = (standin().await, Home::with(""));
+    let component = format!("{}[plugin.metrics.p]\nwasm = {:?}\n", base(&standin), component("naughty"));
+    let program = |name: &str| format!("{}[plugin.metrics.p]\ncommand = \"echo {name} 1 0\"\n", base(&standin));
+    home.configure(&component);
+    let agent = home.start(&[]);
+    standin.wait_until(SOON, "the component's value", has("custom.naughty.good")).await.unwrap();
+    home.configure(&program("first"));
+    agent.signal(Signal::HUP);
+    standin.wait_until(SOON, "the program's value", has("custom.first")).await.unwrap();
+    // It is still there when its next minute begins.
+    let twice = |memory: &Memory| memory.points().iter().filter(|point| point.name == "custom.first").count() > 1;
+    standin.wait_until(Duration::from_secs(100), "its second value", twice).await.unwrap();
+    home.configure(&component);
+    agent.signal(Signal::HUP);
+    agent.line_with("plugin p runs", SOON);
+    let good = |memory: &Memory| memory.points().iter().filter(|point| point.name == "custom.naughty.good").count() > 1;
+    standin.wait_until(SOON, "the component's value again", good).await.unwrap();
+}
