@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -96,11 +97,16 @@ impl Cache {
         Compiler(self)
     }
 
-    /// An entry's file name is its key and the hash of its content, so that a damaged one is found out.
     fn find(&self, key: &str) -> Option<PathBuf> {
-        let entries = fs::read_dir(&self.folder).ok()?;
-        let mut paths = entries.flatten().map(|entry| entry.path());
-        paths.find(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(key)))
+        self.entries(key).next()
+    }
+
+    /// What has this key. An entry's file name is its key and the hash of its content, so that a damaged one is found out.
+    fn entries(&self, key: &str) -> impl Iterator<Item = PathBuf> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        entries.filter(move |path| {
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(key))
+        })
     }
 
     /// Removes what nobody has loaded for [`UNUSED`]: plugins come and go, and a Python component's code is 32 MB.
@@ -114,16 +120,27 @@ impl Cache {
         }
     }
 
+    /// Puts the code in its place and only then removes what else has this key. Another agent or command may be at the same
+    /// work with the same folder: what both compiled has the same name, and is there for both at every moment.
     fn store(&self, key: &str, code: &[u8]) -> Result<PathBuf, String> {
-        while let Some(bad) = self.find(key) {
-            fs::remove_file(&bad).map_err(|error| format!("cannot remove `{}`: {error}", bad.display()))?;
-        }
+        static STORED: AtomicU64 = AtomicU64::new(0);
         let entry = self.folder.join(format!("{key}-{}.cwasm", sha256(code)));
-        let unfinished = self.folder.join(format!(".{key}.{}", std::process::id()));
+        let serial = STORED.fetch_add(1, Ordering::Relaxed);
+        let unfinished = self.folder.join(format!(".{key}.{}.{serial}", std::process::id()));
         let written = fs::write(&unfinished, code).and_then(|()| fs::rename(&unfinished, &entry));
         written.map_err(|error| format!("cannot write `{}`: {error}", entry.display()))?;
+        for bad in self.entries(key).filter(|path| *path != entry) {
+            fs::remove_file(&bad)
+                .or_else(absent)
+                .map_err(|error| format!("cannot remove `{}`: {error}", bad.display()))?;
+        }
         Ok(entry)
     }
+}
+
+/// Whoever else removed it did what was wanted.
+fn absent(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 /// A compiler at work; free again when it is dropped.
@@ -284,6 +301,28 @@ mod tests {
         let (cache, key, entry) = filled(root.path(), &engine);
         assert_eq!(cache.find(&key).as_ref(), Some(&entry));
         assert!(cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default()).is_ok());
+    }
+
+    #[test]
+    fn code_that_several_store_at_once_is_there_for_each_of_them() {
+        let root = tempfile::tempdir().unwrap();
+        let engine = Engine::Pulley.for_running(256 << 10).unwrap();
+        let (_, key, entry) = filled(root.path(), &engine);
+        let code = fs::read(&entry).unwrap();
+        let damaged = entry.with_file_name(format!("{key}-{}.cwasm", sha256(b"another")));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let cache = Cache::open(root.path()).unwrap();
+                    for _ in 0..50 {
+                        fs::write(&damaged, "not its content").unwrap();
+                        let stored = cache.store(&key, &code).unwrap();
+                        load(&engine, &stored).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(root.path().join("compiled")).unwrap().count(), 1, "and nothing else is left");
     }
 
     #[test]
