@@ -380,6 +380,8 @@ async fn another_key_and_another_server_are_taken_over_by_a_hangup_and_no_value_
     home.configure(&format!("{}{plugin}", base(&old)));
     let mut agent = home.start(&[]);
     old.wait_until(SOON, "a value", has("custom.p.a")).await.unwrap();
+    // Else the new server would count it as its first.
+    old.wait_until(SOON, "the host's description", |memory| memory.hosts()[0].puts == 1).await.unwrap();
     let new = Standin::start_again(([127, 0, 0, 1], 0).into(), "other", old.memory()).await.unwrap();
     let known = new.memory().points().len();
     home.configure(&format!("{}{plugin}", base(&new).replace("\"key\"", "\"other\"")));
