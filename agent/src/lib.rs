@@ -12,6 +12,7 @@ pub mod components;
 pub mod config;
 pub mod control;
 pub mod diagnostic;
+pub mod docker;
 pub mod footprint;
 pub mod graph;
 pub mod host;

@@ -14,6 +14,7 @@ use crate::collect::readers::Readers;
 use crate::config::{Config, Network};
 use crate::control;
 use crate::diagnostic::{self, Diagnostic};
+use crate::docker::{self, Engines};
 use crate::footprint;
 use crate::graph::GraphDefinition;
 use crate::host;
@@ -84,6 +85,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
         sources: host_sources(&config, &selection),
         selection,
         programs: Programs::new(drawn),
+        engines: Engines::default(),
         drawings,
         configs: signals.configs.clone(),
         changes,
@@ -255,6 +257,7 @@ struct Collecting {
     sources: Sources,
     selection: Current,
     programs: Programs,
+    engines: Engines,
     drawings: mpsc::UnboundedReceiver<Drawing>,
     configs: watch::Receiver<Arc<Config>>,
     changes: mpsc::UnboundedReceiver<Change>,
@@ -296,7 +299,7 @@ impl Collecting {
     }
 
     /// Follows the newest configuration in what is read from the machine and which programs are run.
-    fn follow(&mut self, moment: Option<Moment>) {
+    async fn follow(&mut self, moment: Option<Moment>) {
         let config = self.configs.borrow_and_update().clone();
         self.selection.set(config.selection.clone());
         self.diagnose(config.diagnostic, moment);
@@ -310,10 +313,40 @@ impl Collecting {
                 }
             }
         }
+        self.follow_engines(moment).await;
+    }
+
+    /// Follows the newest configuration in which engines are asked.
+    async fn follow_engines(&mut self, moment: Option<Moment>) {
+        let wanted = self.configs.borrow().dockers.clone();
+        let (asked, gone) = self.engines.follow(wanted);
+        for name in gone {
+            self.sources.remove(&name);
+            self.graphs.remove(&name);
+        }
+        for docker in asked {
+            match docker.graphs() {
+                Ok(graphs) => {
+                    let host = docker.posting.custom_identifier.as_ref();
+                    if let Some(warning) = self.graphs.put(&docker.name, host, &graphs) {
+                        tracing::warn!("{warning}");
+                    }
+                }
+                Err(why) => tracing::warn!("{}: cannot tell its graphs: {why}", docker.name),
+            }
+            let spool = Arc::clone(&self.spool);
+            let readings = tokio::task::spawn_blocking(move || spool.readings()).await.unwrap_or_default();
+            let own = docker::own_readings(&docker.name, &readings);
+            let source = docker::source_of(docker, own);
+            match moment {
+                Some(moment) => self.sources.start(source, moment),
+                None => self.sources.add(source),
+            }
+        }
     }
 
     async fn every_minute(mut self, mut stop: watch::Receiver<bool>) {
-        self.follow(None);
+        self.follow(None).await;
         tokio::select! {
             () = self.first_plugins(Instant::now() + FIRST_PLUGINS) => {}
             _ = stop.wait_for(|stop| *stop) => return,
@@ -338,11 +371,11 @@ impl Collecting {
                         more = count > 0;
                         // First the programs: one that goes must not take the component along that comes in its place.
                         if self.configs.has_changed().unwrap_or(false) {
-                            self.follow(Some(now()));
+                            self.follow(Some(now())).await;
                         }
                         self.change(changes.drain(..), Some(now())).await;
                     }
-                    Ok(()) = self.configs.changed() => self.follow(Some(now())),
+                    Ok(()) = self.configs.changed() => self.follow(Some(now())).await,
                     Some((program, graphs)) = self.drawings.recv() => {
                         let warning = self.graphs.put(&program.name, program.posting.custom_identifier.as_ref(), &graphs);
                         if let Some(warning) = warning {

@@ -1,6 +1,6 @@
 //! `wasaba once`: one collection as JSON on standard output. Nothing is posted, nothing stored but compiled plugins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::collect::Moment;
 use crate::collect::minute::Part;
 use crate::host::cloud;
 use crate::metrics::selection::Current;
-use crate::{keeper, programs, run};
+use crate::{docker, keeper, programs, run};
 
 /// Between the two readings that rates are made of. The shortest that gives rates is one second.
 const BETWEEN_READINGS: Duration = Duration::from_millis(1_050);
@@ -30,6 +30,9 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
         let mut sources = run::host_sources(&config, &selection);
         for program in &config.programs {
             sources.add(programs::metrics::source_of(Arc::new(program.clone())));
+        }
+        for docker in &config.dockers {
+            sources.add(docker::source_of(Arc::new(docker.clone()), HashMap::new()));
         }
         match keeper::loader(&config) {
             Ok(loader) => {

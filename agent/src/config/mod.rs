@@ -4,6 +4,7 @@
 //! told at once, and none of them shows a value, which may be the API key.
 
 pub mod cases;
+mod docker;
 pub mod document;
 mod duration;
 pub mod pattern;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use url::Url;
 
 use crate::checks::Check;
+use crate::docker::Docker;
 use crate::host::cloud::CloudPlatform;
 use crate::metadata::Metadata;
 use crate::metrics::selection::Selection;
@@ -68,6 +70,8 @@ pub struct Config {
     pub plugin_tables: Vec<PluginTable>,
     /// The metrics plugins that are programs.
     pub programs: Vec<MetricsProgram>,
+    /// The engines whose containers are measured.
+    pub dockers: Vec<Docker>,
     /// The checks.
     pub checks: Vec<Check>,
     /// The metadata plugins.
@@ -107,6 +111,7 @@ impl Default for Config {
             cloud_platform: CloudPlatform::default(),
             plugin_tables: Vec::new(),
             programs: Vec::new(),
+            dockers: Vec::new(),
             checks: Vec::new(),
             metadata: Vec::new(),
         }
@@ -207,6 +212,7 @@ impl Draft {
         let included =
             reader.parsed(top, "include", |pattern| if is_included { Ok(Vec::new()) } else { included(pattern) });
         self.included.extend(included.unwrap_or_default());
+        docker::take(reader, top, config);
         plugin::take(reader, top, config);
     }
 
@@ -374,6 +380,7 @@ mod tests {
             plugins: config.plugins.clone(),
             plugin_tables: config.plugin_tables.clone(),
             programs: config.programs.clone(),
+            dockers: config.dockers.clone(),
             checks: config.checks.clone(),
             metadata: config.metadata.clone(),
             selection: config.selection.clone(),

@@ -10,8 +10,9 @@ use super::Config;
 use super::document::{Problem, Reader, Section};
 use crate::capabilities::limits::{self, LONGEST_CALL, Limits};
 use crate::checks::Check;
+use crate::docker::{self, Docker};
 use crate::metadata::Metadata;
-use crate::plugins::command_line::CommandLine;
+use crate::plugins::command_line::{CommandLine, OfficialCommand};
 use crate::plugins::engine::Engine;
 use crate::plugins::settings::{FileLine, Written};
 use crate::plugins::table::{PluginTable, Posting};
@@ -48,14 +49,7 @@ pub(super) fn take(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut 
     let Some(mut plugin) = reader.section(top, "plugin") else { return };
     for (name, mut section) in tables(reader, &mut plugin, "metrics") {
         match metrics(reader, &mut section, &name) {
-            Some(Metrics::Component(table)) => {
-                config.programs.retain(|other| *other.name != *name);
-                replace(&mut config.plugin_tables, *table, |table| table.name == name);
-            }
-            Some(Metrics::Program(program)) => {
-                config.plugin_tables.retain(|other| other.name != name);
-                replace(&mut config.programs, *program, |program| *program.name == *name);
-            }
+            Some(metrics) => put(config, &name, metrics),
             None => {}
         }
         reader.finish(section, OFFICIAL);
@@ -75,7 +69,7 @@ pub(super) fn take(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut 
     reader.finish(plugin, &[]);
 }
 
-fn replace<T>(all: &mut Vec<T>, new: T, is_same: impl Fn(&T) -> bool) {
+pub(super) fn replace<T>(all: &mut Vec<T>, new: T, is_same: impl Fn(&T) -> bool) {
     match all.iter_mut().find(|other| is_same(other)) {
         Some(other) => *other = new,
         None => all.push(new),
@@ -108,6 +102,20 @@ fn tables<'b>(reader: &mut Reader<'_>, plugin: &mut Section<'b>, kind: &str) -> 
 enum Metrics {
     Component(Box<PluginTable>),
     Program(Box<MetricsProgram>),
+    Docker(Box<Docker>),
+}
+
+/// One of a name takes the place of the other, whatever it is.
+fn put(config: &mut Config, name: &str, metrics: Metrics) {
+    config.plugin_tables.retain(|other| other.name != name || matches!(metrics, Metrics::Component(_)));
+    config.programs.retain(|other| *other.name != *name || matches!(metrics, Metrics::Program(_)));
+    let own = format!("plugin {name}");
+    config.dockers.retain(|other| *other.name != *own || matches!(metrics, Metrics::Docker(_)));
+    match metrics {
+        Metrics::Component(table) => replace(&mut config.plugin_tables, *table, |table| table.name == name),
+        Metrics::Program(program) => replace(&mut config.programs, *program, |program| *program.name == *name),
+        Metrics::Docker(docker) => replace(&mut config.dockers, *docker, |docker| *docker.name == *own),
+    }
 }
 
 fn metrics(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Option<Metrics> {
@@ -120,6 +128,9 @@ fn metrics(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Op
             Command::Shell(line) => simple_command(line, |name| known(name).or_else(|| own(name))),
             Command::Words(words) => SimpleCommand { words: words.clone(), ..SimpleCommand::default() },
         };
+        if let Some(command) = OfficialCommand::of(&simple, docker::flags::OFFICIAL, &own("PATH").unwrap_or_default()) {
+            return engine(reader, section, name, &command).map(|docker| Metrics::Docker(Box::new(docker)));
+        }
         let Some((component, line)) = CommandLine::of_command(simple, environment, own) else {
             return Some(Metrics::Program(Box::new(program_of_metrics(reader, section, name, source)?)));
         };
@@ -131,6 +142,20 @@ fn metrics(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Op
     let mut table = settings(reader, section, name);
     table.wasm = source.wasm();
     Some(Metrics::Component(Box::new(table)))
+}
+
+/// The engine that the official plugin would ask.
+fn engine(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str, command: &OfficialCommand) -> Option<Docker> {
+    let place = section.place;
+    let timeout = reader.positive(section, "timeout_seconds", 86_400).map(Duration::from_secs);
+    let posting = posting(reader, section);
+    match docker::flags::docker(name, command) {
+        Ok(docker) => Some(Docker { posting, timeout: timeout.unwrap_or(docker.timeout).min(LONGEST_CALL), ..docker }),
+        Err(why) => {
+            reader.fail(place, format!("`command` of {}: {why}", section.name));
+            None
+        }
+    }
 }
 
 fn program_of_metrics(
@@ -367,7 +392,7 @@ fn limits(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Limits {
     limits
 }
 
-fn trust(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Trust {
+pub(super) fn trust(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Trust {
     let whole = section.place;
     let Some(mut inner) = reader.section(section, "tls") else { return Trust::default() };
     let mut path = |key| reader.text(&mut inner, key).map(PathBuf::from);
@@ -384,7 +409,7 @@ fn trust(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Trust {
     Trust { authority, identity, ..Trust::default() }
 }
 
-fn posting(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Posting {
+pub(super) fn posting(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Posting {
     Posting {
         custom_identifier: custom_identifier(reader, section),
         every_minutes: reader

@@ -58,15 +58,34 @@ impl Official {
     }
 }
 
-/// The official plugin that `command` runs, if it runs one: its name, the program's, and its arguments.
-fn official(command: &SimpleCommand) -> Option<(&'static Official, &str, Vec<String>)> {
-    let program = command.words.first()?;
-    let mut arguments = command.words.iter().skip(1).cloned().collect::<Vec<_>>();
-    let name = match Path::new(program).file_name()?.to_str()? {
-        "mackerel-plugin" if !arguments.is_empty() => arguments.remove(0),
-        file => file.strip_prefix("mackerel-plugin-")?.to_owned(),
-    };
-    Some((Official::named(&name)?, program, arguments))
+/// A command that runs an official plugin: `mackerel-plugin-NAME ...` or `mackerel-plugin NAME ...`.
+pub struct OfficialCommand {
+    /// Which one.
+    name: String,
+    /// Its flags.
+    pub arguments: Vec<String>,
+    /// What cannot be carried over, if there is such a thing.
+    pub beyond: Option<&'static str>,
+    /// Whether a shell would find the program.
+    is_there: bool,
+}
+
+impl OfficialCommand {
+    /// The official plugin that `command` runs, if it is one. `path` is where a shell looks for programs.
+    fn find(command: &SimpleCommand, path: &str) -> Option<Self> {
+        let program = command.words.first()?;
+        let mut arguments = command.words.iter().skip(1).cloned().collect::<Vec<_>>();
+        let name = match Path::new(program).file_name()?.to_str()? {
+            "mackerel-plugin" if !arguments.is_empty() => arguments.remove(0),
+            file => file.strip_prefix("mackerel-plugin-")?.to_owned(),
+        };
+        Some(Self { name, arguments, beyond: command.beyond, is_there: is_there(program, path) })
+    }
+
+    /// The command as that of the official plugin of this name, if it is that and its program is not there.
+    pub fn of(command: &SimpleCommand, name: &str, path: &str) -> Option<Self> {
+        Self::find(&without_env(command.clone()), path).filter(|found| found.name == name && !found.is_there)
+    }
 }
 
 /// `env A=b program`, as `A=b program`.
@@ -90,10 +109,9 @@ impl CommandLine {
         variable: impl Fn(&str) -> Option<String>,
     ) -> Option<(&'static str, Self)> {
         let command = without_env(command);
-        let (official, program, flags) = official(&command)?;
-        if is_there(program, &variable("PATH").unwrap_or_default()) {
-            return None;
-        }
+        let found = OfficialCommand::find(&command, &variable("PATH").unwrap_or_default());
+        let OfficialCommand { name, arguments: flags, .. } = found.filter(|found| !found.is_there)?;
+        let official = Official::named(&name)?;
         let written = env.iter().chain(&command.assignments);
         let foreign = written.clone().find(|(name, _)| official.foreign.contains(&name.as_str()));
         let beyond = match (command.beyond, foreign) {
@@ -193,15 +211,18 @@ fn is_there(program: &str, path: &str) -> bool {
 /// Flags in Go's form: `-x v`, `-x=v`, `--x v`, `--x=v`; booleans only `-b` or `-b=v`. And `-tempfile`, which every official plugin
 /// has.
 #[derive(Default)]
-struct Flags {
-    settings: Vec<(String, String)>,
+pub struct Flags {
+    /// What they set.
+    pub settings: Vec<(String, String)>,
     state: Option<PathBuf>,
     /// What is wrong with a flag; the settings are then those of the flags before it.
-    wrong: Option<String>,
+    pub wrong: Option<String>,
 }
 
 impl Flags {
-    fn parse(declared: &[Setting], flags: &[String]) -> Self {
+    /// Reads the flags of a plugin with these settings.
+    #[must_use]
+    pub fn parse(declared: &[Setting], flags: &[String]) -> Self {
         let mut parsed = Self::default();
         parsed.wrong = parsed.read(declared, flags).err();
         // With Go's flags the last one counts; only a repeatable setting keeps all.

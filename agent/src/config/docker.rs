@@ -1,0 +1,128 @@
+//! The table `[docker]`: an engine whose containers are measured.
+
+use std::time::Duration;
+
+use super::Config;
+use super::document::{Reader, Section};
+use super::plugin::{pattern, posting, replace, trust};
+use crate::docker::endpoint::Endpoint;
+use crate::docker::metrics::EXTRA;
+use crate::docker::naming::Naming;
+use crate::docker::{Docker, Patterns};
+
+/// Puts the engine of this document in the place of the one that `config` has.
+pub(super) fn take(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut Config) {
+    let Some(mut section) = reader.section(top, "docker") else { return };
+    let docker = docker(reader, &mut section);
+    replace(&mut config.dockers, docker, |other| *other.name == *"docker");
+    reader.finish(section, &[]);
+}
+
+fn docker(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Docker {
+    let usual = Docker::default();
+    let label = reader.text(section, "label").unwrap_or_default();
+    let cpu_in_nanoseconds = reader.parsed(section, "cpu_format", |text| match text {
+        "percentage" => Ok(false),
+        "usage" => Ok(true),
+        _ => Err("must be \"percentage\" or \"usage\"".to_owned()),
+    });
+    Docker {
+        endpoint: reader.parsed(section, "host", Endpoint::parse).unwrap_or_default(),
+        trust: trust(reader, section),
+        naming: reader.parsed(section, "name_format", |word| Naming::parse(word, &label)).unwrap_or_default(),
+        cpu_in_nanoseconds: cpu_in_nanoseconds.unwrap_or_default(),
+        include: patterns(reader, section, "include"),
+        exclude: patterns(reader, section, "exclude"),
+        extra: extra(reader, section),
+        timeout: reader.positive(section, "timeout_seconds", 55).map_or(usual.timeout, Duration::from_secs),
+        posting: posting(reader, section),
+        ..usual
+    }
+}
+
+fn patterns(reader: &mut Reader<'_>, section: &mut Section<'_>, key: &str) -> Patterns {
+    let Some(mut inner) = reader.section(section, key) else { return Patterns::default() };
+    let mut read = |key| reader.parsed(&mut inner, key, pattern).flatten();
+    let patterns = Patterns { name: read("name"), image: read("image"), label: read("label") };
+    reader.finish(inner, &[]);
+    patterns
+}
+
+fn extra(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Vec<&'static str> {
+    let mut words = Vec::new();
+    for (word, place) in reader.texts(section, "extra") {
+        match EXTRA.iter().find(|known| **known == word) {
+            Some(known) => words.push(*known),
+            None => {
+                reader.fail(place, format!("{word:?} is nothing to tell beyond: write some of {}", EXTRA.join(", ")))
+            }
+        }
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+    use crate::docker::DEFAULT_TIMEOUT;
+    use std::path::Path;
+
+    /// The engines of a configuration that has no problem.
+    fn engines(text: &str) -> Vec<Docker> {
+        let (config, problems) = parse(Path::new("agent.conf"), text).unwrap_or_else(|problems| panic!("{problems:?}"));
+        assert_eq!(problems, []);
+        config.dockers
+    }
+
+    #[test]
+    fn an_empty_table_is_enough() {
+        assert_eq!(engines("[docker]\n"), [Docker::default()]);
+        assert_eq!(engines(""), []);
+    }
+
+    #[test]
+    fn the_official_plugins_line_is_the_engine_that_it_would_ask() {
+        for (command, expected) in [
+            ("mackerel-plugin-docker", Docker { naming: Naming::NameId, ..Docker::default() }),
+            ("mackerel-plugin-docker -name-format name", Docker::default()),
+            ("/usr/bin/mackerel-plugin-docker --name-format=name -method API -command docker", Docker::default()),
+            (
+                "mackerel-plugin docker -host 10.0.0.5:2375 -name-format label -label app -cpu-format usage -tempfile /tmp/x",
+                Docker {
+                    endpoint: Endpoint::Tcp { host: "10.0.0.5".into(), port: 2_375, tls: false },
+                    naming: Naming::Label("app".into()),
+                    cpu_in_nanoseconds: true,
+                    ..Docker::default()
+                },
+            ),
+        ] {
+            let [docker] = &engines(&format!("[plugin.metrics.containers]\ncommand = {command:?}\n"))[..] else {
+                panic!("{command}")
+            };
+            assert_eq!(*docker, Docker { name: "plugin containers".into(), ..expected }, "{command}");
+        }
+    }
+
+    #[test]
+    fn what_the_official_table_says_of_posting_counts_as_for_any_plugin() {
+        let text = "[plugin.metrics.docker]\ncommand = [\"mackerel-plugin-docker\"]\ncustom_identifier = \"node1\"\n\
+                    exclude_pattern = \"blkio\"\ntimeout_seconds = 5\n";
+        let [docker] = &engines(text)[..] else { panic!("one engine") };
+        assert_eq!(docker.posting.custom_identifier.as_deref(), Some("node1"));
+        assert!(!docker.posting.wants("docker.blkio.io_queued.web.read"));
+        assert_eq!((docker.timeout, DEFAULT_TIMEOUT), (Duration::from_secs(5), Duration::from_secs(20)));
+    }
+
+    #[test]
+    fn a_later_table_of_the_same_name_takes_the_place_of_whatever_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.conf"), "[plugin.metrics.docker]\ncommand = \"mackerel-plugin-docker\"\n")
+            .unwrap();
+        let include = folder.path().join("*.conf");
+        let text = format!("include = {include:?}\n[docker]\n[plugin.metrics.docker]\ncommand = \"true\"\n");
+        let (config, _) = parse(Path::new("agent.conf"), &text).unwrap();
+        let names = config.dockers.iter().map(|docker| &*docker.name).collect::<Vec<_>>();
+        assert_eq!((names, config.programs.len()), (vec!["docker", "plugin docker"], 0));
+    }
+}

@@ -1,0 +1,430 @@
+//! One collection: the list of containers, the statistics of each, and the values that come of them.
+//!
+//! Containers are asked side by side, some dozens at a time, each with a patience of its own: one that fails, hangs or goes while
+//! it is asked costs only itself.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use bollard::Docker as Client;
+use bollard::errors::Error;
+use bollard::models::ContainerSummaryHealthStatusEnum as Health;
+use bollard::models::{ContainerStatsResponse, ContainerSummary, ContainerSummaryStateEnum as State, EventMessage};
+use bollard::query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions, StatsOptions};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use tokio::time::Instant;
+
+use super::Docker;
+use super::metrics::{self, Facts, Reading as How};
+use super::naming::Identity;
+use crate::capabilities::log::printable;
+use crate::collect::rate::{self, Reading};
+use crate::collect::{Answer, Fault, Moment};
+use crate::sample::Sample;
+
+/// How many containers are asked at once. Engines before 25 answer with their next own reading, up to a second later, so a few at
+/// a time would take long; and each is a connection of the engine's, so all of a thousand at once would be much.
+const AT_ONCE: usize = 64;
+
+/// How long the engine may take for one answer.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// A share of CPU is told if the reading before is not older than this; as the official plugin has it.
+const LONGEST_FOR_CPU_MILLIS: i64 = 300_000;
+
+/// More of what is wrong with containers would only fill the log.
+const MOST_COMPLAINTS: usize = 5;
+
+/// What an engine gives as the time of a reading that it did not take.
+const NEVER: &str = "0001-01-01";
+
+/// What is known from one collection to the next.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Where the counters stood: see [`Counters::key`].
+    readings: HashMap<String, Reading>,
+    /// Whether it is Podman that answers; asked at first, and again after a fault.
+    is_podman: Option<bool>,
+    /// Up to when events were asked for, in milliseconds since 1970.
+    events_until: Option<i64>,
+}
+
+impl From<HashMap<String, Reading>> for Known {
+    fn from(readings: HashMap<String, Reading>) -> Self {
+        Self { readings, ..Self::default() }
+    }
+}
+
+/// Asks the engine for everything that is wanted of it.
+///
+/// # Errors
+/// The engine as such does not answer. What is wrong with single containers is among the complaints.
+pub async fn collect(docker: &Docker, known: &mut Known, moment: Moment) -> Result<Answer, Fault> {
+    let mut values = Values::default();
+    let asked = match Engine::reach(docker) {
+        Ok(engine) => engine.ask(known, moment, &mut values).await,
+        Err(why) => Err(why),
+    };
+    if docker.extra.contains(&"up") {
+        values.add("docker.engine.up".to_owned(), f64::from(u8::from(asked.is_ok())), f64::max);
+    }
+    if let Err(why) = asked {
+        known.is_podman = None;
+        if values.named.is_empty() {
+            return Err(Fault(why));
+        }
+        values.complaints.push(why);
+    }
+    let now = values.readings.iter().cloned();
+    known.readings.retain(|_, reading| reading.is_fresh(moment.unix_seconds.saturating_mul(1_000)));
+    known.readings.extend(now);
+    Ok(values.answer(docker))
+}
+
+/// An engine that is asked now.
+struct Engine<'a> {
+    docker: &'a Docker,
+    client: Client,
+    /// How its place is called in what is wrong.
+    place: String,
+    ends: Instant,
+}
+
+impl<'a> Engine<'a> {
+    fn reach(docker: &'a Docker) -> Result<Self, String> {
+        let (client, place) = docker.endpoint.client(&docker.trust, PATIENCE)?;
+        Ok(Self { docker, client, place: place.to_string(), ends: Instant::now() + docker.timeout })
+    }
+
+    async fn ask(&self, known: &mut Known, moment: Moment, values: &mut Values) -> Result<(), String> {
+        let tells = |word: &str| self.docker.extra.contains(&word);
+        let is_podman = match known.is_podman {
+            Some(is_podman) => is_podman,
+            None => self.is_podman().await?,
+        };
+        known.is_podman = Some(is_podman);
+        let all = self.list(tells("state")).await?;
+        if tells("state") {
+            values.count_states(&all);
+        }
+        let kills = if tells("oom") { self.kills(known, moment, values).await } else { None };
+        let wanted = all.into_iter().filter_map(|summary| Container::of(summary, self.docker)).collect::<Vec<_>>();
+        let mut missing = wanted.iter().map(|container| container.identity.name.clone()).collect::<BTreeSet<_>>();
+        if let Some(kills) = &kills {
+            values.take_kills_of_others(kills, &wanted, self.docker);
+        }
+        let asked = stream::iter(wanted).map(|container| self.facts(container)).buffer_unordered(AT_ONCE);
+        let mut asked = std::pin::pin!(asked.take_until(tokio::time::sleep_until(self.ends)));
+        while let Some((container, mut facts, complaint)) = asked.next().await {
+            missing.remove(&container.identity.name);
+            facts.oom_kills =
+                kills.as_ref().map(|kills| kills.get(&container.identity.id).map_or(0.0, |(_, count)| *count));
+            let counters = Counters { before: &known.readings, container: &container, is_podman, moment };
+            values.take(self.docker, &counters, &facts);
+            values.complaints.extend(complaint);
+        }
+        for name in missing {
+            values.complaints.push(format!(
+                "{}: not asked within {:?} (`timeout_seconds`)",
+                shown(&name),
+                self.docker.timeout
+            ));
+        }
+        Ok(())
+    }
+
+    /// What went wrong with a question to the engine, as text with its cure.
+    async fn answered<T>(&self, question: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::time::timeout(PATIENCE, question).await.unwrap_or(Err(Error::RequestTimeoutError))
+    }
+
+    fn fault(&self, error: &Error) -> String {
+        format!("cannot ask the engine at `{}`: {}", self.place, told(error))
+    }
+
+    /// Podman says so among the parts of its version. Who may not ask for that (a proxy in front of the socket) is told nothing.
+    async fn is_podman(&self) -> Result<bool, String> {
+        match self.answered(self.client.version()).await {
+            Ok(version) => {
+                let parts = version.components.into_iter().flatten();
+                Ok(parts.into_iter().any(|part| part.name.to_ascii_lowercase().contains("podman")))
+            }
+            Err(Error::DockerResponseServerError { .. }) => Ok(false),
+            Err(error) => Err(self.fault(&error)),
+        }
+    }
+
+    async fn list(&self, all: bool) -> Result<Vec<ContainerSummary>, String> {
+        let options = ListContainersOptions { all, ..ListContainersOptions::default() };
+        self.answered(self.client.list_containers(Some(options))).await.map_err(|error| self.fault(&error))
+    }
+
+    /// The statistics of one container, and what went wrong. One that has gone meanwhile has none, and nothing is wrong.
+    async fn facts(&self, container: Container) -> (Container, Facts, Option<String>) {
+        let mut facts =
+            Facts { healthy: container.healthy, in_nanoseconds: self.docker.cpu_in_nanoseconds, ..Facts::default() };
+        let (stats, restarts) = tokio::join!(self.stats(&container), self.restarts(&container));
+        let complain =
+            |error: &Error| (!is_gone(error)).then(|| format!("{}: {}", shown(&container.identity.name), told(error)));
+        let complaint = match (&stats, &restarts) {
+            (Err(error), _) | (_, Err(error)) => complain(error),
+            _ => None,
+        };
+        facts.stats = stats.ok().flatten().unwrap_or_default();
+        facts.restarts = restarts.ok().flatten();
+        (container, facts, complaint)
+    }
+
+    /// One reading, which the engine does not repeat to compute a share by itself.
+    async fn stats(&self, container: &Container) -> Result<Option<ContainerStatsResponse>, Error> {
+        if container.is_restarting {
+            // The engine would give zeros.
+            return Ok(None);
+        }
+        let options = StatsOptions { stream: false, one_shot: true };
+        let mut answer = self.client.stats(&container.identity.id, Some(options));
+        let stats = self.answered(answer.try_next()).await?;
+        Ok(stats.filter(|stats| !stats.read.as_ref().is_some_and(|read| read.starts_with(NEVER))))
+    }
+
+    async fn restarts(&self, container: &Container) -> Result<Option<f64>, Error> {
+        if !self.docker.extra.contains(&"restarts") {
+            return Ok(None);
+        }
+        let options = None::<InspectContainerOptions>;
+        let about = self.answered(self.client.inspect_container(&container.identity.id, options)).await?;
+        Ok(about.restart_count.map(|count| count as f64))
+    }
+
+    /// How often the kernel killed in each container for want of memory since the last collection, by its id; none at the first.
+    async fn kills(&self, known: &mut Known, moment: Moment, values: &mut Values) -> Option<Kills> {
+        let until = jiff::Timestamp::now().as_millisecond().max(moment.unix_seconds.saturating_mul(1_000));
+        let since = known.events_until.replace(until)?;
+        let seconds = |millis: i64| Some(format!("{}.{:03}000000", millis.div_euclid(1_000), millis.rem_euclid(1_000)));
+        let only = |key: &str, value: &str| (key.to_owned(), vec![value.to_owned()]);
+        let filters = HashMap::from([only("type", "container"), only("event", "oom")]);
+        // The engine counts both ends in.
+        let options =
+            EventsOptions { since: seconds(since.saturating_add(1)), until: seconds(until), filters: Some(filters) };
+        let events = self.client.events(Some(options)).try_collect::<Vec<_>>();
+        match self.answered(events).await {
+            Ok(events) => Some(count(events)),
+            Err(error) => {
+                // They are asked for again.
+                known.events_until = Some(since);
+                values.complaints.push(format!("cannot ask for out-of-memory events: {}", told(&error)));
+                None
+            }
+        }
+    }
+}
+
+/// Who was killed in, and how often, by id.
+type Kills = HashMap<String, (Identity, f64)>;
+
+fn count(events: Vec<EventMessage>) -> Kills {
+    let mut kills = Kills::new();
+    for actor in events.into_iter().filter_map(|event| event.actor) {
+        let Some(id) = actor.id else { continue };
+        // An event has the labels beside name and image.
+        let mut attributes = actor.attributes.unwrap_or_default();
+        let mut take = |key: &str| attributes.remove(key).unwrap_or_default();
+        let (name, image) = (take("name"), take("image"));
+        let identity = Identity { id: id.clone(), name, image, labels: attributes.into_iter().collect() };
+        kills.entry(id).or_insert((identity, 0.0)).1 += 1.0;
+    }
+    kills
+}
+
+/// A container that is to be asked.
+struct Container {
+    identity: Identity,
+    /// What it is called in its metrics.
+    key: String,
+    is_restarting: bool,
+    healthy: Option<bool>,
+}
+
+impl Container {
+    /// None if it does not run, is not wanted, or lacks what it is called by.
+    fn of(summary: ContainerSummary, docker: &Docker) -> Option<Self> {
+        let runs = matches!(summary.state, Some(State::RUNNING | State::PAUSED | State::RESTARTING) | None);
+        let healthy = healthy(&summary);
+        let name = summary.names.and_then(|names| names.into_iter().next()).unwrap_or_default();
+        let identity = Identity {
+            id: summary.id?,
+            name: name.strip_prefix('/').unwrap_or(&name).to_owned(),
+            image: summary.image.unwrap_or_default(),
+            labels: summary.labels.unwrap_or_default().into_iter().collect(),
+        };
+        let is_wanted = runs && docker.wants(&identity);
+        let key = docker.naming.of(&identity).filter(|_| is_wanted)?;
+        Some(Self { identity, key, is_restarting: summary.state == Some(State::RESTARTING), healthy })
+    }
+}
+
+/// Engines since 29 have it in a field of its own, those before in the text for people, `Up 5 minutes (healthy)`.
+fn healthy(summary: &ContainerSummary) -> Option<bool> {
+    let status = summary.status.as_deref().unwrap_or_default();
+    match summary.health.as_ref().and_then(|health| health.status) {
+        Some(Health::HEALTHY) => Some(true),
+        Some(Health::UNHEALTHY) => Some(false),
+        _ if status.ends_with("(healthy)") => Some(true),
+        _ if status.ends_with("(unhealthy)") => Some(false),
+        _ => None,
+    }
+}
+
+/// The counters of one container, before and now.
+struct Counters<'a> {
+    before: &'a HashMap<String, Reading>,
+    container: &'a Container,
+    is_podman: bool,
+    moment: Moment,
+}
+
+impl Counters<'_> {
+    /// A container keeps its counters when it is renamed, and its successor of the same name has others. 12 digits tell them apart.
+    fn key(&self, counter: &str) -> String {
+        let id = &self.container.identity.id;
+        format!("{} {counter}", id.get(..12).unwrap_or(id))
+    }
+
+    /// When the engine read, in milliseconds since 1970.
+    fn read_at(&self, facts: &Facts) -> i64 {
+        let read = facts.stats.read.as_ref().and_then(|read| read.parse::<jiff::Timestamp>().ok());
+        read.map_or_else(|| self.moment.unix_seconds.saturating_mul(1_000), jiff::Timestamp::as_millisecond)
+    }
+
+    /// The share of one core that a growth of CPU time is: like the official plugin's, by the time of the whole machine.
+    fn percent_of_core(&self, facts: &Facts, key: &str, now: Reading, host: Reading) -> Option<f64> {
+        let (before, host_before) = (self.before.get(key)?, self.before.get(&self.key("host"))?);
+        let age = now.unix_millis.checked_sub(before.unix_millis)?;
+        let of_machine = host.value - host_before.value;
+        if !(1..=LONGEST_FOR_CPU_MILLIS).contains(&age) || of_machine <= 0.0 {
+            return None;
+        }
+        // One that was started again counts from zero.
+        let growth = if now.value < before.value { now.value } else { now.value - before.value };
+        let (_, cores) = facts.host(self.is_podman, now.unix_millis)?;
+        Some(growth / of_machine * 100.0 * cores)
+    }
+}
+
+/// What a collection came to.
+#[derive(Default)]
+struct Values {
+    /// Without `custom.`.
+    named: BTreeMap<String, f64>,
+    readings: Vec<(String, Reading)>,
+    complaints: Vec<String>,
+}
+
+impl Values {
+    fn add(&mut self, name: String, value: f64, together: fn(f64, f64) -> f64) {
+        self.named.entry(name).and_modify(|known| *known = together(*known, value)).or_insert(value);
+    }
+
+    fn count_states(&mut self, all: &[ContainerSummary]) {
+        for state in metrics::STATES {
+            let count = all.iter().filter(|summary| summary.state.is_some_and(|known| known.as_ref() == state)).count();
+            self.add(format!("docker.containers.{state}"), count as f64, f64::max);
+        }
+    }
+
+    /// Who was killed and does not run any more.
+    fn take_kills_of_others(&mut self, kills: &Kills, asked: &[Container], docker: &Docker) {
+        for (identity, count) in kills.values() {
+            let is_asked = asked.iter().any(|container| container.identity.id == identity.id);
+            if let Some(key) = docker.naming.of(identity).filter(|_| !is_asked && docker.wants(identity)) {
+                self.add(format!("docker.oom_kills.{key}.kills"), *count, |one, other| one + other);
+            }
+        }
+    }
+
+    fn take(&mut self, docker: &Docker, counters: &Counters<'_>, facts: &Facts) {
+        let unix_millis = counters.read_at(facts);
+        let host = facts.host(counters.is_podman, unix_millis).map(|(value, _)| Reading { value, unix_millis });
+        self.readings.extend(host.map(|host| (counters.key("host"), host)));
+        for family in metrics::ALL.iter().filter(|family| family.is_told(&docker.extra)) {
+            for metric in family.metrics {
+                let Some(value) = (metric.read)(facts) else { continue };
+                let now = Reading { value, unix_millis };
+                let key = counters.key(&format!("{}.{}", family.graph, metric.name));
+                let growth = |unit| rate::growth(*counters.before.get(&key)?, now, Duration::from_secs(unit));
+                let value = match metric.reading {
+                    How::Gauge => Some(value),
+                    How::PerMinute => growth(60),
+                    How::PerSecond => growth(1),
+                    How::PercentOfCore => host.and_then(|host| counters.percent_of_core(facts, &key, now, host)),
+                };
+                if metric.reading != How::Gauge {
+                    self.readings.push((key, now));
+                }
+                if let Some(value) = value {
+                    let name = family.graph.replace('#', &counters.container.key);
+                    self.add(format!("{name}.{}", metric.name), value, metric.together);
+                }
+            }
+        }
+    }
+
+    fn answer(self, docker: &Docker) -> Answer {
+        let Self { named, readings, mut complaints } = self;
+        complaints.sort_unstable();
+        let all = complaints.len();
+        if all > MOST_COMPLAINTS {
+            complaints.truncate(MOST_COMPLAINTS);
+            complaints.push(format!("and {} more", all - MOST_COMPLAINTS));
+        }
+        let mut answer = Answer { readings, complaints, ..Answer::default() };
+        for (name, value) in named {
+            let name = docker.posting.renamed(&name);
+            if !docker.posting.wants(&name) {
+                continue;
+            }
+            match Sample::new(format!("custom.{name}"), value) {
+                Ok(sample) => answer.samples.push(match &docker.posting.custom_identifier {
+                    Some(host) => sample.of_host(host),
+                    None => sample,
+                }),
+                Err(error) => answer.complaints.push(error.to_string()),
+            }
+        }
+        answer
+    }
+}
+
+fn shown(name: &str) -> String {
+    format!("container `{}`", printable(name, 80))
+}
+
+/// It went while it was asked.
+fn is_gone(error: &Error) -> bool {
+    matches!(error, Error::DockerResponseServerError { status_code: 404 | 409, .. })
+}
+
+/// What went wrong, as the end of a sentence, with the cure where there is one.
+fn told(error: &Error) -> String {
+    match error {
+        Error::RequestTimeoutError => format!("no answer within {PATIENCE:?}"),
+        Error::DockerResponseServerError { status_code, message } => {
+            format!("it answers {status_code}: {}", printable(message.trim(), 200))
+        }
+        Error::IOError { err } if err.kind() == std::io::ErrorKind::PermissionDenied => {
+            format!("{err}; let the agent's user into the group that the socket belongs to")
+        }
+        Error::JsonDataError { .. } | Error::JsonSerdeError { .. } => format!("its answer is not understood: {error}"),
+        _ => {
+            let mut text = error.to_string();
+            let mut source = std::error::Error::source(error);
+            while let Some(cause) = source {
+                if !text.contains(&cause.to_string()) {
+                    text = format!("{text}: {cause}");
+                }
+                source = cause.source();
+            }
+            text
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The endpoint: where an engine listens, and one exchange with it: a connection, a request, an answer.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::errors::Error;
+use bollard::{BollardRequest, ClientVersion, Docker as Client};
+use hyper::Response;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::{HOST, HeaderValue};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+
+use crate::tls::{self, Trust};
+
+/// Where the first of these is, an engine listens: Docker's, and Podman's.
+const USUAL_SOCKETS: [&str; 3] = ["/var/run/docker.sock", "/run/docker.sock", "/run/podman/podman.sock"];
+
+/// Where an engine listens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Endpoint {
+    /// What `DOCKER_HOST` says, or the usual sockets.
+    #[default]
+    Usual,
+    /// A unix socket.
+    Unix(PathBuf),
+    /// A host and port.
+    Tcp {
+        /// The name or address, an IPv6 address in brackets.
+        host: String,
+        /// The port.
+        port: u16,
+        /// Whether it speaks TLS.
+        tls: bool,
+    },
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usual => formatter.write_str("the usual socket"),
+            Self::Unix(path) => write!(formatter, "unix://{}", path.display()),
+            Self::Tcp { host, port, tls } => {
+                write!(formatter, "{}://{host}:{port}", if *tls { "https" } else { "tcp" })
+            }
+        }
+    }
+}
+
+impl Endpoint {
+    /// Reads what `DOCKER_HOST`, `host` in `[docker]` and `-host` of the official plugin may say: `unix:///path`, `/path`,
+    /// `tcp://host:port`, `http://...`, `https://...`, or `host:port`.
+    ///
+    /// # Errors
+    /// Why it is none, as the end of a sentence.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        const FORMS: &str = "write \"unix:///var/run/docker.sock\", \"tcp://host:2375\" or \"https://host:2376\"";
+        if let Some(path) = text.strip_prefix("unix://").or_else(|| text.starts_with('/').then_some(text)) {
+            return if path.starts_with('/') {
+                Ok(Self::Unix(path.into()))
+            } else {
+                Err(format!("names no absolute path; {FORMS}"))
+            };
+        }
+        let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
+        let tls = match scheme {
+            "tcp" | "http" => false,
+            "https" => true,
+            _ => return Err(format!("begins with `{scheme}://`, which is not spoken here; {FORMS}")),
+        };
+        let rest = rest.trim_end_matches('/');
+        let (host, port) = match rest.rsplit_once(':') {
+            // The colons of an IPv6 address are in brackets.
+            Some((host, port)) if !port.ends_with(']') => {
+                (host, port.parse().map_err(|_| format!("has no port behind its `:`; {FORMS}"))?)
+            }
+            _ => (rest, if tls { 2_376 } else { 2_375 }),
+        };
+        let is_host = !host.is_empty() && url::Host::parse(host).is_ok();
+        if is_host {
+            Ok(Self::Tcp { host: host.to_owned(), port, tls })
+        } else {
+            Err(format!("names no host; {FORMS}"))
+        }
+    }
+
+    /// The place that is really asked, and whom it has to be: `variable` reads the environment, `exists` the file system.
+    ///
+    /// # Errors
+    /// `DOCKER_HOST` is none, or there is no engine at any usual place.
+    fn resolve(
+        &self,
+        trust: &Trust,
+        variable: impl Fn(&str) -> Option<String>,
+        exists: impl Fn(&Path) -> bool,
+    ) -> Result<(Self, Trust), String> {
+        let variable = |name| variable(name).filter(|value| !value.is_empty());
+        let mut trust = trust.clone();
+        let place = match self {
+            Self::Usual => match variable("DOCKER_HOST") {
+                Some(host) => {
+                    let place = Self::parse(&host).map_err(|why| format!("the variable DOCKER_HOST {why}"))?;
+                    let is_secure = variable("DOCKER_TLS_VERIFY").is_some();
+                    if let Some(folder) = variable("DOCKER_CERT_PATH").filter(|_| is_secure).map(PathBuf::from) {
+                        trust.authority = trust.authority.or_else(|| Some(folder.join("ca.pem")));
+                        let own = (folder.join("cert.pem"), folder.join("key.pem"));
+                        trust.identity = trust.identity.or_else(|| exists(&own.0).then_some(own));
+                    }
+                    match place {
+                        Self::Tcp { host, port, tls } => Self::Tcp { host, port, tls: tls || is_secure },
+                        place => place,
+                    }
+                }
+                None => {
+                    let own = variable("XDG_RUNTIME_DIR").map(PathBuf::from);
+                    let own = own
+                        .iter()
+                        .flat_map(|folder| ["docker.sock", "podman/podman.sock"].map(|name| folder.join(name)));
+                    let found = USUAL_SOCKETS.map(PathBuf::from).into_iter().chain(own).find(|path| exists(path));
+                    Self::Unix(found.ok_or_else(|| {
+                        format!(
+                            "there is no engine's socket, neither {}; mount it, or say where it is with \
+                             `host = \"unix:///path\"` in [docker] or with DOCKER_HOST",
+                            USUAL_SOCKETS.map(|path| format!("`{path}`")).join(" nor ")
+                        )
+                    })?)
+                }
+            },
+            // A table `tls` says that it is spoken.
+            Self::Tcp { host, port, tls } => {
+                Self::Tcp { host: host.clone(), port: *port, tls: *tls || trust != Trust::default() }
+            }
+            place => place.clone(),
+        };
+        Ok((place, trust))
+    }
+
+    /// A client of the engine here, and what its place is called. Nobody is asked yet.
+    ///
+    /// # Errors
+    /// Nothing listens at a usual place, or a certificate cannot be read.
+    pub fn client(&self, trust: &Trust, patience: Duration) -> Result<(Client, Self), String> {
+        let (place, trust) = self.resolve(trust, |name| std::env::var(name).ok(), Path::exists)?;
+        let tls = match &place {
+            Self::Tcp { tls: true, .. } => Some(TlsConnector::from(Arc::new(tls::client(&trust)?))),
+            _ => None,
+        };
+        let way = Arc::new((place.clone(), tls));
+        let transport = move |request: BollardRequest| {
+            let way = Arc::clone(&way);
+            async move { exchange(&way.0, way.1.as_ref(), request).await }
+        };
+        // The version is not used: the library sends paths without one, which an engine of any age answers in its own version.
+        let version = ClientVersion { major_version: 1, minor_version: 41 };
+        let client = Client::connect_with_custom_transport(
+            transport,
+            Some("http://engine"),
+            patience.as_secs().max(1),
+            &version,
+        );
+        Ok((client.map_err(|error| error.to_string())?, place))
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// Sends one request over a connection of its own, which an engine is used to: nothing stays open between two minutes.
+async fn exchange(
+    place: &Endpoint,
+    tls: Option<&TlsConnector>,
+    mut request: BollardRequest,
+) -> Result<Response<Incoming>, Error> {
+    let (stream, host) = connect(place, tls).await?;
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    *request.uri_mut() = path.parse().map_err(|error| io::Error::other(format!("{path:?} is no path: {error}")))?;
+    let host = HeaderValue::from_str(&host).map_err(|error| io::Error::other(error.to_string()))?;
+    request.headers_mut().insert(HOST, host);
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // It ends with the answer's body; what is wrong with it is told there.
+    tokio::spawn(connection);
+    Ok(sender.send_request(request).await?)
+}
+
+async fn connect(place: &Endpoint, tls: Option<&TlsConnector>) -> io::Result<(Box<dyn Stream>, String)> {
+    match place {
+        Endpoint::Usual => Err(io::Error::other("the usual place was not looked for")),
+        Endpoint::Unix(path) => Ok((Box::new(UnixStream::connect(path).await?), "engine".to_owned())),
+        Endpoint::Tcp { host, port, .. } => {
+            let stream = TcpStream::connect(format!("{host}:{port}")).await?;
+            stream.set_nodelay(true)?;
+            let shown = format!("{host}:{port}");
+            let Some(tls) = tls else { return Ok((Box::new(stream), shown)) };
+            let name = host.trim_matches(['[', ']']).to_owned();
+            let name = ServerName::try_from(name).map_err(io::Error::other)?;
+            Ok((Box::new(tls.connect(name, stream).await?), shown))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(host: &str, port: u16, tls: bool) -> Endpoint {
+        Endpoint::Tcp { host: host.into(), port, tls }
+    }
+
+    #[test]
+    fn an_endpoint_is_written_as_for_docker_or_for_the_official_plugin() {
+        for (text, expected) in [
+            ("unix:///var/run/docker.sock", Endpoint::Unix("/var/run/docker.sock".into())),
+            ("/run/podman/podman.sock", Endpoint::Unix("/run/podman/podman.sock".into())),
+            ("tcp://engine:4243", tcp("engine", 4_243, false)),
+            ("http://10.0.0.5:2375/", tcp("10.0.0.5", 2_375, false)),
+            ("127.0.0.1:2375", tcp("127.0.0.1", 2_375, false)),
+            ("tcp://engine", tcp("engine", 2_375, false)),
+            ("https://engine", tcp("engine", 2_376, true)),
+            ("tcp://[::1]:2375", tcp("[::1]", 2_375, false)),
+            ("tcp://[::1]", tcp("[::1]", 2_375, false)),
+        ] {
+            assert_eq!(Endpoint::parse(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_refused_with_the_forms_that_are() {
+        for (text, why) in [
+            ("", "names no host"),
+            ("unix://docker.sock", "no absolute path"),
+            ("ssh://root@engine", "`ssh://`"),
+            ("tcp://engine:port", "no port"),
+            ("tcp://:2375", "names no host"),
+            ("npipe:////./pipe/docker_engine", "`npipe://`"),
+        ] {
+            let error = Endpoint::parse(text).unwrap_err();
+            assert!(error.contains(why) && error.contains("unix:///var/run/docker.sock"), "{text}: {error}");
+        }
+    }
+
+    fn usual(environment: &[(&str, &str)], files: &[&str]) -> Result<(Endpoint, Trust), String> {
+        let variable =
+            |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        Endpoint::Usual.resolve(&Trust::default(), variable, |path| files.iter().any(|file| Path::new(file) == path))
+    }
+
+    #[test]
+    fn without_a_host_the_environment_counts_and_then_the_first_usual_socket() {
+        let socket = |path: &str| Endpoint::Unix(path.into());
+        let both = ["/run/podman/podman.sock", "/var/run/docker.sock"];
+        assert_eq!(usual(&[("DOCKER_HOST", "")], &both).unwrap().0, socket("/var/run/docker.sock"));
+        assert_eq!(usual(&[], &both[..1]).unwrap().0, socket("/run/podman/podman.sock"));
+        let own = [("XDG_RUNTIME_DIR", "/run/user/7")];
+        assert_eq!(usual(&own, &["/run/user/7/docker.sock"]).unwrap().0, socket("/run/user/7/docker.sock"));
+        assert_eq!(usual(&[("DOCKER_HOST", "tcp://engine:1")], &both).unwrap().0, tcp("engine", 1, false));
+        let error = usual(&[], &[]).unwrap_err();
+        assert!(error.contains("/var/run/docker.sock") && error.contains("DOCKER_HOST"), "{error}");
+        assert!(usual(&[("DOCKER_HOST", "ssh://x")], &both).unwrap_err().contains("DOCKER_HOST begins with `ssh://`"));
+    }
+
+    #[test]
+    fn docker_tls_verify_means_tls_with_the_files_of_docker_cert_path() {
+        let all = [("DOCKER_HOST", "tcp://engine:2376"), ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/certs")];
+        let (place, trust) = usual(&all, &["/certs/cert.pem"]).unwrap();
+        assert_eq!(place, tcp("engine", 2_376, true));
+        assert_eq!(trust.authority, Some("/certs/ca.pem".into()));
+        assert_eq!(trust.identity, Some(("/certs/cert.pem".into(), "/certs/key.pem".into())));
+        assert_eq!(usual(&all, &[]).unwrap().1.identity, None, "there is no certificate of our own");
+        assert_eq!(usual(&all[..1], &[]).unwrap(), (tcp("engine", 2_376, false), Trust::default()));
+    }
+}
