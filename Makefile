@@ -7,18 +7,26 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 OFFICIAL := nginx postgres redis
 COMPONENTS := $(TARGET)/wasm32-wasip2/plugin
+# The program is static, so that it runs on any Linux, and in an image without anything else.
+STATIC := $(shell uname -m)-unknown-linux-musl
+TAG ?= wasaba
 
-.PHONY: build run test bench compare lint plugins test-plugins guests clean
+.PHONY: build image run test bench compare lint plugins test-plugins guests clean
 
 ## build: the agent as target/release/wasaba, with the official plugins beside it
 build: plugins
-	$(CARGO) build --release --locked -p wasaba
+	$(CARGO) build --release --locked --target $(STATIC) -p wasaba
+	cp $(TARGET)/$(STATIC)/release/wasaba $(TARGET)/release/wasaba
 
 plugins:
 	@tests/setup.sh rust
 	$(CARGO) build --profile plugin --locked --target wasm32-wasip2 $(OFFICIAL:%=-p plugin-%)
 	@mkdir -p $(TARGET)/release/plugins
 	cp $(OFFICIAL:%=$(COMPONENTS)/%.wasm) $(TARGET)/release/plugins/
+
+## image: the container image, from what is built here, in the Docker engine here: make image TAG=wasaba
+image: build
+	agent/image/build.sh $(TARGET)/release "$(TAG)"
 
 # The plugins of the tests: one that misbehaves, one that loops, one that does everything, and one each in Python and JavaScript.
 test-plugins: plugins

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what is missing: `setup.sh rust` the target that plugins are built for, `setup.sh nginx` a web server for the
+# Installs what is missing: `setup.sh rust` the targets that plugins and a static program are built for, `setup.sh nginx` a web server for the
 # demonstration, `setup.sh servers` every server that the tests ask, `setup.sh languages` Python and Node.js for the tests' plugins.
 # Debian packages are only installed by root, or with sudo when SUDO=1 says so.
 set -eu
@@ -30,9 +30,13 @@ rust)
         echo "wasaba: there is no Rust. Install it with rustup, see https://rustup.rs" >&2
         exit 1
     fi
-    if [ ! -d "$(rustc --print sysroot)/lib/rustlib/wasm32-wasip2" ]; then
-        rustup target add wasm32-wasip2
-    fi
+    for target in wasm32-wasip2 "$(uname -m)-unknown-linux-musl"; do
+        if [ ! -d "$(rustc --print sysroot)/lib/rustlib/$target" ]; then
+            rustup target add "$target"
+        fi
+    done
+    # What compiles the parts in C for a static program.
+    command -v musl-gcc >/dev/null || install_packages musl-tools
     ;;
 nginx | servers)
     PATH=$PATH:/usr/sbin
@@ -45,6 +49,10 @@ nginx | servers)
     command -v curl >/dev/null || install_packages curl
     # With it plugins run as other users.
     command -v sudo >/dev/null || install_packages sudo
+    # An engine is started for the tests; its images are made of the servers above and of this shell.
+    command -v dockerd >/dev/null || install_packages docker.io
+    command -v docker-compose >/dev/null || install_packages docker-compose
+    [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1 || install_packages busybox-static
     # For a network of their own, in which the tests' name server answers.
     command -v ip >/dev/null && command -v unshare >/dev/null || install_packages iproute2 util-linux
     ;;

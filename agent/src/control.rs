@@ -7,6 +7,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -27,8 +29,27 @@ pub struct Report {
     pub version: String,
     /// Its process.
     pub process: u32,
+    /// When it last collected, or started, in seconds since 1970.
+    pub collected: i64,
     /// Every plugin instance that is wanted, by name.
     pub plugins: Vec<PluginReport>,
+}
+
+/// When the agent last collected: what it is alive by.
+#[derive(Clone, Debug)]
+pub struct Pulse(Arc<AtomicI64>);
+
+impl Pulse {
+    /// Of an agent that starts now, in seconds since 1970.
+    #[must_use]
+    pub fn since(unix_seconds: i64) -> Self {
+        Self(Arc::new(AtomicI64::new(unix_seconds)))
+    }
+
+    /// It has collected now.
+    pub fn beat(&self, unix_seconds: i64) {
+        self.0.store(unix_seconds, Ordering::Relaxed);
+    }
 }
 
 /// How one plugin instance is doing.
@@ -75,7 +96,7 @@ pub fn path(root: &Path) -> PathBuf {
 ///
 /// # Errors
 /// The socket cannot be made.
-pub async fn serve(root: &Path, register: Register) -> io::Result<()> {
+pub async fn serve(root: &Path, register: Register, pulse: Pulse) -> io::Result<()> {
     let path = path(root);
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -86,7 +107,7 @@ pub async fn serve(root: &Path, register: Register) -> io::Result<()> {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     loop {
         let (mut stream, _) = listener.accept().await?;
-        let document = serde_json::to_vec(&report(&register)).unwrap_or_default();
+        let document = serde_json::to_vec(&report(&register, &pulse)).unwrap_or_default();
         // One after the other: who does not read is cut off. A reader that has gone away is no error.
         tokio::time::timeout(PATIENCE, stream.write_all(&document)).await.ok();
     }
@@ -120,7 +141,7 @@ pub fn ask(root: &Path) -> Result<Report, String> {
         .map_err(|error| format!("the agent at `{shown}` is of another release than this program: {error}"))
 }
 
-fn report(register: &Register) -> Report {
+fn report(register: &Register, pulse: &Pulse) -> Report {
     let plugins = register.all().into_iter().map(|(name, entry)| match entry {
         Entry::Running(instance) => running(&instance),
         Entry::LeftOut(why) => PluginReport {
@@ -130,7 +151,12 @@ fn report(register: &Register) -> Report {
             ..PluginReport::default()
         },
     });
-    Report { version: crate::VERSION.to_owned(), process: std::process::id(), plugins: plugins.collect() }
+    Report {
+        version: crate::VERSION.to_owned(),
+        process: std::process::id(),
+        collected: pulse.0.load(Ordering::Relaxed),
+        plugins: plugins.collect(),
+    }
 }
 
 fn running(instance: &Instance) -> PluginReport {
@@ -169,7 +195,11 @@ mod tests {
         std::fs::write(path(&root), "left behind by a dead agent").unwrap();
         let server = tokio::spawn({
             let root = root.clone();
-            async move { serve(&root, register).await }
+            async move {
+                let pulse = Pulse::since(1);
+                pulse.beat(7);
+                serve(&root, register, pulse).await
+            }
         });
         let asked = tokio::task::spawn_blocking(move || {
             loop {
@@ -180,7 +210,7 @@ mod tests {
             }
         });
         let (report, mode) = asked.await.unwrap();
-        assert_eq!((report.plugins[0].state.as_str(), mode & 0o777), ("left out", 0o600));
+        assert_eq!((report.plugins[0].state.as_str(), report.collected, mode & 0o777), ("left out", 7, 0o600));
         server.abort();
         assert!(server.await.is_err_and(|error| error.is_cancelled()));
         assert!(!path(temp.path()).exists());

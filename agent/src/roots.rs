@@ -20,11 +20,43 @@ pub struct Roots {
     pub etc: PathBuf,
     /// Stands for where the clouds' metadata services are: `http://127.0.0.1:8080`.
     pub metadata: Option<String>,
+    /// Where the host's `/` is seen from a container that tells of its host; see [`Roots::of_host`].
+    pub host: Option<PathBuf>,
 }
 
 impl Default for Roots {
     fn default() -> Self {
-        Self { proc: "/proc".into(), sys: "/sys".into(), etc: "/etc".into(), metadata: None }
+        Self { proc: "/proc".into(), sys: "/sys".into(), etc: "/etc".into(), metadata: None, host: None }
+    }
+}
+
+impl Roots {
+    /// The host's, whose `/` is mounted at `root` in this container.
+    #[must_use]
+    pub fn of_host(root: &Path) -> Self {
+        let host = Some(root.to_owned());
+        Self { proc: root.join("proc"), sys: root.join("sys"), etc: root.join("etc"), host, ..Self::default() }
+    }
+
+    /// A file of `/proc` that each process sees by its own namespaces: `mountinfo`, `net/dev`. The host's are those of its first
+    /// process, which anybody may read.
+    #[must_use]
+    pub fn seen(&self, file: &str) -> PathBuf {
+        self.proc.join(if self.host.is_some() { "1" } else { "self" }).join(file)
+    }
+
+    /// What is not there of the host, with the cure.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        let Some(host) = &self.host else { return Vec::new() };
+        let files = [self.proc.join("stat"), self.seen("mountinfo"), self.sys.join("class"), self.etc.clone()];
+        let is_missing = |file: &PathBuf| std::fs::metadata(file).is_err();
+        let cure = format!("mount the host's / there with all below it: -v /:{}:ro,rslave", host.display());
+        files
+            .iter()
+            .filter(|file| is_missing(file))
+            .map(|file| format!("there is no `{}`; {cure}", file.display()))
+            .collect()
     }
 }
 
@@ -94,7 +126,7 @@ pub(crate) mod frozen {
     }
 
     pub(crate) fn roots() -> Roots {
-        Roots { proc: file("proc"), sys: file("sys"), etc: file("etc"), metadata: None }
+        Roots { proc: file("proc"), sys: file("sys"), etc: file("etc"), metadata: None, host: None }
     }
 
     /// Compares with a golden file as a whole; with `UPDATE=1` in the environment it is written anew instead.

@@ -1,7 +1,7 @@
 //! The agent as a whole: the one place that knows every room. It opens them, asks the sources when they are due, keeps the
 //! values, and lets one output hand them on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -11,8 +11,9 @@ use tokio::time::timeout_at;
 use crate::collect::Moment;
 use crate::collect::minute::{Parts, Source, Sources};
 use crate::collect::readers::Readers;
+use crate::config::environment::MARK;
 use crate::config::{Config, Network};
-use crate::control;
+use crate::control::{self, Pulse};
 use crate::diagnostic::{self, Diagnostic};
 use crate::docker::{self, Engines};
 use crate::footprint;
@@ -30,6 +31,7 @@ use crate::plugins::register::Register;
 use crate::plugins::sandbox::Sandbox;
 use crate::plugins::self_metrics::{self, SelfMetrics};
 use crate::programs::metrics::{self as metrics_program, Drawing, Programs, Step};
+use crate::roots::Roots;
 use crate::routines::{self, Outbox};
 use crate::spool::{Minute, Spool};
 
@@ -61,6 +63,12 @@ pub struct Signals {
 /// What keeps it from starting, as text with its cure. A running agent has none.
 pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     let config = signals.configs.borrow().clone();
+    for missing in config.machine.missing() {
+        tracing::warn!("host_root: {missing}");
+    }
+    if let Some(why) = the_containers_own(&config) {
+        tracing::warn!("{why}");
+    }
     let root = config.root.clone();
     std::fs::create_dir_all(&root)
         .map_err(|error| format!("cannot make the folder `{}`: {error}; name another with -root", root.display()))?;
@@ -76,7 +84,8 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     let (changed, changes) = mpsc::unbounded_channel();
     let register = Register::default();
     let plugins = tokio::spawn(keeper::keep(signals.configs.clone(), register.clone(), changed));
-    let control = tokio::spawn(tell(root, register.clone()));
+    let pulse = Pulse::since(unix_seconds());
+    let control = tokio::spawn(tell(root, register.clone(), pulse.clone()));
     let routines = tokio::spawn(routines::keep(signals.configs.clone(), Arc::clone(&spool), outbox));
     let selection = Current::default();
     selection.set(config.selection.clone());
@@ -95,6 +104,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
         spool: Arc::clone(&spool),
         board: config.api_key.is_none().then(|| Arc::clone(&board)),
         wake: Arc::clone(&wake),
+        pulse,
     };
     let collecting = if config.self_metrics { collecting.with_self_metrics()? } else { collecting };
     let mut collecting = std::pin::pin!(collecting.every_minute(signals.stop.clone()));
@@ -113,9 +123,20 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     result
 }
 
+/// What is not the host's if the agent is in a container that does not show its host.
+fn the_containers_own(config: &Config) -> Option<String> {
+    let marks = ["/.dockerenv", "/run/.containerenv"];
+    let is_container = marks.iter().any(|mark| Path::new(mark).exists()) || std::env::var_os(MARK).is_some();
+    (is_container && config.machine == Roots::default()).then(|| {
+        "this is a container: its name, interfaces and file systems are told, not the host's; for the host's mount its / \
+         (-v /:/host:ro,rslave) and write `host_root = \"/host\"`"
+            .to_owned()
+    })
+}
+
 /// Tells whoever asks how the plugins are doing.
-async fn tell(root: PathBuf, register: Register) {
-    if let Err(error) = control::serve(&root, register).await {
+async fn tell(root: PathBuf, register: Register, pulse: Pulse) {
+    if let Err(error) = control::serve(&root, register, pulse).await {
         let path = control::path(&root);
         tracing::warn!("`wasaba plugin list` will find no agent: cannot listen at `{}`: {error}", path.display());
     }
@@ -267,6 +288,7 @@ struct Collecting {
     spool: Arc<Spool>,
     board: Option<Arc<local::Board>>,
     wake: Arc<Notify>,
+    pulse: Pulse,
 }
 
 impl Collecting {
@@ -491,6 +513,7 @@ impl Collecting {
                 tracing::debug!("kept {count} values of {time}");
             }
             self.wake.notify_one();
+            self.pulse.beat(unix_seconds());
         }
         if let Some(board) = &self.board {
             board.judge(self.sources.health());

@@ -101,7 +101,8 @@ fn taken_over(running: &Config, new: Config) -> (Config, Vec<&'static str>) {
         // Between posting and showing here; another key is taken over.
         ("apikey", has_key(running) == has_key(&new)),
         ("pidfile", running.pidfile == new.pidfile),
-        ("machine", running.machine == new.machine),
+        ("host_root", running.machine.host == new.machine.host),
+        ("machine", running.machine == new.machine || running.machine.host != new.machine.host),
         ("self_metrics", running.self_metrics == new.self_metrics),
     ];
     let api_key = if has_key(running) == has_key(&new) { new.api_key.clone() } else { running.api_key.clone() };

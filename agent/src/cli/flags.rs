@@ -9,6 +9,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::completion;
 use crate::config::document::{Level, Problem};
+use crate::config::environment::Environment;
 use crate::config::{self, Config};
 use crate::log::{self, Destination};
 use crate::secret::Secret;
@@ -58,6 +59,10 @@ pub enum Command {
     },
     /// Run the agent as a child process, and again when it dies
     Supervise(AgentFlags),
+    /// Run as the first process of a container, with what the variables of the official image say
+    Container(AgentFlags),
+    /// Say whether the running agent does its work; exit code 1 if not
+    Health(AgentFlags),
     /// Run and inspect plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -267,14 +272,14 @@ impl AgentFlags {
     /// # Errors
     /// All problems of a configuration that cannot be used.
     pub fn config(&self) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
-        let file = self.file();
-        let (config, mut problems) = if self.conf.is_none() && !file.exists() {
-            // A first look at the agent needs no configuration.
-            (Config::default(), Vec::new())
-        } else {
-            config::load(&file)?
-        };
-        let config = self.over(config, &mut problems);
+        let environment = Environment::of_this_process();
+        let flags = self.with_opts(&environment.opts).map_err(|why| vec![Problem::of_flag(Level::Error, why)])?;
+        let file = flags.file();
+        // A first look at the agent needs no configuration.
+        let file = (flags.conf.is_some() || file.exists()).then_some(file);
+        let (mut config, mut problems) = config::load_with(file.as_deref(), environment.include.as_deref())?;
+        environment.over(&mut config, &mut problems);
+        let config = flags.over(config, &mut problems);
         if problems.iter().any(Problem::is_error) { Err(problems) } else { Ok((config, problems)) }
     }
 
@@ -287,6 +292,30 @@ impl AgentFlags {
         log::start(config.log_level, Destination::Stderr);
         log::tell(&problems);
         Ok(config)
+    }
+
+    /// These flags with those in a container's variable `opts`; what is given here wins.
+    fn with_opts(&self, opts: &[String]) -> Result<Self, String> {
+        if opts.is_empty() {
+            return Ok(self.clone());
+        }
+        let arguments = std::iter::once("wasaba").chain(opts.iter().map(String::as_str)).map(OsString::from);
+        let said = |error: clap::Error| {
+            let text = error.to_string();
+            format!("the variable `opts`: {}", text.lines().next().unwrap_or_default().trim_start_matches("error: "))
+        };
+        let Self { conf, root, apibase, apikey, pidfile, role, diagnostic, verbose, .. } =
+            parse(arguments.collect()).map_err(said)?.agent;
+        let mut all = self.clone();
+        all.conf = all.conf.or(conf);
+        all.root = all.root.or(root);
+        all.apibase = all.apibase.or(apibase);
+        all.apikey = all.apikey.or(apikey);
+        all.pidfile = all.pidfile.or(pidfile);
+        all.role = if all.role.is_empty() { role } else { all.role };
+        all.diagnostic = all.diagnostic.or(diagnostic);
+        all.verbose = all.verbose.or(verbose);
+        Ok(all)
     }
 
     fn over(&self, mut config: Config, problems: &mut Vec<Problem>) -> Config {

@@ -3,7 +3,9 @@
 pub mod agent;
 pub mod completion;
 pub mod configtest;
+pub mod container;
 pub mod flags;
+pub mod health;
 pub mod init;
 pub mod once;
 pub mod plugin;
@@ -38,6 +40,8 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Some(Command::Init { conf, apikey, apibase }) => init::run(&conf, &apikey, apibase.as_deref()),
         Some(Command::Once(agent)) => once::run(&agent),
         Some(Command::Retire { agent, force }) => retire::run(&agent, force),
+        Some(Command::Container(agent)) => container::run(&agent),
+        Some(Command::Health(agent)) => health::run(&agent),
         Some(Command::Supervise(agent)) => supervise::run(&agent),
         Some(Command::Completion { shell }) => print(shell.script()),
         Some(Command::Plugin(command)) => plugin::run(command),

@@ -7,6 +7,7 @@ pub mod cases;
 mod docker;
 pub mod document;
 mod duration;
+pub mod environment;
 pub mod pattern;
 pub mod plugin;
 
@@ -136,8 +137,28 @@ impl Config {
 /// # Errors
 /// All problems, warnings included, in the files' order.
 pub fn load(file: &Path) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
-    let text = document::read_file(file).map_err(|error| vec![Problem::of_file(file, &error)])?;
-    parse(file, &text)
+    load_with(Some(file), None)
+}
+
+/// As [`load`], for who may have no file, and an `include` that stands elsewhere.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(file: Option<&Path>, include: Option<&str>) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+    let mut draft = Draft::default();
+    let mut problems = Vec::new();
+    if let Some(file) = file {
+        let text = document::read_file(file).map_err(|error| vec![Problem::of_file(file, &error)])?;
+        problems = draft.read(file, &text, false);
+    }
+    match include.map(included) {
+        Some(Ok(files)) => draft.included.extend(files),
+        Some(Err(why)) => {
+            problems.push(Problem::of_flag(document::Level::Error, format!("the variable `include` {why}")))
+        }
+        None => {}
+    }
+    draft.read_included(problems)
 }
 
 /// The configuration in `text`, and in what it includes; `file` is for messages.
@@ -146,14 +167,8 @@ pub fn load(file: &Path) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
 /// As [`load`].
 pub fn parse(file: &Path, text: &str) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     let mut draft = Draft::default();
-    let mut problems = draft.read(file, text, false);
-    for file in std::mem::take(&mut draft.included) {
-        match document::read_file(&file) {
-            Ok(text) => problems.extend(draft.read(&file, &text, true)),
-            Err(error) => problems.push(Problem::of_file(&file, &error)),
-        }
-    }
-    if problems.iter().any(Problem::is_error) { Err(problems) } else { Ok((draft.finish(), problems)) }
+    let problems = draft.read(file, text, false);
+    draft.read_included(problems)
 }
 
 /// A configuration as far as it was read. What comes later is put over what is there.
@@ -175,6 +190,17 @@ fn put<T>(place: &mut T, value: Option<T>) {
 }
 
 impl Draft {
+    /// Reads the files that are to be included, and says what came of it all; `problems` are those until now.
+    fn read_included(mut self, mut problems: Vec<Problem>) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+        for file in std::mem::take(&mut self.included) {
+            match document::read_file(&file) {
+                Ok(text) => problems.extend(self.read(&file, &text, true)),
+                Err(error) => problems.push(Problem::of_file(&file, &error)),
+            }
+        }
+        if problems.iter().any(Problem::is_error) { Err(problems) } else { Ok((self.finish(), problems)) }
+    }
+
     fn read(&mut self, file: &Path, text: &str, is_included: bool) -> Vec<Problem> {
         let mut reader = Reader::new(file, text);
         if let Some(mut top) = reader.document() {
@@ -206,6 +232,9 @@ impl Draft {
         put(&mut self.http_proxy, reader.parsed(top, "http_proxy", proxy));
         put(&mut self.https_proxy, reader.parsed(top, "https_proxy", proxy));
         put(&mut config.cloud_platform, reader.parsed(top, "cloud_platform", CloudPlatform::named));
+        if let Some(root) = non_empty(reader.text(top, "host_root")) {
+            config.machine = Roots { metadata: config.machine.metadata.take(), ..Roots::of_host(Path::new(&root)) };
+        }
         machine(reader, top, &mut config.machine);
         selection(reader, top, &mut config.selection);
         // Within an included file it is passed over.

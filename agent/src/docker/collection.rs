@@ -424,7 +424,8 @@ fn told(error: &Error) -> String {
                 }
                 source = cause.source();
             }
-            text
+            let is_tls = text.to_ascii_lowercase().contains("certificate");
+            if is_tls { format!("{text}; look at `tls` in [docker]") } else { text }
         }
     }
 }

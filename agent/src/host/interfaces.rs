@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 use sysinfo::{MacAddr, NetworkData, Networks};
 
+use super::host_links;
 use crate::roots::{self, Roots};
 
 /// An interface, as Mackerel is told about it.
@@ -29,8 +30,12 @@ pub(super) struct Link {
     pub(super) addresses: Vec<IpAddr>,
 }
 
-/// All links of this network namespace, whatever the roots; only the kind of their hardware address is read from `/sys`.
+/// All links of this network namespace, whatever the roots, except those of a host; only the kind of their hardware address is
+/// read from `/sys`.
 pub(super) fn links(roots: &Roots) -> Vec<Link> {
+    if roots.host.is_some() {
+        return host_links::links(roots);
+    }
     let Ok(networks) = Networks::new_with_refreshed_list() else { return Vec::new() };
     let link = |(name, network): (&OsString, &NetworkData)| {
         let name = name.to_string_lossy().into_owned();

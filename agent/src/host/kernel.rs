@@ -5,6 +5,7 @@ use std::ffi::CStr;
 use serde::Serialize;
 
 use super::platform::Platform;
+use crate::roots::{self, Roots};
 
 /// The keys in alphabetical order, as the official agent sends them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -31,7 +32,15 @@ pub(super) struct Uname {
 }
 
 impl Uname {
-    pub(super) fn of_this_machine() -> Self {
+    /// A container has a node name of its own; its host's stands in `/etc/hostname`.
+    pub(super) fn of(roots: &Roots) -> Self {
+        let this = Self::of_this_machine();
+        let name = roots.host.as_ref().and_then(|_| roots::read(&roots.etc.join("hostname")).ok());
+        let name = name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+        Self { nodename: name.unwrap_or(this.nodename), ..this }
+    }
+
+    fn of_this_machine() -> Self {
         let uname = rustix::system::uname();
         let text = |field: &CStr| field.to_string_lossy().into_owned();
         Self {

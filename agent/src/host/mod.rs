@@ -6,6 +6,7 @@ mod block_device;
 pub mod cloud;
 mod cpu;
 mod filesystem;
+mod host_links;
 mod interfaces;
 mod kernel;
 mod memory;
@@ -88,7 +89,7 @@ struct Meta {
 #[must_use]
 pub fn describe(roots: &Roots, identity: &Identity) -> Description {
     let unfrozen = Unfrozen {
-        uname: kernel::Uname::of_this_machine(),
+        uname: kernel::Uname::of(roots),
         links: interfaces::links(roots),
         prober: Prober::of_this_process(),
     };
@@ -181,8 +182,13 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_left_out() {
         let empty = tempfile::tempdir().unwrap();
-        let roots =
-            Roots { proc: empty.path().into(), sys: empty.path().into(), etc: empty.path().into(), metadata: None };
+        let roots = Roots {
+            proc: empty.path().into(),
+            sys: empty.path().into(),
+            etc: empty.path().into(),
+            metadata: None,
+            host: None,
+        };
         let description = assemble(&roots, &Identity::default(), Unfrozen { links: Vec::new(), ..unfrozen() });
         assert_eq!(
             serde_json::to_string(&description).unwrap(),

@@ -21,7 +21,9 @@ impl Interface {
     /// A collector that reads below `roots` what is selected.
     #[must_use]
     pub fn open(roots: &Roots, selection: &Current) -> Self {
-        let dev = Source::at(roots.proc.join("net/dev"));
+        // In a frozen machine there is no process.
+        let dev = if roots.host.is_some() { roots.seen("net/dev") } else { roots.proc.join("net/dev") };
+        let dev = Source::at(dev);
         Self { dev, selection: selection.clone(), throughput: Throughput::default() }
     }
 }

@@ -34,8 +34,13 @@ struct Machine {
 impl Machine {
     fn of(name: &str, file: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let roots =
-            Roots { proc: folder.path().into(), sys: folder.path().into(), etc: folder.path().into(), metadata: None };
+        let roots = Roots {
+            proc: folder.path().into(),
+            sys: folder.path().into(),
+            etc: folder.path().into(),
+            metadata: None,
+            host: None,
+        };
         let file = folder.path().join(file);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         Self { folder, file, collector: open(name, &roots), start: Instant::now() }

@@ -6,8 +6,9 @@
 pub mod prober;
 mod table;
 
+use std::collections::HashSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::collect::Fault;
 use crate::roots::{Roots, Source};
@@ -18,6 +19,8 @@ use prober::{Answer, Prober, Space};
 #[derive(Debug)]
 pub struct Mounts {
     table: Source,
+    /// Where the host's mounts are seen from here, and the table that says which of them are: only of a host's.
+    host: Option<(PathBuf, Source)>,
     prober: Prober,
 }
 
@@ -48,12 +51,13 @@ pub struct Filesystem {
 }
 
 impl Mounts {
-    /// Mounts as the process that is `self` under `roots.proc` sees them, each asked by `prober`.
+    /// Mounts as the process that is `self` under `roots.proc` sees them, or the first process of a host; each asked by `prober`.
     #[must_use]
     pub fn open(roots: &Roots, prober: Prober) -> Self {
-        let (full, short) = (roots.proc.join("self/mountinfo"), roots.proc.join("mounts"));
-        let table = if !full.exists() && short.exists() { short } else { full };
-        Self { table: Source::at(table), prober }
+        let (full, short) = (roots.seen("mountinfo"), roots.proc.join("mounts"));
+        let table = if !full.exists() && short.exists() && roots.host.is_none() { short } else { full };
+        let host = roots.host.clone().map(|root| (root, Source::at("/proc/self/mountinfo".into())));
+        Self { table: Source::at(table), host, prober }
     }
 
     /// The name and the mount point of each local file system; none of them is asked for its size.
@@ -72,8 +76,17 @@ impl Mounts {
     /// The kernel's table cannot be read.
     pub fn list(&mut self, wanted: impl Fn(&str) -> bool) -> Result<Listing, Fault> {
         let text = self.table.read()?;
-        let mounts = table::local(&table::parse(&text), wanted);
-        let points: Vec<&Path> = mounts.iter().map(|mount| Path::new(&*mount.point)).collect();
+        let mut mounts = table::local(&table::parse(&text), wanted);
+        let mut points: Vec<PathBuf> = mounts.iter().map(|mount| PathBuf::from(&*mount.point)).collect();
+        if let Some((root, own)) = &mut self.host {
+            let own = own.read()?;
+            let own = table::parse(&own).into_iter().map(|mount| mount.point.into_owned()).collect::<HashSet<_>>();
+            let seen = |point: &str| below(root, point).filter(|place| own.contains(&*place.to_string_lossy()));
+            // What is not mounted here, too, would be a folder of another file system.
+            mounts.retain(|mount| seen(&mount.point).is_some());
+            points = mounts.iter().filter_map(|mount| seen(&mount.point)).collect();
+        }
+        let points: Vec<&Path> = points.iter().map(PathBuf::as_path).collect();
         let mut listing = Listing::default();
         for (mount, answer) in mounts.iter().zip(self.prober.ask(&points)) {
             let point = &mount.point;
@@ -86,6 +99,12 @@ impl Mounts {
         }
         Ok(listing)
     }
+}
+
+/// Where `point` of a host is seen whose `/` is at `root`.
+fn below(root: &Path, point: &str) -> Option<PathBuf> {
+    let rest = point.strip_prefix('/')?;
+    Some(if rest.is_empty() { root.to_owned() } else { root.join(rest) })
 }
 
 /// `df` passes over these in silence: a mount point that is not for us is nothing to be mended.
@@ -195,6 +214,30 @@ mod tests {
         assert_eq!(listing.complaints, ["cannot ask `/srv/my data` for its size: disk on fire"]);
         let points: Vec<_> = listing.filesystems.iter().map(|row| &*row.mount_point).collect();
         assert_eq!(points, ["/", "/var/lib/pgsql", "/srv/raid", "/snap/core/16928"]);
+    }
+
+    #[test]
+    fn of_a_host_only_what_is_mounted_here_too_is_asked_and_told_by_the_hosts_names() {
+        let host = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(host.path().join("proc/1")).unwrap();
+        // The temporary folder itself is no mount, but /proc and / are: seen from `/`, the host is this machine.
+        let table = "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n21 20 8:2 / /nowhere rw - ext4 /dev/sda2 rw\n";
+        std::fs::write(host.path().join("proc/1/mountinfo"), table).unwrap();
+        let roots = Roots { host: Some("/".into()), ..Roots::of_host(host.path()) };
+        let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = std::sync::Arc::clone(&asked);
+        let prober = Prober::new(
+            move |point| {
+                seen.lock().unwrap().push(point.to_owned());
+                Ok(SPACE)
+            },
+            prober::DEADLINE,
+        );
+        let listing = Mounts::open(&roots, prober).list(|_| true).unwrap();
+        assert_eq!(listing.filesystems.iter().map(|row| &*row.name).collect::<Vec<_>>(), ["/dev/sda1"]);
+        assert_eq!(*asked.lock().unwrap(), [PathBuf::from("/")]);
+        assert_eq!(below(Path::new("/host"), "/srv/a"), Some("/host/srv/a".into()));
+        assert_eq!(below(Path::new("/host"), "/"), Some("/host".into()));
     }
 
     #[test]

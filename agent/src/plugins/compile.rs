@@ -33,16 +33,19 @@ const COMPILERS: usize = 2;
 #[derive(Debug)]
 pub struct Cache {
     folder: PathBuf,
+    /// Where compiled components lie that came with the program.
+    shipped: Vec<PathBuf>,
     free: Mutex<usize>,
     freed: Condvar,
 }
 
 impl Cache {
-    /// The cache in `<root>/compiled`, made if it is not there, with access for the agent's user alone.
+    /// The cache in `<root>/compiled`, made if it is not there, with access for the agent's user alone. What came with the program
+    /// is looked for in `shipped`, and never written to.
     ///
     /// # Errors
     /// The folder cannot be made, or somebody else could write to it: what lies there would run as the agent.
-    pub fn open(root: &Path) -> Result<Self, String> {
+    pub fn open(root: &Path, shipped: Vec<PathBuf>) -> Result<Self, String> {
         let folder = root.join("compiled");
         let shown = folder.display();
         DirBuilder::new()
@@ -58,7 +61,7 @@ impl Cache {
             fs::set_permissions(&folder, Permissions::from_mode(0o700))
                 .map_err(|error| format!("cannot take others' access from `{shown}`: {error}"))?;
         }
-        Ok(Self { folder, free: Mutex::new(COMPILERS), freed: Condvar::new() })
+        Ok(Self { folder, shipped, free: Mutex::new(COMPILERS), freed: Condvar::new() })
     }
 
     /// The component of these bytes, from the cache or freshly compiled. Blocks while the child works.
@@ -78,6 +81,9 @@ impl Cache {
         {
             // Says that it is still wanted; see `prune`. Where that fails, it is compiled anew in a month.
             File::options().append(true).open(&entry).and_then(|file| file.set_modified(SystemTime::now())).ok();
+            return Ok(component);
+        }
+        if let Some(component) = self.shipped(&key).find_map(|entry| load(engine, &entry).ok()) {
             return Ok(component);
         }
         self.prune(SystemTime::now());
@@ -101,12 +107,19 @@ impl Cache {
         self.entries(key).next()
     }
 
+    /// What came with the program under this key, where nobody but root and the agent's user can have put it: who can replace what
+    /// lies there can replace the program.
+    fn shipped(&self, key: &str) -> impl Iterator<Item = PathBuf> {
+        self.shipped
+            .iter()
+            .filter(|folder| is_trusted(folder))
+            .flat_map(|folder| entries(folder, key))
+            .filter(|entry| is_trusted(entry))
+    }
+
     /// What has this key. An entry's file name is its key and the hash of its content, so that a damaged one is found out.
     fn entries(&self, key: &str) -> impl Iterator<Item = PathBuf> {
-        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
-        entries.filter(move |path| {
-            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(key))
-        })
+        entries(&self.folder, key)
     }
 
     /// Removes what nobody has loaded for [`UNUSED`]: plugins come and go, and a Python component's code is 32 MB.
@@ -136,6 +149,20 @@ impl Cache {
         }
         Ok(entry)
     }
+}
+
+fn entries(folder: &Path, key: &str) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries
+        .filter(move |path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(key)))
+}
+
+/// Whether `path` is root's or the agent's own user's, and nobody else can write to it.
+fn is_trusted(path: &Path) -> bool {
+    let owners = [0, rustix::process::geteuid().as_raw()];
+    fs::symlink_metadata(path).is_ok_and(|about| {
+        !about.is_symlink() && owners.contains(&about.uid()) && about.permissions().mode() & 0o022 == 0
+    })
 }
 
 /// Whoever else removed it did what was wanted.
@@ -287,7 +314,7 @@ mod tests {
 
     /// A cache with the empty component's code in it, and the path of its entry.
     fn filled(root: &Path, engine: &wasmtime::Engine) -> (Cache, String, PathBuf) {
-        let cache = Cache::open(root).unwrap();
+        let cache = Cache::open(root, Vec::new()).unwrap();
         let key = key(Engine::Pulley, engine, EMPTY_COMPONENT);
         let code = Engine::Pulley.for_compiling().unwrap().precompile_component(EMPTY_COMPONENT).unwrap();
         let entry = cache.store(&key, &code).unwrap();
@@ -313,7 +340,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    let cache = Cache::open(root.path()).unwrap();
+                    let cache = Cache::open(root.path(), Vec::new()).unwrap();
                     for _ in 0..50 {
                         fs::write(&damaged, "not its content").unwrap();
                         let stored = cache.store(&key, &code).unwrap();
@@ -328,7 +355,7 @@ mod tests {
     #[test]
     fn no_more_than_two_compilers_are_at_work_at_once() {
         let root = tempfile::tempdir().unwrap();
-        let cache = Cache::open(root.path()).unwrap();
+        let cache = Cache::open(root.path(), Vec::new()).unwrap();
         let (one, two) = (cache.compiler(), cache.compiler());
         assert_eq!(*cache.free.lock().unwrap(), 0);
         std::thread::scope(|scope| {
@@ -352,6 +379,23 @@ mod tests {
         assert_eq!(cache.find(&key), Some(entry), "it was loaded just now");
         cache.prune(SystemTime::now() + UNUSED * 2);
         assert_eq!(cache.find(&key), None);
+    }
+
+    #[test]
+    fn code_that_came_with_the_program_runs_without_a_compiler_unless_others_can_write_there() {
+        let (ours, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let engine = Engine::Pulley.for_running(256 << 10).unwrap();
+        let (_, key, entry) = filled(ours.path(), &engine);
+        let folder = ours.path().join("compiled");
+        let cache = Cache::open(root.path(), vec!["/nowhere".into(), folder.clone()]).unwrap();
+        assert!(cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default()).is_ok());
+        assert_eq!(cache.find(&key), None, "it was not compiled anew");
+        for (path, mode) in [(&entry, 0o666), (&folder, 0o777)] {
+            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+            assert_eq!(cache.shipped(&key).next(), None, "{}", path.display());
+            fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+        }
+        assert_eq!(cache.shipped(&key).collect::<Vec<_>>(), [entry]);
     }
 
     #[test]
@@ -380,7 +424,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("compiled")).unwrap();
         fs::set_permissions(root.path().join("compiled"), Permissions::from_mode(0o777)).unwrap();
-        Cache::open(root.path()).unwrap();
+        Cache::open(root.path(), Vec::new()).unwrap();
         assert_eq!(fs::metadata(root.path().join("compiled")).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
@@ -388,6 +432,6 @@ mod tests {
     fn a_link_in_place_of_the_folder_is_refused() {
         let root = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/tmp", root.path().join("compiled")).unwrap();
-        assert!(Cache::open(root.path()).is_err_and(|text| text.contains("remove it")));
+        assert!(Cache::open(root.path(), Vec::new()).is_err_and(|text| text.contains("remove it")));
     }
 }

@@ -42,6 +42,12 @@ impl Folders {
         &self.drop_in
     }
 
+    /// Where compiled components lie that came with the agent, beside its plugins.
+    #[must_use]
+    pub fn compiled(&self) -> Vec<PathBuf> {
+        self.installed.iter().map(|folder| folder.with_file_name("compiled")).collect()
+    }
+
     /// The file of the plugin that the configuration calls `wanted`: a path if there is a slash or `.wasm` in it, else a name.
     ///
     /// # Errors

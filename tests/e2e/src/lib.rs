@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod certificates;
+pub mod docker;
 pub mod echo;
 pub mod hostile;
 pub mod nginx;

@@ -78,13 +78,21 @@ impl Standin {
     /// # Errors
     /// As for [`Self::start_at`].
     pub async fn start_again(address: SocketAddr, api_key: &str, memory: Memory) -> io::Result<Self> {
+        Self::start_with(std::net::TcpListener::bind(address)?, api_key, memory).await
+    }
+
+    /// As [`Self::start_again`], on a socket that listens already, in another network perhaps.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub async fn start_with(listener: std::net::TcpListener, api_key: &str, memory: Memory) -> io::Result<Self> {
         let memory = watch::Sender::new(memory);
         let room = Arc::new(Room { api_key: api_key.to_owned(), memory, spells: Spells::default() });
         let (ready, listening) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
         let shared = Arc::clone(&room);
         let thread = thread::Builder::new().name("mackerel-standin".to_owned());
-        let server = thread.spawn(move || serve(address, shared, ready, stopped))?;
+        let server = thread.spawn(move || serve(listener, shared, ready, stopped))?;
         let address = listening.await.map_err(io::Error::other)??;
         Ok(Self { address, room, stop: Some(stop), server: Some(server) })
     }
@@ -161,13 +169,14 @@ impl Drop for Standin {
 
 /// The server's thread: says through `ready` where it listens. The runtime ends with it, and with the runtime every socket.
 fn serve(
-    address: SocketAddr,
+    listener: std::net::TcpListener,
     room: Arc<Room>,
     ready: oneshot::Sender<io::Result<SocketAddr>>,
     stopped: oneshot::Receiver<()>,
 ) {
     let listening = Builder::new_current_thread().enable_all().build().and_then(|runtime| {
-        let listener = runtime.block_on(TcpListener::bind(address))?;
+        listener.set_nonblocking(true)?;
+        let listener = runtime.block_on(async { TcpListener::from_std(listener) })?;
         Ok((runtime, listener.local_addr()?, listener))
     });
     match listening {

@@ -66,7 +66,7 @@ mod tests {
             ..PluginReport::default()
         };
         let left_out = PluginReport { name: "longer-name".into(), state: "left out".into(), ..PluginReport::default() };
-        let report = Report { version: "0.1.0".into(), process: 1, plugins: vec![left_out, web] };
+        let report = Report { version: "0.1.0".into(), process: 1, collected: 0, plugins: vec![left_out, web] };
         let expected = "\
 NAME         STATE         CALLS   FAILED       LAST     MEMORY  REFUSED  COMPONENT
 longer-name  left out          0        0     0.0 ms      0 KiB        0  -

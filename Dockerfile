@@ -1,0 +1,24 @@
+# The image: the static program, the official plugins with their compiled code, and the certificate authorities; nothing else.
+#
+#   docker build -t wasaba .                                       for this machine
+#   docker buildx build --platform linux/amd64,linux/arm64 .       for others
+#   make image                                                     the last stage from a program that is built already
+
+# Whatever machine builds: Rust's own tools for the one that the image is for.
+FROM rust:1.95-bookworm AS build
+RUN apt-get update && apt-get install -y --no-install-recommends musl-tools ca-certificates && rm -rf /var/lib/apt/lists/*
+WORKDIR /source
+COPY . .
+ARG WASABA_REVISION=unknown
+RUN make build && agent/image/rootfs.sh target/release /rootfs
+
+FROM scratch
+COPY --from=build /rootfs/ /
+# Nobody's file system but this folder, which is the agent's user's: host id, queue.
+COPY --from=build --chown=10001:10001 /rootfs/var/lib/mackerel-agent/ /var/lib/mackerel-agent/
+ENV WASABA_CONTAINER=1 PATH=/usr/bin
+USER 10001:10001
+VOLUME /var/lib/mackerel-agent
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=60s --timeout=5s --start-period=30s --retries=2 CMD ["/usr/bin/wasaba", "health"]
+ENTRYPOINT ["/usr/bin/wasaba", "container"]

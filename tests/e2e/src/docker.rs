@@ -1,0 +1,303 @@
+//! A real Docker engine in a network of its own, with images made of this machine's programs.
+//!
+//! The engine, its bridges and its containers see nothing of this machine's network, and the other way round; a listener for
+//! them is opened in their network by [`Engine::listener`].
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tempfile::TempDir;
+
+/// A running engine; its containers and it itself are stopped when it is dropped.
+pub struct Engine {
+    child: Mutex<Child>,
+    folder: TempDir,
+    more: Vec<String>,
+}
+
+impl Engine {
+    /// One for all tests that run side by side in this process.
+    #[must_use]
+    pub fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Engine>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let engine = Arc::new(Self::start(&[]));
+            *shared = Arc::downgrade(&engine);
+            engine
+        })
+    }
+
+    /// Starts one, with `more` flags.
+    ///
+    /// # Panics
+    /// There is no engine, this is not root, or it does not answer within 30 s.
+    #[must_use]
+    pub fn start(more: &[&str]) -> Self {
+        let uid = rustix::process::geteuid();
+        assert!(
+            uid.is_root(),
+            "a Docker engine is started by root: run these tests as root, or leave them out with --skip docker"
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let more = more.iter().map(|flag| (*flag).to_owned()).collect::<Vec<_>>();
+        let child = spawn(folder.path(), &more);
+        let engine = Self { child: Mutex::new(child), folder, more };
+        engine.wait_until_it_answers();
+        engine
+    }
+
+    fn wait_until_it_answers(&self) {
+        let begin = Instant::now();
+        while !self.command(&["version"]).status.success() {
+            let log = || std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            assert!(begin.elapsed() < Duration::from_secs(30), "the engine does not answer:\n{}", log());
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+    }
+
+    /// Its socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("docker.sock")
+    }
+
+    /// A folder for whatever a test wants to mount.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs the client, whatever comes of it.
+    #[must_use]
+    pub fn command(&self, words: &[&str]) -> Output {
+        Command::new("docker").args(words).env("DOCKER_HOST", self.host()).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// What `DOCKER_HOST` is for it.
+    #[must_use]
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// Runs the client, which must succeed, and gives what it prints.
+    ///
+    /// # Panics
+    /// It fails.
+    pub fn docker(&self, words: &[&str]) -> String {
+        let output = self.command(words);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "docker {}: {errors}", words.join(" "));
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    /// The image of this name, made of this root file system, unless it is there already.
+    ///
+    /// # Panics
+    /// It cannot be made.
+    pub fn image(&self, name: &str, root: impl FnOnce(&Root)) {
+        static MAKING: Mutex<()> = Mutex::new(());
+        let _alone = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.command(&["image", "inspect", name]).status.success() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        root(&Root { folder: folder.path().to_owned() });
+        let mut tar = Command::new("tar");
+        tar.arg("-C").arg(folder.path()).args(["--owner=0", "--group=0", "-c", "."]).stdout(Stdio::piped());
+        let mut tar = tar.spawn().unwrap();
+        let mut import = Command::new("docker");
+        import.args(["import", "-", name]).env("DOCKER_HOST", self.host()).stdin(tar.stdout.take().unwrap());
+        let imported = import.output().unwrap();
+        assert!(tar.wait().unwrap().success() && imported.status.success(), "{imported:?}");
+    }
+
+    /// The image with a shell and its small programs, `busybox`.
+    pub fn busybox(&self) {
+        self.image("busybox", Root::busybox);
+    }
+
+    /// A listener in the engine's network, which containers reach through the gateway of their own.
+    ///
+    /// # Panics
+    /// The engine's network cannot be entered.
+    #[must_use]
+    pub fn listener(&self) -> TcpListener {
+        let network = std::fs::File::open(format!("/proc/{}/ns/net", self.pid())).unwrap();
+        // A socket stays in the network in which it was made, whoever uses it.
+        let listening = std::thread::spawn(move || {
+            move_into_link_name_space(std::os::fd::AsFd::as_fd(&network), Some(LinkNameSpaceType::Network)).unwrap();
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap()
+        });
+        listening.join().unwrap()
+    }
+
+    /// A program of this machine in the engine's network.
+    #[must_use]
+    pub fn inside(&self, program: &Path) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", self.pid())).arg(program).stdin(Stdio::null());
+        command
+    }
+
+    /// Sends it a signal: `STOP` makes it hang.
+    ///
+    /// # Panics
+    /// It has ended.
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Ends it, and its containers, and starts it again.
+    pub fn restart(&self) {
+        self.stop();
+        *self.lock() = spawn(self.folder.path(), &self.more);
+        self.wait_until_it_answers();
+    }
+
+    /// Ends it, and its containers.
+    pub fn stop(&self) {
+        let mut child = self.lock();
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).unwrap();
+        kill_process(pid, Signal::CONT).ok();
+        kill_process(pid, Signal::TERM).ok();
+        let begin = Instant::now();
+        while child.try_wait().unwrap().is_none() {
+            if begin.elapsed() > Duration::from_secs(30) {
+                child.kill().ok();
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    fn pid(&self) -> u32 {
+        self.lock().id()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn spawn(folder: &Path, more: &[String]) -> Child {
+    let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
+    let at = |name: &str| folder.join(name).display().to_string();
+    let mut command = Command::new("unshare");
+    // Its end comes with that of the test's process.
+    command.args([
+        "--net",
+        "setpriv",
+        "--pdeathsig",
+        "TERM",
+        "sh",
+        "-c",
+        "ip link set lo up && exec dockerd \"$@\"",
+        "dockerd",
+    ]);
+    command.args(["--data-root", &at("data"), "--exec-root", &at("exec"), "--pidfile", &at("pid")]);
+    command.args(["--host", &format!("unix://{}", at("docker.sock")), "--bridge=none", "--iptables=false"]);
+    command.args(["--log-level=error"]).args(more);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    // The signal is that of the end of the thread that started it: one that stays.
+    let (started, child) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        started.send(command.spawn().expect("unshare, from tests/setup.sh servers")).unwrap();
+        loop {
+            std::thread::park();
+        }
+    });
+    child.recv().unwrap()
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let containers = self.command(&["ps", "-aq"]);
+        let containers = String::from_utf8_lossy(&containers.stdout).into_owned();
+        let ids = containers.split_whitespace().collect::<Vec<_>>();
+        if !ids.is_empty() {
+            drop(self.command(&[&["rm", "-f", "-v"][..], &ids].concat()));
+        }
+        self.stop();
+    }
+}
+
+/// The root file system of an image that is made of this machine's programs.
+pub struct Root {
+    folder: PathBuf,
+}
+
+impl Root {
+    /// A file, with all folders above it.
+    pub fn write(&self, path: &str, text: &str) {
+        let file = self.at(path);
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// A folder that every user may write to.
+    pub fn folder(&self, path: &str) {
+        let folder = self.folder.join(path.trim_start_matches('/'));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o1777)).unwrap();
+    }
+
+    /// A shell, and what it needs.
+    ///
+    /// # Panics
+    /// There is no busybox on this machine.
+    pub fn busybox(&self) {
+        std::fs::copy("/bin/busybox", self.at("/bin/busybox")).expect("busybox, from tests/setup.sh servers");
+        let applets = Command::new("/bin/busybox").arg("--list").output().unwrap();
+        for applet in String::from_utf8(applets.stdout).unwrap().lines().filter(|applet| *applet != "busybox") {
+            symlink("busybox", self.at(&format!("/bin/{applet}"))).unwrap();
+        }
+        self.folder("/tmp");
+        self.write("/etc/passwd", "root:x:0:0::/:/bin/sh\npostgres:x:70:70::/var/lib/postgresql:/bin/sh\n");
+        self.write("/etc/group", "root:x:0:\npostgres:x:70:\n");
+    }
+
+    /// A program of this machine with the libraries that it needs, at the same place.
+    ///
+    /// # Panics
+    /// There is none.
+    pub fn program(&self, path: &str) {
+        self.copy(path);
+        let needed = Command::new("ldd").arg(path).output().unwrap();
+        let needed = String::from_utf8(needed.stdout).unwrap();
+        // `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x...)`, and the loader, which stands alone.
+        let paths = needed.split_whitespace().filter(|word| word.starts_with('/')).collect::<BTreeSet<_>>();
+        paths.into_iter().for_each(|library| self.copy(library));
+    }
+
+    /// A folder of this machine, at the same place.
+    ///
+    /// # Panics
+    /// There is none.
+    pub fn tree(&self, path: &str) {
+        let to = self.at(path);
+        let copied = Command::new("cp").args(["-a", path]).arg(&to).status().unwrap();
+        assert!(copied.success(), "{path}");
+    }
+
+    fn copy(&self, path: &str) {
+        let to = self.at(path);
+        if !to.exists() {
+            std::fs::copy(path, to).unwrap_or_else(|error| panic!("{path}: {error}"));
+        }
+    }
+
+    /// A place below the root, whose folder is there.
+    fn at(&self, path: &str) -> PathBuf {
+        let at = self.folder.join(path.trim_start_matches('/'));
+        std::fs::create_dir_all(at.parent().unwrap()).unwrap();
+        at
+    }
+}
