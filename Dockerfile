@@ -13,12 +13,13 @@ ARG WASABA_REVISION=unknown
 RUN make build && agent/image/rootfs.sh target/release /rootfs
 
 FROM scratch
-COPY --from=build /rootfs/ /
-# Nobody's file system but this folder, which is the agent's user's: host id, queue.
-COPY --from=build --chown=10001:10001 /rootfs/var/lib/mackerel-agent/ /var/lib/mackerel-agent/
+COPY --from=build /rootfs/all/ /
+# The one folder that the agent may write to: host id, queue.
+COPY --from=build --chown=10001:10001 /rootfs/state/ /var/lib/mackerel-agent/
 ENV WASABA_CONTAINER=1 PATH=/usr/bin
 USER 10001:10001
 VOLUME /var/lib/mackerel-agent
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=60s --timeout=5s --start-period=30s --retries=2 CMD ["/usr/bin/wasaba", "health"]
-ENTRYPOINT ["/usr/bin/wasaba", "container"]
+ENTRYPOINT ["/usr/bin/wasaba"]
+CMD ["container"]

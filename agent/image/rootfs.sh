@@ -1,11 +1,14 @@
 #!/bin/sh
-# Makes the file system of the image: `rootfs.sh RELEASE OUT` takes the program and the plugins from RELEASE, target/release.
+# Makes what the image is copied from: `rootfs.sh RELEASE OUT` takes the program and the plugins from RELEASE, target/release.
+# OUT/all is the file system, OUT/state the folder of the agent's state, which has another owner.
 set -eu
 release=$1
-out=$2
-rm -rf "$out"
-mkdir -p "$out/usr/bin" "$out/usr/lib/wasaba/plugins" "$out/etc/mackerel-agent/conf.d" "$out/etc/ssl/certs" \
-    "$out/var/lib/mackerel-agent"
+rm -rf "$2"
+mkdir -p "$2/state"
+# A folder without a file would not be copied.
+touch "$2/state/.keep"
+out=$2/all
+mkdir -p "$out/usr/bin" "$out/usr/lib/wasaba/plugins" "$out/etc/mackerel-agent/conf.d" "$out/etc/ssl/certs"
 cp "$release/wasaba" "$out/usr/bin/wasaba"
 cp "$release"/plugins/*.wasm "$out/usr/lib/wasaba/plugins/"
 
@@ -23,5 +26,3 @@ cp /etc/ssl/certs/ca-certificates.crt "$out/etc/ssl/certs/" 2>/dev/null || true
 cp "$(dirname "$0")/../src/config/default.conf" "$out/etc/mackerel-agent/mackerel-agent.conf"
 echo 'wasaba:x:10001:10001:wasaba:/var/lib/mackerel-agent:/sbin/nologin' >"$out/etc/passwd"
 echo 'wasaba:x:10001:' >"$out/etc/group"
-# The folder of the agent's state is copied by itself; a folder without a file would not be.
-touch "$out/var/lib/mackerel-agent/.keep"

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod collect;
 pub mod components;
 pub mod config;
+pub mod container;
 pub mod control;
 pub mod diagnostic;
 pub mod docker;

@@ -1,7 +1,7 @@
 //! The agent as a whole: the one place that knows every room. It opens them, asks the sources when they are due, keeps the
 //! values, and lets one output hand them on.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -11,8 +11,8 @@ use tokio::time::timeout_at;
 use crate::collect::Moment;
 use crate::collect::minute::{Parts, Source, Sources};
 use crate::collect::readers::Readers;
-use crate::config::environment::MARK;
 use crate::config::{Config, Network};
+use crate::container;
 use crate::control::{self, Pulse};
 use crate::diagnostic::{self, Diagnostic};
 use crate::docker::{self, Engines};
@@ -125,9 +125,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
 
 /// What is not the host's if the agent is in a container that does not show its host.
 fn the_containers_own(config: &Config) -> Option<String> {
-    let marks = ["/.dockerenv", "/run/.containerenv"];
-    let is_container = marks.iter().any(|mark| Path::new(mark).exists()) || std::env::var_os(MARK).is_some();
-    (is_container && config.machine == Roots::default()).then(|| {
+    (container::is_ours() && config.machine == Roots::default()).then(|| {
         "this is a container: its name, interfaces and file systems are told, not the host's; for the host's mount its / \
          (-v /:/host:ro,rslave) and write `host_root = \"/host\"`"
             .to_owned()

@@ -11,7 +11,8 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::flags::AgentFlags;
-use crate::config::environment::{Environment, MARK};
+use crate::config::environment::Environment;
+use crate::container::{self, MARK};
 use crate::outputs::mackerel;
 use crate::run;
 
@@ -24,7 +25,7 @@ const RETIREMENT: Duration = Duration::from_secs(6);
 /// The agent did not start, or did not end well.
 pub fn run(flags: &AgentFlags) -> Result<(), String> {
     let environment = Environment::of_this_process();
-    if std::env::var_os(MARK).is_none() {
+    if !container::is_ours() {
         return Err(format!("this is no container of wasaba's image: there is no {MARK} in the environment"));
     }
     if std::process::id() != 1 {

@@ -6,16 +6,11 @@ use std::path::{Path, PathBuf};
 
 use super::document::{Level, Problem};
 use super::{Config, is_role};
+use crate::container::MARK;
 use crate::docker::Docker;
 use crate::roots::Roots;
 use crate::secret::Secret;
 use crate::shell::simple_command;
-
-/// The variable that tells the agent that it is in its image.
-pub const MARK: &str = "WASABA_CONTAINER";
-
-/// The variables whose values are secrets, or lead to them: not for programs that the agent starts.
-pub const SECRETS: [&str; 2] = ["apikey", "apikey_file"];
 
 /// What the environment of a container says. It has no `Debug`: there is a secret in it.
 #[derive(Clone, Default)]

@@ -14,6 +14,7 @@ use tokio::process::Child;
 use tokio::time::Instant;
 
 use super::{Command, Program};
+use crate::container;
 
 /// More is not read of a standard output.
 pub const MOST_OUTPUT_BYTES: usize = 1 << 20;
@@ -138,7 +139,8 @@ fn start(program: &Program, variables: &[(&str, &str)]) -> std::io::Result<Child
     let mut words = program.words().into_iter();
     let mut command = tokio::process::Command::new(words.next().unwrap_or_default());
     command.args(words);
-    for variable in crate::service::VARIABLES {
+    let own: &[_] = if container::is_ours() { &container::SECRETS } else { &[] };
+    for variable in crate::service::VARIABLES.iter().chain(own) {
         command.env_remove(variable);
     }
     command.env("PATH", path(&std::env::var("PATH").unwrap_or_default()));

@@ -119,22 +119,40 @@ impl Engine {
         assert!(tar.wait().unwrap().success() && imported.status.success(), "{imported:?}");
     }
 
+    /// The image of the shipped program, `wasaba`, made as `make image` makes it.
+    ///
+    /// # Panics
+    /// It cannot be made.
+    pub fn wasaba(&self) {
+        static MADE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.contains(&self.socket()) {
+            return;
+        }
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../agent/image/build.sh");
+        let mut build = Command::new(script);
+        build.arg(crate::target().join("release")).arg("wasaba").env("DOCKER_HOST", self.host()).stdin(Stdio::null());
+        let built = build.output().unwrap();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        made.push(self.socket());
+    }
+
     /// The image with a shell and its small programs, `busybox`.
     pub fn busybox(&self) {
         self.image("busybox", Root::busybox);
     }
 
-    /// A listener in the engine's network, which containers reach through the gateway of their own.
+    /// A listener on this port, or a free one if it is 0, in the engine's network, which containers reach through the gateway of their own.
     ///
     /// # Panics
     /// The engine's network cannot be entered.
     #[must_use]
-    pub fn listener(&self) -> TcpListener {
+    pub fn listener(&self, port: u16) -> TcpListener {
         let network = std::fs::File::open(format!("/proc/{}/ns/net", self.pid())).unwrap();
         // A socket stays in the network in which it was made, whoever uses it.
         let listening = std::thread::spawn(move || {
             move_into_link_name_space(std::os::fd::AsFd::as_fd(&network), Some(LinkNameSpaceType::Network)).unwrap();
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap()
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap()
         });
         listening.join().unwrap()
     }

@@ -93,6 +93,8 @@ fn cpu_memory_network_and_disk_are_what_the_load_is_and_what_the_client_shows() 
     assert_eq!(of("pids.load-cpu.current"), stat("load-cpu", "{{.PIDs}}").parse::<f64>().unwrap());
     assert!(of("network.load-client.rx") > 200_000.0 && of("network.load-server.tx") > 200_000.0, "{values:#?}");
     assert!(of("blkio.io_service_bytes.load-disk.write") > 10_000_000.0, "{values:#?}");
+    let bytes = of("blkio.io_serviced.load-disk.write") * 65_536.0 * 60.0;
+    assert_near(of("blkio.io_service_bytes.load-disk.write"), bytes, 5.0, "64 KiB at a time");
     assert!(of("blkio.io_serviced.load-disk.write") > 3.0, "operations a second are not 0: {values:#?}");
 }
 

@@ -1,0 +1,242 @@
+//! The container image, built from the shipped program and run in a real Docker engine.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mackerel_standin::{Memory, Standin};
+use wasaba_e2e::agent::{Home, stdout};
+use wasaba_e2e::docker::Engine;
+
+const KEY: &str = "the-key-of-the-tests";
+const SOON: Duration = Duration::from_secs(20);
+const A_MINUTE_AND_MORE: Duration = Duration::from_secs(110);
+
+/// An engine with the image, and a network whose gateway leads to whoever listens beside the engine.
+fn engine(network: &str) -> (Arc<Engine>, String) {
+    let engine = Engine::shared();
+    engine.wasaba();
+    engine.busybox();
+    engine.docker(&["network", "create", network]);
+    let gateway = engine.docker(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", network]);
+    (engine, gateway)
+}
+
+/// Everything that the container has logged.
+fn logs(engine: &Engine, container: &str) -> String {
+    let output = engine.command(&["logs", container]);
+    String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
+}
+
+fn wait_for_log(engine: &Engine, container: &str, text: &str, deadline: Duration) {
+    let begin = Instant::now();
+    while !logs(engine, container).contains(text) {
+        assert!(begin.elapsed() < deadline, "no {text:?} within {deadline:?} in:\n{}", logs(engine, container));
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+}
+
+/// What the kernel says of the first process of a container.
+fn status(engine: &Engine, container: &str) -> String {
+    let pid = engine.docker(&["inspect", "-f", "{{.State.Pid}}", container]);
+    std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap()
+}
+
+/// How many processes below this one have ended without anybody having taken leave of them.
+fn zombies(engine: &Engine, container: &str) -> usize {
+    let pid = engine.docker(&["inspect", "-f", "{{.State.Pid}}", container]);
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let state = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    children.split_whitespace().filter(|pid| state(pid).contains("State:\tZ")).count()
+}
+
+#[tokio::test]
+async fn the_image_is_small_runs_as_nobody_and_posts_its_last_values_before_the_host_is_retired() {
+    let (engine, gateway) = engine("image");
+    let size = engine.docker(&["image", "inspect", "-f", "{{.Size}}", "wasaba"]).parse::<u64>().unwrap();
+    assert!(size <= 20_000_000, "{size} bytes");
+    let standin = Standin::start_with(engine.listener(0), KEY, Memory::default()).await.unwrap();
+    let configs = engine.path("conf.d");
+    std::fs::create_dir_all(&configs).unwrap();
+    // A program that leaves a child behind, which ends later.
+    let plugin = "[plugin.metrics.fork]\ncommand = [\"/busybox\", \"sh\", \"-c\", \
+                  \"/busybox sleep 0.3 & echo fork.pids 1 1; echo fork.key ${#apikey} 1\"]\n";
+    std::fs::write(configs.join("fork.conf"), plugin).unwrap();
+    let opts = format!("opts=-apibase=http://{gateway}:{} -role=Svc:web,Svc:db", standin.address().port());
+    let socket = format!("{}:/var/run/docker.sock", engine.socket().display());
+    let group = std::fs::metadata(engine.socket()).unwrap().gid().to_string();
+    let configs = format!("{}:/etc/mackerel-agent/conf.d:ro", configs.display());
+    let key = format!("apikey={KEY}");
+    let flags = [
+        &["run", "--detach", "--name", "image-agent", "--network", "image", "--read-only", "--cap-drop", "ALL"][..],
+        &["--security-opt", "no-new-privileges", "--group-add", &group, "--volume", &socket, "--volume", &configs],
+        &["--volume", "/bin/busybox:/busybox:ro", "--env", &key, "--env", &opts, "--env", "display_name=web-1"],
+        &["--env", "include=/etc/mackerel-agent/conf.d/*.conf", "--env", "enable_docker_plugin=1"],
+        &["--env", "auto_retirement=1", "wasaba"],
+    ];
+    engine.docker(&flags.concat());
+    for name in ["memory.total", "custom.docker.memory.image-agent.rss", "custom.fork.pids"] {
+        let there = move |memory: &Memory| memory.points().iter().any(|point| point.name == name);
+        standin.wait_until(SOON, name, there).await.unwrap();
+    }
+    let memory = standin.memory();
+    let value = |name: &str| memory.points().iter().find(|point| point.name == name).map(|point| point.value);
+    assert_eq!(value("custom.fork.key"), Some(0.0), "programs do not get the key");
+    let status = status(&engine, "image-agent");
+    assert!(status.contains("Uid:\t10001\t10001") && status.contains("CapEff:\t0000000000000000"), "{status}");
+    let well = engine.docker(&["exec", "image-agent", "wasaba", "health"]);
+    assert!(well.contains("the agent is well"), "{well}");
+    let host = memory.hosts().first().unwrap().body.clone();
+    assert_eq!(host["roleFullnames"], serde_json::json!(["Svc:web", "Svc:db"]));
+    assert_eq!(host["displayName"], "web-1");
+
+    engine.docker(&["kill", "--signal", "HUP", "image-agent"]);
+    wait_for_log(&engine, "image-agent", "the configuration was read again", SOON);
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(zombies(&engine, "image-agent"), 0);
+
+    let begin = Instant::now();
+    engine.docker(&["stop", "image-agent"]);
+    let took = begin.elapsed();
+    let logs = logs(&engine, "image-agent");
+    assert!(took < Duration::from_secs(5), "{took:?}\n{logs}");
+    assert_eq!(engine.docker(&["inspect", "-f", "{{.State.ExitCode}}", "image-agent"]), "0", "{logs}");
+    let (stopped, retired) = (logs.find(" 0 queued"), logs.find("is retired"));
+    assert!(stopped.is_some() && retired > stopped, "first the values, then the host: {logs}");
+    assert!(standin.memory().hosts().first().unwrap().retired, "{logs}");
+    assert!(!logs.contains(KEY), "{logs}");
+    assert_eq!(standin.memory().refusals(), []);
+}
+
+/// The minutes that the agent said it had put on disk, with the count of their values.
+fn kept(logs: &str) -> BTreeMap<i64, usize> {
+    let kept = logs.lines().filter_map(|line| line.split_once("DEBUG kept ")?.1.split_once(" values of "));
+    let mut minutes = BTreeMap::new();
+    for (values, time) in kept {
+        *minutes.entry(time.parse().unwrap()).or_default() += values.parse::<usize>().unwrap();
+    }
+    minutes
+}
+
+#[tokio::test]
+async fn a_container_that_is_killed_and_its_successor_on_the_same_volume_are_one_host_and_lose_no_minute() {
+    let (engine, gateway) = engine("killed");
+    let standin = Standin::start_with(engine.listener(0), KEY, Memory::default()).await.unwrap();
+    let port = standin.address().port();
+    let opts = format!("opts=-v -apibase=http://{gateway}:{port}");
+    let secret = engine.path("key");
+    std::fs::write(&secret, KEY).unwrap();
+    let secret = format!("{}:/run/secrets/key:ro", secret.display());
+    let run = |name: &str| {
+        let flags = [
+            &[
+                "run",
+                "--detach",
+                "--name",
+                name,
+                "--network",
+                "killed",
+                "--volume",
+                "killed-state:/var/lib/mackerel-agent",
+            ][..],
+            &["--volume", &secret, "--env", "apikey_file=/run/secrets/key", "--env", &opts, "wasaba"],
+        ];
+        engine.docker(&flags.concat());
+    };
+    run("killed-1");
+    standin.wait_until(SOON, "the first post", |memory| !memory.points().is_empty()).await.unwrap();
+    let memory = standin.stop();
+    // A full minute is collected while nobody listens.
+    let begin = Instant::now();
+    while kept(&logs(&engine, "killed-1")).len() < 2 {
+        assert!(begin.elapsed() < A_MINUTE_AND_MORE, "{}", logs(&engine, "killed-1"));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    engine.docker(&["kill", "killed-1"]);
+    let mut expected = kept(&logs(&engine, "killed-1"));
+    // What is collected in the same second is the same minute to Mackerel, and would be hard to count here.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    run("killed-2");
+    wait_for_log(&engine, "killed-2", "DEBUG kept ", SOON);
+    let standin = Standin::start_with(engine.listener(port), KEY, memory).await.unwrap();
+    let times = |memory: &Memory| memory.points().iter().map(|point| point.time).collect::<BTreeSet<_>>();
+    let all = expected.keys().copied().collect::<BTreeSet<_>>();
+    let there = move |memory: &Memory| all.is_subset(&times(memory));
+    standin.wait_until(Duration::from_secs(60), "every minute that was collected", there).await.unwrap();
+    engine.docker(&["stop", "killed-2"]);
+    let memory = standin.memory();
+    expected.retain(|time, _| *time <= kept(&logs(&engine, "killed-1")).keys().last().copied().unwrap());
+    for (time, count) in expected {
+        assert_eq!(memory.points().iter().filter(|point| point.time == time).count(), count, "of {time}");
+    }
+    assert_eq!(memory.hosts().len(), 1, "the host is the same one");
+    assert_eq!(memory.refusals(), []);
+}
+
+/// The names of the host's metrics of these families, and the host's own name.
+fn of_the_machine(printed: &str) -> (BTreeSet<String>, String) {
+    let printed = serde_json::from_str::<serde_json::Value>(printed).unwrap();
+    let values = printed.pointer("/metrics/Values/0/Values").unwrap().as_object().unwrap();
+    let families = ["filesystem.", "interface."];
+    let names = values.keys().filter(|name| families.iter().any(|family| name.starts_with(family)));
+    (names.cloned().collect(), printed.pointer("/host/name").unwrap().as_str().unwrap().to_owned())
+}
+
+#[test]
+fn in_a_container_the_host_is_told_where_its_file_system_is_mounted_and_else_it_is_said_what_is_missing() {
+    let (engine, _) = engine("whose");
+    let host = of_the_machine(&stdout(&Home::with("").command(&["once"], &[])));
+    let run = |flags: &[&str], words: &[&str]| {
+        let output = engine.command(
+            &[&["run", "--rm", "--cap-drop", "ALL", "--hostname", "inside"][..], flags, &["wasaba"], words].concat(),
+        );
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    // Where / is shared, as systemd has it, `rslave` lets later mounts in; this machine's may be private.
+    let mounted = ["--volume", "/:/host:ro", "--env", "host_root=/host"];
+    let (printed, errors) = run(&mounted, &["once"]);
+    let (names, name) = of_the_machine(&printed);
+    assert_eq!(names, host.0, "{errors}");
+    let expected = std::fs::read_to_string("/etc/hostname").map(|name| name.trim().to_owned());
+    assert_eq!(name, expected.unwrap_or(host.1));
+    let addresses = serde_json::from_str::<serde_json::Value>(&printed).unwrap();
+    assert_eq!(
+        addresses.pointer("/host/interfaces"),
+        serde_json::from_str::<serde_json::Value>(&stdout(&Home::with("").command(&["once"], &[])))
+            .unwrap()
+            .pointer("/host/interfaces")
+    );
+
+    let (printed, _) = run(&[], &["once"]);
+    assert_eq!(of_the_machine(&printed).1, "inside");
+    let log = |flags: &[&str]| {
+        engine.docker(&[&["run", "--detach", "--name", "host-log"][..], flags, &["wasaba"]].concat());
+        wait_for_log(&engine, "host-log", "no API key", SOON);
+        let logs = logs(&engine, "host-log");
+        engine.docker(&["rm", "--force", "--volumes", "host-log"]);
+        logs
+    };
+    assert!(log(&[]).contains("this is a container: its name, interfaces and file systems are told"));
+    let wrong = log(&["--env", "host_root=/nowhere"]);
+    assert!(wrong.contains("host_root: there is no `/nowhere/proc/stat`; mount the host's / there"), "{wrong}");
+    assert!(!log(&mounted).contains("WARNING"));
+}
+
+#[test]
+fn configtest_in_the_container_sees_what_the_agent_uses_and_outside_of_the_image_it_is_no_container() {
+    let (engine, _) = engine("configtest");
+    let run = |flags: &[&str]| {
+        let output = engine.command(&[&["run", "--rm"][..], flags, &["wasaba", "configtest"]].concat());
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = run(&["--env", "apikey=k"]);
+    assert!(code == Some(0) && said.contains("without errors"), "{said}");
+    let (code, said) = run(&["--env", "apikey=k", "--env", "opts=-role=bad -bogus"]);
+    assert!(code == Some(1) && said.contains("the variable `opts`") && said.contains("--bogus"), "{said}");
+    let (code, said) = run(&["--env", "apikey_file=/run/secrets/absent"]);
+    assert!(code == Some(1) && said.contains("/run/secrets/absent") && said.contains("apikey_file"), "{said}");
+    let outside = std::process::Command::new(wasaba_e2e::wasaba()).arg("container").output().unwrap();
+    assert!(!outside.status.success() && String::from_utf8(outside.stderr).unwrap().contains("WASABA_CONTAINER"));
+}
