@@ -124,7 +124,8 @@ fn in_agent(plugin: &str, flags: &[String], engine: &str) -> Cost {
     Cost { cpu_ms: (many.cpu_ms - few.cpu_ms) / MORE, wall_ms: (many.wall_ms - few.wall_ms) / MORE }
 }
 
-fn cost(work: impl FnOnce()) -> Cost {
+/// What some work of child processes costs that have ended with it.
+pub(crate) fn cost(work: impl FnOnce()) -> Cost {
     let (begin, before) = (Instant::now(), children_cpu_ms());
     work();
     Cost { cpu_ms: children_cpu_ms() - before, wall_ms: begin.elapsed().as_secs_f64() * 1e3 }

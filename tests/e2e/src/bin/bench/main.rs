@@ -1,9 +1,10 @@
 //! What the agent costs, each figure beside its goal: `make bench`. Takes about twelve minutes, for the agent works in real
-//! ones; with the argument `collections` only the official plugins are measured, in half a minute. Figures of time are of this machine in this minute; the ratios are what can be compared.
+//! ones; with the argument `collections` only the official plugins are measured, in half a minute, with `containers` also Docker's metrics, in a few. Figures of time are of this machine in this minute; the ratios are what can be compared.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark that cannot run ends with the reason")]
 
 mod collections;
+mod containers;
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -38,6 +39,14 @@ async fn main() {
         collections.iter().for_each(Collection::print);
         return;
     }
+    let containers = containers::all(&[5, 200]);
+    // Measured elsewhere, one run of the official plugin with 5 containers: 9.3 ms CPU, 2.0 s wall.
+    row("one collection of 5 containers, CPU", containers[0].agent.cpu_ms, 9.3 / 5.0, "ms");
+    row("one collection of 5 containers, wall", containers[0].agent.wall_ms, 200.0, "ms");
+    if std::env::args().nth(1).as_deref() == Some("containers") {
+        containers.iter().for_each(containers::Collection::print);
+        return;
+    }
     let exec = median((0..200).map(|_| exec_of_a_trivial_program()).collect());
     let pulley = plugin_call("pulley");
     let native = plugin_call("native");
@@ -61,6 +70,7 @@ async fn main() {
     println!("\nbeside it, in the same minutes on the same machine:");
     println!("  exec of /bin/true, median wall                     {exec:>10.2} µs");
     collections.iter().for_each(Collection::print);
+    containers.iter().for_each(containers::Collection::print);
     println!(
         "  {calls} calls: {first:.2} MB anonymous after the first tenth, {last:.2} MB in the last, {most:.2} MB at most"
     );
