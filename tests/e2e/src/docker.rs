@@ -69,6 +69,15 @@ impl Engine {
         self.folder.path().join("docker.sock")
     }
 
+    /// The group that its socket belongs to.
+    ///
+    /// # Panics
+    /// The socket has gone.
+    #[must_use]
+    pub fn socket_group(&self) -> u32 {
+        std::os::unix::fs::MetadataExt::gid(&std::fs::metadata(self.socket()).unwrap())
+    }
+
     /// A folder for whatever a test wants to mount.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
@@ -98,11 +107,11 @@ impl Engine {
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
-    /// The image of this name, made of this root file system, unless it is there already.
+    /// The image of this name, made of this root file system, with `changes` as a Dockerfile has them, unless it is there already.
     ///
     /// # Panics
     /// It cannot be made.
-    pub fn image(&self, name: &str, root: impl FnOnce(&Root)) {
+    pub fn image(&self, name: &str, changes: &[&str], root: impl FnOnce(&Root)) {
         static MAKING: Mutex<()> = Mutex::new(());
         let _alone = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         if self.command(&["image", "inspect", name]).status.success() {
@@ -114,7 +123,12 @@ impl Engine {
         tar.arg("-C").arg(folder.path()).args(["--owner=0", "--group=0", "-c", "."]).stdout(Stdio::piped());
         let mut tar = tar.spawn().unwrap();
         let mut import = Command::new("docker");
-        import.args(["import", "-", name]).env("DOCKER_HOST", self.host()).stdin(tar.stdout.take().unwrap());
+        import
+            .arg("import")
+            .args(changes.iter().flat_map(|change| ["--change", change]))
+            .args(["-", name])
+            .env("DOCKER_HOST", self.host())
+            .stdin(tar.stdout.take().unwrap());
         let imported = import.output().unwrap();
         assert!(tar.wait().unwrap().success() && imported.status.success(), "{imported:?}");
     }
@@ -139,7 +153,7 @@ impl Engine {
 
     /// The image with a shell and its small programs, `busybox`.
     pub fn busybox(&self) {
-        self.image("busybox", Root::busybox);
+        self.image("busybox", &[], Root::busybox);
     }
 
     /// A listener on this port, or a free one if it is 0, in the engine's network, which containers reach through the gateway of their own.

@@ -116,7 +116,7 @@ impl Postgres {
     /// One of PostgreSQL's clients, as the role that may do everything.
     #[must_use]
     pub fn client(&self, program: &str) -> Command {
-        let mut command = Command::new(bin().join(program));
+        let mut command = Command::new(programs().join(program));
         command.arg("-h").arg(self.socket_folder()).arg("-p").arg(self.port.to_string()).args(["-U", ADMIN]);
         command.stdin(Stdio::null());
         command
@@ -191,7 +191,11 @@ impl Drop for Postgres {
 }
 
 /// Where the newest PostgreSQL's programs are.
-fn bin() -> PathBuf {
+///
+/// # Panics
+/// There is no PostgreSQL.
+#[must_use]
+pub fn programs() -> PathBuf {
     let mut folders = fs::read_dir("/usr/lib/postgresql")
         .map(|entries| entries.flatten().map(|entry| entry.path().join("bin")).collect::<Vec<_>>())
         .unwrap_or_default();
@@ -202,7 +206,7 @@ fn bin() -> PathBuf {
 
 /// A program of the server's, which does not run as root.
 fn server_command(program: &str) -> Command {
-    let mut command = Command::new(bin().join(program));
+    let mut command = Command::new(programs().join(program));
     command.current_dir("/").env_remove("PGDATA").env("LC_ALL", "C");
     if let Some((user, group)) = server_user() {
         command.uid(user).gid(group);

@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -66,7 +65,7 @@ async fn the_image_is_small_runs_as_nobody_and_posts_its_last_values_before_the_
     std::fs::write(configs.join("fork.conf"), plugin).unwrap();
     let opts = format!("opts=-apibase=http://{gateway}:{} -role=Svc:web,Svc:db", standin.address().port());
     let socket = format!("{}:/var/run/docker.sock", engine.socket().display());
-    let group = std::fs::metadata(engine.socket()).unwrap().gid().to_string();
+    let group = engine.socket_group().to_string();
     let configs = format!("{}:/etc/mackerel-agent/conf.d:ro", configs.display());
     let key = format!("apikey={KEY}");
     let flags = [
