@@ -71,7 +71,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     let (reports, reported) = mpsc::channel(MOST_WAITING);
     let (documents, told) = mpsc::channel(MOST_WAITING);
     let outbox = Outbox { reports, documents };
-    let inbox = mackerel::Inbox { reports: reported, documents: told };
+    let inbox = mackerel::Inbox::new(reported, told);
 
     let (changed, changes) = mpsc::unbounded_channel();
     let register = Register::default();
