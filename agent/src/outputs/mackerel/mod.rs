@@ -11,6 +11,7 @@ mod graph_definitions;
 mod host_metadata;
 mod hosts;
 pub mod id_file;
+mod proxy;
 mod registration;
 mod retirement;
 #[cfg(test)]

@@ -478,9 +478,10 @@ async fn a_report_that_waits_for_its_minute_survives_another_way_to_mackerel() {
     let machine = Machine::registered();
     let server = Server::start(|request| mackerel(request, accept)).await;
     let (reports, _documents, mut inbox) = inbox();
-    reports.send(report("fine", Status::Ok, false)).await.unwrap();
     let taken_in = async {
-        while reports.capacity() < reports.max_capacity() || server.requests().len() < 2 {
+        server.until(|seen| count(seen, "PUT /api/v0/hosts/HOST1") == 1).await;
+        reports.send(report("fine", Status::Ok, false)).await.unwrap();
+        while reports.capacity() < reports.max_capacity() {
             tokio::task::yield_now().await;
         }
     };
