@@ -6,6 +6,8 @@
 pub mod cases;
 mod docker;
 pub mod document;
+#[cfg(test)]
+mod documented;
 mod duration;
 pub mod pattern;
 pub mod plugin;

@@ -72,7 +72,106 @@ fn init_writes_the_key_once() {
     let again = init(&["-apikey", "other"]);
     assert!(again.status.success() && text(&again.stderr).contains("has an API key already"));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "apikey = \"hoge\"\n");
-    assert_eq!(init(&[]).status.code(), Some(2), "without a key");
+    let without = init(&[]);
+    assert!(without.status.code() == Some(1) && text(&without.stderr).contains("-apikey=<YOUR_API_KEY>"));
+}
+
+#[test]
+fn configtest_finds_the_official_sample_good_and_notes_what_its_components_miss() {
+    let home = Home::with("");
+    let sample = include_str!("../../fixtures/official/sample.conf").replace("apikey = \"\"", "apikey = \"k\"");
+    std::fs::write(home.config(), sample).unwrap();
+    let root = home.root().display().to_string();
+    let output = home.command(&["configtest"], &["-root", &root]);
+    let said = text(&output.stderr);
+    assert!(output.status.success() && said.contains("is a configuration without errors"), "{said}");
+    let notes = said.lines().filter(|line| line.starts_with("note: ")).collect::<Vec<_>>();
+    assert!(notes.len() == 1 && notes[0].contains("[plugin.metrics.postgres]") && notes[0].contains("user"), "{said}");
+}
+
+#[test]
+fn an_unknown_command_is_answered_with_those_that_there_are_and_2() {
+    let unknown = Command::new(wasaba()).arg("reload").output().unwrap();
+    assert_eq!((unknown.status.code(), unknown.stdout.len()), (Some(2), 0));
+    for name in ["configtest", "init", "once", "retire", "run", "supervise", "version"] {
+        assert!(text(&unknown.stderr).contains(&format!("\n  {name} ")), "{}", text(&unknown.stderr));
+    }
+}
+
+#[test]
+fn a_log_line_is_a_time_a_level_and_a_message_on_standard_error() {
+    let home = Home::with("roles = [\"none\"]\n[plugin.metrics.p]\ncommand = \"echo p.b x 0\"\n");
+    let output = home.command(&["once"], &["-v"]);
+    assert!(output.status.success());
+    let (log, form) = (text(&output.stderr), "0000/00/00 00:00:00 ");
+    let lines = log.lines().filter(|line| !line.starts_with(' ')).collect::<Vec<_>>();
+    for line in &lines {
+        let (time, rest) = line.split_at(form.len());
+        let fits = |(char, form): (char, char)| if form == '0' { char.is_ascii_digit() } else { char == form };
+        assert!(time.chars().zip(form.chars()).all(fits), "{line}");
+        let level = rest.split(' ').next().unwrap();
+        assert!(["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"].contains(&level), "{line}");
+    }
+    assert!(lines.iter().any(|line| line.contains(" WARNING ") && line.contains("p.b")), "{log}");
+}
+
+#[tokio::test]
+async fn each_signal_to_stop_ends_the_agent_well_and_a_second_one_forces_it() {
+    let (standin, home) = (standin().await, Home::with(""));
+    home.configure(&format!("{}[host_status]\non_stop = \"poweroff\"\n", base(&standin)));
+    for (first, second) in [(Signal::TERM, Signal::INT), (Signal::INT, Signal::QUIT), (Signal::QUIT, Signal::TERM)] {
+        let mut agent = home.start(&[]);
+        agent.line_with("this machine is host", SOON);
+        agent.signal(first);
+        let (ended, took) = agent.ended(SOON);
+        assert!(ended.code() == Some(0) && took < Duration::from_secs(2), "{first:?}: {ended} after {took:?}");
+
+        let mut agent = home.start(&[]);
+        agent.line_with("this machine is host", SOON);
+        // Now the last word takes as long as it may.
+        standin.misbehave(Misbehaviour::NeverAnswer);
+        agent.signal(first);
+        agent.signal(second);
+        assert_eq!(agent.ended(SOON).0.code(), Some(1), "{first:?}, then {second:?}");
+        agent.line_with("forced to stop by a second signal", SOON);
+        assert!(!home.path("agent.pid").exists());
+        standin.behave();
+    }
+}
+
+/// Configures `disable_http_keep_alive`, which is another way to Mackerel.
+fn reach_anew(home: &Home, config: &str, agent: &Agent) {
+    home.configure(&format!("disable_http_keep_alive = true\n{config}"));
+    agent.signal(Signal::HUP);
+    agent.line_with("Mackerel is reached anew", SOON);
+}
+
+#[tokio::test]
+async fn a_report_is_not_lost_when_a_hangup_brings_another_way_to_mackerel() {
+    let (standin, home) = (standin().await, Home::with(""));
+    let config = format!("{}[plugin.checks.fine]\ncommand = \"echo fine\"\n", base(&standin));
+    home.configure(&config);
+    let agent = home.start(&[]);
+    agent.line_with("check fine: OK: fine", SOON);
+    agent.line_with("this machine is host", SOON);
+    reach_anew(&home, &config, &agent);
+    // An OK is told only once.
+    let told = |memory: &Memory| memory.reports().iter().any(|report| report.name == "fine");
+    standin.wait_until(SOON, "the report", told).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_host_after_retire_is_told_its_metadata() {
+    let (standin, home) = (standin().await, Home::with(""));
+    home.configure(&format!("{}[plugin.metadata.md]\ncommand = \"echo 1\"\n", base(&standin)));
+    for hosts in 1..=2 {
+        let mut agent = home.start(&[]);
+        let told = |memory: &Memory| memory.metadata().len() == hosts;
+        standin.wait_until(SOON, "the metadata of each host", told).await.unwrap();
+        agent.signal(Signal::TERM);
+        agent.ended(SOON);
+        assert!(home.command(&["retire"], &["-force"]).status.success());
+    }
 }
 
 #[tokio::test]
@@ -173,6 +272,72 @@ async fn supervise_gives_up_if_the_first_child_dies_soon_and_starts_a_later_one_
     }
     supervisor.signal(Signal::TERM);
     supervisor.ended(SOON);
+}
+
+/// Waits until `is_so`.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + SOON;
+    while !is_so() {
+        assert!(Instant::now() < end, "not within {SOON:?}: {what}");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+#[tokio::test]
+async fn supervise_starts_what_an_upgrade_put_in_its_place_and_a_stop_ends_its_pause() {
+    let (standin, home) = (standin().await, Home::with(""));
+    home.configure(&base(&standin));
+    let program = home.path("program");
+    std::fs::copy(wasaba(), &program).unwrap();
+    let mut command = Command::new(&program);
+    command.arg("supervise").arg("-conf").arg(home.config()).stdin(Stdio::null());
+    let mut supervisor = Agent::spawn(command);
+    supervisor.line_with("this machine is host", SOON);
+    let child = child_of(supervisor.pid());
+    let started = Instant::now();
+
+    // A broken file changes nothing.
+    home.configure("roles = [");
+    supervisor.signal(Signal::HUP);
+    supervisor.line_with("the agent goes on with the last one", SOON);
+    home.configure(&base(&standin));
+    assert_eq!(child_of(supervisor.pid()), child, "it was not started anew");
+
+    let new = home.path("new");
+    std::fs::copy(wasaba(), &new).unwrap();
+    std::fs::rename(&new, &program).unwrap();
+    // It counts as well started after 30 s.
+    tokio::time::sleep(Duration::from_secs(31).saturating_sub(started.elapsed())).await;
+    kill_process(child, Signal::KILL).unwrap();
+    supervisor.line_with("it is started again in 1s", SOON);
+    let running = |child: Pid| std::fs::read_link(format!("/proc/{}/exe", child.as_raw_nonzero())).ok();
+    until("the new program runs", || running(child_of(supervisor.pid())).as_ref() == Some(&program));
+
+    // The second one dies young.
+    kill_process(child_of(supervisor.pid()), Signal::KILL).unwrap();
+    supervisor.line_with("it is started again in 2s", SOON);
+    supervisor.signal(Signal::TERM);
+    let (ended, took) = supervisor.ended(SOON);
+    assert!(ended.success() && took < Duration::from_secs(1), "{ended} after {took:?}");
+    assert!(!home.path("agent.pid").exists());
+}
+
+#[tokio::test]
+async fn an_agent_ends_with_its_supervisor_that_was_killed_and_the_next_one_starts() {
+    let (standin, home) = (standin().await, Home::with(""));
+    home.configure(&base(&standin));
+    let supervisor = supervise(&home);
+    supervisor.line_with("this machine is host", SOON);
+    let child = child_of(supervisor.pid()).as_raw_nonzero();
+    supervisor.kill();
+    until("the agent has ended", || {
+        let state = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        state.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.starts_with(" Z"))
+    });
+    let mut next = supervise(&home);
+    next.line_with("this machine is host", SOON);
+    next.signal(Signal::TERM);
+    assert!(next.ended(SOON).0.success());
 }
 
 #[tokio::test]
