@@ -36,8 +36,14 @@ fn environment(program: &Program) -> Vec<(&str, &str)> {
 #[test]
 fn every_key_of_the_official_sample_means_there_and_here_the_same() {
     let config = loaded("sample.conf");
-    assert_eq!((config.pidfile.to_str(), config.root.to_str()), (Some("/var/run/mackerel-agent.pid"), Some("/var/lib/mackerel-agent")));
-    assert_eq!((config.status_on_start.as_deref(), config.status_on_stop.as_deref()), (Some("working"), Some("poweroff")));
+    assert_eq!(
+        (config.pidfile.to_str(), config.root.to_str()),
+        (Some("/var/run/mackerel-agent.pid"), Some("/var/lib/mackerel-agent"))
+    );
+    assert_eq!(
+        (config.status_on_start.as_deref(), config.status_on_stop.as_deref()),
+        (Some("working"), Some("poweroff"))
+    );
     assert!(config.api_key.is_none(), "an empty key is none");
     assert!(config.selection.filesystems.is_some_and(|ignore| ignore.is_match("/dev/ram0")));
     let components = config.plugin_tables.iter().map(|table| (table.name.as_str(), table.wasm.as_str()));
@@ -72,9 +78,15 @@ fn every_key_of_the_official_tests_means_there_and_here_the_same() {
     assert_eq!(actions.map(|action| (line(action), action.user.as_deref())), [("cardiac_massage", Some("doctor")); 2]);
     assert_eq!(environment(actions[1]), [("NAME_1", "VALUE_1"), ("NAME_2", "VALUE_2"), ("NAME_3", "VALUE_3")]);
     assert_eq!(environment(program(&second.runner)), [("ES_HOSTS", "10.45.3.2:9220,10.45.3.1:9230")]);
-    assert_eq!((third.custom_identifier.as_deref(), fourth.custom_identifier.as_deref()), (None, Some("app2.example.com")));
+    assert_eq!(
+        (third.custom_identifier.as_deref(), fourth.custom_identifier.as_deref()),
+        (None, Some("app2.example.com"))
+    );
 
     let [hourly, other] = &config.metadata[..] else { panic!("{:?}", config.metadata) };
     assert_eq!((hourly.every.as_secs(), other.every.as_secs()), (3_600, 600));
-    assert_eq!((program(&hourly.runner).user.as_deref(), environment(program(&other.runner))), (Some("zzz"), vec![("NAME_1", "VALUE_1")]));
+    assert_eq!(
+        (program(&hourly.runner).user.as_deref(), environment(program(&other.runner))),
+        (Some("zzz"), vec![("NAME_1", "VALUE_1")])
+    );
 }

@@ -58,7 +58,11 @@ fn a_stop_retires_the_host_only_if_auto_retirement_says_so() {
         let expected = if retires { "retire\n-force\n-root=/var/lib/mackerel-agent\n-role=A:b\n-v\n" } else { "" };
         assert_eq!(at_the_stop(&variables), expected, "AUTO_RETIREMENT={value}");
     }
-    assert_eq!(at_the_stop(&[("ROOT", "/r"), ("AUTO_RETIREMENT", "1")]), "retire\n-force\n-root=/r\n", "without OTHER_OPTS");
+    assert_eq!(
+        at_the_stop(&[("ROOT", "/r"), ("AUTO_RETIREMENT", "1")]),
+        "retire\n-force\n-root=/r\n",
+        "without OTHER_OPTS"
+    );
 }
 
 #[test]

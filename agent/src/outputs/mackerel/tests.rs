@@ -647,3 +647,60 @@ async fn a_retired_other_host_does_not_hold_up_this_hosts_values() {
     machine.run_until(&server, |requests| count(requests, TSDB) == 2).await;
     machine.assert_ledger(1, 1, 0);
 }
+
+/// What the official agent sent: method and path, and the headers by name.
+fn recorded() -> Vec<(String, Value)> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/official/requests.jsonl");
+    let text = fs::read_to_string(file).unwrap();
+    let parsed = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    // Go's client leaves a bare `?` at the end.
+    let line = |request: &Value| {
+        format!("{} {}", request["method"].as_str().unwrap(), request["path"].as_str().unwrap().trim_end_matches('?'))
+    };
+    parsed.map(|request| (line(&request), request["headers"].clone())).collect()
+}
+
+#[tokio::test]
+async fn requests_have_the_lines_the_order_and_the_headers_of_the_official_agents() {
+    let mut machine = Machine::new();
+    machine.status = Some("working".to_owned());
+    machine.status_on_stop = Some("poweroff".to_owned());
+    let sample = |name: &str| Sample::new(name, 1.0).unwrap();
+    let samples = vec![sample("own"), sample("a").of_host(&"known".into()), sample("b").of_host(&"unk".into())];
+    machine.spool.keep(Minute { time: NOW, samples }, &[], NOW);
+    let server = Server::start(|request| match request.line.as_str() {
+        "POST /api/v0/hosts" => answer(200, r#"{"id":"HOSTID12345"}"#),
+        "GET /api/v0/hosts/HOSTID12345" => answer(200, r#"{"host":{"id":"HOSTID12345","status":"standby"}}"#),
+        line if line.starts_with("GET /api/v0/hosts?customIdentifier=known&") => {
+            answer(200, r#"{"hosts":[{"id":"CIHOST"}]}"#)
+        }
+        line if line.starts_with("GET /api/v0/hosts?") => answer(200, r#"{"hosts":[]}"#),
+        _ => answer(200, "{}"),
+    })
+    .await;
+    let enough = |seen: &[Request]| count(seen, TSDB) == 1 && count(seen, "PUT /api/v0/hosts/HOSTID12345") == 1;
+    let requests = machine.run_until(&server, enough).await;
+    let recorded = recorded();
+    let official = |line: &str| recorded.iter().find(|(known, _)| known == line).map(|(_, headers)| headers);
+    let begin = recorded.iter().map(|(line, _)| line.as_str()).take(3).collect::<Vec<_>>();
+    assert_eq!(lines(&requests)[..3], begin);
+    assert_eq!(lines(&requests).last(), Some(&"POST /api/v0/hosts/HOSTID12345/status"));
+    assert_eq!(lines(&requests).iter().filter(|line| line.contains("customIdentifier=")).count(), 2);
+    for request in &requests {
+        let headers = official(&request.line).unwrap_or_else(|| panic!("{} is not asked there", request.line));
+        let names = headers
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(|name| name.to_lowercase())
+            .collect::<std::collections::BTreeSet<_>>();
+        let own = request.head.lines().skip(1).filter_map(|line| line.split_once(": ")).collect::<Vec<_>>();
+        // Another address, another program, another length; no answer is asked to be compressed, but any form is taken.
+        let own_names = own.iter().map(|(name, _)| (*name).to_owned()).filter(|name| name != "accept");
+        let mut own_names = own_names.collect::<std::collections::BTreeSet<_>>();
+        own_names.insert("accept-encoding".to_owned());
+        assert_eq!(own_names, names, "{}", request.line);
+        let kind = own.iter().find(|(name, _)| *name == "content-type").map(|(_, value)| *value);
+        assert_eq!(kind, headers["Content-Type"].as_str(), "{}", request.line);
+    }
+}
