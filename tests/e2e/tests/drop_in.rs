@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use mackerel_standin::{Memory, Misbehaviour, Standin};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
+
 use wasaba_e2e::agent::{Agent, Home, assert_golden, stderr, stdout};
 use wasaba_e2e::wasaba;
 
