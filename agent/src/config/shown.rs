@@ -73,7 +73,7 @@ fn document(text: &str) -> String {
             if char == '\\' && quote == '"' {
                 shown.push(HIDDEN);
                 shown.extend(rest.next().map(|next| if next == '\n' { '\n' } else { HIDDEN }));
-            } else if char == quote && length == 1 || char == '\n' && length == 1 {
+            } else if length == 1 && (char == quote || char == '\n') {
                 shown.push(char);
                 at = back;
             } else if char == quote {

@@ -9,6 +9,8 @@ use mackerel_standin::{Memory, Misbehaviour, Standin};
 use rustix::process::{Pid, Signal, kill_process};
 
 use wasaba_e2e::agent::{Agent, Home, assert_golden, stderr, stdout};
+use wasaba_e2e::certificates::Authority;
+use wasaba_e2e::nginx::Nginx;
 use wasaba_e2e::wasaba;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -136,6 +138,32 @@ async fn each_signal_to_stop_ends_the_agent_well_and_a_second_one_forces_it() {
         agent.line_with("forced to stop by a second signal", SOON);
         assert!(!home.path("agent.pid").exists());
         standin.behave();
+    }
+}
+
+#[test]
+fn authorities_that_the_environment_names_are_believed_and_no_others() {
+    let (authority, stranger) = (Authority::default(), Authority::default());
+    let nginx = Nginx::start_with_tls(&authority);
+    let base =
+        format!("apikey = \"key\"\napibase = \"https://localhost:{}\"\ncloud_platform = \"none\"\n", nginx.tls_port);
+    let folder = |authority: &Authority| {
+        let folder = authority.file().with_file_name("folder");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::copy(authority.file(), folder.join("0a1b2c3d.0")).unwrap();
+        folder
+    };
+    for (variable, good, bad) in
+        [("SSL_CERT_FILE", authority.file(), stranger.file()), ("SSL_CERT_DIR", folder(&authority), folder(&stranger))]
+    {
+        // This server is no Mackerel, and says so, if it is believed.
+        for (path, said) in [(good, "without valid JSON"), (bad, "invalid peer certificate: UnknownIssuer")] {
+            let home = Home::with(&base);
+            let mut command = Command::new(wasaba());
+            command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR").env(variable, path);
+            command.arg("-conf").arg(home.config()).stdin(Stdio::null());
+            Agent::spawn(command).line_with(said, SOON);
+        }
     }
 }
 

@@ -360,7 +360,13 @@ async fn a_program_gets_the_environment_that_the_official_agent_gives_it() {
         dump.display()
     ));
     let mut command = std::process::Command::new(wasaba_e2e::wasaba());
-    command.arg("-conf").arg(home.config()).env("INHERITED", "yes").env("NOTIFY_SOCKET", "/nowhere");
+    command
+        .arg("-conf")
+        .arg(home.config())
+        .env("MACKEREL_PLUGIN_WORKDIR", "/work/dir")
+        .env_remove("GODEBUG")
+        .env_remove("GOMAXPROCS")
+        .env("NOTIFY_SOCKET", "/nowhere");
     let _agent = Agent::spawn(command);
     let end = Instant::now() + SOON;
     let environment = loop {
@@ -374,7 +380,7 @@ async fn a_program_gets_the_environment_that_the_official_agent_gives_it() {
     for line in [
         "OWN=a b",
         "TRIMMED=x",
-        "INHERITED=yes",
+        "MACKEREL_PLUGIN_WORKDIR=/work/dir",
         "LANG=C",
         "LC_ALL=C",
         "HTTP_PROXY=http://proxy.example.com:8080",
@@ -387,7 +393,9 @@ async fn a_program_gets_the_environment_that_the_official_agent_gives_it() {
         path.starts_with("/sbin:/usr/sbin:/bin:/usr/bin:") && path.ends_with(":/opt/mackerel-agent/plugins/bin"),
         "{path}"
     );
-    assert!(!environment.contains("NOTIFY_SOCKET"), "{environment}");
+    for foreign in ["NOTIFY_SOCKET", "GODEBUG", "GOMAXPROCS"] {
+        assert!(!environment.contains(foreign), "{environment}");
+    }
 }
 
 #[tokio::test]

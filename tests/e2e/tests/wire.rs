@@ -1,6 +1,6 @@
 //! What is sent, beside what the official agent sent: `tests/fixtures/official/requests.jsonl` is a recording of it, with the
 //! configuration that is written here. Each difference is named where it is taken out.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeSet;
 use std::path::Path;
