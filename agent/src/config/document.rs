@@ -192,7 +192,7 @@ pub struct Reader<'a> {
     /// Whether the text is no TOML.
     is_broken: bool,
     /// Made when something is wrong.
-    shown: OnceCell<Shown>,
+    shown: OnceCell<Shown<'a>>,
 }
 
 impl<'a> Reader<'a> {

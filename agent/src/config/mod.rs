@@ -477,6 +477,32 @@ mod tests {
     }
 
     #[test]
+    fn no_slip_of_the_keyboard_shows_a_part_of_a_secret() {
+        let text = "apikey = \"qzqzqzqzqzqz\" # qzqzqz\nhttp_proxy = 'http://me:qzqz@proxy'\nroles = [\n  \"qz\", # qz\n  5,\n]\n\
+                    [plugin.metrics.\"a b\"]\ncommand = \"PASSWORD=qzqz x -p \\\"qzqz\\\"\"\nuser = 5\n\
+                    env = { A = \"qzqzqz\", \"B\" = 'qz', C = { env = \"NONE\" } }\n[plugin.metrics.m]\nwasm = \"nginx\"\n\
+                    settings = { password = \"qz=qz\", key = \"\"\"\nqzqz\n  qz = qz\n\"\"\", pin = 1234321 }\n\
+                    [plugin.checks.c]\ncommand = [\"x\", \"qzqzqz\", 5]\nmemo = '''qz\nqz=1'''\nmax_check_attempts = 11\n";
+        let mut seen = 0;
+        let mut look_at = |text: &str| {
+            let problems = match parsed(text) {
+                Ok((_, problems)) | Err(problems) => shown(&problems),
+            };
+            // The pin is hidden wherever it still is a value.
+            assert!(!problems.contains("qz") && !problems.contains("1234321"), "{text}\n{problems}");
+            seen += problems.matches('^').count();
+        };
+        look_at(text);
+        for (at, char) in text.char_indices() {
+            look_at(&format!("{}{}", &text[..at], &text[at + char.len_utf8()..]));
+            for slip in ["\"", "'", "=", "[", "]", "{", "}", "#", "\n", "\\", ",", " ", "x"] {
+                look_at(&format!("{}{slip}{}", &text[..at], &text[at..]));
+            }
+        }
+        assert!(seen > 10_000, "{seen}");
+    }
+
+    #[test]
     fn a_file_that_is_no_regular_one_is_refused_instead_of_waited_for() {
         let problems = shown(&load(Path::new("/dev/zero")).unwrap_err());
         assert_eq!(problems, "cannot read `/dev/zero`: it is no regular file\n");

@@ -402,7 +402,7 @@ fn limits(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Limits {
 }
 
 pub(super) fn trust(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Trust {
-    let whole = section.place;
+    let written = section.place_of("tls");
     let Some(mut inner) = reader.section(section, "tls") else { return Trust::default() };
     let mut path = |key| reader.text(&mut inner, key).map(PathBuf::from);
     let (authority, certificate, key) = (path("authority"), path("certificate"), path("key"));
@@ -411,7 +411,7 @@ pub(super) fn trust(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Trust
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
         _ => {
-            reader.fail(whole, "`tls` needs `certificate` and `key` together".into());
+            reader.fail(written, "`tls` needs `certificate` and `key` together".into());
             None
         }
     };

@@ -1,8 +1,7 @@
 //! The lines of a file as messages show them: each character in its column, and none of what may be a secret.
 //!
 //! Of a document, keys and signs stay; each character of a value or a comment becomes a dot or a space. What is no TOML is not
-//! understood, so less of it stays: the key at the beginning of a line, a table's header, and signs; and behind a line in which
-//! a text may have begun that does not end there, nothing.
+//! understood, and what looks like a key there may be the second line of a secret: so only the keys that there are stay, and signs.
 
 /// What stands for a character that is not shown.
 const HIDDEN: char = '·';
@@ -11,32 +10,35 @@ const HIDDEN: char = '·';
 const LONGEST: usize = 120;
 
 /// A file's lines, to be shown.
-pub(super) struct Shown {
-    lines: Vec<Option<String>>,
+pub(super) enum Shown<'a> {
+    /// Those of a text that is TOML.
+    Document(Vec<String>),
+    /// A text that is none.
+    Broken(&'a str),
 }
 
-impl Shown {
+impl<'a> Shown<'a> {
     /// Of a text that is TOML.
     pub(super) fn of_document(text: &str) -> Self {
-        Self { lines: document(text).lines().map(|line| Some(line.trim_end().to_owned())).collect() }
+        Self::Document(document(text).lines().map(|line| line.trim_end().to_owned()).collect())
     }
 
     /// Of a text that is no TOML.
-    pub(super) fn of_broken(text: &str) -> Self {
-        let mut is_clear = true;
-        let line = |line: &str| {
-            let (shown, ends_clear) = broken(line);
-            let shown = is_clear.then_some(shown);
-            is_clear &= ends_clear;
-            shown
-        };
-        Self { lines: text.lines().map(line).collect() }
+    pub(super) fn of_broken(text: &'a str) -> Self {
+        Self::Broken(text)
+    }
+
+    fn line(&self, index: usize) -> Option<String> {
+        match self {
+            Self::Document(lines) => lines.get(index).cloned(),
+            Self::Broken(text) => text.lines().nth(index).map(broken),
+        }
     }
 
     /// The line of this number, counted from 1, and what marks `length` characters of it from `column` on; nothing if there is
     /// nothing to be seen.
     pub(super) fn marked(&self, number: usize, column: usize, length: usize) -> Option<String> {
-        let line = self.lines.get(number.checked_sub(1)?)?.as_deref()?;
+        let line = self.line(number.checked_sub(1)?)?;
         let (visible, before) = (line.chars().count(), column.saturating_sub(1));
         // Behind the last character stands what is missing.
         if line.trim().is_empty() || before > visible || before >= LONGEST {
@@ -138,51 +140,61 @@ fn document(text: &str) -> String {
     shown
 }
 
-/// A line of what is no TOML, and whether no text may go on behind it.
-fn broken(line: &str) -> (String, bool) {
-    let is_key = |char: char| char.is_ascii_alphanumeric() || "_-.".contains(char);
-    let indented = line.trim_start();
-    let indent = line.len() - indented.len();
-    let key = indented.find(|char: char| !is_key(char)).unwrap_or(indented.len());
-    let is_assigned = indented.get(key..).is_some_and(|rest| rest.trim_start().starts_with('='));
-    let header = indented.find(|char: char| !is_key(char) && !"[ \"'".contains(char)).unwrap_or(indented.len());
-    let plain = match indented.starts_with('[') {
-        // Quoted parts are hidden below.
-        true => indent + header,
-        false if is_assigned => indent + key,
-        false => indent,
-    };
-    let mut shown = String::new();
+fn is_of_a_key(char: char) -> bool {
+    char.is_ascii_alphanumeric() || "_-".contains(char)
+}
+
+/// The words that this line is made of if it is a table's header, or the one in front of its `=`.
+fn words_of_keys(line: &str) -> impl Iterator<Item = &str> {
+    let line = line.trim_start();
+    let header = line.strip_prefix('[').and_then(|rest| rest.split([']', '#', '"', '\'']).next());
+    let key = line.split_once('=').map(|(key, _)| key.trim_end()).filter(|key| key.chars().all(is_of_a_key));
+    header.or(key).unwrap_or_default().split(|char| !is_of_a_key(char)).filter(|word| !word.is_empty())
+}
+
+/// Whether it is one of the keys that the default configuration has.
+fn is_known(word: &str) -> bool {
+    let lines = super::DEFAULT_TEXT.lines().map(|line| line.trim_start_matches(['#', ' ']));
+    lines.flat_map(words_of_keys).any(|known| known.eq_ignore_ascii_case(word))
+}
+
+/// A line of what is no TOML.
+fn broken(line: &str) -> String {
+    let known = words_of_keys(line).filter(|word| is_known(word));
+    let known = known.map(|word| {
+        let start = word.as_ptr() as usize - line.as_ptr() as usize;
+        start..start + word.len()
+    });
+    let known = known.collect::<Vec<_>>();
     let (mut text, mut escaped) = (None, false);
-    for (at, char) in line.char_indices() {
+    let shown = line.char_indices().map(|(at, char)| {
         let is_end = text == Some(char) && !escaped;
         escaped = text == Some('"') && char == '\\' && !escaped;
         match char {
-            _ if is_end => text = None,
-            '"' | '\'' if text.is_none() => text = Some(char),
-            '=' | '[' | ']' | '{' | '}' | ',' if text.is_none() => {}
-            char if text.is_none() && at < plain && is_key(char) => {}
-            char if text.is_none() && char.is_whitespace() => {
-                shown.push(' ');
-                continue;
+            _ if is_end => {
+                text = None;
+                char
             }
-            _ => {
-                shown.push(HIDDEN);
-                continue;
+            '"' | '\'' if text.is_none() => {
+                text = Some(char);
+                char
             }
+            _ if text.is_some() => HIDDEN,
+            char if char.is_whitespace() => ' ',
+            '=' | '[' | ']' | '{' | '}' | ',' | '.' => char,
+            char if known.iter().any(|word| word.contains(&at)) => char,
+            _ => HIDDEN,
         }
-        shown.push(char);
-    }
-    let goes_on = text.is_some() || line.contains("\"\"\"") || line.contains("'''") || line.trim_end().ends_with('=');
-    (shown.trim_end().to_owned(), !goes_on)
+    });
+    shown.collect::<String>().trim_end().to_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn lines(shown: &Shown) -> Vec<&str> {
-        shown.lines.iter().map(|line| line.as_deref().unwrap_or("-")).collect()
+    fn lines(shown: &Shown<'_>) -> String {
+        (0..).map_while(|index| shown.line(index)).collect::<Vec<_>>().join("|")
     }
 
     #[test]
@@ -202,7 +214,7 @@ mod tests {
             ("a = \"\"\"\"hunter2\"\"\"\"\nb = 1", "a = \"\"\"\"·······\"\"\"\"|b = ·"),
             ("é = \"ü\"", "é = \"·\""),
         ] {
-            assert_eq!(lines(&Shown::of_document(text)).join("|"), expected, "{text}");
+            assert_eq!(lines(&Shown::of_document(text)), expected, "{text}");
         }
     }
 
@@ -212,19 +224,22 @@ mod tests {
             ("apikey: \"hunter2\"", "······· \"·······\""),
             ("apikey \"hunter2\"", "······ \"·······\""),
             ("hunter2", "·······"),
+            ("hunter2 = 1", "······· = ·"),
             ("export apikey=hunter2", "······ ······=·······"),
-            ("apikey = hunter2, x=y", "apikey = ·······, ·=·"),
-            ("apikey = \"hunter2\nhunter2 = 3", "apikey = \"·······|-"),
-            ("apikey = \"hun\\\"ter2\nx = 1", "apikey = \"·········|-"),
-            ("a = 'x'\napikey = \"\"\"\nhunter2\n\"\"\"\nhunter2=", "a = '·'|apikey = \"\"\"|-|-|-"),
-            ("apikey =\nhunter2==", "apikey =|-"),
+            ("ApiKey = hunter2, roles=y", "ApiKey = ·······, ·····=·"),
+            ("apikey = \"hunter2\nhunter2 = 3", "apikey = \"·······|······· = ·"),
+            ("apikey = \"hun\\\"ter2\nx = 1", "apikey = \"·········|· = ·"),
+            (
+                "root = 'x'\napikey = \"\"\"\nhunter2\n\"\"\"\nhunter2=",
+                "root = '·'|apikey = \"\"\"|·······|\"\"\"|·······=",
+            ),
             ("roles = [\n5, \"hunter2\"]", "roles = [|·, \"·······\"]"),
-            ("[plugin.metrics.dice\ncommand = \"x\"", "[plugin.metrics.dice|command = \"·\""),
-            ("[plugin.\"hunter2\".x] hunter2", "[plugin.\"·······\".x] ·······"),
+            ("[plugin.metrics.mine\ncommand = \"x\"", "[plugin.metrics.····|command = \"·\""),
+            ("[plugin.\"hunter2\".x] hunter2", "[plugin.\"·······\".·] ·······"),
             ("  verbose = true # hunter2", "  verbose = ···· · ·······"),
             ("# hunter2", "· ·······"),
         ] {
-            assert_eq!(lines(&Shown::of_broken(text)).join("|"), expected, "{text}");
+            assert_eq!(lines(&Shown::of_broken(text)), expected, "{text}");
         }
     }
 
