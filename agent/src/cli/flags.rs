@@ -251,8 +251,12 @@ fn unknown_command(word: &str) -> clap::Error {
     clap::Error::raw(clap::error::ErrorKind::InvalidSubcommand, text)
 }
 
-/// The commands whose line ends with the first word that is no flag, as with Go; without a command it does, too.
-const OF_THE_AGENT: &[&str] = &["", "configtest", "init", "once", "retire", "run", "supervise"];
+/// Whether the line of this command ends with the first word that is no flag, as with Go: of one that has the agent's flags, and
+/// without a command.
+fn has_flags_only(name: &str) -> bool {
+    let has_them = |command: &clap::Command| command.get_arguments().any(|flag| flag.get_long() == Some("conf"));
+    name.is_empty() || Line::command().get_subcommands().any(|command| command.get_name() == name && has_them(command))
+}
 
 /// The flags that take no value, or only behind a `=`.
 const WITHOUT_VALUE: &[&str] =
@@ -272,7 +276,7 @@ fn with_two_dashes(arguments: Vec<OsString>) -> Vec<OsString> {
             let known = command.get_or_insert_with(|| if is_flag { String::new() } else { text.clone() });
             // A command behind flags is a mistake that is told.
             let is_late = known.is_empty() && is_command(&text);
-            if index > 1 && !is_flag && !is_late && OF_THE_AGENT.contains(&known.as_str()) {
+            if index > 1 && !is_flag && !is_late && has_flags_only(known) {
                 break;
             }
         }
@@ -424,6 +428,9 @@ mod tests {
         }
         let line = "wasaba configtest -conf a b -conf c";
         assert!(matches!(parsed(line).command, Some(Command::Configtest(agent)) if agent.conf == Some("a".into())));
+        for command in ["configtest", "init", "once", "retire", "run", "supervise"] {
+            assert!(parsed(&format!("wasaba {command} -conf a b")).command.is_some(), "{command}");
+        }
         let Some(Command::Completion { .. }) = parsed("wasaba completion bash").command else { panic!("none") };
         let line = ["wasaba", "once", "-nonsense"].map(OsString::from).to_vec();
         assert!(parse(line).is_err(), "an unknown flag is none to pass over");

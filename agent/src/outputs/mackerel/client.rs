@@ -54,13 +54,17 @@ impl Route {
             _ => ("http_proxy", &self.http_proxy),
         };
         let Some(proxy) = proxy_to(base, given.as_ref(), |name| std::env::var(name).ok()) else { return Ok(None) };
-        // The environment's may be of another kind, too.
-        let proxy = Proxy::all(proxy.reveal()).map_err(|_| {
+        let address = proxy.reveal();
+        let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+        // The environment's may be of another kind, too; as HTTP it would be spoken to in the wrong language.
+        let is_spoken =
+            Url::parse(&address).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let proxy = is_spoken.then(|| Proxy::all(address).ok()).flatten();
+        proxy.map(Some).ok_or_else(|| {
             FatalError(format!(
-                "`{key}`, or the variable of that name, is no address of a proxy, like http://proxy:8080"
+                "`{key}`, or the variable of that name, is no address of an HTTP proxy, like http://proxy:8080"
             ))
-        });
-        proxy.map(Some)
+        })
     }
 }
 
@@ -458,6 +462,15 @@ mod tests {
             let head = server.requests().pop().unwrap().head;
             assert_eq!(head.matches("connection: close").count(), expected, "{head}");
         }
+    }
+
+    #[test]
+    fn a_proxy_that_is_not_spoken_to_is_an_error_without_its_password() {
+        let agent = Agent { version: "0".to_owned(), revision: "0".to_owned() };
+        let route = Route { http_proxy: Some(Secret::new("socks5://me:hunter2@proxy")), ..Route::default() };
+        let error = Client::new("http://mackerel.example.com", Secret::new("key"), &agent, &route).unwrap_err();
+        let told = error.to_string();
+        assert!(told.contains("http_proxy") && !told.contains("hunter2"), "{told}");
     }
 
     #[tokio::test]
