@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::config::document::Level;
 use crate::config::{self, Config};
 use crate::plugins::folder::Folders;
 use crate::plugins::instance::Instance;
@@ -66,7 +67,8 @@ fn names(config: &Config) -> Vec<Arc<str>> {
 }
 
 /// What is wrong with the components of this configuration: each is loaded, with its settings. Compiled ones are kept in its root.
-pub async fn problems(config: &Config) -> Vec<String> {
+/// What is said of a `command` for a program is a note: it was right when the program was there, which would tell it itself.
+pub async fn problems(config: &Config) -> Vec<(Level, String)> {
     let checks = config.checks.iter().map(|check| &check.runner).chain(config.metadata.iter().map(|told| &told.runner));
     let others = checks.filter_map(|runner| match runner {
         Runner::Component(table) => Some(&**table),
@@ -79,15 +81,18 @@ pub async fn problems(config: &Config) -> Vec<String> {
     let loader = match loader(config) {
         Ok(loader) => loader,
         Err(why) => {
-            return vec![format!("the components were not looked at: {why}; configtest needs the rights of the agent")];
+            let why = format!("the components were not looked at: {why}; configtest needs the rights of the agent");
+            return vec![(Level::Error, why)];
         }
     };
     let mut problems = Vec::new();
     for table in tables {
-        match loader.folders.find(&table.wasm) {
-            Ok(file) => problems.extend(loader.instance(&table, &file).await.err().into_iter().flatten()),
-            Err(problem) => problems.push(table.written.problem(&problem)),
-        }
+        let found = match loader.folders.find(&table.wasm) {
+            Ok(file) => loader.instance(&table, &file).await.err().unwrap_or_default(),
+            Err(problem) => vec![table.written.problem(&problem)],
+        };
+        let level = if table.written.command_line.is_some() { Level::Note } else { Level::Error };
+        problems.extend(found.into_iter().map(|problem| (level, problem)));
     }
     problems
 }

@@ -1,7 +1,7 @@
 //! Metadata: JSON documents about the host that change seldom, each told when it has changed, by a program or a component.
 //!
-//! What was delivered last is kept in `<root>/metadata`, so that a restart tells nothing again. The official agent keeps it in
-//! the folder for temporary files, under a name that anybody can guess and lay a trap at.
+//! What was delivered last, and for which host, is kept in `<root>/metadata`, so that a restart tells nothing again. The official
+//! agent keeps it in the folder for temporary files, under a name that anybody can guess and lay a trap at.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use tokio::time::MissedTickBehavior;
 use crate::components::Components;
 use crate::programs::Runner;
 use crate::programs::process::{self, End};
+use crate::spool::Spool;
 
 /// Mackerel takes no more.
 const LONGEST_BYTES: usize = 100_000;
@@ -37,20 +38,49 @@ pub struct Document {
     pub namespace: Arc<str>,
     /// The JSON, as it was told: no number in it is rounded.
     pub json: String,
-    /// To be told when Mackerel has it; dropped if it never will.
-    pub delivered: oneshot::Sender<()>,
+    /// To be told the host's id when Mackerel has it; dropped if it never will.
+    pub delivered: oneshot::Sender<Arc<str>>,
+}
+
+/// Where is kept what was delivered.
+#[derive(Clone)]
+pub struct Cache {
+    /// The agent's root.
+    pub root: PathBuf,
+    /// Which knows which host this is.
+    pub spool: Arc<Spool>,
+}
+
+impl Cache {
+    /// The host that documents are delivered for now; none before it is registered.
+    async fn host(&self) -> Option<String> {
+        let spool = Arc::clone(&self.spool);
+        tokio::task::spawn_blocking(move || spool.host_id()).await.unwrap_or_default()
+    }
+}
+
+/// The folder of what was delivered. Who is another host from now on deletes it.
+#[must_use]
+pub fn folder(root: &Path) -> PathBuf {
+    root.join("metadata")
+}
+
+/// A document that was delivered, and for which host.
+struct Known {
+    host: String,
+    value: Value,
 }
 
 /// A document that was handed on: what it says, and who tells that it has arrived.
 struct Pending {
     value: Value,
     json: String,
-    arrived: oneshot::Receiver<()>,
+    arrived: oneshot::Receiver<Arc<str>>,
 }
 
-/// Asks for ever, and hands on each document that is not the one before. What was delivered is kept below `root`.
-pub async fn keep(metadata: Arc<Metadata>, components: Arc<Components>, root: PathBuf, documents: Sender<Document>) {
-    let file = root.join("metadata").join(format!("{}.json", metadata.name));
+/// Asks for ever, and hands on each document that is not the one before. What was delivered is kept in the cache.
+pub async fn keep(metadata: Arc<Metadata>, components: Arc<Components>, cache: Cache, documents: Sender<Document>) {
+    let file = folder(&cache.root).join(format!("{}.json", metadata.name));
     let mut known = read(&file).await;
     let mut pending: Option<Pending> = None;
     let mut ticks = tokio::time::interval(metadata.every);
@@ -60,9 +90,9 @@ pub async fn keep(metadata: Arc<Metadata>, components: Arc<Components>, root: Pa
         tokio::select! {
             _ = ticks.tick() => {}
             arrived = arrival(&mut pending) => {
-                if let Some(Pending { value, json, .. }) = pending.take().filter(|_| arrived) {
-                    known = Some(value);
-                    keep_file(&file, json).await;
+                if let (Some(Pending { value, json, .. }), Some(host)) = (pending.take(), arrived) {
+                    known = Some(Known { host: host.to_string(), value });
+                    keep_file(&file, format!("{{\"host\":{},\"document\":{json}}}", Value::from(&*host))).await;
                 }
                 continue;
             }
@@ -79,8 +109,10 @@ pub async fn keep(metadata: Arc<Metadata>, components: Arc<Components>, root: Pa
             }
         };
         last_problem.clear();
-        let last = pending.as_ref().map(|pending| &pending.value).or(known.as_ref());
-        if last == Some(&value) {
+        let host = cache.host().await;
+        // What another host was told, this one was not.
+        let known = known.as_ref().filter(|known| Some(&known.host) == host.as_ref()).map(|known| &known.value);
+        if pending.as_ref().map(|pending| &pending.value).or(known) == Some(&value) {
             continue;
         }
         let (delivered, arrived) = oneshot::channel();
@@ -91,10 +123,10 @@ pub async fn keep(metadata: Arc<Metadata>, components: Arc<Components>, root: Pa
     }
 }
 
-/// Whether what was handed on has arrived; waits for ever if nothing was.
-async fn arrival(pending: &mut Option<Pending>) -> bool {
+/// The host for which what was handed on has arrived, none if it never will; waits for ever if nothing was.
+async fn arrival(pending: &mut Option<Pending>) -> Option<Arc<str>> {
     match pending {
-        Some(pending) => (&mut pending.arrived).await.is_ok(),
+        Some(pending) => (&mut pending.arrived).await.ok(),
         None => std::future::pending().await,
     }
 }
@@ -132,12 +164,14 @@ fn short(json: String) -> Result<String, String> {
     Err(format!("it is {} bytes long, and Mackerel takes no more than {LONGEST_BYTES}", json.len()))
 }
 
-async fn read(file: &Path) -> Option<Value> {
+async fn read(file: &Path) -> Option<Known> {
     let text = tokio::task::spawn_blocking({
         let file = file.to_owned();
         move || std::fs::read(file).ok()
     });
-    serde_json::from_slice(&text.await.ok()??).ok()
+    let mut kept = serde_json::from_slice::<Value>(&text.await.ok()??).ok()?;
+    let host = kept.get("host")?.as_str()?.to_owned();
+    Some(Known { host, value: kept.get_mut("document")?.take() })
 }
 
 async fn keep_file(file: &Path, json: String) {
@@ -201,14 +235,17 @@ mod tests {
         let source = folder.path().join("source");
         std::fs::write(&source, "{\"a\":1}").unwrap();
         let wanted = Arc::new(metadata(&format!("cat {}", source.display())));
+        let spool = Arc::new(Spool::open(folder.path(), 0).unwrap());
+        spool.keep_host_id("HOST1");
         let start = || {
             let (sender, documents) = mpsc::channel(10);
-            (tokio::spawn(keep(Arc::clone(&wanted), Arc::default(), folder.path().into(), sender)), documents)
+            let cache = Cache { root: folder.path().into(), spool: Arc::clone(&spool) };
+            (tokio::spawn(keep(Arc::clone(&wanted), Arc::default(), cache, sender)), documents)
         };
         let (running, mut documents) = start();
         let first = documents.recv().await.unwrap();
         assert_eq!((&*first.namespace, first.json.as_str()), ("md", "{\"a\":1}"));
-        first.delivered.send(()).unwrap();
+        first.delivered.send("HOST1".into()).unwrap();
         // The same in other words is no change; what was refused is told again.
         std::fs::write(&source, "{ \"a\" : 1 }").unwrap();
         let kept = folder.path().join("metadata/md.json");
@@ -221,15 +258,23 @@ mod tests {
         drop(refused.delivered);
         let again = documents.recv().await.unwrap();
         assert_eq!(again.json, "{\"a\":2}");
-        again.delivered.send(()).unwrap();
-        while std::fs::read_to_string(&kept).unwrap() != "{\"a\":2}" {
+        again.delivered.send("HOST1".into()).unwrap();
+        while std::fs::read_to_string(&kept).unwrap() != "{\"host\":\"HOST1\",\"document\":{\"a\":2}}" {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         running.abort();
         let (running, mut documents) = start();
         tokio::time::sleep(Duration::from_millis(200)).await;
         std::fs::write(&source, "3").unwrap();
-        assert_eq!(documents.recv().await.unwrap().json, "3", "what had been delivered was told again");
+        let third = documents.recv().await.unwrap();
+        assert_eq!(third.json, "3", "what had been delivered was told again");
+        third.delivered.send("HOST1".into()).unwrap();
+        while std::fs::read_to_string(&kept).unwrap() != "{\"host\":\"HOST1\",\"document\":3}" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // What one host was told, another was not.
+        spool.keep_host_id("HOST2");
+        assert_eq!(documents.recv().await.unwrap().json, "3");
         running.abort();
     }
 }

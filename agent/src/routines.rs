@@ -10,7 +10,7 @@ use crate::checks::{self, Check, Report};
 use crate::components::{Components, Place};
 use crate::config::Config;
 use crate::keeper;
-use crate::metadata::{self, Document, Metadata};
+use crate::metadata::{self, Cache, Document, Metadata};
 use crate::spool::Spool;
 
 /// Where what is found goes.
@@ -27,6 +27,7 @@ pub async fn keep(mut configs: watch::Receiver<Arc<Config>>, spool: Arc<Spool>, 
     let (mut checks, mut metadata) = (Tasks::default(), Tasks::default());
     let (root, current) = (configs.borrow().root.clone(), configs.clone());
     let folders = Arc::new(move || keeper::folders(&current.borrow()));
+    let cache = Cache { root: root.clone(), spool: Arc::clone(&spool) };
     let components = Arc::new(Components::new(Place { root, folders, spool }));
     loop {
         let config = configs.borrow_and_update().clone();
@@ -39,8 +40,8 @@ pub async fn keep(mut configs: watch::Receiver<Arc<Config>>, spool: Arc<Spool>, 
             &config.metadata,
             |metadata: &Metadata| &metadata.name,
             |metadata| {
-                let (components, root) = (Arc::clone(&components), config.root.clone());
-                tokio::spawn(metadata::keep(Arc::new(metadata), components, root, outbox.documents.clone()))
+                let (components, cache) = (Arc::clone(&components), cache.clone());
+                tokio::spawn(metadata::keep(Arc::new(metadata), components, cache, outbox.documents.clone()))
             },
         );
         if configs.changed().await.is_err() {

@@ -2,7 +2,7 @@
 //! values, and lets one output hand them on.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, mpsc, watch};
@@ -79,7 +79,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     let (reports, reported) = mpsc::channel(MOST_WAITING);
     let (documents, told) = mpsc::channel(MOST_WAITING);
     let outbox = Outbox { reports, documents };
-    let inbox = mackerel::Inbox { reports: reported, documents: told };
+    let inbox = mackerel::Inbox::new(reported, told);
 
     let (changed, changes) = mpsc::unbounded_channel();
     let register = Register::default();
@@ -157,18 +157,12 @@ async fn output(config: &Config, shared: Output, signals: Signals) -> Result<(),
         local::run(board, table, signals.stop).await;
         return Ok(());
     }
-    let cloud = Arc::new(Mutex::new(None));
+    let cloud = Arc::new(cloud::Found::default());
     let configs = signals.configs.clone();
     let description: mackerel::Description = Arc::new(move || {
         let (config, cloud) = (configs.borrow().clone(), Arc::clone(&cloud));
         Box::pin(async move {
-            let found = cloud::detect(config.cloud_platform, &config.machine).await;
-            let found = {
-                let mut last = cloud.lock().unwrap_or_else(PoisonError::into_inner);
-                // A service that is slow now does not make this machine another one.
-                *last = found.or(last.take());
-                last.clone()
-            };
+            let found = cloud.detect(config.cloud_platform, &config.machine).await;
             let describe = describe(&config, found);
             tokio::task::spawn_blocking(describe).await.unwrap_or_default()
         })

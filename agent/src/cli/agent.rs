@@ -25,6 +25,9 @@ const LOOKED_AT_EVERY: Duration = Duration::from_secs(10);
 /// # Errors
 /// What keeps it from starting, or, after a second signal, that it was forced.
 pub fn run(flags: &AgentFlags) -> Result<(), String> {
+    if flags.child {
+        end_with_the_supervisor();
+    }
     let (config, problems) = flags.config().map_err(|problems| texts(&problems))?;
     let table = config.api_key.is_none() && super::stdout_is_terminal();
     let tail = Tail::default();
@@ -58,6 +61,12 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
     // A hung file system may hold a thread for ever; the process ends all the same.
     runtime.shutdown_background();
     result
+}
+
+/// A supervisor that is killed would leave an agent behind that nobody looks after, and that holds up the next one.
+fn end_with_the_supervisor() {
+    // Where the system cannot do it, it is as it was.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM)).ok();
 }
 
 /// Reads the configuration again after each `hangup`, and has the host's description sent in any case.

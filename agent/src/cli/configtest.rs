@@ -27,7 +27,9 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
             problems.push(Problem::of_flag(Level::Error, why));
         }
         let found = super::runtime()?.block_on(keeper::problems(config));
-        problems.extend(found.into_iter().map(|problem| Problem::of_flag(Level::Error, format!("error: {problem}"))));
+        let word = |level| if level == Level::Error { "error" } else { "note" };
+        let found = found.into_iter().map(|(level, text)| Problem::of_flag(level, format!("{}: {text}", word(level))));
+        problems.extend(found);
     }
     let count = |level| problems.iter().filter(|problem| problem.level() == level).count();
     let (errors, warnings) = (count(Level::Error), count(Level::Warning));

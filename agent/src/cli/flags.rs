@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 use tracing::level_filters::LevelFilter;
 
 use super::completion;
+use crate::capabilities::log::printable;
 use crate::config::document::{Level, Problem};
 use crate::config::environment::Environment;
 use crate::config::{self, Config};
@@ -19,7 +20,7 @@ use crate::secret::Secret;
 /// Without a command it runs in the foreground: it collects every minute and posts to Mackerel, or, without an API key,
 /// shows the values here and keeps them for 24 hours.
 #[derive(Debug, Parser)]
-#[command(name = "wasaba", disable_version_flag = true, disable_help_subcommand = true)]
+#[command(name = "wasaba", disable_version_flag = true, disable_help_subcommand = true, args_override_self = true)]
 pub struct Line {
     /// What to do.
     #[command(subcommand)]
@@ -41,7 +42,7 @@ pub enum Command {
         conf: PathBuf,
         /// The API key
         #[arg(long, value_name = "KEY")]
-        apikey: String,
+        apikey: Option<String>,
         /// Where Mackerel's API is
         #[arg(long, value_name = "URL")]
         apibase: Option<String>,
@@ -54,9 +55,12 @@ pub enum Command {
         #[command(flatten)]
         agent: AgentFlags,
         /// Do not ask
-        #[arg(long)]
+        #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+              default_value = "false", hide_default_value = true, value_parser = boolean, action = ArgAction::Set)]
         force: bool,
     },
+    /// Run in the foreground, as without a command
+    Run(AgentFlags),
     /// Run the agent as a child process, and again when it dies
     Supervise(AgentFlags),
     /// Run as the first process of a container, with what the variables of the official image say
@@ -198,10 +202,12 @@ pub struct AgentFlags {
           default_missing_value = "true", value_parser = boolean)]
     pub verbose: Option<bool>,
     /// End when the program's file is replaced or deleted
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "false", value_parser = boolean, action = ArgAction::Set)]
     pub private_autoshutdown: bool,
     /// Run below `supervise`, which has the pid file
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "false", value_parser = boolean, action = ArgAction::Set)]
     pub child: bool,
 }
 
@@ -219,6 +225,10 @@ fn boolean(text: &str) -> Result<bool, String> {
 /// # Errors
 /// clap's error, which is also how help is asked for.
 pub fn parse(arguments: Vec<OsString>) -> Result<Line, clap::Error> {
+    let first = arguments.get(1).map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    if !first.is_empty() && !first.starts_with('-') && !is_command(&first) {
+        return Err(unknown_command(&first));
+    }
     let line = Line::try_parse_from(with_two_dashes(arguments))?;
     if line.command.is_some() && line.agent != AgentFlags::default() {
         // Ignored, they would make a command read another configuration than the user meant.
@@ -228,19 +238,53 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Line, clap::Error> {
     Ok(line)
 }
 
+fn is_command(word: &str) -> bool {
+    Line::command().get_subcommands().any(|command| command.get_name() == word)
+}
+
+/// Names the commands that there are, as the official agent does.
+fn unknown_command(word: &str) -> clap::Error {
+    let line = Line::command();
+    let names = line.get_subcommands().map(clap::Command::get_name);
+    let meant = names.map(|name| (strsim::levenshtein(name, word), name)).min().filter(|(distance, _)| *distance < 3);
+    let meant = meant.map(|(_, name)| format!(", did you mean `{name}`?")).unwrap_or_default();
+    let mut text = format!("unknown command `{}`{meant}\n\nCommands:\n", printable(word, 40));
+    for command in line.get_subcommands() {
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        text.push_str(&format!("  {:<11} {about}\n", command.get_name()));
+    }
+    clap::Error::raw(clap::error::ErrorKind::InvalidSubcommand, text)
+}
+
+/// Whether the line of this command ends with the first word that is no flag, as with Go: of one that has the agent's flags, and
+/// without a command.
+fn has_flags_only(name: &str) -> bool {
+    let has_them = |command: &clap::Command| command.get_arguments().any(|flag| flag.get_long() == Some("conf"));
+    name.is_empty() || Line::command().get_subcommands().any(|command| command.get_name() == name && has_them(command))
+}
+
 /// The flags that take no value, or only behind a `=`.
 const WITHOUT_VALUE: &[&str] =
     &["v", "verbose", "h", "help", "explain", "json", "diagnostic", "force", "child", "private-autoshutdown"];
 
 /// Gives the flags of Go's form, `-conf`, the second dash that clap wants. What follows the name of a plugin to run or
-/// time is the plugin's and stays as it is.
+/// time is the plugin's and stays as it is; what follows the flags of another command, nobody reads.
 fn with_two_dashes(arguments: Vec<OsString>) -> Vec<OsString> {
     let mut words_of_plugin = 0;
     let mut takes_value = false;
+    let mut command = None;
     let mut normalized = Vec::with_capacity(arguments.len());
-    for argument in arguments {
+    for (index, argument) in arguments.into_iter().enumerate() {
         let text = argument.to_string_lossy().into_owned();
-        let is_flag = text.starts_with('-') && !takes_value;
+        let is_flag = text.starts_with('-') && text.len() > 1 && text != "--" && !takes_value;
+        if index > 0 && !takes_value {
+            let known = command.get_or_insert_with(|| if is_flag { String::new() } else { text.clone() });
+            // A command behind flags is a mistake that is told.
+            let is_late = known.is_empty() && is_command(&text);
+            if index > 1 && !is_flag && !is_late && has_flags_only(known) {
+                break;
+            }
+        }
         if words_of_plugin < 3 && is_flag && !text.starts_with("--") && text.len() > 2 {
             normalized.push(OsString::from(format!("-{text}")));
         } else {
@@ -369,7 +413,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_well_formed() {
-        use clap::CommandFactory;
         Line::command().debug_assert();
     }
 
@@ -389,6 +432,53 @@ mod tests {
     fn flags_before_a_command_are_refused_rather_than_ignored() {
         let line = ["wasaba", "-conf", "a.conf", "once"].map(OsString::from).to_vec();
         assert!(parse(line).unwrap_err().to_string().contains("behind the command"));
+    }
+
+    #[test]
+    fn of_a_flag_that_is_repeated_the_last_counts_but_roles_add_up() {
+        assert_eq!(parsed("wasaba -conf a -conf=b").agent.conf, Some("b".into()));
+        assert_eq!(parsed("wasaba -v -verbose -v=false").agent.verbose, Some(false));
+        let Some(Command::Retire { agent, force }) =
+            parsed("wasaba retire -force -role A:a -force=false -role B:b").command
+        else {
+            panic!("another command")
+        };
+        assert_eq!((force, agent.role.len()), (false, 2));
+        let agent = parsed("wasaba -child=true -private-autoshutdown=false").agent;
+        assert_eq!((agent.child, agent.private_autoshutdown), (true, false));
+        let agent = parsed("wasaba -child -private-autoshutdown").agent;
+        assert!(agent.child && agent.private_autoshutdown);
+    }
+
+    #[test]
+    fn what_follows_the_first_word_that_is_no_flag_is_passed_over_as_with_go() {
+        for line in ["wasaba -conf a b -nonsense", "wasaba -conf a -- -nonsense", "wasaba -conf a -"] {
+            assert_eq!(parsed(line).agent.conf, Some("a".into()), "{line}");
+        }
+        let line = "wasaba configtest -conf a b -conf c";
+        assert!(matches!(parsed(line).command, Some(Command::Configtest(agent)) if agent.conf == Some("a".into())));
+        for command in ["configtest", "init", "once", "retire", "run", "supervise"] {
+            assert!(parsed(&format!("wasaba {command} -conf a b")).command.is_some(), "{command}");
+        }
+        let Some(Command::Completion { .. }) = parsed("wasaba completion bash").command else { panic!("none") };
+        let line = ["wasaba", "once", "-nonsense"].map(OsString::from).to_vec();
+        assert!(parse(line).is_err(), "an unknown flag is none to pass over");
+    }
+
+    #[test]
+    fn run_is_the_name_of_what_is_done_without_a_command() {
+        assert!(matches!(parsed("wasaba run -root /r").command, Some(Command::Run(agent)) if agent.root.is_some()));
+    }
+
+    #[test]
+    fn an_unknown_command_is_told_with_those_that_there_are() {
+        let told = |word: &str| parse(["wasaba", word].map(OsString::from).to_vec()).unwrap_err();
+        let error = told("rutire");
+        assert!(error.use_stderr());
+        let text = error.to_string();
+        assert!(text.contains("unknown command `rutire`, did you mean `retire`?"), "{text}");
+        assert!(text.contains("\n  supervise   Run the agent as a child process, and again when it dies\n"), "{text}");
+        assert!(told("nonsense").to_string().contains("unknown command `nonsense`\n"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub fn run(file: &Path, key: &str, base: Option<&str>) -> Result<(), String> {
     log::start(tracing::level_filters::LevelFilter::INFO, Destination::Stderr);
     let shown = file.display();
     if key.is_empty() {
-        return Err("-apikey must not be empty".to_owned());
+        return Err("there is no API key to write; give one by -apikey=<YOUR_API_KEY>".to_owned());
     }
     if let Some(base) = base {
         config::api_base(base).map_err(|why| format!("-apibase {why}"))?;

@@ -36,8 +36,11 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     };
     let result = match line.command {
         None => agent::run(&line.agent),
+        Some(Command::Run(agent)) => agent::run(&agent),
         Some(Command::Configtest(agent)) => configtest::run(&agent),
-        Some(Command::Init { conf, apikey, apibase }) => init::run(&conf, &apikey, apibase.as_deref()),
+        Some(Command::Init { conf, apikey, apibase }) => {
+            init::run(&conf, apikey.as_deref().unwrap_or_default(), apibase.as_deref())
+        }
         Some(Command::Once(agent)) => once::run(&agent),
         Some(Command::Retire { agent, force }) => retire::run(&agent, force),
         Some(Command::Container(agent)) => container::run(&agent),

@@ -16,7 +16,8 @@ use crate::{docker, keeper, programs, run};
 /// Between the two readings that rates are made of. The shortest that gives rates is one second.
 const BETWEEN_READINGS: Duration = Duration::from_millis(1_050);
 
-/// Reads everything twice, a second apart, and prints the host's description and the values.
+/// Reads everything twice, a second apart, and prints the host's description and the values. Programs run once: they keep their
+/// own last readings, which an additional run would disturb.
 ///
 /// # Errors
 /// The configuration cannot be used, or nothing can be printed.
@@ -28,9 +29,6 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
         let selection = Current::default();
         selection.set(config.selection.clone());
         let mut sources = run::host_sources(&config, &selection);
-        for program in &config.programs {
-            sources.add(programs::metrics::source_of(Arc::new(program.clone())));
-        }
         for docker in &config.dockers {
             sources.add(docker::source_of(Arc::new(docker.clone()), HashMap::new()));
         }
@@ -43,10 +41,16 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
             Err(why) => tracing::error!("no plugins: {why}"),
         }
         let mut values = ByHost::from([(None, BTreeMap::new())]);
-        sources.ask(now(), async |part| take(&mut values, part)).await;
+        // With times of their own.
+        let dated = config.programs.iter().filter(|program| program.own_timestamps);
+        let dated = dated.map(|program| format!("plugin {}", program.name)).collect::<Vec<_>>();
+        sources.ask(now(), async |time, part| take(&mut values, time, part, &dated)).await;
         tokio::time::sleep(BETWEEN_READINGS).await;
+        for program in &config.programs {
+            sources.add(programs::metrics::source_of(Arc::new(program.clone())));
+        }
         let created = jiff::Timestamp::now();
-        sources.ask(now(), async |part| take(&mut values, part)).await;
+        sources.ask(now(), async |time, part| take(&mut values, time, part, &dated)).await;
         (host, created, values)
     });
     runtime.shutdown_background();
@@ -64,10 +68,13 @@ fn now() -> Moment {
 /// Values by name, of this host (`None`) and of the hosts with these custom identifiers.
 type ByHost = BTreeMap<Option<Arc<str>>, BTreeMap<String, Value>>;
 
-/// The second reading's values win.
-fn take(values: &mut ByHost, part: Part) {
-    for sample in part.samples.into_iter().flat_map(|(_, samples)| samples) {
-        let values = values.entry(sample.host().cloned()).or_default();
-        values.insert(sample.name().to_string(), json!({ "Time": null, "Value": sample.value() }));
+/// The second reading's values win. Those of `dated` sources have their time.
+fn take(values: &mut ByHost, time: i64, part: Part, dated: &[String]) {
+    for (source, samples) in part.samples {
+        let time = dated.iter().any(|dated| **dated == *source).then_some(time);
+        for sample in samples {
+            let values = values.entry(sample.host().cloned()).or_default();
+            values.insert(sample.name().to_string(), json!({ "Time": time, "Value": sample.value() }));
+        }
     }
 }

@@ -2,8 +2,9 @@
 //! needed.
 //!
 //! SIGHUP goes on to the child, which reads its configuration again by itself; the signals to stop go on to it too, and its end is
-//! then ours.
+//! then ours. What is started is the program at the path that this one had when it began: an upgrade puts another one there.
 
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ use crate::log::{self, Destination};
 /// A child that lives shorter has not started well.
 const SHORT_LIFE: Duration = Duration::from_secs(30);
 
+/// How long after its death a child is started again, if it lived long enough.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+
 /// How long after a short life it is started again, at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -33,41 +37,35 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
     if config.api_key.is_none() {
         return Err("there is no `apikey` in the configuration, and none was given by -apikey".to_owned());
     }
+    let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     let _pidfile = Pidfile::claim(&config.pidfile)?;
-    super::runtime()?.block_on(supervise())
+    super::runtime()?.block_on(supervise(program))
 }
 
-async fn supervise() -> Result<(), String> {
+async fn supervise(program: PathBuf) -> Result<(), String> {
     let listening = |kind| signal(kind).map_err(|error| format!("cannot listen to signals: {error}"));
     let mut hangup = listening(SignalKind::hangup())?;
     let mut interrupt = listening(SignalKind::interrupt())?;
     let mut terminate = listening(SignalKind::terminate())?;
     let mut quit = listening(SignalKind::quit())?;
-    let mut pause = Duration::from_secs(1);
-    let (mut child, mut stopping, mut has_lived) = (start()?, false, false);
-    let mut started = Instant::now();
+    let mut pauses = Pauses::default();
+    let mut child = Some(start(&program)?);
+    let (mut started, mut stopping) = (Instant::now(), false);
     loop {
         let word = tokio::select! {
-            ended = child.wait() => {
+            ended = ended(&mut child) => {
                 let ended = ended.map_err(|error| format!("cannot wait for the agent: {error}"))?;
-                let lived = started.elapsed();
                 if stopping {
                     return if ended.success() { Ok(()) } else { Err(shown(ended)) };
                 }
-                has_lived |= lived >= SHORT_LIFE;
-                if !has_lived {
-                    return Err(format!("the agent did not start well: {}", shown(ended)));
-                }
-                pause = if lived >= SHORT_LIFE { Duration::from_secs(1) } else { (pause * 2).min(LONGEST_PAUSE) };
+                let pause = pauses.after(started.elapsed());
+                let pause = pause.ok_or_else(|| format!("the agent did not start well: {}", shown(ended)))?;
                 tracing::warn!("the agent died ({}); it is started again in {pause:?}", shown(ended));
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
-                    _ = interrupt.recv() => return Ok(()),
-                    _ = terminate.recv() => return Ok(()),
-                    _ = quit.recv() => return Ok(()),
-                }
-                child = start()?;
-                started = Instant::now();
+                pauses.end = Some(Instant::now() + pause);
+                continue;
+            }
+            () = pauses.over() => {
+                (child, started) = (again(&program, &mut pauses), Instant::now());
                 continue;
             }
             _ = hangup.recv() => Signal::HUP,
@@ -75,19 +73,76 @@ async fn supervise() -> Result<(), String> {
             _ = terminate.recv() => Signal::TERM,
             _ = quit.recv() => Signal::QUIT,
         };
+        match &child {
+            Some(child) => tell(child, word),
+            // Whoever starts next reads the configuration anyway.
+            None if word == Signal::HUP => {}
+            None => return Ok(()),
+        }
         stopping |= word != Signal::HUP;
-        tell(&child, word);
     }
 }
 
+/// Waits for the end of the child, which then is none any more; for ever if there is none.
+async fn ended(child: &mut Option<Child>) -> std::io::Result<ExitStatus> {
+    let Some(running) = child else { return std::future::pending().await };
+    let ended = running.wait().await;
+    *child = None;
+    ended
+}
+
 /// The same program with the same arguments, and one more.
-fn start() -> Result<Child, String> {
-    let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-    let words = std::env::args_os().skip(1).collect::<Vec<_>>();
-    // `supervise` is the first word: flags stand behind the command.
+fn start(program: &PathBuf) -> Result<Child, String> {
+    // `supervise` is the first word: flags stand behind the command. What stands behind a word that is no flag is passed over.
     let mut command = Command::new(program);
-    command.args(words.iter().skip(1)).arg("--child").stdin(Stdio::inherit());
+    command.arg("--child").args(std::env::args_os().skip(2)).stdin(Stdio::inherit());
     command.spawn().map_err(|error| format!("cannot start the agent: {error}"))
+}
+
+/// As [`start`], where one has run before: what keeps it from starting now may pass, like a program that is just replaced.
+fn again(program: &PathBuf, pauses: &mut Pauses) -> Option<Child> {
+    pauses.end = None;
+    let child = start(program);
+    if let Err(why) = &child {
+        let pause = pauses.longer();
+        tracing::error!("{why}; it is tried again in {pause:?}");
+        pauses.end = Some(Instant::now() + pause);
+    }
+    child.ok()
+}
+
+/// How long it is waited until the next child.
+#[derive(Default)]
+struct Pauses {
+    last: Option<Duration>,
+    /// Whether one has lived long enough to be worth another.
+    has_lived: bool,
+    /// When the one that is now is over.
+    end: Option<Instant>,
+}
+
+impl Pauses {
+    /// The pause after a child that `lived` so long; none if it makes no sense to start another.
+    fn after(&mut self, lived: Duration) -> Option<Duration> {
+        if lived >= SHORT_LIFE {
+            (self.has_lived, self.last) = (true, None);
+        }
+        self.has_lived.then(|| self.longer())
+    }
+
+    fn longer(&mut self) -> Duration {
+        let pause = self.last.map_or(SHORTEST_PAUSE, |last| (last * 2).min(LONGEST_PAUSE));
+        self.last = Some(pause);
+        pause
+    }
+
+    /// Waits for its end; for ever if there is none.
+    async fn over(&self) {
+        match self.end {
+            Some(end) => tokio::time::sleep_until(end).await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 fn tell(child: &Child, word: Signal) {
@@ -100,4 +155,30 @@ fn tell(child: &Child, word: Signal) {
 
 fn shown(ended: ExitStatus) -> String {
     ended.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_a_minute_and_begin_anew_after_a_long_life() {
+        let mut pauses = Pauses::default();
+        let mut after = |seconds| pauses.after(Duration::from_secs(seconds)).map(|pause| pause.as_secs());
+        assert_eq!(after(29), None, "the first one did not start well");
+        assert_eq!(after(30), Some(1));
+        let short = [1; 8].map(|seconds| after(seconds).unwrap());
+        assert_eq!(short, [2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!([after(3_600), after(0)], [Some(1), Some(2)]);
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_tried_again_after_ever_longer_pauses() {
+        let (program, mut pauses) =
+            (PathBuf::from("/no/such/program"), Pauses { has_lived: true, ..Pauses::default() });
+        for seconds in [1, 2, 4] {
+            assert!(again(&program, &mut pauses).is_none() && pauses.end.is_some());
+            assert_eq!(pauses.last, Some(Duration::from_secs(seconds)));
+        }
+    }
 }

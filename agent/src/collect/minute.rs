@@ -193,12 +193,12 @@ impl Sources {
         self.ask_where(moment, |_| true);
     }
 
-    /// Asks all of them for `moment`, and hands on to `keep` what they answer until all have answered or are late.
-    pub async fn ask(&mut self, moment: Moment, mut keep: impl AsyncFnMut(Part)) {
+    /// Asks all of them for `moment`, and hands on to `keep` what they answer, with its time, until all have answered or are late.
+    pub async fn ask(&mut self, moment: Moment, mut keep: impl AsyncFnMut(i64, Part)) {
         self.ask_all(moment);
         while self.batch.is_some() || !self.answers.is_empty() {
-            for part in self.next(|| moment).await.into_values() {
-                keep(part).await;
+            for (time, part) in self.next(|| moment).await {
+                keep(time, part).await;
             }
         }
     }
@@ -388,7 +388,7 @@ mod tests {
     /// The names of the sources in each part that was handed on.
     async fn ask(sources: &mut Sources) -> Vec<Vec<String>> {
         let mut parts = Vec::new();
-        let keep = async |part: Part| parts.push(part.samples.iter().map(|(name, _)| name.to_string()).collect());
+        let keep = async |_, part: Part| parts.push(part.samples.iter().map(|(name, _)| name.to_string()).collect());
         sources.ask(moment(), keep).await;
         parts
     }
@@ -428,7 +428,7 @@ mod tests {
         }));
         for minute in 1..=2 {
             let mut parts = Vec::<Vec<String>>::new();
-            let keep = async |part: Part| {
+            let keep = async |_, part: Part| {
                 parts.push(part.samples.iter().map(|(name, _)| name.to_string()).collect());
                 handed_on.notify_one();
             };

@@ -72,7 +72,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Vec<Case>, Vec<Problem>> {
             .fail(whole, "there is no case: write `[[case]]`, and below it what is given and what is expected".into());
     }
     let cases = sections.into_iter().map(|section| case(&mut reader, section, folder)).collect();
-    reader.finish(top, &[]);
+    reader.finish(top);
     let problems = reader.into_problems();
     if problems.is_empty() { Ok(cases) } else { Err(problems) }
 }
@@ -92,11 +92,11 @@ fn case(reader: &mut Reader<'_>, mut section: Section<'_>, folder: &Path) -> Cas
         let mut read = Vec::new();
         for mut section in minutes {
             read.push(minute(reader, &mut section, folder));
-            reader.finish(section, &[]);
+            reader.finish(section);
         }
         read
     };
-    reader.finish(section, &[]);
+    reader.finish(section);
     Case { name, line, table, minutes }
 }
 
@@ -106,11 +106,11 @@ fn minute(reader: &mut Reader<'_>, section: &mut Section<'_>, folder: &Path) -> 
     let mut script = Script::default();
     for mut answer in reader.sections(section, "http") {
         script.http.extend(http(reader, &mut answer, folder));
-        reader.finish(answer, &[]);
+        reader.finish(answer);
     }
     for mut conversation in reader.sections(section, "tcp") {
         script.tcp.extend(tcp(reader, &mut conversation, folder));
-        reader.finish(conversation, &[]);
+        reader.finish(conversation);
     }
     if let Some(mut files) = reader.section(section, "files") {
         for path in files.keys() {
@@ -149,7 +149,7 @@ fn tcp(reader: &mut Reader<'_>, conversation: &mut Section<'_>, folder: &Path) -
             (None, Some(bytes)) => turns.push(Turn::Send(bytes)),
             _ => reader.fail(turn.place, "a turn is `{ expect = ... }` or `{ send = ... }`".into()),
         }
-        reader.finish(turn, &[]);
+        reader.finish(turn);
     }
     let unreachable = reader.text(conversation, "unreachable");
     Some(Conversation { with: with?, turns: unreachable.map_or(Ok(turns), Err) })
@@ -178,7 +178,7 @@ fn content(reader: &mut Reader<'_>, section: &mut Section<'_>, key: &str, folder
     let hex = reader.parsed(&mut inner, "hex", |digits| {
         bytes(digits).ok_or_else(|| "must be pairs of hexadecimal digits: \"0d 0a\"".to_owned())
     });
-    reader.finish(inner, &[]);
+    reader.finish(inner);
     let bytes = file.or(hex);
     if bytes.is_none() {
         let cure = format!("`{key}` must be text, {{ file = \"NAME\" }} or {{ hex = \"0d 0a\" }}");

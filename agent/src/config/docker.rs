@@ -15,7 +15,7 @@ pub(super) fn take(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut 
     let Some(mut section) = reader.section(top, "docker") else { return };
     let docker = docker(reader, &mut section);
     replace(&mut config.dockers, docker, |other| *other.name == *"docker");
-    reader.finish(section, &[]);
+    reader.finish(section);
 }
 
 fn docker(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Docker {
@@ -44,7 +44,7 @@ fn patterns(reader: &mut Reader<'_>, section: &mut Section<'_>, key: &str) -> Pa
     let Some(mut inner) = reader.section(section, key) else { return Patterns::default() };
     let mut read = |key| reader.parsed(&mut inner, key, pattern).flatten();
     let patterns = Patterns { name: read("name"), image: read("image"), label: read("label") };
-    reader.finish(inner, &[]);
+    reader.finish(inner);
     patterns
 }
 

@@ -1,5 +1,6 @@
 //! A TOML document as it was written: each key with its place, each problem with line, column and cure.
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::shown::Shown;
 use crate::programs::Command;
 use crate::secret::Secret;
 
@@ -134,6 +136,22 @@ impl<'a> Section<'a> {
         self.find(key).is_some()
     }
 
+    /// Where the value of a key is that is there; else where the table is.
+    #[must_use]
+    pub fn place_of(&self, key: &str) -> Place {
+        let entry = self.entries.iter().find(|entry| entry.key.eq_ignore_ascii_case(key));
+        entry.map_or(self.place, |entry| entry.value.span().into())
+    }
+
+    /// The keys of the table under a key, each with its place.
+    #[must_use]
+    pub fn keys_within(&self, key: &str) -> Vec<(String, Place)> {
+        let entry = self.entries.iter().find(|entry| entry.key.eq_ignore_ascii_case(key));
+        let table = entry.and_then(|entry| entry.value.get_ref().as_table());
+        let keys = table.into_iter().flat_map(|table| table.keys());
+        keys.map(|key| (key.get_ref().to_string(), key.span().into())).collect()
+    }
+
     /// Looks at a key without reading it.
     fn find(&mut self, key: &str) -> Option<&Entry<'a>> {
         if !self.known.iter().any(|known| known == key) {
@@ -149,6 +167,21 @@ impl<'a> Section<'a> {
     }
 }
 
+/// What a key's value must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// See [`Reader::text`].
+    Text,
+    /// See [`Reader::boolean`].
+    Boolean,
+    /// See [`Reader::integer`].
+    Integer,
+    /// See [`Reader::minutes`].
+    Minutes,
+    /// See [`Reader::section`].
+    Table,
+}
+
 /// Reads a document and notes what is wrong with it.
 pub struct Reader<'a> {
     file: PathBuf,
@@ -156,13 +189,18 @@ pub struct Reader<'a> {
     problems: Vec<(usize, Problem)>,
     /// Whether a warning is an error.
     strict: bool,
+    /// Whether the text is no TOML.
+    is_broken: bool,
+    /// Made when something is wrong.
+    shown: OnceCell<Shown<'a>>,
 }
 
 impl<'a> Reader<'a> {
     /// A reader of `text`; `file` is for messages.
     #[must_use]
     pub fn new(file: &Path, text: &'a str) -> Self {
-        Self { file: file.to_owned(), text, problems: Vec::new(), strict: false }
+        let (problems, shown) = Default::default();
+        Self { file: file.to_owned(), text, problems, strict: false, is_broken: false, shown }
     }
 
     /// The same, to whom each warning is an error.
@@ -174,54 +212,49 @@ impl<'a> Reader<'a> {
     /// The whole document, unless it is no TOML.
     pub fn document(&mut self) -> Option<Section<'a>> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
+        self.is_broken = !errors.is_empty();
         for error in &errors {
             let place = error.span().map_or(Place { start: 0, end: 0 }, Place::from);
-            self.note(Level::Error, place, &format!("this is no TOML: {}", error.message()), false);
+            self.note(Level::Error, place, &format!("this is no TOML: {}", error.message()));
         }
         errors.is_empty().then(|| Section::new(String::new(), Place { start: 0, end: 0 }, table.get_ref()))
     }
 
     /// Notes an error.
     pub fn fail(&mut self, place: Place, what: String) {
-        self.note(Level::Error, place, &what, true);
+        self.note(Level::Error, place, &what);
     }
 
     /// Notes a warning.
     pub fn warn(&mut self, place: Place, what: String) {
-        self.note(if self.strict { Level::Error } else { Level::Warning }, place, &what, true);
+        self.note(if self.strict { Level::Error } else { Level::Warning }, place, &what);
     }
 
     /// Notes what is not wrong.
     pub fn mention(&mut self, place: Place, what: String) {
-        self.note(Level::Note, place, &what, true);
+        self.note(Level::Note, place, &what);
     }
 
-    /// The line is shown up to its `=`, since behind it there may be a secret; and where the file is no TOML, or the line
-    /// does not begin with a plain key, it is not shown at all.
-    fn note(&mut self, level: Level, place: Place, what: &str, show: bool) {
+    /// The line is shown without its values, which may be secrets.
+    fn note(&mut self, level: Level, place: Place, what: &str) {
         let before = self.text.get(..place.start).unwrap_or_default();
         let line_number = self.line(place);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
-        let line = self.text.get(line_start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
-        let is_key = |text: &str| text.chars().all(|char| char.is_ascii_alphanumeric() || " \t_-.=".contains(char));
-        let key = line.split_inclusive('=').next().unwrap_or_default();
-        let key = if show && (line.starts_with('[') || (key.ends_with('=') && is_key(key))) { key } else { "" };
         let word = match level {
             Level::Note => "note",
             Level::Warning => "warning",
             Level::Error => "error",
         };
         let mut text = format!("{}:{line_number}:{column}: {word}: {what}", self.file.display());
-        if !key.trim().is_empty() {
-            let number = line_number.to_string();
-            let hidden = if key.len() < line.len() { " …" } else { "" };
-            text.push_str(&format!("\n {number} | {key}{hidden}"));
-            let within = (column - 1).min(key.chars().count() + 1);
-            let length = self.text.get(place.start..place.end).unwrap_or_default().lines().next().unwrap_or_default();
-            let visible = (key.chars().count() + 2).saturating_sub(within);
-            let carets = "^".repeat(length.chars().count().min(visible).max(1));
-            text.push_str(&format!("\n {} | {}{carets}", " ".repeat(number.len()), " ".repeat(within)));
+        let length = self.text.get(place.start..place.end).unwrap_or_default().lines().next().unwrap_or_default();
+        let shown = self.shown.get_or_init(|| match self.is_broken {
+            true => Shown::of_broken(self.text),
+            false => Shown::of_document(self.text),
+        });
+        if let Some(marked) = shown.marked(line_number, column, length.chars().count()) {
+            text.push('\n');
+            text.push_str(&marked);
         }
         self.problems.push((place.start, Problem { level, text }));
     }
@@ -410,7 +443,7 @@ impl<'a> Reader<'a> {
                 "`{key}` must be text, {{ file = \"/path\" }}, {{ env = \"NAME\" }} or {{ credential = \"NAME\" }}"
             )),
         };
-        self.finish(reference, &[]);
+        self.finish(reference);
         match found.map(|text| text.trim().to_owned()) {
             Ok(text) if text.is_empty() => self.fail(entry.place, format!("`{key}` leads to an empty text")),
             Ok(text) => return Some(Secret::new(text)),
@@ -419,27 +452,66 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// The command under `key`, with its place: a line for the shell, or a list of words.
-    pub fn command(&mut self, section: &mut Section<'_>, key: &str) -> Option<(Command, Place)> {
+    /// The command under `key`: a line for the shell, or a list of words. The empty one is warned of, which says who is left
+    /// out for it.
+    pub fn command(&mut self, section: &mut Section<'_>, key: &str) -> Option<Command> {
         let entry = section.take(key)?;
         let value = entry.value.get_ref();
         let words = value.as_array().map(|list| list.iter().map(|word| word.get_ref().as_str().map(str::to_owned)));
         let words = words.and_then(|words| words.collect::<Option<Vec<_>>>());
         let command = match (value.as_str(), words) {
-            (Some(line), _) if !line.trim().is_empty() => Some(Command::Shell(line.to_owned())),
-            (None, Some(words)) if words.first().is_some_and(|first| !first.is_empty()) => Some(Command::Words(words)),
-            _ => None,
+            (Some(line), _) => Command::Shell(line.to_owned()),
+            (None, Some(words)) if !words.is_empty() => Command::Words(words),
+            (None, words) => {
+                let what = if words.is_some() { "nothing" } else { value.type_str() };
+                let expected = "a line for the shell in quotes, or a list of words in quotes";
+                let what = format!("`{key}` of {} must be {expected}, not {what}", section.name);
+                self.fail(entry.value.span().into(), what);
+                return None;
+            }
         };
-        if command.is_none() {
-            let what = if value.as_str().is_some() || value.as_array().is_some_and(|list| list.is_empty()) {
-                "nothing".to_owned()
-            } else {
-                value.type_str().to_owned()
-            };
-            let expected = "a line for the shell in quotes, or a list of words in quotes";
-            self.fail(entry.value.span().into(), format!("`{key}` of {} must be {expected}, not {what}", section.name));
+        let is_empty = match &command {
+            Command::Shell(line) => line.trim().is_empty(),
+            Command::Words(words) => words.first().is_none_or(String::is_empty),
+        };
+        if is_empty {
+            // There, it runs and does nothing, or cannot be started.
+            self.warn(entry.value.span().into(), format!("{} is left out: its `{key}` is empty", section.name));
         }
-        command.map(|command| (command, entry.place))
+        (!is_empty).then_some(command)
+    }
+
+    /// A number of seconds under `key` as the official agent takes it: 0 is none. What it would not wait for, or nobody, is told.
+    pub fn seconds(&mut self, section: &mut Section<'_>, key: &str, most: u64) -> Option<u64> {
+        let place = section.place_of(key);
+        let seconds = self.integer(section, key).filter(|seconds| *seconds != 0)?;
+        match u64::try_from(seconds) {
+            Ok(seconds) if seconds <= most => Some(seconds),
+            Ok(_) => {
+                self.mention(place, format!("`{key}` counts up to {most} only"));
+                Some(most)
+            }
+            Err(_) => {
+                self.warn(place, format!("`{key}` is less than nothing, and counts as not written"));
+                None
+            }
+        }
+    }
+
+    /// Looks at the types of the keys that are right, but mean nothing here; those that are not there are not looked for.
+    pub fn pass_over(&mut self, section: &mut Section<'_>, keys: &[(&str, Kind)]) {
+        for (key, kind) in keys {
+            if !section.entries.iter().any(|entry| entry.key.eq_ignore_ascii_case(key)) {
+                continue;
+            }
+            match kind {
+                Kind::Text => drop(self.text(section, key)),
+                Kind::Boolean => drop(self.boolean(section, key)),
+                Kind::Integer => drop(self.integer(section, key)),
+                Kind::Minutes => drop(self.minutes(section, key)),
+                Kind::Table => drop(self.section(section, key)),
+            }
+        }
     }
 
     /// A length of time under `key`, in whole minutes: a number of minutes, or text in Go's form like `1h30m`.
@@ -476,13 +548,10 @@ impl<'a> Reader<'a> {
         section.take(key).map(|entry| entry.place)
     }
 
-    /// Warns of each key that nobody asked for. `passed_over` are keys that are right, but mean nothing here.
-    pub fn finish(&mut self, section: Section<'_>, passed_over: &[&str]) {
+    /// Warns of each key that nobody asked for.
+    pub fn finish(&mut self, section: Section<'_>) {
         for entry in &section.entries {
             let lower = entry.key.to_ascii_lowercase();
-            if passed_over.contains(&lower.as_str()) {
-                continue;
-            }
             let meant = section.known.iter().map(|key| (strsim::levenshtein(key, &lower), key));
             let cure = meant.filter(|(distance, _)| *distance < 3).min().map_or_else(
                 || format!("; there are: {}", section.known.join(", ")),

@@ -6,10 +6,13 @@
 pub mod cases;
 mod docker;
 pub mod document;
+#[cfg(test)]
+mod documented;
 mod duration;
 pub mod environment;
 pub mod pattern;
 pub mod plugin;
+mod shown;
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +27,7 @@ use crate::plugins::table::PluginTable;
 use crate::programs::MetricsProgram;
 use crate::roots::Roots;
 use crate::secret::Secret;
-use document::{Problem, Reader, Section};
+use document::{Kind, Problem, Reader, Section};
 
 /// Where the official agent has its configuration, and so have we.
 pub const DEFAULT_FILE: &str = "/etc/mackerel-agent/mackerel-agent.conf";
@@ -206,7 +209,8 @@ impl Draft {
         if let Some(mut top) = reader.document() {
             self.take(&mut reader, &mut top, is_included);
             // The official agent reads it and puts the flag's value in its place.
-            reader.finish(top, &["conffile"]);
+            reader.pass_over(&mut top, &[("conffile", Kind::Text)]);
+            reader.finish(top);
         }
         reader.into_problems()
     }
@@ -278,10 +282,49 @@ fn plugins_folder(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut C
     }
 }
 
-/// The files that a pattern of the shell names, in the order of their names. No file is fine.
+/// The files that a pattern names as Go reads it, in the order of their names. No file is fine.
 fn included(pattern: &str) -> Result<Vec<PathBuf>, String> {
-    let files = glob::glob(pattern).map_err(|error| format!("is no pattern of file names: {error}"))?;
+    let files = glob::glob(&of_go(pattern)).map_err(|error| format!("is no pattern of file names: {error}"))?;
     files.map(|file| file.map_err(|error| format!("leads to a folder that cannot be read: {error}"))).collect()
+}
+
+/// A pattern of Go's `filepath.Glob` in the words of the crate: there `[^` negates and `!` is a character as any other, two
+/// stars are as one, and a backslash takes the meaning of what follows.
+fn of_go(pattern: &str) -> String {
+    let mut written = String::with_capacity(pattern.len());
+    let mut rest = pattern.chars().peekable();
+    let mut is_class = false;
+    while let Some(char) = rest.next() {
+        match char {
+            ']' if is_class => is_class = false,
+            '[' if !is_class => {
+                is_class = true;
+                written.push('[');
+                match rest.peek() {
+                    Some('^') => {
+                        rest.next();
+                        written.push('!');
+                    }
+                    // In front of it stands what is in no file's name.
+                    Some('!') => written.push('\0'),
+                    _ => {}
+                }
+                continue;
+            }
+            '*' if !is_class => while rest.next_if_eq(&'*').is_some() {},
+            '\\' => {
+                let Some(next) = rest.next() else { continue };
+                match is_class {
+                    true => written.push(next),
+                    false => written.push_str(&glob::Pattern::escape(&next.to_string())),
+                }
+                continue;
+            }
+            _ => {}
+        }
+        written.push(char);
+    }
+    written
 }
 
 /// The address of a proxy, or `direct`. It may hold a password, so it is not in the error.
@@ -345,7 +388,7 @@ fn host_status(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut Conf
         });
         put(status, read);
     }
-    reader.finish(section, &[]);
+    reader.finish(section);
 }
 
 fn machine(reader: &mut Reader<'_>, top: &mut Section<'_>, roots: &mut Roots) {
@@ -355,23 +398,24 @@ fn machine(reader: &mut Reader<'_>, top: &mut Section<'_>, roots: &mut Roots) {
     }
     let base = |text: &str| api_base(text).map(|_| Some(text.trim_end_matches('/').to_owned()));
     put(&mut roots.metadata, reader.parsed(&mut section, "metadata", base));
-    reader.finish(section, &[]);
+    reader.finish(section);
 }
 
 fn selection(reader: &mut Reader<'_>, top: &mut Section<'_>, selection: &mut Selection) {
     let Selection { filesystems, disks, interfaces, use_mountpoint } = selection;
     for (family, ignore, passed_over) in [
-        ("filesystems", filesystems, &[] as &[&str]),
+        ("filesystems", filesystems, &[] as &[(&str, Kind)]),
         ("disks", disks, &[]),
         // A matter of Windows.
-        ("interfaces", interfaces, &["use_adapter"]),
+        ("interfaces", interfaces, &[("use_adapter", Kind::Boolean)]),
     ] {
         let Some(mut section) = reader.section(top, family) else { continue };
         put(ignore, reader.parsed(&mut section, "ignore", plugin::pattern));
         if family == "filesystems" {
             put(use_mountpoint, reader.boolean(&mut section, "use_mountpoint"));
         }
-        reader.finish(section, passed_over);
+        reader.pass_over(&mut section, passed_over);
+        reader.finish(section);
     }
 }
 
@@ -462,6 +506,32 @@ mod tests {
     }
 
     #[test]
+    fn no_slip_of_the_keyboard_shows_a_part_of_a_secret() {
+        let text = "apikey = \"qzqzqzqzqzqz\" # qzqzqz\nhttp_proxy = 'http://me:qzqz@proxy'\nroles = [\n  \"qz\", # qz\n  5,\n]\n\
+                    [plugin.metrics.\"a b\"]\ncommand = \"PASSWORD=qzqz x -p \\\"qzqz\\\"\"\nuser = 5\n\
+                    env = { A = \"qzqzqz\", \"B\" = 'qz', C = { env = \"NONE\" } }\n[plugin.metrics.m]\nwasm = \"nginx\"\n\
+                    settings = { password = \"qz=qz\", key = \"\"\"\nqzqz\n  qz = qz\n\"\"\", pin = 1234321 }\n\
+                    [plugin.checks.c]\ncommand = [\"x\", \"qzqzqz\", 5]\nmemo = '''qz\nqz=1'''\nmax_check_attempts = 11\n";
+        let mut seen = 0;
+        let mut look_at = |text: &str| {
+            let problems = match parsed(text) {
+                Ok((_, problems)) | Err(problems) => shown(&problems),
+            };
+            // The pin is hidden wherever it still is a value.
+            assert!(!problems.contains("qz") && !problems.contains("1234321"), "{text}\n{problems}");
+            seen += problems.matches('^').count();
+        };
+        look_at(text);
+        for (at, char) in text.char_indices() {
+            look_at(&format!("{}{}", &text[..at], &text[at + char.len_utf8()..]));
+            for slip in ["\"", "'", "=", "[", "]", "{", "}", "#", "\n", "\\", ",", " ", "x"] {
+                look_at(&format!("{}{slip}{}", &text[..at], &text[at..]));
+            }
+        }
+        assert!(seen > 10_000, "{seen}");
+    }
+
+    #[test]
     fn a_file_that_is_no_regular_one_is_refused_instead_of_waited_for() {
         let problems = shown(&load(Path::new("/dev/zero")).unwrap_err());
         assert_eq!(problems, "cannot read `/dev/zero`: it is no regular file\n");
@@ -507,7 +577,7 @@ mod tests {
         let (config, problems) = parsed("[plugin.metrics.web]\nwasm = \"nginx\"\ntimeout_seconds = 120\n").unwrap();
         assert_eq!(config.plugin_tables[0].limits.time, std::time::Duration::from_secs(50));
         assert!(
-            shown(&problems).contains(":1:") && shown(&problems).contains("`timeout_seconds`"),
+            shown(&problems).contains(":3:19:") && shown(&problems).contains("`timeout_seconds`"),
             "{}",
             shown(&problems)
         );
@@ -562,7 +632,8 @@ mod tests {
         assert_eq!(now.len(), golden.len());
     }
 
-    /// The keys of a line, with where they stand in it: that in front of the `=`, or those of a table's header that have a meaning.
+    /// The keys of a line, with where they stand in it: those in front of a `=`, within `{}` too, or those of a table's header that
+    /// have a meaning. What stands within `env` and `settings` is the user's.
     fn keys_in(line: &str) -> Vec<std::ops::Range<usize>> {
         let whole = |key: &str| {
             let start = key.as_ptr() as usize - line.as_ptr() as usize;
@@ -573,56 +644,73 @@ mod tests {
             let parts = header.split('.').enumerate().filter(|(index, _)| *index != 2);
             return parts.map(|(_, part)| whole(part)).collect();
         }
-        line.split_once(" = ").map(|(key, _)| vec![whole(key)]).unwrap_or_default()
+        let code = line.split(" # ").next().unwrap_or_default();
+        let is_free = ["env = {", "settings = {"].iter().any(|table| code.starts_with(table));
+        let fronts = code.match_indices(" = ").map(|(at, _)| &code[..at]).take(if is_free { 1 } else { usize::MAX });
+        let fronts = fronts.filter(|front| front.matches('"').count() % 2 == 0);
+        fronts.filter_map(|front| front.rsplit([' ', '{', ',']).next()).map(whole).collect()
     }
 
     fn typos(key: &str) -> Vec<String> {
         let characters = key.chars().collect::<Vec<_>>();
         let mut typos = Vec::new();
+        let mut with = |change: &dyn Fn(&mut Vec<char>)| {
+            let mut changed = characters.clone();
+            change(&mut changed);
+            typos.push(changed.into_iter().collect::<String>());
+        };
+        for other in ['x', '_', '1', 's'] {
+            with(&|text| text.push(other));
+        }
         for at in 0..characters.len() {
-            let with = |change: &dyn Fn(&mut Vec<char>)| {
-                let mut changed = characters.clone();
-                change(&mut changed);
-                changed.into_iter().collect::<String>()
-            };
-            typos.push(with(&|text| {
+            with(&|text| {
                 text.remove(at);
-            }));
+            });
             for other in ['x', '_', '1'] {
-                typos.push(with(&|text| text.insert(at, other)));
-                typos.push(with(&|text| text[at] = other));
+                with(&|text| text.insert(at, other));
+                with(&|text| text[at] = other);
             }
             if at + 1 < characters.len() {
-                typos.push(with(&|text| text.swap(at, at + 1)));
+                with(&|text| text.swap(at, at + 1));
             }
         }
         typos.retain(|typo| typo != key && !typo.is_empty());
         typos
     }
 
+    /// The table around a line, with the lines of its own and those of the top, so that little is read for each typing error.
+    fn around(lines: &[&str], number: usize) -> std::ops::Range<usize> {
+        let is_header = |line: &&str| line.starts_with('[');
+        let start = lines[..=number].iter().rposition(is_header).unwrap_or(0);
+        let end = lines[number + 1..].iter().position(is_header).map_or(lines.len(), |more| number + 1 + more);
+        start..end
+    }
+
     #[test]
     fn every_typo_in_a_key_of_the_sample_is_reported_at_its_place() {
         let text = switched_on();
-        let mut count = 0;
-        for (number, line) in text.lines().enumerate() {
-            for range in keys_in(line).into_iter().filter(|_| !line.starts_with('#')) {
+        let lines = text.lines().collect::<Vec<_>>();
+        let (mut count, mut inline) = (0, 0);
+        for (number, line) in lines.iter().enumerate().filter(|(_, line)| !line.starts_with('#')) {
+            let around = around(&lines, number);
+            for (index, range) in keys_in(line).into_iter().enumerate() {
+                inline += usize::from(index > 0 && !line.starts_with('['));
                 // `plugin` is a key, too: that there are two is told where the second is.
                 for typo in typos(&line[range.clone()]).into_iter().filter(|typo| typo != "plugin") {
-                    let mut broken = line.to_owned();
+                    let mut broken = (*line).to_owned();
                     broken.replace_range(range.clone(), &typo);
-                    let lines =
-                        text.lines().enumerate().map(|(other, line)| if other == number { &broken } else { line });
+                    let lines = around.clone().map(|at| if at == number { broken.as_str() } else { lines[at] });
                     let whole = lines.map(|line| format!("{line}\n")).collect::<String>();
                     let problems = match parsed(&whole) {
                         Ok((_, problems)) | Err(problems) => shown(&problems),
                     };
-                    let place = format!("agent.conf:{}:", number + 1);
+                    let place = format!("agent.conf:{}:{}: ", number - around.start + 1, range.start + 1);
                     assert!(problems.contains(&place), "`{broken}` is not told at {place}\n{problems}");
                     count += 1;
                 }
             }
         }
-        assert!(count > 3_000, "{count}");
+        assert!(count > 4_000 && inline >= 4, "{count} {inline}");
     }
 
     #[test]
@@ -649,6 +737,32 @@ mod tests {
         file("d.conf", "verbose = 1\n");
         let problems = shown(&parsed(&text).unwrap_err());
         assert!(problems.contains("d.conf:1:11: error: `verbose`"), "{problems}");
+    }
+
+    #[test]
+    fn a_pattern_of_includes_means_what_go_takes_it_for() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.conf", "b.conf", "!.conf", "*.conf", "deep/d.conf"] {
+            let file = folder.path().join(name);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, "").unwrap();
+        }
+        for (pattern, expected) in [
+            ("*.conf", "!.conf *.conf a.conf b.conf"),
+            ("**.conf", "!.conf *.conf a.conf b.conf"),
+            ("**/*.conf", "deep/d.conf"),
+            ("[^b]*.conf", "!.conf *.conf a.conf"),
+            ("[^a-b].conf", "!.conf *.conf"),
+            ("[!b].conf", "!.conf b.conf"),
+            ("[ab].conf", "a.conf b.conf"),
+            ("\\*.conf", "*.conf"),
+            ("?.conf", "!.conf *.conf a.conf b.conf"),
+        ] {
+            let files = included(&format!("{}/{pattern}", folder.path().display())).unwrap();
+            let names = files.iter().map(|file| file.strip_prefix(folder.path()).unwrap().to_str().unwrap());
+            assert_eq!(names.collect::<Vec<_>>().join(" "), expected, "{pattern}");
+        }
+        assert!(included("/[a").is_err());
     }
 
     #[test]

@@ -64,6 +64,12 @@ impl Writer<'_> {
         self.out.push_str(&format!("\\x{{{:X}}}", u32::from(char)));
     }
 
+    /// A character in a class. The engine does not take an escaped one for the end of a range where case does not count, so those
+    /// that have a case stand as they are.
+    fn literal_in_class(&mut self, char: char) {
+        if char.is_ascii_alphanumeric() { self.out.push(char) } else { self.literal(char) }
+    }
+
     /// What stands behind a `{`, if it is a count of repetitions.
     fn count(&mut self) -> Result<Option<String>, String> {
         let mut ahead = self.rest.clone();
@@ -227,7 +233,7 @@ impl Writer<'_> {
                     match low {
                         Escaped::Class(class) => self.out.push_str(&class),
                         Escaped::Char(low) => {
-                            self.literal(low);
+                            self.literal_in_class(low);
                             if range {
                                 self.rest.next();
                                 let high = self.rest.next().map(|char| self.member(char)).transpose()?;
@@ -235,7 +241,7 @@ impl Writer<'_> {
                                     return Err(format!("a range that begins with `{low}` has no end"));
                                 };
                                 self.out.push('-');
-                                self.literal(high);
+                                self.literal_in_class(high);
                             }
                         }
                     }
@@ -306,6 +312,21 @@ mod tests {
         ("[[:alpha:]]+[[:digit:]]", Some("000000001100100000000000000")),
         ("[[:^alpha:]]", Some("000001011111111111111111111")),
         ("(?i)ETH", Some("000000000100000000000000000")),
+        ("(?i)[a-z]", Some("011111111100100010111110000")),
+        ("(?i)[^a-f]x", Some("000000000000000000000100000")),
+        ("(?i:[a-z]+)1", Some("000000001000100000000000000")),
+        ("(?i)[\\x41-\\x5a]", Some("011111111100100010111110000")),
+        ("(?i)^[A-B]$", Some("010010000000000000000000000")),
+        ("(?i)[[:upper:]]2", Some("000000000000000000000000000")),
+        ("(?i)[X-Z_-]", Some("000000100001000110010100000")),
+        ("(?i)[\\x{61}-\\x{66}]\\d", Some("000000000000100000000000000")),
+        ("(?i)[!-~]$", Some("011111111101111111111110111")),
+        ("(?i)[0-9a-f]+$", Some("011111111101100010001010000")),
+        ("(?i)[^\\pL]", Some("000001011101111111111111111")),
+        ("(?i)^[^\\W_]$", Some("010010000000000000000000000")),
+        ("(?i)\\x41B", Some("000100000000000000000000000")),
+        ("(?i)[é-ü]", Some("000000000010000000000000000")),
+        ("(?i)[ -@]b", Some("000001000000000000000000000")),
         ("(?U)a+", Some("011101110000000000101110000")),
         ("(?P<n>a)b", Some("000100000000000000000000000")),
         ("(?<n>a)b", Some("000100000000000000000000000")),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use regex_lite::Regex;
 
 use super::Config;
-use super::document::{Problem, Reader, Section};
+use super::document::{Kind, Problem, Reader, Section};
 use crate::capabilities::limits::{self, LONGEST_CALL, Limits};
 use crate::checks::Check;
 use crate::docker::{self, Docker};
@@ -23,20 +23,23 @@ use crate::shell::{SimpleCommand, simple_command};
 use crate::tls::Trust;
 
 /// The official agent reads all of these in every plugin's table and passes over those that mean nothing there.
-const OFFICIAL: &[&str] = &[
-    "action",
-    "check_interval",
-    "custom_identifier",
-    "exclude_pattern",
-    "execution_interval",
-    "include_pattern",
-    "max_check_attempts",
-    "memo",
-    "notification_interval",
-    "prevent_alert_auto_close",
-    "use_plugin_timestamp",
-    "user",
+const OFFICIAL: &[(&str, Kind)] = &[
+    ("action", Kind::Table),
+    ("check_interval", Kind::Minutes),
+    ("custom_identifier", Kind::Text),
+    ("exclude_pattern", Kind::Text),
+    ("execution_interval", Kind::Minutes),
+    ("include_pattern", Kind::Text),
+    ("max_check_attempts", Kind::Integer),
+    ("memo", Kind::Text),
+    ("notification_interval", Kind::Minutes),
+    ("prevent_alert_auto_close", Kind::Boolean),
+    ("use_plugin_timestamp", Kind::Boolean),
+    ("user", Kind::Text),
 ];
+
+/// Nobody waits longer for a plugin, in seconds.
+const LONGEST_TIMEOUT: u64 = 86_400;
 
 /// The most that Mackerel counts before it makes an alert.
 const MOST_ATTEMPTS: u32 = 10;
@@ -46,27 +49,35 @@ const LONGEST_MEMO: usize = 250;
 
 /// Puts the plugins of this document over those that `config` has; one of the same name takes the place of the other.
 pub(super) fn take(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut Config) {
+    if top.has("plugin") && !reader.is_table(top, "plugin") {
+        let place = top.place_of("plugin");
+        reader.skip(top, "plugin");
+        // The official agent passes over it, too.
+        return reader.warn(place, "`plugin` is left out: it must be a table, like [plugin.metrics.NAME]".to_owned());
+    }
     let Some(mut plugin) = reader.section(top, "plugin") else { return };
     for (name, mut section) in tables(reader, &mut plugin, "metrics") {
-        match metrics(reader, &mut section, &name) {
-            Some(metrics) => put(config, &name, metrics),
-            None => {}
+        if let Some(metrics) = metrics(reader, &mut section, &name) {
+            put(config, &name, metrics);
         }
-        reader.finish(section, OFFICIAL);
+        reader.pass_over(&mut section, OFFICIAL);
+        reader.finish(section);
     }
     for (name, mut section) in tables(reader, &mut plugin, "checks") {
         if let Some(check) = check(reader, &mut section, &name) {
             replace(&mut config.checks, check, |check| *check.name == *name);
         }
-        reader.finish(section, OFFICIAL);
+        reader.pass_over(&mut section, OFFICIAL);
+        reader.finish(section);
     }
     for (name, mut section) in tables(reader, &mut plugin, "metadata") {
         if let Some(metadata) = metadata(reader, &mut section, &name) {
             replace(&mut config.metadata, metadata, |metadata| *metadata.name == *name);
         }
-        reader.finish(section, OFFICIAL);
+        reader.pass_over(&mut section, OFFICIAL);
+        reader.finish(section);
     }
-    reader.finish(plugin, &[]);
+    reader.finish(plugin);
 }
 
 pub(super) fn replace<T>(all: &mut Vec<T>, new: T, is_same: impl Fn(&T) -> bool) {
@@ -119,7 +130,7 @@ fn put(config: &mut Config, name: &str, metrics: Metrics) {
 }
 
 fn metrics(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Option<Metrics> {
-    let source = source(reader, section)?;
+    let Some(source) = source(reader, section) else { return nothing(reader, section, name) };
     if let Source::Program(command, environment) = &source {
         // The line of an official plugin that is not installed runs the component in its place.
         let own = |name: &str| std::env::var(name).ok().map(|value| if name == "PATH" { path(&value) } else { value });
@@ -147,7 +158,7 @@ fn metrics(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Op
 /// The engine that the official plugin would ask.
 fn engine(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str, command: &OfficialCommand) -> Option<Docker> {
     let place = section.place;
-    let timeout = reader.positive(section, "timeout_seconds", 86_400).map(Duration::from_secs);
+    let timeout = reader.seconds(section, "timeout_seconds", LONGEST_TIMEOUT).map(Duration::from_secs);
     let posting = posting(reader, section);
     match docker::flags::docker(name, command) {
         Ok(docker) => Some(Docker { posting, timeout: timeout.unwrap_or(docker.timeout).min(LONGEST_CALL), ..docker }),
@@ -167,6 +178,16 @@ fn program_of_metrics(
     let program = program(reader, section, source)?;
     let own_timestamps = reader.boolean(section, "use_plugin_timestamp").unwrap_or(false);
     Some(MetricsProgram { name: name.into(), program, posting: posting(reader, section), own_timestamps })
+}
+
+/// Reads what a plugin's table may have where it does not say which plugin: what is right in it is no unknown key.
+fn nothing<T>(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Option<T> {
+    environment(reader, section);
+    let of_programs =
+        [("timeout_seconds", Kind::Integer), ("user", Kind::Text), ("use_plugin_timestamp", Kind::Boolean)];
+    reader.pass_over(section, &of_programs);
+    settings(reader, section, name);
+    None
 }
 
 /// What a plugin is made of, as it was written.
@@ -200,7 +221,7 @@ fn source(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Option<Source> 
             None
         }
         (_, Some(wasm), _) => Some(Source::Component(wasm)),
-        (_, None, Some((command, _))) => Some(Source::Program(command, environment(reader, section))),
+        (_, None, Some(command)) => Some(Source::Program(command, environment(reader, section))),
         // What is wrong with it was noted.
         (_, None, None) => None,
     }
@@ -208,11 +229,13 @@ fn source(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Option<Source> 
 
 /// The table `env`, in which a value may also be a reference to a secret.
 fn environment(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Vec<(String, String)> {
-    let whole = section.place;
-    let (pairs, _) = reader.pairs_with_secrets(section, "env");
-    if let Some((name, _)) = pairs.iter().find(|(name, _)| name.contains('=')) {
-        reader.fail(whole, format!("`env` of {} has a name with `=` in it: {name:?}", section.name));
+    for (name, place) in section.keys_within("env") {
+        if let Some((front, _)) = name.split_once('=') {
+            // What is behind may be a value.
+            reader.fail(place, format!("`env` of {} has a name with `=` in it: \"{front}=…\"", section.name));
+        }
     }
+    let (pairs, _) = reader.pairs_with_secrets(section, "env");
     let pairs = pairs.into_iter().map(|(name, value)| (name.trim().to_owned(), value));
     pairs.filter(|(name, _)| !name.is_empty()).collect()
 }
@@ -220,24 +243,15 @@ fn environment(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Vec<(Strin
 /// A program with the keys that all kinds of plugins and actions share.
 fn program(reader: &mut Reader<'_>, section: &mut Section<'_>, source: Source) -> Option<Program> {
     let Source::Program(command, environment) = source else { return None };
-    let place = section.place;
-    let timeout = match reader.integer(section, "timeout_seconds") {
-        None | Some(0) => programs::DEFAULT_TIMEOUT,
-        Some(seconds) => match u64::try_from(seconds).ok().filter(|seconds| *seconds <= 86_400) {
-            Some(seconds) => Duration::from_secs(seconds),
-            None => {
-                reader.fail(place, "`timeout_seconds` must be a whole number of seconds, at most 86400".to_owned());
-                programs::DEFAULT_TIMEOUT
-            }
-        },
-    };
+    let timeout = reader.seconds(section, "timeout_seconds", LONGEST_TIMEOUT).map(Duration::from_secs);
+    let timeout = timeout.unwrap_or(programs::DEFAULT_TIMEOUT);
     let user = reader.text(section, "user").filter(|user| !user.is_empty());
     Some(Program { command, user, environment, timeout })
 }
 
 /// What runs a check or tells metadata: a program, or a component.
 fn runner(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Option<Runner> {
-    let source = source(reader, section)?;
+    let Some(source) = source(reader, section) else { return nothing(reader, section, name) };
     if matches!(source, Source::Program(..)) {
         return Some(Runner::Program(program(reader, section, source)?));
     }
@@ -255,38 +269,40 @@ fn check(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Opti
     let runner = runner(reader, section, name);
     let every_minutes = reader.minutes(section, "check_interval").unwrap_or(1).clamp(1, 60);
     let notification_interval = reader.minutes(section, "notification_interval").map(|minutes| minutes.max(10));
+    let attempts = section.place_of("max_check_attempts");
     let mut max_check_attempts = reader
         .integer(section, "max_check_attempts")
         .and_then(|count| u32::try_from(count).ok())
         .filter(|count| *count > 0);
     if max_check_attempts.is_some_and(|count| count > MOST_ATTEMPTS) {
         let why = format!("counts as {MOST_ATTEMPTS}, the most that Mackerel takes");
-        reader.mention(whole, format!("`max_check_attempts` of {} {why}", section.name));
+        reader.mention(attempts, format!("`max_check_attempts` of {} {why}", section.name));
         max_check_attempts = Some(MOST_ATTEMPTS);
     }
     let prevents_auto_close = reader.boolean(section, "prevent_alert_auto_close").unwrap_or(false);
     if prevents_auto_close && max_check_attempts.is_some_and(|count| count > 1) {
         let why = "counts as 1 together with `prevent_alert_auto_close`, since without OK reports nothing sets the count back";
-        reader.mention(whole, format!("`max_check_attempts` of {} {why}", section.name));
+        reader.mention(attempts, format!("`max_check_attempts` of {} {why}", section.name));
         max_check_attempts = Some(1);
     }
+    let written = section.place_of("memo");
     let mut memo = reader.text(section, "memo").filter(|memo| !memo.is_empty());
     if let Some(long) = memo.as_mut().filter(|memo| memo.chars().count() > LONGEST_MEMO) {
-        reader.mention(whole, format!("`memo` of {} is cut to {LONGEST_MEMO} characters", section.name));
+        reader.mention(written, format!("`memo` of {} is cut to {LONGEST_MEMO} characters", section.name));
         *long = long.chars().take(LONGEST_MEMO).collect();
     }
     let action = reader.section(section, "action").and_then(|mut action| {
-        let written = reader.command(&mut action, "command");
-        let Some((command, _)) = written else {
+        if !action.has("command") {
             reader.fail(action.place, format!("{} has no `command`", action.name));
-            environment(reader, &mut action);
-            reader.finish(action, &["user", "timeout_seconds"]);
-            return None;
-        };
+        }
+        // Without a command that can be used, the other keys are right all the same.
+        let command = reader.command(&mut action, "command");
         let environment = environment(reader, &mut action);
-        let program = program(reader, &mut action, Source::Program(command, environment));
-        reader.finish(action, OFFICIAL);
-        program
+        let known = command.clone().unwrap_or_else(|| Command::Words(Vec::new()));
+        let program = program(reader, &mut action, Source::Program(known, environment));
+        reader.pass_over(&mut action, OFFICIAL);
+        reader.finish(action);
+        command.and(program)
     });
     let custom_identifier = custom_identifier(reader, section);
     let runner = runner?;
@@ -372,15 +388,8 @@ pub(super) fn settings(reader: &mut Reader<'_>, section: &mut Section<'_>, name:
 fn limits(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Limits {
     let mut limits = Limits::default();
     // The official agent takes any; with more, the answer would come when the next is asked for.
-    if let Some(seconds) = reader.positive(section, "timeout_seconds", 86_400) {
-        limits.time = Duration::from_secs(seconds).min(LONGEST_CALL);
-        if limits.time.as_secs() < seconds {
-            let most = LONGEST_CALL.as_secs();
-            reader.mention(
-                section.place,
-                format!("`timeout_seconds` counts up to {most} only, for it is asked every minute"),
-            );
-        }
+    if let Some(seconds) = reader.seconds(section, "timeout_seconds", LONGEST_CALL.as_secs()) {
+        limits.time = Duration::from_secs(seconds);
     }
     let Some(mut inner) = reader.section(section, "limits") else { return limits };
     for key in limits::KEYS {
@@ -388,21 +397,21 @@ fn limits(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Limits {
             (key.set)(&mut limits, value);
         }
     }
-    reader.finish(inner, &[]);
+    reader.finish(inner);
     limits
 }
 
 pub(super) fn trust(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Trust {
-    let whole = section.place;
+    let written = section.place_of("tls");
     let Some(mut inner) = reader.section(section, "tls") else { return Trust::default() };
     let mut path = |key| reader.text(&mut inner, key).map(PathBuf::from);
     let (authority, certificate, key) = (path("authority"), path("certificate"), path("key"));
-    reader.finish(inner, &[]);
+    reader.finish(inner);
     let identity = match (certificate, key) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
         _ => {
-            reader.fail(whole, "`tls` needs `certificate` and `key` together".into());
+            reader.fail(written, "`tls` needs `certificate` and `key` together".into());
             None
         }
     };
@@ -444,7 +453,7 @@ pub fn beside(component: &Path) -> Result<(PluginTable, Vec<Problem>), Vec<Probl
     table.wasm = component.to_string_lossy().into_owned();
     // Its place is the file already.
     table.written.line = FileLine::default();
-    reader.finish(section, &[]);
+    reader.finish(section);
     let problems = reader.into_problems();
     if problems.iter().any(Problem::is_error) { Err(problems) } else { Ok((table, problems)) }
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -78,6 +79,29 @@ pub struct Cloud {
     /// The name that Mackerel knows this machine by.
     #[serde(skip)]
     pub custom_identifier: Option<String>,
+}
+
+/// What was found last, as long as the same services are asked.
+#[derive(Debug, Default)]
+pub struct Found(Mutex<Option<(Asked, Cloud)>>);
+
+/// Which services are asked, and where.
+type Asked = (CloudPlatform, Option<String>);
+
+impl Found {
+    /// As [`detect`]; a service that is slow now does not make this machine another one.
+    pub async fn detect(&self, platform: CloudPlatform, roots: &Roots) -> Option<Cloud> {
+        self.or_last((platform, roots.metadata.clone()), detect(platform, roots).await)
+    }
+
+    fn or_last(&self, asked: Asked, found: Option<Cloud>) -> Option<Cloud> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // What others said counts no more.
+        let known = last.take().filter(|(before, _)| *before == asked).map(|(_, cloud)| cloud);
+        let cloud = found.or(known);
+        *last = cloud.clone().map(|cloud| (asked, cloud));
+        cloud
+    }
 }
 
 /// Asks the services that `platform` names.
@@ -280,9 +304,24 @@ impl Service {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+
+    #[test]
+    fn what_was_found_stays_while_the_same_service_is_slow_and_goes_when_another_is_asked() {
+        let cloud = |provider| Cloud { provider, metadata: BTreeMap::new(), custom_identifier: None };
+        let asked = |platform, base: &str| (platform, Some(base.to_owned()));
+        let found = Found::default();
+        assert_eq!(found.or_last(asked(CloudPlatform::Ec2, "a"), Some(cloud("ec2"))), Some(cloud("ec2")));
+        assert_eq!(found.or_last(asked(CloudPlatform::Ec2, "a"), None), Some(cloud("ec2")));
+        assert_eq!(found.or_last(asked(CloudPlatform::Gce, "a"), None), None);
+        assert_eq!(found.or_last(asked(CloudPlatform::Ec2, "a"), None), None, "it was forgotten");
+        assert_eq!(found.or_last(asked(CloudPlatform::Auto, "a"), Some(cloud("gce"))), Some(cloud("gce")));
+        assert_eq!(found.or_last(asked(CloudPlatform::Auto, "b"), None), None);
+        found.or_last(asked(CloudPlatform::Auto, "a"), Some(cloud("gce")));
+        assert_eq!(found.or_last((CloudPlatform::None, None), None), None);
+    }
 
     /// A metadata service: the answer to a request line with its head; none is 404. And what it was asked.
     async fn service(

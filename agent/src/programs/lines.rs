@@ -7,6 +7,9 @@ use crate::sample::Sample;
 /// How far a program's own time may be from the agent's.
 const NEAR_SECONDS: i64 = 15 * 60;
 
+/// More values are not taken of one answer. Mackerel counts metrics as it counts hosts, so who has more of them has made a mistake.
+pub const MOST_VALUES: usize = 5_000;
+
 /// What came of what was printed.
 #[derive(Debug, Default, PartialEq)]
 pub struct Values {
@@ -28,6 +31,11 @@ pub fn values(text: &str, now: i64, posting: &Posting, own_timestamps: bool) -> 
         let (Some(name), Some(value), Some(time)) = (words.next(), words.next(), words.next()) else { continue };
         if !posting.wants(name) {
             continue;
+        }
+        if values.samples.len() + values.dated.len() == MOST_VALUES {
+            // In front, where it is not cut off, and without a number, so that it is news only once.
+            values.complaints.insert(0, format!("it prints more than {MOST_VALUES} values; the rest is left out"));
+            break;
         }
         match sample(name, value, posting)
             .and_then(|sample| Ok((own_timestamps.then(|| moment(time, now)).transpose()?, sample)))
@@ -93,6 +101,19 @@ mod tests {
         assert_eq!(times, [(9_101, "custom.a"), (10_899, "custom.b")]);
         assert_eq!(values.complaints.len(), 3);
         assert_eq!(read(text, false).samples.len(), 5);
+    }
+
+    #[test]
+    fn no_more_than_five_thousand_values_are_taken_and_that_is_told() {
+        let line = |number| format!("seq.n{number} {number} 0\n");
+        let all = (0..MOST_VALUES).map(line).collect::<String>();
+        assert_eq!((read(&all, false).samples.len(), read(&all, false).complaints.len()), (5_000, 0));
+        let values = read(&format!("bad x 0\n{all}one.more 1 0\nand.more 1 0\n"), false);
+        assert_eq!(values.samples.len(), 5_000);
+        assert_eq!(values.complaints[0], "it prints more than 5000 values; the rest is left out");
+        assert_eq!(values.complaints.len(), 2);
+        let dated = (0..MOST_VALUES + 1).map(|number| format!("seq.n{number} 1 10000\n")).collect::<String>();
+        assert_eq!(read(&dated, true).dated.len(), 5_000);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a program of metrics says about its graphs, when it runs with `MACKEREL_AGENT_PLUGIN_META=1`.
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::capabilities::log::printable;
 use crate::graph::GraphDefinition;
@@ -18,30 +19,42 @@ pub struct Meta {
     pub complaints: Vec<String>,
 }
 
-#[derive(Deserialize)]
+/// As Go reads it: what is missing or `null` is nothing, whatever it is.
+#[derive(Default, Deserialize)]
 struct Document {
-    #[serde(default, alias = "Graphs")]
-    graphs: std::collections::BTreeMap<String, Graph>,
+    graphs: Option<std::collections::BTreeMap<String, Option<Graph>>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Graph {
-    #[serde(default, alias = "Label")]
-    label: String,
-    #[serde(default, alias = "Unit")]
-    unit: String,
-    #[serde(default, alias = "Metrics")]
-    metrics: Option<Vec<Metric>>,
+    label: Option<String>,
+    unit: Option<String>,
+    metrics: Option<Vec<Option<Metric>>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Metric {
-    #[serde(alias = "Name")]
-    name: String,
-    #[serde(default, alias = "Label")]
-    label: String,
-    #[serde(default, alias = "Stacked")]
-    stacked: bool,
+    name: Option<String>,
+    label: Option<String>,
+    stacked: Option<bool>,
+}
+
+/// The same with its keys in small letters, since Go takes them in any; but not those of `graphs`, which are names.
+fn with_small_keys(value: Value) -> Value {
+    let names = |graphs: serde_json::Map<String, Value>| {
+        graphs.into_iter().map(|(name, graph)| (name, with_small_keys(graph))).collect::<Value>()
+    };
+    match value {
+        Value::Object(object) => {
+            let small = object.into_iter().map(|(key, value)| match (key.to_ascii_lowercase(), value) {
+                (key, Value::Object(graphs)) if key == "graphs" => (key, names(graphs)),
+                (key, value) => (key, with_small_keys(value)),
+            });
+            small.collect()
+        }
+        Value::Array(list) => list.into_iter().map(with_small_keys).collect(),
+        other => other,
+    }
 }
 
 /// Reads what a program printed: a line `# mackerel-agent-plugin` and a JSON document. `None` if the line is not there, which
@@ -64,13 +77,14 @@ pub fn read(text: &str) -> Result<Option<Meta>, String> {
         return Err(format!("it speaks version {:?} of the protocol; only 1 is known", printable(version, 40)));
     }
     // Anything behind the document is nobody's.
-    let document = serde_json::Deserializer::from_str(json).into_iter::<Document>().next();
+    let document = serde_json::Deserializer::from_str(json).into_iter::<Value>().next();
     let document = document.ok_or("there is no JSON behind `# mackerel-agent-plugin`".to_owned())?;
+    let document = document.and_then(|document| serde_json::from_value::<Option<Document>>(with_small_keys(document)));
     let document =
         document.map_err(|error| format!("what is behind `# mackerel-agent-plugin` cannot be read: {error}"))?;
     let mut meta = Meta::default();
-    for (name, graph) in document.graphs {
-        match definition(&name, graph, &mut meta.complaints) {
+    for (name, graph) in document.unwrap_or_default().graphs.unwrap_or_default() {
+        match definition(&name, graph.unwrap_or_default(), &mut meta.complaints) {
             Ok(definition) => meta.graphs.push(definition),
             Err(why) => meta.complaints.push(format!("its graph `{}` is left out: {why}", printable(&name, 80))),
         }
@@ -79,14 +93,16 @@ pub fn read(text: &str) -> Result<Option<Meta>, String> {
 }
 
 fn definition(name: &str, graph: Graph, complaints: &mut Vec<String>) -> Result<GraphDefinition, String> {
-    let unit = if graph.unit.is_empty() { "float" } else { &graph.unit };
-    let unit = UNITS.iter().find(|known| **known == unit);
+    let written = graph.unit.filter(|unit| !unit.is_empty()).unwrap_or_else(|| "float".to_owned());
+    let unit = UNITS.iter().find(|known| **known == written);
     let unit = unit.ok_or_else(|| {
-        format!("{:?} is no unit of Mackerel's, which are {}", printable(&graph.unit, 40), UNITS.join(", "))
+        format!("{:?} is no unit of Mackerel's, which are {}", printable(&written, 40), UNITS.join(", "))
     })?;
-    let mut definition = GraphDefinition::new(name, &graph.label, unit)?;
+    let mut definition = GraphDefinition::new(name, &graph.label.unwrap_or_default(), unit)?;
     for metric in graph.metrics.unwrap_or_default() {
-        match definition.clone().with_metric(&metric.name, &metric.label, metric.stacked) {
+        let Metric { name: metric, label, stacked } = metric.unwrap_or_default();
+        let (metric, label) = (metric.unwrap_or_default(), label.unwrap_or_default());
+        match definition.clone().with_metric(&metric, &label, stacked.unwrap_or_default()) {
             Ok(with) => definition = with,
             Err(why) => complaints.push(format!("a metric of its graph `{}` is left out: {why}", printable(name, 80))),
         }
@@ -113,6 +129,29 @@ mod tests {
                 r#"{"name":"custom.super.dice.*","isStacked":false}]}]"#
             )
         );
+    }
+
+    #[test]
+    fn null_is_nothing_and_keys_are_taken_in_any_case_as_go_takes_them() {
+        let graphs = |json: &str| {
+            let meta = read(&format!("# mackerel-agent-plugin\n{json}\n")).unwrap().unwrap();
+            (serde_json::to_string(&meta.graphs).unwrap(), meta.complaints.len())
+        };
+        let expected =
+            r#"[{"name":"custom.Dice","unit":"float","metrics":[{"name":"custom.Dice.d6","isStacked":false}]}]"#;
+        let null =
+            r#"{"graphs":{"Dice":{"label":null,"unit":null,"metrics":[{"name":"d6","label":null,"stacked":null}]}}}"#;
+        assert_eq!(graphs(null), (expected.to_owned(), 0));
+        let shouted = r#"{"GRAPHS":{"Dice":{"LABEL":"","uNIT":"","Metrics":[{"NAME":"d6","STACKED":false}]}}}"#;
+        assert_eq!(graphs(shouted), (expected.to_owned(), 0));
+        // A metric without a name costs only itself.
+        let nameless = r#"{"graphs":{"Dice":{"metrics":[null,{"label":"x"},{"name":"d6"}]}}}"#;
+        assert_eq!(graphs(nameless), (expected.to_owned(), 2));
+        let nothing = r#"[{"name":"custom.Dice","unit":"float","metrics":null}]"#;
+        assert_eq!(graphs(r#"{"graphs":{"Dice":null}}"#), (nothing.to_owned(), 0));
+        for none in ["null", "{}", r#"{"graphs":null}"#] {
+            assert_eq!(graphs(none), ("[]".to_owned(), 0), "{none}");
+        }
     }
 
     #[test]

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use mackerel_standin::{Memory, Misbehaviour, Standin};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
+
 use wasaba_e2e::agent::{Agent, Home, assert_golden, stderr, stdout};
+use wasaba_e2e::certificates::Authority;
+use wasaba_e2e::nginx::Nginx;
 use wasaba_e2e::wasaba;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -72,7 +74,132 @@ fn init_writes_the_key_once() {
     let again = init(&["-apikey", "other"]);
     assert!(again.status.success() && text(&again.stderr).contains("has an API key already"));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "apikey = \"hoge\"\n");
-    assert_eq!(init(&[]).status.code(), Some(2), "without a key");
+    let without = init(&[]);
+    assert!(without.status.code() == Some(1) && text(&without.stderr).contains("-apikey=<YOUR_API_KEY>"));
+}
+
+#[test]
+fn configtest_finds_the_official_sample_good_and_notes_what_its_components_miss() {
+    let home = Home::with("");
+    let sample = include_str!("../../fixtures/official/sample.conf").replace("apikey = \"\"", "apikey = \"k\"");
+    std::fs::write(home.config(), sample).unwrap();
+    let root = home.root().display().to_string();
+    let output = home.command(&["configtest"], &["-root", &root]);
+    let said = text(&output.stderr);
+    assert!(output.status.success() && said.contains("is a configuration without errors"), "{said}");
+    let notes = said.lines().filter(|line| line.starts_with("note: ")).collect::<Vec<_>>();
+    assert!(notes.len() == 1 && notes[0].contains("[plugin.metrics.postgres]") && notes[0].contains("user"), "{said}");
+}
+
+#[test]
+fn an_unknown_command_is_answered_with_those_that_there_are_and_2() {
+    let unknown = Command::new(wasaba()).arg("reload").output().unwrap();
+    assert_eq!((unknown.status.code(), unknown.stdout.len()), (Some(2), 0));
+    for name in ["configtest", "init", "once", "retire", "run", "supervise", "version"] {
+        assert!(text(&unknown.stderr).contains(&format!("\n  {name} ")), "{}", text(&unknown.stderr));
+    }
+}
+
+#[test]
+fn a_log_line_is_a_time_a_level_and_a_message_on_standard_error() {
+    let home = Home::with("roles = [\"none\"]\n[plugin.metrics.p]\ncommand = \"echo p.b x 0\"\n");
+    let output = home.command(&["once"], &["-v"]);
+    assert!(output.status.success());
+    let (log, form) = (text(&output.stderr), "0000/00/00 00:00:00 ");
+    let lines = log.lines().filter(|line| !line.starts_with(' ')).collect::<Vec<_>>();
+    for line in &lines {
+        let (time, rest) = line.split_at(form.len());
+        let fits = |(char, form): (char, char)| if form == '0' { char.is_ascii_digit() } else { char == form };
+        assert!(time.chars().zip(form.chars()).all(fits), "{line}");
+        let level = rest.split(' ').next().unwrap();
+        assert!(["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"].contains(&level), "{line}");
+    }
+    assert!(lines.iter().any(|line| line.contains(" WARNING ") && line.contains("p.b")), "{log}");
+}
+
+#[tokio::test]
+async fn each_signal_to_stop_ends_the_agent_well_and_a_second_one_forces_it() {
+    let (standin, home) = (standin().await, Home::with(""));
+    home.configure(&format!("{}[host_status]\non_stop = \"poweroff\"\n", base(&standin)));
+    for (first, second) in [(Signal::TERM, Signal::INT), (Signal::INT, Signal::QUIT), (Signal::QUIT, Signal::TERM)] {
+        let mut agent = home.start(&[]);
+        agent.line_with("this machine is host", SOON);
+        agent.signal(first);
+        let (ended, took) = agent.ended(SOON);
+        assert!(ended.code() == Some(0) && took < Duration::from_secs(2), "{first:?}: {ended} after {took:?}");
+
+        let mut agent = home.start(&[]);
+        agent.line_with("this machine is host", SOON);
+        // Now the last word takes as long as it may.
+        standin.misbehave(Misbehaviour::NeverAnswer);
+        agent.signal(first);
+        agent.signal(second);
+        assert_eq!(agent.ended(SOON).0.code(), Some(1), "{first:?}, then {second:?}");
+        agent.line_with("forced to stop by a second signal", SOON);
+        assert!(!home.path("agent.pid").exists());
+        standin.behave();
+    }
+}
+
+#[test]
+fn authorities_that_the_environment_names_are_believed_and_no_others() {
+    let (authority, stranger) = (Authority::default(), Authority::default());
+    let nginx = Nginx::start_with_tls(&authority);
+    let base =
+        format!("apikey = \"key\"\napibase = \"https://localhost:{}\"\ncloud_platform = \"none\"\n", nginx.tls_port);
+    let folder = |authority: &Authority| {
+        let folder = authority.file().with_file_name("folder");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::copy(authority.file(), folder.join("0a1b2c3d.0")).unwrap();
+        folder
+    };
+    for (variable, good, bad) in
+        [("SSL_CERT_FILE", authority.file(), stranger.file()), ("SSL_CERT_DIR", folder(&authority), folder(&stranger))]
+    {
+        // This server is no Mackerel, and says so, if it is believed.
+        for (path, said) in [(good, "without valid JSON"), (bad, "invalid peer certificate: ")] {
+            let home = Home::with(&base);
+            let mut command = Command::new(wasaba());
+            command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR").env(variable, path);
+            command.arg("-conf").arg(home.config()).stdin(Stdio::null());
+            Agent::spawn(command).line_with(said, SOON);
+        }
+    }
+}
+
+/// Configures `disable_http_keep_alive`, which is another way to Mackerel.
+fn reach_anew(home: &Home, config: &str, agent: &Agent) {
+    home.configure(&format!("disable_http_keep_alive = true\n{config}"));
+    agent.signal(Signal::HUP);
+    agent.line_with("Mackerel is reached anew", SOON);
+}
+
+#[tokio::test]
+async fn a_report_is_not_lost_when_a_hangup_brings_another_way_to_mackerel() {
+    let (standin, home) = (standin().await, Home::with(""));
+    let config = format!("{}[plugin.checks.fine]\ncommand = \"echo fine\"\n", base(&standin));
+    home.configure(&config);
+    let agent = home.start(&[]);
+    agent.line_with("check fine: OK: fine", SOON);
+    agent.line_with("this machine is host", SOON);
+    reach_anew(&home, &config, &agent);
+    // An OK is told only once.
+    let told = |memory: &Memory| memory.reports().iter().any(|report| report.name == "fine");
+    standin.wait_until(SOON, "the report", told).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_host_after_retire_is_told_its_metadata() {
+    let (standin, home) = (standin().await, Home::with(""));
+    home.configure(&format!("{}[plugin.metadata.md]\ncommand = \"echo 1\"\n", base(&standin)));
+    for hosts in 1..=2 {
+        let mut agent = home.start(&[]);
+        let told = |memory: &Memory| memory.metadata().len() == hosts;
+        standin.wait_until(SOON, "the metadata of each host", told).await.unwrap();
+        agent.signal(Signal::TERM);
+        agent.ended(SOON);
+        assert!(home.command(&["retire"], &["-force"]).status.success());
+    }
 }
 
 #[tokio::test]
@@ -175,6 +302,72 @@ async fn supervise_gives_up_if_the_first_child_dies_soon_and_starts_a_later_one_
     supervisor.ended(SOON);
 }
 
+/// Waits until `is_so`.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + SOON;
+    while !is_so() {
+        assert!(Instant::now() < end, "not within {SOON:?}: {what}");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+#[tokio::test]
+async fn supervise_starts_what_an_upgrade_put_in_its_place_and_a_stop_ends_its_pause() {
+    let (standin, home) = (standin().await, Home::with(""));
+    home.configure(&base(&standin));
+    let program = home.path("program");
+    std::fs::copy(wasaba(), &program).unwrap();
+    let mut command = Command::new(&program);
+    command.arg("supervise").arg("-conf").arg(home.config()).stdin(Stdio::null());
+    let mut supervisor = Agent::spawn(command);
+    supervisor.line_with("this machine is host", SOON);
+    let child = child_of(supervisor.pid());
+    let started = Instant::now();
+
+    // A broken file changes nothing.
+    home.configure("roles = [");
+    supervisor.signal(Signal::HUP);
+    supervisor.line_with("the agent goes on with the last one", SOON);
+    home.configure(&base(&standin));
+    assert_eq!(child_of(supervisor.pid()), child, "it was not started anew");
+
+    let new = home.path("new");
+    std::fs::copy(wasaba(), &new).unwrap();
+    std::fs::rename(&new, &program).unwrap();
+    // It counts as well started after 30 s.
+    tokio::time::sleep(Duration::from_secs(31).saturating_sub(started.elapsed())).await;
+    kill_process(child, Signal::KILL).unwrap();
+    supervisor.line_with("it is started again in 1s", SOON);
+    let running = |child: Pid| std::fs::read_link(format!("/proc/{}/exe", child.as_raw_nonzero())).ok();
+    until("the new program runs", || running(child_of(supervisor.pid())).as_ref() == Some(&program));
+
+    // The second one dies young.
+    kill_process(child_of(supervisor.pid()), Signal::KILL).unwrap();
+    supervisor.line_with("it is started again in 2s", SOON);
+    supervisor.signal(Signal::TERM);
+    let (ended, took) = supervisor.ended(SOON);
+    assert!(ended.success() && took < Duration::from_secs(1), "{ended} after {took:?}");
+    assert!(!home.path("agent.pid").exists());
+}
+
+#[tokio::test]
+async fn an_agent_ends_with_its_supervisor_that_was_killed_and_the_next_one_starts() {
+    let (standin, home) = (standin().await, Home::with(""));
+    home.configure(&base(&standin));
+    let supervisor = supervise(&home);
+    supervisor.line_with("this machine is host", SOON);
+    let child = child_of(supervisor.pid()).as_raw_nonzero();
+    supervisor.kill();
+    until("the agent has ended", || {
+        let state = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        state.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.starts_with(" Z"))
+    });
+    let mut next = supervise(&home);
+    next.line_with("this machine is host", SOON);
+    next.signal(Signal::TERM);
+    assert!(next.ended(SOON).0.success());
+}
+
 #[tokio::test]
 async fn systemd_hears_that_the_agent_is_ready_alive_and_about_to_end() {
     let (standin, home) = (standin().await, Home::with(""));
@@ -228,160 +421,6 @@ fn completion_scripts_are_printed() {
         bash.wait()
     });
     assert!(output.unwrap().success(), "bash can read it");
-}
-
-/// What the official agent sent, recorded, for a configuration with these plugins: see `tests/fixtures/official-agent.json`.
-fn recorded() -> Value {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/official-agent.json");
-    serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
-}
-
-/// The last body that was sent to a path that ends so.
-fn sent(memory: &Memory, method: &str, end: &str) -> Value {
-    let fits = |request: &&mackerel_standin::Request| request.method == method && request.path.ends_with(end);
-    let request = memory.requests().iter().rfind(fits);
-    request.and_then(|request| request.body.clone()).unwrap_or_else(|| panic!("nothing was sent to {end}"))
-}
-
-#[tokio::test]
-async fn what_is_sent_is_what_the_official_agent_sends_but_for_what_is_named_here() {
-    let (standin, home, recorded) = (standin().await, Home::with(""), recorded());
-    let dice = home.path("dice.sh");
-    let meta = json!({"graphs": {
-        "super.dice": {"label": "My <Dice> & co", "unit": "integer", "metrics": [
-            {"name": "d6", "label": "D6", "stacked": true}, {"name": "%1", "label": ""}]},
-        "wild.#": {"metrics": [{"name": "*"}]},
-        "empty": {"label": "E"},
-    }});
-    let script = format!(
-        "#!/bin/sh\n[ \"$MACKEREL_AGENT_PLUGIN_META\" ] && {{ echo '# mackerel-agent-plugin'; echo '{meta}'; exit; }}\n\
-         echo super.dice.d6 3 0; echo super.dice.big 1e21 0; echo super.dice.neg -0.5 0; echo 日本.語 5 0; echo super.dice.nan NaN 0\n"
-    );
-    std::fs::write(&dice, script).unwrap();
-    home.configure(&format!(
-        "{}display_name = \"disp\"\nroles = [\"Svc:role\", \"Svc: spaced\", \"bad\"]\ndiagnostic = true\n\
-         [host_status]\non_start = \"standby\"\non_stop = \"poweroff\"\n\
-         [plugin.metrics.dice]\ncommand = \"sh {}\"\n\
-         [plugin.checks.ok]\ncommand = \"exit 2\"\nnotification_interval = 5\nmemo = \"memo ok\"\n\
-         [plugin.checks.crit]\ncommand = \"printf 'bad\\nline2'; exit 2\"\nmax_check_attempts = 3\n\
-         [plugin.checks.weird]\ncommand = \"exit 77\"\n\
-         [plugin.checks.nf]\ncommand = [\"/no/such/cmd\"]\n\
-         [plugin.checks.to]\ncommand = \"sleep 60\"\ntimeout_seconds = 1\n\
-         [plugin.metadata.md]\ncommand = \"echo '{{\\\"a\\\": 12345678901234567890, \\\"b\\\": 1, \\\"c\\\": \\\"<x>\\\"}}'\"\n",
-        base(&standin),
-        dice.display()
-    ));
-    let mut agent = home.start(&[]);
-    let all = |memory: &Memory| {
-        let names =
-            memory.reports().iter().map(|report| report.name.as_str()).collect::<std::collections::BTreeSet<_>>();
-        let dice = memory.points().iter().any(|point| point.name == "custom.super.dice.d6");
-        names.len() == 5 && dice && memory.graph_definitions().len() >= 4 && !memory.metadata().is_empty()
-    };
-    standin.wait_until(SOON, "everything", all).await.unwrap();
-    agent.signal(Signal::TERM);
-    assert!(agent.ended(SOON).0.success());
-    let memory = standin.memory();
-    assert_eq!(memory.refusals(), []);
-
-    // The host: the same keys and the same kinds of values; what the machine is differs, and `cloud` is not asked here.
-    let mut host = sent(&memory, "POST", "/api/v0/hosts");
-    // Which addresses there are differs, too; their form is in a golden file of the unit tests.
-    host["interfaces"] = recorded["host"]["interfaces"].clone();
-    assert_eq!(shape(&host), shape(&recorded["host"]), "the host");
-    assert_eq!(host["checks"], recorded["host"]["checks"]);
-    assert_eq!(
-        (&host["displayName"], &host["roleFullnames"]),
-        (&recorded["host"]["displayName"], &recorded["host"]["roleFullnames"])
-    );
-    assert_eq!(sent(&memory, "POST", "/status"), recorded["status_on_stop"]);
-
-    // The graphs. Left out: `%1`, which Mackerel would refuse; of the agent's memory what only Go has, with the labels that say so.
-    let mut graphs = recorded["graph_definitions"].clone();
-    graphs.as_array_mut().unwrap().retain(|graph| !graph["name"].as_str().unwrap().starts_with("custom.agent."));
-    for graph in graphs.as_array_mut().unwrap() {
-        if let Some(metrics) = graph["metrics"].as_array_mut() {
-            metrics.retain(|metric| !metric["name"].as_str().unwrap().contains('%'));
-        }
-    }
-    for graph in graphs.as_array().unwrap() {
-        let name = graph["name"].as_str().unwrap();
-        assert_eq!(&memory.graph_definitions()[name], graph, "{name}");
-    }
-    assert!(memory.graph_definitions().contains_key("custom.agent.memory"));
-
-    // The reports, their order and times apart. Of another wording: why a program cannot be started.
-    for expected in recorded["reports"].as_array().unwrap() {
-        let name = expected["name"].as_str().unwrap();
-        let requests = memory.requests().iter().filter(|request| request.path.ends_with("/checks/report"));
-        let bodies = requests.filter_map(|request| request.body.as_ref()?["reports"].as_array());
-        let mut own = bodies.flatten().find(|report| report["name"] == name).unwrap().clone();
-        assert!(own["occurredAt"].is_i64());
-        own["occurredAt"] = expected["occurredAt"].clone();
-        own["source"]["hostId"] = expected["source"]["hostId"].clone();
-        if name == "nf" {
-            let message = own["message"].as_str().unwrap();
-            assert!(message.starts_with("exit code: 127, ") && message.contains("/no/such/cmd"), "{message}");
-            own["message"] = expected["message"].clone();
-        }
-        assert_eq!(&own, expected, "{name}");
-    }
-
-    // The metadata. Better: no digit of a number is lost.
-    let mut metadata = sent(&memory, "PUT", "/metadata/md");
-    assert_eq!(metadata["a"], json!(12_345_678_901_234_567_890_u64));
-    metadata["a"] = recorded["metadata"]["a"].clone();
-    assert_eq!(metadata, recorded["metadata"]);
-
-    // The points: the same keys of each. Left out: a name that Mackerel would refuse.
-    let points = sent(&memory, "POST", "/api/v0/tsdb");
-    let value = |name: &str| {
-        points.as_array().unwrap().iter().find(|point| point["name"] == name).map(|point| point["value"].clone())
-    };
-    for (name, expected) in recorded["values"].as_object().unwrap() {
-        let expected = Some(expected.clone()).filter(|_| name.is_ascii());
-        let found = memory.requests().iter().filter(|request| request.path.ends_with("/tsdb")).find_map(|request| {
-            let points = request.body.as_ref()?.as_array()?;
-            points.iter().find(|point| point["name"] == *name).map(|point| point["value"].clone())
-        });
-        assert_eq!(found, expected, "{name}");
-    }
-    assert!(value("nonsense").is_none());
-    assert_eq!(shape(&points[0]), shape(&recorded["point"]), "a point");
-}
-
-/// The keys of objects and the kinds of values, without what differs from machine to machine: how many of something there are, and
-/// which ones.
-fn shape(value: &Value) -> Value {
-    match value {
-        Value::Object(members) => {
-            let named_by_machine = ["block_device", "filesystem", "memory"];
-            let member = |(key, value): (&String, &Value)| {
-                let shape = match value {
-                    Value::Object(inner) if named_by_machine.contains(&key.as_str()) => {
-                        inner.values().next().map(of_named).unwrap_or_default()
-                    }
-                    _ => shape(value),
-                };
-                (key.clone(), shape)
-            };
-            Value::Object(members.iter().map(member).collect())
-        }
-        Value::Array(items) => items.first().map(shape).into_iter().collect(),
-        Value::String(_) => json!("text"),
-        Value::Number(_) => json!("number"),
-        Value::Bool(_) => json!("boolean"),
-        Value::Null => Value::Null,
-    }
-}
-
-/// What else there is of a disk depends on its kind.
-fn of_named(value: &Value) -> Value {
-    let mut shape = shape(value);
-    if let Some(members) = shape.as_object_mut() {
-        members.retain(|key, _| !["device", "model", "rev", "state", "timeout", "vendor"].contains(&key.as_str()));
-    }
-    shape
 }
 
 /// A metadata service as Google's, on loopback, for ever.

@@ -332,6 +332,23 @@ fn once_runs_programs_too_and_says_what_is_wrong() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("plugin p: `p.b` is left out: \"x\" is no number"));
 }
 
+#[test]
+fn once_runs_a_program_once_and_prints_the_time_that_is_its_own() {
+    let home = Home::with("");
+    let runs = home.path("runs");
+    let script = format!("echo run >> {}; echo p.now 1 $(date +%s)", runs.display());
+    home.configure(&format!(
+        "[plugin.metrics.own]\ncommand = {script:?}\nuse_plugin_timestamp = true\n\
+         [plugin.metrics.usual]\ncommand = \"echo p.usual 2 5\"\n"
+    ));
+    let json: serde_json::Value = serde_json::from_slice(&home.command(&["once"], &[]).stdout).unwrap();
+    let values = &json["metrics"]["Values"][0]["Values"];
+    let time = values["custom.p.now"]["Time"].as_f64().unwrap();
+    assert!((wasaba_e2e::unix_seconds() - time).abs() < 60.0, "{time}");
+    assert_eq!(values["custom.p.usual"], serde_json::json!({"Time": null, "Value": 2.0}));
+    assert_eq!(std::fs::read_to_string(runs).unwrap(), "run\n");
+}
+
 #[tokio::test]
 async fn a_program_gets_the_environment_that_the_official_agent_gives_it() {
     let (standin, home) = (standin().await, Home::with(""));
@@ -343,7 +360,13 @@ async fn a_program_gets_the_environment_that_the_official_agent_gives_it() {
         dump.display()
     ));
     let mut command = std::process::Command::new(wasaba_e2e::wasaba());
-    command.arg("-conf").arg(home.config()).env("INHERITED", "yes").env("NOTIFY_SOCKET", "/nowhere");
+    command
+        .arg("-conf")
+        .arg(home.config())
+        .env("MACKEREL_PLUGIN_WORKDIR", "/work/dir")
+        .env_remove("GODEBUG")
+        .env_remove("GOMAXPROCS")
+        .env("NOTIFY_SOCKET", "/nowhere");
     let _agent = Agent::spawn(command);
     let end = Instant::now() + SOON;
     let environment = loop {
@@ -357,7 +380,7 @@ async fn a_program_gets_the_environment_that_the_official_agent_gives_it() {
     for line in [
         "OWN=a b",
         "TRIMMED=x",
-        "INHERITED=yes",
+        "MACKEREL_PLUGIN_WORKDIR=/work/dir",
         "LANG=C",
         "LC_ALL=C",
         "HTTP_PROXY=http://proxy.example.com:8080",
@@ -370,7 +393,9 @@ async fn a_program_gets_the_environment_that_the_official_agent_gives_it() {
         path.starts_with("/sbin:/usr/sbin:/bin:/usr/bin:") && path.ends_with(":/opt/mackerel-agent/plugins/bin"),
         "{path}"
     );
-    assert!(!environment.contains("NOTIFY_SOCKET"), "{environment}");
+    for foreign in ["NOTIFY_SOCKET", "GODEBUG", "GOMAXPROCS"] {
+        assert!(!environment.contains(foreign), "{environment}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_wasaba_global_optspecs
-    string join \n conf= root= apibase= apikey= pidfile= role= diagnostic= v/verbose= private-autoshutdown child h/help
+    string join \n conf= root= apibase= apikey= pidfile= role= diagnostic= v/verbose= private-autoshutdown= child= h/help
 end
 
 function __fish_wasaba_needs_command
@@ -32,13 +32,14 @@ complete -c wasaba -n "__fish_wasaba_needs_command" -l pidfile -d 'The file for 
 complete -c wasaba -n "__fish_wasaba_needs_command" -l role -d 'What the host is there for, Service:role; several times or separated by commas' -r
 complete -c wasaba -n "__fish_wasaba_needs_command" -l diagnostic -d 'Post what the agent itself takes, too' -r
 complete -c wasaba -n "__fish_wasaba_needs_command" -s v -l verbose -d 'Log more' -r
-complete -c wasaba -n "__fish_wasaba_needs_command" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted'
-complete -c wasaba -n "__fish_wasaba_needs_command" -l child -d 'Run below `supervise`, which has the pid file'
+complete -c wasaba -n "__fish_wasaba_needs_command" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted' -r
+complete -c wasaba -n "__fish_wasaba_needs_command" -l child -d 'Run below `supervise`, which has the pid file' -r
 complete -c wasaba -n "__fish_wasaba_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c wasaba -n "__fish_wasaba_needs_command" -f -a "configtest" -d 'Read the configuration and say what is wrong with it'
 complete -c wasaba -n "__fish_wasaba_needs_command" -f -a "init" -d 'Write the API key into the configuration, if there is none yet'
 complete -c wasaba -n "__fish_wasaba_needs_command" -f -a "once" -d 'Collect once and print the host and its metrics as JSON; nothing is posted or stored'
 complete -c wasaba -n "__fish_wasaba_needs_command" -f -a "retire" -d 'Tell Mackerel that this host is no more'
+complete -c wasaba -n "__fish_wasaba_needs_command" -f -a "run" -d 'Run in the foreground, as without a command'
 complete -c wasaba -n "__fish_wasaba_needs_command" -f -a "supervise" -d 'Run the agent as a child process, and again when it dies'
 complete -c wasaba -n "__fish_wasaba_needs_command" -f -a "plugin" -d 'Run and inspect plugins'
 complete -c wasaba -n "__fish_wasaba_needs_command" -f -a "completion" -d 'Print a script that completes command lines, for bash, zsh or fish'
@@ -51,8 +52,8 @@ complete -c wasaba -n "__fish_wasaba_using_subcommand configtest" -l pidfile -d 
 complete -c wasaba -n "__fish_wasaba_using_subcommand configtest" -l role -d 'What the host is there for, Service:role; several times or separated by commas' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand configtest" -l diagnostic -d 'Post what the agent itself takes, too' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand configtest" -s v -l verbose -d 'Log more' -r
-complete -c wasaba -n "__fish_wasaba_using_subcommand configtest" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted'
-complete -c wasaba -n "__fish_wasaba_using_subcommand configtest" -l child -d 'Run below `supervise`, which has the pid file'
+complete -c wasaba -n "__fish_wasaba_using_subcommand configtest" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand configtest" -l child -d 'Run below `supervise`, which has the pid file' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand configtest" -s h -l help -d 'Print help'
 complete -c wasaba -n "__fish_wasaba_using_subcommand init" -l conf -d 'The configuration file' -r -F
 complete -c wasaba -n "__fish_wasaba_using_subcommand init" -l apikey -d 'The API key' -r
@@ -66,8 +67,8 @@ complete -c wasaba -n "__fish_wasaba_using_subcommand once" -l pidfile -d 'The f
 complete -c wasaba -n "__fish_wasaba_using_subcommand once" -l role -d 'What the host is there for, Service:role; several times or separated by commas' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand once" -l diagnostic -d 'Post what the agent itself takes, too' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand once" -s v -l verbose -d 'Log more' -r
-complete -c wasaba -n "__fish_wasaba_using_subcommand once" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted'
-complete -c wasaba -n "__fish_wasaba_using_subcommand once" -l child -d 'Run below `supervise`, which has the pid file'
+complete -c wasaba -n "__fish_wasaba_using_subcommand once" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand once" -l child -d 'Run below `supervise`, which has the pid file' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand once" -s h -l help -d 'Print help'
 complete -c wasaba -n "__fish_wasaba_using_subcommand retire" -l conf -d 'The configuration file [default: /etc/mackerel-agent/mackerel-agent.conf]' -r -F
 complete -c wasaba -n "__fish_wasaba_using_subcommand retire" -l root -d 'The folder of the agent\'s own files' -r -F
@@ -77,10 +78,21 @@ complete -c wasaba -n "__fish_wasaba_using_subcommand retire" -l pidfile -d 'The
 complete -c wasaba -n "__fish_wasaba_using_subcommand retire" -l role -d 'What the host is there for, Service:role; several times or separated by commas' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand retire" -l diagnostic -d 'Post what the agent itself takes, too' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand retire" -s v -l verbose -d 'Log more' -r
-complete -c wasaba -n "__fish_wasaba_using_subcommand retire" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted'
-complete -c wasaba -n "__fish_wasaba_using_subcommand retire" -l child -d 'Run below `supervise`, which has the pid file'
-complete -c wasaba -n "__fish_wasaba_using_subcommand retire" -l force -d 'Do not ask'
+complete -c wasaba -n "__fish_wasaba_using_subcommand retire" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand retire" -l child -d 'Run below `supervise`, which has the pid file' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand retire" -l force -d 'Do not ask' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand retire" -s h -l help -d 'Print help'
+complete -c wasaba -n "__fish_wasaba_using_subcommand run" -l conf -d 'The configuration file [default: /etc/mackerel-agent/mackerel-agent.conf]' -r -F
+complete -c wasaba -n "__fish_wasaba_using_subcommand run" -l root -d 'The folder of the agent\'s own files' -r -F
+complete -c wasaba -n "__fish_wasaba_using_subcommand run" -l apibase -d 'Where Mackerel\'s API is' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand run" -l apikey -d 'The API key; visible to every user of this machine, so better put it into the configuration file' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand run" -l pidfile -d 'The file for the process id' -r -F
+complete -c wasaba -n "__fish_wasaba_using_subcommand run" -l role -d 'What the host is there for, Service:role; several times or separated by commas' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand run" -l diagnostic -d 'Post what the agent itself takes, too' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand run" -s v -l verbose -d 'Log more' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand run" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand run" -l child -d 'Run below `supervise`, which has the pid file' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand run" -s h -l help -d 'Print help'
 complete -c wasaba -n "__fish_wasaba_using_subcommand supervise" -l conf -d 'The configuration file [default: /etc/mackerel-agent/mackerel-agent.conf]' -r -F
 complete -c wasaba -n "__fish_wasaba_using_subcommand supervise" -l root -d 'The folder of the agent\'s own files' -r -F
 complete -c wasaba -n "__fish_wasaba_using_subcommand supervise" -l apibase -d 'Where Mackerel\'s API is' -r
@@ -89,8 +101,8 @@ complete -c wasaba -n "__fish_wasaba_using_subcommand supervise" -l pidfile -d '
 complete -c wasaba -n "__fish_wasaba_using_subcommand supervise" -l role -d 'What the host is there for, Service:role; several times or separated by commas' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand supervise" -l diagnostic -d 'Post what the agent itself takes, too' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand supervise" -s v -l verbose -d 'Log more' -r
-complete -c wasaba -n "__fish_wasaba_using_subcommand supervise" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted'
-complete -c wasaba -n "__fish_wasaba_using_subcommand supervise" -l child -d 'Run below `supervise`, which has the pid file'
+complete -c wasaba -n "__fish_wasaba_using_subcommand supervise" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand supervise" -l child -d 'Run below `supervise`, which has the pid file' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand supervise" -s h -l help -d 'Print help'
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and not __fish_seen_subcommand_from run inspect compile list time new test compiler" -s h -l help -d 'Print help'
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and not __fish_seen_subcommand_from run inspect compile list time new test compiler" -f -a "run" -d 'Collect once and print `name<TAB>value<TAB>epoch` lines, like the official plugins'
@@ -109,8 +121,8 @@ complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_su
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from run" -l role -d 'What the host is there for, Service:role; several times or separated by commas' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from run" -l diagnostic -d 'Post what the agent itself takes, too' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from run" -s v -l verbose -d 'Log more' -r
-complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from run" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted'
-complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from run" -l child -d 'Run below `supervise`, which has the pid file'
+complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from run" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from run" -l child -d 'Run below `supervise`, which has the pid file' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from run" -l explain -d 'Say on standard error what it was granted, wished for, was refused and used'
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from run" -s h -l help -d 'Print help'
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from inspect" -l conf -d 'The configuration file [default: /etc/mackerel-agent/mackerel-agent.conf]' -r -F
@@ -121,8 +133,8 @@ complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_su
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from inspect" -l role -d 'What the host is there for, Service:role; several times or separated by commas' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from inspect" -l diagnostic -d 'Post what the agent itself takes, too' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from inspect" -s v -l verbose -d 'Log more' -r
-complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from inspect" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted'
-complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from inspect" -l child -d 'Run below `supervise`, which has the pid file'
+complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from inspect" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from inspect" -l child -d 'Run below `supervise`, which has the pid file' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from inspect" -s h -l help -d 'Print help'
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from compile" -l conf -d 'The configuration file [default: /etc/mackerel-agent/mackerel-agent.conf]' -r -F
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from compile" -l root -d 'The folder of the agent\'s own files' -r -F
@@ -132,9 +144,9 @@ complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_su
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from compile" -l role -d 'What the host is there for, Service:role; several times or separated by commas' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from compile" -l diagnostic -d 'Post what the agent itself takes, too' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from compile" -s v -l verbose -d 'Log more' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from compile" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from compile" -l child -d 'Run below `supervise`, which has the pid file' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from compile" -l engine -d 'What shall run them: pulley or native' -r
-complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from compile" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted'
-complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from compile" -l child -d 'Run below `supervise`, which has the pid file'
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from compile" -s h -l help -d 'Print help'
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from list" -l conf -d 'The configuration file [default: /etc/mackerel-agent/mackerel-agent.conf]' -r -F
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from list" -l root -d 'The folder of the agent\'s own files' -r -F
@@ -144,8 +156,8 @@ complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_su
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from list" -l role -d 'What the host is there for, Service:role; several times or separated by commas' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from list" -l diagnostic -d 'Post what the agent itself takes, too' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Log more' -r
-complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from list" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted'
-complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from list" -l child -d 'Run below `supervise`, which has the pid file'
+complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from list" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from list" -l child -d 'Run below `supervise`, which has the pid file' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from list" -l json -d 'Print JSON'
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from time" -l conf -d 'The configuration file [default: /etc/mackerel-agent/mackerel-agent.conf]' -r -F
@@ -156,10 +168,10 @@ complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_su
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from time" -l role -d 'What the host is there for, Service:role; several times or separated by commas' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from time" -l diagnostic -d 'Post what the agent itself takes, too' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from time" -s v -l verbose -d 'Log more' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from time" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from time" -l child -d 'Run below `supervise`, which has the pid file' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from time" -l engine -d 'What runs it: pulley or native' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from time" -l calls -d 'How many times it is called' -r
-complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from time" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted'
-complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from time" -l child -d 'Run below `supervise`, which has the pid file'
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from time" -s h -l help -d 'Print help'
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from new" -s h -l help -d 'Print help'
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from test" -l conf -d 'The configuration file [default: /etc/mackerel-agent/mackerel-agent.conf]' -r -F
@@ -170,8 +182,8 @@ complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_su
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from test" -l role -d 'What the host is there for, Service:role; several times or separated by commas' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from test" -l diagnostic -d 'Post what the agent itself takes, too' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from test" -s v -l verbose -d 'Log more' -r
-complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from test" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted'
-complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from test" -l child -d 'Run below `supervise`, which has the pid file'
+complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from test" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from test" -l child -d 'Run below `supervise`, which has the pid file' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from test" -s h -l help -d 'Print help'
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from compiler" -l engine -d 'What shall run it' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and __fish_seen_subcommand_from compiler" -l cpu-seconds -d 'CPU time that it may take' -r

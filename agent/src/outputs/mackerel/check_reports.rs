@@ -1,7 +1,7 @@
 //! Check reports: what checks found, to `POST /api/v0/monitoring/checks/report`.
 //!
 //! A changed status is reported at once, the rest once a minute, each host's by itself: what Mackerel does not take of one host
-//! holds up no other.
+//! holds up no other. What waits is kept by whoever runs the output, so that another way to Mackerel loses none of it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -31,17 +31,20 @@ const OLDEST_SECONDS: i64 = 6 * 60 * 60;
 /// Of one host no more reports wait; the oldest go first.
 const MOST_WAITING: usize = 10_000;
 
-pub(super) struct CheckReports {
+pub(super) struct CheckReports<'a> {
     client: Client,
     host_id: HostId,
     hosts: Hosts,
     pace: Pace,
-    /// By the custom identifier of the host, if it is not this one.
-    lanes: BTreeMap<Option<Arc<str>>, Lane>,
+    waiting: &'a mut Waiting,
 }
 
+/// The reports that wait, by the custom identifier of the host, if it is not this one.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(BTreeMap<Option<Arc<str>>, Lane>);
+
 /// What waits of one host.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Lane {
     reports: VecDeque<Report>,
     backoff: Backoff,
@@ -52,20 +55,43 @@ struct Lane {
     given_up: usize,
 }
 
-impl CheckReports {
-    pub(super) fn new(client: Client, host_id: HostId, pace: Pace) -> Self {
-        Self { client, host_id, hosts: Hosts::default(), pace, lanes: BTreeMap::new() }
+impl Waiting {
+    /// Takes in a report; of one host's that are too many, the oldest goes. Whether it is urgent.
+    pub(super) fn take(&mut self, report: Report) -> bool {
+        let is_urgent = report.is_urgent;
+        let lane = self.0.entry(report.host.clone()).or_default();
+        lane.reports.push_back(report);
+        if lane.reports.len() > MOST_WAITING {
+            lane.reports.pop_front();
+            lane.given_up += 1;
+        }
+        is_urgent
     }
 
-    /// Reports what comes in until told to stop, and then once more.
+    /// Another way to Mackerel may be open where the last one was not.
+    fn begin_anew(&mut self) {
+        for lane in self.0.values_mut() {
+            *lane = Lane { reports: std::mem::take(&mut lane.reports), given_up: lane.given_up, ..Lane::default() };
+        }
+    }
+}
+
+impl<'a> CheckReports<'a> {
+    pub(super) fn new(client: Client, host_id: HostId, pace: Pace, waiting: &'a mut Waiting) -> Self {
+        waiting.begin_anew();
+        Self { client, host_id, hosts: Hosts::default(), pace, waiting }
+    }
+
+    /// Reports what waits and what comes in until told to stop, and then once more.
     pub(super) async fn run(mut self, inbox: &mut mpsc::Receiver<Report>, shutdown: watch::Receiver<bool>) {
+        self.flush(Instant::now()).await;
         let mut next = Instant::now() + GATHERED;
         loop {
             tokio::select! {
                 Some(report) = inbox.recv() => {
-                    let mut is_urgent = self.take(report);
+                    let mut is_urgent = self.waiting.take(report);
                     while let Ok(report) = inbox.try_recv() {
-                        is_urgent |= self.take(report);
+                        is_urgent |= self.waiting.take(report);
                     }
                     if is_urgent {
                         self.flush(Instant::now()).await;
@@ -81,31 +107,20 @@ impl CheckReports {
             }
         }
         while let Ok(report) = inbox.try_recv() {
-            self.take(report);
+            self.waiting.take(report);
         }
         self.flush(Instant::now()).await;
     }
 
     /// When something is to be done next.
     fn due(&self, regular: Instant) -> Instant {
-        let waiting = self.lanes.values().filter(|lane| !lane.reports.is_empty());
+        let waiting = self.waiting.0.values().filter(|lane| !lane.reports.is_empty());
         waiting.filter_map(|lane| lane.not_before).chain([regular]).min().unwrap_or(regular)
-    }
-
-    fn take(&mut self, report: Report) -> bool {
-        let is_urgent = report.is_urgent;
-        let lane = self.lanes.entry(report.host.clone()).or_default();
-        lane.reports.push_back(report);
-        if lane.reports.len() > MOST_WAITING {
-            lane.reports.pop_front();
-            lane.given_up += 1;
-        }
-        is_urgent
     }
 
     async fn flush(&mut self, now: Instant) {
         let mut work = Vec::new();
-        for (host, lane) in &mut self.lanes {
+        for (host, lane) in &mut self.waiting.0 {
             lane.forget_old(unix_seconds((self.pace.now)()));
             if lane.reports.is_empty() || lane.not_before.is_some_and(|time| now < time) {
                 continue;
@@ -254,10 +269,10 @@ mod tests {
         }
     }
 
-    fn reports(server: &Server) -> CheckReports {
+    fn reports<'a>(server: &Server, waiting: &'a mut Waiting) -> CheckReports<'a> {
         let agent = Agent { version: "0".to_owned(), revision: "0".to_owned() };
         let client = Client::new(&server.base, Secret::new("key"), &agent, &Default::default()).unwrap();
-        CheckReports::new(client, HostId::new("OWN").unwrap(), Pace { now: SystemTime::now, random: || 1.0 })
+        CheckReports::new(client, HostId::new("OWN").unwrap(), Pace { now: SystemTime::now, random: || 1.0 }, waiting)
     }
 
     fn bodies(server: &Server) -> Vec<String> {
@@ -284,12 +299,13 @@ mod tests {
             },
         )
         .await;
-        let mut reports = reports(&server);
+        let mut waiting = Waiting::default();
+        let mut reports = reports(&server, &mut waiting);
         for name in ["a", "poison", "b"] {
-            reports.take(report(name, None));
+            reports.waiting.take(report(name, None));
         }
         reports.flush(Instant::now()).await;
-        assert!(reports.lanes[&None].reports.is_empty());
+        assert!(reports.waiting.0[&None].reports.is_empty());
         let taken = bodies(&server).into_iter().filter(|body| !body.contains("poison")).count();
         assert_eq!(taken, 2);
     }
@@ -306,12 +322,13 @@ mod tests {
             }
         })
         .await;
-        let mut reports = reports(&server);
-        reports.take(report("a", Some("other")));
-        reports.take(report("b", None));
+        let mut waiting = Waiting::default();
+        let mut reports = reports(&server, &mut waiting);
+        reports.waiting.take(report("a", Some("other")));
+        reports.waiting.take(report("b", None));
         reports.flush(Instant::now()).await;
-        assert_eq!(reports.lanes[&None].reports.len(), 0);
-        let lane = &reports.lanes[&Some("other".into())];
+        assert_eq!(reports.waiting.0[&None].reports.len(), 0);
+        let lane = &reports.waiting.0[&Some("other".into())];
         assert!(lane.reports.len() == 1 && lane.not_before.is_some());
         let asked = bodies(&server).len();
         reports.flush(Instant::now()).await;
@@ -321,10 +338,11 @@ mod tests {
     #[tokio::test]
     async fn more_than_a_hundred_go_in_several_requests_and_what_is_too_old_in_none() {
         let server = Server::start(|_| answer(200, "{}")).await;
-        let mut reports = reports(&server);
-        reports.take(Report { occurred_at: 0, ..report("old", None) });
+        let mut waiting = Waiting::default();
+        let mut reports = reports(&server, &mut waiting);
+        reports.waiting.take(Report { occurred_at: 0, ..report("old", None) });
         for number in 0..150 {
-            reports.take(report(&format!("c{number}"), None));
+            reports.waiting.take(report(&format!("c{number}"), None));
         }
         reports.flush(Instant::now()).await;
         let counts = bodies(&server).iter().map(|body| body.matches("\"name\"").count()).collect::<Vec<_>>();

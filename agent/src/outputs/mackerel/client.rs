@@ -8,11 +8,12 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Method, NoProxy, Proxy, Response, redirect};
+use reqwest::{Method, Proxy, Response, redirect};
 use serde_json::Value;
-use url::{Host, Url};
+use url::Url;
 
 use super::FatalError;
+use super::proxy::proxy_to;
 use crate::secret::Secret;
 use crate::tls;
 
@@ -46,26 +47,24 @@ pub struct Route {
 }
 
 impl Route {
-    /// The proxies, for all hosts but those that `NO_PROXY` names; none if all are the environment's.
-    fn proxies(&self) -> Result<Vec<Proxy>, FatalError> {
-        let wrong = |key: &str| FatalError(format!("`{key}` is no address of a proxy, like http://proxy:8080"));
-        let mut proxies = Vec::new();
-        if self.http_proxy.is_none() && self.https_proxy.is_none() {
-            // The environment's are found by the client.
-            return Ok(proxies);
-        }
-        let environments = |names: [&str; 2]| names.iter().find_map(|name| std::env::var(name).ok());
-        let address = |given: &Option<Secret>, names| {
-            let given = given.as_ref().map(|proxy| proxy.reveal().to_owned());
-            given.or_else(|| environments(names)).filter(|proxy| !proxy.is_empty())
+    /// The proxy to this server, if there is one.
+    fn proxy(&self, base: &Url) -> Result<Option<Proxy>, FatalError> {
+        let (key, given) = match base.scheme() {
+            "https" => ("https_proxy", &self.https_proxy),
+            _ => ("http_proxy", &self.http_proxy),
         };
-        if let Some(proxy) = address(&self.http_proxy, ["HTTP_PROXY", "http_proxy"]) {
-            proxies.push(Proxy::http(proxy).map_err(|_| wrong("http_proxy"))?);
-        }
-        if let Some(proxy) = address(&self.https_proxy, ["HTTPS_PROXY", "https_proxy"]) {
-            proxies.push(Proxy::https(proxy).map_err(|_| wrong("https_proxy"))?);
-        }
-        Ok(proxies.into_iter().map(|proxy| proxy.no_proxy(NoProxy::from_env())).collect())
+        let Some(proxy) = proxy_to(base, given.as_ref(), |name| std::env::var(name).ok()) else { return Ok(None) };
+        let address = proxy.reveal();
+        let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+        // The environment's may be of another kind, too; as HTTP it would be spoken to in the wrong language.
+        let is_spoken =
+            Url::parse(&address).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let proxy = is_spoken.then(|| Proxy::all(address).ok()).flatten();
+        proxy.map(Some).ok_or_else(|| {
+            FatalError(format!(
+                "`{key}`, or the variable of that name, is no address of an HTTP proxy, like http://proxy:8080"
+            ))
+        })
     }
 }
 
@@ -94,6 +93,7 @@ impl Client {
             .pool_idle_timeout(Duration::from_secs(90))
             .pool_max_idle_per_host(if route.no_keep_alive { 0 } else { usize::MAX })
             .default_headers(headers(&key, agent, route)?)
+            .no_proxy() // which ones there are, is found here
             .user_agent(format!("wasaba/{} (Revision {})", agent.version, agent.revision))
             // Elsewhere the key must not go, and reqwest would take it along.
             .redirect(redirect::Policy::custom(move |attempt| {
@@ -104,12 +104,8 @@ impl Client {
                 }
             }))
             .tls_backend_preconfigured(tls);
-        if is_loopback(&base) {
-            builder = builder.no_proxy();
-        } else {
-            for proxy in route.proxies()? {
-                builder = builder.proxy(proxy);
-            }
+        if let Some(proxy) = route.proxy(&base)? {
+            builder = builder.proxy(proxy);
         }
         let http =
             builder.build().map_err(|error| FatalError(format!("cannot make an HTTP client: {}", chain(&error))))?;
@@ -309,16 +305,6 @@ fn headers(key: &Secret, agent: &Agent, route: &Route) -> Result<HeaderMap, Fata
     Ok(headers)
 }
 
-/// A proxy cannot reach what only this machine can.
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
-}
-
 /// Either form of the header: seconds, or a date.
 fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse() {
@@ -385,16 +371,6 @@ mod tests {
         let agent = Agent { version: "0".to_owned(), revision: "0".to_owned() };
         let error = Client::new("http://127.0.0.1", Secret::new("two\nlines"), &agent, &Route::default()).unwrap_err();
         assert_eq!(error.to_string(), "`apikey` has a character that cannot be sent");
-    }
-
-    #[test]
-    fn loopback_is_never_reached_through_a_proxy() {
-        let loopback = |text: &str| is_loopback(&Url::parse(text).unwrap());
-        assert!(
-            ["http://localhost:1", "http://127.8.9.1", "http://[::1]:80", "http://a.localhost"].map(loopback)
-                == [true; 4]
-        );
-        assert!(["http://localhost.example", "http://10.0.0.1"].map(loopback) == [false; 2]);
     }
 
     #[test]
@@ -486,6 +462,15 @@ mod tests {
             let head = server.requests().pop().unwrap().head;
             assert_eq!(head.matches("connection: close").count(), expected, "{head}");
         }
+    }
+
+    #[test]
+    fn a_proxy_that_is_not_spoken_to_is_an_error_without_its_password() {
+        let agent = Agent { version: "0".to_owned(), revision: "0".to_owned() };
+        let route = Route { http_proxy: Some(Secret::new("socks5://me:hunter2@proxy")), ..Route::default() };
+        let error = Client::new("http://mackerel.example.com", Secret::new("key"), &agent, &route).unwrap_err();
+        let told = error.to_string();
+        assert!(told.contains("http_proxy") && !told.contains("hunter2"), "{told}");
     }
 
     #[tokio::test]

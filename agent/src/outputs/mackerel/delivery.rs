@@ -170,7 +170,7 @@ impl Delivery {
 
     /// Delivers one batch, if need be in pieces, and returns what to deliver next.
     async fn deliver(&mut self, batch: Vec<Point>) -> Result<Vec<Minute>, ApiError> {
-        let mut batches = vec![batch];
+        let mut batches = in_requests(batch);
         let mut bad = Bad::default();
         let mut accepted = false;
         let mut requests = 0;
@@ -259,6 +259,18 @@ impl Delivery {
             Vec::new()
         })
     }
+}
+
+/// The batch in pieces that a request takes, the first one last: a minute alone may have more.
+fn in_requests(mut batch: Vec<Point>) -> Vec<Vec<Point>> {
+    let mut pieces = Vec::new();
+    while batch.len() > MOST_POINTS {
+        let rest = batch.split_off(MOST_POINTS);
+        pieces.push(std::mem::replace(&mut batch, rest));
+    }
+    pieces.push(batch);
+    pieces.reverse();
+    pieces
 }
 
 /// The points of one batch that were refused on their own.

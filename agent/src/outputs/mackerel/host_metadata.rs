@@ -15,49 +15,50 @@ use super::client::{ApiError, Client};
 use super::id_file::HostId;
 use crate::metadata::Document;
 
-/// Delivers what comes in, and what could not be delivered before.
+/// The documents that wait, by namespace.
+pub(super) type Waiting = BTreeMap<Arc<str>, Document>;
+
+/// Delivers what waits and what comes in; what has no answer yet goes on waiting.
 pub(super) async fn keep_posted(
     client: &Client,
     host_id: &HostId,
     inbox: &mut mpsc::Receiver<Document>,
+    waiting: &mut Waiting,
     pace: Pace,
 ) -> Infallible {
-    let mut waiting = BTreeMap::<Arc<str>, Document>::new();
     let (mut backoff, mut complaint) = (Backoff::default(), Complaint::default());
     let mut wait = None;
     loop {
-        tokio::select! {
-            Some(document) = inbox.recv() => {
-                waiting.insert(Arc::clone(&document.namespace), document);
-                if wait.is_some() {
-                    continue;
-                }
-            }
-            () = after(wait) => {}
-        }
-        wait = None;
-        while let Some((namespace, document)) = waiting.pop_first() {
+        while let (None, Some((namespace, document))) = (wait, waiting.first_key_value()) {
+            let namespace = Arc::clone(namespace);
             let path = format!("/api/v0/hosts/{host_id}/metadata/{namespace}");
             match client.put(&path, document.json.clone().into_bytes()).await {
                 Ok(_) => {
                     backoff.reset();
                     complaint.reset();
                     tracing::debug!("metadata {namespace} delivered");
-                    // Whoever wanted to know may be gone.
-                    document.delivered.send(()).ok();
+                    if let Some(document) = waiting.remove(&namespace) {
+                        // Whoever wanted to know may be gone.
+                        document.delivered.send(host_id.as_str().into()).ok();
+                    }
                 }
                 Err(error @ ApiError::Refused { .. }) => {
                     tracing::error!("metadata {namespace} is dropped: {error}");
+                    waiting.remove(&namespace);
                 }
                 Err(error) => {
                     if complaint.is_due(&error, Instant::now()) {
                         tracing::warn!("cannot deliver metadata yet: {error}");
                     }
                     wait = Some(tokio::time::Instant::now() + backoff.after(&error, (pace.random)()));
-                    waiting.insert(namespace, document);
-                    break;
                 }
             }
+        }
+        tokio::select! {
+            Some(document) = inbox.recv() => {
+                waiting.insert(Arc::clone(&document.namespace), document);
+            }
+            () = after(wait) => wait = None,
         }
     }
 }
@@ -102,9 +103,10 @@ mod tests {
         let (good, large) = (send("good"), send("large"));
         let host_id = HostId::new("OWN").unwrap();
         let pace = Pace { now: SystemTime::now, random: || 0.01 };
+        let mut waiting = Waiting::new();
         tokio::select! {
-            never = keep_posted(&client, &host_id, &mut inbox, pace) => match never {},
-            (good, large) = async { (good.await, large.await) } => assert!(good.is_ok() && large.is_err()),
+            never = keep_posted(&client, &host_id, &mut inbox, &mut waiting, pace) => match never {},
+            (good, large) = async { (good.await, large.await) } => assert!(good.as_deref() == Ok("OWN") && large.is_err()),
         }
         let last = server
             .requests()

@@ -11,19 +11,23 @@ mod graph_definitions;
 mod host_metadata;
 mod hosts;
 pub mod id_file;
+mod proxy;
 mod registration;
 mod retirement;
 #[cfg(test)]
 mod testing;
 
+use std::convert::Infallible;
 use std::fmt;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::checks::Report;
 use crate::graph::GraphDefinition;
@@ -40,7 +44,10 @@ use delivery::Delivery;
 use registration::Registration;
 
 /// What is still queued when the agent is told to stop gets this long; the rest waits in the spool for the next start.
-const LAST_TRY: Duration = Duration::from_millis(1200);
+const DELIVERED_WITHIN: Duration = Duration::from_millis(1_000);
+
+/// How long after that word the last status may take, too. Together with all that ends after it, two seconds are kept.
+const ENDED_WITHIN: Duration = Duration::from_millis(1_700);
 
 /// What [`run`] needs to know.
 #[derive(Clone, Debug)]
@@ -66,13 +73,38 @@ pub struct Settings {
 /// Makes the body of `POST` and `PUT /api/v0/hosts`.
 pub type Description = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Value> + Send>> + Send + Sync>;
 
-/// What is to be delivered beside the spool.
+/// What is to be delivered beside the spool. It outlives the way to Mackerel, so that another one takes up what waits.
 #[derive(Debug)]
 pub struct Inbox {
-    /// What checks report.
-    pub reports: mpsc::Receiver<Report>,
-    /// What metadata plugins tell.
-    pub documents: mpsc::Receiver<Document>,
+    reports: mpsc::Receiver<Report>,
+    documents: mpsc::Receiver<Document>,
+    waiting_reports: check_reports::Waiting,
+    waiting_documents: host_metadata::Waiting,
+}
+
+impl Inbox {
+    /// What checks report, and what metadata plugins tell.
+    #[must_use]
+    pub fn new(reports: mpsc::Receiver<Report>, documents: mpsc::Receiver<Document>) -> Self {
+        let (waiting_reports, waiting_documents) = Default::default();
+        Self { reports, documents, waiting_reports, waiting_documents }
+    }
+
+    /// Takes in what comes while nothing can be delivered: so it is the oldest that is given up, if anything is.
+    async fn gather(&mut self) -> Infallible {
+        loop {
+            tokio::select! {
+                Some(report) = self.reports.recv() => {
+                    self.waiting_reports.take(report);
+                }
+                Some(document) = self.documents.recv() => {
+                    self.waiting_documents.insert(Arc::clone(&document.namespace), document);
+                }
+                // Whoever could tell more is gone.
+                else => std::future::pending().await,
+            }
+        }
+    }
 }
 
 /// The rest of the agent, as far as this output hears from it.
@@ -88,7 +120,7 @@ pub struct Signals {
     pub shutdown: watch::Receiver<bool>,
 }
 
-/// Runs until told to stop, and then tries once, for a little more than a second, to deliver what is queued.
+/// Runs until told to stop, and then tries once, for a second, to deliver what is queued.
 ///
 /// # Errors
 /// Only what no waiting can mend: see [`FatalError`].
@@ -122,34 +154,42 @@ async fn run_at(
         Registration { settings: &settings, client: &client, spool: &spool, description: &description, pace };
     let host_id = tokio::select! {
         host_id = registration.register() => host_id?,
+        never = inbox.gather() => match never {},
         () = stopped(signals.shutdown.clone()) => return Ok(()),
     };
+    let Inbox { reports, documents, waiting_reports, waiting_documents } = inbox;
     let delivery = Delivery::new(client.clone(), spool.clone(), host_id.clone(), pace);
-    let reports = CheckReports::new(client.clone(), host_id.clone(), pace);
+    let checks = CheckReports::new(client.clone(), host_id.clone(), pace, waiting_reports);
+    let shutdown = signals.shutdown.clone();
+    let stop = async move {
+        stopped(shutdown).await;
+        Instant::now()
+    };
+    let stop = stop.shared();
     let until_stopped = async {
         tokio::join!(
             delivery.run(&signals.wake, signals.shutdown.clone()),
-            reports.run(&mut inbox.reports, signals.shutdown.clone())
+            checks.run(reports, signals.shutdown.clone())
         )
     };
     tokio::select! {
         ((), ()) = until_stopped => {}
-        never = host_metadata::keep_posted(&client, &host_id, &mut inbox.documents, pace) => match never {},
+        never = host_metadata::keep_posted(&client, &host_id, documents, waiting_documents, pace) => match never {},
         never = registration.keep_described(&host_id, &signals.refresh) => match never {},
         never = graph_definitions::keep_posted(&client, signals.definitions.clone(), pace) => match never {},
-        () = async { stopped(signals.shutdown.clone()).await; tokio::time::sleep(LAST_TRY).await } => {
+        () = async { sleep_until(stop.clone().await + DELIVERED_WITHIN).await } => {
             tracing::warn!("not everything could be delivered before the stop; the rest waits for the next start");
         }
     }
     if let Some(status) = &settings.status_on_stop {
-        say_goodbye(&client, &host_id, status).await;
+        say_goodbye(&client, &host_id, status, stop.await + ENDED_WITHIN).await;
     }
     Ok(())
 }
 
-async fn say_goodbye(client: &Client, host_id: &HostId, status: &str) {
+async fn say_goodbye(client: &Client, host_id: &HostId, status: &str, end: Instant) {
     let post = registration::post_status(client, host_id, status);
-    match tokio::time::timeout(LAST_TRY, post).await {
+    match timeout_at(end, post).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!("cannot set the host's status to `{status}`: {error}"),
         Err(_) => tracing::warn!("cannot set the host's status to `{status}`: no answer in time"),

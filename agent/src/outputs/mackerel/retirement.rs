@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::client::{ApiError, Client};
 use super::id_file::{self, HostId, Written};
+use crate::metadata;
 
 /// How often it is tried while Mackerel does not answer, and how long between two tries; as the official agent does it.
 const TRIES: usize = 10;
@@ -23,7 +24,8 @@ pub fn own_id(root: &Path) -> Result<HostId, String> {
     }
 }
 
-/// Retires the host and deletes the id file, so that the next start registers another one.
+/// Retires the host and deletes the id file, so that the next start registers another one; and what this one was told of
+/// metadata, which that one was not.
 ///
 /// # Errors
 /// Mackerel refuses, or does not answer; the id file then stays.
@@ -42,5 +44,36 @@ pub async fn retire(client: &Client, root: &Path, id: &HostId) -> Result<(), Str
     if let Err(error) = std::fs::remove_file(&path) {
         tracing::warn!("host `{id}` is retired, but `{}` cannot be deleted: {error}; delete it", path.display());
     }
+    let told = metadata::folder(root);
+    match std::fs::remove_dir_all(&told) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => tracing::warn!(
+            "`{}` cannot be deleted: {error}; delete it, else the next host may not be told its metadata",
+            told.display()
+        ),
+        _ => {}
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outputs::mackerel::client::Agent;
+    use crate::outputs::mackerel::testing::{Server, answer};
+    use crate::secret::Secret;
+
+    #[tokio::test]
+    async fn a_retired_host_leaves_neither_its_id_nor_what_it_told_of_metadata() {
+        let root = tempfile::tempdir().unwrap();
+        let told = metadata::folder(root.path());
+        std::fs::create_dir(&told).unwrap();
+        std::fs::write(told.join("md.json"), "{}").unwrap();
+        std::fs::write(id_file::path(root.path()), "HOST1").unwrap();
+        let server = Server::start(|_| answer(200, "{}")).await;
+        let agent = Agent { version: "0".to_owned(), revision: "0".to_owned() };
+        let client = Client::new(&server.base, Secret::new("key"), &agent, &Default::default()).unwrap();
+        retire(&client, root.path(), &HostId::new("HOST1").unwrap()).await.unwrap();
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+        assert_eq!(server.requests().remove(0).line, "POST /api/v0/hosts/HOST1/retire");
+    }
 }

@@ -22,6 +22,11 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) async fn start(answer: impl Fn(&Request) -> String + Send + Sync + 'static) -> Self {
+        Self::start_pending(move |request| Some(answer(request))).await
+    }
+
+    /// As [`Server::start`], where `None` keeps whoever asks waiting for ever.
+    pub(super) async fn start_pending(answer: impl Fn(&Request) -> Option<String> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let seen = Arc::new((Mutex::new(Vec::new()), Notify::new()));
@@ -52,12 +57,17 @@ impl Server {
     }
 }
 
-async fn serve(mut stream: TcpStream, answer: &impl Fn(&Request) -> String, seen: &(Mutex<Vec<Request>>, Notify)) {
+async fn serve(
+    mut stream: TcpStream,
+    answer: &impl Fn(&Request) -> Option<String>,
+    seen: &(Mutex<Vec<Request>>, Notify),
+) {
     let mut buffer = Vec::new();
     while let Some(request) = read(&mut stream, &mut buffer).await {
         let answer = answer(&request);
         seen.0.lock().unwrap_or_else(PoisonError::into_inner).push(request);
         seen.1.notify_one();
+        let Some(answer) = answer else { std::future::pending().await };
         if answer.is_empty() || stream.write_all(answer.as_bytes()).await.is_err() {
             return;
         }

@@ -9,11 +9,13 @@ use tempfile::TempDir;
 
 use super::testing::{Request, Server, answer};
 use super::*;
+use crate::checks::Status;
 use crate::sample::Sample;
 use crate::spool::{Ledger, Minute};
 
 const NOW: i64 = 1_800_000_000;
 const TSDB: &str = "POST /api/v0/tsdb";
+const REPORT: &str = "POST /api/v0/monitoring/checks/report";
 
 /// The last second of a minute, which is past every host's second, so that no test waits; and no back-off waits either.
 const PACE: Pace =
@@ -27,7 +29,37 @@ struct Machine {
     shutdown: watch::Sender<bool>,
     description: Value,
     status: Option<String>,
+    status_on_stop: Option<String>,
     asks_cloud: bool,
+}
+
+/// An inbox, and who fills it.
+fn inbox() -> (mpsc::Sender<Report>, mpsc::Sender<Document>, Inbox) {
+    let ((reports, reported), (documents, told)) = (mpsc::channel(2), mpsc::channel(2));
+    (reports, documents, Inbox::new(reported, told))
+}
+
+/// Which checks are reported in the requests that were taken, and as what.
+fn reported(requests: &[Request], taken: impl Fn(&Request) -> bool) -> Vec<String> {
+    let requests = requests.iter().filter(|request| request.line == REPORT && taken(request));
+    let bodies = requests.map(|request| serde_json::from_str::<Value>(&request.body).unwrap());
+    let reports = bodies.flat_map(|body| body["reports"].as_array().unwrap().clone());
+    reports
+        .map(|report| format!("{} {}", report["name"].as_str().unwrap(), report["status"].as_str().unwrap()))
+        .collect()
+}
+
+fn report(name: &str, status: Status, is_urgent: bool) -> Report {
+    Report {
+        name: name.into(),
+        host: None,
+        status,
+        message: String::new(),
+        occurred_at: NOW,
+        notification_interval_minutes: None,
+        max_check_attempts: None,
+        is_urgent,
+    }
 }
 
 impl Machine {
@@ -50,6 +82,7 @@ impl Machine {
             shutdown,
             description: json!({"name": "web1"}),
             status: None,
+            status_on_stop: None,
             asks_cloud: false,
         }
     }
@@ -67,21 +100,26 @@ impl Machine {
     }
 
     fn run(&self, server: &Server) -> impl Future<Output = Result<(), FatalError>> {
+        let running = self.run_with(server, "key");
+        async move { running(&mut inbox().2).await }
+    }
+
+    /// The output with this key, for an inbox that outlives it.
+    fn run_with(&self, server: &Server, key: &str) -> impl AsyncFnOnce(&mut Inbox) -> Result<(), FatalError> + use<> {
         let settings = Settings {
             apibase: server.base.clone(),
-            apikey: Secret::new("key"),
+            apikey: Secret::new(key),
             root: self.folder.path().to_owned(),
             agent: Agent { version: "0.1.0".to_owned(), revision: "abcdef0".to_owned() },
             status_on_start: self.status.clone(),
-            status_on_stop: None,
+            status_on_stop: self.status_on_stop.clone(),
             asks_cloud: self.asks_cloud,
             route: Route::default(),
         };
         let description = self.description.clone();
         let describe: Description = Arc::new(move || Box::pin(std::future::ready(description.clone())));
-        let mut inbox = Inbox { reports: mpsc::channel(1).1, documents: mpsc::channel(1).1 };
         let (spool, signals) = (self.spool.clone(), self.signals.clone());
-        async move { run_at(settings, spool, describe, signals, &mut inbox, PACE).await }
+        async move |inbox| run_at(settings, spool, describe, signals, inbox, PACE).await
     }
 
     /// Runs the output beside `script`, and stops it when that has ended.
@@ -404,8 +442,133 @@ async fn a_server_that_does_not_answer_does_not_hold_up_the_stop() {
     server.base = format!("http://{}", silent.local_addr().unwrap());
     let begun = Instant::now();
     machine.run_during(&server, async { silent.accept().await }).await.0.unwrap();
-    assert!(begun.elapsed() < 2 * LAST_TRY);
+    assert!(begun.elapsed() < 2 * DELIVERED_WITHIN);
     machine.assert_ledger(0, 1, 0);
+}
+
+#[tokio::test]
+async fn delivery_and_goodbye_together_take_less_than_two_seconds() {
+    let mut machine = Machine::registered();
+    machine.status_on_stop = Some("poweroff".to_owned());
+    let is_silent = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let silent = Arc::clone(&is_silent);
+    let server =
+        Server::start_pending(
+            move |request| {
+                if silent.load(Ordering::SeqCst) { None } else { Some(mackerel(request, accept)) }
+            },
+        )
+        .await;
+    let put = "PUT /api/v0/hosts/HOST1";
+    let script = async {
+        server.until(|seen| count(seen, put) == 1).await;
+        is_silent.store(true, Ordering::SeqCst);
+        machine.keep(NOW, 1);
+        server.until(|seen| count(seen, TSDB) == 1).await;
+        Instant::now()
+    };
+    let (result, stopped_at) = machine.run_during(&server, script).await;
+    assert_eq!(result, Ok(()));
+    assert!(stopped_at.elapsed() < Duration::from_secs(2), "{:?}", stopped_at.elapsed());
+    assert_eq!(count(&server.requests(), "POST /api/v0/hosts/HOST1/status"), 1, "the goodbye was tried");
+}
+
+#[tokio::test]
+async fn a_report_that_waits_for_its_minute_survives_another_way_to_mackerel() {
+    let machine = Machine::registered();
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let (reports, _documents, mut inbox) = inbox();
+    let taken_in = async {
+        server.until(|seen| count(seen, "PUT /api/v0/hosts/HOST1") == 1).await;
+        reports.send(report("fine", Status::Ok, false)).await.unwrap();
+        while reports.capacity() < reports.max_capacity() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        result = machine.run_with(&server, "key")(&mut inbox) => panic!("{result:?}"),
+        () = taken_in => {}
+    }
+    assert_eq!(count(&server.requests(), REPORT), 0, "it can wait for the others");
+    tokio::select! {
+        result = machine.run_with(&server, "key")(&mut inbox) => panic!("{result:?}"),
+        requests = server.until(|seen| count(seen, REPORT) == 1) => {
+            assert_eq!(reported(&requests, |_| true), ["fine OK"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn reports_and_metadata_that_a_wrong_key_kept_waiting_arrive_with_another() {
+    let machine = Machine::registered();
+    let has_good_key = |request: &Request| request.head.contains("x-api-key: good");
+    let server = Server::start(move |request| match request.line.as_str() {
+        REPORT | "PUT /api/v0/hosts/HOST1/metadata/md" if !has_good_key(request) => answer(403, "no"),
+        _ => mackerel(request, accept),
+    })
+    .await;
+    let (reports, documents, mut inbox) = inbox();
+    reports.send(report("db", Status::Critical, true)).await.unwrap();
+    let (delivered, arrived) = tokio::sync::oneshot::channel();
+    documents.send(Document { namespace: "md".into(), json: "1".to_owned(), delivered }).await.unwrap();
+    let refused = async {
+        server.until(|seen| count(seen, REPORT) > 0 && seen.iter().any(|seen| seen.line.ends_with("/md"))).await;
+        reports.send(report("db", Status::Ok, true)).await.unwrap();
+    };
+    tokio::select! {
+        result = machine.run_with(&server, "bad")(&mut inbox) => panic!("{result:?}"),
+        () = refused => {}
+    }
+    let all_there = |seen: &[Request]| reported(seen, has_good_key).len() == 2;
+    tokio::select! {
+        result = machine.run_with(&server, "good")(&mut inbox) => panic!("{result:?}"),
+        (requests, host) = async { (server.until(all_there).await, arrived.await) } => {
+            assert_eq!(reported(&requests, has_good_key), ["db CRITICAL", "db OK"]);
+            assert_eq!(host.as_deref(), Ok("HOST1"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_found_during_a_long_registration_is_taken_in_and_not_given_up() {
+    let machine = Machine::registered();
+    let (reports, _documents, mut inbox) = inbox();
+    let is_down = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let down = Arc::clone(&is_down);
+    let server =
+        Server::start(
+            move |request| {
+                if down.load(Ordering::SeqCst) { answer(503, "down") } else { mackerel(request, accept) }
+            },
+        )
+        .await;
+    let script = async {
+        // More than the channel holds.
+        for number in 0..20 {
+            reports.send(report(&format!("c{number}"), Status::Critical, true)).await.unwrap();
+        }
+        is_down.store(false, Ordering::SeqCst);
+        server.until(|seen| reported(seen, |_| true).len() == 20).await
+    };
+    let script = tokio::time::timeout(Duration::from_secs(30), script);
+    tokio::select! {
+        result = machine.run_with(&server, "key")(&mut inbox) => panic!("{result:?}"),
+        requests = script => {
+            let names = reported(&requests.expect("the reports are not taken in"), |_| true);
+            assert_eq!((names[0].as_str(), names[19].as_str()), ("c0 CRITICAL", "c19 CRITICAL"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_minute_of_more_points_than_a_request_takes_goes_in_several() {
+    let machine = Machine::registered();
+    machine.keep(NOW, 12_000);
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 3).await;
+    let posts = requests.iter().filter(|request| request.line == TSDB).map(|request| names(request).len());
+    assert_eq!(posts.collect::<Vec<_>>(), [5000, 5000, 2000]);
+    machine.assert_ledger(12_000, 0, 0);
 }
 
 #[tokio::test]
@@ -483,4 +646,61 @@ async fn a_retired_other_host_does_not_hold_up_this_hosts_values() {
     .await;
     machine.run_until(&server, |requests| count(requests, TSDB) == 2).await;
     machine.assert_ledger(1, 1, 0);
+}
+
+/// What the official agent sent: method and path, and the headers by name.
+fn recorded() -> Vec<(String, Value)> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/official/requests.jsonl");
+    let text = fs::read_to_string(file).unwrap();
+    let parsed = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    // Go's client leaves a bare `?` at the end.
+    let line = |request: &Value| {
+        format!("{} {}", request["method"].as_str().unwrap(), request["path"].as_str().unwrap().trim_end_matches('?'))
+    };
+    parsed.map(|request| (line(&request), request["headers"].clone())).collect()
+}
+
+#[tokio::test]
+async fn requests_have_the_lines_the_order_and_the_headers_of_the_official_agents() {
+    let mut machine = Machine::new();
+    machine.status = Some("working".to_owned());
+    machine.status_on_stop = Some("poweroff".to_owned());
+    let sample = |name: &str| Sample::new(name, 1.0).unwrap();
+    let samples = vec![sample("own"), sample("a").of_host(&"known".into()), sample("b").of_host(&"unk".into())];
+    machine.spool.keep(Minute { time: NOW, samples }, &[], NOW);
+    let server = Server::start(|request| match request.line.as_str() {
+        "POST /api/v0/hosts" => answer(200, r#"{"id":"HOSTID12345"}"#),
+        "GET /api/v0/hosts/HOSTID12345" => answer(200, r#"{"host":{"id":"HOSTID12345","status":"standby"}}"#),
+        line if line.starts_with("GET /api/v0/hosts?customIdentifier=known&") => {
+            answer(200, r#"{"hosts":[{"id":"CIHOST"}]}"#)
+        }
+        line if line.starts_with("GET /api/v0/hosts?") => answer(200, r#"{"hosts":[]}"#),
+        _ => answer(200, "{}"),
+    })
+    .await;
+    let enough = |seen: &[Request]| count(seen, TSDB) == 1 && count(seen, "PUT /api/v0/hosts/HOSTID12345") == 1;
+    let requests = machine.run_until(&server, enough).await;
+    let recorded = recorded();
+    let official = |line: &str| recorded.iter().find(|(known, _)| known == line).map(|(_, headers)| headers);
+    let begin = recorded.iter().map(|(line, _)| line.as_str()).take(3).collect::<Vec<_>>();
+    assert_eq!(lines(&requests)[..3], begin);
+    assert_eq!(lines(&requests).last(), Some(&"POST /api/v0/hosts/HOSTID12345/status"));
+    assert_eq!(lines(&requests).iter().filter(|line| line.contains("customIdentifier=")).count(), 2);
+    for request in &requests {
+        let headers = official(&request.line).unwrap_or_else(|| panic!("{} is not asked there", request.line));
+        let names = headers
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(|name| name.to_lowercase())
+            .collect::<std::collections::BTreeSet<_>>();
+        let own = request.head.lines().skip(1).filter_map(|line| line.split_once(": ")).collect::<Vec<_>>();
+        // Another address, another program, another length; no answer is asked to be compressed, but any form is taken.
+        let own_names = own.iter().map(|(name, _)| (*name).to_owned()).filter(|name| name != "accept");
+        let mut own_names = own_names.collect::<std::collections::BTreeSet<_>>();
+        own_names.insert("accept-encoding".to_owned());
+        assert_eq!(own_names, names, "{}", request.line);
+        let kind = own.iter().find(|(name, _)| *name == "content-type").map(|(_, value)| *value);
+        assert_eq!(kind, headers["Content-Type"].as_str(), "{}", request.line);
+    }
 }
