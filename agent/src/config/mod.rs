@@ -458,6 +458,7 @@ mod tests {
             metadata: config.metadata.clone(),
             selection: config.selection.clone(),
             network: config.network.clone(),
+            machine: Roots { host: config.machine.host.clone(), ..Roots::default() },
             ..Config::default()
         };
         assert_eq!(format!("{config:?}"), format!("{examples:?}"), "all other keys stand there with their default");

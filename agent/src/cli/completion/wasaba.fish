@@ -41,6 +41,8 @@ complete -c wasaba -n "__fish_wasaba_needs_command" -f -a "once" -d 'Collect onc
 complete -c wasaba -n "__fish_wasaba_needs_command" -f -a "retire" -d 'Tell Mackerel that this host is no more'
 complete -c wasaba -n "__fish_wasaba_needs_command" -f -a "run" -d 'Run in the foreground, as without a command'
 complete -c wasaba -n "__fish_wasaba_needs_command" -f -a "supervise" -d 'Run the agent as a child process, and again when it dies'
+complete -c wasaba -n "__fish_wasaba_needs_command" -f -a "container" -d 'Run as the first process of a container, with what the variables of the official image say'
+complete -c wasaba -n "__fish_wasaba_needs_command" -f -a "health" -d 'Say whether the running agent does its work; exit code 1 if not'
 complete -c wasaba -n "__fish_wasaba_needs_command" -f -a "plugin" -d 'Run and inspect plugins'
 complete -c wasaba -n "__fish_wasaba_needs_command" -f -a "completion" -d 'Print a script that completes command lines, for bash, zsh or fish'
 complete -c wasaba -n "__fish_wasaba_needs_command" -f -a "version" -d 'Print the version'
@@ -104,6 +106,28 @@ complete -c wasaba -n "__fish_wasaba_using_subcommand supervise" -s v -l verbose
 complete -c wasaba -n "__fish_wasaba_using_subcommand supervise" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand supervise" -l child -d 'Run below `supervise`, which has the pid file' -r
 complete -c wasaba -n "__fish_wasaba_using_subcommand supervise" -s h -l help -d 'Print help'
+complete -c wasaba -n "__fish_wasaba_using_subcommand container" -l conf -d 'The configuration file [default: /etc/mackerel-agent/mackerel-agent.conf]' -r -F
+complete -c wasaba -n "__fish_wasaba_using_subcommand container" -l root -d 'The folder of the agent\'s own files' -r -F
+complete -c wasaba -n "__fish_wasaba_using_subcommand container" -l apibase -d 'Where Mackerel\'s API is' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand container" -l apikey -d 'The API key; visible to every user of this machine, so better put it into the configuration file' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand container" -l pidfile -d 'The file for the process id' -r -F
+complete -c wasaba -n "__fish_wasaba_using_subcommand container" -l role -d 'What the host is there for, Service:role; several times or separated by commas' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand container" -l diagnostic -d 'Post what the agent itself takes, too' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand container" -s v -l verbose -d 'Log more' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand container" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand container" -l child -d 'Run below `supervise`, which has the pid file' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand container" -s h -l help -d 'Print help'
+complete -c wasaba -n "__fish_wasaba_using_subcommand health" -l conf -d 'The configuration file [default: /etc/mackerel-agent/mackerel-agent.conf]' -r -F
+complete -c wasaba -n "__fish_wasaba_using_subcommand health" -l root -d 'The folder of the agent\'s own files' -r -F
+complete -c wasaba -n "__fish_wasaba_using_subcommand health" -l apibase -d 'Where Mackerel\'s API is' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand health" -l apikey -d 'The API key; visible to every user of this machine, so better put it into the configuration file' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand health" -l pidfile -d 'The file for the process id' -r -F
+complete -c wasaba -n "__fish_wasaba_using_subcommand health" -l role -d 'What the host is there for, Service:role; several times or separated by commas' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand health" -l diagnostic -d 'Post what the agent itself takes, too' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand health" -s v -l verbose -d 'Log more' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand health" -l private-autoshutdown -d 'End when the program\'s file is replaced or deleted' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand health" -l child -d 'Run below `supervise`, which has the pid file' -r
+complete -c wasaba -n "__fish_wasaba_using_subcommand health" -s h -l help -d 'Print help'
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and not __fish_seen_subcommand_from run inspect compile list time new test compiler" -s h -l help -d 'Print help'
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and not __fish_seen_subcommand_from run inspect compile list time new test compiler" -f -a "run" -d 'Collect once and print `name<TAB>value<TAB>epoch` lines, like the official plugins'
 complete -c wasaba -n "__fish_wasaba_using_subcommand plugin; and not __fish_seen_subcommand_from run inspect compile list time new test compiler" -f -a "inspect" -d 'Show what a plugin is, its settings, what it wishes for and what it would be granted'
