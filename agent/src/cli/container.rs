@@ -79,7 +79,7 @@ fn start() -> Result<Child, String> {
     // Behind the command, where flags stand.
     let flags = std::env::args_os().skip(2);
     let mut command = Command::new("/proc/self/exe");
-    let started = command.args(flags).arg("--child").stdin(Stdio::null()).spawn();
+    let started = command.arg("--child").args(flags).stdin(Stdio::null()).spawn();
     started.map_err(|error| format!("cannot start the agent: {error}"))
 }
 
