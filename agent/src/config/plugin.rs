@@ -48,9 +48,8 @@ const LONGEST_MEMO: usize = 250;
 pub(super) fn take(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut Config) {
     let Some(mut plugin) = reader.section(top, "plugin") else { return };
     for (name, mut section) in tables(reader, &mut plugin, "metrics") {
-        match metrics(reader, &mut section, &name) {
-            Some(metrics) => put(config, &name, metrics),
-            None => {}
+        if let Some(metrics) = metrics(reader, &mut section, &name) {
+            put(config, &name, metrics);
         }
         reader.finish(section, OFFICIAL);
     }
