@@ -5,7 +5,7 @@ export WASABA_REVISION ?= $(shell git rev-parse --short=7 HEAD 2>/dev/null || ec
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-OFFICIAL := nginx postgres redis
+PLUGINS := nginx postgres redis
 COMPONENTS := $(TARGET)/wasm32-wasip2/plugin
 
 .PHONY: build run test bench compare lint plugins test-plugins guests clean
@@ -16,9 +16,9 @@ build: plugins
 
 plugins:
 	@tests/setup.sh rust
-	$(CARGO) build --profile plugin --locked --target wasm32-wasip2 $(OFFICIAL:%=-p plugin-%)
+	$(CARGO) build --profile plugin --locked --target wasm32-wasip2 $(PLUGINS:%=-p plugin-%)
 	@mkdir -p $(TARGET)/release/plugins
-	cp $(OFFICIAL:%=$(COMPONENTS)/%.wasm) $(TARGET)/release/plugins/
+	cp $(PLUGINS:%=$(COMPONENTS)/%.wasm) $(TARGET)/release/plugins/
 
 # The plugins of the tests: one that misbehaves, one that loops, one that does everything, and one each in Python and JavaScript.
 test-plugins: plugins
@@ -49,6 +49,7 @@ bench: build test-plugins
 
 ## compare: our plugins beside the official programs on the same live servers: make compare OFFICIAL=a folder with mackerel-plugin-*
 compare: build
+	@test -n "$(OFFICIAL)" || { echo "make compare: say where the official programs are: OFFICIAL=a folder with mackerel-plugin-nginx, -postgres and -redis" >&2; exit 1; }
 	@tests/setup.sh servers
 	$(CARGO) run --release --locked -p wasaba-e2e --bin compare -- "$(OFFICIAL)"
 
