@@ -130,8 +130,7 @@ mod tests {
 
     #[test]
     fn no_time_is_no_limit_and_less_than_a_millisecond_is_one() {
-        let millis = |micros| super::millis(Duration::from_micros(micros));
-        assert_eq!((millis(0), millis(1), millis(2500)), (0, 1, 2));
+        assert_eq!([0, 1, 2_500].map(|micros| millis(Duration::from_micros(micros))), [0, 1, 2]);
     }
 
     #[test]
