@@ -5,7 +5,7 @@ export WASABA_REVISION ?= $(shell git rev-parse --short=7 HEAD 2>/dev/null || ec
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-OFFICIAL := nginx postgres redis
+PLUGINS := nginx postgres redis
 COMPONENTS := $(TARGET)/wasm32-wasip2/plugin
 # The program is static, so that it runs on any Linux, and in an image without anything else.
 STATIC := $(shell uname -m)-unknown-linux-musl
@@ -20,9 +20,9 @@ build: plugins
 
 plugins:
 	@tests/setup.sh rust
-	$(CARGO) build --profile plugin --locked --target wasm32-wasip2 $(OFFICIAL:%=-p plugin-%)
+	$(CARGO) build --profile plugin --locked --target wasm32-wasip2 $(PLUGINS:%=-p plugin-%)
 	@mkdir -p $(TARGET)/release/plugins
-	cp $(OFFICIAL:%=$(COMPONENTS)/%.wasm) $(TARGET)/release/plugins/
+	cp $(PLUGINS:%=$(COMPONENTS)/%.wasm) $(TARGET)/release/plugins/
 
 ## image: the container image, from what is built here, in the Docker engine here: make image TAG=wasaba
 image: build
@@ -57,6 +57,7 @@ bench: build test-plugins
 
 ## compare: our plugins beside the official programs on the same live servers: make compare OFFICIAL=a folder with mackerel-plugin-*
 compare: build
+	@test -n "$(OFFICIAL)" || { echo "make compare: say where the official programs are: OFFICIAL=a folder with mackerel-plugin-nginx, -postgres and -redis" >&2; exit 1; }
 	@tests/setup.sh servers
 	$(CARGO) run --release --locked -p wasaba-e2e --bin compare -- "$(OFFICIAL)"
 

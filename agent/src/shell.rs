@@ -1,38 +1,46 @@
 //! Reading a line of the shell's language that is a single simple command (POSIX, 2.9.1): assignments, a program, its words.
 //!
-//! What needs a shell (pipes, redirections, substitutions) is not carried out but named.
+//! What needs a shell (pipes, redirections, substitutions) is not carried out but named, and the rest is read all the same.
 
 use std::iter::Peekable;
 use std::str::Chars;
+
+/// Stands in a word for what only a shell knows. No program's argument can have it.
+pub const UNKNOWABLE: char = '\0';
 
 /// A command's words as the program gets them. There may be secrets in them, so it has no `Debug`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct SimpleCommand {
     /// `NAME=value` in front of the program.
     pub assignments: Vec<(String, String)>,
-    /// The program and its arguments.
+    /// The program and its arguments; see [`UNKNOWABLE`].
     pub words: Vec<String>,
-    /// What only a shell could do, if there is such a thing; the words are then those before it.
+    /// The first that only a shell could do, if there is such a thing.
     pub beyond: Option<&'static str>,
+    /// The commands that come after it in the same text.
+    pub behind: Vec<SimpleCommand>,
+}
+
+impl SimpleCommand {
+    /// The value that it gives to a variable.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.assignments.iter().rfind(|(assigned, _)| assigned == name).map(|(_, value)| value.as_str())
+    }
 }
 
 /// Takes `text` apart. `variable` gives the value of `$NAME`.
 pub fn simple_command(text: &str, variable: impl Fn(&str) -> Option<String>) -> SimpleCommand {
-    let mut lexer = Lexer { chars: text.chars().peekable(), variable };
-    let mut command = SimpleCommand::default();
-    loop {
-        match lexer.word() {
-            Ok(None) => return command,
-            Ok(Some(word)) => match assignment(&word).filter(|_| command.words.is_empty()) {
-                Some((name, value)) => command.assignments.push((name.to_owned(), value.to_owned())),
-                None => command.words.push(word.text),
-            },
-            Err(beyond) => {
-                command.beyond = Some(beyond);
-                return command;
-            }
+    let mut lexer = Lexer { chars: text.chars().peekable(), variable, beyond: None };
+    let mut first = lexer.command();
+    while lexer.chars.peek().is_some() {
+        let next = lexer.command();
+        if !next.words.is_empty() || !next.assignments.is_empty() {
+            first.behind.push(next);
         }
     }
+    first.beyond = lexer.beyond;
+    first
 }
 
 struct Word {
@@ -55,114 +63,198 @@ fn in_name(char: char) -> bool {
 struct Lexer<'a, V> {
     chars: Peekable<Chars<'a>>,
     variable: V,
+    /// The first that only a shell could do.
+    beyond: Option<&'static str>,
 }
 
 impl<V: Fn(&str) -> Option<String>> Lexer<'_, V> {
-    /// The next word; none at the end.
-    ///
-    /// # Errors
-    /// What only a shell can do.
-    fn word(&mut self) -> Result<Option<Word>, &'static str> {
-        while self.chars.next_if(|char| matches!(char, ' ' | '\t')).is_some() {}
-        match self.chars.peek() {
-            None | Some('#') => return Ok(None),
-            Some('\n') => {
-                let rest = self.chars.clone().collect::<String>();
-                return if rest.trim().is_empty() { Ok(None) } else { Err("a second command") };
+    /// The next command; none of its words at the end.
+    fn command(&mut self) -> SimpleCommand {
+        let mut command = SimpleCommand::default();
+        while let Some(word) = self.word() {
+            match assignment(&word).filter(|_| command.words.is_empty()) {
+                Some((name, value)) => command.assignments.push((name.to_owned(), value.to_owned())),
+                None => command.words.push(word.text),
             }
-            Some(_) => {}
         }
+        command
+    }
+
+    fn needs_a_shell(&mut self, what: &'static str) {
+        self.beyond.get_or_insert(what);
+    }
+
+    /// The next word; none where the command ends.
+    fn word(&mut self) -> Option<Word> {
+        loop {
+            while self.chars.next_if(|char| matches!(char, ' ' | '\t')).is_some() {}
+            if self.chars.peek() == Some(&'#') {
+                while self.chars.next_if(|char| *char != '\n').is_some() {}
+            }
+            if self.is_at_end_of_command() {
+                return None;
+            }
+            if let Some(word) = self.one_word() {
+                return Some(word);
+            }
+        }
+    }
+
+    /// Whether the command ends here; what ends it is then read.
+    fn is_at_end_of_command(&mut self) -> bool {
+        let what = match self.chars.peek() {
+            None => return true,
+            Some('\n') => {
+                let has_more = self.chars.clone().any(|char| !char.is_whitespace());
+                if has_more { "a second command" } else { "" }
+            }
+            Some('|') => "a pipe or `||`",
+            Some('&') => "a `&`",
+            Some(';') => "a second command",
+            Some('(' | ')') => "a parenthesis",
+            Some(_) => return false,
+        };
+        self.chars.next();
+        if what.is_empty() {
+            self.chars.by_ref().for_each(drop);
+        } else {
+            self.needs_a_shell(what);
+        }
+        true
+    }
+
+    /// The word that begins here; none if it is but the line's going on, or a redirection.
+    fn one_word(&mut self) -> Option<Word> {
         let mut word = Word { text: String::new(), plain: 0 };
         let (mut begun, mut quoted) = (false, false);
-        while let Some(char) = self.chars.peek().copied().filter(|char| !matches!(char, ' ' | '\t' | '\n')) {
-            let beyond = match char {
-                '|' => "a pipe or `||`",
-                '&' => "a `&`",
-                ';' => "a second command",
-                '<' | '>' => "a redirection",
-                '(' | ')' => "a parenthesis",
-                _ => "",
-            };
-            match beyond {
-                "" => self.chars.next(),
-                // `2>` is a redirection with the number of a stream.
-                "a redirection" if word.text.bytes().all(|byte| byte.is_ascii_digit()) => return Err(beyond),
-                _ if begun => break,
-                _ => return Err(beyond),
-            };
-            (begun, quoted) = (true, quoted || matches!(char, '\'' | '"' | '\\' | '$'));
+        while let Some(char) =
+            self.chars.next_if(|char| !matches!(char, ' ' | '\t' | '\n' | '|' | '&' | ';' | '(' | ')'))
+        {
+            if matches!(char, '<' | '>') {
+                self.redirection();
+                // `2>` has the number of a stream.
+                let is_stream = word.text.bytes().all(|byte| byte.is_ascii_digit());
+                return Some(word).filter(|_| begun && !is_stream);
+            }
+            quoted |= matches!(char, '\'' | '"' | '\\' | '$' | '`');
             match char {
-                '`' => return Err("a command substitution"),
-                '\'' => self.single_quoted(&mut word.text)?,
-                '"' => self.double_quoted(&mut word.text)?,
+                '`' => self.backquoted(&mut word.text),
+                '\'' => self.single_quoted(&mut word.text),
+                '"' => self.double_quoted(&mut word.text),
                 '\\' => match self.chars.next() {
                     // The line goes on.
-                    Some('\n') => begun = !word.text.is_empty(),
+                    Some('\n') => continue,
                     Some(escaped) => word.text.push(escaped),
-                    None => return Err("a backslash at its end"),
+                    None => self.unknowable("a backslash at its end", &mut word.text),
                 },
                 '$' => {
-                    let value = self.parameter()?;
+                    let mut value = String::new();
+                    self.parameter(&mut value);
                     if value.contains([' ', '\t', '\n', '*', '?', '[']) {
-                        return Err("a variable without quotes, which would become several words");
+                        value.clear();
+                        self.unknowable("a variable without quotes, which would become several words", &mut value);
                     }
+                    // An empty one is no word, if nothing stands beside it.
+                    begun |= !value.is_empty();
                     word.text.push_str(&value);
                 }
                 other => word.text.push(other),
             }
+            begun |= char != '$';
             if !quoted {
                 word.plain = word.text.len();
             }
         }
-        if begun { Ok(Some(word)) } else { self.word() }
+        begun.then_some(word)
     }
 
-    fn single_quoted(&mut self, text: &mut String) -> Result<(), &'static str> {
+    fn unknowable(&mut self, what: &'static str, text: &mut String) {
+        self.needs_a_shell(what);
+        text.push(UNKNOWABLE);
+    }
+
+    /// What stands behind `<` or `>`, and belongs to it.
+    fn redirection(&mut self) {
+        self.needs_a_shell("a redirection");
+        while self.chars.next_if(|char| matches!(char, '<' | '>' | '&' | '|')).is_some() {}
+        while self.chars.next_if(|char| matches!(char, ' ' | '\t')).is_some() {}
+        self.one_word();
+    }
+
+    fn backquoted(&mut self, text: &mut String) {
+        self.chars.by_ref().take_while(|char| *char != '`').for_each(drop);
+        self.unknowable("a command substitution", text);
+    }
+
+    fn single_quoted(&mut self, text: &mut String) {
         loop {
             match self.chars.next() {
-                Some('\'') => return Ok(()),
+                Some('\'') => return,
                 Some(char) => text.push(char),
-                None => return Err("a quote without its end"),
+                None => return self.unknowable("a quote without its end", text),
             }
         }
     }
 
-    fn double_quoted(&mut self, text: &mut String) -> Result<(), &'static str> {
+    fn double_quoted(&mut self, text: &mut String) {
         loop {
             match self.chars.next() {
-                Some('"') => return Ok(()),
-                Some('`') => return Err("a command substitution"),
-                Some('$') => text.push_str(&self.parameter()?),
+                Some('"') => return,
+                Some('`') => self.backquoted(text),
+                Some('$') => self.parameter(text),
                 Some('\\') => match self.chars.next() {
                     Some('\n') => {}
                     Some(escaped @ ('$' | '`' | '"' | '\\')) => text.push(escaped),
                     Some(other) => text.extend(['\\', other]),
-                    None => return Err("a quote without its end"),
+                    None => return self.unknowable("a quote without its end", text),
                 },
                 Some(char) => text.push(char),
-                None => return Err("a quote without its end"),
+                None => return self.unknowable("a quote without its end", text),
             }
         }
     }
 
     /// What stands behind a `$`.
-    fn parameter(&mut self) -> Result<String, &'static str> {
-        let braces = match self.chars.peek() {
-            Some('(') => return Err("a command substitution"),
-            Some('{') => self.chars.next().is_some(),
-            Some(first) if first.is_ascii_digit() || "@*#?-$!".contains(*first) => {
-                return Err("a shell's own parameter");
+    fn parameter(&mut self, text: &mut String) {
+        match self.chars.peek() {
+            Some('(') => {
+                self.enclosed('(', ')');
+                return self.unknowable("a command substitution", text);
             }
-            _ => false,
-        };
+            Some('{') => {
+                let name = self.enclosed('{', '}').filter(|inner| !inner.is_empty() && inner.chars().all(in_name));
+                return match name {
+                    Some(name) => text.push_str(&(self.variable)(&name).unwrap_or_default()),
+                    None => self.unknowable("a parameter expansion like `${NAME:-default}`", text),
+                };
+            }
+            Some(first) if first.is_ascii_digit() || "@*#?-$!".contains(*first) => {
+                self.chars.next();
+                return self.unknowable("a shell's own parameter", text);
+            }
+            _ => {}
+        }
         let mut name = String::new();
         while let Some(char) = self.chars.next_if(|char| in_name(*char)) {
             name.push(char);
         }
-        if braces && (name.is_empty() || self.chars.next() != Some('}')) {
-            return Err("a parameter expansion like `${NAME:-default}`");
+        if name.is_empty() { text.push('$') } else { text.push_str(&(self.variable)(&name).unwrap_or_default()) }
+    }
+
+    /// What stands between `open`, which comes next, and its `close`, if there is one. Quotes are not looked at: it is not
+    /// carried out.
+    fn enclosed(&mut self, open: char, close: char) -> Option<String> {
+        let (mut inner, mut depth) = (String::new(), 0_usize);
+        for char in self.chars.by_ref() {
+            depth = if char == close { depth.saturating_sub(1) } else { depth };
+            match depth {
+                0 if char == close => return Some(inner),
+                0 => {}
+                _ => inner.push(char),
+            }
+            depth = depth.saturating_add(usize::from(char == open));
         }
-        if name.is_empty() { Ok("$".to_owned()) } else { Ok((self.variable)(&name).unwrap_or_default()) }
+        None
     }
 }
 
@@ -224,7 +316,52 @@ mod tests {
         ] {
             let command = parsed(text);
             assert!(command.beyond.is_some_and(|beyond| beyond.starts_with(expected)), "{text}: {:?}", command.beyond);
-            assert_eq!(command.words, ["a", "-b"], "{text}");
+            let known = command.words.iter().filter(|word| !word.contains(UNKNOWABLE)).collect::<Vec<_>>();
+            assert_eq!(known, ["a", "-b"], "{text}");
         }
+    }
+
+    #[test]
+    fn what_stands_behind_it_is_read_and_only_the_word_itself_is_unknowable() {
+        for (text, expected) in [
+            ("a -h=$(b (c) d) -p 1", &["a", "-h=\0", "-p", "1"] as &[&str]),
+            ("a `b c`x -p", &["a", "\0x", "-p"]),
+            ("a \"${X:-{y}}\" $HOST -p", &["a", "\0", "\0", "-p"]),
+            ("a >/dev/null -p 2>&1 b3 2> /x 4", &["a", "-p", "b3", "4"]),
+            ("a b>c d", &["a", "b", "d"]),
+            ("a $@ -p", &["a", "\0", "-p"]),
+            ("a ${X", &["a", "\0"]),
+        ] {
+            let command = parsed(text);
+            assert_eq!(command.words, expected, "{text}");
+            assert!(command.behind.is_empty() && command.beyond.is_some(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_commands_behind_the_first_are_read_too() {
+        for (text, expected) in [
+            ("cd / && A=1 b -c", "cd / | A=1 b -c"),
+            ("A=1; b", "A=1 | b"),
+            ("a\n  b # c\nd &\n", "a | b | d"),
+            ("(a -b) || c", " | a -b | c"),
+            ("a # b\n# c\n", "a"),
+        ] {
+            let whole = parsed(text);
+            let written = |command: &SimpleCommand| {
+                let assignments = command.assignments.iter().map(|(name, value)| format!("{name}={value}"));
+                assignments.chain(command.words.iter().cloned()).collect::<Vec<_>>().join(" ")
+            };
+            let all = std::iter::once(&whole).chain(&whole.behind).map(written).collect::<Vec<_>>().join(" | ");
+            assert_eq!(all, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_empty_variable_is_a_word_only_in_quotes() {
+        assert_eq!(parsed("a $NONE b").words, ["a", "b"]);
+        assert_eq!(parsed("a \"$NONE\" b").words, ["a", "", "b"]);
+        assert_eq!(parsed("a $NONE'' ${NONE}b").words, ["a", "", "b"]);
+        assert_eq!(parsed("$NONE a").words, ["a"]);
     }
 }

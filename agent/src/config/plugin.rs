@@ -139,7 +139,8 @@ fn metrics(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Op
             Command::Shell(line) => simple_command(line, |name| known(name).or_else(|| own(name))),
             Command::Words(words) => SimpleCommand { words: words.clone(), ..SimpleCommand::default() },
         };
-        if let Some(command) = OfficialCommand::of(&simple, docker::flags::OFFICIAL, &own("PATH").unwrap_or_default()) {
+        let path = known("PATH").or_else(|| own("PATH")).unwrap_or_default();
+        if let Some(command) = OfficialCommand::of(&simple, docker::flags::OFFICIAL, &path) {
             return engine(reader, section, name, &command).map(|docker| Metrics::Docker(Box::new(docker)));
         }
         let Some((component, line)) = CommandLine::of_command(simple, environment, own) else {

@@ -22,7 +22,7 @@ impl Connection {
         wire::Connection::connect(host, port).map(Self)
     }
 
-    /// As [`Connection::connect`], but no longer than this.
+    /// As [`Connection::connect`], but no longer than this. Zero is no limit but the call's own.
     ///
     /// # Errors
     /// As [`Connection::connect`].
@@ -70,15 +70,15 @@ impl Connection {
         self.0.start_tls(server_name)
     }
 
-    /// Bounds each single wait from now on; without it only the call's own deadline does.
+    /// Bounds each single wait from now on; without it, or with zero, only the call's own deadline does.
     pub fn set_timeout(&self, timeout: Duration) {
         self.0.set_timeout(millis(timeout));
     }
 }
 
-/// At least one, for none would be no limit.
+/// What is shorter than one is one, since none is no limit.
 fn millis(timeout: Duration) -> u64 {
-    u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1)
+    u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(u64::from(!timeout.is_zero()))
 }
 
 impl io::Read for Connection {
@@ -127,6 +127,11 @@ impl From<io::Error> for crate::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_time_is_no_limit_and_less_than_a_millisecond_is_one() {
+        assert_eq!([0, 1, 2_500].map(|micros| millis(Duration::from_micros(micros))), [0, 1, 2]);
+    }
 
     #[test]
     fn an_error_is_the_same_after_its_way_through_read() {

@@ -85,22 +85,27 @@ fn status(settings: &Settings) -> Result<StubStatus, Error> {
     page::read(&target, &headers, &response)
 }
 
-/// A capability's error with what was asked, and which setting to look at.
+/// A capability's error with what was asked, and which setting to look at. What TLS says is the operator's to mend.
 fn explain(target: &Target, error: http::Error) -> Error {
     let Target { url, shown, setting, .. } = target;
-    let cure = match &error {
-        http::Error::Unreachable(text) if text.contains("certificate") => {
-            "; name its authority under `tls` in the plugin's table: `tls = { authority = \"/path/of/ca.pem\" }`"
-        }
-        // How TLS calls an answer that is none.
-        http::Error::Unreachable(text) if url.starts_with("https") && text.contains("InvalidContentType") => {
-            if *setting == "uri" { "; does it speak TLS? see `uri`" } else { "; does it speak TLS? see `scheme`" }
-        }
-        _ => "",
+    let (scheme, place) = match (*setting, url.starts_with("https")) {
+        ("uri", _) => ("`uri`", "`uri`"),
+        (_, true) => ("`scheme`", "`scheme`, `host` and `port`"),
+        _ => ("`scheme`", "`host` and `port`"),
     };
     match error {
-        http::Error::Unreachable(text) => Error::Unreachable(format!("{shown}: {text}{cure}")),
-        http::Error::Failed(text) => Error::Failed(format!("{shown}: {text}")),
+        http::Error::Unreachable(text) if text.contains("fatal alert") => Error::Misconfigured(format!(
+            "{shown}: {text}: look at {scheme}, and at `certificate` and `key` of `tls` in the plugin's table"
+        )),
+        http::Error::Unreachable(text) if text.contains("certificate") => Error::Misconfigured(format!(
+            "{shown}: {text}; name its authority under `tls` in the plugin's table: `tls = {{ authority = \"/path/of/ca.pem\" }}`"
+        )),
+        // How TLS calls an answer that is none.
+        http::Error::Unreachable(text) if text.contains("InvalidContentType") => {
+            Error::Misconfigured(format!("{shown}: {text}; does it speak TLS? see {scheme}"))
+        }
+        http::Error::Unreachable(text) => Error::Unreachable(format!("{shown}: {text}: look at {place}")),
+        http::Error::Failed(text) => Error::Failed(format!("{shown}: {text}: look at {place}")),
         other @ (http::Error::Denied(_) | http::Error::Invalid(_)) => other.into(),
     }
 }
@@ -168,8 +173,32 @@ mod tests {
         let refusal = "no grant for http://b:80; to grant it, write `allow = [\"http://b:80\"]` into the table";
         assert_eq!(explain(&target, http::Error::Denied(refusal.into())), Error::Denied(refusal.into()));
         let silent = explain(&target, http::Error::Unreachable("no answer".into()));
-        assert_eq!(silent, Error::Unreachable("https://a/s: no answer".into()));
+        assert_eq!(silent, Error::Unreachable("https://a/s: no answer: look at `uri`".into()));
         let stranger = explain(&target, http::Error::Unreachable("invalid peer certificate: UnknownIssuer".into()));
-        assert!(matches!(&stranger, Error::Unreachable(text) if text.contains("`tls = { authority")), "{stranger:?}");
+        assert!(matches!(&stranger, Error::Misconfigured(text) if text.contains("`tls = { authority")), "{stranger:?}");
+    }
+
+    #[test]
+    fn what_tls_says_is_the_operators_to_mend_and_every_error_names_a_setting() {
+        let target = |scheme| {
+            Target::of(&Settings::from([("scheme", scheme), ("host", "a"), ("port", "1"), ("path", "/")])).unwrap()
+        };
+        let why = |scheme, text: &str| explain(&target(scheme), http::Error::Unreachable(text.to_owned()));
+        for (error, setting) in [
+            (why("https", "received fatal alert: CertificateRequired"), "`certificate` and `key`"),
+            (why("https", "invalid peer certificate: UnknownIssuer"), "authority"),
+            (why("https", "received corrupt message of type InvalidContentType"), "see `scheme`"),
+        ] {
+            assert!(matches!(&error, Error::Misconfigured(text) if text.contains(setting)), "{error:?}");
+        }
+        let refused = why("http", "Connection refused");
+        assert_eq!(refused, Error::Unreachable("http://a:1/: Connection refused: look at `host` and `port`".into()));
+        let eof = why("https", "tls handshake eof");
+        assert!(
+            matches!(&eof, Error::Unreachable(text) if text.ends_with("look at `scheme`, `host` and `port`")),
+            "{eof:?}"
+        );
+        let cut = explain(&target("http"), http::Error::Failed("end of file before message length reached".into()));
+        assert!(matches!(&cut, Error::Failed(text) if text.ends_with("look at `host` and `port`")), "{cut:?}");
     }
 }

@@ -96,30 +96,47 @@ impl Session {
     }
 
     /// Asks everything at once, in a read-only transaction that takes no longer than `timeout` for each query. One that the server
-    /// refuses costs no other: those behind it are asked once more. Simple queries, since poolers of connections know no others
-    /// well.
+    /// refuses costs no other: those behind it are asked once more, and if it took too long, with half the time, so that several
+    /// of them leave time for the others. Where the server falls silent, what it has answered until then counts.
+    ///
+    /// Simple queries, since poolers of connections know no others well. Each in a message of its own: before PostgreSQL 13 the
+    /// time is that of a message, and what comes back waits for its end.
     pub(crate) fn ask(&mut self, queries: &[String], timeout: Duration) -> Result<Vec<Result<Rows, Refusal>>, Error> {
-        self.wire.connection.set_timeout(timeout.saturating_add(Duration::from_secs(1)));
-        let begin = format!("BEGIN READ ONLY; SET LOCAL statement_timeout = {}", timeout.as_millis());
+        self.wire.is_asked = true;
+        let mut timeout = timeout;
         let mut answers = Vec::new();
         while let Some(rest) = queries.get(answers.len()..).filter(|rest| !rest.is_empty()) {
-            let (answered, refusal) = self.exchange(&format!("{begin}; {}; COMMIT", rest.join("; ")))?;
-            answers.extend(answered.into_iter().map(Ok));
-            if let Some(refusal) = refusal {
-                answers.push(Err(refusal));
-                self.exchange("ROLLBACK")?;
-            } else if answers.len() < queries.len() {
-                return Err(Error::Failed("the server leaves queries without an answer".into()));
+            // No time is no limit, on both sides.
+            let margin = if timeout.is_zero() { Duration::ZERO } else { Duration::from_secs(1) };
+            self.wire.connection.set_timeout(timeout.saturating_add(margin));
+            match self.exchange(rest, timeout, &mut answers) {
+                Ok(()) => {}
+                Err(error) => {
+                    let silence = self.wire.silence.take().filter(|_| !answers.is_empty()).ok_or(error)?;
+                    let silent = Err(Refusal { code: Refusal::SILENCE.into(), message: silence });
+                    answers.resize(queries.len(), silent);
+                }
+            }
+            if answers.last().is_some_and(|last| last.as_ref().is_err_and(|last| last.code == Refusal::TOO_LONG)) {
+                timeout = (timeout / 2).max(timeout.min(Duration::from_millis(1)));
             }
         }
         Ok(answers)
     }
 
-    /// What came back for queries that were sent together, up to the one that was refused.
-    fn exchange(&mut self, queries: &str) -> Result<(Vec<Rows>, Option<Refusal>), Error> {
-        self.wire.send(|buffer| frontend::query(queries, buffer))?;
-        let (mut answered, mut current, mut refusal) = (Vec::new(), None::<Rows>, None);
-        loop {
+    /// Puts what came back for `queries` to the `answers`, up to the one that was refused.
+    fn exchange(
+        &mut self,
+        queries: &[String],
+        timeout: Duration,
+        answers: &mut Vec<Result<Rows, Refusal>>,
+    ) -> Result<(), Error> {
+        let begin = format!("BEGIN READ ONLY; SET LOCAL statement_timeout = {}", timeout.as_millis());
+        let messages = [begin.as_str()].into_iter().chain(queries.iter().map(String::as_str)).chain(["COMMIT"]);
+        let mut left = messages.clone().count();
+        self.wire.send(|buffer| messages.map(|query| frontend::query(query, buffer)).collect())?;
+        let (wanted, mut current, mut is_refused) = (answers.len().saturating_add(queries.len()), None::<Rows>, false);
+        while left > 0 {
             match self.wire.next()? {
                 Message::RowDescription(body) => current = Some(Rows { columns: columns(&body)?, rows: Vec::new() }),
                 Message::DataRow(body) => {
@@ -127,17 +144,25 @@ impl Session {
                         rows.rows.push(values(&body)?);
                     }
                 }
-                Message::CommandComplete(_) => answered.extend(current.take()),
+                Message::CommandComplete(_) => answers.extend(current.take().map(Ok)),
                 Message::ErrorResponse(body) => {
-                    let new = Refusal::of(body.fields());
-                    if new.is_fatal() {
-                        return Err(Error::Unreachable(format!("the server ended the session: {}", new.message)));
+                    let refusal = Refusal::of(body.fields());
+                    if refusal.is_fatal() {
+                        return Err(Error::Unreachable(format!("the server ended the session: {}", refusal.message)));
                     }
-                    refusal = Some(new);
+                    // Those behind it are refused for its sake.
+                    if !std::mem::replace(&mut is_refused, true) {
+                        answers.push(Err(refusal));
+                    }
                 }
-                Message::ReadyForQuery(_) => return Ok((answered, refusal)),
+                Message::ReadyForQuery(_) => left = left.saturating_sub(1),
                 _ => {}
             }
+        }
+        if is_refused || answers.len() == wanted {
+            Ok(())
+        } else {
+            Err(Error::Failed("the server leaves queries without an answer".into()))
         }
     }
 
@@ -245,6 +270,12 @@ fn nonce() -> Result<String, Error> {
 }
 
 impl Refusal {
+    /// The code of what was ended for its time.
+    pub(crate) const TOO_LONG: &str = "57014";
+
+    /// In place of a code where there was no answer at all.
+    pub(crate) const SILENCE: &str = "silence";
+
     fn of(fields: ErrorFields<'_>) -> Self {
         let mut refusal = Self { code: String::new(), message: String::new() };
         let read = fields.for_each(|field| {
@@ -296,6 +327,10 @@ struct Wire {
     received: BytesMut,
     left_bytes: usize,
     left_messages: u32,
+    /// Whether somebody is logged in, so that how long an answer takes is a matter of the query.
+    is_asked: bool,
+    /// How long there was no answer, if it is that which ended the conversation.
+    silence: Option<String>,
 }
 
 impl Wire {
@@ -317,6 +352,8 @@ impl Wire {
             received: BytesMut::new(),
             left_bytes: LONGEST_ANSWER_BYTES,
             left_messages: MOST_MESSAGES,
+            is_asked: false,
+            silence: None,
         })
     }
 
@@ -362,13 +399,14 @@ impl Wire {
             if let Some(header) = Header::parse(&self.received).map_err(|_| self.foreign())?
                 && usize::try_from(header.len()).is_ok_and(|length| length > LONGEST_ANSWER_BYTES)
             {
-                return Err(self.foreign());
+                // Who has spoken PostgreSQL's protocol before speaks it now.
+                return Err(if self.left_messages < MOST_MESSAGES { too_long() } else { self.foreign() });
             }
             if let Some(message) = Message::parse(&mut self.received).map_err(|_| self.foreign())? {
                 self.left_messages = self.left_messages.checked_sub(1).ok_or_else(too_long)?;
                 return Ok(message);
             }
-            let bytes = self.connection.receive(16 << 10).map_err(|error| self.place.explain(error))?;
+            let bytes = self.connection.receive(16 << 10).map_err(|error| self.interrupted(error))?;
             if bytes.is_empty() {
                 return Err(self.closed());
             }
@@ -384,8 +422,20 @@ impl Wire {
         Error::Failed(format!("{name} does not speak PostgreSQL's protocol, it says {begin:?}: look at {settings}"))
     }
 
+    fn interrupted(&mut self, error: tcp::Error) -> Error {
+        match error {
+            tcp::Error::Unreachable(why) if self.is_asked && why.starts_with("no answer") => {
+                let error = format!("{}: {why} to a query: look at `statement-timeout`", self.place.name);
+                self.silence = Some(why);
+                Error::Unreachable(error)
+            }
+            other => self.place.explain(other),
+        }
+    }
+
     fn closed(&self) -> Error {
-        Error::Unreachable(format!("{} closed the connection in the middle of an answer", self.place.name))
+        let Place { name, settings } = &self.place;
+        Error::Unreachable(format!("{name} closed the connection in the middle of an answer: look at {settings}"))
     }
 }
 

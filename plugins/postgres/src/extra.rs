@@ -2,7 +2,7 @@
 
 use std::ops::Add;
 
-use wasaba_plugin::{Error, Graph, Metric, Prefix, Unit, kv, segment};
+use wasaba_plugin::{Error, Graph, Metric, Prefix, Unit, kv, log, segment};
 
 use crate::part::{Part, Server, Values, Version};
 use crate::rows::{Row, Rows};
@@ -44,6 +44,40 @@ pub(crate) const PARTS: &[Part] = &[
     },
     Part { name: "xid-age", graphs: xid_age_graphs, query: |_| XID_AGE.into(), values: |rows, _| Ok(xid_age(rows)) },
 ];
+
+/// The rows with the name in `column` as a part of metrics' names, which is another for each: a name of which only what a metric's
+/// name cannot have differs has its `oid` behind it, if it has one, and else no values. Both are told.
+fn named<'a>(rows: &'a Rows, column: &str) -> Vec<(String, Row<'a>)> {
+    let (named, clashes) = apart(rows, column);
+    for (name, as_part, instead) in clashes {
+        let instead = instead.map_or("has no values".to_owned(), |instead| format!("is {instead:?}"));
+        let text = format!(
+            "{name:?} would be {as_part:?} in metrics' names, as another is, and {instead}: rename one of them"
+        );
+        log::warning_daily(&format!("{column} {name}"), text);
+    }
+    named
+}
+
+/// A name, what it would be in metrics, and what it is.
+type Clash<'a> = (&'a str, String, Option<String>);
+
+fn apart<'a>(rows: &'a Rows, column: &str) -> (Vec<(String, Row<'a>)>, Vec<Clash<'a>>) {
+    let (mut named, mut clashes) = (Vec::<(String, Row<'a>)>::new(), Vec::new());
+    for row in rows.iter() {
+        let Some(name) = row.text(column) else { continue };
+        let is_free = |part: &String| named.iter().all(|(taken, _)| taken != part);
+        let part = segment(name);
+        if is_free(&part) {
+            named.push((part, row));
+            continue;
+        }
+        let instead = row.text("oid").map(|oid| format!("{part}_{oid}")).filter(is_free);
+        named.extend(instead.clone().map(|part| (part, row)));
+        clashes.push((name, part, instead));
+    }
+    (named, clashes)
+}
 
 /// The value of `column` under `name`, if there is one.
 fn value(row: Row<'_>, column: &str, name: impl Into<String>) -> Option<(String, f64)> {
@@ -98,16 +132,16 @@ fn replication_query(Server { version, .. }: Server) -> String {
         "SELECT NULL AS replica, pg_is_in_recovery()::int AS is_replica, CASE WHEN NOT pg_is_in_recovery() THEN NULL \
          WHEN {received} = {replayed} THEN 0 ELSE extract(epoch FROM now() - pg_last_xact_replay_timestamp()) END AS lag, \
          NULL AS delay UNION ALL SELECT application_name, NULL, NULL, max({diff}({here}, {replay})) FROM pg_stat_replication \
-         GROUP BY application_name"
+         GROUP BY application_name ORDER BY replica NULLS FIRST"
     )
 }
 
 fn replication(rows: &Rows) -> Values {
-    let of_row = |row: Row<'_>| match row.text("replica") {
-        None => [value(row, "is_replica", "replication.is_replica"), value(row, "lag", "replication_lag.seconds")],
-        Some(replica) => [value(row, "delay", format!("replica_delay.{}", segment(replica))), None],
-    };
-    rows.iter().flat_map(of_row).flatten().collect()
+    let own = rows.iter().filter(|row| row.text("replica").is_none()).flat_map(|row| {
+        [value(row, "is_replica", "replication.is_replica"), value(row, "lag", "replication_lag.seconds")]
+    });
+    let replicas = named(rows, "replica").into_iter();
+    own.chain(replicas.map(|(name, row)| value(row, "delay", format!("replica_delay.{name}")))).flatten().collect()
 }
 
 fn slots_graphs(prefix: &Prefix) -> Vec<Graph> {
@@ -124,15 +158,14 @@ fn slots_query(Server { version, .. }: Server) -> String {
     let status = if version < Version(13, 0) { "NULL" } else { "wal_status" };
     format!(
         "SELECT slot_name, active::int AS active, {}({}, restart_lsn) AS retained, {status} AS wal_status \
-         FROM pg_replication_slots",
+         FROM pg_replication_slots ORDER BY slot_name",
         wal.bytes_between, wal.here
     )
 }
 
 fn slots(rows: &Rows) -> Values {
     let mut values = Values::new();
-    for row in rows.iter() {
-        let Some(name) = row.text("slot_name").map(segment) else { continue };
+    for (name, row) in named(rows, "slot_name") {
         values.extend(value(row, "active", format!("slot_active.{name}")));
         values.extend(value(row, "retained", format!("slot_retained.{name}")));
         let status = match row.text("wal_status") {
@@ -296,7 +329,7 @@ const OF_A_DATABASE: &[(&str, &str, &str, bool)] = &[
     ("database_iotime", "blk_write_time", "Block Write Time", true),
 ];
 
-const DATABASES: &str = "SELECT datname, numbackends, CASE WHEN has_database_privilege(datid, 'CONNECT') \
+const DATABASES: &str = "SELECT datid AS oid, datname, numbackends, CASE WHEN has_database_privilege(datid, 'CONNECT') \
      THEN pg_database_size(datid) END AS size, xact_commit, xact_rollback, blks_read, blks_hit, tup_returned, tup_fetched, \
      tup_inserted, tup_updated, tup_deleted, conflicts, deadlocks, temp_files, temp_bytes, blk_read_time, blk_write_time \
      FROM pg_stat_database WHERE datname IS NOT NULL ORDER BY datid";
@@ -323,13 +356,12 @@ fn databases_graphs(prefix: &Prefix) -> Vec<Graph> {
 }
 
 fn databases(rows: &Rows) -> Values {
-    let of_row = |row| {
-        let name = Row::text(row, "datname").map(segment)?;
+    let of_database = |(name, row): (String, _)| {
         let value =
             move |(graph, column, ..): &(&str, &str, _, _)| value(row, column, format!("{graph}.{name}.{column}"));
-        Some(OF_A_DATABASE.iter().filter_map(value))
+        OF_A_DATABASE.iter().filter_map(value)
     };
-    rows.iter().filter_map(of_row).flatten().collect()
+    named(rows, "datname").into_iter().flat_map(of_database).collect()
 }
 
 fn xid_age_graphs(prefix: &Prefix) -> Vec<Graph> {
@@ -341,12 +373,12 @@ fn xid_age_graphs(prefix: &Prefix) -> Vec<Graph> {
     ]
 }
 
-const XID_AGE: &str = "SELECT datname, age(datfrozenxid) AS age FROM pg_database";
+const XID_AGE: &str = "SELECT oid, datname, age(datfrozenxid) AS age FROM pg_database ORDER BY oid";
 
 /// At 2^31 transactions IDs would come round again; PostgreSQL stops taking writes shortly before.
 fn xid_age(rows: &Rows) -> Values {
-    let age = |row: Row<'_>| value(row, "age", format!("xid_age.{}", row.text("datname").map(segment)?));
-    let mut values = rows.iter().filter_map(age).collect::<Values>();
+    let age = |(name, row): (String, _)| value(row, "age", format!("xid_age.{name}"));
+    let mut values = named(rows, "datname").into_iter().filter_map(age).collect::<Values>();
     if let Some(oldest) = values.iter().map(|(_, age)| *age).reduce(f64::max) {
         values.push(("xid_used.oldest".to_owned(), 100.0 * oldest / f64::from(1_u32 << 31)));
     }
@@ -463,6 +495,29 @@ mod tests {
         for (_, column, ..) in OF_A_DATABASE {
             assert!(DATABASES.contains(column), "{column}");
         }
+    }
+
+    #[test]
+    fn two_names_never_share_a_metric() {
+        let answer = rows(
+            &["oid", "datname"],
+            &[
+                &["5", "a.b"],
+                &["7", "a_b"],
+                &["8", "a b"],
+                &["9", "a_b_10"],
+                &["10", "a-b"],
+                &["11", "日本"],
+                &["NULL", "東京"],
+            ],
+        );
+        let (named, clashes) = apart(&answer, "datname");
+        let names = named.iter().map(|(name, row)| (name.as_str(), row.text("datname").unwrap())).collect::<Vec<_>>();
+        let expected =
+            [("a_b", "a.b"), ("a_b_7", "a_b"), ("a_b_8", "a b"), ("a_b_10", "a_b_10"), ("a-b", "a-b"), ("__", "日本")];
+        assert_eq!(names, expected);
+        let told = clashes.iter().map(|(name, _, instead)| (*name, instead.as_deref())).collect::<Vec<_>>();
+        assert_eq!(told, [("a_b", Some("a_b_7")), ("a b", Some("a_b_8")), ("東京", None)]);
     }
 
     #[test]

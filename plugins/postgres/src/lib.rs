@@ -110,7 +110,13 @@ fn version(text: &str) -> Result<Version, Error> {
 
 fn explained(part: &Part, Refusal { code, message }: &Refusal) -> String {
     let cure = match code.as_str() {
-        "57014" => ": allow it more time with `statement-timeout`",
+        Refusal::TOO_LONG => ": allow it more time with `statement-timeout`",
+        Refusal::SILENCE => {
+            return format!(
+                "the part {:?} is missing, for there is {message}: set `statement-timeout` to less",
+                part.name
+            );
+        }
         "42501" => ": grant the role pg_monitor",
         _ => "",
     };
@@ -184,5 +190,9 @@ mod tests {
     fn a_query_that_took_too_long_names_the_setting() {
         let refusal = Refusal { code: "57014".into(), message: "canceling statement due to statement timeout".into() };
         assert!(explained(&official::PARTS[2], &refusal).contains("`statement-timeout`"));
+        let silence = Refusal { code: Refusal::SILENCE.into(), message: "no answer within 6s".into() };
+        let expected =
+            "the part \"size\" is missing, for there is no answer within 6s: set `statement-timeout` to less";
+        assert_eq!(explained(&official::PARTS[2], &silence), expected);
     }
 }

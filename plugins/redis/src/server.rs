@@ -132,10 +132,16 @@ impl Server {
     fn broken(&self, error: tcp::Error) -> Error {
         let place = &self.place;
         match error {
+            // A client without a certificate hears of it only now.
+            tcp::Error::Unreachable(why) if why.contains("fatal alert") => Error::Misconfigured(format!(
+                "{place}: {why}: look at `tls`, and at `certificate` and `key` of `tls` in this plugin's table"
+            )),
             tcp::Error::Unreachable(why) if self.received.is_empty() => {
                 Error::Unreachable(format!("{place}: {why}, it has said nothing: look at {PLACE}, and at `tls`"))
             }
-            tcp::Error::Unreachable(why) => Error::Unreachable(format!("{place}: {why} in the middle of an answer")),
+            tcp::Error::Unreachable(why) => {
+                Error::Unreachable(format!("{place}: {why} in the middle of an answer: look at {PLACE}"))
+            }
             other => other.into(),
         }
     }

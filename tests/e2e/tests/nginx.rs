@@ -225,7 +225,7 @@ fn a_certificate_is_believed_by_the_authority_in_the_table_and_by_no_other() {
         ("plain", "does it speak TLS? see `uri`"),
         ("encrypted", "answers 400: it speaks TLS, set `scheme` to https"),
     ] {
-        assert!(line(name).contains(expected), "{}", line(name));
+        assert!(line(name).contains(expected) && line(name).contains(": misconfigured: "), "{}", line(name));
     }
 }
 
@@ -314,11 +314,11 @@ fn a_server_that_does_no_good_is_named_and_costs_no_other_instance() {
     let cut = hostile::answering("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".into(), page);
     let down = format!("http://127.0.0.1:{}/", wasaba_e2e::free_port());
     let bad = [
-        ("down", down.clone(), "unreachable", "Connection refused"),
+        ("down", down.clone(), "unreachable", "Connection refused: look at `uri`"),
         ("silent", silent.url(), "unreachable", "no answer in the 1s that the call may take (`timeout_seconds`)"),
         ("endless", endless.url(), "failed", "larger than 4194304 bytes (limit `body_kib`)"),
         ("huge", huge.url(), "failed", "larger than 4194304 bytes (limit `body_kib`)"),
-        ("truncated", truncated.url(), "failed", "end of file before message length reached"),
+        ("truncated", truncated.url(), "failed", "end of file before message length reached: look at `uri`"),
         ("cut", cut.url(), "failed", "a stub_status page that is cut or garbled"),
     ];
     let good = table("good", &format!("host = \"127.0.0.1\", port = {}", nginx.port), "");

@@ -55,6 +55,21 @@ fn the_page_of_each_plugin_names_every_setting_and_every_graph() {
 }
 
 #[test]
+fn make_compare_builds_each_plugin_whatever_folder_the_official_programs_are_in() {
+    let make = |folder: &str| {
+        let mut make = Command::new("make");
+        make.args(["-n", "compare", folder]).current_dir(source("", "..")).env_remove("MAKEFLAGS");
+        stdout(&make.output().unwrap())
+    };
+    let told = make("OFFICIAL=/x");
+    for plugin in PLUGINS {
+        assert!(told.contains(&format!("-p plugin-{plugin}")) && told.contains(&format!("/{plugin}.wasm")), "{told}");
+    }
+    assert!(told.contains("--bin compare -- \"/x\""), "{told}");
+    assert!(make("OFFICIAL=").contains("say where the official programs are"));
+}
+
+#[test]
 fn the_graphs_of_each_plugin_are_told_in_the_official_form() {
     let home = Home::with("");
     let told = |plugin: &str, flags: &[&str]| {

@@ -399,6 +399,53 @@ fn a_query_that_takes_too_long_or_is_forbidden_costs_only_its_own_values() {
 }
 
 #[test]
+fn two_queries_that_take_too_long_cost_only_their_own_values_within_one_call() {
+    let (home, server) = (Home::with(""), server());
+    let lock = "LOCK TABLE pg_catalog.pg_stat_bgwriter, pg_catalog.pg_locks IN ACCESS EXCLUSIVE MODE;";
+    let _holder = server.session(&["BEGIN;", lock], "");
+    let extra = ["-extra=up", "-extra=locks", "-extra=checkpoints", "-extra=xid-age", "-connect_timeout=0"];
+    let output = run(&home, &server, "trusty", &extra);
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    for part in ["locks", "checkpoints"] {
+        assert!(log.contains(&format!("the part \"{part}\" is missing, for the server says: canceling")), "{log}");
+    }
+    let found = values(&output);
+    assert!(found.contains_key("connections.active") && found.contains_key("xid_age.postgres"), "{found:?}");
+    assert_eq!(found["up.up"], 1.0);
+}
+
+#[test]
+fn what_was_answered_counts_when_a_query_outlasts_the_call() {
+    let (home, server) = (Home::with(""), server());
+    let _holder = server.session(&["BEGIN;", "LOCK TABLE pg_catalog.pg_stat_bgwriter IN ACCESS EXCLUSIVE MODE;"], "");
+    for timeout in ["-statement-timeout=20s", "-statement-timeout=0s"] {
+        let output = run(&home, &server, "trusty", &["-extra=up", "-extra=checkpoints", timeout]);
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(log.contains("the part \"checkpoints\" is missing, for there is no answer in the 10s"), "{log}");
+        assert!(log.contains("set `statement-timeout` to less"), "{log}");
+        let found = values(&output);
+        assert!(found.contains_key("connections.active") && found.contains_key("size.total_size"), "{found:?}");
+    }
+}
+
+#[test]
+fn databases_whose_names_differ_only_in_what_a_metric_cannot_have_are_kept_apart() {
+    let (home, server) = (Home::with(""), server());
+    for name in ["a.b", "a_b"] {
+        server.run(&format!("CREATE DATABASE \"{name}\""));
+    }
+    let _session = server.session(&["\\c a_b"], "");
+    let output = run(&home, &server, "trusty", &["-extra=databases", "-extra=xid-age"]);
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    let oid = server.ask("SELECT oid FROM pg_database WHERE datname = 'a_b'");
+    let found = values(&output);
+    let connections = |name: &str| found[&format!("database_connections.{name}.numbackends")];
+    assert_eq!((connections("a_b"), connections(&format!("a_b_{oid}"))), (0.0, 1.0), "{log}");
+    assert!(found.contains_key(&format!("xid_age.a_b_{oid}")), "{found:?}");
+    assert!(log.contains("\"a_b\" would be \"a_b\" in metrics' names, as another is"), "{log}");
+}
+
+#[test]
 fn a_server_that_is_down_silent_foreign_or_endless_is_told_apart_and_costs_no_other_instance() {
     let (home, server) = (Home::with(""), server());
     let table = |name: &str, port: u16| {
@@ -431,7 +478,7 @@ fn a_server_that_is_down_silent_foreign_or_endless_is_told_apart_and_costs_no_ot
         ("silent", ": no answer within 1s: look at `hostname` and `port`"),
         ("web", " does not speak PostgreSQL's protocol, it says \"HTTP/1.1 400"),
         ("endless", "failed: the answers are longer than"),
-        ("truncated", " closed the connection in the middle of an answer"),
+        ("truncated", " closed the connection in the middle of an answer: look at `hostname` and `port`"),
     ] {
         let lines = log.lines().filter(|line| line.contains(&format!("plugin {name}: "))).collect::<Vec<_>>();
         assert!(lines.iter().any(|line| line.contains(expected)), "{name}: {expected} in {lines:?}\n{log}");

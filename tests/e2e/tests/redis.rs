@@ -199,6 +199,27 @@ fn the_unix_socket_and_tls_take_the_same_log_in() {
 }
 
 #[test]
+fn a_missing_client_certificate_is_told_and_is_no_target_that_is_down() {
+    let authority = Authority::default();
+    let own = authority.issue("client", &[]);
+    let (certificate, key) = (own.certificate.display().to_string(), own.key.display().to_string());
+    let login = ["--cert", &certificate, "--key", &key];
+    let server = Redis::start_with_tls(&authority, "tls-auth-clients yes", &login);
+    let home = Home::with("");
+    let with = |identity: &str| {
+        let trust = format!("authority = {:?}{identity}", authority.file());
+        home.configure(&format!("[plugin.metrics.redis]\nwasm = \"redis\"\ntls = {{ {trust} }}\n"));
+        run(&home, &["-host=localhost", "-port", &server.port.to_string(), "-tls", "-extra=up"])
+    };
+    assert_eq!(values(&with(&format!(", certificate = {certificate:?}, key = {key:?}")))["up.up"], 1.0);
+    let refused = stderr(&with(""));
+    assert!(
+        refused.contains("misconfigured: ") && refused.contains("look at `tls`, and at `certificate`"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn a_config_command_that_was_renamed_or_forbidden_costs_nothing_that_info_tells() {
     let home = Home::with("");
     for (config, flags) in [
@@ -339,7 +360,7 @@ fn a_server_that_is_down_silent_foreign_or_endless_is_told_apart_and_costs_no_ot
         ("silent", ": no answer within 1s, it has said nothing: look at `host` and `port`"),
         ("web", " is no Redis, it says \"HTTP/1.1 400"),
         ("endless", " answers more than 4 MiB"),
-        ("truncated", ": it closed the connection in the middle of an answer"),
+        ("truncated", ": it closed the connection in the middle of an answer: look at `host` and `port`"),
         ("busy", "failed: the server says: ERR max number of clients reached"),
     ] {
         let lines = log.lines().filter(|line| line.contains(&format!("plugin {name}: "))).collect::<Vec<_>>();
