@@ -313,3 +313,18 @@ async fn counters_of_a_time_before_this_process_go_on() {
     let second = collect(&canned.docker(), &mut known, at(120)).await.unwrap();
     assert_eq!(values(&second).get("custom.docker.cpuacct_percentage.web.user"), Some(&50.0));
 }
+
+#[test]
+fn only_an_engine_that_is_new_or_other_than_before_is_asked_anew() {
+    let named = |name: &str, naming: Naming| Docker { name: name.into(), naming, ..Docker::default() };
+    let mut engines = super::Engines::default();
+    let mut follow = |wanted: &[Docker]| {
+        let (asked, gone) = engines.follow(wanted.to_vec());
+        (asked.iter().map(|docker| docker.name.to_string()).collect::<Vec<_>>(), gone.len())
+    };
+    let (a, b) = (named("docker", Naming::Name), named("plugin docker", Naming::Id));
+    assert_eq!(follow(&[a.clone(), b.clone()]), (vec!["docker".to_owned(), "plugin docker".to_owned()], 0));
+    assert_eq!(follow(&[a.clone(), b]), (vec![], 0), "a hangup without a change");
+    assert_eq!(follow(&[a, named("plugin docker", Naming::Name)]), (vec!["plugin docker".to_owned()], 0));
+    assert_eq!(follow(&[]), (vec![], 2));
+}
