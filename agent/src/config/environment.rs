@@ -19,6 +19,8 @@ pub struct Environment {
     api_key_file: Option<PathBuf>,
     /// More flags of the agent's.
     pub opts: Vec<String>,
+    /// What in them only a shell could do.
+    beyond: Option<&'static str>,
     /// A pattern of files to include.
     pub include: Option<String>,
     docker: bool,
@@ -39,11 +41,14 @@ impl Environment {
         }
         // As the official image has it: everything but nothing and 0.
         let is_on = |name: &str| variable(name).is_some_and(|value| value != "0");
+        let opts = variable("opts").map(|opts| simple_command(&opts, |_| None)).unwrap_or_default();
+        let has_assignment = !opts.assignments.is_empty();
         let roles = variable("roles").map(|roles| roles.split(',').map(|role| role.trim().to_owned()).collect());
         Self {
             api_key: variable("apikey").map(|key| Secret::new(key)),
             api_key_file: variable("apikey_file").map(PathBuf::from),
-            opts: variable("opts").map(|opts| simple_command(&opts, |_| None).words).unwrap_or_default(),
+            opts: opts.words,
+            beyond: opts.beyond.or(has_assignment.then_some("a variable in front")),
             include: variable("include"),
             docker: is_on("enable_docker_plugin"),
             roles,
@@ -80,11 +85,13 @@ impl Environment {
         if let Some(root) = &self.host_root {
             config.machine = Roots { metadata: config.machine.metadata.take(), ..Roots::of_host(root) };
         }
-        let has_table = |config: &Config| {
-            config.dockers.iter().any(|docker| matches!(&*docker.name, "docker" | "plugin docker"))
-                || config.programs.iter().any(|program| &*program.name == "docker")
-        };
-        if self.docker && !has_table(config) {
+        if let Some(beyond) = self.beyond {
+            let why =
+                format!("the variable `opts` has {beyond}, which only a shell could carry out: write plain flags");
+            problems.push(Problem::of_flag(Level::Error, why));
+        }
+        let has_table = !config.dockers.is_empty() || config.programs.iter().any(|program| &*program.name == "docker");
+        if self.docker && !has_table {
             config.dockers.push(Docker { name: "plugin docker".into(), ..Docker::default() });
         }
     }
@@ -137,6 +144,17 @@ mod tests {
             environment(&[("opts", "-v -role='Svc: a'"), ("auto_retirement", "true"), ("include", "/c/*.conf")]);
         assert_eq!((environment.opts, environment.auto_retirement), (vec!["-v".into(), "-role=Svc: a".into()], true));
         assert_eq!(environment.include.as_deref(), Some("/c/*.conf"));
+    }
+
+    #[test]
+    fn flags_that_only_a_shell_could_make_are_told() {
+        for (opts, beyond) in
+            [("-v; reboot", "a second command"), ("-v | cat", "a pipe"), ("A=b -v", "a variable in front")]
+        {
+            let (_, problems) = over(Config::default(), &[("opts", opts)]);
+            let said = problems.iter().map(ToString::to_string).collect::<String>();
+            assert!(problems.iter().any(Problem::is_error) && said.contains(beyond), "{opts}: {said}");
+        }
     }
 
     #[test]

@@ -32,7 +32,8 @@ const COMPILERS: usize = 2;
 /// The folder of compiled components, and the compilers that fill it.
 #[derive(Debug)]
 pub struct Cache {
-    folder: PathBuf,
+    /// Our own, or why there is none.
+    folder: Result<PathBuf, String>,
     /// Where compiled components lie that came with the program.
     shipped: Vec<PathBuf>,
     free: Mutex<usize>,
@@ -40,28 +41,11 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// The cache in `<root>/compiled`, made if it is not there, with access for the agent's user alone. What came with the program
-    /// is looked for in `shipped`, and never written to.
-    ///
-    /// # Errors
-    /// The folder cannot be made, or somebody else could write to it: what lies there would run as the agent.
-    pub fn open(root: &Path, shipped: Vec<PathBuf>) -> Result<Self, String> {
-        let folder = root.join("compiled");
-        let shown = folder.display();
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&folder)
-            .map_err(|error| format!("cannot make the folder `{shown}`: {error}"))?;
-        let about = fs::symlink_metadata(&folder).map_err(|error| format!("cannot look at `{shown}`: {error}"))?;
-        if !about.is_dir() || about.uid() != rustix::process::geteuid().as_raw() {
-            return Err(format!("`{shown}` is not a folder of the agent's own user: remove it"));
-        }
-        if about.permissions().mode() & 0o077 != 0 {
-            fs::set_permissions(&folder, Permissions::from_mode(0o700))
-                .map_err(|error| format!("cannot take others' access from `{shown}`: {error}"))?;
-        }
-        Ok(Self { folder, shipped, free: Mutex::new(COMPILERS), freed: Condvar::new() })
+    /// The cache in `<root>/compiled`. What came with the program is looked for in `shipped`, and never written to; it is loaded also
+    /// where there can be no folder of our own.
+    #[must_use]
+    pub fn open(root: &Path, shipped: Vec<PathBuf>) -> Self {
+        Self { folder: own_folder(root), shipped, free: Mutex::new(COMPILERS), freed: Condvar::new() }
     }
 
     /// The component of these bytes, from the cache or freshly compiled. Blocks while the child works.
@@ -86,6 +70,8 @@ impl Cache {
         if let Some(component) = self.shipped(&key).find_map(|entry| load(engine, &entry).ok()) {
             return Ok(component);
         }
+        // Without a place for it nothing is compiled: it would be so again at each start.
+        self.folder.as_ref().map_err(Clone::clone)?;
         self.prune(SystemTime::now());
         let code = {
             let _compiler = self.compiler();
@@ -119,12 +105,12 @@ impl Cache {
 
     /// What has this key. An entry's file name is its key and the hash of its content, so that a damaged one is found out.
     fn entries(&self, key: &str) -> impl Iterator<Item = PathBuf> {
-        entries(&self.folder, key)
+        self.folder.iter().flat_map(move |folder| entries(folder, key))
     }
 
     /// Removes what nobody has loaded for [`UNUSED`]: plugins come and go, and a Python component's code is 32 MB.
     fn prune(&self, now: SystemTime) {
-        let Ok(entries) = fs::read_dir(&self.folder) else { return };
+        let Some(entries) = self.folder.as_ref().ok().and_then(|folder| fs::read_dir(folder).ok()) else { return };
         for entry in entries.flatten() {
             let loaded = entry.metadata().and_then(|about| about.modified());
             if loaded.is_ok_and(|loaded| loaded + UNUSED < now) {
@@ -137,9 +123,10 @@ impl Cache {
     /// work with the same folder: what both compiled has the same name, and is there for both at every moment.
     fn store(&self, key: &str, code: &[u8]) -> Result<PathBuf, String> {
         static STORED: AtomicU64 = AtomicU64::new(0);
-        let entry = self.folder.join(format!("{key}-{}.cwasm", sha256(code)));
+        let folder = self.folder.as_ref().map_err(Clone::clone)?;
+        let entry = folder.join(format!("{key}-{}.cwasm", sha256(code)));
         let serial = STORED.fetch_add(1, Ordering::Relaxed);
-        let unfinished = self.folder.join(format!(".{key}.{}.{serial}", std::process::id()));
+        let unfinished = folder.join(format!(".{key}.{}.{serial}", std::process::id()));
         let written = fs::write(&unfinished, code).and_then(|()| fs::rename(&unfinished, &entry));
         written.map_err(|error| format!("cannot write `{}`: {error}", entry.display()))?;
         for bad in self.entries(key).filter(|path| *path != entry) {
@@ -168,6 +155,29 @@ fn is_trusted(path: &Path) -> bool {
 /// Whoever else removed it did what was wanted.
 fn absent(error: std::io::Error) -> std::io::Result<()> {
     if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// The folder `compiled` in `root`, made if it is not there, with access for the agent's user alone.
+///
+/// # Errors
+/// It cannot be made, or somebody else could write to it: what lies there would run as the agent.
+fn own_folder(root: &Path) -> Result<PathBuf, String> {
+    let folder = root.join("compiled");
+    let shown = folder.display();
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .map_err(|error| format!("cannot make the folder `{shown}`: {error}"))?;
+    let about = fs::symlink_metadata(&folder).map_err(|error| format!("cannot look at `{shown}`: {error}"))?;
+    if !about.is_dir() || about.uid() != rustix::process::geteuid().as_raw() {
+        return Err(format!("`{shown}` is not a folder of the agent's own user: remove it"));
+    }
+    if about.permissions().mode() & 0o077 != 0 {
+        fs::set_permissions(&folder, Permissions::from_mode(0o700))
+            .map_err(|error| format!("cannot take others' access from `{shown}`: {error}"))?;
+    }
+    Ok(folder)
 }
 
 /// A compiler at work; free again when it is dropped.
@@ -314,7 +324,7 @@ mod tests {
 
     /// A cache with the empty component's code in it, and the path of its entry.
     fn filled(root: &Path, engine: &wasmtime::Engine) -> (Cache, String, PathBuf) {
-        let cache = Cache::open(root, Vec::new()).unwrap();
+        let cache = Cache::open(root, Vec::new());
         let key = key(Engine::Pulley, engine, EMPTY_COMPONENT);
         let code = Engine::Pulley.for_compiling().unwrap().precompile_component(EMPTY_COMPONENT).unwrap();
         let entry = cache.store(&key, &code).unwrap();
@@ -340,7 +350,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    let cache = Cache::open(root.path(), Vec::new()).unwrap();
+                    let cache = Cache::open(root.path(), Vec::new());
                     for _ in 0..50 {
                         fs::write(&damaged, "not its content").unwrap();
                         let stored = cache.store(&key, &code).unwrap();
@@ -355,7 +365,7 @@ mod tests {
     #[test]
     fn no_more_than_two_compilers_are_at_work_at_once() {
         let root = tempfile::tempdir().unwrap();
-        let cache = Cache::open(root.path(), Vec::new()).unwrap();
+        let cache = Cache::open(root.path(), Vec::new());
         let (one, two) = (cache.compiler(), cache.compiler());
         assert_eq!(*cache.free.lock().unwrap(), 0);
         std::thread::scope(|scope| {
@@ -387,9 +397,11 @@ mod tests {
         let engine = Engine::Pulley.for_running(256 << 10).unwrap();
         let (_, key, entry) = filled(ours.path(), &engine);
         let folder = ours.path().join("compiled");
-        let cache = Cache::open(root.path(), vec!["/nowhere".into(), folder.clone()]).unwrap();
+        let cache = Cache::open(root.path(), vec!["/nowhere".into(), folder.clone()]);
         assert!(cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default()).is_ok());
         assert_eq!(cache.find(&key), None, "it was not compiled anew");
+        let unwritable = Cache::open(Path::new("/proc/nowhere"), vec![folder.clone()]);
+        assert!(unwritable.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default()).is_ok());
         for (path, mode) in [(&entry, 0o666), (&folder, 0o777)] {
             fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
             assert_eq!(cache.shipped(&key).next(), None, "{}", path.display());
@@ -424,7 +436,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("compiled")).unwrap();
         fs::set_permissions(root.path().join("compiled"), Permissions::from_mode(0o777)).unwrap();
-        Cache::open(root.path(), Vec::new()).unwrap();
+        own_folder(root.path()).unwrap();
         assert_eq!(fs::metadata(root.path().join("compiled")).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
@@ -432,6 +444,6 @@ mod tests {
     fn a_link_in_place_of_the_folder_is_refused() {
         let root = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/tmp", root.path().join("compiled")).unwrap();
-        assert!(Cache::open(root.path(), Vec::new()).is_err_and(|text| text.contains("remove it")));
+        assert!(own_folder(root.path()).is_err_and(|text| text.contains("remove it")));
     }
 }

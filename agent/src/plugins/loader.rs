@@ -36,9 +36,9 @@ impl Loader {
     /// A loader that keeps compiled plugins under `root`.
     ///
     /// # Errors
-    /// The folder for them, or the thread to run them on, cannot be had.
+    /// The thread to run them on cannot be had.
     pub fn new(root: &Path, folders: Folders) -> Result<Self, String> {
-        let cache = Arc::new(Cache::open(root, folders.compiled())?);
+        let cache = Arc::new(Cache::open(root, folders.compiled()));
         let sandbox = Sandbox::start().map_err(|error| format!("cannot start the plugins' thread: {error}"))?;
         Ok(Self {
             sandbox: Arc::new(sandbox),

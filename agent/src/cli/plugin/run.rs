@@ -49,7 +49,9 @@ pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) ->
             tracing::warn!("{wanted}: {complaint}");
         }
         if !answer.readings.is_empty() {
-            keep(&state, &answer.readings)?;
+            if let Err(why) = keep(&state, &answer.readings) {
+                tracing::warn!("{why}; the next run will have no rates");
+            }
         }
         let epoch = jiff::Timestamp::now().as_second();
         let line = |sample: &crate::sample::Sample| {
