@@ -132,9 +132,9 @@ impl Session {
         answers: &mut Vec<Result<Rows, Refusal>>,
     ) -> Result<(), Error> {
         let begin = format!("BEGIN READ ONLY; SET LOCAL statement_timeout = {}", timeout.as_millis());
-        let messages = [begin.as_str()].into_iter().chain(queries.iter().map(String::as_str)).chain(["COMMIT"]);
+        let mut messages = [begin.as_str()].into_iter().chain(queries.iter().map(String::as_str)).chain(["COMMIT"]);
         let mut left = messages.clone().count();
-        self.wire.send(|buffer| messages.map(|query| frontend::query(query, buffer)).collect())?;
+        self.wire.send(|buffer| messages.try_for_each(|query| frontend::query(query, buffer)))?;
         let (wanted, mut current, mut is_refused) = (answers.len().saturating_add(queries.len()), None::<Rows>, false);
         while left > 0 {
             match self.wire.next()? {

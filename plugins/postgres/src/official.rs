@@ -117,7 +117,7 @@ fn statistics_graphs(prefix: &Prefix) -> Vec<Graph> {
 
 fn statistics(rows: &Rows) -> Values {
     let Some(row) = rows.first() else { return Values::new() };
-    let value = |(graph, column, ..): &(&str, &str, _, _)| Some((format!("{graph}.{column}"), row.number(column)?));
+    let value = |(graph, column, ..): &(&str, &str, _, _)| Some(([graph, ".", column].concat(), row.number(column)?));
     COUNTERS.iter().filter_map(value).collect()
 }
 

@@ -30,7 +30,7 @@ pub(crate) const PARTS: &[Part] = &[
 
 /// Fields that are values as they are.
 fn fields(report: &Report<'_>, fields: &[Field]) -> Values {
-    let value = |(graph, name, ..): &Field| Some((format!("{graph}.{name}"), report.info.number(name)?));
+    let value = |(graph, name, ..): &Field| Some(([graph, ".", name].concat(), report.info.number(name)?));
     fields.iter().filter_map(value).collect()
 }
 

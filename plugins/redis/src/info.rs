@@ -2,18 +2,56 @@
 
 /// Such a text, taken apart.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Info<'a>(Vec<(&'a str, &'a str)>);
+pub(crate) struct Info<'a> {
+    lines: Vec<Line<'a>>,
+    /// For each shelf the number of its first line. To look at every line for every key takes longer than all else in the interpreter.
+    shelves: Vec<usize>,
+}
+
+/// A line, and the number of the next on its shelf.
+#[derive(Clone, Debug, PartialEq)]
+struct Line<'a> {
+    key: &'a str,
+    value: &'a str,
+    next: usize,
+}
+
+/// No line has this number.
+const NONE: usize = usize::MAX;
+
+const SHELVES: usize = 128;
+
+/// The shelf on which the lines with this key are.
+fn shelf(key: &str) -> usize {
+    let byte = |byte: Option<&u8>| byte.copied().map_or(0, usize::from);
+    let bytes = key.as_bytes();
+    let mixed = bytes.len().wrapping_mul(31) ^ byte(bytes.last()).wrapping_mul(7) ^ byte(bytes.get(bytes.len() / 2));
+    mixed % SHELVES
+}
 
 impl<'a> Info<'a> {
     /// Takes `text` apart. What is no line of `key:value` is passed over.
     pub(crate) fn parse(text: &'a str) -> Self {
-        let lines = text.lines().filter(|line| !line.starts_with('#'));
-        Self(lines.filter_map(|line| line.split_once(':')).collect())
+        let mut lines = Vec::with_capacity(text.len() / 24);
+        let pairs = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(':'));
+        lines.extend(pairs.map(|(key, value)| Line { key, value, next: NONE }));
+        let mut shelves = vec![NONE; SHELVES];
+        // From the last, so that of two lines with one key the first is found.
+        for (number, line) in lines.iter_mut().enumerate().rev() {
+            if let Some(first) = shelves.get_mut(shelf(line.key)) {
+                line.next = std::mem::replace(first, number);
+            }
+        }
+        Self { lines, shelves }
     }
 
     /// The value of `key`.
     pub(crate) fn text(&self, key: &str) -> Option<&'a str> {
-        self.0.iter().find(|(name, _)| *name == key).map(|(_, value)| *value)
+        let mut line = self.lines.get(*self.shelves.get(shelf(key))?)?;
+        while line.key != key {
+            line = self.lines.get(line.next)?;
+        }
+        Some(line.value)
     }
 
     /// The number under `key`.
@@ -28,7 +66,7 @@ impl<'a> Info<'a> {
 
     /// The keys that begin with `prefix`: what follows it, and the fields of their values, `a=1,b=2`.
     pub(crate) fn with_prefix(&self, prefix: &'static str) -> impl Iterator<Item = (&'a str, Fields<'a>)> {
-        self.0.iter().filter_map(move |(key, value)| Some((key.strip_prefix(prefix)?, Fields(value))))
+        self.lines.iter().filter_map(move |line| Some((line.key.strip_prefix(prefix)?, Fields(line.value))))
     }
 
     /// The databases, `db0:keys=2,...`: their numbers and fields. Other keys begin with `db`, too, such as `db0_distrib_sizes`.
@@ -77,6 +115,7 @@ mod tests {
                 (Some("7.0.15"), Some(10.0), None)
             );
             assert_eq!(info.text("# Server"), None);
+            assert_eq!((Info::default().text("hz"), Info::parse("a:1\nb:2\na:3").text("a")), (None, Some("1")));
         }
     }
 

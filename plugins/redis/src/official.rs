@@ -73,7 +73,7 @@ fn info_graphs(prefix: &Prefix) -> Vec<Graph> {
 }
 
 fn info(report: &Report<'_>) -> Values {
-    let value = |(graph, name, ..): &Field| Some((format!("{graph}.{name}"), report.info.number(name)?));
+    let value = |(graph, name, ..): &Field| Some(([graph, ".", name].concat(), report.info.number(name)?));
     INFO.iter().filter_map(value).collect()
 }
 
