@@ -14,7 +14,7 @@ use hyper::client::conn::http1;
 use hyper::header::{HOST, HeaderValue};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
@@ -22,6 +22,12 @@ use crate::tls::{self, Trust};
 
 /// Where the first of these is, an engine listens: Docker's, and Podman's.
 const USUAL_SOCKETS: [&str; 3] = ["/var/run/docker.sock", "/run/docker.sock", "/run/podman/podman.sock"];
+
+/// More is not read of an answer, in bytes; the list of 10,000 containers has some 15 MB.
+const LARGEST_ANSWER: u64 = 32 << 20;
+
+/// More is not read of one container's statistics, in bytes, which have some kilobytes.
+const LARGEST_STATS: u64 = 1 << 20;
 
 /// Where an engine listens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -179,10 +185,15 @@ async fn exchange(
     mut request: BollardRequest,
 ) -> Result<Response<Incoming>, Error> {
     let (stream, host) = connect(place, tls).await?;
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    *request.uri_mut() = path.parse().map_err(|error| io::Error::other(format!("{path:?} is no path: {error}")))?;
+    let path = request.uri().path().to_owned();
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    *request.uri_mut() = target.parse().map_err(|error| io::Error::other(format!("{target:?} is no path: {error}")))?;
     let host = HeaderValue::from_str(&host).map_err(|error| io::Error::other(error.to_string()))?;
     request.headers_mut().insert(HOST, host);
+    // What is longer ends as if the engine had hung up.
+    let most = if path.ends_with("/stats") { LARGEST_STATS } else { LARGEST_ANSWER };
+    let (read, write) = tokio::io::split(stream);
+    let stream = tokio::io::join(read.take(most), write);
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // It ends with the answer's body; what is wrong with it is told there.
     tokio::spawn(connection);

@@ -69,6 +69,17 @@ const fn stacked(name: &'static str, label: &'static str, reading: Reading, read
     Metric { stacked: true, ..line(name, label, reading, read) }
 }
 
+/// The four operations of a block device.
+const fn by_operation(reading: Reading, reads: [fn(&Facts) -> Option<f64>; 4]) -> [Metric; 4] {
+    let [read, write, sync, asynchronous] = reads;
+    [
+        stacked("read", "Read", reading, read),
+        stacked("write", "Write", reading, write),
+        stacked("sync", "Sync", reading, sync),
+        stacked("async", "Async", reading, asynchronous),
+    ]
+}
+
 fn sum(one: f64, other: f64) -> f64 {
     one + other
 }
@@ -112,36 +123,45 @@ pub const ALL: &[Family] = &[
         graph: "docker.blkio.io_queued.#",
         label: "Docker BlkIO Queued",
         unit: "integer",
-        metrics: &[
-            stacked("read", "Read", Reading::Gauge, |facts| queued(facts, "read")),
-            stacked("write", "Write", Reading::Gauge, |facts| queued(facts, "write")),
-            stacked("sync", "Sync", Reading::Gauge, |facts| queued(facts, "sync")),
-            stacked("async", "Async", Reading::Gauge, |facts| queued(facts, "async")),
-        ],
+        metrics: &by_operation(
+            Reading::Gauge,
+            [
+                |facts| queued(facts, "read"),
+                |facts| queued(facts, "write"),
+                |facts| queued(facts, "sync"),
+                |facts| queued(facts, "async"),
+            ],
+        ),
     },
     Family {
         extra: None,
         graph: "docker.blkio.io_serviced.#",
         label: "Docker BlkIO IOPS",
         unit: "iops",
-        metrics: &[
-            stacked("read", "Read", Reading::PerSecond, |facts| serviced(facts, "read")),
-            stacked("write", "Write", Reading::PerSecond, |facts| serviced(facts, "write")),
-            stacked("sync", "Sync", Reading::PerSecond, |facts| serviced(facts, "sync")),
-            stacked("async", "Async", Reading::PerSecond, |facts| serviced(facts, "async")),
-        ],
+        metrics: &by_operation(
+            Reading::PerSecond,
+            [
+                |facts| serviced(facts, "read"),
+                |facts| serviced(facts, "write"),
+                |facts| serviced(facts, "sync"),
+                |facts| serviced(facts, "async"),
+            ],
+        ),
     },
     Family {
         extra: None,
         graph: "docker.blkio.io_service_bytes.#",
         label: "Docker BlkIO Bytes",
         unit: "bytes",
-        metrics: &[
-            stacked("read", "Read", Reading::PerMinute, |facts| service_bytes(facts, "read")),
-            stacked("write", "Write", Reading::PerMinute, |facts| service_bytes(facts, "write")),
-            stacked("sync", "Sync", Reading::PerMinute, |facts| service_bytes(facts, "sync")),
-            stacked("async", "Async", Reading::PerMinute, |facts| service_bytes(facts, "async")),
-        ],
+        metrics: &by_operation(
+            Reading::PerMinute,
+            [
+                |facts| service_bytes(facts, "read"),
+                |facts| service_bytes(facts, "write"),
+                |facts| service_bytes(facts, "sync"),
+                |facts| service_bytes(facts, "async"),
+            ],
+        ),
     },
     Family {
         extra: Some("memory"),
@@ -380,6 +400,19 @@ mod tests {
         assert_eq!(words, EXTRA.into_iter().collect());
         let all = graphs(&EXTRA, str::to_owned).unwrap();
         assert_eq!(all.iter().map(GraphDefinition::name).collect::<BTreeSet<_>>().len(), all.len());
+    }
+
+    #[test]
+    fn the_pages_on_docker_name_each_graph_each_line_and_each_word() {
+        for page in [include_str!("../../../docs/docker.md"), include_str!("../../../docs/docker.ja.md")] {
+            for family in ALL {
+                let row = page.lines().find(|line| line.contains(&format!("`{}`", family.graph)));
+                let row = row.unwrap_or_else(|| panic!("{} is missing", family.graph));
+                assert!(family.metrics.iter().all(|metric| row.contains(metric.name)), "{row}");
+                assert!(family.extra.is_none_or(|word| row.starts_with(&format!("| `{word}` |"))), "{row}");
+            }
+            assert!(STATES.iter().all(|state| page.contains(state)) && page.contains("`docker.engine`"));
+        }
     }
 
     #[test]

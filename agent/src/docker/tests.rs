@@ -197,6 +197,19 @@ async fn a_container_that_fails_hangs_or_goes_costs_only_itself() {
 }
 
 #[tokio::test]
+async fn an_answer_without_end_costs_only_its_container() {
+    let answers = engine(list(&[("good", "a1"), ("flood", "b1")]), |id| {
+        let flood = || " ".repeat(4 << 20) + "{}";
+        Some((200, if id == "b1" { flood() } else { stats(0, 10, 100) }))
+    });
+    let canned = Canned::start(answers);
+    let answer = collect(&canned.docker(), &mut Known::default(), at(60)).await.unwrap();
+    assert!(values(&answer).keys().all(|name| name.contains(".good.")) && !answer.samples.is_empty(), "{answer:?}");
+    let [complaint] = &answer.complaints[..] else { panic!("{:?}", answer.complaints) };
+    assert!(complaint.starts_with("container `flood`: "), "{complaint}");
+}
+
+#[tokio::test]
 async fn a_thousand_failing_containers_are_told_in_few_lines() {
     let names = (0..1_000).map(|number| (format!("c{number}"), format!("{number:03x}f"))).collect::<Vec<_>>();
     let names = names.iter().map(|(name, id)| (name.as_str(), id.as_str())).collect::<Vec<_>>();
