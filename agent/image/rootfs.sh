@@ -24,5 +24,8 @@ chmod 644 "$out"/usr/lib/wasaba/compiled/*
 # Without this file the program believes the authorities that Mozilla ships, which are in it.
 cp /etc/ssl/certs/ca-certificates.crt "$out/etc/ssl/certs/" 2>/dev/null || true
 cp "$(dirname "$0")/../src/config/default.conf" "$out/etc/mackerel-agent/mackerel-agent.conf"
-echo 'wasaba:x:10001:10001:wasaba:/var/lib/mackerel-agent:/sbin/nologin' >"$out/etc/passwd"
-echo 'wasaba:x:10001:' >"$out/etc/group"
+cat >"$out/etc/passwd" <<'END'
+root:x:0:0:root:/:/sbin/nologin
+wasaba:x:10001:10001:wasaba:/var/lib/mackerel-agent:/sbin/nologin
+END
+printf 'root:x:0:\nwasaba:x:10001:\n' >"$out/etc/group"

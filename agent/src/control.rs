@@ -22,6 +22,9 @@ use crate::plugins::register::{Entry, Register};
 /// How long a reader may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long the agent may take to answer; shorter than what a container's health check may take.
+const ANSWER: Duration = Duration::from_secs(3);
+
 /// What the agent tells.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -135,7 +138,7 @@ pub fn ask(root: &Path) -> Result<Report, String> {
         _ => format!("cannot ask the agent at `{shown}`: {error}; only its own user and root may"),
     })?;
     let mut document = Vec::new();
-    let read = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| (&stream).read_to_end(&mut document));
+    let read = stream.set_read_timeout(Some(ANSWER)).and_then(|()| (&stream).read_to_end(&mut document));
     read.map_err(|error| format!("the agent at `{shown}` does not answer: {error}"))?;
     serde_json::from_slice(&document)
         .map_err(|error| format!("the agent at `{shown}` is of another release than this program: {error}"))

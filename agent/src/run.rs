@@ -336,13 +336,13 @@ impl Collecting {
         let (asked, gone) = self.engines.follow(wanted);
         for name in gone {
             self.sources.remove(&name);
-            self.graphs.remove(&name);
+            self.graphs.remove(&docker::owner_of_graphs(&name));
         }
         for docker in asked {
             match docker.graphs() {
                 Ok(graphs) => {
                     let host = docker.posting.custom_identifier.as_ref();
-                    if let Some(warning) = self.graphs.put(&docker.name, host, &graphs) {
+                    if let Some(warning) = self.graphs.put(&docker::owner_of_graphs(&docker.name), host, &graphs) {
                         tracing::warn!("{warning}");
                     }
                 }

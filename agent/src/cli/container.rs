@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 
 use super::flags::AgentFlags;
 use crate::config::environment::Environment;
@@ -16,8 +17,11 @@ use crate::container::{self, MARK};
 use crate::outputs::mackerel;
 use crate::run;
 
-/// Docker waits 10 s before it kills; the agent takes up to two.
+/// Docker waits 10 s before it kills.
 const RETIREMENT: Duration = Duration::from_secs(6);
+
+/// How long the agent may take to end; it takes up to two seconds. One that hangs is killed then, and loses nothing that is on disk.
+const END: Duration = Duration::from_secs(3);
 
 /// Runs until the agent has ended.
 ///
@@ -53,8 +57,14 @@ async fn supervise() -> Result<(ExitStatus, bool), String> {
     let mut quit = listening(SignalKind::quit())?;
     let agent = start()?;
     let mut was_told = false;
+    let mut end = None;
     loop {
         let word = tokio::select! {
+            () = tokio::time::sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {
+                tracing::error!("the agent does not end within {END:?} and is killed");
+                end = None;
+                Signal::KILL
+            }
             _ = died.recv() => {
                 if let Some(ended) = reap(&agent) {
                     return Ok((ended, was_told));
@@ -66,7 +76,10 @@ async fn supervise() -> Result<(ExitStatus, bool), String> {
             _ = terminate.recv() => Signal::TERM,
             _ = quit.recv() => Signal::QUIT,
         };
-        was_told |= word != Signal::HUP;
+        if !was_told && word != Signal::HUP {
+            was_told = true;
+            end = Some(Instant::now() + END);
+        }
         if let Some(agent) = pid(&agent) {
             // If it has just died, that is seen next.
             kill_process(agent, word).ok();

@@ -317,6 +317,9 @@ impl AgentFlags {
     /// All problems of a configuration that cannot be used.
     pub fn config(&self) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
         let environment = Environment::of_this_process();
+        if let Some(why) = environment.wrong_opts() {
+            return Err(vec![Problem::of_flag(Level::Error, why)]);
+        }
         let flags = self.with_opts(&environment.opts).map_err(|why| vec![Problem::of_flag(Level::Error, why)])?;
         let file = flags.file();
         // A first look at the agent needs no configuration.

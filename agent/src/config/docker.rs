@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Config;
-use super::document::{Reader, Section};
+use super::document::{Level, Problem, Reader, Section};
 use super::plugin::{pattern, posting, replace, trust};
 use crate::docker::endpoint::Endpoint;
 use crate::docker::metrics::EXTRA;
@@ -16,6 +16,27 @@ pub(super) fn take(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut 
     let docker = docker(reader, &mut section);
     replace(&mut config.dockers, docker, |other| *other.name == *"docker");
     reader.finish(section);
+}
+
+/// Warns of two engines that post to the same graphs.
+pub(super) fn same_graphs(config: &Config) -> Option<Problem> {
+    let place = |docker: &Docker| (docker.posting.key_prefix.clone(), docker.posting.custom_identifier.clone());
+    let table = |docker: &Docker| match docker.name.strip_prefix("plugin ") {
+        Some(name) => format!("[plugin.metrics.{name}]"),
+        None => format!("[{}]", docker.name),
+    };
+    let mut pairs = config
+        .dockers
+        .iter()
+        .enumerate()
+        .flat_map(|(at, one)| config.dockers.iter().skip(at + 1).map(move |other| (one, other)));
+    let (one, other) = pairs.find(|(one, other)| place(one) == place(other))?;
+    let why = format!(
+        "{} and {} post to the same graphs, each over the other's values: remove one, or give it a `key_prefix`",
+        table(one),
+        table(other)
+    );
+    Some(Problem::of_flag(Level::Warning, format!("warning: {why}")))
 }
 
 fn docker(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Docker {
@@ -102,6 +123,17 @@ mod tests {
             };
             assert_eq!(*docker, Docker { name: "plugin containers".into(), ..expected }, "{command}");
         }
+    }
+
+    #[test]
+    fn two_engines_that_post_to_the_same_graphs_are_told_and_two_with_prefixes_are_not() {
+        let said = |more: &str| {
+            let text = format!("[docker]\n[plugin.metrics.docker]\ncommand = \"mackerel-plugin-docker\"\n{more}");
+            let (_, problems) = parse(Path::new("agent.conf"), &text).unwrap();
+            problems.iter().map(ToString::to_string).collect::<String>()
+        };
+        assert!(said("").contains("[docker] and [plugin.metrics.docker] post to the same graphs"), "{}", said(""));
+        assert_eq!(said("key_prefix = \"other\"\n"), "");
     }
 
     #[test]

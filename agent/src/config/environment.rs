@@ -43,12 +43,14 @@ impl Environment {
         let is_on = |name: &str| variable(name).is_some_and(|value| value != "0");
         let opts = variable("opts").map(|opts| simple_command(&opts, |_| None)).unwrap_or_default();
         let has_assignment = !opts.assignments.is_empty();
+        // There is nobody who could put a value in its place.
+        let has_variable = variable("opts").is_some_and(|opts| opts.contains('$'));
         let roles = variable("roles").map(|roles| roles.split(',').map(|role| role.trim().to_owned()).collect());
         Self {
             api_key: variable("apikey").map(|key| Secret::new(key)),
             api_key_file: variable("apikey_file").map(PathBuf::from),
+            beyond: opts.beyond.or(has_variable.then_some("a `$`")).or(has_assignment.then_some("a variable in front")),
             opts: opts.words,
-            beyond: opts.beyond.or(has_assignment.then_some("a variable in front")),
             include: variable("include"),
             docker: is_on("enable_docker_plugin"),
             roles,
@@ -62,6 +64,15 @@ impl Environment {
     #[must_use]
     pub fn of_this_process() -> Self {
         Self::read(|name| std::env::var(name).ok())
+    }
+
+    /// Why `opts` are no flags, if they are not. It shows none of them: there may be a key among them.
+    #[must_use]
+    pub fn wrong_opts(&self) -> Option<String> {
+        let beyond = self.beyond.map(|beyond| format!("has {beyond}, which only a shell could carry out"));
+        let stray = self.opts.first().filter(|first| !first.starts_with('-'));
+        let why = beyond.or_else(|| stray.map(|_| "begins with what is no flag".to_owned()))?;
+        Some(format!("the variable `opts` {why}: write flags of the agent, like -v -role=Service:role"))
     }
 
     /// Puts what it says over `config`. A key that stands in the configuration stays, as with the official image; all else wins.
@@ -84,11 +95,6 @@ impl Environment {
         }
         if let Some(root) = &self.host_root {
             config.machine = Roots { metadata: config.machine.metadata.take(), ..Roots::of_host(root) };
-        }
-        if let Some(beyond) = self.beyond {
-            let why =
-                format!("the variable `opts` has {beyond}, which only a shell could carry out: write plain flags");
-            problems.push(Problem::of_flag(Level::Error, why));
         }
         let has_table = !config.dockers.is_empty() || config.programs.iter().any(|program| &*program.name == "docker");
         if self.docker && !has_table {
@@ -148,13 +154,18 @@ mod tests {
 
     #[test]
     fn flags_that_only_a_shell_could_make_are_told() {
-        for (opts, beyond) in
-            [("-v; reboot", "a second command"), ("-v | cat", "a pipe"), ("A=b -v", "a variable in front")]
-        {
-            let (_, problems) = over(Config::default(), &[("opts", opts)]);
-            let said = problems.iter().map(ToString::to_string).collect::<String>();
-            assert!(problems.iter().any(Problem::is_error) && said.contains(beyond), "{opts}: {said}");
+        for (opts, beyond) in [
+            ("-v; reboot", "has "),
+            ("-v | cat", "a pipe"),
+            ("A=b -v", "a variable in front"),
+            ("-apibase=$URL", "a `$`"),
+            ("'-v", "quote"),
+            ("hunter2", "no flag"),
+        ] {
+            let said = environment(&[("opts", opts)]).wrong_opts().unwrap_or_default();
+            assert!(said.contains(beyond) && !said.contains("hunter2"), "{opts}: {said}");
         }
+        assert_eq!(environment(&[("opts", "-v -role='Svc: a'")]).wrong_opts(), None);
     }
 
     #[test]

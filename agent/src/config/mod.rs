@@ -201,6 +201,7 @@ impl Draft {
                 Err(error) => problems.push(Problem::of_file(&file, &error)),
             }
         }
+        problems.extend(docker::same_graphs(&self.config));
         if problems.iter().any(Problem::is_error) { Err(problems) } else { Ok((self.finish(), problems)) }
     }
 

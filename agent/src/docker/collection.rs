@@ -3,18 +3,19 @@
 //! Containers are asked side by side, some dozens at a time, each with a patience of its own: one that fails, hangs or goes while
 //! it is asked costs only itself.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bollard::Docker as Client;
 use bollard::errors::Error;
-use bollard::models::ContainerSummaryHealthStatusEnum as Health;
-use bollard::models::{ContainerStatsResponse, ContainerSummary, ContainerSummaryStateEnum as State, EventMessage};
-use bollard::query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions, StatsOptions};
+use bollard::models::{ContainerStatsResponse, EventMessage};
+use bollard::query_parameters::{EventsOptions, InspectContainerOptions, StatsOptions};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::Docker;
+use super::endpoint::Way;
 use super::metrics::{self, Facts, Reading as How};
 use super::naming::Identity;
 use crate::capabilities::log::printable;
@@ -31,6 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(8);
 
 /// A share of CPU is told if the reading before is not older than this; as the official plugin has it.
 const LONGEST_FOR_CPU_MILLIS: i64 = 300_000;
+
+/// How far an engine's clock may be behind ours: it answers only when the end of what it is asked for has come.
+const CLOCKS_APART_MILLIS: i64 = 2_000;
 
 /// More of what is wrong with containers would only fill the log.
 const MOST_COMPLAINTS: usize = 5;
@@ -52,6 +56,14 @@ pub struct Known {
 impl From<HashMap<String, Reading>> for Known {
     fn from(readings: HashMap<String, Reading>) -> Self {
         Self { readings, ..Self::default() }
+    }
+}
+
+impl Known {
+    /// The stretch of time whose events are asked for now, in milliseconds since 1970; none at first.
+    fn window_of_events(&mut self) -> Option<(i64, i64)> {
+        let until = jiff::Timestamp::now().as_millisecond().saturating_sub(CLOCKS_APART_MILLIS);
+        Some((self.events_until.replace(until)?, until))
     }
 }
 
@@ -84,16 +96,15 @@ pub async fn collect(docker: &Docker, known: &mut Known, moment: Moment) -> Resu
 /// An engine that is asked now.
 struct Engine<'a> {
     docker: &'a Docker,
+    way: Way,
     client: Client,
-    /// How its place is called in what is wrong.
-    place: String,
     ends: Instant,
 }
 
 impl<'a> Engine<'a> {
     fn reach(docker: &'a Docker) -> Result<Self, String> {
-        let (client, place) = docker.endpoint.client(&docker.trust, PATIENCE)?;
-        Ok(Self { docker, client, place: place.to_string(), ends: Instant::now() + docker.timeout })
+        let way = docker.endpoint.way(&docker.trust)?;
+        Ok(Self { docker, client: way.client(PATIENCE)?, way, ends: Instant::now() + docker.timeout })
     }
 
     async fn ask(&self, known: &mut Known, moment: Moment, values: &mut Values) -> Result<(), String> {
@@ -103,34 +114,43 @@ impl<'a> Engine<'a> {
             None => self.is_podman().await?,
         };
         known.is_podman = Some(is_podman);
-        let all = self.list(tells("state")).await?;
+        let all = self.list(tells("state"), values).await?;
         if tells("state") {
             values.count_states(&all);
         }
-        let kills = if tells("oom") { self.kills(known, moment, values).await } else { None };
         let wanted = all.into_iter().filter_map(|summary| Container::of(summary, self.docker)).collect::<Vec<_>>();
-        let mut missing = wanted.iter().map(|container| container.identity.name.clone()).collect::<BTreeSet<_>>();
+        let window = if tells("oom") { known.window_of_events() } else { None };
+        let names = wanted.iter().map(|container| (container.identity.id.clone(), container.identity.name.clone()));
+        let mut missing = names.collect::<BTreeMap<_, _>>();
+        let (asked, kills) = tokio::join!(self.all_facts(wanted), self.kills(window));
+        let kills = kills.unwrap_or_else(|why| {
+            // They are asked for again.
+            known.events_until = window.map(|(since, _)| since);
+            values.complaints.push(why);
+            None
+        });
         if let Some(kills) = &kills {
-            values.take_kills_of_others(kills, &wanted, self.docker);
+            values.take_kills_of_others(kills, &missing, self.docker);
         }
-        let asked = stream::iter(wanted).map(|container| self.facts(container)).buffer_unordered(AT_ONCE);
-        let mut asked = std::pin::pin!(asked.take_until(tokio::time::sleep_until(self.ends)));
-        while let Some((container, mut facts, complaint)) = asked.next().await {
-            missing.remove(&container.identity.name);
+        for (container, mut facts, complaint) in asked {
+            missing.remove(&container.identity.id);
             facts.oom_kills =
                 kills.as_ref().map(|kills| kills.get(&container.identity.id).map_or(0.0, |(_, count)| *count));
             let counters = Counters { before: &known.readings, container: &container, is_podman, moment };
             values.take(self.docker, &counters, &facts);
             values.complaints.extend(complaint);
         }
-        for name in missing {
-            values.complaints.push(format!(
-                "{}: not asked within {:?} (`timeout_seconds`)",
-                shown(&name),
-                self.docker.timeout
-            ));
-        }
+        let timeout = self.docker.timeout;
+        let late =
+            missing.values().map(|name| format!("{}: not asked within {timeout:?} (`timeout_seconds`)", shown(name)));
+        values.complaints.extend(late);
         Ok(())
+    }
+
+    /// What those containers say that answer in time.
+    async fn all_facts(&self, containers: Vec<Container>) -> Vec<(Container, Facts, Option<String>)> {
+        let asked = stream::iter(containers).map(|container| self.facts(container)).buffer_unordered(AT_ONCE);
+        asked.take_until(tokio::time::sleep_until(self.ends)).collect().await
     }
 
     /// What went wrong with a question to the engine, as text with its cure.
@@ -139,7 +159,7 @@ impl<'a> Engine<'a> {
     }
 
     fn fault(&self, error: &Error) -> String {
-        format!("cannot ask the engine at `{}`: {}", self.place, told(error))
+        format!("cannot ask the engine at `{}`: {}", self.way.place(), told(error))
     }
 
     /// Podman says so among the parts of its version. Who may not ask for that (a proxy in front of the socket) is told nothing.
@@ -154,9 +174,23 @@ impl<'a> Engine<'a> {
         }
     }
 
-    async fn list(&self, all: bool) -> Result<Vec<ContainerSummary>, String> {
-        let options = ListContainersOptions { all, ..ListContainersOptions::default() };
-        self.answered(self.client.list_containers(Some(options))).await.map_err(|error| self.fault(&error))
+    /// The containers that there are, each read by itself: the library would refuse all of them for one word that it does not know.
+    async fn list(&self, all: bool, values: &mut Values) -> Result<Vec<Summary>, String> {
+        let path = if all { "/containers/json?all=true" } else { "/containers/json" };
+        let body = self.answered(self.way.get(path)).await.map_err(|error| self.fault(&error))?;
+        let list =
+            serde_json::from_slice::<Vec<serde_json::Value>>(&body).map_err(|error| self.fault(&error.into()))?;
+        let mut containers = Vec::new();
+        for entry in list {
+            match serde_json::from_value(entry) {
+                Ok(container) => containers.push(container),
+                Err(error) => {
+                    let why = printable(&error.to_string(), 200);
+                    values.complaints.push(format!("an entry of the list of containers is not understood: {why}"));
+                }
+            }
+        }
+        Ok(containers)
     }
 
     /// The statistics of one container, and what went wrong. One that has gone meanwhile has none, and nothing is wrong.
@@ -196,26 +230,20 @@ impl<'a> Engine<'a> {
         Ok(about.restart_count.map(|count| count as f64))
     }
 
-    /// How often the kernel killed in each container for want of memory since the last collection, by its id; none at the first.
-    async fn kills(&self, known: &mut Known, moment: Moment, values: &mut Values) -> Option<Kills> {
-        let until = jiff::Timestamp::now().as_millisecond().max(moment.unix_seconds.saturating_mul(1_000));
-        let since = known.events_until.replace(until)?;
+    /// How often the kernel killed in each container for want of memory in this stretch of time, by its id.
+    async fn kills(&self, window: Option<(i64, i64)>) -> Result<Option<Kills>, String> {
+        let Some((since, until)) = window else { return Ok(None) };
         let seconds = |millis: i64| Some(format!("{}.{:03}000000", millis.div_euclid(1_000), millis.rem_euclid(1_000)));
         let only = |key: &str, value: &str| (key.to_owned(), vec![value.to_owned()]);
         let filters = HashMap::from([only("type", "container"), only("event", "oom")]);
         // The engine counts both ends in.
-        let options =
-            EventsOptions { since: seconds(since.saturating_add(1)), until: seconds(until), filters: Some(filters) };
+        let since = seconds(since.saturating_add(1));
+        let options = EventsOptions { since, until: seconds(until), filters: Some(filters) };
         let events = self.client.events(Some(options)).try_collect::<Vec<_>>();
-        match self.answered(events).await {
-            Ok(events) => Some(count(events)),
-            Err(error) => {
-                // They are asked for again.
-                known.events_until = Some(since);
-                values.complaints.push(format!("cannot ask for out-of-memory events: {}", told(&error)));
-                None
-            }
-        }
+        let events = self.answered(events).await;
+        events
+            .map(|events| Some(count(events)))
+            .map_err(|error| format!("cannot ask for out-of-memory events: {}", told(&error)))
     }
 }
 
@@ -245,33 +273,61 @@ struct Container {
     healthy: Option<bool>,
 }
 
+/// What the list says of a container.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Summary {
+    id: String,
+    names: Option<Vec<String>>,
+    image: Option<String>,
+    labels: Option<HashMap<String, String>>,
+    state: Option<String>,
+    status: Option<String>,
+    health: Option<Health>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Health {
+    status: Option<String>,
+}
+
 impl Container {
     /// None if it does not run, is not wanted, or lacks what it is called by.
-    fn of(summary: ContainerSummary, docker: &Docker) -> Option<Self> {
-        let runs = matches!(summary.state, Some(State::RUNNING | State::PAUSED | State::RESTARTING) | None);
-        let healthy = healthy(&summary);
+    fn of(summary: Summary, docker: &Docker) -> Option<Self> {
+        let state = summary.state.as_deref();
+        let runs = matches!(state, Some("running" | "paused" | "restarting") | None);
+        let (healthy, is_restarting) = (summary.healthy(), state == Some("restarting"));
         let name = summary.names.and_then(|names| names.into_iter().next()).unwrap_or_default();
         let identity = Identity {
-            id: summary.id?,
+            id: summary.id,
             name: name.strip_prefix('/').unwrap_or(&name).to_owned(),
             image: summary.image.unwrap_or_default(),
             labels: summary.labels.unwrap_or_default().into_iter().collect(),
         };
         let is_wanted = runs && docker.wants(&identity);
         let key = docker.naming.of(&identity).filter(|_| is_wanted)?;
-        Some(Self { identity, key, is_restarting: summary.state == Some(State::RESTARTING), healthy })
+        Some(Self { identity, key, is_restarting, healthy })
     }
 }
 
-/// Engines since 29 have it in a field of its own, those before in the text for people, `Up 5 minutes (healthy)`.
-fn healthy(summary: &ContainerSummary) -> Option<bool> {
-    let status = summary.status.as_deref().unwrap_or_default();
-    match summary.health.as_ref().and_then(|health| health.status) {
-        Some(Health::HEALTHY) => Some(true),
-        Some(Health::UNHEALTHY) => Some(false),
-        _ if status.ends_with("(healthy)") => Some(true),
-        _ if status.ends_with("(unhealthy)") => Some(false),
-        _ => None,
+impl Summary {
+    /// Engines since 29 have it in a field of its own, those before in the text for people, `Up 5 minutes (healthy)`.
+    fn healthy(&self) -> Option<bool> {
+        let status = self.status.as_deref().unwrap_or_default();
+        match self.health.as_ref().and_then(|health| health.status.as_deref()) {
+            Some("healthy") => Some(true),
+            Some("unhealthy") => Some(false),
+            _ if status.ends_with("(healthy)") => Some(true),
+            _ if status.ends_with("(unhealthy)") => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Whether it is counted under this word; Podman has one more for those that have exited.
+    fn is_in(&self, state: &str) -> bool {
+        let own = self.state.as_deref().map(|own| if own == "stopped" { "exited" } else { own });
+        own == Some(state)
     }
 }
 
@@ -325,18 +381,17 @@ impl Values {
         self.named.entry(name).and_modify(|known| *known = together(*known, value)).or_insert(value);
     }
 
-    fn count_states(&mut self, all: &[ContainerSummary]) {
+    fn count_states(&mut self, all: &[Summary]) {
         for state in metrics::STATES {
-            let count = all.iter().filter(|summary| summary.state.is_some_and(|known| known.as_ref() == state)).count();
+            let count = all.iter().filter(|summary| summary.is_in(state)).count();
             self.add(format!("docker.containers.{state}"), count as f64, f64::max);
         }
     }
 
     /// Who was killed and does not run any more.
-    fn take_kills_of_others(&mut self, kills: &Kills, asked: &[Container], docker: &Docker) {
-        for (identity, count) in kills.values() {
-            let is_asked = asked.iter().any(|container| container.identity.id == identity.id);
-            if let Some(key) = docker.naming.of(identity).filter(|_| !is_asked && docker.wants(identity)) {
+    fn take_kills_of_others(&mut self, kills: &Kills, asked: &BTreeMap<String, String>, docker: &Docker) {
+        for (identity, count) in kills.values().filter(|(identity, _)| !asked.contains_key(&identity.id)) {
+            if let Some(key) = docker.naming.of(identity).filter(|_| docker.wants(identity)) {
                 self.add(format!("docker.oom_kills.{key}.kills"), *count, |one, other| one + other);
             }
         }
@@ -371,13 +426,7 @@ impl Values {
 
     fn answer(self, docker: &Docker) -> Answer {
         let Self { named, readings, mut complaints } = self;
-        complaints.sort_unstable();
-        let all = complaints.len();
-        if all > MOST_COMPLAINTS {
-            complaints.truncate(MOST_COMPLAINTS);
-            complaints.push(format!("and {} more", all - MOST_COMPLAINTS));
-        }
-        let mut answer = Answer { readings, complaints, ..Answer::default() };
+        let mut answer = Answer { readings, ..Answer::default() };
         for (name, value) in named {
             let name = docker.posting.renamed(&name);
             if !docker.posting.wants(&name) {
@@ -388,9 +437,16 @@ impl Values {
                     Some(host) => sample.of_host(host),
                     None => sample,
                 }),
-                Err(error) => answer.complaints.push(error.to_string()),
+                Err(error) => complaints.push(error.to_string()),
             }
         }
+        complaints.sort_unstable();
+        let all = complaints.len();
+        if all > MOST_COMPLAINTS {
+            complaints.truncate(MOST_COMPLAINTS);
+            complaints.push(format!("and {} more", all - MOST_COMPLAINTS));
+        }
+        answer.complaints = complaints;
         answer
     }
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::{BollardRequest, ClientVersion, Docker as Client};
+use bytes::Bytes;
+use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -148,20 +150,40 @@ impl Endpoint {
         Ok((place, trust))
     }
 
-    /// A client of the engine here, and what its place is called. Nobody is asked yet.
+    /// The way to the engine here. Nobody is asked yet.
     ///
     /// # Errors
     /// Nothing listens at a usual place, or a certificate cannot be read.
-    pub fn client(&self, trust: &Trust, patience: Duration) -> Result<(Client, Self), String> {
+    pub fn way(&self, trust: &Trust) -> Result<Way, String> {
         let (place, trust) = self.resolve(trust, |name| std::env::var(name).ok(), Path::exists)?;
         let tls = match &place {
             Self::Tcp { tls: true, .. } => Some(TlsConnector::from(Arc::new(tls::client(&trust)?))),
             _ => None,
         };
-        let way = Arc::new((place.clone(), tls));
+        Ok(Way(Arc::new((place, tls))))
+    }
+}
+
+/// A way to an engine.
+#[derive(Clone)]
+pub struct Way(Arc<(Endpoint, Option<TlsConnector>)>);
+
+impl Way {
+    /// Where it leads.
+    #[must_use]
+    pub fn place(&self) -> &Endpoint {
+        &self.0.0
+    }
+
+    /// The library's client on it.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn client(&self, patience: Duration) -> Result<Client, String> {
+        let way = self.clone();
         let transport = move |request: BollardRequest| {
-            let way = Arc::clone(&way);
-            async move { exchange(&way.0, way.1.as_ref(), request).await }
+            let way = way.clone();
+            async move { exchange(&way.0.0, way.0.1.as_ref(), request).await }
         };
         // The version is not used: the library sends paths without one, which an engine of any age answers in its own version.
         let version = ClientVersion { major_version: 1, minor_version: 41 };
@@ -171,7 +193,25 @@ impl Endpoint {
             patience.as_secs().max(1),
             &version,
         );
-        Ok((client.map_err(|error| error.to_string())?, place))
+        client.map_err(|error| error.to_string())
+    }
+
+    /// What the engine answers to a question, as it is: for answers of which the library knows too little, or too much.
+    ///
+    /// # Errors
+    /// The engine does not answer, or something else than 200.
+    pub async fn get(&self, path: &str) -> Result<Bytes, Error> {
+        let request = hyper::Request::get(path).body(bollard::body_full(Bytes::new()))?;
+        let answer = exchange(&self.0.0, self.0.1.as_ref(), request).await?;
+        let status_code = answer.status().as_u16();
+        let body = answer.into_body().collect().await?.to_bytes();
+        if status_code == 200 {
+            return Ok(body);
+        }
+        let told = serde_json::from_slice::<serde_json::Value>(&body).ok();
+        let told = told.and_then(|told| Some(told.get("message")?.as_str()?.to_owned()));
+        let message = told.unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
+        Err(Error::DockerResponseServerError { status_code, message })
     }
 }
 

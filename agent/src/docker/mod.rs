@@ -134,6 +134,12 @@ impl Engines {
     }
 }
 
+/// Who posts an engine's graphs, in the words of the warning about two that post the same ones: "plugin NAME".
+#[must_use]
+pub fn owner_of_graphs(name: &str) -> Arc<str> {
+    name.strip_prefix("plugin ").map_or_else(|| format!("[{name}]").into(), Into::into)
+}
+
 /// What of these readings is of the engine of this name, under its own names.
 #[must_use]
 pub fn own_readings(name: &str, readings: &BTreeMap<String, Reading>) -> HashMap<String, Reading> {

@@ -210,6 +210,29 @@ async fn an_answer_without_end_costs_only_its_container() {
 }
 
 #[tokio::test]
+async fn an_entry_of_the_list_that_is_not_understood_costs_only_itself() {
+    let all = json!([
+        { "Id": "a".repeat(64), "Names": ["/good"], "State": "running", "Ports": [{ "Type": "carrier-pigeon" }] },
+        { "Id": 7, "Names": ["/bad"] },
+        { "Id": "b".repeat(64), "Names": ["/odd"], "State": "levitating" },
+        { "Id": "c".repeat(64), "Names": ["/gone"], "State": "stopped" },
+    ]);
+    let canned = Canned::start(engine(all.to_string(), |_| Some((200, stats(0, 10, 100)))));
+    let docker = Docker { extra: vec!["state"], ..canned.docker() };
+    let answer = collect(&docker, &mut Known::default(), at(60)).await.unwrap();
+    let values = values(&answer);
+    assert_eq!(values.get("custom.docker.memory.good.rss"), Some(&100.0));
+    let count = |state: &str| values[&format!("custom.docker.containers.{state}")];
+    assert_eq!(
+        [count("running"), count("exited"), count("paused")],
+        [1.0, 1.0, 0.0],
+        "stopped is Podman's word for exited"
+    );
+    let [complaint] = &answer.complaints[..] else { panic!("{:?}", answer.complaints) };
+    assert!(complaint.starts_with("an entry of the list of containers is not understood: "), "{complaint}");
+}
+
+#[tokio::test]
 async fn a_thousand_failing_containers_are_told_in_few_lines() {
     let names = (0..1_000).map(|number| (format!("c{number}"), format!("{number:03x}f"))).collect::<Vec<_>>();
     let names = names.iter().map(|(name, id)| (name.as_str(), id.as_str())).collect::<Vec<_>>();

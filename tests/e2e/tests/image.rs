@@ -236,6 +236,35 @@ fn configtest_in_the_container_sees_what_the_agent_uses_and_outside_of_the_image
     assert!(code == Some(1) && said.contains("the variable `opts`") && said.contains("--bogus"), "{said}");
     let (code, said) = run(&["--env", "apikey_file=/run/secrets/absent"]);
     assert!(code == Some(1) && said.contains("/run/secrets/absent") && said.contains("apikey_file"), "{said}");
+    let (code, said) = run(&["--env", "apikey=k", "--user", "root"]);
+    assert!(code == Some(0), "{said}");
     let outside = std::process::Command::new(wasaba_e2e::wasaba()).arg("container").output().unwrap();
     assert!(!outside.status.success() && String::from_utf8(outside.stderr).unwrap().contains("WASABA_CONTAINER"));
+}
+
+#[tokio::test]
+async fn an_agent_that_hangs_is_killed_in_time_and_its_host_retired_all_the_same() {
+    let (engine, gateway) = engine("hung");
+    let standin = Standin::start_with(engine.listener(0), KEY, Memory::default()).await.unwrap();
+    let opts = format!("opts=-apibase=http://{gateway}:{}", standin.address().port());
+    let key = format!("apikey={KEY}");
+    let flags = ["run", "--detach", "--name", "hung-agent", "--network", "hung", "--env", &key, "--env", &opts];
+    engine.docker(&[&flags[..], &["--env", "auto_retirement=1", "wasaba"]].concat());
+    standin.wait_until(SOON, "the first post", |memory| !memory.points().is_empty()).await.unwrap();
+    let pid = engine.docker(&["inspect", "-f", "{{.State.Pid}}", "hung-agent"]);
+    let agent = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let agent = agent.trim().parse::<i32>().ok().and_then(rustix::process::Pid::from_raw).unwrap();
+    rustix::process::kill_process(agent, rustix::process::Signal::STOP).unwrap();
+    let health = engine.command(&["exec", "hung-agent", "wasaba", "health"]);
+    let said = String::from_utf8(health.stderr).unwrap();
+    assert!(!health.status.success() && said.contains("does not answer"), "{said}");
+    engine.docker(&["stop", "hung-agent"]);
+    let logs = logs(&engine, "hung-agent");
+    assert!(logs.contains("is killed"), "{logs}");
+    assert!(standin.memory().hosts().first().unwrap().retired, "{logs}");
+    assert_ne!(
+        engine.docker(&["inspect", "-f", "{{.State.ExitCode}}", "hung-agent"]),
+        "137",
+        "Docker did not have to kill it"
+    );
 }
