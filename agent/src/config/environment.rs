@@ -47,7 +47,7 @@ impl Environment {
         let has_variable = variable("opts").is_some_and(|opts| opts.contains('$'));
         let roles = variable("roles").map(|roles| roles.split(',').map(|role| role.trim().to_owned()).collect());
         Self {
-            api_key: variable("apikey").map(|key| Secret::new(key)),
+            api_key: variable("apikey").map(Secret::new),
             api_key_file: variable("apikey_file").map(PathBuf::from),
             beyond: opts.beyond.or(has_variable.then_some("a `$`")).or(has_assignment.then_some("a variable in front")),
             opts: opts.words,

@@ -65,7 +65,7 @@ fn cpu_memory_network_and_disk_are_what_the_load_is_and_what_the_client_shows() 
     let disk =
         "while :; do dd if=/dev/zero of=/data/file bs=65536 count=4 oflag=direct 2>/dev/null; usleep 200000; done";
     let _disk = Container::run(&engine, "load-disk", &["--volume", "/data", "--device-write-bps", &limit], disk);
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::park_timeout(Duration::from_secs(3));
 
     let stat = |name: &str, format: &str| engine.docker(&["stats", "--no-stream", "--format", format, name]);
     let values = once(&engine, "extra = [\"memory\", \"network\", \"pids\"]\ninclude = { name = \"^load-\" }\n");
@@ -102,7 +102,8 @@ fn cpu_memory_network_and_disk_are_what_the_load_is_and_what_the_client_shows() 
 fn root_device() -> String {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
     let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    let of = |point: &str| fields.clone().filter(|fields| fields[1] == point).map(|fields| fields[0].to_owned()).last();
+    let of =
+        |point: &str| fields.clone().filter(|fields| fields[1] == point).map(|fields| fields[0].to_owned()).next_back();
     of("/tmp").filter(|device| device.starts_with("/dev/")).or_else(|| of("/")).unwrap()
 }
 
@@ -136,8 +137,8 @@ async fn the_rates_of_a_whole_minute_are_the_growth_of_the_containers_own_counte
     let before = received(&engine, "minute-client");
     let agent = home.start(&[]);
     let rate = |memory: &Memory, name: &str| {
-        let values = memory.points().iter().filter(|point| point.name == format!("custom.docker.{name}"));
-        values.last().map(|point| point.value)
+        let mut values = memory.points().iter().filter(|point| point.name == format!("custom.docker.{name}"));
+        values.next_back().map(|point| point.value)
     };
     let there = |memory: &Memory| {
         rate(memory, "network.minute-client.rx").is_some()

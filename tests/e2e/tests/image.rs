@@ -93,7 +93,7 @@ async fn the_image_is_small_runs_as_nobody_and_posts_its_last_values_before_the_
 
     engine.docker(&["kill", "--signal", "HUP", "image-agent"]);
     wait_for_log(&engine, "image-agent", "the configuration was read again", SOON);
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::park_timeout(Duration::from_millis(500));
     assert_eq!(zombies(&engine, "image-agent"), 0);
 
     let begin = Instant::now();

@@ -1,6 +1,6 @@
 //! The stack of `examples/mastodon`, brought up by docker-compose in a real engine, with images made of Debian's nginx, PostgreSQL
 //! and Redis: what the agent in it posts.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::path::Path;
 use std::process::{Command, Stdio};

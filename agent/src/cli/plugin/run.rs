@@ -48,10 +48,10 @@ pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) ->
         for complaint in &answer.complaints {
             tracing::warn!("{wanted}: {complaint}");
         }
-        if !answer.readings.is_empty() {
-            if let Err(why) = keep(&state, &answer.readings) {
-                tracing::warn!("{why}; the next run will have no rates");
-            }
+        if !answer.readings.is_empty()
+            && let Err(why) = keep(&state, &answer.readings)
+        {
+            tracing::warn!("{why}; the next run will have no rates");
         }
         let epoch = jiff::Timestamp::now().as_second();
         let line = |sample: &crate::sample::Sample| {
