@@ -3,6 +3,7 @@
 //! It hands signals on, takes leave of whatever processes end below it, and waits for the agent to have posted its last minute;
 //! only then it retires the host, if it shall.
 
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -61,7 +62,8 @@ async fn supervise() -> Result<(ExitStatus, bool), String> {
     loop {
         let word = tokio::select! {
             () = tokio::time::sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {
-                tracing::error!("the agent does not end within {END:?} and is killed");
+                // The log is the agent's; this process has none. If nobody reads it, nothing can be told.
+                writeln!(std::io::stderr(), "the agent does not end within {END:?} and is killed").ok();
                 end = None;
                 Signal::KILL
             }
