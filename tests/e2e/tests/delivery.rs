@@ -51,6 +51,8 @@ async fn every_host_metric_and_nginx_arrives_with_the_right_numbers() {
     let standin = Standin::start(KEY).await.unwrap();
     let nginx = Nginx::start();
     let home = Home::with(&config(&standin, &format!("roles = [\"Shop: web\"]\n{}", nginx_table(&nginx))));
+    // Compiled before, the plugin is there for the first collection.
+    assert!(home.command(&["plugin", "inspect"], &["nginx"]).status.success());
     not_at_the_end_of_a_minute().await;
 
     let before = nginx.counters();
