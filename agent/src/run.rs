@@ -37,7 +37,7 @@ use crate::spool::{Minute, Spool};
 
 /// How long the first collection waits for plugins, which usually lie compiled in the cache and are there within it. One that
 /// is not is asked when it is there.
-const FIRST_PLUGINS: Duration = Duration::from_millis(1_200);
+const FIRST_PLUGINS: Duration = Duration::from_millis(800);
 
 /// How many plugins are taken over in one go.
 const CHANGES_AT_ONCE: usize = 64;

@@ -29,6 +29,10 @@ const MOST_REQUESTS: usize = 64;
 /// Hosts post spread over this part of the minute, so that Mackerel does not get all of them at second 0.
 const SPREAD: Duration = Duration::from_secs(20);
 
+/// For so long after the first values, those that follow do not wait for the host's second: who starts the agent looks at what
+/// arrives, and the values of a plugin that is compiled first come a moment after the host's own.
+const EAGER: Duration = Duration::from_secs(10);
+
 /// Dropped points beyond these are counted, not listed.
 const MOST_LINES: usize = 10;
 
@@ -38,12 +42,10 @@ pub(super) struct Delivery {
     host_id: HostId,
     hosts: Hosts,
     pace: Pace,
-    offset: Duration,
+    timing: Timing,
     backoff: Backoff,
     complaint: Complaint,
     outage: Option<Outage>,
-    /// Nothing was delivered yet: the first values go out as soon as they are there, whatever the second.
-    fresh: bool,
     /// Which half of a refused batch comes first. It changes after a round in which nothing got through, for a long row
     /// of bad points at one end must not hide good ones at the other.
     oldest_first: bool,
@@ -69,19 +71,18 @@ impl Delivery {
         Self {
             client,
             spool,
-            offset: offset(&host_id),
+            timing: Timing { offset: offset(&host_id), eager_until: None },
             host_id,
             hosts: Hosts::default(),
             pace,
             backoff: Backoff::default(),
             complaint: Complaint::default(),
             outage: None,
-            fresh: true,
             oldest_first: false,
         }
     }
 
-    /// Delivers what is there first at once, and then after each `wake` at this host's second of the minute. Told to stop, it
+    /// Delivers at once what comes at first, and then after each `wake` at this host's second of the minute. Told to stop, it
     /// tries once more.
     pub(super) async fn run(mut self, wake: &Notify, shutdown: watch::Receiver<bool>) {
         loop {
@@ -91,9 +92,7 @@ impl Delivery {
                     Some(wait) => tokio::time::sleep(wait).await,
                     None => {
                         wake.notified().await;
-                        if !self.fresh {
-                            tokio::time::sleep(until(self.offset, (self.pace.now)())).await;
-                        }
+                        tokio::time::sleep(self.timing.wait((self.pace.now)())).await;
                     }
                 }
             };
@@ -138,7 +137,7 @@ impl Delivery {
         while !minutes.is_empty() {
             let points = self.addressed(minutes).await;
             minutes = if points.is_empty() { self.newest().await } else { self.deliver(points).await? };
-            self.fresh = false;
+            self.timing.delivered((self.pace.now)());
         }
         Ok(())
     }
@@ -329,11 +328,28 @@ fn offset(host_id: &HostId) -> Duration {
     Duration::from_millis(number % SPREAD.as_millis() as u64)
 }
 
-/// How long it is until `offset` in this minute; nothing if that is past.
-fn until(offset: Duration, now: SystemTime) -> Duration {
-    let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let in_minute = Duration::from_millis((since_1970.as_millis() % 60_000) as u64);
-    offset.saturating_sub(in_minute)
+/// When values that are there go out.
+struct Timing {
+    /// This host's second of the minute.
+    offset: Duration,
+    /// Until then at once; none before the first delivery.
+    eager_until: Option<SystemTime>,
+}
+
+impl Timing {
+    fn delivered(&mut self, now: SystemTime) {
+        self.eager_until.get_or_insert(now + EAGER);
+    }
+
+    /// How long values that come `now` wait: until the host's second of this minute, and not at all if that is past.
+    fn wait(&self, now: SystemTime) -> Duration {
+        if self.eager_until.is_none_or(|until| now < until) {
+            return Duration::ZERO;
+        }
+        let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let in_minute = Duration::from_millis((since_1970.as_millis() % 60_000) as u64);
+        self.offset.saturating_sub(in_minute)
+    }
 }
 
 fn settlements(delivered: Vec<Point>, rejected: Vec<Point>) -> Vec<Settlement> {
@@ -396,10 +412,22 @@ mod tests {
     #[test]
     fn a_late_minute_is_posted_at_once_and_an_early_one_at_the_hosts_second() {
         let at = |milliseconds: u64| SystemTime::UNIX_EPOCH + Duration::from_millis(1_800_000_000_000 + milliseconds);
-        let offset = Duration::from_millis(7_500);
-        assert_eq!(until(offset, at(250)), Duration::from_millis(7_250));
-        assert_eq!(until(offset, at(7_500)), Duration::ZERO);
-        assert_eq!(until(offset, at(59_999)), Duration::ZERO);
+        let mut timing = Timing { offset: Duration::from_millis(7_500), eager_until: None };
+        timing.delivered(at(0) - EAGER);
+        assert_eq!(timing.wait(at(250)), Duration::from_millis(7_250));
+        assert_eq!(timing.wait(at(7_500)), Duration::ZERO);
+        assert_eq!(timing.wait(at(59_999)), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_comes_soon_after_the_first_values_is_posted_at_once() {
+        let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds);
+        let mut timing = Timing { offset: Duration::from_secs(15), eager_until: None };
+        assert_eq!(timing.wait(at(1)), Duration::ZERO, "the first ones");
+        timing.delivered(at(1));
+        assert_eq!(timing.wait(at(3)), Duration::ZERO, "a plugin's");
+        timing.delivered(at(3));
+        assert_eq!(timing.wait(at(61)), Duration::from_secs(14), "those of the next minute");
     }
 
     #[test]
