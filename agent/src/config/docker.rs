@@ -107,6 +107,14 @@ mod tests {
         for (command, expected) in [
             ("mackerel-plugin-docker", Docker { naming: Naming::NameId, ..Docker::default() }),
             ("mackerel-plugin-docker -name-format name", Docker::default()),
+            (
+                "DOCKER_HOST=unix:///run/a.sock mackerel-plugin-docker -name-format name",
+                Docker { endpoint: Endpoint::Unix("/run/a.sock".into()), ..Docker::default() },
+            ),
+            (
+                "DOCKER_HOST=unix:///run/a.sock mackerel-plugin-docker -name-format name -host /run/b.sock",
+                Docker { endpoint: Endpoint::Unix("/run/b.sock".into()), ..Docker::default() },
+            ),
             ("/usr/bin/mackerel-plugin-docker --name-format=name -method API -command docker", Docker::default()),
             (
                 "mackerel-plugin docker -host 10.0.0.5:2375 -name-format label -label app -cpu-format usage -tempfile /tmp/x",
@@ -122,6 +130,21 @@ mod tests {
                 panic!("{command}")
             };
             assert_eq!(*docker, Docker { name: "plugin containers".into(), ..expected }, "{command}");
+        }
+    }
+
+    #[test]
+    fn what_the_official_plugins_line_cannot_mean_is_refused_with_the_table_to_write() {
+        for (command, why) in [
+            ("DOCKER_HOST=ssh://a mackerel-plugin-docker", "DOCKER_HOST begins with `ssh://`"),
+            ("mackerel-plugin-docker -host ssh://a", "-host begins with `ssh://`"),
+            ("DOCKER_TLS_VERIFY=1 mackerel-plugin-docker", "the variable DOCKER_TLS_VERIFY"),
+            ("mackerel-plugin-docker | grep cpu", "write a table [docker]"),
+            ("mackerel-plugin-docker -nameformat name", "write a table [docker]"),
+        ] {
+            let text = format!("[plugin.metrics.docker]\ncommand = {command:?}\n");
+            let problems = parse(Path::new("agent.conf"), &text).unwrap_err();
+            assert!(problems.iter().any(|problem| problem.to_string().contains(why)), "{command}: {problems:?}");
         }
     }
 

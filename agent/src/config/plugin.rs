@@ -141,7 +141,8 @@ fn metrics(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Op
         };
         let path = known("PATH").or_else(|| own("PATH")).unwrap_or_default();
         if let Some(command) = OfficialCommand::of(&simple, docker::flags::OFFICIAL, &path) {
-            return engine(reader, section, name, &command).map(|docker| Metrics::Docker(Box::new(docker)));
+            return engine(reader, section, name, &command, environment)
+                .map(|docker| Metrics::Docker(Box::new(docker)));
         }
         let Some((component, line)) = CommandLine::of_command(simple, environment, own) else {
             return Some(Metrics::Program(Box::new(program_of_metrics(reader, section, name, source)?)));
@@ -157,11 +158,17 @@ fn metrics(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Op
 }
 
 /// The engine that the official plugin would ask.
-fn engine(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str, command: &OfficialCommand) -> Option<Docker> {
+fn engine(
+    reader: &mut Reader<'_>,
+    section: &mut Section<'_>,
+    name: &str,
+    command: &OfficialCommand,
+    env: &[(String, String)],
+) -> Option<Docker> {
     let place = section.place;
     let timeout = reader.seconds(section, "timeout_seconds", LONGEST_TIMEOUT).map(Duration::from_secs);
     let posting = posting(reader, section);
-    match docker::flags::docker(name, command) {
+    match docker::flags::docker(name, command, env) {
         Ok(docker) => Some(Docker { posting, timeout: timeout.unwrap_or(docker.timeout).min(LONGEST_CALL), ..docker }),
         Err(why) => {
             reader.fail(place, format!("`command` of {}: {why}", section.name));

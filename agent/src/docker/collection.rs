@@ -9,7 +9,7 @@ use std::time::Duration;
 use bollard::Docker as Client;
 use bollard::errors::Error;
 use bollard::models::{ContainerStatsResponse, EventMessage};
-use bollard::query_parameters::{EventsOptions, InspectContainerOptions, StatsOptions};
+use bollard::query_parameters::{EventsOptions, InspectContainerOptions};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -24,17 +24,11 @@ use crate::collect::{Answer, Fault, Moment};
 use crate::sample::Sample;
 
 /// How many containers are asked at once. Engines before 25 answer with their next own reading, up to a second later, so a few at
-/// a time would take long; and each is a connection of the engine's, so all of a thousand at once would be much.
-const AT_ONCE: usize = 64;
+/// a time would take long; and each is a connection of the engine's and of ours, so all of thousands at once would be much.
+const AT_ONCE: usize = 256;
 
 /// How long the engine may take for one answer.
 const PATIENCE: Duration = Duration::from_secs(8);
-
-/// A share of CPU is told if the reading before is not older than this; as the official plugin has it.
-const LONGEST_FOR_CPU_MILLIS: i64 = 300_000;
-
-/// How far an engine's clock may be behind ours: it answers only when the end of what it is asked for has come.
-const CLOCKS_APART_MILLIS: i64 = 2_000;
 
 /// More of what is wrong with containers would only fill the log.
 const MOST_COMPLAINTS: usize = 5;
@@ -47,9 +41,7 @@ const NEVER: &str = "0001-01-01";
 pub struct Known {
     /// Where the counters stood: see [`Counters::key`].
     readings: HashMap<String, Reading>,
-    /// Whether it is Podman that answers; asked at first, and again after a fault.
-    is_podman: Option<bool>,
-    /// Up to when events were asked for, in milliseconds since 1970.
+    /// Up to when events were asked for, in seconds since 1970 by the engine's clock.
     events_until: Option<i64>,
 }
 
@@ -60,10 +52,10 @@ impl From<HashMap<String, Reading>> for Known {
 }
 
 impl Known {
-    /// The stretch of time whose events are asked for now, in milliseconds since 1970; none at first.
-    fn window_of_events(&mut self) -> Option<(i64, i64)> {
-        let until = jiff::Timestamp::now().as_millisecond().saturating_sub(CLOCKS_APART_MILLIS);
-        Some((self.events_until.replace(until)?, until))
+    /// The stretch of time whose events are asked for at this `second` of the engine's clock; none at first. What is of that
+    /// second itself comes next time: an engine answers only when the end of what it is asked for has come.
+    fn window_of_events(&mut self, second: i64) -> Option<(i64, i64)> {
+        Some((self.events_until.replace(second)?, second)).filter(|(since, until)| since < until)
     }
 }
 
@@ -81,7 +73,6 @@ pub async fn collect(docker: &Docker, known: &mut Known, moment: Moment) -> Resu
         values.add("docker.engine.up".to_owned(), f64::from(u8::from(asked.is_ok())), f64::max);
     }
     if let Err(why) = asked {
-        known.is_podman = None;
         if values.named.is_empty() {
             return Err(Fault(why));
         }
@@ -109,17 +100,12 @@ impl<'a> Engine<'a> {
 
     async fn ask(&self, known: &mut Known, moment: Moment, values: &mut Values) -> Result<(), String> {
         let tells = |word: &str| self.docker.extra.contains(&word);
-        let is_podman = match known.is_podman {
-            Some(is_podman) => is_podman,
-            None => self.is_podman().await?,
-        };
-        known.is_podman = Some(is_podman);
-        let all = self.list(tells("state"), values).await?;
+        let (at, all) = self.list(tells("state"), values).await?;
         if tells("state") {
             values.count_states(&all);
         }
         let wanted = all.into_iter().filter_map(|summary| Container::of(summary, self.docker)).collect::<Vec<_>>();
-        let window = if tells("oom") { known.window_of_events() } else { None };
+        let window = at.filter(|_| tells("oom")).and_then(|at| known.window_of_events(at.as_second()));
         let names = wanted.iter().map(|container| (container.identity.id.clone(), container.identity.name.clone()));
         let mut missing = names.collect::<BTreeMap<_, _>>();
         let (asked, kills) = tokio::join!(self.all_facts(wanted), self.kills(window));
@@ -136,7 +122,7 @@ impl<'a> Engine<'a> {
             missing.remove(&container.identity.id);
             facts.oom_kills =
                 kills.as_ref().map(|kills| kills.get(&container.identity.id).map_or(0.0, |(_, count)| *count));
-            let counters = Counters { before: &known.readings, container: &container, is_podman, moment };
+            let counters = Counters { before: &known.readings, container: &container, moment };
             values.take(self.docker, &counters, &facts);
             values.complaints.extend(complaint);
         }
@@ -162,24 +148,13 @@ impl<'a> Engine<'a> {
         format!("cannot ask the engine at `{}`: {}", self.way.place(), told(error))
     }
 
-    /// Podman says so among the parts of its version. Who may not ask for that (a proxy in front of the socket) is told nothing.
-    async fn is_podman(&self) -> Result<bool, String> {
-        match self.answered(self.client.version()).await {
-            Ok(version) => {
-                let parts = version.components.into_iter().flatten();
-                Ok(parts.into_iter().any(|part| part.name.to_ascii_lowercase().contains("podman")))
-            }
-            Err(Error::DockerResponseServerError { .. }) => Ok(false),
-            Err(error) => Err(self.fault(&error)),
-        }
-    }
-
-    /// The containers that there are, each read by itself: the library would refuse all of them for one word that it does not know.
-    async fn list(&self, all: bool, values: &mut Values) -> Result<Vec<Summary>, String> {
+    /// The engine's time, and the containers that there are, each read by itself: the library would refuse all of them for one
+    /// word that it does not know.
+    async fn list(&self, all: bool, values: &mut Values) -> Result<(Option<jiff::Timestamp>, Vec<Summary>), String> {
         let path = if all { "/containers/json?all=true" } else { "/containers/json" };
-        let body = self.answered(self.way.get(path)).await.map_err(|error| self.fault(&error))?;
+        let told = self.answered(self.way.get(path)).await.map_err(|error| self.fault(&error))?;
         let list =
-            serde_json::from_slice::<Vec<serde_json::Value>>(&body).map_err(|error| self.fault(&error.into()))?;
+            serde_json::from_slice::<Vec<serde_json::Value>>(&told.body).map_err(|error| self.fault(&error.into()))?;
         let mut containers = Vec::new();
         for entry in list {
             match serde_json::from_value(entry) {
@@ -190,7 +165,7 @@ impl<'a> Engine<'a> {
                 }
             }
         }
-        Ok(containers)
+        Ok((told.at, containers))
     }
 
     /// The statistics of one container, and what went wrong. One that has gone meanwhile has none, and nothing is wrong.
@@ -215,10 +190,10 @@ impl<'a> Engine<'a> {
             // The engine would give zeros.
             return Ok(None);
         }
-        let options = StatsOptions { stream: false, one_shot: true };
-        let mut answer = self.client.stats(&container.identity.id, Some(options));
-        let stats = self.answered(answer.try_next()).await?;
-        Ok(stats.filter(|stats| !stats.read.as_ref().is_some_and(|read| read.starts_with(NEVER))))
+        let path = format!("/containers/{}/stats?stream=false&one-shot=true", container.identity.id);
+        let told = self.answered(self.way.get(&path)).await?;
+        let stats = serde_json::from_slice::<ContainerStatsResponse>(&told.body)?;
+        Ok(Some(stats).filter(|stats| !stats.read.as_ref().is_some_and(|read| read.starts_with(NEVER))))
     }
 
     async fn restarts(&self, container: &Container) -> Result<Option<f64>, Error> {
@@ -233,12 +208,11 @@ impl<'a> Engine<'a> {
     /// How often the kernel killed in each container for want of memory in this stretch of time, by its id.
     async fn kills(&self, window: Option<(i64, i64)>) -> Result<Option<Kills>, String> {
         let Some((since, until)) = window else { return Ok(None) };
-        let seconds = |millis: i64| Some(format!("{}.{:03}000000", millis.div_euclid(1_000), millis.rem_euclid(1_000)));
         let only = |key: &str, value: &str| (key.to_owned(), vec![value.to_owned()]);
         let filters = HashMap::from([only("type", "container"), only("event", "oom")]);
         // The engine counts both ends in.
-        let since = seconds(since.saturating_add(1));
-        let options = EventsOptions { since, until: seconds(until), filters: Some(filters) };
+        let until = format!("{}.999999999", until.saturating_sub(1));
+        let options = EventsOptions { since: Some(since.to_string()), until: Some(until), filters: Some(filters) };
         let events = self.client.events(Some(options)).try_collect::<Vec<_>>();
         let events = self.answered(events).await;
         events
@@ -335,7 +309,6 @@ impl Summary {
 struct Counters<'a> {
     before: &'a HashMap<String, Reading>,
     container: &'a Container,
-    is_podman: bool,
     moment: Moment,
 }
 
@@ -352,18 +325,20 @@ impl Counters<'_> {
         read.map_or_else(|| self.moment.unix_seconds.saturating_mul(1_000), jiff::Timestamp::as_millisecond)
     }
 
-    /// The share of one core that a growth of CPU time is: like the official plugin's, by the time of the whole machine.
-    fn percent_of_core(&self, facts: &Facts, key: &str, now: Reading, host: Reading) -> Option<f64> {
-        let (before, host_before) = (self.before.get(key)?, self.before.get(&self.key("host"))?);
-        let age = now.unix_millis.checked_sub(before.unix_millis)?;
-        let of_machine = host.value - host_before.value;
-        if !(1..=LONGEST_FOR_CPU_MILLIS).contains(&age) || of_machine <= 0.0 {
-            return None;
+    /// What a reading comes to, by the one before it.
+    fn value(&self, how: How, key: &str, now: Reading) -> Option<f64> {
+        let before = || self.before.get(key).copied();
+        match how {
+            How::Gauge => Some(now.value),
+            How::PerMinute => rate::growth(before()?, now, Duration::from_secs(60)),
+            How::PerSecond => rate::growth(before()?, now, Duration::from_secs(1)),
+            How::PercentOfCore => {
+                let before = before()?;
+                // The CPU time of a container that was started again counts from zero.
+                let since = if now.value < before.value { Reading { value: 0.0, ..before } } else { before };
+                Some(rate::growth(since, now, Duration::from_secs(1))? / 1e9 * 100.0)
+            }
         }
-        // One that was started again counts from zero.
-        let growth = if now.value < before.value { now.value } else { now.value - before.value };
-        let (_, cores) = facts.host(self.is_podman, now.unix_millis)?;
-        Some(growth / of_machine * 100.0 * cores)
     }
 }
 
@@ -399,20 +374,12 @@ impl Values {
 
     fn take(&mut self, docker: &Docker, counters: &Counters<'_>, facts: &Facts) {
         let unix_millis = counters.read_at(facts);
-        let host = facts.host(counters.is_podman, unix_millis).map(|(value, _)| Reading { value, unix_millis });
-        self.readings.extend(host.map(|host| (counters.key("host"), host)));
         for family in metrics::ALL.iter().filter(|family| family.is_told(&docker.extra)) {
             for metric in family.metrics {
                 let Some(value) = (metric.read)(facts) else { continue };
                 let now = Reading { value, unix_millis };
                 let key = counters.key(&format!("{}.{}", family.graph, metric.name));
-                let growth = |unit| rate::growth(*counters.before.get(&key)?, now, Duration::from_secs(unit));
-                let value = match metric.reading {
-                    How::Gauge => Some(value),
-                    How::PerMinute => growth(60),
-                    How::PerSecond => growth(1),
-                    How::PercentOfCore => host.and_then(|host| counters.percent_of_core(facts, &key, now, host)),
-                };
+                let value = counters.value(metric.reading, &key, now);
                 if metric.reading != How::Gauge {
                     self.readings.push((key, now));
                 }

@@ -13,8 +13,10 @@ use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{HOST, HeaderValue};
+use hyper::header::{DATE, HOST, HeaderValue};
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -70,20 +72,23 @@ impl Endpoint {
     /// Why it is none, as the end of a sentence.
     pub fn parse(text: &str) -> Result<Self, String> {
         const FORMS: &str = "write \"unix:///var/run/docker.sock\", \"tcp://host:2375\" or \"https://host:2376\"";
-        if let Some(path) = text.strip_prefix("unix://").or_else(|| text.starts_with('/').then_some(text)) {
-            return if path.starts_with('/') {
-                Ok(Self::Unix(path.into()))
-            } else {
-                Err(format!("names no absolute path; {FORMS}"))
-            };
+        let path = text.strip_prefix("unix://").unwrap_or(text);
+        if path.starts_with('/') {
+            return Ok(Self::Unix(path.into()));
+        }
+        if text.starts_with("unix:") {
+            return Err(format!("names no absolute path; {FORMS}"));
         }
         let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
-        let tls = match scheme {
+        let tls = match scheme.to_ascii_lowercase().as_str() {
             "tcp" | "http" => false,
             "https" => true,
             _ => return Err(format!("begins with `{scheme}://`, which is not spoken here; {FORMS}")),
         };
         let rest = rest.trim_end_matches('/');
+        if let Some((_, path)) = rest.split_once('/') {
+            return Err(format!("has a path, `/{path}`, which is not spoken here; {FORMS}"));
+        }
         let (host, port) = match rest.rsplit_once(':') {
             // The colons of an IPv6 address are in brackets.
             Some((host, port)) if !port.ends_with(']') => {
@@ -200,19 +205,31 @@ impl Way {
     ///
     /// # Errors
     /// The engine does not answer, or something else than 200.
-    pub async fn get(&self, path: &str) -> Result<Bytes, Error> {
+    pub async fn get(&self, path: &str) -> Result<Told, Error> {
         let request = hyper::Request::get(path).body(bollard::body_full(Bytes::new()))?;
         let answer = exchange(&self.0.0, self.0.1.as_ref(), request).await?;
         let status_code = answer.status().as_u16();
+        let at = answer
+            .headers()
+            .get(DATE)
+            .and_then(|date| rfc2822::DateTimeParser::new().parse_timestamp(date.to_str().ok()?).ok());
         let body = answer.into_body().collect().await?.to_bytes();
         if status_code == 200 {
-            return Ok(body);
+            return Ok(Told { at, body });
         }
         let told = serde_json::from_slice::<serde_json::Value>(&body).ok();
         let told = told.and_then(|told| Some(told.get("message")?.as_str()?.to_owned()));
         let message = told.unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
         Err(Error::DockerResponseServerError { status_code, message })
     }
+}
+
+/// An engine's answer.
+pub struct Told {
+    /// When it was written, by the engine's own clock, in whole seconds.
+    pub at: Option<Timestamp>,
+    /// What it says.
+    pub body: Bytes,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -273,6 +290,7 @@ mod tests {
             ("http://10.0.0.5:2375/", tcp("10.0.0.5", 2_375, false)),
             ("127.0.0.1:2375", tcp("127.0.0.1", 2_375, false)),
             ("tcp://engine", tcp("engine", 2_375, false)),
+            ("TCP://engine", tcp("engine", 2_375, false)),
             ("https://engine", tcp("engine", 2_376, true)),
             ("tcp://[::1]:2375", tcp("[::1]", 2_375, false)),
             ("tcp://[::1]", tcp("[::1]", 2_375, false)),
@@ -286,6 +304,8 @@ mod tests {
         for (text, why) in [
             ("", "names no host"),
             ("unix://docker.sock", "no absolute path"),
+            ("unix:/run/docker.sock", "no absolute path"),
+            ("tcp://engine:2375/v1.41", "`/v1.41`"),
             ("ssh://root@engine", "`ssh://`"),
             ("tcp://engine:port", "no port"),
             ("tcp://:2375", "names no host"),

@@ -14,11 +14,12 @@ pub const OFFICIAL: &str = "docker";
 /// The official plugin's flags; `-tempfile` is every plugin's.
 const FLAGS: [&str; 6] = ["host", "name-format", "label", "cpu-format", "method", "command"];
 
-/// The engine that the official plugin would ask with this command line, in the table `[plugin.metrics.TABLE]`.
+/// The engine that the official plugin would ask with this command line, in the table `[plugin.metrics.TABLE]` with this `env`.
+/// `DOCKER_HOST`, which it does not know, counts where there is no `-host`.
 ///
 /// # Errors
-/// A flag that it does not have or that means nothing, or what only a shell could do.
-pub fn docker(table: &str, command: &OfficialCommand) -> Result<Docker, String> {
+/// A flag that it does not have or that means nothing, what only a shell could do, or a variable that asks for TLS.
+pub fn docker(table: &str, command: &OfficialCommand, env: &[(String, String)]) -> Result<Docker, String> {
     let declared = FLAGS.map(|key| Setting {
         key: key.to_owned(),
         kind: SettingKind::Text,
@@ -28,7 +29,14 @@ pub fn docker(table: &str, command: &OfficialCommand) -> Result<Docker, String> 
         help: String::new(),
     });
     let flags = Flags::parse(&declared, &command.arguments);
-    if let Some(why) = command.beyond.map(|beyond| format!("`command` has {beyond}")).or(flags.wrong) {
+    let variable = |name: &str| {
+        let mut written = env.iter().chain(&command.assignments).rev();
+        written.find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())
+    };
+    let tls = ["DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"].into_iter().find(|name| variable(name).is_some());
+    let beyond = command.beyond.map(|beyond| format!("`command` has {beyond}"));
+    let tls = tls.map(|name| format!("the variable {name} is written for it, which the official plugin does not obey"));
+    if let Some(why) = beyond.or(flags.wrong).or(tls) {
         return Err(format!("{why}; write a table [docker] in place of this one"));
     }
     let given = |key: &str| flags.settings.iter().rfind(|(name, _)| name == key).map(|(_, value)| value.as_str());
@@ -36,8 +44,9 @@ pub fn docker(table: &str, command: &OfficialCommand) -> Result<Docker, String> 
     if given("method").is_some_and(|method| !method.is_empty() && method != "API") {
         return Err("-method knows only API; leave it out".to_owned());
     }
-    let endpoint = match given("host").filter(|host| !host.is_empty()) {
-        Some(host) => Endpoint::parse(host).map_err(|why| format!("-host {why}"))?,
+    let host = given("host").filter(|host| !host.is_empty()).map(|host| ("-host", host));
+    let endpoint = match host.or_else(|| Some(("DOCKER_HOST", variable("DOCKER_HOST")?))) {
+        Some((name, host)) => Endpoint::parse(host).map_err(|why| format!("{name} {why}"))?,
         None => Endpoint::Usual,
     };
     Ok(Docker {

@@ -309,21 +309,6 @@ impl Facts {
     fn throttling(&self) -> Option<&bollard::models::ContainerThrottlingData> {
         self.stats.cpu_stats.as_ref()?.throttling_data.as_ref()
     }
-
-    /// CPU time that the whole machine had until now, in nanoseconds over all cores, and how many cores these are. Podman tells
-    /// something else under that name; there it is the time itself that went by.
-    #[must_use]
-    pub fn host(&self, is_podman: bool, unix_millis: i64) -> Option<(f64, f64)> {
-        let cpu = self.stats.cpu_stats.as_ref()?;
-        if is_podman {
-            return Some((unix_millis as f64 * 1e6, 1.0));
-        }
-        let listed =
-            cpu.cpu_usage.as_ref().and_then(|usage| usage.percpu_usage.as_ref()).map(|cores| cores.len() as f64);
-        let cores =
-            cpu.online_cpus.filter(|cores| *cores > 0).map(f64::from).or(listed).filter(|cores| *cores > 0.0)?;
-        Some((number(cpu.system_cpu_usage?), cores))
-    }
 }
 
 /// A counter stays below 2^53 in practice; f64 is what Mackerel takes.

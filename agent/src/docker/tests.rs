@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ use crate::roots::frozen;
 /// What a canned engine says to a path: a status and a body; none is silence.
 type Answers = Box<dyn Fn(&str) -> Option<(u16, String)> + Send + Sync>;
 
-/// An engine that has an answer ready for each path.
+/// An engine that has an answer ready for each path. By its clock a minute goes by from one list to the next.
 struct Canned {
     folder: TempDir,
     answers: Arc<Mutex<Answers>>,
@@ -34,10 +35,12 @@ impl Canned {
         let listener = UnixListener::bind(folder.path().join("engine.sock")).unwrap();
         let (answers, requests) = (Arc::new(Mutex::new(answers)), Arc::default());
         let canned = Self { folder, answers: Arc::clone(&answers), requests: Arc::clone(&requests) };
+        let minutes = Arc::new(AtomicI64::new(0));
         tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let (answers, requests) = (Arc::clone(&answers), Arc::clone(&requests));
+                let minutes = Arc::clone(&minutes);
                 tokio::spawn(async move {
                     let mut request = Vec::new();
                     while !request.ends_with(b"\r\n\r\n") {
@@ -48,8 +51,12 @@ impl Canned {
                     requests.lock().unwrap().push(target.clone());
                     let answer = answers.lock().unwrap()(target.split('?').next().unwrap());
                     let Some((status, body)) = answer else { return std::future::pending().await };
+                    let passed = i64::from(target.starts_with("/containers/json"));
+                    let minute = minutes.fetch_add(passed, Ordering::Relaxed);
+                    let date = jiff::Timestamp::from_second(minute * 60).unwrap();
+                    let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&date).unwrap();
                     let head = format!(
-                        "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                        "HTTP/1.1 {status} X\r\nDate: {date}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
                         body.len()
                     );
                     // Who asked may have gone.
@@ -69,13 +76,12 @@ impl Canned {
     }
 }
 
-/// The answers in a folder: `containers.json`, `version.json`, `events.json`, `stats/ID.json` and `inspect/ID.json`, where `ID` has 12 digits.
+/// The answers in a folder: `containers.json`, `events.json`, `stats/ID.json` and `inspect/ID.json`, where `ID` has 12 digits.
 fn recorded(folder: &Path) -> Answers {
     let folder = folder.to_owned();
     Box::new(move |path| {
         let words = path.trim_start_matches('/').split('/').collect::<Vec<_>>();
         let file = match *words {
-            ["version"] => "version.json".to_owned(),
             ["events"] => "events.json".to_owned(),
             ["containers", "json"] => "containers.json".to_owned(),
             ["containers", id, "stats"] => format!("stats/{}.json", &id[..12]),
@@ -163,7 +169,6 @@ fn stats(second: i64, user: u64, host: u64) -> String {
 /// An engine with these containers, whose statistics are `answer`'s by the first digits of their ids.
 fn engine(list: String, answer: impl Fn(&str) -> Option<(u16, String)> + Send + Sync + 'static) -> Answers {
     Box::new(move |path| match path.trim_start_matches('/').split('/').collect::<Vec<_>>()[..] {
-        ["version"] => Some((200, json!({ "ApiVersion": "1.44" }).to_string())),
         ["containers", "json"] => Some((200, list.clone())),
         ["containers", id, "stats"] => answer(id.trim_end_matches('0')),
         _ => Some((404, json!({ "message": "page not found" }).to_string())),
@@ -263,9 +268,7 @@ async fn an_answer_that_is_no_json_or_a_refusal_is_told_as_such() {
         (403, r#"{"message":"Forbidden"}"#, "it answers 403: Forbidden"),
         (403, "Forbidden by administrative rules", "it answers 403: Forbidden by administrative rules"),
     ] {
-        let canned = Canned::start(Box::new(move |path| {
-            if path == "/version" { Some((403, String::new())) } else { Some((status, body.to_owned())) }
-        }));
+        let canned = Canned::start(Box::new(move |_| Some((status, body.to_owned()))));
         let Err(Fault(why)) = collect(&canned.docker(), &mut Known::default(), at(60)).await else { panic!("{body}") };
         assert!(why.contains(expected), "{why}");
     }
@@ -309,6 +312,33 @@ async fn containers_that_are_called_the_same_are_told_together() {
     let docker = Docker { naming: Naming::Image, ..Docker::default() };
     let values = user_after(&[("a", "a1", 0), ("b", "b1", 0)], &[("a", "a1", 30), ("b", "b1", 6)], docker).await;
     assert_eq!(values, BTreeMap::from([("app_1".to_owned(), 60.0)]));
+}
+
+#[tokio::test]
+async fn each_second_of_the_engines_own_clock_is_asked_for_events_once_and_none_that_is_to_come() {
+    let answers = || engine(list(&[]), |_| None);
+    let canned = Canned::start(answers());
+    let docker = Docker { extra: vec!["oom"], ..canned.docker() };
+    let mut known = Known::default();
+    let windows = || {
+        let requests = std::mem::take(&mut *canned.requests.lock().unwrap());
+        let events = requests.into_iter().filter(|request| request.starts_with("/events?"));
+        let pairs = events.flat_map(|request| {
+            let query = request.split_once('?').unwrap().1.to_owned();
+            query.split('&').filter(|pair| !pair.starts_with("filters")).map(str::to_owned).collect::<Vec<_>>()
+        });
+        pairs.collect::<Vec<_>>()
+    };
+    collect(&docker, &mut known, at(1_000_000)).await.unwrap();
+    assert_eq!(windows(), Vec::<String>::new(), "at first there is no time before");
+    // It refuses to tell, so the same is asked for again.
+    collect(&docker, &mut known, at(1_000_060)).await.unwrap();
+    assert_eq!(windows(), ["since=0", "until=59.999999999"]);
+    canned.say(Box::new(move |path| if path == "/events" { Some((200, String::new())) } else { answers()(path) }));
+    collect(&docker, &mut known, at(1_000_120)).await.unwrap();
+    assert_eq!(windows(), ["since=0", "until=119.999999999"]);
+    collect(&docker, &mut known, at(1_000_180)).await.unwrap();
+    assert_eq!(windows(), ["since=120", "until=179.999999999"]);
 }
 
 #[tokio::test]

@@ -68,7 +68,7 @@ pub struct OfficialCommand {
     /// What cannot be carried over, if there is such a thing.
     pub beyond: Option<&'static str>,
     /// The variables that it gets.
-    assignments: Vec<(String, String)>,
+    pub assignments: Vec<(String, String)>,
     /// Whether a shell would find the program.
     is_there: bool,
 }
