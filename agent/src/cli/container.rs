@@ -3,7 +3,6 @@
 //! It hands signals on, takes leave of whatever processes end below it, and waits for the agent to have posted its last minute;
 //! only then it retires the host, if it shall.
 
-use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -11,10 +10,12 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
+use tracing::level_filters::LevelFilter;
 
-use super::flags::AgentFlags;
+use super::flags::{AgentFlags, texts};
 use crate::config::environment::Environment;
 use crate::container::{self, MARK};
+use crate::log::{self, Destination};
 use crate::outputs::mackerel;
 use crate::run;
 
@@ -33,10 +34,11 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
     if !container::is_ours() {
         return Err(format!("this is no container of wasaba's image: there is no {MARK} in the environment"));
     }
+    log::start(LevelFilter::INFO, Destination::Stderr);
     if std::process::id() != 1 {
         // Where another program is the first process, orphans come to us all the same.
         if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
-            tracing::debug!("processes without a parent go elsewhere: {error}");
+            tracing::warn!("processes without a parent go elsewhere: {error}");
         }
     }
     super::runtime()?.block_on(async {
@@ -62,8 +64,7 @@ async fn supervise() -> Result<(ExitStatus, bool), String> {
     loop {
         let word = tokio::select! {
             () = tokio::time::sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {
-                // The log is the agent's; this process has none. If nobody reads it, nothing can be told.
-                writeln!(std::io::stderr(), "the agent does not end within {END:?} and is killed").ok();
+                tracing::error!("the agent does not end within {END:?} and is killed");
                 end = None;
                 Signal::KILL
             }
@@ -117,7 +118,7 @@ fn reap(agent: &Child) -> Option<ExitStatus> {
 /// Tells Mackerel that this host is no more; what keeps it from doing so is told, too.
 async fn retire(flags: &AgentFlags) {
     let result = tokio::time::timeout(RETIREMENT, async {
-        let config = flags.config_for_command()?;
+        let (config, _) = flags.config().map_err(|problems| texts(&problems))?;
         let key = config.api_key.clone().ok_or("there is no API key")?;
         let id = mackerel::own_id(&config.root)?;
         let client = mackerel::Client::new(config.api_base.as_str(), key, &run::agent(), &run::route(&config.network));

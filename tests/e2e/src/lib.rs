@@ -49,6 +49,14 @@ fn readable_by_all(folder: &std::path::Path) {
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).expect("own folder");
 }
 
+/// Waits, if need be, for a time from which the next minute is far enough away for two readings to compute with.
+pub async fn not_at_the_end_of_a_minute() {
+    let second = unix_seconds() % 60.0;
+    if second > 35.0 {
+        tokio::time::sleep(std::time::Duration::from_secs_f64(60.5 - second)).await;
+    }
+}
+
 /// The wall clock, in seconds since 1970.
 #[must_use]
 pub fn unix_seconds() -> f64 {

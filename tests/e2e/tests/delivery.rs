@@ -10,7 +10,7 @@ use mackerel_standin::{Memory, Misbehaviour, Standin};
 use rustix::process::Signal;
 use wasaba_e2e::agent::{Agent, Home};
 use wasaba_e2e::nginx::Nginx;
-use wasaba_e2e::{component, unix_seconds};
+use wasaba_e2e::{component, not_at_the_end_of_a_minute, unix_seconds};
 
 const KEY: &str = "the-key-of-the-tests";
 const SOON: Duration = Duration::from_secs(10);
@@ -40,14 +40,6 @@ fn times_of(memory: &Memory, name: &str) -> Vec<i64> {
 
 fn assert_nothing_was_refused(standin: &Standin) {
     assert_eq!(standin.memory().refusals(), [], "the strict checks found nothing wrong");
-}
-
-/// So that the first and the second minute's readings are far enough apart to compute with.
-async fn not_at_the_end_of_a_minute() {
-    let second = unix_seconds() % 60.0;
-    if second > 35.0 {
-        tokio::time::sleep(Duration::from_secs_f64(60.5 - second)).await;
-    }
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mackerel_standin::{Memory, Standin};
-use wasaba_e2e::agent::{Home, stdout};
+use rustix::process::Signal;
+use wasaba_e2e::agent::{Agent, Home, stdout};
 use wasaba_e2e::docker::Engine;
 
 const KEY: &str = "the-key-of-the-tests";
@@ -254,17 +255,52 @@ async fn an_agent_that_hangs_is_killed_in_time_and_its_host_retired_all_the_same
     let pid = engine.docker(&["inspect", "-f", "{{.State.Pid}}", "hung-agent"]);
     let agent = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
     let agent = agent.trim().parse::<i32>().ok().and_then(rustix::process::Pid::from_raw).unwrap();
-    rustix::process::kill_process(agent, rustix::process::Signal::STOP).unwrap();
+    rustix::process::kill_process(agent, Signal::STOP).unwrap();
     let health = engine.command(&["exec", "hung-agent", "wasaba", "health"]);
     let said = String::from_utf8(health.stderr).unwrap();
     assert!(!health.status.success() && said.contains("does not answer"), "{said}");
     engine.docker(&["stop", "hung-agent"]);
     let logs = logs(&engine, "hung-agent");
-    assert!(logs.contains("signal: 9"), "{logs}");
+    assert!(logs.contains("signal: 9") && logs.contains("does not end within 3s and is killed"), "{logs}");
     assert!(standin.memory().hosts().first().unwrap().retired, "{logs}");
     assert_ne!(
         engine.docker(&["inspect", "-f", "{{.State.ExitCode}}", "hung-agent"]),
         "137",
         "Docker did not have to kill it"
     );
+}
+
+/// The first process of a container, outside of one, with its agent.
+fn first_process(home: &Home) -> Agent {
+    let mut command = std::process::Command::new(wasaba_e2e::wasaba());
+    command.args(["container", "-conf"]).arg(home.config());
+    command.envs([("WASABA_CONTAINER", "1"), ("auto_retirement", "1")]);
+    Agent::spawn(command)
+}
+
+#[tokio::test]
+async fn what_keeps_the_host_from_being_retired_is_told() {
+    let standin = Standin::start(KEY).await.unwrap();
+    let config = format!("apikey = {KEY:?}\napibase = {:?}\n", standin.url());
+    let home = Home::with(&config);
+    let mut first = first_process(&home);
+    standin.wait_until(SOON, "the first post", |memory| !memory.points().is_empty()).await.unwrap();
+    home.configure("apikey = \n");
+    first.signal(Signal::TERM);
+    assert!(first.ended(SOON).0.success());
+    let said = first.lines().join("\n");
+    assert!(said.contains("auto_retirement: ") && said.contains("agent.conf:3"), "{said}");
+    assert!(!standin.memory().hosts()[0].retired);
+
+    home.configure(&config);
+    let before = standin.memory().points().len();
+    let mut first = first_process(&home);
+    standin.wait_until(SOON, "the next post", |memory| memory.points().len() > before).await.unwrap();
+    // From now on nobody answers, so that the wait for an answer has an end of its own.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    home.configure(&format!("apikey = {KEY:?}\napibase = \"http://{}\"\n", silent.local_addr().unwrap()));
+    first.signal(Signal::TERM);
+    assert!(first.ended(SOON).0.success());
+    let said = first.lines().join("\n");
+    assert!(said.contains("auto_retirement: no answer within 6s; retire the host with `wasaba retire`"), "{said}");
 }
