@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use bollard::Docker as Client;
 use bollard::errors::Error;
-use bollard::models::{ContainerStatsResponse, EventMessage};
+use bollard::models::EventMessage;
 use bollard::query_parameters::{EventsOptions, InspectContainerOptions};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::Docker;
+use super::answers::{Stats, Summary};
 use super::endpoint::Way;
 use super::metrics::{self, Facts, Reading as How};
 use super::naming::Identity;
@@ -185,14 +185,14 @@ impl<'a> Engine<'a> {
     }
 
     /// One reading, which the engine does not repeat to compute a share by itself.
-    async fn stats(&self, container: &Container) -> Result<Option<ContainerStatsResponse>, Error> {
+    async fn stats(&self, container: &Container) -> Result<Option<Stats>, Error> {
         if container.is_restarting {
             // The engine would give zeros.
             return Ok(None);
         }
         let path = format!("/containers/{}/stats?stream=false&one-shot=true", container.identity.id);
         let told = self.answered(self.way.get(&path)).await?;
-        let stats = serde_json::from_slice::<ContainerStatsResponse>(&told.body)?;
+        let stats = serde_json::from_slice::<Stats>(&told.body)?;
         Ok(Some(stats).filter(|stats| !stats.read.as_ref().is_some_and(|read| read.starts_with(NEVER))))
     }
 
@@ -247,25 +247,6 @@ struct Container {
     healthy: Option<bool>,
 }
 
-/// What the list says of a container.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Summary {
-    id: String,
-    names: Option<Vec<String>>,
-    image: Option<String>,
-    labels: Option<HashMap<String, String>>,
-    state: Option<String>,
-    status: Option<String>,
-    health: Option<Health>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Health {
-    status: Option<String>,
-}
-
 impl Container {
     /// None if it does not run, is not wanted, or lacks what it is called by.
     fn of(summary: Summary, docker: &Docker) -> Option<Self> {
@@ -285,26 +266,6 @@ impl Container {
     }
 }
 
-impl Summary {
-    /// Engines since 29 have it in a field of its own, those before in the text for people, `Up 5 minutes (healthy)`.
-    fn healthy(&self) -> Option<bool> {
-        let status = self.status.as_deref().unwrap_or_default();
-        match self.health.as_ref().and_then(|health| health.status.as_deref()) {
-            Some("healthy") => Some(true),
-            Some("unhealthy") => Some(false),
-            _ if status.ends_with("(healthy)") => Some(true),
-            _ if status.ends_with("(unhealthy)") => Some(false),
-            _ => None,
-        }
-    }
-
-    /// Whether it is counted under this word; Podman has one more for those that have exited.
-    fn is_in(&self, state: &str) -> bool {
-        let own = self.state.as_deref().map(|own| if own == "stopped" { "exited" } else { own });
-        own == Some(state)
-    }
-}
-
 /// The counters of one container, before and now.
 struct Counters<'a> {
     before: &'a HashMap<String, Reading>,
@@ -314,9 +275,9 @@ struct Counters<'a> {
 
 impl Counters<'_> {
     /// A container keeps its counters when it is renamed, and its successor of the same name has others. 12 digits tell them apart.
-    fn key(&self, counter: &str) -> String {
+    fn key(&self, graph: &str, name: &str) -> String {
         let id = &self.container.identity.id;
-        format!("{} {counter}", id.get(..12).unwrap_or(id))
+        format!("{} {graph}.{name}", id.get(..12).unwrap_or(id))
     }
 
     /// When the engine read, in milliseconds since 1970.
@@ -327,13 +288,12 @@ impl Counters<'_> {
 
     /// What a reading comes to, by the one before it.
     fn value(&self, how: How, key: &str, now: Reading) -> Option<f64> {
-        let before = || self.before.get(key).copied();
+        let before = *self.before.get(key)?;
         match how {
             How::Gauge => Some(now.value),
-            How::PerMinute => rate::growth(before()?, now, Duration::from_secs(60)),
-            How::PerSecond => rate::growth(before()?, now, Duration::from_secs(1)),
+            How::PerMinute => rate::growth(before, now, Duration::from_secs(60)),
+            How::PerSecond => rate::growth(before, now, Duration::from_secs(1)),
             How::PercentOfCore => {
-                let before = before()?;
                 // The CPU time of a container that was started again counts from zero.
                 let since = if now.value < before.value { Reading { value: 0.0, ..before } } else { before };
                 Some(rate::growth(since, now, Duration::from_secs(1))? / 1e9 * 100.0)
@@ -375,17 +335,19 @@ impl Values {
     fn take(&mut self, docker: &Docker, counters: &Counters<'_>, facts: &Facts) {
         let unix_millis = counters.read_at(facts);
         for family in metrics::ALL.iter().filter(|family| family.is_told(&docker.extra)) {
+            let graph = family.graph.replace('#', &counters.container.key);
             for metric in family.metrics {
                 let Some(value) = (metric.read)(facts) else { continue };
-                let now = Reading { value, unix_millis };
-                let key = counters.key(&format!("{}.{}", family.graph, metric.name));
-                let value = counters.value(metric.reading, &key, now);
-                if metric.reading != How::Gauge {
+                let value = if metric.reading == How::Gauge {
+                    Some(value)
+                } else {
+                    let (key, now) = (counters.key(family.graph, metric.name), Reading { value, unix_millis });
+                    let value = counters.value(metric.reading, &key, now);
                     self.readings.push((key, now));
-                }
+                    value
+                };
                 if let Some(value) = value {
-                    let name = family.graph.replace('#', &counters.container.key);
-                    self.add(format!("{name}.{}", metric.name), value, metric.together);
+                    self.add(format!("{graph}.{}", metric.name), value, metric.together);
                 }
             }
         }

@@ -3,8 +3,7 @@
 //! The first six are the official plugin's, under its names, right on both versions of control groups. The others are told for
 //! their word in `extra`.
 
-use bollard::models::{ContainerBlkioStatEntry, ContainerMemoryStats, ContainerNetworkStats, ContainerStatsResponse};
-
+use super::answers::{Blkio, BlkioEntry, Link, Memory, MemoryStats, Stats, Throttling};
 use crate::graph::GraphDefinition;
 
 /// A graph with the lines of each container, `#` in its name.
@@ -50,7 +49,7 @@ pub enum Reading {
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// The answer to `/containers/ID/stats`.
-    pub stats: ContainerStatsResponse,
+    pub stats: Stats,
     /// Whether its health check says so; none while it starts, and without one.
     pub healthy: Option<bool>,
     /// How often its restart policy has started it again.
@@ -69,15 +68,22 @@ const fn stacked(name: &'static str, label: &'static str, reading: Reading, read
     Metric { stacked: true, ..line(name, label, reading, read) }
 }
 
-/// The four operations of a block device.
-const fn by_operation(reading: Reading, reads: [fn(&Facts) -> Option<f64>; 4]) -> [Metric; 4] {
-    let [read, write, sync, asynchronous] = reads;
-    [
-        stacked("read", "Read", reading, read),
-        stacked("write", "Write", reading, write),
-        stacked("sync", "Sync", reading, sync),
-        stacked("async", "Async", reading, asynchronous),
-    ]
+/// A graph of block I/O, with the four operations of all devices.
+macro_rules! blkio {
+    ($graph:literal, $label:literal, $unit:literal, $reading:expr, $entries:ident) => {
+        Family {
+            extra: None,
+            graph: $graph,
+            label: $label,
+            unit: $unit,
+            metrics: &[
+                stacked("read", "Read", $reading, |facts| facts.blkio(|blkio| &blkio.$entries, "read")),
+                stacked("write", "Write", $reading, |facts| facts.blkio(|blkio| &blkio.$entries, "write")),
+                stacked("sync", "Sync", $reading, |facts| facts.blkio(|blkio| &blkio.$entries, "sync")),
+                stacked("async", "Async", $reading, |facts| facts.blkio(|blkio| &blkio.$entries, "async")),
+            ],
+        }
+    };
 }
 
 fn sum(one: f64, other: f64) -> f64 {
@@ -114,55 +120,21 @@ pub const ALL: &[Family] = &[
         label: "Docker Memory",
         unit: "bytes",
         metrics: &[
-            stacked("cache", "Cache", Reading::Gauge, |facts| of_memory(facts, "total_cache", "file")),
-            stacked("rss", "RSS", Reading::Gauge, |facts| of_memory(facts, "total_rss", "anon")),
+            stacked("cache", "Cache", Reading::Gauge, |facts| {
+                either(facts, |stats| stats.total_cache, |stats| stats.file)
+            }),
+            stacked("rss", "RSS", Reading::Gauge, |facts| either(facts, |stats| stats.total_rss, |stats| stats.anon)),
         ],
     },
-    Family {
-        extra: None,
-        graph: "docker.blkio.io_queued.#",
-        label: "Docker BlkIO Queued",
-        unit: "integer",
-        metrics: &by_operation(
-            Reading::Gauge,
-            [
-                |facts| queued(facts, "read"),
-                |facts| queued(facts, "write"),
-                |facts| queued(facts, "sync"),
-                |facts| queued(facts, "async"),
-            ],
-        ),
-    },
-    Family {
-        extra: None,
-        graph: "docker.blkio.io_serviced.#",
-        label: "Docker BlkIO IOPS",
-        unit: "iops",
-        metrics: &by_operation(
-            Reading::PerSecond,
-            [
-                |facts| serviced(facts, "read"),
-                |facts| serviced(facts, "write"),
-                |facts| serviced(facts, "sync"),
-                |facts| serviced(facts, "async"),
-            ],
-        ),
-    },
-    Family {
-        extra: None,
-        graph: "docker.blkio.io_service_bytes.#",
-        label: "Docker BlkIO Bytes",
-        unit: "bytes",
-        metrics: &by_operation(
-            Reading::PerMinute,
-            [
-                |facts| service_bytes(facts, "read"),
-                |facts| service_bytes(facts, "write"),
-                |facts| service_bytes(facts, "sync"),
-                |facts| service_bytes(facts, "async"),
-            ],
-        ),
-    },
+    blkio!("docker.blkio.io_queued.#", "Docker BlkIO Queued", "integer", Reading::Gauge, io_queue_recursive),
+    blkio!("docker.blkio.io_serviced.#", "Docker BlkIO IOPS", "iops", Reading::PerSecond, io_serviced_recursive),
+    blkio!(
+        "docker.blkio.io_service_bytes.#",
+        "Docker BlkIO Bytes",
+        "bytes",
+        Reading::PerMinute,
+        io_service_bytes_recursive
+    ),
     Family {
         extra: Some("memory"),
         graph: "docker.memory_usage.#",
@@ -302,11 +274,15 @@ impl Family {
 }
 
 impl Facts {
-    fn memory(&self) -> Option<&ContainerMemoryStats> {
+    fn memory(&self) -> Option<&Memory> {
         self.stats.memory_stats.as_ref()
     }
 
-    fn throttling(&self) -> Option<&bollard::models::ContainerThrottlingData> {
+    fn blkio(&self, entries: fn(&Blkio) -> &Entries, operation: &str) -> Option<f64> {
+        total(entries(self.stats.blkio_stats.as_ref()?), operation)
+    }
+
+    fn throttling(&self) -> Option<&Throttling> {
         self.stats.cpu_stats.as_ref()?.throttling_data.as_ref()
     }
 }
@@ -329,16 +305,18 @@ fn system(facts: &Facts) -> Option<f64> {
     facts.stats.cpu_stats.as_ref()?.cpu_usage.as_ref()?.usage_in_kernelmode.map(number)
 }
 
+type OfMemory = fn(&MemoryStats) -> Option<u64>;
+
 /// A number of the kernel's, by its names in the first and the second version of control groups.
-fn of_memory(facts: &Facts, first: &str, second: &str) -> Option<f64> {
+fn either(facts: &Facts, first: OfMemory, second: OfMemory) -> Option<f64> {
     let stats = facts.memory()?.stats.as_ref()?;
-    stats.get(first).or_else(|| stats.get(second)).copied().map(number)
+    first(stats).or_else(|| second(stats)).map(number)
 }
 
 /// What is used without the pages of files that nobody has looked at lately, as `docker stats` counts it.
 fn used(facts: &Facts) -> Option<f64> {
     let usage = number(facts.memory()?.usage?);
-    let cache = of_memory(facts, "total_inactive_file", "inactive_file").unwrap_or(0.0);
+    let cache = either(facts, |stats| stats.total_inactive_file, |stats| stats.inactive_file).unwrap_or(0.0);
     Some(if cache < usage { usage - cache } else { usage })
 }
 
@@ -348,24 +326,12 @@ fn used_percent(facts: &Facts) -> Option<f64> {
 }
 
 /// The sum over all networks. One without any (it uses the host's) has none of its own.
-fn network(facts: &Facts, count: fn(&ContainerNetworkStats) -> Option<u64>) -> Option<f64> {
+fn network(facts: &Facts, count: fn(&Link) -> Option<u64>) -> Option<f64> {
     let links = facts.stats.networks.as_ref().filter(|links| !links.is_empty())?;
     links.values().map(count).sum::<Option<u64>>().map(number)
 }
 
-type Entries = Option<Vec<ContainerBlkioStatEntry>>;
-
-fn queued(facts: &Facts, operation: &str) -> Option<f64> {
-    total(&facts.stats.blkio_stats.as_ref()?.io_queue_recursive, operation)
-}
-
-fn serviced(facts: &Facts, operation: &str) -> Option<f64> {
-    total(&facts.stats.blkio_stats.as_ref()?.io_serviced_recursive, operation)
-}
-
-fn service_bytes(facts: &Facts, operation: &str) -> Option<f64> {
-    total(&facts.stats.blkio_stats.as_ref()?.io_service_bytes_recursive, operation)
-}
+type Entries = Option<Vec<BlkioEntry>>;
 
 /// The sum over all devices, whose operations are written `Read` or `read`.
 fn total(entries: &Entries, operation: &str) -> Option<f64> {
@@ -411,43 +377,39 @@ mod tests {
         );
     }
 
-    fn entries(list: &[(u64, &str, u64)]) -> Entries {
-        let entry = |(minor, op, value): &(u64, &str, u64)| ContainerBlkioStatEntry {
-            major: Some(8),
-            minor: Some(*minor),
-            op: Some((*op).to_owned()),
-            value: Some(*value),
-        };
+    fn entries(list: &[(&str, u64)]) -> Entries {
+        let entry = |(op, value): &(&str, u64)| BlkioEntry { op: Some((*op).to_owned()), value: Some(*value) };
         Some(list.iter().map(entry).collect())
     }
 
     #[test]
     fn devices_are_summed_and_operations_written_either_way_count() {
-        let both = entries(&[(0, "Read", 5), (16, "Read", 7), (0, "write", 1), (0, "Total", 99)]);
+        let both = entries(&[("Read", 5), ("Read", 7), ("write", 1), ("Total", 99)]);
         assert_eq!(["read", "write", "sync"].map(|op| total(&both, op)), [Some(12.0), Some(1.0), None]);
         // An empty list is not zero: the first version of control groups often does not count.
         assert_eq!([total(&entries(&[]), "read"), total(&None, "read")], [None, None]);
-        assert_eq!(total(&entries(&[(0, "Read", u64::MAX), (1, "Read", 1)]), "read"), None);
+        assert_eq!(total(&entries(&[("Read", u64::MAX), ("Read", 1)]), "read"), None);
     }
 
     #[test]
     fn memory_is_told_apart_by_the_kernels_names_even_where_it_is_zero() {
-        let stats = |pairs: &[(&str, u64)]| {
-            let stats = pairs.iter().map(|(key, value)| ((*key).to_owned(), *value)).collect();
-            let memory =
-                ContainerMemoryStats { stats: Some(stats), usage: Some(100), limit: Some(200), ..Default::default() };
-            Facts {
-                stats: ContainerStatsResponse { memory_stats: Some(memory), ..Default::default() },
-                ..Facts::default()
-            }
+        let facts = |stats: MemoryStats| {
+            let memory = Memory { stats: Some(stats), usage: Some(100), limit: Some(200) };
+            Facts { stats: Stats { memory_stats: Some(memory), ..Stats::default() }, ..Facts::default() }
         };
-        let first = stats(&[("total_rss", 0), ("rss", 3), ("total_cache", 40), ("total_inactive_file", 30)]);
-        assert_eq!(of_memory(&first, "total_rss", "anon"), Some(0.0));
+        let rss = |facts: &Facts| either(facts, |stats| stats.total_rss, |stats| stats.anon);
+        let first = facts(MemoryStats {
+            total_rss: Some(0),
+            anon: Some(3),
+            total_inactive_file: Some(30),
+            ..MemoryStats::default()
+        });
+        assert_eq!(rss(&first), Some(0.0));
         assert_eq!((used(&first), used_percent(&first)), (Some(70.0), Some(35.0)));
-        let second = stats(&[("anon", 60), ("file", 30), ("inactive_file", 400)]);
-        assert_eq!(of_memory(&second, "total_rss", "anon"), Some(60.0));
+        let second = facts(MemoryStats { anon: Some(60), inactive_file: Some(400), ..MemoryStats::default() });
+        assert_eq!(rss(&second), Some(60.0));
         assert_eq!(used(&second), Some(100.0), "more than there is cannot be taken away");
-        assert_eq!(of_memory(&stats(&[]), "total_rss", "anon"), None);
+        assert_eq!(rss(&facts(MemoryStats::default())), None);
         assert_eq!((limit(u64::MAX), limit(0), limit(512)), (None, None, Some(512.0)));
     }
 }
