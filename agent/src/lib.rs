@@ -4,6 +4,7 @@
 //! spool keeps it on disk ([`spool`]), an output hands it on ([`outputs`]). Only [`run`] knows all of them; see
 //! ARCHITECTURE.md.
 
+pub mod allocator;
 pub mod capabilities;
 pub mod checks;
 pub mod cli;

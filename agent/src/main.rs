@@ -1,5 +1,9 @@
 //! The program `wasaba`. Everything is in the library; this only turns its result into an exit code.
 
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: wasaba::allocator::Allocator = wasaba::allocator::Allocator;
+
 fn main() -> std::process::ExitCode {
     wasaba::cli::main(std::env::args_os().collect())
 }

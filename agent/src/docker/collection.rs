@@ -1,6 +1,6 @@
 //! One collection: the list of containers, the statistics of each, and the values that come of them.
 //!
-//! Containers are asked side by side, some dozens at a time, each with a patience of its own: one that fails, hangs or goes while
+//! Containers are asked side by side, some hundreds at a time, each with a patience of its own: one that fails, hangs or goes while
 //! it is asked costs only itself.
 
 use std::collections::{BTreeMap, HashMap};
@@ -57,6 +57,13 @@ impl Known {
     fn window_of_events(&mut self, second: i64) -> Option<(i64, i64)> {
         Some((self.events_until.replace(second)?, second)).filter(|(since, until)| since < until)
     }
+
+    /// Puts these in the place of those before, and forgets which are old by the engine's clock, which need not be ours.
+    fn take(&mut self, readings: &[(String, Reading)]) {
+        let newest = readings.iter().map(|(_, reading)| reading.unix_millis).max();
+        self.readings.extend(readings.iter().cloned());
+        self.readings.retain(|_, reading| newest.is_none_or(|newest| reading.is_fresh(newest)));
+    }
 }
 
 /// Asks the engine for everything that is wanted of it.
@@ -78,9 +85,7 @@ pub async fn collect(docker: &Docker, known: &mut Known, moment: Moment) -> Resu
         }
         values.complaints.push(why);
     }
-    let now = values.readings.iter().cloned();
-    known.readings.retain(|_, reading| reading.is_fresh(moment.unix_seconds.saturating_mul(1_000)));
-    known.readings.extend(now);
+    known.take(&values.readings);
     Ok(values.answer(docker))
 }
 
@@ -288,13 +293,14 @@ impl Counters<'_> {
 
     /// What a reading comes to, by the one before it.
     fn value(&self, how: How, key: &str, now: Reading) -> Option<f64> {
-        let before = *self.before.get(key)?;
+        let before = self.before.get(key).copied();
         match how {
             How::Gauge => Some(now.value),
-            How::PerMinute => rate::growth(before, now, Duration::from_secs(60)),
-            How::PerSecond => rate::growth(before, now, Duration::from_secs(1)),
+            How::PerMinute => rate::growth(before?, now, Duration::from_secs(60)),
+            How::PerSecond => rate::growth(before?, now, Duration::from_secs(1)),
             How::PercentOfCore => {
                 // The CPU time of a container that was started again counts from zero.
+                let before = before?;
                 let since = if now.value < before.value { Reading { value: 0.0, ..before } } else { before };
                 Some(rate::growth(since, now, Duration::from_secs(1))? / 1e9 * 100.0)
             }

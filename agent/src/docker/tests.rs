@@ -153,13 +153,12 @@ fn list(containers: &[(&str, &str)]) -> String {
     containers.iter().map(container).collect::<Value>().to_string()
 }
 
-/// Statistics at this second, with this much CPU time of the container and of the machine, in seconds.
-fn stats(second: i64, user: u64, host: u64) -> String {
+/// Statistics at this second, with this much CPU time of the container, in seconds.
+fn stats(second: i64, user: u64) -> String {
     let read = jiff::Timestamp::from_second(second).unwrap().to_string();
     json!({
         "read": read,
-        "cpu_stats": { "cpu_usage": { "usage_in_usermode": user * 1_000_000_000, "usage_in_kernelmode": 0 },
-                       "system_cpu_usage": host * 1_000_000_000, "online_cpus": 2 },
+        "cpu_stats": { "cpu_usage": { "usage_in_usermode": user * 1_000_000_000, "usage_in_kernelmode": 0 } },
         "memory_stats": { "usage": 500, "limit": 1_000, "stats": { "anon": 100, "file": 50, "inactive_file": 20 } },
         "networks": { "eth0": { "rx_bytes": user * 60, "tx_bytes": 0, "rx_errors": 0, "tx_errors": 0, "rx_dropped": 0, "tx_dropped": 0 } },
     })
@@ -182,7 +181,7 @@ async fn a_container_that_fails_hangs_or_goes_costs_only_itself() {
         "b1" => Some((500, json!({ "message": "cgroups: cgroup deleted" }).to_string())),
         "c1" => Some((404, json!({ "message": "No such container" }).to_string())),
         "d1" => None,
-        _ => Some((200, stats(0, 10, 100))),
+        _ => Some((200, stats(0, 10))),
     });
     let canned = Canned::start(answers);
     let docker = Docker { timeout: Duration::from_millis(500), ..canned.docker() };
@@ -205,7 +204,7 @@ async fn a_container_that_fails_hangs_or_goes_costs_only_itself() {
 async fn an_answer_without_end_costs_only_its_container() {
     let answers = engine(list(&[("good", "a1"), ("flood", "b1")]), |id| {
         let flood = || " ".repeat(4 << 20) + "{}";
-        Some((200, if id == "b1" { flood() } else { stats(0, 10, 100) }))
+        Some((200, if id == "b1" { flood() } else { stats(0, 10) }))
     });
     let canned = Canned::start(answers);
     let answer = collect(&canned.docker(), &mut Known::default(), at(60)).await.unwrap();
@@ -222,7 +221,7 @@ async fn an_entry_of_the_list_that_is_not_understood_costs_only_itself() {
         { "Id": "b".repeat(64), "Names": ["/odd"], "State": "levitating" },
         { "Id": "c".repeat(64), "Names": ["/gone"], "State": "stopped" },
     ]);
-    let canned = Canned::start(engine(all.to_string(), |_| Some((200, stats(0, 10, 100)))));
+    let canned = Canned::start(engine(all.to_string(), |_| Some((200, stats(0, 10)))));
     let docker = Docker { extra: vec!["state"], ..canned.docker() };
     let answer = collect(&docker, &mut Known::default(), at(60)).await.unwrap();
     let values = values(&answer);
@@ -280,16 +279,16 @@ async fn user_after(
     second: &[(&str, &str, u64)],
     docker: Docker,
 ) -> BTreeMap<String, f64> {
-    let minute = |containers: &[(&str, &str, u64)], time: i64, host: u64| {
+    let minute = |containers: &[(&str, &str, u64)], time: i64| {
         let names = containers.iter().map(|(name, id, _)| (*name, *id)).collect::<Vec<_>>();
         let times = containers.iter().map(|(_, id, user)| ((*id).to_owned(), *user)).collect::<BTreeMap<_, _>>();
-        engine(list(&names), move |id| Some((200, stats(time, times[id], host))))
+        engine(list(&names), move |id| Some((200, stats(time, times[id]))))
     };
-    let canned = Canned::start(minute(first, 60, 1_000));
+    let canned = Canned::start(minute(first, 60));
     let docker = Docker { endpoint: canned.docker().endpoint, ..docker };
     let mut known = Known::default();
     collect(&docker, &mut known, at(60)).await.unwrap();
-    canned.say(minute(second, 120, 1_120));
+    canned.say(minute(second, 120));
     let values = values(&collect(&docker, &mut known, at(120)).await.unwrap());
     let user = |(name, value): (String, f64)| {
         Some((name.strip_prefix("custom.docker.cpuacct_percentage.")?.strip_suffix(".user")?.to_owned(), value))
@@ -342,10 +341,24 @@ async fn each_second_of_the_engines_own_clock_is_asked_for_events_once_and_none_
 }
 
 #[tokio::test]
+async fn an_engine_whose_clock_is_wrong_has_the_same_rates() {
+    for apart in [-86_400, 86_400] {
+        let minute =
+            |time: i64, user: u64| engine(list(&[("a", "a1")]), move |_| Some((200, stats(apart + time, user))));
+        let canned = Canned::start(minute(60, 10));
+        let mut known = Known::default();
+        collect(&canned.docker(), &mut known, at(1_000_060)).await.unwrap();
+        canned.say(minute(120, 40));
+        let values = values(&collect(&canned.docker(), &mut known, at(1_000_120)).await.unwrap());
+        assert_eq!(values.get("custom.docker.cpuacct_percentage.a.user"), Some(&50.0), "{apart} s");
+    }
+}
+
+#[tokio::test]
 async fn only_wanted_containers_are_asked() {
     let regex = |text| Some(crate::config::pattern::compile(text).unwrap());
     let canned =
-        Canned::start(engine(list(&[("web", "a1"), ("web-old", "b1"), ("db", "c1")]), |_| Some((200, stats(0, 1, 1)))));
+        Canned::start(engine(list(&[("web", "a1"), ("web-old", "b1"), ("db", "c1")]), |_| Some((200, stats(0, 1)))));
     let mut docker = canned.docker();
     docker.include.name = regex("^web");
     docker.include.label = regex("^team=a$");
@@ -359,7 +372,7 @@ async fn only_wanted_containers_are_asked() {
 
 #[tokio::test]
 async fn values_are_renamed_chosen_and_given_to_another_host_as_with_any_plugin() {
-    let canned = Canned::start(engine(list(&[("web", "a1")]), |_| Some((200, stats(0, 1, 1)))));
+    let canned = Canned::start(engine(list(&[("web", "a1")]), |_| Some((200, stats(0, 1)))));
     let mut docker = canned.docker();
     docker.posting.key_prefix = Some("engine1".into());
     docker.posting.exclude = Some(crate::config::pattern::compile("cache").unwrap());
@@ -372,9 +385,9 @@ async fn values_are_renamed_chosen_and_given_to_another_host_as_with_any_plugin(
 
 #[tokio::test]
 async fn counters_of_a_time_before_this_process_go_on() {
-    let canned = Canned::start(engine(list(&[("web", "a1")]), |_| Some((200, stats(60, 10, 1_000)))));
+    let canned = Canned::start(engine(list(&[("web", "a1")]), |_| Some((200, stats(60, 10)))));
     let first = collect(&canned.docker(), &mut Known::default(), at(60)).await.unwrap();
-    canned.say(engine(list(&[("web", "a1")]), |_| Some((200, stats(120, 40, 1_120)))));
+    canned.say(engine(list(&[("web", "a1")]), |_| Some((200, stats(120, 40)))));
     let mut known = Known::from(first.readings.into_iter().collect::<std::collections::HashMap<_, _>>());
     let second = collect(&canned.docker(), &mut known, at(120)).await.unwrap();
     assert_eq!(values(&second).get("custom.docker.cpuacct_percentage.web.user"), Some(&50.0));
