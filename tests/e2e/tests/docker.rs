@@ -47,10 +47,10 @@ impl Drop for Container<'_> {
     }
 }
 
-/// Within so many percent of each other.
-#[track_caller]
-fn assert_near(one: f64, other: f64, percent: f64, what: &str) {
-    assert!((one - other).abs() <= other.abs() * percent / 100.0, "{what}: {one} is not within {percent} % of {other}");
+/// Within five percent of each other, or what they are.
+fn near(what: &str, one: f64, other: f64) -> Result<(), String> {
+    let is_near = (one - other).abs() <= other.abs() * 0.05;
+    is_near.then_some(()).ok_or_else(|| format!("{what}: {one} is not within 5 % of {other}"))
 }
 
 /// What the client shows of a container, `{{.NetIO}}` or the like.
@@ -78,18 +78,28 @@ fn cpu_and_memory_are_what_the_load_is_and_what_the_client_shows() {
     let _memory = Container::run(&engine, "load-memory", &["--tmpfs", "/memory", "--memory", "256m"], memory);
     std::thread::park_timeout(Duration::from_secs(3));
 
-    let values = once(&engine, "extra = [\"memory\", \"pids\"]\ninclude = { name = \"^load-\" }\n");
-    let of = |name: &str| *values.get(name).unwrap_or_else(|| panic!("{name} is not in {values:#?}"));
+    let look = || once(&engine, "extra = [\"memory\", \"pids\"]\ninclude = { name = \"^load-\" }\n");
+    let of = |values: &BTreeMap<String, f64>, name: &str| {
+        *values.get(name).unwrap_or_else(|| panic!("{name} is not in {values:#?}"))
+    };
+    // Whoever else is at work here may take it away for a second, but not for each of some.
+    let half_a_core = |values: &BTreeMap<String, f64>| {
+        let modes = ["user", "system"].map(|mode| of(values, &format!("cpuacct_percentage.load-cpu.{mode}")));
+        near("half a core", modes.iter().sum(), 50.0)
+    };
+    let looks = (0..5).map(|_| half_a_core(&look())).collect::<Vec<_>>();
+    assert!(looks.iter().any(Result::is_ok), "{looks:?}");
 
-    let both = of("cpuacct_percentage.load-cpu.user") + of("cpuacct_percentage.load-cpu.system");
-    assert_near(both, 50.0, 5.0, "half a core");
-    assert_near(of("memory_usage.load-memory.limit"), f64::from(256 << 20), 0.0, "the limit");
+    let values = look();
+    let of = |name: &str| of(&values, name);
+    assert_eq!(of("memory_usage.load-memory.limit"), f64::from(256 << 20));
     // Pages of a tmpfs are cache to the kernel.
-    assert_near(of("memory.load-memory.cache"), f64::from(64 << 20), 5.0, "what lies in memory");
+    near("what lies in memory", of("memory.load-memory.cache"), f64::from(64 << 20)).unwrap();
     let (usage, percent) =
         (shown(&engine, "load-memory", "{{.MemUsage}}"), shown(&engine, "load-memory", "{{.MemPerc}}"));
-    assert_near(of("memory_usage.load-memory.used"), number(usage.strip_suffix(" / 256MiB").unwrap()), 5.0, "used");
-    assert_near(of("memory_percentage.load-memory.used"), number(&percent), 5.0, "percent");
+    let usage = number(usage.strip_suffix(" / 256MiB").unwrap());
+    near("used", of("memory_usage.load-memory.used"), usage).unwrap();
+    near("percent", of("memory_percentage.load-memory.used"), number(&percent)).unwrap();
     assert_eq!(of("pids.load-cpu.current"), shown(&engine, "load-cpu", "{{.PIDs}}").parse::<f64>().unwrap());
 }
 
@@ -135,6 +145,29 @@ impl Standing {
         let (_, written) = written.split_once(" / ").unwrap();
         Self { at, cpu, machine, received: number(received), written: number(written) }
     }
+
+    /// The rates that are compared.
+    const RATES: [&str; 5] = [
+        "cpuacct_percentage.minute-cpu.user",
+        "cpuacct_percentage.minute-cpu.system",
+        "network.minute-client.rx",
+        "blkio.io_service_bytes.minute-disk.write",
+        "blkio.io_serviced.minute-disk.write",
+    ];
+
+    /// Compares what was posted with the growth since `before`.
+    fn since(&self, before: &Self, posted: impl Fn(&str) -> f64) -> Result<(), String> {
+        let [user, system, received, written, writes] = Self::RATES.map(posted);
+        let seconds = (self.at - before.at).as_secs_f64();
+        // The client's formula; what it shows itself is of a single second.
+        let cpu = (self.cpu - before.cpu) / (self.machine.0 - before.machine.0) * self.machine.1 * 100.0;
+        near("percent of a core, as the client reckons", user + system, cpu)?;
+        near("a fifth of a core", user + system, 20.0)?;
+        near("bytes received a second", received, (self.received - before.received) / seconds)?;
+        let bytes_a_second = (self.written - before.written) / seconds;
+        near("bytes written a minute", written, bytes_a_second * 60.0)?;
+        near("writes of 64 KiB a second", writes, bytes_a_second / 65_536.0)
+    }
 }
 
 #[tokio::test]
@@ -162,36 +195,28 @@ async fn the_rates_of_a_whole_minute_are_those_of_the_load_and_of_what_the_clien
     wasaba_e2e::not_at_the_end_of_a_minute().await;
     let standing = || Standing::of(&engine, "minute-cpu", "minute-client", "minute-disk");
     let agent = home.start(&[]);
-    let before = standing();
-    let left = 60.0 - unix_seconds() % 60.0;
-    tokio::time::sleep(Duration::from_secs_f64(left - 1.0)).await;
-    let after = standing();
-    let rate = |memory: &Memory, name: &str| {
-        let mut values = memory.points().iter().filter(|point| point.name == format!("custom.docker.{name}"));
-        values.next_back().map(|point| point.value)
-    };
-    let all = [
-        "network.minute-client.rx",
-        "cpuacct_percentage.minute-cpu.user",
-        "blkio.io_service_bytes.minute-disk.write",
-        "blkio.io_serviced.minute-disk.write",
-    ];
-    let there = move |memory: &Memory| all.iter().all(|name| rate(memory, name).is_some());
-    standin.wait_until(TWO_MINUTES, "the rates of a minute", there).await.unwrap();
+    let mut before = standing();
+    // Whoever else is at work here may spoil a minute, but not each of three.
+    let mut spoiled = Vec::new();
+    loop {
+        let end = (unix_seconds() / 60.0).ceil() * 60.0;
+        tokio::time::sleep(Duration::from_secs_f64((end - unix_seconds() - 1.0).max(0.0))).await;
+        let after = standing();
+        let rate = |memory: &Memory, name: &str| {
+            let name = format!("custom.docker.{name}");
+            memory.points().iter().find(|point| point.name == name && point.time == end as i64).map(|point| point.value)
+        };
+        let there = |memory: &Memory| Standing::RATES.iter().all(|name| rate(memory, name).is_some());
+        standin.wait_until(TWO_MINUTES, "the rates of a minute", there).await.unwrap();
+        let memory = standin.memory();
+        match after.since(&before, |name| rate(&memory, name).unwrap()) {
+            Ok(()) => break,
+            Err(why) => spoiled.push(why),
+        }
+        assert!(spoiled.len() < 3, "{spoiled:#?}");
+        before = after;
+    }
     let memory = standin.memory();
-    let of = |name: &str| rate(&memory, name).unwrap();
-    let seconds = (after.at - before.at).as_secs_f64();
-
-    let cpu = of("cpuacct_percentage.minute-cpu.user") + of("cpuacct_percentage.minute-cpu.system");
-    // The client's formula; what it shows itself is of a single second.
-    let shown = (after.cpu - before.cpu) / (after.machine.0 - before.machine.0) * after.machine.1 * 100.0;
-    assert_near(cpu, shown, 5.0, "percent of a core");
-    assert_near(cpu, 20.0, 5.0, "a fifth of a core");
-    let received = (after.received - before.received) / seconds;
-    assert_near(of("network.minute-client.rx"), received, 5.0, "bytes received a second");
-    let written = (after.written - before.written) / seconds;
-    assert_near(of("blkio.io_service_bytes.minute-disk.write"), written * 60.0, 5.0, "bytes written a minute");
-    assert_near(of("blkio.io_serviced.minute-disk.write"), written / 65_536.0, 5.0, "writes of 64 KiB a second");
     let graphs = memory.graph_definitions();
     assert_eq!(graphs["custom.docker.cpuacct_percentage.#"]["unit"], "percentage");
     assert_eq!(graphs["custom.docker.network.#"]["unit"], "bytes/sec");
