@@ -61,7 +61,8 @@ pub fn set_level(level: LevelFilter) {
 /// Starts the log; once in a process.
 pub fn start(level: LevelFilter, destination: Destination) {
     let (filter, handle) = tracing_subscriber::reload::Layer::new(level);
-    let lines = tracing_subscriber::fmt::layer().with_writer(destination).event_format(Lines);
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(destination).event_format(Lines).log_internal_errors(false);
     let subscriber = tracing_subscriber::registry().with(filter).with(lines);
     // As below.
     SET_LEVEL.set(Box::new(move |level| handle.reload(level).is_ok())).ok();

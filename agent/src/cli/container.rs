@@ -64,9 +64,12 @@ async fn supervise() -> Result<(ExitStatus, bool), String> {
     loop {
         let word = tokio::select! {
             () = tokio::time::sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {
+                if let Some(agent) = pid(&agent) {
+                    kill_process(agent, Signal::KILL).ok();
+                }
                 tracing::error!("the agent does not end within {END:?} and is killed");
                 end = None;
-                Signal::KILL
+                continue;
             }
             _ = died.recv() => {
                 if let Some(ended) = reap(&agent) {
@@ -119,6 +122,7 @@ fn reap(agent: &Child) -> Option<ExitStatus> {
 async fn retire(flags: &AgentFlags) {
     let result = tokio::time::timeout(RETIREMENT, async {
         let (config, _) = flags.config().map_err(|problems| texts(&problems))?;
+        log::set_level(config.log_level);
         let key = config.api_key.clone().ok_or("there is no API key")?;
         let id = mackerel::own_id(&config.root)?;
         let client = mackerel::Client::new(config.api_base.as_str(), key, &run::agent(), &run::route(&config.network));

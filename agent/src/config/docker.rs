@@ -111,8 +111,9 @@ mod tests {
                 "DOCKER_HOST=unix:///run/a.sock mackerel-plugin-docker -name-format name",
                 Docker { endpoint: Endpoint::Unix("/run/a.sock".into()), ..Docker::default() },
             ),
+            ("DOCKER_HOST=unix:///run/a.sock DOCKER_HOST= mackerel-plugin-docker -name-format name", Docker::default()),
             (
-                "DOCKER_HOST=unix:///run/a.sock mackerel-plugin-docker -name-format name -host /run/b.sock",
+                "DOCKER_TLS_VERIFY=1 DOCKER_HOST=unix:///run/a.sock mackerel-plugin-docker -name-format name -host /run/b.sock",
                 Docker { endpoint: Endpoint::Unix("/run/b.sock".into()), ..Docker::default() },
             ),
             ("/usr/bin/mackerel-plugin-docker --name-format=name -method API -command docker", Docker::default()),
@@ -138,7 +139,7 @@ mod tests {
         for (command, why) in [
             ("DOCKER_HOST=ssh://a mackerel-plugin-docker", "DOCKER_HOST begins with `ssh://`"),
             ("mackerel-plugin-docker -host ssh://a", "-host begins with `ssh://`"),
-            ("DOCKER_TLS_VERIFY=1 mackerel-plugin-docker", "the variable DOCKER_TLS_VERIFY"),
+            ("DOCKER_TLS_VERIFY=1 DOCKER_HOST=tcp://a:2376 mackerel-plugin-docker", "[docker] with `host` and `tls`"),
             ("mackerel-plugin-docker | grep cpu", "write a table [docker]"),
             ("mackerel-plugin-docker -nameformat name", "write a table [docker]"),
         ] {

@@ -33,6 +33,9 @@ const LARGEST_ANSWER: u64 = 32 << 20;
 /// More is not read of one container's statistics, in bytes, which have some kilobytes.
 const LARGEST_STATS: u64 = 1 << 20;
 
+/// How long who finds the queue in front of a unix socket full waits before the next try. Whoever asks ends it.
+const KNOCK_AGAIN: Duration = Duration::from_millis(5);
+
 /// Where an engine listens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Endpoint {
@@ -260,7 +263,13 @@ async fn exchange(
 async fn connect(place: &Endpoint, tls: Option<&TlsConnector>) -> io::Result<(Box<dyn Stream>, String)> {
     match place {
         Endpoint::Usual => Err(io::Error::other("the usual place was not looked for")),
-        Endpoint::Unix(path) => Ok((Box::new(UnixStream::connect(path).await?), "engine".to_owned())),
+        Endpoint::Unix(path) => loop {
+            match UnixStream::connect(path).await {
+                // More have knocked than the engine lets wait; on older systems that is 128.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(KNOCK_AGAIN).await,
+                stream => return Ok((Box::new(stream?), "engine".to_owned())),
+            }
+        },
         Endpoint::Tcp { host, port, .. } => {
             let stream = TcpStream::connect(format!("{host}:{port}")).await?;
             stream.set_nodelay(true)?;
@@ -314,6 +323,22 @@ mod tests {
             let error = Endpoint::parse(text).unwrap_err();
             assert!(error.contains(why) && error.contains("unix:///var/run/docker.sock"), "{text}: {error}");
         }
+    }
+
+    #[tokio::test]
+    async fn many_at_once_get_through_a_short_queue_in_front_of_a_unix_socket() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("engine.sock");
+        let socket =
+            rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&socket, &rustix::net::SocketAddrUnix::new(&path).unwrap()).unwrap();
+        rustix::net::listen(&socket, 1).unwrap();
+        let place = Endpoint::Unix(path);
+        let asking = (0..20).map(|_| connect(&place, None)).collect::<Vec<_>>();
+        let listener = std::os::unix::net::UnixListener::from(socket);
+        let taking = tokio::task::spawn_blocking(move || (0..20).for_each(|_| drop(listener.accept().unwrap())));
+        assert!(futures_util::future::join_all(asking).await.iter().all(Result::is_ok));
+        taking.await.unwrap();
     }
 
     fn usual(environment: &[(&str, &str)], files: &[&str]) -> Result<(Endpoint, Trust), String> {

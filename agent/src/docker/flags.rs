@@ -18,7 +18,7 @@ const FLAGS: [&str; 6] = ["host", "name-format", "label", "cpu-format", "method"
 /// `DOCKER_HOST`, which it does not know, counts where there is no `-host`.
 ///
 /// # Errors
-/// A flag that it does not have or that means nothing, what only a shell could do, or a variable that asks for TLS.
+/// A flag that it does not have or that means nothing, what only a shell could do, or variables that ask for TLS.
 pub fn docker(table: &str, command: &OfficialCommand, env: &[(String, String)]) -> Result<Docker, String> {
     let declared = FLAGS.map(|key| Setting {
         key: key.to_owned(),
@@ -31,12 +31,9 @@ pub fn docker(table: &str, command: &OfficialCommand, env: &[(String, String)]) 
     let flags = Flags::parse(&declared, &command.arguments);
     let variable = |name: &str| {
         let mut written = env.iter().chain(&command.assignments).rev();
-        written.find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())
+        written.find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     };
-    let tls = ["DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"].into_iter().find(|name| variable(name).is_some());
-    let beyond = command.beyond.map(|beyond| format!("`command` has {beyond}"));
-    let tls = tls.map(|name| format!("the variable {name} is written for it, which the official plugin does not obey"));
-    if let Some(why) = beyond.or(flags.wrong).or(tls) {
+    if let Some(why) = command.beyond.map(|beyond| format!("`command` has {beyond}")).or(flags.wrong) {
         return Err(format!("{why}; write a table [docker] in place of this one"));
     }
     let given = |key: &str| flags.settings.iter().rfind(|(name, _)| name == key).map(|(_, value)| value.as_str());
@@ -45,6 +42,12 @@ pub fn docker(table: &str, command: &OfficialCommand, env: &[(String, String)]) 
         return Err("-method knows only API; leave it out".to_owned());
     }
     let host = given("host").filter(|host| !host.is_empty()).map(|host| ("-host", host));
+    if host.is_none() && variable("DOCKER_HOST").is_some() && variable("DOCKER_TLS_VERIFY").is_some() {
+        let table = "write a table [docker] with `host` and `tls` in place of this one";
+        return Err(format!(
+            "DOCKER_TLS_VERIFY with DOCKER_HOST asks for TLS, which the official plugin does not speak; {table}"
+        ));
+    }
     let endpoint = match host.or_else(|| Some(("DOCKER_HOST", variable("DOCKER_HOST")?))) {
         Some((name, host)) => Endpoint::parse(host).map_err(|why| format!("{name} {why}"))?,
         None => Endpoint::Usual,

@@ -82,13 +82,13 @@ fn cpu_and_memory_are_what_the_load_is_and_what_the_client_shows() {
     let of = |values: &BTreeMap<String, f64>, name: &str| {
         *values.get(name).unwrap_or_else(|| panic!("{name} is not in {values:#?}"))
     };
-    // Whoever else is at work here may take it away for a second, but not for each of some.
-    let half_a_core = |values: &BTreeMap<String, f64>| {
-        let modes = ["user", "system"].map(|mode| of(values, &format!("cpuacct_percentage.load-cpu.{mode}")));
-        near("half a core", modes.iter().sum(), 50.0)
+    // Whoever else is at work here may take some of it for a second, but not in most of five.
+    let both = |values: &BTreeMap<String, f64>| {
+        ["user", "system"].iter().map(|mode| of(values, &format!("cpuacct_percentage.load-cpu.{mode}"))).sum::<f64>()
     };
-    let looks = (0..5).map(|_| half_a_core(&look())).collect::<Vec<_>>();
-    assert!(looks.iter().any(Result::is_ok), "{looks:?}");
+    let mut looks = (0..5).map(|_| both(&look())).collect::<Vec<_>>();
+    looks.sort_by(f64::total_cmp);
+    near("half a core", looks[2], 50.0).unwrap_or_else(|why| panic!("{why}: {looks:?}"));
 
     let values = look();
     let of = |name: &str| of(&values, name);

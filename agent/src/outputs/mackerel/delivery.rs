@@ -33,6 +33,8 @@ const SPREAD: Duration = Duration::from_secs(20);
 /// arrives, and the values of a plugin that is compiled first come a moment after the host's own.
 const EAGER: Duration = Duration::from_secs(10);
 
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// Dropped points beyond these are counted, not listed.
 const MOST_LINES: usize = 10;
 
@@ -338,18 +340,22 @@ struct Timing {
 
 impl Timing {
     fn delivered(&mut self, now: SystemTime) {
-        self.eager_until.get_or_insert(now + EAGER);
+        // What the next minute brings comes from many hosts at once.
+        self.eager_until.get_or_insert(now + EAGER.min(MINUTE - in_minute(now)));
     }
 
     /// How long values that come `now` wait: until the host's second of this minute, and not at all if that is past.
     fn wait(&self, now: SystemTime) -> Duration {
-        if self.eager_until.is_none_or(|until| now < until) {
-            return Duration::ZERO;
-        }
-        let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let in_minute = Duration::from_millis((since_1970.as_millis() % 60_000) as u64);
-        self.offset.saturating_sub(in_minute)
+        // A clock that was set back does not make it longer.
+        let is_soon = |until: SystemTime| until.duration_since(now).is_ok_and(|left| !left.is_zero() && left <= EAGER);
+        if self.eager_until.is_none_or(is_soon) { Duration::ZERO } else { self.offset.saturating_sub(in_minute(now)) }
     }
+}
+
+/// How much of its minute has passed.
+fn in_minute(now: SystemTime) -> Duration {
+    let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Duration::from_millis((since_1970.as_millis() % MINUTE.as_millis()) as u64)
 }
 
 fn settlements(delivered: Vec<Point>, rejected: Vec<Point>) -> Vec<Settlement> {
@@ -428,6 +434,10 @@ mod tests {
         assert_eq!(timing.wait(at(3)), Duration::ZERO, "a plugin's");
         timing.delivered(at(3));
         assert_eq!(timing.wait(at(61)), Duration::from_secs(14), "those of the next minute");
+        let mut timing = Timing { offset: Duration::from_secs(15), eager_until: None };
+        timing.delivered(at(58));
+        assert_eq!(timing.wait(at(60)), Duration::from_secs(15), "the next minute is soon");
+        assert_eq!(timing.wait(at(58) - Duration::from_secs(7_197)), Duration::from_secs(14), "the clock was set back");
     }
 
     #[test]
