@@ -1,7 +1,8 @@
 //! Docker: the metrics of an engine's containers, asked for once a minute through its API.
 //!
 //! [`endpoint`] reaches the engine, [`answers`] is what is read of what it says, [`naming`] says what a container is called,
-//! [`metrics`] is the list of what is told, and [`collection`] asks. Nothing here starts, stops or changes a container. Podman's socket is an engine, too.
+//! [`metrics`] is the list of what is told, and [`collection`] asks. Nothing here starts, stops or changes a container.
+//! Podman's socket is an engine, too.
 
 pub mod answers;
 pub mod collection;
