@@ -10,7 +10,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends musl-tools ca-c
 WORKDIR /source
 COPY . .
 ARG WASABA_REVISION=unknown
-RUN make build && agent/image/rootfs.sh target/release /rootfs
+RUN make build && agent/packaging/image/rootfs.sh target/release /rootfs
 
 FROM scratch
 COPY --from=build /rootfs/all/ /

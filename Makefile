@@ -26,7 +26,7 @@ plugins:
 
 ## image: the container image, from what is built here, in the Docker engine here: make image TAG=wasaba
 image: build
-	agent/image/build.sh $(TARGET)/release "$(TAG)"
+	agent/packaging/image/build.sh $(TARGET)/release "$(TAG)"
 
 # The plugins of the tests: one that misbehaves, one that loops, one that does everything, and one each in Python and JavaScript.
 test-plugins: plugins

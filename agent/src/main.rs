@@ -2,7 +2,7 @@
 
 #[cfg(target_env = "musl")]
 #[global_allocator]
-static ALLOCATOR: wasaba::allocator::Allocator = wasaba::allocator::Allocator;
+static ALLOCATOR: wasaba::process::allocator::Allocator = wasaba::process::allocator::Allocator;
 
 fn main() -> std::process::ExitCode {
     wasaba::cli::main(std::env::args_os().collect())

@@ -5,35 +5,38 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use config::{Config, Network};
+use containers::Engines;
+use delivery::local::Tail;
+use delivery::spool::{Minute, Spool};
+use delivery::{local, mackerel};
+use machine::diagnostic::Diagnostic;
+use machine::host::cloud;
+use machine::host::cloud::{Cloud, CloudPlatform};
+use machine::metrics::selection::Current;
+use machine::roots::Roots;
+use machine::{diagnostic, host, metrics};
+use plugins::instance::Instance;
+use plugins::keeper::Change;
+use plugins::register::Register;
+use plugins::self_metrics::SelfMetrics;
+use plugins::{keeper, self_metrics};
+use programs::metrics as metrics_program;
+use programs::metrics::{Drawing, Programs, Step};
+use sandbox::thread::Sandbox;
+use schedules::routines;
+use schedules::routines::Outbox;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout_at;
+use wasaba_core::collect::Moment;
+use wasaba_core::collect::graphs::Graphs;
+use wasaba_core::collect::minute::{Parts, Source, Sources};
+use wasaba_core::collect::readers::Readers;
+use wasaba_core::container;
+use wasaba_core::graph::GraphDefinition;
 
-use crate::collect::Moment;
-use crate::collect::minute::{Parts, Source, Sources};
-use crate::collect::readers::Readers;
-use crate::config::{Config, Network};
-use crate::container;
-use crate::control::{self, Pulse};
-use crate::diagnostic::{self, Diagnostic};
-use crate::docker::{self, Engines};
-use crate::footprint;
-use crate::graph::GraphDefinition;
-use crate::host;
-use crate::host::cloud::{self, Cloud, CloudPlatform};
-use crate::keeper::{self, Change};
-use crate::log::Tail;
-use crate::metrics;
-use crate::metrics::selection::Current;
-use crate::outputs::{local, mackerel};
-use crate::plugins::graphs::Graphs;
-use crate::plugins::instance::Instance;
-use crate::plugins::register::Register;
-use crate::plugins::sandbox::Sandbox;
-use crate::plugins::self_metrics::{self, SelfMetrics};
-use crate::programs::metrics::{self as metrics_program, Drawing, Programs, Step};
-use crate::roots::Roots;
-use crate::routines::{self, Outbox};
-use crate::spool::{Minute, Spool};
+use crate::process::control::Pulse;
+use crate::process::{control, footprint};
 
 /// How long the first collection waits for plugins, which usually lie compiled in the cache and are there within it. One that
 /// is not is asked when it is there.
@@ -336,13 +339,13 @@ impl Collecting {
         let (asked, gone) = self.engines.follow(wanted);
         for name in gone {
             self.sources.remove(&name);
-            self.graphs.remove(&docker::owner_of_graphs(&name));
+            self.graphs.remove(&containers::owner_of_graphs(&name));
         }
         for docker in asked {
             match docker.graphs() {
                 Ok(graphs) => {
                     let host = docker.posting.custom_identifier.as_ref();
-                    if let Some(warning) = self.graphs.put(&docker::owner_of_graphs(&docker.name), host, &graphs) {
+                    if let Some(warning) = self.graphs.put(&containers::owner_of_graphs(&docker.name), host, &graphs) {
                         tracing::warn!("{warning}");
                     }
                 }
@@ -350,8 +353,8 @@ impl Collecting {
             }
             let spool = Arc::clone(&self.spool);
             let readings = tokio::task::spawn_blocking(move || spool.readings()).await.unwrap_or_default();
-            let own = docker::own_readings(&docker.name, &readings);
-            let source = docker::source_of(docker, own);
+            let own = containers::own_readings(&docker.name, &readings);
+            let source = containers::source_of(docker, own);
             match moment {
                 Some(moment) => self.sources.start(source, moment),
                 None => self.sources.add(source),

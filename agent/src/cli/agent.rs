@@ -7,15 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::Config;
+use config::document::{Level, Problem};
+use delivery::local::Tail;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
 use super::flags::{AgentFlags, texts};
-use crate::config::Config;
-use crate::config::document::{Level, Problem};
-use crate::log::{self, Destination, Tail};
-use crate::run::{self, Signals};
-use crate::service;
+use crate::process::log::Destination;
+use crate::process::{log, service};
+use crate::run;
+use crate::run::Signals;
 
 /// How often the program's file is looked at, if its replacement ends the agent; as the official agent does it.
 const LOOKED_AT_EVERY: Duration = Duration::from_secs(10);
@@ -205,7 +207,7 @@ mod tests {
             display_name: Some("web".into()),
             diagnostic: true,
             root: "/elsewhere".into(),
-            api_key: Some(crate::secret::Secret::new("hunter2")),
+            api_key: Some(wasaba_core::secret::Secret::new("hunter2")),
             ..Config::default()
         };
         let (config, later) = taken_over(&running, new);
@@ -213,7 +215,7 @@ mod tests {
         assert_eq!((config.roles.len(), config.display_name.as_deref()), (1, Some("web")));
         assert_eq!((config.root, config.api_key), (running.root.clone(), None));
         assert!(config.diagnostic && taken_over(&running, Config::default()).1.is_empty());
-        let keyed = |key: &str| Config { api_key: Some(crate::secret::Secret::new(key)), ..Config::default() };
+        let keyed = |key: &str| Config { api_key: Some(wasaba_core::secret::Secret::new(key)), ..Config::default() };
         let (config, later) = taken_over(&keyed("old"), keyed("new"));
         assert!(
             later.is_empty()

@@ -25,8 +25,9 @@ impl Shell {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use clap::CommandFactory;
+
+    use super::*;
 
     #[test]
     fn the_scripts_complete_the_commands_and_flags_that_there_are() {

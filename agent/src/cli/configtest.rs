@@ -3,9 +3,10 @@
 
 use std::io::Write;
 
+use config::document::{Level, Problem};
+use plugins::keeper;
+
 use super::flags::{AgentFlags, texts};
-use crate::config::document::{Level, Problem};
-use crate::keeper;
 
 /// Reads the configuration and loads its components. As with the official agent, everything goes to standard error, and a
 /// warning is a failure.

@@ -7,16 +7,18 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use config::environment::Environment;
+use delivery::mackerel;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tracing::level_filters::LevelFilter;
+use wasaba_core::container;
+use wasaba_core::container::MARK;
 
 use super::flags::{AgentFlags, texts};
-use crate::config::environment::Environment;
-use crate::container::{self, MARK};
-use crate::log::{self, Destination};
-use crate::outputs::mackerel;
+use crate::process::log;
+use crate::process::log::Destination;
 use crate::run;
 
 /// Docker waits 10 s before it kills.

@@ -4,16 +4,16 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
-
+use config::Config;
+use config::document::{Level, Problem};
+use config::environment::Environment;
 use tracing::level_filters::LevelFilter;
+use wasaba_core::secret::Secret;
+use wasaba_core::text::printable;
 
 use super::completion;
-use crate::capabilities::log::printable;
-use crate::config::document::{Level, Problem};
-use crate::config::environment::Environment;
-use crate::config::{self, Config};
-use crate::log::{self, Destination};
-use crate::secret::Secret;
+use crate::process::log;
+use crate::process::log::Destination;
 
 /// A host agent for Mackerel: host metrics and sandboxed plugins.
 ///

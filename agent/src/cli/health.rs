@@ -1,7 +1,7 @@
 //! `wasaba health`: whether the agent with this root does its work; for a container's health check.
 
 use super::flags::AgentFlags;
-use crate::control;
+use crate::process::control;
 
 /// A minute is collected once a minute; one that is late has hung. A start takes seconds.
 const LATEST_SECONDS: i64 = 150;

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::config;
-use crate::log::{self, Destination};
+use crate::process::log;
+use crate::process::log::Destination;
 
 /// Puts the key, and the API's base if it is given, in front of what is in the file. One that has a key stays as it is.
 ///

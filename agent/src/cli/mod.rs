@@ -17,15 +17,15 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::capabilities::log::safe_lines;
 use flags::Command;
+use wasaba_core::text::safe_lines;
 
 /// Runs the program.
 ///
 /// Exit codes as with the official agent: 0 well, 1 an error, 2 a wrong command line.
 #[must_use]
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
-    crate::footprint::prepare();
+    crate::process::footprint::prepare();
     let line = match flags::parse(arguments) {
         Ok(line) => line,
         Err(error) => {

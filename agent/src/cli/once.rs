@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use machine::host::cloud;
+use machine::metrics::selection::Current;
+use plugins::keeper;
 use serde_json::{Value, json};
+use wasaba_core::collect::Moment;
+use wasaba_core::collect::minute::Part;
 
 use super::flags::AgentFlags;
-use crate::collect::Moment;
-use crate::collect::minute::Part;
-use crate::host::cloud;
-use crate::metrics::selection::Current;
-use crate::{docker, keeper, programs, run};
+use crate::run;
 
 /// Between the two readings that rates are made of. The shortest that gives rates is one second.
 const BETWEEN_READINGS: Duration = Duration::from_millis(1_050);
@@ -30,7 +31,7 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
         selection.set(config.selection.clone());
         let mut sources = run::host_sources(&config, &selection);
         for docker in &config.dockers {
-            sources.add(docker::source_of(Arc::new(docker.clone()), HashMap::new()));
+            sources.add(containers::source_of(Arc::new(docker.clone()), HashMap::new()));
         }
         match keeper::loader(&config) {
             Ok(loader) => {

@@ -2,8 +2,9 @@
 
 use std::io::{IsTerminal, Write};
 
+use delivery::mackerel;
+
 use super::flags::AgentFlags;
-use crate::outputs::mackerel;
 use crate::run;
 
 /// Asks whether it is meant, unless it is forced, and retires the host. What is no terminal cannot say yes.

@@ -15,7 +15,8 @@ use tokio::time::Instant;
 
 use super::agent::Pidfile;
 use super::flags::{AgentFlags, texts};
-use crate::log::{self, Destination};
+use crate::process::log;
+use crate::process::log::Destination;
 
 /// A child that lives shorter has not started well.
 const SHORT_LIFE: Duration = Duration::from_secs(30);

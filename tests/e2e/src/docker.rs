@@ -143,7 +143,7 @@ impl Engine {
         if made.contains(&self.socket()) {
             return;
         }
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../agent/image/build.sh");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../agent/packaging/image/build.sh");
         let mut build = Command::new(script);
         build.arg(crate::target().join("release")).arg("wasaba").env("DOCKER_HOST", self.host()).stdin(Stdio::null());
         let built = build.output().unwrap();

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 use wasaba_e2e::wasaba;
 
-const UNIT: &str = include_str!("../../../agent/systemd/wasaba.service");
-const DEFAULTS: &str = include_str!("../../../agent/systemd/mackerel-agent.default");
+const UNIT: &str = include_str!("../../../agent/packaging/systemd/wasaba.service");
+const DEFAULTS: &str = include_str!("../../../agent/packaging/systemd/mackerel-agent.default");
 
 fn values<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
     text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).collect()

@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
+use plugins::loader::demands;
+use sandbox::component::Demands;
+
 use crate::cli::flags::{AgentFlags, texts};
-use crate::plugins::component::Demands;
 
 /// Compiles each plugin into the agent's root, or finds it there, and prints how long that took.
 ///
@@ -21,7 +23,7 @@ pub fn run(flags: &AgentFlags, engine: &str, plugins: &[String]) -> Result<(), S
             let table = super::table(config, wanted);
             let file = super::plugin_file(loader, &table.wasm)?;
             let begin = Instant::now();
-            let plugin = loader.plugin(&Demands { engine, ..table.demands() }, &file).await?;
+            let plugin = loader.plugin(&Demands { engine, ..demands(&table) }, &file).await?;
             let about = &plugin.description;
             writeln!(text, "{} {}: ready for {engine} after {:.1?}", about.name, about.version, begin.elapsed()).ok();
         }

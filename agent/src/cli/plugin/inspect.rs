@@ -3,12 +3,14 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use crate::capabilities::bindings::exports::wasaba::plugin::plugin::{Setting, SettingKind};
-use crate::capabilities::grants::Grants;
-use crate::capabilities::log::printable;
+use official::command_line::Given;
+use plugins::settings::{ResolvedSettings, kind_in_words, validate};
+use sandbox::capabilities::grants::Grants;
+use sandbox::component::{Demands, Plugin};
+use wasaba_core::setting::{Setting, SettingKind};
+use wasaba_core::text::printable;
+
 use crate::cli::flags::AgentFlags;
-use crate::plugins::component::{Demands, Plugin};
-use crate::plugins::settings::{Written, check, kind_in_words};
 
 /// Prints what the plugin says of itself.
 ///
@@ -18,8 +20,8 @@ pub fn run(flags: &AgentFlags, wanted: &str) -> Result<(), String> {
     let text = super::with_loader(flags, async |_, loader| {
         let file = super::plugin_file(loader, wanted)?;
         let plugin = loader.plugin(&Demands::default(), &file).await?;
-        let defaults = check(&plugin.description.settings, &required(&plugin.description.settings));
-        let values = defaults.as_ref().map(|checked| checked.values.clone()).unwrap_or_default();
+        let defaults = validate(&plugin.description.settings, &required(&plugin.description.settings));
+        let values = defaults.as_ref().map(|validated| validated.values.clone()).unwrap_or_default();
         let graphs = plugin.graphs(&loader.sandbox, values, &Arc::default()).await;
         let graphs = graphs.map_err(|failure| format!("`{}`: {failure}", file.display()))?;
         let mut text = about(&plugin);
@@ -34,18 +36,19 @@ pub fn run(flags: &AgentFlags, wanted: &str) -> Result<(), String> {
             }
         }
         text.push_str("\ngrants with the defaults:\n");
-        text.push_str(&grants(&defaults.map(|checked| checked.grants).unwrap_or_default()));
+        text.push_str(&grants(&defaults.map(|validated| validated.grants).unwrap_or_default()));
         Ok(text)
     });
     crate::cli::print(&text?)
 }
 
 /// Something for each setting that must be there and permits nothing, so that the rest can be shown.
-fn required(declared: &[Setting]) -> Written {
+fn required(declared: &[Setting]) -> ResolvedSettings {
     let text = |setting: &&Setting| matches!(setting.kind, SettingKind::Text | SettingKind::Secret);
     let settings = declared.iter().filter(|setting| setting.required).filter(text);
     let settings = settings.map(|setting| (setting.key.clone(), "...".to_owned())).collect();
-    Written { settings, ..Written::default() }
+    let given = Given { settings, ..Given::default() };
+    ResolvedSettings { given, ..ResolvedSettings::default() }
 }
 
 /// What an instance may reach, a line each.
@@ -110,8 +113,8 @@ fn facts(setting: &Setting) -> String {
     facts.join("; ")
 }
 
-fn reading(reading: crate::capabilities::bindings::exports::wasaba::plugin::metrics::Reading) -> &'static str {
-    use crate::capabilities::bindings::exports::wasaba::plugin::metrics::Reading;
+fn reading(reading: sandbox::capabilities::bindings::exports::wasaba::plugin::metrics::Reading) -> &'static str {
+    use sandbox::capabilities::bindings::exports::wasaba::plugin::metrics::Reading;
     match reading {
         Reading::Gauge => "as it is",
         Reading::PerMinute => "per minute",

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::cli::flags::{AgentFlags, texts};
-use crate::control::{self, PluginReport, Report};
+use crate::process::control;
+use crate::process::control::{PluginReport, Report};
 
 /// Prints a table, or JSON.
 ///

@@ -10,14 +10,16 @@ pub mod time;
 
 use std::path::{Path, PathBuf};
 
+use config::Config;
+use config::raw::RawSettings;
+use config::table::PluginTable;
+use official::command_line::{CommandLine, Given};
+use plugins::loader::Loader;
+use plugins::settings::resolve;
+use sandbox::component::Plugin;
+use wasaba_core::limits::Engine;
+
 use super::flags::{AgentFlags, PluginCommand};
-use crate::config::Config;
-use crate::plugins::command_line::CommandLine;
-use crate::plugins::component::Plugin;
-use crate::plugins::engine::Engine;
-use crate::plugins::loader::Loader;
-use crate::plugins::settings::Written;
-use crate::plugins::table::PluginTable;
 
 /// Runs the command.
 ///
@@ -36,7 +38,7 @@ pub fn run(command: PluginCommand) -> Result<(), String> {
         PluginCommand::Test { agent, plugin, cases } => test::run(&agent, &plugin, &cases),
         PluginCommand::Compiler { engine, cpu_seconds, memory_bytes } => {
             let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
-            crate::plugins::compile::compile(self::engine(&engine)?, cpu_seconds, memory_bytes, input, output)
+            sandbox::compile::compile(self::engine(&engine)?, cpu_seconds, memory_bytes, input, output)
         }
     }
 }
@@ -50,9 +52,9 @@ fn with_loader<T>(
     let config = flags.config_for_command()?;
     let runtime = super::runtime()?;
     let result = runtime.block_on(async {
-        let loader = crate::keeper::loader(&config).or_else(|why| {
+        let loader = plugins::keeper::loader(&config).or_else(|why| {
             let cache = own_cache().filter(|_| flags.root.is_none()).ok_or(why)?;
-            Loader::new(&cache, crate::keeper::folders(&config))
+            Loader::new(&cache, plugins::keeper::folders(&config))
         });
         work(&config, &loader?).await
     });
@@ -88,7 +90,7 @@ fn table(config: &Config, wanted: &str) -> PluginTable {
     configured.cloned().unwrap_or_else(|| PluginTable {
         name: name.clone().into_owned(),
         wasm: wanted.to_owned(),
-        written: Written { place: format!("[plugin.metrics.{name}] of the configuration"), ..Written::default() },
+        raw: RawSettings { place: format!("[plugin.metrics.{name}] of the configuration"), ..RawSettings::default() },
         ..PluginTable::default()
     })
 }
@@ -97,7 +99,8 @@ fn table(config: &Config, wanted: &str) -> PluginTable {
 fn with_flags(table: &mut PluginTable, wanted: &str, flags: &[String], plugin: &Plugin) -> Result<CommandLine, String> {
     let declared = &plugin.description.settings;
     let line = CommandLine::typed(wanted, flags.to_vec(), |name| std::env::var(name).ok());
-    let configured = table.written.settled(&table.wasm, declared)?;
-    table.written = line.together_with(configured, wanted, declared)?;
+    let configured = resolve(&table.raw, &table.wasm, declared)?;
+    let Given { settings, trust } = line.together_with(configured.given, wanted, declared)?;
+    table.raw = RawSettings { settings, trust, command_line: None, ..table.raw.clone() };
     Ok(line)
 }

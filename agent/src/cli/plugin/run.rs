@@ -8,15 +8,16 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use plugins::instance::{Instance, Status};
+use plugins::loader::demands;
+use sandbox::thread::Sandbox;
 use sha2::{Digest, Sha256};
+use wasaba_core::collect::rate::Reading;
+use wasaba_core::collect::{Answer, Fault};
+use wasaba_core::graph;
+use wasaba_core::text::{printable, safe_lines};
 
-use crate::capabilities::log::{printable, safe_lines};
 use crate::cli::flags::AgentFlags;
-use crate::collect::rate::Reading;
-use crate::collect::{Answer, Fault};
-use crate::graph;
-use crate::plugins::instance::{Instance, Status};
-use crate::plugins::sandbox::Sandbox;
 
 /// Collects once with `flags` as settings and prints `name TAB value TAB epoch` lines, or with `MACKEREL_AGENT_PLUGIN_META` its
 /// graphs. A table of the configuration with this name is the base. With `explain`, what it was granted, wished for, was refused
@@ -29,7 +30,7 @@ pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) ->
         let mut table = super::table(config, wanted);
         let begin = Instant::now();
         let file = super::plugin_file(loader, &table.wasm)?;
-        let plugin = loader.plugin(&table.demands(), &file).await?;
+        let plugin = loader.plugin(&demands(&table), &file).await?;
         let loaded = begin.elapsed();
         let line = super::with_flags(&mut table, wanted, flags, &plugin)?;
         let state = line.state_file(&plugin.description.settings).unwrap_or_else(|| state_file(wanted, flags));
@@ -54,7 +55,7 @@ pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) ->
             tracing::warn!("{why}; the next run will have no rates");
         }
         let epoch = jiff::Timestamp::now().as_second();
-        let line = |sample: &crate::sample::Sample| {
+        let line = |sample: &wasaba_core::sample::Sample| {
             let name = sample.name().as_str();
             format!("{}\t{:.6}\t{epoch}\n", name.strip_prefix("custom.").unwrap_or(name), sample.value())
         };
@@ -66,7 +67,7 @@ pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) ->
 /// What one run of everything that the plugin does came to.
 #[derive(Default)]
 struct Once {
-    samples: Vec<crate::sample::Sample>,
+    samples: Vec<wasaba_core::sample::Sample>,
     readings: Vec<(String, Reading)>,
     complaints: Vec<String>,
     /// A check's report, the metadata.
@@ -115,8 +116,10 @@ fn explained(instance: &Instance, loaded: Duration, called: Duration) -> String 
 /// As with the official plugins, other flags are another state.
 fn state_file(plugin: &str, flags: &[String]) -> PathBuf {
     let folder = std::env::var_os("MACKEREL_PLUGIN_WORKDIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    let stem =
-        Path::new(plugin).file_stem().map(|stem| crate::sample::segment(&stem.to_string_lossy())).unwrap_or_default();
+    let stem = Path::new(plugin)
+        .file_stem()
+        .map(|stem| wasaba_core::sample::segment(&stem.to_string_lossy()))
+        .unwrap_or_default();
     let hash = Sha256::digest(flags.join(" "));
     let hash = hash.iter().take(10).map(|byte| format!("{byte:02x}")).collect::<String>();
     folder.join(format!("wasaba-plugin-{stem}-{hash}.json"))

@@ -5,13 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::capabilities::log::printable;
+use config::document::read_file;
+use plugins::cases;
+use plugins::cases::{Case, Expected, Minute};
+use plugins::instance::Instance;
+use plugins::loader::{Loader, demands};
+use sandbox::failure::Failure;
+use wasaba_core::text::printable;
+
 use crate::cli::flags::AgentFlags;
-use crate::config::cases::{self, Case, Expected, Minute};
-use crate::config::document::read_file;
-use crate::plugins::failure::Failure;
-use crate::plugins::instance::Instance;
-use crate::plugins::loader::Loader;
 
 /// Runs every case in `file` and prints a line for each, with what differs below it.
 ///
@@ -49,7 +51,7 @@ pub fn run(agent: &AgentFlags, wanted: &str, file: &Path) -> Result<(), String> 
 type Differences = Vec<(usize, String)>;
 
 async fn play(loader: &Loader, component: &Path, case: &Case) -> Differences {
-    let plugin = match loader.plugin(&case.table.demands(), component).await {
+    let plugin = match loader.plugin(&demands(&case.table), component).await {
         Ok(plugin) => plugin,
         Err(problem) => return vec![(case.line, problem)],
     };
@@ -176,7 +178,7 @@ mod tests {
 
     #[test]
     fn another_failure_than_the_expected_one_is_told() {
-        use crate::plugins::failure::Kind;
+        use sandbox::failure::Kind;
         let failure = Failure::new(Kind::Unreachable, "connection refused");
         let expected =
             |error, says: &str| Expected { error: Some(error), says: Some(says.into()), ..Expected::default() };

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use plugins::instance::Instance;
+use plugins::loader::demands;
+use wasaba_core::limits::Engine;
+
 use crate::cli::flags::AgentFlags;
-use crate::plugins::engine::Engine;
-use crate::plugins::instance::Instance;
 
 /// Calls the plugin `calls` times with these settings and prints the median, the fastest and the slowest call.
 ///
@@ -16,7 +18,7 @@ pub fn run(agent: &AgentFlags, engine: &str, calls: u32, wanted: &str, flags: &[
         let mut table = super::table(config, wanted);
         table.engine = engine;
         let file = super::plugin_file(loader, &table.wasm)?;
-        let plugin = loader.plugin(&table.demands(), &file).await?;
+        let plugin = loader.plugin(&demands(&table), &file).await?;
         super::with_flags(&mut table, wanted, flags, &plugin)?;
         let instance = Instance::new(&loader.sandbox, plugin, &table).await;
         let instance = instance.map_err(|problems| problems.join("\n"))?;

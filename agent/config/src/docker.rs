@@ -1,0 +1,187 @@
+//! The table `[docker]`: an engine whose containers are measured.
+
+use std::time::Duration;
+
+use containers::endpoint::Endpoint;
+use containers::metrics::EXTRA;
+use containers::naming::Naming;
+use containers::{Docker, Patterns};
+
+use super::Config;
+use super::document::{Level, Problem, Reader, Section};
+use super::plugin::{pattern, posting, replace, trust};
+
+/// Puts the engine of this document in the place of the one that `config` has.
+pub(super) fn take(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut Config) {
+    let Some(mut section) = reader.section(top, "docker") else { return };
+    let docker = docker(reader, &mut section);
+    replace(&mut config.dockers, docker, |other| *other.name == *"docker");
+    reader.finish(section);
+}
+
+/// Warns of two engines that post to the same graphs.
+pub(super) fn same_graphs(config: &Config) -> Option<Problem> {
+    let place = |docker: &Docker| (docker.posting.key_prefix.clone(), docker.posting.custom_identifier.clone());
+    let table = |docker: &Docker| match docker.name.strip_prefix("plugin ") {
+        Some(name) => format!("[plugin.metrics.{name}]"),
+        None => format!("[{}]", docker.name),
+    };
+    let mut pairs = config
+        .dockers
+        .iter()
+        .enumerate()
+        .flat_map(|(at, one)| config.dockers.iter().skip(at + 1).map(move |other| (one, other)));
+    let (one, other) = pairs.find(|(one, other)| place(one) == place(other))?;
+    let why = format!(
+        "{} and {} post to the same graphs, each over the other's values: remove one, or give it a `key_prefix`",
+        table(one),
+        table(other)
+    );
+    Some(Problem::of_flag(Level::Warning, format!("warning: {why}")))
+}
+
+fn docker(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Docker {
+    let usual = Docker::default();
+    let label = reader.text(section, "label").unwrap_or_default();
+    let cpu_in_nanoseconds = reader.parsed(section, "cpu_format", |text| match text {
+        "percentage" => Ok(false),
+        "usage" => Ok(true),
+        _ => Err("must be \"percentage\" or \"usage\"".to_owned()),
+    });
+    Docker {
+        endpoint: reader.parsed(section, "host", Endpoint::parse).unwrap_or_default(),
+        trust: trust(reader, section),
+        naming: reader.parsed(section, "name_format", |word| Naming::parse(word, &label)).unwrap_or_default(),
+        cpu_in_nanoseconds: cpu_in_nanoseconds.unwrap_or_default(),
+        include: patterns(reader, section, "include"),
+        exclude: patterns(reader, section, "exclude"),
+        extra: extra(reader, section),
+        timeout: reader.positive(section, "timeout_seconds", 55).map_or(usual.timeout, Duration::from_secs),
+        posting: posting(reader, section),
+        ..usual
+    }
+}
+
+fn patterns(reader: &mut Reader<'_>, section: &mut Section<'_>, key: &str) -> Patterns {
+    let Some(mut inner) = reader.section(section, key) else { return Patterns::default() };
+    let mut read = |key| reader.parsed(&mut inner, key, pattern).flatten();
+    let patterns = Patterns { name: read("name"), image: read("image"), label: read("label") };
+    reader.finish(inner);
+    patterns
+}
+
+fn extra(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Vec<&'static str> {
+    let mut words = Vec::new();
+    for (word, place) in reader.texts(section, "extra") {
+        match EXTRA.iter().find(|known| **known == word) {
+            Some(known) => words.push(*known),
+            None => {
+                reader.fail(place, format!("{word:?} is nothing to tell beyond: write some of {}", EXTRA.join(", ")))
+            }
+        }
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use containers::DEFAULT_TIMEOUT;
+
+    use super::*;
+    use crate::parse;
+
+    /// The engines of a configuration that has no problem.
+    fn engines(text: &str) -> Vec<Docker> {
+        let (config, problems) = parse(Path::new("agent.conf"), text).unwrap_or_else(|problems| panic!("{problems:?}"));
+        assert_eq!(problems, []);
+        config.dockers
+    }
+
+    #[test]
+    fn an_empty_table_is_enough() {
+        assert_eq!(engines("[docker]\n"), [Docker::default()]);
+        assert_eq!(engines(""), []);
+    }
+
+    #[test]
+    fn the_official_plugins_line_is_the_engine_that_it_would_ask() {
+        for (command, expected) in [
+            ("mackerel-plugin-docker", Docker { naming: Naming::NameId, ..Docker::default() }),
+            ("mackerel-plugin-docker -name-format name", Docker::default()),
+            (
+                "DOCKER_HOST=unix:///run/a.sock mackerel-plugin-docker -name-format name",
+                Docker { endpoint: Endpoint::Unix("/run/a.sock".into()), ..Docker::default() },
+            ),
+            ("DOCKER_HOST=unix:///run/a.sock DOCKER_HOST= mackerel-plugin-docker -name-format name", Docker::default()),
+            (
+                "DOCKER_TLS_VERIFY=1 DOCKER_HOST=unix:///run/a.sock mackerel-plugin-docker -name-format name -host /run/b.sock",
+                Docker { endpoint: Endpoint::Unix("/run/b.sock".into()), ..Docker::default() },
+            ),
+            ("/usr/bin/mackerel-plugin-docker --name-format=name -method API -command docker", Docker::default()),
+            (
+                "mackerel-plugin docker -host 10.0.0.5:2375 -name-format label -label app -cpu-format usage -tempfile /tmp/x",
+                Docker {
+                    endpoint: Endpoint::Tcp { host: "10.0.0.5".into(), port: 2_375, tls: false },
+                    naming: Naming::Label("app".into()),
+                    cpu_in_nanoseconds: true,
+                    ..Docker::default()
+                },
+            ),
+        ] {
+            let [docker] = &engines(&format!("[plugin.metrics.containers]\ncommand = {command:?}\n"))[..] else {
+                panic!("{command}")
+            };
+            assert_eq!(*docker, Docker { name: "plugin containers".into(), ..expected }, "{command}");
+        }
+    }
+
+    #[test]
+    fn what_the_official_plugins_line_cannot_mean_is_refused_with_the_table_to_write() {
+        for (command, why) in [
+            ("DOCKER_HOST=ssh://a mackerel-plugin-docker", "DOCKER_HOST begins with `ssh://`"),
+            ("mackerel-plugin-docker -host ssh://a", "-host begins with `ssh://`"),
+            ("DOCKER_TLS_VERIFY=1 DOCKER_HOST=tcp://a:2376 mackerel-plugin-docker", "[docker] with `host` and `tls`"),
+            ("mackerel-plugin-docker | grep cpu", "write a table [docker]"),
+            ("mackerel-plugin-docker -nameformat name", "write a table [docker]"),
+        ] {
+            let text = format!("[plugin.metrics.docker]\ncommand = {command:?}\n");
+            let problems = parse(Path::new("agent.conf"), &text).unwrap_err();
+            assert!(problems.iter().any(|problem| problem.to_string().contains(why)), "{command}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn two_engines_that_post_to_the_same_graphs_are_told_and_two_with_prefixes_are_not() {
+        let said = |more: &str| {
+            let text = format!("[docker]\n[plugin.metrics.docker]\ncommand = \"mackerel-plugin-docker\"\n{more}");
+            let (_, problems) = parse(Path::new("agent.conf"), &text).unwrap();
+            problems.iter().map(ToString::to_string).collect::<String>()
+        };
+        assert!(said("").contains("[docker] and [plugin.metrics.docker] post to the same graphs"), "{}", said(""));
+        assert_eq!(said("key_prefix = \"other\"\n"), "");
+    }
+
+    #[test]
+    fn what_the_official_table_says_of_posting_counts_as_for_any_plugin() {
+        let text = "[plugin.metrics.docker]\ncommand = [\"mackerel-plugin-docker\"]\ncustom_identifier = \"node1\"\n\
+                    exclude_pattern = \"blkio\"\ntimeout_seconds = 5\n";
+        let [docker] = &engines(text)[..] else { panic!("one engine") };
+        assert_eq!(docker.posting.custom_identifier.as_deref(), Some("node1"));
+        assert!(!docker.posting.wants("docker.blkio.io_queued.web.read"));
+        assert_eq!((docker.timeout, DEFAULT_TIMEOUT), (Duration::from_secs(5), Duration::from_secs(20)));
+    }
+
+    #[test]
+    fn a_later_table_of_the_same_name_takes_the_place_of_whatever_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.conf"), "[plugin.metrics.docker]\ncommand = \"mackerel-plugin-docker\"\n")
+            .unwrap();
+        let include = folder.path().join("*.conf");
+        let text = format!("include = {include:?}\n[docker]\n[plugin.metrics.docker]\ncommand = \"true\"\n");
+        let (config, _) = parse(Path::new("agent.conf"), &text).unwrap();
+        let names = config.dockers.iter().map(|docker| &*docker.name).collect::<Vec<_>>();
+        assert_eq!((names, config.programs.len()), (vec!["docker", "plugin docker"], 0));
+    }
+}

@@ -1,0 +1,165 @@
+//! Docker: the metrics of an engine's containers, asked for once a minute through its API.
+//!
+//! [`endpoint`] reaches the engine, [`answers`] is what is read of what it says, [`naming`] says what a container is called,
+//! [`metrics`] is the list of what is told, and [`collection`] asks. Nothing here starts, stops or changes a container.
+//! Podman's socket is an engine, too.
+
+pub mod answers;
+pub mod collection;
+pub mod endpoint;
+pub mod flags;
+pub mod metrics;
+pub mod naming;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use endpoint::Endpoint;
+use naming::{Identity, Naming};
+use regex_lite::Regex;
+use tokio::sync::Mutex;
+use wasaba_core::collect::minute::Source;
+use wasaba_core::collect::rate::Reading;
+use wasaba_core::graph::GraphDefinition;
+use wasaba_core::posting::Posting;
+use wasaba_core::tls::Trust;
+
+/// How long a collection may take, unless something else is configured; as the official plugin.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// An engine to be asked: `[docker]`, or the line of the official plugin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Docker {
+    /// What it is called in the log: `docker`, or `plugin NAME`.
+    pub name: Arc<str>,
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// Whom it has to be, if it speaks TLS.
+    pub trust: Trust,
+    /// What its containers are called.
+    pub naming: Naming,
+    /// Whether CPU time is told as such, in nanoseconds a minute, and not as a share.
+    pub cpu_in_nanoseconds: bool,
+    /// Only containers that these fit.
+    pub include: Patterns,
+    /// No containers that one of these fits.
+    pub exclude: Patterns,
+    /// What is told beyond the official metrics: words of [`metrics::EXTRA`].
+    pub extra: Vec<&'static str>,
+    /// How long a collection may take.
+    pub timeout: Duration,
+    /// How its values are posted.
+    pub posting: Posting,
+}
+
+impl Default for Docker {
+    fn default() -> Self {
+        Self {
+            name: "docker".into(),
+            endpoint: Endpoint::default(),
+            trust: Trust::default(),
+            naming: Naming::default(),
+            cpu_in_nanoseconds: false,
+            include: Patterns::default(),
+            exclude: Patterns::default(),
+            extra: Vec::new(),
+            timeout: DEFAULT_TIMEOUT,
+            posting: Posting::default(),
+        }
+    }
+}
+
+/// Regular expressions that choose containers.
+#[derive(Clone, Debug, Default)]
+pub struct Patterns {
+    /// For the name.
+    pub name: Option<Regex>,
+    /// For the image, as it was started.
+    pub image: Option<Regex>,
+    /// For a label, as `key=value`.
+    pub label: Option<Regex>,
+}
+
+impl PartialEq for Patterns {
+    fn eq(&self, other: &Self) -> bool {
+        let texts = |patterns: &Self| {
+            [&patterns.name, &patterns.image, &patterns.label]
+                .map(|regex| regex.as_ref().map(|regex| regex.as_str().to_owned()))
+        };
+        texts(self) == texts(other)
+    }
+}
+
+impl Patterns {
+    /// For each pattern that there is, whether it fits.
+    fn fit(&self, container: &Identity) -> impl Iterator<Item = bool> {
+        let label =
+            |regex: &Regex| container.labels.iter().any(|(key, value)| regex.is_match(&format!("{key}={value}")));
+        let name = self.name.as_ref().map(|regex| regex.is_match(&container.name));
+        let image = self.image.as_ref().map(|regex| regex.is_match(&container.image));
+        [name, image, self.label.as_ref().map(label)].into_iter().flatten()
+    }
+}
+
+impl Docker {
+    /// Whether a container's metrics are wanted: all patterns to include it fit, and none to exclude it.
+    #[must_use]
+    pub fn wants(&self, container: &Identity) -> bool {
+        self.include.fit(container).all(|fits| fits) && !self.exclude.fit(container).any(|fits| fits)
+    }
+
+    /// How its values are drawn.
+    ///
+    /// # Errors
+    /// A name that Mackerel would refuse, by `key_prefix`.
+    pub fn graphs(&self) -> Result<Vec<GraphDefinition>, String> {
+        metrics::graphs(&self.extra, |name| self.posting.renamed(name))
+    }
+}
+
+/// The engines that are asked, as the newest configuration wants it.
+#[derive(Default)]
+pub struct Engines(Vec<Arc<Docker>>);
+
+impl Engines {
+    /// Which are to be asked from now on, each in place of the one of its name, and the names of those that are not asked any more.
+    pub fn follow(&mut self, wanted: Vec<Docker>) -> (Vec<Arc<Docker>>, Vec<Arc<str>>) {
+        let is_wanted = |known: &Arc<Docker>| wanted.iter().any(|wanted| wanted.name == known.name);
+        let gone = self.0.iter().filter(|known| !is_wanted(known)).map(|known| Arc::clone(&known.name)).collect();
+        let before = std::mem::take(&mut self.0);
+        self.0 = wanted.into_iter().map(Arc::new).collect();
+        (self.0.iter().filter(|wanted| !before.contains(wanted)).cloned().collect(), gone)
+    }
+}
+
+/// Who posts an engine's graphs, in the words of the warning about two that post the same ones: "plugin NAME".
+#[must_use]
+pub fn owner_of_graphs(name: &str) -> Arc<str> {
+    name.strip_prefix("plugin ").map_or_else(|| format!("[{name}]").into(), Into::into)
+}
+
+/// What of these readings is of the engine of this name, under its own names.
+#[must_use]
+pub fn own_readings(name: &str, readings: &BTreeMap<String, Reading>) -> HashMap<String, Reading> {
+    let prefix = format!("{name}\t");
+    let own = readings.range(prefix.clone()..);
+    own.map_while(|(key, reading)| Some((key.strip_prefix(&prefix)?.to_owned(), *reading))).collect()
+}
+
+/// The engine as something to ask once a minute. `before` are the counters' readings of a time before this process.
+#[must_use]
+pub fn source_of(docker: Arc<Docker>, before: HashMap<String, Reading>) -> Source {
+    let (name, every_minutes) = (Arc::clone(&docker.name), docker.posting.every_minutes);
+    // The frame's own deadline is behind the collection's, for what hangs in the agent.
+    let deadline = docker.timeout.saturating_add(Duration::from_secs(5));
+    let known = Arc::new(Mutex::new(collection::Known::from(before)));
+    let mut source = Source::new(name, deadline, move |moment| {
+        let (docker, known) = (Arc::clone(&docker), Arc::clone(&known));
+        Box::pin(async move { collection::collect(&docker, &mut *known.lock().await, moment).await })
+    });
+    source.every_minutes = every_minutes;
+    source
+}

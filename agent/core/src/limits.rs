@@ -1,0 +1,204 @@
+//! How a plugin runs, and how much one call of a plugin may take before it is ended, and where the operator sets it.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What runs a component.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Engine {
+    /// The interpreter.
+    #[default]
+    Pulley,
+    /// Native code; for plugins that compute much. Needs executable memory.
+    Native,
+}
+
+impl Engine {
+    /// Each engine, for lists of what is valid.
+    pub const ALL: &[Self] = &[Self::Pulley, Self::Native];
+
+    /// The engine of this name, as in `engine = "native"`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|engine| engine.name() == name)
+    }
+
+    /// The name in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pulley => "pulley",
+            Self::Native => "native",
+        }
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// The longest that a call may be configured to take: the next minute's question comes after 60 s.
+pub const LONGEST_CALL: Duration = Duration::from_secs(50);
+
+/// The limits of one instance's calls, and of compiling its component. The contract's manual (`wit/`) names the same figures.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// Wall clock for the whole call, waiting included.
+    pub time: Duration,
+    /// Of this, the time in which it computes; counted in ticks of the sandbox's clock.
+    pub compute: Duration,
+    /// Memory, summed over all of the component's memories.
+    pub memory_bytes: usize,
+    /// Table elements, summed over all tables; each costs the host 8 bytes.
+    pub table_elements: usize,
+    /// Bytes of stack: how deep functions may call each other.
+    pub stack_bytes: usize,
+    /// Bytes that the plugin may hand over to the agent in one call of either direction: strings, lists, results.
+    pub handover_bytes: usize,
+    /// Handles to host resources open at once.
+    pub handles: usize,
+    /// Samples in one answer.
+    pub samples: usize,
+    /// Length of a sample's name.
+    pub name_bytes: usize,
+    /// Lines in the log.
+    pub log_lines: u32,
+    /// Length of a line in the log.
+    pub log_line_bytes: usize,
+    /// Connections open at once, HTTP's included.
+    pub connections: usize,
+    /// Length of an HTTP answer's body.
+    pub body_bytes: usize,
+    /// Bytes of a file that are handed over at once.
+    pub file_bytes: usize,
+    /// All keys and values that the instance keeps.
+    pub kv_bytes: usize,
+    /// Iterations of PBKDF2 that the agent computes for it; a thousand take some 0.2 ms.
+    pub pbkdf2_iterations: u32,
+    /// Length of the `.wasm` file.
+    pub component_bytes: u64,
+    /// CPU time for compiling it.
+    pub compile: Duration,
+    /// Address space for compiling it.
+    pub compile_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            time: Duration::from_secs(10),
+            compute: Duration::from_secs(5),
+            memory_bytes: 64 << 20,
+            table_elements: 100_000,
+            stack_bytes: 256 << 10,
+            handover_bytes: 8 << 20,
+            handles: 1_024,
+            samples: 1_000,
+            name_bytes: crate::sample::MetricName::MAX_BYTES,
+            log_lines: 16,
+            log_line_bytes: 1_024,
+            connections: 16,
+            body_bytes: 4 << 20,
+            file_bytes: 4 << 20,
+            kv_bytes: 64 << 10,
+            pbkdf2_iterations: 100_000,
+            component_bytes: 64 << 20,
+            compile: Duration::from_secs(120),
+            compile_bytes: 2 << 30,
+        }
+    }
+}
+
+/// A limit as it is written: `limits = { memory_mib = 128 }`.
+pub struct Key {
+    /// Its name, which ends in the unit.
+    pub name: &'static str,
+    /// The largest value that may be written; the smallest is 1.
+    pub most: u64,
+    /// The default, in the same unit; read out of [`Limits`].
+    pub get: fn(&Limits) -> u64,
+    /// Takes over what was written.
+    pub set: fn(&mut Limits, u64),
+}
+
+/// Writes a [`Key`] for a field that counts in another unit than the key.
+macro_rules! key {
+    ($name:literal, $most:literal, $field:ident: $type:ty, $unit:expr) => {
+        Key {
+            name: $name,
+            most: $most,
+            get: |limits| limits.$field as u64 / $unit,
+            // The largest value times its unit fits each type.
+            set: |limits, value| limits.$field = value.saturating_mul($unit) as $type,
+        }
+    };
+}
+
+/// Every limit that can be written in a plugin's table, beside `timeout_seconds`, which is the official agent's own key.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "compute_ms",
+        most: 50_000,
+        get: |limits| u64::try_from(limits.compute.as_millis()).unwrap_or(u64::MAX),
+        set: |limits, value| limits.compute = Duration::from_millis(value),
+    },
+    key!("memory_mib", 2_048, memory_bytes: usize, 1 << 20),
+    key!("table_elements", 10_000_000, table_elements: usize, 1),
+    key!("stack_kib", 8_192, stack_bytes: usize, 1 << 10),
+    key!("handover_kib", 1_048_576, handover_bytes: usize, 1 << 10),
+    key!("handles", 100_000, handles: usize, 1),
+    key!("samples", 100_000, samples: usize, 1),
+    key!("name_bytes", 255, name_bytes: usize, 1),
+    key!("log_lines", 10_000, log_lines: u32, 1),
+    key!("log_line_bytes", 65_536, log_line_bytes: usize, 1),
+    key!("connections", 1_024, connections: usize, 1),
+    key!("body_kib", 1_048_576, body_bytes: usize, 1 << 10),
+    key!("file_kib", 1_048_576, file_bytes: usize, 1 << 10),
+    key!("kv_kib", 16_384, kv_bytes: usize, 1 << 10),
+    key!("pbkdf2_iterations", 10_000_000, pbkdf2_iterations: u32, 1),
+    key!("component_mib", 1_024, component_bytes: u64, 1 << 20),
+    Key {
+        name: "compile_seconds",
+        most: 3_600,
+        get: |limits| limits.compile.as_secs(),
+        set: |limits, value| limits.compile = Duration::from_secs(value),
+    },
+    key!("compile_mib", 65_536, compile_bytes: u64, 1 << 20),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_key_sets_its_own_limit_and_no_other() {
+        for key in KEYS {
+            let mut limits = Limits::default();
+            (key.set)(&mut limits, 7);
+            assert_eq!((key.get)(&limits), 7, "{}", key.name);
+            for other in KEYS.iter().filter(|other| other.name != key.name) {
+                assert_eq!((other.get)(&limits), (other.get)(&Limits::default()), "{} sets {}", key.name, other.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_value_of_each_key_is_not_cut() {
+        for key in KEYS {
+            let mut limits = Limits::default();
+            (key.set)(&mut limits, key.most);
+            assert_eq!((key.get)(&limits), key.most, "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn the_guide_names_each_limit_with_its_default() {
+        let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/plugins.md")).unwrap();
+        for key in KEYS {
+            let row = format!("| `{}` | {} |", key.name, (key.get)(&Limits::default()));
+            assert!(guide.contains(&row), "docs/plugins.md has no row {row}");
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Text from outside, made safe to show in a log or on a terminal.
+
+/// Text with lines and columns of its own, safe for a terminal: every control character but line break and tab escaped.
+#[must_use]
+pub fn safe_lines(text: &str) -> std::borrow::Cow<'_, str> {
+    let is_safe = |char: char| matches!(char, '\n' | '\t') || !is_steering(char);
+    if text.chars().all(is_safe) {
+        return text.into();
+    }
+    let mut safe = String::with_capacity(text.len());
+    for char in text.chars() {
+        if is_safe(char) { safe.push(char) } else { safe.extend(char.escape_default()) }
+    }
+    safe.into()
+}
+
+/// Control characters, and the invisible ones that change the direction of what follows.
+fn is_steering(char: char) -> bool {
+    char.is_control() || matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+}
+
+/// Text from a plugin, safe to show: control characters escaped (no line breaks, no terminal sequences), at most
+/// `bytes` long with a mark where it was cut.
+#[must_use]
+pub fn printable(text: &str, bytes: usize) -> String {
+    let mut shown = String::new();
+    for char in text.chars() {
+        if shown.len() >= bytes {
+            shown.push('…');
+            break;
+        }
+        if is_steering(char) {
+            shown.extend(char.escape_default());
+        } else {
+            shown.push(char);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_cannot_forge_another_line_or_steer_the_terminal() {
+        assert_eq!(printable("a\nERROR b\u{1b}[2J\u{202e}", 100), "a\\nERROR b\\u{1b}[2J\\u{202e}");
+    }
+
+    #[test]
+    fn a_long_line_is_cut_between_two_characters() {
+        assert_eq!(printable(&"あ".repeat(10), 4), "ああ…");
+    }
+}

@@ -1,0 +1,280 @@
+//! TLS as a client: which certificates are believed, for Mackerel's API and for plugins alike.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+use crate::regular_file;
+
+/// Whom an instance's connections believe, and who they say they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// How closely a server's certificate is looked at.
+    pub verification: Verification,
+    /// A file of certificate authorities in PEM form, believed in place of the machine's.
+    pub authority: Option<PathBuf>,
+    /// The files of the client's certificate and its key in PEM form.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// How closely a server's certificate is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verification {
+    /// It is of a believed authority and for the server's name.
+    #[default]
+    Full,
+    /// It is of a believed authority, for whatever name.
+    Authority,
+    /// Any is accepted.
+    None,
+}
+
+/// A configuration that believes the machine's certificate authorities (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others),
+/// or, on a machine without any, those that Mozilla ships.
+///
+/// # Errors
+/// Only if the cryptography has no protocol version in common with TLS 1.2 or 1.3, which is a bug in the build.
+pub fn verifying() -> Result<ClientConfig, Error> {
+    Ok(builder()?.with_root_certificates(roots()).with_no_client_auth())
+}
+
+/// All authorities of a Debian machine together take 220 kB.
+const LONGEST_FILE_BYTES: u64 = 1 << 20;
+
+/// A configuration for connections that are never encrypted. It believes nobody, and costs no reading of certificates.
+///
+/// # Errors
+/// As [`verifying`].
+pub fn none() -> Result<ClientConfig, Error> {
+    Ok(builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+}
+
+/// A configuration by an operator's wishes. Reads the files that it names, so that a renewed certificate counts at once.
+///
+/// # Errors
+/// A file that cannot be read or has something else in it, as text that names it.
+pub fn client(trust: &Trust) -> Result<ClientConfig, String> {
+    let plain = |error: Error| error.to_string();
+    let builder = builder().map_err(plain)?;
+    let algorithms = provider().signature_verification_algorithms;
+    let builder = match trust.verification {
+        Verification::None => builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(algorithms))),
+        Verification::Full => builder.with_root_certificates(authorities(trust)?),
+        Verification::Authority => {
+            let inner = WebPkiServerVerifier::builder_with_provider(authorities(trust)?, provider()).build();
+            let verifier = AnyName(inner.map_err(|error| error.to_string())?);
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
+    };
+    let Some((certificate, key)) = &trust.identity else { return Ok(builder.with_no_client_auth()) };
+    let bytes = regular_file::read(key, LONGEST_FILE_BYTES).map_err(|error| unusable("a private key", key, &error))?;
+    let key = PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| unusable("a private key", key, &error))?;
+    builder.with_client_auth_cert(certificates(certificate)?, key).map_err(plain)
+}
+
+fn authorities(trust: &Trust) -> Result<Arc<RootCertStore>, String> {
+    let Some(file) = &trust.authority else { return Ok(roots()) };
+    let mut store = RootCertStore::empty();
+    for certificate in certificates(file)? {
+        store.add(certificate).map_err(|error| unusable("a certificate authority", file, &error))?;
+    }
+    Ok(Arc::new(store))
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let bytes = regular_file::read(file, LONGEST_FILE_BYTES);
+    let bytes = bytes.map_err(|error| unusable("a certificate", file, &error))?;
+    match CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>() {
+        Ok(certificates) if certificates.is_empty() => Err(unusable("a certificate", file, &"there is none in it")),
+        certificates => certificates.map_err(|error| unusable("a certificate", file, &error)),
+    }
+}
+
+fn unusable(what: &str, file: &Path, why: &dyn std::fmt::Display) -> String {
+    format!("cannot take {what} in PEM form from `{}`: {why}", file.display())
+}
+
+fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, Error> {
+    ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    Arc::clone(PROVIDER.get_or_init(|| Arc::new(ring::default_provider())))
+}
+
+/// Read once in the life of the process; a few hundred kB that an agent without TLS connections never spends.
+fn roots() -> Arc<RootCertStore> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    Arc::clone(ROOTS.get_or_init(|| {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        Arc::new(roots)
+    }))
+}
+
+/// Believes any certificate, but still checks that the other side owns the key of the one that it shows.
+#[derive(Debug)]
+struct Unverified(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
+
+/// Believes a certificate of a believed authority, whatever name it is for (`sslmode=verify-ca`).
+#[derive(Debug)]
+struct AnyName(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        match self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            // The name is looked at last, when everything else has been found good.
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            result => result,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+    use wasaba_testing::authority::Authority;
+
+    use super::*;
+
+    /// Whether a client with this trust and the server agree when the client wants `localhost`.
+    async fn agree(trust: &Trust, server: TlsAcceptor) -> bool {
+        let (near, far): (DuplexStream, DuplexStream) = tokio::io::duplex(1 << 16);
+        let connector = TlsConnector::from(Arc::new(client(trust).unwrap()));
+        let client = connector.connect(ServerName::try_from("localhost").unwrap(), near);
+        let (client, server) = tokio::join!(client, accepted(server, far));
+        client.is_ok() && server
+    }
+
+    /// With TLS 1.3 a refused client learns of it only when it reads; the server knows at once.
+    async fn accepted(server: TlsAcceptor, stream: impl AsyncRead + AsyncWrite + Unpin) -> bool {
+        server.accept(stream).await.is_ok()
+    }
+
+    fn trusting(authority: &Authority, verification: Verification) -> Trust {
+        Trust { verification, authority: Some(authority.file()), identity: None }
+    }
+
+    #[tokio::test]
+    async fn a_private_authority_is_believed_for_the_right_name_only() {
+        let authority = Authority::new();
+        let full = trusting(&authority, Verification::Full);
+        assert!(agree(&full, authority.server("localhost", false)).await);
+        assert!(!agree(&full, authority.server("elsewhere", false)).await, "another name");
+        assert!(!agree(&full, Authority::new().server("localhost", false)).await, "another authority");
+        assert!(!agree(&Trust::default(), authority.server("localhost", false)).await, "the machine's authorities");
+    }
+
+    #[tokio::test]
+    async fn an_authority_alone_takes_any_name_and_no_verification_takes_anything() {
+        let authority = Authority::new();
+        let any_name = trusting(&authority, Verification::Authority);
+        assert!(agree(&any_name, authority.server("elsewhere", false)).await);
+        assert!(!agree(&any_name, Authority::new().server("localhost", false)).await, "another authority");
+        let none = Trust { verification: Verification::None, ..Trust::default() };
+        assert!(agree(&none, authority.server("elsewhere", false)).await);
+    }
+
+    #[tokio::test]
+    async fn a_client_certificate_is_shown_to_who_demands_one() {
+        let authority = Authority::new();
+        let without = trusting(&authority, Verification::Full);
+        assert!(!agree(&without, authority.server("localhost", true)).await);
+        let with = Trust { identity: Some(authority.identity("agent")), ..without };
+        assert!(agree(&with, authority.server("localhost", true)).await);
+    }
+
+    #[test]
+    fn a_file_without_a_certificate_or_key_is_named() {
+        let authority = Authority::new();
+        let empty = authority.folder().join("empty.pem");
+        std::fs::write(&empty, "nothing").unwrap();
+        let (certificate, key) = authority.identity("agent");
+        for (trust, file) in [
+            (Trust { authority: Some(empty.clone()), ..Trust::default() }, &empty),
+            (Trust { identity: Some((empty.clone(), key.clone())), ..Trust::default() }, &empty),
+            (Trust { identity: Some((certificate.clone(), certificate.clone())), ..Trust::default() }, &certificate),
+            (Trust { authority: Some("/no/such".into()), ..Trust::default() }, &PathBuf::from("/no/such")),
+        ] {
+            let error = client(&trust).map(drop).unwrap_err();
+            assert!(error.contains(&file.display().to_string()) && error.contains("PEM"), "{error}");
+        }
+    }
+}

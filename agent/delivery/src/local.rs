@@ -1,0 +1,251 @@
+//! Local mode: the values on this terminal. A table that refreshes; lines where standard output is no terminal.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{Notify, watch};
+use wasaba_core::collect::minute::{Health, Part};
+use wasaba_core::text::printable;
+
+/// The newest value of every metric, and how each source is doing.
+#[derive(Default)]
+pub struct Board {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    rows: BTreeMap<String, Row>,
+    health: Vec<(Arc<str>, Health)>,
+    /// Lines for a reader that is no terminal.
+    lines: Vec<String>,
+}
+
+#[derive(Clone)]
+struct Row {
+    value: f64,
+    unix_seconds: i64,
+    source: Arc<str>,
+}
+
+impl Board {
+    /// Takes over new values.
+    pub fn take(&self, unix_seconds: i64, part: &Part) {
+        let mut state = self.lock();
+        for (source, samples) in &part.samples {
+            for sample in samples {
+                let host = sample.host().map(|host| format!(" @{}", printable(host, 80))).unwrap_or_default();
+                let (name, value) = (format!("{}{host}", sample.name()), sample.value());
+                state.lines.push(format!("{name}\t{}\t{unix_seconds}\t{source}", shown(value)));
+                state.rows.insert(name, Row { value, unix_seconds, source: Arc::clone(source) });
+            }
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Takes over how the sources are doing.
+    pub fn judge<'a>(&self, health: impl Iterator<Item = (&'a Arc<str>, &'a Health)>) {
+        let health = health.map(|(name, health)| (Arc::clone(name), health.clone())).collect();
+        self.lock().health = health;
+        self.changed.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Shows the board until told to stop: as a table with the log's `tail` below it, or as lines.
+pub async fn run(board: Arc<Board>, table: Option<Tail>, mut stop: watch::Receiver<bool>) {
+    let screen = table.map(Screen::open);
+    loop {
+        match &screen {
+            Some(screen) => screen.draw(&board.lock().clone()),
+            None => print_lines(std::mem::take(&mut board.lock().lines)),
+        }
+        // The ages in the table change every second; lines come only with values.
+        let pause = if screen.is_some() { Duration::from_secs(1) } else { Duration::MAX };
+        tokio::select! {
+            () = board.changed.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+fn print_lines(lines: Vec<String>) {
+    let mut text = lines.join("\n");
+    if !text.is_empty() {
+        text.push('\n');
+        // Nobody reads any more: the agent goes on collecting.
+        io::stdout().write_all(text.as_bytes()).ok();
+    }
+}
+
+/// The last lines of a log.
+#[derive(Clone, Default)]
+pub struct Tail(Arc<Mutex<VecDeque<String>>>);
+
+impl Tail {
+    /// How many are kept.
+    pub const LINES: usize = 5;
+
+    /// The lines, oldest first.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// Adds a line, in place of the oldest.
+    pub fn push(&self, line: &str) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.extend(line.lines().map(str::to_owned));
+        while lines.len() > Self::LINES {
+            lines.pop_front();
+        }
+    }
+}
+
+/// The terminal, given back as it was when dropped.
+struct Screen(Tail);
+
+impl Screen {
+    fn open(tail: Tail) -> Self {
+        print("\x1b[?1049h\x1b[?25l"); // the alternate screen, without a cursor
+        Self(tail)
+    }
+
+    fn draw(&self, state: &State) {
+        let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
+        let (columns, rows) = size.map_or((80, 24), |size| (usize::from(size.ws_col), usize::from(size.ws_row)));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = i64::try_from(now).unwrap_or_default();
+        let mut text = String::from("\x1b[H");
+        for line in picture(state, &self.0.lines(), now, columns.max(20), rows.max(8)) {
+            write!(text, "{line}\x1b[K\r\n").ok();
+        }
+        text.truncate(text.trim_end_matches("\r\n").len());
+        text.push_str("\x1b[J");
+        print(&text);
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        print("\x1b[?25h\x1b[?1049l");
+        for line in self.0.lines() {
+            writeln!(io::stderr(), "{line}").ok();
+        }
+    }
+}
+
+fn print(text: &str) {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).ok();
+}
+
+/// The table as lines that fit `columns` and `rows`. Plugins' values come first: the host's are the ones that one knows.
+fn picture(state: &State, log: &[String], now: i64, columns: usize, rows: usize) -> Vec<String> {
+    let fit = |line: String| line.chars().take(columns).collect::<String>();
+    let mut head = vec![format!(
+        "wasaba {}, local: no API key, values are kept here for 24 h. Ctrl-C ends.",
+        env!("CARGO_PKG_VERSION")
+    )];
+    head.push(String::new());
+    let name_width = columns.saturating_sub(38).clamp(10, 48);
+    head.push(format!("{:<name_width$} {:>14} {:>6}  {}", "METRIC", "VALUE", "AGE", "SOURCE"));
+    let mut foot = vec![String::new()];
+    foot.extend(health_lines(&state.health));
+    foot.extend(log.iter().cloned());
+    let room = rows.saturating_sub(head.len() + foot.len()).max(1);
+    let mut values = state.rows.iter().collect::<Vec<_>>();
+    values.sort_by_key(|(name, row)| (!row.source.starts_with("plugin "), (*name).clone()));
+    let shown_rows = if values.len() > room { room - 1 } else { values.len() };
+    let hidden = values.len() - shown_rows;
+    let table = values.into_iter().take(shown_rows).map(|(name, row)| {
+        let age = format!("{} s", now.saturating_sub(row.unix_seconds).max(0));
+        format!("{name:<name_width$} {:>14} {age:>6}  {}", shown(row.value), row.source)
+    });
+    let mut lines = head;
+    lines.extend(table);
+    lines.extend(
+        (hidden > 0).then(|| format!("... and {hidden} more: enlarge the window, or pipe the output to a file")),
+    );
+    lines.extend(foot);
+    lines.into_iter().take(rows).map(fit).collect()
+}
+
+/// Those that are well in one line, each other one with its reason.
+fn health_lines(health: &[(Arc<str>, Health)]) -> Vec<String> {
+    let well = health.iter().filter(|(_, health)| health.trouble.is_none()).map(|(name, _)| &**name);
+    let mut lines = vec![format!("well: {}", well.collect::<Vec<_>>().join(", "))];
+    for (name, health) in health {
+        if let Some(trouble) = &health.trouble {
+            lines.push(format!("IN TROUBLE for {} min: {name}: {trouble}", health.failures));
+        }
+    }
+    lines
+}
+
+/// A value for a person: whole numbers without decimals, others with three.
+fn shown(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < 1e15 { format!("{value:.0}") } else { format!("{value:.3}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasaba_core::sample::Sample;
+
+    use super::*;
+
+    fn board() -> State {
+        let board = Board::default();
+        let sample = |name: &str, value| Sample::new(name, value).unwrap();
+        let samples = vec![
+            ("loadavg".into(), vec![sample("loadavg1", 0.25)]),
+            ("plugin nginx".into(), vec![sample("custom.nginx.queue.waiting", 3.0)]),
+        ];
+        board.take(1_000, &Part { samples, ..Part::default() });
+        let trouble = Health { trouble: Some("unreachable: Connection refused".into()), failures: 2 };
+        let health = [("loadavg".into(), Health::default()), ("plugin web".into(), trouble)];
+        board.judge(health.iter().map(|(name, health)| (name, health)));
+        board.lock().clone()
+    }
+
+    #[test]
+    fn the_table_shows_value_age_source_and_state() {
+        let picture = picture(&board(), &["2026/11/24 10:00:00 INFO hello".into()], 1_007, 80, 24).join("\n");
+        let expected = format!(
+            "wasaba {}, local: no API key, values are kept here for 24 h. Ctrl-C ends.\n\n\
+             METRIC                                              VALUE    AGE  SOURCE\n\
+             custom.nginx.queue.waiting                              3    7 s  plugin nginx\n\
+             loadavg1                                            0.250    7 s  loadavg\n\n\
+             well: loadavg\n\
+             IN TROUBLE for 2 min: plugin web: unreachable: Connection refused\n\
+             2026/11/24 10:00:00 INFO hello",
+            env!("CARGO_PKG_VERSION")
+        );
+        assert_eq!(picture, expected);
+    }
+
+    #[test]
+    fn a_small_window_is_never_overfilled_and_says_what_it_hides() {
+        let mut state = board();
+        let row = state.rows.get("loadavg1").unwrap().clone();
+        state.rows.extend((0..100).map(|number| (format!("a{number}"), row.clone())));
+        let lines = picture(&state, &[], 1_007, 40, 12);
+        assert_eq!(lines.len(), 12);
+        assert!(lines.iter().all(|line| line.chars().count() <= 40));
+        assert!(lines.iter().any(|line| line.starts_with("... and 97 more")), "{lines:#?}");
+    }
+
+    #[test]
+    fn a_value_is_shown_without_false_precision() {
+        assert_eq!((shown(3.0), shown(0.12345), shown(1e20)), ("3".into(), "0.123".into(), format!("{:.3}", 1e20)));
+    }
+}

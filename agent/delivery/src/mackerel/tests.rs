@@ -1,0 +1,706 @@
+//! The output as a whole, against a server on loopback: what Mackerel gets to see, and what stays in the spool.
+
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use serde_json::json;
+use tempfile::TempDir;
+use wasaba_core::report::Status;
+use wasaba_core::sample::Sample;
+
+use super::testing::{Request, Server, answer};
+use super::*;
+use crate::spool::{Ledger, Minute};
+
+const NOW: i64 = 1_800_000_000;
+const TSDB: &str = "POST /api/v0/tsdb";
+const REPORT: &str = "POST /api/v0/monitoring/checks/report";
+
+/// The last second of a minute, which is past every host's second, so that no test waits; and no back-off waits either.
+const PACE: Pace =
+    Pace { now: || SystemTime::UNIX_EPOCH + Duration::from_secs(NOW.unsigned_abs() + 59), random: || 0.0 };
+
+struct Machine {
+    folder: TempDir,
+    spool: Arc<Spool>,
+    signals: Signals,
+    definitions: watch::Sender<Arc<Vec<GraphDefinition>>>,
+    shutdown: watch::Sender<bool>,
+    description: Value,
+    status: Option<String>,
+    status_on_stop: Option<String>,
+    asks_cloud: bool,
+}
+
+/// An inbox, and who fills it.
+fn inbox() -> (mpsc::Sender<Report>, mpsc::Sender<Document>, Inbox) {
+    let ((reports, reported), (documents, told)) = (mpsc::channel(2), mpsc::channel(2));
+    (reports, documents, Inbox::new(reported, told))
+}
+
+/// Which checks are reported in the requests that were taken, and as what.
+fn reported(requests: &[Request], taken: impl Fn(&Request) -> bool) -> Vec<String> {
+    let requests = requests.iter().filter(|request| request.line == REPORT && taken(request));
+    let bodies = requests.map(|request| serde_json::from_str::<Value>(&request.body).unwrap());
+    let reports = bodies.flat_map(|body| body["reports"].as_array().unwrap().clone());
+    reports
+        .map(|report| format!("{} {}", report["name"].as_str().unwrap(), report["status"].as_str().unwrap()))
+        .collect()
+}
+
+fn report(name: &str, status: Status, is_urgent: bool) -> Report {
+    Report {
+        name: name.into(),
+        host: None,
+        status,
+        message: String::new(),
+        occurred_at: NOW,
+        notification_interval_minutes: None,
+        max_check_attempts: None,
+        is_urgent,
+    }
+}
+
+impl Machine {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let spool = Arc::new(Spool::open(folder.path(), NOW).unwrap());
+        let (definitions, definitions_seen) = watch::channel(Arc::new(Vec::new()));
+        let (shutdown, shutdown_seen) = watch::channel(false);
+        let signals = Signals {
+            wake: Arc::new(Notify::new()),
+            refresh: Arc::new(Notify::new()),
+            definitions: definitions_seen,
+            shutdown: shutdown_seen,
+        };
+        Self {
+            folder,
+            spool,
+            signals,
+            definitions,
+            shutdown,
+            description: json!({"name": "web1"}),
+            status: None,
+            status_on_stop: None,
+            asks_cloud: false,
+        }
+    }
+
+    fn registered() -> Self {
+        let machine = Self::new();
+        fs::write(machine.folder.path().join("id"), "HOST1").unwrap();
+        machine
+    }
+
+    fn keep(&self, time: i64, points: usize) {
+        let samples = (0..points).map(|n| Sample::new(format!("m{n}"), n as f64).unwrap()).collect();
+        self.spool.keep(Minute { time, samples }, &[], NOW);
+        self.signals.wake.notify_one();
+    }
+
+    fn run(&self, server: &Server) -> impl Future<Output = Result<(), FatalError>> {
+        let running = self.run_with(server, "key");
+        async move { running(&mut inbox().2).await }
+    }
+
+    /// The output with this key, for an inbox that outlives it.
+    fn run_with(&self, server: &Server, key: &str) -> impl AsyncFnOnce(&mut Inbox) -> Result<(), FatalError> + use<> {
+        let settings = Settings {
+            apibase: server.base.clone(),
+            apikey: Secret::new(key),
+            root: self.folder.path().to_owned(),
+            agent: Agent { version: "0.1.0".to_owned(), revision: "abcdef0".to_owned() },
+            status_on_start: self.status.clone(),
+            status_on_stop: self.status_on_stop.clone(),
+            asks_cloud: self.asks_cloud,
+            route: Route::default(),
+        };
+        let description = self.description.clone();
+        let describe: Description = Arc::new(move || Box::pin(std::future::ready(description.clone())));
+        let (spool, signals) = (self.spool.clone(), self.signals.clone());
+        async move |inbox| run_at(settings, spool, describe, signals, inbox, PACE).await
+    }
+
+    /// Runs the output beside `script`, and stops it when that has ended.
+    async fn run_during<T>(&self, server: &Server, script: impl Future<Output = T>) -> (Result<(), FatalError>, T) {
+        let script = async {
+            let result = script.await;
+            self.shutdown.send(true).unwrap();
+            result
+        };
+        tokio::join!(self.run(server), script)
+    }
+
+    /// Runs the output until `enough` is true of the requests, and returns them all.
+    async fn run_until(&self, server: &Server, enough: impl Fn(&[Request]) -> bool) -> Vec<Request> {
+        let (result, _) = self.run_during(server, server.until(enough)).await;
+        assert_eq!(result, Ok(()));
+        server.requests()
+    }
+
+    async fn fatal(&self, server: &Server) -> String {
+        self.run(server).await.unwrap_err().to_string()
+    }
+
+    #[track_caller]
+    fn assert_ledger(&self, delivered: u64, queued: u64, rejected: u64) {
+        let collected = delivered + queued + rejected;
+        assert_eq!(self.spool.ledger(), Ledger { collected, delivered, queued, expired: 0, rejected });
+    }
+}
+
+/// Mackerel, in which everything works but what `tsdb` says of it.
+fn mackerel(request: &Request, tsdb: impl FnOnce(&Request) -> String) -> String {
+    match request.line.as_str() {
+        TSDB => tsdb(request),
+        "POST /api/v0/hosts" => answer(200, r#"{"id":"HOST1"}"#),
+        "GET /api/v0/hosts/HOST1" => answer(200, r#"{"host":{"id":"HOST1","status":"standby"}}"#),
+        _ => answer(200, r#"{"success":true}"#),
+    }
+}
+
+fn accept(_: &Request) -> String {
+    answer(200, r#"{"success":true}"#)
+}
+
+fn lines(requests: &[Request]) -> Vec<&str> {
+    requests.iter().map(|request| request.line.as_str()).collect()
+}
+
+fn count(requests: &[Request], line: &str) -> usize {
+    requests.iter().filter(|request| request.line == line).count()
+}
+
+fn names(request: &Request) -> Vec<String> {
+    let body: Value = serde_json::from_str(&request.body).unwrap();
+    body.as_array().unwrap().iter().map(|point| point["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_new_machine_is_registered_once_and_its_values_follow() {
+    let mut machine = Machine::new();
+    machine.status = Some("working".to_owned());
+    machine.keep(NOW, 3);
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let put = "PUT /api/v0/hosts/HOST1";
+    let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 1 && count(seen, put) == 1).await;
+    let first = ["POST /api/v0/hosts", "GET /api/v0/hosts/HOST1", "POST /api/v0/hosts/HOST1/status"];
+    assert_eq!(lines(&requests)[..3], first);
+    assert_eq!(requests[0].body, r#"{"name":"web1"}"#);
+    assert_eq!(requests[2].body, r#"{"status":"working"}"#);
+    assert_eq!(requests.iter().find(|request| request.line == put).unwrap().body, r#"{"name":"web1"}"#);
+    assert_eq!(fs::read(machine.folder.path().join("id")).unwrap(), b"HOST1");
+    assert_eq!(machine.spool.host_id().as_deref(), Some("HOST1"));
+    machine.assert_ledger(3, 0, 0);
+}
+
+#[tokio::test]
+async fn a_registered_machine_is_not_registered_again() {
+    let machine = Machine::registered();
+    machine.keep(NOW, 1);
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
+    assert_eq!(count(&requests, "POST /api/v0/hosts"), 0);
+}
+
+#[tokio::test]
+async fn an_empty_id_file_is_repaired_from_the_spools_copy() {
+    let machine = Machine::new();
+    machine.spool.keep_host_id("HOST1");
+    fs::write(machine.folder.path().join("id"), "").unwrap();
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let requests = machine.run_until(&server, |seen| !seen.is_empty()).await;
+    assert_eq!(requests[0].line, "GET /api/v0/hosts/HOST1");
+    assert_eq!(fs::read(machine.folder.path().join("id")).unwrap(), b"HOST1");
+}
+
+#[tokio::test]
+async fn an_empty_id_file_without_a_copy_stops_the_agent_and_tells_the_cure() {
+    let machine = Machine::new();
+    let path = machine.folder.path().join("id");
+    fs::write(&path, "\n").unwrap();
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let expected = format!(
+        "`{}` holds no host id: write the id there that Mackerel shows on this host's page, or delete the file to register \
+         this machine as a new host",
+        path.display()
+    );
+    assert_eq!(machine.fatal(&server).await, expected);
+    assert!(server.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_host_that_mackerel_does_not_know_is_not_registered_anew() {
+    let machine = Machine::registered();
+    machine.keep(NOW, 2);
+    let server = Server::start(|_| answer(404, r#"{"error":{"message":"Host Not Found."}}"#)).await;
+    let requests = machine.run_until(&server, |seen| !seen.is_empty()).await;
+    assert_eq!(lines(&requests), ["GET /api/v0/hosts/HOST1"]);
+    machine.assert_ledger(0, 2, 0);
+}
+
+#[tokio::test]
+async fn registering_goes_on_for_as_long_as_mackerel_is_down() {
+    let machine = Machine::new();
+    machine.keep(NOW, 2);
+    let tries = AtomicUsize::new(0);
+    let server = Server::start(move |request| match tries.fetch_add(1, Ordering::Relaxed) {
+        0 | 2 => answer(503, "down"),
+        1 => String::new(),
+        3 => answer(200, "<html>please log in</html>"),
+        _ => mackerel(request, accept),
+    })
+    .await;
+    machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
+    machine.assert_ledger(2, 0, 0);
+}
+
+#[tokio::test]
+async fn a_cloud_instance_takes_up_the_host_that_it_was_before() {
+    let mut machine = Machine::new();
+    machine.description = json!({"name": "web1", "customIdentifier": "i-1.ec2.amazonaws.com"});
+    let server = Server::start(|request| {
+        if request.line.starts_with("GET /api/v0/hosts?customIdentifier=i-1.ec2.amazonaws.com&status=working") {
+            answer(200, r#"{"hosts":[{"id":"HOST1"}]}"#)
+        } else {
+            mackerel(request, accept)
+        }
+    })
+    .await;
+    let requests = machine.run_until(&server, |seen| seen.len() >= 2).await;
+    assert_eq!(count(&requests, "POST /api/v0/hosts"), 0);
+    assert_eq!(fs::read(machine.folder.path().join("id")).unwrap(), b"HOST1");
+}
+
+#[tokio::test]
+async fn a_copied_disk_image_does_not_post_as_the_other_machine() {
+    let mut machine = Machine::registered();
+    machine.description = json!({"customIdentifier": "i-2"});
+    let server = Server::start(|_| answer(200, r#"{"host":{"id":"HOST1","customIdentifier":"i-1"}}"#)).await;
+    let told = machine.fatal(&server).await;
+    assert!(told.starts_with("host `HOST1` belongs to the cloud instance `i-1`, but this one is `i-2`:"), "{told}");
+}
+
+#[tokio::test]
+async fn a_cloud_machine_whose_service_is_silent_waits_instead_of_ending() {
+    let mut machine = Machine::registered();
+    machine.asks_cloud = true;
+    let server = Server::start(|_| answer(200, r#"{"host":{"id":"HOST1","customIdentifier":"i-1"}}"#)).await;
+    let asked = "GET /api/v0/hosts/HOST1";
+    let requests = machine.run_until(&server, |seen| count(seen, asked) == 2).await;
+    assert_eq!(requests.len(), 2, "nothing is posted as a host that it may not be");
+}
+
+#[tokio::test]
+async fn nothing_is_lost_or_sent_twice_while_mackerel_is_down_for_a_while() {
+    let machine = Machine::registered();
+    (0..10).for_each(|n| machine.keep(NOW - n * 60, 30));
+    let tries = AtomicUsize::new(0);
+    let server = Server::start(move |request| {
+        mackerel(request, |_| match tries.fetch_add(1, Ordering::Relaxed) {
+            0 => answer(429, "slow down"),
+            1 => String::new(),
+            2 => answer(500, "oops"),
+            _ => accept(request),
+        })
+    })
+    .await;
+    let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 4).await;
+    assert_eq!(count(&requests, TSDB), 4);
+    machine.assert_ledger(300, 0, 0);
+}
+
+#[tokio::test]
+async fn a_long_queue_goes_out_newest_first_in_few_requests() {
+    let machine = Machine::registered();
+    (0..12).for_each(|n| machine.keep(NOW - n * 60, 1000));
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 3).await;
+    let posts: Vec<Value> = requests
+        .iter()
+        .filter(|request| request.line == TSDB)
+        .map(|request| serde_json::from_str(&request.body).unwrap())
+        .collect();
+    assert_eq!(posts.iter().map(|post| post.as_array().unwrap().len()).collect::<Vec<_>>(), [5000, 5000, 2000]);
+    assert_eq!(posts[0][0], json!({"hostId": "HOST1", "name": "m0", "time": NOW, "value": 0}));
+    machine.assert_ledger(12_000, 0, 0);
+}
+
+#[tokio::test]
+async fn a_bad_point_is_dropped_alone() {
+    let machine = Machine::registered();
+    (0..3).for_each(|n| machine.keep(NOW - n * 60, 20));
+    let bad = |request: &Request| names(request).iter().any(|name| name == "m7" || name == "m8");
+    let server = Server::start(move |request| {
+        mackerel(request, |_| if bad(request) { answer(400, r#"{"error":"bad name"}"#) } else { accept(request) })
+    })
+    .await;
+    let accepted = move |seen: &[Request]| {
+        let accepted = seen.iter().filter(|request| request.line == TSDB && !bad(request));
+        accepted.map(|request| names(request).len()).sum::<usize>() == 54
+    };
+    let requests = machine.run_until(&server, accepted).await;
+    assert!(count(&requests, TSDB) <= 64);
+    machine.assert_ledger(54, 0, 6);
+}
+
+#[tokio::test]
+async fn what_got_through_before_a_failure_is_not_sent_again() {
+    let machine = Machine::registered();
+    machine.keep(NOW, 4);
+    let tries = AtomicUsize::new(0);
+    let server = Server::start(move |request| {
+        mackerel(request, |_| match tries.fetch_add(1, Ordering::Relaxed) {
+            0 => answer(413, "too large"),
+            2 => answer(503, "down"),
+            _ => accept(request),
+        })
+    })
+    .await;
+    let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 4).await;
+    let posts: Vec<String> = requests.iter().filter(|r| r.line == TSDB).map(|post| names(post).join(" ")).collect();
+    assert_eq!(posts, ["m0 m1 m2 m3", "m0 m1", "m2 m3", "m2 m3"]);
+    machine.assert_ledger(4, 0, 0);
+}
+
+#[tokio::test]
+async fn when_everything_is_refused_nothing_is_dropped() {
+    let machine = Machine::registered();
+    machine.keep(NOW, 5);
+    let server = Server::start(|request| mackerel(request, |_| answer(400, "host is retired"))).await;
+    machine.run_until(&server, |seen| count(seen, TSDB) > 20).await;
+    machine.assert_ledger(0, 5, 0);
+}
+
+#[tokio::test]
+async fn a_long_row_of_bad_points_does_not_hide_the_good_ones_behind_it() {
+    let machine = Machine::registered();
+    (0..4).for_each(|n| machine.keep(NOW - n * 60, 100));
+    let bad =
+        |request: &Request| !request.body.contains(&format!("\"time\":{},", NOW - 180)) || names(request).len() > 100;
+    let server = Server::start(move |request| {
+        mackerel(request, |_| if bad(request) { answer(400, "time is in the future") } else { accept(request) })
+    })
+    .await;
+    machine.run_until(&server, |seen| seen.iter().any(|request| request.line == TSDB && !bad(request))).await;
+    assert_eq!(machine.spool.ledger().delivered, 100);
+}
+
+#[tokio::test]
+async fn a_wrong_key_loses_nothing_and_does_not_hammer() {
+    let machine = Machine::registered();
+    machine.keep(NOW, 5);
+    let server = Server::start(|request| mackerel(request, |_| answer(403, "no"))).await;
+    let script = async {
+        server.until(|seen| count(seen, TSDB) == 1).await;
+        // More values meanwhile do not shorten the wait.
+        (1..5).for_each(|n| machine.keep(NOW + n * 60, 5));
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        count(&server.requests(), TSDB)
+    };
+    let (result, posts) = machine.run_during(&server, script).await;
+    assert_eq!((result, posts), (Ok(()), 1));
+    machine.assert_ledger(0, 25, 0);
+}
+
+#[tokio::test]
+async fn each_new_minute_is_delivered_when_it_is_there() {
+    let machine = Machine::registered();
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let script = async {
+        for n in 0..3 {
+            machine.keep(NOW + i64::from(n) * 60, 1);
+            server.until(|seen| count(seen, TSDB) > n as usize).await;
+        }
+    };
+    machine.run_during(&server, script).await.0.unwrap();
+    machine.assert_ledger(3, 0, 0);
+}
+
+#[tokio::test]
+async fn what_is_queued_at_the_stop_is_still_delivered() {
+    let machine = Machine::registered();
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let script = async {
+        server.until(|seen| count(seen, "PUT /api/v0/hosts/HOST1") == 1).await;
+        let samples = vec![Sample::new("last", 1.0).unwrap()];
+        machine.spool.keep(Minute { time: NOW, samples }, &[], NOW);
+    };
+    machine.run_during(&server, script).await.0.unwrap();
+    machine.assert_ledger(1, 0, 0);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_does_not_hold_up_the_stop() {
+    let machine = Machine::registered();
+    machine.keep(NOW, 1);
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut server = Server::start(|_| String::new()).await;
+    server.base = format!("http://{}", silent.local_addr().unwrap());
+    let begun = Instant::now();
+    machine.run_during(&server, async { silent.accept().await }).await.0.unwrap();
+    assert!(begun.elapsed() < 2 * DELIVERED_WITHIN);
+    machine.assert_ledger(0, 1, 0);
+}
+
+#[tokio::test]
+async fn delivery_and_goodbye_together_take_less_than_two_seconds() {
+    let mut machine = Machine::registered();
+    machine.status_on_stop = Some("poweroff".to_owned());
+    let is_silent = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let silent = Arc::clone(&is_silent);
+    let server =
+        Server::start_pending(
+            move |request| {
+                if silent.load(Ordering::SeqCst) { None } else { Some(mackerel(request, accept)) }
+            },
+        )
+        .await;
+    let put = "PUT /api/v0/hosts/HOST1";
+    let script = async {
+        server.until(|seen| count(seen, put) == 1).await;
+        is_silent.store(true, Ordering::SeqCst);
+        machine.keep(NOW, 1);
+        server.until(|seen| count(seen, TSDB) == 1).await;
+        Instant::now()
+    };
+    let (result, stopped_at) = machine.run_during(&server, script).await;
+    assert_eq!(result, Ok(()));
+    assert!(stopped_at.elapsed() < Duration::from_secs(2), "{:?}", stopped_at.elapsed());
+    assert_eq!(count(&server.requests(), "POST /api/v0/hosts/HOST1/status"), 1, "the goodbye was tried");
+}
+
+#[tokio::test]
+async fn a_report_that_waits_for_its_minute_survives_another_way_to_mackerel() {
+    let machine = Machine::registered();
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let (reports, _documents, mut inbox) = inbox();
+    let taken_in = async {
+        server.until(|seen| count(seen, "PUT /api/v0/hosts/HOST1") == 1).await;
+        reports.send(report("fine", Status::Ok, false)).await.unwrap();
+        while reports.capacity() < reports.max_capacity() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        result = machine.run_with(&server, "key")(&mut inbox) => panic!("{result:?}"),
+        () = taken_in => {}
+    }
+    assert_eq!(count(&server.requests(), REPORT), 0, "it can wait for the others");
+    tokio::select! {
+        result = machine.run_with(&server, "key")(&mut inbox) => panic!("{result:?}"),
+        requests = server.until(|seen| count(seen, REPORT) == 1) => {
+            assert_eq!(reported(&requests, |_| true), ["fine OK"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn reports_and_metadata_that_a_wrong_key_kept_waiting_arrive_with_another() {
+    let machine = Machine::registered();
+    let has_good_key = |request: &Request| request.head.contains("x-api-key: good");
+    let server = Server::start(move |request| match request.line.as_str() {
+        REPORT | "PUT /api/v0/hosts/HOST1/metadata/md" if !has_good_key(request) => answer(403, "no"),
+        _ => mackerel(request, accept),
+    })
+    .await;
+    let (reports, documents, mut inbox) = inbox();
+    reports.send(report("db", Status::Critical, true)).await.unwrap();
+    let (delivered, arrived) = tokio::sync::oneshot::channel();
+    documents.send(Document { namespace: "md".into(), json: "1".to_owned(), delivered }).await.unwrap();
+    let refused = async {
+        server.until(|seen| count(seen, REPORT) > 0 && seen.iter().any(|seen| seen.line.ends_with("/md"))).await;
+        reports.send(report("db", Status::Ok, true)).await.unwrap();
+    };
+    tokio::select! {
+        result = machine.run_with(&server, "bad")(&mut inbox) => panic!("{result:?}"),
+        () = refused => {}
+    }
+    let all_there = |seen: &[Request]| reported(seen, has_good_key).len() == 2;
+    tokio::select! {
+        result = machine.run_with(&server, "good")(&mut inbox) => panic!("{result:?}"),
+        (requests, host) = async { (server.until(all_there).await, arrived.await) } => {
+            assert_eq!(reported(&requests, has_good_key), ["db CRITICAL", "db OK"]);
+            assert_eq!(host.as_deref(), Ok("HOST1"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_found_during_a_long_registration_is_taken_in_and_not_given_up() {
+    let machine = Machine::registered();
+    let (reports, _documents, mut inbox) = inbox();
+    let is_down = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let down = Arc::clone(&is_down);
+    let server =
+        Server::start(
+            move |request| {
+                if down.load(Ordering::SeqCst) { answer(503, "down") } else { mackerel(request, accept) }
+            },
+        )
+        .await;
+    let script = async {
+        // More than the channel holds.
+        for number in 0..20 {
+            reports.send(report(&format!("c{number}"), Status::Critical, true)).await.unwrap();
+        }
+        is_down.store(false, Ordering::SeqCst);
+        server.until(|seen| reported(seen, |_| true).len() == 20).await
+    };
+    let script = tokio::time::timeout(Duration::from_secs(30), script);
+    tokio::select! {
+        result = machine.run_with(&server, "key")(&mut inbox) => panic!("{result:?}"),
+        requests = script => {
+            let names = reported(&requests.expect("the reports are not taken in"), |_| true);
+            assert_eq!((names[0].as_str(), names[19].as_str()), ("c0 CRITICAL", "c19 CRITICAL"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_minute_of_more_points_than_a_request_takes_goes_in_several() {
+    let machine = Machine::registered();
+    machine.keep(NOW, 12_000);
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 3).await;
+    let posts = requests.iter().filter(|request| request.line == TSDB).map(|request| names(request).len());
+    assert_eq!(posts.collect::<Vec<_>>(), [5000, 5000, 2000]);
+    machine.assert_ledger(12_000, 0, 0);
+}
+
+#[tokio::test]
+async fn the_description_is_sent_again_when_asked_for() {
+    let machine = Machine::registered();
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let put = "PUT /api/v0/hosts/HOST1";
+    let script = async {
+        server.until(|seen| count(seen, put) == 1).await;
+        machine.signals.refresh.notify_one();
+        server.until(|seen| count(seen, put) == 2).await;
+    };
+    machine.run_during(&server, script).await.0.unwrap();
+}
+
+#[tokio::test]
+async fn graph_definitions_are_posted_when_they_change_and_not_again_when_refused() {
+    let machine = Machine::registered();
+    let create = "POST /api/v0/graph-defs/create";
+    let server = Server::start(move |request| match request.line.as_str() {
+        line if line == create && request.body.contains("bad") => answer(400, "bad unit"),
+        _ => mackerel(request, accept),
+    })
+    .await;
+    let graph = |name: &str| GraphDefinition::new(name, "", "float").unwrap();
+    let script = async {
+        for (n, name) in ["a", "bad", "b"].into_iter().enumerate() {
+            machine.definitions.send(Arc::new(vec![graph(name)])).unwrap();
+            server.until(|seen| count(seen, create) > n).await;
+        }
+    };
+    machine.run_during(&server, script).await.0.unwrap();
+    let bodies: Vec<String> = server.requests().into_iter().filter(|r| r.line == create).map(|r| r.body).collect();
+    assert_eq!(bodies.len(), 3);
+    assert_eq!(bodies[0], r#"[{"name":"custom.a","unit":"float","metrics":null}]"#);
+}
+
+#[tokio::test]
+async fn values_of_another_host_go_there_and_wait_while_it_is_not_there() {
+    let machine = Machine::registered();
+    let sample = |name: &str| Sample::new(name, 1.0).unwrap();
+    let samples = vec![sample("own"), sample("there").of_host(&"db 1".into()), sample("away").of_host(&"db2".into())];
+    machine.spool.keep(Minute { time: NOW, samples }, &[], NOW);
+    let server = Server::start(|request| {
+        let hosts = if request.line.contains("customIdentifier=db+1&") { r#"[{"id":"DB"}]"# } else { "[]" };
+        match request.line.starts_with("GET /api/v0/hosts?") {
+            true => answer(200, &format!(r#"{{"hosts":{hosts}}}"#)),
+            false => mackerel(request, accept),
+        }
+    })
+    .await;
+    let requests = machine.run_until(&server, |requests| count(requests, TSDB) == 1).await;
+    let body = requests.iter().find(|request| request.line == TSDB).map(|request| request.body.clone()).unwrap();
+    let points = serde_json::from_str::<Value>(&body).unwrap();
+    let points = points.as_array().unwrap().iter().map(|point| (&point["hostId"], &point["name"])).collect::<Vec<_>>();
+    assert_eq!(points, [(&json!("HOST1"), &json!("own")), (&json!("DB"), &json!("there"))]);
+    let asked =
+        "GET /api/v0/hosts?customIdentifier=db2&status=working&status=standby&status=maintenance&status=poweroff";
+    assert_eq!(count(&requests, asked), 1, "{:?}", lines(&requests));
+    machine.assert_ledger(2, 1, 0);
+}
+
+#[tokio::test]
+async fn a_retired_other_host_does_not_hold_up_this_hosts_values() {
+    let machine = Machine::registered();
+    let samples = vec![Sample::new("own", 1.0).unwrap(), Sample::new("other", 1.0).unwrap().of_host(&"db".into())];
+    machine.spool.keep(Minute { time: NOW, samples }, &[], NOW);
+    let server = Server::start(|request| match request.line.starts_with("GET /api/v0/hosts?") {
+        true => answer(200, r#"{"hosts":[{"id":"DB"}]}"#),
+        false => mackerel(request, |request| match request.body.contains("DB") {
+            true => answer(404, r#"{"error":"Host Not Found."}"#),
+            false => accept(request),
+        }),
+    })
+    .await;
+    machine.run_until(&server, |requests| count(requests, TSDB) == 2).await;
+    machine.assert_ledger(1, 1, 0);
+}
+
+/// What the official agent sent: method and path, and the headers by name.
+fn recorded() -> Vec<(String, Value)> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/official/requests.jsonl");
+    let text = fs::read_to_string(file).unwrap();
+    let parsed = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    // Go's client leaves a bare `?` at the end.
+    let line = |request: &Value| {
+        format!("{} {}", request["method"].as_str().unwrap(), request["path"].as_str().unwrap().trim_end_matches('?'))
+    };
+    parsed.map(|request| (line(&request), request["headers"].clone())).collect()
+}
+
+#[tokio::test]
+async fn requests_have_the_lines_the_order_and_the_headers_of_the_official_agents() {
+    let mut machine = Machine::new();
+    machine.status = Some("working".to_owned());
+    machine.status_on_stop = Some("poweroff".to_owned());
+    let sample = |name: &str| Sample::new(name, 1.0).unwrap();
+    let samples = vec![sample("own"), sample("a").of_host(&"known".into()), sample("b").of_host(&"unk".into())];
+    machine.spool.keep(Minute { time: NOW, samples }, &[], NOW);
+    let server = Server::start(|request| match request.line.as_str() {
+        "POST /api/v0/hosts" => answer(200, r#"{"id":"HOSTID12345"}"#),
+        "GET /api/v0/hosts/HOSTID12345" => answer(200, r#"{"host":{"id":"HOSTID12345","status":"standby"}}"#),
+        line if line.starts_with("GET /api/v0/hosts?customIdentifier=known&") => {
+            answer(200, r#"{"hosts":[{"id":"CIHOST"}]}"#)
+        }
+        line if line.starts_with("GET /api/v0/hosts?") => answer(200, r#"{"hosts":[]}"#),
+        _ => answer(200, "{}"),
+    })
+    .await;
+    let enough = |seen: &[Request]| count(seen, TSDB) == 1 && count(seen, "PUT /api/v0/hosts/HOSTID12345") == 1;
+    let requests = machine.run_until(&server, enough).await;
+    let recorded = recorded();
+    let official = |line: &str| recorded.iter().find(|(known, _)| known == line).map(|(_, headers)| headers);
+    let begin = recorded.iter().map(|(line, _)| line.as_str()).take(3).collect::<Vec<_>>();
+    assert_eq!(lines(&requests)[..3], begin);
+    assert_eq!(lines(&requests).last(), Some(&"POST /api/v0/hosts/HOSTID12345/status"));
+    assert_eq!(lines(&requests).iter().filter(|line| line.contains("customIdentifier=")).count(), 2);
+    for request in &requests {
+        let headers = official(&request.line).unwrap_or_else(|| panic!("{} is not asked there", request.line));
+        let names = headers
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(|name| name.to_lowercase())
+            .collect::<std::collections::BTreeSet<_>>();
+        let own = request.head.lines().skip(1).filter_map(|line| line.split_once(": ")).collect::<Vec<_>>();
+        // Another address, another program, another length; no answer is asked to be compressed, but any form is taken.
+        let own_names = own.iter().map(|(name, _)| (*name).to_owned()).filter(|name| name != "accept");
+        let mut own_names = own_names.collect::<std::collections::BTreeSet<_>>();
+        own_names.insert("accept-encoding".to_owned());
+        assert_eq!(own_names, names, "{}", request.line);
+        let kind = own.iter().find(|(name, _)| *name == "content-type").map(|(_, value)| *value);
+        assert_eq!(kind, headers["Content-Type"].as_str(), "{}", request.line);
+    }
+}

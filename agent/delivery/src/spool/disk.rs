@@ -1,0 +1,373 @@
+//! The spool's file: a redb database with three tables, and the one transaction that everything is written in.
+//!
+//! It says what is wrong with the file ([`Trouble`]) and leaves the answer to that to the spool.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fmt, io};
+
+use redb::backends::FileBackend;
+use redb::{
+    CommitError, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, Table, TableDefinition,
+    TableError, TransactionError,
+};
+use serde::{Deserialize, Serialize};
+use wasaba_core::collect::rate::Reading;
+use wasaba_core::sample::Sample;
+
+use super::encoding::{decode, decode_readings, decode_values, encode, encode_readings, encode_values};
+use super::pending::{Pending, merge};
+use super::{Kept, Ledger, MOST_BYTES, Minute, Settlement, Values};
+
+/// Increased when a version that knows only the previous format would misread the file.
+const FORMAT: u32 = 1;
+
+/// The agent's whole budget is 4 MB. A day's queue is read once in an outage's end; the minute itself needs five pages.
+const CACHE_BYTES: usize = 256 * 1024;
+
+/// Unix time to [`encode`]d samples.
+const MINUTES: TableDefinition<'_, i64, &[u8]> = TableDefinition::new("minutes");
+
+/// `totals`, `readings` and `host-id`, each as bytes of its own form.
+const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
+
+/// What plugin instances keep: their names to [`encode_values`]d values.
+const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
+
+pub(super) struct Disk {
+    database: Database,
+    totals: Totals,
+}
+
+/// Written with every commit, in the same transaction as the minutes that it sums up.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Totals {
+    format: u32,
+    ledger: Ledger,
+    /// Of all encoded minutes.
+    bytes: u64,
+}
+
+/// What a file that was just opened knows.
+pub(super) struct Contents {
+    /// `None` in a new file.
+    pub(super) ledger: Option<Ledger>,
+    pub(super) readings: BTreeMap<String, Reading>,
+    pub(super) host_id: Option<String>,
+}
+
+/// What is kept beside the minutes.
+pub(super) struct Facts<'a> {
+    pub(super) readings: &'a BTreeMap<String, Reading>,
+    pub(super) host_id: Option<&'a str>,
+}
+
+impl Disk {
+    /// Opens the file, makes it if there is none, and checks it from end to end (4 ms for a full day of a small host).
+    pub(super) fn open(path: &Path) -> Result<(Self, Contents), Trouble> {
+        if let Some(root) = path.parent() {
+            DirBuilder::new().recursive(true).mode(0o750).create(root)?;
+        }
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let backend = FileBackend::new(file)?;
+        let database = redb::Builder::new()
+            .set_cache_size(CACHE_BYTES)
+            // Without it a file that was altered while closed may make redb panic at any later time.
+            .set_check_integrity_on_open(true)
+            .create_with_backend(backend)?;
+        let (totals, contents) = read_contents(&database)?;
+        Ok((Self { database, totals }, contents))
+    }
+
+    /// Continues a new file's ledger where an earlier file's ended.
+    pub(super) fn with_ledger(mut self, ledger: Ledger) -> Self {
+        self.totals.ledger = ledger;
+        self
+    }
+
+    /// Writes everything that is pending, drops what is older than `horizon` or too much, and returns the new ledger.
+    pub(super) fn commit(
+        &mut self,
+        pending: &Pending,
+        facts: Option<Facts<'_>>,
+        values: &Kept,
+        horizon: Option<i64>,
+    ) -> Result<Ledger, Trouble> {
+        let transaction = self.database.begin_write()?;
+        let mut totals = self.totals;
+        {
+            let mut queue = Queue { table: transaction.open_table(MINUTES)?, totals: &mut totals };
+            queue.add(pending)?;
+            pending.settlements.iter().try_for_each(|settlement| queue.settle(settlement.clone()))?;
+            queue.expire(horizon)?;
+            let mut table = transaction.open_table(FACTS)?;
+            if let Some(facts) = facts {
+                table.insert("readings", encode_readings(facts.readings).as_slice())?;
+                if let Some(host_id) = facts.host_id {
+                    table.insert("host-id", host_id.as_bytes())?;
+                }
+            }
+            table.insert("totals", serde_json::to_vec(&totals).unwrap_or_default().as_slice())?;
+            if !values.is_empty() {
+                let mut table = transaction.open_table(VALUES)?;
+                for (instance, (values, unix_seconds)) in values {
+                    table.insert(instance.as_str(), encode_values(values, *unix_seconds).as_slice())?;
+                }
+            }
+        }
+        transaction.commit()?;
+        self.totals = totals;
+        Ok(totals.ledger)
+    }
+
+    /// What an instance keeps, and when that was last known to be wanted.
+    pub(super) fn values(&self, instance: &str) -> Result<Option<(Values, i64)>, Trouble> {
+        let table = match self.database.begin_read()?.open_table(VALUES) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+            table => table?,
+        };
+        let Some(bytes) = table.get(instance)? else { return Ok(None) };
+        let values = decode_values(bytes.value());
+        values.map(Some).ok_or_else(|| Trouble::Damaged(format!("what plugin {instance} keeps cannot be read")))
+    }
+
+    /// Drops what instances keep that were last wanted before `horizon`, unless they are among the `known`.
+    pub(super) fn forget_values(&self, known: &[Arc<str>], horizon: i64) -> Result<(), Trouble> {
+        let transaction = self.database.begin_write()?;
+        transaction.open_table(VALUES)?.retain(|instance, bytes| {
+            let wanted = bytes.split_first_chunk::<8>().map(|(time, _)| i64::from_le_bytes(*time));
+            known.iter().any(|known| **known == *instance) || wanted.is_some_and(|wanted| wanted >= horizon)
+        })?;
+        Ok(transaction.commit()?)
+    }
+
+    /// The newest minutes, newest first: at least one, and no more when they pass `max_points`.
+    pub(super) fn newest(
+        &self,
+        max_points: usize,
+        is_wanted: &impl Fn(&Sample) -> bool,
+    ) -> Result<Vec<Minute>, Trouble> {
+        if self.totals.ledger.queued == 0 {
+            return Ok(Vec::new());
+        }
+        let table = self.database.begin_read()?.open_table(MINUTES)?;
+        let (mut minutes, mut points) = (Vec::new(), 0);
+        for row in table.iter()?.rev() {
+            let Some(minute) = minute(row?)?.only(is_wanted) else { continue };
+            points += minute.samples.len();
+            if points > max_points && !minutes.is_empty() {
+                break;
+            }
+            minutes.push(minute);
+        }
+        Ok(minutes)
+    }
+
+    /// The minutes from `unix_seconds` on, oldest first.
+    pub(super) fn since(&self, unix_seconds: i64) -> Result<Vec<Minute>, Trouble> {
+        let table = self.database.begin_read()?.open_table(MINUTES)?;
+        table.range(unix_seconds..)?.map(|row| minute(row?)).collect()
+    }
+}
+
+fn minute(
+    (time, bytes): (redb::AccessGuard<'_, i64>, redb::AccessGuard<'_, &'static [u8]>),
+) -> Result<Minute, Trouble> {
+    let time = time.value();
+    let samples = decode(bytes.value()).ok_or_else(|| Trouble::Damaged(format!("minute {time} cannot be read")))?;
+    Ok(Minute { time, samples })
+}
+
+/// Reads what is beside the minutes, after it is sure that this version understands the file.
+fn read_contents(database: &Database) -> Result<(Totals, Contents), Trouble> {
+    let new = Totals { format: FORMAT, ledger: Ledger::default(), bytes: 0 };
+    let table = match database.begin_read()?.open_table(FACTS) {
+        Err(TableError::TableDoesNotExist(_)) => {
+            return Ok((new, Contents { ledger: None, readings: BTreeMap::new(), host_id: None }));
+        }
+        table => table?,
+    };
+    let damaged = |fact: &str| Trouble::Damaged(format!("its `{fact}` cannot be read"));
+    let bytes = table.get("totals")?.ok_or_else(|| damaged("totals"))?;
+    // The format alone first: the rest of a newer file may look different.
+    let format = serde_json::from_slice::<Format>(bytes.value()).map_err(|_| damaged("totals"))?.format;
+    if format > FORMAT {
+        return Err(Trouble::Newer);
+    }
+    let totals: Totals = serde_json::from_slice(bytes.value()).map_err(|_| damaged("totals"))?;
+    let readings = match table.get("readings")? {
+        Some(bytes) => decode_readings(bytes.value()).ok_or_else(|| damaged("readings"))?,
+        None => BTreeMap::new(),
+    };
+    let host_id = table.get("host-id")?.and_then(|bytes| String::from_utf8(bytes.value().to_vec()).ok());
+    Ok((totals, Contents { ledger: Some(totals.ledger), readings, host_id }))
+}
+
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
+/// The minutes inside a transaction; each change keeps the totals true.
+struct Queue<'t, 'totals> {
+    table: Table<'t, i64, &'static [u8]>,
+    totals: &'totals mut Totals,
+}
+
+impl Queue<'_, '_> {
+    fn add(&mut self, pending: &Pending) -> Result<(), Trouble> {
+        self.totals.ledger = self.totals.ledger.plus(pending.ledger);
+        for (&time, samples) in &pending.minutes {
+            let mut known = self.take(time)?;
+            let added = merge(&mut known, samples.clone());
+            // Points that the file had already, for instance from a commit that failed and yet arrived.
+            let twice = samples.len() as u64 - added;
+            self.totals.ledger.collected -= twice;
+            self.totals.ledger.queued -= twice;
+            self.put(time, &known)?;
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, mut settlement: Settlement) -> Result<(), Trouble> {
+        let mut samples = self.take(settlement.time)?;
+        settlement.apply(&mut samples, &mut self.totals.ledger);
+        self.put(settlement.time, &samples)
+    }
+
+    /// Each commit also enforces the bound in bytes, but only one that knows the time can drop by age.
+    fn expire(&mut self, horizon: Option<i64>) -> Result<(), Trouble> {
+        let (mut minutes, mut points) = (0_u64, 0_u64);
+        loop {
+            let oldest = self.table.first()?.map(|(time, _)| time.value());
+            let Some(oldest) = oldest else { break };
+            if horizon.is_none_or(|horizon| oldest >= horizon) && self.totals.bytes <= MOST_BYTES {
+                break;
+            }
+            minutes += 1;
+            points += self.take(oldest)?.len() as u64;
+        }
+        self.totals.ledger.expire(points);
+        if points > 0 {
+            tracing::warn!(
+                "{minutes} minutes ({points} points) dropped that could not be delivered: older than 24 h, or more than {} MiB",
+                MOST_BYTES / 1024 / 1024
+            );
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, time: i64) -> Result<Vec<Sample>, Trouble> {
+        let Some(bytes) = self.table.remove(time)? else { return Ok(Vec::new()) };
+        self.totals.bytes = self.totals.bytes.saturating_sub(bytes.value().len() as u64);
+        decode(bytes.value()).ok_or_else(|| Trouble::Damaged(format!("minute {time} cannot be read")))
+    }
+
+    fn put(&mut self, time: i64, samples: &[Sample]) -> Result<(), Trouble> {
+        if !samples.is_empty() {
+            let bytes = encode(samples);
+            self.totals.bytes += bytes.len() as u64;
+            self.table.insert(time, bytes.as_slice())?;
+        }
+        Ok(())
+    }
+}
+
+/// Renames a damaged file to `wasaba.db.damaged-<time>`, so that somebody may look at it.
+pub(super) fn set_aside(path: &Path, now: i64, why: &str) -> Result<(), Trouble> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".damaged-{now}"));
+    let aside = PathBuf::from(aside);
+    fs::rename(path, &aside)?;
+    if let Some(root) = path.parent() {
+        File::open(root)?.sync_all()?;
+    }
+    tracing::warn!(
+        "`{}` is damaged ({why}) and was renamed to `{}`; what was queued in it is lost, a new one is begun",
+        path.display(),
+        aside.display()
+    );
+    Ok(())
+}
+
+/// What is wrong with the file.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    InUse,
+    Newer,
+    Damaged(String),
+    Unusable(String),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InUse => formatter.write_str("another process uses it"),
+            Self::Newer => formatter.write_str("a newer wasaba wrote it"),
+            Self::Damaged(why) => write!(formatter, "it is damaged: {why}"),
+            Self::Unusable(why) => formatter.write_str(why),
+        }
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // How redb says that the bytes are no database of its own.
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Self::Damaged(error.to_string()),
+            _ => Self::Unusable(error.to_string()),
+        }
+    }
+}
+
+impl From<StorageError> for Trouble {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Corrupted(why) => Self::Damaged(why),
+            StorageError::Io(error) => error.into(),
+            other => Self::Unusable(other.to_string()),
+        }
+    }
+}
+
+impl From<DatabaseError> for Trouble {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => Self::InUse,
+            DatabaseError::UpgradeRequired(_) => Self::Newer,
+            DatabaseError::Storage(error) => error.into(),
+            other => Self::Unusable(other.to_string()),
+        }
+    }
+}
+
+impl From<TransactionError> for Trouble {
+    fn from(error: TransactionError) -> Self {
+        match error {
+            TransactionError::Storage(error) => error.into(),
+            other => Self::Unusable(other.to_string()),
+        }
+    }
+}
+
+impl From<CommitError> for Trouble {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Storage(error) => error.into(),
+            other => Self::Unusable(other.to_string()),
+        }
+    }
+}
+
+impl From<TableError> for Trouble {
+    fn from(error: TableError) -> Self {
+        match error {
+            TableError::Storage(error) => error.into(),
+            // Our tables never change their types without another `FORMAT`.
+            other => Self::Damaged(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The bytes of what the spool stores: a minute's samples, and the last readings of counters.
+//!
+//! Samples are stored exactly (a decimal form would have to round), each as one byte with the length of its name, the name
+//! and eight bytes of value; before it, if it is of another host, a zero and two bytes with the length of that host's custom
+//! identifier and the identifier. What cannot be decoded is an error, never a guess. The file around the bytes is `disk`'s.
+
+use std::collections::BTreeMap;
+
+use wasaba_core::collect::rate::Reading;
+use wasaba_core::sample::{MetricName, Sample};
+
+use super::Values;
+
+// The length of a name is one byte.
+const _: () = assert!(MetricName::MAX_BYTES <= u8::MAX as usize);
+
+/// The bytes of a minute.
+pub(super) fn encode(samples: &[Sample]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(samples.iter().map(|sample| sample.name().as_str().len() + 9).sum());
+    for sample in samples {
+        if let Some(host) = sample.host() {
+            bytes.push(0);
+            bytes.extend_from_slice(&u16::try_from(host.len()).unwrap_or(u16::MAX).to_le_bytes());
+            bytes.extend_from_slice(host.as_bytes());
+        }
+        let name = sample.name().as_str().as_bytes();
+        bytes.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
+        bytes.extend_from_slice(name);
+        bytes.extend_from_slice(&sample.value().to_le_bytes());
+    }
+    bytes
+}
+
+/// The samples of a minute, or `None` if `bytes` were not made by [`encode`].
+pub(super) fn decode(mut bytes: &[u8]) -> Option<Vec<Sample>> {
+    let mut samples = Vec::new();
+    while !bytes.is_empty() {
+        let host = host(&mut bytes)?;
+        let (&length, rest) = bytes.split_first()?;
+        let (name, rest) = rest.split_at_checked(usize::from(length))?;
+        let (value, rest) = rest.split_first_chunk::<8>()?;
+        let sample = Sample::new(std::str::from_utf8(name).ok()?, f64::from_le_bytes(*value)).ok()?;
+        samples.push(match host {
+            // Many in a row are of one host.
+            Some(host) => match samples.last().and_then(Sample::host).filter(|last| ***last == *host).cloned() {
+                Some(last) => sample.of_host(&last),
+                None => sample.of_host(&host.into()),
+            },
+            None => sample,
+        });
+        bytes = rest;
+    }
+    Some(samples)
+}
+
+/// Takes the custom identifier off the front, if there is one; `None` if the bytes are cut.
+fn host<'a>(bytes: &mut &'a [u8]) -> Option<Option<&'a str>> {
+    let Some(rest) = bytes.strip_prefix(&[0]) else { return Some(None) };
+    let (length, rest) = rest.split_first_chunk::<2>()?;
+    let (host, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+    *bytes = rest;
+    Some(Some(std::str::from_utf8(host).ok()?))
+}
+
+/// The bytes of all readings: JSON, with each value as the number of its bits, since decimals would be rounded.
+pub(super) fn encode_readings(readings: &BTreeMap<String, Reading>) -> Vec<u8> {
+    let plain: BTreeMap<&str, (u64, i64)> = readings
+        .iter()
+        .map(|(name, reading)| (name.as_str(), (reading.value.to_bits(), reading.unix_millis)))
+        .collect();
+    serde_json::to_vec(&plain).unwrap_or_default()
+}
+
+/// The readings, or `None` if `bytes` were not made by [`encode_readings`].
+pub(super) fn decode_readings(bytes: &[u8]) -> Option<BTreeMap<String, Reading>> {
+    let plain: BTreeMap<String, (u64, i64)> = serde_json::from_slice(bytes).ok()?;
+    Some(
+        plain
+            .into_iter()
+            .map(|(name, (bits, unix_millis))| (name, Reading { value: f64::from_bits(bits), unix_millis }))
+            .collect(),
+    )
+}
+
+/// The bytes of what one instance keeps: when that was last known to be wanted (seconds since 1970), and each key with its
+/// value, one byte with the key's length, four with the value's.
+pub(super) fn encode_values(values: &Values, unix_seconds: i64) -> Vec<u8> {
+    let mut bytes = unix_seconds.to_le_bytes().to_vec();
+    for (key, value) in values {
+        // The capability refuses longer keys; a value larger than 4 GiB fits nowhere.
+        bytes.push(u8::try_from(key.len()).unwrap_or(u8::MAX));
+        bytes.extend_from_slice(key.as_bytes());
+        bytes.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes());
+        bytes.extend_from_slice(value);
+    }
+    bytes
+}
+
+/// What [`encode_values`] made, or `None`.
+pub(super) fn decode_values(bytes: &[u8]) -> Option<(Values, i64)> {
+    let (time, mut bytes) = bytes.split_first_chunk::<8>()?;
+    let mut values = Values::new();
+    while let Some((&length, rest)) = bytes.split_first() {
+        let (key, rest) = rest.split_at_checked(usize::from(length))?;
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        let (value, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+        values.insert(std::str::from_utf8(key).ok()?.to_owned(), value.to_vec());
+        bytes = rest;
+    }
+    Some((values, i64::from_le_bytes(*time)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_sample_comes_back_bit_for_bit() {
+        let long = "x".repeat(MetricName::MAX_BYTES);
+        let values = [0.0, -0.0, 0.1, f64::MAX, f64::MIN_POSITIVE, 1e21, 9_007_199_254_740_993.0];
+        let samples: Vec<_> = values.iter().map(|value| Sample::new(long.as_str(), *value).unwrap()).collect();
+        let back = decode(&encode(&samples)).unwrap();
+        assert_eq!(back, samples);
+        assert!(back.iter().zip(values).all(|(sample, value)| sample.value().to_bits() == value.to_bits()));
+    }
+
+    #[test]
+    fn a_sample_of_another_host_comes_back_with_its_host() {
+        let sample = |value| Sample::new("loadavg1", value).unwrap();
+        let (db, long) = ("db1".into(), "x".repeat(300).into());
+        let samples = [sample(1.0), sample(2.0).of_host(&db), sample(3.0).of_host(&db), sample(4.0).of_host(&long)];
+        let bytes = encode(&samples);
+        assert_eq!(decode(&bytes).unwrap(), samples);
+        assert!(decode(&bytes[..bytes.len() - 1]).is_none() && decode(&[0, 9, 0, b'a']).is_none());
+    }
+
+    #[test]
+    fn cut_or_foreign_bytes_are_refused() {
+        let bytes = encode(&[Sample::new("loadavg1", 1.5).unwrap()]);
+        for end in 1..bytes.len() {
+            assert!(decode(&bytes[..end]).is_none(), "{end} bytes were accepted");
+        }
+        assert!(decode(&[3, b'a', b' ', b'b', 0, 0, 0, 0, 0, 0, 0, 0]).is_none());
+        assert!(decode_readings(b"{}x").is_none());
+    }
+
+    #[test]
+    fn what_an_instance_keeps_comes_back_byte_for_byte_and_cut_bytes_are_refused() {
+        let values = Values::from([("k".repeat(255), vec![0, 255, 10]), ("empty".into(), Vec::new())]);
+        let bytes = encode_values(&values, -5);
+        assert_eq!(decode_values(&bytes), Some((values, -5)));
+        let cuts = (0..bytes.len()).filter(|end| decode_values(&bytes[..*end]).is_some()).collect::<Vec<_>>();
+        // Between two entries a cut cannot be told, but there redb's own checksum is.
+        assert_eq!(cuts, [8, 8 + 1 + 5 + 4]);
+    }
+
+    #[test]
+    fn readings_come_back_bit_for_bit() {
+        let reading = Reading { value: f64::MAX, unix_millis: -1 };
+        let readings = BTreeMap::from([("nginx requests".to_owned(), reading)]);
+        assert_eq!(decode_readings(&encode_readings(&readings)), Some(readings));
+    }
+}

@@ -1,0 +1,72 @@
+//! The diagnostic mode: what the agent itself takes, as metrics.
+//!
+//! The official agent tells the memory of Go's runtime. Of its names those are kept that mean something here:
+//! `custom.agent.memory.alloc` is the memory that is ours alone, `.sys` our share of all that is mapped. Beside them stand
+//! `custom.wasaba.agent.*`.
+
+use wasaba_core::collect::{Collector, Fault, Moment};
+use wasaba_core::graph::GraphDefinition;
+use wasaba_core::sample::Sample;
+
+/// Reads `/proc/self`.
+pub struct Diagnostic;
+
+impl Collector for Diagnostic {
+    fn collect(&mut self, _: Moment) -> Result<Vec<Sample>, Fault> {
+        let read = |path: &str| {
+            std::fs::read_to_string(path).map_err(|error| Fault::reading(std::path::Path::new(path), &error))
+        };
+        let rollup = read("/proc/self/smaps_rollup")?;
+        let status = read("/proc/self/status")?;
+        let descriptors = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        let values = [
+            ("custom.agent.memory.alloc", kibibytes(&rollup, "Anonymous:").map(|kib| kib * 1024.0)),
+            ("custom.agent.memory.sys", kibibytes(&rollup, "Pss:").map(|kib| kib * 1024.0)),
+            ("custom.wasaba.agent.threads", kibibytes(&status, "Threads:")),
+            // The one that reads the folder is not counted.
+            ("custom.wasaba.agent.file_descriptors", Some(descriptors.saturating_sub(1) as f64)),
+        ];
+        Ok(values.into_iter().filter_map(|(name, value)| Sample::new(name, value?).ok()).collect())
+    }
+}
+
+/// The number in the line that begins with `key`.
+fn kibibytes(text: &str, key: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// How they are drawn.
+///
+/// # Errors
+/// None: the names are constants.
+pub fn graphs() -> Result<Vec<GraphDefinition>, String> {
+    let memory = GraphDefinition::new("agent.memory", "Agent Memory", "bytes")?;
+    let memory = memory.with_metric("alloc", "anonymous", false)?.with_metric("sys", "PSS", false)?;
+    let own = GraphDefinition::new("wasaba.agent", "wasaba itself", "integer")?;
+    let own = own.with_metric("threads", "threads", false)?;
+    Ok(vec![memory, own.with_metric("file_descriptors", "file descriptors", false)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_process_takes_is_told_and_drawn() {
+        let moment = Moment { unix_seconds: 0, instant: std::time::Instant::now() };
+        let samples = Diagnostic.collect(moment).unwrap();
+        assert_eq!(samples.len(), 4);
+        let graphs = graphs().unwrap();
+        for sample in &samples {
+            assert!(sample.value() > 0.0, "{sample:?}");
+            let name = sample.name().as_str();
+            assert!(
+                graphs.iter().any(|graph| name.starts_with(&format!("{}.", graph.name()))),
+                "{name} is in no graph"
+            );
+        }
+        let memory = |name| samples.iter().find(|sample| sample.name().as_str() == name).unwrap().value();
+        assert!(memory("custom.agent.memory.alloc") > 100_000.0);
+    }
+}

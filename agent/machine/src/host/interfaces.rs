@@ -1,0 +1,105 @@
+//! Network interfaces: names and addresses, of those that have an address beyond the loopback.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+
+use serde::Serialize;
+use sysinfo::{MacAddr, NetworkData, Networks};
+
+use super::host_links;
+use crate::roots;
+use crate::roots::Roots;
+
+/// An interface, as Mackerel is told about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Interface {
+    name: String,
+    #[serde(rename = "ipv4Addresses", skip_serializing_if = "Vec::is_empty")]
+    ipv4: Vec<IpAddr>,
+    #[serde(rename = "ipv6Addresses", skip_serializing_if = "Vec::is_empty")]
+    ipv6: Vec<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mac_address: Option<String>,
+}
+
+/// An interface, as the kernel has it.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    pub(super) name: String,
+    pub(super) mac: Option<String>,
+    pub(super) addresses: Vec<IpAddr>,
+}
+
+/// All links of this network namespace, whatever the roots, except those of a host; only the kind of their hardware address is
+/// read from `/sys`.
+pub(super) fn links(roots: &Roots) -> Vec<Link> {
+    if roots.host.is_some() {
+        return host_links::links(roots);
+    }
+    let Ok(networks) = Networks::new_with_refreshed_list() else { return Vec::new() };
+    let link = |(name, network): (&OsString, &NetworkData)| {
+        let name = name.to_string_lossy().into_owned();
+        let mac = mac(roots, &name, network.mac_address());
+        Link { name, mac, addresses: network.ip_networks().iter().map(|network| network.addr).collect() }
+    };
+    networks.iter().map(link).collect()
+}
+
+/// sysinfo gives six bytes for every link. But a tunnel has none, or its end's IPv4 address there.
+fn mac(roots: &Roots, name: &str, mac: MacAddr) -> Option<String> {
+    let bytes = roots::read(&roots.sys.join("class/net").join(name).join("addr_len")).ok()?;
+    (bytes.trim() == "6" && !mac.is_unspecified()).then(|| mac.to_string())
+}
+
+/// Those to be told, sorted by name, with their addresses sorted.
+pub(super) fn interfaces(mut links: Vec<Link>) -> Vec<Interface> {
+    links.retain(|link| link.addresses.iter().any(|address| !address.is_loopback()));
+    links.sort_by(|one, other| one.name.cmp(&other.name));
+    links.into_iter().map(interface).collect()
+}
+
+fn interface(link: Link) -> Interface {
+    let mut addresses = link.addresses;
+    addresses.sort_unstable();
+    let (ipv4, ipv6) = addresses.into_iter().partition(IpAddr::is_ipv4);
+    Interface { name: link.name, ipv4, ipv6, mac_address: link.mac }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(addresses: &[&str]) -> bool {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        !interfaces(vec![Link { name: "lo".to_owned(), mac: None, addresses }]).is_empty()
+    }
+
+    #[test]
+    fn only_an_address_beyond_the_loopback_counts() {
+        for alone in [&["127.0.0.1"][..], &["::1"], &["127.0.0.1", "127.0.0.2"], &["127.0.0.1", "::1"], &[]] {
+            assert!(!told(alone), "{alone:?}");
+        }
+        for beyond in
+            [&["227.0.0.1"][..], &["::2"], &["227.0.0.1", "127.0.0.2"], &["::1", "::2"], &["127.0.0.1", "::2"]]
+        {
+            assert!(told(beyond), "{beyond:?}");
+        }
+    }
+
+    #[test]
+    fn a_tunnels_address_is_no_mac_address() {
+        let sys = tempfile::tempdir().unwrap();
+        let roots = Roots { sys: sys.path().into(), ..Roots::default() };
+        for (name, bytes) in [("eth0", "6\n"), ("tunl0", "4\n"), ("ib0", "20\n")] {
+            std::fs::create_dir_all(sys.path().join("class/net").join(name)).unwrap();
+            std::fs::write(sys.path().join("class/net").join(name).join("addr_len"), bytes).unwrap();
+        }
+        let some = MacAddr([2, 0xfc, 0, 0, 0, 1]);
+        assert_eq!(mac(&roots, "eth0", some), Some("02:fc:00:00:00:01".to_owned()));
+        assert_eq!(mac(&roots, "eth0", MacAddr::UNSPECIFIED), None);
+        for name in ["tunl0", "ib0", "gone0"] {
+            assert_eq!(mac(&roots, name, some), None, "{name}");
+        }
+    }
+}

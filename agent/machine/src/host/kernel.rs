@@ -1,0 +1,64 @@
+//! The kernel: what `uname` says, and the platform that was built around it.
+
+use std::ffi::CStr;
+
+use serde::Serialize;
+
+use super::platform::Platform;
+use crate::roots;
+use crate::roots::Roots;
+
+/// The keys in alphabetical order, as the official agent sends them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Kernel {
+    machine: String,
+    name: String,
+    os: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform_version: Option<String>,
+    release: String,
+    version: String,
+}
+
+/// What `uname` says.
+#[derive(Clone, Debug)]
+pub(super) struct Uname {
+    pub(super) name: String,
+    pub(super) nodename: String,
+    pub(super) release: String,
+    pub(super) version: String,
+    pub(super) machine: String,
+}
+
+impl Uname {
+    /// A container has a node name of its own; its host's stands in `/etc/hostname`.
+    pub(super) fn of(roots: &Roots) -> Self {
+        let this = Self::of_this_machine();
+        let name = roots.host.as_ref().and_then(|_| roots::read(&roots.etc.join("hostname")).ok());
+        let name = name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+        Self { nodename: name.unwrap_or(this.nodename), ..this }
+    }
+
+    fn of_this_machine() -> Self {
+        let uname = rustix::system::uname();
+        let text = |field: &CStr| field.to_string_lossy().into_owned();
+        Self {
+            name: text(uname.sysname()),
+            nodename: text(uname.nodename()),
+            release: text(uname.release()),
+            version: text(uname.version()),
+            machine: text(uname.machine()),
+        }
+    }
+}
+
+/// Both together. `os` is what `uname -o` prints wherever there is GNU; with musl alone it would be `Linux`, but then
+/// the kernel cannot tell, and Mackerel only shows it.
+pub(super) fn kernel(uname: Uname, platform: Option<Platform>) -> Kernel {
+    let Uname { name, nodename: _, release, version, machine } = uname;
+    let (platform_name, platform_version) =
+        platform.map_or((None, None), |platform| (Some(platform.name), platform.version));
+    Kernel { machine, name, os: "GNU/Linux", platform_name, platform_version, release, version }
+}

@@ -1,0 +1,83 @@
+//! Network interfaces in bytes per second: `interface.<name>.rxBytes.delta` and `.txBytes.delta`, from `/proc/net/dev`.
+//!
+//! Left out are the loopback `lo` and `veth…`, of which there is one per container and never twice the same.
+
+use wasaba_core::collect::{Collector, Fault, Moment};
+use wasaba_core::sample::{Sample, segment};
+
+use super::selection::{Current, Selection};
+use super::throughput::{Counters, Throughput};
+use crate::roots::{Roots, Source, whole_lines};
+
+/// Reads `/proc/net/dev`, and remembers what it read a minute ago.
+#[derive(Debug)]
+pub struct Interface {
+    dev: Source,
+    selection: Current,
+    throughput: Throughput,
+}
+
+impl Interface {
+    /// A collector that reads below `roots` what is selected.
+    #[must_use]
+    pub fn open(roots: &Roots, selection: &Current) -> Self {
+        // In a frozen machine there is no process.
+        let dev = if roots.host.is_some() { roots.seen("net/dev") } else { roots.proc.join("net/dev") };
+        let dev = Source::at(dev);
+        Self { dev, selection: selection.clone(), throughput: Throughput::default() }
+    }
+}
+
+impl Collector for Interface {
+    fn collect(&mut self, moment: Moment) -> Result<Vec<Sample>, Fault> {
+        let mut now = parse(&self.dev.read()?);
+        let selection = self.selection.get();
+        now.retain(|name, _| Selection::wants(selection.interfaces.as_ref(), name));
+        Ok(self.throughput.samples(moment, "interface", ["rxBytes", "txBytes"], now))
+    }
+}
+
+/// Received and sent bytes by interface. What is no line of an interface, such as the head, is skipped.
+fn parse(text: &str) -> Counters {
+    whole_lines(text).filter_map(line).collect()
+}
+
+/// `  eth0: <8 columns of what was received> <8 of what was sent>`; old kernels write no space after the colon.
+fn line(line: &str) -> Option<(String, [u64; 2])> {
+    let (name, columns) = line.split_once(':')?;
+    let name = name.trim_ascii_start();
+    if name == "lo" || name.starts_with("veth") {
+        return None;
+    }
+    let mut columns = columns.split_ascii_whitespace();
+    let received = columns.next()?.parse().ok()?;
+    let sent = columns.nth(7)?.parse().ok()?;
+    columns.nth(6)?; // all sixteen must be there
+    Some((segment(name), [received, sent]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_touch_its_first_column() {
+        let counters = parse("eth1:183651236 2 3 4 5 6 7 8 9000 10 11 12 13 14 15 16\n");
+        assert_eq!(counters, Counters::from([("eth1".to_owned(), [183_651_236, 9000])]));
+    }
+
+    #[test]
+    fn loopback_and_containers_are_left_out_and_bridges_stay() {
+        let line = |name: &str| format!("  {name}: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n");
+        let text: String = ["lo", "lo1", "veth3f2a", "docker0", "br-1a", "eth0.100"].map(line).concat();
+        assert_eq!(parse(&text).into_keys().collect::<Vec<_>>(), ["br-1a", "docker0", "eth0_100", "lo1"]);
+    }
+
+    #[test]
+    fn a_line_that_is_short_or_no_number_is_skipped_alone() {
+        let text = "a: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15\n\
+                    b: x 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n\
+                    c: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n";
+        assert_eq!(parse(text).into_keys().collect::<Vec<_>>(), ["c"]);
+    }
+}

@@ -1,0 +1,275 @@
+//! The mounted file systems and how full they are: what `df -Pkl` prints, without running it.
+//!
+//! Like `df -l` it leaves out remote and empty file systems and names one mount for each device. Unlike `df` it does not
+//! wait for a file system that hangs, and one that cannot be asked does not cost the others.
+
+pub mod prober;
+mod table;
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use prober::{Answer, Prober, Space};
+use wasaba_core::collect::Fault;
+
+use crate::roots::{Roots, Source};
+
+/// The local file systems, read anew at each call.
+#[derive(Debug)]
+pub struct Mounts {
+    table: Source,
+    /// Where the host's mounts are seen from here, and the table that says which of them are: only of a host's.
+    host: Option<(PathBuf, Source)>,
+    prober: Prober,
+}
+
+/// What one reading found.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// In the order of the kernel's table.
+    pub filesystems: Vec<Filesystem>,
+    /// Mounts that had to be left out, and why; stable as long as the reason is.
+    pub complaints: Vec<String>,
+}
+
+/// One line of `df -Pk`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filesystem {
+    /// The first column: mostly a path below `/dev`.
+    pub name: String,
+    /// The last column.
+    pub mount_point: String,
+    /// All of it, in KiB, rounded up.
+    pub size_kib: u64,
+    /// What is used, in KiB, rounded up.
+    pub used_kib: u64,
+    /// What a user without privileges can still write, in KiB, rounded up.
+    pub available_kib: u64,
+    /// Used of used and available, in percent, rounded up.
+    pub percent_used: u64,
+}
+
+impl Mounts {
+    /// Mounts as the process that is `self` under `roots.proc` sees them, or the first process of a host; each asked by `prober`.
+    #[must_use]
+    pub fn open(roots: &Roots, prober: Prober) -> Self {
+        let (full, short) = (roots.seen("mountinfo"), roots.proc.join("mounts"));
+        let table = if !full.exists() && short.exists() && roots.host.is_none() { short } else { full };
+        let host = roots.host.clone().map(|root| (root, Source::at("/proc/self/mountinfo".into())));
+        Self { table: Source::at(table), host, prober }
+    }
+
+    /// The name and the mount point of each local file system; none of them is asked for its size.
+    ///
+    /// # Errors
+    /// As [`Mounts::list`].
+    pub fn points(&mut self) -> Result<Vec<(String, String)>, Fault> {
+        let text = self.table.read()?;
+        let mounts = table::local(&table::parse(&text), |_| true);
+        Ok(mounts.iter().map(|mount| (name(&mount.source), mount.point.to_string())).collect())
+    }
+
+    /// Lists the file systems whose source is `wanted` (as the kernel names it); the others are not asked.
+    ///
+    /// # Errors
+    /// The kernel's table cannot be read.
+    pub fn list(&mut self, wanted: impl Fn(&str) -> bool) -> Result<Listing, Fault> {
+        let text = self.table.read()?;
+        let mut mounts = table::local(&table::parse(&text), wanted);
+        let mut points: Vec<PathBuf> = mounts.iter().map(|mount| PathBuf::from(&*mount.point)).collect();
+        if let Some((root, own)) = &mut self.host {
+            let own = own.read()?;
+            let own = table::parse(&own).into_iter().map(|mount| mount.point.into_owned()).collect::<HashSet<_>>();
+            let seen = |point: &str| below(root, point).filter(|place| own.contains(&*place.to_string_lossy()));
+            // What is not mounted here, too, would be a folder of another file system.
+            mounts.retain(|mount| seen(&mount.point).is_some());
+            points = mounts.iter().filter_map(|mount| seen(&mount.point)).collect();
+        }
+        let points: Vec<&Path> = points.iter().map(PathBuf::as_path).collect();
+        let mut listing = Listing::default();
+        for (mount, answer) in mounts.iter().zip(self.prober.ask(&points)) {
+            let point = &mount.point;
+            match answer {
+                Answer::Space(space) => listing.filesystems.extend(row(&mount.source, point, space)),
+                Answer::Hung => listing.complaints.push(format!("the file system at `{point}` does not answer")),
+                Answer::Failed(error) if out_of_sight(&error) => {}
+                Answer::Failed(error) => listing.complaints.push(format!("cannot ask `{point}` for its size: {error}")),
+            }
+        }
+        Ok(listing)
+    }
+}
+
+/// Where `point` of a host is seen whose `/` is at `root`.
+fn below(root: &Path, point: &str) -> Option<PathBuf> {
+    let rest = point.strip_prefix('/')?;
+    Some(if rest.is_empty() { root.to_owned() } else { root.join(rest) })
+}
+
+/// `df` passes over these in silence: a mount point that is not for us is nothing to be mended.
+fn out_of_sight(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+}
+
+/// None for what `df` does not print, or prints with a number below zero or a dash, which the official agent drops.
+fn row(source: &str, point: &str, space: Space) -> Option<Filesystem> {
+    let name = name(source);
+    if name.starts_with("/dev/mapper/docker-") || (name.starts_with("/dev/dm-") && point.contains("devicemapper/mnt")) {
+        return None; // one per container of Docker's old storage driver
+    }
+    let kib = |blocks: u64| u64::try_from((u128::from(blocks) * u128::from(space.block_bytes)).div_ceil(1024)).ok();
+    let used = space.blocks.checked_sub(space.free)?;
+    let usable = used.checked_add(i64::try_from(space.available).ok()?.cast_unsigned())?;
+    let percent = (u128::from(used) * 100).checked_div(u128::from(usable))?;
+    let whole = percent * u128::from(usable) == u128::from(used) * 100;
+    Some(Filesystem {
+        name,
+        mount_point: point.to_owned(),
+        size_kib: kib(space.blocks).filter(|_| space.blocks > 0)?,
+        used_kib: kib(used)?,
+        available_kib: kib(space.available)?,
+        percent_used: u64::try_from(percent).ok()? + u64::from(!whole),
+    })
+}
+
+/// `df` follows a source that ends in a UUID, such as `/dev/mapper/luks-…`, to the shorter `/dev/dm-0`; so metrics of
+/// encrypted disks are named after that.
+fn name(source: &str) -> String {
+    let uuid = |tail: &str| tail.len() == 36 && tail.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit());
+    if source.len() > 36
+        && source.get(source.len() - 36..).is_some_and(uuid)
+        && let Ok(target) = std::fs::canonicalize(source)
+    {
+        return target.to_string_lossy().into_owned();
+    }
+    source.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::roots::frozen;
+
+    const SPACE: Space = Space { block_bytes: 4096, blocks: 1000, free: 400, available: 350 };
+
+    #[test]
+    fn a_row_counts_as_df_does() {
+        let row = row("/dev/sda1", "/", SPACE).unwrap();
+        assert_eq!((row.size_kib, row.used_kib, row.available_kib), (4000, 2400, 1400));
+        assert_eq!(row.percent_used, 64); // 2400 of 3800 is 63.2 %
+    }
+
+    #[test]
+    fn half_kibibytes_are_rounded_up() {
+        let space = Space { block_bytes: 512, blocks: 9, free: 4, available: 3 };
+        let row = row("/dev/sda1", "/", space).unwrap();
+        assert_eq!((row.size_kib, row.used_kib, row.available_kib, row.percent_used), (5, 3, 2, 63));
+    }
+
+    #[test]
+    fn a_full_file_system_is_full() {
+        let row = row("/dev/loop0", "/snap", Space { free: 0, available: 0, ..SPACE }).unwrap();
+        assert_eq!(row.percent_used, 100);
+    }
+
+    #[test]
+    fn a_size_that_makes_no_sense_gives_no_row() {
+        let negative = Space { available: (-5_i64).cast_unsigned(), ..SPACE };
+        let nothing = Space { blocks: 0, free: 0, available: 0, ..SPACE };
+        let huge = Space { block_bytes: u64::MAX, blocks: 10_000, ..SPACE };
+        for space in [negative, nothing, huge, Space { free: 1001, ..SPACE }, Space { available: u64::MAX, ..SPACE }] {
+            assert_eq!(row("/dev/sda1", "/", space), None, "{space:?}");
+        }
+    }
+
+    #[test]
+    fn dockers_device_mapper_is_left_out() {
+        assert_eq!(row("/dev/mapper/docker-8:1-42-pool", "/x", SPACE), None);
+        assert_eq!(row("/dev/dm-3", "/var/lib/docker/devicemapper/mnt/1", SPACE), None);
+        assert!(row("/dev/dm-3", "/srv", SPACE).is_some());
+    }
+
+    #[test]
+    fn a_source_that_ends_in_a_uuid_is_named_after_its_target() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().canonicalize().unwrap().join("dm-0");
+        std::fs::write(&target, "").unwrap();
+        let source = folder.path().join("luks-828fc648-9f30-43d8-a0b1-f7196a2edb66");
+        std::os::unix::fs::symlink(&target, &source).unwrap();
+        assert_eq!(name(source.to_str().unwrap()), target.to_str().unwrap());
+    }
+
+    #[test]
+    fn a_mount_that_fails_is_complained_about_and_the_others_stay() {
+        let prober = Prober::new(
+            |point| match point.to_str() {
+                Some("/srv/my data") => Err(io::Error::other("disk on fire")),
+                Some("/boot/efi") => Err(io::ErrorKind::PermissionDenied.into()),
+                _ => Ok(SPACE),
+            },
+            prober::DEADLINE,
+        );
+        let listing = Mounts::open(&frozen::roots(), prober).list(|source| source.starts_with("/dev/")).unwrap();
+        assert_eq!(listing.complaints, ["cannot ask `/srv/my data` for its size: disk on fire"]);
+        let points: Vec<_> = listing.filesystems.iter().map(|row| &*row.mount_point).collect();
+        assert_eq!(points, ["/", "/var/lib/pgsql", "/srv/raid", "/snap/core/16928"]);
+    }
+
+    #[test]
+    fn of_a_host_only_what_is_mounted_here_too_is_asked_and_told_by_the_hosts_names() {
+        let host = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(host.path().join("proc/1")).unwrap();
+        // The temporary folder itself is no mount, but /proc and / are: seen from `/`, the host is this machine.
+        let table = "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n21 20 8:2 / /nowhere rw - ext4 /dev/sda2 rw\n";
+        std::fs::write(host.path().join("proc/1/mountinfo"), table).unwrap();
+        let roots = Roots { host: Some("/".into()), ..Roots::of_host(host.path()) };
+        let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = std::sync::Arc::clone(&asked);
+        let prober = Prober::new(
+            move |point| {
+                seen.lock().unwrap().push(point.to_owned());
+                Ok(SPACE)
+            },
+            prober::DEADLINE,
+        );
+        let listing = Mounts::open(&roots, prober).list(|_| true).unwrap();
+        assert_eq!(listing.filesystems.iter().map(|row| &*row.name).collect::<Vec<_>>(), ["/dev/sda1"]);
+        assert_eq!(*asked.lock().unwrap(), [PathBuf::from("/")]);
+        assert_eq!(below(Path::new("/host"), "/srv/a"), Some("/host/srv/a".into()));
+        assert_eq!(below(Path::new("/host"), "/"), Some("/host".into()));
+    }
+
+    #[test]
+    fn without_mountinfo_the_short_table_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("mounts"), "/dev/sda1 / ext4 rw 0 0\n/dev/sda1 /b ext4 rw 0 0\n").unwrap();
+        let roots = Roots { proc: folder.path().into(), ..Roots::default() };
+        let listing = Mounts::open(&roots, Prober::new(|_| Ok(SPACE), prober::DEADLINE)).list(|_| true).unwrap();
+        assert_eq!(listing.filesystems.iter().map(|row| &*row.mount_point).collect::<Vec<_>>(), ["/"]);
+    }
+
+    /// Against the machine that runs the test: the same rows as `df`, where their numbers do not move under us.
+    #[test]
+    fn the_rows_are_those_of_df() {
+        let Ok(output) = std::process::Command::new("df").arg("-Pkl").env("LC_ALL", "C").output() else {
+            return; // no coreutils here
+        };
+        let output = String::from_utf8(output.stdout).unwrap();
+        let mut ours = Mounts::open(&Roots::default(), Prober::of_this_process()).list(|_| true).unwrap().filesystems;
+        let mut theirs: Vec<Vec<&str>> = output.lines().skip(1).map(|row| row.split_whitespace().collect()).collect();
+        ours.sort_by(|a, b| a.mount_point.cmp(&b.mount_point));
+        theirs.sort_by_key(|row| row[5..].join(" "));
+        let names = |row: &Filesystem| (row.name.clone(), row.mount_point.clone());
+        assert_eq!(
+            ours.iter().map(names).collect::<Vec<_>>(),
+            theirs.iter().map(|row| (row[0].to_owned(), row[5..].join(" "))).collect::<Vec<_>>()
+        );
+        for (ours, theirs) in ours.iter().zip(&theirs) {
+            for (ours, theirs) in [ours.size_kib, ours.used_kib, ours.available_kib].into_iter().zip(&theirs[1..]) {
+                let theirs: u64 = theirs.parse().unwrap();
+                assert!(ours.abs_diff(theirs) <= theirs / 100 + 8192, "{ours} KiB here, {theirs} in df");
+            }
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! A plugin author's test cases: what stands in the file that `wasaba plugin test` reads.
+//!
+//! A case is written like an operator's table, with what the outside answers and what is expected beside it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::document::{Problem, Reader, Section};
+use config::table::PluginTable;
+use sandbox::capabilities::bindings::wasaba::plugin::http::Response;
+use sandbox::capabilities::script::{Conversation, HttpAnswer, Script, Turn};
+use sandbox::failure::Kind;
+use wasaba_core::regular_file;
+
+/// More than any answer that a plugin may be given.
+const LONGEST_CONTENT_BYTES: u64 = 64 << 20;
+
+/// One test case.
+pub struct Case {
+    /// What it says of the plugin.
+    pub name: String,
+    /// Where it is in the file, counted from 1.
+    pub line: usize,
+    /// What the operator would have written.
+    pub table: PluginTable,
+    /// Its calls, one after the other.
+    pub minutes: Vec<Minute>,
+}
+
+/// One call of the plugin.
+pub struct Minute {
+    /// Where it is in the file, counted from 1.
+    pub line: usize,
+    /// How long it is after the call before.
+    pub after: Duration,
+    /// The outside.
+    pub script: Arc<Script>,
+    /// What must come of it.
+    pub expected: Expected,
+}
+
+/// What must come of a call. At least one of them is there.
+#[derive(Debug, Default, PartialEq)]
+pub struct Expected {
+    /// Exactly these values, named without `custom.`, as they would be posted.
+    pub samples: Option<Vec<(String, f64)>>,
+    /// This kind of failure: one of [`Kind::ALL`].
+    pub error: Option<&'static str>,
+    /// This status of a check: `ok`, `warning`, `critical`, `unknown`.
+    pub check: Option<String>,
+    /// This metadata.
+    pub metadata: Option<serde_json::Value>,
+    /// This text in the failure or the check's message.
+    pub says: Option<String>,
+    /// Which export shall fail: `metrics`, `checks` or `metadata`; the first that the plugin has, if none is named.
+    pub call: Option<String>,
+}
+
+/// The cases in `text`, which was read from `file`.
+///
+/// # Errors
+/// All problems, an unknown key among them: an expectation that nobody reads would be no test.
+pub fn parse(file: &Path, text: &str) -> Result<Vec<Case>, Vec<Problem>> {
+    let mut reader = Reader::strict(file, text);
+    let Some(mut top) = reader.document() else { return Err(reader.into_problems()) };
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let whole = top.place;
+    let sections = reader.sections(&mut top, "case");
+    if sections.is_empty() {
+        reader
+            .fail(whole, "there is no case: write `[[case]]`, and below it what is given and what is expected".into());
+    }
+    let cases = sections.into_iter().map(|section| case(&mut reader, section, folder)).collect();
+    reader.finish(top);
+    let problems = reader.into_problems();
+    if problems.is_empty() { Ok(cases) } else { Err(problems) }
+}
+
+fn case(reader: &mut Reader<'_>, mut section: Section<'_>, folder: &Path) -> Case {
+    let line = reader.line(section.place);
+    let name = reader.text(&mut section, "name").unwrap_or_default();
+    if name.is_empty() {
+        reader.fail(section.place, "a case needs a name: write `name = \"what it says of the plugin\"`".into());
+    }
+    let mut table = config::plugin::settings(reader, &mut section, "test");
+    table.raw.place = "the case".into();
+    let minutes = reader.sections(&mut section, "minute");
+    let minutes = if minutes.is_empty() {
+        vec![minute(reader, &mut section, folder)]
+    } else {
+        let mut read = Vec::new();
+        for mut section in minutes {
+            read.push(minute(reader, &mut section, folder));
+            reader.finish(section);
+        }
+        read
+    };
+    reader.finish(section);
+    Case { name, line, table, minutes }
+}
+
+fn minute(reader: &mut Reader<'_>, section: &mut Section<'_>, folder: &Path) -> Minute {
+    let line = reader.line(section.place);
+    let after = reader.positive(section, "after_seconds", 24 * 60 * 60).unwrap_or(60);
+    let mut script = Script::default();
+    for mut answer in reader.sections(section, "http") {
+        script.http.extend(http(reader, &mut answer, folder));
+        reader.finish(answer);
+    }
+    for mut conversation in reader.sections(section, "tcp") {
+        script.tcp.extend(tcp(reader, &mut conversation, folder));
+        reader.finish(conversation);
+    }
+    if let Some(mut files) = reader.section(section, "files") {
+        for path in files.keys() {
+            let content = content(reader, &mut files, &path, folder).unwrap_or_default();
+            script.files.insert(path, content);
+        }
+    }
+    Minute { line, after: Duration::from_secs(after), script: Arc::new(script), expected: expected(reader, section) }
+}
+
+fn http(reader: &mut Reader<'_>, answer: &mut Section<'_>, folder: &Path) -> Option<HttpAnswer> {
+    let url = required(reader, answer, "url");
+    let method = reader.text(answer, "method").unwrap_or_else(|| "GET".to_owned());
+    let status = reader.positive(answer, "status", 599).and_then(|status| u16::try_from(status).ok()).unwrap_or(200);
+    if status < 100 {
+        reader.fail(answer.place, format!("{status} is no HTTP status: they begin with 100"));
+    }
+    let request_headers = reader.pairs(answer, "request_headers");
+    let request_body = content(reader, answer, "request_body", folder);
+    let headers = reader.pairs(answer, "headers");
+    // As they come from a real server.
+    let headers = headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
+    let body = content(reader, answer, "body", folder).unwrap_or_default();
+    let unreachable = reader.text(answer, "unreachable");
+    let response = unreachable.map_or_else(|| Ok(Response { status, headers, body }), Err);
+    Some(HttpAnswer { method, url: url?, request_headers, request_body, response })
+}
+
+fn tcp(reader: &mut Reader<'_>, conversation: &mut Section<'_>, folder: &Path) -> Option<Conversation> {
+    let with = required(reader, conversation, "with");
+    let mut turns = Vec::new();
+    for mut turn in reader.sections(conversation, "talk") {
+        let (expect, send) = (content(reader, &mut turn, "expect", folder), content(reader, &mut turn, "send", folder));
+        match (expect, send) {
+            (Some(bytes), None) => turns.push(Turn::Expect(bytes)),
+            (None, Some(bytes)) => turns.push(Turn::Send(bytes)),
+            _ => reader.fail(turn.place, "a turn is `{ expect = ... }` or `{ send = ... }`".into()),
+        }
+        reader.finish(turn);
+    }
+    let unreachable = reader.text(conversation, "unreachable");
+    Some(Conversation { with: with?, turns: unreachable.map_or(Ok(turns), Err) })
+}
+
+fn required(reader: &mut Reader<'_>, section: &mut Section<'_>, key: &str) -> Option<String> {
+    let text = reader.text(section, key);
+    if text.is_none() {
+        reader.fail(section.place, format!("{} needs `{key}`", section.name));
+    }
+    text
+}
+
+/// Bytes: text, `{ file = "beside the cases" }` or `{ hex = "0d 0a" }`.
+fn content(reader: &mut Reader<'_>, section: &mut Section<'_>, key: &str, folder: &Path) -> Option<Vec<u8>> {
+    if !reader.is_table(section, key) {
+        return reader.text(section, key).map(String::into_bytes);
+    }
+    let mut inner = reader.section(section, key)?;
+    let place = inner.place;
+    let file = reader.parsed(&mut inner, "file", |name| {
+        let path = folder.join(name);
+        regular_file::read(&path, LONGEST_CONTENT_BYTES)
+            .map_err(|error| format!("leads to `{}`, which cannot be read: {error}", path.display()))
+    });
+    let hex = reader.parsed(&mut inner, "hex", |digits| {
+        bytes(digits).ok_or_else(|| "must be pairs of hexadecimal digits: \"0d 0a\"".to_owned())
+    });
+    reader.finish(inner);
+    let bytes = file.or(hex);
+    if bytes.is_none() {
+        let cure = format!("`{key}` must be text, {{ file = \"NAME\" }} or {{ hex = \"0d 0a\" }}");
+        reader.fail(place, cure);
+    }
+    bytes
+}
+
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    let digits = hex.chars().filter(|char| !char.is_whitespace()).collect::<String>();
+    let pair = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?, 16).ok();
+    digits.as_bytes().chunks(2).map(pair).collect()
+}
+
+fn expected(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Expected {
+    let place = section.place;
+    let samples = samples(reader, section);
+    let error = reader.parsed(section, "error", |text| {
+        let names = || Kind::ALL.iter().map(|kind| kind.name());
+        names()
+            .find(|name| *name == text)
+            .ok_or_else(|| format!("must be one of {}", names().collect::<Vec<_>>().join(", ")))
+    });
+    let check = reader.parsed(section, "check", |text| {
+        let valid = ["ok", "warning", "critical", "unknown"];
+        if valid.contains(&text) { Ok(text.to_owned()) } else { Err(format!("must be one of {}", valid.join(", "))) }
+    });
+    let metadata = reader.json(section, "metadata");
+    let says = reader.text(section, "says");
+    let call = reader.parsed(section, "call", |text| {
+        let valid = ["metrics", "checks", "metadata"];
+        if valid.contains(&text) { Ok(text.to_owned()) } else { Err(format!("must be one of {}", valid.join(", "))) }
+    });
+    let expected = Expected { samples, error, check, metadata, says, call };
+    let Expected { samples, error, check, metadata, says, call } = &expected;
+    let answers = samples.is_some() || check.is_some() || metadata.is_some();
+    let problem = match (answers, error.is_some()) {
+        (false, false) => Some("nothing is expected: write `samples`, `error`, `check` or `metadata`"),
+        (true, true) => Some("an `error` comes in place of samples, a check or metadata: remove one"),
+        _ if says.is_some() && error.is_none() && check.is_none() => Some("`says` goes with `error` or `check`"),
+        (true, false) if call.is_some() => Some("`call` goes with `error`, which it says whose it is"),
+        _ => None,
+    };
+    if let Some(problem) = problem {
+        reader.fail(place, problem.to_owned());
+    }
+    expected
+}
+
+fn samples(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Option<Vec<(String, f64)>> {
+    let mut inner = reader.section(section, "samples")?;
+    let mut samples = Vec::new();
+    for name in inner.keys() {
+        if reader.is_table(&mut inner, &name) {
+            reader.fail(inner.place, format!("`{name}` must be a number: names with dots stand in quotes"));
+        } else if let Some(value) = reader.number(&mut inner, &name) {
+            samples.push((name, value));
+        }
+    }
+    Some(samples)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> String {
+        let problems = parse(Path::new("tests.toml"), text).err().unwrap_or_default();
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn a_case_has_what_an_operator_writes_what_is_answered_and_what_is_expected() {
+        let text = r#"
+            [[case]]
+            name = "all of it"
+            settings = { host = "db" }
+            allow = ["db:1"]
+            timeout_seconds = 3
+            http = [{ url = "http://a/", status = 503, headers = { x = "y" }, body = "text", request_body = { hex = "0d 0a" } }]
+            tcp = [{ with = "db:1", talk = [{ expect = "PING" }, { send = "PONG" }] }]
+            files = { "/var/log/a" = "line" }
+            samples = { "a.b" = 1, "a.c" = 2.5 }
+
+            [[case]]
+            name = "two minutes"
+            [[case.minute]]
+            error = "unreachable"
+            says = "refused"
+            [[case.minute]]
+            after_seconds = 30
+            metadata = { a = [1, "x", true] }
+        "#;
+        let cases = parse(Path::new("tests.toml"), text).unwrap_or_else(|problems| panic!("{problems:?}"));
+        let [all, two] = cases.as_slice() else { panic!("{} cases", cases.len()) };
+        assert_eq!(
+            (all.name.as_str(), all.line, all.table.raw.allow.as_slice()),
+            ("all of it", 2, &["db:1".into()][..])
+        );
+        assert_eq!(all.table.limits.time, Duration::from_secs(3));
+        let Script { http, tcp, files, .. } = &*all.minutes[0].script;
+        let response = http[0].response.as_ref().unwrap();
+        assert_eq!((http[0].method.as_str(), response.status), ("GET", 503));
+        assert_eq!((response.body.as_slice(), http[0].request_body.as_deref()), (&b"text"[..], Some(&b"\r\n"[..])));
+        assert_eq!(tcp[0].turns.as_deref().unwrap(), [Turn::Expect(b"PING".to_vec()), Turn::Send(b"PONG".to_vec())]);
+        assert_eq!(files["/var/log/a"], b"line");
+        let expected = Some(vec![("a.b".to_owned(), 1.0), ("a.c".to_owned(), 2.5)]);
+        assert_eq!(all.minutes[0].expected.samples, expected);
+        let [first, second] = two.minutes.as_slice() else { panic!("{} minutes", two.minutes.len()) };
+        assert_eq!(
+            (first.expected.error, first.after.as_secs(), second.after.as_secs()),
+            (Some("unreachable"), 60, 30)
+        );
+        assert_eq!(second.expected.metadata, Some(serde_json::json!({ "a": [1, "x", true] })));
+    }
+
+    #[test]
+    fn a_case_that_would_test_nothing_is_refused() {
+        for (case, expected) in [
+            ("", "there is no case"),
+            ("[[case]]\nsamples = {}", "tests.toml:1:1: error: a case needs a name"),
+            ("[[case]]\nname = \"a\"", "nothing is expected"),
+            ("[[case]]\nname = \"a\"\nsampels = {}", "did you mean `samples`"),
+            ("[[case]]\nname = \"a\"\nerror = \"gone\"", "must be one of misconfigured, unreachable"),
+            ("[[case]]\nname = \"a\"\nerror = \"late\"\nsamples = {}", "comes in place of"),
+            ("[[case]]\nname = \"a\"\nsays = \"x\"\nsamples = {}", "`says` goes with"),
+            ("[[case]]\nname = \"a\"\nsamples = { a.b = 1 }", "names with dots stand in quotes"),
+            ("[[case]]\nname = \"a\"\nsamples = {}\nhttp = [{ body = \"x\" }]", "needs `url`"),
+            (
+                "[[case]]\nname = \"a\"\nsamples = {}\nhttp = [{ url = \"x\", body = { file = \"none\" } }]",
+                "leads to `none`",
+            ),
+            ("[[case]]\nname = \"a\"\nsamples = {}\nfiles = { x = { hex = \"1\" } }", "pairs of hexadecimal digits"),
+            ("[[case]]\nname = \"a\"\nsamples = {}\ntcp = [{ with = \"x\", talk = [{}] }]", "a turn is"),
+        ] {
+            let problems = problems(case);
+            assert!(problems.contains(expected), "{case}: {problems}");
+        }
+    }
+}

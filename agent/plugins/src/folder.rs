@@ -1,0 +1,189 @@
+//! Where plugins lie: the folders that are looked through for a name, and the files dropped into one of them.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use wasaba_core::text::printable;
+
+/// A name longer than this is cut where it is shown.
+const LONGEST_NAME_BYTES: usize = 64;
+
+/// Where packages put the plugins that come with the agent.
+const INSTALLED: &str = "/usr/lib/wasaba/plugins";
+
+/// The folders in which a plugin's name is looked up, first come first served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folders {
+    /// `<root>/plugins` and the folder that the configuration names: a file dropped here runs by itself.
+    drop_in: Vec<PathBuf>,
+    /// Where the plugins lie that come with the agent: these run only when they are asked for.
+    installed: Vec<PathBuf>,
+}
+
+impl Folders {
+    /// The folders for an agent with this root, this `plugins` setting, and this executable.
+    ///
+    /// The official plugins are looked for beside the executable (`plugins/`, as in an unpacked archive), in `../lib/wasaba/plugins`
+    /// seen from it, and in `/usr/lib/wasaba/plugins`.
+    #[must_use]
+    pub fn new(root: &Path, configured: Option<&Path>, executable: Option<&Path>) -> Self {
+        let drop_in = std::iter::once(root.join("plugins")).chain(configured.map(Path::to_owned)).collect();
+        let beside = executable.and_then(Path::parent);
+        let installed = beside.map(|folder| folder.join("plugins")).into_iter();
+        let installed = installed.chain(beside.and_then(Path::parent).map(|prefix| prefix.join("lib/wasaba/plugins")));
+        Self { drop_in, installed: installed.chain([PathBuf::from(INSTALLED)]).collect() }
+    }
+
+    /// The folders in which a file runs by itself.
+    #[must_use]
+    pub fn drop_in(&self) -> &[PathBuf] {
+        &self.drop_in
+    }
+
+    /// Where compiled components lie that came with the agent, beside its plugins.
+    #[must_use]
+    pub fn compiled(&self) -> Vec<PathBuf> {
+        self.installed.iter().map(|folder| folder.with_file_name("compiled")).collect()
+    }
+
+    /// The file of the plugin that the configuration calls `wanted`: a path if there is a slash or `.wasm` in it, else a name.
+    ///
+    /// # Errors
+    /// There is none; the text lists where it was looked for and which names there are.
+    pub fn find(&self, wanted: &str) -> Result<PathBuf, String> {
+        let candidates = if wanted.contains('/') {
+            vec![PathBuf::from(wanted)]
+        } else {
+            let file = if wanted.ends_with(".wasm") { wanted.to_owned() } else { format!("{wanted}.wasm") };
+            self.all().map(|folder| folder.join(&file)).collect()
+        };
+        if let Some(found) = candidates.iter().find(|path| path.is_file()) {
+            return Ok(found.clone());
+        }
+        let looked = candidates.iter().map(|path| format!("`{}`", path.display())).collect::<Vec<_>>().join(", ");
+        let names = self.names();
+        let names = if names.is_empty() { String::new() } else { format!("; there are: {}", names.join(", ")) };
+        Err(format!("there is no plugin `{wanted}`: looked for {looked}{names}"))
+    }
+
+    /// The `.wasm` files that run by themselves, by name, each name once.
+    #[must_use]
+    pub fn dropped_in(&self) -> Vec<PathBuf> {
+        let mut names = HashSet::new();
+        let files = self.drop_in.iter().flat_map(|folder| components(folder));
+        files.filter(|file| names.insert(file.file_name().map(ToOwned::to_owned))).collect()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let stems = self.all().flat_map(|folder| components(folder));
+        let names = stems.filter_map(|file| Some(printable(file.file_stem()?.to_str()?, LONGEST_NAME_BYTES)));
+        let mut names = names.collect::<Vec<_>>();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    fn all(&self) -> impl Iterator<Item = &PathBuf> {
+        self.drop_in.iter().chain(&self.installed)
+    }
+}
+
+/// What tells whether a file is still the one that it was, without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    /// Seconds and nanoseconds since 1970.
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    /// The stamp of the file at `path`, if there is one.
+    #[must_use]
+    pub fn of(path: &Path) -> Option<Self> {
+        let about = fs::metadata(path).ok()?;
+        let modified = (about.mtime(), about.mtime_nsec());
+        Some(Self { device: about.dev(), inode: about.ino(), size: about.size(), modified })
+    }
+}
+
+/// The `.wasm` files in a folder, sorted; a folder that is not there has none. Hidden files are being written.
+fn components(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_component = |path: &PathBuf| {
+        let hidden = path.file_name().and_then(|name| name.to_str()).is_none_or(|name| name.starts_with('.'));
+        !hidden && path.extension().is_some_and(|extension| extension == "wasm") && path.is_file()
+    };
+    let mut files = entries.filter(is_component).collect::<Vec<_>>();
+    files.sort();
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(folder: &Path, names: &[&str]) {
+        fs::create_dir_all(folder).unwrap();
+        for name in names {
+            fs::write(folder.join(name), "").unwrap();
+        }
+    }
+
+    #[test]
+    fn a_name_is_found_in_the_root_first_then_as_configured_then_where_plugins_are_installed() {
+        let temp = tempfile::tempdir().unwrap();
+        let at = |name: &str| temp.path().join(name);
+        let folders = Folders::new(&at("root"), Some(&at("mine")), Some(&at("bin/wasaba")));
+        put(&at("bin/plugins"), &["nginx.wasm"]);
+        assert_eq!(folders.find("nginx"), Ok(at("bin/plugins/nginx.wasm")));
+        put(&at("mine"), &["nginx.wasm"]);
+        assert_eq!(folders.find("nginx.wasm"), Ok(at("mine/nginx.wasm")));
+        put(&at("root/plugins"), &["nginx.wasm"]);
+        assert_eq!(folders.find("nginx"), Ok(at("root/plugins/nginx.wasm")));
+    }
+
+    #[test]
+    fn a_name_that_is_not_there_lists_what_is() {
+        let temp = tempfile::tempdir().unwrap();
+        put(&temp.path().join("plugins"), &["nginx.wasm", "redis.wasm", "notes.txt", ".half.wasm"]);
+        let error = Folders::new(temp.path(), None, None).find("ngnix").unwrap_err();
+        assert!(error.contains("there are: nginx, redis"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_called_like_a_plugin_is_none_and_a_name_cannot_forge_a_line() {
+        let temp = tempfile::tempdir().unwrap();
+        put(&temp.path().join("plugins"), &["a\nERROR b.wasm"]);
+        fs::create_dir(temp.path().join("plugins/folder.wasm")).unwrap();
+        let folders = Folders::new(temp.path(), None, None);
+        assert_eq!(folders.dropped_in(), [temp.path().join("plugins/a\nERROR b.wasm")]);
+        let error = folders.find("ngnix").unwrap_err();
+        assert!(error.ends_with("there are: a\\nERROR b"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_was_replaced_or_written_to_has_another_stamp() {
+        let temp = tempfile::tempdir().unwrap();
+        put(temp.path(), &["a.wasm", "b.wasm"]);
+        let at = |name: &str| temp.path().join(name);
+        let before = Stamp::of(&at("a.wasm"));
+        assert_eq!((before, Stamp::of(&at("c.wasm"))), (Stamp::of(&at("a.wasm")), None));
+        fs::rename(at("b.wasm"), at("a.wasm")).unwrap();
+        let replaced = Stamp::of(&at("a.wasm"));
+        fs::write(at("a.wasm"), "longer").unwrap();
+        assert!(before != replaced && replaced != Stamp::of(&at("a.wasm")));
+    }
+
+    #[test]
+    fn only_the_drop_in_folders_run_by_themselves() {
+        let temp = tempfile::tempdir().unwrap();
+        put(&temp.path().join("plugins"), &["b.wasm", "a.wasm"]);
+        put(&temp.path().join("bin/plugins"), &["c.wasm"]);
+        let folders = Folders::new(temp.path(), None, Some(&temp.path().join("bin/wasaba")));
+        assert_eq!(folders.dropped_in(), [temp.path().join("plugins/a.wasm"), temp.path().join("plugins/b.wasm")]);
+    }
+}

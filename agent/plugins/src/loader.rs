@@ -1,0 +1,211 @@
+//! The loader: from a table of the configuration to an instance that can be asked.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use config::table::PluginTable;
+use sandbox::compile::Cache;
+use sandbox::component::{Demands, Plugin};
+use sandbox::thread::Sandbox;
+use tokio::sync::Semaphore;
+
+use crate::folder::{Folders, Stamp};
+use crate::instance::Instance;
+
+/// How many plugins are loaded side by side: so many that a few that take long hold up nobody, so few that a thousand do not
+/// take a thread each. Of these, still fewer are compiled at once; see [`Cache`].
+const SIDE_BY_SIDE: usize = 8;
+
+/// How many instances ask their plugins for their graphs side by side: each holds a call's memory, and one that hangs its
+/// place, until its time is over.
+const ASKED_AT_ONCE: usize = 64;
+
+/// What is needed to load plugins. Instances of one component share what was loaded, as long as one of them is there.
+pub struct Loader {
+    /// Where plugins run.
+    pub sandbox: Arc<Sandbox>,
+    /// Where they are looked for.
+    pub folders: Folders,
+    cache: Arc<Cache>,
+    loaded: Shared<Plugin>,
+    asking: Semaphore,
+}
+
+impl Loader {
+    /// A loader that keeps compiled plugins under `root`.
+    ///
+    /// # Errors
+    /// The thread to run them on cannot be had.
+    pub fn new(root: &Path, folders: Folders) -> Result<Self, String> {
+        let cache = Arc::new(Cache::open(root, folders.compiled()));
+        let sandbox = Sandbox::start().map_err(|error| format!("cannot start the plugins' thread: {error}"))?;
+        Ok(Self {
+            sandbox: Arc::new(sandbox),
+            folders,
+            cache,
+            loaded: Shared::default(),
+            asking: Semaphore::new(ASKED_AT_ONCE),
+        })
+    }
+
+    /// The plugin in `file`, loaded if it is not yet or has changed since.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub async fn plugin(&self, demands: &Demands, file: &Path) -> Result<Arc<Plugin>, String> {
+        let (sandbox, cache, file) = (Arc::clone(&self.sandbox), Arc::clone(&self.cache), file.to_owned());
+        let (key, demanded) = ((file.clone(), demands.clone()), demands.clone());
+        let load = async move { Plugin::load(&sandbox, cache, &demanded, &file).await };
+        self.loaded.get(key, load).await
+    }
+
+    /// The instance that `table` describes, of the component in `file`.
+    ///
+    /// # Errors
+    /// Every problem, a line each, with the place to mend it.
+    pub async fn instance(&self, table: &PluginTable, file: &Path) -> Result<Instance, Vec<String>> {
+        let plugin = self.plugin(&demands(table), file).await.map_err(|problem| vec![problem])?;
+        let place = self.asking.acquire().await;
+        let instance = Instance::new(&self.sandbox, plugin, table).await;
+        drop(place);
+        instance
+    }
+}
+
+/// How the component of `table` is to be loaded.
+#[must_use]
+pub fn demands(table: &PluginTable) -> Demands {
+    Demands { engine: table.engine, limits: Arc::clone(&table.limits), digest: table.digest.clone() }
+}
+
+/// Instances that demand the same of the same file share it.
+type Key = (PathBuf, Demands);
+
+/// One file's place: held while it is loaded, so that two instances do not load it twice, and others do not wait.
+type Slot<T> = Arc<tokio::sync::Mutex<Option<(Stamp, Weak<T>)>>>;
+
+/// What was made of files, as long as somebody uses it and the file stays as it was.
+struct Shared<T> {
+    slots: Mutex<HashMap<Key, Slot<T>>>,
+    places: Arc<Semaphore>,
+}
+
+impl<T> Default for Shared<T> {
+    fn default() -> Self {
+        Self { slots: Mutex::default(), places: Arc::new(Semaphore::new(SIDE_BY_SIDE)) }
+    }
+}
+
+impl<T: Send + Sync + 'static> Shared<T> {
+    async fn get(
+        &self,
+        key: Key,
+        load: impl Future<Output = Result<Arc<T>, String>> + Send + 'static,
+    ) -> Result<Arc<T>, String> {
+        let file = key.0.clone();
+        let slot = self.slot(key);
+        let mut known = slot.lock().await;
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        // Before it is read: if it changes meanwhile, what is kept is taken for older than it is, and loaded again.
+        let stamp = tokio::task::spawn_blocking(move || Stamp::of(&file)).await.ok().flatten();
+        let same = known.as_ref().filter(|(known, _)| Some(*known) == stamp);
+        if let Some(plugin) = same.and_then(|(_, plugin)| plugin.upgrade()) {
+            return Ok(plugin);
+        }
+        // In a task of its own: a compiler goes on when nobody waits for it any more, and its place is taken until it ends.
+        let task = tokio::spawn(async move {
+            let loaded = load.await;
+            drop(place);
+            loaded
+        });
+        let loaded = task.await.map_err(|_| "the loader failed; this is a bug of wasaba".to_owned())??;
+        *known = stamp.map(|stamp| (stamp, Arc::downgrade(&loaded)));
+        Ok(loaded)
+    }
+
+    fn slot(&self, key: Key) -> Slot<T> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_used = |slot: &Slot<T>| {
+            let plugin =
+                slot.try_lock().map(|known| known.as_ref().is_some_and(|(_, plugin)| plugin.strong_count() > 0));
+            Arc::strong_count(slot) > 1 || plugin.unwrap_or(true)
+        };
+        slots.retain(|_, slot| is_used(slot));
+        Arc::clone(slots.entry(key).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    fn key(file: &Path) -> Key {
+        (file.to_owned(), Demands::default())
+    }
+
+    /// A file, and what counts how often it was loaded.
+    fn file(folder: &Path, name: &str) -> PathBuf {
+        let file = folder.join(name);
+        std::fs::write(&file, name).unwrap();
+        file
+    }
+
+    fn counted(count: &Arc<AtomicUsize>) -> impl Future<Output = Result<Arc<usize>, String>> + Send + 'static {
+        let count = Arc::clone(count);
+        async move { Ok(Arc::new(count.fetch_add(1, Ordering::SeqCst))) }
+    }
+
+    #[tokio::test]
+    async fn a_file_is_loaded_once_as_long_as_it_is_used_and_stays_the_same() {
+        let (temp, shared, count) = (tempfile::tempdir().unwrap(), Shared::default(), Arc::default());
+        let file = file(temp.path(), "a.wasm");
+        let (one, two) = tokio::join!(shared.get(key(&file), counted(&count)), shared.get(key(&file), counted(&count)));
+        assert_eq!((one, two), (Ok(Arc::new(0)), Ok(Arc::new(0))));
+        let used = shared.get(key(&file), counted(&count)).await.unwrap();
+        assert_eq!(*used, 1, "nobody used the first any more");
+        std::fs::write(&file, "changed").unwrap();
+        assert_eq!(*shared.get(key(&file), counted(&count)).await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn those_that_hang_do_not_hold_up_another_but_only_so_many_are_loaded_at_once() {
+        let (temp, shared, count) = (tempfile::tempdir().unwrap(), Arc::new(Shared::default()), Arc::default());
+        let started = Arc::new(Semaphore::new(0));
+        let hang = |number: usize| {
+            let (shared, key) = (Arc::clone(&shared), key(&file(temp.path(), &format!("{number}.wasm"))));
+            let started = Arc::clone(&started);
+            let load = async move {
+                started.add_permits(1);
+                std::future::pending().await
+            };
+            tokio::spawn(async move { shared.get(key, load).await.is_ok() })
+        };
+        let loading = async |count| {
+            while started.available_permits() != count {
+                tokio::task::yield_now().await;
+            }
+        };
+        let _hanging = (1..SIDE_BY_SIDE).map(hang).collect::<Vec<_>>();
+        loading(SIDE_BY_SIDE - 1).await;
+        let good = file(temp.path(), "good.wasm");
+        assert!(shared.get(key(&good), counted(&count)).await.is_ok());
+        let last = hang(SIDE_BY_SIDE);
+        loading(SIDE_BY_SIDE).await;
+        // Giving up does not end a compiler.
+        last.abort();
+        assert!(last.await.unwrap_err().is_cancelled());
+        assert_eq!(shared.places.available_permits(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_uses_is_forgotten() {
+        let (temp, shared, count) = (tempfile::tempdir().unwrap(), Shared::default(), Arc::default());
+        for name in ["a.wasm", "b.wasm", "c.wasm"] {
+            shared.get(key(&file(temp.path(), name)), counted(&count)).await.unwrap();
+        }
+        assert_eq!(shared.slots.lock().unwrap().len(), 1, "only the last one's place");
+    }
+}

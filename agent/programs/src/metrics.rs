@@ -1,0 +1,222 @@
+//! A program of metrics as something that is asked once a minute.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::JoinHandle;
+use wasaba_core::collect::minute::Source;
+use wasaba_core::collect::{Answer, Fault, Moment};
+use wasaba_core::graph::GraphDefinition;
+
+use super::process::{self, End};
+use super::{MetricsProgram, lines, meta};
+
+/// The variable by which a program is told what it is asked for: its graphs if it is 1, else its values.
+const META: &str = "MACKEREL_AGENT_PLUGIN_META";
+
+/// The longest that a run takes beyond its time: until it is killed, and until that is seen.
+const BEYOND: Duration = Duration::from_secs(15);
+
+/// More of what is wrong with its lines would only fill the log.
+const MOST_COMPLAINTS: usize = 5;
+
+/// The program as a source.
+#[must_use]
+pub fn source_of(program: Arc<MetricsProgram>) -> Source {
+    let name = format!("plugin {}", program.name).into();
+    let every_minutes = program.posting.every_minutes;
+    let mut source = Source::new(name, program.program.timeout.saturating_add(BEYOND), move |moment| {
+        let program = Arc::clone(&program);
+        Box::pin(async move { collect(&program, moment).await })
+    });
+    source.every_minutes = every_minutes;
+    source
+}
+
+/// A program, and what it said about its graphs.
+pub type Drawing = (Arc<MetricsProgram>, Vec<GraphDefinition>);
+
+/// How long after a program could not be asked for its graphs it is asked again.
+const ASKED_AGAIN: Duration = Duration::from_secs(10 * 60);
+
+/// The programs that run, as the newest configuration wants them.
+pub struct Programs {
+    running: HashMap<Arc<str>, (Arc<MetricsProgram>, JoinHandle<()>)>,
+    drawn: UnboundedSender<Drawing>,
+}
+
+/// What is to be done about one.
+pub enum Step {
+    /// It is to be asked from now on, in place of the one of its name.
+    Run(Arc<MetricsProgram>),
+    /// The one of this name is not wanted any more.
+    Remove(Arc<str>),
+}
+
+impl Programs {
+    /// No programs yet; what they say about their graphs goes to `drawn`.
+    #[must_use]
+    pub fn new(drawn: UnboundedSender<Drawing>) -> Self {
+        Self { running: HashMap::new(), drawn }
+    }
+
+    /// Whether one of this name runs.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.running.contains_key(name)
+    }
+
+    /// What is to be done so that these run and no others. Those that are new are asked for their graphs at once, each for itself.
+    pub fn follow(&mut self, wanted: &[MetricsProgram]) -> Vec<Step> {
+        let mut steps = Vec::new();
+        self.running.retain(|name, (program, asking)| {
+            let same = wanted.iter().any(|wanted| *wanted == **program);
+            if !same {
+                asking.abort();
+            }
+            if wanted.iter().all(|wanted| wanted.name != *name) {
+                steps.push(Step::Remove(Arc::clone(name)));
+            }
+            same
+        });
+        for program in wanted {
+            if self.running.contains_key(&program.name) {
+                continue;
+            }
+            let program = Arc::new(program.clone());
+            let asking = tokio::spawn(ask_for_graphs(Arc::clone(&program), self.drawn.clone()));
+            self.running.insert(Arc::clone(&program.name), (Arc::clone(&program), asking));
+            steps.push(Step::Run(program));
+        }
+        steps
+    }
+}
+
+impl Drop for Programs {
+    fn drop(&mut self) {
+        for (_, asking) in self.running.values() {
+            asking.abort();
+        }
+    }
+}
+
+async fn ask_for_graphs(program: Arc<MetricsProgram>, drawn: UnboundedSender<Drawing>) {
+    loop {
+        match graphs(&program).await {
+            Ok(graphs) => {
+                // At the end nobody wants to know.
+                drawn.send((program, graphs)).ok();
+                return;
+            }
+            Err(why) => tracing::warn!("plugin {}: cannot tell its graphs: {why}", program.name),
+        }
+        tokio::time::sleep(ASKED_AGAIN).await;
+    }
+}
+
+async fn collect(program: &MetricsProgram, moment: Moment) -> Result<Answer, Fault> {
+    let run = process::run(&program.program, &[(META, "")]).await;
+    if let Some(complaint) = run.complaint() {
+        tracing::info!("plugin {}: {complaint}", program.name);
+    }
+    // The code does not count: many a program ends with 1 although its values are good.
+    let code = match &run.end {
+        End::Exited(code) => *code,
+        ended => return Err(Fault(failed(program, ended))),
+    };
+    let text = String::from_utf8_lossy(&run.stdout);
+    let lines::Values { samples, dated, mut complaints } =
+        lines::values(&text, moment.unix_seconds, &program.posting, program.own_timestamps);
+    if samples.is_empty() && dated.is_empty() && code != 0 && complaints.is_empty() {
+        return Err(Fault(format!("it printed no value and ended with code {code}")));
+    }
+    let all = complaints.len();
+    if all > MOST_COMPLAINTS {
+        complaints.truncate(MOST_COMPLAINTS);
+        complaints.push(format!("and {} more", all - MOST_COMPLAINTS));
+    }
+    Ok(Answer { samples, dated, complaints, ..Answer::default() })
+}
+
+fn failed(program: &MetricsProgram, end: &End) -> String {
+    match end {
+        End::TimedOut => {
+            format!("it took longer than {:?} and was ended (`timeout_seconds`)", program.program.timeout)
+        }
+        End::Flooded => format!("it printed more than {} KiB and was ended", process::MOST_OUTPUT_BYTES >> 10),
+        End::NotStarted(_, why) => format!("it cannot be started: {why}; look at `command`"),
+        End::Exited(code) => format!("it ended with code {code}"),
+    }
+}
+
+/// What the program says about its graphs; none if it says nothing of them.
+///
+/// # Errors
+/// It could not be asked, or its answer not be read: another time it may be.
+pub async fn graphs(program: &MetricsProgram) -> Result<Vec<GraphDefinition>, String> {
+    let run = process::run(&program.program, &[(META, "1")]).await;
+    if !matches!(run.end, End::Exited(_)) {
+        return Err(failed(program, &run.end));
+    }
+    let Some(meta) = meta::read(&String::from_utf8_lossy(&run.stdout))? else {
+        tracing::debug!("plugin {} says nothing of its graphs", program.name);
+        return Ok(Vec::new());
+    };
+    for complaint in meta.complaints {
+        tracing::warn!("plugin {}: {complaint}", program.name);
+    }
+    Ok(meta.graphs)
+}
+
+#[cfg(test)]
+mod tests {
+    use wasaba_core::posting::Posting;
+
+    use super::super::{Command, Program};
+    use super::*;
+
+    fn program(line: &str) -> MetricsProgram {
+        MetricsProgram {
+            name: "p".into(),
+            program: Program {
+                command: Command::Shell(line.to_owned()),
+                user: None,
+                environment: Vec::new(),
+                timeout: Duration::from_secs(20),
+            },
+            posting: Posting::default(),
+            own_timestamps: false,
+        }
+    }
+
+    async fn collected(line: &str) -> Result<Answer, Fault> {
+        let moment = Moment { unix_seconds: 60, instant: std::time::Instant::now() };
+        collect(&program(line), moment).await
+    }
+
+    #[tokio::test]
+    async fn the_code_does_not_count_where_there_are_values() {
+        assert_eq!(collected("echo a 1 0; exit 1").await.unwrap().samples.len(), 1);
+        assert!(collected("exit 1").await.unwrap_err().0.contains("code 1"));
+        assert_eq!(collected("true").await.unwrap(), Answer::default());
+    }
+
+    #[tokio::test]
+    async fn it_is_asked_for_values_and_for_graphs_by_a_variable() {
+        let line = "if [ \"$MACKEREL_AGENT_PLUGIN_META\" = 1 ]; then echo '# mackerel-agent-plugin'; \
+                    echo '{\"graphs\":{\"g\":{}}}'; else echo \"${MACKEREL_AGENT_PLUGIN_META-unset}a 1 0\"; fi";
+        assert_eq!(collected(line).await.unwrap().samples[0].name().as_str(), "custom.a");
+        assert_eq!(graphs(&program(line)).await.unwrap()[0].name(), "custom.g");
+        assert_eq!(graphs(&program("echo a 1 0")).await.unwrap(), []);
+        assert!(graphs(&program("echo '# mackerel-agent-plugin'; echo '{'")).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_wrong_lines_is_told_in_a_few() {
+        let answer = collected("for i in 1 2 3 4 5 6 7 8; do echo a$i x 0; done").await.unwrap();
+        assert_eq!(answer.complaints.len(), MOST_COMPLAINTS + 1);
+        assert_eq!(answer.complaints.last().map(String::as_str), Some("and 3 more"));
+    }
+}

@@ -1,0 +1,353 @@
+//! Grants: what one plugin instance may reach. Parsed once from its settings and its `allow` list, asked at each door.
+//!
+//! Nothing else grants anything: not the plugin's wish, not a redirect, not an answer from DNS.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use url::{Host, Url};
+use wasaba_core::tls::Trust;
+
+/// A place that an instance may reach: a scheme, where one was written, a host, a port. Exactly that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// `None` where only host and port were granted.
+    scheme: Option<String>,
+    host: Host,
+    port: u16,
+}
+
+impl Origin {
+    /// The origin of an absolute http or https URL. Path, query and user are no part of it.
+    ///
+    /// # Errors
+    /// Why the text is no such URL.
+    pub fn of_url(text: &str) -> Result<Self, String> {
+        let url = Url::parse(text).map_err(|error| format!("is no absolute URL ({error})"))?;
+        Self::of(&url).ok_or_else(|| "must begin with http:// or https://".to_owned())
+    }
+
+    /// A host and a port, for whatever is spoken there.
+    ///
+    /// # Errors
+    /// Why the text is no host name or address.
+    pub fn of_host(host: &str, port: u16) -> Result<Self, String> {
+        Ok(Self { scheme: None, host: parse_host(host)?, port })
+    }
+
+    /// An entry of an `allow` list: exactly an origin, so that nobody believes to have granted less than that.
+    fn allowed(entry: &str) -> Result<Self, String> {
+        const CURE: &str = "write it like \"https://example.com:443\", \"db:5432\", \"unix:/path\" or \"file:/path\"";
+        let refuse = |why: &str| Err(format!("{why}; {CURE}"));
+        if entry.contains('*') {
+            return refuse("has a wildcard, but each place is granted by itself");
+        }
+        if !entry.contains("://") {
+            let parts = entry.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+            return match parts {
+                Some((_, 0)) | None => refuse("has no port from 1 to 65535"),
+                Some((host, _)) if host.contains(':') && !host.starts_with('[') => {
+                    refuse("has an IPv6 address without brackets: is the port a part of it?")
+                }
+                Some((host, port)) => Self::of_host(host, port).or_else(|why| refuse(&why)),
+            };
+        }
+        let origin = Self::of_url(entry).or_else(|why| refuse(&why))?;
+        let url = Url::parse(entry).map_err(|error| error.to_string())?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return refuse("has a user name in it, which grants nothing");
+        }
+        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+            return refuse("has a path in it, but the whole of a server is granted or nothing");
+        }
+        if origin.port == 0 {
+            return refuse("has no port from 1 to 65535");
+        }
+        Ok(origin)
+    }
+
+    fn of(url: &Url) -> Option<Self> {
+        let scheme = Some(url.scheme()).filter(|scheme| matches!(*scheme, "http" | "https"))?;
+        let host = without_dot(url.host()?.to_owned());
+        Some(Self { scheme: Some(scheme.to_owned()), host, port: url.port_or_known_default()? })
+    }
+
+    /// Whether this machine itself is meant: `localhost` or a loopback address.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        match &self.host {
+            Host::Domain(name) => name == "localhost",
+            Host::Ipv4(address) => address.is_loopback(),
+            Host::Ipv6(address) => address.is_loopback(),
+        }
+    }
+
+    /// Whether it is granted for http or https alone, and not for any bytes.
+    #[must_use]
+    pub fn is_for_http(&self) -> bool {
+        self.scheme.is_some()
+    }
+
+    fn covers(&self, wish: &Self) -> bool {
+        self.host == wish.host && self.port == wish.port && (self.scheme.is_none() || self.scheme == wish.scheme)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(scheme) = &self.scheme {
+            write!(formatter, "{scheme}://")?;
+        }
+        write!(formatter, "{}:{}", self.host, self.port)
+    }
+}
+
+/// A host as URLs spell it, so that each spelling of an address (`0x7f.1`, `2130706433`) compares equal.
+fn parse_host(text: &str) -> Result<Host, String> {
+    let bracketed = if text.contains(':') && !text.starts_with('[') { format!("[{text}]") } else { text.to_owned() };
+    Host::parse(&bracketed).map(without_dot).map_err(|error| format!("is no host name or address ({error})"))
+}
+
+/// `example.com.` and `example.com` are the same place.
+fn without_dot(host: Host) -> Host {
+    match host {
+        Host::Domain(name) => Host::Domain(name.strip_suffix('.').map_or_else(|| name.clone(), str::to_owned)),
+        address => address,
+    }
+}
+
+/// What one instance may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Where it may connect to.
+    pub origins: Vec<Origin>,
+    /// The unix sockets that it may connect to, by path.
+    pub sockets: Vec<String>,
+    /// The files that it may read, by path.
+    pub files: Vec<String>,
+    /// Whom its connections believe.
+    pub trust: Trust,
+    /// Where the operator would write another grant, for the text of a refusal: `[plugin.metrics.web]`.
+    pub place: String,
+}
+
+impl Grants {
+    /// Takes in one entry of an `allow` list: `https://example.com:443`, `db:5432`, `unix:/run/x.sock` or `file:/etc/x`.
+    ///
+    /// # Errors
+    /// Why it grants nothing, with what to write.
+    pub fn allow(&mut self, entry: &str) -> Result<(), String> {
+        if let Some(path) = entry.strip_prefix("unix:") {
+            self.sockets.push(absolute(path)?);
+        } else if let Some(path) = entry.strip_prefix("file:") {
+            self.files.push(absolute(path)?);
+        } else {
+            self.origins.push(Origin::allowed(entry)?);
+        }
+        Ok(())
+    }
+
+    /// Looks whether `url` may be reached.
+    ///
+    /// # Errors
+    /// The refusal, which names the wish and the line to write. Userinfo in a URL is refused too: it is how one host is
+    /// made to look like another.
+    pub fn check_url(&self, url: &Url) -> Result<(), String> {
+        let wish = Origin::of(url).ok_or_else(|| format!("`{}:` is not http or https", url.scheme()))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(format!("a user name inside the URL of {wish} is not allowed; send an authorization header"));
+        }
+        self.check(&wish).map(drop)
+    }
+
+    /// Looks whether any bytes may be exchanged with `host` at `port`, and gives the host as it was granted. A grant for
+    /// http or https alone is not enough.
+    ///
+    /// # Errors
+    /// The refusal, which names the wish and the line to write.
+    pub fn check_host(&self, host: &str, port: u16) -> Result<Host, String> {
+        let wish = Origin::of_host(host, port).map_err(|why| format!("{host:?} {why}"))?;
+        self.check(&wish).map(|granted| granted.host.clone())
+    }
+
+    fn check(&self, wish: &Origin) -> Result<&Origin, String> {
+        let granted = self.origins.iter().find(|origin| origin.covers(wish));
+        granted.ok_or_else(|| self.refusal(&wish.to_string(), &wish.to_string()))
+    }
+
+    /// Looks whether the unix socket at `path` may be connected to.
+    ///
+    /// # Errors
+    /// As [`Grants::check_host`].
+    pub fn check_socket(&self, path: &str) -> Result<(), String> {
+        let granted = self.sockets.iter().any(|socket| socket == path);
+        if granted { Ok(()) } else { Err(self.refusal(&format!("the unix socket {path:?}"), &format!("unix:{path}"))) }
+    }
+
+    /// Looks whether the file at `path` may be read.
+    ///
+    /// # Errors
+    /// As [`Grants::check_host`].
+    pub fn check_file(&self, path: &str) -> Result<(), String> {
+        let granted = self.files.iter().any(|file| file == path);
+        if granted { Ok(()) } else { Err(self.refusal(&format!("the file {path:?}"), &format!("file:{path}"))) }
+    }
+
+    fn refusal(&self, wish: &str, line: &str) -> String {
+        format!("no grant for {wish}; to grant it, write `allow = [{line:?}]` into {}", self.place)
+    }
+
+    /// Says that a granted name leads to an address that only its literal spelling may reach.
+    #[must_use]
+    pub fn refuse_address(&self, name: &str, address: IpAddr, why: &str) -> String {
+        format!(
+            "`{name}` leads to {address}, {why}; if it is meant, write the address itself in place of the name into the \
+             settings in {}",
+            self.place
+        )
+    }
+}
+
+fn absolute(path: &str) -> Result<String, String> {
+    if !path.starts_with('/') || path.contains('\0') {
+        return Err("must have an absolute path behind the colon".into());
+    }
+    // Compared as it is written, so what no plugin would write grants nothing.
+    let odd = |part: &str| matches!(part, "" | "." | "..") || part.contains('*');
+    if path.split('/').skip(1).any(odd) {
+        return Err(
+            "must have the plain path of one file behind the colon: no `//`, `.`, `..`, `*` or `/` at its end".into()
+        );
+    }
+    Ok(path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grants(origins: &[&str]) -> Grants {
+        let origins = origins.iter().map(|text| Origin::of_url(text).unwrap()).collect();
+        Grants { origins, place: "[plugin.metrics.web]".into(), ..Grants::default() }
+    }
+
+    fn asks(grants: &Grants, url: &str) -> Result<(), String> {
+        grants.check_url(&Url::parse(url).unwrap())
+    }
+
+    #[test]
+    fn a_granted_origin_is_reached_and_no_other_port_scheme_or_host() {
+        let grants = grants(&["http://web:8080/status"]);
+        assert_eq!(asks(&grants, "http://web:8080/any?path"), Ok(()));
+        assert_eq!(asks(&grants, "http://WEB.:8080/"), Ok(()), "the same host in another spelling");
+        for refused in [
+            "http://web/",
+            "http://web:8081/",
+            "https://web:8080/",
+            "http://web2:8080/",
+            "http://user@web:8080/",
+            "ftp://web:8080/",
+        ] {
+            assert!(asks(&grants, refused).is_err(), "{refused} was granted");
+        }
+    }
+
+    #[test]
+    fn a_refusal_shows_the_line_to_write() {
+        let refusal =
+            asks(&Grants { place: "[plugin.metrics.web]".into(), ..Grants::default() }, "https://a.example/x");
+        let line = r#"write `allow = ["https://a.example:443"]` into [plugin.metrics.web]"#;
+        assert!(refusal.as_ref().is_err_and(|text| text.contains(line)), "{refusal:?}");
+    }
+
+    #[test]
+    fn the_line_that_a_refusal_shows_is_the_cure() {
+        for url in ["https://a.example/x", "http://10.0.0.1:81/", "http://[::1]:8080/"] {
+            let refusal = asks(&grants(&[]), url).unwrap_err();
+            let origin = refusal.split('"').nth(1).unwrap();
+            assert_eq!(asks(&grants(&[origin]), url), Ok(()), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn every_spelling_of_an_address_is_the_same_place() {
+        let local = grants(&["http://127.0.0.1:80"]);
+        for spelling in ["http://2130706433/", "http://0x7f.1/", "http://0177.0.0.1/", "http://127.1/"] {
+            assert_eq!(asks(&local, spelling), Ok(()), "{spelling}");
+            assert!(asks(&grants(&["http://web"]), spelling).is_err(), "{spelling}");
+        }
+    }
+
+    #[test]
+    fn host_and_port_grant_both_schemes_but_no_other_port() {
+        let origin = Origin::of_host("::1", 12345).unwrap();
+        assert!(origin.is_loopback());
+        let grants = Grants { origins: vec![origin], ..Grants::default() };
+        assert_eq!(asks(&grants, "http://[::1]:12345/"), Ok(()));
+        assert_eq!(asks(&grants, "https://[0:0::1]:12345/"), Ok(()));
+        assert!(asks(&grants, "http://[::1]:12346/").is_err());
+    }
+
+    #[test]
+    fn only_loopback_is_loopback() {
+        for (host, expected) in
+            [("localhost", true), ("127.9.9.9", true), ("::1", true), ("localhost.example", false), ("10.0.0.1", false)]
+        {
+            assert_eq!(Origin::of_host(host, 1).unwrap().is_loopback(), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_grant_of_http_is_none_of_raw_bytes() {
+        let grants = grants(&["https://web"]);
+        assert!(grants.check_host("web", 443).is_err_and(|text| text.contains("allow = [\"web:443\"]")));
+    }
+
+    #[test]
+    fn every_spelling_of_a_granted_host_is_the_same_host() {
+        let mut grants = grants(&[]);
+        grants.allow("bücher.example:80").unwrap();
+        for spelling in ["BÜCHER.example", "xn--bcher-kva.example", "bücher.example.", "b%C3%BCcher.example"] {
+            assert!(grants.check_host(spelling, 80).is_ok(), "{spelling}");
+        }
+        for other in ["bucher.example", "bücher.example@evil.example", "evil.example#bücher.example", ""] {
+            assert!(grants.check_host(other, 80).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_socket_and_a_file_are_granted_by_their_very_path() {
+        let mut grants = grants(&[]);
+        grants.allow("unix:/run/redis.sock").unwrap();
+        grants.allow("file:/var/log/app.log").unwrap();
+        assert_eq!((grants.check_socket("/run/redis.sock"), grants.check_file("/var/log/app.log")), (Ok(()), Ok(())));
+        for path in ["/run/docker.sock", "/run/../run/redis.sock", "/var/log/app.log"] {
+            assert!(grants.check_socket(path).is_err_and(|text| text.contains(&format!("unix:{path}"))), "{path}");
+        }
+        assert!(grants.check_file("/var/log/../../etc/shadow").is_err());
+    }
+
+    #[test]
+    fn an_allowed_place_that_means_less_than_it_grants_is_refused() {
+        for (entry, why) in [
+            ("http://*.example.com", "wildcard"),
+            ("http://user@example.com", "user name"),
+            ("http://example.com/api", "path"),
+            ("http://example.com?x", "path"),
+            ("example.com", "port"),
+            ("example.com:0", "port"),
+            ("http://example.com:0", "port"),
+            ("ftp://example.com", "http"),
+            ("unix:run/x", "absolute"),
+            ("file:", "absolute"),
+            ("file:///etc/hostname", "plain path"),
+            ("file:/var/log/*", "plain path"),
+            ("file:/var/log/", "plain path"),
+            ("unix:/a/../b", "plain path"),
+            ("2001:db8::1:5432", "without brackets"),
+        ] {
+            let refused = grants(&[]).allow(entry);
+            assert!(refused.as_ref().is_err_and(|text| text.contains(why)), "{entry}: {refused:?}");
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Checks: whether something is as it should be, each on its own schedule, by a program or a component.
+//!
+//! A check knows what it said before and passes on what is news; who is told of it is another room's matter.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use config::check::{Check, Runner};
+use plugins::components::Components;
+use programs::process::End;
+use programs::{Program, process};
+use sandbox::capabilities::bindings::exports::wasaba::plugin::checks;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+use wasaba_core::report::{Report, Status};
+use wasaba_core::text::printable;
+
+/// Mackerel keeps no more of a message, in characters.
+const LONGEST_MESSAGE: usize = 1_024;
+
+/// A variable of a program's environment can hold 128 KiB.
+const MOST_VARIABLE_BYTES: usize = 100 << 10;
+
+/// Runs the check for ever, and sends what is to be told.
+pub async fn keep(check: Arc<Check>, components: Arc<Components>, reports: Sender<Report>) {
+    let mut ticks = tokio::time::interval(check.every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut before: Option<(Status, String)> = None;
+    let mut action = Acting(None);
+    loop {
+        ticks.tick().await;
+        let occurred_at = unix_seconds();
+        let (status, message) = ask(&check, &components).await;
+        let name = &check.name;
+        if before.as_ref().is_none_or(|(before, _)| *before != status) {
+            let shown = printable(message.trim(), 300);
+            match status {
+                Status::Ok => tracing::info!("check {name}: OK: {shown}"),
+                bad => tracing::warn!("check {name}: {}: {shown}", bad.word()),
+            }
+        }
+        if let Some(program) = &check.action {
+            action.start(name, program, before.as_ref().map(|(status, _)| *status), status, &message);
+        }
+        // What is beyond it, nobody will see.
+        let message = message.chars().take(LONGEST_MESSAGE).collect::<String>();
+        if let Some(is_urgent) = is_news(&check, before.as_ref(), status, &message) {
+            let report = Report {
+                name: Arc::clone(name),
+                host: check.custom_identifier.clone(),
+                status,
+                message: message.clone(),
+                occurred_at,
+                notification_interval_minutes: check.notification_interval_minutes,
+                max_check_attempts: check.max_check_attempts,
+                is_urgent,
+            };
+            // Without an API key nobody is to be told.
+            if let Err(TrySendError::Full(_)) = reports.try_send(report) {
+                tracing::debug!("check {name}: a report was given up: too many wait");
+            }
+        }
+        before = Some((status, message));
+    }
+}
+
+/// Whether something is to be told, and then whether at once. What is not OK is told each time: Mackerel counts.
+fn is_news(check: &Check, before: Option<&(Status, String)>, status: Status, message: &str) -> Option<bool> {
+    if status == Status::Ok {
+        let same = before.is_some_and(|(status, said)| *status == Status::Ok && said == message);
+        if same || check.prevents_auto_close {
+            return None;
+        }
+    }
+    // That all is well at the beginning can wait for the others.
+    Some(before.map_or(status != Status::Ok, |(before, _)| *before != status))
+}
+
+async fn ask(check: &Check, components: &Components) -> (Status, String) {
+    match &check.runner {
+        Runner::Program(program) => {
+            let run = process::run(program, &[]).await;
+            if let Some(complaint) = run.complaint() {
+                tracing::warn!("check {}: {complaint}", check.name);
+            }
+            match run.end {
+                End::Exited(code) => (Status::of_code(code), String::from_utf8_lossy(&run.stdout).into_owned()),
+                End::TimedOut => (Status::Unknown, "command timed out".to_owned()),
+                End::Flooded => (Status::Unknown, "it printed more than 1 MiB and was ended".to_owned()),
+                End::NotStarted(_, why) => (Status::Unknown, why),
+            }
+        }
+        Runner::Component(table) => match components.check(table).await {
+            Ok(report) => (of_component(report.status), report.message),
+            Err(why) => (Status::Unknown, why),
+        },
+    }
+}
+
+fn of_component(status: checks::Status) -> Status {
+    match status {
+        checks::Status::Ok => Status::Ok,
+        checks::Status::Warning => Status::Warning,
+        checks::Status::Critical => Status::Critical,
+        checks::Status::Unknown => Status::Unknown,
+    }
+}
+
+/// The action that runs, if one does. It ends with the check.
+struct Acting(Option<JoinHandle<()>>);
+
+impl Acting {
+    fn start(&mut self, check: &Arc<str>, program: &Program, before: Option<Status>, status: Status, message: &str) {
+        if self.0.as_ref().is_some_and(|running| !running.is_finished()) {
+            return tracing::warn!("check {check}: its last `action` still runs, so it is not run again");
+        }
+        let (check, program) = (Arc::clone(check), program.clone());
+        let end = message.floor_char_boundary(MOST_VARIABLE_BYTES);
+        // A variable cannot hold a NUL.
+        let message = message.get(..end).unwrap_or_default().replace('\0', "");
+        self.0 = Some(tokio::spawn(async move {
+            let variables = [
+                ("MACKEREL_STATUS", status.word()),
+                ("MACKEREL_PREVIOUS_STATUS", before.map_or("", Status::word)),
+                ("MACKEREL_CHECK_MESSAGE", &message),
+            ];
+            let run = process::run(&program, &variables).await;
+            let said = printable(String::from_utf8_lossy(&run.stdout).trim(), 300);
+            match &run.end {
+                End::Exited(0) => tracing::debug!("check {check}: its `action` ended: {said}"),
+                end => {
+                    let complaint = run.complaint().unwrap_or(said);
+                    tracing::warn!("check {check}: its `action` failed ({end:?}): {complaint}");
+                }
+            }
+        }));
+    }
+}
+
+impl Drop for Acting {
+    fn drop(&mut self) {
+        if let Some(running) = &self.0 {
+            running.abort();
+        }
+    }
+}
+
+fn unix_seconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use programs::Command;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    fn program(line: &str) -> Program {
+        Program {
+            command: Command::Shell(line.to_owned()),
+            user: None,
+            environment: Vec::new(),
+            timeout: Duration::from_secs(20),
+        }
+    }
+
+    fn check(line: &str) -> Check {
+        Check {
+            name: "c".into(),
+            runner: Runner::Program(program(line)),
+            every: Duration::from_millis(20),
+            notification_interval_minutes: None,
+            max_check_attempts: None,
+            prevents_auto_close: false,
+            action: None,
+            memo: None,
+            custom_identifier: None,
+        }
+    }
+
+    #[test]
+    fn an_ok_like_the_one_before_is_no_news_and_everything_else_is() {
+        let (check, ok) = (check(""), |message: &str| Some((Status::Ok, message.to_owned())));
+        let news =
+            |before: Option<(Status, String)>, status, message| is_news(&check, before.as_ref(), status, message);
+        assert_eq!(news(None, Status::Ok, "fine"), Some(false));
+        assert_eq!(news(ok("fine"), Status::Ok, "fine"), None);
+        assert_eq!(news(ok("fine"), Status::Ok, "finer"), Some(false));
+        assert_eq!(news(ok("fine"), Status::Critical, "bad"), Some(true));
+        assert_eq!(news(None, Status::Warning, "bad"), Some(true));
+        let bad = Some((Status::Critical, "bad".to_owned()));
+        assert_eq!(news(bad.clone(), Status::Critical, "bad"), Some(false));
+        assert_eq!(news(bad, Status::Ok, "fine"), Some(true));
+        let silent = Check { prevents_auto_close: true, ..check.clone() };
+        assert_eq!(is_news(&silent, Some(&(Status::Critical, String::new())), Status::Ok, ""), None);
+    }
+
+    #[tokio::test]
+    async fn the_code_is_the_status_and_what_is_printed_the_message() {
+        for (line, expected) in [
+            ("echo fine", (Status::Ok, "fine\n")),
+            ("echo so; echo so; exit 1", (Status::Warning, "so\nso\n")),
+            ("printf bad; exit 2", (Status::Critical, "bad")),
+            ("exit 3", (Status::Unknown, "")),
+            ("exit 99", (Status::Unknown, "")),
+            ("printf '\\303\\050'", (Status::Ok, "\u{fffd}(")),
+            ("yes", (Status::Unknown, "it printed more than 1 MiB and was ended")),
+        ] {
+            let (status, message) = ask(&check(line), &Components::default()).await;
+            assert_eq!((status, message.as_str()), expected, "{line}");
+        }
+        let slow = Program { timeout: Duration::from_millis(100), ..program("sleep 100") };
+        let slow = Check { runner: Runner::Program(slow), ..check("") };
+        assert_eq!(ask(&slow, &Components::default()).await, (Status::Unknown, "command timed out".to_owned()));
+        let missing = Program { command: Command::Words(vec!["/no/such".into()]), ..program("") };
+        let missing = Check { runner: Runner::Program(missing), ..check("") };
+        let (status, message) = ask(&missing, &Components::default()).await;
+        assert!(status == Status::Unknown && message.starts_with("exit code: 127, /no/such: "), "{message}");
+    }
+
+    #[tokio::test]
+    async fn a_check_goes_on_and_its_action_is_told_both_statuses_and_the_message() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mark, log) = (folder.path().join("mark"), folder.path().join("log"));
+        let line =
+            format!("if [ -e {0:?} ]; then echo down; exit 2; fi; touch {0:?}; echo up", mark.display().to_string());
+        let act = format!(
+            "echo \"<$MACKEREL_PREVIOUS_STATUS> $MACKEREL_STATUS $MACKEREL_CHECK_MESSAGE\" >> {:?}",
+            log.display().to_string()
+        );
+        let check = Check { action: Some(program(&act)), every: Duration::from_millis(200), ..check(&line) };
+        let (sender, mut reports) = mpsc::channel(10);
+        let running = tokio::spawn(keep(Arc::new(check), Arc::default(), sender));
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            let report = reports.recv().await.unwrap();
+            told.push((report.status, report.is_urgent));
+        }
+        running.abort();
+        assert_eq!(told, [(Status::Ok, false), (Status::Critical, true), (Status::Critical, false)]);
+        let log = std::fs::read_to_string(&log).unwrap();
+        assert!(log.starts_with("<> OK up\n\n<OK> CRITICAL down\n\n"), "{log}");
+    }
+}
