@@ -9,13 +9,13 @@ use containers::{Docker, Patterns};
 
 use super::Config;
 use super::document::{Level, Problem, Reader, Section};
-use super::plugin::{pattern, posting, replace, trust};
+use super::plugin::{pattern, posting, trust};
 
 /// Puts the engine of this document in the place of the one that `config` has.
 pub(super) fn take(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut Config) {
     let Some(mut section) = reader.section(top, "docker") else { return };
     let docker = docker(reader, &mut section);
-    replace(&mut config.dockers, docker, |other| *other.name == *"docker");
+    config.docker = Some(docker);
     reader.finish(section);
 }
 
@@ -26,11 +26,9 @@ pub(super) fn same_graphs(config: &Config) -> Option<Problem> {
         Some(name) => format!("[plugin.metrics.{name}]"),
         None => format!("[{}]", docker.name),
     };
-    let mut pairs = config
-        .dockers
-        .iter()
-        .enumerate()
-        .flat_map(|(at, one)| config.dockers.iter().skip(at + 1).map(move |other| (one, other)));
+    let engines = config.engines().collect::<Vec<_>>();
+    let mut pairs =
+        engines.iter().enumerate().flat_map(|(at, one)| engines.iter().skip(at + 1).map(move |other| (one, other)));
     let (one, other) = pairs.find(|(one, other)| place(one) == place(other))?;
     let why = format!(
         "{} and {} post to the same graphs, each over the other's values: remove one, or give it a `key_prefix`",
@@ -90,13 +88,14 @@ mod tests {
     use containers::DEFAULT_TIMEOUT;
 
     use super::*;
+    use crate::metrics::{Metrics, StandIn};
     use crate::parse;
 
     /// The engines of a configuration that has no problem.
     fn engines(text: &str) -> Vec<Docker> {
         let (config, problems) = parse(Path::new("agent.conf"), text).unwrap_or_else(|problems| panic!("{problems:?}"));
         assert_eq!(problems, []);
-        config.dockers
+        config.engines().cloned().collect()
     }
 
     #[test]
@@ -145,10 +144,24 @@ mod tests {
             ("DOCKER_TLS_VERIFY=1 DOCKER_HOST=tcp://a:2376 mackerel-plugin-docker", "[docker] with `host` and `tls`"),
             ("mackerel-plugin-docker | grep cpu", "write a table [docker]"),
             ("mackerel-plugin-docker -nameformat name", "write a table [docker]"),
+            (
+                "mackerel-plugin-docker -name_format name -verbose",
+                "the plugin has no flag -verbose; it has -host, -name-format, -label, -cpu-format, -method, -command, \
+                 -tempfile; write a table [docker] in place of this one",
+            ),
+            (
+                "mackerel-plugin-docker -name-format pod",
+                "-name-format must be one of name, name_id, id, image, image_id",
+            ),
+            ("mackerel-plugin-docker -method File", "-method knows only API; leave it out"),
         ] {
             let text = format!("[plugin.metrics.docker]\ncommand = {command:?}\n");
-            let problems = parse(Path::new("agent.conf"), &text).unwrap_err();
-            assert!(problems.iter().any(|problem| problem.to_string().contains(why)), "{command}: {problems:?}");
+            let (config, problems) = parse(Path::new("agent.conf"), &text).unwrap();
+            assert_eq!(problems, [], "it is right where the program is installed");
+            let Metrics::Official(line) = &config.metrics[0].runs else { panic!("{command}") };
+            let StandIn::Docker(Err(said)) = &line.stand_in else { panic!("{command}") };
+            let place = "agent.conf:1: `command` of [plugin.metrics.docker]: ";
+            assert!(said.starts_with(place) && said.contains(why), "{command}: {said}");
         }
     }
 
@@ -181,7 +194,7 @@ mod tests {
         let include = folder.path().join("*.conf");
         let text = format!("include = {include:?}\n[docker]\n[plugin.metrics.docker]\ncommand = \"true\"\n");
         let (config, _) = parse(Path::new("agent.conf"), &text).unwrap();
-        let names = config.dockers.iter().map(|docker| &*docker.name).collect::<Vec<_>>();
-        assert_eq!((names, config.programs.len()), (vec!["docker", "plugin docker"], 0));
+        let names = config.engines().map(|docker| &*docker.name).collect::<Vec<_>>();
+        assert_eq!((names, config.programs().count()), (vec!["docker", "plugin docker"], 0));
     }
 }

@@ -565,6 +565,8 @@ impl<'a> Reader<'a> {
     #[must_use]
     pub fn into_problems(mut self) -> Vec<Problem> {
         self.problems.sort_by_key(|(start, _)| *start);
+        // A key that two readings look at is reported once.
+        self.problems.dedup();
         self.problems.into_iter().map(|(_, problem)| problem).collect()
     }
 

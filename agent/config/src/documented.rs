@@ -47,14 +47,14 @@ fn every_key_of_the_official_sample_means_there_and_here_the_same() {
         (Some("working"), Some("poweroff"))
     );
     assert!(config.api_key.is_none(), "an empty key is none");
-    assert!(config.selection.filesystems.is_some_and(|ignore| ignore.is_match("/dev/ram0")));
-    let components = config.plugin_tables.iter().map(|table| (table.name.as_str(), table.wasm.as_str()));
+    assert!(config.selection.filesystems.as_ref().is_some_and(|ignore| ignore.is_match("/dev/ram0")));
+    let components = config.components().map(|table| (table.name.as_str(), table.wasm.as_str()));
     assert_eq!(components.collect::<Vec<_>>(), ["nginx", "postgres", "redis"].map(|name| (name, name)));
-    let programs = config.programs.iter().map(|program| &*program.name).collect::<Vec<_>>();
+    let programs = config.programs().map(|program| &*program.name).collect::<Vec<_>>();
     let expected = "apache2 aws-ec2_cpucredit aws-elb aws-rds elasticsearch haproxy jvm linux memcached mongodb mysql php-apc \
                     plack pps squid varnish nfsd bind9 postfix vmstat curl";
     assert_eq!(programs.join(" "), expected);
-    let postfix = config.programs.iter().find(|program| *program.name == *"postfix").unwrap();
+    let postfix = config.programs().find(|program| *program.name == *"postfix").unwrap();
     assert!(line(&postfix.program).starts_with("MUNIN_LIBDIR=/usr/share/munin mackerel-plugin-munin -plugin="));
 }
 
@@ -63,7 +63,7 @@ fn every_key_of_the_official_tests_means_there_and_here_the_same() {
     let config = loaded("config_test.conf");
     assert_eq!((config.display_name.as_deref(), config.diagnostic), (Some("fghij"), true));
     assert_eq!(config.api_key.as_ref().map(wasaba_core::secret::Secret::reveal), Some("abcde"));
-    let [mysql, mysql2, mysql3] = &config.programs[..] else { panic!("{:?}", config.programs) };
+    let [mysql, mysql2, mysql3] = &config.programs().collect::<Vec<_>>()[..] else { panic!("{:?}", config.metrics) };
     assert_eq!(line(&mysql.program), "ruby /path/to/your/plugin/mysql.rb");
     assert_eq!((mysql.program.user.as_deref(), mysql.program.timeout), (Some("mysql"), Duration::from_secs(60)));
     assert_eq!(mysql.posting.custom_identifier.as_deref(), Some("app1.example.com"));

@@ -97,9 +97,10 @@ impl Environment {
         if let Some(root) = &self.host_root {
             config.machine = Roots { metadata: config.machine.metadata.take(), ..Roots::of_host(root) };
         }
-        let has_table = !config.dockers.is_empty() || config.programs.iter().any(|program| &*program.name == "docker");
+        let has_table =
+            config.engines().next().is_some() || config.metrics.iter().any(|plugin| &*plugin.name == "docker");
         if self.docker && !has_table {
-            config.dockers.push(Docker { name: "plugin docker".into(), ..Docker::default() });
+            config.docker = Some(Docker { name: "plugin docker".into(), ..Docker::default() });
         }
     }
 }
@@ -145,10 +146,10 @@ mod tests {
     fn the_official_variables_do_what_they_do_in_the_official_image() {
         let (config, problems) = over(Config::default(), &[("apikey", "hunter2"), ("enable_docker_plugin", "1")]);
         assert_eq!((config.api_key, problems), (Some(Secret::new("hunter2")), Vec::new()));
-        let [docker] = &config.dockers[..] else { panic!("one engine") };
+        let docker = config.docker.expect("one engine");
         assert_eq!((&*docker.name, &docker.naming), ("plugin docker", &Naming::Name));
         let (config, _) = over(Config::default(), &[("enable_docker_plugin", "0"), ("apikey", "")]);
-        assert_eq!((config.api_key, config.dockers), (None, Vec::new()));
+        assert_eq!((config.api_key, config.docker), (None, None));
         let environment =
             environment(&[("opts", "-v -role='Svc: a'"), ("auto_retirement", "true"), ("include", "/c/*.conf")]);
         assert_eq!((environment.opts, environment.auto_retirement), (vec!["-v".into(), "-role=Svc: a".into()], true));
@@ -175,12 +176,12 @@ mod tests {
     fn a_key_and_an_engine_that_stand_in_the_configuration_stay() {
         let written = Config {
             api_key: Some(Secret::new("written")),
-            dockers: vec![Docker { naming: Naming::Id, ..Docker::default() }],
+            docker: Some(Docker { naming: Naming::Id, ..Docker::default() }),
             ..Config::default()
         };
         let (config, _) = over(written, &[("apikey", "hunter2"), ("enable_docker_plugin", "1")]);
         assert_eq!(config.api_key, Some(Secret::new("written")));
-        assert_eq!((config.dockers.len(), &config.dockers[0].naming), (1, &Naming::Id));
+        assert_eq!(config.docker.map(|docker| docker.naming), Some(Naming::Id));
     }
 
     #[test]

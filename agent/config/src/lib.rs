@@ -9,6 +9,7 @@ pub mod document;
 #[cfg(test)]
 mod documented;
 pub mod environment;
+pub mod metrics;
 pub mod plugin;
 pub mod raw;
 mod shown;
@@ -26,6 +27,7 @@ use url::Url;
 use wasaba_core::secret::Secret;
 
 use crate::check::{Check, Metadata};
+use crate::metrics::{Metrics, MetricsPlugin, StandIn};
 use crate::table::PluginTable;
 
 /// Where the official agent has its configuration, and so have we.
@@ -69,12 +71,10 @@ pub struct Config {
     pub network: Network,
     /// Which cloud's metadata is asked who this machine is.
     pub cloud_platform: CloudPlatform,
-    /// The metrics plugins that are components.
-    pub plugin_tables: Vec<PluginTable>,
-    /// The metrics plugins that are programs.
-    pub programs: Vec<MetricsProgram>,
-    /// The engines whose containers are measured.
-    pub dockers: Vec<Docker>,
+    /// The metrics plugins, each name once.
+    pub metrics: Vec<MetricsPlugin>,
+    /// The engine of `[docker]`, whose containers are measured.
+    pub docker: Option<Docker>,
     /// The checks.
     pub checks: Vec<Check>,
     /// The metadata plugins.
@@ -112,9 +112,8 @@ impl Default for Config {
             diagnostic: false,
             network: Network::default(),
             cloud_platform: CloudPlatform::default(),
-            plugin_tables: Vec::new(),
-            programs: Vec::new(),
-            dockers: Vec::new(),
+            metrics: Vec::new(),
+            docker: None,
             checks: Vec::new(),
             metadata: Vec::new(),
         }
@@ -122,6 +121,38 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The metrics plugins that are components, those that stand in for an official program included.
+    pub fn components(&self) -> impl Iterator<Item = &PluginTable> {
+        self.metrics.iter().filter_map(|plugin| match &plugin.runs {
+            Metrics::Component(table) => Some(&**table),
+            Metrics::Official(line) => match &line.stand_in {
+                StandIn::Component(table) => Some(&**table),
+                StandIn::Docker(_) => None,
+            },
+            Metrics::Program(_) => None,
+        })
+    }
+
+    /// The metrics plugins that are programs, whatever the machine has installed; without official command lines.
+    pub fn programs(&self) -> impl Iterator<Item = &MetricsProgram> {
+        self.metrics.iter().filter_map(|plugin| match &plugin.runs {
+            Metrics::Program(program) => Some(&**program),
+            Metrics::Component(_) | Metrics::Official(_) => None,
+        })
+    }
+
+    /// The engines that may be asked: that of `[docker]`, and those that stand in for the official plugin.
+    pub fn engines(&self) -> impl Iterator<Item = &Docker> {
+        let stand_ins = self.metrics.iter().filter_map(|plugin| match &plugin.runs {
+            Metrics::Official(line) => match &line.stand_in {
+                StandIn::Docker(docker) => docker.as_deref().ok(),
+                StandIn::Component(_) => None,
+            },
+            Metrics::Component(_) | Metrics::Program(_) => None,
+        });
+        self.docker.iter().chain(stand_ins)
+    }
+
     /// Whether this configuration reaches Mackerel in the same way, as the same host, as another one.
     #[must_use]
     pub fn reaches_mackerel_like(&self, other: &Self) -> bool {
@@ -451,9 +482,8 @@ mod tests {
             status_on_start: config.status_on_start.clone(),
             status_on_stop: config.status_on_stop.clone(),
             plugins: config.plugins.clone(),
-            plugin_tables: config.plugin_tables.clone(),
-            programs: config.programs.clone(),
-            dockers: config.dockers.clone(),
+            metrics: config.metrics.clone(),
+            docker: config.docker.clone(),
             checks: config.checks.clone(),
             metadata: config.metadata.clone(),
             selection: config.selection.clone(),
@@ -462,7 +492,7 @@ mod tests {
             ..Config::default()
         };
         assert_eq!(format!("{config:?}"), format!("{examples:?}"), "all other keys stand there with their default");
-        let [table] = &config.plugin_tables[..] else { panic!("{:?}", config.plugin_tables) };
+        let [table] = &config.components().collect::<Vec<_>>()[..] else { panic!("{:?}", config.metrics) };
         assert_eq!(*table.limits, wasaba_core::limits::Limits::default());
         let text = switched_on();
         for key in wasaba_core::limits::KEYS {
@@ -576,7 +606,7 @@ mod tests {
     #[test]
     fn a_longer_timeout_than_a_minute_allows_is_cut_and_told() {
         let (config, problems) = parsed("[plugin.metrics.web]\nwasm = \"nginx\"\ntimeout_seconds = 120\n").unwrap();
-        assert_eq!(config.plugin_tables[0].limits.time, std::time::Duration::from_secs(50));
+        assert_eq!(config.components().next().unwrap().limits.time, std::time::Duration::from_secs(50));
         assert!(
             shown(&problems).contains(":3:19:") && shown(&problems).contains("`timeout_seconds`"),
             "{}",
@@ -592,7 +622,7 @@ mod tests {
             format!("[plugin.metrics.db]\nwasm = \"postgres\"\nsettings = {{ password = {reference} }}\n")
         };
         let (config, _) = parsed(&table(&format!("{{ file = {:?} }}", file.path()))).unwrap();
-        let written = &config.plugin_tables[0].raw;
+        let written = &config.components().next().unwrap().raw;
         assert_eq!(written.settings, [("password".to_owned(), "hunter2".to_owned())]);
         assert_eq!(written.references, ["password"]);
         for wrong in ["{ fiel = \"/x\" }", "{ file = \"/no/such\" }", "{ env = \"WASABA_NO_SUCH\" }", "{}"] {
@@ -731,9 +761,9 @@ mod tests {
         );
         let (config, problems) = parsed(&text).unwrap();
         assert_eq!(shown(&problems), "");
-        assert_eq!((config.roles, config.display_name.as_deref()), (vec!["B:b".to_owned()], Some("a")));
+        assert_eq!((&config.roles, config.display_name.as_deref()), (&vec!["B:b".to_owned()], Some("a")));
         assert!(config.selection.use_mountpoint && config.selection.filesystems.is_some());
-        let programs = config.programs.iter().map(|program| (&*program.name, program.program.environment.len()));
+        let programs = config.programs().map(|program| (&*program.name, program.program.environment.len()));
         assert_eq!(programs.collect::<Vec<_>>(), [("one", 0), ("two", 0)]);
         file("d.conf", "verbose = 1\n");
         let problems = shown(&parsed(&text).unwrap_err());
@@ -779,8 +809,8 @@ mod tests {
         )
         .unwrap();
         let (config, _) = parsed(&text).unwrap();
-        assert_eq!((config.programs.len(), &*config.programs[0].name), (1, "b"));
-        assert_eq!((config.plugin_tables.len(), config.plugin_tables[0].name.as_str()), (1, "a"));
+        assert_eq!(config.programs().map(|program| &*program.name).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(config.components().map(|table| table.name.as_str()).collect::<Vec<_>>(), ["a"]);
     }
 
     #[test]
@@ -834,7 +864,7 @@ mod tests {
                     check_interval = 1\nmemo = \"x\"\n[plugin.metadata.d]\ncommand = \"x\"\ncustom_identifier = \"x\"\n";
         let (config, problems) = parsed(text).unwrap();
         assert_eq!(shown(&problems), "");
-        assert_eq!((config.programs.len(), config.metadata[0].every.as_secs()), (1, 600));
+        assert_eq!((config.programs().count(), config.metadata[0].every.as_secs()), (1, 600));
     }
 
     /// In the manner of the official documentation: each of these is on one of its pages, in other words.
@@ -901,7 +931,7 @@ execution_interval = "1h"
         let (config, problems) = parsed(text).unwrap_or_else(|problems| panic!("{}", shown(&problems)));
         assert_eq!(shown(&problems), "");
         assert_eq!(config.roles, ["Blog:web", "Blog: db"]);
-        let [vmstat, curl] = &config.programs[..] else { panic!("{:?}", config.programs) };
+        let [vmstat, curl] = &config.programs().collect::<Vec<_>>()[..] else { panic!("{:?}", config.metrics) };
         let ruby = "ruby /etc/sensu/plugins/system/vmstat-metrics.rb";
         assert!(vmstat.program.command == programs::Command::Shell(ruby.to_owned()));
         assert_eq!((vmstat.program.user.as_deref(), vmstat.program.timeout.as_secs()), (Some("SOME_USER_NAME"), 30));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use containers::Docker;
-use official::command_line::{CommandLine, OfficialCommand};
+use official::command_line::{CommandLine, OfficialCommand, Search};
 use official::shell::{SimpleCommand, simple_command};
 use programs::process::path;
 use programs::{Command, MetricsProgram, Program};
@@ -19,6 +19,7 @@ use wasaba_core::tls::Trust;
 use super::Config;
 use super::document::{Kind, Problem, Reader, Section};
 use crate::check::{Check, Metadata, Runner};
+use crate::metrics::{Metrics, MetricsPlugin, OfficialLine, StandIn};
 use crate::raw::{FileLine, RawSettings};
 use crate::table::PluginTable;
 
@@ -57,8 +58,9 @@ pub(super) fn take(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut 
     }
     let Some(mut plugin) = reader.section(top, "plugin") else { return };
     for (name, mut section) in tables(reader, &mut plugin, "metrics") {
-        if let Some(metrics) = metrics(reader, &mut section, &name) {
-            put(config, &name, metrics);
+        if let Some(runs) = metrics(reader, &mut section, &name) {
+            let plugin = MetricsPlugin { name: name.as_str().into(), runs };
+            replace(&mut config.metrics, plugin, |other| *other.name == *name);
         }
         reader.pass_over(&mut section, OFFICIAL);
         reader.finish(section);
@@ -89,7 +91,11 @@ pub(super) fn replace<T>(all: &mut Vec<T>, new: T, is_same: impl Fn(&T) -> bool)
 
 /// Every program of the configuration, actions included.
 pub(super) fn programs(config: &mut Config) -> impl Iterator<Item = &mut Program> {
-    let metrics = config.programs.iter_mut().map(|program| &mut program.program);
+    let metrics = config.metrics.iter_mut().filter_map(|plugin| match &mut plugin.runs {
+        Metrics::Program(program) => Some(&mut program.program),
+        Metrics::Official(line) => Some(&mut line.program.program),
+        Metrics::Component(_) => None,
+    });
     let checks =
         config.checks.iter_mut().flat_map(|check| check.runner.program_mut().into_iter().chain(&mut check.action));
     metrics.chain(checks).chain(config.metadata.iter_mut().filter_map(|metadata| metadata.runner.program_mut()))
@@ -110,71 +116,67 @@ fn tables<'b>(reader: &mut Reader<'_>, plugin: &mut Section<'b>, kind: &str) -> 
     tables
 }
 
-enum Metrics {
-    Component(Box<PluginTable>),
-    Program(Box<MetricsProgram>),
-    Docker(Box<Docker>),
-}
-
-/// One of a name takes the place of the other, whatever it is.
-fn put(config: &mut Config, name: &str, metrics: Metrics) {
-    config.plugin_tables.retain(|other| other.name != name || matches!(metrics, Metrics::Component(_)));
-    config.programs.retain(|other| *other.name != *name || matches!(metrics, Metrics::Program(_)));
-    let own = format!("plugin {name}");
-    config.dockers.retain(|other| *other.name != *own || matches!(metrics, Metrics::Docker(_)));
-    match metrics {
-        Metrics::Component(table) => replace(&mut config.plugin_tables, *table, |table| table.name == name),
-        Metrics::Program(program) => replace(&mut config.programs, *program, |program| *program.name == *name),
-        Metrics::Docker(docker) => replace(&mut config.dockers, *docker, |docker| *docker.name == *own),
-    }
-}
-
+/// What `[plugin.metrics.NAME]` runs.
 fn metrics(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Option<Metrics> {
     let Some(source) = source(reader, section) else { return nothing(reader, section, name) };
-    if let Source::Program(command, environment) = &source {
-        // The line of an official plugin that is not installed runs the component in its place.
-        let own = |name: &str| std::env::var(name).ok().map(|value| if name == "PATH" { path(&value) } else { value });
-        let known = |wanted: &str| environment.iter().rfind(|(name, _)| name == wanted).map(|(_, value)| value.clone());
-        let simple = match command {
-            Command::Shell(line) => simple_command(line, |name| known(name).or_else(|| own(name))),
-            Command::Words(words) => SimpleCommand { words: words.clone(), ..SimpleCommand::default() },
-        };
-        let path = known("PATH").or_else(|| own("PATH")).unwrap_or_default();
-        if let Some(command) = OfficialCommand::of(&simple, containers::flags::OFFICIAL, &path) {
-            return engine(reader, section, name, &command, environment)
-                .map(|docker| Metrics::Docker(Box::new(docker)));
+    match source {
+        Source::Component(wasm) => {
+            let mut table = settings(reader, section, name);
+            table.wasm = wasm;
+            Some(Metrics::Component(Box::new(table)))
         }
-        let Some((component, line)) = CommandLine::of_command(simple, environment, own) else {
-            return Some(Metrics::Program(Box::new(program_of_metrics(reader, section, name, source)?)));
-        };
-        let mut table = settings(reader, section, name);
-        component.clone_into(&mut table.wasm);
-        table.raw.command_line = Some(line);
-        return Some(Metrics::Component(Box::new(table)));
+        Source::Program(command, environment) => {
+            let stand_in = stand_in(reader, section, name, &command, &environment);
+            let program = program_of_metrics(reader, section, name, Source::Program(command, environment))?;
+            Some(match stand_in {
+                Some((search, stand_in)) => Metrics::Official(Box::new(OfficialLine { program, search, stand_in })),
+                None => Metrics::Program(Box::new(program)),
+            })
+        }
     }
-    let mut table = settings(reader, section, name);
-    table.wasm = source.wasm();
-    Some(Metrics::Component(Box::new(table)))
 }
 
-/// The engine that the official plugin would ask.
+/// What runs in place of `command` while its program is not installed, if it is an official plugin's that the agent can stand in
+/// for.
+fn stand_in(
+    reader: &mut Reader<'_>,
+    section: &mut Section<'_>,
+    name: &str,
+    command: &Command,
+    environment: &[(String, String)],
+) -> Option<(Search, StandIn)> {
+    let own = |name: &str| std::env::var(name).ok().map(|value| if name == "PATH" { path(&value) } else { value });
+    let known = |wanted: &str| environment.iter().rfind(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+    let simple = match command {
+        Command::Shell(line) => simple_command(line, |name| known(name).or_else(|| own(name))),
+        Command::Words(words) => SimpleCommand { words: words.clone(), ..SimpleCommand::default() },
+    };
+    let path = known("PATH").or_else(|| own("PATH")).unwrap_or_default();
+    if let Some(command) = OfficialCommand::of(&simple, containers::flags::OFFICIAL, &path) {
+        let search = command.search.clone();
+        return Some((search, StandIn::Docker(engine(reader, section, name, &command, environment))));
+    }
+    let (component, line, search) = CommandLine::of_command(simple, environment, own)?;
+    let mut table = settings(reader, section, name);
+    component.clone_into(&mut table.wasm);
+    table.raw.command_line = Some(line);
+    Some((search, StandIn::Component(Box::new(table))))
+}
+
+/// The engine that the official plugin would ask; or why the command line cannot be carried over, with its place.
 fn engine(
     reader: &mut Reader<'_>,
     section: &mut Section<'_>,
     name: &str,
     command: &OfficialCommand,
     env: &[(String, String)],
-) -> Option<Docker> {
-    let place = section.place;
+) -> Result<Box<Docker>, String> {
     let timeout = reader.seconds(section, "timeout_seconds", LONGEST_TIMEOUT).map(Duration::from_secs);
     let posting = posting(reader, section);
-    match containers::flags::docker(name, command, env) {
-        Ok(docker) => Some(Docker { posting, timeout: timeout.unwrap_or(docker.timeout).min(LONGEST_CALL), ..docker }),
-        Err(why) => {
-            reader.fail(place, format!("`command` of {}: {why}", section.name));
-            None
-        }
-    }
+    let docker = containers::flags::docker(name, command, env)
+        .map_err(|why| format!("{}: `command` of {}: {why}", reader.file_and_line(section.place), section.name))?;
+    let timeout = timeout.unwrap_or(docker.timeout).min(LONGEST_CALL);
+    Ok(Box::new(Docker { posting, timeout, ..docker }))
 }
 
 fn program_of_metrics(

@@ -381,7 +381,7 @@ impl Values {
             complaints.truncate(MOST_COMPLAINTS);
             complaints.push(format!("and {} more", all - MOST_COMPLAINTS));
         }
-        answer.complaints = complaints;
+        answer.warnings = complaints;
         answer
     }
 }

@@ -13,7 +13,7 @@ pub mod naming;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +21,10 @@ use endpoint::Endpoint;
 use naming::{Identity, Naming};
 use regex_lite::Regex;
 use tokio::sync::Mutex;
-use wasaba_core::collect::minute::Source;
+use wasaba_core::collect::memory::Memory;
 use wasaba_core::collect::rate::Reading;
+use wasaba_core::collect::registry::{Graphs, Registered, Registry};
+use wasaba_core::collect::source::Source;
 use wasaba_core::graph::GraphDefinition;
 use wasaba_core::posting::Posting;
 use wasaba_core::tls::Trust;
@@ -120,33 +122,41 @@ impl Docker {
     }
 }
 
-/// The engines that are asked, as the newest configuration wants it.
+/// Has the engine asked once a minute, with the counters' readings that the `memory` holds, until what is returned is dropped.
+/// The memory may block.
+pub fn start(docker: Docker, registry: &Registry, memory: &dyn Memory) -> Registered {
+    let docker = Arc::new(docker);
+    let before = memory.readings(&docker.name).into_iter().collect();
+    let registered = registry.add(source_of(Arc::clone(&docker), before));
+    match docker.graphs() {
+        Ok(definitions) => {
+            let host = docker.posting.custom_identifier.clone();
+            let owner =
+                if docker.name.contains(' ') { Arc::clone(&docker.name) } else { format!("[{}]", docker.name).into() };
+            registered.define(Graphs { owner, host, definitions });
+        }
+        Err(why) => tracing::warn!("{}: cannot get its graph definitions: {why}", docker.name),
+    }
+    registered
+}
+
+/// The engine of the table `[docker]`, as the newest configuration has it.
 #[derive(Default)]
-pub struct Engines(Vec<Arc<Docker>>);
+pub struct Engines(Option<(Docker, Option<Registered>)>);
 
 impl Engines {
-    /// Which are to be asked from now on, each in place of the one of its name, and the names of those that are not asked any more.
-    pub fn follow(&mut self, wanted: Vec<Docker>) -> (Vec<Arc<Docker>>, Vec<Arc<str>>) {
-        let is_wanted = |known: &Arc<Docker>| wanted.iter().any(|wanted| wanted.name == known.name);
-        let gone = self.0.iter().filter(|known| !is_wanted(known)).map(|known| Arc::clone(&known.name)).collect();
-        let before = std::mem::take(&mut self.0);
-        self.0 = wanted.into_iter().map(Arc::new).collect();
-        (self.0.iter().filter(|wanted| !before.contains(wanted)).cloned().collect(), gone)
+    /// Has the engine `wanted` asked from now on, in place of the one before; an equal one is not disturbed.
+    pub async fn follow(&mut self, wanted: Option<&Docker>, registry: &Registry, memory: &Arc<dyn Memory>) {
+        if self.0.as_ref().map(|(docker, _)| docker) == wanted {
+            return;
+        }
+        self.0 = None;
+        if let Some(docker) = wanted.cloned() {
+            let (registry, memory, started) = (registry.clone(), Arc::clone(memory), docker.clone());
+            let registered = tokio::task::spawn_blocking(move || start(started, &registry, &*memory)).await;
+            self.0 = Some((docker, registered.ok()));
+        }
     }
-}
-
-/// Who posts an engine's graphs, in the words of the warning about two that post the same ones: "plugin NAME".
-#[must_use]
-pub fn owner_of_graphs(name: &str) -> Arc<str> {
-    name.strip_prefix("plugin ").map_or_else(|| format!("[{name}]").into(), Into::into)
-}
-
-/// What of these readings is of the engine of this name, under its own names.
-#[must_use]
-pub fn own_readings(name: &str, readings: &BTreeMap<String, Reading>) -> HashMap<String, Reading> {
-    let prefix = format!("{name}\t");
-    let own = readings.range(prefix.clone()..);
-    own.map_while(|(key, reading)| Some((key.strip_prefix(&prefix)?.to_owned(), *reading))).collect()
 }
 
 /// The engine as something to ask once a minute. `before` are the counters' readings of a time before this process.

@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
+use wasaba_core::collect::memory::{Forgetful, Memory};
+use wasaba_core::collect::registry::Registered;
+use wasaba_core::collect::rounds::Rounds;
 use wasaba_core::collect::{Answer, Fault, Moment};
 use wasaba_testing::golden;
 
@@ -112,7 +115,7 @@ async fn two_minutes(folder: &str, docker: Docker) -> (Canned, Answer) {
     let docker = Docker { endpoint: canned.docker().endpoint, ..docker };
     let mut known = Known::default();
     let first = collect(&docker, &mut known, at(1_764_000_000)).await.unwrap();
-    assert_eq!(first.complaints, Vec::<String>::new());
+    assert_eq!(first.warnings, Vec::<String>::new());
     canned.say(recorded(&folder.join("2")));
     let second = collect(&docker, &mut known, at(1_764_000_060)).await.unwrap();
     (canned, second)
@@ -123,7 +126,7 @@ async fn the_answers_of_engines_of_each_kind_give_these_values() {
     for kind in ["engine-20-cgroup-1", "engine-29-cgroup-2", "podman-5"] {
         let docker = Docker { extra: EXTRA.to_vec(), ..Docker::default() };
         let (canned, second) = two_minutes(kind, docker).await;
-        assert_eq!(second.complaints, Vec::<String>::new(), "{kind}");
+        assert_eq!(second.warnings, Vec::<String>::new(), "{kind}");
         golden::assert_golden(&format!("../docker/{kind}/metrics.json"), &values(&second));
         for request in canned.requests.lock().unwrap().iter() {
             assert!(!request.starts_with("/v1"), "an engine of any age answers a path without a version: {request}");
@@ -192,7 +195,7 @@ async fn a_container_that_fails_hangs_or_goes_costs_only_itself() {
     }
     assert_eq!(values.len(), 4);
     assert_eq!(
-        answer.complaints,
+        answer.warnings,
         [
             "container `broken`: it answers 500: cgroups: cgroup deleted",
             "container `hangs`: not asked within 500ms (`timeout_seconds`)"
@@ -209,7 +212,7 @@ async fn an_answer_without_end_costs_only_its_container() {
     let canned = Canned::start(answers);
     let answer = collect(&canned.docker(), &mut Known::default(), at(60)).await.unwrap();
     assert!(values(&answer).keys().all(|name| name.contains(".good.")) && !answer.samples.is_empty(), "{answer:?}");
-    let [complaint] = &answer.complaints[..] else { panic!("{:?}", answer.complaints) };
+    let [complaint] = &answer.warnings[..] else { panic!("{:?}", answer.warnings) };
     assert!(complaint.starts_with("container `flood`: "), "{complaint}");
 }
 
@@ -232,7 +235,7 @@ async fn an_entry_of_the_list_that_is_not_understood_costs_only_itself() {
         [1.0, 1.0, 0.0],
         "stopped is Podman's word for exited"
     );
-    let [complaint] = &answer.complaints[..] else { panic!("{:?}", answer.complaints) };
+    let [complaint] = &answer.warnings[..] else { panic!("{:?}", answer.warnings) };
     assert!(complaint.starts_with("an entry of the list of containers is not understood: "), "{complaint}");
 }
 
@@ -242,7 +245,7 @@ async fn a_thousand_failing_containers_are_told_in_few_lines() {
     let names = names.iter().map(|(name, id)| (name.as_str(), id.as_str())).collect::<Vec<_>>();
     let canned = Canned::start(engine(list(&names), |_| Some((500, String::new()))));
     let answer = collect(&canned.docker(), &mut Known::default(), at(60)).await.unwrap();
-    assert_eq!((answer.complaints.len(), answer.complaints.last().unwrap().as_str()), (6, "and 995 more"));
+    assert_eq!((answer.warnings.len(), answer.warnings.last().unwrap().as_str()), (6, "and 995 more"));
 }
 
 #[tokio::test]
@@ -254,7 +257,7 @@ async fn an_engine_that_is_not_there_is_a_fault_that_names_its_place() {
     let judged = Docker { extra: vec!["up"], ..absent };
     let answer = collect(&judged, &mut Known::default(), at(60)).await.unwrap();
     assert_eq!(values(&answer), BTreeMap::from([("custom.docker.engine.up".to_owned(), 0.0)]));
-    assert_eq!(answer.complaints.len(), 1, "and it is told all the same");
+    assert_eq!(answer.warnings.len(), 1, "and it is told all the same");
     let judged = Docker { extra: vec!["up"], ..canned.docker() };
     let answer = collect(&judged, &mut Known::default(), at(60)).await.unwrap();
     assert_eq!(values(&answer), BTreeMap::from([("custom.docker.engine.up".to_owned(), 1.0)]));
@@ -393,17 +396,20 @@ async fn counters_of_a_time_before_this_process_go_on() {
     assert_eq!(values(&second).get("custom.docker.cpuacct_percentage.web.user"), Some(&50.0));
 }
 
-#[test]
-fn only_an_engine_that_is_new_or_other_than_before_is_asked_anew() {
-    let named = |name: &str, naming: Naming| Docker { name: name.into(), naming, ..Docker::default() };
-    let mut engines = super::Engines::default();
-    let mut follow = |wanted: &[Docker]| {
-        let (asked, gone) = engines.follow(wanted.to_vec());
-        (asked.iter().map(|docker| docker.name.to_string()).collect::<Vec<_>>(), gone.len())
-    };
-    let (a, b) = (named("docker", Naming::Name), named("plugin docker", Naming::Id));
-    assert_eq!(follow(&[a.clone(), b.clone()]), (vec!["docker".to_owned(), "plugin docker".to_owned()], 0));
-    assert_eq!(follow(&[a.clone(), b]), (vec![], 0), "a hangup without a change");
-    assert_eq!(follow(&[a, named("plugin docker", Naming::Name)]), (vec!["plugin docker".to_owned()], 0));
-    assert_eq!(follow(&[]), (vec![], 2));
+#[tokio::test]
+async fn only_an_engine_that_is_new_or_other_than_before_is_started_again() {
+    let (rounds, _defined) = Rounds::new();
+    let (registry, mut engines) = (rounds.registry(), super::Engines::default());
+    let memory: Arc<dyn Memory> = Arc::new(Forgetful);
+    let docker = |naming| Some(Docker { naming, ..Docker::default() });
+    let mut sources = Vec::new();
+    for wanted in [docker(Naming::Name), docker(Naming::Name), docker(Naming::Id), None] {
+        engines.follow(wanted.as_ref(), &registry, &memory).await;
+        let registered = engines.0.as_ref().and_then(|(_, registered)| registered.as_ref());
+        sources.push(registered.map(Registered::id));
+    }
+    let [first, reloaded, other, removed] = sources[..] else { panic!("four") };
+    assert!(first.is_some() && first == reloaded, "a reload without a change");
+    assert!(other.is_some() && other != first);
+    assert_eq!(removed, None);
 }

@@ -3,6 +3,7 @@
 //! A [`sample::Sample`] cannot hold a name that Mackerel refuses; a [`secret::Secret`] has no `Debug`. What is here knows
 //! neither wasmtime nor the queue nor Mackerel's API.
 
+pub mod clock;
 pub mod collect;
 pub mod container;
 pub mod document;

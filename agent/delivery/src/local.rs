@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, watch};
-use wasaba_core::collect::minute::{Health, Part};
+use wasaba_core::collect::sources::{Collected, Health};
 use wasaba_core::text::printable;
 
 /// The newest value of every metric, and how each source is doing.
@@ -34,9 +34,9 @@ struct Row {
 
 impl Board {
     /// Takes over new values.
-    pub fn take(&self, unix_seconds: i64, part: &Part) {
+    pub fn take(&self, unix_seconds: i64, collected: &Collected) {
         let mut state = self.lock();
-        for (source, samples) in &part.samples {
+        for (source, samples) in &collected.samples {
             for sample in samples {
                 let host = sample.host().map(|host| format!(" @{}", printable(host, 80))).unwrap_or_default();
                 let (name, value) = (format!("{}{host}", sample.name()), sample.value());
@@ -182,10 +182,10 @@ fn picture(state: &State, log: &[String], now: i64, columns: usize, rows: usize)
 
 /// Those that are well in one line, each other one with its reason.
 fn health_lines(health: &[(Arc<str>, Health)]) -> Vec<String> {
-    let well = health.iter().filter(|(_, health)| health.trouble.is_none()).map(|(name, _)| &**name);
+    let well = health.iter().filter(|(_, health)| health.failure.is_none()).map(|(name, _)| &**name);
     let mut lines = vec![format!("well: {}", well.collect::<Vec<_>>().join(", "))];
     for (name, health) in health {
-        if let Some(trouble) = &health.trouble {
+        if let Some(trouble) = &health.failure {
             lines.push(format!("IN TROUBLE for {} min: {name}: {trouble}", health.failures));
         }
     }
@@ -210,8 +210,8 @@ mod tests {
             ("loadavg".into(), vec![sample("loadavg1", 0.25)]),
             ("plugin nginx".into(), vec![sample("custom.nginx.queue.waiting", 3.0)]),
         ];
-        board.take(1_000, &Part { samples, ..Part::default() });
-        let trouble = Health { trouble: Some("unreachable: Connection refused".into()), failures: 2 };
+        board.take(1_000, &Collected { samples, ..Collected::default() });
+        let trouble = Health { failure: Some("unreachable: Connection refused".into()), failures: 2 };
         let health = [("loadavg".into(), Health::default()), ("plugin web".into(), trouble)];
         board.judge(health.iter().map(|(name, health)| (name, health)));
         board.lock().clone()

@@ -79,8 +79,23 @@ pub struct OfficialCommand {
     pub beyond: Option<&'static str>,
     /// The variables that it gets.
     pub assignments: Vec<(String, String)>,
-    /// Whether a shell would find the program.
-    is_there: bool,
+    /// Where its program would be.
+    pub search: Search,
+}
+
+/// Where a shell would look for a program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Search {
+    program: String,
+    path: String,
+}
+
+impl Search {
+    /// Whether the program is installed now. Asks file systems, so it may block.
+    #[must_use]
+    pub fn is_installed(&self) -> bool {
+        is_there(&self.program, &self.path)
+    }
 }
 
 /// Commands that do something to a command that they run here.
@@ -179,13 +194,13 @@ impl OfficialCommand {
             }
             file => file.strip_prefix("mackerel-plugin-")?,
         };
-        let is_there = is_there(program, path);
+        let search = Search { program: program.clone(), path: path.to_owned() };
         Some(Self {
             name: name.to_owned(),
             arguments: arguments.to_vec(),
             beyond: None,
             assignments: Vec::new(),
-            is_there,
+            search,
         })
     }
 
@@ -216,9 +231,9 @@ impl OfficialCommand {
         None
     }
 
-    /// The command as that of the official plugin of this name, if it is that and its program is not there.
+    /// The command as that of the official plugin of this name, if it is that.
     pub fn of(command: &SimpleCommand, name: &str, path: &str) -> Option<Self> {
-        Self::find(command, path).filter(|found| found.name == name && !found.is_there)
+        Self::find(command, path).filter(|found| found.name == name)
     }
 }
 
@@ -247,18 +262,18 @@ fn without_env(mut command: SimpleCommand) -> SimpleCommand {
 }
 
 impl CommandLine {
-    /// The component's name and its command line for a `command` of a configuration, whose table has this `env`; `None` if it is
-    /// no official plugin that a component stands in for, or its program is there. `variable` is the agent's own environment.
+    /// The component's name, its command line and where its program would be, for a `command` of a configuration whose table has
+    /// this `env`; `None` if it is not an official plugin that a component can stand in for. `variable` is the agent's own
+    /// environment.
     pub fn of_command(
         command: SimpleCommand,
         env: &[(String, String)],
         variable: impl Fn(&str) -> Option<String>,
-    ) -> Option<(&'static str, Self)> {
+    ) -> Option<(&'static str, Self, Search)> {
         let path =
             env.iter().rfind(|(name, _)| name == "PATH").map(|(_, value)| value.clone()).or_else(|| variable("PATH"));
         let found = OfficialCommand::find(&command, &path.unwrap_or_default());
-        let OfficialCommand { name, arguments: flags, assignments, beyond, .. } =
-            found.filter(|found| !found.is_there)?;
+        let OfficialCommand { name, arguments: flags, assignments, beyond, search } = found?;
         let official = Official::named(&name)?;
         let written = env.iter().chain(&assignments);
         let foreign = written.clone().find(|(name, _)| official.foreign.contains(&name.as_str()));
@@ -268,7 +283,7 @@ impl CommandLine {
         let inherited = Self::typed(official.name, Vec::new(), variable);
         let mut line = Self { flags, beyond: beyond.or(inherited.beyond), typed: false, ..inherited };
         line.environment.extend(written.filter(|(name, _)| official.reads(name)).cloned());
-        Some((official.name, line))
+        Some((official.name, line, search))
     }
 
     /// The flags of the plugin that somebody asks for as `wanted`: an official one's name brings its environment along.
@@ -543,7 +558,9 @@ mod tests {
 
     fn line(command: &str, env: &[(&str, &str)]) -> Option<(&'static str, CommandLine)> {
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>();
-        CommandLine::of_command(simple_command(command, |_| None), &env, agents_environment)
+        let (plugin, line, search) =
+            CommandLine::of_command(simple_command(command, |_| None), &env, agents_environment)?;
+        (!search.is_installed()).then_some((plugin, line))
     }
 
     fn settings(command: &str) -> Result<Vec<String>, String> {
@@ -588,7 +605,10 @@ mod tests {
         }
         let folder = folder_with_nginx(0o755);
         let path = |name: &str| (name == "PATH").then(|| format!("/nowhere:{}", folder.path().display()));
-        let installed = |text: &str| CommandLine::of_command(simple_command(text, |_| None), &[], path).is_none();
+        let installed = |text: &str| {
+            let (_, _, search) = CommandLine::of_command(simple_command(text, |_| None), &[], path).unwrap();
+            search.is_installed()
+        };
         assert!(installed("mackerel-plugin-nginx -host web") && !installed("mackerel-plugin-redis"));
         assert!(installed("sudo mackerel-plugin-nginx -host web") && installed("cd / && mackerel-plugin-nginx"));
         assert!(installed(&format!("{}/mackerel-plugin-nginx", folder.path().display())));
@@ -696,7 +716,7 @@ mod tests {
         };
         assert!(merged("postgres").unwrap().contains("the environment has PGOPTIONS"));
         assert_eq!((merged("nginx"), merged("redis")), (None, None));
-        let (plugin, line) =
+        let (plugin, line, _) =
             CommandLine::of_command(simple_command("mackerel-plugin-postgres", |_| None), &[], variable).unwrap();
         let error = line.together_with(Given::default(), plugin, &declared()).err().unwrap();
         assert!(error.contains("PGOPTIONS") && error.contains("`wasm = \"postgres\"`"), "{error}");

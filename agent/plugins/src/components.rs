@@ -1,120 +1,71 @@
-//! Components that are asked on a schedule of their own, for checks and metadata; those of metrics are the keeper's.
+//! The components of checks and metadata, as their schedules ask them. They are loaded, kept and replaced by the keeper, like
+//! those of metrics.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use config::table::PluginTable;
-use delivery::spool::Spool;
-use sandbox::capabilities::bindings::exports::wasaba::plugin::checks;
-use sandbox::thread::Sandbox;
-use tokio::sync::{Mutex, OnceCell};
 use wasaba_core::collect::Kept;
+use wasaba_core::collect::memory::{Forgetful, Memory};
+use wasaba_core::report::Status;
 
-use crate::folder::{Folders, Stamp};
 use crate::instance::Instance;
-use crate::loader::Loader;
+use crate::key::Key;
+use crate::register::Register;
 
-/// Where components are found, compiled, and keep what they keep.
+/// Where schedules find their components. Clones are the same.
 #[derive(Clone)]
-pub struct Place {
-    /// The agent's root, for compiled ones.
-    pub root: PathBuf,
-    /// Where they are looked for now.
-    pub folders: Arc<dyn Fn() -> Folders + Send + Sync>,
-    /// Where their values are.
-    pub spool: Arc<Spool>,
-}
-
-/// A component that was loaded for a check or metadata.
-struct Loaded {
-    table: PluginTable,
-    /// Of its file.
-    stamp: Option<Stamp>,
-    instance: Arc<Instance>,
-}
-
-/// Components that are asked on a schedule of their own, for checks and metadata: each loaded when it is first asked, and again
-/// when its file has changed.
-#[derive(Default)]
 pub struct Components {
-    place: Option<Place>,
-    loader: OnceCell<Arc<Loader>>,
-    instances: Mutex<Vec<Loaded>>,
+    register: Register,
+    memory: Arc<dyn Memory>,
+}
+
+/// Without any component, and without a memory.
+impl Default for Components {
+    fn default() -> Self {
+        Self { register: Register::default(), memory: Arc::new(Forgetful) }
+    }
 }
 
 impl Components {
-    /// Components that are found, compiled and kept at this place.
+    /// Those in the `register`; what they keep goes to the `memory`.
     #[must_use]
-    pub fn new(place: Place) -> Self {
-        Self { place: Some(place), ..Self::default() }
+    pub fn new(register: Register, memory: Arc<dyn Memory>) -> Self {
+        Self { register, memory }
     }
 
-    /// Checks once.
+    /// Checks once: the status and the message. Waits until the component that `table` describes is loaded.
     ///
     /// # Errors
     /// It cannot be loaded, or how the call ended.
-    pub async fn check(&self, table: &PluginTable) -> Result<checks::Report, String> {
-        let (instance, sandbox) = self.instance(table).await.map_err(|problems| problems.join("; "))?;
-        let (report, kept) = instance.check(&sandbox).await.map_err(|failure| failure.to_string())?;
-        self.keep(table, kept).await;
+    pub async fn check(&self, name: &Arc<str>, table: &PluginTable) -> Result<(Status, String), String> {
+        let key = Key::check(name);
+        let instance = self.loaded(&key, table).await?;
+        let (report, kept) = instance.check().await.map_err(|failure| failure.to_string())?;
+        self.keep(&key, kept).await;
         Ok(report)
     }
 
-    /// Reads the metadata once.
+    /// Reads the metadata once. Waits until the component that `table` describes is loaded.
     ///
     /// # Errors
     /// As [`Components::check`].
-    pub async fn metadata(&self, table: &PluginTable) -> Result<serde_json::Value, String> {
-        let (instance, sandbox) = self.instance(table).await.map_err(|problems| problems.join("; "))?;
-        let (value, kept) = instance.metadata(&sandbox).await.map_err(|failure| failure.to_string())?;
-        self.keep(table, kept).await;
+    pub async fn metadata(&self, name: &Arc<str>, table: &PluginTable) -> Result<serde_json::Value, String> {
+        let key = Key::metadata(name);
+        let instance = self.loaded(&key, table).await?;
+        let (value, kept) = instance.metadata().await.map_err(|failure| failure.to_string())?;
+        self.keep(&key, kept).await;
         Ok(value)
     }
 
-    /// Under the name of its table: a check and a plugin of metrics may have the same name.
-    async fn keep(&self, table: &PluginTable, kept: Option<Kept>) {
-        if let (Some(place), Some(kept)) = (&self.place, kept) {
-            let (source, spool) = (table.raw.place.clone(), Arc::clone(&place.spool));
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            let now = i64::try_from(now).unwrap_or_default();
-            // A failure is the spool's to tell.
-            tokio::task::spawn_blocking(move || spool.keep_values(&source, kept, now)).await.ok();
-        }
+    async fn loaded(&self, key: &Key, table: &PluginTable) -> Result<Arc<Instance>, String> {
+        self.register.loaded(key, table).await.map_err(|problems| problems.join("; "))
     }
 
-    /// The instance that `table` describes, and where it runs.
-    ///
-    /// # Errors
-    /// Every problem, a line each.
-    async fn instance(&self, table: &PluginTable) -> Result<(Arc<Instance>, Arc<Sandbox>), Vec<String>> {
-        let place = self.place.clone().ok_or_else(|| vec!["there are no components here".to_owned()])?;
-        let first = place.clone();
-        let made = async {
-            let loader = tokio::task::spawn_blocking(move || Loader::new(&first.root, (first.folders)())).await;
-            loader.unwrap_or_else(|_| Err("the loader failed; this is a bug of wasaba".to_owned())).map(Arc::new)
-        };
-        let loader = self.loader.get_or_try_init(|| made).await.map_err(|why| vec![why])?;
-        let (wanted, folders) = (table.clone(), Arc::clone(&place.folders));
-        let found = tokio::task::spawn_blocking(move || {
-            let file = folders().find(&wanted.wasm).map_err(|problem| vec![wanted.raw.problem(&problem)])?;
-            let stamp = Stamp::of(&file);
-            Ok((file, stamp))
-        });
-        let (file, stamp) =
-            found.await.unwrap_or_else(|_| Err(vec!["looking for it failed; a bug of wasaba".to_owned()]))?;
-        let is_known = |known: &&Loaded| known.table == *table && known.stamp == stamp;
-        if let Some(known) = self.instances.lock().await.iter().find(is_known) {
-            return Ok((Arc::clone(&known.instance), Arc::clone(&loader.sandbox)));
+    async fn keep(&self, key: &Key, kept: Option<Kept>) {
+        if let Some(kept) = kept {
+            let (memory, key) = (Arc::clone(&self.memory), key.to_string());
+            // A failure is logged where it happens.
+            tokio::task::spawn_blocking(move || memory.keep_values(&key, kept)).await.ok();
         }
-        // Without the lock: one that takes long to compile holds up no other.
-        let instance = Arc::new(loader.instance(table, &file).await?);
-        let source = table.raw.place.clone();
-        let values = tokio::task::spawn_blocking(move || place.spool.values(&source)).await;
-        instance.keep(Arc::new(values.unwrap_or_default()));
-        let mut instances = self.instances.lock().await;
-        instances.retain(|known| known.table != *table);
-        instances.push(Loaded { table: table.clone(), stamp, instance: Arc::clone(&instance) });
-        Ok((instance, Arc::clone(&loader.sandbox)))
     }
 }

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use config::table::PluginTable;
 use sandbox::capabilities::Identity;
-use sandbox::capabilities::bindings::exports::wasaba::plugin::{checks, metrics};
+use sandbox::capabilities::bindings::exports::wasaba::plugin::checks;
 use sandbox::capabilities::grants::Grants;
 use sandbox::capabilities::kv::Values;
 use sandbox::capabilities::meter::Meter;
@@ -15,11 +15,13 @@ use sandbox::capabilities::script::Script;
 use sandbox::component::{Outcome, Plugin, Settings, ended};
 use sandbox::failure::{Circuit, Failure, Kind};
 use sandbox::thread::Sandbox;
+use wasaba_core::clock;
 use wasaba_core::collect::rate::Reading;
 use wasaba_core::collect::{Answer, Kept};
 use wasaba_core::graph::GraphDefinition;
 use wasaba_core::limits::Limits;
 use wasaba_core::posting::Posting;
+use wasaba_core::report::Status as CheckStatus;
 use wasaba_core::sample::Sample;
 use wasaba_core::text::printable;
 
@@ -28,6 +30,7 @@ use crate::settings::{resolve, validate};
 
 /// A configured plugin.
 pub struct Instance {
+    sandbox: Arc<Sandbox>,
     identity: Identity,
     plugin: Arc<Plugin>,
     settings: Settings,
@@ -81,14 +84,15 @@ impl Instance {
     ///
     /// # Errors
     /// Every problem with the settings or the graphs, a line each.
-    pub async fn new(sandbox: &Sandbox, plugin: Arc<Plugin>, table: &PluginTable) -> Result<Self, Vec<String>> {
+    pub async fn new(sandbox: &Arc<Sandbox>, plugin: Arc<Plugin>, table: &PluginTable) -> Result<Self, Vec<String>> {
         let at_place = |problem: String| table.raw.problem(&problem);
         let declared = &plugin.description.settings;
         let resolved = resolve(&table.raw, &table.wasm, declared).map_err(|problem| vec![at_place(problem)])?;
         let validated = validate(declared, &resolved);
         let validated = validated.map_err(|problems| problems.into_iter().map(at_place).collect::<Vec<_>>())?;
         let graphs = plugin.graphs(sandbox, validated.values.clone(), &table.limits).await;
-        let graphs = graphs.map_err(|failure| vec![at_place(format!("cannot tell its graphs: {failure}"))])?;
+        let graphs =
+            graphs.map_err(|failure| vec![at_place(format!("cannot get its graph definitions: {failure}"))])?;
         let posting = table.posting.clone();
         let rules = Rules::of(&graphs, |name| posting.renamed(name));
         let (rules, graphs) =
@@ -101,6 +105,7 @@ impl Instance {
             ..Identity::default()
         };
         Ok(Self {
+            sandbox: Arc::clone(sandbox),
             identity,
             plugin,
             settings: Arc::new(validated.values),
@@ -168,6 +173,12 @@ impl Instance {
         lock(&self.readings).extend(readings);
     }
 
+    /// Takes over the readings and what was kept from the instance in whose place it runs.
+    pub fn inherit(&self, predecessor: &Self) {
+        lock(&self.readings).clone_from(&lock(&predecessor.readings));
+        lock(&self.values).clone_from(&lock(&predecessor.values));
+    }
+
     /// Takes over what it kept before.
     pub fn keep(&self, values: Arc<Values>) {
         *lock(&self.values) = values;
@@ -197,26 +208,25 @@ impl Instance {
     ///
     /// # Errors
     /// The plugin's own error, or how the call ended.
-    pub async fn collect(&self, sandbox: &Sandbox) -> Result<Answer, Failure> {
-        self.collect_by(sandbox, SystemTime::now).await
+    pub async fn collect(&self) -> Result<Answer, Failure> {
+        self.collect_by(clock::wall).await
     }
 
     /// As [`Instance::collect`], with the readings taken at the time that `clock` tells then.
     ///
     /// # Errors
     /// As [`Instance::collect`].
-    pub async fn collect_by(&self, sandbox: &Sandbox, clock: impl FnOnce() -> SystemTime) -> Result<Answer, Failure> {
-        let now = self.loaded.elapsed();
-        lock(&self.circuit).ask(now)?;
-        let outcome = self.counted(ended(sandbox.run(self.limits().time, self.call()).await), now)?;
-        let now_millis = unix_millis(clock());
+    pub async fn collect_by(&self, time: impl FnOnce() -> SystemTime) -> Result<Answer, Failure> {
+        let outcome =
+            self.run(|plugin, identity, settings| async move { plugin.collect(identity, settings).await }).await?;
+        let now_millis = clock::millis_of(time());
         let mut before = lock(&self.readings);
         let values = values(&self.rules, &before, outcome.answer, now_millis);
         // A counter that is not there this time, since its target is down, may go on where it was.
         before.retain(|_, reading| reading.is_fresh(now_millis));
         before.extend(values.readings);
         let kept = self.kept(outcome.values);
-        let mut answer = Answer { complaints: values.complaints, kept, ..Answer::default() };
+        let mut answer = Answer { warnings: values.complaints, kept, ..Answer::default() };
         answer.readings.extend(before.iter().map(|(name, reading)| (name.clone(), *reading)));
         drop(before);
         for sample in values.samples {
@@ -226,9 +236,7 @@ impl Instance {
             }
             if name.len() > self.limits().name_bytes {
                 let most = self.limits().name_bytes;
-                answer
-                    .complaints
-                    .push(format!("a name of {} bytes, more than {most} (limit `name_bytes`)", name.len()));
+                answer.warnings.push(format!("a name of {} bytes, more than {most} (limit `name_bytes`)", name.len()));
                 continue;
             }
             match Sample::new(format!("custom.{name}"), sample.value()) {
@@ -236,44 +244,56 @@ impl Instance {
                     Some(host) => sample.of_host(host),
                     None => sample,
                 }),
-                Err(error) => answer.complaints.push(error.to_string()),
+                Err(error) => answer.warnings.push(error.to_string()),
             }
         }
         // A plugin that gets every name wrong shall not fill the log with them.
-        let (shown, all) = (5, answer.complaints.len());
+        let (shown, all) = (5, answer.warnings.len());
         if all > shown {
-            answer.complaints.truncate(shown);
-            answer.complaints.push(format!("and {} more", all - shown));
+            answer.warnings.truncate(shown);
+            answer.warnings.push(format!("and {} more", all - shown));
         }
         Ok(answer)
     }
 
-    /// Checks once. Beside the report, what it keeps from now on, if that has changed.
+    /// Checks once: the status and the message; and what it keeps from now on, if that has changed. One that keeps failing is left
+    /// alone for a while, and fails meanwhile as it did.
     ///
     /// # Errors
     /// How the call ended.
-    pub async fn check(&self, sandbox: &Sandbox) -> Result<(checks::Report, Option<Kept>), Failure> {
-        let call = {
-            let (plugin, identity, settings) = self.parts();
-            async move { plugin.check(identity, settings).await }
+    pub async fn check(&self) -> Result<((CheckStatus, String), Option<Kept>), Failure> {
+        let outcome =
+            self.run(|plugin, identity, settings| async move { plugin.check(identity, settings).await }).await?;
+        let status = match outcome.answer.status {
+            checks::Status::Ok => CheckStatus::Ok,
+            checks::Status::Warning => CheckStatus::Warning,
+            checks::Status::Critical => CheckStatus::Critical,
+            checks::Status::Unknown => CheckStatus::Unknown,
         };
-        let now = self.loaded.elapsed();
-        let outcome = self.counted(ended(sandbox.run(self.limits().time, call).await), now)?;
-        Ok((outcome.answer, self.kept(outcome.values)))
+        Ok(((status, outcome.answer.message), self.kept(outcome.values)))
     }
 
-    /// Reads the metadata once. Beside it, what it keeps from now on, if that has changed.
+    /// Reads the metadata once; and what it keeps from now on, if that has changed. One that keeps failing is left alone for a
+    /// while, and fails meanwhile as it did.
     ///
     /// # Errors
     /// The plugin's own error, or how the call ended.
-    pub async fn metadata(&self, sandbox: &Sandbox) -> Result<(serde_json::Value, Option<Kept>), Failure> {
-        let call = {
-            let (plugin, identity, settings) = self.parts();
-            async move { plugin.metadata(identity, settings).await }
-        };
-        let now = self.loaded.elapsed();
-        let outcome = self.counted(ended(sandbox.run(self.limits().time, call).await), now)?;
+    pub async fn metadata(&self) -> Result<(serde_json::Value, Option<Kept>), Failure> {
+        let call = |plugin: Arc<Plugin>, identity, settings| async move { plugin.metadata(identity, settings).await };
+        let outcome = self.run(call).await?;
         Ok((outcome.answer, self.kept(outcome.values)))
+    }
+
+    /// One call in the sandbox, unless the circuit is open; counted, and judged by the circuit.
+    async fn run<T: Send + 'static, C: Future<Output = Result<Outcome<T>, Failure>> + Send + 'static>(
+        &self,
+        call: impl FnOnce(Arc<Plugin>, Identity, Settings) -> C,
+    ) -> Result<Outcome<T>, Failure> {
+        let now = self.loaded.elapsed();
+        lock(&self.circuit).ask(now)?;
+        let (plugin, identity, settings) = self.parts();
+        let result = self.sandbox.run(self.limits().time, call(plugin, identity, settings)).await;
+        self.counted(ended(result), now)
     }
 
     /// Takes over what a call has set, if it has set something.
@@ -311,18 +331,12 @@ impl Instance {
         (Arc::clone(&self.plugin), identity, Arc::clone(&self.settings))
     }
 
-    /// One call of the plugin, to be run in the sandbox.
-    fn call(&self) -> impl Future<Output = Result<Outcome<Vec<metrics::Sample>>, Failure>> + Send + 'static {
-        let (plugin, identity, settings) = self.parts();
-        async move { plugin.collect(identity, settings).await }
-    }
-
     /// How long `calls` calls take, one after the other, each from the making of the instance to its end. Of many only every
     /// so many are told, so that the telling takes no memory.
     ///
     /// # Errors
     /// As [`Instance::collect`].
-    pub async fn time(&self, sandbox: &Sandbox, calls: u32) -> Result<Vec<Duration>, Failure> {
+    pub async fn time(&self, calls: u32) -> Result<Vec<Duration>, Failure> {
         const MOST_TOLD: u32 = 1_000;
         let every = calls.div_ceil(MOST_TOLD);
         let limit = self.limits().time.saturating_mul(calls);
@@ -338,15 +352,10 @@ impl Instance {
             }
             Ok(times)
         };
-        ended(sandbox.run(limit, timed).await)
+        ended(self.sandbox.run(limit, timed).await)
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn unix_millis(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    i64::try_from(since).unwrap_or(i64::MAX)
 }

@@ -1,37 +1,36 @@
-//! The keeper: sees to it that the plugins that run are those that are wanted, as files come and go and the configuration is
-//! read again.
+//! The keeper: sees to it that the plugins that run are those of the configuration and of the drop-in folders, as files come and
+//! go, official programs are installed or removed, and the configuration is reloaded.
+//!
+//! It is the one owner of every metrics plugin, be it a component, a program or a Docker engine in place of the official plugin,
+//! and of the components of checks and metadata.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::Duration;
 
 use config::Config;
 use config::check::Runner;
 use config::document::Level;
+use config::metrics::{Metrics, StandIn};
 use config::table::PluginTable;
-use sandbox::thread::Sandbox;
-use tokio::sync::{mpsc, oneshot, watch};
+use official::command_line::Search;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
+use wasaba_core::clock;
+use wasaba_core::collect::memory::Memory;
+use wasaba_core::collect::registry::{Graphs, Registered, Registry};
+use wasaba_core::collect::source::Source;
 
 use crate::folder::Folders;
 use crate::instance::Instance;
+use crate::key::{Key, Kind};
 use crate::loader::Loader;
-use crate::register::{Entry, Register};
-use crate::roster::{Look, Roster, Step, left_out, look};
+use crate::register::Register;
+use crate::roster::{Candidate, Look, Roster, Step, look};
 use crate::watch::{Files, Watch, attach};
 
-/// What becomes of the plugins while the agent runs.
-pub enum Change {
-    /// This one is to be asked from now on, in place of the one of its name.
-    Runs(Arc<Instance>, Arc<Sandbox>),
-    /// The one of this name is not wanted any more.
-    Gone(String),
-    /// All that were there at the start have been tried.
-    Settled,
-    /// The keeper wishes to know which plugins are in trouble.
-    Troubled(oneshot::Sender<BTreeSet<String>>),
-}
+/// How often it is checked whether an official plugin's program was installed or removed.
+const INSTALLED_EVERY: Duration = Duration::from_secs(15);
 
 /// The folders of this configuration's plugins.
 #[must_use]
@@ -48,44 +47,46 @@ pub fn loader(config: &Config) -> Result<Loader, String> {
     Loader::new(&config.root, folders(config))
 }
 
-/// Every plugin of the configuration that can be loaded; what is wrong with the others is logged.
-pub async fn instances(config: &Config, loader: &Loader) -> Vec<Instance> {
-    let mut instances = Vec::new();
-    let found = look(&config.plugin_tables, &names(config), &loader.folders, beside, &Files::default());
-    for (table, file) in found.usable() {
-        match loader.instance(&table, &file).await {
-            Ok(instance) => instances.push(instance),
-            Err(problems) => left_out(&table.name, &problems),
+/// Everything that the configuration and the drop-in folders have run, as it is now; what is wrong with the rest is logged.
+/// Reads files, so it may block.
+pub fn candidates(config: &Config) -> impl Iterator<Item = (Key, Candidate)> {
+    look(config, &folders(config), &Files::default()).usable()
+}
+
+/// What is wrong with the components of this configuration: each is loaded, with its settings. Compiled ones are cached in its
+/// root. What is said of an official command line is a note: it was right for the program, which would report it itself.
+pub async fn problems(config: &Config) -> Vec<(Level, String)> {
+    let mut problems = Vec::new();
+    let mut tables = Vec::new();
+    for plugin in &config.metrics {
+        match &plugin.runs {
+            Metrics::Component(table) => tables.push((**table).clone()),
+            Metrics::Official(line) if line.search.is_installed() => {}
+            Metrics::Official(line) => match &line.stand_in {
+                StandIn::Component(table) => tables.push((**table).clone()),
+                StandIn::Docker(Err(why)) => problems.push((Level::Note, why.clone())),
+                StandIn::Docker(Ok(_)) => {}
+            },
+            Metrics::Program(_) => {}
         }
     }
-    instances
-}
-
-/// The names that programs have taken.
-fn names(config: &Config) -> Vec<Arc<str>> {
-    config.programs.iter().map(|program| Arc::clone(&program.name)).collect()
-}
-
-/// What is wrong with the components of this configuration: each is loaded, with its settings. Compiled ones are kept in its root.
-/// What is said of a `command` for a program is a note: it was right when the program was there, which would tell it itself.
-pub async fn problems(config: &Config) -> Vec<(Level, String)> {
-    let checks = config.checks.iter().map(|check| &check.runner).chain(config.metadata.iter().map(|told| &told.runner));
-    let others = checks.filter_map(|runner| match runner {
-        Runner::Component(table) => Some(&**table),
+    let checks = config.checks.iter().map(|check| &check.runner);
+    let runners = checks.chain(config.metadata.iter().map(|metadata| &metadata.runner));
+    tables.extend(runners.filter_map(|runner| match runner {
+        Runner::Component(table) => Some((**table).clone()),
         Runner::Program(_) => None,
-    });
-    let tables = config.plugin_tables.iter().chain(others).cloned().collect::<Vec<_>>();
+    }));
     if tables.is_empty() {
-        return Vec::new();
+        return problems;
     }
     let loader = match loader(config) {
         Ok(loader) => loader,
         Err(why) => {
-            let why = format!("the components were not looked at: {why}; configtest needs the rights of the agent");
-            return vec![(Level::Error, why)];
+            let why = format!("the components were not checked: {why}; run configtest with the rights of the agent");
+            problems.push((Level::Error, why));
+            return problems;
         }
     };
-    let mut problems = Vec::new();
     for table in tables {
         let found = match loader.folders.find(&table.wasm) {
             Ok(file) => loader.instance(&table, &file).await.err().unwrap_or_default(),
@@ -97,48 +98,54 @@ pub async fn problems(config: &Config) -> Vec<(Level, String)> {
     problems
 }
 
-fn beside(file: &Path) -> (Option<PluginTable>, Vec<String>) {
-    let texts = |problems: Vec<config::document::Problem>| problems.iter().map(ToString::to_string).collect();
-    match config::plugin::beside(file) {
-        Ok((table, warnings)) => (Some(table), texts(warnings)),
-        Err(problems) => (None, texts(problems)),
-    }
+/// What a keeper works with.
+pub struct Rooms {
+    /// Where the sources of metrics plugins are added.
+    pub registry: Registry,
+    /// Where it is noted what became of each component.
+    pub register: Register,
+    /// What plugins keep, and where their counters stood before a restart.
+    pub memory: Arc<dyn Memory>,
 }
 
-/// Keeps the plugins of the newest configuration running, and tells of each one that is to be asked, or not any more.
-/// What became of each is noted in the `register`.
-pub async fn keep(
-    mut configs: watch::Receiver<Arc<Config>>,
-    register: Register,
-    changes: mpsc::UnboundedSender<Change>,
-) {
+/// Keeps the plugins of the newest configuration running. `ready` is sent when all that were there at the start have been tried.
+pub async fn keep(mut configs: watch::Receiver<Arc<Config>>, rooms: Rooms, ready: oneshot::Sender<()>) {
     let first = configs.borrow().clone();
     let Ok(loader) = tokio::task::spawn_blocking(move || loader(&first)).await else { return };
     let loader = match loader {
         Ok(loader) => Arc::new(loader),
-        Err(why) => return tracing::error!("no plugins: {why}"),
+        Err(why) => {
+            rooms.register.fail(why.clone());
+            return tracing::error!("no plugins: {why}");
+        }
     };
-    let (roster, loading, aborts) = (Roster::default(), JoinSet::new(), HashMap::new());
-    let mut keeper = Keeper { loader, roster, loading, aborts, register, changes };
+    let (roster, loading, aborts, running) = (Roster::default(), JoinSet::new(), HashMap::new(), HashMap::new());
+    let mut keeper = Keeper { loader, roster, loading, aborts, running, rooms };
     let mut watch = Watch::new();
-    let mut settled = false;
+    let mut ready = Some(ready);
     loop {
         let config = configs.borrow_and_update().clone();
-        let again = keeper.look(&config, &mut watch).await;
+        let (again, installed) = keeper.look(&config, &mut watch).await;
+        let mut installation = std::pin::pin!(installation(&config, installed));
         loop {
-            if !settled && !again && !keeper.roster.is_loading() {
-                settled = true;
-                keeper.tell(Change::Settled);
+            if !again
+                && !keeper.roster.is_loading()
+                && let Some(ready) = ready.take()
+            {
+                keeper.forget(&config).await;
+                // The loop may not wait any more.
+                ready.send(()).ok();
             }
             tokio::select! {
                 () = watch.changed() => break,
+                () = &mut installation => break,
                 Ok(()) = configs.changed() => {
-                    keeper.try_again().await;
+                    keeper.try_again();
                     break;
                 }
                 Some(loaded) = keeper.loading.join_next() => {
                     if let Ok(loaded) = loaded {
-                        keeper.take(loaded);
+                        keeper.take(loaded).await;
                     }
                 }
             }
@@ -146,129 +153,246 @@ pub async fn keep(
     }
 }
 
+/// Returns when an official plugin's program was installed or removed since they were `installed`.
+async fn installation(config: &Config, installed: Vec<bool>) {
+    let searches = config.metrics.iter().filter_map(|plugin| match &plugin.runs {
+        Metrics::Official(line) => Some(line.search.clone()),
+        _ => None,
+    });
+    let searches = searches.collect::<Arc<[Search]>>();
+    while !searches.is_empty() {
+        tokio::time::sleep(INSTALLED_EVERY).await;
+        let searches = Arc::clone(&searches);
+        let now = tokio::task::spawn_blocking(move || searches.iter().map(Search::is_installed).collect::<Vec<_>>());
+        if now.await.is_ok_and(|now| now != installed) {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+/// A component instance as something to ask once a minute.
+#[must_use]
+pub fn source_of(instance: Arc<Instance>) -> Source {
+    let name = Key::metrics(instance.name()).to_string().into();
+    // The sandbox ends a call at its limit; the frame's own deadline is behind it, for what hangs in the agent.
+    let deadline = instance.limits().time + Duration::from_secs(2);
+    let every_minutes = instance.every_minutes();
+    let mut source = Source::new(name, deadline, move |_| {
+        let instance = Arc::clone(&instance);
+        Box::pin(async move { Ok(instance.collect().await?) })
+    });
+    source.every_minutes = every_minutes;
+    source
+}
+
 /// How an attempt to load ended.
 struct Attempt {
-    name: String,
+    key: Key,
     attempt: u64,
+    table: PluginTable,
     result: Result<Instance, Vec<String>>,
+}
+
+/// What runs under a key, as long as this is held.
+enum Running {
+    /// A component; the source is that of metrics.
+    Component(Option<Registered>),
+    /// A program.
+    Program(#[expect(dead_code, reason = "dropping it stops the program")] programs::metrics::Running),
+    /// A Docker engine.
+    Engine(#[expect(dead_code, reason = "dropping it removes the source")] Registered),
 }
 
 struct Keeper {
     loader: Arc<Loader>,
     roster: Roster,
     loading: JoinSet<Attempt>,
-    /// What ends the last attempt for a name.
-    aborts: HashMap<String, AbortHandle>,
-    register: Register,
-    changes: mpsc::UnboundedSender<Change>,
+    /// What cancels the last attempt for a key.
+    aborts: HashMap<Key, AbortHandle>,
+    running: HashMap<Key, Running>,
+    rooms: Rooms,
 }
 
 impl Keeper {
-    /// Looks at what is wanted and begins to load what is new in it. Returns whether there is more to see soon.
-    async fn look(&mut self, config: &Arc<Config>, watch: &mut Watch) -> bool {
-        let (config, ear, files) = (Arc::clone(config), watch.ear(), watch.files(SystemTime::now()));
+    /// Looks at what should run and begins to load what is new in it. Returns whether to look again soon, and which official
+    /// programs are installed.
+    async fn look(&mut self, config: &Arc<Config>, watch: &mut Watch) -> (bool, Vec<bool>) {
+        let (config, ear, files) = (Arc::clone(config), watch.ear(), watch.files(clock::wall()));
         let looking = tokio::task::spawn_blocking(move || {
             let folders = folders(&config);
-            // Before the look: what changes after it is heard of.
+            // Before the look, so that no later change is missed.
             let watched = attach(&ear, folders.drop_in());
-            (watched, look(&config.plugin_tables, &names(&config), &folders, beside, &files))
+            (watched, look(&config, &folders, &files))
         });
-        let Ok((watched, found)) = looking.await else { return false };
-        let again = found.again;
+        let Ok((watched, mut found)) = looking.await else { return (false, Vec::new()) };
+        let (again, installed) = (found.again, std::mem::take(&mut found.installed));
         watch.looked(watched, again);
-        self.follow(found);
-        again
+        self.follow(found).await;
+        (again, installed)
     }
 
-    fn follow(&mut self, found: Look) {
-        for wanted in &found.wanted {
-            if let Err(problems) = &wanted.what {
-                self.register.leave_out(wanted.name.as_str().into(), problems.clone());
-            }
-        }
+    async fn follow(&mut self, found: Look) {
         for step in self.roster.compare(found) {
             match step {
-                Step::Load { attempt, table, file } => {
-                    let (name, loader) = (table.name.clone(), Arc::clone(&self.loader));
+                Step::Load { key, attempt, table, file } => {
+                    let (loader, loaded) = (Arc::clone(&self.loader), key.clone());
                     let abort = self.loading.spawn(async move {
                         let result = loader.instance(&table, &file).await;
-                        Attempt { name: table.name, attempt, result }
+                        Attempt { key, attempt, table: *table, result }
                     });
-                    if let Some(overtaken) = self.aborts.insert(name, abort) {
+                    if let Some(overtaken) = self.aborts.insert(loaded, abort) {
                         overtaken.abort();
                     }
                 }
-                Step::Remove(name) => {
-                    if let Some(abort) = self.aborts.remove(&name) {
-                        abort.abort();
-                    }
-                    self.register.remove(&name);
-                    self.tell(Change::Gone(name));
+                Step::Start(key, candidate) => self.start(key, candidate).await,
+                Step::Skip { key, table, problems } => {
+                    self.cancel(&key);
+                    self.rooms.register.skip(key, table, problems);
+                }
+                Step::Remove(key) => {
+                    self.cancel(&key);
+                    self.rooms.register.remove(&key);
+                    self.running.remove(&key);
                 }
             }
         }
     }
 
-    fn take(&mut self, loaded: Attempt) {
-        let Attempt { name, attempt, result } = loaded;
+    /// Stops loading what a newer step has overtaken.
+    fn cancel(&mut self, key: &Key) {
+        if let Some(abort) = self.aborts.remove(key) {
+            abort.abort();
+        }
+    }
+
+    /// Starts a program or an engine in place of what ran under its key.
+    async fn start(&mut self, key: Key, candidate: Candidate) {
+        self.cancel(&key);
+        self.rooms.register.remove(&key);
+        let stood_in = self.running.remove(&key).is_some_and(|before| !matches!(before, Running::Program(_)));
+        let registry = &self.rooms.registry;
+        let running = match candidate {
+            Candidate::Program(program) => {
+                if stood_in {
+                    tracing::info!("{key}: runs the program of its `command`, which was installed");
+                }
+                Running::Program(programs::metrics::start(program, registry))
+            }
+            Candidate::Engine(docker) => {
+                let (registry, memory) = (registry.clone(), Arc::clone(&self.rooms.memory));
+                let started = tokio::task::spawn_blocking(move || containers::start(*docker, &registry, &*memory));
+                let Ok(registered) = started.await else { return };
+                Running::Engine(registered)
+            }
+            // Components are loaded first.
+            Candidate::Component(..) => return,
+        };
+        self.running.insert(key, running);
+    }
+
+    async fn take(&mut self, loaded: Attempt) {
+        let Attempt { key, attempt, table, result } = loaded;
         let (instance, result) = match result {
-            Ok(instance) => (Some(instance), Ok(())),
+            Ok(instance) => (Some(Arc::new(instance)), Ok(())),
             Err(problems) => {
-                self.register.leave_out(name.as_str().into(), problems.clone());
+                self.rooms.register.skip(key.clone(), Some(table.clone()), problems.clone());
                 (None, Err(problems))
             }
         };
-        if self.roster.loaded(&name, attempt, result)
+        if self.roster.loaded(&key, attempt, result)
             && let Some(instance) = instance
         {
-            let instance = Arc::new(instance);
-            self.register.put(Arc::clone(instance.name()), Entry::Running(Arc::clone(&instance)));
-            self.tell(Change::Runs(instance, Arc::clone(&self.loader.sandbox)));
+            self.remember(&key, &instance).await;
+            self.run(key, table, instance);
         }
     }
 
-    /// Has what failed or is in trouble tried again.
-    async fn try_again(&mut self) {
-        let (tell, told) = oneshot::channel();
-        self.tell(Change::Troubled(tell));
-        self.roster.try_again(&told.await.unwrap_or_default());
+    /// Gives an instance what its predecessor knew, or what is known of the time before this process.
+    async fn remember(&self, key: &Key, instance: &Arc<Instance>) {
+        if let Some(predecessor) = self.rooms.register.instance(key) {
+            return instance.inherit(&predecessor);
+        }
+        let (memory, source) = (Arc::clone(&self.rooms.memory), key.to_string());
+        let known = tokio::task::spawn_blocking(move || (memory.readings(&source), memory.values(&source))).await;
+        let (readings, values) = known.unwrap_or_default();
+        instance.remember(readings);
+        instance.keep(Arc::new(values));
     }
 
-    fn tell(&self, change: Change) {
-        if self.changes.send(change).is_err() {
-            tracing::debug!("nobody asks plugins any more");
+    /// Has a loaded instance asked, in place of what ran under its key.
+    fn run(&mut self, key: Key, table: PluginTable, instance: Arc<Instance>) {
+        self.rooms.register.run(key.clone(), table, Arc::clone(&instance));
+        let before = self.running.remove(&key);
+        if matches!(before, Some(Running::Program(_))) {
+            tracing::info!("{key}: the program of its `command` is not installed; the component runs in its place");
         }
+        let registered = (key.kind == Kind::Metrics).then(|| {
+            let owner = key.to_string().into();
+            let graphs = Graphs { owner, host: instance.host().cloned(), definitions: instance.graphs.clone() };
+            let source = source_of(instance);
+            let registered = match before {
+                Some(Running::Component(Some(registered))) => {
+                    registered.replace(source);
+                    registered
+                }
+                _ => self.rooms.registry.add(source),
+            };
+            registered.define(graphs);
+            registered
+        });
+        self.running.insert(key, Running::Component(registered));
+    }
+
+    /// Drops what is kept by instances that are not in this configuration any more.
+    async fn forget(&self, config: &Config) {
+        let metrics = config.metrics.iter().map(|plugin| Key::metrics(&plugin.name));
+        let checks = config.checks.iter().map(|check| Key::check(&check.name));
+        let metadata = config.metadata.iter().map(|metadata| Key::metadata(&metadata.name));
+        let loaded = self.rooms.register.all().into_iter().map(|(key, _)| key);
+        let known = metrics.chain(checks).chain(metadata).chain(loaded).map(|key| key.to_string().into());
+        let (memory, known) = (Arc::clone(&self.rooms.memory), known.collect::<Vec<Arc<str>>>());
+        tokio::task::spawn_blocking(move || memory.forget_values(&known)).await.ok();
+    }
+
+    /// Has what failed to load, or is failing, loaded again.
+    fn try_again(&mut self) {
+        let running = self.rooms.register.running().into_iter();
+        let failing = running.filter(|(_, instance)| instance.status().trouble.is_some()).map(|(key, _)| key);
+        self.roster.try_again(&failing.collect::<BTreeSet<_>>());
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use wasaba_core::collect::memory::Forgetful;
+    use wasaba_core::collect::rounds::Rounds;
 
     use super::*;
-
-    /// The next word of the keeper.
-    async fn next(changes: &mut mpsc::UnboundedReceiver<Change>) -> Change {
-        let change = tokio::time::timeout(Duration::from_secs(20), changes.recv()).await;
-        change.expect("the keeper says nothing").expect("the keeper has ended")
-    }
+    use crate::register::Entry;
 
     #[tokio::test]
-    async fn a_keeper_says_when_all_were_tried_and_asks_who_is_in_trouble_when_the_configuration_is_read_again() {
+    async fn a_keeper_is_ready_when_all_were_tried_and_forgets_what_is_removed() {
         let temp = tempfile::tempdir().unwrap();
         std::fs::create_dir(temp.path().join("plugins")).unwrap();
-        std::fs::write(temp.path().join("plugins/broken.wasm"), "no component").unwrap();
+        std::fs::write(temp.path().join("plugins/broken.wasm"), "not a component").unwrap();
         let config = Arc::new(Config { root: temp.path().into(), ..Config::default() });
-        let (configs, config) = (watch::Sender::new(Arc::clone(&config)), config);
-        let (changed, mut changes) = mpsc::unbounded_channel();
-        let keeper = tokio::spawn(keep(configs.subscribe(), Register::default(), changed));
-        assert!(matches!(next(&mut changes).await, Change::Settled));
-        configs.send_replace(config);
-        let Change::Troubled(tell) = next(&mut changes).await else { panic!("it did not ask") };
-        tell.send(BTreeSet::new()).unwrap();
+        let configs = watch::Sender::new(config);
+        let (rounds, _defined) = Rounds::new();
+        let register = Register::default();
+        let rooms = Rooms { registry: rounds.registry(), register: register.clone(), memory: Arc::new(Forgetful) };
+        let (ready, is_ready) = oneshot::channel();
+        let keeper = tokio::spawn(keep(configs.subscribe(), rooms, ready));
+        tokio::time::timeout(Duration::from_secs(60), is_ready).await.expect("ready in time").unwrap();
+        let [(key, Entry::Skipped(why))] = &register.all()[..] else { panic!("one that was skipped") };
+        assert!(*key == Key::metrics("broken") && why[0].contains("WebAssembly"), "{why:?}");
         std::fs::remove_file(temp.path().join("plugins/broken.wasm")).unwrap();
-        let Change::Gone(name) = next(&mut changes).await else { panic!("it did not see the file go") };
-        assert_eq!(name, "broken");
+        let gone = async {
+            while !register.all().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), gone).await.expect("the entry is gone");
         keeper.abort();
     }
 }

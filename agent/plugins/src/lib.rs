@@ -10,6 +10,7 @@ pub mod components;
 pub mod folder;
 pub mod instance;
 pub mod keeper;
+pub mod key;
 pub mod loader;
 pub mod readings;
 pub mod register;

@@ -1,59 +1,145 @@
-//! The register: every plugin instance that is wanted, whether it runs or was left out, for whoever shows them.
+//! The register: every component instance that the configuration or a dropped-in file asks for, whether it runs or was skipped.
+//! It is where checks and metadata find theirs, and what `wasaba plugin list` shows.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::instance::Instance;
+use config::table::PluginTable;
+use tokio::sync::Notify;
 
-/// What became of an instance that is wanted.
+use crate::instance::Instance;
+use crate::key::Key;
+
+/// What became of an instance.
 #[derive(Clone)]
 pub enum Entry {
-    /// It is asked.
+    /// It runs.
     Running(Arc<Instance>),
     /// It could not be loaded; why, a line each.
-    LeftOut(Vec<String>),
+    Skipped(Vec<String>),
 }
 
-/// The entries by the instances' names. Clones are the same register.
+/// The entries by their keys. Clones are the same register.
 #[derive(Clone, Default)]
-pub struct Register(Arc<Mutex<BTreeMap<Arc<str>, Entry>>>);
+pub struct Register(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    entries: Mutex<Entries>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Entries {
+    by_key: BTreeMap<Key, (Option<PluginTable>, Entry)>,
+    /// Why nothing can be loaded at all.
+    broken: Option<String>,
+}
 
 impl Register {
-    /// Puts an entry in the place of the one that the instance had.
-    pub fn put(&self, name: Arc<str>, entry: Entry) {
-        self.lock().insert(name, entry);
+    /// Notes that the instance that `table` describes runs.
+    pub fn run(&self, key: Key, table: PluginTable, instance: Arc<Instance>) {
+        self.lock().by_key.insert(key, (Some(table), Entry::Running(instance)));
+        self.0.changed.notify_waiters();
     }
 
-    /// Notes why an instance cannot be loaded. One that runs goes on running, and its entry stays.
-    pub fn leave_out(&self, name: Arc<str>, why: Vec<String>) {
+    /// Notes why what `table` describes cannot be loaded. If an older instance runs, it keeps running and its entry stays.
+    pub fn skip(&self, key: Key, table: Option<PluginTable>, why: Vec<String>) {
         let mut entries = self.lock();
-        if !matches!(entries.get(&name), Some(Entry::Running(_))) {
-            entries.insert(name, Entry::LeftOut(why));
-        }
+        let entry = match entries.by_key.remove(&key) {
+            Some((_, Entry::Running(instance))) => Entry::Running(instance),
+            _ => Entry::Skipped(why),
+        };
+        entries.by_key.insert(key, (table, entry));
+        drop(entries);
+        self.0.changed.notify_waiters();
     }
 
-    /// Forgets an instance that is no longer wanted.
-    pub fn remove(&self, name: &str) {
-        self.lock().remove(name);
+    /// Forgets an instance.
+    pub fn remove(&self, key: &Key) {
+        self.lock().by_key.remove(key);
     }
 
-    /// All of them, by name.
+    /// Notes why nothing can be loaded.
+    pub fn fail(&self, why: String) {
+        self.lock().broken = Some(why);
+        self.0.changed.notify_waiters();
+    }
+
+    /// All of them, by key.
     #[must_use]
-    pub fn all(&self) -> Vec<(Arc<str>, Entry)> {
-        self.lock().iter().map(|(name, entry)| (Arc::clone(name), entry.clone())).collect()
+    pub fn all(&self) -> Vec<(Key, Entry)> {
+        self.lock().by_key.iter().map(|(key, (_, entry))| (key.clone(), entry.clone())).collect()
     }
 
     /// Those that run.
     #[must_use]
-    pub fn running(&self) -> Vec<Arc<Instance>> {
-        let running = |entry: &Entry| match entry {
-            Entry::Running(instance) => Some(Arc::clone(instance)),
-            Entry::LeftOut(_) => None,
+    pub fn running(&self) -> Vec<(Key, Arc<Instance>)> {
+        let entries = self.all().into_iter();
+        let running = |(key, entry)| match entry {
+            Entry::Running(instance) => Some((key, instance)),
+            Entry::Skipped(_) => None,
         };
-        self.lock().values().filter_map(running).collect()
+        entries.filter_map(running).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The instance of this key that runs, if one does.
+    #[must_use]
+    pub fn instance(&self, key: &Key) -> Option<Arc<Instance>> {
+        match self.lock().by_key.get(key) {
+            Some((_, Entry::Running(instance))) => Some(Arc::clone(instance)),
+            _ => None,
+        }
+    }
+
+    /// Waits until what `table` describes was loaded or could not be.
+    ///
+    /// # Errors
+    /// Why it could not be loaded, a line each.
+    pub async fn loaded(&self, key: &Key, table: &PluginTable) -> Result<Arc<Instance>, Vec<String>> {
+        loop {
+            let mut changed = std::pin::pin!(self.0.changed.notified());
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            if let Some(result) = self.outcome(key, table) {
+                return result;
+            }
+            changed.await;
+        }
+    }
+
+    fn outcome(&self, key: &Key, table: &PluginTable) -> Option<Result<Arc<Instance>, Vec<String>>> {
+        let entries = self.lock();
+        if let Some(why) = &entries.broken {
+            return Some(Err(vec![why.clone()]));
+        }
+        match entries.by_key.get(key)? {
+            (tried, _) if tried.as_ref() != Some(table) => None,
+            (_, Entry::Running(instance)) => Some(Ok(Arc::clone(instance))),
+            (_, Entry::Skipped(why)) => Some(Err(why.clone())),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_check_waits_until_its_own_table_was_tried_and_gets_the_reason() {
+        let (register, key) = (Register::default(), Key::check(&"web".into()));
+        let table = |wasm: &str| PluginTable { wasm: wasm.into(), ..PluginTable::default() };
+        let (waiting, asked) = (register.clone(), key.clone());
+        let waiting = tokio::spawn(async move { waiting.loaded(&asked, &table("new")).await.err() });
+        tokio::task::yield_now().await;
+        register.skip(key.clone(), Some(table("old")), vec!["an older table".into()]);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        register.skip(key, Some(table("new")), vec!["no such file".into()]);
+        assert_eq!(waiting.await.unwrap(), Some(vec!["no such file".to_owned()]));
     }
 }

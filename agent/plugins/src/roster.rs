@@ -1,96 +1,166 @@
-//! The roster: which plugins are wanted, by the configuration and by the files dropped into a folder, and what is to be done
-//! so that these run and no others.
+//! The roster: which plugins should run, by the configuration and by the files dropped into a folder, and what has to be done so
+//! that these run and no others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use config::Config;
+use config::check::Runner;
+use config::document::Problem;
+use config::metrics::{Metrics, OfficialLine, StandIn};
 use config::table::PluginTable;
+use containers::Docker;
+use programs::MetricsProgram;
 use wasaba_core::text::printable;
 
 use crate::folder::{Folders, Stamp};
+use crate::key::Key;
 use crate::watch::{Files, Wholeness};
 
 /// A line of the log about a plugin is cut here.
 const LONGEST_LINE_BYTES: usize = 4_096;
 
-/// Reads the settings beside a component: the table, if it can be used, and what is to be said of it.
-pub type Beside = fn(&Path) -> (Option<PluginTable>, Vec<String>);
+/// What runs under one key.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Candidate {
+    /// A component: its table and its file.
+    Component(Box<PluginTable>, PathBuf),
+    /// A program.
+    Program(Arc<MetricsProgram>),
+    /// A Docker engine, in place of the official plugin.
+    Engine(Box<Docker>),
+}
 
-/// A plugin as it is wanted. The same again means that nothing has changed.
+/// A plugin that should run. If a later look finds an equal one, nothing has changed.
 #[derive(Clone, PartialEq)]
 pub struct Wanted {
-    /// Its name.
-    pub name: String,
-    /// Its table and its component, or what keeps it from being tried.
-    pub what: Result<(PluginTable, PathBuf), Vec<String>>,
+    /// Which plugin.
+    pub key: Key,
+    /// What runs, or what keeps it from being tried.
+    pub what: Result<Candidate, Vec<String>>,
     /// What the operator should know all the same.
     pub warnings: Vec<String>,
+    /// The table of a component, as far as it could be read.
+    pub table: Option<PluginTable>,
     /// The component's stamp, and that of the settings beside it.
     stamps: (Option<Stamp>, Option<Stamp>),
+}
+
+impl Wanted {
+    fn new(key: Key, what: Result<Candidate, Vec<String>>) -> Self {
+        Self { key, what, warnings: Vec::new(), table: None, stamps: (None, None) }
+    }
+
+    fn component(key: Key, table: &PluginTable, file: Result<PathBuf, Vec<String>>) -> Self {
+        let stamps = (file.as_ref().ok().and_then(|file| Stamp::of(file)), None);
+        let what = file.map(|file| Candidate::Component(Box::new(table.clone()), file));
+        Self { table: Some(table.clone()), stamps, ..Self::new(key, what) }
+    }
 }
 
 /// What a look at the configuration and the folders found.
 #[derive(Default)]
 pub struct Look {
-    /// What is wanted.
+    /// What should run.
     pub wanted: Vec<Wanted>,
-    /// Names whose files are being written: these stay as they are.
-    unfinished: BTreeSet<String>,
-    /// Files that cannot be wanted, and why.
+    /// Keys whose files are being written: these stay as they are.
+    unfinished: BTreeSet<Key>,
+    /// Files that are refused, and why.
     refused: BTreeSet<String>,
-    /// Files are too young to be read, and nobody will tell when they are not.
+    /// Some files are too young to be read; look again soon, since no event will say when they are not.
     pub again: bool,
+    /// Whether the program of each official command line is installed, in the order of the configuration.
+    pub installed: Vec<bool>,
 }
 
-/// Looks at the configured `tables` and the files in the `folders`, leaving out what is not whole yet, and files whose names are
-/// `taken`. Reads files, so it
-/// may block.
+/// Looks at the configuration and at the files in the `folders`; files that are still being written are skipped. Reads files,
+/// so it may block.
 #[must_use]
-pub fn look(tables: &[PluginTable], taken: &[Arc<str>], folders: &Folders, beside: Beside, files: &Files) -> Look {
+pub fn look(config: &Config, folders: &Folders, files: &Files) -> Look {
     let mut look = Look::default();
-    let mut names = taken.iter().map(|name| name.to_string()).collect::<BTreeSet<_>>();
     let mut configured = BTreeSet::new();
-    for table in tables {
-        names.insert(table.name.clone());
-        let file = folders.find(&table.wasm).map_err(|problem| vec![table.raw.problem(&problem)]);
-        if let Ok(file) = &file {
-            configured.insert(file.clone());
-            if !look.is_whole(&table.name, &[file], files) {
-                continue;
+    for plugin in &config.metrics {
+        let key = Key::metrics(&plugin.name);
+        match &plugin.runs {
+            Metrics::Component(table) => configured.extend(look.component(key, table, folders, files)),
+            Metrics::Program(program) => {
+                look.wanted.push(Wanted::new(key, Ok(Candidate::Program(Arc::new((**program).clone())))));
             }
+            Metrics::Official(line) => configured.extend(look.official(key, line, folders, files)),
         }
-        let stamps = (file.as_ref().ok().and_then(|file| Stamp::of(file)), None);
-        let what = file.map(|file| (table.clone(), file));
-        look.wanted.push(Wanted { name: table.name.clone(), what, warnings: Vec::new(), stamps });
     }
+    let checks = config.checks.iter().map(|check| (Key::check(&check.name), &check.runner));
+    let metadata = config.metadata.iter().map(|metadata| (Key::metadata(&metadata.name), &metadata.runner));
+    for (key, runner) in checks.chain(metadata) {
+        if let Runner::Component(table) = runner {
+            look.component(key, table, folders, files);
+        }
+    }
+    let mut names = config.metrics.iter().map(|plugin| plugin.name.to_string()).collect::<BTreeSet<_>>();
     for file in folders.dropped_in().into_iter().filter(|file| !configured.contains(file)) {
-        let Some(name) = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()) else { continue };
-        if shown(&name) != name {
-            look.refused.insert(format!("`{}` is left out: rename it to plain letters", file.display()));
-            continue;
-        }
-        if !names.insert(name.clone()) {
-            let refused = format!("`{}` is left out: there is a plugin of this name already", file.display());
-            look.refused.insert(refused);
-            continue;
-        }
-        let settings = file.with_extension("toml");
-        if !look.is_whole(&name, &[&file, &settings], files) {
-            continue;
-        }
-        // Before they are read: what changes meanwhile looks changed the next time.
-        let stamps = (Stamp::of(&file), Stamp::of(&settings));
-        look.wanted.push(match beside(&file) {
-            (Some(table), warnings) => Wanted { name, what: Ok((table, file)), warnings, stamps },
-            (None, problems) => Wanted { name, what: Err(problems), warnings: Vec::new(), stamps },
-        });
+        look.dropped_in(file, &mut names, files);
     }
     look
 }
 
 impl Look {
-    fn is_whole(&mut self, name: &str, paths: &[&Path], files: &Files) -> bool {
+    /// A component of the configuration; returns its file, if there is one.
+    fn component(&mut self, key: Key, table: &PluginTable, folders: &Folders, files: &Files) -> Option<PathBuf> {
+        let file = folders.find(&table.wasm).map_err(|problem| vec![table.raw.problem(&problem)]);
+        let found = file.as_ref().ok().cloned();
+        if found.as_ref().is_none_or(|file| self.is_whole(&key, &[file], files)) {
+            self.wanted.push(Wanted::component(key, table, file));
+        }
+        found
+    }
+
+    /// The official command line: its program where it is installed, else what stands in for it. Returns the component's file.
+    fn official(&mut self, key: Key, line: &OfficialLine, folders: &Folders, files: &Files) -> Option<PathBuf> {
+        let is_installed = line.search.is_installed();
+        self.installed.push(is_installed);
+        let (what, stand_in) = match &line.stand_in {
+            StandIn::Component(table) if !is_installed => return self.component(key, table, folders, files),
+            // Its file must not begin to run by itself when the program is installed.
+            StandIn::Component(table) => (Ok(()), folders.find(&table.wasm).ok()),
+            StandIn::Docker(_) if is_installed => (Ok(()), None),
+            StandIn::Docker(Ok(docker)) => {
+                self.wanted.push(Wanted::new(key, Ok(Candidate::Engine(docker.clone()))));
+                return None;
+            }
+            StandIn::Docker(Err(problem)) => (Err(vec![problem.clone()]), None),
+        };
+        let what = what.map(|()| Candidate::Program(Arc::new(line.program.clone())));
+        self.wanted.push(Wanted::new(key, what));
+        stand_in
+    }
+
+    fn dropped_in(&mut self, file: PathBuf, names: &mut BTreeSet<String>, files: &Files) {
+        let Some(name) = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()) else { return };
+        if shown(&name) != name {
+            let cure = "rename it to printable characters";
+            self.refused.insert(format!("skipped `{}`: its name has control characters; {cure}", file.display()));
+            return;
+        }
+        if !names.insert(name.clone()) {
+            self.refused.insert(format!("skipped `{}`: there is already a plugin of this name", file.display()));
+            return;
+        }
+        let (key, settings) = (Key::metrics(&name), file.with_extension("toml"));
+        if !self.is_whole(&key, &[&file, &settings], files) {
+            return;
+        }
+        // Before they are read: what changes meanwhile looks changed the next time.
+        let stamps = (Stamp::of(&file), Stamp::of(&settings));
+        let texts = |problems: Vec<Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let wanted = match config::plugin::beside(&file) {
+            Ok((table, warnings)) => Wanted { warnings: texts(warnings), ..Wanted::component(key, &table, Ok(file)) },
+            Err(problems) => Wanted::new(key, Err(texts(problems))),
+        };
+        self.wanted.push(Wanted { stamps, ..wanted });
+    }
+
+    fn is_whole(&mut self, key: &Key, paths: &[&Path], files: &Files) -> bool {
         let mut whole = true;
         for path in paths {
             let wholeness = files.wholeness(path);
@@ -98,13 +168,13 @@ impl Look {
             self.again |= wholeness == Wholeness::Young;
         }
         if !whole {
-            self.unfinished.insert(name.to_owned());
+            self.unfinished.insert(key.clone());
         }
         whole
     }
 
-    /// Logs what is wrong with what was found, and gives the rest: for a command that looks once.
-    pub fn usable(self) -> impl Iterator<Item = (PluginTable, PathBuf)> {
+    /// Logs what is wrong with what was found, and returns the rest: for a command that looks once.
+    pub fn usable(self) -> impl Iterator<Item = (Key, Candidate)> {
         for refused in &self.refused {
             tracing::error!("{}", shown(refused));
         }
@@ -112,15 +182,16 @@ impl Look {
             for warning in &wanted.warnings {
                 tracing::warn!("{}", shown(warning));
             }
-            wanted.what.map_err(|problems| left_out(&wanted.name, &problems)).ok()
+            let candidate = wanted.what.map_err(|problems| skipped(&wanted.key, &problems)).ok()?;
+            Some((wanted.key, candidate))
         })
     }
 }
 
 /// Logs why a plugin does not run.
-pub fn left_out(name: &str, problems: &[String]) {
+pub fn skipped(key: &Key, problems: &[String]) {
     for problem in problems {
-        tracing::error!("plugin {} is left out: {}", shown(name), shown(problem));
+        tracing::error!("{} skipped: {}", shown(&key.to_string()), shown(problem));
     }
 }
 
@@ -131,7 +202,7 @@ fn shown(text: &str) -> String {
 /// The plugins that run or are being loaded.
 #[derive(Default)]
 pub struct Roster {
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<Key, Entry>,
     refused: BTreeSet<String>,
     attempts: u64,
 }
@@ -140,53 +211,66 @@ struct Entry {
     /// What was tried last; `None` has it tried again.
     tried: Option<Wanted>,
     attempt: u64,
-    /// How the last attempt ended; `None` while it is under way.
+    /// Whether the last attempt succeeded; `None` while it is under way.
     ended: Option<bool>,
     /// One runs, of this attempt or an earlier one.
     runs: bool,
 }
 
-/// What is to be done.
+/// What has to be done.
 #[derive(Debug)]
 pub enum Step {
-    /// Load this, and tell [`Roster::loaded`] how it went.
+    /// Load this component, and report to [`Roster::loaded`] how it went.
     Load {
-        /// Tells this attempt from others for the same name.
+        /// Which plugin.
+        key: Key,
+        /// Tells this attempt from others for the same key.
         attempt: u64,
-        /// What is to be loaded.
+        /// Its table.
         table: Box<PluginTable>,
-        /// Of which component.
+        /// Its file.
         file: PathBuf,
     },
-    /// Stop the one of this name, or stop loading it.
-    Remove(String),
+    /// Start this, in place of what ran under the key.
+    Start(Key, Candidate),
+    /// Note that it cannot be tried; what ran under the key keeps running.
+    Skip {
+        /// Which plugin.
+        key: Key,
+        /// Its table, as far as it could be read.
+        table: Option<PluginTable>,
+        /// Why, a line each.
+        problems: Vec<String>,
+    },
+    /// Stop the one of this key, or stop loading it.
+    Remove(Key),
 }
 
 impl Roster {
-    /// What is to be done so that what was found runs. Says what is wrong with it, once for each state of the files.
+    /// What has to be done so that what was found runs. Logs what is wrong with it, once for each state of the files.
     pub fn compare(&mut self, look: Look) -> Vec<Step> {
         for refused in look.refused.difference(&self.refused) {
             tracing::error!("{}", shown(refused));
         }
         self.refused = look.refused;
         let mut steps = Vec::new();
-        let mut names = look.unfinished;
+        let mut keys = look.unfinished;
         for wanted in look.wanted {
-            names.insert(wanted.name.clone());
+            keys.insert(wanted.key.clone());
             steps.extend(self.want(wanted));
         }
-        let gone = self.entries.keys().filter(|name| !names.contains(*name)).cloned().collect::<Vec<_>>();
-        for name in gone {
-            if self.entries.remove(&name).is_some_and(|entry| entry.runs) {
-                tracing::info!("plugin {} was removed", shown(&name));
+        let gone = self.entries.keys().filter(|key| !keys.contains(*key)).cloned().collect::<Vec<_>>();
+        for key in gone {
+            if self.entries.remove(&key).is_some_and(|entry| entry.runs) {
+                tracing::info!("{} was removed", shown(&key.to_string()));
             }
-            steps.push(Step::Remove(name));
+            steps.push(Step::Remove(key));
         }
         steps
     }
 
     fn want(&mut self, wanted: Wanted) -> Option<Step> {
-        let runs = match self.entries.get(&wanted.name) {
+        let runs = match self.entries.get(&wanted.key) {
             Some(entry) if entry.tried.as_ref() == Some(&wanted) => return None,
             Some(entry) => entry.runs,
             None => false,
@@ -196,45 +280,54 @@ impl Roster {
         }
         self.attempts = self.attempts.wrapping_add(1);
         let attempt = self.attempts;
-        let (name, what) = (wanted.name.clone(), wanted.what.clone());
-        self.entries.insert(name.clone(), Entry { tried: Some(wanted), attempt, ended: None, runs });
+        let Wanted { key, what, table, .. } = wanted.clone();
+        self.entries.insert(key.clone(), Entry { tried: Some(wanted), attempt, ended: None, runs });
         match what {
-            Ok((table, file)) => Some(Step::Load { attempt, table: Box::new(table), file }),
+            Ok(Candidate::Component(table, file)) => Some(Step::Load { key, attempt, table, file }),
+            Ok(candidate) => {
+                self.end(&key, attempt, true);
+                Some(Step::Start(key, candidate))
+            }
             Err(problems) => {
-                self.loaded(&name, attempt, Err(problems));
-                None
+                self.loaded(&key, attempt, Err(problems.clone()));
+                Some(Step::Skip { key, table, problems })
             }
         }
     }
 
-    /// Takes note of how loading went. Returns whether what was loaded is to run; it is not if something else is wanted by now.
-    pub fn loaded(&mut self, name: &str, attempt: u64, result: Result<(), Vec<String>>) -> bool {
-        let Some(entry) = self.entries.get_mut(name).filter(|entry| entry.attempt == attempt) else { return false };
-        entry.ended = Some(result.is_ok());
+    /// Takes note of how loading went. Returns whether what was loaded should run; it should not if a newer attempt has begun.
+    pub fn loaded(&mut self, key: &Key, attempt: u64, result: Result<(), Vec<String>>) -> bool {
+        let name = shown(&key.to_string());
+        let Some(ran) = self.end(key, attempt, result.is_ok()) else { return false };
         match result {
-            Ok(()) => {
-                let change = if entry.runs { "was replaced" } else { "runs" };
-                tracing::info!("plugin {} {change}", shown(name));
-                entry.runs = true;
-            }
-            Err(problems) if entry.runs => {
+            Ok(()) => tracing::info!("{name} {}", if ran { "was replaced" } else { "runs" }),
+            Err(problems) if ran => {
                 for problem in problems {
-                    tracing::error!("plugin {} goes on as it was: {}", shown(name), shown(&problem));
+                    tracing::error!("{name} keeps running unchanged: {}", shown(&problem));
                 }
                 return false;
             }
             Err(problems) => {
-                left_out(name, &problems);
+                skipped(key, &problems);
                 return false;
             }
         }
         true
     }
 
-    /// Has everything tried again that failed, and what is `troubled`, when it is next compared.
-    pub fn try_again(&mut self, troubled: &BTreeSet<String>) {
-        for (name, entry) in &mut self.entries {
-            if entry.ended == Some(false) || troubled.contains(name) {
+    /// Ends an attempt; returns whether one ran before, or nothing if a newer attempt has begun.
+    fn end(&mut self, key: &Key, attempt: u64, succeeded: bool) -> Option<bool> {
+        let entry = self.entries.get_mut(key).filter(|entry| entry.attempt == attempt)?;
+        entry.ended = Some(succeeded);
+        let ran = entry.runs;
+        entry.runs |= succeeded;
+        Some(ran)
+    }
+
+    /// Has everything tried again that failed to load, and what is `failing`, when it is next compared.
+    pub fn try_again(&mut self, failing: &BTreeSet<Key>) {
+        for (key, entry) in &mut self.entries {
+            if entry.ended == Some(false) || failing.contains(key) {
                 entry.tried = None;
             }
         }
@@ -252,38 +345,30 @@ mod tests {
     use std::fs;
     use std::time::SystemTime;
 
-    use config::raw::RawSettings;
+    use config::metrics::MetricsPlugin;
 
     use super::*;
 
-    fn table(name: &str, wasm: &str) -> PluginTable {
-        let raw = RawSettings { place: format!("[plugin.metrics.{name}]"), ..RawSettings::default() };
-        PluginTable { name: name.into(), wasm: wasm.into(), raw, ..PluginTable::default() }
+    fn component(name: &str, wasm: &str) -> MetricsPlugin {
+        let table = PluginTable { name: name.into(), wasm: wasm.into(), ..PluginTable::default() };
+        MetricsPlugin { name: name.into(), runs: Metrics::Component(Box::new(table)) }
     }
 
-    /// Settings that hold `bad` cannot be used.
-    fn beside(file: &Path) -> (Option<PluginTable>, Vec<String>) {
-        let name = file.file_stem().unwrap().to_str().unwrap();
-        let is_bad = fs::read_to_string(file.with_extension("toml")).is_ok_and(|text| text == "bad");
-        if is_bad {
-            (None, vec!["bad settings".into()])
-        } else {
-            (Some(table(name, file.to_str().unwrap())), Vec::new())
-        }
+    fn parsed(text: &str) -> Config {
+        config::parse(Path::new("agent.conf"), text).unwrap_or_else(|problems| panic!("{problems:?}")).0
     }
 
     struct Home {
         temp: tempfile::TempDir,
         roster: Roster,
-        tables: Vec<PluginTable>,
-        taken: Vec<Arc<str>>,
+        config: Config,
     }
 
     impl Home {
         fn new() -> Self {
             let temp = tempfile::tempdir().unwrap();
             fs::create_dir(temp.path().join("plugins")).unwrap();
-            Self { temp, roster: Roster::default(), tables: Vec::new(), taken: Vec::new() }
+            Self { temp, roster: Roster::default(), config: Config::default() }
         }
 
         fn put(&self, name: &str, text: &str) {
@@ -295,18 +380,20 @@ mod tests {
         }
 
         fn look(&self, files: &Files) -> Look {
-            look(&self.tables, &self.taken, &Folders::new(self.temp.path(), None, None), beside, files)
+            look(&self.config, &Folders::new(self.temp.path(), None, None), files)
         }
 
         /// What is to be done, in words, and the last attempt's number.
         fn steps(&mut self) -> (Vec<String>, u64) {
             let (look, mut last) = (self.look(&Files::default()), 0);
             let words = self.roster.compare(look).into_iter().map(|step| match step {
-                Step::Load { attempt, table, .. } => {
+                Step::Load { attempt, key, .. } => {
                     last = attempt;
-                    format!("load {}", table.name)
+                    format!("load {key}")
                 }
-                Step::Remove(name) => format!("remove {name}"),
+                Step::Start(key, _) => format!("start {key}"),
+                Step::Skip { key, .. } => format!("skip {key}"),
+                Step::Remove(key) => format!("remove {key}"),
             });
             (words.collect(), last)
         }
@@ -317,16 +404,20 @@ mod tests {
         let mut home = Home::new();
         home.put("a.wasm", "");
         let (steps, attempt) = home.steps();
-        assert_eq!(steps, ["load a"]);
+        assert_eq!(steps, ["load plugin a"]);
         assert!(home.steps().0.is_empty(), "it is being loaded");
-        assert!(home.roster.is_loading() && home.roster.loaded("a", attempt, Ok(())) && !home.roster.is_loading());
+        assert!(
+            home.roster.is_loading()
+                && home.roster.loaded(&Key::metrics("a"), attempt, Ok(()))
+                && !home.roster.is_loading()
+        );
         assert!(home.steps().0.is_empty());
         home.put("a.wasm", "changed");
-        assert_eq!(home.steps().0, ["load a"]);
-        home.put("a.toml", "settings");
-        assert_eq!(home.steps().0, ["load a"]);
+        assert_eq!(home.steps().0, ["load plugin a"]);
+        home.put("a.toml", "engine = \"native\"");
+        assert_eq!(home.steps().0, ["load plugin a"]);
         home.remove("a.wasm");
-        assert_eq!(home.steps().0, ["remove a"]);
+        assert_eq!(home.steps().0, ["remove plugin a"]);
     }
 
     #[test]
@@ -335,13 +426,13 @@ mod tests {
         home.put("a.wasm", "");
         home.put("b.wasm", "");
         let (_, last) = home.steps();
-        assert!(home.roster.loaded("a", last - 1, Ok(())));
-        assert!(!home.roster.loaded("b", last, Err(vec!["no".into()])));
+        assert!(home.roster.loaded(&Key::metrics("a"), last - 1, Ok(())));
+        assert!(!home.roster.loaded(&Key::metrics("b"), last, Err(vec!["no".into()])));
         assert!(home.steps().0.is_empty());
         home.roster.try_again(&BTreeSet::new());
-        assert_eq!(home.steps().0, ["load b"]);
-        home.roster.try_again(&["a".to_owned()].into());
-        assert_eq!(home.steps().0, ["load a"]);
+        assert_eq!(home.steps().0, ["load plugin b"]);
+        home.roster.try_again(&[Key::metrics("a")].into());
+        assert_eq!(home.steps().0, ["load plugin a"]);
     }
 
     #[test]
@@ -351,8 +442,8 @@ mod tests {
         let (_, first) = home.steps();
         home.put("a.wasm", "changed");
         let (_, second) = home.steps();
-        assert!(!home.roster.loaded("a", first, Ok(())));
-        assert!(home.roster.loaded("a", second, Ok(())));
+        assert!(!home.roster.loaded(&Key::metrics("a"), first, Ok(())));
+        assert!(home.roster.loaded(&Key::metrics("a"), second, Ok(())));
     }
 
     #[test]
@@ -360,12 +451,12 @@ mod tests {
         let mut home = Home::new();
         home.put("a.wasm", "");
         let (_, attempt) = home.steps();
-        home.roster.loaded("a", attempt, Ok(()));
+        home.roster.loaded(&Key::metrics("a"), attempt, Ok(()));
         home.put("a.toml", "bad");
-        assert!(home.steps().0.is_empty());
-        assert!(home.roster.entries.get("a").unwrap().runs);
-        home.put("a.toml", "good");
-        assert_eq!(home.steps().0, ["load a"]);
+        assert_eq!(home.steps().0, ["skip plugin a"]);
+        assert!(home.roster.entries.get(&Key::metrics("a")).unwrap().runs);
+        home.put("a.toml", "engine = \"native\"");
+        assert_eq!(home.steps().0, ["load plugin a"]);
     }
 
     #[test]
@@ -373,21 +464,22 @@ mod tests {
         let mut home = Home::new();
         home.put("a.wasm", "");
         home.put("web.wasm", "");
-        home.tables = vec![table("web", "a")];
-        assert_eq!(home.steps().0, ["load web"]);
+        home.config.metrics = vec![component("web", "a")];
+        assert_eq!(home.steps().0, ["load plugin web"]);
         assert_eq!(home.roster.refused.len(), 1);
-        home.tables = vec![table("web", "a"), table("none", "none")];
-        assert!(home.steps().0.is_empty(), "there is no such file, which is said");
-        home.tables.clear();
-        assert_eq!(home.steps().0, ["load a", "load web", "remove none"]);
+        home.config.metrics = vec![component("web", "a"), component("none", "none")];
+        assert_eq!(home.steps().0, ["skip plugin none"], "there is no such file");
+        home.config.metrics.clear();
+        assert_eq!(home.steps().0, ["load plugin a", "load plugin web", "remove plugin none"]);
     }
 
     #[test]
     fn a_file_with_the_name_of_a_program_is_refused() {
         let mut home = Home::new();
         home.put("dice.wasm", "");
-        home.taken = vec!["dice".into()];
-        assert!(home.steps().0.is_empty() && home.roster.refused.len() == 1);
+        home.config = parsed("[plugin.metrics.dice]\ncommand = \"dice\"\n");
+        assert_eq!(home.steps().0, ["start plugin dice"]);
+        assert_eq!(home.roster.refused.len(), 1);
     }
 
     #[test]
@@ -408,5 +500,34 @@ mod tests {
         home.steps();
         let look = home.look(&young);
         assert!(home.roster.compare(look).is_empty());
+    }
+
+    #[test]
+    fn a_check_and_a_metrics_plugin_of_one_name_are_two_and_each_is_loaded() {
+        let mut home = Home::new();
+        home.put("a.wasm", "");
+        home.config = parsed("[plugin.metrics.a]\nwasm = \"a\"\n[plugin.checks.a]\nwasm = \"a\"\n");
+        assert_eq!(home.steps().0, ["load plugin a", "load check a"]);
+        home.config = parsed("[plugin.checks.a]\nwasm = \"a\"\n[plugin.metadata.a]\nwasm = \"a\"\n");
+        assert_eq!(home.steps().0, ["load metadata a", "load plugin a"], "the file runs by itself now");
+    }
+
+    #[test]
+    fn an_official_command_line_follows_the_installation_and_removal_of_its_program() {
+        use std::os::unix::fs::PermissionsExt;
+        let mut home = Home::new();
+        home.put("nginx.wasm", "");
+        let program = home.temp.path().join("mackerel-plugin-nginx");
+        home.config = parsed(&format!("[plugin.metrics.web]\ncommand = \"{} -port 1\"\n", program.display()));
+        let (steps, attempt) = home.steps();
+        assert_eq!(steps, ["load plugin web"]);
+        home.roster.loaded(&Key::metrics("web"), attempt, Ok(()));
+        assert!(home.steps().0.is_empty());
+        fs::write(&program, "#!/bin/sh\n").unwrap();
+        assert!(home.steps().0.is_empty(), "what cannot be executed is not installed");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(home.steps().0, ["start plugin web"]);
+        fs::remove_file(&program).unwrap();
+        assert_eq!(home.steps().0, ["load plugin web"]);
     }
 }

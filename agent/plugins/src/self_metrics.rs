@@ -9,6 +9,7 @@ use wasaba_core::graph::GraphDefinition;
 use wasaba_core::sample::{Sample, segment};
 
 use crate::instance::Status;
+use crate::key;
 use crate::register::Register;
 
 /// Collects the counts of every running instance.
@@ -30,8 +31,12 @@ impl Collector for SelfMetrics {
     fn collect(&mut self, _: Moment) -> Result<Vec<Sample>, Fault> {
         let mut samples = Vec::new();
         let mut now = HashMap::new();
-        for instance in self.register.running() {
-            let (name, status) = (Arc::clone(instance.name()), instance.status());
+        for (key, instance) in self.register.running() {
+            let status = instance.status();
+            let name = match key.kind {
+                key::Kind::Metrics => key.name,
+                key::Kind::Check | key::Kind::Metadata => key.to_string().into(),
+            };
             if let Some(before) = self.before.get(&name) {
                 for (metric, value) in values(&segment(&name), before, &status) {
                     let sample = Sample::new(format!("custom.wasaba.plugin.{metric}"), value);
@@ -45,7 +50,7 @@ impl Collector for SelfMetrics {
     }
 }
 
-/// The values of one instance between two looks at it. None if it was loaded anew between them.
+/// The values of one instance between two looks at it. None if it was reloaded between them.
 fn values(name: &str, before: &Status, now: &Status) -> Vec<(String, f64)> {
     let Some(calls) = now.calls.checked_sub(before.calls) else { return Vec::new() };
     let growth = |before: u64, now: u64| now.saturating_sub(before) as f64;

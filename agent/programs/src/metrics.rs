@@ -1,12 +1,11 @@
 //! A program of metrics as something that is asked once a minute.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
-use wasaba_core::collect::minute::Source;
+use wasaba_core::collect::registry::{Graphs, Registry};
+use wasaba_core::collect::source::Source;
 use wasaba_core::collect::{Answer, Fault, Moment};
 use wasaba_core::graph::GraphDefinition;
 
@@ -20,7 +19,7 @@ const META: &str = "MACKEREL_AGENT_PLUGIN_META";
 const BEYOND: Duration = Duration::from_secs(15);
 
 /// More of what is wrong with its lines would only fill the log.
-const MOST_COMPLAINTS: usize = 5;
+const MOST_WARNINGS: usize = 5;
 
 /// The program as a source.
 #[must_use]
@@ -35,82 +34,40 @@ pub fn source_of(program: Arc<MetricsProgram>) -> Source {
     source
 }
 
-/// A program, and what it said about its graphs.
-pub type Drawing = (Arc<MetricsProgram>, Vec<GraphDefinition>);
-
-/// How long after a program could not be asked for its graphs it is asked again.
+/// How long after a program failed to give its graph definitions it is asked again.
 const ASKED_AGAIN: Duration = Duration::from_secs(10 * 60);
 
-/// The programs that run, as the newest configuration wants them.
-pub struct Programs {
-    running: HashMap<Arc<str>, (Arc<MetricsProgram>, JoinHandle<()>)>,
-    drawn: UnboundedSender<Drawing>,
+/// A program that is asked every minute until this is dropped.
+#[must_use = "dropping it stops the program"]
+pub struct Running {
+    asking: JoinHandle<()>,
 }
 
-/// What is to be done about one.
-pub enum Step {
-    /// It is to be asked from now on, in place of the one of its name.
-    Run(Arc<MetricsProgram>),
-    /// The one of this name is not wanted any more.
-    Remove(Arc<str>),
+/// Has the program asked every minute, and for its graph definitions at once, until what is returned is dropped.
+pub fn start(program: Arc<MetricsProgram>, registry: &Registry) -> Running {
+    let registered = registry.add(source_of(Arc::clone(&program)));
+    let asking = tokio::spawn(async move {
+        let definitions = definitions(&program).await;
+        let owner = format!("plugin {}", program.name).into();
+        registered.define(Graphs { owner, host: program.posting.custom_identifier.clone(), definitions });
+        // It is removed when this task is dropped.
+        std::future::pending::<()>().await;
+    });
+    Running { asking }
 }
 
-impl Programs {
-    /// No programs yet; what they say about their graphs goes to `drawn`.
-    #[must_use]
-    pub fn new(drawn: UnboundedSender<Drawing>) -> Self {
-        Self { running: HashMap::new(), drawn }
-    }
-
-    /// Whether one of this name runs.
-    #[must_use]
-    pub fn has(&self, name: &str) -> bool {
-        self.running.contains_key(name)
-    }
-
-    /// What is to be done so that these run and no others. Those that are new are asked for their graphs at once, each for itself.
-    pub fn follow(&mut self, wanted: &[MetricsProgram]) -> Vec<Step> {
-        let mut steps = Vec::new();
-        self.running.retain(|name, (program, asking)| {
-            let same = wanted.iter().any(|wanted| *wanted == **program);
-            if !same {
-                asking.abort();
-            }
-            if wanted.iter().all(|wanted| wanted.name != *name) {
-                steps.push(Step::Remove(Arc::clone(name)));
-            }
-            same
-        });
-        for program in wanted {
-            if self.running.contains_key(&program.name) {
-                continue;
-            }
-            let program = Arc::new(program.clone());
-            let asking = tokio::spawn(ask_for_graphs(Arc::clone(&program), self.drawn.clone()));
-            self.running.insert(Arc::clone(&program.name), (Arc::clone(&program), asking));
-            steps.push(Step::Run(program));
-        }
-        steps
-    }
-}
-
-impl Drop for Programs {
+impl Drop for Running {
     fn drop(&mut self) {
-        for (_, asking) in self.running.values() {
-            asking.abort();
-        }
+        self.asking.abort();
     }
 }
 
-async fn ask_for_graphs(program: Arc<MetricsProgram>, drawn: UnboundedSender<Drawing>) {
+/// What the program says about its graphs; asks until it answers.
+async fn definitions(program: &MetricsProgram) -> Vec<GraphDefinition> {
     loop {
-        match graphs(&program).await {
-            Ok(graphs) => {
-                // At the end nobody wants to know.
-                drawn.send((program, graphs)).ok();
-                return;
-            }
-            Err(why) => tracing::warn!("plugin {}: cannot tell its graphs: {why}", program.name),
+        match graphs(program).await {
+            Ok(graphs) => return graphs,
+            Err(why) => tracing::warn!("plugin {}: cannot get its graph definitions: {why}", program.name),
         }
         tokio::time::sleep(ASKED_AGAIN).await;
     }
@@ -127,17 +84,17 @@ async fn collect(program: &MetricsProgram, moment: Moment) -> Result<Answer, Fau
         ended => return Err(Fault(failed(program, ended))),
     };
     let text = String::from_utf8_lossy(&run.stdout);
-    let lines::Values { samples, dated, mut complaints } =
+    let lines::Values { samples, dated, complaints: mut warnings } =
         lines::values(&text, moment.unix_seconds, &program.posting, program.own_timestamps);
-    if samples.is_empty() && dated.is_empty() && code != 0 && complaints.is_empty() {
+    if samples.is_empty() && dated.is_empty() && code != 0 && warnings.is_empty() {
         return Err(Fault(format!("it printed no value and ended with code {code}")));
     }
-    let all = complaints.len();
-    if all > MOST_COMPLAINTS {
-        complaints.truncate(MOST_COMPLAINTS);
-        complaints.push(format!("and {} more", all - MOST_COMPLAINTS));
+    let all = warnings.len();
+    if all > MOST_WARNINGS {
+        warnings.truncate(MOST_WARNINGS);
+        warnings.push(format!("and {} more", all - MOST_WARNINGS));
     }
-    Ok(Answer { samples, dated, complaints, ..Answer::default() })
+    Ok(Answer { samples, dated, warnings, ..Answer::default() })
 }
 
 fn failed(program: &MetricsProgram, end: &End) -> String {
@@ -214,9 +171,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flood_of_wrong_lines_is_told_in_a_few() {
+    async fn a_flood_of_invalid_lines_is_reported_in_a_few() {
         let answer = collected("for i in 1 2 3 4 5 6 7 8; do echo a$i x 0; done").await.unwrap();
-        assert_eq!(answer.complaints.len(), MOST_COMPLAINTS + 1);
-        assert_eq!(answer.complaints.last().map(String::as_str), Some("and 3 more"));
+        assert_eq!(answer.warnings.len(), MOST_WARNINGS + 1);
+        assert_eq!(answer.warnings.last().map(String::as_str), Some("and 3 more"));
     }
 }

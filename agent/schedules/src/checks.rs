@@ -3,17 +3,16 @@
 //! A check knows what it said before and passes on what is news; who is told of it is another room's matter.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use config::check::{Check, Runner};
 use plugins::components::Components;
 use programs::process::End;
 use programs::{Program, process};
-use sandbox::capabilities::bindings::exports::wasaba::plugin::checks;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
+use wasaba_core::clock;
 use wasaba_core::report::{Report, Status};
 use wasaba_core::text::printable;
 
@@ -24,14 +23,14 @@ const LONGEST_MESSAGE: usize = 1_024;
 const MOST_VARIABLE_BYTES: usize = 100 << 10;
 
 /// Runs the check for ever, and sends what is to be told.
-pub async fn keep(check: Arc<Check>, components: Arc<Components>, reports: Sender<Report>) {
+pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Report>) {
     let mut ticks = tokio::time::interval(check.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut before: Option<(Status, String)> = None;
     let mut action = Acting(None);
     loop {
         ticks.tick().await;
-        let occurred_at = unix_seconds();
+        let occurred_at = clock::unix_seconds();
         let (status, message) = ask(&check, &components).await;
         let name = &check.name;
         if before.as_ref().is_none_or(|(before, _)| *before != status) {
@@ -92,19 +91,10 @@ async fn ask(check: &Check, components: &Components) -> (Status, String) {
                 End::NotStarted(_, why) => (Status::Unknown, why),
             }
         }
-        Runner::Component(table) => match components.check(table).await {
-            Ok(report) => (of_component(report.status), report.message),
+        Runner::Component(table) => match components.check(&check.name, table).await {
+            Ok(report) => report,
             Err(why) => (Status::Unknown, why),
         },
-    }
-}
-
-fn of_component(status: checks::Status) -> Status {
-    match status {
-        checks::Status::Ok => Status::Ok,
-        checks::Status::Warning => Status::Warning,
-        checks::Status::Critical => Status::Critical,
-        checks::Status::Unknown => Status::Unknown,
     }
 }
 
@@ -145,11 +135,6 @@ impl Drop for Acting {
             running.abort();
         }
     }
-}
-
-fn unix_seconds() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -236,7 +221,7 @@ mod tests {
         );
         let check = Check { action: Some(program(&act)), every: Duration::from_millis(200), ..check(&line) };
         let (sender, mut reports) = mpsc::channel(10);
-        let running = tokio::spawn(keep(Arc::new(check), Arc::default(), sender));
+        let running = tokio::spawn(keep(Arc::new(check), Components::default(), sender));
         let mut told = Vec::new();
         for _ in 0..3 {
             let report = reports.recv().await.unwrap();

@@ -51,7 +51,7 @@ struct Pending {
 }
 
 /// Asks for ever, and hands on each document that is not the one before. What was delivered is kept in the cache.
-pub async fn keep(metadata: Arc<Metadata>, components: Arc<Components>, cache: Cache, documents: Sender<Document>) {
+pub async fn keep(metadata: Arc<Metadata>, components: Components, cache: Cache, documents: Sender<Document>) {
     let file = document::folder(&cache.root).join(format!("{}.json", metadata.name));
     let mut known = read(&file).await;
     let mut pending: Option<Pending> = None;
@@ -107,7 +107,7 @@ async fn ask(metadata: &Metadata, components: &Components) -> Result<(String, Va
     let program = match &metadata.runner {
         Runner::Program(program) => program,
         Runner::Component(table) => {
-            let value = components.metadata(table).await?;
+            let value = components.metadata(&metadata.name, table).await?;
             return short(value.to_string()).map(|json| (json, value));
         }
     };
@@ -215,7 +215,7 @@ mod tests {
         let start = || {
             let (sender, documents) = mpsc::channel(10);
             let cache = Cache { root: folder.path().into(), spool: Arc::clone(&spool) };
-            (tokio::spawn(keep(Arc::clone(&wanted), Arc::default(), cache, sender)), documents)
+            (tokio::spawn(keep(Arc::clone(&wanted), Components::default(), cache, sender)), documents)
         };
         let (running, mut documents) = start();
         let first = documents.recv().await.unwrap();

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use config::Config;
 use config::check::{Check, Metadata};
 use delivery::spool::Spool;
-use plugins::components::{Components, Place};
-use plugins::keeper;
+use plugins::components::Components;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use wasaba_core::document::Document;
@@ -25,25 +24,28 @@ pub struct Outbox {
     pub documents: mpsc::Sender<Document>,
 }
 
-/// Keeps what the newest configuration wants running, with the spool for what components keep, until it is dropped; what has not changed goes on undisturbed.
-pub async fn keep(mut configs: watch::Receiver<Arc<Config>>, spool: Arc<Spool>, outbox: Outbox) {
+/// Keeps the checks and metadata plugins of the newest configuration running until it is dropped; what has not changed is not
+/// disturbed. `spool` knows which host this is.
+pub async fn keep(
+    mut configs: watch::Receiver<Arc<Config>>,
+    components: Components,
+    spool: Arc<Spool>,
+    outbox: Outbox,
+) {
     let (mut checks, mut metadata) = (Tasks::default(), Tasks::default());
-    let (root, current) = (configs.borrow().root.clone(), configs.clone());
-    let folders = Arc::new(move || keeper::folders(&current.borrow()));
-    let cache = Cache { root: root.clone(), spool: Arc::clone(&spool) };
-    let components = Arc::new(Components::new(Place { root, folders, spool }));
+    let cache = Cache { root: configs.borrow().root.clone(), spool };
     loop {
         let config = configs.borrow_and_update().clone();
         checks.follow(
             &config.checks,
             |check: &Check| &check.name,
-            |check| tokio::spawn(checks::keep(Arc::new(check), Arc::clone(&components), outbox.reports.clone())),
+            |check| tokio::spawn(checks::keep(Arc::new(check), components.clone(), outbox.reports.clone())),
         );
         metadata.follow(
             &config.metadata,
             |metadata: &Metadata| &metadata.name,
             |metadata| {
-                let (components, cache) = (Arc::clone(&components), cache.clone());
+                let (components, cache) = (components.clone(), cache.clone());
                 tokio::spawn(metadata::keep(Arc::new(metadata), components, cache, outbox.documents.clone()))
             },
         );

@@ -2,14 +2,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use config::Config;
 use machine::host::cloud;
 use machine::metrics::selection::Current;
 use plugins::keeper;
+use plugins::key::Kind;
+use plugins::roster::{Candidate, skipped};
+use programs::MetricsProgram;
 use serde_json::{Value, json};
-use wasaba_core::collect::Moment;
-use wasaba_core::collect::minute::Part;
+use wasaba_core::clock::Moment;
+use wasaba_core::collect::sources::{Collected, Sources};
 
 use super::flags::AgentFlags;
 use crate::run;
@@ -29,29 +33,22 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
         let host = run::describe(&config, cloud::detect(config.cloud_platform, &config.machine).await);
         let selection = Current::default();
         selection.set(config.selection.clone());
-        let mut sources = run::host_sources(&config, &selection);
-        for docker in &config.dockers {
-            sources.add(containers::source_of(Arc::new(docker.clone()), HashMap::new()));
+        let mut sources = Sources::default();
+        for source in run::host_sources(&config, &selection) {
+            sources.add(source);
         }
-        match keeper::loader(&config) {
-            Ok(loader) => {
-                for instance in keeper::instances(&config, &loader).await {
-                    sources.add(run::source_of(Arc::new(instance), Arc::clone(&loader.sandbox)));
-                }
-            }
-            Err(why) => tracing::error!("no plugins: {why}"),
-        }
+        let programs = add_plugins(&config, &mut sources).await;
         let mut values = ByHost::from([(None, BTreeMap::new())]);
         // With times of their own.
-        let dated = config.programs.iter().filter(|program| program.own_timestamps);
+        let dated = programs.iter().filter(|program| program.own_timestamps);
         let dated = dated.map(|program| format!("plugin {}", program.name)).collect::<Vec<_>>();
-        sources.ask(now(), async |time, part| take(&mut values, time, part, &dated)).await;
+        sources.ask(Moment::now(), async |time, collected| take(&mut values, time, collected, &dated)).await;
         tokio::time::sleep(BETWEEN_READINGS).await;
-        for program in &config.programs {
-            sources.add(programs::metrics::source_of(Arc::new(program.clone())));
+        for program in programs {
+            sources.add(programs::metrics::source_of(program));
         }
         let created = jiff::Timestamp::now();
-        sources.ask(now(), async |time, part| take(&mut values, time, part, &dated)).await;
+        sources.ask(Moment::now(), async |time, collected| take(&mut values, time, collected, &dated)).await;
         (host, created, values)
     });
     runtime.shutdown_background();
@@ -62,16 +59,39 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
     super::print(&format!("{printed}\n"))
 }
 
-fn now() -> Moment {
-    Moment { unix_seconds: jiff::Timestamp::now().as_second(), instant: Instant::now() }
+/// Adds everything that is read twice; returns the programs, which run once.
+async fn add_plugins(config: &Config, sources: &mut Sources) -> Vec<Arc<MetricsProgram>> {
+    if let Some(docker) = &config.docker {
+        sources.add(containers::source_of(Arc::new(docker.clone()), HashMap::new()));
+    }
+    let loader = keeper::loader(config).inspect_err(|why| tracing::error!("no components: {why}")).ok();
+    let mut programs = Vec::new();
+    for (key, candidate) in keeper::candidates(config).filter(|(key, _)| key.kind == Kind::Metrics) {
+        match candidate {
+            Candidate::Program(program) => programs.push(program),
+            Candidate::Engine(docker) => {
+                sources.add(containers::source_of(Arc::new(*docker), HashMap::new()));
+            }
+            Candidate::Component(table, file) => {
+                let Some(loader) = &loader else { continue };
+                match loader.instance(&table, &file).await {
+                    Ok(instance) => {
+                        sources.add(keeper::source_of(Arc::new(instance)));
+                    }
+                    Err(problems) => skipped(&key, &problems),
+                }
+            }
+        }
+    }
+    programs
 }
 
 /// Values by name, of this host (`None`) and of the hosts with these custom identifiers.
 type ByHost = BTreeMap<Option<Arc<str>>, BTreeMap<String, Value>>;
 
 /// The second reading's values win. Those of `dated` sources have their time.
-fn take(values: &mut ByHost, time: i64, part: Part, dated: &[String]) {
-    for (source, samples) in part.samples {
+fn take(values: &mut ByHost, time: i64, collected: Collected, dated: &[String]) {
+    for (source, samples) in collected.samples {
         let time = dated.iter().any(|dated| **dated == *source).then_some(time);
         for sample in samples {
             let values = values.entry(sample.host().cloned()).or_default();

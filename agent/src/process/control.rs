@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use plugins::instance::{Instance, Status};
+use plugins::key::{Key, Kind};
 use plugins::register::{Entry, Register};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
@@ -144,14 +145,11 @@ pub fn ask(root: &Path) -> Result<Report, String> {
 }
 
 fn report(register: &Register, pulse: &Pulse) -> Report {
-    let plugins = register.all().into_iter().map(|(name, entry)| match entry {
-        Entry::Running(instance) => running(&instance),
-        Entry::LeftOut(why) => PluginReport {
-            name: printable(&name, 100),
-            state: "left out".into(),
-            trouble: why,
-            ..PluginReport::default()
-        },
+    let plugins = register.all().into_iter().map(|(key, entry)| match entry {
+        Entry::Running(instance) => running(&key, &instance),
+        Entry::Skipped(why) => {
+            PluginReport { name: name_of(&key), state: "left out".into(), trouble: why, ..PluginReport::default() }
+        }
     });
     Report {
         version: crate::VERSION.to_owned(),
@@ -161,13 +159,19 @@ fn report(register: &Register, pulse: &Pulse) -> Report {
     }
 }
 
-fn running(instance: &Instance) -> PluginReport {
+/// A metrics plugin is called by its name, others by what they are, too.
+fn name_of(key: &Key) -> String {
+    let name = if key.kind == Kind::Metrics { key.name.to_string() } else { key.to_string() };
+    printable(&name, 100)
+}
+
+fn running(key: &Key, instance: &Instance) -> PluginReport {
     let Status { calls, failures, last_ms, memory_bytes, sent_bytes, received_bytes, refusals, trouble, .. } =
         instance.status();
     let plugin = instance.plugin();
     let about = &plugin.description;
     PluginReport {
-        name: printable(instance.name(), 100),
+        name: name_of(key),
         state: if trouble.is_some() { "in trouble" } else { "running" }.into(),
         trouble: trouble.into_iter().collect(),
         file: Some(printable(&plugin.file.to_string_lossy(), 400)),
@@ -193,7 +197,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let root = temp.path().to_owned();
         let register = Register::default();
-        register.leave_out("web".into(), vec!["there is no plugin `ngnix`".into()]);
+        register.skip(Key::metrics("web"), None, vec!["there is no plugin `ngnix`".into()]);
         std::fs::write(path(&root), "left behind by a dead agent").unwrap();
         let server = tokio::spawn({
             let root = root.clone();

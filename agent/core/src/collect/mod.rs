@@ -3,16 +3,21 @@
 //! A collector only says what it read or what went wrong. The frame gives it a time, a thread and a deadline, names it in
 //! the log, and keeps a late, failing or panicking one from costing the others anything.
 
-pub mod graphs;
-pub mod minute;
+mod graphs;
+pub mod memory;
+pub mod outcomes;
 pub mod rate;
 pub mod readers;
+pub mod registry;
+pub mod rounds;
+pub mod source;
+pub mod sources;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
 
+pub use crate::clock::Moment;
 use crate::sample::Sample;
 
 /// One source of host metrics. It keeps its own state between two minutes; it never sleeps, spawns or logs.
@@ -24,20 +29,11 @@ pub trait Collector: Send {
     /// (no such device, first reading of a counter) is no error but an empty list.
     fn collect(&mut self, moment: Moment) -> Result<Vec<Sample>, Fault>;
 
-    /// What the last [`Collector::collect`] had to leave out although it gave samples: one lower-case fragment each, in
-    /// the same words as long as the same thing is wrong, so that the frame can name each once and not every minute.
-    fn complaints(&mut self) -> Vec<String> {
+    /// What the last [`Collector::collect`] had to skip although it gave samples: one lower-case fragment each, in the same
+    /// words as long as the same thing is wrong, so that the frame can log each once and not every minute.
+    fn warnings(&mut self) -> Vec<String> {
         Vec::new()
     }
-}
-
-/// When a reading is taken, in both clocks. Collectors get it handed in, so that tests can choose it.
-#[derive(Clone, Copy, Debug)]
-pub struct Moment {
-    /// Wall clock, seconds since 1970: what Mackerel is told.
-    pub unix_seconds: i64,
-    /// Monotonic clock: what rates are computed from, since the wall clock may jump.
-    pub instant: Instant,
 }
 
 /// What a source gave in one minute.
@@ -52,7 +48,7 @@ pub struct Answer {
     /// What it keeps from now on, if that has changed; all of it, by key.
     pub kept: Option<Kept>,
     /// What went wrong although there are values.
-    pub complaints: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 /// All that one source keeps for itself, by key.

@@ -7,6 +7,7 @@
 
 mod disk;
 mod encoding;
+mod memory;
 mod pending;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -46,7 +46,7 @@ impl Collector for Filesystem {
         Ok(samples(&listing.filesystems, selection.use_mountpoint))
     }
 
-    fn complaints(&mut self) -> Vec<String> {
+    fn warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.complaints)
     }
 }

@@ -85,7 +85,7 @@ fn plugin_file(loader: &Loader, wanted: &str) -> Result<PathBuf, String> {
 
 /// The table that the configuration has for `wanted`, or one with the defaults.
 fn table(config: &Config, wanted: &str) -> PluginTable {
-    let configured = config.plugin_tables.iter().find(|table| table.name == wanted);
+    let configured = config.components().find(|table| table.name == wanted);
     let name = Path::new(wanted).file_stem().map_or(wanted.into(), |stem| stem.to_string_lossy());
     configured.cloned().unwrap_or_else(|| PluginTable {
         name: name.clone().into_owned(),

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use plugins::instance::{Instance, Status};
 use plugins::loader::demands;
-use sandbox::thread::Sandbox;
 use sha2::{Digest, Sha256};
 use wasaba_core::collect::rate::Reading;
 use wasaba_core::collect::{Answer, Fault};
@@ -41,7 +40,7 @@ pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) ->
         }
         instance.remember(remembered(&state));
         let begin = Instant::now();
-        let result = once(&instance, &loader.sandbox).await;
+        let result = once(&instance).await;
         if explain {
             eprint(&explained(&instance, loaded, begin.elapsed()));
         }
@@ -74,19 +73,18 @@ struct Once {
     text: String,
 }
 
-async fn once(instance: &Instance, sandbox: &Sandbox) -> Result<Once, Fault> {
+async fn once(instance: &Instance) -> Result<Once, Fault> {
     let (does, mut once) = (instance.plugin().does(), Once::default());
     if does.contains(&"metrics") {
-        let Answer { samples, readings, complaints, .. } = instance.collect(sandbox).await?;
+        let Answer { samples, readings, warnings: complaints, .. } = instance.collect().await?;
         once = Once { samples, readings, complaints, ..once };
     }
     if does.contains(&"checks") {
-        let (report, _) = instance.check(sandbox).await?;
-        let status = format!("{:?}", report.status).replace("Status::", "").to_uppercase();
-        once.text.push_str(&format!("{status}\t{}\n", printable(&report.message, 1_024)));
+        let ((status, message), _) = instance.check().await?;
+        once.text.push_str(&format!("{}\t{}\n", status.word(), printable(&message, 1_024)));
     }
     if does.contains(&"metadata") {
-        once.text.push_str(&format!("{}\n", instance.metadata(sandbox).await?.0));
+        once.text.push_str(&format!("{}\n", instance.metadata().await?.0));
     }
     Ok(once)
 }

@@ -64,7 +64,7 @@ async fn play(loader: &Loader, component: &Path, case: &Case) -> Differences {
     for minute in &case.minutes {
         now += minute.after;
         instance.play(Arc::clone(&minute.script));
-        let mut lines = call(loader, &instance, minute, now).await;
+        let mut lines = call(&instance, minute, now).await;
         lines.extend(minute.script.deviations());
         differences.extend(lines.into_iter().map(|line| (minute.line, line)));
     }
@@ -72,44 +72,44 @@ async fn play(loader: &Loader, component: &Path, case: &Case) -> Differences {
 }
 
 /// Does what the minute has expectations of, and gives what is not as expected.
-async fn call(loader: &Loader, instance: &Instance, minute: &Minute, now: SystemTime) -> Vec<String> {
-    let (does, sandbox, expected) = (instance.plugin().does(), &loader.sandbox, &minute.expected);
+async fn call(instance: &Instance, minute: &Minute, now: SystemTime) -> Vec<String> {
+    let (does, expected) = (instance.plugin().does(), &minute.expected);
     let mut lines = Vec::new();
     let shall_fail = expected.error.and(expected.call.as_deref().or(does.first().copied()));
     if let Some(call) = shall_fail.filter(|call| !does.contains(call)) {
         return vec![format!("the plugin has no {call} that could fail")];
     }
     if expected.samples.is_some() || shall_fail == Some("metrics") {
-        match instance.collect_by(sandbox, || now).await {
+        match instance.collect_by(|| now).await {
             Ok(answer) => {
                 let samples = answer.samples.iter().map(|sample| {
                     let name = sample.name().as_str();
                     (name.strip_prefix("custom.").unwrap_or(name).to_owned(), sample.value())
                 });
                 lines.extend(other_samples(expected, &samples.collect::<Vec<_>>()));
-                lines.extend(answer.complaints);
+                lines.extend(answer.warnings);
             }
             Err(failure) => lines.extend(other_failure(expected, &failure)),
         }
     }
     if expected.check.is_some() || shall_fail == Some("checks") {
-        match instance.check(sandbox).await {
-            Ok((report, _)) if shall_fail.is_some() => {
-                lines.push(format!("it did not fail, but says: {}", report.message))
+        match instance.check().await {
+            Ok(((_, message), _)) if shall_fail.is_some() => {
+                lines.push(format!("it did not fail, but says: {message}"))
             }
-            Ok((report, _)) => {
-                let status = format!("{:?}", report.status).replace("Status::", "").to_lowercase();
+            Ok(((status, message), _)) => {
+                let status = status.word().to_lowercase();
                 if expected.check.as_ref() != Some(&status) {
-                    lines.push(format!("the check is {status}: {}", report.message));
+                    lines.push(format!("the check is {status}: {message}"));
                 } else {
-                    lines.extend(unsaid(expected, &report.message));
+                    lines.extend(unsaid(expected, &message));
                 }
             }
             Err(failure) => lines.extend(other_failure(expected, &failure)),
         }
     }
     if expected.metadata.is_some() || shall_fail == Some("metadata") {
-        match instance.metadata(sandbox).await {
+        match instance.metadata().await {
             Ok((metadata, _)) if shall_fail.is_some() => lines.push(format!("it did not fail, but told {metadata}")),
             Ok((metadata, _)) if expected.metadata.as_ref() != Some(&metadata) => {
                 lines.push(format!("the metadata is {metadata}"));

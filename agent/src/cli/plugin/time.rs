@@ -22,7 +22,7 @@ pub fn run(agent: &AgentFlags, engine: &str, calls: u32, wanted: &str, flags: &[
         super::with_flags(&mut table, wanted, flags, &plugin)?;
         let instance = Instance::new(&loader.sandbox, plugin, &table).await;
         let instance = instance.map_err(|problems| problems.join("\n"))?;
-        instance.time(&loader.sandbox, calls).await.map_err(|fault| format!("{wanted}: {fault}"))
+        instance.time(calls).await.map_err(|fault| format!("{wanted}: {fault}"))
     });
     crate::cli::print(&summary(engine, times?))
 }

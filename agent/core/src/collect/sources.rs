@@ -1,23 +1,24 @@
-//! The minute: asks every source when it is due and keeps each one's trouble to itself.
+//! The sources: asks every one when it is due and keeps each one's failure to itself.
 //!
-//! A source that is late, fails or panics is named once in the log, and once more when it is well again; in between it is
-//! only counted. Values that are there in time are handed on together; a slow source's follow when they come. Sources come,
-//! go and are replaced at any time: a new one is asked at once, and then whenever its minute begins.
+//! A source that is late, fails or panics is logged once, and once more when it has recovered; in between its failures are only
+//! counted. Values that are there in time are handed on together; a slow source's follow when they arrive. Sources are added,
+//! removed and replaced at any time: a new one is asked at once, and then whenever its minute begins.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::outcomes::{CollectionResult, Outcomes};
 use super::rate::Reading;
-use super::readers::Readers;
-use super::{Answer, Collector, Fault, Kept, Moment};
+use super::source::{Source, SourceId, panicked};
+use super::{Answer, Fault, Kept, Moment};
 use crate::sample::Sample;
 
 /// What all quick sources' values wait for before they are handed on without the slow ones'.
@@ -29,65 +30,18 @@ const START_GRACE: Duration = Duration::from_millis(200);
 /// What slow sources' values wait for each other, so that they do not cost a commit each.
 const LATE_GRACE: Duration = Duration::from_secs(5);
 
-/// How long a host collector may take. Reading /proc takes well under a millisecond; what takes longer hangs.
-const HOST_DEADLINE: Duration = Duration::from_secs(10);
-
-type Pending = Pin<Box<dyn Future<Output = Result<Answer, Fault>> + Send>>;
-
-/// Something that is asked when a minute begins.
-pub struct Source {
-    /// Its name in the log and in the table.
-    pub name: Arc<str>,
-    /// It is due in each minute since 1970 that is a multiple of this; 1 is every minute.
-    pub every_minutes: u32,
-    deadline: Duration,
-    ask: Box<dyn Fn(Moment) -> Pending + Send>,
-}
-
 /// How a source is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
-    /// What is wrong, if it is not well.
-    pub trouble: Option<String>,
-    /// Questions without its values since it was last well.
+    /// What is wrong; `None` while all is well.
+    pub failure: Option<String>,
+    /// Collections since it was last well.
     pub failures: u64,
 }
 
-impl Source {
-    /// A source from a question that runs on this runtime and never blocks; due every minute.
-    pub fn new(name: Arc<str>, deadline: Duration, ask: impl Fn(Moment) -> Pending + Send + 'static) -> Self {
-        Self { name, every_minutes: 1, deadline, ask: Box::new(ask) }
-    }
-
-    /// A source from a collector, which may block while it reads: it does so on one of the `readers`.
-    #[must_use]
-    pub fn of_collector(name: &str, collector: Box<dyn Collector>, readers: &Readers) -> Self {
-        let (collector, readers) = (Arc::new(Mutex::new(collector)), readers.clone());
-        let ask = move |moment| -> Pending {
-            let (collector, readers) = (Arc::clone(&collector), readers.clone());
-            let read = move || {
-                // A panic leaves a collector's last reading half updated at worst, which its next one replaces.
-                let mut collector = collector.lock().unwrap_or_else(PoisonError::into_inner);
-                let samples = collector.collect(moment)?;
-                Ok(Answer { samples, complaints: collector.complaints(), ..Answer::default() })
-            };
-            Box::pin(async move { readers.run(read).await.unwrap_or_else(|_| Err(panicked())) })
-        };
-        Self::new(name.into(), HOST_DEADLINE, ask)
-    }
-
-    fn is_due(&self, moment: Moment) -> bool {
-        moment.unix_seconds.div_euclid(60).rem_euclid(i64::from(self.every_minutes.max(1))) == 0
-    }
-}
-
-fn panicked() -> Fault {
-    Fault("it panicked; this is a bug of wasaba".into())
-}
-
-/// Values of one moment that are ready to be kept; the same moment may have several.
+/// What was collected for one instant and is ready to be kept; the same instant may have several.
 #[derive(Debug, Default)]
-pub struct Part {
+pub struct Collected {
     /// The values, with the name of the source that each range of them came from.
     pub samples: Vec<(Arc<str>, Vec<Sample>)>,
     /// Counters' readings, under `source TAB name`.
@@ -96,22 +50,22 @@ pub struct Part {
     pub kept: Vec<(Arc<str>, Kept)>,
 }
 
-/// Parts by their moments, in seconds since 1970.
-pub type Parts = BTreeMap<i64, Part>;
+/// What was collected, by its instant in seconds since 1970.
+pub type ByInstant = BTreeMap<i64, Collected>;
 
 /// Every source of the agent.
 #[derive(Default)]
 pub struct Sources {
-    /// By a running number, so in the order in which they were added.
-    slots: BTreeMap<u64, Slot>,
-    names: HashMap<Arc<str>, u64>,
-    numbers: u64,
+    /// In the order in which they were added.
+    slots: BTreeMap<SourceId, Slot>,
+    questions: u64,
     answers: FuturesUnordered<Pin<Box<dyn Future<Output = Answered> + Send>>>,
-    parts: Parts,
+    collected: ByInstant,
     batch: Option<Batch>,
+    outcomes: Outcomes,
 }
 
-/// A source's place, which outlives its replacement.
+/// A source's slot, which outlives its replacement.
 struct Slot {
     source: Source,
     under_way: Option<Question>,
@@ -120,11 +74,11 @@ struct Slot {
     health: Health,
 }
 
-/// A question that is still without an answer. Dropping it ends it.
+/// A question that is still without an answer. Dropping it cancels it.
 struct Question {
     number: u64,
     task: AbortHandle,
-    /// Nobody waits for the answer any more.
+    /// Its deadline has passed.
     late: bool,
     /// It was put to a predecessor of the slot's source.
     to_predecessor: bool,
@@ -138,9 +92,10 @@ impl Drop for Question {
 
 /// What became of a question.
 struct Answered {
-    slot: u64,
+    slot: SourceId,
     question: u64,
     unix_seconds: i64,
+    took: Duration,
     /// `None` if it did not come in time.
     answer: Option<Result<Answer, Fault>>,
 }
@@ -149,21 +104,36 @@ struct Answered {
 struct Batch {
     /// When, at the latest.
     end: Instant,
-    /// Whether it ends early when nobody is asked any more.
+    /// Whether it ends early when no question is under way any more.
     ends_early: bool,
 }
 
 impl Sources {
-    /// Adds a source, or puts it in place of the one of its name. It is not asked yet.
-    pub fn add(&mut self, source: Source) {
-        self.place(source);
+    /// Adds a source; it is not asked yet. What is returned removes it.
+    pub fn add(&mut self, source: Source) -> SourceId {
+        let id = SourceId::unique();
+        self.put(id, source);
+        id
     }
 
-    /// Adds a source and asks it at once. One of its name is replaced; a question under way to that one is still answered,
-    /// and the new one asked right after.
-    pub fn start(&mut self, source: Source, moment: Moment) {
-        let key = self.place(source);
-        self.ask_one(key, moment);
+    /// Puts a source in place of the one with this id, or adds it. It is not asked yet.
+    pub(super) fn put(&mut self, id: SourceId, source: Source) {
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.under_way = slot.under_way.take().filter(|question| !question.late);
+            if let Some(question) = &mut slot.under_way {
+                question.to_predecessor = true;
+            }
+            slot.source = source;
+            return;
+        }
+        self.slots.insert(id, Slot { source, under_way: None, owed: false, health: Health::default() });
+    }
+
+    /// Puts a source as [`Sources::put`] and asks it at once. A question under way to its predecessor is still answered, and the
+    /// new one asked right after.
+    pub(super) fn start(&mut self, id: SourceId, source: Source, moment: Moment) {
+        self.put(id, source);
+        self.ask_one(id, moment);
         let end = Instant::now() + START_GRACE;
         let end = self.batch.as_ref().map_or(end, |batch| batch.end.min(end));
         // Many may start one after the other: these are not to be handed on one by one.
@@ -171,16 +141,21 @@ impl Sources {
         self.batch = Some(Batch { end, ends_early });
     }
 
-    /// Removes a source, and ends the question under way.
-    pub fn remove(&mut self, name: &str) {
-        if let Some(key) = self.names.remove(name) {
-            self.slots.remove(&key);
-        }
+    /// Removes a source, and cancels the question under way.
+    pub fn remove(&mut self, id: SourceId) {
+        self.slots.remove(&id);
+        self.outcomes.remove(id);
     }
 
     /// How each is doing, in the order in which they were added.
     pub fn health(&self) -> impl Iterator<Item = (&Arc<str>, &Health)> {
         self.slots.values().map(|slot| (&slot.source.name, &slot.health))
+    }
+
+    /// How each one's last collection went; the table stays up to date.
+    #[must_use]
+    pub fn outcomes(&self) -> Outcomes {
+        self.outcomes.clone()
     }
 
     /// Asks all that are due at `moment`, the beginning of a minute.
@@ -194,18 +169,18 @@ impl Sources {
     }
 
     /// Asks all of them for `moment`, and hands on to `keep` what they answer, with its time, until all have answered or are late.
-    pub async fn ask(&mut self, moment: Moment, mut keep: impl AsyncFnMut(i64, Part)) {
+    pub async fn ask(&mut self, moment: Moment, mut keep: impl AsyncFnMut(i64, Collected)) {
         self.ask_all(moment);
         while self.batch.is_some() || !self.answers.is_empty() {
-            for (time, part) in self.next(|| moment).await {
-                keep(time, part).await;
+            for (time, collected) in self.next(|| moment).await {
+                keep(time, collected).await;
             }
         }
     }
 
-    /// Waits for the next values that are to be kept, which may take for ever; dropping the future loses nothing. `now`
-    /// stamps what is asked meanwhile. The parts may be none: then the sources' health has changed.
-    pub async fn next(&mut self, now: impl Fn() -> Moment) -> Parts {
+    /// Waits for the next values to keep, which may take for ever; dropping the future loses nothing. `now` stamps what is asked
+    /// meanwhile. There may be none: then the sources' health has changed.
+    pub async fn next(&mut self, now: impl Fn() -> Moment) -> ByInstant {
         loop {
             let end = match &self.batch {
                 Some(batch) if batch.ends_early && self.answers.is_empty() => return self.rest(),
@@ -220,58 +195,48 @@ impl Sources {
         }
     }
 
-    /// What came and was not handed on yet.
-    pub fn rest(&mut self) -> Parts {
+    /// What arrived and was not handed on yet.
+    pub fn rest(&mut self) -> ByInstant {
         self.batch = None;
-        std::mem::take(&mut self.parts)
+        std::mem::take(&mut self.collected)
     }
 
-    fn place(&mut self, source: Source) -> u64 {
-        if let Some(key) = self.names.get(&source.name)
-            && let Some(slot) = self.slots.get_mut(key)
-        {
-            slot.under_way = slot.under_way.take().filter(|question| !question.late);
-            if let Some(question) = &mut slot.under_way {
-                question.to_predecessor = true;
-            }
-            slot.source = source;
-            return *key;
-        }
-        let key = self.number();
-        self.names.insert(Arc::clone(&source.name), key);
-        self.slots.insert(key, Slot { source, under_way: None, owed: false, health: Health::default() });
-        key
-    }
-
-    fn number(&mut self) -> u64 {
-        self.numbers = self.numbers.wrapping_add(1);
-        self.numbers
+    fn question(&mut self) -> u64 {
+        self.questions = self.questions.wrapping_add(1);
+        self.questions
     }
 
     fn ask_where(&mut self, moment: Moment, is_asked: impl Fn(&Source) -> bool) {
-        let asked = self.slots.iter().filter(|(_, slot)| is_asked(&slot.source)).map(|(key, _)| *key);
-        for key in asked.collect::<Vec<_>>() {
-            self.ask_one(key, moment);
+        let asked = self.slots.iter().filter(|(_, slot)| is_asked(&slot.source)).map(|(id, _)| *id);
+        for id in asked.collect::<Vec<_>>() {
+            self.ask_one(id, moment);
         }
         self.batch = Some(Batch { end: Instant::now() + GRACE, ends_early: true });
     }
 
-    fn ask_one(&mut self, key: u64, moment: Moment) {
-        let number = self.number();
-        let Some(slot) = self.slots.get_mut(&key) else { return };
+    fn ask_one(&mut self, id: SourceId, moment: Moment) {
+        let number = self.question();
+        let outcomes = self.outcomes.clone();
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let fail = |slot: &mut Slot, fault: Fault| {
+            let failed = CollectionResult::Failed(fault.0.clone());
+            outcomes.note(id, &slot.source.name, moment.unix_seconds, Duration::ZERO, failed);
+            slot.judge(Err(&fault));
+        };
         match &slot.under_way {
             Some(question) if !question.late => {
                 slot.owed = true;
                 return;
             }
             Some(question) if !question.task.is_finished() => {
-                return slot.judge(Err(&Fault("it has not answered an earlier minute's question yet".into())));
+                return fail(slot, Fault("still busy with an earlier minute's collection".into()));
             }
             _ => {}
         }
         slot.owed = false;
         let asked = std::panic::catch_unwind(AssertUnwindSafe(|| (slot.source.ask)(moment)));
-        let Ok(asked) = asked else { return slot.judge(Err(&panicked())) };
+        let Ok(asked) = asked else { return fail(slot, panicked()) };
+        let began = Instant::now();
         let mut task = tokio::spawn(asked);
         let handle = task.abort_handle();
         slot.under_way = Some(Question { number, task: handle, late: false, to_predecessor: false });
@@ -279,18 +244,21 @@ impl Sources {
         self.answers.push(Box::pin(async move {
             let answer = tokio::time::timeout(deadline, &mut task).await.ok();
             let answer = answer.map(|answered| answered.unwrap_or_else(|_| Err(panicked())));
-            Answered { slot: key, question: number, unix_seconds: moment.unix_seconds, answer }
+            let took = began.elapsed();
+            Answered { slot: id, question: number, unix_seconds: moment.unix_seconds, took, answer }
         }));
     }
 
     fn take(&mut self, answered: Answered, now: &impl Fn() -> Moment) {
         let Some(slot) = self.slots.get_mut(&answered.slot) else { return };
-        // Who was removed or replaced meanwhile has no say.
+        // An answer of one that was removed or replaced meanwhile is dropped.
         let Some(question) = slot.under_way.as_mut().filter(|question| question.number == answered.question) else {
             return;
         };
         let ends_early = true;
         self.batch.get_or_insert_with(|| Batch { end: Instant::now() + LATE_GRACE, ends_early });
+        let result = result_of(answered.answer.as_ref());
+        self.outcomes.note(answered.slot, &slot.source.name, answered.unix_seconds, answered.took, result);
         match answered.answer {
             Some(answer) => {
                 slot.under_way = None;
@@ -298,15 +266,15 @@ impl Sources {
                 if let Ok(mut answer) = answer {
                     for (time, sample) in std::mem::take(&mut answer.dated) {
                         let dated = Answer { samples: vec![sample], ..Answer::default() };
-                        self.parts.entry(time).or_default().take(&slot.source.name, dated);
+                        self.collected.entry(time).or_default().take(&slot.source.name, dated);
                     }
-                    self.parts.entry(answered.unix_seconds).or_default().take(&slot.source.name, answer);
+                    self.collected.entry(answered.unix_seconds).or_default().take(&slot.source.name, answer);
                 }
             }
             None => {
                 question.late = true;
                 let replaced = question.to_predecessor;
-                slot.judge(Err(&Fault(format!("it did not answer within {:?}", slot.source.deadline))));
+                slot.judge(Err(&Fault(format!("timed out: no answer within {:?}", slot.source.deadline))));
                 if replaced {
                     slot.under_way = None;
                 } else {
@@ -320,7 +288,18 @@ impl Sources {
     }
 }
 
-impl Part {
+fn result_of(answer: Option<&Result<Answer, Fault>>) -> CollectionResult {
+    match answer {
+        None => CollectionResult::TimedOut,
+        Some(Err(fault)) => CollectionResult::Failed(fault.0.clone()),
+        Some(Ok(answer)) => match answer.samples.len().saturating_add(answer.dated.len()) {
+            0 if answer.warnings.is_empty() => CollectionResult::NoData,
+            count => CollectionResult::Values { count, warnings: answer.warnings.clone() },
+        },
+    }
+}
+
+impl Collected {
     fn take(&mut self, source: &Arc<str>, answer: Answer) {
         let readings = answer.readings.into_iter().map(|(name, reading)| (format!("{source}\t{name}"), reading));
         self.readings.extend(readings);
@@ -338,24 +317,24 @@ impl Part {
 impl Slot {
     fn judge(&mut self, answer: Result<&Answer, &Fault>) {
         let name = &self.source.name;
-        let trouble = match answer {
-            Ok(answer) if answer.complaints.is_empty() => None,
-            Ok(answer) => Some(answer.complaints.join("; ")),
+        let failure = match answer {
+            Ok(answer) if answer.warnings.is_empty() => None,
+            Ok(answer) => Some(answer.warnings.join("; ")),
             Err(fault) => Some(fault.0.clone()),
         };
-        let Health { trouble: known, failures } = &mut self.health;
-        match (&*known, &trouble) {
-            (None, Some(trouble)) => tracing::warn!("{name}: {trouble}"),
+        let Health { failure: known, failures } = &mut self.health;
+        match (&*known, &failure) {
+            (None, Some(failure)) => tracing::warn!("{name}: {failure}"),
             // A changed reason is news; the same one a minute later is not.
-            (Some(known), Some(trouble)) if known != trouble => tracing::warn!("{name}: {trouble}"),
+            (Some(known), Some(failure)) if known != failure => tracing::warn!("{name}: {failure}"),
             (Some(_), None) => {
                 let plural = if *failures == 1 { "" } else { "s" };
-                tracing::info!("{name}: well again after {failures} minute{plural} in trouble");
+                tracing::info!("{name}: recovered after {failures} failed collection{plural}");
             }
             _ => {}
         }
-        *failures = if trouble.is_some() { failures.saturating_add(1) } else { 0 };
-        *known = trouble;
+        *failures = if failure.is_some() { failures.saturating_add(1) } else { 0 };
+        *known = failure;
     }
 }
 
@@ -365,6 +344,8 @@ mod tests {
 
     use tokio::sync::{Notify, Semaphore};
 
+    use super::super::Collector;
+    use super::super::readers::Readers;
     use super::*;
 
     fn moment() -> Moment {
@@ -387,12 +368,14 @@ mod tests {
         source(name, move || Ok(vec![Sample::new(name, 1.0).unwrap()]))
     }
 
-    /// The names of the sources in each part that was handed on.
+    /// The names of the sources in each collected that was handed on.
     async fn ask(sources: &mut Sources) -> Vec<Vec<String>> {
-        let mut parts = Vec::new();
-        let keep = async |_, part: Part| parts.push(part.samples.iter().map(|(name, _)| name.to_string()).collect());
+        let mut all = Vec::new();
+        let keep = async |_, collected: Collected| {
+            all.push(collected.samples.iter().map(|(name, _)| name.to_string()).collect());
+        };
         sources.ask(moment(), keep).await;
-        parts
+        all
     }
 
     #[tokio::test]
@@ -429,22 +412,22 @@ mod tests {
             })
         }));
         for minute in 1..=2 {
-            let mut parts = Vec::<Vec<String>>::new();
-            let keep = async |_, part: Part| {
-                parts.push(part.samples.iter().map(|(name, _)| name.to_string()).collect());
+            let mut all = Vec::<Vec<String>>::new();
+            let keep = async |_, collected: Collected| {
+                all.push(collected.samples.iter().map(|(name, _)| name.to_string()).collect());
                 handed_on.notify_one();
             };
             sources.ask(moment(), keep).await;
-            assert_eq!(parts, [["good"], ["slow"]]);
+            assert_eq!(all, [["good"], ["slow"]]);
             assert_eq!(sources.health().nth(1).unwrap().1.failures, minute);
-            // The permit of the second part is not for the next minute.
+            // The permit of the second collected is not for the next minute.
             handed_on.notified().await;
         }
         assert_eq!(asked.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test]
-    async fn a_collector_that_recovers_is_well_again() {
+    async fn a_collector_that_recovers_has_no_failures_any_more() {
         let mut broken = true;
         let mut sources = Sources::default();
         sources.add(source("moody", move || {
@@ -453,7 +436,7 @@ mod tests {
             answer
         }));
         ask(&mut sources).await;
-        assert_eq!(sources.health().next().unwrap().1.trouble.as_deref(), Some("not today"));
+        assert_eq!(sources.health().next().unwrap().1.failure.as_deref(), Some("not today"));
         ask(&mut sources).await;
         assert_eq!(*sources.health().next().unwrap().1, Health::default());
     }
@@ -474,29 +457,30 @@ mod tests {
         Moment { unix_seconds, ..moment() }
     }
 
-    /// When, and what: each value of the parts.
-    fn values(parts: &Parts) -> Vec<(i64, f64)> {
-        let samples =
-            parts.iter().flat_map(|(time, part)| part.samples.iter().map(move |(_, samples)| (*time, samples)));
+    /// When, and what: each value of the collected.
+    fn values(collected: &ByInstant) -> Vec<(i64, f64)> {
+        let samples = collected
+            .iter()
+            .flat_map(|(time, collected)| collected.samples.iter().map(move |(_, samples)| (*time, samples)));
         samples.flat_map(|(time, samples)| samples.iter().map(move |sample| (time, sample.value()))).collect()
     }
 
     #[tokio::test]
     async fn a_source_that_starts_between_two_minutes_is_asked_at_once_and_has_the_time_of_then() {
         let mut sources = Sources::default();
-        sources.start(good("new"), at(83));
-        sources.start(good("newer"), at(83));
-        let parts = sources.next(moment).await;
-        assert_eq!(values(&parts), [(83, 1.0), (83, 1.0)], "in one part");
+        sources.start(SourceId::unique(), good("new"), at(83));
+        sources.start(SourceId::unique(), good("newer"), at(83));
+        let collected = sources.next(moment).await;
+        assert_eq!(values(&collected), [(83, 1.0), (83, 1.0)], "handed on together");
     }
 
     #[tokio::test]
     async fn a_replaced_source_answers_once_more_and_its_successor_is_asked_right_after() {
         let (old, new) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(1)));
         let mut sources = Sources::default();
-        sources.add(gated("swapped", 1.0, &old));
+        let id = sources.add(gated("swapped", 1.0, &old));
         sources.ask_due(at(60));
-        sources.start(gated("swapped", 2.0, &new), at(70));
+        sources.start(id, gated("swapped", 2.0, &new), at(70));
         tokio::task::yield_now().await;
         assert_eq!(new.available_permits(), 1, "two questions would be under way");
         old.add_permits(1);
@@ -509,7 +493,9 @@ mod tests {
         let mut sources = Sources::default();
         let held = Arc::new(());
         let freed = Arc::downgrade(&held);
+        let id = SourceId::unique();
         sources.start(
+            id,
             Source::new("hanging".into(), Duration::from_secs(60), move |_| {
                 let held = Arc::clone(&held);
                 Box::pin(async move {
@@ -521,7 +507,7 @@ mod tests {
             moment(),
         );
         tokio::task::yield_now().await;
-        sources.remove("hanging");
+        sources.remove(id);
         assert!(sources.next(moment).await.is_empty());
         assert_eq!((freed.strong_count(), sources.health().count()), (0, 0));
     }
@@ -538,10 +524,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_source_that_is_still_answering_when_its_minute_begins_is_asked_again_and_not_blamed() {
+    async fn a_source_that_is_still_answering_when_its_minute_begins_is_asked_again_and_has_not_failed() {
         let gate = Arc::new(Semaphore::new(0));
         let mut sources = Sources::default();
-        sources.start(gated("new", 1.0, &gate), at(119));
+        sources.start(SourceId::unique(), gated("new", 1.0, &gate), at(119));
         sources.ask_due(at(120));
         assert_eq!(*sources.health().next().unwrap().1, Health::default());
         gate.add_permits(2);
@@ -549,14 +535,55 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_thousand_sources_give_one_part() {
+    async fn a_thousand_sources_give_one_collected() {
         let mut sources = Sources::default();
         for number in 0..1_000 {
             sources.add(Source { name: format!("source {number}").into(), ..good("metric") });
         }
         sources.ask_due(moment());
-        let parts = sources.next(moment).await;
-        assert_eq!((parts.len(), values(&parts).len()), (1, 1_000));
+        let collected = sources.next(moment).await;
+        assert_eq!((collected.len(), values(&collected).len()), (1, 1_000));
         assert!(sources.batch.is_none() && sources.answers.is_empty());
+    }
+
+    #[tokio::test]
+    async fn two_sources_of_one_name_are_removed_one_by_one() {
+        let mut sources = Sources::default();
+        let first = sources.add(good("same"));
+        sources.add(good("same"));
+        sources.remove(first);
+        assert_eq!(ask(&mut sources).await, [["same"]]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_outcome_of_each_collection_is_noted_with_its_duration() {
+        let mut sources = Sources::default();
+        let outcomes = sources.outcomes();
+        sources.add(good("good"));
+        sources.add(source("empty", || Ok(Vec::new())));
+        let failing = sources.add(source("failing", || Err(Fault("no such file".into()))));
+        sources.add(Source::new("hanging".into(), Duration::from_secs(3), |_| Box::pin(std::future::pending())));
+        ask(&mut sources).await;
+        ask(&mut sources).await;
+        let results = outcomes.all().into_iter().map(|outcome| outcome.result).collect::<Vec<_>>();
+        let expected = [
+            CollectionResult::Values { count: 1, warnings: Vec::new() },
+            CollectionResult::NoData,
+            CollectionResult::Failed("no such file".into()),
+        ];
+        assert_eq!(results[..3], expected);
+        let counts = outcomes.all().iter().map(|outcome| (outcome.collections, outcome.failed)).collect::<Vec<_>>();
+        assert_eq!(counts, [(2, 0), (2, 0), (2, 2), (2, 2)]);
+        sources.remove(failing);
+        assert_eq!(outcomes.all().len(), 3, "a removed source has no outcome");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_collection_that_times_out_took_as_long_as_its_deadline() {
+        let mut sources = Sources::default();
+        sources.add(Source::new("hanging".into(), Duration::from_secs(3), |_| Box::pin(std::future::pending())));
+        ask(&mut sources).await;
+        let outcome = sources.outcomes().all().remove(0);
+        assert_eq!((outcome.result, outcome.took), (CollectionResult::TimedOut, Duration::from_secs(3)));
     }
 }

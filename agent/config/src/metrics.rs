@@ -1,0 +1,50 @@
+//! The metrics plugins as they were configured: `[plugin.metrics.NAME]`.
+
+use std::sync::Arc;
+
+use containers::Docker;
+use official::command_line::Search;
+use programs::MetricsProgram;
+
+use crate::table::PluginTable;
+
+/// A table `[plugin.metrics.NAME]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricsPlugin {
+    /// The last part of the table's name.
+    pub name: Arc<str>,
+    /// What runs.
+    pub runs: Metrics,
+}
+
+/// What a metrics plugin runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Metrics {
+    /// A component: `wasm = "..."`.
+    Component(Box<PluginTable>),
+    /// A program: `command = "..."`.
+    Program(Box<MetricsProgram>),
+    /// The command line of an official plugin that the agent can stand in for.
+    Official(Box<OfficialLine>),
+}
+
+/// The command line of an official plugin. Which of the two runs is decided each time that the plugins are looked at: the program
+/// where it is installed, else what stands in for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OfficialLine {
+    /// The program.
+    pub program: MetricsProgram,
+    /// Where a shell would look for it.
+    pub search: Search,
+    /// What runs while it is not installed.
+    pub stand_in: StandIn,
+}
+
+/// What stands in for an official program.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StandIn {
+    /// The component of its name.
+    Component(Box<PluginTable>),
+    /// The agent's own metrics of containers; or why the command line cannot be carried over, with its place.
+    Docker(Result<Box<Docker>, String>),
+}

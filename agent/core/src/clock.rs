@@ -1,0 +1,73 @@
+//! The clock: the one place that asks the system for the time.
+//!
+//! Everything else takes the time as a parameter, so that a test can choose it.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// When a reading is taken, in both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Wall clock, in seconds since 1970: what Mackerel is sent.
+    pub unix_seconds: i64,
+    /// Monotonic clock: what rates are computed from, since the wall clock may jump.
+    pub instant: Instant,
+}
+
+impl Moment {
+    /// The present.
+    #[must_use]
+    pub fn now() -> Self {
+        Self { unix_seconds: unix_seconds(), instant: Instant::now() }
+    }
+}
+
+/// The wall clock.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+pub fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
+/// The wall clock in seconds since 1970; 0 before that.
+#[must_use]
+pub fn unix_seconds() -> i64 {
+    seconds_of(wall())
+}
+
+/// The wall clock in milliseconds since 1970; 0 before that.
+#[must_use]
+pub fn unix_millis() -> i64 {
+    millis_of(wall())
+}
+
+/// `time` in seconds since 1970; 0 before that.
+#[must_use]
+pub fn seconds_of(time: SystemTime) -> i64 {
+    i64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()).unwrap_or(i64::MAX)
+}
+
+/// `time` in milliseconds since 1970; 0 before that.
+#[must_use]
+pub fn millis_of(time: SystemTime) -> i64 {
+    i64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
+}
+
+/// How long it takes until the wall clock shows `unix_seconds`; zero if it is past that.
+#[must_use]
+pub fn until(unix_seconds: i64) -> Duration {
+    let then = UNIX_EPOCH + Duration::from_secs(u64::try_from(unix_seconds).unwrap_or_default());
+    then.duration_since(wall()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_before_1970_is_zero_and_a_full_second_is_reached_at_once() {
+        assert_eq!((seconds_of(UNIX_EPOCH - Duration::from_secs(1)), millis_of(UNIX_EPOCH)), (0, 0));
+        assert_eq!(millis_of(UNIX_EPOCH + Duration::from_millis(1_500)), 1_500);
+        assert_eq!(until(1), Duration::ZERO);
+        assert!(until(unix_seconds() + 100) > Duration::from_secs(90));
+    }
+}

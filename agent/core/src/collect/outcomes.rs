@@ -1,0 +1,79 @@
+//! The outcomes: how long each collector took and what became of it, for whoever shows them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::source::SourceId;
+
+/// How a source is doing, and how its last collection went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The source's name.
+    pub source: Arc<str>,
+    /// When it was asked last, in seconds since 1970.
+    pub unix_seconds: i64,
+    /// How long the last collection took, from question to answer; until the deadline if no answer came in time.
+    pub took: Duration,
+    /// What became of the last collection.
+    pub result: CollectionResult,
+    /// Collections since the source was added.
+    pub collections: u64,
+    /// Of these, how many failed or timed out.
+    pub failed: u64,
+}
+
+/// What became of a collection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CollectionResult {
+    /// It gave values.
+    Values {
+        /// How many.
+        count: usize,
+        /// What it had to skip all the same.
+        warnings: Vec<String>,
+    },
+    /// It had nothing to give, and nothing is wrong: no such device, or the first reading of a counter.
+    NoData,
+    /// It failed; why, as in the log.
+    Failed(String),
+    /// It did not answer before its deadline.
+    TimedOut,
+}
+
+impl CollectionResult {
+    /// Whether it counts as a success.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::Values { .. } | Self::NoData)
+    }
+}
+
+/// The last outcome of every source. Clones are the same table.
+#[derive(Clone, Debug, Default)]
+pub struct Outcomes(Arc<Mutex<BTreeMap<SourceId, Outcome>>>);
+
+impl Outcomes {
+    /// All of them, in the order in which the sources were added. A source that was not asked yet has none.
+    #[must_use]
+    pub fn all(&self) -> Vec<Outcome> {
+        self.lock().values().cloned().collect()
+    }
+
+    pub(super) fn note(&self, id: SourceId, source: &Arc<str>, asked: i64, took: Duration, result: CollectionResult) {
+        let failed = u64::from(!result.is_success());
+        let mut outcomes = self.lock();
+        let before = outcomes.get(&id).map_or((0, 0), |before| (before.collections, before.failed));
+        let (collections, failed) = (before.0.saturating_add(1), before.1.saturating_add(failed));
+        let source = Arc::clone(source);
+        outcomes.insert(id, Outcome { source, unix_seconds: asked, took, result, collections, failed });
+    }
+
+    pub(super) fn remove(&self, id: SourceId) {
+        self.lock().remove(&id);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SourceId, Outcome>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,31 @@
+//! The queue's file as the memory of sources: the readings of counters, and what plugins keep.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use wasaba_core::clock;
+use wasaba_core::collect::Kept;
+use wasaba_core::collect::memory::Memory;
+use wasaba_core::collect::rate::Reading;
+
+use super::Spool;
+
+impl Memory for Spool {
+    fn readings(&self, source: &str) -> BTreeMap<String, Reading> {
+        let (prefix, readings) = (format!("{source}\t"), self.readings());
+        let own = readings.range(prefix.clone()..);
+        own.map_while(|(key, reading)| Some((key.strip_prefix(&prefix)?.to_owned(), *reading))).collect()
+    }
+
+    fn values(&self, instance: &str) -> BTreeMap<String, Vec<u8>> {
+        self.values(instance)
+    }
+
+    fn keep_values(&self, instance: &str, values: Kept) {
+        self.keep_values(instance, values, clock::unix_seconds());
+    }
+
+    fn forget_values(&self, known: &[Arc<str>]) {
+        self.forget_values(known, clock::unix_seconds());
+    }
+}

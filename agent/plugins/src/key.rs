@@ -1,0 +1,56 @@
+//! The key of a plugin instance: what it is asked for, and its name. A check and a metrics plugin may have the same name.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// What a plugin instance is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Values, every minute.
+    Metrics,
+    /// A check, on a schedule of its own.
+    Check,
+    /// Metadata, on a schedule of its own.
+    Metadata,
+}
+
+/// Which plugin instance.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// What it is asked for.
+    pub kind: Kind,
+    /// The last part of its table's name, or the file's name without `.wasm`.
+    pub name: Arc<str>,
+}
+
+impl Key {
+    /// The key of a metrics plugin.
+    #[must_use]
+    pub fn metrics(name: &str) -> Self {
+        Self { kind: Kind::Metrics, name: name.into() }
+    }
+
+    /// The key of a check.
+    #[must_use]
+    pub fn check(name: &Arc<str>) -> Self {
+        Self { kind: Kind::Check, name: Arc::clone(name) }
+    }
+
+    /// The key of a metadata plugin.
+    #[must_use]
+    pub fn metadata(name: &Arc<str>) -> Self {
+        Self { kind: Kind::Metadata, name: Arc::clone(name) }
+    }
+}
+
+/// `plugin web`, `check web`, `metadata web`: in the log, and in the queue's file.
+impl fmt::Display for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::Metrics => "plugin",
+            Kind::Check => "check",
+            Kind::Metadata => "metadata",
+        };
+        write!(formatter, "{kind} {}", self.name)
+    }
+}
