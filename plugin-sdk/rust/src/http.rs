@@ -122,17 +122,6 @@ impl Response {
     }
 }
 
-impl From<Error> for crate::Error {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Denied(text) => Self::Denied(text),
-            Error::Unreachable(text) => Self::Unreachable(text),
-            Error::Failed(text) => Self::Failed(text),
-            Error::Invalid(text) => Self::Misconfigured(text),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,6 +35,7 @@ pub mod log;
 pub mod tcp;
 
 mod description;
+mod error;
 mod report;
 mod settings;
 mod up;

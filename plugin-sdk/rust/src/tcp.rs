@@ -103,17 +103,6 @@ impl io::Write for Connection {
     }
 }
 
-impl From<Error> for crate::Error {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Denied(text) => Self::Denied(text),
-            Error::Unreachable(text) => Self::Unreachable(text),
-            Error::Failed(text) => Self::Failed(text),
-            Error::Invalid(text) => Self::Misconfigured(text),
-        }
-    }
-}
-
 /// What `Read` and `Write` gave, back as the error that it was.
 impl From<io::Error> for crate::Error {
     fn from(error: io::Error) -> Self {

@@ -24,6 +24,7 @@ macro_rules! copied {
 const COPIED: &[(&str, &str)] = copied! {
     "plugin-sdk/rust/src/crypto.rs"
     "plugin-sdk/rust/src/description.rs"
+    "plugin-sdk/rust/src/error.rs"
     "plugin-sdk/rust/src/files.rs"
     "plugin-sdk/rust/src/http.rs"
     "plugin-sdk/rust/src/kv.rs"
