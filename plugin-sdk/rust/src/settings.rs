@@ -78,9 +78,29 @@ impl Settings {
 
 fn known<'v>(key: &str, value: &str, valid: &[&'v str]) -> Result<&'v str, Error> {
     valid.iter().find(|known| **known == value).copied().ok_or_else(|| {
-        let valid = valid.iter().map(|known| format!("{known:?}")).collect::<Vec<_>>().join(", ");
-        Error::Misconfigured(format!("`{key}` cannot be {value:?}; there are {valid}"))
+        let meant = nearest(value, valid).map_or(String::from("; "), |meant| format!(", did you mean {meant:?}? "));
+        Error::Misconfigured(format!("unknown value {value:?} in `{key}`{meant}valid: {}", valid.join(", ")))
     })
+}
+
+/// What was probably meant: the word that takes the fewest edits, if they are few for its length.
+fn nearest<'v>(value: &str, valid: &[&'v str]) -> Option<&'v str> {
+    let edits = valid.iter().map(|known| (edits(value, known), *known));
+    let few = edits.filter(|(edits, known)| *edits <= (known.len() / 3).max(1));
+    few.min_by_key(|(edits, _)| *edits).map(|(_, known)| known)
+}
+
+/// The Levenshtein distance: how many bytes must be added, removed or replaced to get from one text to the other.
+fn edits(from: &str, to: &str) -> usize {
+    let mut row = (1..=to.len()).collect::<Vec<_>>();
+    for (number, from) in from.bytes().enumerate() {
+        let (mut diagonal, mut left) = (number, number + 1);
+        for (above, to) in row.iter_mut().zip(to.bytes()) {
+            left = (left.min(*above) + 1).min(diagonal + usize::from(from != to));
+            diagonal = std::mem::replace(above, left);
+        }
+    }
+    row.last().copied().unwrap_or(from.len())
 }
 
 /// For unit tests, and what the agent hands in.
@@ -117,13 +137,34 @@ mod tests {
     }
 
     #[test]
-    fn a_value_out_of_a_list_is_one_of_the_list() {
+    fn a_value_that_is_not_in_the_list_is_refused_with_the_list() {
         let settings = Settings::from([("extra", "up"), ("extra", "locks"), ("compat", "old")]);
         assert_eq!(settings.some_of("extra", &["locks", "size", "up"]), Ok(vec!["up", "locks"]));
         assert_eq!(settings.some_of("other", &["up"]), Ok(vec![]));
-        for error in [settings.some_of("extra", &["up"]).unwrap_err(), settings.one_of("compat", &["up"]).unwrap_err()]
-        {
-            assert!(matches!(&error, Error::Misconfigured(text) if text.ends_with("there are \"up\"")), "{error:?}");
+        let refused = |text: &str| Err(Error::Misconfigured(text.to_owned()));
+        let expected = refused("unknown value \"locks\" in `extra`; valid: up, size");
+        assert_eq!(settings.some_of("extra", &["up", "size"]), expected.clone().map(|()| vec![]));
+        let expected = refused("unknown value \"old\" in `compat`; valid: fixed, upstream");
+        assert_eq!(settings.one_of("compat", &["fixed", "upstream"]), expected.map(|()| ""));
+    }
+
+    #[test]
+    fn a_misspelt_value_is_answered_with_the_one_that_was_meant() {
+        let settings = |value| Settings::from([("extra", value)]);
+        let error = settings("netwrok").some_of("extra", &["memory", "network"]).unwrap_err();
+        let expected = "unknown value \"netwrok\" in `extra`, did you mean \"network\"? valid: memory, network";
+        assert_eq!(error, Error::Misconfigured(expected.to_owned()));
+        let meant = |value| nearest(value, &["up", "hit-ratio", "databases", "database"]);
+        for (value, expected) in [
+            ("hitratio", Some("hit-ratio")),
+            ("databas", Some("database")),
+            ("databasess", Some("databases")),
+            ("u", Some("up")),
+            ("", None),
+            ("updates", None),
+            ("latency", None),
+        ] {
+            assert_eq!(meant(value), expected, "{value}");
         }
     }
 
