@@ -137,6 +137,11 @@ impl Graph {
         Self(wire::Graph { name, label, unit, metrics: Vec::new(), attributes: Vec::new() })
     }
 
+    /// The name given to [`Graph::new`].
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
     /// Adds a metric.
     pub fn metric(mut self, metric: Metric) -> Self {
         self.0.metrics.push(metric.0);
@@ -181,8 +186,8 @@ impl Metric {
     }
 }
 
-/// What the names of an instance's metrics begin with, and its graphs' labels: the setting `metric-key-prefix` that many official
-/// plugins have, so that a plugin may be there twice.
+/// What the names of an instance's metrics and the labels of its graphs begin with. Many official plugins have the setting
+/// `metric-key-prefix` for it, so that two instances on one host do not share metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prefix {
     key: String,
@@ -190,17 +195,29 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// As the setting says.
+    const KEY: &str = "metric-key-prefix";
+
+    /// A fixed prefix, for a plugin without that setting.
+    pub fn new(key: &str) -> Self {
+        Self { key: key.to_owned(), label: title(key) }
+    }
+
+    /// The setting `metric-key-prefix` with its default, usually the plugin's name.
+    pub fn setting(default: &str) -> Setting {
+        Setting::text(Self::KEY).default(default).help("what the metrics' names begin with")
+    }
+
+    /// The prefix that the setting has.
     ///
     /// # Errors
-    /// [`Error::Misconfigured`](crate::Error::Misconfigured) if it cannot begin a metric's name.
+    /// [`Error::Misconfigured`](crate::Error::Misconfigured) if no metric's name can begin with it.
     pub fn of(settings: &Settings) -> Result<Self, crate::Error> {
-        let key = settings.text("metric-key-prefix")?;
+        let key = settings.text(Self::KEY)?;
         if key.split('.').any(|part| part.is_empty() || segment(part) != part) {
-            let cure = "letters, digits, `-` and `_`, and dots between them";
-            return Err(crate::Error::Misconfigured(format!("`metric-key-prefix` cannot be {key:?}: use {cure}")));
+            let valid = "letters, digits, `-` and `_`, joined by dots";
+            return Err(crate::Error::Misconfigured(format!("invalid value {key:?} in `{}`: use {valid}", Self::KEY)));
         }
-        Ok(Self { key: key.to_owned(), label: title(key) })
+        Ok(Self::new(key))
     }
 
     /// A graph under it, without metrics, with a label that begins with it.

@@ -36,11 +36,13 @@ pub mod tcp;
 
 mod description;
 mod error;
+mod parts;
 mod report;
 mod settings;
 mod up;
 
 pub use description::{Graph, Metric, Plugin, Prefix, Setting, segment};
+pub use parts::{Part, Parts, Values};
 pub use report::Report;
 pub use settings::Settings;
 pub use up::up;

@@ -30,6 +30,7 @@ const COPIED: &[(&str, &str)] = copied! {
     "plugin-sdk/rust/src/kv.rs"
     "plugin-sdk/rust/src/lib.rs"
     "plugin-sdk/rust/src/log.rs"
+    "plugin-sdk/rust/src/parts.rs"
     "plugin-sdk/rust/src/report.rs"
     "plugin-sdk/rust/src/settings.rs"
     "plugin-sdk/rust/src/tcp.rs"
