@@ -1,31 +1,49 @@
 //! What the official plugin does not collect: each part only where the setting `extra` names it.
 
-use wasaba_plugin::{Error, Graph, Metric, Prefix, Unit, kv, segment};
+use wasaba_plugin::{Error, Graph, Metric, Part, Prefix, Unit, Values, kv, segment};
 
 use crate::info::Fields;
 use crate::official::{Field, Kind, graph};
-use crate::part::{Part, Report, Values};
+use crate::read::{Read, Report};
 
 /// Each part, under the name that the operator writes.
-pub(crate) const PARTS: &[Part] = &[
+pub(crate) const ALL: &[Part<Read>] = &[
     Part {
         name: "commands",
-        section: Some("commandstats"),
         graphs: commands_graphs,
-        values: |report| Ok(commands(report)),
+        read: Read { section: Some("commandstats"), values: |report| Ok(commands(report)) },
     },
     Part {
         name: "latency",
-        section: Some("latencystats"),
         graphs: latency_graphs,
-        values: |report| Ok(latency(report)),
+        read: Read { section: Some("latencystats"), values: |report| Ok(latency(report)) },
     },
-    Part { name: "hit-ratio", section: None, graphs: hit_ratio_graphs, values: hit_ratio },
-    Part { name: "memory", section: None, graphs: memory_graphs, values: |report| Ok(fields(report, MEMORY)) },
-    Part { name: "databases", section: None, graphs: databases_graphs, values: |report| Ok(databases(report)) },
-    Part { name: "persistence", section: None, graphs: persistence_graphs, values: |report| Ok(persistence(report)) },
-    Part { name: "network", section: None, graphs: network_graphs, values: |report| Ok(network(report)) },
-    Part { name: "replica", section: None, graphs: replica_graphs, values: |report| Ok(replica(report)) },
+    Part { name: "hit-ratio", graphs: hit_ratio_graphs, read: Read { section: None, values: hit_ratio } },
+    Part {
+        name: "memory",
+        graphs: memory_graphs,
+        read: Read { section: None, values: |report| Ok(fields(report, MEMORY)) },
+    },
+    Part {
+        name: "databases",
+        graphs: databases_graphs,
+        read: Read { section: None, values: |report| Ok(databases(report)) },
+    },
+    Part {
+        name: "persistence",
+        graphs: persistence_graphs,
+        read: Read { section: None, values: |report| Ok(persistence(report)) },
+    },
+    Part {
+        name: "network",
+        graphs: network_graphs,
+        read: Read { section: None, values: |report| Ok(network(report)) },
+    },
+    Part {
+        name: "replica",
+        graphs: replica_graphs,
+        read: Read { section: None, values: |report| Ok(replica(report)) },
+    },
 ];
 
 /// Fields that are values as they are.

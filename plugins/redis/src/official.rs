@@ -2,17 +2,29 @@
 
 use std::ops::Add;
 
-use wasaba_plugin::{Graph, Metric, Prefix, Unit};
+use wasaba_plugin::{Graph, Metric, Part, Prefix, Unit, Values};
 
-use crate::part::{Part, Report, Values};
+use crate::read::{Read, Report};
 
 /// Each part.
-pub(crate) const PARTS: &[Part] = &[
-    Part { name: "info", section: None, graphs: info_graphs, values: |report| Ok(info(report)) },
-    Part { name: "keys", section: None, graphs: keys_graphs, values: |report| Ok(keys(report)) },
-    Part { name: "capacity", section: None, graphs: capacity_graphs, values: |report| Ok(capacity(report)) },
-    Part { name: "cluster", section: None, graphs: cluster_graphs, values: |report| Ok(cluster(report)) },
-    Part { name: "replicas", section: None, graphs: replicas_graphs, values: |report| Ok(replicas(report)) },
+pub(crate) const ALL: &[Part<Read>] = &[
+    Part { name: "info", graphs: info_graphs, read: Read { section: None, values: |report| Ok(info(report)) } },
+    Part { name: "keys", graphs: keys_graphs, read: Read { section: None, values: |report| Ok(keys(report)) } },
+    Part {
+        name: "capacity",
+        graphs: capacity_graphs,
+        read: Read { section: None, values: |report| Ok(capacity(report)) },
+    },
+    Part {
+        name: "cluster",
+        graphs: cluster_graphs,
+        read: Read { section: None, values: |report| Ok(cluster(report)) },
+    },
+    Part {
+        name: "replicas",
+        graphs: replicas_graphs,
+        read: Read { section: None, values: |report| Ok(replicas(report)) },
+    },
 ];
 
 /// A metric that is a field of the same name: its graph, its name, its label, and how it is drawn.
