@@ -2,47 +2,50 @@
 
 use std::ops::Add;
 
-use wasaba_plugin::{Error, Graph, Metric, Prefix, Unit, kv, log, segment};
+use wasaba_plugin::{Error, Graph, Metric, Part, Prefix, Unit, Values, kv, log, segment};
 
-use crate::part::{Part, Server, Values, Version};
+use crate::query::{Query, Server, Version};
 use crate::rows::{Row, Rows};
 
 /// Each part, under the name that the operator writes.
-pub(crate) const PARTS: &[Part] = &[
+pub(crate) const ALL: &[Part<Query>] = &[
     Part {
         name: "max-connections",
         graphs: max_connections_graphs,
-        query: max_connections_query,
-        values: |rows, _| Ok(max_connections(rows)),
+        read: Query { sql: max_connections_query, values: |rows, _| Ok(max_connections(rows)) },
     },
     Part {
         name: "replication",
         graphs: replication_graphs,
-        query: replication_query,
-        values: |rows, _| Ok(replication(rows)),
+        read: Query { sql: replication_query, values: |rows, _| Ok(replication(rows)) },
     },
-    Part { name: "slots", graphs: slots_graphs, query: slots_query, values: |rows, _| Ok(slots(rows)) },
+    Part { name: "slots", graphs: slots_graphs, read: Query { sql: slots_query, values: |rows, _| Ok(slots(rows)) } },
     Part {
         name: "transactions",
         graphs: transactions_graphs,
-        query: |_| TRANSACTIONS.into(),
-        values: |rows, _| Ok(transactions(rows)),
+        read: Query { sql: |_| TRANSACTIONS.into(), values: |rows, _| Ok(transactions(rows)) },
     },
-    Part { name: "locks", graphs: locks_graphs, query: |_| LOCKS.into(), values: |rows, _| Ok(locks(rows)) },
-    Part { name: "cache", graphs: cache_graphs, query: |_| CACHE.into(), values: |rows, _| cache(rows) },
+    Part {
+        name: "locks",
+        graphs: locks_graphs,
+        read: Query { sql: |_| LOCKS.into(), values: |rows, _| Ok(locks(rows)) },
+    },
+    Part { name: "cache", graphs: cache_graphs, read: Query { sql: |_| CACHE.into(), values: |rows, _| cache(rows) } },
     Part {
         name: "checkpoints",
         graphs: checkpoints_graphs,
-        query: checkpoints_query,
-        values: |rows, _| Ok(checkpoints(rows)),
+        read: Query { sql: checkpoints_query, values: |rows, _| Ok(checkpoints(rows)) },
     },
     Part {
         name: "databases",
         graphs: databases_graphs,
-        query: |_| DATABASES.into(),
-        values: |rows, _| Ok(databases(rows)),
+        read: Query { sql: |_| DATABASES.into(), values: |rows, _| Ok(databases(rows)) },
     },
-    Part { name: "xid-age", graphs: xid_age_graphs, query: |_| XID_AGE.into(), values: |rows, _| Ok(xid_age(rows)) },
+    Part {
+        name: "xid-age",
+        graphs: xid_age_graphs,
+        read: Query { sql: |_| XID_AGE.into(), values: |rows, _| Ok(xid_age(rows)) },
+    },
 ];
 
 /// The rows with the name in `column` as a part of metrics' names, which is another for each: a name of which only what a metric's

@@ -1,22 +1,25 @@
 //! PostgreSQL's connections, transactions, blocks, rows, size and write-ahead log, from its statistics views.
 //!
 //! Same settings, metrics and graphs as the official `mackerel-plugin-postgres`; what that one gets wrong is right here, unless
-//! `compat = "upstream"`. [`part`] says what is collected and how, [`connection`] speaks with the server.
+//! `compat = "upstream"`. [`official`] and [`extra`] say what is collected and how, [`connection`] speaks with the server.
 
 mod connection;
 mod extra;
 mod official;
-mod part;
+mod query;
 mod rows;
 mod scram;
 
-use wasaba_plugin::{Error, Graph, Metric, Plugin, Prefix, Sample, Setting, Settings, Unit, log, up};
+use wasaba_plugin::{Error, Part, Parts, Plugin, Prefix, Sample, Setting, Settings, Values, log};
 
 use connection::{Refusal, Session};
-use part::{Part, Server, Version};
+use query::{Query, Server, Version};
 use rows::Rows;
 
 wasaba_plugin::export!(describe, collect);
+
+/// What the plugin collects.
+const PARTS: Parts<Query> = Parts::new(Prefix::of, official::ALL, extra::ALL).with_up("Up");
 
 fn describe() -> Plugin {
     Plugin::new("postgres", env!("CARGO_PKG_VERSION"), "what PostgreSQL's statistics views show")
@@ -27,74 +30,50 @@ fn describe() -> Plugin {
         .setting(Setting::secret("password").help("its password"))
         .setting(Setting::text("database").help("the database to connect to; the role's name if left out"))
         .setting(Setting::tls_mode("sslmode").default("disable").help("how TLS is used"))
-        .setting(Setting::duration("connect-timeout").default("5s").help("how long connecting and each step of the log-in may take"))
-        .setting(Setting::duration("statement-timeout").default("5s").help("how long the server may take for one query"))
-        .setting(Setting::text("metric-key-prefix").default("postgres").help("what the metrics' names begin with"))
+        .setting(
+            Setting::duration("connect-timeout")
+                .default("5s")
+                .help("how long connecting and each step of the log-in may take"),
+        )
+        .setting(
+            Setting::duration("statement-timeout").default("5s").help("how long the server may take for one query"),
+        )
+        .setting(Prefix::setting("postgres"))
         .setting(Setting::text("compat").default("fixed").help("`upstream` has the official plugin's constant zeros"))
-        .setting(Setting::text("extra").repeatable().help(
-            "more than the official plugin: up, max-connections, replication, slots, transactions, locks, cache, checkpoints, \
-             databases, xid-age",
-        ))
-        .graphs_by_settings(graphs)
-}
-
-/// The extra part that is not asked for: whether there is an answer.
-const UP: &str = "up";
-
-/// Everything that `extra` may name.
-fn extras() -> Vec<&'static str> {
-    [UP].into_iter().chain(extra::PARTS.iter().map(|part| part.name)).collect()
-}
-
-/// The parts that are collected: the official ones, and those that `extra` names.
-fn parts(extra: &[&str]) -> Vec<&'static Part> {
-    official::PARTS.iter().chain(extra::PARTS.iter().filter(|part| extra.contains(&part.name))).collect()
-}
-
-fn graphs(settings: &Settings) -> Vec<Graph> {
-    // What is wrong with the settings, `collect` will say.
-    let Ok(prefix) = Prefix::of(settings) else { return Vec::new() };
-    let extra = settings.some_of("extra", &extras()).unwrap_or_default();
-    let up = prefix.graph("up", "Up", Unit::Integer).metric(Metric::gauge("up", "Up (1: yes, 0: no)"));
-    let graphs = parts(&extra).into_iter().flat_map(|part| (part.graphs)(&prefix));
-    graphs.chain(extra.contains(&UP).then_some(up)).collect()
+        .setting(PARTS.setting())
+        .graphs_by_settings(|settings| PARTS.graphs(settings))
 }
 
 fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
-    let extra = settings.some_of("extra", &extras())?;
-    let prefix = Prefix::of(settings)?;
-    let samples = statistics(settings, &prefix, &extra);
-    if extra.contains(&UP) { up(&prefix.name("up.up"), samples) } else { samples }
+    PARTS.collect(settings, |parts| statistics(settings, parts))
 }
 
-fn statistics(settings: &Settings, prefix: &Prefix, extra: &[&str]) -> Result<Vec<Sample>, Error> {
+fn statistics(settings: &Settings, parts: &[&Part<Query>]) -> Result<Values, Error> {
     let upstream = settings.one_of("compat", &["fixed", "upstream"])? == "upstream";
     let timeout = settings.duration("statement-timeout")?;
     let mut session = Session::start(settings)?;
     let server = Server { version: version(&session.version)?, upstream };
-    let parts = parts(extra);
-    let queries = parts.iter().map(|part| (part.query)(server)).collect::<Vec<_>>();
+    let queries = parts.iter().map(|part| (part.read.sql)(server)).collect::<Vec<_>>();
     let answers = session.ask(&queries, timeout)?;
     session.end();
-    let mut samples = Vec::new();
+    let mut values = Values::new();
     let mut refused = None;
     for (part, answer) in parts.iter().zip(answers) {
         match answer {
             Ok(rows) => {
                 warn_of_blindness(&rows, settings);
-                let values = (part.values)(&rows, server)?;
-                samples.extend(values.into_iter().map(|(name, value)| Sample::new(prefix.name(&name), value)));
+                values.extend((part.read.values)(&rows, server)?);
             }
             Err(refusal) => {
-                let why = explained(part, &refusal);
+                let why = explained(part.name, &refusal);
                 log::warning_daily(part.name, &why);
                 refused = Some(why);
             }
         }
     }
     match refused {
-        Some(why) if samples.is_empty() => Err(Error::Failed(why)),
-        _ => Ok(samples),
+        Some(why) if values.is_empty() => Err(Error::Failed(why)),
+        _ => Ok(values),
     }
 }
 
@@ -108,19 +87,16 @@ fn version(text: &str) -> Result<Version, Error> {
     }
 }
 
-fn explained(part: &Part, Refusal { code, message }: &Refusal) -> String {
+fn explained(part: &str, Refusal { code, message }: &Refusal) -> String {
     let cure = match code.as_str() {
         Refusal::TOO_LONG => ": allow it more time with `statement-timeout`",
         Refusal::SILENCE => {
-            return format!(
-                "the part {:?} is missing, for there is {message}: set `statement-timeout` to less",
-                part.name
-            );
+            return format!("the part {part:?} is missing, for there is {message}: set `statement-timeout` to less");
         }
         "42501" => ": grant the role pg_monitor",
         _ => "",
     };
-    format!("the part {:?} is missing, for the server says: {message}{cure}", part.name)
+    format!("the part {part:?} is missing, for the server says: {message}{cure}")
 }
 
 /// Says when the role sees only a part of what there is: the values are then too small.
@@ -156,7 +132,7 @@ mod tests {
         let official = names(&[]);
         assert_eq!(official.len(), 22);
         assert!(official.iter().all(|name| name.starts_with("my-db.")), "{official:?}");
-        for extra in extras() {
+        for extra in PARTS.extras() {
             let more = names(&[extra]);
             assert!(more.len() > official.len() && more.starts_with(&official), "{extra}");
         }
@@ -172,15 +148,6 @@ mod tests {
     }
 
     #[test]
-    fn the_help_of_extra_names_each() {
-        let help =
-            describe().into_description().settings.into_iter().find(|setting| setting.key == "extra").unwrap().help;
-        for extra in extras() {
-            assert!(help.contains(extra), "{extra}");
-        }
-    }
-
-    #[test]
     fn a_server_that_is_too_old_is_named() {
         assert!(matches!(version("9.5.25"), Err(Error::Failed(text)) if text.contains("9.5.25")));
         assert_eq!(version("9.6.24"), Ok(Version(9, 6)));
@@ -189,10 +156,10 @@ mod tests {
     #[test]
     fn a_query_that_took_too_long_names_the_setting() {
         let refusal = Refusal { code: "57014".into(), message: "canceling statement due to statement timeout".into() };
-        assert!(explained(&official::PARTS[2], &refusal).contains("`statement-timeout`"));
+        assert!(explained("size", &refusal).contains("`statement-timeout`"));
         let silence = Refusal { code: Refusal::SILENCE.into(), message: "no answer within 6s".into() };
         let expected =
             "the part \"size\" is missing, for there is no answer within 6s: set `statement-timeout` to less";
-        assert_eq!(explained(&official::PARTS[2], &silence), expected);
+        assert_eq!(explained("size", &silence), expected);
     }
 }

@@ -1,26 +1,28 @@
 //! What the official `mackerel-plugin-postgres` collects.
 
-use wasaba_plugin::{Graph, Metric, Prefix, Unit};
+use wasaba_plugin::{Graph, Metric, Part, Prefix, Unit, Values};
 
-use crate::part::{Part, Server, Values, Version};
+use crate::query::{Query, Server, Version};
 use crate::rows::Rows;
 
 /// Each part, in the order of asking.
-pub(crate) const PARTS: &[Part] = &[
+pub(crate) const ALL: &[Part<Query>] = &[
     Part {
         name: "connections",
         graphs: connections_graphs,
-        query: connections_query,
-        values: |rows, server| Ok(connections(rows, server)),
+        read: Query { sql: connections_query, values: |rows, server| Ok(connections(rows, server)) },
     },
     Part {
         name: "statistics",
         graphs: statistics_graphs,
-        query: |_| STATISTICS.into(),
-        values: |rows, _| Ok(statistics(rows)),
+        read: Query { sql: |_| STATISTICS.into(), values: |rows, _| Ok(statistics(rows)) },
     },
-    Part { name: "size", graphs: size_graphs, query: |_| SIZE.into(), values: |rows, _| Ok(size(rows)) },
-    Part { name: "wal", graphs: wal_graphs, query: wal_query, values: |rows, server| Ok(wal(rows, server)) },
+    Part { name: "size", graphs: size_graphs, read: Query { sql: |_| SIZE.into(), values: |rows, _| Ok(size(rows)) } },
+    Part {
+        name: "wal",
+        graphs: wal_graphs,
+        read: Query { sql: wal_query, values: |rows, server| Ok(wal(rows, server)) },
+    },
 ];
 
 fn connections_graphs(prefix: &Prefix) -> Vec<Graph> {

@@ -1,23 +1,16 @@
-//! A part of what is collected: a query, the graphs for its values, and how its rows become values. One that fails costs no other.
+//! How a part is read: a query, and how its rows become values. One that fails costs no other.
 
-use wasaba_plugin::{Error, Graph, Prefix};
+use wasaba_plugin::{Error, Values};
 
 use crate::rows::Rows;
 
-/// A part; each stands in [`official::PARTS`](crate::official::PARTS) or [`extra::PARTS`](crate::extra::PARTS).
-pub(crate) struct Part {
-    /// Its name, which for an extra one is what the operator writes.
-    pub(crate) name: &'static str,
-    /// What Mackerel is to draw.
-    pub(crate) graphs: fn(&Prefix) -> Vec<Graph>,
+/// Of each part in [`official::ALL`](crate::official::ALL) and [`extra::ALL`](crate::extra::ALL).
+pub(crate) struct Query {
     /// What is asked.
-    pub(crate) query: fn(Server) -> String,
-    /// The values in the answer, each with its graph's key, a dot, its metric's name.
+    pub(crate) sql: fn(Server) -> String,
+    /// The values in the answer.
     pub(crate) values: fn(&Rows, Server) -> Result<Values, Error>,
 }
-
-/// Names without the prefix, and values.
-pub(crate) type Values = Vec<(String, f64)>;
 
 /// What a query depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
