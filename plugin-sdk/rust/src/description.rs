@@ -239,18 +239,14 @@ pub fn segment(text: &str) -> String {
     text.chars().map(|char| if taken(char) { char } else { '_' }).collect()
 }
 
-/// A text as the official plugins begin their graphs' labels with it: the first letter of each word in upper case, the others as
-/// they are. A hyphen or a blank begins a new word, `_` and `.` do not.
+/// A prefix as the official plugins begin their graphs' labels with it: the first letter of each word in upper case, the others as
+/// they are. A hyphen begins a new word, `_` and `.` do not. A metric's name has no letters but those of ASCII.
 fn title(text: &str) -> String {
     let mut begins = true;
     let mut title = String::with_capacity(text.len());
     for char in text.chars() {
-        if begins && char.is_alphabetic() {
-            title.extend(char.to_uppercase())
-        } else {
-            title.push(char)
-        }
-        begins = matches!(char, '-' | ' ') || (begins && !char.is_alphabetic());
+        title.push(if begins { char.to_ascii_uppercase() } else { char });
+        begins = char == '-' || (begins && !char.is_ascii_alphabetic());
     }
     title
 }
