@@ -99,24 +99,31 @@ impl<R> Parts<R> {
 
     /// The setting `extra`, with all that it may name in its help.
     pub fn setting(&self) -> Setting {
-        let names = self.extras().collect::<Vec<_>>().join(", ");
+        let names = self.extras().join(", ");
         Setting::text(EXTRA).repeatable().help(&format!("additional metrics to collect: {names}"))
     }
 
     /// All that `extra` may name.
-    pub fn extras(&self) -> impl Iterator<Item = &'static str> {
-        self.up.map(|_| UP).into_iter().chain(self.extra.iter().map(|part| part.name))
+    pub fn extras(&self) -> Vec<&'static str> {
+        let mut names = Vec::with_capacity(1 + self.extra.len());
+        names.extend(self.up.map(|_| UP));
+        names.extend(self.extra.iter().map(|part| part.name));
+        names
     }
 
     /// The graph definitions of an instance; none if its settings are invalid, which `collect` reports.
     pub fn graphs(&self, settings: &Settings) -> Vec<Graph> {
         let Ok(prefix) = (self.prefix)(settings) else { return Vec::new() };
         let extra = self.named(settings).unwrap_or_default();
-        let up = self
-            .up
-            .filter(|_| extra.contains(&UP))
-            .map(|label| prefix.graph("up", label, Unit::Integer).metric(Metric::gauge("up", "Up (1: yes, 0: no)")));
-        self.chosen(&extra).iter().flat_map(|part| (part.graphs)(&prefix)).chain(up).collect()
+        let mut graphs = Vec::new();
+        for part in self.chosen(&extra) {
+            graphs.extend((part.graphs)(&prefix));
+        }
+        if let Some(label) = self.up.filter(|_| extra.contains(&UP)) {
+            let up = Metric::gauge("up", "Up (1: yes, 0: no)");
+            graphs.push(prefix.graph("up", label, Unit::Integer).metric(up));
+        }
+        graphs
     }
 
     /// The samples of an instance. `read` gets the parts that it has, and reads all of them.
@@ -137,11 +144,13 @@ impl<R> Parts<R> {
 
     /// The extra parts that the operator named.
     fn named(&self, settings: &Settings) -> Result<Vec<&'static str>, Error> {
-        settings.some_of(EXTRA, &self.extras().collect::<Vec<_>>())
+        settings.some_of(EXTRA, &self.extras())
     }
 
     fn chosen(&self, extra: &[&str]) -> Vec<&'static Part<R>> {
-        self.always.iter().chain(self.extra.iter().filter(|part| extra.contains(&part.name))).collect()
+        let mut parts = self.always.iter().collect::<Vec<_>>();
+        parts.extend(self.extra.iter().filter(|part| extra.contains(&part.name)));
+        parts
     }
 }
 

@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn every_value_of_every_recorded_server_stands_in_a_graph() {
         let prefix = Prefix::of(&settings(&[])).unwrap();
-        let patterns = names(&PARTS.extras().collect::<Vec<_>>());
+        let patterns = names(&PARTS.extras());
         for (server, text) in RECORDED {
             let report =
                 Report { info: Info::parse(text), max_memory: Some(0.0), max_clients: Some(1.0), ..Report::default() };
