@@ -1,21 +1,20 @@
 //! nginx' connections and requests, from the page that its `stub_status` directive makes.
 //!
-//! Same settings, metrics and graphs as the official `mackerel-plugin-nginx`; what is beyond them is in `extra`.
+//! Same settings, metrics and graphs as the official `mackerel-plugin-nginx`; what is beyond them is in `extra`. [`parts`]
+//! says what is collected, [`target`] where the page is, [`page`] reads it.
 
 mod page;
+mod parts;
 mod stub_status;
 mod target;
 
-use wasaba_plugin::{Error, Graph, Metric, Plugin, Sample, Setting, Settings, Unit, http};
+use wasaba_plugin::{Error, Part, Plugin, Sample, Setting, Settings, Values, http};
 
+use parts::{PARTS, Read};
 use stub_status::StubStatus;
 use target::Target;
 
 wasaba_plugin::export!(describe, collect);
-
-/// What `extra` may add.
-const UP: &str = "up";
-const DROPPED: &str = "dropped";
 
 /// As many as the official plugin follows.
 const REDIRECTS: u32 = 10;
@@ -32,46 +31,20 @@ fn describe() -> Plugin {
             Setting::secret("header").repeatable().help("`Name: value`, sent with the request; Host is a virtual host"),
         )
         .setting(Setting::tls_skip_verify("tls-skip-verify").default("false").help("accept any certificate"))
-        .setting(Setting::text("extra").repeatable().help(
-            "what the official plugin has not: `up` (whether nginx answers), `dropped` (connections not handled)",
-        ))
-        .graph(
-            Graph::new("nginx.connections", "Nginx Connections", Unit::Integer)
-                .metric(Metric::gauge("connections", "Active connections")),
-        )
-        .graph(
-            Graph::new("nginx.requests", "Nginx requests", Unit::Float)
-                .metric(Metric::per_minute("accepts", "Accepted connections"))
-                .metric(Metric::per_minute("handled", "Handled connections"))
-                .metric(Metric::per_minute("requests", "Handled requests")),
-        )
-        .graph(
-            Graph::new("nginx.queue", "Nginx connection status", Unit::Integer)
-                .metric(Metric::gauge("reading", "Reading"))
-                .metric(Metric::gauge("writing", "Writing"))
-                .metric(Metric::gauge("waiting", "Waiting")),
-        )
-        .graphs_by_settings(extra_graphs)
-}
-
-fn extra_graphs(settings: &Settings) -> Vec<Graph> {
-    let chosen = |extra: &str| settings.all("extra").any(|chosen| chosen == extra);
-    let mut graphs = Vec::new();
-    if chosen(UP) {
-        graphs
-            .push(Graph::new("nginx.up", "Nginx up", Unit::Integer).metric(Metric::gauge("up", "Up (1: yes, 0: no)")));
-    }
-    if chosen(DROPPED) {
-        let metric = Metric::per_minute("dropped", "Dropped connections");
-        graphs.push(Graph::new("nginx.dropped", "Nginx dropped connections", Unit::Float).metric(metric));
-    }
-    graphs
+        .setting(PARTS.setting())
+        .graphs_by_settings(|settings| PARTS.graphs(settings))
 }
 
 fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
-    let extra = settings.some_of("extra", &[UP, DROPPED])?;
-    let collected = status(settings).map(|status| samples(&status, &extra));
-    if extra.contains(&UP) { wasaba_plugin::up("nginx.up.up", collected) } else { collected }
+    PARTS.collect(settings, |parts| Ok(values(&status(settings)?, parts)))
+}
+
+fn values(status: &StubStatus, parts: &[&Part<Read>]) -> Values {
+    let mut values = Values::new();
+    for part in parts {
+        values.extend((part.read)(status).into_iter().map(|(name, number)| (name.to_owned(), number as f64)));
+    }
+    values
 }
 
 fn status(settings: &Settings) -> Result<StubStatus, Error> {
@@ -110,62 +83,9 @@ fn explain(target: &Target, error: http::Error) -> Error {
     }
 }
 
-fn samples(status: &StubStatus, extra: &[&str]) -> Vec<Sample> {
-    let StubStatus { connections, accepts, handled, requests, reading, writing, waiting } = *status;
-    let official = [
-        ("nginx.connections.connections", connections),
-        ("nginx.requests.accepts", accepts),
-        ("nginx.requests.handled", handled),
-        ("nginx.requests.requests", requests),
-        ("nginx.queue.reading", reading),
-        ("nginx.queue.writing", writing),
-        ("nginx.queue.waiting", waiting),
-    ];
-    // A busy nginx counts on between its two numbers.
-    let dropped = ("nginx.dropped.dropped", accepts.saturating_sub(handled));
-    let chosen = extra.contains(&DROPPED).then_some(dropped);
-    official.into_iter().chain(chosen).map(|(name, value)| Sample::new(name, value as f64)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const STATUS: StubStatus =
-        StubStatus { connections: 1, accepts: 20, handled: 3, requests: 4, reading: 5, writing: 6, waiting: 7 };
-
-    fn in_graphs(settings: &Settings) -> Vec<String> {
-        let graphs = describe().into_graphs(settings);
-        let names = graphs
-            .iter()
-            .flat_map(|graph| graph.metrics.iter().map(move |metric| format!("{}.{}", graph.name, metric.name)));
-        names.collect()
-    }
-
-    fn posted(extra: &[&str]) -> Vec<String> {
-        samples(&STATUS, extra).into_iter().map(|sample| sample.name).collect()
-    }
-
-    #[test]
-    fn each_of_the_seven_metrics_stands_in_a_graph() {
-        assert_eq!(posted(&[]).len(), 7);
-        assert_eq!(in_graphs(&Settings::default()), posted(&[]));
-    }
-
-    #[test]
-    fn an_extra_has_its_graph_only_where_it_is_chosen() {
-        let dropped = Settings::from([("extra", "dropped")]);
-        assert_eq!(in_graphs(&dropped), posted(&["dropped"]));
-        assert_eq!(samples(&STATUS, &["dropped"]).pop(), Some(Sample::new("nginx.dropped.dropped", 17)));
-        let both = in_graphs(&Settings::from([("extra", "up"), ("extra", "dropped")]));
-        assert_eq!(both.get(7..), Some(&["nginx.up.up".to_owned(), "nginx.dropped.dropped".to_owned()][..]));
-    }
-
-    #[test]
-    fn more_handled_than_accepted_connections_are_no_dropped_ones() {
-        let raced = StubStatus { accepts: 2, handled: 3, ..STATUS };
-        assert_eq!(samples(&raced, &["dropped"]).pop(), Some(Sample::new("nginx.dropped.dropped", 0)));
-    }
 
     #[test]
     fn a_refusal_passes_on_as_it_is_and_silence_is_told_with_what_was_asked() {
