@@ -1,7 +1,7 @@
-//! nginx' connections and requests, from the page that its `stub_status` directive makes.
+//! nginx's connections and requests, from the page of its `stub_status` directive.
 //!
-//! Same settings, metrics and graphs as the official `mackerel-plugin-nginx`; what is beyond them is in `extra`. [`parts`]
-//! says what is collected, [`target`] where the page is, [`page`] reads it.
+//! Same settings, metrics and graphs as the official `mackerel-plugin-nginx`; `extra` adds more. [`parts`] lists what is
+//! collected, [`target`] says where the page is, [`page`] reads it.
 
 mod page;
 mod parts;
@@ -16,18 +16,18 @@ use target::Target;
 
 wasaba_plugin::export!(describe, collect);
 
-/// As many as the official plugin follows.
+/// As many as the official plugin follows at most.
 const REDIRECTS: u32 = 10;
 
 fn describe() -> Plugin {
     Plugin::new("nginx", env!("CARGO_PKG_VERSION"), "connections and requests of nginx, from its stub_status page")
-        .setting(Setting::url("uri").help("the whole address of the status page, in place of the four below"))
+        .setting(Setting::url("uri").help("the full URL of the status page, in place of the four below"))
         .setting(Setting::text("scheme").default("http").help("http or https"))
         .setting(Setting::host("host").default("localhost").help("where nginx listens"))
         .setting(Setting::port("port").default("8080").help("where nginx listens"))
         .setting(Setting::text("path").default("/nginx_status").help("the location with stub_status"))
         .setting(
-            // A secret, since it may be an authorization.
+            // A secret, since it may hold a password.
             Setting::secret("header").repeatable().help("`Name: value`, sent with the request; Host is a virtual host"),
         )
         .setting(Setting::tls_skip_verify("tls-skip-verify").default("false").help("accept any certificate"))
@@ -58,27 +58,27 @@ fn status(settings: &Settings) -> Result<StubStatus, Error> {
     page::read(&target, &headers, &response)
 }
 
-/// A capability's error with what was asked, and which setting to look at. What TLS says is the operator's to mend.
+/// The capability's error with the URL and the setting to check. TLS errors are the operator's to fix.
 fn explain(target: &Target, error: http::Error) -> Error {
     let Target { url, shown, setting, .. } = target;
-    let (scheme, place) = match (*setting, url.starts_with("https")) {
+    let (scheme, settings) = match (*setting, url.starts_with("https")) {
         ("uri", _) => ("`uri`", "`uri`"),
         (_, true) => ("`scheme`", "`scheme`, `host` and `port`"),
         _ => ("`scheme`", "`host` and `port`"),
     };
     match error {
         http::Error::Unreachable(text) if text.contains("fatal alert") => Error::Misconfigured(format!(
-            "{shown}: {text}: look at {scheme}, and at `certificate` and `key` of `tls` in the plugin's table"
+            "{shown}: {text}: check {scheme}, and `certificate` and `key` of `tls` in the plugin's table"
         )),
         http::Error::Unreachable(text) if text.contains("certificate") => Error::Misconfigured(format!(
-            "{shown}: {text}; name its authority under `tls` in the plugin's table: `tls = {{ authority = \"/path/of/ca.pem\" }}`"
+            "{shown}: {text}; name its authority under `tls` in the plugin's table: `tls = {{ authority = \"/path/to/ca.pem\" }}`"
         )),
-        // How TLS calls an answer that is none.
+        // How TLS reports an answer that is not TLS.
         http::Error::Unreachable(text) if text.contains("InvalidContentType") => {
-            Error::Misconfigured(format!("{shown}: {text}; does it speak TLS? see {scheme}"))
+            Error::Misconfigured(format!("{shown}: {text}; does it speak TLS? check {scheme}"))
         }
-        http::Error::Unreachable(text) => Error::Unreachable(format!("{shown}: {text}: look at {place}")),
-        http::Error::Failed(text) => Error::Failed(format!("{shown}: {text}: look at {place}")),
+        http::Error::Unreachable(text) => Error::Unreachable(format!("{shown}: {text}: check {settings}")),
+        http::Error::Failed(text) => Error::Failed(format!("{shown}: {text}: check {settings}")),
         other @ (http::Error::Denied(_) | http::Error::Invalid(_)) => other.into(),
     }
 }
@@ -88,18 +88,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_passes_on_as_it_is_and_silence_is_told_with_what_was_asked() {
+    fn a_refusal_is_passed_on_unchanged_and_a_missing_answer_names_the_url_and_the_setting() {
         let target = Target::of(&Settings::from([("uri", "https://bob:hunter2@a/s?hunter2")])).unwrap();
         let refusal = "no grant for http://b:80; to grant it, write `allow = [\"http://b:80\"]` into the table";
         assert_eq!(explain(&target, http::Error::Denied(refusal.into())), Error::Denied(refusal.into()));
         let silent = explain(&target, http::Error::Unreachable("no answer".into()));
-        assert_eq!(silent, Error::Unreachable("https://a/s: no answer: look at `uri`".into()));
-        let stranger = explain(&target, http::Error::Unreachable("invalid peer certificate: UnknownIssuer".into()));
-        assert!(matches!(&stranger, Error::Misconfigured(text) if text.contains("`tls = { authority")), "{stranger:?}");
+        assert_eq!(silent, Error::Unreachable("https://a/s: no answer: check `uri`".into()));
+        let untrusted = explain(&target, http::Error::Unreachable("invalid peer certificate: UnknownIssuer".into()));
+        assert!(
+            matches!(&untrusted, Error::Misconfigured(text) if text.contains("`tls = { authority")),
+            "{untrusted:?}"
+        );
     }
 
     #[test]
-    fn what_tls_says_is_the_operators_to_mend_and_every_error_names_a_setting() {
+    fn tls_errors_are_the_operators_to_fix_and_every_error_names_a_setting() {
         let target = |scheme| {
             Target::of(&Settings::from([("scheme", scheme), ("host", "a"), ("port", "1"), ("path", "/")])).unwrap()
         };
@@ -107,18 +110,18 @@ mod tests {
         for (error, setting) in [
             (why("https", "received fatal alert: CertificateRequired"), "`certificate` and `key`"),
             (why("https", "invalid peer certificate: UnknownIssuer"), "authority"),
-            (why("https", "received corrupt message of type InvalidContentType"), "see `scheme`"),
+            (why("https", "received corrupt message of type InvalidContentType"), "check `scheme`"),
         ] {
             assert!(matches!(&error, Error::Misconfigured(text) if text.contains(setting)), "{error:?}");
         }
         let refused = why("http", "Connection refused");
-        assert_eq!(refused, Error::Unreachable("http://a:1/: Connection refused: look at `host` and `port`".into()));
+        assert_eq!(refused, Error::Unreachable("http://a:1/: Connection refused: check `host` and `port`".into()));
         let eof = why("https", "tls handshake eof");
         assert!(
-            matches!(&eof, Error::Unreachable(text) if text.ends_with("look at `scheme`, `host` and `port`")),
+            matches!(&eof, Error::Unreachable(text) if text.ends_with("check `scheme`, `host` and `port`")),
             "{eof:?}"
         );
         let cut = explain(&target("http"), http::Error::Failed("end of file before message length reached".into()));
-        assert!(matches!(&cut, Error::Failed(text) if text.ends_with("look at `host` and `port`")), "{cut:?}");
+        assert!(matches!(&cut, Error::Failed(text) if text.ends_with("check `host` and `port`")), "{cut:?}");
     }
 }
