@@ -5,7 +5,7 @@ use wasaba_plugin::{Graph, Metric, Part, Prefix, Unit, Values};
 use crate::query::{Query, Server, Version};
 use crate::rows::Rows;
 
-/// Each part, in the order of asking.
+/// Each part, in the order of its query.
 pub(crate) const ALL: &[Part<Query>] = &[
     Part {
         name: "connections",
@@ -39,14 +39,14 @@ fn connections_graphs(prefix: &Prefix) -> Vec<Graph> {
     vec![metrics.into_iter().fold(graph, |graph, (name, label)| graph.metric(Metric::gauge(name, label).stacked()))]
 }
 
-/// Since 9.6 a session that waits has a `wait_event`; before, there was a column of its own, `waiting`.
+/// Since 9.6 a waiting session has a `wait_event`; before, there was the column `waiting`.
 fn connections_query(_: Server) -> String {
     "SELECT state, wait_event IS NOT NULL AS waiting, count(*) AS count FROM pg_stat_activity WHERE state IS NOT NULL GROUP BY 1, 2"
         .into()
 }
 
 /// Since PostgreSQL 10 an idle session has a wait event, too: it waits for its client. The official plugin counts it as
-/// `idle_waiting`, which it does not post, so that its `idle` is always 0; with `upstream` so is ours.
+/// `idle_waiting`, which it does not post, so that its `idle` is always 0; `upstream` reproduces that.
 fn connections(rows: &Rows, server: Server) -> Values {
     let mut counts =
         ["active", "active_waiting", "idle", "idle_in_transaction"].map(|name| (name.to_owned(), 0.0)).to_vec();
@@ -123,7 +123,7 @@ fn statistics(rows: &Rows) -> Values {
     COUNTERS.iter().filter_map(value).collect()
 }
 
-/// Only what may be connected to has a size for us, as with the official plugin. By oid, since a database may just be dropped.
+/// Only databases that the role may connect to, as in the official plugin. By oid, since a database may be dropped meanwhile.
 const SIZE: &str =
     "SELECT sum(pg_database_size(oid)) AS total_size FROM pg_database WHERE has_database_privilege(oid, 'CONNECT')";
 
@@ -151,7 +151,7 @@ fn wal_query(Server { version, .. }: Server) -> String {
     )
 }
 
-/// The official plugin looks at the log only on a primary with `wal_level = logical`, and posts 0 elsewhere.
+/// The official plugin reads the position only on a primary with `wal_level = logical`, and posts 0 elsewhere.
 fn wal(rows: &Rows, server: Server) -> Values {
     let Some(row) = rows.first() else { return Values::new() };
     let is_official = row.boolean("standby") == Some(false) && row.text("wal_level") == Some("logical");
