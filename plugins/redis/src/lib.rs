@@ -1,7 +1,7 @@
-//! Redis' commands, clients, keys, memory, cluster and replicas, from INFO; Valkey's and KeyDB's, too.
+//! Commands, clients, keys, memory, cluster and replicas of Redis, Valkey and KeyDB, from INFO.
 //!
-//! Same settings, metrics and graphs as the official `mackerel-plugin-redis`. [`official`] and [`extra`] say what is collected and
-//! how, [`server`] speaks with the server, [`info`] takes its answers apart.
+//! Same settings, metrics and graphs as the official `mackerel-plugin-redis`. [`official`] and [`extra`] list what is collected,
+//! [`server`] talks to the server, [`info`] parses its replies.
 
 mod extra;
 mod info;
@@ -21,24 +21,24 @@ wasaba_plugin::export!(describe, collect);
 const PARTS: Parts<Read> = Parts::new(Prefix::of, official::ALL, extra::ALL).with_up("Up");
 
 fn describe() -> Plugin {
-    Plugin::new("redis", env!("CARGO_PKG_VERSION"), "what INFO of Redis or Valkey tells")
+    Plugin::new("redis", env!("CARGO_PKG_VERSION"), "statistics of Redis or Valkey, from INFO")
         .setting(Setting::host("host").default("localhost").help("where Redis listens"))
         .setting(Setting::port("port").default("6379").help("where Redis listens"))
         .setting(Setting::unix_socket("socket").help("its unix socket, in place of the two above"))
-        .setting(Setting::text("username").default("default").help("the user to log in as, where there is a password"))
+        .setting(Setting::text("username").default("default").help("the user to log in as, if there is a password"))
         .setting(Setting::secret("password").help("its password"))
         .setting(
             Setting::boolean("tls")
                 .default("false")
-                .help("speak TLS, also on the unix socket; `host` is on the certificate"),
+                .help("use TLS, also on the unix socket; `host` is the name on the certificate"),
         )
         .setting(Setting::tls_skip_verify("tls-skip-verify").default("false").help("accept any certificate"))
-        .setting(Setting::duration("timeout").default("5s").help("how long connecting and each answer may take"))
-        .setting(Setting::text("resp").default("2").help("the version of Redis' protocol, 2 or 3"))
+        .setting(Setting::duration("timeout").default("5s").help("timeout for connecting and for each reply"))
+        .setting(Setting::text("resp").default("2").help("the version of Redis's protocol, 2 or 3"))
         .setting(
             Setting::text("config-command")
                 .default("CONFIG")
-                .help("how CONFIG is called, if it was renamed; empty: do not use it"),
+                .help("the name of CONFIG, if it was renamed; empty: do not use it"),
         )
         .setting(Prefix::setting("redis"))
         .setting(PARTS.setting())
@@ -54,7 +54,7 @@ fn values(settings: &Settings, parts: &[&Part<Read>]) -> Result<Values, Error> {
     let text = info(&mut server, parts)?;
     let mut report = Report { info: Info::parse(&text), ..Report::default() };
     if report.info.text("redis_version").is_none() {
-        return Err(Error::Failed("what INFO says has no `redis_version` in it".into()));
+        return Err(Error::Failed("the reply to INFO has no `redis_version`".into()));
     }
     limits(&mut server, settings, &mut report)?;
     let cluster =
@@ -67,7 +67,7 @@ fn values(settings: &Settings, parts: &[&Part<Read>]) -> Result<Values, Error> {
     Ok(values)
 }
 
-/// INFO, and the sections that it leaves out. Before Redis 7 it takes one section at a time, so each is asked for by itself.
+/// INFO, and the sections that it does not include. Before Redis 7 it takes one section at a time, so each has its own command.
 fn info(server: &mut Server, parts: &[&Part<Read>]) -> Result<String, Error> {
     let sections =
         parts.iter().filter_map(|part| part.read.section).map(|section| ["INFO", section]).collect::<Vec<_>>();
@@ -83,12 +83,12 @@ fn info(server: &mut Server, parts: &[&Part<Read>]) -> Result<String, Error> {
 fn text(answer: Answer) -> Result<String, Error> {
     match answer {
         Ok(Reply::Text(text)) => Ok(text),
-        Ok(_) => Err(Error::Failed("INFO is answered with something else than text".into())),
+        Ok(_) => Err(Error::Failed("the reply to INFO is not text".into())),
         Err(refusal) => Err(refusal.into_error()),
     }
 }
 
-/// How much the server may take. Newer ones tell it in INFO; else CONFIG is asked, which some forbid or have renamed.
+/// The limits of memory and clients. Newer servers have them in INFO, others in CONFIG, which may be forbidden or renamed.
 fn limits(server: &mut Server, settings: &Settings, report: &mut Report<'_>) -> Result<(), Error> {
     report.max_memory = report.info.number("maxmemory");
     report.max_clients = report.info.number("maxclients");
@@ -104,7 +104,7 @@ fn limits(server: &mut Server, settings: &Settings, report: &mut Report<'_>) -> 
             Ok(Reply::List(pair)) => pair.last().and_then(|value| value.parse().ok()),
             Ok(_) => None,
             Err(refusal) => {
-                log::debug(format!("there is no `{name}`, for the server says: {}", refusal.0));
+                log::debug(format!("cannot read `{name}`: {}", refusal.0));
                 None
             }
         };
@@ -114,14 +114,14 @@ fn limits(server: &mut Server, settings: &Settings, report: &mut Report<'_>) -> 
     Ok(())
 }
 
-/// A user who may not ask it costs only the cluster's metrics.
+/// If the user may not run it, only the cluster's metrics are missing.
 fn cluster_info(server: &mut Server) -> Result<String, Error> {
     match server.ask(&[&["CLUSTER", "INFO"]])?.pop() {
         Some(Ok(Reply::Text(text))) => Ok(text),
         Some(Err(refusal)) => {
             log::warning_daily(
                 "cluster",
-                format!("there are no metrics of the cluster, for the server says: {}", refusal.0),
+                format!("skipping the cluster's metrics, cannot run CLUSTER INFO: {}", refusal.0),
             );
             Ok(String::new())
         }
@@ -133,7 +133,7 @@ fn cluster_info(server: &mut Server) -> Result<String, Error> {
 mod tests {
     use super::*;
 
-    /// What servers answered to INFO, or would have by their documentation; the first line of each says which.
+    /// Replies to INFO, recorded from servers or made after their documentation; the first line of each says which.
     const RECORDED: &[(&str, &str)] = &[
         ("redis 5", include_str!("../recorded/redis-5.0.txt")),
         ("redis 6.2", include_str!("../recorded/redis-6.2.txt")),
@@ -169,13 +169,13 @@ mod tests {
     }
 
     #[test]
-    fn every_value_of_every_recorded_server_stands_in_a_graph() {
+    fn every_value_of_every_recorded_server_has_a_graph() {
         let prefix = Prefix::of(&settings(&[])).unwrap();
         let patterns = names(&PARTS.extras());
         for (server, text) in RECORDED {
             let report =
                 Report { info: Info::parse(text), max_memory: Some(0.0), max_clients: Some(1.0), ..Report::default() };
-            // The hit ratio needs the agent.
+            // The hit ratio needs the agent's store.
             for part in official::ALL.iter().chain(extra::ALL).filter(|part| part.name != "hit-ratio") {
                 for (name, _) in (part.read.values)(&report).unwrap() {
                     let name = prefix.name(&name);
