@@ -391,13 +391,13 @@ impl Wire {
 
     fn next(&mut self) -> Result<Message, Error> {
         loop {
-            if let Some(header) = Header::parse(&self.received).map_err(|_| self.foreign())?
+            if let Some(header) = Header::parse(&self.received).map_err(|_| self.unknown_protocol())?
                 && usize::try_from(header.len()).is_ok_and(|length| length > MAX_BYTES)
             {
                 // A peer that has spoken PostgreSQL's protocol before still does.
-                return Err(if self.left_messages < MAX_MESSAGES { too_long() } else { self.foreign() });
+                return Err(if self.left_messages < MAX_MESSAGES { too_long() } else { self.unknown_protocol() });
             }
-            if let Some(message) = Message::parse(&mut self.received).map_err(|_| self.foreign())? {
+            if let Some(message) = Message::parse(&mut self.received).map_err(|_| self.unknown_protocol())? {
                 self.left_messages = self.left_messages.checked_sub(1).ok_or_else(too_long)?;
                 return Ok(message);
             }
@@ -411,7 +411,7 @@ impl Wire {
     }
 
     /// For what is not a message of PostgreSQL's protocol.
-    fn foreign(&self) -> Error {
+    fn unknown_protocol(&self) -> Error {
         let begin = self.received.iter().take(40).map(|byte| char::from(*byte)).collect::<String>();
         let Target { name, settings } = &self.target;
         Error::Failed(format!("{name} does not speak PostgreSQL's protocol, it sent {begin:?}: check {settings}"))
@@ -434,7 +434,7 @@ impl Wire {
     }
 }
 
-/// Whether the agent's text says that the wait was too long: the contract has no error of its own for it.
+/// Whether the agent's text says that the wait was too long: the contract has no separate error for it.
 fn is_timeout(why: &str) -> bool {
     why.starts_with("no answer") || why.contains("timed out")
 }
@@ -450,7 +450,7 @@ fn too_long() -> Error {
 struct Target {
     /// `db:5432`, or the socket's path.
     name: String,
-    /// The settings that say so.
+    /// The settings that have its address.
     settings: &'static str,
 }
 

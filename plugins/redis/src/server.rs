@@ -89,7 +89,7 @@ impl Server {
     fn answer(&mut self) -> Result<Answer, Error> {
         loop {
             let rest = self.received.get(self.decoded..).unwrap_or_default();
-            match decode(rest).map_err(|_| self.foreign())? {
+            match decode(rest).map_err(|_| self.unknown_protocol())? {
                 // The server may push a message between two answers.
                 Some((OwnedFrame::Push { .. }, length)) => self.decoded += length,
                 Some((frame, length)) => {
@@ -103,7 +103,7 @@ impl Server {
 
     fn receive(&mut self) -> Result<(), Error> {
         if self.received.first().is_some_and(|first| !b"+-:$*_,#!=(%~>|".contains(first)) {
-            return Err(self.foreign());
+            return Err(self.unknown_protocol());
         }
         let bytes = self.connection.receive(16 << 10).map_err(|error| self.broken(error))?;
         if bytes.is_empty() {
@@ -119,7 +119,7 @@ impl Server {
     }
 
     /// For what is not a frame of Redis's protocol.
-    fn foreign(&self) -> Error {
+    fn unknown_protocol(&self) -> Error {
         let target = &self.target;
         if self.received.first() == Some(&0x15) {
             return Error::Misconfigured(format!("{target} speaks TLS: set `tls`"));
