@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the plugins of the tests that are written in other languages, python.wasm and javascript.wasm, into the target folder
-# that is given. The tools go there too. What has not changed is not built again.
+# Builds the test plugins in other languages, python.wasm and javascript.wasm, into the given target folder, which also keeps the
+# tools. Unchanged plugins are not rebuilt.
 set -eu
 
 target=$1
@@ -11,7 +11,7 @@ mkdir -p "$out" "$target/tools"
 target=$(cd "$target" && pwd)
 out=$target/wasm32-wasip2/plugin
 
-# Whether $1 is there and newer than everything that it is made of, the contract included.
+# Whether $1 exists and is newer than all of its sources, including the contract.
 fresh() {
     [ -f "$1" ] && [ -z "$(find "$wit" "$2" "$here/build.sh" -type f -newer "$1" -not -path '*/__pycache__/*')" ]
 }
@@ -28,9 +28,9 @@ if ! fresh "$out/javascript.wasm" "$here/javascript"; then
     tools=$target/tools/javascript
     mkdir -p "$tools"
     cp "$here/javascript/package.json" "$here/javascript/package-lock.json" "$here/javascript/.npmrc" "$tools/"
-    # Not `npm ci`, which wants the bindings of every platform in the lock; three of them were never published.
+    # Not `npm ci`, which needs the bindings of every platform in the lock; three of them were never published.
     (cd "$tools" && npm install --no-save --ignore-scripts --loglevel=error --no-audit --no-fund >/dev/null)
-    # Without --sync it would want the component model's async functions, which this agent's contract does not use.
+    # Without --sync it would import async functions of the component model, which this contract does not use.
     "$tools/node_modules/.bin/componentize-qjs" --sync --opt-size --wit "$wit" --world metrics-plugin \
         --js "$here/javascript/plugin.js" --output "$out/javascript.wasm" >/dev/null
 fi

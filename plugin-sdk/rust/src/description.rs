@@ -1,11 +1,11 @@
-//! What a plugin says of itself: its name, its settings, its graphs.
+//! A plugin's description: its name, its settings, its graphs.
 
 use crate::Settings;
 use crate::Unit;
 use crate::bindings::metrics::exports::wasaba::plugin::metrics as wire;
 use crate::bindings::plugin::exports::wasaba::plugin::plugin::{self as plugin_wire, SettingKind};
 
-/// A plugin: what [`export!`](crate::export) wants of its first function.
+/// A plugin: what the first function that is passed to [`export!`](crate::export) returns.
 #[derive(Clone, Debug)]
 pub struct Plugin {
     description: plugin_wire::Description,
@@ -62,7 +62,7 @@ impl Plugin {
     }
 }
 
-/// A setting of a plugin; the constructors are the kinds of the contract, where each is explained.
+/// A setting of a plugin. The constructors are the kinds in the contract, which documents each.
 #[derive(Clone, Debug)]
 pub struct Setting(plugin_wire::Setting);
 
@@ -86,11 +86,11 @@ kinds! {
     number Number "A decimal number.";
     boolean Boolean "`true` or `false`.";
     duration Duration "A length of time such as `500ms`, `10s`, `5m`.";
-    url Url "An absolute http or https URL, which is at the same time the grant to fetch from there.";
-    host Host "A host name or IP address; with the `port` setting of the same prefix a grant.";
-    port Port "A TCP port; with the `host` setting of the same prefix a grant.";
-    unix_socket UnixSocket "The absolute path of a unix socket, which is at the same time the grant to connect.";
-    file File "The absolute path of a file, which is at the same time the grant to read it.";
+    url Url "An absolute http or https URL, and the grant to fetch from there.";
+    host Host "A host name or IP address; together with the `port` setting of the same prefix, a grant.";
+    port Port "A TCP port; together with the `host` setting of the same prefix, a grant.";
+    unix_socket UnixSocket "The absolute path of a unix socket, and the grant to connect to it.";
+    file File "The absolute path of a file, and the grant to read it.";
     tls_skip_verify TlsSkipVerify "With `true` the agent accepts any certificate on this instance's connections.";
     tls_mode TlsMode "How a connection uses TLS, in PostgreSQL's words: `disable` to `verify-full`.";
 }
@@ -101,25 +101,25 @@ impl Setting {
         Self(plugin_wire::Setting { key: key.into(), kind, default, required: false, repeatable: false, help })
     }
 
-    /// The value where the operator writes none.
+    /// The value if the operator sets none.
     pub fn default(mut self, value: &str) -> Self {
         self.0.default = Some(value.into());
         self
     }
 
-    /// The agent refuses an instance without it.
+    /// Makes the agent refuse an instance without it.
     pub fn required(mut self) -> Self {
         self.0.required = true;
         self
     }
 
-    /// It may be given more than once; see [`Settings::all`].
+    /// Allows it more than once; see [`Settings::all`].
     pub fn repeatable(mut self) -> Self {
         self.0.repeatable = true;
         self
     }
 
-    /// One sentence for the operator, lower case, without a full stop.
+    /// The help for the operator: one sentence, lower case, without a full stop.
     pub fn help(mut self, help: &str) -> Self {
         self.0.help = help.into();
         self
@@ -137,6 +137,11 @@ impl Graph {
         Self(wire::Graph { name, label, unit, metrics: Vec::new(), attributes: Vec::new() })
     }
 
+    /// The name given to [`Graph::new`].
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
     /// Adds a metric.
     pub fn metric(mut self, metric: Metric) -> Self {
         self.0.metrics.push(metric.0);
@@ -144,7 +149,7 @@ impl Graph {
     }
 }
 
-/// A line in a graph, and how the agent makes its values from readings.
+/// A line in a graph, and how the agent turns its readings into values.
 #[derive(Clone, Debug)]
 pub struct Metric(wire::Metric);
 
@@ -168,7 +173,7 @@ impl Metric {
         Self(wire::Metric { name: name.into(), label: label.into(), stacked: false, reading, scale: 1.0 })
     }
 
-    /// Draws it on top of the graph's other stacked metrics.
+    /// Stacks it on the graph's other stacked metrics.
     pub fn stacked(mut self) -> Self {
         self.0.stacked = true;
         self
@@ -181,8 +186,8 @@ impl Metric {
     }
 }
 
-/// What the names of an instance's metrics begin with, and its graphs' labels: the setting `metric-key-prefix` that many official
-/// plugins have, so that a plugin may be there twice.
+/// What the names of an instance's metrics and the labels of its graphs begin with. Many official plugins have the setting
+/// `metric-key-prefix` for it, so that two instances on one host do not share metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prefix {
     key: String,
@@ -190,50 +195,58 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// As the setting says.
-    ///
-    /// # Errors
-    /// [`Error::Misconfigured`](crate::Error::Misconfigured) if it cannot begin a metric's name.
-    pub fn of(settings: &Settings) -> Result<Self, crate::Error> {
-        let key = settings.text("metric-key-prefix")?;
-        if key.split('.').any(|part| part.is_empty() || segment(part) != part) {
-            let cure = "letters, digits, `-` and `_`, and dots between them";
-            return Err(crate::Error::Misconfigured(format!("`metric-key-prefix` cannot be {key:?}: use {cure}")));
-        }
-        Ok(Self { key: key.to_owned(), label: title(key) })
+    const KEY: &str = "metric-key-prefix";
+
+    /// A fixed prefix, for a plugin without that setting.
+    pub fn new(key: &str) -> Self {
+        Self { key: key.to_owned(), label: title(key) }
     }
 
-    /// A graph under it, without metrics, with a label that begins with it.
+    /// The setting `metric-key-prefix` with its default, usually the plugin's name.
+    pub fn setting(default: &str) -> Setting {
+        Setting::text(Self::KEY).default(default).help("what the metrics' names begin with")
+    }
+
+    /// The prefix that the setting has.
+    ///
+    /// # Errors
+    /// [`Error::Misconfigured`](crate::Error::Misconfigured) if no metric's name can begin with it.
+    pub fn of(settings: &Settings) -> Result<Self, crate::Error> {
+        let key = settings.text(Self::KEY)?;
+        if key.split('.').any(|part| part.is_empty() || segment(part) != part) {
+            let valid = "letters, digits, `-` and `_`, joined by dots";
+            return Err(crate::Error::Misconfigured(format!("invalid value {key:?} in `{}`: use {valid}", Self::KEY)));
+        }
+        Ok(Self::new(key))
+    }
+
+    /// A graph without metrics whose name and label begin with the prefix.
     pub fn graph(&self, key: &str, label: &str, unit: Unit) -> Graph {
         Graph::new(self.name(key), format!("{} {label}", self.label), unit)
     }
 
-    /// The whole name of what is called `name` under it.
+    /// The full name of what is called `name` under the prefix.
     pub fn name(&self, name: &str) -> String {
-        // No `format!`, which takes its time in an interpreter.
+        // Not `format!`, which is slow in the interpreter.
         [&self.key, ".", name].concat()
     }
 }
 
-/// A text as one segment of a metric's name: each character that Mackerel does not take there becomes `_`.
+/// A text as one segment of a metric's name: each character that Mackerel does not accept there becomes `_`.
 #[must_use]
 pub fn segment(text: &str) -> String {
-    let taken = |char: char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_');
-    text.chars().map(|char| if taken(char) { char } else { '_' }).collect()
+    let valid = |char: char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_');
+    text.chars().map(|char| if valid(char) { char } else { '_' }).collect()
 }
 
-/// A text as the official plugins begin their graphs' labels with it: the first letter of each word in upper case, the others as
-/// they are. A hyphen or a blank begins a new word, `_` and `.` do not.
+/// A prefix as it appears in the labels of the official plugins: the first letter of each word in upper case, the others unchanged.
+/// A hyphen begins a new word, `_` and `.` do not. Prefixes are ASCII, like all names of metrics.
 fn title(text: &str) -> String {
     let mut begins = true;
     let mut title = String::with_capacity(text.len());
     for char in text.chars() {
-        if begins && char.is_alphabetic() {
-            title.extend(char.to_uppercase())
-        } else {
-            title.push(char)
-        }
-        begins = matches!(char, '-' | ' ') || (begins && !char.is_alphabetic());
+        title.push(if begins { char.to_ascii_uppercase() } else { char });
+        begins = char == '-' || (begins && !char.is_ascii_alphabetic());
     }
     title
 }
@@ -248,20 +261,20 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_stands_before_names_and_labels_and_a_wrong_one_is_told() {
+    fn a_prefix_begins_names_and_labels_and_an_invalid_one_is_refused() {
         let of = |text| Prefix::of(&Settings::from([("metric-key-prefix", text)]));
         let prefix = of("my-db.a").unwrap();
         assert_eq!((prefix.name("size.total"), prefix.label.as_str()), ("my-db.a.size.total".to_owned(), "My-Db.a"));
-        for wrong in ["", "a b", "a..b", "a."] {
+        for invalid in ["", "a b", "a..b", "a.", "日本"] {
             assert!(
-                matches!(of(wrong), Err(crate::Error::Misconfigured(text)) if text.contains("metric-key-prefix")),
-                "{wrong}"
+                matches!(of(invalid), Err(crate::Error::Misconfigured(text)) if text.contains("metric-key-prefix")),
+                "{invalid}"
             );
         }
     }
 
     #[test]
-    fn a_title_is_that_of_the_official_plugins() {
+    fn a_title_is_capitalized_as_in_the_official_plugins() {
         for (text, expected) in
             [("postgres", "Postgres"), ("redis6379", "Redis6379"), ("my-redis_a.bC", "My-Redis_a.bC"), ("1a", "1A")]
         {

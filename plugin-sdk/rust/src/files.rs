@@ -7,12 +7,12 @@ pub use wire::Error;
 /// The whole file.
 ///
 /// # Errors
-/// No grant for it, it cannot be read, or it is larger than the agent hands over at once.
+/// No grant for it, it cannot be read, or it is larger than the agent returns at once.
 pub fn read(path: &str) -> Result<Vec<u8>, Error> {
     wire::read(path)
 }
 
-/// At most `max_bytes` bytes from `offset` on; none behind the end.
+/// At most `max_bytes` bytes from `offset` on; none past the end.
 ///
 /// # Errors
 /// As [`read`].

@@ -1,15 +1,16 @@
-//! HTTP to what the operator granted. The agent speaks it, TLS included; redirects are not followed.
+//! HTTP requests to what the operator granted. The agent speaks HTTP and TLS. It does not follow redirects;
+//! [`Request::follow`] does.
 
 use crate::bindings::wasaba::plugin::http as wire;
 
 pub use wire::Error;
 
-/// A request to be sent.
+/// A request that has not been sent yet.
 #[derive(Clone, Debug)]
 #[must_use = "a request does nothing until it is sent"]
 pub struct Request(wire::Request);
 
-/// A GET request of `url`.
+/// A GET request for `url`.
 pub fn get(url: impl Into<String>) -> Request {
     request("GET", url)
 }
@@ -32,18 +33,18 @@ impl Request {
         self
     }
 
-    /// Sends it, and goes on to where a redirect points, `limit` times at most: with GET, without the body, and on another server
-    /// without the headers `authorization`, `cookie` and `host`, which were meant for the first. Each step needs a grant of its own.
+    /// Sends it and follows redirects, `limit` at most: with GET, without the body, and to another server without the headers
+    /// `authorization`, `cookie` and `host`, which were meant for the first. Each redirect needs its own grant.
     ///
     /// # Errors
-    /// As [`Request::send`]; and the redirect that was one too many.
+    /// As [`Request::send`]; and too many redirects.
     pub fn follow(mut self, limit: u32) -> Result<Response, Error> {
         for _ in 0..limit {
             let response = Self(self.0.clone()).send()?;
             let Some(target) = redirect(&self.0.url, &response) else { return Ok(response) };
             if origin(&target) != origin(&self.0.url) {
-                let of_the_first = ["authorization", "cookie", "host"];
-                self.0.headers.retain(|(name, _)| !of_the_first.iter().any(|other| other.eq_ignore_ascii_case(name)));
+                let private = ["authorization", "cookie", "host"];
+                self.0.headers.retain(|(name, _)| !private.iter().any(|other| other.eq_ignore_ascii_case(name)));
             }
             self.0 = wire::Request { method: "GET".into(), url: target, headers: self.0.headers, body: None };
         }
@@ -54,10 +55,10 @@ impl Request {
         }
     }
 
-    /// Sends it and waits for the whole answer, whatever its status is.
+    /// Sends it and waits for the whole response, whatever its status.
     ///
     /// # Errors
-    /// No grant, no connection, an answer too large, a malformed request. `?` turns each into the
+    /// No grant, no connection, a response that is too large, a malformed request. `?` turns each into the
     /// [`Error`](crate::Error) of the plugin.
     pub fn send(self) -> Result<Response, Error> {
         wire::fetch(&self.0).map(|response| Response {
@@ -68,7 +69,7 @@ impl Request {
     }
 }
 
-/// Scheme, host and port of an absolute URL, as they are written.
+/// Scheme, host and port of an absolute URL, as written.
 fn origin(url: &str) -> &str {
     let host = url.find("://").map_or(0, |colon| colon.saturating_add(3));
     let end = url
@@ -78,7 +79,7 @@ fn origin(url: &str) -> &str {
     url.get(..end).unwrap_or(url)
 }
 
-/// Where an answer to a request of `url` redirects to, as an absolute URL.
+/// Where the response to a request for `url` redirects to, as an absolute URL.
 fn redirect(url: &str, response: &Response) -> Option<String> {
     if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
         return None;
@@ -96,7 +97,7 @@ fn redirect(url: &str, response: &Response) -> Option<String> {
     })
 }
 
-/// A server's answer.
+/// A server's response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// The status code, for example 200.
@@ -118,18 +119,7 @@ impl Response {
     /// # Errors
     /// [`Error::Failed`](crate::Error::Failed) if it is not UTF-8.
     pub fn text(&self) -> Result<&str, crate::Error> {
-        std::str::from_utf8(&self.body).map_err(|_| crate::Error::Failed("the answer is not UTF-8 text".into()))
-    }
-}
-
-impl From<Error> for crate::Error {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Denied(text) => Self::Denied(text),
-            Error::Unreachable(text) => Self::Unreachable(text),
-            Error::Failed(text) => Self::Failed(text),
-            Error::Invalid(text) => Self::Misconfigured(text),
-        }
+        std::str::from_utf8(&self.body).map_err(|_| crate::Error::Failed("the response is not UTF-8 text".into()))
     }
 }
 
@@ -138,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_origin_of_a_url_is_what_stands_before_its_path() {
+    fn the_origin_of_a_url_is_everything_before_its_path() {
         for (url, expected) in [
             ("http://a:81/x?y=/", "http://a:81"),
             ("https://a", "https://a"),

@@ -1,4 +1,4 @@
-//! Small values that one instance keeps from call to call. What a call has set is kept when it has ended well.
+//! Small values that an instance keeps from call to call. What a call sets is saved when the call succeeds.
 
 use crate::bindings::wasaba::plugin::kv as wire;
 
@@ -13,7 +13,7 @@ pub fn get(key: &str) -> Option<Vec<u8>> {
 /// Sets the value of `key`.
 ///
 /// # Errors
-/// It does not fit any more, or the key is empty or too long.
+/// The store is full, or the key is empty or too long.
 pub fn set(key: &str, value: impl AsRef<[u8]>) -> Result<(), Error> {
     wire::set(key, value.as_ref())
 }
@@ -29,8 +29,8 @@ pub fn keys() -> Vec<String> {
     wire::keys()
 }
 
-/// How much each of these counters has grown since the call before, for what is computed from several of them, such as a ratio.
-/// `None` in the first call, and after a counter has shrunk, for then its server was restarted.
+/// How much each of these counters has grown since the previous call, for values that are computed from several of them, such as
+/// a ratio. `None` in the first call, and when a counter was reset, as by a restart of its server.
 ///
 /// # Errors
 /// As [`set`].
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counters_have_grown_unless_one_has_shrunk_or_there_were_others_before() {
+    fn there_is_no_growth_if_a_counter_was_reset_or_the_counters_are_others() {
         let before = [5_u64, 7].map(u64::to_le_bytes).concat();
         assert_eq!(grown(&before, [6, 7]), Some([1, 0]));
         assert_eq!(grown(&before, [6, 6]), None);

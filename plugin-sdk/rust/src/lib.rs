@@ -4,7 +4,7 @@
 //! use wasaba_plugin::{Error, Graph, Metric, Plugin, Sample, Setting, Settings, Unit, http};
 //!
 //! fn describe() -> Plugin {
-//!     Plugin::new("queue", "1.0.0", "jobs that wait in the queue")
+//!     Plugin::new("queue", "1.0.0", "jobs waiting in the queue")
 //!         .setting(Setting::url("uri").default("http://localhost:7000/count").help("page with the number of jobs"))
 //!         .graph(Graph::new("queue.jobs", "Jobs", Unit::Integer).metric(Metric::gauge("waiting", "Waiting")))
 //! }
@@ -24,8 +24,9 @@
 //! # assert_eq!(describe().name(), "queue");
 //! ```
 //!
-//! Build it as a `cdylib` for `wasm32-wasip2` and drop the `.wasm` file into the agent's plugins folder. What each kind
-//! of setting means and permits, and how readings become values, is told in the contract itself, the folder `wit/`.
+//! Build it as a `cdylib` for `wasm32-wasip2` and drop the `.wasm` file into the agent's plugins folder. The contract, the
+//! folder `wit/`, documents what each kind of setting means and grants, and how readings become values. [`Parts`] is the
+//! frame for a plugin with optional metrics.
 
 pub mod crypto;
 pub mod files;
@@ -35,11 +36,14 @@ pub mod log;
 pub mod tcp;
 
 mod description;
+mod error;
+mod parts;
 mod report;
 mod settings;
 mod up;
 
 pub use description::{Graph, Metric, Plugin, Prefix, Setting, segment};
+pub use parts::{Part, Parts, Values};
 pub use report::Report;
 pub use settings::Settings;
 pub use up::up;
@@ -47,7 +51,7 @@ pub use up::up;
 pub use bindings::metrics::exports::wasaba::plugin::metrics::{Sample, Unit};
 pub use bindings::metrics::wasaba::plugin::types::Error;
 
-/// What `wit-bindgen` makes of the contract. Plugin authors need none of it; [`export!`] does.
+/// What `wit-bindgen` generates from the contract. [`export!`] needs it, plugin authors do not.
 #[doc(hidden)]
 #[allow(missing_docs, reason = "generated from wit/, where each item is documented")]
 #[allow(clippy::all, unreachable_pub, unused_qualifications, unsafe_code, reason = "generated")]
@@ -60,7 +64,7 @@ pub mod bindings {
         additional_derives: [PartialEq],
     });
 
-    // One module an export, so that a plugin has just those that it names to `export!`.
+    // One module for each export, so that a plugin has only those that it passes to `export!`.
     pub mod plugin {
         wit_bindgen::generate!({
             path: "../../wit",
@@ -115,11 +119,11 @@ impl Sample {
     }
 }
 
-/// Makes a component of a plugin's functions. Once in a crate.
+/// Exports a plugin's functions as a component. Use it once in a crate.
 ///
-/// First `fn() -> Plugin`, then what it does: `export!(describe, collect)` for metrics alone, which is short for
-/// `export!(describe, metrics: collect)`. Also `checks: check` with a `fn(&Settings) -> Report`, and `metadata: about` with a
-/// `fn(&Settings) -> Result<String, Error>` that gives JSON; several in this order.
+/// The first argument is a `fn() -> Plugin`, the others are what the plugin does: `export!(describe, collect)` for metrics alone,
+/// which is short for `export!(describe, metrics: collect)`; `checks: check` with a `fn(&Settings) -> Report`; `metadata: about`
+/// with a `fn(&Settings) -> Result<String, Error>` that returns JSON. Several come in this order.
 #[macro_export]
 macro_rules! export {
     ($describe:path, $collect:path) => {

@@ -1,4 +1,4 @@
-//! What a check found.
+//! The result of a check.
 
 use crate::bindings::checks::exports::wasaba::plugin::checks::{self as wire, Status};
 
@@ -7,22 +7,22 @@ use crate::bindings::checks::exports::wasaba::plugin::checks::{self as wire, Sta
 pub struct Report(wire::Report);
 
 impl Report {
-    /// All is as it should be.
+    /// Everything is as expected.
     pub fn ok(message: impl Into<String>) -> Self {
         Self::of(Status::Ok, message)
     }
 
-    /// Somebody should look at it.
+    /// Needs attention.
     pub fn warning(message: impl Into<String>) -> Self {
         Self::of(Status::Warning, message)
     }
 
-    /// Somebody must look at it now.
+    /// Needs attention immediately.
     pub fn critical(message: impl Into<String>) -> Self {
         Self::of(Status::Critical, message)
     }
 
-    /// It could not be found out.
+    /// The status could not be determined.
     pub fn unknown(message: impl Into<String>) -> Self {
         Self::of(Status::Unknown, message)
     }
@@ -38,7 +38,7 @@ impl From<Report> for wire::Report {
     }
 }
 
-/// An error that a capability gave is something that could not be found out.
+/// After an error of a capability the status is unknown.
 impl From<crate::Error> for Report {
     fn from(error: crate::Error) -> Self {
         use crate::Error::{Denied, Failed, Misconfigured, Unreachable};

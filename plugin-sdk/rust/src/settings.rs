@@ -1,4 +1,4 @@
-//! The settings of one instance, as the agent checked them.
+//! The settings of one instance, validated by the agent.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use crate::Error;
 
 /// An instance's settings: what the operator wrote, with the defaults filled in.
 ///
-/// The agent has checked each value against its kind, so a failure here means that the setting is not declared, or is
-/// neither required nor has a default.
+/// The agent has validated each value for its kind, so an error here means that the setting is not declared, or is neither
+/// required nor has a default.
 #[derive(Clone, Default)]
 pub struct Settings(Vec<(String, String)>);
 
@@ -30,16 +30,14 @@ impl Settings {
         self.get(key).ok_or_else(|| Error::Misconfigured(format!("`{key}` is not set")))
     }
 
-    /// The value of `key` as a number, a port, a boolean: whatever it parses to.
+    /// The value of `key` parsed, as a number, a port or a boolean.
     ///
     /// # Errors
-    /// [`Error::Misconfigured`] if it is not set or does not parse.
+    /// [`Error::Misconfigured`] if it is not set or cannot be parsed.
     pub fn parsed<T: std::str::FromStr>(&self, key: &str) -> Result<T, Error> {
-        self.text(key)?.parse().map_err(|_| Error::Misconfigured(format!("`{key}` cannot be used as it is written")))
+        self.text(key)?.parse().map_err(|_| Error::Misconfigured(format!("`{key}` has an invalid value")))
     }
-}
 
-impl Settings {
     /// The value of `key`, which must be one of `valid`.
     ///
     /// # Errors
@@ -48,7 +46,7 @@ impl Settings {
         known(key, self.text(key)?, valid)
     }
 
-    /// The values of a repeatable setting, each of which must be one of `valid`; for parts of a plugin that an operator may add.
+    /// The values of a repeatable setting, each of which must be one of `valid`.
     ///
     /// # Errors
     /// [`Error::Misconfigured`] if one is not.
@@ -59,7 +57,7 @@ impl Settings {
     /// The value of a setting of kind duration.
     ///
     /// # Errors
-    /// [`Error::Misconfigured`] if it is not set or no duration.
+    /// [`Error::Misconfigured`] if it is not set or invalid.
     pub fn duration(&self, key: &str) -> Result<Duration, Error> {
         let text = self.text(key)?;
         let digits = text.trim_end_matches(|char: char| char.is_ascii_lowercase());
@@ -71,19 +69,40 @@ impl Settings {
             _ => None,
         };
         let duration = millis.and_then(|millis| digits.parse::<u64>().ok()?.checked_mul(millis));
-        let wrong = || Error::Misconfigured(format!("`{key}` must be a duration like 500ms, 10s or 5m, not {text:?}"));
-        duration.map(Duration::from_millis).ok_or_else(wrong)
+        let invalid =
+            || Error::Misconfigured(format!("invalid duration {text:?} in `{key}`: use one like 500ms, 10s or 5m"));
+        duration.map(Duration::from_millis).ok_or_else(invalid)
     }
 }
 
 fn known<'v>(key: &str, value: &str, valid: &[&'v str]) -> Result<&'v str, Error> {
     valid.iter().find(|known| **known == value).copied().ok_or_else(|| {
-        let valid = valid.iter().map(|known| format!("{known:?}")).collect::<Vec<_>>().join(", ");
-        Error::Misconfigured(format!("`{key}` cannot be {value:?}; there are {valid}"))
+        let meant = nearest(value, valid).map_or(String::from("; "), |meant| format!(", did you mean {meant:?}? "));
+        Error::Misconfigured(format!("unknown value {value:?} in `{key}`{meant}valid: {}", valid.join(", ")))
     })
 }
 
-/// For unit tests, and what the agent hands in.
+/// What was probably meant: the word that takes the fewest edits, if they are few for its length.
+fn nearest<'v>(value: &str, valid: &[&'v str]) -> Option<&'v str> {
+    let edits = valid.iter().map(|known| (edits(value, known), *known));
+    let few = edits.filter(|(edits, known)| *edits <= (known.len() / 3).max(1));
+    few.min_by_key(|(edits, _)| *edits).map(|(_, known)| known)
+}
+
+/// The Levenshtein distance: how many bytes must be added, removed or replaced to get from one text to the other.
+fn edits(from: &str, to: &str) -> usize {
+    let mut row = (1..=to.len()).collect::<Vec<_>>();
+    for (number, from) in from.bytes().enumerate() {
+        let (mut diagonal, mut left) = (number, number + 1);
+        for (above, to) in row.iter_mut().zip(to.bytes()) {
+            left = (left.min(*above) + 1).min(diagonal + usize::from(from != to));
+            diagonal = std::mem::replace(above, left);
+        }
+    }
+    row.last().copied().unwrap_or(from.len())
+}
+
+/// What the agent passes; also for unit tests.
 impl From<Vec<(String, String)>> for Settings {
     fn from(pairs: Vec<(String, String)>) -> Self {
         Self(pairs)
@@ -102,14 +121,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repeated_setting_keeps_the_operators_order_and_its_last_value_counts_alone() {
+    fn a_repeated_setting_keeps_the_operators_order_and_get_returns_its_last_value() {
         let settings = Settings::from([("header", "a: 1"), ("path", "/"), ("header", "b: 2")]);
         assert_eq!(settings.all("header").collect::<Vec<_>>(), ["a: 1", "b: 2"]);
         assert_eq!(settings.get("header"), Some("b: 2"));
     }
 
     #[test]
-    fn a_setting_that_is_missing_or_does_not_parse_is_named() {
+    fn a_missing_or_invalid_setting_is_named() {
         let settings = Settings::from([("port", "http")]);
         let error = settings.parsed::<u16>("port").unwrap_err();
         assert!(matches!(error, Error::Misconfigured(text) if text.contains("`port`")));
@@ -117,13 +136,34 @@ mod tests {
     }
 
     #[test]
-    fn a_value_out_of_a_list_is_one_of_the_list() {
+    fn an_unknown_value_is_refused_with_the_valid_ones() {
         let settings = Settings::from([("extra", "up"), ("extra", "locks"), ("compat", "old")]);
         assert_eq!(settings.some_of("extra", &["locks", "size", "up"]), Ok(vec!["up", "locks"]));
         assert_eq!(settings.some_of("other", &["up"]), Ok(vec![]));
-        for error in [settings.some_of("extra", &["up"]).unwrap_err(), settings.one_of("compat", &["up"]).unwrap_err()]
-        {
-            assert!(matches!(&error, Error::Misconfigured(text) if text.ends_with("there are \"up\"")), "{error:?}");
+        let refused = |text: &str| Err(Error::Misconfigured(text.to_owned()));
+        let expected = refused("unknown value \"locks\" in `extra`; valid: up, size");
+        assert_eq!(settings.some_of("extra", &["up", "size"]), expected.clone().map(|()| vec![]));
+        let expected = refused("unknown value \"old\" in `compat`; valid: fixed, upstream");
+        assert_eq!(settings.one_of("compat", &["fixed", "upstream"]), expected.map(|()| ""));
+    }
+
+    #[test]
+    fn the_refusal_of_a_misspelt_value_suggests_the_one_that_was_meant() {
+        let settings = |value| Settings::from([("extra", value)]);
+        let error = settings("netwrok").some_of("extra", &["memory", "network"]).unwrap_err();
+        let expected = "unknown value \"netwrok\" in `extra`, did you mean \"network\"? valid: memory, network";
+        assert_eq!(error, Error::Misconfigured(expected.to_owned()));
+        let meant = |value| nearest(value, &["up", "hit-ratio", "databases", "database"]);
+        for (value, expected) in [
+            ("hitratio", Some("hit-ratio")),
+            ("databas", Some("database")),
+            ("databasess", Some("databases")),
+            ("u", Some("up")),
+            ("", None),
+            ("updates", None),
+            ("latency", None),
+        ] {
+            assert_eq!(meant(value), expected, "{value}");
         }
     }
 

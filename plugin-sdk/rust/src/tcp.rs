@@ -1,6 +1,6 @@
-//! Byte streams to what the operator granted: TCP, unix sockets, and TLS on top of either, spoken by the agent.
+//! Byte streams to what the operator granted: TCP, unix sockets, and TLS on top of either, which the agent speaks.
 //!
-//! A [`Connection`] is a `Read` and a `Write`, so parsers that take one work on it.
+//! A [`Connection`] implements `Read` and `Write`, so parsers that take one work with it.
 
 use std::io;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::bindings::wasaba::plugin::tcp as wire;
 
 pub use wire::Error;
 
-/// A connection, closed when it is dropped.
+/// A connection. Dropping it closes it.
 #[derive(Debug)]
 pub struct Connection(wire::Connection);
 
@@ -22,7 +22,7 @@ impl Connection {
         wire::Connection::connect(host, port).map(Self)
     }
 
-    /// As [`Connection::connect`], but no longer than this. Zero is no limit but the call's own.
+    /// As [`Connection::connect`], with a timeout. Zero means none but the call's own.
     ///
     /// # Errors
     /// As [`Connection::connect`].
@@ -38,10 +38,10 @@ impl Connection {
         wire::Connection::connect_unix(path).map(Self)
     }
 
-    /// What has arrived, `max_bytes` at most: one byte at least, or none at the end of the stream.
+    /// Waits for data and returns what has arrived, `max_bytes` at most; nothing at the end of the stream.
     ///
     /// # Errors
-    /// The other side broke it off, or did not answer in time.
+    /// The peer broke the connection off, or it timed out.
     pub fn receive(&self, max_bytes: u32) -> Result<Vec<u8>, Error> {
         self.0.read(max_bytes)
     }
@@ -54,7 +54,7 @@ impl Connection {
         self.0.write(bytes)
     }
 
-    /// Says that nothing more will be sent; receiving goes on.
+    /// Closes the sending side; receiving still works.
     ///
     /// # Errors
     /// As [`Connection::receive`].
@@ -62,21 +62,21 @@ impl Connection {
         self.0.finish()
     }
 
-    /// Goes on in TLS, with the connected host as the name on the certificate if no other is given.
+    /// Upgrades to TLS. `server_name` is the name on the certificate; without it, the host that was connected to.
     ///
     /// # Errors
-    /// The other side's certificate is not believed, or it speaks no TLS.
+    /// The peer's certificate is not trusted, or it does not speak TLS.
     pub fn start_tls(&self, server_name: Option<&str>) -> Result<(), Error> {
         self.0.start_tls(server_name)
     }
 
-    /// Bounds each single wait from now on; without it, or with zero, only the call's own deadline does.
+    /// Sets a timeout for each operation from now on. Zero, as at first, means none but the call's own.
     pub fn set_timeout(&self, timeout: Duration) {
         self.0.set_timeout(millis(timeout));
     }
 }
 
-/// What is shorter than one is one, since none is no limit.
+/// Less than a millisecond counts as one, since zero means no timeout.
 fn millis(timeout: Duration) -> u64 {
     u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(u64::from(!timeout.is_zero()))
 }
@@ -103,18 +103,7 @@ impl io::Write for Connection {
     }
 }
 
-impl From<Error> for crate::Error {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Denied(text) => Self::Denied(text),
-            Error::Unreachable(text) => Self::Unreachable(text),
-            Error::Failed(text) => Self::Failed(text),
-            Error::Invalid(text) => Self::Misconfigured(text),
-        }
-    }
-}
-
-/// What `Read` and `Write` gave, back as the error that it was.
+/// The capability's error, out of the one that `Read` or `Write` returned.
 impl From<io::Error> for crate::Error {
     fn from(error: io::Error) -> Self {
         match error.downcast::<Error>() {
@@ -129,12 +118,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_time_is_no_limit_and_less_than_a_millisecond_is_one() {
+    fn zero_is_no_timeout_and_less_than_a_millisecond_is_one() {
         assert_eq!([0, 1, 2_500].map(|micros| millis(Duration::from_micros(micros))), [0, 1, 2]);
     }
 
     #[test]
-    fn an_error_is_the_same_after_its_way_through_read() {
+    fn an_error_of_the_capability_survives_read() {
         let through = crate::Error::from(io::Error::other(Error::Denied("no grant".into())));
         assert_eq!(through, crate::Error::Denied("no grant".into()));
         let short = crate::Error::from(io::Error::from(io::ErrorKind::UnexpectedEof));

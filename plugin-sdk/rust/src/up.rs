@@ -1,13 +1,13 @@
-//! Whether the target answers, as a metric.
+//! Whether the target is up, as a metric.
 
 use crate::{Error, Sample, kv, log};
 
-/// Where it is kept, for the log, that the target does not answer.
+/// The key of the store that is set while the target is down, so that this is logged once.
 const KEY: &str = "down";
 
-/// Adds `name` to what was `collected`: 1 if the target gave it; 0, alone, if the target did not answer or answered what cannot be
-/// used, which is then no failure of the plugin any more, so the log is told why when it begins and that it has ended. What is the
-/// operator's turn stays an error, for it says nothing of the target.
+/// Adds `name` to what was `collected`: 1 if the target answered; 0, alone, if it did not answer or its answer is unusable. That is
+/// then not an error of the plugin any more, so it is logged with its reason when it begins, and when the target recovers. An error
+/// that the operator has to fix stays one, since it says nothing about the target.
 ///
 /// # Errors
 /// `Misconfigured` and `Denied`, as they were.
@@ -15,7 +15,7 @@ pub fn up(name: &str, collected: Result<Vec<Sample>, Error>) -> Result<Vec<Sampl
     match collected {
         Ok(mut samples) => {
             if kv::get(KEY).is_some() {
-                log::info("the target answers again");
+                log::info("the target is up again");
                 kv::delete(KEY);
             }
             samples.push(Sample::new(name, 1));
@@ -28,6 +28,6 @@ pub fn up(name: &str, collected: Result<Vec<Sample>, Error>) -> Result<Vec<Sampl
             }
             Ok(vec![Sample::new(name, 0)])
         }
-        Err(operators) => Err(operators),
+        Err(other) => Err(other),
     }
 }

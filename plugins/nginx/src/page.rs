@@ -1,5 +1,5 @@
-//! What the server answered: the status page, or what else and which setting to look at. The official plugin only says "cannot
-//! get values".
+//! Reads the server's response: the numbers of the status page, or what it is instead and which setting to check. The official
+//! plugin only says "cannot get values".
 
 use wasaba_plugin::Error;
 use wasaba_plugin::http::Response;
@@ -10,30 +10,29 @@ use crate::target::{Headers, Target};
 /// The numbers on the page.
 ///
 /// # Errors
-/// Why it is not a status page: `Misconfigured` where the operator can see to it, of nginx or of the plugin.
+/// Why it is not a status page: `Misconfigured` if the operator can fix it, in nginx or in the plugin's settings.
 pub(crate) fn read(target: &Target, sent: &Headers, response: &Response) -> Result<StubStatus, Error> {
     let Target { shown, setting, .. } = target;
     let body = str::from_utf8(&response.body).ok();
-    let to_location = format!("set `{setting}` to a location that has stub_status");
+    let to_location = format!("set `{setting}` to a location with stub_status");
     let misconfigured = |cure: &str| Error::Misconfigured(format!("{shown} answers {}: {cure}", response.status));
     match response.status {
         200..=299 => {}
         400 if body.is_some_and(|body| body.contains("HTTP request was sent to HTTPS port")) => {
-            let scheme = if *setting == "uri" { "let `uri` begin with https" } else { "set `scheme` to https" };
-            return Err(misconfigured(&format!("it speaks TLS, {scheme}")));
+            let scheme = if *setting == "uri" { "use https in `uri`" } else { "set `scheme` to https" };
+            return Err(misconfigured(&format!("the server speaks TLS, {scheme}")));
         }
         401 if sent.has("authorization") => {
-            return Err(misconfigured("it does not take the user name and password that `header` or `uri` has"));
+            return Err(misconfigured("the server refused the user name and password in `header` or `uri`"));
         }
         401 => {
-            let cure =
-                "it wants a user name and a password, write them into `uri`, or `Authorization: ...` into `header`";
+            let cure = "user name and password required, write them into `uri`, or `Authorization: ...` into `header`";
             return Err(misconfigured(cure));
         }
-        403 => return Err(misconfigured("write an `allow` line with this host's address into its location block")),
+        403 => return Err(misconfigured("add an `allow` line with this host's address to its location block")),
         404 => {
             let other =
-                if sent.has("host") { "`header` to another Host" } else { "`header` to the Host of its server" };
+                if sent.has("host") { "`header` to another Host" } else { "`header` to the Host of its server block" };
             return Err(misconfigured(&format!("{to_location}, or {other}")));
         }
         status => {
@@ -43,21 +42,21 @@ pub(crate) fn read(target: &Target, sent: &Headers, response: &Response) -> Resu
         }
     }
     let failed = |what: &str| Error::Failed(format!("{shown} {what}: {to_location}"));
-    let Some(text) = body else { return Err(failed("is no text")) };
+    let Some(text) = body else { return Err(failed("is not text")) };
     if let Some(page) = StubStatus::parse(text) {
         return Ok(page);
     }
     let begins_with = |char: &[char]| text.trim_start_matches('\u{feff}').trim_start().starts_with(char);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-    let line = sent.hidden_in(line).chars().take(60).collect::<String>();
+    let line = sent.redacted(line).chars().take(60).collect::<String>();
     Err(failed(&match () {
         () if line.is_empty() => "is empty".to_owned(),
         () if begins_with(&['<']) => format!("is HTML that begins with {line:?}"),
         () if begins_with(&['{', '[']) => {
-            "is JSON, perhaps of nginx plus' api, which this plugin does not read".to_owned()
+            "is JSON, perhaps of the NGINX Plus API, which this plugin does not read".to_owned()
         }
-        () if line.starts_with("Active connections") => "is a stub_status page that is cut or garbled".to_owned(),
-        () => format!("is no stub_status page, it begins with {line:?}"),
+        () if line.starts_with("Active connections") => "is a truncated or garbled stub_status page".to_owned(),
+        () => format!("is not a stub_status page, it begins with {line:?}"),
     }))
 }
 
@@ -76,19 +75,22 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_the_operator_can_see_to_says_what_to_set() {
+    fn a_response_that_the_operator_can_fix_says_what_to_set() {
         let tls = b"<html>\r\n<head><title>400 The plain HTTP request was sent to HTTPS port</title></head>\r\n";
         for (error, expected) in [
-            (why(400, tls, []), "http://web:81/s answers 400: it speaks TLS, set `scheme` to https"),
+            (why(400, tls, []), "http://web:81/s answers 400: the server speaks TLS, set `scheme` to https"),
             (
                 why(400, tls, [("uri", "http://a/s")]),
-                "http://a/s answers 400: it speaks TLS, let `uri` begin with https",
+                "http://a/s answers 400: the server speaks TLS, use https in `uri`",
             ),
-            (why(401, b"", []), "it wants a user name"),
-            (why(401, b"", [("uri", "http://bob:hunter2@a/s")]), "http://a/s answers 401: it does not take"),
-            (why(401, b"", [("header", "Authorization: hunter2")]), "it does not take"),
+            (why(401, b"", []), "user name and password required"),
+            (
+                why(401, b"", [("uri", "http://bob:hunter2@a/s")]),
+                "http://a/s answers 401: the server refused the user name",
+            ),
+            (why(401, b"", [("header", "Authorization: hunter2")]), "the server refused the user name"),
             (why(403, b"", []), "`allow` line"),
-            (why(404, b"", []), "set `path` to a location that has stub_status, or `header` to the Host"),
+            (why(404, b"", []), "set `path` to a location with stub_status, or `header` to the Host"),
             (why(404, b"", [("uri", "http://a/s")]), "set `uri` to a location"),
         ] {
             let Error::Misconfigured(text) = error else { panic!("{error:?}") };
@@ -106,8 +108,8 @@ mod tests {
             (why(200, b"[\"nginx\"]", []), "is JSON"),
             (why(204, b"", []), "is empty"),
             (why(200, b" \r\n\n", []), "is empty"),
-            (why(200, b"\x1f\x8b\x08", []), "is no text"),
-            (why(200, b"Active connections: 1 \nserver acc", []), "cut or garbled"),
+            (why(200, b"\x1f\x8b\x08", []), "is not text"),
+            (why(200, b"Active connections: 1 \nserver acc", []), "truncated or garbled"),
             (why(200, b"you sent hunter2", [("header", "x: hunter2")]), "begins with \"you sent [redacted]\""),
         ] {
             let Error::Failed(text) = error else { panic!("{error:?}") };

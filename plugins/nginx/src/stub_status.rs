@@ -1,6 +1,6 @@
-//! The page of nginx' `ngx_http_stub_status_module`: seven numbers in four lines.
+//! The page of nginx's `ngx_http_stub_status_module`: seven numbers in four lines.
 
-/// What the page says. `accepts`, `handled` and `requests` count since nginx started; the others are of this moment.
+/// The numbers on the page. `accepts`, `handled` and `requests` count from the start of nginx; the others are current.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StubStatus {
     pub(crate) connections: u64,
@@ -13,8 +13,8 @@ pub(crate) struct StubStatus {
 }
 
 impl StubStatus {
-    /// Reads the page as nginx, OpenResty and Tengine (which has a fourth number, the request time) print it. `None` if it
-    /// is any other page.
+    /// Parses the page of nginx, OpenResty or Tengine (which has a fourth counter, the request time). `None` if it is any
+    /// other page.
     pub(crate) fn parse(page: &str) -> Option<Self> {
         let mut lines = page.trim_start().lines();
         let connections = number_after(lines.next()?, "Active connections:")?;
@@ -44,20 +44,20 @@ mod tests {
         StubStatus { connections, accepts, handled, requests, reading, writing, waiting }
     }
 
-    /// The example in the manual of nginx' module.
+    /// The example in the manual of nginx's module.
     const MANUAL: &str = "Active connections: 291 \nserver accepts handled requests\n 16630948 16630948 31070465 \n\
                           Reading: 6 Writing: 179 Waiting: 106 \n";
 
-    /// Recorded from nginx 1.22.1 of Debian 12, byte by byte.
+    /// Recorded from nginx 1.22.1 of Debian 12, byte for byte.
     const DEBIAN: &str = include_str!("../recorded/nginx-1.22.1.txt");
 
-    /// Recorded from nothing, but made from the format that their sources have. OpenResty's is nginx' own; Tengine's has a fourth
-    /// counter, the time that all requests took together.
+    /// Not recorded, but made after the format in their sources. OpenResty's is nginx's own; Tengine's has a fourth counter, the
+    /// total time of all requests.
     const OPENRESTY: &str = include_str!("../made/openresty.txt");
     const TENGINE: &str = include_str!("../made/tengine.txt");
 
     #[test]
-    fn the_pages_of_nginx_and_its_kin_give_their_seven_numbers() {
+    fn the_pages_of_nginx_openresty_and_tengine_have_seven_numbers() {
         for (page, expected) in [
             (MANUAL, [291, 16_630_948, 16_630_948, 31_070_465, 6, 179, 106]),
             (DEBIAN, [3, 5, 5, 4, 0, 1, 2]),
@@ -67,15 +67,15 @@ mod tests {
             let expected = Some(status(expected));
             assert_eq!(StubStatus::parse(page), expected);
             assert_eq!(StubStatus::parse(&page.replace('\n', "\r\n")), expected, "with CRLF");
-            assert_eq!(StubStatus::parse(page.trim()), expected, "without blanks around it");
-            assert_eq!(StubStatus::parse(&format!("\n{page}")), expected, "behind an empty line");
+            assert_eq!(StubStatus::parse(page.trim()), expected, "without surrounding whitespace");
+            assert_eq!(StubStatus::parse(&format!("\n{page}")), expected, "after an empty line");
         }
     }
 
     #[test]
-    fn no_other_page_gives_numbers() {
+    fn no_other_page_has_numbers() {
         for cut in 0..MANUAL.len() - " 106 \n".len() {
-            assert_eq!(StubStatus::parse(&MANUAL[..cut]), None, "cut at {cut}");
+            assert_eq!(StubStatus::parse(&MANUAL[..cut]), None, "truncated at {cut}");
         }
         for page in [
             "",

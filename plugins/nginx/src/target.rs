@@ -1,25 +1,25 @@
-//! Where the page is, and what is sent along to get it. What is secret in there is never shown.
+//! Where the page is, and the headers of the request for it. Their secrets are never shown.
 
 use wasaba_plugin::{Error, Settings};
 
 /// The address of the status page.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// To be asked: without user name and password, which the agent does not take in a URL.
+    /// To be requested: without user name and password, which the agent does not accept in a URL.
     pub(crate) url: String,
-    /// As `url`, for messages: without the query, where there may be a token.
+    /// The URL for messages: without the query, which may have a token.
     pub(crate) shown: String,
     /// The setting that says where the page is: `uri` or `path`.
     pub(crate) setting: &'static str,
-    /// The header's value for the user name and password.
+    /// The value of `Authorization` for the user name and password.
     basic: Option<String>,
 }
 
 impl Target {
-    /// `uri`, or what the four others give together.
+    /// `uri`, or the URL from the four other settings.
     ///
     /// # Errors
-    /// A scheme that is none of HTTP's; a user name or password that cannot be read.
+    /// An unknown scheme; a user name or password that cannot be decoded.
     pub(crate) fn of(settings: &Settings) -> Result<Self, Error> {
         if let Some(uri) = settings.get("uri").filter(|uri| !uri.is_empty()) {
             let (url, user) = without_user(uri);
@@ -35,10 +35,10 @@ impl Target {
         Ok(Self { shown: shown(&url), url, setting: "path", basic: None })
     }
 
-    /// The headers of the request: those of `header`, of which the last of a name counts, and what they leave open.
+    /// The headers of the request: those in `header`, of which the last with a name wins, and the defaults for others.
     pub(crate) fn headers(&self, settings: &Settings) -> Headers {
         let mut headers = Headers::default();
-        // A file with them may have several, a line each.
+        // A file may have several, one per line.
         for line in settings.all("header").flat_map(str::lines) {
             let (name, value) = line.split_once(':').unwrap_or((line, ""));
             headers.set(name.trim(), value.trim());
@@ -71,20 +71,20 @@ impl Headers {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// A server's text without what it was sent: some show a request's headers, and a token may be among them.
-    pub(crate) fn hidden_in(&self, text: &str) -> String {
-        let open = ["host", "user-agent"];
-        let secrets = self
-            .iter()
-            .filter(|(name, value)| !value.is_empty() && !open.iter().any(|open| open.eq_ignore_ascii_case(name)));
+    /// A server's text without the values that were sent to it: some show a request's headers, which may have a token.
+    pub(crate) fn redacted(&self, text: &str) -> String {
+        let public = ["host", "user-agent"];
+        let secrets = self.iter().filter(|(name, value)| {
+            !value.is_empty() && !public.iter().any(|public| public.eq_ignore_ascii_case(name))
+        });
         secrets.fold(text.to_owned(), |text, (_, value)| text.replace(value, "[redacted]"))
     }
 }
 
-/// `uri` without `user:password@`, and that.
+/// `uri` without `user:password@`, and the user.
 fn without_user(uri: &str) -> (String, Option<&str>) {
     let Some((scheme, rest)) = uri.split_once("://") else { return (uri.to_owned(), None) };
-    // As URLs are read: a backslash ends the host, too, and the last @ before it counts.
+    // As browsers do: a backslash ends the host, too, and the last @ before its end counts.
     let (authority, path) = rest.split_at(rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len()));
     match authority.rsplit_once('@') {
         Some((user, host)) => (format!("{scheme}://{host}{path}"), Some(user)),
@@ -96,18 +96,18 @@ fn shown(url: &str) -> String {
     url.split(['?', '#']).next().unwrap_or_default().to_owned()
 }
 
-/// The value of `Authorization` for `user:password`, in which a URL has escapes.
+/// The value of `Authorization` for `user:password`, which has percent escapes in a URL.
 fn basic(user: &str) -> Result<String, Error> {
     let (name, password) = user.split_once(':').unwrap_or((user, ""));
     let text = decoded(name).zip(decoded(password)).map(|(name, password)| [name, password].join(&b':'));
-    let wrong = || {
-        let cure = "write %25 for the sign itself";
-        Error::Misconfigured(format!("the user name or password in `uri` has a % that begins no escape: {cure}"))
+    let invalid = || {
+        let cure = "write %25 for the character itself";
+        Error::Misconfigured(format!("invalid % escape in the user name or password in `uri`: {cure}"))
     };
-    Ok(format!("Basic {}", base64(&text.ok_or_else(wrong)?)))
+    Ok(format!("Basic {}", base64(&text.ok_or_else(invalid)?)))
 }
 
-/// RFC 4648, section 4. The crate of this name would be a twentieth of the component.
+/// RFC 4648, section 4. The crate of this name would add 5 % to the component.
 fn base64(bytes: &[u8]) -> String {
     let digit = |bits: u32| match u8::try_from(bits & 63).unwrap_or_default() {
         index @ 0..26 => b'A' + index,
@@ -125,7 +125,7 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// The bytes of text with escapes like `%40`.
+/// Decodes percent escapes such as `%40`.
 fn decoded(text: &str) -> Option<Vec<u8>> {
     let mut parts = text.split('%');
     let mut bytes = parts.next()?.as_bytes().to_vec();
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_is_put_together_like_the_official_plugin_does() {
+    fn the_url_is_assembled_as_in_the_official_plugin() {
         assert_eq!(
             target([("scheme", "https"), ("host", "web"), ("port", "12345"), ("path", "/s")]).url,
             "https://web:12345/s"
@@ -168,14 +168,14 @@ mod tests {
     }
 
     #[test]
-    fn a_scheme_other_than_http_is_named() {
+    fn an_unknown_scheme_is_named() {
         let parts = [("scheme", "ftp"), ("host", "web"), ("port", "1"), ("path", "/s")];
         let error = Target::of(&Settings::from(parts)).unwrap_err();
         assert!(matches!(&error, Error::Misconfigured(text) if text.contains("ftp")), "{error:?}");
     }
 
     #[test]
-    fn a_user_in_the_address_becomes_a_header_and_is_in_nothing_that_is_shown() {
+    fn a_user_in_the_url_becomes_a_header_and_is_never_shown() {
         for (uri, url, basic) in [
             ("http://bob:secret@a:81/s?t=x", "http://a:81/s?t=x", "Basic Ym9iOnNlY3JldA=="),
             ("http://bob@a/s", "http://a/s", "Basic Ym9iOg=="),
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_escape_in_the_password_is_told_without_the_password() {
+    fn an_invalid_escape_in_the_password_is_reported_without_the_password() {
         for uri in ["http://bob:hunter%2@a", "http://bob:hunter%zz2@a", "http://b%:hunter2@a", "http://b:hunter%+12@a"]
         {
             let error = Target::of(&Settings::from([("uri", uri)])).unwrap_err();
@@ -203,13 +203,13 @@ mod tests {
     }
 
     #[test]
-    fn base64_gives_what_its_rfc_says_and_has_every_digit() {
+    fn base64_matches_the_vectors_of_its_rfc_and_has_every_digit() {
         for (bytes, text) in
             [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")]
         {
             assert_eq!(base64(bytes.as_bytes()), text);
         }
-        // 00 10 83 ... is the digits in their order.
+        // 00 10 83 ... encodes to all digits in order.
         let all = (0..64_u32).step_by(4).flat_map(|first| {
             let bits = first << 18 | (first + 1) << 12 | (first + 2) << 6 | (first + 3);
             bits.to_be_bytes()[1..].to_vec()
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_split_at_its_first_colon_and_the_last_of_a_name_counts() {
+    fn a_header_is_split_at_its_first_colon_and_the_last_with_a_name_wins() {
         let settings = [("uri", "http://a"), ("header", " X-A : 1:2 "), ("header", "Host: b"), ("header", "x-a: 3")];
         let agent = pair("user-agent", "mackerel-plugin-nginx");
         assert_eq!(headers(settings), [pair("Host", "b"), pair("x-a", "3"), agent]);
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_of_the_operators_comes_before_the_user_in_the_address() {
+    fn a_header_of_the_operator_overrides_the_user_in_the_url() {
         let own = [("uri", "http://bob:secret@a"), ("header", "authorization: Bearer x"), ("header", "user-agent: me")];
         assert_eq!(headers(own), [pair("authorization", "Bearer x"), pair("user-agent", "me")]);
         let open = [("uri", "http://bob:secret@a"), ("header", "user-agent: me")];
@@ -238,11 +238,11 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_is_hidden_in_what_comes_back() {
+    fn what_was_sent_is_redacted_in_the_response() {
         let settings =
             Settings::from([("uri", "http://bob:secret@a"), ("header", "Host: web"), ("header", "X-T: abc")]);
         let headers = target([("uri", "http://bob:secret@a")]).headers(&settings);
         let page = "web got Basic Ym9iOnNlY3JldA== and abc";
-        assert_eq!(headers.hidden_in(page), "web got [redacted] and [redacted]");
+        assert_eq!(headers.redacted(page), "web got [redacted] and [redacted]");
     }
 }

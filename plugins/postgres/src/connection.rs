@@ -1,5 +1,5 @@
-//! A connection to PostgreSQL: encryption, log-in, queries. The bytes are `postgres-protocol`'s matter, the conversation is told
-//! in PostgreSQL's documentation, "Frontend/Backend Protocol".
+//! A connection to PostgreSQL: encryption, login, queries. `postgres-protocol` encodes and decodes the messages; their order is
+//! documented in PostgreSQL's manual, "Frontend/Backend Protocol".
 
 use std::io;
 use std::time::Duration;
@@ -15,18 +15,18 @@ use wasaba_plugin::{Error, Settings, crypto};
 use crate::rows::Rows;
 use crate::scram;
 
-/// The most that is read of one connection: what is longer is no answer to our questions.
-const LONGEST_ANSWER_BYTES: usize = 8 << 20;
-const MOST_MESSAGES: u32 = 100_000;
+/// At most this is read from one connection: no answer to our queries is longer.
+const MAX_BYTES: usize = 8 << 20;
+const MAX_MESSAGES: u32 = 100_000;
 
 /// A session that is logged in.
 pub(crate) struct Session {
     wire: Wire,
-    /// The server's version as it tells it: `15.20 (Debian 15.20-0+deb12u1)`.
+    /// The version that the server reports: `15.20 (Debian 15.20-0+deb12u1)`.
     pub(crate) version: String,
 }
 
-/// Why the server refused something: its words, and the code that says which kind of refusal it is.
+/// An error of the server: its message, and its code, SQLSTATE.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) code: String,
@@ -37,7 +37,7 @@ pub(crate) struct Refusal {
 enum Failure {
     /// The server refused it.
     Refused(Refusal),
-    /// It did not want TLS, or none of ours.
+    /// It does not speak TLS, or the handshake failed.
     Tls(Error),
     Other(Error),
 }
@@ -49,25 +49,25 @@ impl<E: Into<Error>> From<E> for Failure {
 }
 
 impl Session {
-    /// Connects and logs in, in the way that `sslmode` says; `allow` and `prefer` may need a second connection for it.
+    /// Connects and logs in as `sslmode` says; `allow` and `prefer` may need a second connection.
     pub(crate) fn start(settings: &Settings) -> Result<Self, Error> {
         let start = |encrypted| Self::start_once(settings, encrypted);
         let mode = if socket(settings).is_some() { "disable" } else { settings.text("sslmode")? };
         let session = match mode {
             "disable" => start(false),
             "allow" => match start(false) {
-                Err(Failure::Refused(refusal)) if refusal.is_of_this_way() => start(true),
+                Err(Failure::Refused(refusal)) if refusal.is_for_this_encryption() => start(true),
                 other => other,
             },
             "prefer" => match start(true) {
                 Err(Failure::Tls(_)) => start(false),
-                Err(Failure::Refused(refusal)) if refusal.is_of_this_way() => start(false),
+                Err(Failure::Refused(refusal)) if refusal.is_for_this_encryption() => start(false),
                 other => other,
             },
             _ => start(true),
         };
         session.map_err(|failure| match failure {
-            Failure::Refused(refusal) => refusal.at_log_in(),
+            Failure::Refused(refusal) => refusal.at_login(),
             Failure::Tls(error) | Failure::Other(error) => error,
         })
     }
@@ -91,22 +91,22 @@ impl Session {
                 _ => {}
             }
         }
-        let version = version.ok_or_else(|| Error::Failed("the server does not tell its version".into()))?;
+        let version = version.ok_or_else(|| Error::Failed("the server does not report its version".into()))?;
         Ok(Self { wire, version })
     }
 
-    /// Asks everything at once, in a read-only transaction that takes no longer than `timeout` for each query. One that the server
-    /// refuses costs no other: those behind it are asked once more, and if it took too long, with half the time, so that several
-    /// of them leave time for the others. Where the server falls silent, what it has answered until then counts.
+    /// Sends all queries at once, in a read-only transaction with `timeout` for each. One that fails does not affect the others:
+    /// those after it are sent again, and if it timed out, with half the timeout, so that several slow ones leave time for the
+    /// others. If the server stops answering, the answers until then count.
     ///
-    /// Simple queries, since poolers of connections know no others well. Each in a message of its own: before PostgreSQL 13 the
-    /// time is that of a message, and what comes back waits for its end.
+    /// Simple queries, since connection poolers do not support others well. Each in its own message: before PostgreSQL 13 the
+    /// timeout is for a whole message, and the server sends the results at its end.
     pub(crate) fn ask(&mut self, queries: &[String], timeout: Duration) -> Result<Vec<Result<Rows, Refusal>>, Error> {
         self.wire.is_asked = true;
         let mut timeout = timeout;
         let mut answers = Vec::new();
         while let Some(rest) = queries.get(answers.len()..).filter(|rest| !rest.is_empty()) {
-            // No time is no limit, on both sides.
+            // Zero means no timeout, on both sides.
             let margin = if timeout.is_zero() { Duration::ZERO } else { Duration::from_secs(1) };
             self.wire.connection.set_timeout(timeout.saturating_add(margin));
             match self.exchange(rest, timeout, &mut answers) {
@@ -117,14 +117,14 @@ impl Session {
                     answers.resize(queries.len(), silent);
                 }
             }
-            if answers.last().is_some_and(|last| last.as_ref().is_err_and(|last| last.code == Refusal::TOO_LONG)) {
+            if answers.last().is_some_and(|last| last.as_ref().is_err_and(|last| last.code == Refusal::TIMED_OUT)) {
                 timeout = (timeout / 2).max(timeout.min(Duration::from_millis(1)));
             }
         }
         Ok(answers)
     }
 
-    /// Puts what came back for `queries` to the `answers`, up to the one that was refused.
+    /// Adds the results of `queries` to the `answers`, up to the one that failed.
     fn exchange(
         &mut self,
         queries: &[String],
@@ -150,7 +150,7 @@ impl Session {
                     if refusal.is_fatal() {
                         return Err(Error::Unreachable(format!("the server ended the session: {}", refusal.message)));
                     }
-                    // Those behind it are refused for its sake.
+                    // Those after it are refused because of it.
                     if !std::mem::replace(&mut is_refused, true) {
                         answers.push(Err(refusal));
                     }
@@ -162,11 +162,11 @@ impl Session {
         if is_refused || answers.len() == wanted {
             Ok(())
         } else {
-            Err(Error::Failed("the server leaves queries without an answer".into()))
+            Err(Error::Failed("the server did not answer all queries".into()))
         }
     }
 
-    /// Says goodbye; whether the server hears it is no matter.
+    /// Says goodbye, whether or not the server receives it.
     pub(crate) fn end(mut self) {
         let goodbye = |buffer: &mut BytesMut| {
             frontend::terminate(buffer);
@@ -191,7 +191,7 @@ fn socket(settings: &Settings) -> Option<&str> {
     settings.get("socket").filter(|path| !path.is_empty())
 }
 
-/// Answers what the server asks to know who we are.
+/// Authenticates as the server requests it.
 fn log_in(wire: &mut Wire, user: &str, password: Option<&str>) -> Result<(), Failure> {
     let password =
         || password.ok_or_else(|| Error::Misconfigured("the server asks for a password: set `password`".into()));
@@ -209,44 +209,43 @@ fn log_in(wire: &mut Wire, user: &str, password: Option<&str>) -> Result<(), Fai
             Message::AuthenticationSasl(body) => {
                 let mechanisms = body.mechanisms().map(|name| Ok(name.to_owned())).collect::<Vec<_>>()?;
                 if !mechanisms.iter().any(|name| name == scram::NAME) {
-                    return Err(foreign_method(&mechanisms.join(", ")).into());
+                    return Err(unsupported(&mechanisms.join(", ")).into());
                 }
                 scram_log_in(wire, password()?)?;
             }
             Message::ErrorResponse(body) => return Err(Failure::Refused(Refusal::of(body.fields()))),
             Message::NoticeResponse(_) | Message::ParameterStatus(_) => {}
-            Message::AuthenticationGss | Message::AuthenticationSspi => return Err(foreign_method("GSSAPI").into()),
-            Message::AuthenticationKerberosV5 => return Err(foreign_method("Kerberos").into()),
+            Message::AuthenticationGss | Message::AuthenticationSspi => return Err(unsupported("GSSAPI").into()),
+            Message::AuthenticationKerberosV5 => return Err(unsupported("Kerberos").into()),
             Message::AuthenticationGssContinue(_)
             | Message::AuthenticationSaslContinue(_)
             | Message::AuthenticationSaslFinal(_) => {
-                return Err(foreign_method("another").into());
+                return Err(unsupported("unknown").into());
             }
-            _ => return Err(Error::Failed("the server answers the log-in with what is no answer to it".into()).into()),
+            _ => return Err(Error::Failed("unexpected message from the server during login".into()).into()),
         }
     }
 }
 
-fn foreign_method(method: &str) -> Error {
+fn unsupported(method: &str) -> Error {
     Error::Misconfigured(format!(
-        "the server asks for the log-in method {method}, which this plugin does not know: let its pg_hba.conf ask this `user` for \
-         scram-sha-256"
+        "unsupported authentication method {method}: use scram-sha-256 for this `user` in the server's pg_hba.conf"
     ))
 }
 
 fn scram_log_in(wire: &mut Wire, password: &str) -> Result<(), Failure> {
     let exchange = scram::Exchange::new(nonce()?);
     wire.send(|buffer| frontend::sasl_initial_response(scram::NAME, exchange.first().as_bytes(), buffer))?;
-    let strange = || Error::Failed("the server's SCRAM messages are not as RFC 5802 has them".into());
+    let malformed = || Error::Failed("invalid SCRAM message from the server".into());
     let challenge = match wire.next()? {
         Message::AuthenticationSaslContinue(body) => {
-            let text = std::str::from_utf8(body.data()).map_err(|_| strange())?;
-            exchange.challenge(text).ok_or_else(strange)?
+            let text = std::str::from_utf8(body.data()).map_err(|_| malformed())?;
+            exchange.challenge(text).ok_or_else(malformed)?
         }
         Message::ErrorResponse(body) => return Err(Failure::Refused(Refusal::of(body.fields()))),
-        _ => return Err(strange().into()),
+        _ => return Err(malformed().into()),
     };
-    // As the server does it: what cannot be prepared is taken as it is.
+    // As the server does: a password that cannot be normalized is used unchanged.
     let prepared = if password.is_ascii() { None } else { crypto::saslprep(password) };
     let password = prepared.as_deref().unwrap_or(password);
     let salted = crypto::pbkdf2_hmac_sha256(password.as_bytes(), &challenge.salt, challenge.iterations)?;
@@ -255,25 +254,25 @@ fn scram_log_in(wire: &mut Wire, password: &str) -> Result<(), Failure> {
     match wire.next()? {
         Message::AuthenticationSaslFinal(body) => {
             let answered = std::str::from_utf8(body.data()).is_ok_and(|text| proof.is_answered_by(text));
-            let impostor = "the server does not know the password itself: is another one in its place?";
+            let impostor = "the server did not prove that it knows the password: is it the right server?";
             if answered { Ok(()) } else { Err(Error::Failed(impostor.into()).into()) }
         }
         Message::ErrorResponse(body) => Err(Failure::Refused(Refusal::of(body.fields()))),
-        _ => Err(strange().into()),
+        _ => Err(malformed().into()),
     }
 }
 
 fn nonce() -> Result<String, Error> {
     let mut bytes = [0; 18];
-    getrandom::fill(&mut bytes).map_err(|error| Error::Failed(format!("there are no random numbers: {error}")))?;
+    getrandom::fill(&mut bytes).map_err(|error| Error::Failed(format!("cannot get random numbers: {error}")))?;
     Ok(base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes))
 }
 
 impl Refusal {
-    /// The code of what was ended for its time.
-    pub(crate) const TOO_LONG: &str = "57014";
+    /// The code of a query that timed out.
+    pub(crate) const TIMED_OUT: &str = "57014";
 
-    /// In place of a code where there was no answer at all.
+    /// In place of a code if there was no answer at all.
     pub(crate) const SILENCE: &str = "silence";
 
     fn of(fields: ErrorFields<'_>) -> Self {
@@ -287,14 +286,14 @@ impl Refusal {
             Ok(())
         });
         if read.is_err() || refusal.message.is_empty() {
-            "the server does not say why".clone_into(&mut refusal.message);
+            "the server gave no reason".clone_into(&mut refusal.message);
         }
         refusal
     }
 
-    /// Whether the server's pg_hba.conf has no entry for this way to connect, so that another may do. A password that was refused is
-    /// not sent again, in plain text perhaps.
-    fn is_of_this_way(&self) -> bool {
+    /// Whether the server's pg_hba.conf has no entry for a connection with or without encryption, so that the other may work. A
+    /// password that was refused is not sent again, perhaps in plain text.
+    fn is_for_this_encryption(&self) -> bool {
         self.code == "28000"
     }
 
@@ -303,16 +302,13 @@ impl Refusal {
         self.code.starts_with("57P")
     }
 
-    /// The error for the operator, if it came instead of a session. The codes are those of PostgreSQL's documentation,
-    /// "PostgreSQL Error Codes".
-    fn at_log_in(self) -> Error {
+    /// The plugin's error if the login was refused. The codes are documented in PostgreSQL's manual, "PostgreSQL Error Codes".
+    fn at_login(self) -> Error {
         let Self { code, message } = self;
         match code.as_str() {
-            "28P01" => Error::Misconfigured(format!("{message}: look at `user` and `password`")),
-            "28000" => {
-                Error::Misconfigured(format!("{message}: look at `user`, `sslmode` and the server's pg_hba.conf"))
-            }
-            "3D000" => Error::Misconfigured(format!("{message}: set `database` to one that is there")),
+            "28P01" => Error::Misconfigured(format!("{message}: check `user` and `password`")),
+            "28000" => Error::Misconfigured(format!("{message}: check `user`, `sslmode` and the server's pg_hba.conf")),
+            "3D000" => Error::Misconfigured(format!("{message}: set `database` to an existing one")),
             code if code.starts_with("57P") => Error::Unreachable(message),
             _ => Error::Failed(message),
         }
@@ -322,57 +318,57 @@ impl Refusal {
 /// The stream of messages.
 struct Wire {
     connection: Connection,
-    /// Who is at the other end.
-    place: Place,
+    /// The peer.
+    target: Target,
     received: BytesMut,
     left_bytes: usize,
     left_messages: u32,
-    /// Whether somebody is logged in, so that how long an answer takes is a matter of the query.
+    /// Whether queries were sent, so that the time until an answer depends on them.
     is_asked: bool,
-    /// How long there was no answer, if it is that which ended the conversation.
+    /// The timeout's message, if a timeout ended the conversation.
     silence: Option<String>,
 }
 
 impl Wire {
     fn connect(settings: &Settings) -> Result<Self, Error> {
         let timeout = settings.duration("connect-timeout")?;
-        let (place, connected) = match socket(settings) {
-            Some(path) => (Place { name: path.to_owned(), settings: "`socket`" }, Connection::connect_unix(path)),
+        let (target, connected) = match socket(settings) {
+            Some(path) => (Target { name: path.to_owned(), settings: "`socket`" }, Connection::connect_unix(path)),
             None => {
                 let (host, port) = (settings.text("hostname")?, settings.parsed("port")?);
-                let place = Place { name: format!("{host}:{port}"), settings: "`hostname` and `port`" };
-                (place, Connection::connect_within(host, port, timeout))
+                let target = Target { name: format!("{host}:{port}"), settings: "`hostname` and `port`" };
+                (target, Connection::connect_within(host, port, timeout))
             }
         };
-        let connection = connected.map_err(|error| place.explain(error))?;
+        let connection = connected.map_err(|error| target.explain(error))?;
         connection.set_timeout(timeout);
         Ok(Self {
             connection,
-            place,
+            target,
             received: BytesMut::new(),
-            left_bytes: LONGEST_ANSWER_BYTES,
-            left_messages: MOST_MESSAGES,
+            left_bytes: MAX_BYTES,
+            left_messages: MAX_MESSAGES,
             is_asked: false,
             silence: None,
         })
     }
 
-    /// Asks for TLS and goes on in it.
+    /// Requests TLS and upgrades to it.
     fn encrypted(mut self) -> Result<Self, Failure> {
         self.send(|buffer| {
             frontend::ssl_request(buffer);
             Ok(())
         })?;
-        // One byte and no more: what came with it in plain text might be anybody's.
-        match self.connection.receive(1).map_err(|error| self.place.explain(error))?.first() {
+        // One byte and no more: what came after it in plain text could be an attacker's.
+        match self.connection.receive(1).map_err(|error| self.target.explain(error))?.first() {
             Some(b'S') => {}
             Some(b'N' | b'E') => {
                 let cure = "set `sslmode` to disable, or turn on `ssl` in its postgresql.conf";
-                return Err(Failure::Tls(Error::Misconfigured(format!("the server speaks no TLS: {cure}"))));
+                return Err(Failure::Tls(Error::Misconfigured(format!("the server does not speak TLS: {cure}"))));
             }
             Some(_) => {
                 return Err(
-                    Error::Failed("the server does not speak PostgreSQL's protocol: look at `port`".into()).into()
+                    Error::Failed("the server does not speak PostgreSQL's protocol: check `port`".into()).into()
                 );
             }
             None => return Err(self.closed().into()),
@@ -380,29 +376,28 @@ impl Wire {
         match self.connection.start_tls(None) {
             Ok(()) => Ok(self),
             Err(tcp::Error::Failed(why)) => {
-                let cure =
-                    "look at `sslmode`, and at `authority`, `certificate` and `key` of `tls` in this plugin's table";
+                let cure = "check `sslmode`, and `authority`, `certificate` and `key` of `tls` in this plugin's table";
                 Err(Failure::Tls(Error::Misconfigured(format!("{why}: {cure}"))))
             }
-            Err(other) => Err(self.place.explain(other).into()),
+            Err(other) => Err(self.target.explain(other).into()),
         }
     }
 
     fn send(&mut self, write: impl FnOnce(&mut BytesMut) -> io::Result<()>) -> Result<(), Error> {
         let mut buffer = BytesMut::new();
-        write(&mut buffer).map_err(|error| Error::Misconfigured(format!("a setting cannot be sent: {error}")))?;
-        self.connection.send(&buffer).map_err(|error| self.place.explain(error))
+        write(&mut buffer).map_err(|error| Error::Misconfigured(format!("a setting has an invalid value: {error}")))?;
+        self.connection.send(&buffer).map_err(|error| self.target.explain(error))
     }
 
     fn next(&mut self) -> Result<Message, Error> {
         loop {
-            if let Some(header) = Header::parse(&self.received).map_err(|_| self.foreign())?
-                && usize::try_from(header.len()).is_ok_and(|length| length > LONGEST_ANSWER_BYTES)
+            if let Some(header) = Header::parse(&self.received).map_err(|_| self.unknown_protocol())?
+                && usize::try_from(header.len()).is_ok_and(|length| length > MAX_BYTES)
             {
-                // Who has spoken PostgreSQL's protocol before speaks it now.
-                return Err(if self.left_messages < MOST_MESSAGES { too_long() } else { self.foreign() });
+                // A peer that has spoken PostgreSQL's protocol before still does.
+                return Err(if self.left_messages < MAX_MESSAGES { too_long() } else { self.unknown_protocol() });
             }
-            if let Some(message) = Message::parse(&mut self.received).map_err(|_| self.foreign())? {
+            if let Some(message) = Message::parse(&mut self.received).map_err(|_| self.unknown_protocol())? {
                 self.left_messages = self.left_messages.checked_sub(1).ok_or_else(too_long)?;
                 return Ok(message);
             }
@@ -415,48 +410,55 @@ impl Wire {
         }
     }
 
-    /// What has come is none of PostgreSQL's messages.
-    fn foreign(&self) -> Error {
+    /// For what is not a message of PostgreSQL's protocol.
+    fn unknown_protocol(&self) -> Error {
         let begin = self.received.iter().take(40).map(|byte| char::from(*byte)).collect::<String>();
-        let Place { name, settings } = &self.place;
-        Error::Failed(format!("{name} does not speak PostgreSQL's protocol, it says {begin:?}: look at {settings}"))
+        let Target { name, settings } = &self.target;
+        Error::Failed(format!("{name} does not speak PostgreSQL's protocol, it sent {begin:?}: check {settings}"))
     }
 
     fn interrupted(&mut self, error: tcp::Error) -> Error {
         match error {
-            tcp::Error::Unreachable(why) if self.is_asked && why.starts_with("no answer") => {
-                let error = format!("{}: {why} to a query: look at `statement-timeout`", self.place.name);
+            tcp::Error::Unreachable(why) if self.is_asked && is_timeout(&why) => {
+                let error = format!("{}: {why}, waiting for a query: check `statement-timeout`", self.target.name);
                 self.silence = Some(why);
                 Error::Unreachable(error)
             }
-            other => self.place.explain(other),
+            other => self.target.explain(other),
         }
     }
 
     fn closed(&self) -> Error {
-        let Place { name, settings } = &self.place;
-        Error::Unreachable(format!("{name} closed the connection in the middle of an answer: look at {settings}"))
+        let Target { name, settings } = &self.target;
+        Error::Unreachable(format!("{name} closed the connection in the middle of an answer: check {settings}"))
     }
 }
 
+/// Whether the agent's text says that the wait was too long: the contract has no separate error for it.
+fn is_timeout(why: &str) -> bool {
+    why.starts_with("no answer") || why.contains("timed out")
+}
+
 fn too_long() -> Error {
-    let most = LONGEST_ANSWER_BYTES >> 20;
-    Error::Failed(format!("the answers are longer than {most} MiB or {MOST_MESSAGES} messages: take less into `extra`"))
+    let most = MAX_BYTES >> 20;
+    Error::Failed(format!(
+        "the answers are longer than {most} MiB or {MAX_MESSAGES} messages: use fewer parts in `extra`"
+    ))
 }
 
 /// Where the server is.
-struct Place {
+struct Target {
     /// `db:5432`, or the socket's path.
     name: String,
-    /// The settings that say so.
+    /// The settings that have its address.
     settings: &'static str,
 }
 
-impl Place {
+impl Target {
     fn explain(&self, error: tcp::Error) -> Error {
         match error {
             tcp::Error::Unreachable(why) => {
-                Error::Unreachable(format!("{}: {why}: look at {}", self.name, self.settings))
+                Error::Unreachable(format!("{}: {why}: check {}", self.name, self.settings))
             }
             other => other.into(),
         }

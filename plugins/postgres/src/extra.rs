@@ -1,80 +1,81 @@
-//! What the official plugin does not collect: each part only where the setting `extra` names it.
+//! What the official plugin does not collect: each part only if the setting `extra` names it.
 
 use std::ops::Add;
 
-use wasaba_plugin::{Error, Graph, Metric, Prefix, Unit, kv, log, segment};
+use wasaba_plugin::{Error, Graph, Metric, Part, Prefix, Unit, Values, kv, log, segment};
 
-use crate::part::{Part, Server, Values, Version};
+use crate::query::{Query, Server, Version};
 use crate::rows::{Row, Rows};
 
-/// Each part, under the name that the operator writes.
-pub(crate) const PARTS: &[Part] = &[
+/// Each part, with the name that the operator writes.
+pub(crate) const ALL: &[Part<Query>] = &[
     Part {
         name: "max-connections",
         graphs: max_connections_graphs,
-        query: max_connections_query,
-        values: |rows, _| Ok(max_connections(rows)),
+        read: Query { sql: max_connections_query, values: |rows, _| Ok(max_connections(rows)) },
     },
     Part {
         name: "replication",
         graphs: replication_graphs,
-        query: replication_query,
-        values: |rows, _| Ok(replication(rows)),
+        read: Query { sql: replication_query, values: |rows, _| Ok(replication(rows)) },
     },
-    Part { name: "slots", graphs: slots_graphs, query: slots_query, values: |rows, _| Ok(slots(rows)) },
+    Part { name: "slots", graphs: slots_graphs, read: Query { sql: slots_query, values: |rows, _| Ok(slots(rows)) } },
     Part {
         name: "transactions",
         graphs: transactions_graphs,
-        query: |_| TRANSACTIONS.into(),
-        values: |rows, _| Ok(transactions(rows)),
+        read: Query { sql: |_| TRANSACTIONS.into(), values: |rows, _| Ok(transactions(rows)) },
     },
-    Part { name: "locks", graphs: locks_graphs, query: |_| LOCKS.into(), values: |rows, _| Ok(locks(rows)) },
-    Part { name: "cache", graphs: cache_graphs, query: |_| CACHE.into(), values: |rows, _| cache(rows) },
+    Part {
+        name: "locks",
+        graphs: locks_graphs,
+        read: Query { sql: |_| LOCKS.into(), values: |rows, _| Ok(locks(rows)) },
+    },
+    Part { name: "cache", graphs: cache_graphs, read: Query { sql: |_| CACHE.into(), values: |rows, _| cache(rows) } },
     Part {
         name: "checkpoints",
         graphs: checkpoints_graphs,
-        query: checkpoints_query,
-        values: |rows, _| Ok(checkpoints(rows)),
+        read: Query { sql: checkpoints_query, values: |rows, _| Ok(checkpoints(rows)) },
     },
     Part {
         name: "databases",
         graphs: databases_graphs,
-        query: |_| DATABASES.into(),
-        values: |rows, _| Ok(databases(rows)),
+        read: Query { sql: |_| DATABASES.into(), values: |rows, _| Ok(databases(rows)) },
     },
-    Part { name: "xid-age", graphs: xid_age_graphs, query: |_| XID_AGE.into(), values: |rows, _| Ok(xid_age(rows)) },
+    Part {
+        name: "xid-age",
+        graphs: xid_age_graphs,
+        read: Query { sql: |_| XID_AGE.into(), values: |rows, _| Ok(xid_age(rows)) },
+    },
 ];
 
-/// The rows with the name in `column` as a part of metrics' names, which is another for each: a name of which only what a metric's
-/// name cannot have differs has its `oid` behind it, if it has one, and else no values. Both are told.
+/// The rows with the name in `column` as a segment of metric names, which is unique. If two names differ only in characters that a
+/// metric name cannot have, the second gets its `oid` as a suffix, if it has one, or else no values. Both are logged.
 fn named<'a>(rows: &'a Rows, column: &str) -> Vec<(String, Row<'a>)> {
-    let (named, clashes) = apart(rows, column);
-    for (name, as_part, instead) in clashes {
-        let instead = instead.map_or("has no values".to_owned(), |instead| format!("is {instead:?}"));
-        let text = format!(
-            "{name:?} would be {as_part:?} in metrics' names, as another is, and {instead}: rename one of them"
-        );
+    let (named, clashes) = unique(rows, column);
+    for (name, segment, instead) in clashes {
+        let instead = instead.map_or("skipping it".to_owned(), |instead| format!("using {instead:?}"));
+        let text = format!("{name:?} has the same metric name as another, {segment:?}, {instead}: rename one of them");
         log::warning_daily(&format!("{column} {name}"), text);
     }
     named
 }
 
-/// A name, what it would be in metrics, and what it is.
+/// A name, its segment, and the one that is used instead.
 type Clash<'a> = (&'a str, String, Option<String>);
 
-fn apart<'a>(rows: &'a Rows, column: &str) -> (Vec<(String, Row<'a>)>, Vec<Clash<'a>>) {
+fn unique<'a>(rows: &'a Rows, column: &str) -> (Vec<(String, Row<'a>)>, Vec<Clash<'a>>) {
     let (mut named, mut clashes) = (Vec::<(String, Row<'a>)>::new(), Vec::new());
     for row in rows.iter() {
         let Some(name) = row.text(column) else { continue };
-        let is_free = |part: &String| named.iter().all(|(taken, _)| taken != part);
-        let part = segment(name);
-        if is_free(&part) {
-            named.push((part, row));
+        let is_free = |segment: &String| named.iter().all(|(taken, _)| taken != segment);
+        let plain = segment(name);
+        if is_free(&plain) {
+            named.push((plain, row));
             continue;
         }
-        let instead = row.text("oid").map(|oid| format!("{part}_{oid}")).filter(is_free);
-        named.extend(instead.clone().map(|part| (part, row)));
-        clashes.push((name, part, instead));
+        let instead = row.text("oid").map(|oid| format!("{plain}_{oid}")).filter(is_free);
+        named.extend(instead.clone().map(|segment| (segment, row)));
+        clashes.push((name, plain, instead));
     }
     (named, clashes)
 }
@@ -123,8 +124,8 @@ fn replication_graphs(prefix: &Prefix) -> Vec<Graph> {
     ]
 }
 
-/// A row of this server's own, and one for each replica that it feeds. A replica that has replayed everything has no lag, however
-/// long ago that was.
+/// A row for this server, and one for each of its replicas. A replica that has replayed everything has no lag, however long ago the
+/// last transaction was.
 fn replication_query(Server { version, .. }: Server) -> String {
     let (wal, replay) = (version.wal(), if version < Version(10, 0) { "replay_location" } else { "replay_lsn" });
     let (received, replayed, here, diff) = (&wal.received, &wal.replayed, &wal.here, &wal.bytes_between);
@@ -193,7 +194,7 @@ fn transactions_graphs(prefix: &Prefix) -> Vec<Graph> {
 const TRANSACTIONS: &str = "SELECT state, extract(epoch FROM max(now() - xact_start)) AS seconds FROM pg_stat_activity \
      WHERE state IS NOT NULL AND xact_start IS NOT NULL AND pid <> pg_backend_pid() GROUP BY state";
 
-/// A state in which there is no transaction has one of 0 seconds, so that an alert ends.
+/// A state without a transaction is 0 seconds, so that an alert is closed.
 fn transactions(rows: &Rows) -> Values {
     let longest = |state: &str| {
         let row = rows.iter().find(|row| row.text("state") == Some(state));
@@ -207,7 +208,7 @@ fn transactions(rows: &Rows) -> Values {
     states.map(|(name, state)| (format!("longest_transaction.{name}"), longest(state))).into()
 }
 
-/// Modes of locks in PostgreSQL's words, from the weakest to the strongest, and as metrics.
+/// Modes of locks, from the weakest to the strongest: PostgreSQL's name, the metric's name, its label.
 const LOCK_MODES: &[(&str, &str, &str)] = &[
     ("AccessShareLock", "access_share", "Access share"),
     ("RowShareLock", "row_share", "Row share"),
@@ -228,7 +229,7 @@ fn locks_graphs(prefix: &Prefix) -> Vec<Graph> {
     vec![modes, waiting.metric(Metric::gauge("waiting", "Waiting"))]
 }
 
-/// Without those of the question itself.
+/// Without the locks of this query itself.
 const LOCKS: &str =
     "SELECT mode, granted, count(*) AS count FROM pg_locks WHERE pid IS DISTINCT FROM pg_backend_pid() GROUP BY 1, 2";
 
@@ -250,7 +251,7 @@ fn cache_graphs(prefix: &Prefix) -> Vec<Graph> {
 
 const CACHE: &str = "SELECT sum(blks_hit) AS hit, sum(blks_read) AS read FROM pg_stat_database";
 
-/// Of the blocks that were read since the minute before, how many were in PostgreSQL's own cache.
+/// How many of the blocks that were read since the previous minute were in PostgreSQL's shared buffers.
 fn cache(rows: &Rows) -> Result<Values, Error> {
     let counter = |column| rows.first().and_then(|row| row.text(column)?.parse::<u64>().ok());
     let (Some(hit), Some(read)) = (counter("hit"), counter("read")) else { return Ok(Values::new()) };
@@ -258,7 +259,7 @@ fn cache(rows: &Rows) -> Result<Values, Error> {
     Ok(ratio.map(|ratio| ("cache_hit.ratio".to_owned(), ratio)).into_iter().collect())
 }
 
-/// In percent; none if nothing was read.
+/// In percent; `None` if nothing was read.
 fn hit_ratio(hit: u64, read: u64) -> Option<f64> {
     let all = hit.checked_add(read).filter(|all| *all > 0)?;
     Some(100.0 * hit as f64 / all as f64)
@@ -282,7 +283,7 @@ fn checkpoints_graphs(prefix: &Prefix) -> Vec<Graph> {
     ]
 }
 
-/// PostgreSQL 17 moved checkpoints into a view of their own, and took out what sessions write.
+/// PostgreSQL 17 moved checkpoints to their own view, and removed the buffers that sessions write.
 fn checkpoints_query(Server { version, .. }: Server) -> String {
     if version < Version(17, 0) {
         "SELECT checkpoints_timed AS timed, checkpoints_req AS requested, checkpoint_write_time AS write, checkpoint_sync_time AS \
@@ -308,8 +309,8 @@ fn checkpoints(rows: &Rows) -> Values {
     columns.iter().filter_map(|(graph, column)| value(row, column, format!("{graph}.{column}"))).collect()
 }
 
-/// What `pg_stat_database` has of each database: graph, column, label, whether it is a counter.
-const OF_A_DATABASE: &[(&str, &str, &str, bool)] = &[
+/// The columns of `pg_stat_database` for each database: graph, column, label, whether it is a counter.
+const DATABASE_COLUMNS: &[(&str, &str, &str, bool)] = &[
     ("database_connections", "numbackends", "Connections", false),
     ("database_size", "size", "Size", false),
     ("database_commits", "xact_commit", "Xact Commit", true),
@@ -347,7 +348,7 @@ fn databases_graphs(prefix: &Prefix) -> Vec<Graph> {
         ("database_iotime", "Block I/O time of Databases", Unit::Milliseconds),
     ];
     let graph = |(key, label, unit)| {
-        let metrics = OF_A_DATABASE.iter().filter(|(graph, ..)| *graph == key);
+        let metrics = DATABASE_COLUMNS.iter().filter(|(graph, ..)| *graph == key);
         metrics.fold(prefix.graph(&format!("{key}.#"), label, unit), |graph, (_, column, label, counts)| {
             graph.metric(if *counts { Metric::per_minute(column, label) } else { Metric::gauge(column, label) })
         })
@@ -359,7 +360,7 @@ fn databases(rows: &Rows) -> Values {
     let of_database = |(name, row): (String, _)| {
         let value =
             move |(graph, column, ..): &(&str, &str, _, _)| value(row, column, format!("{graph}.{name}.{column}"));
-        OF_A_DATABASE.iter().filter_map(value)
+        DATABASE_COLUMNS.iter().filter_map(value)
     };
     named(rows, "datname").into_iter().flat_map(of_database).collect()
 }
@@ -375,7 +376,7 @@ fn xid_age_graphs(prefix: &Prefix) -> Vec<Graph> {
 
 const XID_AGE: &str = "SELECT oid, datname, age(datfrozenxid) AS age FROM pg_database ORDER BY oid";
 
-/// At 2^31 transactions IDs would come round again; PostgreSQL stops taking writes shortly before.
+/// Transaction IDs wrap around at 2^31; PostgreSQL refuses writes shortly before.
 fn xid_age(rows: &Rows) -> Values {
     let age = |(name, row): (String, _)| value(row, "age", format!("xid_age.{name}"));
     let mut values = named(rows, "datname").into_iter().filter_map(age).collect::<Values>();
@@ -399,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn the_used_part_of_the_connections_is_in_percent() {
+    fn the_ratio_of_used_connections_is_in_percent() {
         let values = max_connections(&rows(&["max", "used"], &[&["200", "50"]]));
         let expected = [
             ("max_connections.max_connections", 200.0),
@@ -411,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn a_primary_tells_its_replicas_delay_and_a_replica_its_own_lag() {
+    fn a_primary_has_the_delay_of_its_replicas_and_a_replica_its_own_lag() {
         let columns = ["replica", "is_replica", "lag", "delay"];
         let primary = rows(&columns, &[&["NULL", "0", "NULL", "NULL"], &["walreceiver", "NULL", "NULL", "4096"]]);
         assert_eq!(
@@ -423,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_retains_nothing_known_has_no_value_for_it() {
+    fn a_slot_without_a_restart_lsn_has_no_value_for_what_it_retains() {
         let answer = rows(
             &["slot_name", "active", "retained", "wal_status"],
             &[&["one", "1", "1024", "extended"], &["two", "0", "NULL", "lost"], &["old", "0", "5", "NULL"]],
@@ -445,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_transaction_is_0_where_there_is_none() {
+    fn the_longest_transaction_is_0_if_there_is_none() {
         let values = transactions(&rows(&["state", "seconds"], &[&["idle in transaction", "61.5"]]));
         let expected = [
             ("longest_transaction.active", 0.0),
@@ -467,12 +468,12 @@ mod tests {
     }
 
     #[test]
-    fn the_hit_ratio_is_of_what_was_read() {
+    fn the_hit_ratio_is_missing_if_nothing_was_read() {
         assert_eq!((hit_ratio(3, 1), hit_ratio(0, 5), hit_ratio(0, 0)), (Some(75.0), Some(0.0), None));
     }
 
     #[test]
-    fn checkpoints_are_asked_of_the_view_that_the_version_has() {
+    fn checkpoints_are_queried_from_the_view_of_the_version() {
         assert!(checkpoints_query(server(Version(16, 0))).contains("buffers_backend"));
         let new = checkpoints_query(server(Version(17, 0)));
         assert!(new.contains("pg_stat_checkpointer") && !new.contains("backend"));
@@ -484,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn each_database_has_values_under_a_name_that_mackerel_takes() {
+    fn each_database_has_values_under_a_name_that_mackerel_accepts() {
         let answer = rows(&["datname", "numbackends", "size"], &[&["my db", "2", "NULL"], &["b", "0", "10"]]);
         let expected = [
             ("database_connections.my_db.numbackends", 2.0),
@@ -492,7 +493,7 @@ mod tests {
             ("database_size.b.size", 10.0),
         ];
         assert_eq!(named(&databases(&answer)), expected);
-        for (_, column, ..) in OF_A_DATABASE {
+        for (_, column, ..) in DATABASE_COLUMNS {
             assert!(DATABASES.contains(column), "{column}");
         }
     }
@@ -511,17 +512,17 @@ mod tests {
                 &["NULL", "東京"],
             ],
         );
-        let (named, clashes) = apart(&answer, "datname");
+        let (named, clashes) = unique(&answer, "datname");
         let names = named.iter().map(|(name, row)| (name.as_str(), row.text("datname").unwrap())).collect::<Vec<_>>();
         let expected =
             [("a_b", "a.b"), ("a_b_7", "a_b"), ("a_b_8", "a b"), ("a_b_10", "a_b_10"), ("a-b", "a-b"), ("__", "日本")];
         assert_eq!(names, expected);
-        let told = clashes.iter().map(|(name, _, instead)| (*name, instead.as_deref())).collect::<Vec<_>>();
-        assert_eq!(told, [("a_b", Some("a_b_7")), ("a b", Some("a_b_8")), ("東京", None)]);
+        let clashes = clashes.iter().map(|(name, _, instead)| (*name, instead.as_deref())).collect::<Vec<_>>();
+        assert_eq!(clashes, [("a_b", Some("a_b_7")), ("a b", Some("a_b_8")), ("東京", None)]);
     }
 
     #[test]
-    fn the_oldest_transaction_is_on_its_way_to_2_to_the_31() {
+    fn the_oldest_transaction_id_is_in_percent_of_2_to_the_31() {
         let values = xid_age(&rows(&["datname", "age"], &[&["a", "1073741824"], &["b", "5"]]));
         assert_eq!(named(&values), [("xid_age.a", 1_073_741_824.0), ("xid_age.b", 5.0), ("xid_used.oldest", 50.0)]);
     }

@@ -1,134 +1,107 @@
 //! PostgreSQL's connections, transactions, blocks, rows, size and write-ahead log, from its statistics views.
 //!
-//! Same settings, metrics and graphs as the official `mackerel-plugin-postgres`; what that one gets wrong is right here, unless
-//! `compat = "upstream"`. [`part`] says what is collected and how, [`connection`] speaks with the server.
+//! Same settings, metrics and graphs as the official `mackerel-plugin-postgres`; its wrong values are correct here, unless
+//! `compat = "upstream"`. [`official`] and [`extra`] list what is collected, [`connection`] talks to the server.
 
 mod connection;
 mod extra;
 mod official;
-mod part;
+mod query;
 mod rows;
 mod scram;
 
-use wasaba_plugin::{Error, Graph, Metric, Plugin, Prefix, Sample, Setting, Settings, Unit, log, up};
+use wasaba_plugin::{Error, Part, Parts, Plugin, Prefix, Sample, Setting, Settings, Values, log};
 
 use connection::{Refusal, Session};
-use part::{Part, Server, Version};
+use query::{Query, Server, Version};
 use rows::Rows;
 
 wasaba_plugin::export!(describe, collect);
 
+/// What the plugin collects.
+const PARTS: Parts<Query> = Parts::new(Prefix::of, official::ALL, extra::ALL).with_up("Up");
+
 fn describe() -> Plugin {
-    Plugin::new("postgres", env!("CARGO_PKG_VERSION"), "what PostgreSQL's statistics views show")
+    Plugin::new("postgres", env!("CARGO_PKG_VERSION"), "statistics of PostgreSQL, from its statistics views")
         .setting(Setting::host("hostname").default("localhost").help("where PostgreSQL listens"))
         .setting(Setting::port("port").default("5432").help("where PostgreSQL listens"))
         .setting(Setting::unix_socket("socket").help("its unix socket, in place of the two above"))
         .setting(Setting::text("user").required().help("the role to log in as; it needs pg_monitor"))
         .setting(Setting::secret("password").help("its password"))
-        .setting(Setting::text("database").help("the database to connect to; the role's name if left out"))
+        .setting(Setting::text("database").help("the database to connect to; without it, the role's name"))
         .setting(Setting::tls_mode("sslmode").default("disable").help("how TLS is used"))
-        .setting(Setting::duration("connect-timeout").default("5s").help("how long connecting and each step of the log-in may take"))
-        .setting(Setting::duration("statement-timeout").default("5s").help("how long the server may take for one query"))
-        .setting(Setting::text("metric-key-prefix").default("postgres").help("what the metrics' names begin with"))
-        .setting(Setting::text("compat").default("fixed").help("`upstream` has the official plugin's constant zeros"))
-        .setting(Setting::text("extra").repeatable().help(
-            "more than the official plugin: up, max-connections, replication, slots, transactions, locks, cache, checkpoints, \
-             databases, xid-age",
-        ))
-        .graphs_by_settings(graphs)
-}
-
-/// The extra part that is not asked for: whether there is an answer.
-const UP: &str = "up";
-
-/// Everything that `extra` may name.
-fn extras() -> Vec<&'static str> {
-    [UP].into_iter().chain(extra::PARTS.iter().map(|part| part.name)).collect()
-}
-
-/// The parts that are collected: the official ones, and those that `extra` names.
-fn parts(extra: &[&str]) -> Vec<&'static Part> {
-    official::PARTS.iter().chain(extra::PARTS.iter().filter(|part| extra.contains(&part.name))).collect()
-}
-
-fn graphs(settings: &Settings) -> Vec<Graph> {
-    // What is wrong with the settings, `collect` will say.
-    let Ok(prefix) = Prefix::of(settings) else { return Vec::new() };
-    let extra = settings.some_of("extra", &extras()).unwrap_or_default();
-    let up = prefix.graph("up", "Up", Unit::Integer).metric(Metric::gauge("up", "Up (1: yes, 0: no)"));
-    let graphs = parts(&extra).into_iter().flat_map(|part| (part.graphs)(&prefix));
-    graphs.chain(extra.contains(&UP).then_some(up)).collect()
+        .setting(
+            Setting::duration("connect-timeout")
+                .default("5s")
+                .help("timeout for connecting and for each step of the login"),
+        )
+        .setting(Setting::duration("statement-timeout").default("5s").help("timeout for each query"))
+        .setting(Prefix::setting("postgres"))
+        .setting(
+            Setting::text("compat")
+                .default("fixed")
+                .help("`fixed`, or `upstream` for the official plugin's constant zeros"),
+        )
+        .setting(PARTS.setting())
+        .graphs_by_settings(|settings| PARTS.graphs(settings))
 }
 
 fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
-    let extra = settings.some_of("extra", &extras())?;
-    let prefix = Prefix::of(settings)?;
-    let samples = statistics(settings, &prefix, &extra);
-    if extra.contains(&UP) { up(&prefix.name("up.up"), samples) } else { samples }
+    PARTS.collect(settings, |parts| statistics(settings, parts))
 }
 
-fn statistics(settings: &Settings, prefix: &Prefix, extra: &[&str]) -> Result<Vec<Sample>, Error> {
+fn statistics(settings: &Settings, parts: &[&Part<Query>]) -> Result<Values, Error> {
     let upstream = settings.one_of("compat", &["fixed", "upstream"])? == "upstream";
     let timeout = settings.duration("statement-timeout")?;
     let mut session = Session::start(settings)?;
     let server = Server { version: version(&session.version)?, upstream };
-    let parts = parts(extra);
-    let queries = parts.iter().map(|part| (part.query)(server)).collect::<Vec<_>>();
+    let queries = parts.iter().map(|part| (part.read.sql)(server)).collect::<Vec<_>>();
     let answers = session.ask(&queries, timeout)?;
     session.end();
-    let mut samples = Vec::new();
+    let mut values = Values::new();
     let mut refused = None;
     for (part, answer) in parts.iter().zip(answers) {
         match answer {
             Ok(rows) => {
-                warn_of_blindness(&rows, settings);
-                let values = (part.values)(&rows, server)?;
-                samples.extend(values.into_iter().map(|(name, value)| Sample::new(prefix.name(&name), value)));
+                warn_if_blind(&rows, settings);
+                values.extend((part.read.values)(&rows, server)?);
             }
             Err(refusal) => {
-                let why = explained(part, &refusal);
+                let why = explained(part.name, &refusal);
                 log::warning_daily(part.name, &why);
                 refused = Some(why);
             }
         }
     }
     match refused {
-        Some(why) if samples.is_empty() => Err(Error::Failed(why)),
-        _ => Ok(samples),
+        Some(why) if values.is_empty() => Err(Error::Failed(why)),
+        _ => Ok(values),
     }
 }
 
 fn version(text: &str) -> Result<Version, Error> {
     match Version::parse(text) {
         Some(version) if version >= Version::OLDEST => Ok(version),
-        Some(_) => {
-            Err(Error::Failed(format!("PostgreSQL {text:?} is older than 9.6, the oldest that this plugin reads")))
-        }
-        None => Err(Error::Failed(format!("{text:?} is no version of PostgreSQL"))),
+        Some(_) => Err(Error::Failed(format!("PostgreSQL {text:?} is older than 9.6, the oldest supported version"))),
+        None => Err(Error::Failed(format!("unknown PostgreSQL version {text:?}"))),
     }
 }
 
-fn explained(part: &Part, Refusal { code, message }: &Refusal) -> String {
+fn explained(part: &str, Refusal { code, message }: &Refusal) -> String {
     let cure = match code.as_str() {
-        Refusal::TOO_LONG => ": allow it more time with `statement-timeout`",
-        Refusal::SILENCE => {
-            return format!(
-                "the part {:?} is missing, for there is {message}: set `statement-timeout` to less",
-                part.name
-            );
-        }
+        Refusal::TIMED_OUT => ": increase `statement-timeout`",
+        Refusal::SILENCE => ": reduce `statement-timeout`",
         "42501" => ": grant the role pg_monitor",
         _ => "",
     };
-    format!("the part {:?} is missing, for the server says: {message}{cure}", part.name)
+    format!("cannot read {part:?}: {message}{cure}")
 }
 
-/// Says when the role sees only a part of what there is: the values are then too small.
-fn warn_of_blindness(rows: &Rows, settings: &Settings) {
+/// Warns if the role cannot see everything: the values are then too small.
+fn warn_if_blind(rows: &Rows, settings: &Settings) {
     if rows.first().and_then(|row| row.boolean("sees_all")) == Some(false) {
         let role = settings.get("user").unwrap_or_default().replace('"', "\"\"");
-        let line =
-            "sees no other role's sessions, so that connections are missing from what it counts; run on the server:";
+        let line = "cannot see other roles' sessions, so they are not counted; run on the server:";
         log::warning_daily("pg_monitor", format!("the role \"{role}\" {line} GRANT pg_monitor TO \"{role}\""));
     }
 }
@@ -156,43 +129,35 @@ mod tests {
         let official = names(&[]);
         assert_eq!(official.len(), 22);
         assert!(official.iter().all(|name| name.starts_with("my-db.")), "{official:?}");
-        for extra in extras() {
+        for extra in PARTS.extras() {
             let more = names(&[extra]);
             assert!(more.len() > official.len() && more.starts_with(&official), "{extra}");
         }
     }
 
     #[test]
-    fn an_extra_that_is_not_there_is_told_with_those_that_are() {
+    fn the_refusal_of_an_unknown_extra_names_the_one_that_was_meant() {
         let error = collect(&settings(&["lock"])).unwrap_err();
         assert!(
-            matches!(&error, Error::Misconfigured(text) if text.contains("\"lock\"") && text.contains("\"locks\"")),
+            matches!(&error, Error::Misconfigured(text) if text.contains("\"lock\" in `extra`, did you mean \"locks\"?")),
             "{error:?}"
         );
     }
 
     #[test]
-    fn the_help_of_extra_names_each() {
-        let help =
-            describe().into_description().settings.into_iter().find(|setting| setting.key == "extra").unwrap().help;
-        for extra in extras() {
-            assert!(help.contains(extra), "{extra}");
-        }
-    }
-
-    #[test]
-    fn a_server_that_is_too_old_is_named() {
+    fn a_server_that_is_too_old_is_refused_with_its_version() {
         assert!(matches!(version("9.5.25"), Err(Error::Failed(text)) if text.contains("9.5.25")));
         assert_eq!(version("9.6.24"), Ok(Version(9, 6)));
     }
 
     #[test]
-    fn a_query_that_took_too_long_names_the_setting() {
+    fn a_query_that_timed_out_names_the_setting() {
         let refusal = Refusal { code: "57014".into(), message: "canceling statement due to statement timeout".into() };
-        assert!(explained(&official::PARTS[2], &refusal).contains("`statement-timeout`"));
-        let silence = Refusal { code: Refusal::SILENCE.into(), message: "no answer within 6s".into() };
         let expected =
-            "the part \"size\" is missing, for there is no answer within 6s: set `statement-timeout` to less";
-        assert_eq!(explained(&official::PARTS[2], &silence), expected);
+            "cannot read \"size\": canceling statement due to statement timeout: increase `statement-timeout`";
+        assert_eq!(explained("size", &refusal), expected);
+        let silence = Refusal { code: Refusal::SILENCE.into(), message: "no answer within 6s".into() };
+        let expected = "cannot read \"size\": no answer within 6s: reduce `statement-timeout`";
+        assert_eq!(explained("size", &silence), expected);
     }
 }

@@ -1,26 +1,28 @@
 //! What the official `mackerel-plugin-postgres` collects.
 
-use wasaba_plugin::{Graph, Metric, Prefix, Unit};
+use wasaba_plugin::{Graph, Metric, Part, Prefix, Unit, Values};
 
-use crate::part::{Part, Server, Values, Version};
+use crate::query::{Query, Server, Version};
 use crate::rows::Rows;
 
-/// Each part, in the order of asking.
-pub(crate) const PARTS: &[Part] = &[
+/// Each part, in the order of its query.
+pub(crate) const ALL: &[Part<Query>] = &[
     Part {
         name: "connections",
         graphs: connections_graphs,
-        query: connections_query,
-        values: |rows, server| Ok(connections(rows, server)),
+        read: Query { sql: connections_query, values: |rows, server| Ok(connections(rows, server)) },
     },
     Part {
         name: "statistics",
         graphs: statistics_graphs,
-        query: |_| STATISTICS.into(),
-        values: |rows, _| Ok(statistics(rows)),
+        read: Query { sql: |_| STATISTICS.into(), values: |rows, _| Ok(statistics(rows)) },
     },
-    Part { name: "size", graphs: size_graphs, query: |_| SIZE.into(), values: |rows, _| Ok(size(rows)) },
-    Part { name: "wal", graphs: wal_graphs, query: wal_query, values: |rows, server| Ok(wal(rows, server)) },
+    Part { name: "size", graphs: size_graphs, read: Query { sql: |_| SIZE.into(), values: |rows, _| Ok(size(rows)) } },
+    Part {
+        name: "wal",
+        graphs: wal_graphs,
+        read: Query { sql: wal_query, values: |rows, server| Ok(wal(rows, server)) },
+    },
 ];
 
 fn connections_graphs(prefix: &Prefix) -> Vec<Graph> {
@@ -37,14 +39,14 @@ fn connections_graphs(prefix: &Prefix) -> Vec<Graph> {
     vec![metrics.into_iter().fold(graph, |graph, (name, label)| graph.metric(Metric::gauge(name, label).stacked()))]
 }
 
-/// Since 9.6 a session that waits has a `wait_event`; before, there was a column of its own, `waiting`.
+/// Since 9.6 a waiting session has a `wait_event`; before, there was the column `waiting`.
 fn connections_query(_: Server) -> String {
     "SELECT state, wait_event IS NOT NULL AS waiting, count(*) AS count FROM pg_stat_activity WHERE state IS NOT NULL GROUP BY 1, 2"
         .into()
 }
 
 /// Since PostgreSQL 10 an idle session has a wait event, too: it waits for its client. The official plugin counts it as
-/// `idle_waiting`, which it does not post, so that its `idle` is always 0; with `upstream` so is ours.
+/// `idle_waiting`, which it does not post, so that its `idle` is always 0; `upstream` reproduces that.
 fn connections(rows: &Rows, server: Server) -> Values {
     let mut counts =
         ["active", "active_waiting", "idle", "idle_in_transaction"].map(|name| (name.to_owned(), 0.0)).to_vec();
@@ -121,7 +123,7 @@ fn statistics(rows: &Rows) -> Values {
     COUNTERS.iter().filter_map(value).collect()
 }
 
-/// Only what may be connected to has a size for us, as with the official plugin. By oid, since a database may just be dropped.
+/// Only databases that the role may connect to, as in the official plugin. By oid, since a database may be dropped meanwhile.
 const SIZE: &str =
     "SELECT sum(pg_database_size(oid)) AS total_size FROM pg_database WHERE has_database_privilege(oid, 'CONNECT')";
 
@@ -149,7 +151,7 @@ fn wal_query(Server { version, .. }: Server) -> String {
     )
 }
 
-/// The official plugin looks at the log only on a primary with `wal_level = logical`, and posts 0 elsewhere.
+/// The official plugin reads the position only on a primary with `wal_level = logical`, and posts 0 elsewhere.
 fn wal(rows: &Rows, server: Server) -> Values {
     let Some(row) = rows.first() else { return Values::new() };
     let is_official = row.boolean("standby") == Some(false) && row.text("wal_level") == Some("logical");

@@ -1,6 +1,6 @@
-//! What a query gave: names of columns, and rows of text.
+//! The result of a query: names of columns, and rows of text.
 
-/// The answer to one query.
+/// The result of one query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rows {
     pub(crate) columns: Vec<String>,
@@ -8,7 +8,7 @@ pub(crate) struct Rows {
     pub(crate) rows: Vec<Vec<Option<String>>>,
 }
 
-/// One row of it.
+/// One row of the result.
 #[derive(Clone, Copy)]
 pub(crate) struct Row<'a> {
     columns: &'a [String],
@@ -21,7 +21,7 @@ impl Rows {
         self.rows.iter().map(|values| Row { columns: &self.columns, values })
     }
 
-    /// The first row; every aggregate has one.
+    /// The first row; the result of every aggregate has one.
     pub(crate) fn first(&self) -> Option<Row<'_>> {
         self.iter().next()
     }
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_found_by_its_columns_name_and_null_is_none() {
+    fn a_value_is_found_by_the_name_of_its_column_and_null_is_none() {
         let rows = rows(&["n", "b", "empty"], &[&["1.5", "t", "NULL"], &["x", "f", ""]]);
         let all = rows.iter().map(|row| (row.number("n"), row.boolean("b"), row.text("empty"))).collect::<Vec<_>>();
         assert_eq!(all, [(Some(1.5), Some(true), None), (None, Some(false), Some(""))]);

@@ -1,5 +1,5 @@
-//! SCRAM-SHA-256 (RFC 5802 and 7677), the client's side: proves that it knows the password without sending it, and has the server
-//! prove the same. The costly part, the salted password, is derived by whoever calls.
+//! The client's side of SCRAM-SHA-256 (RFC 5802 and 7677): it proves that it knows the password without sending it, and the
+//! server proves the same. The caller derives the salted password, which is the expensive part.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -12,12 +12,12 @@ pub(crate) const NAME: &str = "SCRAM-SHA-256";
 /// No channel binding, no other identity.
 const GS2_HEADER: &str = "n,,";
 
-/// An exchange that has begun.
+/// An exchange in progress.
 pub(crate) struct Exchange {
     nonce: String,
 }
 
-/// What the server asks for the proof.
+/// The server's challenge.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Challenge {
     pub(crate) salt: Vec<u8>,
@@ -26,19 +26,19 @@ pub(crate) struct Challenge {
     server_first: String,
 }
 
-/// What the client sends at last, and what the server must answer to it.
+/// The client's final message, and the signature that the server must answer with.
 pub(crate) struct Proof {
     pub(crate) message: String,
     server_signature: [u8; 32],
 }
 
 impl Exchange {
-    /// Begins, with a nonce that nobody can guess.
+    /// Begins with a nonce, which must be random.
     pub(crate) fn new(nonce: String) -> Self {
         Self { nonce }
     }
 
-    /// The first message. PostgreSQL takes the user's name from the start of the connection.
+    /// The first message, without the user's name: PostgreSQL takes it from the startup message.
     pub(crate) fn first(&self) -> String {
         format!("{GS2_HEADER}{}", self.first_bare())
     }
@@ -47,7 +47,7 @@ impl Exchange {
         format!("n=,r={}", self.nonce)
     }
 
-    /// Reads the server's first message. `None` if it is none, or does not go on with our nonce.
+    /// Parses the server's first message. `None` if it is malformed or does not continue our nonce.
     pub(crate) fn challenge(&self, server_first: &str) -> Option<Challenge> {
         let mut fields = server_first.split(',');
         let nonce = fields.next()?.strip_prefix("r=")?.to_owned();
@@ -57,7 +57,7 @@ impl Exchange {
         is_longer.then(|| Challenge { salt, iterations, nonce, server_first: server_first.to_owned() })
     }
 
-    /// The answer to the challenge.
+    /// The proof for the challenge.
     pub(crate) fn prove(&self, challenge: &Challenge, salted_password: &[u8]) -> Proof {
         let without_proof = format!("c={},r={}", BASE64.encode(GS2_HEADER), challenge.nonce);
         let signed = format!("{},{},{without_proof}", self.first_bare(), challenge.server_first);
@@ -72,7 +72,7 @@ impl Exchange {
 }
 
 impl Proof {
-    /// Whether the server's last message shows that it knows the password, too.
+    /// Whether the server's final message proves that it knows the password, too.
     pub(crate) fn is_answered_by(&self, server_final: &str) -> bool {
         let signature = server_final.strip_prefix("v=").map(|text| text.split(',').next().unwrap_or_default());
         signature.and_then(|text| BASE64.decode(text).ok()).is_some_and(|bytes| bytes == self.server_signature)
@@ -80,7 +80,7 @@ impl Proof {
 }
 
 fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
-    // A key of any length is right for an HMAC.
+    // An HMAC accepts keys of any length.
     let Ok(mut hmac) = Hmac::<Sha256>::new_from_slice(key) else { return [0; 32] };
     hmac.update(message);
     hmac.finalize().into_bytes().into()
@@ -104,14 +104,14 @@ mod tests {
     const SERVER_FIRST: &str = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
 
     #[test]
-    fn the_exchange_is_that_of_the_rfc_but_for_the_users_name() {
+    fn the_exchange_matches_the_rfc_except_for_the_users_name() {
         // RFC 7677, section 3, has the name `user` in its first message; PostgreSQL leaves it empty, which changes the proof.
         let exchange = Exchange::new("rOprNGfwEbeRWgbNEkqO".to_owned());
         assert_eq!(exchange.first(), "n,,n=,r=rOprNGfwEbeRWgbNEkqO");
         let challenge = exchange.challenge(SERVER_FIRST).unwrap();
         assert_eq!(challenge.iterations, 4096);
         let salted = salted(b"pencil", &challenge.salt, challenge.iterations);
-        // The salted password of the RFC's example, as published beside it: the stored key is its digest's digest.
+        // The stored key of the RFC's example, as published: a hash of the client key.
         let stored_key = BASE64.encode(Sha256::digest(hmac(&salted, b"Client Key")));
         assert_eq!(stored_key, "WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=");
         let proof = exchange.prove(&challenge, &salted);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_challenge_that_does_not_go_on_with_our_nonce_is_none() {
+    fn a_challenge_that_does_not_continue_our_nonce_is_refused() {
         let exchange = Exchange::new("other".to_owned());
         assert_eq!(exchange.challenge(SERVER_FIRST), None);
         let own = Exchange::new("rOprNGfwEbeRWgbNEkqO".to_owned());

@@ -1,34 +1,52 @@
-//! What the official plugin does not collect: each part only where the setting `extra` names it.
+//! What the official plugin does not collect: each part only if the setting `extra` names it.
 
-use wasaba_plugin::{Error, Graph, Metric, Prefix, Unit, kv, segment};
+use wasaba_plugin::{Error, Graph, Metric, Part, Prefix, Unit, Values, kv, segment};
 
 use crate::info::Fields;
 use crate::official::{Field, Kind, graph};
-use crate::part::{Part, Report, Values};
+use crate::read::{Read, Report};
 
-/// Each part, under the name that the operator writes.
-pub(crate) const PARTS: &[Part] = &[
+/// Each part, with the name that the operator writes.
+pub(crate) const ALL: &[Part<Read>] = &[
     Part {
         name: "commands",
-        section: Some("commandstats"),
         graphs: commands_graphs,
-        values: |report| Ok(commands(report)),
+        read: Read { section: Some("commandstats"), values: |report| Ok(commands(report)) },
     },
     Part {
         name: "latency",
-        section: Some("latencystats"),
         graphs: latency_graphs,
-        values: |report| Ok(latency(report)),
+        read: Read { section: Some("latencystats"), values: |report| Ok(latency(report)) },
     },
-    Part { name: "hit-ratio", section: None, graphs: hit_ratio_graphs, values: hit_ratio },
-    Part { name: "memory", section: None, graphs: memory_graphs, values: |report| Ok(fields(report, MEMORY)) },
-    Part { name: "databases", section: None, graphs: databases_graphs, values: |report| Ok(databases(report)) },
-    Part { name: "persistence", section: None, graphs: persistence_graphs, values: |report| Ok(persistence(report)) },
-    Part { name: "network", section: None, graphs: network_graphs, values: |report| Ok(network(report)) },
-    Part { name: "replica", section: None, graphs: replica_graphs, values: |report| Ok(replica(report)) },
+    Part { name: "hit-ratio", graphs: hit_ratio_graphs, read: Read { section: None, values: hit_ratio } },
+    Part {
+        name: "memory",
+        graphs: memory_graphs,
+        read: Read { section: None, values: |report| Ok(fields(report, MEMORY)) },
+    },
+    Part {
+        name: "databases",
+        graphs: databases_graphs,
+        read: Read { section: None, values: |report| Ok(databases(report)) },
+    },
+    Part {
+        name: "persistence",
+        graphs: persistence_graphs,
+        read: Read { section: None, values: |report| Ok(persistence(report)) },
+    },
+    Part {
+        name: "network",
+        graphs: network_graphs,
+        read: Read { section: None, values: |report| Ok(network(report)) },
+    },
+    Part {
+        name: "replica",
+        graphs: replica_graphs,
+        read: Read { section: None, values: |report| Ok(replica(report)) },
+    },
 ];
 
-/// Fields that are values as they are.
+/// The values of plain fields.
 fn fields(report: &Report<'_>, fields: &[Field]) -> Values {
     let value = |(graph, name, ..): &Field| Some(([graph, ".", name].concat(), report.info.number(name)?));
     fields.iter().filter_map(value).collect()
@@ -38,7 +56,7 @@ fn commands_graphs(prefix: &Prefix) -> Vec<Graph> {
     let graph = |key, label, unit, metric: Metric| prefix.graph(key, label, unit).metric(metric);
     vec![
         graph("command_calls", "Commands", Unit::Integer, Metric::per_minute("*", "%1").stacked()),
-        // The server counts microseconds.
+        // In microseconds on the server.
         graph("command_time", "Command Time", Unit::Milliseconds, Metric::per_minute("*", "%1").stacked().scale(0.001)),
         graph("command_failures", "Failed Commands", Unit::Integer, Metric::per_minute("*", "%1").stacked()),
     ]
@@ -62,7 +80,7 @@ fn latency_graphs(prefix: &Prefix) -> Vec<Graph> {
     vec![prefix.graph("latency.#", "Latency", Unit::Milliseconds).metric(Metric::gauge("*", "%1 %2").scale(0.001))]
 }
 
-/// From Redis 7 on; which percentiles there are is the server's `latency-tracking-info-percentiles`.
+/// From Redis 7 on. The server's `latency-tracking-info-percentiles` says which percentiles there are.
 fn latency(report: &Report<'_>) -> Values {
     let commands = report.info.with_prefix("latency_percentiles_usec_");
     let of_command = |(command, fields): (&str, Fields<'_>)| {
@@ -78,7 +96,7 @@ fn hit_ratio_graphs(prefix: &Prefix) -> Vec<Graph> {
     vec![prefix.graph("hit_ratio", "Hit Ratio", Unit::Percentage).metric(Metric::gauge("ratio", "Hit ratio"))]
 }
 
-/// Of the keys that were looked up since the minute before, how many were there.
+/// How many of the keys that were looked up since the previous minute existed.
 fn hit_ratio(report: &Report<'_>) -> Result<Values, Error> {
     let (hits, misses) = (report.info.count("keyspace_hits"), report.info.count("keyspace_misses"));
     let (Some(hits), Some(misses)) = (hits, misses) else { return Ok(Values::new()) };
@@ -86,7 +104,7 @@ fn hit_ratio(report: &Report<'_>) -> Result<Values, Error> {
     Ok(ratio.map(|ratio| ("hit_ratio.ratio".to_owned(), ratio)).into_iter().collect())
 }
 
-/// In percent; none if nothing was looked up.
+/// In percent; `None` if nothing was looked up.
 fn ratio(hits: u64, misses: u64) -> Option<f64> {
     let all = hits.checked_add(misses).filter(|all| *all > 0)?;
     Some(100.0 * hits as f64 / all as f64)
@@ -109,7 +127,7 @@ fn databases_graphs(prefix: &Prefix) -> Vec<Graph> {
             .graph("database_keys.#", "Keys of Databases", Unit::Integer)
             .metric(Metric::gauge("keys", "Keys"))
             .metric(Metric::gauge("expires", "Keys with expiration")),
-        // The server counts milliseconds.
+        // In milliseconds on the server.
         prefix
             .graph("database_ttl", "Average Time to Live", Unit::Seconds)
             .metric(Metric::gauge("*", "%1").scale(0.001)),
@@ -148,7 +166,7 @@ fn persistence_graphs(prefix: &Prefix) -> Vec<Graph> {
     ]
 }
 
-/// The age is by the server's own clock, which it tells from Redis 6.2 on.
+/// The age is by the server's own clock, which INFO has from Redis 6.2 on.
 fn persistence(report: &Report<'_>) -> Values {
     let info = &report.info;
     let ok = |key| info.text(key).map(|status| if status == "ok" { 1.0 } else { 0.0 });
@@ -198,7 +216,7 @@ fn replica_graphs(prefix: &Prefix) -> Vec<Graph> {
     ]
 }
 
-/// What a replica knows of its primary; of a primary only that it is one.
+/// The link of a replica to its primary; for a primary only that it is one.
 fn replica(report: &Report<'_>) -> Values {
     let info = &report.info;
     let values = [
@@ -226,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn each_command_has_its_calls_time_and_failures_where_the_version_tells_them() {
+    fn each_command_has_calls_and_time_and_from_redis_6_2_on_failures() {
         let new = "cmdstat_config|get:calls=2,usec=7,usec_per_call=3.50,rejected_calls=1,failed_calls=2";
         let expected =
             [("command_calls.config_get", 2.0), ("command_time.config_get", 7.0), ("command_failures.config_get", 3.0)];
@@ -236,25 +254,25 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_those_that_the_server_tells() {
+    fn percentiles_are_those_that_the_server_reports() {
         let text = "latency_percentiles_usec_get:p50=2.007,p99=5.023,p99.9=5.5";
         assert(latency, text, &[("latency.get.p50", 2.007), ("latency.get.p99", 5.023), ("latency.get.p99_9", 5.5)]);
     }
 
     #[test]
-    fn the_hit_ratio_is_of_what_was_looked_up() {
+    fn the_hit_ratio_is_missing_if_nothing_was_looked_up() {
         assert_eq!((ratio(1, 3), ratio(0, 0)), (Some(25.0), None));
     }
 
     #[test]
-    fn each_database_has_its_keys_and_their_average_life() {
+    fn each_database_has_its_keys_and_their_average_time_to_live() {
         let expected =
             [("database_keys.db3.keys", 2.0), ("database_keys.db3.expires", 1.0), ("database_ttl.db3", 1500.0)];
         assert(databases, "db3:keys=2,expires=1,avg_ttl=1500,subexpiry=0\ndb3_distrib_strings_sizes:0=1", &expected);
     }
 
     #[test]
-    fn a_failed_save_is_0_and_its_age_is_by_the_servers_clock() {
+    fn a_failed_save_is_0_and_its_age_needs_the_servers_clock() {
         let text =
             "rdb_last_bgsave_status:err\naof_last_write_status:ok\nserver_time_usec:100500000\nrdb_last_save_time:40";
         assert(
@@ -266,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_tells_of_its_link_and_a_primary_only_what_it_is() {
+    fn a_replica_has_the_state_of_its_link_and_a_primary_only_its_role() {
         let down =
             "role:slave\nmaster_link_status:down\nmaster_last_io_seconds_ago:-1\nmaster_link_down_since_seconds:9";
         assert(replica, down, &[("replica.is_replica", 1.0), ("replica.link_up", 0.0), ("replica_link.down", 9.0)]);

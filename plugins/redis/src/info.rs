@@ -1,14 +1,14 @@
-//! The text that INFO and CLUSTER INFO answer with: lines of `key:value`, under headings that do not matter.
+//! The replies to INFO and CLUSTER INFO: lines of `key:value`, with headings that do not matter.
 
-/// Such a text, taken apart.
+/// Such a reply, parsed: a hash table of its lines. Searching all lines for each key would dominate the time in the interpreter.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Info<'a> {
     lines: Vec<Line<'a>>,
-    /// For each shelf the number of its first line. To look at every line for every key takes longer than all else in the interpreter.
-    shelves: Vec<usize>,
+    /// The number of the first line in each bucket.
+    buckets: Vec<usize>,
 }
 
-/// A line, and the number of the next on its shelf.
+/// A line, and the number of the next one in its bucket.
 #[derive(Clone, Debug, PartialEq)]
 struct Line<'a> {
     key: &'a str,
@@ -19,35 +19,35 @@ struct Line<'a> {
 /// No line has this number.
 const NONE: usize = usize::MAX;
 
-const SHELVES: usize = 128;
+const BUCKETS: usize = 128;
 
-/// The shelf on which the lines with this key are.
-fn shelf(key: &str) -> usize {
+/// The bucket of the lines with this key.
+fn bucket(key: &str) -> usize {
     let byte = |byte: Option<&u8>| byte.copied().map_or(0, usize::from);
     let bytes = key.as_bytes();
     let mixed = bytes.len().wrapping_mul(31) ^ byte(bytes.last()).wrapping_mul(7) ^ byte(bytes.get(bytes.len() / 2));
-    mixed % SHELVES
+    mixed % BUCKETS
 }
 
 impl<'a> Info<'a> {
-    /// Takes `text` apart. What is no line of `key:value` is passed over.
+    /// Parses `text`. Lines other than `key:value` are skipped.
     pub(crate) fn parse(text: &'a str) -> Self {
         let mut lines = Vec::with_capacity(text.len() / 24);
         let pairs = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(':'));
         lines.extend(pairs.map(|(key, value)| Line { key, value, next: NONE }));
-        let mut shelves = vec![NONE; SHELVES];
-        // From the last, so that of two lines with one key the first is found.
+        let mut buckets = vec![NONE; BUCKETS];
+        // Backwards, so that of two lines with the same key the first is found.
         for (number, line) in lines.iter_mut().enumerate().rev() {
-            if let Some(first) = shelves.get_mut(shelf(line.key)) {
+            if let Some(first) = buckets.get_mut(bucket(line.key)) {
                 line.next = std::mem::replace(first, number);
             }
         }
-        Self { lines, shelves }
+        Self { lines, buckets }
     }
 
     /// The value of `key`.
     pub(crate) fn text(&self, key: &str) -> Option<&'a str> {
-        let mut line = self.lines.get(*self.shelves.get(shelf(key))?)?;
+        let mut line = self.lines.get(*self.buckets.get(bucket(key))?)?;
         while line.key != key {
             line = self.lines.get(line.next)?;
         }
@@ -69,7 +69,7 @@ impl<'a> Info<'a> {
         self.lines.iter().filter_map(move |line| Some((line.key.strip_prefix(prefix)?, Fields(line.value))))
     }
 
-    /// The databases, `db0:keys=2,...`: their numbers and fields. Other keys begin with `db`, too, such as `db0_distrib_sizes`.
+    /// The databases, `db0:keys=2,...`: their numbers and fields. There are other keys with `db`, such as `db0_distrib_sizes`.
     pub(crate) fn databases(&self) -> impl Iterator<Item = (&'a str, Fields<'a>)> {
         self.with_prefix("db").filter(|(number, _)| is_number(number))
     }
@@ -84,7 +84,7 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// A value like `ip=10.0.0.1,port=6379,offset=5`, in whatever order and with whatever else in it.
+/// A value like `ip=10.0.0.1,port=6379,offset=5`, in any order and with any other fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fields<'a>(&'a str);
 
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_read_with_both_ends_and_headings_passed_over() {
+    fn lines_may_end_in_lf_or_crlf_and_headings_are_skipped() {
         for text in
             ["# Server\r\nredis_version:7.0.15\r\n\r\nhz:10\r\n", "# Server\nredis_version:7.0.15\nhz:10\nnonsense"]
         {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_number_behind_db_is_a_database_and_behind_slave_a_replica() {
+    fn only_db_and_a_number_is_a_database_and_slave_and_a_number_a_replica() {
         let info = Info::parse(
             "db0:keys=2,expires=1,avg_ttl=5\ndb0_distrib_strings_sizes:0=1,1=5\ndb12:keys=1\ndbx:keys=9\ndb:keys=9",
         );

@@ -1,94 +1,76 @@
-//! Redis' commands, clients, keys, memory, cluster and replicas, from INFO; Valkey's and KeyDB's, too.
+//! Commands, clients, keys, memory, cluster and replicas of Redis, Valkey and KeyDB, from INFO.
 //!
-//! Same settings, metrics and graphs as the official `mackerel-plugin-redis`. [`official`] and [`extra`] say what is collected and
-//! how, [`server`] speaks with the server, [`info`] takes its answers apart.
+//! Same settings, metrics and graphs as the official `mackerel-plugin-redis`. [`official`] and [`extra`] list what is collected,
+//! [`server`] talks to the server, [`info`] parses its replies.
 
 mod extra;
 mod info;
 mod official;
-mod part;
+mod read;
 mod server;
 
-use wasaba_plugin::{Error, Graph, Metric, Plugin, Prefix, Sample, Setting, Settings, Unit, log, up};
+use wasaba_plugin::{Error, Part, Parts, Plugin, Prefix, Sample, Setting, Settings, Values, log};
 
 use info::Info;
-use part::{Part, Report};
+use read::{Read, Report};
 use server::{Answer, Reply, Server};
 
 wasaba_plugin::export!(describe, collect);
 
+/// What the plugin collects.
+const PARTS: Parts<Read> = Parts::new(Prefix::of, official::ALL, extra::ALL).with_up("Up");
+
 fn describe() -> Plugin {
-    Plugin::new("redis", env!("CARGO_PKG_VERSION"), "what INFO of Redis or Valkey tells")
+    Plugin::new("redis", env!("CARGO_PKG_VERSION"), "statistics of Redis or Valkey, from INFO")
         .setting(Setting::host("host").default("localhost").help("where Redis listens"))
         .setting(Setting::port("port").default("6379").help("where Redis listens"))
         .setting(Setting::unix_socket("socket").help("its unix socket, in place of the two above"))
-        .setting(Setting::text("username").default("default").help("the user to log in as, where there is a password"))
+        .setting(Setting::text("username").default("default").help("the user to log in as, if there is a password"))
         .setting(Setting::secret("password").help("its password"))
-        .setting(Setting::boolean("tls").default("false").help("speak TLS, also on the unix socket; `host` is on the certificate"))
-        .setting(Setting::tls_skip_verify("tls-skip-verify").default("false").help("accept any certificate"))
-        .setting(Setting::duration("timeout").default("5s").help("how long connecting and each answer may take"))
-        .setting(Setting::text("resp").default("2").help("the version of Redis' protocol, 2 or 3"))
         .setting(
-            Setting::text("config-command").default("CONFIG").help("how CONFIG is called, if it was renamed; empty: do not use it"),
+            Setting::boolean("tls")
+                .default("false")
+                .help("use TLS, also on the unix socket; `host` is the name on the certificate"),
         )
-        .setting(Setting::text("metric-key-prefix").default("redis").help("what the metrics' names begin with"))
-        .setting(Setting::text("extra").repeatable().help(
-            "more than the official plugin: up, commands, latency, hit-ratio, memory, databases, persistence, network, replica",
-        ))
-        .graphs_by_settings(graphs)
-}
-
-/// The extra part that is not asked for: whether there is an answer.
-const UP: &str = "up";
-
-/// Everything that `extra` may name.
-fn extras() -> Vec<&'static str> {
-    [UP].into_iter().chain(extra::PARTS.iter().map(|part| part.name)).collect()
-}
-
-/// The parts that are collected: the official ones, and those that `extra` names.
-fn parts(extra: &[&str]) -> Vec<&'static Part> {
-    official::PARTS.iter().chain(extra::PARTS.iter().filter(|part| extra.contains(&part.name))).collect()
-}
-
-fn graphs(settings: &Settings) -> Vec<Graph> {
-    // What is wrong with the settings, `collect` will say.
-    let Ok(prefix) = Prefix::of(settings) else { return Vec::new() };
-    let extra = settings.some_of("extra", &extras()).unwrap_or_default();
-    let up = prefix.graph("up", "Up", Unit::Integer).metric(Metric::gauge("up", "Up (1: yes, 0: no)"));
-    let graphs = parts(&extra).into_iter().flat_map(|part| (part.graphs)(&prefix));
-    graphs.chain(extra.contains(&UP).then_some(up)).collect()
+        .setting(Setting::tls_skip_verify("tls-skip-verify").default("false").help("accept any certificate"))
+        .setting(Setting::duration("timeout").default("5s").help("timeout for connecting and for each reply"))
+        .setting(Setting::text("resp").default("2").help("the version of Redis's protocol, 2 or 3"))
+        .setting(
+            Setting::text("config-command")
+                .default("CONFIG")
+                .help("the name of CONFIG, if it was renamed; empty: do not use it"),
+        )
+        .setting(Prefix::setting("redis"))
+        .setting(PARTS.setting())
+        .graphs_by_settings(|settings| PARTS.graphs(settings))
 }
 
 fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
-    let extra = settings.some_of("extra", &extras())?;
-    let prefix = Prefix::of(settings)?;
-    let samples = values(settings, &prefix, &parts(&extra));
-    if extra.contains(&UP) { up(&prefix.name("up.up"), samples) } else { samples }
+    PARTS.collect(settings, |parts| values(settings, parts))
 }
 
-fn values(settings: &Settings, prefix: &Prefix, parts: &[&Part]) -> Result<Vec<Sample>, Error> {
+fn values(settings: &Settings, parts: &[&Part<Read>]) -> Result<Values, Error> {
     let mut server = Server::connect(settings)?;
     let text = info(&mut server, parts)?;
     let mut report = Report { info: Info::parse(&text), ..Report::default() };
     if report.info.text("redis_version").is_none() {
-        return Err(Error::Failed("what INFO says has no `redis_version` in it".into()));
+        return Err(Error::Failed("the reply to INFO has no `redis_version`".into()));
     }
     limits(&mut server, settings, &mut report)?;
     let cluster =
         if report.info.text("cluster_enabled") == Some("1") { cluster_info(&mut server)? } else { String::new() };
     report.cluster = Info::parse(&cluster);
-    let mut samples = Vec::new();
+    let mut values = Values::new();
     for part in parts {
-        let values = (part.values)(&report)?;
-        samples.extend(values.into_iter().map(|(name, value)| Sample::new(prefix.name(&name), value)));
+        values.extend((part.read.values)(&report)?);
     }
-    Ok(samples)
+    Ok(values)
 }
 
-/// INFO, and the sections that it leaves out. Before Redis 7 it takes one section at a time, so each is asked for by itself.
-fn info(server: &mut Server, parts: &[&Part]) -> Result<String, Error> {
-    let sections = parts.iter().filter_map(|part| part.section).map(|section| ["INFO", section]).collect::<Vec<_>>();
+/// INFO, and the sections that it does not include. Before Redis 7 it takes one section at a time, so each has its own command.
+fn info(server: &mut Server, parts: &[&Part<Read>]) -> Result<String, Error> {
+    let sections =
+        parts.iter().filter_map(|part| part.read.section).map(|section| ["INFO", section]).collect::<Vec<_>>();
     let mut commands = vec![&["INFO"][..]];
     commands.extend(sections.iter().map(|command| &command[..]));
     let mut whole = String::new();
@@ -101,12 +83,12 @@ fn info(server: &mut Server, parts: &[&Part]) -> Result<String, Error> {
 fn text(answer: Answer) -> Result<String, Error> {
     match answer {
         Ok(Reply::Text(text)) => Ok(text),
-        Ok(_) => Err(Error::Failed("INFO is answered with something else than text".into())),
+        Ok(_) => Err(Error::Failed("the reply to INFO is not text".into())),
         Err(refusal) => Err(refusal.into_error()),
     }
 }
 
-/// How much the server may take. Newer ones tell it in INFO; else CONFIG is asked, which some forbid or have renamed.
+/// The limits of memory and clients. Newer servers have them in INFO, others in CONFIG, which may be forbidden or renamed.
 fn limits(server: &mut Server, settings: &Settings, report: &mut Report<'_>) -> Result<(), Error> {
     report.max_memory = report.info.number("maxmemory");
     report.max_clients = report.info.number("maxclients");
@@ -122,7 +104,7 @@ fn limits(server: &mut Server, settings: &Settings, report: &mut Report<'_>) -> 
             Ok(Reply::List(pair)) => pair.last().and_then(|value| value.parse().ok()),
             Ok(_) => None,
             Err(refusal) => {
-                log::debug(format!("there is no `{name}`, for the server says: {}", refusal.0));
+                log::debug(format!("cannot read `{name}`: {}", refusal.0));
                 None
             }
         };
@@ -132,14 +114,14 @@ fn limits(server: &mut Server, settings: &Settings, report: &mut Report<'_>) -> 
     Ok(())
 }
 
-/// A user who may not ask it costs only the cluster's metrics.
+/// If the user may not run it, only the cluster's metrics are missing.
 fn cluster_info(server: &mut Server) -> Result<String, Error> {
     match server.ask(&[&["CLUSTER", "INFO"]])?.pop() {
         Some(Ok(Reply::Text(text))) => Ok(text),
         Some(Err(refusal)) => {
             log::warning_daily(
                 "cluster",
-                format!("there are no metrics of the cluster, for the server says: {}", refusal.0),
+                format!("skipping the cluster's metrics, cannot run CLUSTER INFO: {}", refusal.0),
             );
             Ok(String::new())
         }
@@ -151,7 +133,7 @@ fn cluster_info(server: &mut Server) -> Result<String, Error> {
 mod tests {
     use super::*;
 
-    /// What servers answered to INFO, or would have by their documentation; the first line of each says which.
+    /// Replies to INFO, recorded from servers or made after their documentation; the first line of each says which.
     const RECORDED: &[(&str, &str)] = &[
         ("redis 5", include_str!("../recorded/redis-5.0.txt")),
         ("redis 6.2", include_str!("../recorded/redis-6.2.txt")),
@@ -187,15 +169,15 @@ mod tests {
     }
 
     #[test]
-    fn every_value_of_every_recorded_server_stands_in_a_graph() {
+    fn every_value_of_every_recorded_server_has_a_graph() {
         let prefix = Prefix::of(&settings(&[])).unwrap();
-        let patterns = names(&extras());
+        let patterns = names(&PARTS.extras());
         for (server, text) in RECORDED {
             let report =
                 Report { info: Info::parse(text), max_memory: Some(0.0), max_clients: Some(1.0), ..Report::default() };
-            // The hit ratio needs the agent.
-            for part in parts(&extras()).into_iter().filter(|part| part.name != "hit-ratio") {
-                for (name, _) in (part.values)(&report).unwrap() {
+            // The hit ratio needs the agent's store.
+            for part in official::ALL.iter().chain(extra::ALL).filter(|part| part.name != "hit-ratio") {
+                for (name, _) in (part.read.values)(&report).unwrap() {
                     let name = prefix.name(&name);
                     assert!(patterns.iter().any(|pattern| fits(pattern, &name)), "{server}: {name}");
                 }
@@ -208,7 +190,7 @@ mod tests {
         for (server, text) in RECORDED {
             let report =
                 Report { info: Info::parse(text), max_memory: Some(0.0), max_clients: Some(1.0), ..Report::default() };
-            let values = official::PARTS.iter().flat_map(|part| (part.values)(&report).unwrap()).collect::<Vec<_>>();
+            let values = official::ALL.iter().flat_map(|part| (part.read.values)(&report).unwrap()).collect::<Vec<_>>();
             let alone =
                 values.iter().filter(|(name, _)| !name.starts_with("lag.") && !name.starts_with("offset_delay."));
             assert_eq!(alone.count(), 19, "{server}: {values:?}");
@@ -219,18 +201,9 @@ mod tests {
     fn the_graphs_are_those_of_the_official_plugin_and_each_extra_one_only_if_it_is_named() {
         let official = names(&[]);
         assert_eq!(official.len(), 36);
-        for extra in extras() {
+        for extra in PARTS.extras() {
             let more = names(&[extra]);
             assert!(more.len() > official.len() && more.starts_with(&official), "{extra}");
-        }
-    }
-
-    #[test]
-    fn the_help_of_extra_names_each() {
-        let help =
-            describe().into_description().settings.into_iter().find(|setting| setting.key == "extra").unwrap().help;
-        for extra in extras() {
-            assert!(help.contains(extra), "{extra}");
         }
     }
 }

@@ -2,23 +2,35 @@
 
 use std::ops::Add;
 
-use wasaba_plugin::{Graph, Metric, Prefix, Unit};
+use wasaba_plugin::{Graph, Metric, Part, Prefix, Unit, Values};
 
-use crate::part::{Part, Report, Values};
+use crate::read::{Read, Report};
 
 /// Each part.
-pub(crate) const PARTS: &[Part] = &[
-    Part { name: "info", section: None, graphs: info_graphs, values: |report| Ok(info(report)) },
-    Part { name: "keys", section: None, graphs: keys_graphs, values: |report| Ok(keys(report)) },
-    Part { name: "capacity", section: None, graphs: capacity_graphs, values: |report| Ok(capacity(report)) },
-    Part { name: "cluster", section: None, graphs: cluster_graphs, values: |report| Ok(cluster(report)) },
-    Part { name: "replicas", section: None, graphs: replicas_graphs, values: |report| Ok(replicas(report)) },
+pub(crate) const ALL: &[Part<Read>] = &[
+    Part { name: "info", graphs: info_graphs, read: Read { section: None, values: |report| Ok(info(report)) } },
+    Part { name: "keys", graphs: keys_graphs, read: Read { section: None, values: |report| Ok(keys(report)) } },
+    Part {
+        name: "capacity",
+        graphs: capacity_graphs,
+        read: Read { section: None, values: |report| Ok(capacity(report)) },
+    },
+    Part {
+        name: "cluster",
+        graphs: cluster_graphs,
+        read: Read { section: None, values: |report| Ok(cluster(report)) },
+    },
+    Part {
+        name: "replicas",
+        graphs: replicas_graphs,
+        read: Read { section: None, values: |report| Ok(replicas(report)) },
+    },
 ];
 
-/// A metric that is a field of the same name: its graph, its name, its label, and how it is drawn.
+/// A metric that is a field of the same name: its graph, its name, its label, and its kind.
 pub(crate) type Field = (&'static str, &'static str, &'static str, Kind);
 
-/// How a field becomes a value, and is drawn.
+/// How a field becomes a value, and whether it is stacked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Gauge,
@@ -38,7 +50,7 @@ impl Kind {
     }
 }
 
-/// The graph `key` with those of `fields` that are drawn in it.
+/// The graph `key` with its metrics out of `fields`.
 pub(crate) fn graph(prefix: &Prefix, (key, label, unit): (&str, &str, Unit), fields: &[Field]) -> Graph {
     let fields = fields.iter().filter(|(graph, ..)| *graph == key);
     fields.fold(prefix.graph(key, label, unit), |graph, (_, name, label, kind)| graph.metric(kind.metric(name, label)))
@@ -88,7 +100,7 @@ fn keys_graphs(prefix: &Prefix) -> Vec<Graph> {
     vec![graph(prefix, ("keys", "Keys", Unit::Integer), KEYS)]
 }
 
-/// Sums over all databases; a server without keys tells of none.
+/// Sums over all databases; a server without keys lists none.
 fn keys(report: &Report<'_>) -> Values {
     let info = &report.info;
     let sum = |field| info.databases().filter_map(|(_, fields)| fields.number(field)).fold(0.0, Add::add);
@@ -110,7 +122,7 @@ fn capacity_graphs(prefix: &Prefix) -> Vec<Graph> {
     vec![graph(prefix, ("capacity", "Capacity", Unit::Percentage), CAPACITY)]
 }
 
-/// Of no limit nothing is used.
+/// 0 % of an unlimited memory is used.
 fn capacity(report: &Report<'_>) -> Values {
     let used = |field, most: Option<f64>| {
         let used = report.info.number(field)?;
@@ -162,7 +174,7 @@ fn cluster(report: &Report<'_>) -> Values {
     CLUSTER.iter().filter_map(value).collect()
 }
 
-/// The official plugin tells Mackerel of the replicas that there are when the agent starts; here each that comes has a label.
+/// The official plugin defines graphs for the replicas that exist when the agent starts; here a wildcard covers each.
 fn replicas_graphs(prefix: &Prefix) -> Vec<Graph> {
     vec![
         prefix.graph("lag", "Slave Lag", Unit::Seconds).metric(Metric::gauge("*", "Replication lag to %1")),
@@ -196,13 +208,13 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_is_not_there_is_missing_and_not_0() {
+    fn a_missing_field_has_no_value_rather_than_0() {
         assert_eq!(info(&report("used_memory:5\nblocked_clients:x")), [("memory.used_memory".to_owned(), 5.0)]);
         assert_eq!(cluster(&report("used_memory:5")), []);
     }
 
     #[test]
-    fn keys_are_summed_over_databases_and_no_database_is_no_key() {
+    fn keys_are_summed_over_databases_and_are_0_without_any() {
         let text = "db0:keys=3,expires=2,avg_ttl=1\ndb1:keys=1,expires=1\ndb0_distrib_lists_items:1=5\nexpired_keys:2\nevicted_keys:0";
         let expected = [("keys.keys", 4.0), ("keys.expires", 3.0), ("keys.expired", 2.0), ("keys.evicted_keys", 0.0)];
         assert_eq!(named(&keys(&report(text))), expected);
@@ -210,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn of_no_limit_nothing_is_used_and_of_an_unknown_one_nothing_is_known() {
+    fn the_capacity_is_0_without_a_limit_and_missing_if_the_limit_is_unknown() {
         let with = |max_memory, max_clients| Report {
             max_memory,
             max_clients,
@@ -232,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn each_replica_has_its_lag_and_its_delay_behind_the_primary() {
+    fn each_replica_has_its_lag_and_its_delay() {
         let text = "slave0:ip=10.0.0.2,port=6379,state=online,offset=90,lag=1\nslave1:ip=::1,port=6380,state=send_bulk,offset=0,lag=0,extra=1\n\
                     slave2:ip=a,port=1,state=wait_bgsave\nmaster_repl_offset:100";
         let expected = [
@@ -245,7 +257,7 @@ mod tests {
         assert_eq!(
             named(&replicas(&report("slave0:lag=1,offset=5"))),
             [("lag.slave0_lag", 1.0)],
-            "nothing to compare with"
+            "the primary's offset is unknown"
         );
     }
 }

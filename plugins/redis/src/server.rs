@@ -1,44 +1,44 @@
-//! The conversation with the server: TLS, log-in, commands. The frames are `redis-protocol`'s matter.
+//! A connection to the server: TLS, login, commands. `redis-protocol` decodes the frames.
 
 use redis_protocol::resp3::decode::complete::decode;
 use redis_protocol::resp3::types::OwnedFrame;
 use wasaba_plugin::tcp::{self, Connection};
 use wasaba_plugin::{Error, Settings};
 
-/// The most that is read of one connection: what is longer is no answer to our questions.
-const LONGEST_ANSWER_BYTES: usize = 4 << 20;
+/// At most this is read from one connection: no reply to our commands is longer.
+const MAX_BYTES: usize = 4 << 20;
 
-/// The settings that say where it is.
-const PLACE: &str = "`host` and `port`, or `socket`";
+/// The settings that say where the server is.
+const TARGET: &str = "`host` and `port`, or `socket`";
 
-/// What a user must be allowed, in the words of Redis' access control lists.
+/// The permissions that a user needs, as in Redis's access control lists.
 const RIGHTS: &str = "+info +config|get +cluster|info";
 
 /// A connection that is logged in.
 pub(crate) struct Server {
     connection: Connection,
-    /// Who is at its other end: `cache:6379`, or the socket's path.
-    place: String,
+    /// The peer: `cache:6379`, or the socket's path.
+    target: String,
     received: Vec<u8>,
-    /// How much of `received` has been read.
-    read: usize,
+    /// How much of `received` has been decoded.
+    decoded: usize,
 }
 
-/// The server's answer to a command: text, or why there is none.
+/// The answer to a command: a reply, or the server's error.
 pub(crate) type Answer = Result<Reply, Refusal>;
 
-/// What a command gives, as far as our commands do.
+/// A reply, as far as our commands get it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
     /// A text.
     Text(String),
-    /// Several texts: what is no text is left out.
+    /// Several texts; other elements are dropped.
     List(Vec<String>),
     /// Anything else.
     Other,
 }
 
-/// The server's own words, `NOPERM this user has no permissions ...`.
+/// The server's error, `NOPERM this user has no permissions ...`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal(pub(crate) String);
 
@@ -47,16 +47,16 @@ impl Server {
     pub(crate) fn connect(settings: &Settings) -> Result<Self, Error> {
         let timeout = settings.duration("timeout")?;
         let (host, port) = (settings.text("host")?, settings.parsed("port")?);
-        let (place, connected) = match settings.get("socket").filter(|path| !path.is_empty()) {
+        let (target, connected) = match settings.get("socket").filter(|path| !path.is_empty()) {
             Some(path) => (path.to_owned(), Connection::connect_unix(path)),
             None => (format!("{host}:{port}"), Connection::connect_within(host, port, timeout)),
         };
         let connection = connected.map_err(|error| match error {
-            tcp::Error::Unreachable(why) => Error::Unreachable(format!("{place}: {why}: look at {PLACE}")),
+            tcp::Error::Unreachable(why) => Error::Unreachable(format!("{target}: {why}: check {TARGET}")),
             other => other.into(),
         })?;
         connection.set_timeout(timeout);
-        let mut server = Self { connection, place, received: Vec::new(), read: 0 };
+        let mut server = Self { connection, target, received: Vec::new(), decoded: 0 };
         if settings.parsed("tls")? {
             server.connection.start_tls(Some(host)).map_err(|error| server.of_tls(error))?;
         }
@@ -64,7 +64,7 @@ impl Server {
         Ok(server)
     }
 
-    /// AUTH is understood by every version; a name in it from Redis 6 on. HELLO is what begins RESP3.
+    /// Every version has AUTH, since Redis 6 with a user name. HELLO begins RESP3.
     fn log_in(&mut self, settings: &Settings) -> Result<(), Error> {
         let user = settings.get("username").filter(|user| !user.is_empty()).unwrap_or("default");
         let password = settings.get("password").filter(|password| !password.is_empty());
@@ -79,7 +79,7 @@ impl Server {
         self.ask(&[&command])?.pop().unwrap_or(Ok(Reply::Other)).map(drop).map_err(Refusal::into_error)
     }
 
-    /// Sends all `commands` at once and waits for their answers.
+    /// Sends all `commands` at once and waits for the answers.
     pub(crate) fn ask(&mut self, commands: &[&[&str]]) -> Result<Vec<Answer>, Error> {
         let sent = commands.iter().flat_map(|command| encoded(command)).collect::<Vec<_>>();
         self.connection.send(&sent).map_err(|error| self.broken(error))?;
@@ -88,12 +88,12 @@ impl Server {
 
     fn answer(&mut self) -> Result<Answer, Error> {
         loop {
-            let rest = self.received.get(self.read..).unwrap_or_default();
-            match decode(rest).map_err(|_| self.foreign())? {
-                // A message that nobody asked for may come between two answers.
-                Some((OwnedFrame::Push { .. }, length)) => self.read += length,
+            let rest = self.received.get(self.decoded..).unwrap_or_default();
+            match decode(rest).map_err(|_| self.unknown_protocol())? {
+                // The server may push a message between two answers.
+                Some((OwnedFrame::Push { .. }, length)) => self.decoded += length,
                 Some((frame, length)) => {
-                    self.read += length;
+                    self.decoded += length;
                     return Ok(answer(frame));
                 }
                 None => self.receive()?,
@@ -103,44 +103,44 @@ impl Server {
 
     fn receive(&mut self) -> Result<(), Error> {
         if self.received.first().is_some_and(|first| !b"+-:$*_,#!=(%~>|".contains(first)) {
-            return Err(self.foreign());
+            return Err(self.unknown_protocol());
         }
         let bytes = self.connection.receive(16 << 10).map_err(|error| self.broken(error))?;
         if bytes.is_empty() {
-            return Err(self.broken(tcp::Error::Unreachable("it closed the connection".into())));
+            return Err(self.broken(tcp::Error::Unreachable("the server closed the connection".into())));
         }
         self.received.extend(bytes);
-        if self.received.len() > LONGEST_ANSWER_BYTES {
-            let most = LONGEST_ANSWER_BYTES >> 20;
-            let place = &self.place;
-            return Err(Error::Failed(format!("{place} answers more than {most} MiB: is it a Redis? look at {PLACE}")));
+        if self.received.len() > MAX_BYTES {
+            let most = MAX_BYTES >> 20;
+            let target = &self.target;
+            return Err(Error::Failed(format!("{target} sent more than {most} MiB: is it Redis? check {TARGET}")));
         }
         Ok(())
     }
 
-    /// What has come is no frame of Redis'.
-    fn foreign(&self) -> Error {
-        let place = &self.place;
+    /// For what is not a frame of Redis's protocol.
+    fn unknown_protocol(&self) -> Error {
+        let target = &self.target;
         if self.received.first() == Some(&0x15) {
-            return Error::Misconfigured(format!("{place} speaks TLS: set `tls`"));
+            return Error::Misconfigured(format!("{target} speaks TLS: set `tls`"));
         }
         let begin = self.received.iter().take(40).map(|byte| char::from(*byte)).collect::<String>();
-        Error::Failed(format!("{place} is no Redis, it says {begin:?}: look at {PLACE}"))
+        Error::Failed(format!("{target} is not Redis, it sent {begin:?}: check {TARGET}"))
     }
 
-    /// A connection that ends before anything came is usually one to a port that speaks TLS, or the other way round.
+    /// A connection that ends before any reply usually means plain text on a TLS port, or the other way round.
     fn broken(&self, error: tcp::Error) -> Error {
-        let place = &self.place;
+        let target = &self.target;
         match error {
-            // A client without a certificate hears of it only now.
+            // A server refuses a client without a certificate only after the handshake.
             tcp::Error::Unreachable(why) if why.contains("fatal alert") => Error::Misconfigured(format!(
-                "{place}: {why}: look at `tls`, and at `certificate` and `key` of `tls` in this plugin's table"
+                "{target}: {why}: check `tls`, and `certificate` and `key` of `tls` in this plugin's table"
             )),
             tcp::Error::Unreachable(why) if self.received.is_empty() => {
-                Error::Unreachable(format!("{place}: {why}, it has said nothing: look at {PLACE}, and at `tls`"))
+                Error::Unreachable(format!("{target}: {why}, before any reply: check {TARGET}, and `tls`"))
             }
             tcp::Error::Unreachable(why) => {
-                Error::Unreachable(format!("{place}: {why} in the middle of an answer: look at {PLACE}"))
+                Error::Unreachable(format!("{target}: {why} in the middle of a reply: check {TARGET}"))
             }
             other => other.into(),
         }
@@ -149,17 +149,17 @@ impl Server {
     fn of_tls(&self, error: tcp::Error) -> Error {
         match error {
             tcp::Error::Failed(why) => Error::Misconfigured(format!(
-                "{why}: look at `tls`, at `tls-skip-verify`, and at `authority` of `tls` in this plugin's table"
+                "{why}: check `tls`, `tls-skip-verify`, and `authority` of `tls` in this plugin's table"
             )),
             tcp::Error::Unreachable(why) => {
-                Error::Unreachable(format!("{}: {why} to TLS: look at `tls`, and at {PLACE}", self.place))
+                Error::Unreachable(format!("{}: {why}, in the TLS handshake: check `tls`, and {TARGET}", self.target))
             }
             other => other.into(),
         }
     }
 }
 
-/// A command as Redis takes it: an array of texts.
+/// A command in Redis's protocol: an array of texts.
 fn encoded(words: &[&str]) -> Vec<u8> {
     let words_with_lengths = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect::<String>();
     format!("*{}\r\n{words_with_lengths}", words.len()).into_bytes()
@@ -191,29 +191,29 @@ fn text(frame: OwnedFrame) -> Option<String> {
 }
 
 impl Refusal {
-    /// What the operator has to do about it.
+    /// The plugin's error, with the cure.
     pub(crate) fn into_error(self) -> Error {
         let Self(text) = self;
         let has = |word: &str| text.contains(word);
         match text.split(' ').next().unwrap_or_default() {
-            "WRONGPASS" => Error::Misconfigured(format!("{text}: look at `username` and `password`")),
+            "WRONGPASS" => Error::Misconfigured(format!("{text}: check `username` and `password`")),
             "NOAUTH" => Error::Misconfigured(format!("{text}: set `password`")),
             "NOPERM" => Error::Misconfigured(format!("{text}: the user needs {RIGHTS}")),
             "NOPROTO" => Error::Misconfigured(format!("{text}: set `resp` to 2")),
             "DENIED" => Error::Misconfigured(
                 "the server is in protected mode: set a password there, and `password` here".into(),
             ),
-            "ERR" if has("invalid password") => Error::Misconfigured(format!("{text}: look at `password`")),
+            "ERR" if has("invalid password") => Error::Misconfigured(format!("{text}: check `password`")),
             "ERR" if has("without any password") || has("no password is set") => {
-                Error::Misconfigured("the server has no password: leave `password` out".into())
+                Error::Misconfigured("the server has no password: remove `password`".into())
             }
             "ERR" if has("wrong number of arguments for 'auth'") => {
-                Error::Misconfigured(format!("{text}: before Redis 6 there are no users, leave `username` out"))
+                Error::Misconfigured(format!("{text}: Redis has no users before version 6, remove `username`"))
             }
             "ERR" if has("unknown command") && has("HELLO") => {
-                Error::Misconfigured("the server does not know RESP3: set `resp` to 2".into())
+                Error::Misconfigured("the server does not support RESP3: set `resp` to 2".into())
             }
-            _ => Error::Failed(format!("the server says: {text}")),
+            _ => Error::Failed(format!("error from the server: {text}")),
         }
     }
 }
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_both_protocols_are_the_same() {
+    fn both_protocols_decode_to_the_same_answers() {
         let text = |text: &str| Ok(Reply::Text(text.to_owned()));
         assert_eq!(decoded(b"$5\r\na:1\r\n\r\n"), text("a:1\r\n"));
         assert_eq!(decoded(b"=9\r\ntxt:a:1\r\n\r\n"), text("a:1\r\n"), "RESP3's verbatim string");
@@ -247,18 +247,15 @@ mod tests {
     }
 
     #[test]
-    fn each_refusal_says_what_to_do() {
+    fn each_error_of_the_server_names_its_cure() {
         for (text, cure) in [
             ("WRONGPASS invalid username-password pair or user is disabled.", "`username` and `password`"),
             ("NOAUTH Authentication required.", "set `password`"),
             ("NOPERM this user has no permissions to run the 'info' command", "+info"),
             ("ERR invalid password", "`password`"),
-            ("ERR Client sent AUTH, but no password is set", "leave `password` out"),
-            (
-                "ERR AUTH <password> called without any password configured for the default user.",
-                "leave `password` out",
-            ),
-            ("ERR wrong number of arguments for 'auth' command", "leave `username` out"),
+            ("ERR Client sent AUTH, but no password is set", "remove `password`"),
+            ("ERR AUTH <password> called without any password configured for the default user.", "remove `password`"),
+            ("ERR wrong number of arguments for 'auth' command", "remove `username`"),
             ("ERR unknown command `HELLO`, with args beginning with: `3`", "`resp` to 2"),
             ("NOPROTO unsupported protocol version", "`resp` to 2"),
             ("DENIED Redis is running in protected mode because ...", "set a password there"),

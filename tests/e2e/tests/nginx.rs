@@ -222,8 +222,8 @@ fn a_certificate_is_believed_by_the_authority_in_the_table_and_by_no_other() {
         ("wrong", "name its authority under `tls`"),
         ("none", "name its authority under `tls`"),
         ("other-name", "not valid for name"),
-        ("plain", "does it speak TLS? see `uri`"),
-        ("encrypted", "answers 400: it speaks TLS, set `scheme` to https"),
+        ("plain", "does it speak TLS? check `uri`"),
+        ("encrypted", "answers 400: the server speaks TLS, set `scheme` to https"),
     ] {
         assert!(line(name).contains(expected) && line(name).contains(": misconfigured: "), "{}", line(name));
     }
@@ -255,9 +255,9 @@ fn a_locked_page_opens_with_a_header_with_a_file_of_headers_and_with_a_user_in_t
     assert_eq!(names, expected.iter().collect::<Vec<_>>(), "{log}");
     for expected in [
         "plugin nobody: misconfigured: http://127.0.0.1:",
-        "/locked answers 401: it wants a user name and a password",
-        "/locked answers 401: it does not take the user name and password",
-        "plugin malformed: misconfigured: the user name or password in `uri` has a %",
+        "/locked answers 401: user name and password required",
+        "/locked answers 401: the server refused the user name and password",
+        "plugin malformed: misconfigured: invalid % escape in the user name or password in `uri`",
     ] {
         assert!(log.contains(expected), "{expected:?} is not in {log}");
     }
@@ -270,11 +270,11 @@ fn a_locked_page_opens_with_a_header_with_a_file_of_headers_and_with_a_user_in_t
 fn a_wrong_page_is_told_with_the_setting_to_look_at() {
     let (home, nginx) = (Home::with(""), Nginx::start());
     for (path, expected) in [
-        ("/", "failed: http://127.0.0.1:PORT/ is no stub_status page, it begins with \"hello\": set `path`"),
+        ("/", "failed: http://127.0.0.1:PORT/ is not a stub_status page, it begins with \"hello\": set `path`"),
         ("/html", "failed: http://127.0.0.1:PORT/html is HTML that begins with \"<!DOCTYPE html>\": set `path`"),
         ("/empty", "failed: http://127.0.0.1:PORT/empty is empty: set `path`"),
         ("/missing", "misconfigured: http://127.0.0.1:PORT/missing answers 404: set `path`"),
-        ("/forbidden", "misconfigured: http://127.0.0.1:PORT/forbidden answers 403: write an `allow` line"),
+        ("/forbidden", "misconfigured: http://127.0.0.1:PORT/forbidden answers 403: add an `allow` line"),
         ("/failing", "failed: http://127.0.0.1:PORT/failing answers 503"),
         ("/circle", "failed: http://127.0.0.1:PORT/circle: more than 10 redirects"),
         (
@@ -314,12 +314,12 @@ fn a_server_that_does_no_good_is_named_and_costs_no_other_instance() {
     let cut = hostile::answering("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".into(), page);
     let down = format!("http://127.0.0.1:{}/", wasaba_e2e::free_port());
     let bad = [
-        ("down", down.clone(), "unreachable", "Connection refused: look at `uri`"),
+        ("down", down.clone(), "unreachable", "Connection refused: check `uri`"),
         ("silent", silent.url(), "unreachable", "no answer in the 1s that the call may take (`timeout_seconds`)"),
         ("endless", endless.url(), "failed", "larger than 4194304 bytes (limit `body_kib`)"),
         ("huge", huge.url(), "failed", "larger than 4194304 bytes (limit `body_kib`)"),
-        ("truncated", truncated.url(), "failed", "end of file before message length reached: look at `uri`"),
-        ("cut", cut.url(), "failed", "a stub_status page that is cut or garbled"),
+        ("truncated", truncated.url(), "failed", "end of file before message length reached: check `uri`"),
+        ("cut", cut.url(), "failed", "a truncated or garbled stub_status page"),
     ];
     let good = table("good", &format!("host = \"127.0.0.1\", port = {}", nginx.port), "");
     let config = bad.iter().map(|(name, url, ..)| table(name, &format!("uri = {url:?}"), "timeout_seconds = 1"));
@@ -346,5 +346,5 @@ fn whether_nginx_answers_is_a_value_where_it_is_asked_for() {
     assert_eq!(values.keys().filter(|name| name.starts_with("custom.away.")).count(), 1, "{values:?}");
     assert!(log.contains("plugin away: the target is down: http://127.0.0.1:"), "{log}");
     let wrong = stderr(&run_on(&home, &nginx, &["-extra=latency"]));
-    assert!(wrong.contains("`extra` cannot be \"latency\"; there are \"up\", \"dropped\""), "{wrong}");
+    assert!(wrong.contains("unknown value \"latency\" in `extra`; valid: up, dropped"), "{wrong}");
 }

@@ -1,6 +1,6 @@
 // A plugin in JavaScript: the contract's interfaces are objects, its records plain objects, its enums strings.
 //
-// Its setting `do` makes it misbehave, so that the tests see it limited like any other.
+// Its setting `do` makes it misbehave, so that the tests can check that it is limited like any other plugin.
 
 import { fetch } from "wasaba:plugin/http@0.1.0";
 import { log } from "wasaba:plugin/log@0.1.0";
@@ -63,7 +63,7 @@ function page(url) {
     try {
         return fetch({ method: "GET", url, headers: [], body: undefined }).body.length;
     } catch (error) {
-        // An error of `http` as the plugin's own.
+        // Convert an error of `http` to the plugin's own.
         const { tag, val } = error.payload ?? { tag: "failed", val: String(error) };
         throw { tag: tag === "invalid" ? "failed" : tag, val };
     }

@@ -1,6 +1,6 @@
-"""A plugin in Python: what the Rust SDK does for Rust, a few lines of the contract do here.
+"""A plugin in Python, written directly against the contract, without an SDK.
 
-Its setting `do` makes it misbehave, so that the tests see it limited like any other.
+Its setting `do` makes it misbehave, so that the tests can check that it is limited like any other plugin.
 """
 
 import socket
@@ -69,7 +69,7 @@ def do(what, settings):
 
 
 def as_own(error):
-    """An error of `http` as the plugin's own."""
+    """Convert an error of `http` to the plugin's own."""
     if isinstance(error, http.Error_Denied):
         return types.Error_Denied(error.value)
     if isinstance(error, http.Error_Unreachable):

@@ -24,11 +24,13 @@ macro_rules! copied {
 const COPIED: &[(&str, &str)] = copied! {
     "plugin-sdk/rust/src/crypto.rs"
     "plugin-sdk/rust/src/description.rs"
+    "plugin-sdk/rust/src/error.rs"
     "plugin-sdk/rust/src/files.rs"
     "plugin-sdk/rust/src/http.rs"
     "plugin-sdk/rust/src/kv.rs"
     "plugin-sdk/rust/src/lib.rs"
     "plugin-sdk/rust/src/log.rs"
+    "plugin-sdk/rust/src/parts.rs"
     "plugin-sdk/rust/src/report.rs"
     "plugin-sdk/rust/src/settings.rs"
     "plugin-sdk/rust/src/tcp.rs"

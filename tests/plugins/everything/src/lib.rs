@@ -1,5 +1,5 @@
-//! A plugin that does everything once: each export of the contract, each function of each capability. Its component of a
-//! release is kept as a fossil, see `tests/contract`.
+//! A plugin that uses everything in the contract once: each export, each function of each capability. `tests/contract` keeps its
+//! component of each release as a fossil.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use wasaba_plugin::{
 wasaba_plugin::export!(describe, metrics: collect, checks: check, metadata: about);
 
 fn describe() -> Plugin {
-    Plugin::new("everything", env!("CARGO_PKG_VERSION"), "does everything that the contract has, once")
+    Plugin::new("everything", env!("CARGO_PKG_VERSION"), "uses everything in the contract once")
         .setting(Setting::url("url").required().help("a page to get"))
-        .setting(Setting::host("host").default("localhost").help("a server that sends back what it is sent"))
-        .setting(Setting::port("port").default("7").help("a server that sends back what it is sent"))
-        .setting(Setting::unix_socket("socket").required().help("another such server"))
+        .setting(Setting::host("host").default("localhost").help("an echo server"))
+        .setting(Setting::port("port").default("7").help("an echo server"))
+        .setting(Setting::unix_socket("socket").required().help("another echo server"))
         .setting(Setting::file("file").required().help("a file to read"))
         .setting(Setting::text("text").default("text").repeatable().help("any text"))
         .setting(Setting::secret("token").help("a secret"))
@@ -28,10 +28,10 @@ fn describe() -> Plugin {
         .graph(
             Graph::new("everything.done", "Everything", Unit::Integer)
                 .metric(Metric::gauge("http", "Status of the page"))
-                .metric(Metric::gauge("tcp", "Bytes that came back").stacked())
-                .metric(Metric::gauge("unix", "Bytes that came back").stacked())
+                .metric(Metric::gauge("tcp", "Echoed bytes").stacked())
+                .metric(Metric::gauge("unix", "Echoed bytes").stacked())
                 .metric(Metric::gauge("file", "Length of the file"))
-                .metric(Metric::gauge("calls", "Calls until now")),
+                .metric(Metric::gauge("calls", "Calls so far")),
         )
         .graph(
             Graph::new("everything.rates.#", "Rates", Unit::BytesPerSecond)
@@ -51,18 +51,18 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
     let file = settings.text("file")?;
     let content = files::read(file)?;
     if files::read_from(file, 0, 1)?.len().min(content.len()) != content.len().min(1) {
-        return Err(Error::Failed("the parts of the file are not its whole".into()));
+        return Err(Error::Failed("a part of the file differs from the whole".into()));
     }
     let calls = kv::get("calls").and_then(|bytes| bytes.first().copied()).unwrap_or(0).saturating_add(1);
     kv::set("calls", [calls])?;
     kv::set("gone", "soon")?;
     kv::delete("gone");
     if kv::keys() != ["calls"] {
-        return Err(Error::Failed(format!("other keys than were set: {:?}", kv::keys())));
+        return Err(Error::Failed(format!("unexpected keys: {:?}", kv::keys())));
     }
     let key = crypto::pbkdf2_hmac_sha256(b"password", b"salt", 2)?;
     if (key.len(), crypto::saslprep("I\u{ad}X").as_deref()) != (32, Some("IX")) {
-        return Err(Error::Failed("what a log-in needs was computed wrongly".into()));
+        return Err(Error::Failed("wrong result of PBKDF2 or SASLprep".into()));
     }
     Ok(vec![
         Sample::new("everything.done.http", f64::from(page.status)),
@@ -75,7 +75,7 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
     ])
 }
 
-/// How many bytes came back from a server that sends back what it is sent.
+/// How many bytes an echo server sends back.
 fn echoed(connection: &Connection) -> Result<f64, Error> {
     connection.set_timeout(Duration::from_secs(5));
     connection.send(b"everything")?;
@@ -99,7 +99,7 @@ fn check(settings: &Settings) -> Report {
 }
 
 fn about(settings: &Settings) -> Result<String, Error> {
-    // Never called: what TLS needs must be linked too.
+    // Never called, but it links the function for TLS.
     if settings.get("text") == Some("tls") {
         Connection::connect(settings.text("host")?, settings.parsed("port")?)?.start_tls(None)?;
     }

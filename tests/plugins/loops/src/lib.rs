@@ -1,4 +1,4 @@
-//! A plugin that never says what it is: its `describe` is an endless loop.
+//! A plugin whose `describe` is an endless loop.
 
 use wasaba_plugin::{Error, Plugin, Sample, Settings};
 

@@ -10,29 +10,27 @@ wasaba_plugin::export!(describe, collect);
 fn describe() -> Plugin {
     Plugin::new("naughty", env!("CARGO_PKG_VERSION"), "misbehaves on request")
         .setting(Setting::text("do").default("nothing").help("what to do wrong"))
-        .setting(
-            Setting::text("url").default("http://localhost/").help("what is wished for; text, so it grants nothing"),
-        )
-        .setting(Setting::secret("token").help("something that must not be seen"))
+        .setting(Setting::text("url").default("http://localhost/").help("the target; a text, which grants nothing"))
+        .setting(Setting::secret("token").help("a secret that must not be shown"))
         .graph(Graph::new("naughty", "Naughty", Unit::Float).metric(Metric::gauge("good", "Good")))
 }
 
 fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
-    let (wish, good) = (settings.text("url")?, |value: f64| Ok(vec![Sample::new("naughty.good", value)]));
+    let (target, good) = (settings.text("url")?, |value: f64| Ok(vec![Sample::new("naughty.good", value)]));
     match settings.text("do")? {
-        "fetch" => good(f64::from(http::get(wish).send()?.status)),
-        "fetch-body" => good(http::get(wish).send()?.body.len() as f64),
-        "follow" => good(f64::from(http::get(wish).follow(5)?.status)),
+        "fetch" => good(f64::from(http::get(target).send()?.status)),
+        "fetch-body" => good(http::get(target).send()?.body.len() as f64),
+        "follow" => good(f64::from(http::get(target).follow(5)?.status)),
         "connect" => {
-            let (host, port) = wish.rsplit_once(':').unwrap_or((wish, "0"));
+            let (host, port) = target.rsplit_once(':').unwrap_or((target, "0"));
             Connection::connect(host, port.parse().unwrap_or(0))?;
             good(1.0)
         }
         "connect-unix" => {
-            Connection::connect_unix(wish)?;
+            Connection::connect_unix(target)?;
             good(1.0)
         }
-        "read-file" => good(files::read(wish)?.len() as f64),
+        "read-file" => good(files::read(target)?.len() as f64),
         "scan" => {
             let mut last = Ok(());
             for port in 1..=1024 {
@@ -42,7 +40,7 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
             good(1.0)
         }
         "hoard-connections" => {
-            let (host, port) = wish.rsplit_once(':').unwrap_or((wish, "0"));
+            let (host, port) = target.rsplit_once(':').unwrap_or((target, "0"));
             let mut hoard = Vec::new();
             loop {
                 hoard.push(Connection::connect(host, port.parse().unwrap_or(0))?);
@@ -59,7 +57,7 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
             good(1.0)
         }
         "sleep" => {
-            // The lints forbid it to the agent, not to a plugin that misbehaves.
+            // The lints forbid it in the agent, not in a plugin that misbehaves.
             #[expect(clippy::disallowed_methods, reason = "that is the misbehaviour")]
             std::thread::sleep(Duration::from_secs(3600));
             good(1.0)
@@ -67,7 +65,7 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
         "loop" => loop {
             std::hint::black_box(());
         },
-        // Not `panic!`, which the lints of a plugin forbid for good reason.
+        // Not `panic!`, which the lints forbid.
         "abort" => std::process::abort(),
         "trap" => good(divide(1, std::hint::black_box(0)) as f64),
         "recursion" => good(deeper(std::hint::black_box(1)) as f64),
@@ -104,7 +102,7 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
         "million-samples" => Ok((0..1_000_000).map(|_| Sample::new("n", 1.0)).collect()),
         "long-name" => Ok(vec![Sample::new("n".repeat(20 << 20), 1.0)]),
         "long-error" => Err(Error::Failed("x".repeat(4 << 20))),
-        "wasi" => Err(Error::Failed(wasi(wish).join(", "))),
+        "wasi" => Err(Error::Failed(wasi(target).join(", "))),
         "exit" =>
         {
             #[expect(clippy::disallowed_methods, reason = "that is the misbehaviour")]
@@ -126,28 +124,28 @@ fn divide(one: u32, other: u32) -> u32 {
     one / other
 }
 
-/// Tries each door of WASI at the machine, and says what was behind it. `place` is a `host:port` where somebody listens.
-fn wasi(place: &str) -> Vec<String> {
+/// Tries each way out of the sandbox that WASI has, and reports the result. `target` is a `host:port` with a listener.
+fn wasi(target: &str) -> Vec<String> {
     use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
     use std::{env, fs, io};
 
-    fn door<T>(name: &str, result: io::Result<T>) -> String {
+    fn attempt<T>(name: &str, result: io::Result<T>) -> String {
         format!("{name}: {}", result.map_or_else(|error| format!("{:?}", error.kind()), |_| "open".into()))
     }
     let mut input = String::new();
     vec![
-        door(
+        attempt(
             "connect",
-            place.parse().map_err(io::Error::other).and_then(|to: std::net::SocketAddr| TcpStream::connect(to)),
+            target.parse().map_err(io::Error::other).and_then(|to: std::net::SocketAddr| TcpStream::connect(to)),
         ),
-        door("listen", TcpListener::bind("127.0.0.1:0")),
-        door("send", UdpSocket::bind("127.0.0.1:0")),
-        door("resolve", ("localhost", 80).to_socket_addrs()),
-        door("read", fs::read("/etc/hostname")),
-        door("read here", fs::read("agent.conf")),
-        door("list", fs::read_dir("/")),
-        door("write", fs::write("/naughty", "x")),
-        door("make", fs::create_dir("naughty")),
+        attempt("listen", TcpListener::bind("127.0.0.1:0")),
+        attempt("send", UdpSocket::bind("127.0.0.1:0")),
+        attempt("resolve", ("localhost", 80).to_socket_addrs()),
+        attempt("read", fs::read("/etc/hostname")),
+        attempt("read here", fs::read("agent.conf")),
+        attempt("list", fs::read_dir("/")),
+        attempt("write", fs::write("/naughty", "x")),
+        attempt("make", fs::create_dir("naughty")),
         format!("variables: {}", env::vars().count()),
         format!("arguments: {}", env::args().count()),
         format!(

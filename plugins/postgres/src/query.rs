@@ -1,29 +1,22 @@
-//! A part of what is collected: a query, the graphs for its values, and how its rows become values. One that fails costs no other.
+//! How a part is read: a query, and how its rows become values. One that fails does not affect the others.
 
-use wasaba_plugin::{Error, Graph, Prefix};
+use wasaba_plugin::{Error, Values};
 
 use crate::rows::Rows;
 
-/// A part; each stands in [`official::PARTS`](crate::official::PARTS) or [`extra::PARTS`](crate::extra::PARTS).
-pub(crate) struct Part {
-    /// Its name, which for an extra one is what the operator writes.
-    pub(crate) name: &'static str,
-    /// What Mackerel is to draw.
-    pub(crate) graphs: fn(&Prefix) -> Vec<Graph>,
-    /// What is asked.
-    pub(crate) query: fn(Server) -> String,
-    /// The values in the answer, each with its graph's key, a dot, its metric's name.
+/// How each part in [`official::ALL`](crate::official::ALL) and [`extra::ALL`](crate::extra::ALL) is read.
+pub(crate) struct Query {
+    /// The query for a server.
+    pub(crate) sql: fn(Server) -> String,
+    /// The values in its rows.
     pub(crate) values: fn(&Rows, Server) -> Result<Values, Error>,
 }
-
-/// Names without the prefix, and values.
-pub(crate) type Values = Vec<(String, f64)>;
 
 /// What a query depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Server {
     pub(crate) version: Version,
-    /// Whether values shall be those of the official plugin where these are wrong.
+    /// Whether to reproduce the official plugin's wrong values.
     pub(crate) upstream: bool,
 }
 
@@ -32,10 +25,10 @@ pub(crate) struct Server {
 pub(crate) struct Version(pub(crate) u32, pub(crate) u32);
 
 impl Version {
-    /// The oldest that is read.
+    /// The oldest that is supported.
     pub(crate) const OLDEST: Self = Self(9, 6);
 
-    /// Reads the server's own words: `9.6.24`, `15.20 (Debian 15.20-0+deb12u1)`, `17beta1`.
+    /// Parses the version that the server reports: `9.6.24`, `15.20 (Debian 15.20-0+deb12u1)`, `17beta1`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.split(|char: char| !char.is_ascii_digit()).map(str::parse);
         let major = numbers.next()?.ok()?;
@@ -43,26 +36,30 @@ impl Version {
         Some(Self(major, minor))
     }
 
-    /// The functions for places in the write-ahead log: its end here, what a standby has replayed, the bytes between two.
+    /// The functions for positions in the write-ahead log.
     pub(crate) fn wal(self) -> Wal {
-        let (word, place) = if self < Self(10, 0) { ("xlog", "location") } else { ("wal", "lsn") };
+        let (word, position) = if self < Self(10, 0) { ("xlog", "location") } else { ("wal", "lsn") };
         Wal {
             here: format!(
-                "CASE WHEN pg_is_in_recovery() THEN pg_last_{word}_replay_{place}() ELSE pg_current_{word}_{place}() END"
+                "CASE WHEN pg_is_in_recovery() THEN pg_last_{word}_replay_{position}() \
+                 ELSE pg_current_{word}_{position}() END"
             ),
-            received: format!("pg_last_{word}_receive_{place}()"),
-            replayed: format!("pg_last_{word}_replay_{place}()"),
-            bytes_between: format!("pg_{word}_{place}_diff"),
+            received: format!("pg_last_{word}_receive_{position}()"),
+            replayed: format!("pg_last_{word}_replay_{position}()"),
+            bytes_between: format!("pg_{word}_{position}_diff"),
         }
     }
 }
 
 /// See [`Version::wal`].
 pub(crate) struct Wal {
-    /// Where this server is, primary or standby.
+    /// This server's position, primary or standby.
     pub(crate) here: String,
+    /// What a standby has received.
     pub(crate) received: String,
+    /// What a standby has replayed.
     pub(crate) replayed: String,
+    /// The bytes between two positions.
     pub(crate) bytes_between: String,
 }
 
@@ -71,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_is_read_however_the_server_tells_it() {
+    fn a_version_is_parsed_in_every_form_that_servers_report() {
         for (text, expected) in [
             ("9.6.24", Some(Version(9, 6))),
             ("10.0", Some(Version(10, 0))),
