@@ -1,7 +1,7 @@
-//! Other hosts that plugins tell values of (`custom_identifier`): which host id each of them has on Mackerel.
+//! Other hosts that plugins report values of (`custom_identifier`): the id of each on Mackerel.
 //!
-//! The official agent asks once, at its start, and drops the values of a host that is not there. Here they wait in the spool,
-//! and it is asked again.
+//! The official agent asks once, at its start, and drops the values of an unknown host. Here they stay queued, and the host
+//! is looked up again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,76 +10,78 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use wasaba_core::text::printable;
 
-use super::client::{ApiError, Client};
+use super::answer::ApiError;
+use super::client::Client;
 use super::id_file::HostId;
 
-/// For how long an answer is believed: a host may be retired and registered anew.
-const BELIEVED: Duration = Duration::from_secs(60 * 60);
+/// How long a host id is valid: the host may be retired and registered again.
+const FOUND: Duration = Duration::from_secs(60 * 60);
 
-/// When a host that is not there is asked for again.
+/// How long an unknown host stays unknown.
 const ABSENT: Duration = Duration::from_secs(10 * 60);
 
-/// When it is asked again after no answer.
-const UNANSWERED: Duration = Duration::from_secs(60);
+/// The wait after a lookup that failed.
+const FAILED: Duration = Duration::from_secs(60);
 
-/// What is known of the other hosts, by their custom identifiers.
+/// The other hosts that were looked up, by their custom identifiers.
 #[derive(Default)]
-pub(super) struct Hosts(HashMap<Arc<str>, Known>);
+pub(super) struct Hosts(HashMap<Arc<str>, Lookup>);
 
-struct Known {
+/// The result of a lookup, and until when it is valid.
+struct Lookup {
     id: Option<Arc<str>>,
     until: Instant,
 }
 
 impl Hosts {
-    /// The custom identifiers for which there is no host now, as far as is known.
+    /// The custom identifiers without a host, according to the last lookups.
     pub(super) fn absent(&self, now: Instant) -> BTreeSet<Arc<str>> {
-        let absent = self.0.iter().filter(|(_, known)| known.id.is_none() && now < known.until);
+        let absent = self.0.iter().filter(|(_, lookup)| lookup.id.is_none() && now < lookup.until);
         absent.map(|(identifier, _)| Arc::clone(identifier)).collect()
     }
 
-    /// The id of the host; `None` if there is none, which is told when it is news.
+    /// The id of the host; `None` if there is none, which is logged when it is news.
     pub(super) async fn id(&mut self, client: &Client, identifier: &Arc<str>, now: Instant) -> Option<Arc<str>> {
         let before = self.0.get(identifier);
-        if let Some(known) = before.filter(|known| now < known.until) {
-            return known.id.clone();
+        if let Some(lookup) = before.filter(|lookup| now < lookup.until) {
+            return lookup.id.clone();
         }
-        let was_told = before.is_some_and(|known| known.id.is_none());
-        let last = before.and_then(|known| known.id.clone());
+        let was_absent = before.is_some_and(|lookup| lookup.id.is_none());
+        let last = before.and_then(|lookup| lookup.id.clone());
         let shown = printable(identifier, 200);
-        let known = match look_up(client, identifier).await {
-            Ok(Some(id)) => Known { id: Some(id.as_str().into()), until: now + BELIEVED },
+        let lookup = match look_up(client, identifier).await {
+            Ok(Some(id)) => Lookup { id: Some(id.as_str().into()), until: now + FOUND },
             Ok(None) => {
-                if !was_told {
+                if !was_absent {
                     tracing::warn!(
-                        "no host has the custom identifier `{shown}`, so its values wait, for 24 hours at most: register that \
-                         host, or mend `custom_identifier` in the plugin's table"
+                        "no host has the custom identifier `{shown}`; its values stay queued for up to 24 h: register that \
+                         host, or correct `custom_identifier` in the plugin's table"
                     );
                 }
-                Known { id: None, until: now + ABSENT }
+                Lookup { id: None, until: now + ABSENT }
             }
             Err(error) => {
-                if !was_told && last.is_none() {
-                    tracing::warn!("cannot ask which host `{shown}` is: {error}; its values wait");
+                if !was_absent && last.is_none() {
+                    tracing::warn!("cannot look up the host `{shown}`: {error}; its values stay queued");
                 }
-                Known { id: last, until: now + UNANSWERED }
+                Lookup { id: last, until: now + FAILED }
             }
         };
-        let id = known.id.clone();
-        if id.is_some() && was_told {
-            tracing::info!("the host `{shown}` is there; its values are delivered now");
+        let id = lookup.id.clone();
+        if id.is_some() && was_absent {
+            tracing::info!("found the host `{shown}`; delivering its values");
         }
-        self.0.insert(Arc::clone(identifier), known);
+        self.0.insert(Arc::clone(identifier), lookup);
         id
     }
 
-    /// Takes the host for absent: Mackerel did not know one of those that values were sent for.
+    /// Records that Mackerel answered 404 to a request with the id of this host.
     pub(super) fn doubt(&mut self, identifier: &Arc<str>, now: Instant) {
-        self.0.insert(Arc::clone(identifier), Known { id: None, until: now + ABSENT });
+        self.0.insert(Arc::clone(identifier), Lookup { id: None, until: now + ABSENT });
     }
 }
 
-/// The host with this custom identifier, whatever its status is.
+/// The host with this custom identifier, whatever its status.
 pub(super) async fn look_up(client: &Client, identifier: &str) -> Result<Option<HostId>, ApiError> {
     let query = [
         ("customIdentifier", identifier),
