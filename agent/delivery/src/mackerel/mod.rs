@@ -17,6 +17,7 @@ mod registration;
 mod retirement;
 #[cfg(test)]
 mod testing;
+mod timing;
 
 use std::convert::Infallible;
 use std::fmt;
