@@ -1,6 +1,6 @@
-//! Delivery: the queue on disk, and the two ways out of it. Only this crate names redb, and only it knows Mackerel's API.
+//! Delivery: the queue on disk and its two outputs. No other crate names redb or knows Mackerel's API.
 //!
-//! Exactly one output runs: Mackerel with an API key, this terminal without one.
+//! Exactly one output runs: Mackerel with an API key, the terminal without one.
 
 pub mod local;
 pub mod mackerel;

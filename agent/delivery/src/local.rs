@@ -1,4 +1,6 @@
-//! Local mode: the values on this terminal. A table that refreshes; lines where standard output is no terminal.
+//! Local mode: the newest values on the terminal, as a table that refreshes, or as lines if standard output is not a terminal.
+//!
+//! It delivers nothing: values stay queued in the spool.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -10,7 +12,7 @@ use tokio::sync::{Notify, watch};
 use wasaba_core::collect::sources::{Collected, Health};
 use wasaba_core::text::printable;
 
-/// The newest value of every metric, and how each source is doing.
+/// The newest value of every metric, and the health of each source.
 #[derive(Default)]
 pub struct Board {
     state: Mutex<State>,
@@ -21,7 +23,7 @@ pub struct Board {
 struct State {
     rows: BTreeMap<String, Row>,
     health: Vec<(Arc<str>, Health)>,
-    /// Lines for a reader that is no terminal.
+    /// New values as lines, for output that is not a terminal.
     lines: Vec<String>,
 }
 
@@ -33,7 +35,7 @@ struct Row {
 }
 
 impl Board {
-    /// Takes over new values.
+    /// Adds new values.
     pub fn take(&self, unix_seconds: i64, collected: &Collected) {
         let mut state = self.lock();
         for (source, samples) in &collected.samples {
@@ -48,7 +50,7 @@ impl Board {
         self.changed.notify_one();
     }
 
-    /// Takes over how the sources are doing.
+    /// Replaces the health of the sources.
     pub fn judge<'a>(&self, health: impl Iterator<Item = (&'a Arc<str>, &'a Health)>) {
         let health = health.map(|(name, health)| (Arc::clone(name), health.clone())).collect();
         self.lock().health = health;
@@ -60,15 +62,15 @@ impl Board {
     }
 }
 
-/// Shows the board until told to stop: as a table with the log's `tail` below it, or as lines.
-pub async fn run(board: Arc<Board>, table: Option<Tail>, mut stop: watch::Receiver<bool>) {
-    let screen = table.map(Screen::open);
+/// Shows the board until `stop` is true: as a table with the `tail` of the log below it, or as lines.
+pub async fn run(board: Arc<Board>, tail: Option<Tail>, mut stop: watch::Receiver<bool>) {
+    let screen = tail.map(Screen::open);
     loop {
         match &screen {
             Some(screen) => screen.draw(&board.lock().clone()),
             None => print_lines(std::mem::take(&mut board.lock().lines)),
         }
-        // The ages in the table change every second; lines come only with values.
+        // The ages in the table change every second; lines only come with values.
         let pause = if screen.is_some() { Duration::from_secs(1) } else { Duration::MAX };
         tokio::select! {
             () = board.changed.notified() => {}
@@ -82,7 +84,7 @@ fn print_lines(lines: Vec<String>) {
     let mut text = lines.join("\n");
     if !text.is_empty() {
         text.push('\n');
-        // Nobody reads any more: the agent goes on collecting.
+        // If the reader has closed the pipe, the agent keeps collecting.
         io::stdout().write_all(text.as_bytes()).ok();
     }
 }
@@ -92,7 +94,7 @@ fn print_lines(lines: Vec<String>) {
 pub struct Tail(Arc<Mutex<VecDeque<String>>>);
 
 impl Tail {
-    /// How many are kept.
+    /// How many lines are kept.
     pub const LINES: usize = 5;
 
     /// The lines, oldest first.
@@ -101,7 +103,7 @@ impl Tail {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    /// Adds a line, in place of the oldest.
+    /// Adds a line and drops the oldest.
     pub fn push(&self, line: &str) {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lines.extend(line.lines().map(str::to_owned));
@@ -111,7 +113,7 @@ impl Tail {
     }
 }
 
-/// The terminal, given back as it was when dropped.
+/// The terminal, restored when dropped.
 struct Screen(Tail);
 
 impl Screen {
@@ -149,11 +151,11 @@ fn print(text: &str) {
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).ok();
 }
 
-/// The table as lines that fit `columns` and `rows`. Plugins' values come first: the host's are the ones that one knows.
+/// The table as lines that fit `columns` and `rows`. Plugins' values come first, since users know the host's already.
 fn picture(state: &State, log: &[String], now: i64, columns: usize, rows: usize) -> Vec<String> {
     let fit = |line: String| line.chars().take(columns).collect::<String>();
     let mut head = vec![format!(
-        "wasaba {}, local: no API key, values are kept here for 24 h. Ctrl-C ends.",
+        "wasaba {}, local mode: no API key; values are kept for 24 h. Ctrl-C stops.",
         env!("CARGO_PKG_VERSION")
     )];
     head.push(String::new());
@@ -180,19 +182,19 @@ fn picture(state: &State, log: &[String], now: i64, columns: usize, rows: usize)
     lines.into_iter().take(rows).map(fit).collect()
 }
 
-/// Those that are well in one line, each other one with its reason.
+/// One line for all healthy sources, and one for each failing source with its reason.
 fn health_lines(health: &[(Arc<str>, Health)]) -> Vec<String> {
-    let well = health.iter().filter(|(_, health)| health.failure.is_none()).map(|(name, _)| &**name);
-    let mut lines = vec![format!("well: {}", well.collect::<Vec<_>>().join(", "))];
+    let healthy = health.iter().filter(|(_, health)| health.failure.is_none()).map(|(name, _)| &**name);
+    let mut lines = vec![format!("ok: {}", healthy.collect::<Vec<_>>().join(", "))];
     for (name, health) in health {
-        if let Some(trouble) = &health.failure {
-            lines.push(format!("IN TROUBLE for {} min: {name}: {trouble}", health.failures));
+        if let Some(failure) = &health.failure {
+            lines.push(format!("FAILING ({}x): {name}: {failure}", health.failures));
         }
     }
     lines
 }
 
-/// A value for a person: whole numbers without decimals, others with three.
+/// A value for people: whole numbers without decimals, others with three.
 fn shown(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < 1e15 { format!("{value:.0}") } else { format!("{value:.3}") }
 }
@@ -211,22 +213,22 @@ mod tests {
             ("plugin nginx".into(), vec![sample("custom.nginx.queue.waiting", 3.0)]),
         ];
         board.take(1_000, &Collected { samples, ..Collected::default() });
-        let trouble = Health { failure: Some("unreachable: Connection refused".into()), failures: 2 };
-        let health = [("loadavg".into(), Health::default()), ("plugin web".into(), trouble)];
+        let failing = Health { failure: Some("unreachable: Connection refused".into()), failures: 2 };
+        let health = [("loadavg".into(), Health::default()), ("plugin web".into(), failing)];
         board.judge(health.iter().map(|(name, health)| (name, health)));
         board.lock().clone()
     }
 
     #[test]
-    fn the_table_shows_value_age_source_and_state() {
+    fn the_table_shows_values_ages_sources_and_health() {
         let picture = picture(&board(), &["2026/11/24 10:00:00 INFO hello".into()], 1_007, 80, 24).join("\n");
         let expected = format!(
-            "wasaba {}, local: no API key, values are kept here for 24 h. Ctrl-C ends.\n\n\
+            "wasaba {}, local mode: no API key; values are kept for 24 h. Ctrl-C stops.\n\n\
              METRIC                                              VALUE    AGE  SOURCE\n\
              custom.nginx.queue.waiting                              3    7 s  plugin nginx\n\
              loadavg1                                            0.250    7 s  loadavg\n\n\
-             well: loadavg\n\
-             IN TROUBLE for 2 min: plugin web: unreachable: Connection refused\n\
+             ok: loadavg\n\
+             FAILING (2x): plugin web: unreachable: Connection refused\n\
              2026/11/24 10:00:00 INFO hello",
             env!("CARGO_PKG_VERSION")
         );
@@ -234,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_window_is_never_overfilled_and_says_what_it_hides() {
+    fn a_small_window_is_never_overfilled_and_counts_hidden_values() {
         let mut state = board();
         let row = state.rows.get("loadavg1").unwrap().clone();
         state.rows.extend((0..100).map(|number| (format!("a{number}"), row.clone())));

@@ -126,10 +126,11 @@ async fn retire(flags: &AgentFlags) {
         let (config, _) = flags.config().map_err(|problems| texts(&problems))?;
         log::set_level(config.log_level);
         let key = config.api_key.clone().ok_or("there is no API key")?;
-        let id = mackerel::own_id(&config.root)?;
+        let id = mackerel::own_id(&config.root).map_err(|error| error.to_string())?;
         let client = mackerel::Client::new(config.api_base.as_str(), key, &run::agent(), &run::route(&config.network));
         let client = client.map_err(|error| error.to_string())?;
-        mackerel::retire(&client, &config.root, &id).await?;
+        let retired = mackerel::retire(&client, &config.root, &id).await;
+        retired.map_err(|error| format!("cannot retire host `{id}`: {error}"))?;
         tracing::info!("host `{id}` is retired");
         Ok::<_, String>(())
     });

@@ -15,7 +15,7 @@ pub fn run(flags: &AgentFlags, force: bool) -> Result<(), String> {
     let config = flags.config_for_command()?;
     let key =
         config.api_key.clone().ok_or("there is no `apikey` in the configuration, and none was given by -apikey")?;
-    let id = mackerel::own_id(&config.root)?;
+    let id = mackerel::own_id(&config.root).map_err(|error| error.to_string())?;
     if !force && !is_meant(&format!("Retire host `{id}` of {}?", config.api_base.host_str().unwrap_or_default())) {
         return Err("not retired: nobody said yes; -force does not ask".to_owned());
     }
@@ -23,7 +23,8 @@ pub fn run(flags: &AgentFlags, force: bool) -> Result<(), String> {
     let agent = run::agent();
     let client = mackerel::Client::new(config.api_base.as_str(), key, &agent, &run::route(&config.network));
     let client = client.map_err(|error| error.to_string())?;
-    runtime.block_on(mackerel::retire(&client, &config.root, &id))?;
+    let retired = runtime.block_on(mackerel::retire(&client, &config.root, &id));
+    retired.map_err(|error| format!("cannot retire host `{id}`: {error}"))?;
     tracing::info!("host `{id}` is retired");
     Ok(())
 }

@@ -207,7 +207,7 @@ async fn retire_asks_retires_and_forgets_the_id() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&base(&standin));
     let nothing = stderr(&home.command(&["retire", "-force"], &[]));
-    assert!(nothing.contains("this machine is no host on Mackerel"), "{nothing}");
+    assert!(nothing.contains("this machine is not registered with Mackerel"), "{nothing}");
     let mut agent = home.start(&[]);
     agent.line_with("this machine is host", SOON);
     agent.signal(Signal::TERM);
@@ -234,7 +234,7 @@ async fn retire_keeps_the_id_if_mackerel_refuses() {
     std::fs::write(home.root().join("id"), "nobody").unwrap();
     let begin = Instant::now();
     let refused = stderr(&home.command(&["retire", "-force"], &[]));
-    assert!(refused.contains("host `nobody` could not be retired") && refused.contains("404"), "{refused}");
+    assert!(refused.contains("cannot retire host `nobody`") && refused.contains("404"), "{refused}");
     assert!(home.root().join("id").exists());
     assert!(begin.elapsed() < Duration::from_secs(3), "there is nothing to wait for");
 }

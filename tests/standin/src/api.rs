@@ -1,6 +1,6 @@
-//! The API: which request means what, and what it answers. Plain functions on the memory.
+//! The API: the endpoints and their answers, as plain functions on the memory.
 //!
-//! Sockets and misbehaviour are not known here; the shapes of bodies are in `checks`.
+//! It knows neither sockets nor misbehaviours; the checks of bodies are in `checks`.
 
 use axum::http::Method;
 use serde_json::{Value, json};
@@ -9,11 +9,10 @@ use url::form_urlencoded;
 use crate::call::Call;
 use crate::checks::{Refusal, graph_defs, hosts, metadata, reports, tsdb};
 use crate::memory::{Host, Memory};
-use crate::unix_seconds;
 
-/// What a path names.
+/// The resource that a path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place<'a> {
+enum Resource<'a> {
     Hosts,
     Host(&'a str),
     Status(&'a str),
@@ -24,7 +23,7 @@ enum Place<'a> {
     Metadata(&'a str, &'a str),
 }
 
-/// The answer to a call, or why it is refused; `api_key` is the one that it must carry. Nothing is kept of what is refused.
+/// The answer to a call, or why it is refused; it must have this `api_key`. A refused call does not change the memory.
 pub(crate) fn answer(memory: &mut Memory, call: &Call, api_key: &str) -> Result<Value, Refusal> {
     if call.header("x-api-key") != Some(api_key) {
         return Err(Refusal::new(403, "the header X-Api-Key is missing or wrong"));
@@ -32,33 +31,33 @@ pub(crate) fn answer(memory: &mut Memory, call: &Call, api_key: &str) -> Result<
     if call.header("user-agent").is_none_or(str::is_empty) {
         return Err(Refusal::new(400, "the header User-Agent is missing"));
     }
-    let place = place(&call.path).ok_or_else(|| Refusal::new(404, format!("there is no {}", call.path)))?;
-    match (place, &call.method) {
-        (Place::Hosts, &Method::GET) => list(memory, call.query.as_deref().unwrap_or_default()),
-        (Place::Hosts, &Method::POST) => register(memory, call),
-        (Place::Host(id), &Method::GET) => Ok(json!({"host": host(memory, id)?.to_json()})),
-        (Place::Host(id), &Method::PUT) => update(memory, id, call),
-        (Place::Status(id), &Method::POST) => change_status(memory, id, call),
-        (Place::Retirement(id), &Method::POST) => retire(memory, id, call),
-        (Place::Points, &Method::POST) => post_points(memory, call),
-        (Place::Graphs, &Method::POST) => define_graphs(memory, call),
-        (Place::Reports, &Method::POST) => report_checks(memory, call),
-        (Place::Metadata(id, namespace), &Method::PUT) => put_metadata(memory, id, namespace, call),
-        (_, method) => Err(Refusal::new(405, format!("{} cannot be asked with {method}", call.path))),
+    let resource = resource(&call.path).ok_or_else(|| Refusal::new(404, format!("unknown path {}", call.path)))?;
+    match (resource, &call.method) {
+        (Resource::Hosts, &Method::GET) => list(memory, call.query.as_deref().unwrap_or_default()),
+        (Resource::Hosts, &Method::POST) => register(memory, call),
+        (Resource::Host(id), &Method::GET) => Ok(json!({"host": host(memory, id)?.to_json()})),
+        (Resource::Host(id), &Method::PUT) => update(memory, id, call),
+        (Resource::Status(id), &Method::POST) => change_status(memory, id, call),
+        (Resource::Retirement(id), &Method::POST) => retire(memory, id, call),
+        (Resource::Points, &Method::POST) => post_points(memory, call),
+        (Resource::Graphs, &Method::POST) => define_graphs(memory, call),
+        (Resource::Reports, &Method::POST) => report_checks(memory, call),
+        (Resource::Metadata(id, namespace), &Method::PUT) => put_metadata(memory, id, namespace, call),
+        (_, method) => Err(Refusal::new(405, format!("method {method} is not allowed for {}", call.path))),
     }
 }
 
-fn place(path: &str) -> Option<Place<'_>> {
+fn resource(path: &str) -> Option<Resource<'_>> {
     let segments: Vec<&str> = path.strip_prefix("/api/v0/")?.split('/').collect();
     match segments.as_slice() {
-        ["hosts"] => Some(Place::Hosts),
-        ["hosts", id] => Some(Place::Host(id)),
-        ["hosts", id, "status"] => Some(Place::Status(id)),
-        ["hosts", id, "retire"] => Some(Place::Retirement(id)),
-        ["tsdb"] => Some(Place::Points),
-        ["graph-defs", "create"] => Some(Place::Graphs),
-        ["monitoring", "checks", "report"] => Some(Place::Reports),
-        ["hosts", id, "metadata", namespace] => Some(Place::Metadata(id, namespace)),
+        ["hosts"] => Some(Resource::Hosts),
+        ["hosts", id] => Some(Resource::Host(id)),
+        ["hosts", id, "status"] => Some(Resource::Status(id)),
+        ["hosts", id, "retire"] => Some(Resource::Retirement(id)),
+        ["tsdb"] => Some(Resource::Points),
+        ["graph-defs", "create"] => Some(Resource::Graphs),
+        ["monitoring", "checks", "report"] => Some(Resource::Reports),
+        ["hosts", id, "metadata", namespace] => Some(Resource::Metadata(id, namespace)),
         _ => None,
     }
 }
@@ -76,7 +75,7 @@ fn host<'a>(memory: &'a Memory, id: &str) -> Result<&'a Host, Refusal> {
     memory.host(id).ok_or_else(Refusal::host_not_found)
 }
 
-/// A host to be written to. That a retired one is as good as unknown is our own choice: the documents do not say.
+/// A host that can be changed. To treat a retired one as unknown is our own choice: the documents are silent.
 fn working_host<'a>(memory: &'a mut Memory, id: &str) -> Result<&'a mut Host, Refusal> {
     memory.host_mut(id).filter(|host| !host.retired).ok_or_else(Refusal::host_not_found)
 }
@@ -110,8 +109,8 @@ fn retire(memory: &mut Memory, id: &str, call: &Call) -> Result<Value, Refusal> 
 
 fn post_points(memory: &mut Memory, call: &Call) -> Result<Value, Refusal> {
     let is_host = |id: &str| memory.host(id).is_some_and(|host| !host.retired);
-    let readings = tsdb::readings(body(call)?, unix_seconds(call.received_at), is_host)?;
-    memory.add_readings(readings, call.received_at);
+    let points = tsdb::points(body(call)?, call.received_at, is_host)?;
+    memory.add_points(points);
     Ok(json!({"success": true}))
 }
 
@@ -138,7 +137,7 @@ fn put_metadata(memory: &mut Memory, id: &str, namespace: &str, call: &Call) -> 
     Ok(json!({"success": true}))
 }
 
-/// The hosts that `query` asks for: `customIdentifier` at most once, `status` any number of times.
+/// The hosts that match `query`: `customIdentifier` at most once, `status` any number of times.
 fn list(memory: &Memory, query: &str) -> Result<Value, Refusal> {
     let mut identifier = None;
     let mut statuses = Vec::new();
@@ -146,17 +145,17 @@ fn list(memory: &Memory, query: &str) -> Result<Value, Refusal> {
         match key.as_ref() {
             "customIdentifier" if identifier.is_none() => identifier = Some(value.into_owned()),
             "status" if hosts::STATUSES.contains(&value.as_ref()) => statuses.push(value.into_owned()),
-            _ => return Err(Refusal::new(400, format!("the query cannot have {key}={value} here"))),
+            _ => return Err(Refusal::new(400, format!("unsupported query parameter {key}={value}"))),
         }
     }
     if statuses.is_empty() {
         statuses.extend(["working", "standby"].map(str::to_owned));
     }
-    let is_asked_for = |host: &&Host| {
-        let known_as = host.body.get("customIdentifier").and_then(Value::as_str);
-        !host.retired && statuses.contains(&host.status) && (identifier.is_none() || identifier.as_deref() == known_as)
+    let matches = |host: &&Host| {
+        let own = host.body.get("customIdentifier").and_then(Value::as_str);
+        !host.retired && statuses.contains(&host.status) && (identifier.is_none() || identifier.as_deref() == own)
     };
-    let found: Vec<Value> = memory.hosts().iter().filter(is_asked_for).map(Host::to_json).collect();
+    let found: Vec<Value> = memory.hosts().iter().filter(matches).map(Host::to_json).collect();
     Ok(json!({"hosts": found}))
 }
 
@@ -227,19 +226,19 @@ mod tests {
     #[test]
     fn an_unknown_host_is_not_found() {
         let mut memory = Memory::default();
-        assert_eq!(get(&mut memory, "/api/v0/hosts/nobody"), Err(Refusal::host_not_found()));
-        let put = call(Method::PUT, "/api/v0/hosts/nobody", json!({"name": "box", "meta": {}}));
+        assert_eq!(get(&mut memory, "/api/v0/hosts/unknown"), Err(Refusal::host_not_found()));
+        let put = call(Method::PUT, "/api/v0/hosts/unknown", json!({"name": "box", "meta": {}}));
         assert_eq!(answer(&mut memory, &put, "key"), Err(Refusal::host_not_found()));
-        assert_eq!(status_of(post(&mut memory, "/api/v0/hosts/nobody/status", json!({"status": "working"}))), 404);
-        assert_eq!(status_of(post(&mut memory, "/api/v0/hosts/nobody/retire", json!({}))), 404);
+        assert_eq!(status_of(post(&mut memory, "/api/v0/hosts/unknown/status", json!({"status": "working"}))), 404);
+        assert_eq!(status_of(post(&mut memory, "/api/v0/hosts/unknown/retire", json!({}))), 404);
     }
 
     #[test]
     fn a_wrong_or_missing_key_is_forbidden() {
-        let mut wrong = call(Method::GET, "/api/v0/hosts", Value::Null);
-        assert_eq!(answer(&mut Memory::default(), &wrong, "other").unwrap_err().status, 403);
-        wrong.headers.remove("x-api-key");
-        assert_eq!(answer(&mut Memory::default(), &wrong, "key").unwrap_err().status, 403);
+        let mut request = call(Method::GET, "/api/v0/hosts", Value::Null);
+        assert_eq!(answer(&mut Memory::default(), &request, "other").unwrap_err().status, 403);
+        request.headers.remove("x-api-key");
+        assert_eq!(answer(&mut Memory::default(), &request, "key").unwrap_err().status, 403);
     }
 
     #[test]
@@ -273,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_point_costs_the_whole_request() {
+    fn one_invalid_point_refuses_the_whole_request() {
         let (mut memory, id) = with_host();
         let bad = json!([point(&id, NOW), {"hostId": id, "name": "x", "time": NOW, "value": 1}]);
         assert_eq!(status_of(post(&mut memory, "/api/v0/tsdb", bad)), 400);
@@ -293,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retired_host_takes_no_points_but_can_be_read() {
+    fn a_retired_host_accepts_no_points_but_can_be_read() {
         let (mut memory, id) = with_host();
         assert!(post(&mut memory, &format!("/api/v0/hosts/{id}/retire"), Value::Null).is_ok());
         let refused = post(&mut memory, "/api/v0/tsdb", json!([point(&id, NOW)]));
@@ -332,18 +331,18 @@ mod tests {
     }
 
     #[test]
-    fn reports_and_metadata_of_hosts_that_are_there_are_kept() {
+    fn reports_and_metadata_of_known_hosts_are_stored() {
         let (mut memory, id) = with_host();
         let report = |id: &str| {
             json!({"reports": [{"source": {"type": "host", "hostId": id}, "name": "ssh", "status": "OK", "message": "",
                                 "occurredAt": NOW}]})
         };
         assert!(post(&mut memory, "/api/v0/monitoring/checks/report", report(&id)).is_ok());
-        assert_eq!(status_of(post(&mut memory, "/api/v0/monitoring/checks/report", report("nobody"))), 404);
+        assert_eq!(status_of(post(&mut memory, "/api/v0/monitoring/checks/report", report("unknown"))), 404);
         assert_eq!(memory.reports().len(), 1);
         let put = |id: &str| call(Method::PUT, &format!("/api/v0/hosts/{id}/metadata/md"), json!({"a": 1}));
         assert!(answer(&mut memory, &put(&id), "key").is_ok());
-        assert_eq!(status_of(answer(&mut memory, &put("nobody"), "key")), 404);
+        assert_eq!(status_of(answer(&mut memory, &put("unknown"), "key")), 404);
         assert_eq!(memory.metadata()[&(id, "md".to_owned())], json!({"a": 1}));
     }
 }

@@ -1,4 +1,4 @@
-//! A call: one HTTP request, read whole. What it asks for is decided elsewhere.
+//! A call: one HTTP request, read to its end. What it means is decided in `api`.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -11,27 +11,27 @@ use serde_json::Value;
 use crate::checks::Refusal;
 use crate::memory::Request;
 
-/// The longest body that is taken. Our own choice: the documents give no limit.
+/// The longest accepted body. Our own choice: the documents give no limit.
 const LONGEST_BODY: usize = 6 << 20;
 
-/// A request that has come in.
+/// A received request.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) method: Method,
     pub(crate) path: String,
     pub(crate) query: Option<String>,
     pub(crate) headers: HeaderMap,
-    /// What was sent, or how it is refused if somebody wants to know.
+    /// The JSON, or the refusal for an endpoint that needs a body.
     pub(crate) body: Result<Value, Refusal>,
     pub(crate) received_at: SystemTime,
 }
 
 impl Call {
-    /// Reads it to its end; none if the client goes away before.
+    /// Reads a request to its end; `None` if the client disconnects before.
     pub(crate) async fn receive(request: axum::extract::Request) -> Option<Self> {
         let (parts, body) = request.into_parts();
         let body = read(body).await?.and_then(|bytes| parse(&bytes));
-        // The official agent ends each target in a bare `?`.
+        // The official agent ends each target with a bare `?`.
         let query = parts.uri.query().filter(|query| !query.is_empty()).map(str::to_owned);
         let path = parts.uri.path().to_owned();
         let received_at = SystemTime::now();
@@ -42,13 +42,13 @@ impl Call {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The names of the points, if it looks as if there were points.
+    /// The names of the points in a request to `/api/v0/tsdb`.
     pub(crate) fn point_names(&self) -> Vec<&str> {
         let points = self.points().into_iter().flatten();
         points.filter_map(|point| point.get("name")?.as_str()).collect()
     }
 
-    /// The record of it, to be completed with what became of it.
+    /// The record of it, without the outcome.
     pub(crate) fn to_request(&self) -> Request {
         let query = self.query.iter().flat_map(|query| ["?", query.as_str()]);
         Request {
@@ -68,7 +68,7 @@ impl Call {
     }
 }
 
-/// Reads a body; one that is too long is read to its end all the same, for the answer would be lost otherwise.
+/// Reads a body. Even one that is too long is read to its end, since the client would lose the answer otherwise.
 async fn read(mut body: Body) -> Option<Result<Vec<u8>, Refusal>> {
     let mut bytes = Vec::new();
     let mut length = 0;
@@ -84,5 +84,5 @@ async fn read(mut body: Body) -> Option<Result<Vec<u8>, Refusal>> {
 }
 
 fn parse(bytes: &[u8]) -> Result<Value, Refusal> {
-    serde_json::from_slice(bytes).map_err(|error| Refusal::new(400, format!("the body is no JSON: {error}")))
+    serde_json::from_slice(bytes).map_err(|error| Refusal::new(400, format!("the body is not valid JSON: {error}")))
 }

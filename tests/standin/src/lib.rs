@@ -1,6 +1,7 @@
-//! A strict stand-in for Mackerel's API: it refuses what Mackerel would refuse, remembers everything, and misbehaves when told.
+//! A strict stand-in for Mackerel's API: it refuses what Mackerel would refuse, records everything, and misbehaves on request.
 //!
-//! It serves what a host agent needs (hosts, points, graph definitions, check reports, metadata) on loopback, without TLS. Where Mackerel's documents are silent, the stricter reading is taken and marked as our own choice.
+//! It serves the endpoints that a host agent needs (hosts, points, graph definitions, check reports, metadata) on loopback,
+//! without TLS. Where Mackerel's documents are silent, it is the stricter of two readings, marked as our own choice.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -22,7 +23,7 @@ mod call;
 mod checks;
 mod memory;
 mod misbehaviour;
-mod room;
+mod service;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -35,45 +36,46 @@ use tokio::runtime::Builder;
 use tokio::sync::{oneshot, watch};
 
 pub use checks::reports::Report;
-pub use memory::{Host, Memory, Point, Request};
-pub use misbehaviour::{Misbehaviour, Spell};
+pub use checks::tsdb::Point;
+pub use memory::{Host, Memory, Request};
+pub use misbehaviour::{Misbehaviour, Rule};
 
-use misbehaviour::Spells;
-use room::Room;
+use misbehaviour::Misbehaviours;
+use service::Service;
 
-/// How many of the last requests a failed wait tells.
-const TOLD_REQUESTS: usize = 20;
+/// How many of the last requests a failed wait lists.
+const LISTED_REQUESTS: usize = 20;
 
 /// A running stand-in. Dropping it closes its listener and all its connections before `drop` returns.
 ///
-/// It runs on a thread of its own, so that it answers even while the test's own thread is blocked.
+/// It runs on its own thread, so that it answers even while the test's thread is blocked.
 #[derive(Debug)]
 pub struct Standin {
     address: SocketAddr,
-    room: Arc<Room>,
-    /// Dropped to end the server.
+    service: Arc<Service>,
+    /// Dropped to stop the server.
     stop: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<()>>,
 }
 
 impl Standin {
-    /// Starts on a free port of 127.0.0.1; requests must carry `api_key`.
+    /// Starts on a free port of 127.0.0.1; requests must have `api_key`.
     ///
     /// # Errors
-    /// What the system says about the socket or the thread.
+    /// The system's error about the socket or the thread.
     pub async fn start(api_key: &str) -> io::Result<Self> {
         Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), api_key).await
     }
 
-    /// As [`Self::start`], on a given address.
+    /// Like [`Self::start`], on the given address.
     ///
     /// # Errors
-    /// As for [`Self::start`]; also when the port is taken.
+    /// As for [`Self::start`]; also if the port is in use.
     pub async fn start_at(address: SocketAddr, api_key: &str) -> io::Result<Self> {
         Self::start_again(address, api_key, Memory::default()).await
     }
 
-    /// As [`Self::start_at`], with the memory of one that was stopped: its hosts still exist.
+    /// Like [`Self::start_at`], with the memory of a stopped stand-in, so that its hosts still exist.
     ///
     /// # Errors
     /// As for [`Self::start_at`].
@@ -81,96 +83,96 @@ impl Standin {
         Self::start_with(std::net::TcpListener::bind(address)?, api_key, memory).await
     }
 
-    /// As [`Self::start_again`], on a socket that listens already, in another network perhaps.
+    /// Like [`Self::start_again`], on a socket that listens already, perhaps in another network.
     ///
     /// # Errors
     /// As for [`Self::start`].
     pub async fn start_with(listener: std::net::TcpListener, api_key: &str, memory: Memory) -> io::Result<Self> {
         let memory = watch::Sender::new(memory);
-        let room = Arc::new(Room { api_key: api_key.to_owned(), memory, spells: Spells::default() });
+        let misbehaviours = Misbehaviours::default();
+        let service = Arc::new(Service { api_key: api_key.to_owned(), memory, misbehaviours });
         let (ready, listening) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
-        let shared = Arc::clone(&room);
+        let shared = Arc::clone(&service);
         let thread = thread::Builder::new().name("mackerel-standin".to_owned());
         let server = thread.spawn(move || serve(listener, shared, ready, stopped))?;
         let address = listening.await.map_err(io::Error::other)??;
-        Ok(Self { address, room, stop: Some(stop), server: Some(server) })
+        Ok(Self { address, service, stop: Some(stop), server: Some(server) })
     }
 
-    /// Where it listens: `http://127.0.0.1:12345`.
+    /// The URL, for instance `http://127.0.0.1:12345`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Where it listens.
+    /// The address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// A copy of what it knows now.
+    /// A copy of its memory.
     #[must_use]
     pub fn memory(&self) -> Memory {
-        self.room.memory.borrow().clone()
+        self.service.memory.borrow().clone()
     }
 
-    /// Misbehaves from the next request on. Several are played one after the other, the first told first; a plain
-    /// [`Misbehaviour`] has no end, and hides those told later.
-    pub fn misbehave(&self, spell: impl Into<Spell>) {
-        self.room.spells.add(spell.into());
+    /// Misbehaves from the next request on. Several misbehaviours follow one another, the first added first; a plain
+    /// [`Misbehaviour`] never ends, and hides those added later.
+    pub fn misbehave(&self, rule: impl Into<Rule>) {
+        self.service.misbehaviours.add(rule.into());
     }
 
-    /// Forgets every misbehaviour. Requests that are kept waiting stay so.
+    /// Ends all misbehaviours. Requests that are never answered stay unanswered.
     pub fn behave(&self) {
-        self.room.spells.clear();
+        self.service.misbehaviours.clear();
     }
 
-    /// Waits until `condition` holds; it is asked now and after each request, and must look at nothing but the memory
-    /// it is given.
+    /// Waits until `condition` holds, which is checked now and after each request; it may depend on nothing but the memory.
     ///
     /// # Errors
-    /// After `deadline`: a text that says `what` was waited for, and the last requests.
+    /// After `deadline`: a text with `what` it waited for, and the last requests.
     pub async fn wait_until(
         &self,
         deadline: Duration,
         what: &str,
         condition: impl Fn(&Memory) -> bool,
     ) -> Result<(), String> {
-        let mut memory = self.room.memory.subscribe();
-        let waited = tokio::time::timeout(deadline, memory.wait_for(condition)).await.is_ok();
-        if waited { Ok(()) } else { Err(self.disappointment(deadline, what)) }
+        let mut memory = self.service.memory.subscribe();
+        let is_met = tokio::time::timeout(deadline, memory.wait_for(condition)).await.is_ok();
+        if is_met { Ok(()) } else { Err(self.timed_out(deadline, what)) }
     }
 
-    /// Stops as if dropped; what it knew is left.
+    /// Stops like [`drop`], and returns the memory.
     #[must_use]
     pub fn stop(self) -> Memory {
-        let room = Arc::clone(&self.room);
+        let service = Arc::clone(&self.service);
         drop(self);
-        room.memory.borrow().clone()
+        service.memory.borrow().clone()
     }
 
-    fn disappointment(&self, deadline: Duration, what: &str) -> String {
-        let memory = self.room.memory.borrow();
+    fn timed_out(&self, deadline: Duration, what: &str) -> String {
+        let memory = self.service.memory.borrow();
         let requests = memory.requests();
-        let told = requests.iter().skip(requests.len().saturating_sub(TOLD_REQUESTS));
-        let lines: String = told.map(|request| format!("\n  {request}")).collect();
-        format!("waited {deadline:?} in vain for {what}; of {} requests, the last are:{lines}", requests.len())
+        let last = requests.iter().skip(requests.len().saturating_sub(LISTED_REQUESTS));
+        let lines: String = last.map(|request| format!("\n  {request}")).collect();
+        format!("timed out after {deadline:?} waiting for {what}; the last of {} requests:{lines}", requests.len())
     }
 }
 
 impl Drop for Standin {
     fn drop(&mut self) {
         drop(self.stop.take());
-        // If it panicked, that was printed; a second panic here could abort the tests.
+        // A panic of the thread has been printed already; another one here could abort the tests.
         drop(self.server.take().map(JoinHandle::join));
     }
 }
 
-/// The server's thread: says through `ready` where it listens. The runtime ends with it, and with the runtime every socket.
+/// The server's thread: sends its address through `ready`. The runtime ends with it, and with the runtime every socket.
 fn serve(
     listener: std::net::TcpListener,
-    room: Arc<Room>,
+    service: Arc<Service>,
     ready: oneshot::Sender<io::Result<SocketAddr>>,
     stopped: oneshot::Receiver<()>,
 ) {
@@ -181,12 +183,12 @@ fn serve(
     });
     match listening {
         Ok((runtime, address, listener)) => {
-            // If nobody hears it, `stopped` is over too.
+            // If the receiver is gone, so is the sender of `stopped`.
             drop(ready.send(Ok(address)));
             runtime.block_on(async {
                 tokio::select! {
                     _ = stopped => {}
-                    _ = axum::serve(listener, room::router(room)) => {}
+                    _ = axum::serve(listener, service::router(service)) => {}
                 }
             });
         }

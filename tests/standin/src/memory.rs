@@ -1,6 +1,6 @@
-//! The memory: everything that the stand-in was told, for a test to look at.
+//! The memory: everything that the stand-in has received, for tests to inspect.
 //!
-//! It judges nothing: what comes here was let through by the checks.
+//! It checks nothing: everything here has passed the checks.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,10 +9,10 @@ use std::time::SystemTime;
 use serde_json::{Map, Value, json};
 
 use crate::checks::reports::Report;
-use crate::checks::tsdb::Reading;
+use crate::checks::tsdb::Point;
 use crate::unix_seconds;
 
-/// What the stand-in knows. It outlives the stand-in, so that an outage can be played: see
+/// Everything that the stand-in has received. It can outlive the stand-in, to simulate an outage: see
 /// [`Standin::stop`](crate::Standin::stop) and [`Standin::start_again`](crate::Standin::start_again).
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
@@ -28,13 +28,13 @@ pub struct Memory {
 /// A registered host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Host {
-    /// Eleven letters and digits. The n-th host of every stand-in has the same one.
+    /// Eleven letters and digits; the same for the n-th host of every stand-in.
     pub id: String,
     /// The body of the latest POST or PUT.
     pub body: Value,
-    /// `working`, until `/status` says otherwise.
+    /// `working`, until `/status` changes it.
     pub status: String,
-    /// Whether it was retired; then it takes no points any more.
+    /// Whether it was retired; then it accepts no more points.
     pub retired: bool,
     /// When it was registered.
     pub created_at: SystemTime,
@@ -44,39 +44,24 @@ pub struct Host {
     pub puts: usize,
 }
 
-/// An accepted point.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Point {
-    /// The host that it belongs to.
-    pub host_id: String,
-    /// The metric, `custom.` included.
-    pub name: String,
-    /// Unix seconds.
-    pub time: i64,
-    /// The value, which is finite.
-    pub value: f64,
-    /// When its request came in.
-    pub received_at: SystemTime,
-}
-
-/// A request, whatever became of it. Its `Display` is one line.
+/// A request, accepted or not. Its `Display` is one line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
     /// `GET`, `POST`, ...
     pub method: String,
     /// The path and, after a `?`, the query if there is one.
     pub path: String,
-    /// The status of the answer; none if there was none: the client hung up, or a misbehaviour kept it back.
+    /// The status of the answer; `None` if a misbehaviour prevented an answer.
     pub status: Option<u16>,
     /// The number of points in a request to `/api/v0/tsdb`, accepted or not.
     pub points: Option<usize>,
-    /// Why it was refused, or how the stand-in misbehaved.
+    /// Why it was refused, or the misbehaviour.
     pub error: Option<String>,
-    /// Whether the strict checks refused it. What a [`Misbehaviour`](crate::Misbehaviour) answered is not meant.
+    /// Whether the strict checks refused it; not true for an error of a [`Misbehaviour`](crate::Misbehaviour).
     pub refused: bool,
-    /// What was sent, if it is JSON.
+    /// The body, if it is JSON.
     pub body: Option<Value>,
-    /// When it had been read whole.
+    /// When it had been received completely.
     pub received_at: SystemTime,
 }
 
@@ -87,13 +72,13 @@ impl Memory {
         &self.hosts
     }
 
-    /// Every accepted point in the order of arrival, duplicates included. Those in [`Self::dropped_as_too_old`] are not.
+    /// Every accepted point in the order of arrival, with duplicates, but without those in [`Self::dropped_as_too_old`].
     #[must_use]
     pub fn points(&self) -> &[Point] {
         &self.points
     }
 
-    /// The points older than 24 hours: they were answered 200, but Mackerel does not store them.
+    /// The points older than 24 hours: Mackerel answers 200 to them, but does not store them.
     #[must_use]
     pub fn dropped_as_too_old(&self) -> &[Point] {
         &self.dropped_as_too_old
@@ -117,13 +102,13 @@ impl Memory {
         &self.metadata
     }
 
-    /// Every request in the order in which it was decided on, refused ones too.
+    /// Every request in the order of the answers, refused ones too.
     #[must_use]
     pub fn requests(&self) -> &[Request] {
         &self.requests
     }
 
-    /// The requests that the strict checks refused, a wrong key and an unknown path among them.
+    /// The requests that the strict checks refused, including those with a wrong key or an unknown path.
     #[must_use]
     pub fn refusals(&self) -> Vec<Request> {
         self.requests.iter().filter(|request| request.refused).cloned().collect()
@@ -137,7 +122,7 @@ impl Memory {
         self.hosts.iter_mut().find(|host| host.id == id)
     }
 
-    /// Registers a host; its id is what one gets.
+    /// Registers a host and returns its id.
     pub(crate) fn add_host(&mut self, body: Value, created_at: SystemTime) -> String {
         let id = id_of_host(self.hosts.len() as u64);
         let status = "working".to_owned();
@@ -145,13 +130,10 @@ impl Memory {
         id
     }
 
-    pub(crate) fn add_readings(&mut self, readings: Vec<Reading>, received_at: SystemTime) {
-        let now = unix_seconds(received_at);
-        for reading in readings {
-            let kept = if reading.is_too_old(now) { &mut self.dropped_as_too_old } else { &mut self.points };
-            let Reading { host_id, name, time, value } = reading;
-            kept.push(Point { host_id, name, time, value, received_at });
-        }
+    pub(crate) fn add_points(&mut self, points: Vec<Point>) {
+        let (old, accepted): (Vec<_>, Vec<_>) = points.into_iter().partition(Point::is_too_old);
+        self.dropped_as_too_old.extend(old);
+        self.points.extend(accepted);
     }
 
     pub(crate) fn add_graphs(&mut self, graphs: Vec<(String, Value)>) {
@@ -172,7 +154,7 @@ impl Memory {
 }
 
 impl Host {
-    /// In the form in which the API gives a host. `roles` stays empty: no agent looks at it.
+    /// The host in the API's form. `roles` stays empty: no agent reads it.
     pub(crate) fn to_json(&self) -> Value {
         let mut host = Map::new();
         for key in ["name", "displayName", "customIdentifier", "meta", "interfaces"] {
@@ -204,7 +186,7 @@ impl fmt::Display for Request {
     }
 }
 
-/// Looks like a real id, `2eQGEaLxiYV`, in which nothing can be counted.
+/// An id that looks like a real one, `2eQGEaLxiYV`, from which no test can derive a count.
 fn id_of_host(count: u64) -> String {
     const DIGITS: &[u8; 62] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
     let mut rest = mix(count);
@@ -232,14 +214,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_eleven_letters_and_digits_and_no_two_are_alike() {
+    fn ids_are_eleven_letters_and_digits_and_all_different() {
         let ids: BTreeSet<String> = (0..1000).map(id_of_host).collect();
         assert_eq!(ids.len(), 1000);
         assert!(ids.iter().all(|id| id.len() == 11 && id.bytes().all(|byte| byte.is_ascii_alphanumeric())), "{ids:?}");
     }
 
     #[test]
-    fn a_request_is_told_in_one_line() {
+    fn a_request_is_shown_in_one_line() {
         let mut request = Request {
             method: "POST".to_owned(),
             path: "/api/v0/tsdb".to_owned(),

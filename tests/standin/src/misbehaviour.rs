@@ -1,6 +1,6 @@
-//! The misbehaviours: what Mackerel and the network do on a bad day, played when told.
+//! The misbehaviours: failures of Mackerel and of the network, scripted by a test.
 //!
-//! What is told is kept here; it is played where requests are answered.
+//! They are only stored here; the service carries them out.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -8,31 +8,31 @@ use std::time::Duration;
 /// A way to misbehave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Misbehaviour {
-    /// Answers with an error in the API's form, and neither checks nor stores anything.
+    /// Answers with an error in the API's form; neither checks nor stores anything.
     Status {
         /// From 200 to 599.
         status: u16,
-        /// The header of that name: seconds, a date, or nonsense.
+        /// The `Retry-After` header: seconds, a date, or nonsense.
         retry_after: Option<String>,
     },
-    /// Answers 200 and HTML, and neither checks nor stores anything.
+    /// Answers 200 with HTML; neither checks nor stores anything.
     NotJson,
-    /// Closes the connection without an answer, and neither checks nor stores anything.
+    /// Closes the connection without an answer; neither checks nor stores anything.
     HangUp,
     /// Holds the connection open and never answers; neither checks nor stores anything.
     NeverAnswer,
-    /// Does what it should, and answers after this time.
+    /// Behaves well, but answers only after this time.
     AnswerLate(Duration),
-    /// Does what it should, and closes the connection in place of the answer: the client cannot know.
+    /// Behaves well, but closes the connection instead of answering: the client cannot know what was stored.
     LoseAnswer,
-    /// Refuses with 400 each request to `/api/v0/tsdb` in which a point has this name. Which one is not said.
+    /// Refuses with 400 each request to `/api/v0/tsdb` with a point of this name, without naming the point.
     RefuseMetric(String),
 }
 
-/// A misbehaviour, where it is played and how often. What a [`Misbehaviour`] turns into by itself is: everywhere, until
-/// [`Standin::behave`](crate::Standin::behave).
+/// A misbehaviour, and when it applies: at which paths and how often. Converted from a [`Misbehaviour`], it applies everywhere
+/// until [`Standin::behave`](crate::Standin::behave).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spell {
+pub struct Rule {
     misbehaviour: Misbehaviour,
     path_prefix: String,
     remaining: Option<usize>,
@@ -41,58 +41,59 @@ pub struct Spell {
 impl Misbehaviour {
     /// Only for paths that begin with `path_prefix`.
     #[must_use]
-    pub fn at(self, path_prefix: &str) -> Spell {
-        Spell { path_prefix: path_prefix.to_owned(), ..Spell::from(self) }
+    pub fn at(self, path_prefix: &str) -> Rule {
+        Rule { path_prefix: path_prefix.to_owned(), ..Rule::from(self) }
     }
 
     /// Only for the next `count` requests.
     #[must_use]
-    pub fn times(self, count: usize) -> Spell {
-        Spell::from(self).times(count)
+    pub fn times(self, count: usize) -> Rule {
+        Rule::from(self).times(count)
     }
 }
 
-impl Spell {
-    /// Only for the next `count` requests that it fits.
+impl Rule {
+    /// Only for the next `count` requests to which it applies.
     #[must_use]
     pub fn times(self, count: usize) -> Self {
         Self { remaining: Some(count), ..self }
     }
 
-    fn fits(&self, path: &str, names: &[&str]) -> bool {
-        let fits_points = match &self.misbehaviour {
+    fn applies(&self, path: &str, names: &[&str]) -> bool {
+        let applies_to_points = match &self.misbehaviour {
             Misbehaviour::RefuseMetric(name) => names.contains(&name.as_str()),
             _ => true,
         };
-        self.remaining != Some(0) && path.starts_with(&self.path_prefix) && fits_points
+        self.remaining != Some(0) && path.starts_with(&self.path_prefix) && applies_to_points
     }
 }
 
-impl From<Misbehaviour> for Spell {
+impl From<Misbehaviour> for Rule {
     fn from(misbehaviour: Misbehaviour) -> Self {
         Self { misbehaviour, path_prefix: String::new(), remaining: None }
     }
 }
 
-/// What was told and is not yet over, the oldest first.
+/// The active rules, the oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct Spells(Mutex<Vec<Spell>>);
+pub(crate) struct Misbehaviours(Mutex<Vec<Rule>>);
 
-impl Spells {
-    pub(crate) fn add(&self, spell: Spell) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(spell);
+impl Misbehaviours {
+    pub(crate) fn add(&self, rule: Rule) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(rule);
     }
 
     pub(crate) fn clear(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// The oldest that fits a request to `path` whose points have these `names`; it counts as played.
+    /// The misbehaviour of the oldest rule that applies to a request to `path` whose points have these `names`; its count goes
+    /// down.
     pub(crate) fn take(&self, path: &str, names: &[&str]) -> Option<Misbehaviour> {
-        let mut spells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let spell = spells.iter_mut().find(|spell| spell.fits(path, names))?;
-        spell.remaining = spell.remaining.map(|remaining| remaining - 1);
-        Some(spell.misbehaviour.clone())
+        let mut rules = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rule = rules.iter_mut().find(|rule| rule.applies(path, names))?;
+        rule.remaining = rule.remaining.map(|remaining| remaining - 1);
+        Some(rule.misbehaviour.clone())
     }
 }
 
@@ -102,30 +103,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spells_are_played_in_the_order_in_which_they_were_told() {
-        let spells = Spells::default();
-        spells.add(HangUp.times(2));
-        spells.add(NotJson.into());
-        let played: Vec<_> = (0..4).filter_map(|_| spells.take("/a", &[])).collect();
-        assert_eq!(played, [HangUp, HangUp, NotJson, NotJson]);
-        spells.clear();
-        assert_eq!(spells.take("/a", &[]), None);
+    fn misbehaviours_apply_in_the_order_in_which_they_were_added() {
+        let misbehaviours = Misbehaviours::default();
+        misbehaviours.add(HangUp.times(2));
+        misbehaviours.add(NotJson.into());
+        let applied: Vec<_> = (0..4).filter_map(|_| misbehaviours.take("/a", &[])).collect();
+        assert_eq!(applied, [HangUp, HangUp, NotJson, NotJson]);
+        misbehaviours.clear();
+        assert_eq!(misbehaviours.take("/a", &[]), None);
     }
 
     #[test]
-    fn a_request_that_does_not_fit_does_not_count() {
-        let spells = Spells::default();
-        spells.add(HangUp.at("/api/v0/tsdb").times(1));
-        assert_eq!(spells.take("/api/v0/hosts", &[]), None);
-        assert_eq!(spells.take("/api/v0/tsdb", &[]), Some(HangUp));
-        assert_eq!(spells.take("/api/v0/tsdb", &[]), None);
+    fn a_request_to_another_path_does_not_count() {
+        let misbehaviours = Misbehaviours::default();
+        misbehaviours.add(HangUp.at("/api/v0/tsdb").times(1));
+        assert_eq!(misbehaviours.take("/api/v0/hosts", &[]), None);
+        assert_eq!(misbehaviours.take("/api/v0/tsdb", &[]), Some(HangUp));
+        assert_eq!(misbehaviours.take("/api/v0/tsdb", &[]), None);
     }
 
     #[test]
-    fn a_poisoned_metric_lets_the_others_through() {
-        let spells = Spells::default();
-        spells.add(Misbehaviour::RefuseMetric("custom.bad".to_owned()).into());
-        assert_eq!(spells.take("/api/v0/tsdb", &["custom.good"]), None);
-        assert!(spells.take("/api/v0/tsdb", &["custom.good", "custom.bad"]).is_some());
+    fn a_refused_metric_lets_the_others_through() {
+        let misbehaviours = Misbehaviours::default();
+        misbehaviours.add(Misbehaviour::RefuseMetric("custom.bad".to_owned()).into());
+        assert_eq!(misbehaviours.take("/api/v0/tsdb", &["custom.good"]), None);
+        assert!(misbehaviours.take("/api/v0/tsdb", &["custom.good", "custom.bad"]).is_some());
     }
 }

@@ -1,6 +1,6 @@
-//! What the official agent was recorded to send, and whether it is accepted.
+//! The recorded requests of the official agent, all of which the stand-in must accept.
 //!
-//! Left out are a metric with a name in Japanese and one whose name has a `%1`: its test setup had them to be wrong.
+//! Two metrics are omitted, one with a Japanese name and one with `%1` in its name, which are invalid on purpose.
 
 #[cfg(test)]
 mod client;

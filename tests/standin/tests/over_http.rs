@@ -1,4 +1,4 @@
-//! What only shows on a socket: headers, limits, misbehaviour, outages and the end.
+//! The stand-in over a socket: headers, limits, misbehaviours, outages and its end.
 
 #[cfg(test)]
 mod client;
@@ -18,7 +18,7 @@ const TSDB: &str = "/api/v0/tsdb";
 /// Long enough for anything on loopback.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Sends a good request; none if there is no answer.
+/// Sends a valid request; `None` if there is no answer.
 async fn send(standin: &Standin, method: &str, target: &str, body: &Value) -> Option<Answer> {
     exchange(standin, &request(method, target, &body.to_string())).await
 }
@@ -38,7 +38,7 @@ fn points(id: &str, name: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_refusal_has_the_form_of_the_api_and_is_remembered() {
+async fn a_refusal_has_the_form_of_the_api_and_is_recorded() {
     let (standin, _) = with_host().await;
     let answer = send(&standin, "POST", TSDB, &json!([{"hostId": "x", "name": 1}])).await.unwrap();
     assert_eq!(answer.status, 400);
@@ -67,12 +67,12 @@ async fn a_request_without_user_agent_or_content_type_is_refused() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_json_is_refused() {
+async fn an_invalid_json_body_is_refused() {
     let standin = Standin::start("key").await.unwrap();
     for body in ["", "{", "NaN", "[1e999]", "[] []"] {
         let answer = exchange(&standin, &request("POST", TSDB, body)).await.unwrap();
         assert_eq!(answer.status, 400, "{body}");
-        assert!(answer.body.contains("the body is no JSON"), "{body}: {}", answer.body);
+        assert!(answer.body.contains("the body is not valid JSON"), "{body}: {}", answer.body);
     }
 }
 
@@ -86,20 +86,21 @@ async fn a_body_above_six_mebibytes_is_too_long() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_within_its_body_has_asked_nothing() {
+async fn an_incomplete_request_is_ignored() {
     let standin = Standin::start("key").await.unwrap();
     let text = request("POST", TSDB, "[]").replace("Content-Length: 2", "Content-Length: 3");
     let mut stream = TcpStream::connect(standin.address()).await.unwrap();
     stream.write_all(text.as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
     let mut rest = Vec::new();
-    let end = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut rest)).await.expect("it is still waiting");
+    let end =
+        tokio::time::timeout(DEADLINE, stream.read_to_end(&mut rest)).await.expect("the connection is still open");
     assert!(end.is_err() || rest.is_empty(), "{rest:?}");
     assert_eq!(standin.memory().requests(), []);
 }
 
 #[tokio::test]
-async fn a_status_is_played_as_often_as_told_and_where_told() {
+async fn a_status_misbehaviour_obeys_its_path_and_count() {
     let (standin, id) = with_host().await;
     let status = Misbehaviour::Status { status: 429, retry_after: Some("7".to_owned()) };
     standin.misbehave(status.at(TSDB).times(1));
@@ -115,7 +116,7 @@ async fn a_status_is_played_as_often_as_told_and_where_told() {
 }
 
 #[tokio::test]
-async fn an_answer_can_be_no_json() {
+async fn an_answer_can_be_something_else_than_json() {
     let standin = Standin::start("key").await.unwrap();
     standin.misbehave(Misbehaviour::NotJson);
     let answer = send(&standin, "GET", HOSTS, &Value::Null).await.unwrap();
@@ -126,7 +127,7 @@ async fn an_answer_can_be_no_json() {
 }
 
 #[tokio::test]
-async fn hanging_up_stores_nothing_and_losing_the_answer_stores_all() {
+async fn hanging_up_stores_nothing_but_losing_the_answer_stores_everything() {
     let (standin, id) = with_host().await;
     for (misbehaviour, stored) in [(Misbehaviour::HangUp, 0), (Misbehaviour::LoseAnswer, 1)] {
         standin.misbehave(misbehaviour.times(1));
@@ -139,7 +140,7 @@ async fn hanging_up_stores_nothing_and_losing_the_answer_stores_all() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_never_answered_ends_with_the_stand_in() {
+async fn an_unanswered_request_ends_with_the_stand_in() {
     let standin = Standin::start("key").await.unwrap();
     standin.misbehave(Misbehaviour::NeverAnswer);
     let mut stream = TcpStream::connect(standin.address()).await.unwrap();
@@ -148,23 +149,24 @@ async fn a_request_that_is_never_answered_ends_with_the_stand_in() {
     assert_eq!(stream.try_read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock);
     drop(standin);
     let mut rest = Vec::new();
-    let end = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut rest)).await.expect("it is still open");
+    let end =
+        tokio::time::timeout(DEADLINE, stream.read_to_end(&mut rest)).await.expect("the connection is still open");
     assert!(end.is_err() || rest.is_empty(), "{rest:?}");
 }
 
 #[tokio::test]
-async fn a_late_answer_comes_but_not_before_its_time() {
+async fn a_late_answer_comes_after_its_delay() {
     let (standin, id) = with_host().await;
     let delay = Duration::from_millis(50);
     standin.misbehave(Misbehaviour::AnswerLate(delay));
-    let asked = std::time::Instant::now();
+    let sent = std::time::Instant::now();
     let answer = send(&standin, "POST", TSDB, &points(&id, "loadavg5")).await.unwrap();
-    assert!(asked.elapsed() >= delay, "it came after {:?}", asked.elapsed());
+    assert!(sent.elapsed() >= delay, "it came after {:?}", sent.elapsed());
     assert_eq!((answer.status, standin.memory().points().len()), (200, 1));
 }
 
 #[tokio::test]
-async fn a_poisoned_metric_is_refused_and_the_others_are_not() {
+async fn a_refused_metric_does_not_affect_others() {
     let (standin, id) = with_host().await;
     standin.misbehave(Misbehaviour::RefuseMetric("custom.bad".to_owned()));
     for (name, status) in [("custom.good", 200), ("custom.bad", 400), ("custom.badly", 200), ("custom.bad", 400)] {
@@ -175,7 +177,7 @@ async fn a_poisoned_metric_is_refused_and_the_others_are_not() {
 }
 
 #[tokio::test]
-async fn hosts_outlive_an_outage() {
+async fn hosts_survive_an_outage() {
     let (standin, id) = with_host().await;
     let address = standin.address();
     let memory = standin.stop();
@@ -194,26 +196,26 @@ async fn dropping_it_closes_the_listener_and_idle_connections_at_once() {
     assert_ne!(idle.read(&mut [0; 4096]).await.unwrap(), 0);
     drop(standin);
     assert_eq!(TcpStream::connect(address).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
-    let end = tokio::time::timeout(DEADLINE, idle.read(&mut [0; 4096])).await.expect("it is still open");
+    let end = tokio::time::timeout(DEADLINE, idle.read(&mut [0; 4096])).await.expect("the connection is still open");
     assert!(end.is_err() || end.is_ok_and(|length| length == 0));
 }
 
 #[tokio::test]
-async fn a_taken_port_is_an_error() {
+async fn a_port_in_use_is_an_error() {
     let standin = Standin::start("key").await.unwrap();
     assert_eq!(Standin::start_at(standin.address(), "key").await.unwrap_err().kind(), ErrorKind::AddrInUse);
 }
 
 #[tokio::test]
-async fn a_wait_in_vain_tells_the_last_requests() {
+async fn a_wait_that_times_out_lists_the_last_requests() {
     let (standin, _) = with_host().await;
     let waited = standin.wait_until(Duration::ZERO, "a point", |memory| !memory.points().is_empty()).await;
-    let expected = "waited 0ns in vain for a point; of 1 requests, the last are:\n  POST /api/v0/hosts 200";
+    let expected = "timed out after 0ns waiting for a point; the last of 1 requests:\n  POST /api/v0/hosts 200";
     assert_eq!(waited, Err(expected.to_owned()));
 }
 
 #[tokio::test]
-async fn it_answers_while_the_thread_of_the_test_is_blocked() {
+async fn it_answers_while_the_tests_thread_is_blocked() {
     use std::io::{Read, Write};
     let standin = Standin::start("key").await.unwrap();
     let mut stream = std::net::TcpStream::connect(standin.address()).unwrap();

@@ -1,7 +1,7 @@
-//! Check reports: what checks found, to `POST /api/v0/monitoring/checks/report`.
+//! Check reports: the results of checks, to `POST /api/v0/monitoring/checks/report`.
 //!
-//! A changed status is reported at once, the rest once a minute, each host's by itself: what Mackerel does not take of one host
-//! holds up no other. What waits is kept by whoever runs the output, so that another way to Mackerel loses none of it.
+//! A changed status is reported at once, the rest once a minute. Each host has its own queue, so that reports of one host that
+//! Mackerel does not accept hold up no other. The queues outlive this output, so that another key or server takes them over.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -13,85 +13,86 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use wasaba_core::report::Report;
 
-use super::backoff::{Backoff, Complaint};
-use super::client::{ApiError, Client};
+use super::answer::ApiError;
+use super::backoff::Backoff;
+use super::client::Client;
 use super::hosts::Hosts;
 use super::id_file::HostId;
 use super::{Pace, stopped};
 
-/// Mackerel takes no more in one request.
+/// Mackerel accepts no more in one request.
 const MOST_AT_ONCE: usize = 100;
 
-/// What is not urgent waits up to this long.
+/// Reports that are not urgent wait up to this long.
 const GATHERED: Duration = Duration::from_secs(60);
 
-/// Mackerel passes over what lags behind by more.
-const OLDEST_SECONDS: i64 = 6 * 60 * 60;
+/// Mackerel ignores older reports.
+const OLDEST_HOURS: i64 = 6;
 
-/// Of one host no more reports wait; the oldest go first.
-const MOST_WAITING: usize = 10_000;
+/// A host's queue is limited to this; the oldest reports are dropped first.
+const MOST_QUEUED: usize = 10_000;
 
 pub(super) struct CheckReports<'a> {
     client: Client,
     host_id: HostId,
     hosts: Hosts,
     pace: Pace,
-    waiting: &'a mut Waiting,
+    queues: &'a mut Queues,
 }
 
-/// The reports that wait, by the custom identifier of the host, if it is not this one.
+/// The queued reports, by the custom identifier of their host; `None` is this host.
 #[derive(Debug, Default)]
-pub(super) struct Waiting(BTreeMap<Option<Arc<str>>, Lane>);
+pub(super) struct Queues(BTreeMap<Option<Arc<str>>, Queue>);
 
-/// What waits of one host.
+/// The queued reports of one host, the oldest first.
 #[derive(Debug, Default)]
-struct Lane {
+struct Queue {
     reports: VecDeque<Report>,
     backoff: Backoff,
-    complaint: Complaint,
-    /// It is left alone until then.
+    /// No request is sent before then.
     not_before: Option<Instant>,
-    /// How many reports were given up since the last that was told.
-    given_up: usize,
+    /// How many reports were dropped because the queue was full; 0 once it is logged.
+    overflowed: usize,
 }
 
-impl Waiting {
-    /// Takes in a report; of one host's that are too many, the oldest goes. Whether it is urgent.
-    pub(super) fn take(&mut self, report: Report) -> bool {
+impl Queues {
+    /// Queues a report; from a full queue, the oldest is dropped. Returns whether it is urgent.
+    pub(super) fn push(&mut self, report: Report) -> bool {
         let is_urgent = report.is_urgent;
-        let lane = self.0.entry(report.host.clone()).or_default();
-        lane.reports.push_back(report);
-        if lane.reports.len() > MOST_WAITING {
-            lane.reports.pop_front();
-            lane.given_up += 1;
+        let queue = self.0.entry(report.host.clone()).or_default();
+        queue.reports.push_back(report);
+        if queue.reports.len() > MOST_QUEUED {
+            queue.reports.pop_front();
+            queue.overflowed += 1;
         }
         is_urgent
     }
 
-    /// Another way to Mackerel may be open where the last one was not.
-    fn begin_anew(&mut self) {
-        for lane in self.0.values_mut() {
-            *lane = Lane { reports: std::mem::take(&mut lane.reports), given_up: lane.given_up, ..Lane::default() };
+    /// Forgets earlier failures, which another key or server may not have.
+    fn reset(&mut self) {
+        for queue in self.0.values_mut() {
+            let (reports, overflowed) = (std::mem::take(&mut queue.reports), queue.overflowed);
+            *queue = Queue { reports, overflowed, ..Queue::default() };
         }
     }
 }
 
 impl<'a> CheckReports<'a> {
-    pub(super) fn new(client: Client, host_id: HostId, pace: Pace, waiting: &'a mut Waiting) -> Self {
-        waiting.begin_anew();
-        Self { client, host_id, hosts: Hosts::default(), pace, waiting }
+    pub(super) fn new(client: Client, host_id: HostId, pace: Pace, queues: &'a mut Queues) -> Self {
+        queues.reset();
+        Self { client, host_id, hosts: Hosts::default(), pace, queues }
     }
 
-    /// Reports what waits and what comes in until told to stop, and then once more.
+    /// Posts queued reports and those from the inbox until shutdown, and then once more.
     pub(super) async fn run(mut self, inbox: &mut mpsc::Receiver<Report>, shutdown: watch::Receiver<bool>) {
         self.flush(Instant::now()).await;
         let mut next = Instant::now() + GATHERED;
         loop {
             tokio::select! {
                 Some(report) = inbox.recv() => {
-                    let mut is_urgent = self.waiting.take(report);
+                    let mut is_urgent = self.queues.push(report);
                     while let Ok(report) = inbox.try_recv() {
-                        is_urgent |= self.waiting.take(report);
+                        is_urgent |= self.queues.push(report);
                     }
                     if is_urgent {
                         self.flush(Instant::now()).await;
@@ -107,22 +108,22 @@ impl<'a> CheckReports<'a> {
             }
         }
         while let Ok(report) = inbox.try_recv() {
-            self.waiting.take(report);
+            self.queues.push(report);
         }
         self.flush(Instant::now()).await;
     }
 
-    /// When something is to be done next.
+    /// When the next request is due: at `regular`, or at the next retry if that is earlier.
     fn due(&self, regular: Instant) -> Instant {
-        let waiting = self.waiting.0.values().filter(|lane| !lane.reports.is_empty());
-        waiting.filter_map(|lane| lane.not_before).chain([regular]).min().unwrap_or(regular)
+        let queues = self.queues.0.values().filter(|queue| !queue.reports.is_empty());
+        queues.filter_map(|queue| queue.not_before).chain([regular]).min().unwrap_or(regular)
     }
 
     async fn flush(&mut self, now: Instant) {
         let mut work = Vec::new();
-        for (host, lane) in &mut self.waiting.0 {
-            lane.forget_old(unix_seconds((self.pace.now)()));
-            if lane.reports.is_empty() || lane.not_before.is_some_and(|time| now < time) {
+        for (host, queue) in &mut self.queues.0 {
+            queue.drop_old(unix_seconds((self.pace.now)()));
+            if queue.reports.is_empty() || queue.not_before.is_some_and(|time| now < time) {
                 continue;
             }
             let id = match host {
@@ -130,8 +131,8 @@ impl<'a> CheckReports<'a> {
                 Some(identifier) => self.hosts.id(&self.client, identifier, now.into_std()).await,
             };
             match id {
-                Some(id) => work.push(lane.deliver(&self.client, host.as_ref(), id, self.pace)),
-                None => lane.not_before = Some(now + GATHERED),
+                Some(id) => work.push(queue.deliver(&self.client, host.as_ref(), id, self.pace)),
+                None => queue.not_before = Some(now + GATHERED),
             }
         }
         let results = join_all(work).await;
@@ -141,8 +142,8 @@ impl<'a> CheckReports<'a> {
     }
 }
 
-impl Lane {
-    /// Delivers all that waits. What is returned is a host that is not there any more.
+impl Queue {
+    /// Delivers all queued reports. Returns the host if Mackerel does not know it any more.
     async fn deliver(
         &mut self,
         client: &Client,
@@ -157,50 +158,54 @@ impl Lane {
                 match client.post("/api/v0/monitoring/checks/report", body(self.reports.iter().take(count), &id)).await
                 {
                     Ok(_) => {
-                        tracing::debug!("{count} check reports delivered");
+                        tracing::debug!("delivered {count} check reports");
                         self.reports.drain(..count);
                         self.backoff.reset();
-                        self.complaint.reset();
                         self.not_before = None;
                         continue;
                     }
                     Err(error) => error,
                 };
             match (&error, host) {
-                // Which one it is will be seen when each goes alone.
-                (ApiError::Refused { .. }, _) if count > 1 => {
+                // The bad one is found by posting each alone.
+                (ApiError::Refused(_), _) if count > 1 => {
                     at_once = 1;
                     continue;
                 }
-                (ApiError::Refused { .. }, _) => {
+                (ApiError::Refused(_), _) => {
                     let refused = self.reports.pop_front();
                     let name = refused.as_ref().map(|report| &*report.name).unwrap_or_default();
-                    tracing::error!("a report of check {name} is dropped: {error}");
+                    tracing::error!("dropped a report of check {name}: {error}");
                     continue;
                 }
-                (ApiError::NotFound { .. }, Some(identifier)) => return Some(Arc::clone(identifier)),
+                (ApiError::NotFound(_), Some(identifier)) => return Some(Arc::clone(identifier)),
                 _ => {}
             }
-            let wait = self.backoff.after(&error, (pace.random)());
+            let wait = self.backoff.wait(&error, (pace.random)());
             self.not_before = Some(Instant::now() + wait);
-            if self.complaint.is_due(&error, std::time::Instant::now()) {
-                tracing::warn!("cannot report checks yet: {error}; {} wait", self.reports.len());
+            if self.backoff.is_news(&error, std::time::Instant::now()) {
+                tracing::warn!(
+                    "cannot post check reports: {error}; {} stay queued, retrying in {} s",
+                    self.reports.len(),
+                    wait.as_secs()
+                );
             }
             return None;
         }
         None
     }
 
-    fn forget_old(&mut self, now: i64) {
-        while self.reports.front().is_some_and(|report| now - report.occurred_at >= OLDEST_SECONDS) {
-            self.reports.pop_front();
-            self.given_up += 1;
+    /// Drops reports that are too old, and logs how many were dropped.
+    fn drop_old(&mut self, now: i64) {
+        let is_old = |report: &Report| now - report.occurred_at >= OLDEST_HOURS * 60 * 60;
+        let old = self.reports.iter().take_while(|report| is_old(report)).count();
+        self.reports.drain(..old);
+        if old > 0 {
+            tracing::warn!("dropped {old} check reports older than {OLDEST_HOURS} h");
         }
-        if self.given_up > 0 {
-            tracing::warn!(
-                "{} check reports were given up: they had waited too long",
-                std::mem::take(&mut self.given_up)
-            );
+        if self.overflowed > 0 {
+            let overflowed = std::mem::take(&mut self.overflowed);
+            tracing::warn!("dropped {overflowed} check reports: more than {MOST_QUEUED} were queued for one host");
         }
     }
 }
@@ -211,13 +216,14 @@ fn unix_seconds(time: SystemTime) -> i64 {
 
 #[derive(Serialize)]
 struct Body<'a> {
-    reports: Vec<Element<'a>>,
+    reports: Vec<PostedReport<'a>>,
 }
 
+/// A report in the form that Mackerel accepts.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Element<'a> {
-    source: Origin<'a>,
+struct PostedReport<'a> {
+    source: Source<'a>,
     name: &'a str,
     status: &'static str,
     message: &'a str,
@@ -230,14 +236,14 @@ struct Element<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Origin<'a> {
+struct Source<'a> {
     r#type: &'static str,
     host_id: &'a str,
 }
 
 fn body<'a>(reports: impl Iterator<Item = &'a Report>, host_id: &str) -> Vec<u8> {
-    let element = |report: &'a Report| Element {
-        source: Origin { r#type: "host", host_id },
+    let posted = |report: &'a Report| PostedReport {
+        source: Source { r#type: "host", host_id },
         name: &report.name,
         status: report.status.word(),
         message: &report.message,
@@ -245,17 +251,15 @@ fn body<'a>(reports: impl Iterator<Item = &'a Report>, host_id: &str) -> Vec<u8>
         notification_interval: report.notification_interval_minutes,
         max_check_attempts: report.max_check_attempts,
     };
-    serde_json::to_vec(&Body { reports: reports.map(element).collect() }).unwrap_or_default()
+    serde_json::to_vec(&Body { reports: reports.map(posted).collect() }).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use wasaba_core::report::Status;
-    use wasaba_core::secret::Secret;
 
     use super::*;
-    use crate::mackerel::client::Agent;
-    use crate::mackerel::testing::{Server, answer};
+    use crate::mackerel::testing::{Server, answer, client};
 
     fn report(name: &str, host: Option<&str>) -> Report {
         Report {
@@ -270,10 +274,9 @@ mod tests {
         }
     }
 
-    fn reports<'a>(server: &Server, waiting: &'a mut Waiting) -> CheckReports<'a> {
-        let agent = Agent { version: "0".to_owned(), revision: "0".to_owned() };
-        let client = Client::new(&server.base, Secret::new("key"), &agent, &Default::default()).unwrap();
-        CheckReports::new(client, HostId::new("OWN").unwrap(), Pace { now: SystemTime::now, random: || 1.0 }, waiting)
+    fn reports<'a>(server: &Server, queues: &'a mut Queues) -> CheckReports<'a> {
+        let pace = Pace { now: SystemTime::now, random: || 1.0 };
+        CheckReports::new(client(&server.base), HostId::new("OWN").unwrap(), pace, queues)
     }
 
     fn bodies(server: &Server) -> Vec<String> {
@@ -286,33 +289,33 @@ mod tests {
     }
 
     #[test]
-    fn a_report_is_written_as_the_official_agent_writes_it() {
+    fn a_report_is_written_like_the_official_agents() {
         let reports = [Report { occurred_at: 1_795_417_744, ..report("crit", None) }];
         let expected = r#"{"reports":[{"source":{"type":"host","hostId":"HOSTID12345"},"name":"crit","status":"CRITICAL","message":"bad\nline2","occurredAt":1795417744,"maxCheckAttempts":3}]}"#;
         assert_eq!(String::from_utf8(body(reports.iter(), "HOSTID12345")).unwrap(), expected);
     }
 
     #[tokio::test]
-    async fn what_is_refused_is_found_and_the_others_go_through() {
+    async fn a_refused_report_is_dropped_alone() {
         let server = Server::start(
             |request| {
                 if request.body.contains("poison") { answer(400, "{}") } else { answer(200, "{}") }
             },
         )
         .await;
-        let mut waiting = Waiting::default();
-        let mut reports = reports(&server, &mut waiting);
+        let mut queues = Queues::default();
+        let mut reports = reports(&server, &mut queues);
         for name in ["a", "poison", "b"] {
-            reports.waiting.take(report(name, None));
+            reports.queues.push(report(name, None));
         }
         reports.flush(Instant::now()).await;
-        assert!(reports.waiting.0[&None].reports.is_empty());
-        let taken = bodies(&server).into_iter().filter(|body| !body.contains("poison")).count();
-        assert_eq!(taken, 2);
+        assert!(reports.queues.0[&None].reports.is_empty());
+        let accepted = bodies(&server).into_iter().filter(|body| !body.contains("poison")).count();
+        assert_eq!(accepted, 2);
     }
 
     #[tokio::test]
-    async fn a_host_that_is_not_served_holds_up_no_other_and_its_reports_wait() {
+    async fn a_host_that_fails_holds_up_no_other_and_its_reports_stay_queued() {
         let server = Server::start(|request| {
             if request.line.starts_with("GET") {
                 answer(200, r#"{"hosts":[{"id":"OTHER"}]}"#)
@@ -323,27 +326,28 @@ mod tests {
             }
         })
         .await;
-        let mut waiting = Waiting::default();
-        let mut reports = reports(&server, &mut waiting);
-        reports.waiting.take(report("a", Some("other")));
-        reports.waiting.take(report("b", None));
-        reports.flush(Instant::now()).await;
-        assert_eq!(reports.waiting.0[&None].reports.len(), 0);
-        let lane = &reports.waiting.0[&Some("other".into())];
-        assert!(lane.reports.len() == 1 && lane.not_before.is_some());
-        let asked = bodies(&server).len();
-        reports.flush(Instant::now()).await;
-        assert_eq!(bodies(&server).len(), asked, "it is left alone for a while");
+        let mut queues = Queues::default();
+        let mut reports = reports(&server, &mut queues);
+        reports.queues.push(report("a", Some("other")));
+        reports.queues.push(report("b", None));
+        let now = Instant::now();
+        reports.flush(now).await;
+        assert_eq!(reports.queues.0[&None].reports.len(), 0);
+        let queue = &reports.queues.0[&Some("other".into())];
+        assert!(queue.reports.len() == 1 && queue.not_before.is_some());
+        let before = bodies(&server).len();
+        reports.flush(now).await;
+        assert_eq!(bodies(&server).len(), before, "its backoff has not ended");
     }
 
     #[tokio::test]
-    async fn more_than_a_hundred_go_in_several_requests_and_what_is_too_old_in_none() {
+    async fn more_than_a_hundred_reports_take_several_requests_and_old_ones_are_dropped() {
         let server = Server::start(|_| answer(200, "{}")).await;
-        let mut waiting = Waiting::default();
-        let mut reports = reports(&server, &mut waiting);
-        reports.waiting.take(Report { occurred_at: 0, ..report("old", None) });
+        let mut queues = Queues::default();
+        let mut reports = reports(&server, &mut queues);
+        reports.queues.push(Report { occurred_at: 0, ..report("old", None) });
         for number in 0..150 {
-            reports.waiting.take(report(&format!("c{number}"), None));
+            reports.queues.push(report(&format!("c{number}"), None));
         }
         reports.flush(Instant::now()).await;
         let counts = bodies(&server).iter().map(|body| body.matches("\"name\"").count()).collect::<Vec<_>>();

@@ -1,10 +1,9 @@
-//! The client: one HTTP request to Mackerel's API and what its answer means.
+//! The client: one HTTP request to Mackerel's API.
 //!
-//! It knows headers, TLS, proxies and limits, but no endpoint, and it never tries twice. The API key is in here alone and
+//! It knows headers, TLS, proxies and limits, but no endpoint, and it never retries. Only the client holds the API key, which
 //! cannot be printed.
 
 use std::error::Error;
-use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
@@ -15,18 +14,16 @@ use wasaba_core::secret::Secret;
 use wasaba_core::tls;
 
 use super::FatalError;
+use super::answer::{self, ApiError, ErrorResponse};
 use super::proxy::proxy_to;
 
-/// For a whole request, as in the official agent.
+/// The limit for a whole request, as in the official agent.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Mackerel's answers have a few kilobytes; a description of a host with many interfaces perhaps fifty.
-const LONGEST_ANSWER: usize = 1024 * 1024;
+/// Mackerel's responses have a few kilobytes; the description of a host with many interfaces perhaps fifty.
+const LONGEST_RESPONSE: usize = 1024 * 1024;
 
-/// More of a server's message is not worth a log line.
-const LONGEST_MESSAGE: usize = 300;
-
-/// Who asks: goes into the headers.
+/// The agent's version, for the headers.
 #[derive(Clone, Debug)]
 pub struct Agent {
     /// `0.1.0`
@@ -35,19 +32,19 @@ pub struct Agent {
     pub revision: String,
 }
 
-/// How the way to Mackerel is.
+/// How requests travel to Mackerel.
 #[derive(Clone, Debug, Default)]
 pub struct Route {
-    /// The proxy for `http://`; the environment's if none is given here.
+    /// The proxy for `http://`; without it, the environment's.
     pub http_proxy: Option<Secret>,
-    /// The proxy for `https://`; the environment's if none is given here.
+    /// The proxy for `https://`; without it, the environment's.
     pub https_proxy: Option<Secret>,
-    /// Whether each request has a connection of its own.
+    /// Whether each request opens a new connection.
     pub no_keep_alive: bool,
 }
 
 impl Route {
-    /// The proxy to this server, if there is one.
+    /// The proxy for this server, if there is one.
     fn proxy(&self, base: &Url) -> Result<Option<Proxy>, FatalError> {
         let (key, given) = match base.scheme() {
             "https" => ("https_proxy", &self.https_proxy),
@@ -56,13 +53,13 @@ impl Route {
         let Some(proxy) = proxy_to(base, given.as_ref(), |name| std::env::var(name).ok()) else { return Ok(None) };
         let address = proxy.reveal();
         let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-        // The environment's may be of another kind, too; as HTTP it would be spoken to in the wrong language.
-        let is_spoken =
-            Url::parse(&address).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        let proxy = is_spoken.then(|| Proxy::all(address).ok()).flatten();
+        // The environment's may be of another kind, for instance SOCKS, which this client does not speak.
+        let is_http = Url::parse(&address).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let proxy = is_http.then(|| Proxy::all(address).ok()).flatten();
         proxy.map(Some).ok_or_else(|| {
             FatalError(format!(
-                "`{key}`, or the variable of that name, is no address of an HTTP proxy, like http://proxy:8080"
+                "`{key}`, or the environment variable of that name, is not the address of an HTTP proxy; write for instance \
+                 http://proxy:8080"
             ))
         })
     }
@@ -77,15 +74,15 @@ pub struct Client {
 }
 
 impl Client {
-    /// Prepares everything, TLS roots too, but does not connect. Of `apibase` only scheme, user, host and port count.
+    /// Prepares everything, including TLS roots, but does not connect. Of `apibase` only scheme, user, host and port count.
     ///
     /// # Errors
-    /// An `apibase` that is no http or https URL, or a key that no header can hold.
+    /// An `apibase` that is not an http or https URL, or a key that is not valid in a header.
     pub fn new(apibase: &str, key: Secret, agent: &Agent, route: &Route) -> Result<Self, FatalError> {
         let base = base(apibase)?;
-        // Without HTTPS no roots are read: reqwest wants a configuration even for plain HTTP.
+        // reqwest needs a TLS configuration even for plain HTTP, but then no roots are read.
         let tls = if base.scheme() == "https" { tls::verifying() } else { tls::none() };
-        let tls = tls.map_err(|error| FatalError(format!("cannot prepare TLS: {error}")))?;
+        let tls = tls.map_err(|error| FatalError(format!("cannot set up TLS: {error}")))?;
         let own_origin = base.clone();
         let mut builder = reqwest::Client::builder()
             .http1_only()
@@ -93,9 +90,9 @@ impl Client {
             .pool_idle_timeout(Duration::from_secs(90))
             .pool_max_idle_per_host(if route.no_keep_alive { 0 } else { usize::MAX })
             .default_headers(headers(&key, agent, route)?)
-            .no_proxy() // which ones there are, is found here
+            .no_proxy() // `Route` finds the proxy
             .user_agent(format!("wasaba/{} (Revision {})", agent.version, agent.revision))
-            // Elsewhere the key must not go, and reqwest would take it along.
+            // reqwest would send the key to other servers too.
             .redirect(redirect::Policy::custom(move |attempt| {
                 if attempt.previous().len() < 10 && attempt.url().origin() == own_origin.origin() {
                     attempt.follow()
@@ -108,7 +105,7 @@ impl Client {
             builder = builder.proxy(proxy);
         }
         let http =
-            builder.build().map_err(|error| FatalError(format!("cannot make an HTTP client: {}", chain(&error))))?;
+            builder.build().map_err(|error| FatalError(format!("cannot create an HTTP client: {}", chain(&error))))?;
         Ok(Self { http, base, key })
     }
 
@@ -129,8 +126,7 @@ impl Client {
     /// # Errors
     /// See [`ApiError`].
     pub async fn post(&self, path: &str, json: Vec<u8>) -> Result<Value, ApiError> {
-        self.send(self.http.request(Method::POST, self.url(path)).header(CONTENT_TYPE, "application/json").body(json))
-            .await
+        self.send_json(Method::POST, path, json).await
     }
 
     /// `PUT path` with JSON.
@@ -138,8 +134,7 @@ impl Client {
     /// # Errors
     /// See [`ApiError`].
     pub async fn put(&self, path: &str, json: Vec<u8>) -> Result<Value, ApiError> {
-        self.send(self.http.request(Method::PUT, self.url(path)).header(CONTENT_TYPE, "application/json").body(json))
-            .await
+        self.send_json(Method::PUT, path, json).await
     }
 
     fn url(&self, path: &str) -> Url {
@@ -148,19 +143,25 @@ impl Client {
         url
     }
 
+    async fn send_json(&self, method: Method, path: &str, json: Vec<u8>) -> Result<Value, ApiError> {
+        self.send(self.http.request(method, self.url(path)).header(CONTENT_TYPE, "application/json").body(json)).await
+    }
+
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Value, ApiError> {
         let response = request.send().await.map_err(|error| self.unreachable(error))?;
         let status = response.status();
-        let retry_after =
-            response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, SystemTime::now()));
+        let retry_after = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| answer::retry_after(value.to_str().ok()?, SystemTime::now()));
         let body = self.body(response).await?;
         if !status.is_success() {
-            let message = self.key.hidden_in(&message(&body).unwrap_or_else(|| status.to_string()));
-            return Err(ApiError::of(status.as_u16(), message, retry_after));
+            let message = self.key.hidden_in(&answer::message(&body).unwrap_or_else(|| status.to_string()));
+            return Err(ApiError::of(ErrorResponse { status: status.as_u16(), message, retry_after }));
         }
         serde_json::from_slice(&body).map_err(|_| {
-            ApiError::Unreachable(format!(
-                "{} answered {status} without valid JSON: is that Mackerel, or a proxy's login page?",
+            ApiError::NoAnswer(format!(
+                "{} answered {status} with invalid JSON: is it Mackerel, or a proxy's login page?",
                 self.host()
             ))
         })
@@ -169,8 +170,8 @@ impl Client {
     async fn body(&self, mut response: Response) -> Result<Vec<u8>, ApiError> {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(error))? {
-            if body.len() + chunk.len() > LONGEST_ANSWER {
-                return Err(ApiError::Unreachable(format!("the answer of {} is longer than 1 MiB", self.host())));
+            if body.len() + chunk.len() > LONGEST_RESPONSE {
+                return Err(ApiError::NoAnswer(format!("the response of {} is longer than 1 MiB", self.host())));
             }
             body.extend_from_slice(&chunk);
         }
@@ -179,7 +180,8 @@ impl Client {
 
     fn unreachable(&self, error: reqwest::Error) -> ApiError {
         // The URL may hold a password.
-        ApiError::Unreachable(format!("{}: {}", self.host(), self.key.hidden_in(&chain(&error.without_url()))))
+        let why = self.key.hidden_in(&chain(&error.without_url()));
+        ApiError::NoAnswer(format!("cannot reach Mackerel: {}: {why}", self.host()))
     }
 
     fn host(&self) -> String {
@@ -188,98 +190,12 @@ impl Client {
     }
 }
 
-/// Why a request did not do what it should, by what can be done about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ApiError {
-    /// 401 or 403: the key, or the address it is used from.
-    Auth {
-        /// The HTTP status.
-        status: u16,
-        /// What the server said.
-        message: String,
-        /// How long it wants to be left alone.
-        retry_after: Option<Duration>,
-    },
-    /// 404: what the path names is not there.
-    NotFound {
-        /// What the server said.
-        message: String,
-        /// How long it wants to be left alone.
-        retry_after: Option<Duration>,
-    },
-    /// 408, 429 or 5xx: the same request may go through later.
-    Busy {
-        /// The HTTP status.
-        status: u16,
-        /// What the server said.
-        message: String,
-        /// How long it wants to be left alone.
-        retry_after: Option<Duration>,
-    },
-    /// Any other 4xx: something in the request is wrong.
-    Refused {
-        /// The HTTP status.
-        status: u16,
-        /// What the server said.
-        message: String,
-        /// How long it wants to be left alone.
-        retry_after: Option<Duration>,
-    },
-    /// No answer, or none that Mackerel would give.
-    Unreachable(String),
-}
-
-impl ApiError {
-    fn of(status: u16, message: String, retry_after: Option<Duration>) -> Self {
-        match status {
-            401 | 403 => Self::Auth { status, message, retry_after },
-            404 => Self::NotFound { message, retry_after },
-            408 | 429 | 500..=599 => Self::Busy { status, message, retry_after },
-            400..=499 => Self::Refused { status, message, retry_after },
-            _ => Self::Unreachable(format!(
-                "answered {status}: {message}; set `apibase` to the server that it points to"
-            )),
-        }
-    }
-
-    /// How long the server wants to be left alone, if it said so.
-    #[must_use]
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Auth { retry_after, .. }
-            | Self::NotFound { retry_after, .. }
-            | Self::Busy { retry_after, .. }
-            | Self::Refused { retry_after, .. } => *retry_after,
-            Self::Unreachable(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for ApiError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auth { status, message, .. } => write!(
-                formatter,
-                "Mackerel refuses the API key ({status}: {message}): see that `apikey` is a key of your organisation that \
-                 may read and write, and that this machine's address is allowed to use it"
-            ),
-            Self::NotFound { message, .. } => write!(formatter, "Mackerel answered 404: {message}"),
-            Self::Busy { status, message, .. } | Self::Refused { status, message, .. } => {
-                write!(formatter, "Mackerel answered {status}: {message}")
-            }
-            Self::Unreachable(why) => write!(formatter, "cannot reach Mackerel: {why}"),
-        }
-    }
-}
-
-impl Error for ApiError {}
-
 fn base(apibase: &str) -> Result<Url, FatalError> {
     let wrong = |why: &str| {
-        // Not the value itself: it may hold a password.
+        // Not the value itself, which may hold a password.
         FatalError(format!("`apibase` {why}; write for instance `apibase = \"https://api.mackerelio.com\"`"))
     };
-    let mut base = Url::parse(apibase).map_err(|error| wrong(&format!("is no URL ({error})")))?;
+    let mut base = Url::parse(apibase).map_err(|error| wrong(&format!("is not a valid URL ({error})")))?;
     if !matches!(base.scheme(), "http" | "https") || !base.has_host() {
         return Err(wrong("must begin with https:// or http:// and name a host"));
     }
@@ -291,7 +207,8 @@ fn base(apibase: &str) -> Result<Url, FatalError> {
 
 fn headers(key: &Secret, agent: &Agent, route: &Route) -> Result<HeaderMap, FatalError> {
     let header = |text: &str, what: &str| {
-        HeaderValue::from_str(text).map_err(|_| FatalError(format!("{what} has a character that cannot be sent")))
+        HeaderValue::from_str(text)
+            .map_err(|_| FatalError(format!("{what} has a character that is not valid in an HTTP header")))
     };
     let mut secret = header(key.reveal(), "`apikey`")?;
     secret.set_sensitive(true);
@@ -305,36 +222,13 @@ fn headers(key: &Secret, agent: &Agent, route: &Route) -> Result<HeaderMap, Fata
     Ok(headers)
 }
 
-/// Either form of the header: seconds, or a date.
-fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    if let Ok(seconds) = value.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value.trim()).ok()?;
-    let date = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(date.as_second()).ok()?);
-    Some(date.duration_since(now).unwrap_or_default())
-}
-
-/// `{"error":{"message":"…"}}`, or `{"error":"…"}`, in one line.
-fn message(body: &[u8]) -> Option<String> {
-    let answer: Value = serde_json::from_slice(body).ok()?;
-    let error = answer.get("error")?;
-    let message = error.get("message").unwrap_or(error).as_str()?;
-    Some(message.chars().take(LONGEST_MESSAGE).map(|char| if char.is_control() { ' ' } else { char }).collect())
-}
-
-/// An error and its sources, each once.
+/// An error and its sources, joined by colons. A message that ends with its source's, as some libraries write it, is not
+/// followed by that again.
 fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        source = error.source();
-    }
-    text
+    let sources = std::iter::successors(error.source(), |&error| error.source());
+    sources.map(ToString::to_string).fold(error.to_string(), |text, source| {
+        if text.ends_with(&source) { text } else { format!("{text}: {source}") }
+    })
 }
 
 #[cfg(test)]
@@ -353,8 +247,8 @@ mod tests {
         assert_eq!(url("https://api.mackerelio.com/some/path?a=b#c"), "https://api.mackerelio.com/api/v0/tsdb");
         assert_eq!(url("http://user:pass@127.0.0.1:8080"), "http://user:pass@127.0.0.1:8080/api/v0/tsdb");
         for wrong in ["", "api.mackerelio.com", "ftp://secret@host", "unix:/run/x"] {
-            let told = base(wrong).unwrap_err().to_string();
-            assert!(told.contains("apibase = ") && !told.contains("secret"), "{told}");
+            let error = base(wrong).unwrap_err().to_string();
+            assert!(error.contains("apibase = ") && !error.contains("secret"), "{error}");
         }
     }
 
@@ -367,28 +261,10 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_no_header_can_hold_is_told_without_printing_it() {
+    fn a_key_that_is_not_valid_in_a_header_is_refused_without_printing_it() {
         let agent = Agent { version: "0".to_owned(), revision: "0".to_owned() };
         let error = Client::new("http://127.0.0.1", Secret::new("two\nlines"), &agent, &Route::default()).unwrap_err();
-        assert_eq!(error.to_string(), "`apikey` has a character that cannot be sent");
-    }
-
-    #[test]
-    fn retry_after_is_understood_in_both_forms() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
-        assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
-        assert_eq!(retry_after("Sun, 06 Nov 1994 08:50:37 GMT", now), Some(Duration::from_secs(60)));
-        assert_eq!(retry_after("Sun, 06 Nov 1994 08:00:00 GMT", now), Some(Duration::ZERO));
-        assert_eq!(retry_after("soon", now), None);
-    }
-
-    #[test]
-    fn an_error_message_is_one_line_and_not_long() {
-        assert_eq!(message(br#"{"error":{"message":"Host\nNot Found."}}"#).as_deref(), Some("Host Not Found."));
-        assert_eq!(message(br#"{"error":"no"}"#).as_deref(), Some("no"));
-        assert_eq!(message(b"<html>"), None);
-        let long = format!(r#"{{"error":"{}"}}"#, "x".repeat(1000));
-        assert_eq!(message(long.as_bytes()).map(|text| text.len()), Some(LONGEST_MESSAGE));
+        assert_eq!(error.to_string(), "`apikey` has a character that is not valid in an HTTP header");
     }
 
     #[tokio::test]
@@ -410,24 +286,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_status_is_told_apart() {
+    async fn statuses_are_distinguished_by_what_can_be_done() {
         let statuses = [401, 403, 404, 408, 429, 500, 503, 400, 413, 200, 302];
         let mut kinds = String::new();
         for status in statuses {
             let server = Server::start(move |_| answer(status, "no json")).await;
             kinds.push(match client(&server.base).get("/x", &[]).await.unwrap_err() {
-                ApiError::Auth { .. } => 'a',
-                ApiError::NotFound { .. } => 'n',
-                ApiError::Busy { .. } => 'b',
-                ApiError::Refused { .. } => 'r',
-                ApiError::Unreachable(_) => 'u',
+                ApiError::Auth(_) => 'a',
+                ApiError::NotFound(_) => 'n',
+                ApiError::Busy(_) => 'b',
+                ApiError::Refused(_) => 'r',
+                ApiError::NoAnswer(_) => 'u',
             });
         }
         assert_eq!(kinds, "aanbbbbrruu");
     }
 
     #[tokio::test]
-    async fn the_key_is_not_taken_along_to_another_server() {
+    async fn a_redirect_does_not_take_the_key_to_another_server() {
         let other = Server::start(|_| answer(200, "{}")).await;
         let location = format!("{}/x", other.base);
         let server =
@@ -438,21 +314,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_endless_answer_is_given_up() {
-        let server = Server::start(|_| answer(200, &"x".repeat(LONGEST_ANSWER + 1))).await;
+    async fn a_response_that_is_too_long_is_an_error() {
+        let server = Server::start(|_| answer(200, &"x".repeat(LONGEST_RESPONSE + 1))).await;
         let error = client(&server.base).get("/x", &[]).await.unwrap_err();
         assert!(error.to_string().ends_with("is longer than 1 MiB"), "{error}");
     }
 
     #[tokio::test]
-    async fn a_server_that_is_not_there_is_told_once_and_without_the_password() {
+    async fn a_refused_connection_is_reported_once_and_without_the_password() {
         let error = client("http://user:secret@127.0.0.1:1").get("/x", &[]).await.unwrap_err().to_string();
         assert!(error.contains("127.0.0.1:1") && !error.contains("secret"), "{error}");
         assert_eq!(error.matches("onnection refused").count(), 1, "{error}");
     }
 
     #[tokio::test]
-    async fn without_keep_alive_each_request_asks_for_an_end_of_its_connection() {
+    async fn without_keep_alive_each_request_closes_its_connection() {
         let server = Server::start(|_| answer(200, "{}")).await;
         let agent = Agent { version: "0".to_owned(), revision: "0".to_owned() };
         for (no_keep_alive, expected) in [(false, 0), (true, 1)] {
@@ -465,16 +341,16 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_is_not_spoken_to_is_an_error_without_its_password() {
+    fn an_unsupported_proxy_is_an_error_without_its_password() {
         let agent = Agent { version: "0".to_owned(), revision: "0".to_owned() };
         let route = Route { http_proxy: Some(Secret::new("socks5://me:hunter2@proxy")), ..Route::default() };
         let error = Client::new("http://mackerel.example.com", Secret::new("key"), &agent, &route).unwrap_err();
-        let told = error.to_string();
-        assert!(told.contains("http_proxy") && !told.contains("hunter2"), "{told}");
+        let error = error.to_string();
+        assert!(error.contains("http_proxy") && !error.contains("hunter2"), "{error}");
     }
 
     #[tokio::test]
-    async fn a_proxy_of_the_configuration_is_asked_in_place_of_the_server() {
+    async fn requests_go_through_the_proxy_of_the_configuration() {
         let proxy = Server::start(|_| answer(200, "{}")).await;
         let agent = Agent { version: "0".to_owned(), revision: "0".to_owned() };
         let route = Route { http_proxy: Some(Secret::new(proxy.base.as_str())), ..Route::default() };

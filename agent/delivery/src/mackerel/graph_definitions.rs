@@ -1,7 +1,7 @@
 //! Graph definitions: how Mackerel draws the metrics of plugins.
 //!
-//! They are posted all at once, again when they change, and hourly, since Mackerel forgets a definition that had no values
-//! for some hours. It knows nothing of where they come from.
+//! All of them are posted at once, again when they change, and hourly, since Mackerel forgets a definition that had no values
+//! for some hours. Where they come from is not known here.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -11,43 +11,45 @@ use tokio::sync::watch;
 use wasaba_core::graph::GraphDefinition;
 
 use super::Pace;
-use super::backoff::{Backoff, Complaint};
-use super::client::{ApiError, Client};
+use super::answer::ApiError;
+use super::backoff::Backoff;
+use super::client::Client;
 
 /// As often as the host's description.
 const POSTED_EVERY: Duration = Duration::from_hours(1);
 
-/// Posts the definitions now, when they change, and every hour. What Mackerel refuses is not sent again until it changes.
+/// Posts the definitions now, when they change, and every hour. If Mackerel refuses them, they are not posted again until they
+/// change.
 pub(super) async fn keep_posted(
     client: &Client,
     mut definitions: watch::Receiver<Arc<Vec<GraphDefinition>>>,
     pace: Pace,
 ) -> Infallible {
-    let (mut backoff, mut complaint) = (Backoff::default(), Complaint::default());
+    let mut backoff = Backoff::default();
     loop {
         let current = definitions.borrow_and_update().clone();
         let wait = match post(client, &current).await {
             Ok(()) => {
                 backoff.reset();
-                complaint.reset();
-                (!current.is_empty()).then_some(POSTED_EVERY)
+                if current.is_empty() { Duration::MAX } else { POSTED_EVERY }
             }
-            Err(error @ ApiError::Refused { .. }) => {
+            Err(error @ ApiError::Refused(_)) => {
                 tracing::error!(
-                    "Mackerel refuses the graph definitions: {error}; they are not sent again until they change"
+                    "Mackerel refuses the graph definitions: {error}; not posting them again until they change"
                 );
-                None
+                Duration::MAX
             }
             Err(error) => {
-                if complaint.is_due(&error, Instant::now()) {
-                    tracing::warn!("cannot post the graph definitions yet: {error}");
+                let wait = backoff.wait(&error, (pace.random)());
+                if backoff.is_news(&error, Instant::now()) {
+                    tracing::warn!("cannot post the graph definitions: {error}; retrying in {} s", wait.as_secs());
                 }
-                Some(backoff.after(&error, (pace.random)()))
+                wait
             }
         };
         tokio::select! {
             () = changed(&mut definitions) => {}
-            () = after(wait) => {}
+            () = tokio::time::sleep(wait) => {}
         }
     }
 }
@@ -58,20 +60,13 @@ async fn post(client: &Client, definitions: &[GraphDefinition]) -> Result<(), Ap
     }
     let body = serde_json::to_vec(definitions).unwrap_or_default();
     client.post("/api/v0/graph-defs/create", body).await?;
-    tracing::debug!("{} graph definitions posted", definitions.len());
+    tracing::debug!("posted {} graph definitions", definitions.len());
     Ok(())
 }
 
 async fn changed(definitions: &mut watch::Receiver<Arc<Vec<GraphDefinition>>>) {
     if definitions.changed().await.is_err() {
-        // Nobody is left who could change them.
+        // The sender is gone, so they cannot change any more.
         std::future::pending::<()>().await;
-    }
-}
-
-async fn after(wait: Option<Duration>) {
-    match wait {
-        Some(wait) => tokio::time::sleep(wait).await,
-        None => std::future::pending().await,
     }
 }

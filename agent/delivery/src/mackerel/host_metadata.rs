@@ -1,72 +1,68 @@
 //! Host metadata: documents to `PUT /api/v0/hosts/<id>/metadata/<namespace>`.
 //!
-//! Of each namespace only the newest counts. What Mackerel refuses is dropped, so that it is told again when it is asked again.
+//! Only the newest document of each namespace counts. A document that Mackerel refuses is dropped; the next run of its plugin
+//! makes another.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 use wasaba_core::document::Document;
 
 use super::Pace;
-use super::backoff::{Backoff, Complaint};
-use super::client::{ApiError, Client};
+use super::answer::ApiError;
+use super::backoff::Backoff;
+use super::client::Client;
 use super::id_file::HostId;
 
-/// The documents that wait, by namespace.
-pub(super) type Waiting = BTreeMap<Arc<str>, Document>;
+/// The queued documents, by namespace.
+pub(super) type Queue = BTreeMap<Arc<str>, Document>;
 
-/// Delivers what waits and what comes in; what has no answer yet goes on waiting.
+/// Delivers queued documents and those from the inbox. A document stays queued until Mackerel accepts or refuses it.
 pub(super) async fn keep_posted(
     client: &Client,
     host_id: &HostId,
     inbox: &mut mpsc::Receiver<Document>,
-    waiting: &mut Waiting,
+    queue: &mut Queue,
     pace: Pace,
 ) -> Infallible {
-    let (mut backoff, mut complaint) = (Backoff::default(), Complaint::default());
-    let mut wait = None;
+    let mut backoff = Backoff::default();
+    let mut retry_at = None;
     loop {
-        while let (None, Some((namespace, document))) = (wait, waiting.first_key_value()) {
+        while let (None, Some((namespace, document))) = (retry_at, queue.first_key_value()) {
             let namespace = Arc::clone(namespace);
             let path = format!("/api/v0/hosts/{host_id}/metadata/{namespace}");
             match client.put(&path, document.json.clone().into_bytes()).await {
                 Ok(_) => {
                     backoff.reset();
-                    complaint.reset();
-                    tracing::debug!("metadata {namespace} delivered");
-                    if let Some(document) = waiting.remove(&namespace) {
-                        // Whoever wanted to know may be gone.
+                    tracing::debug!("delivered metadata {namespace}");
+                    if let Some(document) = queue.remove(&namespace) {
+                        // The receiver may be gone.
                         document.delivered.send(host_id.as_str().into()).ok();
                     }
                 }
-                Err(error @ ApiError::Refused { .. }) => {
-                    tracing::error!("metadata {namespace} is dropped: {error}");
-                    waiting.remove(&namespace);
+                Err(error @ ApiError::Refused(_)) => {
+                    tracing::error!("dropped metadata {namespace}: {error}");
+                    queue.remove(&namespace);
                 }
                 Err(error) => {
-                    if complaint.is_due(&error, Instant::now()) {
-                        tracing::warn!("cannot deliver metadata yet: {error}");
+                    let (now, wait) = (Instant::now(), backoff.wait(&error, (pace.random)()));
+                    if backoff.is_news(&error, now.into_std()) {
+                        tracing::warn!("cannot deliver metadata: {error}; retrying in {} s", wait.as_secs());
                     }
-                    wait = Some(tokio::time::Instant::now() + backoff.after(&error, (pace.random)()));
+                    retry_at = Some(now + wait);
                 }
             }
         }
         tokio::select! {
             Some(document) = inbox.recv() => {
-                waiting.insert(Arc::clone(&document.namespace), document);
+                queue.insert(Arc::clone(&document.namespace), document);
             }
-            () = after(wait) => wait = None,
+            () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => retry_at = None,
+            else => std::future::pending().await,
         }
-    }
-}
-
-async fn after(time: Option<tokio::time::Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }
 
@@ -76,14 +72,12 @@ mod tests {
     use std::time::SystemTime;
 
     use tokio::sync::oneshot;
-    use wasaba_core::secret::Secret;
 
     use super::*;
-    use crate::mackerel::client::Agent;
-    use crate::mackerel::testing::{Server, answer};
+    use crate::mackerel::testing::{Server, answer, client};
 
     #[tokio::test]
-    async fn what_is_delivered_is_told_what_is_refused_is_dropped_and_an_outage_is_waited_for() {
+    async fn documents_are_confirmed_when_delivered_dropped_when_refused_and_kept_during_an_outage() {
         let failures = AtomicUsize::new(2);
         let server = Server::start(move |request| {
             let fails = failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
@@ -94,8 +88,7 @@ mod tests {
             }
         })
         .await;
-        let agent = Agent { version: "0".to_owned(), revision: "0".to_owned() };
-        let client = Client::new(&server.base, Secret::new("key"), &agent, &Default::default()).unwrap();
+        let client = client(&server.base);
         let (sender, mut inbox) = mpsc::channel(10);
         let send = |namespace: &str| {
             let (delivered, arrived) = oneshot::channel();
@@ -104,10 +97,10 @@ mod tests {
         };
         let (good, large) = (send("good"), send("large"));
         let host_id = HostId::new("OWN").unwrap();
-        let pace = Pace { now: SystemTime::now, random: || 0.01 };
-        let mut waiting = Waiting::new();
+        let pace = Pace { now: SystemTime::now, random: || 0.0 };
+        let mut queue = Queue::new();
         tokio::select! {
-            never = keep_posted(&client, &host_id, &mut inbox, &mut waiting, pace) => match never {},
+            never = keep_posted(&client, &host_id, &mut inbox, &mut queue, pace) => match never {},
             (good, large) = async { (good.await, large.await) } => assert!(good.as_deref() == Ok("OWN") && large.is_err()),
         }
         let last = server

@@ -1,7 +1,7 @@
-//! The id file: `<root>/id`, which says which host on Mackerel this machine is.
+//! The id file: `<root>/id`, the id of this machine's host on Mackerel.
 //!
-//! The official agent's file, byte for byte. It is written atomically, and one that is empty or garbled is damaged, not
-//! absent: taking it for absent would register the machine a second time.
+//! Byte for byte the official agent's file. It is written atomically. An empty or garbled file is invalid rather than
+//! missing: to take it for missing would register the machine a second time.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -16,7 +16,7 @@ use super::FatalError;
 pub struct HostId(String);
 
 impl HostId {
-    /// `None` if `text` cannot be a host's id.
+    /// `None` if `text` is not a valid host id.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         (!text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric()))
@@ -36,20 +36,19 @@ impl fmt::Display for HostId {
     }
 }
 
-/// What the id file says.
+/// The contents of the id file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Written {
-    /// There is no file: this machine was never registered, or somebody deleted it so that it would be again.
-    Nothing,
-    /// It holds something that is no host id.
-    Damaged,
-    /// This machine is that host.
+pub(super) enum IdFile {
+    /// There is no file: this machine was never registered, or the operator deleted it to register it again.
+    Missing,
+    /// It does not contain a host id.
+    Invalid,
+    /// The id of this machine's host.
     Id(HostId),
 }
 
-/// Where the id file is.
-#[must_use]
-pub fn path(root: &Path) -> PathBuf {
+/// The path of the id file.
+pub(super) fn path(root: &Path) -> PathBuf {
     root.join("id")
 }
 
@@ -57,21 +56,21 @@ pub fn path(root: &Path) -> PathBuf {
 ///
 /// # Errors
 /// It exists but cannot be read.
-pub fn read(root: &Path) -> Result<Written, FatalError> {
+pub(super) fn read(root: &Path) -> Result<IdFile, FatalError> {
     match fs::read(path(root)) {
         Ok(bytes) => Ok(parse(&bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Written::Nothing),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(IdFile::Missing),
         Err(error) => Err(FatalError(format!("cannot read `{}`: {error}", path(root).display()))),
     }
 }
 
-fn parse(bytes: &[u8]) -> Written {
+fn parse(bytes: &[u8]) -> IdFile {
     let text = std::str::from_utf8(bytes).unwrap_or_default();
-    HostId::new(text.trim_end_matches(['\r', '\n'])).map_or(Written::Damaged, Written::Id)
+    HostId::new(text.trim_end_matches(['\r', '\n'])).map_or(IdFile::Invalid, IdFile::Id)
 }
 
-/// An id file that can be written, which is known before the host is registered: an id that cannot be kept would make a
-/// new host on Mackerel with every start.
+/// A new id file, created before the host is registered to make sure that it can be written: an id that is lost would
+/// register another host with every start.
 pub(super) struct Draft {
     root: PathBuf,
     temporary: PathBuf,
@@ -89,7 +88,7 @@ impl Draft {
                 _ => {}
             }
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary)?;
-            // A full disk lets files be made but not be written.
+            // A full disk lets files be created but not written.
             file.write_all(&[0; 64])?;
             file.sync_all()?;
             Ok(file)
@@ -114,7 +113,7 @@ impl Draft {
 
 fn cannot_write(root: &Path, error: &io::Error) -> FatalError {
     FatalError(format!(
-        "cannot write `{}`: {error}; make the folder writable, since without this file each start would register another host",
+        "cannot write `{}`: {error}; make the folder writable, since without this file every start would register another host",
         path(root).display()
     ))
 }
@@ -124,24 +123,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_or_garbled_file_is_damaged_and_not_absent() {
+    fn an_empty_or_garbled_file_is_invalid_and_not_missing() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(read(folder.path()).unwrap(), Written::Nothing);
-        for damaged in ["", "\n", "two words", "../x", "\0\0\0\0", " 4Hkc5RVYYB4"] {
-            fs::write(path(folder.path()), damaged).unwrap();
-            assert_eq!(read(folder.path()).unwrap(), Written::Damaged, "{damaged:?}");
+        assert_eq!(read(folder.path()).unwrap(), IdFile::Missing);
+        for invalid in ["", "\n", "two words", "../x", "\0\0\0\0", " 4Hkc5RVYYB4"] {
+            fs::write(path(folder.path()), invalid).unwrap();
+            assert_eq!(read(folder.path()).unwrap(), IdFile::Invalid, "{invalid:?}");
         }
     }
 
     #[test]
-    fn a_line_end_after_the_id_does_not_matter() {
+    fn a_line_break_after_the_id_is_ignored() {
         for text in ["4Hkc5RVYYB4", "4Hkc5RVYYB4\n", "4Hkc5RVYYB4\r\n"] {
-            assert_eq!(parse(text.as_bytes()), Written::Id(HostId("4Hkc5RVYYB4".to_owned())));
+            assert_eq!(parse(text.as_bytes()), IdFile::Id(HostId("4Hkc5RVYYB4".to_owned())));
         }
     }
 
     #[test]
-    fn the_written_file_is_as_the_official_agent_writes_it() {
+    fn the_file_equals_the_official_agents() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("new");
         Draft::new(&root).unwrap().write(&HostId::new("4Hkc5RVYYB4").unwrap()).unwrap();
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draft_is_refused_where_nothing_can_be_written() {
+    fn a_draft_fails_where_nothing_can_be_written() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();

@@ -1,8 +1,9 @@
-//! The Mackerel output: registers this machine as a host, keeps its description fresh, and delivers what is in the spool.
+//! The Mackerel output: registers this machine as a host, keeps its description up to date, and delivers the spool.
 //!
 //! It collects nothing and loses nothing: a value leaves the spool only when Mackerel has answered. While Mackerel cannot
-//! be reached or refuses the key, it waits, says so, and tries again for as long as it takes.
+//! be reached or refuses the key, it logs that and retries for as long as it takes.
 
+mod answer;
 mod backoff;
 mod check_reports;
 mod client;
@@ -10,12 +11,13 @@ mod delivery;
 mod graph_definitions;
 mod host_metadata;
 mod hosts;
-pub mod id_file;
+mod id_file;
 mod proxy;
 mod registration;
 mod retirement;
 #[cfg(test)]
 mod testing;
+mod timing;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -24,13 +26,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+pub use answer::{ApiError, ErrorResponse};
 use check_reports::CheckReports;
-pub use client::{Agent, ApiError, Client, Route};
+pub use client::{Agent, Client, Route};
 use delivery::Delivery;
 use futures_util::FutureExt;
 pub use id_file::HostId;
 use registration::Registration;
-pub use retirement::{own_id, retire};
+pub use retirement::{NoHostId, own_id, retire};
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -41,87 +44,88 @@ use wasaba_core::secret::Secret;
 
 use crate::spool::Spool;
 
-/// What is still queued when the agent is told to stop gets this long; the rest waits in the spool for the next start.
+/// After shutdown, queued values are delivered for this long; the rest stays in the spool until the next start.
 const DELIVERED_WITHIN: Duration = Duration::from_millis(1_000);
 
-/// How long after that word the last status may take, too. Together with all that ends after it, two seconds are kept.
+/// After shutdown, the last status must be set within this time. With the rest of the agent's end, that makes two seconds.
 const ENDED_WITHIN: Duration = Duration::from_millis(1_700);
+const _: () = assert!(DELIVERED_WITHIN.as_millis() < ENDED_WITHIN.as_millis() && ENDED_WITHIN.as_millis() < 2_000);
 
-/// What [`run`] needs to know.
+/// The settings of the output.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where Mackerel is; only scheme, user, host and port count.
+    /// Mackerel's URL; only scheme, user, host and port count.
     pub apibase: String,
     /// The organisation's key.
     pub apikey: Secret,
     /// The folder of the id file.
     pub root: PathBuf,
-    /// For the headers.
+    /// The agent's version, for the headers.
     pub agent: Agent,
-    /// How the way to Mackerel is.
+    /// How requests travel to Mackerel.
     pub route: Route,
-    /// Set once the host is known, if it has another one (`working`, `standby`, …).
+    /// The status to set once the host is known, if it has another one (`working`, `standby`, …).
     pub status_on_start: Option<String>,
-    /// Set at the end.
+    /// The status to set at the end.
     pub status_on_stop: Option<String>,
-    /// Whether a cloud is asked who this machine is.
+    /// Whether cloud metadata services are asked for this machine's identity.
     pub asks_cloud: bool,
 }
 
 /// Makes the body of `POST` and `PUT /api/v0/hosts`.
 pub type Description = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Value> + Send>> + Send + Sync>;
 
-/// What is to be delivered beside the spool. It outlives the way to Mackerel, so that another one takes up what waits.
+/// Reports and documents to deliver beside the spool. It outlives [`run`], so that the next one continues with its queues.
 #[derive(Debug)]
 pub struct Inbox {
     reports: mpsc::Receiver<Report>,
     documents: mpsc::Receiver<Document>,
-    waiting_reports: check_reports::Waiting,
-    waiting_documents: host_metadata::Waiting,
+    queued_reports: check_reports::Queues,
+    queued_documents: host_metadata::Queue,
 }
 
 impl Inbox {
-    /// What checks report, and what metadata plugins tell.
+    /// An inbox for the reports of checks and the documents of metadata plugins.
     #[must_use]
     pub fn new(reports: mpsc::Receiver<Report>, documents: mpsc::Receiver<Document>) -> Self {
-        let (waiting_reports, waiting_documents) = Default::default();
-        Self { reports, documents, waiting_reports, waiting_documents }
+        let (queued_reports, queued_documents) = Default::default();
+        Self { reports, documents, queued_reports, queued_documents }
     }
 
-    /// Takes in what comes while nothing can be delivered: so it is the oldest that is given up, if anything is.
+    /// Queues what comes while nothing can be delivered, so that the oldest is dropped if anything is.
     async fn gather(&mut self) -> Infallible {
         loop {
             tokio::select! {
                 Some(report) = self.reports.recv() => {
-                    self.waiting_reports.take(report);
+                    self.queued_reports.push(report);
                 }
                 Some(document) = self.documents.recv() => {
-                    self.waiting_documents.insert(Arc::clone(&document.namespace), document);
+                    self.queued_documents.insert(Arc::clone(&document.namespace), document);
                 }
-                // Whoever could tell more is gone.
+                // Both senders are gone.
                 else => std::future::pending().await,
             }
         }
     }
 }
 
-/// The rest of the agent, as far as this output hears from it.
+/// The signals from the rest of the agent.
 #[derive(Clone, Debug)]
 pub struct Signals {
-    /// Something new is in the spool.
+    /// Notified when the spool has new values.
     pub wake: Arc<Notify>,
-    /// The description is to be sent now rather than within the hour.
+    /// Notified when the description must be sent now rather than within the hour.
     pub refresh: Arc<Notify>,
-    /// The graphs of all plugins.
+    /// The graph definitions of all plugins.
     pub definitions: watch::Receiver<Arc<Vec<GraphDefinition>>>,
-    /// Becomes true (or loses its sender) when the agent is to stop.
+    /// Becomes true (or loses its sender) when the agent must stop.
     pub shutdown: watch::Receiver<bool>,
 }
 
-/// Runs until told to stop, and then tries once, for a second, to deliver what is queued.
+/// Runs until shutdown, and then tries once, for a second, to deliver queued values.
 ///
 /// # Errors
-/// Only what no waiting can mend: see [`FatalError`].
+/// Only what no retry can fix: see [`FatalError`].
 pub async fn run(
     settings: Settings,
     spool: Arc<Spool>,
@@ -132,7 +136,7 @@ pub async fn run(
     run_at(settings, spool, description, signals, inbox, Pace { now: SystemTime::now, random: backoff::chance }).await
 }
 
-/// What tests replace: the wall clock, and chance.
+/// The wall clock and chance, which tests replace.
 #[derive(Clone, Copy)]
 struct Pace {
     now: fn() -> SystemTime,
@@ -155,9 +159,9 @@ async fn run_at(
         never = inbox.gather() => match never {},
         () = stopped(signals.shutdown.clone()) => return Ok(()),
     };
-    let Inbox { reports, documents, waiting_reports, waiting_documents } = inbox;
+    let Inbox { reports, documents, queued_reports, queued_documents } = inbox;
     let delivery = Delivery::new(client.clone(), spool.clone(), host_id.clone(), pace);
-    let checks = CheckReports::new(client.clone(), host_id.clone(), pace, waiting_reports);
+    let checks = CheckReports::new(client.clone(), host_id.clone(), pace, queued_reports);
     let shutdown = signals.shutdown.clone();
     let stop = async move {
         stopped(shutdown).await;
@@ -172,37 +176,37 @@ async fn run_at(
     };
     tokio::select! {
         ((), ()) = until_stopped => {}
-        never = host_metadata::keep_posted(&client, &host_id, documents, waiting_documents, pace) => match never {},
+        never = host_metadata::keep_posted(&client, &host_id, documents, queued_documents, pace) => match never {},
         never = registration.keep_described(&host_id, &signals.refresh) => match never {},
         never = graph_definitions::keep_posted(&client, signals.definitions.clone(), pace) => match never {},
         () = async { sleep_until(stop.clone().await + DELIVERED_WITHIN).await } => {
-            tracing::warn!("not everything could be delivered before the stop; the rest waits for the next start");
+            tracing::warn!("could not deliver everything before stopping; the rest stays queued for the next start");
         }
     }
     if let Some(status) = &settings.status_on_stop {
-        say_goodbye(&client, &host_id, status, stop.await + ENDED_WITHIN).await;
+        set_last_status(&client, &host_id, status, stop.await + ENDED_WITHIN).await;
     }
     Ok(())
 }
 
-async fn say_goodbye(client: &Client, host_id: &HostId, status: &str, end: Instant) {
+async fn set_last_status(client: &Client, host_id: &HostId, status: &str, end: Instant) {
     let post = registration::post_status(client, host_id, status);
     match timeout_at(end, post).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!("cannot set the host's status to `{status}`: {error}"),
-        Err(_) => tracing::warn!("cannot set the host's status to `{status}`: no answer in time"),
+        Err(_) => tracing::warn!("cannot set the host's status to `{status}`: timed out"),
     }
 }
 
-/// Returns when the agent is to stop.
+/// Returns when the agent must stop.
 async fn stopped(mut shutdown: watch::Receiver<bool>) {
-    // A sender that is gone cannot say so any more.
+    // Without a sender there would be no stop at all.
     if shutdown.wait_for(|stop| *stop).await.is_err() {
-        tracing::debug!("whoever could tell the Mackerel output to stop is gone, so it stops");
+        tracing::debug!("the shutdown channel is closed; stopping the Mackerel output");
     }
 }
 
-/// Why the agent cannot be a host on Mackerel until somebody mends it: the text says what and how.
+/// Why the agent cannot be a host on Mackerel until the operator fixes it; the text says what and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FatalError(String);
 

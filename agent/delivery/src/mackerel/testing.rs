@@ -1,10 +1,19 @@
-//! A server for tests: answers each HTTP request with what a closure says, and remembers what it was asked.
+//! A server for tests: a closure answers each HTTP request, and all requests are recorded.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use wasaba_core::secret::Secret;
+
+use super::client::{Agent, Client, Route};
+
+/// A client for the server at `base`, with the key `key`.
+pub(super) fn client(base: &str) -> Client {
+    let agent = Agent { version: "0".to_owned(), revision: "0".to_owned() };
+    Client::new(base, Secret::new("key"), &agent, &Route::default()).unwrap()
+}
 
 #[derive(Clone, Debug)]
 pub(super) struct Request {
@@ -25,7 +34,7 @@ impl Server {
         Self::start_pending(move |request| Some(answer(request))).await
     }
 
-    /// As [`Server::start`], where `None` keeps whoever asks waiting for ever.
+    /// Like [`Server::start`]; a request that gets `None` is never answered.
     pub(super) async fn start_pending(answer: impl Fn(&Request) -> Option<String> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -44,15 +53,15 @@ impl Server {
         self.seen.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until `enough` is true of the requests so far.
+    /// Waits until `enough` is true for the requests so far.
     pub(super) async fn until(&self, enough: impl Fn(&[Request]) -> bool) -> Vec<Request> {
         loop {
-            let news = self.seen.1.notified();
+            let another = self.seen.1.notified();
             let requests = self.requests();
             if enough(&requests) {
                 return requests;
             }
-            news.await;
+            another.await;
         }
     }
 }
@@ -93,7 +102,7 @@ async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Request> {
     }
 }
 
-/// An answer with a body. The empty string instead closes the connection without one.
+/// A response with a body. An empty string instead closes the connection without a response.
 pub(super) fn answer(status: u16, body: &str) -> String {
     format!("HTTP/1.1 {status} Status\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }

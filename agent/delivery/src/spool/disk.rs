@@ -1,6 +1,6 @@
-//! The spool's file: a redb database with three tables, and the one transaction that everything is written in.
+//! The spool's file: a redb database with three tables, and the one transaction in which everything is written.
 //!
-//! It says what is wrong with the file ([`Trouble`]) and leaves the answer to that to the spool.
+//! It reports what is wrong with the file ([`FileError`]); the spool decides what to do about it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -20,21 +20,21 @@ use wasaba_core::sample::Sample;
 
 use super::encoding::{decode, decode_readings, decode_values, encode, encode_readings, encode_values};
 use super::pending::{Pending, merge};
-use super::{Kept, Ledger, MOST_BYTES, Minute, Settlement, Values};
+use super::{Ledger, MOST_BYTES, Minute, Settlement, UnwrittenValues, Values};
 
 /// Increased when a version that knows only the previous format would misread the file.
 const FORMAT: u32 = 1;
 
-/// The agent's whole budget is 4 MB. A day's queue is read once in an outage's end; the minute itself needs five pages.
+/// The agent's whole budget is 4 MB. A day's queue is read once, at the end of an outage; a single minute needs five pages.
 const CACHE_BYTES: usize = 256 * 1024;
 
 /// Unix time to [`encode`]d samples.
 const MINUTES: TableDefinition<'_, i64, &[u8]> = TableDefinition::new("minutes");
 
-/// `totals`, `readings` and `host-id`, each as bytes of its own form.
+/// `totals`, `readings` and `host-id`, each in its own encoding.
 const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
 
-/// What plugin instances keep: their names to [`encode_values`]d values.
+/// Instance names to [`encode_values`]d values.
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
 
 pub(super) struct Disk {
@@ -42,7 +42,7 @@ pub(super) struct Disk {
     totals: Totals,
 }
 
-/// Written with every commit, in the same transaction as the minutes that it sums up.
+/// Written with every commit, in the same transaction as the minutes that they sum up.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Totals {
     format: u32,
@@ -51,7 +51,7 @@ struct Totals {
     bytes: u64,
 }
 
-/// What a file that was just opened knows.
+/// The contents of a file that was just opened, without its minutes.
 pub(super) struct Contents {
     /// `None` in a new file.
     pub(super) ledger: Option<Ledger>,
@@ -59,15 +59,15 @@ pub(super) struct Contents {
     pub(super) host_id: Option<String>,
 }
 
-/// What is kept beside the minutes.
+/// What a commit writes beside the minutes.
 pub(super) struct Facts<'a> {
     pub(super) readings: &'a BTreeMap<String, Reading>,
     pub(super) host_id: Option<&'a str>,
 }
 
 impl Disk {
-    /// Opens the file, makes it if there is none, and checks it from end to end (4 ms for a full day of a small host).
-    pub(super) fn open(path: &Path) -> Result<(Self, Contents), Trouble> {
+    /// Opens the file, creates it if there is none, and checks it from end to end (4 ms for a full day of a small host).
+    pub(super) fn open(path: &Path) -> Result<(Self, Contents), FileError> {
         if let Some(root) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o750).create(root)?;
         }
@@ -75,27 +75,28 @@ impl Disk {
         let backend = FileBackend::new(file)?;
         let database = redb::Builder::new()
             .set_cache_size(CACHE_BYTES)
-            // Without it a file that was altered while closed may make redb panic at any later time.
+            // Without it, redb may panic at any later time if the file was altered while closed.
             .set_check_integrity_on_open(true)
             .create_with_backend(backend)?;
         let (totals, contents) = read_contents(&database)?;
         Ok((Self { database, totals }, contents))
     }
 
-    /// Continues a new file's ledger where an earlier file's ended.
+    /// Continues the ledger of an earlier file.
     pub(super) fn with_ledger(mut self, ledger: Ledger) -> Self {
         self.totals.ledger = ledger;
         self
     }
 
-    /// Writes everything that is pending, drops what is older than `horizon` or too much, and returns the new ledger.
+    /// Writes everything that is pending, drops minutes older than `horizon` or beyond [`MOST_BYTES`], and returns the new
+    /// ledger.
     pub(super) fn commit(
         &mut self,
         pending: &Pending,
         facts: Option<Facts<'_>>,
-        values: &Kept,
+        values: &UnwrittenValues,
         horizon: Option<i64>,
-    ) -> Result<Ledger, Trouble> {
+    ) -> Result<Ledger, FileError> {
         let transaction = self.database.begin_write()?;
         let mut totals = self.totals;
         {
@@ -123,40 +124,40 @@ impl Disk {
         Ok(totals.ledger)
     }
 
-    /// What an instance keeps, and when that was last known to be wanted.
-    pub(super) fn values(&self, instance: &str) -> Result<Option<(Values, i64)>, Trouble> {
+    /// The values of an instance, and when it was last seen.
+    pub(super) fn values(&self, instance: &str) -> Result<Option<(Values, i64)>, FileError> {
         let table = match self.database.begin_read()?.open_table(VALUES) {
             Err(TableError::TableDoesNotExist(_)) => return Ok(None),
             table => table?,
         };
         let Some(bytes) = table.get(instance)? else { return Ok(None) };
         let values = decode_values(bytes.value());
-        values.map(Some).ok_or_else(|| Trouble::Damaged(format!("what plugin {instance} keeps cannot be read")))
+        values.map(Some).ok_or_else(|| FileError::Damaged(format!("invalid values of {instance}")))
     }
 
-    /// Drops what instances keep that were last wanted before `horizon`, unless they are among the `known`.
-    pub(super) fn forget_values(&self, known: &[Arc<str>], horizon: i64) -> Result<(), Trouble> {
+    /// Drops the values of instances that were last seen before `horizon`, unless they are among the `known`.
+    pub(super) fn forget_values(&self, known: &[Arc<str>], horizon: i64) -> Result<(), FileError> {
         let transaction = self.database.begin_write()?;
         transaction.open_table(VALUES)?.retain(|instance, bytes| {
-            let wanted = bytes.split_first_chunk::<8>().map(|(time, _)| i64::from_le_bytes(*time));
-            known.iter().any(|known| **known == *instance) || wanted.is_some_and(|wanted| wanted >= horizon)
+            let seen = bytes.split_first_chunk::<8>().map(|(time, _)| i64::from_le_bytes(*time));
+            known.iter().any(|known| **known == *instance) || seen.is_some_and(|seen| seen >= horizon)
         })?;
         Ok(transaction.commit()?)
     }
 
-    /// The newest minutes, newest first: at least one, and no more when they pass `max_points`.
+    /// The newest minutes, newest first: at least one, and no more once they exceed `max_points`.
     pub(super) fn newest(
         &self,
         max_points: usize,
-        is_wanted: &impl Fn(&Sample) -> bool,
-    ) -> Result<Vec<Minute>, Trouble> {
+        filter: &impl Fn(&Sample) -> bool,
+    ) -> Result<Vec<Minute>, FileError> {
         if self.totals.ledger.queued == 0 {
             return Ok(Vec::new());
         }
         let table = self.database.begin_read()?.open_table(MINUTES)?;
         let (mut minutes, mut points) = (Vec::new(), 0);
         for row in table.iter()?.rev() {
-            let Some(minute) = minute(row?)?.only(is_wanted) else { continue };
+            let Some(minute) = minute(row?)?.filtered(filter) else { continue };
             points += minute.samples.len();
             if points > max_points && !minutes.is_empty() {
                 break;
@@ -167,7 +168,7 @@ impl Disk {
     }
 
     /// The minutes from `unix_seconds` on, oldest first.
-    pub(super) fn since(&self, unix_seconds: i64) -> Result<Vec<Minute>, Trouble> {
+    pub(super) fn since(&self, unix_seconds: i64) -> Result<Vec<Minute>, FileError> {
         let table = self.database.begin_read()?.open_table(MINUTES)?;
         table.range(unix_seconds..)?.map(|row| minute(row?)).collect()
     }
@@ -175,14 +176,15 @@ impl Disk {
 
 fn minute(
     (time, bytes): (redb::AccessGuard<'_, i64>, redb::AccessGuard<'_, &'static [u8]>),
-) -> Result<Minute, Trouble> {
+) -> Result<Minute, FileError> {
     let time = time.value();
-    let samples = decode(bytes.value()).ok_or_else(|| Trouble::Damaged(format!("minute {time} cannot be read")))?;
+    let samples =
+        decode(bytes.value()).ok_or_else(|| FileError::Damaged(format!("invalid samples of minute {time}")))?;
     Ok(Minute { time, samples })
 }
 
-/// Reads what is beside the minutes, after it is sure that this version understands the file.
-fn read_contents(database: &Database) -> Result<(Totals, Contents), Trouble> {
+/// Reads everything but the minutes, once the format is known to be one that this version understands.
+fn read_contents(database: &Database) -> Result<(Totals, Contents), FileError> {
     let new = Totals { format: FORMAT, ledger: Ledger::default(), bytes: 0 };
     let table = match database.begin_read()?.open_table(FACTS) {
         Err(TableError::TableDoesNotExist(_)) => {
@@ -190,12 +192,12 @@ fn read_contents(database: &Database) -> Result<(Totals, Contents), Trouble> {
         }
         table => table?,
     };
-    let damaged = |fact: &str| Trouble::Damaged(format!("its `{fact}` cannot be read"));
+    let damaged = |fact: &str| FileError::Damaged(format!("invalid `{fact}`"));
     let bytes = table.get("totals")?.ok_or_else(|| damaged("totals"))?;
     // The format alone first: the rest of a newer file may look different.
     let format = serde_json::from_slice::<Format>(bytes.value()).map_err(|_| damaged("totals"))?.format;
     if format > FORMAT {
-        return Err(Trouble::Newer);
+        return Err(FileError::Newer);
     }
     let totals: Totals = serde_json::from_slice(bytes.value()).map_err(|_| damaged("totals"))?;
     let readings = match table.get("readings")? {
@@ -211,35 +213,35 @@ struct Format {
     format: u32,
 }
 
-/// The minutes inside a transaction; each change keeps the totals true.
+/// The minutes inside a transaction; each change also updates the totals.
 struct Queue<'t, 'totals> {
     table: Table<'t, i64, &'static [u8]>,
     totals: &'totals mut Totals,
 }
 
 impl Queue<'_, '_> {
-    fn add(&mut self, pending: &Pending) -> Result<(), Trouble> {
+    fn add(&mut self, pending: &Pending) -> Result<(), FileError> {
         self.totals.ledger = self.totals.ledger.plus(pending.ledger);
         for (&time, samples) in &pending.minutes {
             let mut known = self.take(time)?;
             let added = merge(&mut known, samples.clone());
-            // Points that the file had already, for instance from a commit that failed and yet arrived.
-            let twice = samples.len() as u64 - added;
-            self.totals.ledger.collected -= twice;
-            self.totals.ledger.queued -= twice;
+            // Points that the file had already, for instance from a commit that reported a failure but was written.
+            let duplicates = samples.len() as u64 - added;
+            self.totals.ledger.collected -= duplicates;
+            self.totals.ledger.queued -= duplicates;
             self.put(time, &known)?;
         }
         Ok(())
     }
 
-    fn settle(&mut self, mut settlement: Settlement) -> Result<(), Trouble> {
+    fn settle(&mut self, mut settlement: Settlement) -> Result<(), FileError> {
         let mut samples = self.take(settlement.time)?;
         settlement.apply(&mut samples, &mut self.totals.ledger);
         self.put(settlement.time, &samples)
     }
 
-    /// Each commit also enforces the bound in bytes, but only one that knows the time can drop by age.
-    fn expire(&mut self, horizon: Option<i64>) -> Result<(), Trouble> {
+    /// Every commit enforces [`MOST_BYTES`], but only one with a `horizon` drops by age.
+    fn expire(&mut self, horizon: Option<i64>) -> Result<(), FileError> {
         let (mut minutes, mut points) = (0_u64, 0_u64);
         loop {
             let oldest = self.table.first()?.map(|(time, _)| time.value());
@@ -253,20 +255,20 @@ impl Queue<'_, '_> {
         self.totals.ledger.expire(points);
         if points > 0 {
             tracing::warn!(
-                "{minutes} minutes ({points} points) dropped that could not be delivered: older than 24 h, or more than {} MiB",
+                "dropped {points} undelivered points of {minutes} minutes: older than 24 h, or the queue exceeded {} MiB",
                 MOST_BYTES / 1024 / 1024
             );
         }
         Ok(())
     }
 
-    fn take(&mut self, time: i64) -> Result<Vec<Sample>, Trouble> {
+    fn take(&mut self, time: i64) -> Result<Vec<Sample>, FileError> {
         let Some(bytes) = self.table.remove(time)? else { return Ok(Vec::new()) };
         self.totals.bytes = self.totals.bytes.saturating_sub(bytes.value().len() as u64);
-        decode(bytes.value()).ok_or_else(|| Trouble::Damaged(format!("minute {time} cannot be read")))
+        decode(bytes.value()).ok_or_else(|| FileError::Damaged(format!("invalid samples of minute {time}")))
     }
 
-    fn put(&mut self, time: i64, samples: &[Sample]) -> Result<(), Trouble> {
+    fn put(&mut self, time: i64, samples: &[Sample]) -> Result<(), FileError> {
         if !samples.is_empty() {
             let bytes = encode(samples);
             self.totals.bytes += bytes.len() as u64;
@@ -276,8 +278,8 @@ impl Queue<'_, '_> {
     }
 }
 
-/// Renames a damaged file to `wasaba.db.damaged-<time>`, so that somebody may look at it.
-pub(super) fn set_aside(path: &Path, now: i64, why: &str) -> Result<(), Trouble> {
+/// Renames a damaged file to `wasaba.db.damaged-<time>`, so that it can be inspected.
+pub(super) fn set_aside(path: &Path, now: i64, why: &str) -> Result<(), FileError> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(format!(".damaged-{now}"));
     let aside = PathBuf::from(aside);
@@ -286,44 +288,44 @@ pub(super) fn set_aside(path: &Path, now: i64, why: &str) -> Result<(), Trouble>
         File::open(root)?.sync_all()?;
     }
     tracing::warn!(
-        "`{}` is damaged ({why}) and was renamed to `{}`; what was queued in it is lost, a new one is begun",
+        "`{}` is damaged ({why}): renamed it to `{}` and started a new one; the values queued in it are lost",
         path.display(),
         aside.display()
     );
     Ok(())
 }
 
-/// What is wrong with the file.
+/// Why the file cannot be used.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum FileError {
     InUse,
     Newer,
     Damaged(String),
     Unusable(String),
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for FileError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::InUse => formatter.write_str("another process uses it"),
-            Self::Newer => formatter.write_str("a newer wasaba wrote it"),
-            Self::Damaged(why) => write!(formatter, "it is damaged: {why}"),
+            Self::InUse => formatter.write_str("in use by another process"),
+            Self::Newer => formatter.write_str("written by a newer wasaba"),
+            Self::Damaged(why) => write!(formatter, "damaged: {why}"),
             Self::Unusable(why) => formatter.write_str(why),
         }
     }
 }
 
-impl From<io::Error> for Trouble {
+impl From<io::Error> for FileError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            // How redb says that the bytes are no database of its own.
+            // How redb reports that the bytes are not a redb database.
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Self::Damaged(error.to_string()),
             _ => Self::Unusable(error.to_string()),
         }
     }
 }
 
-impl From<StorageError> for Trouble {
+impl From<StorageError> for FileError {
     fn from(error: StorageError) -> Self {
         match error {
             StorageError::Corrupted(why) => Self::Damaged(why),
@@ -333,7 +335,7 @@ impl From<StorageError> for Trouble {
     }
 }
 
-impl From<DatabaseError> for Trouble {
+impl From<DatabaseError> for FileError {
     fn from(error: DatabaseError) -> Self {
         match error {
             DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => Self::InUse,
@@ -344,7 +346,7 @@ impl From<DatabaseError> for Trouble {
     }
 }
 
-impl From<TransactionError> for Trouble {
+impl From<TransactionError> for FileError {
     fn from(error: TransactionError) -> Self {
         match error {
             TransactionError::Storage(error) => error.into(),
@@ -353,7 +355,7 @@ impl From<TransactionError> for Trouble {
     }
 }
 
-impl From<CommitError> for Trouble {
+impl From<CommitError> for FileError {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::Storage(error) => error.into(),
@@ -362,11 +364,11 @@ impl From<CommitError> for Trouble {
     }
 }
 
-impl From<TableError> for Trouble {
+impl From<TableError> for FileError {
     fn from(error: TableError) -> Self {
         match error {
             TableError::Storage(error) => error.into(),
-            // Our tables never change their types without another `FORMAT`.
+            // Our tables never change their types without a new `FORMAT`.
             other => Self::Damaged(other.to_string()),
         }
     }

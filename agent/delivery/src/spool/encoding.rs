@@ -1,8 +1,8 @@
-//! The bytes of what the spool stores: a minute's samples, and the last readings of counters.
+//! The encoding of the spool's contents: the samples of a minute, the last readings of counters, the values of plugins.
 //!
-//! Samples are stored exactly (a decimal form would have to round), each as one byte with the length of its name, the name
-//! and eight bytes of value; before it, if it is of another host, a zero and two bytes with the length of that host's custom
-//! identifier and the identifier. What cannot be decoded is an error, never a guess. The file around the bytes is `disk`'s.
+//! Samples are stored exactly (decimals would be rounded), each as one byte with the length of its name, the name and eight
+//! bytes of value; before it, if it belongs to another host, a zero, two bytes with the length of that host's custom
+//! identifier, and the identifier. Invalid bytes are an error, never a guess. The file around the bytes belongs to `disk`.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ pub(super) fn decode(mut bytes: &[u8]) -> Option<Vec<Sample>> {
         let (value, rest) = rest.split_first_chunk::<8>()?;
         let sample = Sample::new(std::str::from_utf8(name).ok()?, f64::from_le_bytes(*value)).ok()?;
         samples.push(match host {
-            // Many in a row are of one host.
+            // Consecutive samples of one host share its name.
             Some(host) => match samples.last().and_then(Sample::host).filter(|last| ***last == *host).cloned() {
                 Some(last) => sample.of_host(&last),
                 None => sample.of_host(&host.into()),
@@ -53,7 +53,7 @@ pub(super) fn decode(mut bytes: &[u8]) -> Option<Vec<Sample>> {
     Some(samples)
 }
 
-/// Takes the custom identifier off the front, if there is one; `None` if the bytes are cut.
+/// Takes the custom identifier off the front, if there is one; `None` if the bytes are truncated.
 fn host<'a>(bytes: &mut &'a [u8]) -> Option<Option<&'a str>> {
     let Some(rest) = bytes.strip_prefix(&[0]) else { return Some(None) };
     let (length, rest) = rest.split_first_chunk::<2>()?;
@@ -62,7 +62,7 @@ fn host<'a>(bytes: &mut &'a [u8]) -> Option<Option<&'a str>> {
     Some(Some(std::str::from_utf8(host).ok()?))
 }
 
-/// The bytes of all readings: JSON, with each value as the number of its bits, since decimals would be rounded.
+/// The bytes of all readings: JSON, with the bits of each value as a number, since decimals would be rounded.
 pub(super) fn encode_readings(readings: &BTreeMap<String, Reading>) -> Vec<u8> {
     let plain: BTreeMap<&str, (u64, i64)> = readings
         .iter()
@@ -82,12 +82,12 @@ pub(super) fn decode_readings(bytes: &[u8]) -> Option<BTreeMap<String, Reading>>
     )
 }
 
-/// The bytes of what one instance keeps: when that was last known to be wanted (seconds since 1970), and each key with its
-/// value, one byte with the key's length, four with the value's.
+/// The bytes of one instance's values: when the instance was last seen (seconds since 1970), and each key with its value,
+/// one byte with the key's length, four with the value's.
 pub(super) fn encode_values(values: &Values, unix_seconds: i64) -> Vec<u8> {
     let mut bytes = unix_seconds.to_le_bytes().to_vec();
     for (key, value) in values {
-        // The capability refuses longer keys; a value larger than 4 GiB fits nowhere.
+        // The capability refuses longer keys; a value of more than 4 GiB fits nowhere.
         bytes.push(u8::try_from(key.len()).unwrap_or(u8::MAX));
         bytes.extend_from_slice(key.as_bytes());
         bytes.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes());
@@ -96,7 +96,7 @@ pub(super) fn encode_values(values: &Values, unix_seconds: i64) -> Vec<u8> {
     bytes
 }
 
-/// What [`encode_values`] made, or `None`.
+/// The values and the time when their instance was last seen, or `None` if `bytes` were not made by [`encode_values`].
 pub(super) fn decode_values(bytes: &[u8]) -> Option<(Values, i64)> {
     let (time, mut bytes) = bytes.split_first_chunk::<8>()?;
     let mut values = Values::new();
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_or_foreign_bytes_are_refused() {
+    fn truncated_or_foreign_bytes_are_refused() {
         let bytes = encode(&[Sample::new("loadavg1", 1.5).unwrap()]);
         for end in 1..bytes.len() {
             assert!(decode(&bytes[..end]).is_none(), "{end} bytes were accepted");
@@ -145,13 +145,13 @@ mod tests {
     }
 
     #[test]
-    fn what_an_instance_keeps_comes_back_byte_for_byte_and_cut_bytes_are_refused() {
+    fn an_instances_values_come_back_byte_for_byte_and_truncated_bytes_are_refused() {
         let values = Values::from([("k".repeat(255), vec![0, 255, 10]), ("empty".into(), Vec::new())]);
         let bytes = encode_values(&values, -5);
         assert_eq!(decode_values(&bytes), Some((values, -5)));
-        let cuts = (0..bytes.len()).filter(|end| decode_values(&bytes[..*end]).is_some()).collect::<Vec<_>>();
-        // Between two entries a cut cannot be told, but there redb's own checksum is.
-        assert_eq!(cuts, [8, 8 + 1 + 5 + 4]);
+        let unnoticed = (0..bytes.len()).filter(|end| decode_values(&bytes[..*end]).is_some()).collect::<Vec<_>>();
+        // A cut between two entries goes unnoticed here, but not by redb's checksum.
+        assert_eq!(unnoticed, [8, 8 + 1 + 5 + 4]);
     }
 
     #[test]

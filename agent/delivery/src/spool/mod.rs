@@ -1,12 +1,13 @@
 //! The spool: the durable queue between collecting and delivering, in one file `wasaba.db` under the root folder.
 //!
-//! A [`Minute`] counts as collected when [`Spool::keep`] has put it there and leaves when it was delivered, when Mackerel
-//! refused it for good, or when it is older than [`HORIZON_SECONDS`]; the [`Ledger`] accounts for every point. The file
-//! also holds the last readings of counters, what plugins keep, and a copy of the host id. A disk that cannot be written, or a damaged file,
-//! never stops the agent. The spool sends nothing itself, and what was delivered is not kept.
+//! A [`Minute`] counts as collected once [`Spool::keep`] has stored it, and leaves the queue when it is delivered, when
+//! Mackerel refuses it for good, or when it is older than [`HORIZON_SECONDS`]; the [`Ledger`] accounts for every point. The
+//! file also holds the last readings of counters, the values that plugins keep, and a copy of the host id. Neither a failing
+//! disk nor a damaged file stops the agent. The spool sends nothing itself and does not archive delivered values.
 
 mod disk;
 mod encoding;
+mod ledger;
 mod memory;
 mod pending;
 
@@ -15,107 +16,70 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use disk::{Disk, Trouble};
+use disk::{Disk, FileError};
+pub use ledger::{Ledger, Settlement};
 use pending::Pending;
-use serde::{Deserialize, Serialize};
 use wasaba_core::collect::rate::Reading;
 use wasaba_core::sample::Sample;
 
-/// Mackerel answers 200 to points older than this but does not store them, so they are not worth sending.
+/// Mackerel answers 200 to points older than this but does not store them, so sending them is pointless.
 pub const HORIZON_SECONDS: i64 = 24 * 60 * 60;
 
-/// The samples in the file take at most this much; beyond it the oldest go. A day of 30 metrics takes 1.4 MB.
+/// The limit for all samples in the file; beyond it the oldest are dropped. A day of 30 metrics takes 1.4 MB.
 pub const MOST_BYTES: u64 = 32 * 1024 * 1024;
 
-/// All samples of one moment.
+/// The queued samples of one point in time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Minute {
     /// Seconds since 1970.
     pub time: i64,
-    /// At most one for each host's name once it is in the spool.
+    /// Once in the spool, at most one for each host and name.
     pub samples: Vec<Sample>,
 }
 
 impl Minute {
-    /// What of it is wanted, if anything is.
-    fn only(mut self, is_wanted: &impl Fn(&Sample) -> bool) -> Option<Self> {
-        self.samples.retain(is_wanted);
+    /// The same minute with only the samples that pass the filter; `None` if none does.
+    fn filtered(mut self, filter: &impl Fn(&Sample) -> bool) -> Option<Self> {
+        self.samples.retain(filter);
         (!self.samples.is_empty()).then_some(self)
     }
 }
 
-/// What became of some samples of the minute at `time`. A sample that has another value by now (the minute was kept
-/// again meanwhile) stays queued.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Settlement {
-    /// The minute they are from.
-    pub time: i64,
-    /// Mackerel has them.
-    pub delivered: Vec<Sample>,
-    /// Mackerel will never take them.
-    pub rejected: Vec<Sample>,
-}
-
-/// What one plugin instance keeps, by key.
+/// The values that one plugin instance keeps between calls, by key.
 pub type Values = BTreeMap<String, Vec<u8>>;
 
-/// What instances keep that is not in the file yet, by their names, with when they were last known to be wanted.
-type Kept = BTreeMap<String, (Arc<Values>, i64)>;
+/// Values that are not in the file yet, by instance, each with the time when the instance was last seen (seconds since 1970).
+type UnwrittenValues = BTreeMap<String, (Arc<Values>, i64)>;
 
-/// What an instance keeps stays for this long after the instance was last there.
+/// The values of an instance stay for this long after the instance was last seen.
 pub const VALUES_STAY_SECONDS: i64 = 30 * 24 * 60 * 60;
 
-/// Where every point went, since the file was made. Always `collected = delivered + queued + expired + rejected`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ledger {
-    /// Points that were handed to [`Spool::keep`]; a host's name twice in a minute is one point.
-    pub collected: u64,
-    /// Points that Mackerel has.
-    pub delivered: u64,
-    /// Points that wait, in the file or in memory.
-    pub queued: u64,
-    /// Points that were dropped because they were too old, the queue too long, or their file damaged.
-    pub expired: u64,
-    /// Points that Mackerel refused for good.
-    pub rejected: u64,
-}
-
-impl fmt::Display for Ledger {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { collected, delivered, queued, expired, rejected } = self;
-        write!(
-            formatter,
-            "{collected} collected = {delivered} delivered + {queued} queued + {expired} expired + {rejected} rejected"
-        )
-    }
-}
-
-/// The durable queue. Every method may wait for the disk, so async callers put it on a blocking thread.
+/// The durable queue. Every method may wait for the disk, so async code calls them on a blocking thread.
 pub struct Spool {
     path: PathBuf,
     state: Mutex<State>,
 }
 
 struct State {
-    /// `None` while the file cannot be used.
+    /// `None` while the file is unusable.
     disk: Option<Disk>,
-    /// What the file says, or last said.
+    /// The ledger of the last commit.
     in_file: Ledger,
     pending: Pending,
     readings: BTreeMap<String, Reading>,
     host_id: Option<String>,
     /// Written with the next commit; in memory as long as the disk fails.
-    values: Kept,
-    /// Readings or host id differ from those in the file.
+    values: UnwrittenValues,
+    /// Whether readings or host id differ from those in the file.
     facts_changed: bool,
-    /// Since when it cannot be written, that was said once, and this counts the points that memory could not hold.
-    failing: Option<u64>,
-    /// What is wrong with the file; it is set aside before it is opened again.
+    /// `Some` since the file became unusable, which was logged once; counts the points that memory could not hold.
+    dropped_while_failing: Option<u64>,
+    /// Why the file is damaged; it is set aside before it is opened again.
     damaged: Option<String>,
 }
 
 impl Spool {
-    /// Opens or makes `wasaba.db` in `root`. Reads the whole file once to check it.
+    /// Opens or creates `wasaba.db` in `root`. Reads the whole file once to check it.
     ///
     /// A damaged file is set aside and a new one made. If there can be none (read-only, full, no permission), the spool
     /// works in memory and tries again with each [`Spool::keep`].
@@ -130,21 +94,21 @@ impl Spool {
             pending: Pending::default(),
             readings: BTreeMap::new(),
             host_id: None,
-            values: Kept::new(),
+            values: UnwrittenValues::new(),
             facts_changed: false,
-            failing: None,
+            dropped_while_failing: None,
             damaged: None,
         };
         match state.reopen(&path, now) {
             Ok(()) => {}
-            Err(Trouble::InUse) => return Err(OpenError::InUse(path)),
-            Err(Trouble::Newer) => return Err(OpenError::Newer(path)),
-            Err(trouble) => state.give_up_file(&path, trouble),
+            Err(FileError::InUse) => return Err(OpenError::InUse(path)),
+            Err(FileError::Newer) => return Err(OpenError::Newer(path)),
+            Err(error) => state.close_file(&path, error),
         }
         Ok(Self { path, state: Mutex::new(state) })
     }
 
-    /// Takes a minute and the readings that belong to it, and drops what is too old, in one durable commit.
+    /// Stores a minute and the readings that belong to it, and drops minutes that are too old, in one durable commit.
     ///
     /// Never fails: while the disk does, the newest hour stays in memory. Returns whether everything is on disk.
     pub fn keep(&self, minute: Minute, readings: &[(String, Reading)], now: i64) -> bool {
@@ -158,14 +122,14 @@ impl Spool {
         state.commit_reopening(&self.path, now)
     }
 
-    /// The newest minutes, newest first, with `max_points` points at most, but at least one minute if there is any. Points of
-    /// the hosts that are `absent`, which are given by their custom identifiers, are left where they are.
+    /// The newest minutes, newest first, with at most `max_points` points, but at least one minute if there is any. Skips the
+    /// points of `absent` hosts, which are given by their custom identifiers.
     #[must_use]
     pub fn newest(&self, max_points: usize, absent: &BTreeSet<Arc<str>>) -> Vec<Minute> {
         let mut state = self.lock();
-        let is_wanted = |sample: &Sample| sample.host().is_none_or(|host| !absent.contains(host));
-        let mut minutes = state.read_file(&self.path, |disk| disk.newest(max_points, &is_wanted));
-        minutes.extend(state.pending.minutes().filter_map(|minute| minute.only(&is_wanted)));
+        let is_present = |sample: &Sample| sample.host().is_none_or(|host| !absent.contains(host));
+        let mut minutes = state.read_file(&self.path, |disk| disk.newest(max_points, &is_present));
+        minutes.extend(state.pending.minutes().filter_map(|minute| minute.filtered(&is_present)));
         minutes.sort_by_key(|minute| std::cmp::Reverse(minute.time));
         let mut points = 0;
         minutes.retain(|minute| {
@@ -176,7 +140,7 @@ impl Spool {
         minutes
     }
 
-    /// The queued minutes from `unix_seconds` on, oldest first. What was delivered is gone.
+    /// The queued minutes from `unix_seconds` on, oldest first, without what was delivered already.
     #[must_use]
     pub fn since(&self, unix_seconds: i64) -> Vec<Minute> {
         let mut state = self.lock();
@@ -186,9 +150,9 @@ impl Spool {
         minutes
     }
 
-    /// Takes what was delivered or rejected out of the queue, in one commit that is durable on return.
+    /// Removes delivered and rejected samples from the queue, in one commit that is durable on return.
     ///
-    /// If the disk fails, that is caught up on with the next [`Spool::keep`] that can write.
+    /// If the disk fails, the next [`Spool::keep`] that can write makes up for it.
     pub fn settle(&self, settlements: Vec<Settlement>) {
         let mut state = self.lock();
         for settlement in settlements {
@@ -197,7 +161,7 @@ impl Spool {
         state.commit(&self.path, None);
     }
 
-    /// Drops what is older than [`HORIZON_SECONDS`] or too much. [`Spool::keep`] does it too, in its own commit.
+    /// Drops minutes older than [`HORIZON_SECONDS`] or beyond [`MOST_BYTES`]. [`Spool::keep`] does so too, in its own commit.
     pub fn expire(&self, now: i64) {
         self.lock().commit_reopening(&self.path, now);
     }
@@ -215,13 +179,13 @@ impl Spool {
         self.lock().readings.clone()
     }
 
-    /// The copy of the host id, for when the id file is empty or damaged.
+    /// The copy of the host id, in case the id file is empty or damaged.
     #[must_use]
     pub fn host_id(&self) -> Option<String> {
         self.lock().host_id.clone()
     }
 
-    /// Keeps a copy of the host id. Costs nothing if it is the same.
+    /// Stores a copy of the host id. Costs nothing if it has not changed.
     pub fn keep_host_id(&self, host_id: &str) {
         let mut state = self.lock();
         if state.host_id.as_deref() != Some(host_id) {
@@ -231,7 +195,7 @@ impl Spool {
         }
     }
 
-    /// What the instance of this name keeps.
+    /// The values of the instance of this name.
     #[must_use]
     pub fn values(&self, instance: &str) -> Values {
         let mut state = self.lock();
@@ -241,31 +205,31 @@ impl Spool {
         let found = state.disk.as_ref().map(|disk| disk.values(instance));
         match found {
             Some(Ok(Some((values, _)))) => values,
-            Some(Err(trouble)) => {
-                state.give_up_file(&self.path, trouble);
+            Some(Err(error)) => {
+                state.close_file(&self.path, error);
                 Values::new()
             }
             Some(Ok(None)) | None => Values::new(),
         }
     }
 
-    /// Keeps all of an instance's values in place of what it kept before. Durable with the next [`Spool::keep`], so that
-    /// they belong to the minute in which they were set.
+    /// Replaces all values of an instance. They become durable with the next [`Spool::keep`], so that they belong to the
+    /// minute in which they were set.
     pub fn keep_values(&self, instance: &str, values: Arc<Values>, now: i64) {
         self.lock().values.insert(instance.to_owned(), (values, now));
     }
 
-    /// Drops what was kept by instances that are not among the `known` and were not there for [`VALUES_STAY_SECONDS`].
+    /// Drops the values of instances that are not among the `known` and were not seen for [`VALUES_STAY_SECONDS`].
     pub fn forget_values(&self, known: &[Arc<str>], now: i64) {
         let mut state = self.lock();
-        let forgotten = state.disk.as_ref().map(|disk| disk.forget_values(known, now - VALUES_STAY_SECONDS));
-        if let Some(Err(trouble)) = forgotten {
-            state.give_up_file(&self.path, trouble);
+        let result = state.disk.as_ref().map(|disk| disk.forget_values(known, now - VALUES_STAY_SECONDS));
+        if let Some(Err(error)) = result {
+            state.close_file(&self.path, error);
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic inside redb leaves our own books as they were before the commit.
+        // A panic inside redb leaves our own ledger unchanged since before the commit.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -273,25 +237,25 @@ impl Spool {
 impl State {
     fn commit_reopening(&mut self, path: &Path, now: i64) -> bool {
         if self.disk.is_none()
-            && let Err(trouble) = self.reopen(path, now)
+            && let Err(error) = self.reopen(path, now)
         {
-            self.give_up_file(path, trouble);
+            self.close_file(path, error);
         }
-        let waited = self.pending.minutes.len();
+        let minutes = self.pending.minutes.len();
         if !self.commit(path, Some(now)) {
-            self.drop_what_memory_cannot_hold(now);
+            self.drop_beyond_memory_limit(now);
             return false;
         }
-        if let Some(lost) = self.failing.take() {
+        if let Some(dropped) = self.dropped_while_failing.take() {
             tracing::info!(
-                "`{}` can be written again: {waited} minutes moved to it, {lost} points lost",
+                "`{}` recovered: moved {minutes} minutes from memory to it; dropped {dropped} points meanwhile",
                 path.display()
             );
         }
         true
     }
 
-    /// Writes everything that is pending, if the file is open. With `now`, also expires.
+    /// Writes everything that is pending, if the file is open. With `now`, also drops what is too old.
     fn commit(&mut self, path: &Path, now: Option<i64>) -> bool {
         let Some(disk) = &mut self.disk else { return false };
         let facts =
@@ -304,28 +268,28 @@ impl State {
                 self.facts_changed = false;
                 true
             }
-            Err(trouble) => {
-                self.give_up_file(path, trouble);
+            Err(error) => {
+                self.close_file(path, error);
                 false
             }
         }
     }
 
-    /// Opens the file and takes over what it knows; a damaged one is replaced.
-    fn reopen(&mut self, path: &Path, now: i64) -> Result<(), Trouble> {
+    /// Opens the file and takes over its contents; a damaged one is replaced.
+    fn reopen(&mut self, path: &Path, now: i64) -> Result<(), FileError> {
         if let Some(why) = &self.damaged {
             disk::set_aside(path, now, why)?;
             self.damaged = None;
         }
         let (disk, contents) = match Disk::open(path) {
-            Err(Trouble::Damaged(why)) => {
+            Err(FileError::Damaged(why)) => {
                 disk::set_aside(path, now, &why)?;
                 Disk::open(path)?
             }
             opened => opened?,
         };
         if contents.ledger.is_none() {
-            // What was queued in the file before this one is lost, but not forgotten.
+            // The points queued in the previous file are lost, but still accounted for.
             self.in_file.expire(self.in_file.queued);
         }
         self.in_file = contents.ledger.unwrap_or(self.in_file);
@@ -338,89 +302,42 @@ impl State {
         Ok(())
     }
 
-    fn read_file(&mut self, path: &Path, read: impl FnOnce(&Disk) -> Result<Vec<Minute>, Trouble>) -> Vec<Minute> {
+    fn read_file(&mut self, path: &Path, read: impl FnOnce(&Disk) -> Result<Vec<Minute>, FileError>) -> Vec<Minute> {
         let Some(disk) = &self.disk else { return Vec::new() };
-        read(disk).unwrap_or_else(|trouble| {
-            self.give_up_file(path, trouble);
+        read(disk).unwrap_or_else(|error| {
+            self.close_file(path, error);
             Vec::new()
         })
     }
 
-    /// redb refuses everything after an I/O error, so the file is closed here and opened anew by the next `keep`.
-    fn give_up_file(&mut self, path: &Path, trouble: Trouble) {
+    /// redb refuses everything after an I/O error, so the file is closed here, and the next `keep` opens it again.
+    fn close_file(&mut self, path: &Path, error: FileError) {
         self.disk = None;
-        if self.failing.is_none() {
-            self.failing = Some(0);
+        if self.dropped_while_failing.is_none() {
+            self.dropped_while_failing = Some(0);
             tracing::warn!(
-                "cannot use `{}`: {trouble}; up to {} minutes are kept in memory until it can be written, see its \
-                 permissions and the free space",
+                "cannot use `{}`: {error}; keeping up to {} minutes in memory until it is usable: check its permissions \
+                 and the free disk space",
                 path.display(),
                 pending::MOST_MINUTES
             );
         }
-        if let Trouble::Damaged(why) = trouble {
+        if let FileError::Damaged(why) = error {
             self.damaged = Some(why);
         }
     }
 
-    fn drop_what_memory_cannot_hold(&mut self, now: i64) {
+    fn drop_beyond_memory_limit(&mut self, now: i64) {
         let dropped = self.pending.expire(now - HORIZON_SECONDS);
-        let lost = self.failing.get_or_insert(0);
-        if dropped > 0 && *lost == 0 {
-            tracing::warn!(
-                "the queue in memory is full: {dropped} points dropped, and more with each minute from now on"
-            );
+        let total = self.dropped_while_failing.get_or_insert(0);
+        if dropped > 0 && *total == 0 {
+            tracing::warn!("the queue in memory is full: dropped {dropped} points, and each new minute drops more");
         }
-        *lost += dropped;
+        *total += dropped;
     }
 }
 
-impl Settlement {
-    /// Takes out of `samples` what it names, tells the ledger, and keeps what it did not find.
-    fn apply(&mut self, samples: &mut Vec<Sample>, ledger: &mut Ledger) {
-        let delivered = remove(samples, &mut self.delivered);
-        let rejected = remove(samples, &mut self.rejected);
-        ledger.delivered += delivered;
-        ledger.rejected += rejected;
-        ledger.queued -= delivered + rejected;
-    }
-
-    fn is_empty(&self) -> bool {
-        self.delivered.is_empty() && self.rejected.is_empty()
-    }
-}
-
-/// Removes from both lists what is in both; `samples` is sorted by host and name. Returns how many.
-fn remove(samples: &mut Vec<Sample>, settled: &mut Vec<Sample>) -> u64 {
-    let before = samples.len();
-    settled.sort_by(|a, b| a.key().cmp(&b.key()));
-    let find = |list: &[Sample], sample: &Sample| {
-        list.binary_search_by(|other| other.key().cmp(&sample.key())).ok().and_then(|at| list.get(at)) == Some(sample)
-    };
-    let missing: Vec<Sample> = settled.extract_if(.., |sample| !find(samples, sample)).collect();
-    samples.retain(|sample| !find(settled, sample));
-    *settled = missing;
-    (before - samples.len()) as u64
-}
-
-impl Ledger {
-    fn expire(&mut self, points: u64) {
-        self.queued -= points;
-        self.expired += points;
-    }
-
-    fn plus(self, other: Self) -> Self {
-        Self {
-            collected: self.collected + other.collected,
-            delivered: self.delivered + other.delivered,
-            queued: self.queued + other.queued,
-            expired: self.expired + other.expired,
-            rejected: self.rejected + other.rejected,
-        }
-    }
-}
-
-/// Why there is no spool; going on without would send a host's values twice, or destroy a queue.
+/// Why the spool cannot be opened. To continue without it would send a host's values twice, or destroy a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpenError {
     /// Another process has the file open.
@@ -434,13 +351,13 @@ impl fmt::Display for OpenError {
         match self {
             Self::InUse(path) => write!(
                 formatter,
-                "`{}` is used by another wasaba: stop that one, or give this one another `root`",
+                "`{}` is in use by another wasaba: stop that one, or set another `root` for this one",
                 path.display()
             ),
             Self::Newer(path) => write!(
                 formatter,
-                "`{}` was written by a newer wasaba: install that version again, or move the file away and lose what is \
-                 queued in it",
+                "`{}` was written by a newer wasaba: install that version again, or move the file away, which loses the \
+                 values queued in it",
                 path.display()
             ),
         }

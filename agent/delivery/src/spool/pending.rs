@@ -1,7 +1,8 @@
-//! What the spool knows and its file does not yet: one minute between two commits, or up to an hour while the disk fails.
+//! The pending part of the queue, which is not in the file yet: one minute between two commits, or up to an hour while the
+//! disk fails.
 //!
-//! Everything enters the spool through here, so a failing disk is the same path with a longer stay. It is bounded, and it
-//! keeps books of its own ([`Ledger`]) that the next commit adds to those in the file.
+//! Everything enters the spool through here, so a failing disk takes the same path with a longer stay. It is bounded, and
+//! has its own [`Ledger`], which the next commit adds to the one in the file.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +10,7 @@ use wasaba_core::sample::Sample;
 
 use super::{Ledger, Minute, Settlement};
 
-/// As much as stays in memory while nothing can be written. An hour, like the time after which an operator will have
-/// looked.
+/// How many minutes stay in memory while nothing can be written: an hour, by when an operator will have looked.
 pub(super) const MOST_MINUTES: usize = 60;
 
 /// The second bound, for hosts with many metrics: about 1.5 MB at 75 bytes a point.
@@ -32,7 +32,7 @@ impl Pending {
         self.ledger.queued += added;
     }
 
-    /// Settles what of it is here; the rest waits for the file.
+    /// Settles the samples that are pending; the rest waits for the next commit.
     pub(super) fn settle(&mut self, mut settlement: Settlement) {
         if let Some(samples) = self.minutes.get_mut(&settlement.time) {
             settlement.apply(samples, &mut self.ledger);
@@ -49,7 +49,7 @@ impl Pending {
         self.minutes.iter().map(|(&time, samples)| Minute { time, samples: samples.clone() })
     }
 
-    /// Drops what is older than `horizon` and, oldest first, what is over the bounds. Returns the number of points.
+    /// Drops minutes older than `horizon` and, oldest first, those beyond the bounds. Returns the number of points.
     pub(super) fn expire(&mut self, horizon: i64) -> u64 {
         let mut dropped = 0;
         loop {
@@ -65,11 +65,11 @@ impl Pending {
     }
 }
 
-/// Adds `samples` to those of the same minute; the later value of a host's name wins. Returns how many are new.
+/// Adds `samples` to those of the same minute; of two values of one host and name the later wins. Returns how many are new.
 pub(super) fn merge(known: &mut Vec<Sample>, samples: Vec<Sample>) -> u64 {
     let before = known.len();
     known.extend(samples);
-    // The later of two is the one to keep, and a stable sort of the reversed list puts it first.
+    // The later of two must stay, and a stable sort of the reversed list puts it first.
     known.reverse();
     known.sort_by(|a, b| a.key().cmp(&b.key()));
     known.dedup_by(|later, first| later.key() == first.key());

@@ -1,4 +1,4 @@
-//! What the spool promises: nothing lost, nothing counted wrongly, and it starts whatever state its file is in.
+//! The tests of the spool: nothing is lost, nothing is counted wrongly, and it opens whatever state its file is in.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -27,7 +27,7 @@ fn assert_conserved(spool: &Spool) {
     let ledger = spool.ledger();
     assert_eq!(ledger.collected, ledger.delivered + ledger.queued + ledger.expired + ledger.rejected, "{ledger:?}");
     let queued: usize = spool.newest(usize::MAX, &BTreeSet::new()).iter().map(|minute| minute.samples.len()).sum();
-    assert_eq!(ledger.queued, queued as u64, "the ledger says something else than the queue");
+    assert_eq!(ledger.queued, queued as u64, "the ledger differs from the queue");
 }
 
 fn set_aside(folder: &TempDir) -> bool {
@@ -35,7 +35,7 @@ fn set_aside(folder: &TempDir) -> bool {
 }
 
 #[test]
-fn a_minute_is_there_after_the_process_was_killed() {
+fn a_minute_survives_kill_9() {
     let folder = TempDir::new().unwrap();
     let spool = open(&folder);
     let (first, second) = (minute(NOW - 60, &[("a", 1.0), ("b", 2.5)]), minute(NOW, &[("a", 2.0)]));
@@ -45,14 +45,14 @@ fn a_minute_is_there_after_the_process_was_killed() {
     spool.keep_host_id("4Hkc5RVYYB4");
     spool.settle(vec![delivered(&first)]);
 
-    // What kill -9 leaves is the file as it is now: nothing is closed.
+    // kill -9 leaves the file in its present state: nothing is closed.
     let after = TempDir::new().unwrap();
     fs::copy(folder.path().join("wasaba.db"), after.path().join("wasaba.db")).unwrap();
-    let survivor = open(&after);
-    assert_eq!(survivor.newest(100, &BTreeSet::new()), [second]);
-    assert_eq!(survivor.ledger(), Ledger { collected: 3, delivered: 2, queued: 1, expired: 0, rejected: 0 });
-    assert_eq!(survivor.readings(), BTreeMap::from([("nginx.requests".to_owned(), reading)]));
-    assert_eq!(survivor.host_id().as_deref(), Some("4Hkc5RVYYB4"));
+    let spool = open(&after);
+    assert_eq!(spool.newest(100, &BTreeSet::new()), [second]);
+    assert_eq!(spool.ledger(), Ledger { collected: 3, delivered: 2, queued: 1, expired: 0, rejected: 0 });
+    assert_eq!(spool.readings(), BTreeMap::from([("nginx.requests".to_owned(), reading)]));
+    assert_eq!(spool.host_id().as_deref(), Some("4Hkc5RVYYB4"));
     assert!(!set_aside(&after));
 }
 
@@ -66,17 +66,17 @@ fn the_file_is_the_agents_own() {
 }
 
 #[test]
-fn a_second_wasaba_is_told_which_file_is_in_use() {
+fn a_second_wasaba_is_refused_with_the_file_in_use() {
     let folder = TempDir::new().unwrap();
     let _first = open(&folder);
     let refusal = Spool::open(folder.path(), NOW).err().unwrap();
     let path = folder.path().join("wasaba.db");
     assert_eq!(refusal, OpenError::InUse(path.clone()));
-    assert!(refusal.to_string().starts_with(&format!("`{}` is used by another wasaba", path.display())));
+    assert!(refusal.to_string().starts_with(&format!("`{}` is in use by another wasaba", path.display())));
 }
 
 #[test]
-fn a_damaged_file_is_set_aside_and_a_new_one_begun() {
+fn a_damaged_file_is_set_aside_and_a_new_one_started() {
     let noise: Vec<u8> = (0_u32..200_000).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let whole = {
         let folder = TempDir::new().unwrap();
@@ -94,14 +94,14 @@ fn a_damaged_file_is_set_aside_and_a_new_one_begun() {
         let folder = TempDir::new().unwrap();
         fs::write(folder.path().join("wasaba.db"), &bytes).unwrap();
         let spool = open(&folder);
-        assert!(set_aside(&folder), "{} bytes were not found to be damaged", bytes.len());
+        assert!(set_aside(&folder), "damage in {} bytes went unnoticed", bytes.len());
         assert!(spool.keep(minute(NOW, &[("a", 1.0)]), &[], NOW));
         assert_conserved(&spool);
     }
 }
 
 #[test]
-fn an_empty_file_is_a_new_one() {
+fn an_empty_file_counts_as_new() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("wasaba.db"), "").unwrap();
     assert!(open(&folder).keep(minute(NOW, &[("a", 1.0)]), &[], NOW));
@@ -109,7 +109,7 @@ fn an_empty_file_is_a_new_one() {
 }
 
 #[test]
-fn a_file_of_a_newer_version_is_left_alone() {
+fn a_file_of_a_newer_version_is_not_touched() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("wasaba.db");
     let table: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("facts");
@@ -130,7 +130,7 @@ fn a_file_of_a_newer_version_is_left_alone() {
 fn while_the_disk_fails_the_newest_hour_stays_in_memory_and_moves_to_the_disk_later() {
     let folder = TempDir::new().unwrap();
     let root = folder.path().join("root");
-    fs::write(&root, "a file where the folder should be").unwrap();
+    fs::write(&root, "a file in place of the folder").unwrap();
     let spool = Spool::open(&root, NOW).unwrap();
     for n in 0..70 {
         assert!(!spool.keep(minute(NOW + n * 60, &[("a", 1.0), ("b", 2.0)]), &[], NOW + n * 60));
@@ -154,11 +154,11 @@ fn while_the_disk_fails_the_newest_hour_stays_in_memory_and_moves_to_the_disk_la
 }
 
 #[test]
-fn a_file_that_goes_bad_while_in_use_costs_what_was_in_it_and_no_more() {
+fn a_file_that_is_damaged_while_in_use_costs_only_its_contents() {
     let folder = TempDir::new().unwrap();
     let spool = open(&folder);
     assert!(spool.keep(minute(NOW - 60, &[("a", 1.0), ("b", 1.0)]), &[], NOW));
-    spool.lock().give_up_file(&folder.path().join("wasaba.db"), Trouble::Damaged("said the test".to_owned()));
+    spool.lock().close_file(&folder.path().join("wasaba.db"), FileError::Damaged("by the test".to_owned()));
     let late = minute(NOW - 60, &[("a", 1.0), ("b", 1.0)]);
     spool.settle(vec![delivered(&late)]);
 
@@ -169,7 +169,7 @@ fn a_file_that_goes_bad_while_in_use_costs_what_was_in_it_and_no_more() {
 }
 
 #[test]
-fn two_minutes_of_the_same_time_become_one_and_the_later_value_wins() {
+fn two_minutes_of_the_same_time_are_merged_and_the_later_value_wins() {
     let folder = TempDir::new().unwrap();
     let spool = open(&folder);
     let first = minute(NOW, &[("a", 1.0), ("b", 1.0)]);
@@ -178,7 +178,7 @@ fn two_minutes_of_the_same_time_become_one_and_the_later_value_wins() {
     assert_eq!(spool.newest(100, &BTreeSet::new()), [minute(NOW, &[("a", 1.0), ("b", 2.5), ("c", 3.0)])]);
     assert_conserved(&spool);
 
-    // Delivered before the second came: the new value of `b` must still go out.
+    // Delivered before the second came: the new value of `b` must still be delivered.
     spool.settle(vec![delivered(&first)]);
     assert_eq!(spool.newest(100, &BTreeSet::new()), [minute(NOW, &[("b", 2.5), ("c", 3.0)])]);
     assert_eq!(spool.ledger(), Ledger { collected: 3, delivered: 1, queued: 2, ..Ledger::default() });
@@ -200,7 +200,7 @@ fn the_newest_minutes_come_first_and_at_least_one() {
 }
 
 #[test]
-fn what_is_older_than_a_day_is_dropped() {
+fn minutes_older_than_a_day_are_dropped() {
     let folder = TempDir::new().unwrap();
     let spool = open(&folder);
     spool.keep(minute(NOW - HORIZON_SECONDS, &[("a", 1.0)]), &[], NOW);
@@ -211,7 +211,7 @@ fn what_is_older_than_a_day_is_dropped() {
 }
 
 #[test]
-fn a_queue_over_its_bound_in_bytes_loses_its_oldest() {
+fn a_queue_over_its_limit_in_bytes_drops_its_oldest() {
     let folder = TempDir::new().unwrap();
     let spool = open(&folder);
     let samples: Vec<_> = (0..15_000).map(|n| Sample::new(format!("{n:0>250}"), 1.0).unwrap()).collect();
@@ -225,7 +225,7 @@ fn a_queue_over_its_bound_in_bytes_loses_its_oldest() {
     assert!(size < 3 * MOST_BYTES, "the file has {size} bytes");
 }
 
-/// A random walk, the same each time, through everything that can happen to a spool.
+/// A random walk, the same each time, through every event that a spool may meet.
 #[test]
 fn no_sequence_of_events_breaks_the_conservation_law() {
     let folder = TempDir::new().unwrap();
@@ -264,7 +264,7 @@ fn no_sequence_of_events_breaks_the_conservation_law() {
             _ => {
                 // The disk fails for a while, with a settlement in between that cannot be written.
                 let minutes = spool.newest(20, &BTreeSet::new());
-                spool.lock().give_up_file(&root, Trouble::Unusable("said the test".to_owned()));
+                spool.lock().close_file(&root, FileError::Unusable("by the test".to_owned()));
                 fs::rename(&root, &away).unwrap();
                 fs::write(&root, "in the way").unwrap();
                 spool.settle(minutes.iter().map(delivered).collect());
@@ -280,7 +280,7 @@ fn no_sequence_of_events_breaks_the_conservation_law() {
 }
 
 #[test]
-fn what_an_instance_keeps_is_there_after_a_restart_and_belongs_to_its_minute() {
+fn an_instances_values_survive_a_restart_together_with_their_minute() {
     let folder = tempfile::tempdir().unwrap();
     let values = Arc::new(Values::from([("position".to_owned(), b"42".to_vec())]));
     let spool = open(&folder);
@@ -288,7 +288,7 @@ fn what_an_instance_keeps_is_there_after_a_restart_and_belongs_to_its_minute() {
     assert_eq!((spool.values("web"), spool.values("db")), (Values::clone(&values), Values::new()));
     drop(spool);
     let spool = open(&folder);
-    assert_eq!(spool.values("web"), Values::new(), "without the minute that it was set in, it was not set");
+    assert_eq!(spool.values("web"), Values::new(), "a value without its minute was never set");
     spool.keep_values("web", Arc::clone(&values), NOW);
     spool.keep(minute(NOW, &[("a", 1.0)]), &[], NOW);
     drop(spool);
@@ -296,7 +296,7 @@ fn what_an_instance_keeps_is_there_after_a_restart_and_belongs_to_its_minute() {
 }
 
 #[test]
-fn what_is_kept_for_nobody_is_dropped_after_a_month() {
+fn values_of_an_instance_that_is_gone_are_dropped_after_a_month() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(&folder);
     for (instance, time) in [("old", NOW - VALUES_STAY_SECONDS - 1), ("known", 0), ("recent", NOW)] {
@@ -308,7 +308,7 @@ fn what_is_kept_for_nobody_is_dropped_after_a_month() {
 }
 
 #[test]
-fn one_name_of_two_hosts_is_two_points_and_an_absent_hosts_points_wait() {
+fn one_name_of_two_hosts_is_two_points_and_an_absent_hosts_points_stay_queued() {
     let folder = TempDir::new().unwrap();
     let spool = Spool::open(folder.path(), NOW).unwrap();
     let db: Arc<str> = "db1".into();

@@ -1,6 +1,6 @@
-//! A field: a piece of a JSON body that knows its path, so that each refusal names the place.
+//! A field: a part of a JSON body that knows its path, so that each refusal names it.
 //!
-//! It knows types only; what a value means is for the file of its endpoint.
+//! It only knows types; the file of each endpoint knows what a value means.
 
 use serde_json::Value;
 
@@ -24,7 +24,7 @@ impl<'a> Field<'a> {
         Refusal::new(400, format!("{path} {why}"))
     }
 
-    /// Refuses with `why` unless it `holds`.
+    /// Refuses with `why` unless `holds`.
     pub(super) fn ensure(&self, holds: bool, why: &str) -> Result<(), Refusal> {
         if holds { Ok(()) } else { Err(self.refuse(why)) }
     }
@@ -54,25 +54,25 @@ impl<'a> Field<'a> {
         self.value.as_bool().ok_or_else(|| self.refuse("must be true or false"))
     }
 
-    /// What an array holds.
+    /// The elements of an array.
     pub(super) fn elements(&self) -> Result<impl ExactSizeIterator<Item = Field<'a>> + use<'a, '_>, Refusal> {
         let elements = self.value.as_array().ok_or_else(|| self.refuse("must be an array"))?;
         let field = |(index, value)| Field { value, path: format!("{}[{index}]", self.path) };
         Ok(elements.iter().enumerate().map(field))
     }
 
-    /// What an object holds, without its keys' being looked at.
+    /// The members of an object, without a check of the keys.
     pub(super) fn members(&self) -> Result<impl Iterator<Item = Field<'a>> + use<'a, '_>, Refusal> {
         let members = self.value.as_object().ok_or_else(|| self.refuse("must be an object"))?;
         Ok(members.iter().map(|(key, value)| Field { value, path: self.path_of(key) }))
     }
 
-    /// A member that has to be there; also refuses what is no object.
+    /// A member that must be present; also refuses anything but an object.
     pub(super) fn required(&self, key: &str) -> Result<Field<'a>, Refusal> {
         self.optional(key)?.ok_or_else(|| Field { value: &Value::Null, path: self.path_of(key) }.refuse("is missing"))
     }
 
-    /// A member that may be missing; also refuses what is no object.
+    /// A member that may be missing; also refuses anything but an object.
     pub(super) fn optional(&self, key: &str) -> Result<Option<Field<'a>>, Refusal> {
         let members = self.value.as_object().ok_or_else(|| self.refuse("must be an object"))?;
         Ok(members.get(key).map(|value| Field { value, path: self.path_of(key) }))
@@ -84,7 +84,7 @@ impl<'a> Field<'a> {
         match members.keys().find(|key| !known.contains(&key.as_str())) {
             None => Ok(()),
             Some(key) => {
-                Err(Refusal::new(400, format!("{} is unknown; known is {}", self.path_of(key), known.join(", "))))
+                Err(Refusal::new(400, format!("unknown field {}; valid: {}", self.path_of(key), known.join(", "))))
             }
         }
     }
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_names_the_path_through_arrays_objects_and_odd_keys() {
+    fn a_refusal_names_the_path_through_arrays_objects_and_unusual_keys() {
         let body = json!([{"a": {"/dev/vda": {"b": 1}}}]);
         let field = Field::body(&body).elements().unwrap().next().unwrap().required("a").unwrap();
         let inner = field.members().unwrap().next().unwrap().required("b").unwrap();

@@ -9,7 +9,7 @@ use super::{Refusal, is_segment};
 const UNITS: [&str; 9] =
     ["float", "integer", "percentage", "seconds", "milliseconds", "bytes", "bytes/sec", "bits/sec", "iops"];
 
-/// The graphs by name, as they were sent.
+/// The unchanged definitions, with the graphs' names.
 pub(crate) fn graphs(body: &Value) -> Result<Vec<(String, Value)>, Refusal> {
     let field = Field::body(body);
     let graphs = field.elements()?;
@@ -17,7 +17,7 @@ pub(crate) fn graphs(body: &Value) -> Result<Vec<(String, Value)>, Refusal> {
     graphs.map(|graph| Ok((graph_name(&graph)?.to_owned(), graph.to_value()))).collect()
 }
 
-/// Checks a graph; its name is what one gets for it.
+/// Checks a graph and returns its name.
 fn graph_name<'a>(graph: &Field<'a>) -> Result<&'a str, Refusal> {
     graph.only(&["name", "displayName", "unit", "metrics"])?;
     let name = pattern(&graph.required("name")?)?;
@@ -84,22 +84,22 @@ mod tests {
     }
 
     #[test]
-    fn a_good_graph_is_kept_as_it_was_sent() {
+    fn a_valid_graph_is_returned_unchanged() {
         assert_eq!(graphs(&json!([graph()])), Ok(vec![("custom.a.#".to_owned(), graph())]));
-        for spare in [json!({"name": "custom.e", "metrics": null}), json!({"name": "custom.e", "metrics": []})] {
-            assert!(graphs(&json!([spare])).is_ok(), "{spare} was refused");
+        for minimal in [json!({"name": "custom.e", "metrics": null}), json!({"name": "custom.e", "metrics": []})] {
+            assert!(graphs(&json!([minimal])).is_ok(), "{minimal} was refused");
         }
     }
 
     #[test]
-    fn what_is_not_an_array_or_is_empty_is_refused() {
+    fn an_empty_array_and_any_other_type_are_refused() {
         assert_eq!(graphs(&graph()).unwrap_err().message, "the body must be an array");
         assert_eq!(graphs(&json!([])).unwrap_err().message, "the body must not be empty");
         assert_eq!(refusal(json!("a")), "[1] must be an object");
     }
 
     #[test]
-    fn a_graph_whose_name_is_no_pattern_is_refused() {
+    fn a_graph_with_an_invalid_name_is_refused() {
         for name in ["", "custom", "custom.", "a.b", "custom.a..b", "custom.a*", "custom.%1", "custom.日本"] {
             assert!(refusal(with("name", json!(name))).starts_with("[1].name must match custom"), "{name}");
         }
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_placeholder_is_good_in_a_label_and_bad_in_a_name() {
+    fn a_placeholder_is_valid_in_a_label_but_not_in_a_name() {
         let message = refusal(with_metric("name", json!("custom.a.#.%1")));
         assert!(message.starts_with("[1].metrics[1].name must match"), "{message}");
     }
@@ -143,9 +143,9 @@ mod tests {
     fn a_missing_or_an_unknown_field_is_refused() {
         assert_eq!(refusal(json!({"name": "custom.a"})), "[1].metrics is missing");
         assert_eq!(refusal(json!({"metrics": []})), "[1].name is missing");
-        assert!(refusal(with("label", json!("A"))).starts_with("[1].label is unknown"));
-        assert!(refusal(with_metric("stacked", json!(true))).starts_with("[1].metrics[1].stacked is unknown"));
-        let unsaid = json!({"name": "custom.a", "metrics": [{"name": "custom.a.b"}]});
-        assert_eq!(refusal(unsaid), "[1].metrics[0].isStacked is missing");
+        assert!(refusal(with("label", json!("A"))).starts_with("unknown field [1].label;"));
+        assert!(refusal(with_metric("stacked", json!(true))).starts_with("unknown field [1].metrics[1].stacked;"));
+        let incomplete = json!({"name": "custom.a", "metrics": [{"name": "custom.a.b"}]});
+        assert_eq!(refusal(incomplete), "[1].metrics[0].isStacked is missing");
     }
 }

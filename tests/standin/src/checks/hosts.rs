@@ -1,6 +1,6 @@
 //! The checks below `/api/v0/hosts`: a host's description, its status and its retirement.
 //!
-//! A description may have fields that are not known here: Mackerel's documents leave `meta` open.
+//! A description may have unknown fields: Mackerel's documents leave `meta` open.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -116,7 +116,7 @@ fn check_interface(interface: &Field<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// `^[A-Za-z0-9][-_A-Za-z0-9]*:\s*[A-Za-z0-9][-_A-Za-z0-9]*$`, which is what the official agent lets through.
+/// `^[A-Za-z0-9][-_A-Za-z0-9]*:\s*[A-Za-z0-9][-_A-Za-z0-9]*$`, like the official agent's own check.
 fn check_role(role: &Field<'_>) -> Result<(), Refusal> {
     let is_name = |text: &str| is_segment(text) && text.starts_with(|first: char| first.is_ascii_alphanumeric());
     let parts = role.string()?.split_once(':');
@@ -172,7 +172,7 @@ mod tests {
         })
     }
 
-    /// The message for a host that is good but for the value at a JSON pointer.
+    /// The refusal of a host that is valid except for the value at a JSON pointer.
     fn refusal(pointer: &str, value: Value) -> String {
         let mut host = host();
         *host.pointer_mut(pointer).unwrap() = value;
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_host_is_accepted() {
+    fn a_valid_host_is_accepted() {
         assert_eq!(check_description(&host()), Ok(()));
         assert_eq!(check_description(&json!({"name": "box", "meta": {}, "interfaces": null})), Ok(()));
     }
@@ -202,13 +202,13 @@ mod tests {
     }
 
     #[test]
-    fn a_label_or_an_identifier_that_is_no_string_is_refused() {
+    fn a_label_or_an_identifier_of_another_type_is_refused() {
         assert_eq!(refusal("/displayName", json!(1)), "displayName must be a string");
         assert_eq!(refusal("/customIdentifier", json!(1)), "customIdentifier must be a string");
     }
 
     #[test]
-    fn a_part_of_meta_with_the_wrong_shape_is_refused_with_its_path() {
+    fn a_field_of_meta_with_the_wrong_type_is_refused_with_its_path() {
         assert_eq!(refusal("/meta/agent-name", json!(1)), "meta.agent-name must be a string");
         assert_eq!(refusal("/meta/agent-version", json!(1)), "meta.agent-version must be a string");
         assert_eq!(refusal("/meta/agent-revision", json!(1)), "meta.agent-revision must be a string");
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filesystem_with_the_wrong_shape_is_refused() {
+    fn a_filesystem_with_a_wrong_field_is_refused() {
         let at = |key: &str| format!("/meta/filesystem/~1dev~1vda/{key}");
         for key in ["kb_size", "kb_used", "kb_available"] {
             let message = format!(r#"meta.filesystem["/dev/vda"].{key} must be an integer"#);
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_with_a_bad_address_is_refused() {
+    fn an_interface_with_an_invalid_address_is_refused() {
         assert_eq!(refusal("/interfaces", json!({})), "interfaces must be an array");
         assert_eq!(refusal("/interfaces/0", json!({})), "interfaces[0].name is missing");
         assert_eq!(refusal("/interfaces/0/name", json!("")), "interfaces[0].name must not be empty");
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_without_a_good_name_is_refused() {
+    fn a_check_without_a_valid_name_is_refused() {
         assert_eq!(refusal("/checks/1", json!({})), "checks[1].name is missing");
         assert_eq!(refusal("/checks/1/name", json!("a b")), "checks[1].name must match [a-zA-Z0-9_-]+");
         assert_eq!(refusal("/checks/0/memo", json!(1)), "checks[0].memo must be a string");
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_that_mackerel_does_not_know_is_refused() {
+    fn an_unknown_status_is_refused() {
         for good in STATUSES {
             assert_eq!(status(&json!({"status": good})), Ok(good.to_owned()));
         }
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retirement_says_nothing() {
+    fn a_retirement_has_an_empty_body() {
         assert_eq!(check_retirement(&json!(null)), Ok(()));
         assert_eq!(check_retirement(&json!({})), Ok(()));
         assert!(check_retirement(&json!({"why": "old"})).is_err());

@@ -1,4 +1,4 @@
-//! The check of `PUT /api/v0/hosts/<id>/metadata/<namespace>`: any JSON, but not too much of it.
+//! The check of `PUT /api/v0/hosts/<id>/metadata/<namespace>`: any JSON, up to a limit.
 
 use serde_json::Value;
 
@@ -10,10 +10,10 @@ const LONGEST: usize = 100_000;
 /// The most namespaces of a host.
 const MOST_NAMESPACES: usize = 50;
 
-/// Checks a value for `namespace` of a host that has these `others`.
+/// Checks a value for `namespace` of a host with this number of `others`.
 pub(crate) fn check(namespace: &str, value: &Value, others: usize) -> Result<(), Refusal> {
     if !is_segment(namespace) || namespace.starts_with("mackerel") {
-        return Err(Refusal::new(400, "the namespace must match [-a-zA-Z0-9_]+ and not begin with `mackerel`"));
+        return Err(Refusal::new(400, "the namespace must match [-a-zA-Z0-9_]+ and must not begin with `mackerel`"));
     }
     if value.to_string().len() > LONGEST {
         return Err(Refusal::new(413, "the metadata is longer than 100 kB"));
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_mackerel_would_refuse_is_refused() {
+    fn an_invalid_namespace_a_long_value_and_too_many_namespaces_are_refused() {
         assert_eq!(check("a-b_1", &json!(null), 49), Ok(()));
         for (namespace, value, others, status) in [
             ("a.b", json!(1), 0, 400),

@@ -1,6 +1,6 @@
-//! The checks: what Mackerel's documents say about a body, and [`Refusal`], the answer to one that does not fit.
+//! The checks of request bodies according to Mackerel's documents, and [`Refusal`], the answer to an invalid one.
 //!
-//! One file per endpoint. All are pure: a JSON value in, what it means or a refusal out.
+//! One file per endpoint. All are pure: a JSON value in, its meaning or a refusal out.
 
 mod field;
 pub(crate) mod graph_defs;
@@ -21,13 +21,13 @@ impl Refusal {
         Self { status, message: message.into() }
     }
 
-    /// In the words that the real API uses.
+    /// In the words of the real API.
     pub(crate) fn host_not_found() -> Self {
         Self::new(404, "Host Not Found.")
     }
 }
 
-/// `[-a-zA-Z0-9_]+`: what stands between two dots of a metric's name.
+/// Whether `text` is a segment of a metric's name, `[-a-zA-Z0-9_]+`.
 fn is_segment(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }

@@ -1,4 +1,4 @@
-//! The check of `POST /api/v0/monitoring/checks/report`: what checks found.
+//! The check of `POST /api/v0/monitoring/checks/report`: the results of checks.
 
 use serde_json::Value;
 
@@ -7,32 +7,32 @@ use super::{Refusal, is_segment};
 
 const STATUSES: [&str; 4] = ["OK", "WARNING", "CRITICAL", "UNKNOWN"];
 
-/// The most that one request may hold.
+/// The most reports in a request.
 const MOST_REPORTS: usize = 100;
 
 /// The longest message, in characters.
 const LONGEST_MESSAGE: usize = 1_024;
 
-/// What one check found.
+/// The result of one run of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// The host that it is about.
+    /// The id of the host that was checked.
     pub host_id: String,
-    /// The check.
+    /// The name of the check.
     pub name: String,
     /// `OK`, `WARNING`, `CRITICAL` or `UNKNOWN`.
     pub status: String,
-    /// What it said.
+    /// The check's message.
     pub message: String,
     /// Unix seconds.
     pub occurred_at: i64,
     /// In minutes.
     pub notification_interval: Option<i64>,
-    /// How many in a row make an alert.
+    /// The number of failures in a row that raise an alert.
     pub max_check_attempts: Option<i64>,
 }
 
-/// The reports; `is_host` knows the hosts that are not retired.
+/// The reports of a request; `is_host` knows the hosts that are not retired.
 pub(crate) fn reports(body: &Value, is_host: impl Fn(&str) -> bool) -> Result<Vec<Report>, Refusal> {
     let body = Field::body(body);
     body.only(&["reports"])?;
@@ -40,7 +40,7 @@ pub(crate) fn reports(body: &Value, is_host: impl Fn(&str) -> bool) -> Result<Ve
     let reports = field.elements()?;
     field.ensure((1..=MOST_REPORTS).contains(&reports.len()), "must hold 1 to 100 reports")?;
     let reports = reports.map(|report| read(&report)).collect::<Result<Vec<_>, _>>()?;
-    // That one unknown host costs the whole request is our own choice: the documents do not say.
+    // To refuse the whole request for one unknown host is our own choice: the documents are silent.
     if reports.iter().all(|report| is_host(&report.host_id)) { Ok(reports) } else { Err(Refusal::host_not_found()) }
 }
 
@@ -95,13 +95,13 @@ mod tests {
     }
 
     #[test]
-    fn a_good_report_is_taken() {
-        let taken = reports(&json!({"reports": [report()]}), |id| id == "X").unwrap();
-        assert_eq!((taken[0].name.as_str(), taken[0].max_check_attempts), ("ssh", Some(3)));
+    fn a_valid_report_is_accepted() {
+        let accepted = reports(&json!({"reports": [report()]}), |id| id == "X").unwrap();
+        assert_eq!((accepted[0].name.as_str(), accepted[0].max_check_attempts), ("ssh", Some(3)));
     }
 
     #[test]
-    fn a_report_that_does_not_fit_is_refused_with_its_place() {
+    fn an_invalid_report_is_refused_with_its_path() {
         for (key, value, expected) in [
             ("status", json!("FINE"), "reports[1].status must be one of"),
             ("name", json!("a b"), "reports[1].name must match"),
@@ -110,7 +110,7 @@ mod tests {
             ("maxCheckAttempts", json!(11), "reports[1].maxCheckAttempts must be from 1 to 10"),
             ("maxCheckAttempts", json!(0), "reports[1].maxCheckAttempts must be from 1 to 10"),
             ("source", json!({"type": "service", "hostId": "X"}), "reports[1].source.type must be `host`"),
-            ("more", json!(1), "reports[1].more is unknown"),
+            ("more", json!(1), "unknown field reports[1].more;"),
         ] {
             let message = refusal(key, value);
             assert!(message.starts_with(expected), "{key}: {message}");

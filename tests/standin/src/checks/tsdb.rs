@@ -1,16 +1,19 @@
-//! The check of `POST /api/v0/tsdb`: an array of points, all of them good.
+//! The check of `POST /api/v0/tsdb`: an array of valid points.
 //!
-//! Whether a host exists is asked from outside, and what is too old is told apart but not refused: Mackerel answers 200.
+//! Which hosts exist is a parameter. Points that are too old are not refused, only distinguished: Mackerel answers 200.
+
+use std::time::SystemTime;
 
 use serde_json::Value;
 
 use super::field::Field;
 use super::{Refusal, is_segment};
+use crate::unix_seconds;
 
-/// The longest request. Our own choice: the documents give no limit.
+/// The most points in a request. Our own choice: the documents give no limit.
 pub(crate) const MOST_POINTS: usize = 10_000;
 
-/// Beyond this a point is refused if it lies ahead, and quietly not stored if it lies behind.
+/// A point further ahead is refused; an older one is accepted, but not stored.
 const HORIZON_SECONDS: i64 = 24 * 60 * 60;
 
 /// The system metrics that have no variable part.
@@ -38,40 +41,55 @@ const SYSTEM_METRICS: [&str; 21] = [
     "memory.swap_cached",
 ];
 
-/// A point as it was sent.
+/// A valid point.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Reading {
-    pub(crate) host_id: String,
-    pub(crate) name: String,
-    pub(crate) time: i64,
-    pub(crate) value: f64,
+pub struct Point {
+    /// The id of its host.
+    pub host_id: String,
+    /// The metric, including `custom.`.
+    pub name: String,
+    /// Unix seconds.
+    pub time: i64,
+    /// The value, which is finite.
+    pub value: f64,
+    /// When its request was received.
+    pub received_at: SystemTime,
 }
 
-impl Reading {
+impl Point {
     /// Whether Mackerel answers 200 but does not store it.
-    pub(crate) fn is_too_old(&self, now: i64) -> bool {
-        self.time < now.saturating_sub(HORIZON_SECONDS)
+    pub(crate) fn is_too_old(&self) -> bool {
+        self.time < unix_seconds(self.received_at).saturating_sub(HORIZON_SECONDS)
     }
 }
 
-/// The points of a request at the unix time `now`; or, of the first bad one, what is wrong with it.
-pub(crate) fn readings(body: &Value, now: i64, is_host: impl Fn(&str) -> bool) -> Result<Vec<Reading>, Refusal> {
+/// The points of a request, or why the first invalid one is refused; `is_host` knows the hosts that are not retired.
+pub(crate) fn points(
+    body: &Value,
+    received_at: SystemTime,
+    is_host: impl Fn(&str) -> bool,
+) -> Result<Vec<Point>, Refusal> {
     let body = Field::body(body);
     let points = body.elements()?;
     body.ensure(points.len() > 0, "must not be empty")?;
     body.ensure(points.len() <= MOST_POINTS, &format!("must have at most {MOST_POINTS} points"))?;
-    points.map(|point| reading(&point, now, &is_host)).collect()
+    points.map(|point| read(&point, received_at, &is_host)).collect()
 }
 
-fn reading(point: &Field<'_>, now: i64, is_host: impl Fn(&str) -> bool) -> Result<Reading, Refusal> {
+fn read(point: &Field<'_>, received_at: SystemTime, is_host: impl Fn(&str) -> bool) -> Result<Point, Refusal> {
     point.only(&["hostId", "name", "time", "value"])?;
     let host_id = point.required("hostId")?.string()?.to_owned();
     let name = metric_name(&point.required("name")?)?.to_owned();
     let time_field = point.required("time")?;
     let time = time_field.integer()?;
-    time_field.ensure(time <= now.saturating_add(HORIZON_SECONDS), "must not be more than 24 hours ahead")?;
+    let latest = unix_seconds(received_at).saturating_add(HORIZON_SECONDS);
+    time_field.ensure(time <= latest, "must not be more than 24 hours ahead")?;
     let value = point.required("value")?.number()?;
-    if is_host(&host_id) { Ok(Reading { host_id, name, time, value }) } else { Err(Refusal::host_not_found()) }
+    if is_host(&host_id) {
+        Ok(Point { host_id, name, time, value, received_at })
+    } else {
+        Err(Refusal::host_not_found())
+    }
 }
 
 fn metric_name<'a>(field: &Field<'a>) -> Result<&'a str, Refusal> {
@@ -79,7 +97,7 @@ fn metric_name<'a>(field: &Field<'a>) -> Result<&'a str, Refusal> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     field.ensure(!name.is_empty() && name.bytes().all(fits), &format!("must match [a-zA-Z0-9._-]+: {name:?}"))?;
     match name.strip_prefix("custom.") {
-        Some(rest) => field.ensure(rest.split('.').all(is_segment), &format!("has an empty part: {name:?}"))?,
+        Some(rest) => field.ensure(rest.split('.').all(is_segment), &format!("has an empty segment: {name:?}"))?,
         None => field.ensure(
             is_system_metric(name),
             &format!("must be a known system metric or begin with `custom.`: {name:?}"),
@@ -89,8 +107,8 @@ fn metric_name<'a>(field: &Field<'a>) -> Result<&'a str, Refusal> {
 }
 
 fn is_system_metric(name: &str) -> bool {
-    let parts: Vec<&str> = name.split('.').collect();
-    match parts.as_slice() {
+    let segments: Vec<&str> = name.split('.').collect();
+    match segments.as_slice() {
         ["interface", segment, "rxBytes" | "txBytes", "delta"]
         | ["disk", segment, "reads" | "writes", "delta"]
         | ["filesystem", segment, "size" | "used"] => is_segment(segment),
@@ -100,21 +118,27 @@ fn is_system_metric(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;
 
     const NOW: i64 = 1_800_000_000;
 
-    fn check(body: &Value) -> Result<Vec<Reading>, Refusal> {
-        readings(body, NOW, |id| id == "host")
+    fn received_at() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(NOW as u64)
+    }
+
+    fn check(body: &Value) -> Result<Vec<Point>, Refusal> {
+        points(body, received_at(), |id| id == "host")
     }
 
     fn point() -> Value {
         json!({"hostId": "host", "name": "loadavg5", "time": NOW, "value": 0.5})
     }
 
-    /// The message for one good point followed by one that is good but for `key`.
+    /// The refusal of a valid point followed by one with an invalid `key`.
     fn refusal(key: &str, value: Value) -> String {
         let mut bad = point();
         bad[key] = value;
@@ -124,13 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn a_good_point_is_read() {
-        let reading = Reading { host_id: "host".to_owned(), name: "loadavg5".to_owned(), time: NOW, value: 0.5 };
-        assert_eq!(check(&json!([point()])), Ok(vec![reading]));
+    fn a_valid_point_is_accepted() {
+        let (host_id, name) = ("host".to_owned(), "loadavg5".to_owned());
+        let expected = Point { host_id, name, time: NOW, value: 0.5, received_at: received_at() };
+        assert_eq!(check(&json!([point()])), Ok(vec![expected]));
     }
 
     #[test]
-    fn every_metric_of_the_official_agent_is_known_and_no_other() {
+    fn only_the_official_agents_system_metrics_are_known() {
         let good = [
             "custom.a",
             "custom.docker.cpuacct_percentage.app_0a1b2c.user",
@@ -158,9 +183,9 @@ mod tests {
     }
 
     #[test]
-    fn a_custom_name_with_an_empty_part_is_refused() {
+    fn a_custom_name_with_an_empty_segment_is_refused() {
         for name in ["custom.a..b", "custom..a", "custom.a.", "custom."] {
-            assert!(refusal("name", json!(name)).starts_with("[1].name has an empty part"), "{name}");
+            assert!(refusal("name", json!(name)).starts_with("[1].name has an empty segment"), "{name}");
         }
     }
 
@@ -179,12 +204,12 @@ mod tests {
     #[test]
     fn a_missing_or_an_unknown_field_is_refused() {
         assert_eq!(check(&json!([{"hostId": "host"}])).unwrap_err().message, "[0].name is missing");
-        assert_eq!(refusal("unit", json!("x")), "[1].unit is unknown; known is hostId, name, time, value");
+        assert_eq!(refusal("unit", json!("x")), "unknown field [1].unit; valid: hostId, name, time, value");
         assert_eq!(check(&json!([point(), 3])).unwrap_err().message, "[1] must be an object");
     }
 
     #[test]
-    fn what_is_not_an_array_or_is_empty_is_refused() {
+    fn an_empty_array_and_any_other_type_are_refused() {
         assert_eq!(check(&json!(null)).unwrap_err().message, "the body must be an array");
         assert_eq!(check(&point()).unwrap_err().message, "the body must be an array");
         assert_eq!(check(&json!([])).unwrap_err().message, "the body must not be empty");
@@ -213,16 +238,16 @@ mod tests {
     }
 
     #[test]
-    fn a_point_more_than_a_day_old_is_taken_but_told_apart() {
+    fn a_point_more_than_a_day_old_is_accepted_but_distinguished() {
         for (time, too_old) in [(NOW - 86_401, true), (NOW - 86_400, false), (i64::MIN, true)] {
             let mut point = point();
             point["time"] = json!(time);
-            assert_eq!(check(&json!([point])).unwrap()[0].is_too_old(NOW), too_old, "{time}");
+            assert_eq!(check(&json!([point])).unwrap()[0].is_too_old(), too_old, "{time}");
         }
     }
 
     #[test]
-    fn the_first_bad_point_is_the_one_that_is_named() {
+    fn the_refusal_names_the_first_invalid_point() {
         let body = json!([point(), {"hostId": "host"}, {"hostId": 1}, 5]);
         assert_eq!(check(&body).unwrap_err().message, "[1].name is missing");
     }

@@ -1,4 +1,4 @@
-//! The client: one HTTP/1.1 request over a bare socket, so that nothing helpful stands between a test and the wire.
+//! The client: one HTTP/1.1 request over a bare socket, so that no library comes between a test and the wire.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 /// No answer takes longer on loopback.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// An answer, or what there was of one.
+/// An answer.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -24,7 +24,7 @@ impl Answer {
     }
 }
 
-/// The text of a good request that is the last on its connection.
+/// The text of a valid request that closes its connection.
 pub(crate) fn request(method: &str, target: &str, body: &str) -> String {
     let length = body.len();
     format!(
@@ -33,13 +33,13 @@ pub(crate) fn request(method: &str, target: &str, body: &str) -> String {
     )
 }
 
-/// Sends a text; none if the connection ends without an answer.
+/// Sends a text; `None` if the connection ends without an answer.
 pub(crate) async fn exchange(standin: &Standin, text: &str) -> Option<Answer> {
     let exchange = async {
         let mut stream = TcpStream::connect(standin.address()).await.unwrap();
         stream.write_all(text.as_bytes()).await.unwrap();
         let mut answer = String::new();
-        // The peer may close with a reset, if it did not read all.
+        // The peer may close with a reset if it did not read everything.
         stream.read_to_string(&mut answer).await.unwrap_or_default();
         answer
     };

@@ -1,4 +1,4 @@
-//! The room: where a request meets the memory and the misbehaviours, and becomes an answer or none.
+//! The service: answers each request according to the memory and the misbehaviours, or leaves it unanswered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,32 +14,32 @@ use crate::api;
 use crate::call::Call;
 use crate::checks::Refusal;
 use crate::memory::Memory;
-use crate::misbehaviour::{Misbehaviour, Spells};
+use crate::misbehaviour::{Misbehaviour, Misbehaviours};
 
-/// What the server's thread and the test share.
+/// The state that the server's thread and the test share.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct Service {
     pub(crate) api_key: String,
-    /// In a watch, so that a test is woken by what it waits for.
+    /// In a watch, so that a waiting test wakes up when it changes.
     pub(crate) memory: watch::Sender<Memory>,
-    pub(crate) spells: Spells,
+    pub(crate) misbehaviours: Misbehaviours,
 }
 
-/// The service that answers in `room`.
-pub(crate) fn router(room: Arc<Room>) -> Router {
-    Router::new().fallback(serve).with_state(room)
+/// The router that passes every request to `service`.
+pub(crate) fn router(service: Arc<Service>) -> Router {
+    Router::new().fallback(serve).with_state(service)
 }
 
-async fn serve(State(room): State<Arc<Room>>, request: Request) -> Response {
+async fn serve(State(service): State<Arc<Service>>, request: Request) -> Response {
     let Some(call) = Call::receive(request).await else { hang_up() };
-    match room.spells.take(&call.path, &call.point_names()) {
-        None => room.answer(&call),
-        Some(misbehaviour) => room.misbehave(&call, misbehaviour).await,
+    match service.misbehaviours.take(&call.path, &call.point_names()) {
+        None => service.answer(&call),
+        Some(misbehaviour) => service.misbehave(&call, misbehaviour).await,
     }
 }
 
-impl Room {
-    /// Does what the API does.
+impl Service {
+    /// Answers like the API.
     fn answer(&self, call: &Call) -> Response {
         respond(self.decide(call, None))
     }
@@ -47,30 +47,30 @@ impl Room {
     async fn misbehave(&self, call: &Call, misbehaviour: Misbehaviour) -> Response {
         match misbehaviour {
             Misbehaviour::Status { status, retry_after } => {
-                let response = played(status, retry_after.as_deref());
-                self.record(call, Some(response.status().as_u16()), "told to answer so");
+                let response = scripted(status, retry_after.as_deref());
+                self.record(call, Some(response.status().as_u16()), "misbehaviour: Status");
                 response
             }
             Misbehaviour::NotJson => {
-                self.record(call, Some(200), "told to answer without JSON");
+                self.record(call, Some(200), "misbehaviour: NotJson");
                 ([(header::CONTENT_TYPE, "text/html")], "<html>It works!</html>").into_response()
             }
             Misbehaviour::HangUp => {
-                self.record(call, None, "told to hang up");
+                self.record(call, None, "misbehaviour: HangUp");
                 hang_up()
             }
             Misbehaviour::NeverAnswer => {
-                self.record(call, None, "told never to answer");
+                self.record(call, None, "misbehaviour: NeverAnswer");
                 std::future::pending().await
             }
             Misbehaviour::AnswerLate(delay) => self.answer_late(call, delay).await,
             Misbehaviour::LoseAnswer => {
-                // The result is what nobody will ever see.
-                drop(self.decide(call, Some("told to lose the answer")));
+                // The client never sees the result.
+                drop(self.decide(call, Some("misbehaviour: LoseAnswer")));
                 hang_up()
             }
             Misbehaviour::RefuseMetric(_) => {
-                self.record(call, Some(400), "told to refuse one of the metrics");
+                self.record(call, Some(400), "misbehaviour: RefuseMetric");
                 respond(Err(Refusal::new(400, "invalid metric")))
             }
         }
@@ -82,7 +82,7 @@ impl Room {
         response
     }
 
-    /// Changes the memory as the call demands and records it there, in one step; `lost` is why there is no answer.
+    /// Applies the call to the memory and records it there, in one step; `lost` is the reason why there will be no answer.
     fn decide(&self, call: &Call, lost: Option<&str>) -> Result<Value, Refusal> {
         let mut request = call.to_request();
         let mut decision = Ok(Value::Null);
@@ -98,7 +98,7 @@ impl Room {
         decision
     }
 
-    /// Records a call that was not looked into.
+    /// Records a call that was neither checked nor applied.
     fn record(&self, call: &Call, status: Option<u16>, error: &str) {
         let mut request = call.to_request();
         request.status = status;
@@ -114,9 +114,9 @@ fn respond(result: Result<Value, Refusal>) -> Response {
     }
 }
 
-/// An error that is only played.
-fn played(status: u16, retry_after: Option<&str>) -> Response {
-    let mut response = json_response(status_code(status), &error_body("the stand-in was told to answer so"));
+/// An error status from a misbehaviour.
+fn scripted(status: u16, retry_after: Option<&str>) -> Response {
+    let mut response = json_response(status_code(status), &error_body("misbehaviour of the stand-in"));
     if let Some(value) = retry_after.and_then(|text| HeaderValue::from_str(text).ok()) {
         response.headers_mut().insert(header::RETRY_AFTER, value);
     }
@@ -136,8 +136,8 @@ fn status_code(status: u16) -> StatusCode {
     StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-/// Closes the connection. Unwinding its task, past the hook that would print a panic, is the one way out of a handler
-/// on which axum sends nothing.
+/// Closes the connection. To unwind its task, past the hook that would print a panic, is the only way out of a handler on
+/// which axum sends nothing.
 fn hang_up() -> ! {
-    std::panic::resume_unwind(Box::new("hung up as told"))
+    std::panic::resume_unwind(Box::new("misbehaviour: hang up"))
 }

@@ -1,0 +1,126 @@
+//! The answer: what a response from Mackerel means, and [`ApiError`] for everything but success.
+//!
+//! Pure: it neither sends nor waits.
+
+use std::error::Error;
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+/// Longer messages of a server are cut in the log.
+const LONGEST_MESSAGE: usize = 300;
+
+/// Why a request failed, by what can be done about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApiError {
+    /// 401 or 403: the key is wrong, or may not be used from this address.
+    Auth(ErrorResponse),
+    /// 404: the path names something that does not exist.
+    NotFound(ErrorResponse),
+    /// 408, 429 or 5xx: the same request may succeed later.
+    Busy(ErrorResponse),
+    /// Any other 4xx: the request itself is wrong.
+    Refused(ErrorResponse),
+    /// No answer, or one that Mackerel would not give: the whole message.
+    NoAnswer(String),
+}
+
+/// A response with an error status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorResponse {
+    /// The HTTP status.
+    pub status: u16,
+    /// The server's message, or the name of the status.
+    pub message: String,
+    /// From the `Retry-After` header.
+    pub retry_after: Option<Duration>,
+}
+
+impl ApiError {
+    pub(super) fn of(response: ErrorResponse) -> Self {
+        match response.status {
+            401 | 403 => Self::Auth(response),
+            404 => Self::NotFound(response),
+            408 | 429 | 500..=599 => Self::Busy(response),
+            400..=499 => Self::Refused(response),
+            status => Self::NoAnswer(format!(
+                "unexpected status {status} ({}) instead of an answer from Mackerel: if it is a redirect, set `apibase` to the \
+                 server that it points to",
+                response.message
+            )),
+        }
+    }
+
+    /// How long the server wants clients to wait, if it said so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Auth(response) | Self::NotFound(response) | Self::Busy(response) | Self::Refused(response) => {
+                response.retry_after
+            }
+            Self::NoAnswer(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auth(ErrorResponse { status, message, .. }) => write!(
+                formatter,
+                "Mackerel refuses the API key ({status}: {message}): check that `apikey` is a key of your organisation that \
+                 may read and write, and that it may be used from this machine's address"
+            ),
+            Self::NotFound(ErrorResponse { status, message, .. })
+            | Self::Busy(ErrorResponse { status, message, .. })
+            | Self::Refused(ErrorResponse { status, message, .. }) => {
+                write!(formatter, "Mackerel answered {status}: {message}")
+            }
+            Self::NoAnswer(why) => formatter.write_str(why),
+        }
+    }
+}
+
+impl Error for ApiError {}
+
+/// The wait in either form of the `Retry-After` header: seconds, or a date.
+pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value.trim()).ok()?;
+    let date = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(date.as_second()).ok()?);
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+/// The message in `{"error":{"message":"…"}}` or `{"error":"…"}`, as one line.
+pub(super) fn message(body: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let error = body.get("error")?;
+    let message = error.get("message").unwrap_or(error).as_str()?;
+    Some(message.chars().take(LONGEST_MESSAGE).map(|char| if char.is_control() { ' ' } else { char }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_parsed_in_both_forms() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:50:37 GMT", now), Some(Duration::from_secs(60)));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:00:00 GMT", now), Some(Duration::ZERO));
+        assert_eq!(retry_after("soon", now), None);
+    }
+
+    #[test]
+    fn an_error_message_is_one_short_line() {
+        assert_eq!(message(br#"{"error":{"message":"Host\nNot Found."}}"#).as_deref(), Some("Host Not Found."));
+        assert_eq!(message(br#"{"error":"no"}"#).as_deref(), Some("no"));
+        assert_eq!(message(b"<html>"), None);
+        let long = format!(r#"{{"error":"{}"}}"#, "x".repeat(1000));
+        assert_eq!(message(long.as_bytes()).map(|text| text.len()), Some(LONGEST_MESSAGE));
+    }
+}
