@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use config::table::PluginTable;
 use delivery::spool::Spool;
-use sandbox::capabilities::bindings::exports::wasaba::plugin::checks;
+use sandbox::answer::Report;
 use sandbox::thread::Sandbox;
 use tokio::sync::{Mutex, OnceCell};
 use wasaba_core::collect::Kept;
@@ -54,7 +54,7 @@ impl Components {
     ///
     /// # Errors
     /// It cannot be loaded, or how the call ended.
-    pub async fn check(&self, table: &PluginTable) -> Result<checks::Report, String> {
+    pub async fn check(&self, table: &PluginTable) -> Result<Report, String> {
         let (instance, sandbox) = self.instance(table).await.map_err(|problems| problems.join("; "))?;
         let (report, kept) = instance.check(&sandbox).await.map_err(|failure| failure.to_string())?;
         self.keep(table, kept).await;

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use config::table::PluginTable;
-use sandbox::capabilities::Identity;
-use sandbox::capabilities::bindings::exports::wasaba::plugin::{checks, metrics};
+use sandbox::answer;
+use sandbox::capabilities;
 use sandbox::capabilities::grants::Grants;
 use sandbox::capabilities::kv::Values;
 use sandbox::capabilities::meter::Meter;
@@ -28,7 +28,7 @@ use crate::settings::{resolve, validate};
 
 /// A configured plugin.
 pub struct Instance {
-    identity: Identity,
+    identity: capabilities::Instance,
     plugin: Arc<Plugin>,
     settings: Settings,
     rules: Rules,
@@ -93,13 +93,9 @@ impl Instance {
         let rules = Rules::of(&graphs, |name| posting.renamed(name));
         let (rules, graphs) =
             rules.map_err(|problem| vec![at_place(format!("tells a wrong graph: {}", printable(&problem, 400)))])?;
-        let identity = Identity {
-            name: table.name.as_str().into(),
-            grants: Arc::new(validated.grants),
-            secrets: validated.secrets.into(),
-            limits: Arc::clone(&table.limits),
-            ..Identity::default()
-        };
+        let name = table.name.as_str().into();
+        let limits = Arc::clone(&table.limits);
+        let identity = capabilities::Instance::new(name, validated.grants, limits, validated.secrets);
         Ok(Self {
             identity,
             plugin,
@@ -117,14 +113,14 @@ impl Instance {
 
     /// From now on `script` stands in place of the outside, and failures before it count no more.
     pub fn play(&mut self, script: Arc<Script>) {
-        self.identity.script = Some(script);
+        self.identity = self.identity.clone().with_script(script);
         lock(&self.circuit).close();
     }
 
     /// Its name: the last part of `[plugin.metrics.NAME]`, or the file's name without `.wasm`.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
-        &self.identity.name
+        self.identity.name()
     }
 
     /// What it is an instance of.
@@ -136,19 +132,19 @@ impl Instance {
     /// What its calls may take.
     #[must_use]
     pub fn limits(&self) -> &Limits {
-        &self.identity.limits
+        self.identity.limits()
     }
 
     /// What it may do.
     #[must_use]
     pub fn grants(&self) -> &Grants {
-        &self.identity.grants
+        self.identity.grants()
     }
 
     /// What it has used and was refused.
     #[must_use]
     pub fn meter(&self) -> &Meter {
-        &self.identity.meter
+        self.identity.meter()
     }
 
     /// It is asked in every minute that this divides.
@@ -176,7 +172,7 @@ impl Instance {
     /// How it is doing.
     #[must_use]
     pub fn status(&self) -> Status {
-        let (counts, meter) = (&self.counts, &self.identity.meter);
+        let (counts, meter) = (&self.counts, self.identity.meter());
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let failures = Kind::ALL.iter().zip(&counts.failures).map(|(kind, count)| (kind.name(), get(count)));
         Status {
@@ -252,7 +248,7 @@ impl Instance {
     ///
     /// # Errors
     /// How the call ended.
-    pub async fn check(&self, sandbox: &Sandbox) -> Result<(checks::Report, Option<Kept>), Failure> {
+    pub async fn check(&self, sandbox: &Sandbox) -> Result<(answer::Report, Option<Kept>), Failure> {
         let call = {
             let (plugin, identity, settings) = self.parts();
             async move { plugin.check(identity, settings).await }
@@ -306,13 +302,13 @@ impl Instance {
         }
     }
 
-    fn parts(&self) -> (Arc<Plugin>, Identity, Settings) {
-        let identity = Identity { values: Arc::clone(&lock(&self.values)), ..self.identity.clone() };
+    fn parts(&self) -> (Arc<Plugin>, capabilities::Instance, Settings) {
+        let identity = self.identity.clone().with_values(Arc::clone(&lock(&self.values)));
         (Arc::clone(&self.plugin), identity, Arc::clone(&self.settings))
     }
 
     /// One call of the plugin, to be run in the sandbox.
-    fn call(&self) -> impl Future<Output = Result<Outcome<Vec<metrics::Sample>>, Failure>> + Send + 'static {
+    fn call(&self) -> impl Future<Output = Result<Outcome<Vec<answer::Sample>>, Failure>> + Send + 'static {
         let (plugin, identity, settings) = self.parts();
         async move { plugin.collect(identity, settings).await }
     }

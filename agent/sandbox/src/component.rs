@@ -4,22 +4,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use wasaba_core::limits::{Engine, Limits};
-use wasaba_core::setting::{Description, Setting, SettingKind};
+use wasaba_core::setting::Description;
 use wasaba_core::text::printable;
 use wasmtime::component::{Component, InstancePre, Linker, ResourceTableError};
 use wasmtime::{Store, Trap, UpdateDeadline};
 
-use crate::capabilities::bindings::exports::wasaba::plugin::{checks, metadata, metrics, plugin};
+use crate::answer::{Graph, Report, Sample};
+use crate::capabilities::grants::Grants;
 use crate::capabilities::kv::Values;
-use crate::capabilities::{Guest, Identity};
+use crate::capabilities::{Guest, Instance};
 use crate::compile::{Cache, read_component};
+use crate::contract::bindings::exports::wasaba::plugin::{checks, metadata, metrics, plugin};
+use crate::contract::{NAME as CONTRACT, VERSION as CONTRACT_VERSION, blamed, is_spoken};
 use crate::failure::{Failure, Kind};
 use crate::thread::{Ended, Sandbox};
 use crate::{capabilities, thread};
-
-/// The contract that this agent speaks, as its name stands in components.
-const CONTRACT: &str = "wasaba:plugin";
-const CONTRACT_VERSION: &str = "0.1.0";
 
 /// The packages of WASI 0.2.
 const WASI: &[&str] = &["cli", "clocks", "filesystem", "http", "io", "random", "sockets"];
@@ -176,13 +175,14 @@ impl Plugin {
         sandbox: &Sandbox,
         settings: Vec<(String, String)>,
         limits: &Arc<Limits>,
-    ) -> Result<Vec<metrics::Graph>, Failure> {
+    ) -> Result<Vec<Graph>, Failure> {
         let Some(metrics) = self.exports.metrics.clone() else { return Ok(Vec::new()) };
         let mut call = Call::without_grants(self, limits);
         let run = async move {
             let instance = call.instantiate().await?;
             let guest = metrics.load(&mut call.store, &instance).map_err(|error| call.failure(&error))?;
-            guest.call_graphs(&mut call.store, &settings).await.map_err(|error| call.failure(&error))
+            let graphs = guest.call_graphs(&mut call.store, &settings).await.map_err(|error| call.failure(&error))?;
+            Ok(graphs.into_iter().map(Graph::from).collect())
         };
         ended(sandbox.run(limits.time, run).await)
     }
@@ -191,12 +191,8 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin's own error, or how the call ended.
-    pub async fn collect(
-        &self,
-        identity: Identity,
-        settings: Settings,
-    ) -> Result<Outcome<Vec<metrics::Sample>>, Failure> {
-        let mut call = Call::new(self, identity);
+    pub async fn collect(&self, instance: Instance, settings: Settings) -> Result<Outcome<Vec<Sample>>, Failure> {
+        let mut call = Call::new(self, instance);
         let instance = call.instantiate().await?;
         let export = self.exports.metrics.as_ref().ok_or_else(|| not_there("metrics"))?;
         let guest = export.load(&mut call.store, &instance).map_err(|error| call.failure(&error))?;
@@ -206,20 +202,20 @@ impl Plugin {
             let what = format!("it gave {} samples, more than {}", samples.len(), call.limits.samples);
             return Err(Failure::limit("samples", &what));
         }
-        Ok(call.outcome(samples))
+        Ok(call.outcome(samples.into_iter().map(Sample::from).collect()))
     }
 
     /// What the plugin finds now: one call in a fresh instance. To be run in the sandbox.
     ///
     /// # Errors
     /// How the call ended.
-    pub async fn check(&self, identity: Identity, settings: Settings) -> Result<Outcome<checks::Report>, Failure> {
-        let mut call = Call::new(self, identity);
+    pub async fn check(&self, instance: Instance, settings: Settings) -> Result<Outcome<Report>, Failure> {
+        let mut call = Call::new(self, instance);
         let instance = call.instantiate().await?;
         let export = self.exports.checks.as_ref().ok_or_else(|| not_there("checks"))?;
         let guest = export.load(&mut call.store, &instance).map_err(|error| call.failure(&error))?;
         let report = guest.call_check(&mut call.store, &settings).await.map_err(|error| call.failure(&error))?;
-        Ok(call.outcome(report))
+        Ok(call.outcome(report.into()))
     }
 
     /// What the plugin knows now, as JSON: one call in a fresh instance. To be run in the sandbox.
@@ -228,10 +224,10 @@ impl Plugin {
     /// The plugin's own error, how the call ended, or that it is no JSON.
     pub async fn metadata(
         &self,
-        identity: Identity,
+        instance: Instance,
         settings: Settings,
     ) -> Result<Outcome<serde_json::Value>, Failure> {
-        let mut call = Call::new(self, identity);
+        let mut call = Call::new(self, instance);
         let instance = call.instantiate().await?;
         let export = self.exports.metadata.as_ref().ok_or_else(|| not_there("metadata"))?;
         let guest = export.load(&mut call.store, &instance).map_err(|error| call.failure(&error))?;
@@ -262,12 +258,12 @@ struct Call {
 impl Call {
     fn without_grants(plugin: &Plugin, limits: &Arc<Limits>) -> Self {
         let name = plugin.file.file_stem().map(|stem| printable(&stem.to_string_lossy(), 100)).unwrap_or_default();
-        Self::new(plugin, Identity { name: name.into(), limits: Arc::clone(limits), ..Identity::default() })
+        Self::new(plugin, Instance::new(name.into(), Grants::default(), Arc::clone(limits), Vec::new()))
     }
 
-    fn new(plugin: &Plugin, identity: Identity) -> Self {
-        let limits = Arc::clone(&identity.limits);
-        let mut store = Store::new(&plugin.engine, Guest::new(identity));
+    fn new(plugin: &Plugin, instance: Instance) -> Self {
+        let limits = Arc::clone(instance.limits());
+        let mut store = Store::new(&plugin.engine, Guest::new(instance));
         store.limiter(Guest::memory);
         store.set_hostcall_fuel(limits.handover_bytes);
         store.set_max_component_handles(limits.handles);
@@ -299,19 +295,14 @@ impl Call {
 
     /// What the plugin itself says went wrong.
     fn own_failure(&self, error: &metrics::Error) -> Failure {
-        let (kind, text) = match error {
-            metrics::Error::Misconfigured(text) => (Kind::Misconfigured, text),
-            metrics::Error::Unreachable(text) => (Kind::Unreachable, text),
-            metrics::Error::Denied(text) => (Kind::Denied, text),
-            metrics::Error::Failed(text) => (Kind::Failed, text),
-        };
+        let (kind, text) = blamed(error);
         Failure::new(kind, format!("{}: {}", kind.name(), self.store.data().shown(text)))
     }
 
     /// How the call ended, in words for the operator.
     fn failure(&self, error: &wasmtime::Error) -> Failure {
         let limits = &self.limits;
-        if let Some(name) = self.store.data().memory_refused() {
+        if let Some(name) = self.store.data().memory_exceeded() {
             let most = match name {
                 "memory_mib" => format!("more memory than the {} MiB", limits.memory_bytes >> 20),
                 _ => format!("more table elements than the {}", limits.table_elements),
@@ -438,10 +429,6 @@ fn check_contract(component: &Component) -> Result<Vec<&'static str>, String> {
     Ok(found)
 }
 
-fn is_spoken(version: &str) -> bool {
-    version.starts_with("0.1.")
-}
-
 /// Refuses an import that is neither the contract's nor WASI 0.2's, by its name.
 fn check_imports(component: &Component) -> Result<(), String> {
     let component_type = component.component_type();
@@ -507,40 +494,6 @@ fn check_description(description: &Description) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-impl From<plugin::Description> for Description {
-    fn from(described: plugin::Description) -> Self {
-        let plugin::Description { name, version, summary, settings, attributes: _ } = described;
-        Self { name, version, summary, settings: settings.into_iter().map(Setting::from).collect() }
-    }
-}
-
-impl From<plugin::Setting> for Setting {
-    fn from(declared: plugin::Setting) -> Self {
-        let plugin::Setting { key, kind, default, required, repeatable, help } = declared;
-        Self { key, kind: kind.into(), default, required, repeatable, help }
-    }
-}
-
-impl From<plugin::SettingKind> for SettingKind {
-    fn from(kind: plugin::SettingKind) -> Self {
-        match kind {
-            plugin::SettingKind::Text => Self::Text,
-            plugin::SettingKind::Secret => Self::Secret,
-            plugin::SettingKind::Integer => Self::Integer,
-            plugin::SettingKind::Number => Self::Number,
-            plugin::SettingKind::Boolean => Self::Boolean,
-            plugin::SettingKind::Duration => Self::Duration,
-            plugin::SettingKind::Url => Self::Url,
-            plugin::SettingKind::Host => Self::Host,
-            plugin::SettingKind::Port => Self::Port,
-            plugin::SettingKind::UnixSocket => Self::UnixSocket,
-            plugin::SettingKind::File => Self::File,
-            plugin::SettingKind::TlsSkipVerify => Self::TlsSkipVerify,
-            plugin::SettingKind::TlsMode => Self::TlsMode,
-        }
-    }
 }
 
 fn first_line(text: &str) -> &str {

@@ -9,7 +9,6 @@ use config::check::{Check, Runner};
 use plugins::components::Components;
 use programs::process::End;
 use programs::{Program, process};
-use sandbox::capabilities::bindings::exports::wasaba::plugin::checks;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinHandle;
@@ -93,18 +92,9 @@ async fn ask(check: &Check, components: &Components) -> (Status, String) {
             }
         }
         Runner::Component(table) => match components.check(table).await {
-            Ok(report) => (of_component(report.status), report.message),
+            Ok(report) => (report.status, report.message),
             Err(why) => (Status::Unknown, why),
         },
-    }
-}
-
-fn of_component(status: checks::Status) -> Status {
-    match status {
-        checks::Status::Ok => Status::Ok,
-        checks::Status::Warning => Status::Warning,
-        checks::Status::Critical => Status::Critical,
-        checks::Status::Unknown => Status::Unknown,
     }
 }
 

@@ -421,7 +421,10 @@ fn what_was_answered_counts_when_a_query_outlasts_the_call() {
     for timeout in ["-statement-timeout=20s", "-statement-timeout=0s"] {
         let output = run(&home, &server, "trusty", &["-extra=up", "-extra=checkpoints", timeout]);
         let log = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(log.contains("the part \"checkpoints\" is missing, for there is no answer in the 10s"), "{log}");
+        assert!(
+            log.contains("the part \"checkpoints\" is missing, for there is no answer within the call's 10s"),
+            "{log}"
+        );
         assert!(log.contains("set `statement-timeout` to less"), "{log}");
         let found = values(&output);
         assert!(found.contains_key("connections.active") && found.contains_key("size.total_size"), "{found:?}");

@@ -32,7 +32,7 @@ const ANIMALS: &[(&str, &str)] = &[
     ("long-name", "limit `handover_kib`"),
     ("long-error", "failed: xxx"),
     ("bad-samples", "is not a finite number"),
-    ("flood", "984 more log lines in this call were dropped (limit `log_lines`)"),
+    ("flood", "dropped 984 more log lines of this call (limit `log_lines`)"),
     ("flood-stderr", "line 9999)"),
     ("hoard-values", "limit `kv_kib`"),
     ("derive", "limit `pbkdf2_iterations`"),
@@ -71,9 +71,9 @@ fn each_animal_is_stopped_by_a_limit_that_is_named() {
 fn a_hostile_server_costs_one_call() {
     let grant = |server: &Server| format!("allow = [\"http://127.0.0.1:{0}\", \"127.0.0.1:{0}\"]", server.port);
     for (server, expected) in [
-        (hostile::silent(), "no answer in the 2s"),
-        (hostile::slow(), "no answer in the 2s"),
-        (hostile::endless(), "the answer is larger than 4194304 bytes (limit `body_kib`)"),
+        (hostile::silent(), "no answer within the call's 2s"),
+        (hostile::slow(), "no answer within the call's 2s"),
+        (hostile::endless(), "the response is larger than 4194304 bytes (limit `body_kib`)"),
         (hostile::answering("not HTTP\r\n\r\n".into(), vec![0; 100]), "unreachable:"),
         (hostile::answering("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n".into(), vec![0; 3]), "failed:"),
         (
@@ -213,8 +213,8 @@ fn a_name_that_later_leads_to_this_machine_or_to_metadata_is_denied_then() {
     let lines = text.lines().collect::<Vec<_>>();
     let expected = [
         ("10.99.0.1: ", "naughty.good\t200.000000"),
-        ("127.0.0.1: ", "denied: `rebinds.test` leads to 127.0.0.1, which is this machine itself"),
-        ("169.254.169.254: ", "denied: `rebinds.test` leads to 169.254.169.254, a link-local address"),
+        ("127.0.0.1: ", "denied: `rebinds.test` resolves to 127.0.0.1, which is this machine itself"),
+        ("169.254.169.254: ", "denied: `rebinds.test` resolves to 169.254.169.254, a link-local address"),
         ("10.99.0.1: ", "naughty.good\t200.000000"),
         ("reached: ", "[10.99.0.1, 10.99.0.1]"),
     ];

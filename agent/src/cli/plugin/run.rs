@@ -82,8 +82,7 @@ async fn once(instance: &Instance, sandbox: &Sandbox) -> Result<Once, Fault> {
     }
     if does.contains(&"checks") {
         let (report, _) = instance.check(sandbox).await?;
-        let status = format!("{:?}", report.status).replace("Status::", "").to_uppercase();
-        once.text.push_str(&format!("{status}\t{}\n", printable(&report.message, 1_024)));
+        once.text.push_str(&format!("{}\t{}\n", report.status.word(), printable(&report.message, 1_024)));
     }
     if does.contains(&"metadata") {
         once.text.push_str(&format!("{}\n", instance.metadata(sandbox).await?.0));

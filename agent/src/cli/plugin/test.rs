@@ -98,7 +98,7 @@ async fn call(loader: &Loader, instance: &Instance, minute: &Minute, now: System
                 lines.push(format!("it did not fail, but says: {}", report.message))
             }
             Ok((report, _)) => {
-                let status = format!("{:?}", report.status).replace("Status::", "").to_lowercase();
+                let status = report.status.word().to_lowercase();
                 if expected.check.as_ref() != Some(&status) {
                     lines.push(format!("the check is {status}: {}", report.message));
                 } else {
