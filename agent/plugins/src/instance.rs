@@ -184,7 +184,7 @@ impl Instance {
             sent_bytes: get(&meter.sent_bytes),
             received_bytes: get(&meter.received_bytes),
             refusals: meter.refusals(),
-            trouble: lock(&self.circuit).trouble(),
+            trouble: lock(&self.circuit).failure(),
         }
     }
 

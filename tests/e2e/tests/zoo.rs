@@ -22,11 +22,11 @@ const ROOT: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/zoo");
 /// What misbehaves by itself, and what is said of it.
 const ANIMALS: &[(&str, &str)] = &[
     ("loop", "limit `compute_ms`"),
-    ("sleep", "it took longer than 2s (`timeout_seconds`)"),
-    ("abort", "it crashed"),
+    ("sleep", "timed out after 2s and was stopped (limit `timeout_seconds`)"),
+    ("abort", "crashed ("),
     ("trap", "attempt to divide by zero"),
     ("recursion", "limit `stack_kib`"),
-    ("memory", "more memory than the 64 MiB that it may have (limit `memory_mib`)"),
+    ("memory", "more memory than the 64 MiB allowed (limit `memory_mib`)"),
     ("many-samples", "100000 samples, more than 1000 (limit `samples`)"),
     ("million-samples", "limit `handover_kib`"),
     ("long-name", "limit `handover_kib`"),
@@ -235,7 +235,7 @@ fn each_door_of_wasi_is_there_and_closed() {
     assert!(error.contains(expected), "{error}");
     assert_eq!(server.connections(), 0);
     let error = run("exit", &naughty("exit", "", ""));
-    assert!(error.contains("it crashed"), "{error}");
+    assert!(error.contains("crashed ("), "{error}");
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("types", shell(""), "does not keep the contract wasaba:plugin@0.1.0"),
         ("corp", corp, "imports `evil:corp/everything@1.0.0`, which this agent does not have"),
         ("wasi", wasi, "imports `wasi:sockets/tcp@0.3.0`, which this agent does not have"),
-        ("loops", std::fs::read(component("loops")).unwrap(), "cannot describe itself: it computed for longer"),
+        ("loops", std::fs::read(component("loops")).unwrap(), "cannot describe itself: computed for longer"),
         ("evil", compiled(), "is machine code"),
     ]
 }
@@ -352,7 +352,7 @@ fn another_digest_than_the_demanded_one_is_refused_and_the_right_one_runs() {
     assert!(good.contains("naughty.good\t1"), "{good}");
     let wrong = format!("sha256:{}", "0".repeat(64));
     let refused = run("nothing", &naughty("nothing", "", &format!("digest = {wrong:?}")));
-    assert!(refused.contains("is not the file that was demanded") && refused.contains(digest), "{refused}");
+    assert!(refused.contains("does not match its configured digest") && refused.contains(digest), "{refused}");
 }
 
 #[tokio::test]

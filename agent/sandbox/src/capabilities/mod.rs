@@ -1,10 +1,10 @@
-//! What a plugin may do. One file a capability, with the same word in the contract (`wit/http.wit`), here, in the SDK and in
-//! the log; each owns its state, its host side and its refusal tests.
+//! The capabilities: what a plugin may do. One file a capability, with the same word in the contract (`wit/http.wit`), here, in
+//! the SDK and in the log; each owns its state, its host side and its refusal tests.
 //!
 //! Every capability is linked for every plugin, since some languages' runtimes import what they never use. A capability is
 //! permitted by a grant, which is checked at each use, never by the presence of an import.
 //!
-//! A capability sees its own state only: it is linked with a `View`, a few references out of [`Guest`], and the contract's
+//! A capability sees its own state only: it is linked with a `View`, a few references out of `Guest`, and the contract's
 //! `Host` trait is implemented on that view. So no capability names the guest, and each is tested without one.
 //!
 //! # Adding a capability
@@ -12,10 +12,10 @@
 //! 1. `wit/WORD.wit`: the contract, imported by the world `capabilities`.
 //! 2. `WORD.rs` beside this file: its `View` with the contract's `Host` trait, and `link`, which takes the function that makes
 //!    the view. What it keeps for an instance is its `OfInstance` (a field of [`Instance`]), what it keeps for one call its
-//!    `OfCall` (a field of [`Guest`]). What it shares with others comes as a narrow handle: [`gate::Gate`] asks the grants and
-//!    counts refusals, [`blocking::Blocking`] lends threads that may block, [`secrets::Secrets`] hides secrets,
-//!    [`connect::OfCall`] counts connections and bounds waiting.
-//! 3. Its line in [`ALL`], with the view out of [`Guest`].
+//!    `OfCall` (a field of `Guest`). What it shares with others comes as a narrow handle: `gate::Gate` asks the grants and
+//!    counts refusals, `blocking::Blocking` lends threads that may block, `secrets::Secrets` hides secrets,
+//!    `connect::OfCall` counts connections and bounds waiting.
+//! 3. Its line in `ALL`, with the view out of `Guest`.
 //! 4. Its tests, among them one for each way that it refuses, and `plugin-sdk/rust/src/WORD.rs`.
 
 mod address;
