@@ -565,7 +565,7 @@ mod tests {
     #[test]
     fn a_file_that_is_no_regular_one_is_refused_instead_of_waited_for() {
         let problems = shown(&load(Path::new("/dev/zero")).unwrap_err());
-        assert_eq!(problems, "cannot read `/dev/zero`: it is no regular file\n");
+        assert_eq!(problems, "cannot read `/dev/zero`: not a regular file\n");
     }
 
     #[test]

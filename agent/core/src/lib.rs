@@ -1,7 +1,7 @@
-//! The words that all rooms of the agent speak, and the frame around everything that is collected.
+//! The core: the types that all crates of the agent share, and the frame around everything that is collected.
 //!
-//! A [`sample::Sample`] cannot hold a name that Mackerel refuses; a [`secret::Secret`] has no `Debug`. What is here knows
-//! neither wasmtime nor the queue nor Mackerel's API.
+//! A [`sample::Sample`] cannot hold a name that Mackerel refuses; a [`secret::Secret`] does not show in `Debug`. Nothing here
+//! depends on wasmtime, the queue or Mackerel's API.
 
 pub mod clock;
 pub mod collect;

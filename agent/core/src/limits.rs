@@ -1,4 +1,4 @@
-//! How a plugin runs, and how much one call of a plugin may take before it is ended, and where the operator sets it.
+//! The limits of a plugin: what runs it, how much a call may take before it is stopped, and the keys that set them.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,7 +9,7 @@ pub enum Engine {
     /// The interpreter.
     #[default]
     Pulley,
-    /// Native code; for plugins that compute much. Needs executable memory.
+    /// Native code, for plugins that compute a lot. Needs executable memory.
     Native,
 }
 
@@ -39,23 +39,23 @@ impl fmt::Display for Engine {
     }
 }
 
-/// The longest that a call may be configured to take: the next minute's question comes after 60 s.
+/// The longest time that a call may be configured to take: the next one begins after 60 s.
 pub const LONGEST_CALL: Duration = Duration::from_secs(50);
 
-/// The limits of one instance's calls, and of compiling its component. The contract's manual (`wit/`) names the same figures.
+/// The limits of one instance's calls, and of compiling its component. The contract's manual (`wit/`) states the same figures.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// Wall clock for the whole call, waiting included.
     pub time: Duration,
-    /// Of this, the time in which it computes; counted in ticks of the sandbox's clock.
+    /// The part of it in which the plugin computes, counted in ticks of the sandbox's clock.
     pub compute: Duration,
     /// Memory, summed over all of the component's memories.
     pub memory_bytes: usize,
     /// Table elements, summed over all tables; each costs the host 8 bytes.
     pub table_elements: usize,
-    /// Bytes of stack: how deep functions may call each other.
+    /// Bytes of stack, which limits how deep functions call each other.
     pub stack_bytes: usize,
-    /// Bytes that the plugin may hand over to the agent in one call of either direction: strings, lists, results.
+    /// Bytes that the plugin may hand over to the agent in one function call in either direction: strings, lists, results.
     pub handover_bytes: usize,
     /// Handles to host resources open at once.
     pub handles: usize,
@@ -67,15 +67,15 @@ pub struct Limits {
     pub log_lines: u32,
     /// Length of a line in the log.
     pub log_line_bytes: usize,
-    /// Connections open at once, HTTP's included.
+    /// Connections open at once, including HTTP's.
     pub connections: usize,
-    /// Length of an HTTP answer's body.
+    /// Length of an HTTP response's body.
     pub body_bytes: usize,
     /// Bytes of a file that are handed over at once.
     pub file_bytes: usize,
-    /// All keys and values that the instance keeps.
+    /// All keys and values that the instance stores.
     pub kv_bytes: usize,
-    /// Iterations of PBKDF2 that the agent computes for it; a thousand take some 0.2 ms.
+    /// Iterations of PBKDF2 that the agent computes for it; a thousand take about 0.2 ms.
     pub pbkdf2_iterations: u32,
     /// Length of the `.wasm` file.
     pub component_bytes: u64,
@@ -111,7 +111,7 @@ impl Default for Limits {
     }
 }
 
-/// A limit as it is written: `limits = { memory_mib = 128 }`.
+/// A key that sets a limit: `limits = { memory_mib = 128 }`.
 pub struct Key {
     /// Its name, which ends in the unit.
     pub name: &'static str,
@@ -119,24 +119,24 @@ pub struct Key {
     pub most: u64,
     /// The default, in the same unit; read out of [`Limits`].
     pub get: fn(&Limits) -> u64,
-    /// Takes over what was written.
+    /// Sets the value.
     pub set: fn(&mut Limits, u64),
 }
 
-/// Writes a [`Key`] for a field that counts in another unit than the key.
+/// Makes a [`Key`] for a field that counts in another unit than the key.
 macro_rules! key {
     ($name:literal, $most:literal, $field:ident: $type:ty, $unit:expr) => {
         Key {
             name: $name,
             most: $most,
             get: |limits| limits.$field as u64 / $unit,
-            // The largest value times its unit fits each type.
+            // The largest value times its unit fits every type.
             set: |limits, value| limits.$field = value.saturating_mul($unit) as $type,
         }
     };
 }
 
-/// Every limit that can be written in a plugin's table, beside `timeout_seconds`, which is the official agent's own key.
+/// Every limit that can be set in a plugin's table, besides `timeout_seconds`, which is a key of the official agent.
 pub const KEYS: &[Key] = &[
     Key {
         name: "compute_ms",
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_value_of_each_key_is_not_cut() {
+    fn the_largest_value_of_each_key_is_not_truncated() {
         for key in KEYS {
             let mut limits = Limits::default();
             (key.set)(&mut limits, key.most);

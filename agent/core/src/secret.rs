@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-/// Text that neither `Debug` nor any message shows. There is no `Display`.
+/// Text that neither `Debug` nor any message shows. It has no `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<str>);
 
 impl Secret {
-    /// Keeps `text` to itself.
+    /// A secret with this text.
     pub fn new(text: impl Into<Box<str>>) -> Self {
         Self(text.into())
     }
@@ -18,7 +18,7 @@ impl Secret {
         &self.0
     }
 
-    /// Somebody else's text without the secret in it: a server may echo what it was sent.
+    /// A text from outside without the secret in it: a server may echo what it was sent.
     #[must_use]
     pub fn hidden_in(&self, text: &str) -> String {
         if self.0.is_empty() { text.to_owned() } else { text.replace(&*self.0, "[redacted]") }

@@ -1,6 +1,6 @@
-//! The settings that a plugin declares, whichever version of the contract it speaks.
+//! The settings that a plugin declares, and what else it says of itself, whichever version of the contract it speaks.
 
-/// What a setting takes, and what it grants. The contract's manual (`wit/plugin.wit`) explains each.
+/// The kind of a setting: which values it takes, and what they grant. The contract's manual (`wit/plugin.wit`) explains each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SettingKind {
     /// Any text.
@@ -36,11 +36,11 @@ pub enum SettingKind {
 pub struct Setting {
     /// Lower-case words joined by `-`.
     pub key: String,
-    /// What it takes.
+    /// Which values it takes.
     pub kind: SettingKind,
-    /// The value where the operator writes none.
+    /// The value if the operator sets none.
     pub default: Option<String>,
-    /// Whether an instance without it is refused.
+    /// Whether an instance that does not set it is refused.
     pub required: bool,
     /// Whether it may be given more than once.
     pub repeatable: bool,

@@ -1,6 +1,6 @@
-//! Text from outside, made safe to show in a log or on a terminal.
+//! Text from outside, made safe for a log or a terminal.
 
-/// Text with lines and columns of its own, safe for a terminal: every control character but line break and tab escaped.
+/// A text of several lines, safe for a terminal: every control character except line breaks and tabs is escaped.
 #[must_use]
 pub fn safe_lines(text: &str) -> std::borrow::Cow<'_, str> {
     let is_safe = |char: char| matches!(char, '\n' | '\t') || !is_steering(char);
@@ -19,8 +19,8 @@ fn is_steering(char: char) -> bool {
     char.is_control() || matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
 }
 
-/// Text from a plugin, safe to show: control characters escaped (no line breaks, no terminal sequences), at most
-/// `bytes` long with a mark where it was cut.
+/// A text in one line, safe for a log: control characters are escaped (line breaks too), and it is cut after `bytes` bytes
+/// with a `…`.
 #[must_use]
 pub fn printable(text: &str, bytes: usize) -> String {
     let mut shown = String::new();
@@ -43,12 +43,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_cannot_forge_another_line_or_steer_the_terminal() {
+    fn a_text_cannot_forge_a_line_or_control_the_terminal() {
         assert_eq!(printable("a\nERROR b\u{1b}[2J\u{202e}", 100), "a\\nERROR b\\u{1b}[2J\\u{202e}");
     }
 
     #[test]
-    fn a_long_line_is_cut_between_two_characters() {
+    fn a_long_text_is_cut_between_two_characters() {
         assert_eq!(printable(&"あ".repeat(10), 4), "ああ…");
     }
 }

@@ -1,4 +1,4 @@
-//! TLS as a client: which certificates are believed, for Mackerel's API and for plugins alike.
+//! TLS as a client: which certificates are trusted, for Mackerel's API, the Docker engine and plugins alike.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -12,34 +12,34 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootC
 
 use crate::regular_file;
 
-/// Whom an instance's connections believe, and who they say they are.
+/// Which server certificates a connection trusts, and which certificate it shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
-    /// How closely a server's certificate is looked at.
+    /// How strictly a server's certificate is verified.
     pub verification: Verification,
-    /// A file of certificate authorities in PEM form, believed in place of the machine's.
+    /// A file of certificate authorities in PEM form, trusted instead of the machine's.
     pub authority: Option<PathBuf>,
     /// The files of the client's certificate and its key in PEM form.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// How closely a server's certificate is looked at.
+/// How strictly a server's certificate is verified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verification {
-    /// It is of a believed authority and for the server's name.
+    /// It must be signed by a trusted authority, for the server's name.
     #[default]
     Full,
-    /// It is of a believed authority, for whatever name.
+    /// It must be signed by a trusted authority, for any name.
     Authority,
     /// Any is accepted.
     None,
 }
 
-/// A configuration that believes the machine's certificate authorities (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others),
-/// or, on a machine without any, those that Mozilla ships.
+/// A configuration that trusts the machine's certificate authorities (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others), or
+/// Mozilla's on a machine without any.
 ///
 /// # Errors
-/// Only if the cryptography has no protocol version in common with TLS 1.2 or 1.3, which is a bug in the build.
+/// The cryptography supports neither TLS 1.2 nor 1.3, which is a bug in the build.
 pub fn verifying() -> Result<ClientConfig, Error> {
     Ok(builder()?.with_root_certificates(roots()).with_no_client_auth())
 }
@@ -47,7 +47,7 @@ pub fn verifying() -> Result<ClientConfig, Error> {
 /// All authorities of a Debian machine together take 220 kB.
 const LONGEST_FILE_BYTES: u64 = 1 << 20;
 
-/// A configuration for connections that are never encrypted. It believes nobody, and costs no reading of certificates.
+/// A configuration for connections that are never encrypted. It trusts no certificate, and reads none.
 ///
 /// # Errors
 /// As [`verifying`].
@@ -55,21 +55,24 @@ pub fn none() -> Result<ClientConfig, Error> {
     Ok(builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
-/// A configuration by an operator's wishes. Reads the files that it names, so that a renewed certificate counts at once.
+/// A configuration as the operator wrote it. Reads the files that it names each time, so that a renewed certificate takes
+/// effect at once.
 ///
 /// # Errors
-/// A file that cannot be read or has something else in it, as text that names it.
+/// A file that cannot be read or holds something else, as a text that names it.
 pub fn client(trust: &Trust) -> Result<ClientConfig, String> {
     let plain = |error: Error| error.to_string();
     let builder = builder().map_err(plain)?;
     let algorithms = provider().signature_verification_algorithms;
     let builder = match trust.verification {
-        Verification::None => builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(algorithms))),
+        Verification::None => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Lenient { authority: None, algorithms }))
+        }
         Verification::Full => builder.with_root_certificates(authorities(trust)?),
         Verification::Authority => {
-            let inner = WebPkiServerVerifier::builder_with_provider(authorities(trust)?, provider()).build();
-            let verifier = AnyName(inner.map_err(|error| error.to_string())?);
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+            let authority = WebPkiServerVerifier::builder_with_provider(authorities(trust)?, provider()).build();
+            let authority = Some(authority.map_err(|error| error.to_string())?);
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Lenient { authority, algorithms }))
         }
     };
     let Some((certificate, key)) = &trust.identity else { return Ok(builder.with_no_client_auth()) };
@@ -91,13 +94,13 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let bytes = regular_file::read(file, LONGEST_FILE_BYTES);
     let bytes = bytes.map_err(|error| unusable("a certificate", file, &error))?;
     match CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>() {
-        Ok(certificates) if certificates.is_empty() => Err(unusable("a certificate", file, &"there is none in it")),
+        Ok(certificates) if certificates.is_empty() => Err(unusable("a certificate", file, &"it contains none")),
         certificates => certificates.map_err(|error| unusable("a certificate", file, &error)),
     }
 }
 
 fn unusable(what: &str, file: &Path, why: &dyn std::fmt::Display) -> String {
-    format!("cannot take {what} in PEM form from `{}`: {why}", file.display())
+    format!("cannot read {what} in PEM form from `{}`: {why}", file.display())
 }
 
 fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, Error> {
@@ -109,7 +112,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::clone(PROVIDER.get_or_init(|| Arc::new(ring::default_provider())))
 }
 
-/// Read once in the life of the process; a few hundred kB that an agent without TLS connections never spends.
+/// Read once in the life of the process, and never by an agent without TLS connections: they take a few hundred kB.
 fn roots() -> Arc<RootCertStore> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     Arc::clone(ROOTS.get_or_init(|| {
@@ -122,50 +125,15 @@ fn roots() -> Arc<RootCertStore> {
     }))
 }
 
-/// Believes any certificate, but still checks that the other side owns the key of the one that it shows.
+/// Verifies less of a certificate than its authority and its name, but still that the server owns its key.
 #[derive(Debug)]
-struct Unverified(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
-    }
+struct Lenient {
+    /// Who must have signed the certificate, for any name (`sslmode=verify-ca`); `None` accepts any certificate.
+    authority: Option<Arc<WebPkiServerVerifier>>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
-/// Believes a certificate of a believed authority, whatever name it is for (`sslmode=verify-ca`).
-#[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
-
-impl ServerCertVerifier for AnyName {
+impl ServerCertVerifier for Lenient {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -174,8 +142,9 @@ impl ServerCertVerifier for AnyName {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            // The name is looked at last, when everything else has been found good.
+        let Some(authority) = &self.authority else { return Ok(ServerCertVerified::assertion()) };
+        match authority.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            // The name is verified last, when everything else is valid.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),
@@ -189,7 +158,7 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls12_signature(message, certificate, signature)
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -198,11 +167,11 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls13_signature(message, certificate, signature)
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
@@ -214,7 +183,7 @@ mod tests {
 
     use super::*;
 
-    /// Whether a client with this trust and the server agree when the client wants `localhost`.
+    /// Whether the handshake of a client with this trust succeeds when it connects to `localhost`.
     async fn agree(trust: &Trust, server: TlsAcceptor) -> bool {
         let (near, far): (DuplexStream, DuplexStream) = tokio::io::duplex(1 << 16);
         let connector = TlsConnector::from(Arc::new(client(trust).unwrap()));
@@ -223,7 +192,7 @@ mod tests {
         client.is_ok() && server
     }
 
-    /// With TLS 1.3 a refused client learns of it only when it reads; the server knows at once.
+    /// With TLS 1.3 a client learns only when it reads that its certificate was refused; the server knows at once.
     async fn accepted(server: TlsAcceptor, stream: impl AsyncRead + AsyncWrite + Unpin) -> bool {
         server.accept(stream).await.is_ok()
     }
@@ -233,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_private_authority_is_believed_for_the_right_name_only() {
+    async fn a_private_authority_is_trusted_for_the_right_name_only() {
         let authority = Authority::new();
         let full = trusting(&authority, Verification::Full);
         assert!(agree(&full, authority.server("localhost", false)).await);
@@ -243,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_authority_alone_takes_any_name_and_no_verification_takes_anything() {
+    async fn without_the_name_any_name_is_accepted_and_without_verification_any_certificate() {
         let authority = Authority::new();
         let any_name = trusting(&authority, Verification::Authority);
         assert!(agree(&any_name, authority.server("elsewhere", false)).await);
@@ -253,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_certificate_is_shown_to_who_demands_one() {
+    async fn a_client_certificate_is_shown_to_a_server_that_requires_one() {
         let authority = Authority::new();
         let without = trusting(&authority, Verification::Full);
         assert!(!agree(&without, authority.server("localhost", true)).await);

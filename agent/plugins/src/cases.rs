@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use config::document::{Problem, Reader, Section};
 use config::table::PluginTable;
-use sandbox::capabilities::bindings::wasaba::plugin::http::Response;
-use sandbox::capabilities::script::{Conversation, HttpAnswer, Script, Turn};
+use sandbox::capabilities::script::{Conversation, HttpAnswer, Response, Script, Turn};
 use sandbox::failure::Kind;
 use wasaba_core::regular_file;
 

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use config::table::PluginTable;
+use sandbox::answer::Report;
 use wasaba_core::collect::Kept;
 use wasaba_core::collect::memory::{Forgetful, Memory};
-use wasaba_core::report::Status;
 
 use crate::instance::Instance;
 use crate::key::Key;
@@ -33,11 +33,11 @@ impl Components {
         Self { register, memory }
     }
 
-    /// Checks once: the status and the message. Waits until the component that `table` describes is loaded.
+    /// Checks once. Waits until the component that `table` describes is loaded.
     ///
     /// # Errors
     /// It cannot be loaded, or how the call ended.
-    pub async fn check(&self, name: &Arc<str>, table: &PluginTable) -> Result<(Status, String), String> {
+    pub async fn check(&self, name: &Arc<str>, table: &PluginTable) -> Result<Report, String> {
         let key = Key::check(name);
         let instance = self.loaded(&key, table).await?;
         let (report, kept) = instance.check().await.map_err(|failure| failure.to_string())?;

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use config::table::PluginTable;
-use sandbox::capabilities::Identity;
-use sandbox::capabilities::bindings::exports::wasaba::plugin::checks;
+use sandbox::answer;
+use sandbox::capabilities;
 use sandbox::capabilities::grants::Grants;
 use sandbox::capabilities::kv::Values;
 use sandbox::capabilities::meter::Meter;
@@ -21,7 +21,6 @@ use wasaba_core::collect::{Answer, Kept};
 use wasaba_core::graph::GraphDefinition;
 use wasaba_core::limits::Limits;
 use wasaba_core::posting::Posting;
-use wasaba_core::report::Status as CheckStatus;
 use wasaba_core::sample::Sample;
 use wasaba_core::text::printable;
 
@@ -31,7 +30,7 @@ use crate::settings::{resolve, validate};
 /// A configured plugin.
 pub struct Instance {
     sandbox: Arc<Sandbox>,
-    identity: Identity,
+    identity: capabilities::Instance,
     plugin: Arc<Plugin>,
     settings: Settings,
     rules: Rules,
@@ -97,13 +96,9 @@ impl Instance {
         let rules = Rules::of(&graphs, |name| posting.renamed(name));
         let (rules, graphs) =
             rules.map_err(|problem| vec![at_place(format!("tells a wrong graph: {}", printable(&problem, 400)))])?;
-        let identity = Identity {
-            name: table.name.as_str().into(),
-            grants: Arc::new(validated.grants),
-            secrets: validated.secrets.into(),
-            limits: Arc::clone(&table.limits),
-            ..Identity::default()
-        };
+        let name = table.name.as_str().into();
+        let limits = Arc::clone(&table.limits);
+        let identity = capabilities::Instance::new(name, validated.grants, limits, validated.secrets);
         Ok(Self {
             sandbox: Arc::clone(sandbox),
             identity,
@@ -122,14 +117,14 @@ impl Instance {
 
     /// From now on `script` stands in place of the outside, and failures before it count no more.
     pub fn play(&mut self, script: Arc<Script>) {
-        self.identity.script = Some(script);
+        self.identity = self.identity.clone().with_script(script);
         lock(&self.circuit).close();
     }
 
     /// Its name: the last part of `[plugin.metrics.NAME]`, or the file's name without `.wasm`.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
-        &self.identity.name
+        self.identity.name()
     }
 
     /// What it is an instance of.
@@ -141,19 +136,19 @@ impl Instance {
     /// What its calls may take.
     #[must_use]
     pub fn limits(&self) -> &Limits {
-        &self.identity.limits
+        self.identity.limits()
     }
 
     /// What it may do.
     #[must_use]
     pub fn grants(&self) -> &Grants {
-        &self.identity.grants
+        self.identity.grants()
     }
 
     /// What it has used and was refused.
     #[must_use]
     pub fn meter(&self) -> &Meter {
-        &self.identity.meter
+        self.identity.meter()
     }
 
     /// It is asked in every minute that this divides.
@@ -187,7 +182,7 @@ impl Instance {
     /// How it is doing.
     #[must_use]
     pub fn status(&self) -> Status {
-        let (counts, meter) = (&self.counts, &self.identity.meter);
+        let (counts, meter) = (&self.counts, self.identity.meter());
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let failures = Kind::ALL.iter().zip(&counts.failures).map(|(kind, count)| (kind.name(), get(count)));
         Status {
@@ -199,7 +194,7 @@ impl Instance {
             sent_bytes: get(&meter.sent_bytes),
             received_bytes: get(&meter.received_bytes),
             refusals: meter.refusals(),
-            trouble: lock(&self.circuit).trouble(),
+            trouble: lock(&self.circuit).failure(),
         }
     }
 
@@ -256,21 +251,15 @@ impl Instance {
         Ok(answer)
     }
 
-    /// Checks once: the status and the message; and what it keeps from now on, if that has changed. One that keeps failing is left
+    /// Checks once; and what it keeps from now on, if that has changed. One that keeps failing is left
     /// alone for a while, and fails meanwhile as it did.
     ///
     /// # Errors
     /// How the call ended.
-    pub async fn check(&self) -> Result<((CheckStatus, String), Option<Kept>), Failure> {
+    pub async fn check(&self) -> Result<(answer::Report, Option<Kept>), Failure> {
         let outcome =
             self.run(|plugin, identity, settings| async move { plugin.check(identity, settings).await }).await?;
-        let status = match outcome.answer.status {
-            checks::Status::Ok => CheckStatus::Ok,
-            checks::Status::Warning => CheckStatus::Warning,
-            checks::Status::Critical => CheckStatus::Critical,
-            checks::Status::Unknown => CheckStatus::Unknown,
-        };
-        Ok(((status, outcome.answer.message), self.kept(outcome.values)))
+        Ok((outcome.answer, self.kept(outcome.values)))
     }
 
     /// Reads the metadata once; and what it keeps from now on, if that has changed. One that keeps failing is left alone for a
@@ -287,7 +276,7 @@ impl Instance {
     /// One call in the sandbox, unless the circuit is open; counted, and judged by the circuit.
     async fn run<T: Send + 'static, C: Future<Output = Result<Outcome<T>, Failure>> + Send + 'static>(
         &self,
-        call: impl FnOnce(Arc<Plugin>, Identity, Settings) -> C,
+        call: impl FnOnce(Arc<Plugin>, capabilities::Instance, Settings) -> C,
     ) -> Result<Outcome<T>, Failure> {
         let now = self.loaded.elapsed();
         lock(&self.circuit).ask(now)?;
@@ -326,8 +315,8 @@ impl Instance {
         }
     }
 
-    fn parts(&self) -> (Arc<Plugin>, Identity, Settings) {
-        let identity = Identity { values: Arc::clone(&lock(&self.values)), ..self.identity.clone() };
+    fn parts(&self) -> (Arc<Plugin>, capabilities::Instance, Settings) {
+        let identity = self.identity.clone().with_values(Arc::clone(&lock(&self.values)));
         (Arc::clone(&self.plugin), identity, Arc::clone(&self.settings))
     }
 

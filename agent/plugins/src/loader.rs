@@ -56,7 +56,8 @@ impl Loader {
     pub async fn plugin(&self, demands: &Demands, file: &Path) -> Result<Arc<Plugin>, String> {
         let (sandbox, cache, file) = (Arc::clone(&self.sandbox), Arc::clone(&self.cache), file.to_owned());
         let (key, demanded) = ((file.clone(), demands.clone()), demands.clone());
-        let load = async move { Plugin::load(&sandbox, cache, &demanded, &file).await };
+        let load =
+            async move { Plugin::load(&sandbox, cache, &demanded, &file).await.map_err(|error| error.to_string()) };
         self.loaded.get(key, load).await
     }
 

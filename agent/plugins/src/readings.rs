@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use sandbox::capabilities::bindings::exports::wasaba::plugin::metrics;
-use sandbox::capabilities::bindings::exports::wasaba::plugin::metrics::Unit;
+use sandbox::answer::{self, Unit};
 use wasaba_core::collect::rate::{Reading, growth};
 use wasaba_core::graph::GraphDefinition;
 use wasaba_core::sample::Sample;
@@ -15,7 +14,7 @@ pub struct Rules(Vec<Rule>);
 struct Rule {
     /// The graph's name, a dot, the metric's name; `*` and `#` stand for any segment.
     pattern: String,
-    reading: metrics::Reading,
+    reading: answer::Reading,
     scale: f64,
 }
 
@@ -25,7 +24,7 @@ impl Rules {
     /// # Errors
     /// A name that Mackerel would refuse, or a scale that is not finite.
     pub fn of(
-        graphs: &[metrics::Graph],
+        graphs: &[answer::Graph],
         renamed: impl Fn(&str) -> String,
     ) -> Result<(Self, Vec<GraphDefinition>), String> {
         let mut rules = Vec::new();
@@ -92,14 +91,14 @@ pub struct Values {
 pub fn values(
     rules: &Rules,
     before: &HashMap<String, Reading>,
-    samples: Vec<metrics::Sample>,
+    samples: Vec<answer::Sample>,
     unix_millis: i64,
 ) -> Values {
     let mut values = Values::default();
-    for metrics::Sample { name, value } in samples {
+    for answer::Sample { name, value } in samples {
         // A metric in no graph is posted as it is, as the official agent does.
         let (reading, scale) =
-            rules.find(&name).map_or((metrics::Reading::Gauge, 1.0), |rule| (rule.reading, rule.scale));
+            rules.find(&name).map_or((answer::Reading::Gauge, 1.0), |rule| (rule.reading, rule.scale));
         if !value.is_finite() {
             let name = wasaba_core::text::printable(&name, 80);
             values.complaints.push(format!("the value of `{name}` is not a finite number"));
@@ -111,9 +110,9 @@ pub fn values(
             before.get(&name).and_then(|before| growth(*before, now, Duration::from_secs(unit)))
         };
         let value = match reading {
-            metrics::Reading::Gauge => Some(value),
-            metrics::Reading::PerMinute => rate(&mut values, 60),
-            metrics::Reading::PerSecond => rate(&mut values, 1),
+            answer::Reading::Gauge => Some(value),
+            answer::Reading::PerMinute => rate(&mut values, 60),
+            answer::Reading::PerSecond => rate(&mut values, 1),
         };
         let Some(value) = value else { continue };
         match Sample::new(name, value * scale) {
@@ -128,8 +127,8 @@ pub fn values(
 mod tests {
     use super::*;
 
-    fn rules(metrics: &[(&str, metrics::Reading, f64)]) -> Rules {
-        let metric = |(name, reading, scale): &(&str, metrics::Reading, f64)| metrics::Metric {
+    fn rules(metrics: &[(&str, answer::Reading, f64)]) -> Rules {
+        let metric = |(name, reading, scale): &(&str, answer::Reading, f64)| answer::Metric {
             name: (*name).into(),
             label: String::new(),
             stacked: false,
@@ -137,18 +136,12 @@ mod tests {
             scale: *scale,
         };
         let metrics = metrics.iter().map(metric).collect();
-        let graph = metrics::Graph {
-            name: "web.#".into(),
-            label: String::new(),
-            unit: Unit::Float,
-            metrics,
-            attributes: vec![],
-        };
+        let graph = answer::Graph { name: "web.#".into(), label: String::new(), unit: Unit::Float, metrics };
         Rules::of(&[graph], str::to_owned).unwrap().0
     }
 
-    fn sample(name: &str, value: f64) -> metrics::Sample {
-        metrics::Sample { name: name.into(), value }
+    fn sample(name: &str, value: f64) -> answer::Sample {
+        answer::Sample { name: name.into(), value }
     }
 
     fn posted(values: &Values) -> Vec<(&str, f64)> {
@@ -157,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_counter_has_no_value_until_its_second_reading() {
-        let rules = rules(&[("*", metrics::Reading::PerMinute, 1.0)]);
+        let rules = rules(&[("*", answer::Reading::PerMinute, 1.0)]);
         let first = values(&rules, &HashMap::new(), vec![sample("web.a.hits", 100.0)], 0);
         assert_eq!(posted(&first), []);
         let second = values(&rules, &first.readings, vec![sample("web.a.hits", 130.0)], 30_000);
@@ -168,7 +161,7 @@ mod tests {
 
     #[test]
     fn the_scale_comes_after_the_rate() {
-        let rules = rules(&[("bytes", metrics::Reading::PerSecond, 8.0), ("ratio", metrics::Reading::Gauge, 100.0)]);
+        let rules = rules(&[("bytes", answer::Reading::PerSecond, 8.0), ("ratio", answer::Reading::Gauge, 100.0)]);
         let samples = |bytes| vec![sample("web.a.bytes", bytes), sample("web.a.ratio", 0.5)];
         let first = values(&rules, &HashMap::new(), samples(0.0), 0);
         let second = values(&rules, &first.readings, samples(10.0), 10_000);

@@ -1,4 +1,4 @@
-//! The engine: how components are compiled and run, with native code or without.
+//! The engine's configuration: how components are compiled and run, as native code or interpreted.
 //!
 //! Pulley, wasmtime's interpreter, is the default: a call a minute does not need native code, and the agent then needs no
 //! executable memory, so it runs under `MemoryDenyWriteExecute`.
@@ -6,12 +6,11 @@
 use wasaba_core::limits::Engine;
 use wasmtime::{Config, Result};
 
-/// An engine that runs what [`for_compiling`] made, with this much stack for each plugin, and cannot compile
-/// itself.
+/// An engine that runs what [`for_compiling`] has compiled, with this much stack for each plugin. It cannot compile.
 ///
 /// # Errors
-/// A machine on which wasmtime cannot run.
-pub fn for_running(kind: Engine, stack_bytes: usize) -> Result<wasmtime::Engine> {
+/// wasmtime does not support this machine.
+pub(crate) fn for_running(kind: Engine, stack_bytes: usize) -> Result<wasmtime::Engine> {
     let mut config = config(kind)?;
     config.enable_compiler(false);
     // The rest of the stack is for the host's functions.
@@ -19,28 +18,28 @@ pub fn for_running(kind: Engine, stack_bytes: usize) -> Result<wasmtime::Engine>
     wasmtime::Engine::new(&config)
 }
 
-/// An engine that compiles. Only for the child process that does nothing else.
+/// An engine that compiles, for the child process that does nothing else.
 ///
 /// # Errors
 /// As [`for_running`].
-pub fn for_compiling(kind: Engine) -> Result<wasmtime::Engine> {
+pub(crate) fn for_compiling(kind: Engine) -> Result<wasmtime::Engine> {
     wasmtime::Engine::new(&config(kind)?)
 }
 
-/// Both engines must agree on everything that is compiled into the code.
+/// What both engines must agree on: everything that affects the code.
 fn config(kind: Engine) -> Result<Config> {
     let mut config = Config::new();
     if kind == Engine::Pulley {
         config.target(if cfg!(target_pointer_width = "64") { "pulley64" } else { "pulley32" })?;
     }
-    // A loop that never ends is interrupted by the epoch; see `sandbox`.
+    // An endless loop is interrupted by the epoch; see `thread`.
     config.epoch_interruption(true);
-    // Plugins are small: 4 GiB of address space for each memory would only trip `ulimit -v` and small machines. What
-    // fits these 64 MiB grows in place.
+    // Plugins are small: 4 GiB of address space for each memory would only exceed `ulimit -v` and small machines. A memory
+    // grows in place up to 64 MiB.
     config.memory_reservation(64 << 20).memory_guard_size(0).memory_reservation_for_growth(1 << 20);
-    // The texts of traps need no line numbers, and these tables would be half of the compiled file.
+    // Traps are reported without line numbers; their tables would be half of the compiled file.
     config.generate_address_map(false).wasm_backtrace_max_frames(None).native_unwind_info(false);
-    // The proposals that no plugin needs stay closed: each is a way to be attacked. JavaScript needs tail calls.
+    // Proposals that no plugin needs are off: each adds attack surface. JavaScript needs tail calls, which stay on.
     config.wasm_relaxed_simd(false).wasm_memory64(false).wasm_wide_arithmetic(false);
     config.concurrency_support(false);
     Ok(config)

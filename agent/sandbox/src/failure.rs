@@ -1,28 +1,28 @@
-//! How a call of a plugin fails, and how long a plugin that keeps failing is left alone.
+//! The failure of a plugin's call, and the circuit that skips an instance which keeps failing.
 
 use std::fmt;
 use std::time::Duration;
 
 use wasaba_core::collect::Fault;
 
-/// Whose turn it is.
+/// What kind of failure it is, which says who has to act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The operator's: the settings cannot work.
+    /// The operator: the settings cannot work.
     Misconfigured,
-    /// The target's: it does not answer.
+    /// Whoever runs the target: it does not answer.
     Unreachable,
-    /// The operator's: a grant is missing.
+    /// The operator: a grant is missing.
     Denied,
-    /// The target's or the plugin's: it got something that it cannot use.
+    /// Whoever runs the target, or the plugin's author: the answer cannot be used.
     Failed,
-    /// The plugin's: it did not come to an end in time.
+    /// The plugin's author: the call timed out.
     Late,
-    /// The plugin's: it ran into another limit.
+    /// The plugin's author: the call exceeded another limit.
     Limit,
-    /// The plugin's: it crashed.
+    /// The plugin's author: it crashed.
     Crashed,
-    /// Ours.
+    /// The agent's authors.
     Internal,
 }
 
@@ -54,16 +54,16 @@ impl Kind {
         }
     }
 
-    /// Whether each such failure costs the machine something: time, memory, a code path that nobody wants twice.
+    /// Whether each such failure costs the machine something: time, memory, or a code path that should not run again soon.
     fn is_costly(self) -> bool {
         matches!(self, Self::Late | Self::Limit | Self::Crashed | Self::Internal)
     }
 }
 
-/// A call that gave nothing.
+/// Why a call has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Whose turn it is.
+    /// Who has to act.
     pub kind: Kind,
     /// What happened, as a lower-case fragment.
     pub text: String,
@@ -75,7 +75,7 @@ impl Failure {
         Self { kind, text: text.into() }
     }
 
-    /// A limit that was run into, by the name under which it is set.
+    /// A limit that was exceeded, with the name under which it is set.
     #[must_use]
     pub fn limit(name: &str, what: &str) -> Self {
         Self::new(Kind::Limit, format!("{what} (limit `{name}`)"))
@@ -94,20 +94,20 @@ impl From<Failure> for Fault {
     }
 }
 
-/// The circuit of one instance: opens when the instance keeps failing, closes with its first success.
+/// The circuit of one instance: opens when the instance keeps failing, closes at its first success.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Circuit {
     /// Failures since the last success.
-    in_a_row: u32,
-    /// The last of them, and until when the instance is left alone.
+    consecutive: u32,
+    /// The last of them, and until when the instance is skipped.
     last: Option<(Failure, Duration)>,
 }
 
 impl Circuit {
-    /// Whether the instance may be asked at `now`, a time since any fixed moment; else why not, in the same words each time.
+    /// Whether the instance may be called at `now`, a time since any fixed moment.
     ///
     /// # Errors
-    /// The failure that it is left alone for.
+    /// The failure that it is skipped for, always with the same text.
     pub fn ask(&self, now: Duration) -> Result<(), Failure> {
         match &self.last {
             Some((failure, until)) if now < *until => Err(failure.clone()),
@@ -115,37 +115,38 @@ impl Circuit {
         }
     }
 
-    /// What is wrong, if the last call failed.
+    /// The text of the last failure, if the last call failed.
     #[must_use]
-    pub fn trouble(&self) -> Option<String> {
+    pub fn failure(&self) -> Option<String> {
         self.last.as_ref().map(|(failure, _)| failure.text.clone())
     }
 
-    /// Notes a success.
+    /// Records a success.
     pub fn close(&mut self) {
         *self = Self::default();
     }
 
-    /// Notes a failure and gives it back, with the pause that follows in its text.
+    /// Records a failure and returns it, with the pause that follows in its text.
     pub fn fail(&mut self, mut failure: Failure, now: Duration) -> Failure {
-        self.in_a_row = self.in_a_row.saturating_add(1);
-        let minutes = pause_minutes(failure.kind, self.in_a_row);
+        self.consecutive = self.consecutive.saturating_add(1);
+        let minutes = pause_minutes(failure.kind, self.consecutive);
         if minutes > 0 {
-            let ways = if minutes == 1 { "minute is".to_owned() } else { format!("{minutes} minutes are") };
-            failure.text.push_str(&format!("; the next {ways} left out, after {} failures in a row", self.in_a_row));
+            let pause = if minutes == 1 { "minute".to_owned() } else { format!("{minutes} minutes") };
+            let failures = self.consecutive;
+            failure.text.push_str(&format!("; skipping the next {pause} after {failures} consecutive failures"));
         }
-        // A little less, so that the minute after the pause is asked also if its clock ticks early.
+        // A little less, so that the minute after the pause is not skipped if its clock ticks early.
         let pause = Duration::from_secs((minutes + 1) * 60).saturating_sub(Duration::from_secs(30));
         self.last = Some((failure.clone(), now.saturating_add(if minutes == 0 { Duration::ZERO } else { pause })));
         failure
     }
 }
 
-/// How many minutes are left out after this many failures in a row. A target that is down is asked every minute for ten
-/// minutes, and then at least every five, since it comes back; what costs the machine something is left alone sooner, for
-/// up to an hour.
-fn pause_minutes(kind: Kind, in_a_row: u32) -> u64 {
-    let doublings = |from: u32| in_a_row.checked_sub(from).map_or(0, |over| 1_u64 << over.min(10));
+/// How many minutes are skipped after this many consecutive failures. An instance whose target is down is called every minute
+/// for ten minutes, and then at least every five, since it may recover; one that costs the machine something is skipped sooner,
+/// for up to an hour.
+fn pause_minutes(kind: Kind, consecutive: u32) -> u64 {
+    let doublings = |from: u32| consecutive.checked_sub(from).map_or(0, |over| 1_u64 << over.min(10));
     if kind.is_costly() { doublings(3).min(59) } else { doublings(10).min(4) }
 }
 
@@ -155,40 +156,40 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    /// The minutes out of `minutes` in which an instance that always fails like this is asked.
-    fn asked(kind: Kind, minutes: u32) -> Vec<u32> {
+    /// The minutes out of `minutes` in which an instance that always fails like this is called.
+    fn called(kind: Kind, minutes: u32) -> Vec<u32> {
         let mut circuit = Circuit::default();
         let ask = |minute: &u32| {
             let now = MINUTE * *minute;
-            let asked = circuit.ask(now).is_ok();
-            if asked {
+            let called = circuit.ask(now).is_ok();
+            if called {
                 circuit.fail(Failure::new(kind, "it failed"), now);
             }
-            asked
+            called
         };
         (0..minutes).filter(ask).collect()
     }
 
     #[test]
-    fn what_costs_something_is_left_alone_for_longer_and_longer_up_to_an_hour() {
-        assert_eq!(asked(Kind::Crashed, 40), [0, 1, 2, 4, 7, 12, 21, 38]);
-        let late = asked(Kind::Late, 1_000);
+    fn an_instance_that_costs_something_is_skipped_for_longer_and_longer_up_to_an_hour() {
+        assert_eq!(called(Kind::Crashed, 40), [0, 1, 2, 4, 7, 12, 21, 38]);
+        let late = called(Kind::Late, 1_000);
         let gaps = late.windows(2).map(|pair| pair[1] - pair[0]).max();
         assert_eq!(gaps, Some(60));
     }
 
     #[test]
-    fn a_target_that_is_down_is_asked_at_least_every_five_minutes() {
-        let asked = asked(Kind::Unreachable, 100);
-        assert_eq!(asked[..11], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11]);
-        assert!(asked.windows(2).all(|pair| pair[1] - pair[0] <= 5));
+    fn an_instance_whose_target_is_down_is_called_at_least_every_five_minutes() {
+        let called = called(Kind::Unreachable, 100);
+        assert_eq!(called[..11], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11]);
+        assert!(called.windows(2).all(|pair| pair[1] - pair[0] <= 5));
     }
 
     #[test]
-    fn the_circuit_closes_with_the_first_success_and_says_meanwhile_what_was_wrong() {
+    fn the_circuit_closes_at_the_first_success_and_repeats_the_failure_until_then() {
         let mut circuit = Circuit::default();
-        let last = (0..3).map(|_| circuit.fail(Failure::new(Kind::Crashed, "it crashed"), MINUTE)).last();
-        let text = "it crashed; the next minute is left out, after 3 failures in a row";
+        let last = (0..3).map(|_| circuit.fail(Failure::new(Kind::Crashed, "crashed"), MINUTE)).last();
+        let text = "crashed; skipping the next minute after 3 consecutive failures";
         assert_eq!(last.map(|failure| failure.text).as_deref(), Some(text));
         assert_eq!(circuit.ask(MINUTE * 2).unwrap_err().text, text);
         assert_eq!(circuit.ask(MINUTE * 3), Ok(()));

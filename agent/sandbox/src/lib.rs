@@ -1,12 +1,16 @@
 //! The sandbox: WebAssembly components run here, within limits and grants. Only this crate names wasmtime.
 //!
-//! [`compile`] makes code of a file in a child process, [`engine`] says how, [`component`] links it and holds it to the
-//! contract, [`thread`] runs its calls, [`capabilities`] are all that a call can reach, and [`failure`] is what else comes of
-//! one.
+//! [`load`] checks a file, [`compile`] makes code of it, [`component`] links it and calls it, and [`thread`] runs the calls.
+//! [`capabilities`] are all that a call can reach, [`answer`] is what it returns, and [`failure`] how it fails.
 
+pub mod answer;
+mod call;
 pub mod capabilities;
 pub mod compile;
+mod compiler;
 pub mod component;
-pub mod engine;
+mod contract;
+mod engine;
 pub mod failure;
+pub mod load;
 pub mod thread;

@@ -1,7 +1,7 @@
-//! The sandbox: the thread that all plugins run on, and the clock that interrupts those that do not stop by themselves.
+//! The sandbox's thread, which all plugins run on, and the clock that interrupts those that compute for long.
 //!
-//! One thread for all plugins, whatever the number of cores: a plugin that computes gives way to the others each time that
-//! the clock ticks, and never runs on the thread that asks the host's collectors and posts.
+//! One thread for all plugins, whatever the number of cores: a plugin that computes yields to the others each time the clock
+//! ticks, and never runs on the thread that collects from the host and posts.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,23 +13,23 @@ use wasaba_core::limits::Engine;
 
 use crate::engine;
 
-/// How long a plugin may compute before the others have a turn.
+/// How long a plugin may compute before the others may run.
 pub(super) const TICK: Duration = Duration::from_millis(20);
 
 /// Where plugins run. One in a process.
 pub struct Sandbox {
     runtime: tokio::runtime::Handle,
     clock: Arc<Clock>,
-    /// Tells the plugins' thread to end when the sandbox is dropped.
+    /// Dropped with the sandbox, which ends the plugins' thread.
     _end: tokio::sync::oneshot::Sender<()>,
 }
 
 /// Why a call has no result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// It took longer than this.
+    /// It timed out after this.
     Late(Duration),
-    /// The host's own code panicked: a bug of ours, which cost this call.
+    /// The host's own code panicked: a bug of the agent, which costs this call.
     Panicked,
 }
 
@@ -37,13 +37,13 @@ impl Sandbox {
     /// Starts the thread.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// The system cannot create a thread.
     pub fn start() -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .thread_keep_alive(Duration::from_secs(75)) // of the threads that resolve names, until the next minute
             .thread_stack_size(256 << 10)
-            .max_blocking_threads(64) // each instance blocks two at the most
+            .max_blocking_threads(64) // each instance blocks at most two
             .build()?;
         let handle = runtime.handle().clone();
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
@@ -55,10 +55,10 @@ impl Sandbox {
         Ok(Self { runtime: handle, clock: Clock::start()?, _end: end })
     }
 
-    /// The engine of this kind that lets plugins have this much stack, made when the first plugin needs it.
+    /// The engine of this kind with this much stack for each plugin, created when the first plugin needs it.
     ///
     /// # Errors
-    /// A machine on which wasmtime cannot run.
+    /// wasmtime does not support this machine.
     pub fn engine(&self, kind: Engine, stack_bytes: usize) -> Result<wasmtime::Engine, String> {
         let mut engines = self.clock.engines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, engine)) = engines.iter().find(|(key, _)| *key == (kind, stack_bytes)) {
@@ -70,17 +70,17 @@ impl Sandbox {
         Ok(engine)
     }
 
-    /// Runs `call` on the plugins' thread, `limit` long at the most. Dropping the returned future ends the call.
+    /// Runs `call` on the plugins' thread, for `limit` at most. Dropping the returned future stops the call.
     ///
     /// # Errors
-    /// It did not come to an end.
+    /// It timed out or panicked.
     pub async fn run<T: Send + 'static>(
         &self,
         limit: Duration,
         call: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Ended> {
         let mut call = AbortOnDrop(self.runtime.spawn(async move { tokio::time::timeout(limit, call).await }));
-        // Most calls are over long before the first tick, and never wake the clock.
+        // Most calls end long before the first tick and never wake the clock.
         let result = match tokio::time::timeout(TICK, &mut call.0).await {
             Ok(result) => result,
             Err(_) => {
@@ -104,11 +104,11 @@ impl<T> Drop for AbortOnDrop<T> {
     }
 }
 
-/// Advances the engines' epoch while at least one long call is under way, and sleeps otherwise.
+/// Advances the engines' epoch while at least one long call is running, and sleeps otherwise.
 struct Clock {
     calls: AtomicUsize,
     thread: OnceLock<thread::Thread>,
-    /// Each kind of engine with each size of stack; one or two.
+    /// One for each kind and size of stack in use; mostly one or two.
     engines: Mutex<Vec<((Engine, usize), wasmtime::Engine)>>,
 }
 
@@ -165,11 +165,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_call_that_waits_for_ever_is_ended_at_its_limit() {
+    async fn a_call_that_waits_forever_is_stopped_at_its_limit() {
         let sandbox = Sandbox::start().unwrap();
         let limit = Duration::from_millis(10);
         assert_eq!(sandbox.run(limit, std::future::pending::<()>()).await, Err(Ended::Late(limit)));
-        assert_eq!(sandbox.run(limit, async { 1 }).await, Ok(1), "and the next one runs");
+        assert_eq!(sandbox.run(limit, async { 1 }).await, Ok(1), "the next one runs");
     }
 
     #[tokio::test]

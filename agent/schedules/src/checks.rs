@@ -92,7 +92,7 @@ async fn ask(check: &Check, components: &Components) -> (Status, String) {
             }
         }
         Runner::Component(table) => match components.check(&check.name, table).await {
-            Ok(report) => report,
+            Ok(report) => (report.status, report.message),
             Err(why) => (Status::Unknown, why),
         },
     }

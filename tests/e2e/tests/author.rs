@@ -156,16 +156,16 @@ call = "checks"
     let expected = "\
 FAILED  a wish that is not granted
         cases.toml:2: it failed (denied): denied: no grant for http://elsewhere.example:80
-        cases.toml:2: the answer to GET http://elsewhere.example/ was not asked for
+        cases.toml:2: the response to GET http://elsewhere.example/ was not used
 FAILED  the same, granted, with another status
         cases.toml:8: naughty.good is 404, not 200
 FAILED  nobody asks for this
-        cases.toml:15: nobody connected for a conversation with db:1
+        cases.toml:15: the conversation with db:1 was not used: the plugin did not connect
 ok      a limit of the case's own
 FAILED  an error that does not come
         cases.toml:28: it did not fail, but gave: naughty.good = 1
 FAILED  an answer larger than the limit
-        cases.toml:33: it failed (failed): failed: the answer is larger than 1024 bytes (limit `body_kib`)
+        cases.toml:33: it failed (failed): failed: the response is larger than 1024 bytes (limit `body_kib`)
 FAILED  an answer that is not read
         cases.toml:41: naughty.good is 1, not 1.0000000001
         cases.toml:41: the conversation with db:1 ended before the plugin read \"hello\"

@@ -90,7 +90,7 @@ fn a_replaced_file_switches_a_broken_one_does_not_and_a_removed_one_stops() {
 
     move_in(&home, "first.wasm", b"no component");
     let line = agent.line_with("plugin first goes on as it was", SOON);
-    assert!(line.contains("is no WebAssembly file"), "{line}");
+    assert!(line.contains("is not a WebAssembly file"), "{line}");
     // What was said of this file is not said again, whatever else happens in the folder.
     home.drop_in("second.wasm", &naughty());
     agent.line_with("plugin second runs", SOON);

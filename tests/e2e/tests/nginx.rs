@@ -315,7 +315,7 @@ fn a_server_that_does_no_good_is_named_and_costs_no_other_instance() {
     let down = format!("http://127.0.0.1:{}/", wasaba_e2e::free_port());
     let bad = [
         ("down", down.clone(), "unreachable", "Connection refused: check `uri`"),
-        ("silent", silent.url(), "unreachable", "no answer in the 1s that the call may take (`timeout_seconds`)"),
+        ("silent", silent.url(), "unreachable", "no answer within the call's 1s (limit `timeout_seconds`)"),
         ("endless", endless.url(), "failed", "larger than 4194304 bytes (limit `body_kib`)"),
         ("huge", huge.url(), "failed", "larger than 4194304 bytes (limit `body_kib`)"),
         ("truncated", truncated.url(), "failed", "end of file before message length reached: check `uri`"),

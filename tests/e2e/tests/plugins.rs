@@ -55,7 +55,7 @@ fn a_file_that_is_no_plugin_is_named_with_what_is_wrong_and_never_a_crash() {
     let cases: [(&str, &[u8], &str); 7] = [
         ("empty", b"", "is empty"),
         ("core", b"\0asm\x01\0\0\0", "is a core module, not a component"),
-        ("text", b"#!/bin/sh\n", "is no WebAssembly file"),
+        ("text", b"#!/bin/sh\n", "is not a WebAssembly file"),
         ("machine-code", b"\x7fELF\x02\x01\x01\0", "is machine code"),
         ("cut", &good[..good.len() / 2], "cannot be used as a component"),
         ("corrupted", &corrupted, "cannot be used as a component"),
@@ -100,7 +100,7 @@ fn component_of_version(version: &str) -> Vec<u8> {
 #[test]
 fn a_plugin_that_does_not_stop_by_itself_is_stopped_and_named() {
     for (what, expected) in [
-        ("loop", "took longer than 2s"),
+        ("loop", "timed out after 2s"),
         ("abort", "crashed"),
         ("memory", "more memory than the 64 MiB"),
         ("many-samples", "samples, more than 1000 (limit `samples`)"),

@@ -22,17 +22,17 @@ const ROOT: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/zoo");
 /// What misbehaves by itself, and what is said of it.
 const ANIMALS: &[(&str, &str)] = &[
     ("loop", "limit `compute_ms`"),
-    ("sleep", "it took longer than 2s (`timeout_seconds`)"),
-    ("abort", "it crashed"),
+    ("sleep", "timed out after 2s and was stopped (limit `timeout_seconds`)"),
+    ("abort", "crashed ("),
     ("trap", "attempt to divide by zero"),
     ("recursion", "limit `stack_kib`"),
-    ("memory", "more memory than the 64 MiB that it may have (limit `memory_mib`)"),
+    ("memory", "more memory than the 64 MiB allowed (limit `memory_mib`)"),
     ("many-samples", "100000 samples, more than 1000 (limit `samples`)"),
     ("million-samples", "limit `handover_kib`"),
     ("long-name", "limit `handover_kib`"),
     ("long-error", "failed: xxx"),
     ("bad-samples", "is not a finite number"),
-    ("flood", "984 more log lines in this call were dropped (limit `log_lines`)"),
+    ("flood", "dropped 984 more log lines of this call (limit `log_lines`)"),
     ("flood-stderr", "line 9999)"),
     ("hoard-values", "limit `kv_kib`"),
     ("derive", "limit `pbkdf2_iterations`"),
@@ -71,9 +71,9 @@ fn each_animal_is_stopped_by_a_limit_that_is_named() {
 fn a_hostile_server_costs_one_call() {
     let grant = |server: &Server| format!("allow = [\"http://127.0.0.1:{0}\", \"127.0.0.1:{0}\"]", server.port);
     for (server, expected) in [
-        (hostile::silent(), "no answer in the 2s"),
-        (hostile::slow(), "no answer in the 2s"),
-        (hostile::endless(), "the answer is larger than 4194304 bytes (limit `body_kib`)"),
+        (hostile::silent(), "no answer within the call's 2s"),
+        (hostile::slow(), "no answer within the call's 2s"),
+        (hostile::endless(), "the response is larger than 4194304 bytes (limit `body_kib`)"),
         (hostile::answering("not HTTP\r\n\r\n".into(), vec![0; 100]), "unreachable:"),
         (hostile::answering("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n".into(), vec![0; 3]), "failed:"),
         (
@@ -213,8 +213,8 @@ fn a_name_that_later_leads_to_this_machine_or_to_metadata_is_denied_then() {
     let lines = text.lines().collect::<Vec<_>>();
     let expected = [
         ("10.99.0.1: ", "naughty.good\t200.000000"),
-        ("127.0.0.1: ", "denied: `rebinds.test` leads to 127.0.0.1, which is this machine itself"),
-        ("169.254.169.254: ", "denied: `rebinds.test` leads to 169.254.169.254, a link-local address"),
+        ("127.0.0.1: ", "denied: `rebinds.test` resolves to 127.0.0.1, which is this machine itself"),
+        ("169.254.169.254: ", "denied: `rebinds.test` resolves to 169.254.169.254, a link-local address"),
         ("10.99.0.1: ", "naughty.good\t200.000000"),
         ("reached: ", "[10.99.0.1, 10.99.0.1]"),
     ];
@@ -235,7 +235,7 @@ fn each_door_of_wasi_is_there_and_closed() {
     assert!(error.contains(expected), "{error}");
     assert_eq!(server.connections(), 0);
     let error = run("exit", &naughty("exit", "", ""));
-    assert!(error.contains("it crashed"), "{error}");
+    assert!(error.contains("crashed ("), "{error}");
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("types", shell(""), "does not keep the contract wasaba:plugin@0.1.0"),
         ("corp", corp, "imports `evil:corp/everything@1.0.0`, which this agent does not have"),
         ("wasi", wasi, "imports `wasi:sockets/tcp@0.3.0`, which this agent does not have"),
-        ("loops", std::fs::read(component("loops")).unwrap(), "cannot describe itself: it computed for longer"),
+        ("loops", std::fs::read(component("loops")).unwrap(), "cannot describe itself: computed for longer"),
         ("evil", compiled(), "is machine code"),
     ]
 }
@@ -333,7 +333,7 @@ fn a_certificate_file_that_never_ends_is_refused_and_no_name_steers_the_terminal
     for file in [pipe.to_str().unwrap(), "/dev/zero"] {
         for tls in [format!("authority = {file:?}"), format!("certificate = {file:?}, key = {file:?}")] {
             let said = run("nothing", &naughty("nothing", "", &format!("tls = {{ {tls} }}")));
-            assert!(said.contains(file) && said.contains("it is no regular file"), "{said}");
+            assert!(said.contains(file) && said.contains("not a regular file"), "{said}");
         }
     }
     let said = run(
@@ -352,7 +352,7 @@ fn another_digest_than_the_demanded_one_is_refused_and_the_right_one_runs() {
     assert!(good.contains("naughty.good\t1"), "{good}");
     let wrong = format!("sha256:{}", "0".repeat(64));
     let refused = run("nothing", &naughty("nothing", "", &format!("digest = {wrong:?}")));
-    assert!(refused.contains("is not the file that was demanded") && refused.contains(digest), "{refused}");
+    assert!(refused.contains("does not match its configured digest") && refused.contains(digest), "{refused}");
 }
 
 #[tokio::test]

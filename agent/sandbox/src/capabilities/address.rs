@@ -1,20 +1,19 @@
-//! Addresses that no name may lead to: link-local ones, where clouds keep credentials, and what is no single machine.
+//! Addresses that no name may resolve to: link-local ones, where clouds serve credentials, and those of more than one machine.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Clouds' metadata services outside of the link-local ranges, inside ranges that are otherwise fine to reach: Alibaba's,
-/// Oracle's, Azure's; Amazon's and Google's on IPv6.
+/// Clouds' metadata services outside the link-local ranges, within ranges that are otherwise fine: Alibaba's, Oracle's,
+/// Azure's; Amazon's and Google's on IPv6.
 const METADATA_V4: &[Ipv4Addr] =
     &[Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192), Ipv4Addr::new(168, 63, 129, 16)];
 const METADATA_V6: &[Ipv6Addr] =
     &[Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254), Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254)];
 
-/// Why a name that resolves to `address` is refused, or `None` if it is fine. An operator who needs such an address
-/// writes it literally, and is then not asked.
+/// Why a name that resolves to `address` is refused, or `None` if it is fine. An operator who needs such an address writes
+/// it literally, which is not checked here.
 ///
-/// An IPv4 address inside an IPv6 one (mapped, compatible, NAT64, 6to4, Teredo) counts as the IPv4 address that it leads to.
-#[must_use]
-pub fn refusal(address: IpAddr) -> Option<&'static str> {
+/// An IPv4 address embedded in an IPv6 one (mapped, compatible, NAT64, 6to4, Teredo) counts as that IPv4 address.
+pub(super) fn refusal(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(v4) => refusal_v4(v4),
         IpAddr::V6(v6) => embedded_v4(v6).into_iter().flatten().find_map(refusal_v4).or_else(|| refusal_v6(v6)),
@@ -22,8 +21,7 @@ pub fn refusal(address: IpAddr) -> Option<&'static str> {
 }
 
 /// Whether `address` is this machine itself, in any spelling.
-#[must_use]
-pub fn is_loopback(address: IpAddr) -> bool {
+pub(super) fn is_loopback(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_loopback(),
         IpAddr::V6(v6) => v6.is_loopback() || embedded_v4(v6).into_iter().flatten().any(|v4| v4.is_loopback()),
@@ -32,7 +30,7 @@ pub fn is_loopback(address: IpAddr) -> bool {
 
 fn refusal_v4(address: Ipv4Addr) -> Option<&'static str> {
     if address.is_link_local() {
-        Some("a link-local address, where clouds keep their metadata service")
+        Some("a link-local address, where clouds have their metadata service")
     } else if METADATA_V4.contains(&address) {
         Some("the address of a cloud metadata service")
     } else if address.octets().first() == Some(&0) {
@@ -58,14 +56,14 @@ fn refusal_v6(address: Ipv6Addr) -> Option<&'static str> {
     }
 }
 
-/// The IPv4 addresses that an IPv6 one may lead to; there are two where networks differ in where they put it.
+/// The IPv4 addresses that may be embedded in an IPv6 one; there are two where networks differ in their position.
 fn embedded_v4(address: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
     let [a, b, c, d, e, f, g, h] = address.segments();
     let v4 = |high: u16, low: u16| Some(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
     match (a, b) {
         (0, 0) if (c, d, e, f) == (0, 0, 0, 0xffff) => [v4(g, h), None], // ::ffff:0:0/96, mapped
         (0, 0) if (c, d, e, f) == (0, 0, 0xffff, 0) => [v4(g, h), None], // ::ffff:0:0:0/96, translated
-        // ::/96, compatible; :: and ::1 are themselves.
+        // ::/96, compatible; :: and ::1 are addresses in their own right.
         (0, 0) if (c, d, e, f) == (0, 0, 0, 0) && (g, h) != (0, 0) && (g, h) != (0, 1) => [v4(g, h), None],
         // 64:ff9b::/96, and 64:ff9b:1::/48 with the address behind the prefix (RFC 6052, around an empty byte) or at the end.
         (0x64, 0xff9b) => [v4(g, h), v4(d, (e << 8) | (f >> 8))],
@@ -113,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_agent_monitors_is_not_refused() {
+    fn an_address_that_an_agent_monitors_is_not_refused() {
         for address in
             ["127.0.0.1", "::1", "10.0.0.1", "192.168.1.1", "172.17.0.2", "fd00::1", "8.8.8.8", "2001:db8::1"]
         {

@@ -1,5 +1,5 @@
-//! What is there only so that languages' runtimes link: `wasi:http`, which JavaScript's imports by default. A call that uses it
-//! ends. A plugin has the capability `http` in its place.
+//! Interfaces that exist only so that languages' runtimes link: `wasi:http`, which JavaScript's imports by default. A call that
+//! uses it is stopped; plugins use the capability `http` instead.
 
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, ResourceType};
@@ -7,13 +7,11 @@ use wasmtime::{Engine, Result, bail};
 use wasmtime_wasi::p2::bindings::io::error::Error as IoError;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable};
 
-use super::Guest;
-
 /// Defines each interface of `wasi:http` that the component imports.
 ///
 /// # Errors
 /// A name defined twice: a bug.
-pub fn link(linker: &mut Linker<Guest>, component: &Component) -> Result<()> {
+pub(crate) fn link<T: Send + 'static>(linker: &mut Linker<T>, component: &Component) -> Result<()> {
     let engine: &Engine = component.engine();
     for (name, item) in component.component_type().imports(engine) {
         let ComponentItem::ComponentInstance(interface) = item.ty else { continue };
@@ -24,8 +22,8 @@ pub fn link(linker: &mut Linker<Guest>, component: &Component) -> Result<()> {
         for (member, item) in interface.exports(engine) {
             match item.ty {
                 ComponentItem::ComponentFunc(_) => {
-                    let what = format!("`{name}` is closed; use `wasaba:plugin/http`");
-                    instance.func_new(member, move |_, _, _, _| bail!("{what}"))?;
+                    let text = format!("`{name}` is not available; use `wasaba:plugin/http`");
+                    instance.func_new(member, move |_, _, _, _| bail!("{text}"))?;
                 }
                 ComponentItem::Resource(_) => instance.resource(member, resource(member), |_, _| Ok(()))?,
                 _ => {}
@@ -35,7 +33,7 @@ pub fn link(linker: &mut Linker<Guest>, component: &Component) -> Result<()> {
     Ok(())
 }
 
-/// What WASI's interfaces share must be the very type that the others have.
+/// A resource that WASI's interfaces share must have the same type in all of them.
 fn resource(name: &str) -> ResourceType {
     match name {
         "input-stream" => ResourceType::host::<DynInputStream>(),
@@ -51,10 +49,10 @@ mod tests {
     use wasaba_core::limits::Engine;
 
     use super::*;
-    use crate::capabilities::link_all;
+    use crate::capabilities::{Guest, link_all};
     use crate::engine;
 
-    /// Imports what JavaScript's runtime does: a resource of its own, one that it shares with `wasi:io`, a function.
+    /// Imports what JavaScript's runtime does: a resource of `wasi:http`, one that it shares with `wasi:io`, a function.
     const IMPORTS: &str = r#"(component
         (import "wasi:io/streams@0.2.10" (instance $streams (export "input-stream" (type (sub resource)))))
         (alias export $streams "input-stream" (type $stream))
@@ -69,7 +67,7 @@ mod tests {
     fn links(with_closed: bool) -> bool {
         let engine = engine::for_compiling(Engine::Pulley).unwrap();
         let component = Component::new(&engine, wat::parse_str(IMPORTS).unwrap()).unwrap();
-        let mut linker = Linker::new(&engine);
+        let mut linker = Linker::<Guest>::new(&engine);
         link_all(&mut linker).unwrap();
         if with_closed {
             link(&mut linker, &component).unwrap();
@@ -78,8 +76,8 @@ mod tests {
     }
 
     #[test]
-    fn a_component_that_imports_wasi_http_links_by_it_alone() {
+    fn a_component_that_imports_wasi_http_links_only_with_it() {
         assert!(links(true));
-        assert!(!links(false), "the test tests nothing: it links without");
+        assert!(!links(false), "it links without, so the test proves nothing");
     }
 }

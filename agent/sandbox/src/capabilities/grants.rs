@@ -1,6 +1,7 @@
-//! Grants: what one plugin instance may reach. Parsed once from its settings and its `allow` list, asked at each door.
+//! Grants: what one plugin instance may reach. Parsed once from its settings and its `allow` list, checked at each use of a
+//! capability.
 //!
-//! Nothing else grants anything: not the plugin's wish, not a redirect, not an answer from DNS.
+//! Nothing else grants anything: not the plugin's imports, not a redirect, not an answer from DNS.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,7 +9,7 @@ use std::net::IpAddr;
 use url::{Host, Url};
 use wasaba_core::tls::Trust;
 
-/// A place that an instance may reach: a scheme, where one was written, a host, a port. Exactly that.
+/// A server that an instance may reach: a scheme, if one was written, a host and a port. Exactly that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// `None` where only host and port were granted.
@@ -18,36 +19,36 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The origin of an absolute http or https URL. Path, query and user are no part of it.
+    /// The origin of an absolute http or https URL, without its path, query and user.
     ///
     /// # Errors
-    /// Why the text is no such URL.
+    /// Why the text is not such a URL.
     pub fn of_url(text: &str) -> Result<Self, String> {
-        let url = Url::parse(text).map_err(|error| format!("is no absolute URL ({error})"))?;
+        let url = Url::parse(text).map_err(|error| format!("is not an absolute URL ({error})"))?;
         Self::of(&url).ok_or_else(|| "must begin with http:// or https://".to_owned())
     }
 
-    /// A host and a port, for whatever is spoken there.
+    /// A host and a port, for any protocol.
     ///
     /// # Errors
-    /// Why the text is no host name or address.
+    /// Why the text is not a host name or address.
     pub fn of_host(host: &str, port: u16) -> Result<Self, String> {
         Ok(Self { scheme: None, host: parse_host(host)?, port })
     }
 
-    /// An entry of an `allow` list: exactly an origin, so that nobody believes to have granted less than that.
+    /// An entry of an `allow` list: an origin and nothing more, so that it does not look like less than it grants.
     fn allowed(entry: &str) -> Result<Self, String> {
         const CURE: &str = "write it like \"https://example.com:443\", \"db:5432\", \"unix:/path\" or \"file:/path\"";
         let refuse = |why: &str| Err(format!("{why}; {CURE}"));
         if entry.contains('*') {
-            return refuse("has a wildcard, but each place is granted by itself");
+            return refuse("has a wildcard, but each server must be granted separately");
         }
         if !entry.contains("://") {
             let parts = entry.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
             return match parts {
                 Some((_, 0)) | None => refuse("has no port from 1 to 65535"),
                 Some((host, _)) if host.contains(':') && !host.starts_with('[') => {
-                    refuse("has an IPv6 address without brackets: is the port a part of it?")
+                    refuse("has an IPv6 address without brackets, so its port is ambiguous")
                 }
                 Some((host, port)) => Self::of_host(host, port).or_else(|why| refuse(&why)),
             };
@@ -55,10 +56,10 @@ impl Origin {
         let origin = Self::of_url(entry).or_else(|why| refuse(&why))?;
         let url = Url::parse(entry).map_err(|error| error.to_string())?;
         if !url.username().is_empty() || url.password().is_some() {
-            return refuse("has a user name in it, which grants nothing");
+            return refuse("has a user name, which grants nothing");
         }
         if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-            return refuse("has a path in it, but the whole of a server is granted or nothing");
+            return refuse("has a path, but a grant covers the whole server");
         }
         if origin.port == 0 {
             return refuse("has no port from 1 to 65535");
@@ -72,7 +73,7 @@ impl Origin {
         Some(Self { scheme: Some(scheme.to_owned()), host, port: url.port_or_known_default()? })
     }
 
-    /// Whether this machine itself is meant: `localhost` or a loopback address.
+    /// Whether it is this machine: `localhost` or a loopback address.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         match &self.host {
@@ -82,14 +83,14 @@ impl Origin {
         }
     }
 
-    /// Whether it is granted for http or https alone, and not for any bytes.
+    /// Whether it is granted for http or https only, and not for any protocol.
     #[must_use]
     pub fn is_for_http(&self) -> bool {
         self.scheme.is_some()
     }
 
-    fn covers(&self, wish: &Self) -> bool {
-        self.host == wish.host && self.port == wish.port && (self.scheme.is_none() || self.scheme == wish.scheme)
+    fn covers(&self, wanted: &Self) -> bool {
+        self.host == wanted.host && self.port == wanted.port && (self.scheme.is_none() || self.scheme == wanted.scheme)
     }
 }
 
@@ -105,10 +106,10 @@ impl fmt::Display for Origin {
 /// A host as URLs spell it, so that each spelling of an address (`0x7f.1`, `2130706433`) compares equal.
 fn parse_host(text: &str) -> Result<Host, String> {
     let bracketed = if text.contains(':') && !text.starts_with('[') { format!("[{text}]") } else { text.to_owned() };
-    Host::parse(&bracketed).map(without_dot).map_err(|error| format!("is no host name or address ({error})"))
+    Host::parse(&bracketed).map(without_dot).map_err(|error| format!("is not a host name or address ({error})"))
 }
 
-/// `example.com.` and `example.com` are the same place.
+/// `example.com.` and `example.com` are the same host.
 fn without_dot(host: Host) -> Host {
     match host {
         Host::Domain(name) => Host::Domain(name.strip_suffix('.').map_or_else(|| name.clone(), str::to_owned)),
@@ -125,17 +126,17 @@ pub struct Grants {
     pub sockets: Vec<String>,
     /// The files that it may read, by path.
     pub files: Vec<String>,
-    /// Whom its connections believe.
+    /// Which certificates its connections trust.
     pub trust: Trust,
-    /// Where the operator would write another grant, for the text of a refusal: `[plugin.metrics.web]`.
+    /// The table into which the operator would write another grant, for the text of a refusal: `[plugin.metrics.web]`.
     pub place: String,
 }
 
 impl Grants {
-    /// Takes in one entry of an `allow` list: `https://example.com:443`, `db:5432`, `unix:/run/x.sock` or `file:/etc/x`.
+    /// Adds one entry of an `allow` list: `https://example.com:443`, `db:5432`, `unix:/run/x.sock` or `file:/etc/x`.
     ///
     /// # Errors
-    /// Why it grants nothing, with what to write.
+    /// Why it is refused, and what to write instead.
     pub fn allow(&mut self, entry: &str) -> Result<(), String> {
         if let Some(path) = entry.strip_prefix("unix:") {
             self.sockets.push(absolute(path)?);
@@ -147,35 +148,35 @@ impl Grants {
         Ok(())
     }
 
-    /// Looks whether `url` may be reached.
+    /// Checks that `url` may be reached.
     ///
     /// # Errors
-    /// The refusal, which names the wish and the line to write. Userinfo in a URL is refused too: it is how one host is
+    /// The refusal, which names the origin and the line to write. A user name in a URL is refused too: it is how one host is
     /// made to look like another.
     pub fn check_url(&self, url: &Url) -> Result<(), String> {
-        let wish = Origin::of(url).ok_or_else(|| format!("`{}:` is not http or https", url.scheme()))?;
+        let wanted = Origin::of(url).ok_or_else(|| format!("`{}:` is not http or https", url.scheme()))?;
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(format!("a user name inside the URL of {wish} is not allowed; send an authorization header"));
+            return Err(format!("a user name in the URL of {wanted} is not allowed; send an `authorization` header"));
         }
-        self.check(&wish).map(drop)
+        self.check(&wanted).map(drop)
     }
 
-    /// Looks whether any bytes may be exchanged with `host` at `port`, and gives the host as it was granted. A grant for
-    /// http or https alone is not enough.
+    /// Checks that any bytes may be exchanged with `host` at `port`, and returns the host as it was granted. A grant for
+    /// http or https only is not enough.
     ///
     /// # Errors
-    /// The refusal, which names the wish and the line to write.
+    /// The refusal, which names the origin and the line to write.
     pub fn check_host(&self, host: &str, port: u16) -> Result<Host, String> {
-        let wish = Origin::of_host(host, port).map_err(|why| format!("{host:?} {why}"))?;
-        self.check(&wish).map(|granted| granted.host.clone())
+        let wanted = Origin::of_host(host, port).map_err(|why| format!("{host:?} {why}"))?;
+        self.check(&wanted).map(|granted| granted.host.clone())
     }
 
-    fn check(&self, wish: &Origin) -> Result<&Origin, String> {
-        let granted = self.origins.iter().find(|origin| origin.covers(wish));
-        granted.ok_or_else(|| self.refusal(&wish.to_string(), &wish.to_string()))
+    fn check(&self, wanted: &Origin) -> Result<&Origin, String> {
+        let granted = self.origins.iter().find(|origin| origin.covers(wanted));
+        granted.ok_or_else(|| self.refusal(&wanted.to_string(), &wanted.to_string()))
     }
 
-    /// Looks whether the unix socket at `path` may be connected to.
+    /// Checks that the unix socket at `path` may be connected to.
     ///
     /// # Errors
     /// As [`Grants::check_host`].
@@ -184,7 +185,7 @@ impl Grants {
         if granted { Ok(()) } else { Err(self.refusal(&format!("the unix socket {path:?}"), &format!("unix:{path}"))) }
     }
 
-    /// Looks whether the file at `path` may be read.
+    /// Checks that the file at `path` may be read.
     ///
     /// # Errors
     /// As [`Grants::check_host`].
@@ -193,16 +194,15 @@ impl Grants {
         if granted { Ok(()) } else { Err(self.refusal(&format!("the file {path:?}"), &format!("file:{path}"))) }
     }
 
-    fn refusal(&self, wish: &str, line: &str) -> String {
-        format!("no grant for {wish}; to grant it, write `allow = [{line:?}]` into {}", self.place)
+    fn refusal(&self, wanted: &str, line: &str) -> String {
+        format!("no grant for {wanted}; to grant it, write `allow = [{line:?}]` into {}", self.place)
     }
 
-    /// Says that a granted name leads to an address that only its literal spelling may reach.
+    /// The refusal of a granted name that resolves to an address which must be granted literally.
     #[must_use]
     pub fn refuse_address(&self, name: &str, address: IpAddr, why: &str) -> String {
         format!(
-            "`{name}` leads to {address}, {why}; if it is meant, write the address itself in place of the name into the \
-             settings in {}",
+            "`{name}` resolves to {address}, {why}; to allow it, write the address instead of the name in {}",
             self.place
         )
     }
@@ -210,13 +210,13 @@ impl Grants {
 
 fn absolute(path: &str) -> Result<String, String> {
     if !path.starts_with('/') || path.contains('\0') {
-        return Err("must have an absolute path behind the colon".into());
+        return Err("must have an absolute path after the colon".into());
     }
-    // Compared as it is written, so what no plugin would write grants nothing.
+    // Compared byte by byte, so a path that no plugin would ask for grants nothing.
     let odd = |part: &str| matches!(part, "" | "." | "..") || part.contains('*');
     if path.split('/').skip(1).any(odd) {
         return Err(
-            "must have the plain path of one file behind the colon: no `//`, `.`, `..`, `*` or `/` at its end".into()
+            "must have the plain path of one file after the colon: no `//`, `.`, `..`, `*` or `/` at its end".into()
         );
     }
     Ok(path.to_owned())
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_granted_origin_is_reached_and_no_other_port_scheme_or_host() {
+    fn a_grant_covers_its_origin_and_no_other_port_scheme_or_host() {
         let grants = grants(&["http://web:8080/status"]);
         assert_eq!(asks(&grants, "http://web:8080/any?path"), Ok(()));
         assert_eq!(asks(&grants, "http://WEB.:8080/"), Ok(()), "the same host in another spelling");
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_of_an_address_is_the_same_place() {
+    fn every_spelling_of_an_address_is_the_same_address() {
         let local = grants(&["http://127.0.0.1:80"]);
         for spelling in ["http://2130706433/", "http://0x7f.1/", "http://0177.0.0.1/", "http://127.1/"] {
             assert_eq!(asks(&local, spelling), Ok(()), "{spelling}");
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_of_http_is_none_of_raw_bytes() {
+    fn a_grant_for_http_does_not_cover_raw_bytes() {
         let grants = grants(&["https://web"]);
         assert!(grants.check_host("web", 443).is_err_and(|text| text.contains("allow = [\"web:443\"]")));
     }
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_and_a_file_are_granted_by_their_very_path() {
+    fn a_socket_and_a_file_are_granted_by_their_exact_path() {
         let mut grants = grants(&[]);
         grants.allow("unix:/run/redis.sock").unwrap();
         grants.allow("file:/var/log/app.log").unwrap();
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn an_allowed_place_that_means_less_than_it_grants_is_refused() {
+    fn an_entry_that_looks_like_less_than_it_would_grant_is_refused() {
         for (entry, why) in [
             ("http://*.example.com", "wildcard"),
             ("http://user@example.com", "user name"),

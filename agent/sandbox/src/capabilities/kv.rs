@@ -1,4 +1,4 @@
-//! `kv`: small values that one instance keeps. A call works on a copy, which counts when the call has ended well.
+//! `kv`: small values that one instance keeps. A call works on a copy, which counts only if the call succeeds.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,11 +6,10 @@ use std::sync::Arc;
 use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker};
 
-use super::Guest;
-use super::bindings::wasaba::plugin::kv::{self as contract, Error};
+use crate::contract::bindings::wasaba::plugin::kv::{self as contract, Error};
 
-pub(super) fn link(linker: &mut Linker<Guest>) -> Result<()> {
-    contract::add_to_linker::<_, HasSelf<_>>(linker, |guest| guest)
+pub(super) fn link<T: Send + 'static>(linker: &mut Linker<T>, view: fn(&mut T) -> &mut OfCall) -> Result<()> {
+    contract::add_to_linker::<_, HasSelf<OfCall>>(linker, view)
 }
 
 /// The values of one instance, by key.
@@ -18,14 +17,14 @@ pub type Values = BTreeMap<String, Vec<u8>>;
 
 const LONGEST_KEY_BYTES: usize = 255;
 
-/// One call's view of the values.
-pub(super) struct Kv {
+/// One call's copy of the values, all that this capability sees.
+pub(super) struct OfCall {
     values: Arc<Values>,
     changed: bool,
     quota_bytes: usize,
 }
 
-impl Kv {
+impl OfCall {
     pub(super) fn new(values: Arc<Values>, quota_bytes: usize) -> Self {
         Self { values, changed: false, quota_bytes }
     }
@@ -35,15 +34,16 @@ impl Kv {
         self.changed.then(|| Arc::clone(&self.values))
     }
 
-    fn set(&mut self, key: String, value: Vec<u8>) -> Result<(), Error> {
+    fn store(&mut self, key: String, value: Vec<u8>) -> Result<(), Error> {
         if key.is_empty() || key.len() > LONGEST_KEY_BYTES {
-            return Err(Error::Invalid(format!("a key has from 1 to {LONGEST_KEY_BYTES} bytes, not {}", key.len())));
+            let text = format!("invalid key of {} bytes: a key has from 1 to {LONGEST_KEY_BYTES} bytes", key.len());
+            return Err(Error::Invalid(text));
         }
         let others = self.values.iter().filter(|(other, _)| **other != key);
         let others = others.map(|(key, value)| key.len().saturating_add(value.len())).sum::<usize>();
         if others.saturating_add(key.len()).saturating_add(value.len()) > self.quota_bytes {
             let quota = self.quota_bytes;
-            return Err(Error::Full(format!("all keys and values together may take {quota} bytes (limit `kv_kib`)")));
+            return Err(Error::Full(format!("all keys and values together exceed {quota} bytes (limit `kv_kib`)")));
         }
         if self.values.get(&key) != Some(&value) {
             Arc::make_mut(&mut self.values).insert(key, value);
@@ -52,7 +52,7 @@ impl Kv {
         Ok(())
     }
 
-    fn delete(&mut self, key: &str) {
+    fn remove(&mut self, key: &str) {
         if self.values.contains_key(key) {
             Arc::make_mut(&mut self.values).remove(key);
             self.changed = true;
@@ -60,64 +60,68 @@ impl Kv {
     }
 }
 
-impl contract::Host for Guest {
+impl contract::Host for OfCall {
     async fn get(&mut self, key: String) -> Result<Option<Vec<u8>>> {
-        Ok(self.kv.values.get(&key).cloned())
+        Ok(self.values.get(&key).cloned())
     }
 
     async fn set(&mut self, key: String, value: Vec<u8>) -> Result<Result<(), Error>> {
-        Ok(self.kv.set(key, value))
+        Ok(self.store(key, value))
     }
 
     async fn delete(&mut self, key: String) -> Result<()> {
-        self.kv.delete(&key);
+        self.remove(&key);
         Ok(())
     }
 
     async fn keys(&mut self) -> Result<Vec<String>> {
-        Ok(self.kv.values.keys().cloned().collect())
+        Ok(self.values.keys().cloned().collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::contract::Host;
     use super::*;
 
-    fn kv() -> Kv {
-        Kv::new(Arc::new(Values::from([("a".into(), b"1".to_vec())])), 10)
+    fn kv() -> OfCall {
+        OfCall::new(Arc::new(Values::from([("a".into(), b"1".to_vec())])), 10)
     }
 
-    #[test]
-    fn a_call_sees_its_own_changes_and_nobody_else_does() {
+    #[tokio::test]
+    async fn a_call_sees_its_own_changes_and_leaves_the_stored_values_alone() {
         let mut kv = kv();
         let before = Arc::clone(&kv.values);
-        kv.set("b".into(), b"2".to_vec()).unwrap();
-        kv.delete("a");
+        kv.set("b".into(), b"2".to_vec()).await.unwrap().unwrap();
+        kv.delete("a".into()).await.unwrap();
+        assert_eq!(kv.get("b".into()).await.unwrap(), Some(b"2".to_vec()));
+        assert_eq!(kv.get("a".into()).await.unwrap(), None);
+        assert_eq!(kv.keys().await.unwrap(), ["b"]);
         assert_eq!(*kv.changed().unwrap(), Values::from([("b".into(), b"2".to_vec())]));
         assert_eq!(*before, Values::from([("a".into(), b"1".to_vec())]));
     }
 
     #[test]
-    fn setting_what_is_there_or_deleting_what_is_not_changes_nothing() {
+    fn setting_an_equal_value_or_deleting_a_missing_key_changes_nothing() {
         let mut kv = kv();
-        kv.set("a".into(), b"1".to_vec()).unwrap();
-        kv.delete("b");
+        kv.store("a".into(), b"1".to_vec()).unwrap();
+        kv.remove("b");
         assert_eq!(kv.changed(), None);
     }
 
     #[test]
-    fn what_exceeds_the_quota_is_refused_and_leaves_everything_as_it_was() {
+    fn a_value_over_the_quota_is_refused_and_changes_nothing() {
         let mut kv = kv();
-        assert!(matches!(kv.set("b".into(), vec![0; 8]), Err(Error::Full(text)) if text.contains("`kv_kib`")));
+        assert!(matches!(kv.store("b".into(), vec![0; 8]), Err(Error::Full(text)) if text.contains("`kv_kib`")));
         assert_eq!(kv.changed(), None);
-        assert_eq!(kv.set("a".into(), vec![0; 9]), Ok(()), "its own old value makes room");
-        assert!(kv.set("b".into(), Vec::new()).is_err(), "an empty value has a key that takes room");
+        assert_eq!(kv.store("a".into(), vec![0; 9]), Ok(()), "its own old value makes room");
+        assert!(kv.store("b".into(), Vec::new()).is_err(), "the key of an empty value takes room");
     }
 
     #[test]
-    fn a_key_that_is_empty_or_too_long_is_refused() {
+    fn an_empty_or_too_long_key_is_refused() {
         for key in [String::new(), "k".repeat(256)] {
-            assert!(matches!(kv().set(key, Vec::new()), Err(Error::Invalid(_))));
+            assert!(matches!(kv().store(key, Vec::new()), Err(Error::Invalid(_))));
         }
     }
 }

@@ -3,66 +3,77 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use wasaba_core::limits::Limits;
 use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker};
 
-use super::bindings::wasaba::plugin::log::{self as contract, Level};
 use super::meter::Meter;
-use super::{Guest, Identity};
+use super::secrets::Secrets;
+use crate::contract::bindings::wasaba::plugin::log::{self as contract, Level};
 
-pub(super) fn link(linker: &mut Linker<Guest>) -> Result<()> {
-    contract::add_to_linker::<_, HasSelf<_>>(linker, |guest| guest)
+pub(super) fn link<T: Send + 'static>(linker: &mut Linker<T>, view: fn(&mut T) -> &mut OfCall) -> Result<()> {
+    contract::add_to_linker::<_, HasSelf<OfCall>>(linker, view)
 }
 
-/// One call's lines.
-pub(super) struct Log {
-    plugin: Arc<str>,
+/// Under which name an instance logs, and what is hidden in its lines.
+pub(super) struct OfInstance {
+    name: Arc<str>,
+    secrets: Secrets,
     meter: Arc<Meter>,
-    lines_left: u32,
     line_bytes: usize,
+}
+
+impl OfInstance {
+    pub(super) fn new(name: Arc<str>, secrets: Secrets, meter: Arc<Meter>, line_bytes: usize) -> Self {
+        Self { name, secrets, meter, line_bytes }
+    }
+
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+}
+
+/// One call's lines, all that this capability sees. Dropped lines are reported when the call ends.
+pub(super) struct OfCall {
+    instance: Arc<OfInstance>,
+    lines_left: u32,
     dropped: u32,
 }
 
-impl Log {
-    pub(super) fn new(identity: &Identity) -> Self {
-        let (plugin, meter) = (Arc::clone(&identity.name), Arc::clone(&identity.meter));
-        let Limits { log_lines, log_line_bytes, .. } = *identity.limits;
-        Self { plugin, meter, lines_left: log_lines, line_bytes: log_line_bytes, dropped: 0 }
+impl OfCall {
+    pub(super) fn new(instance: Arc<OfInstance>, lines: u32) -> Self {
+        Self { instance, lines_left: lines, dropped: 0 }
     }
 
-    /// Whether one more line may be said.
-    fn admit(&mut self) -> bool {
+    /// The line as it is logged, or `None` if the call has used up its lines.
+    fn admitted(&mut self, line: &str) -> Option<String> {
         match self.lines_left.checked_sub(1) {
             Some(left) => self.lines_left = left,
             None => self.dropped = self.dropped.saturating_add(1),
         }
-        self.dropped == 0
+        let OfInstance { secrets, line_bytes, .. } = &*self.instance;
+        (self.dropped == 0).then(|| secrets.shown(line, *line_bytes))
     }
 }
 
-impl Drop for Log {
+impl Drop for OfCall {
     fn drop(&mut self) {
         if self.dropped > 0 {
-            self.meter.dropped_lines.fetch_add(self.dropped.into(), Ordering::Relaxed);
-            let (plugin, dropped) = (&self.plugin, self.dropped);
-            tracing::warn!("plugin {plugin}: {dropped} more log lines in this call were dropped (limit `log_lines`)");
+            let (OfInstance { name, meter, .. }, dropped) = (&*self.instance, self.dropped);
+            meter.dropped_lines.fetch_add(dropped.into(), Ordering::Relaxed);
+            tracing::warn!("plugin {name}: dropped {dropped} more log lines of this call (limit `log_lines`)");
         }
     }
 }
 
-impl contract::Host for Guest {
+impl contract::Host for OfCall {
     async fn log(&mut self, level: Level, line: String) -> Result<()> {
-        if !self.log.admit() {
-            return Ok(());
-        }
-        let line = self.identity.shown(&line, self.log.line_bytes);
-        let plugin = &self.log.plugin;
+        let Some(line) = self.admitted(&line) else { return Ok(()) };
+        let name = self.instance.name();
         match level {
-            Level::Debug => tracing::debug!("plugin {plugin}: {line}"),
-            Level::Info => tracing::info!("plugin {plugin}: {line}"),
-            Level::Warning => tracing::warn!("plugin {plugin}: {line}"),
-            Level::Error => tracing::error!("plugin {plugin}: {line}"),
+            Level::Debug => tracing::debug!("plugin {name}: {line}"),
+            Level::Info => tracing::info!("plugin {name}: {line}"),
+            Level::Warning => tracing::warn!("plugin {name}: {line}"),
+            Level::Error => tracing::error!("plugin {name}: {line}"),
         }
         Ok(())
     }
@@ -70,13 +81,31 @@ impl contract::Host for Guest {
 
 #[cfg(test)]
 mod tests {
+    use wasaba_core::secret::Secret;
+
+    use super::contract::Host;
     use super::*;
 
+    fn log(lines: u32) -> OfCall {
+        let secrets = Secrets::new(vec![Secret::new("hunter2")]);
+        OfCall::new(Arc::new(OfInstance::new("web".into(), secrets, Arc::default(), 20)), lines)
+    }
+
+    #[tokio::test]
+    async fn lines_over_the_limit_are_dropped_and_counted() {
+        let mut log = log(2);
+        for _ in 0..5 {
+            log.log(Level::Debug, "line".into()).await.unwrap();
+        }
+        assert_eq!((log.lines_left, log.dropped), (0, 3));
+        let instance = Arc::clone(&log.instance);
+        drop(log);
+        assert_eq!(instance.meter.dropped_lines.load(Ordering::Relaxed), 3);
+    }
+
     #[test]
-    fn a_call_that_floods_the_log_is_cut_off_and_counted() {
-        let limits = Arc::new(Limits { log_lines: 2, ..Limits::default() });
-        let mut log = Log::new(&Identity { limits, ..Identity::default() });
-        assert_eq!((0..5).filter(|_| log.admit()).count(), 2);
-        assert_eq!(log.dropped, 3);
+    fn a_line_is_logged_escaped_cut_and_without_secrets() {
+        let line = log(1).admitted("a\nERROR hunter2 is the password");
+        assert_eq!(line.as_deref(), Some("a\\nERROR [redacted] …"));
     }
 }

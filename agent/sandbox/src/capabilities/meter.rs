@@ -1,29 +1,29 @@
-//! The meter: what one instance has used and was refused, since it was loaded.
+//! The meter: what one instance has used, and what it was refused, since it was loaded.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// How many refusals are remembered in words.
+/// How many different refusals are remembered.
 const REMEMBERED: usize = 8;
 
-/// Counts of one instance, written by its calls and read by whoever shows them.
+/// The counters of one instance, written by its calls and shown to the operator.
 #[derive(Debug, Default)]
 pub struct Meter {
-    /// Bytes that its connections have sent, HTTP's bodies included.
+    /// Bytes that its connections have sent, including HTTP bodies.
     pub sent_bytes: AtomicU64,
-    /// Bytes that its connections have received, HTTP's bodies included.
+    /// Bytes that its connections have received, including HTTP bodies.
     pub received_bytes: AtomicU64,
-    /// The most memory that a call of it has had.
+    /// The most memory that one of its calls has had, in bytes.
     pub memory_bytes: AtomicU64,
-    /// Lines that were not logged, since the call had said enough.
+    /// Log lines that were dropped, since the call had used up its `log_lines`.
     pub dropped_lines: AtomicU64,
     refusals: AtomicU64,
     refused: Mutex<VecDeque<String>>,
 }
 
 impl Meter {
-    /// Counts a refusal and gives its text back.
+    /// Counts a refusal and returns its text.
     pub fn refuse(&self, why: String) -> String {
         self.refusals.fetch_add(1, Ordering::Relaxed);
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
@@ -36,7 +36,7 @@ impl Meter {
         why
     }
 
-    /// How often a wish was refused.
+    /// How often something was refused.
     #[must_use]
     pub fn refusals(&self) -> u64 {
         self.refusals.load(Ordering::Relaxed)
@@ -48,7 +48,7 @@ impl Meter {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    /// Notes that a call has had this much memory.
+    /// Records that a call has had this much memory.
     pub fn memory(&self, bytes: usize) {
         self.memory_bytes.fetch_max(bytes as u64, Ordering::Relaxed);
     }

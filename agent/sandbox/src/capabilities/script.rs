@@ -1,4 +1,4 @@
-//! The script: canned answers in place of the outside, for a plugin author's tests. Grants are asked all the same.
+//! The script: canned answers in place of the outside, for a plugin author's tests. Grants and limits still apply.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -9,13 +9,13 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wasaba_core::text::printable;
 
-use super::bindings::wasaba::plugin::http::{Request, Response};
 use super::connect::Stream;
+use crate::contract::bindings::wasaba::plugin::http::Request;
 
-/// What the outside says in one call, and what of it was asked for.
+/// What the outside answers in one call, and what of it was used.
 #[derive(Debug, Default)]
 pub struct Script {
-    /// Answers; several to the same request are given one after the other, the last one for ever.
+    /// Responses; several to the same request are given one after the other, and the last one again and again.
     pub http: Vec<HttpAnswer>,
     /// Conversations, one for each connection.
     pub tcp: Vec<Conversation>,
@@ -24,7 +24,7 @@ pub struct Script {
     progress: Arc<Mutex<Progress>>,
 }
 
-/// A canned answer to an HTTP request.
+/// A canned response to an HTTP request.
 #[derive(Clone, Debug)]
 pub struct HttpAnswer {
     /// The request's method.
@@ -33,10 +33,21 @@ pub struct HttpAnswer {
     pub url: String,
     /// Headers that the request must have, among others.
     pub request_headers: Vec<(String, String)>,
-    /// The body that the request must have; any, if none is given.
+    /// The body that the request must have; `None` takes any.
     pub request_body: Option<Vec<u8>>,
-    /// The answer, or why nobody answers.
+    /// The response, or why the server is unreachable.
     pub response: Result<Response, String>,
+}
+
+/// A response to an HTTP request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// Names in lower case, in the server's order.
+    pub headers: Vec<(String, String)>,
+    /// The whole body.
+    pub body: Vec<u8>,
 }
 
 /// A canned conversation over a stream.
@@ -44,26 +55,26 @@ pub struct HttpAnswer {
 pub struct Conversation {
     /// `host:port` or `unix:/path`.
     pub with: String,
-    /// Its parts, or why nobody takes the connection.
+    /// Its turns, or why the server is unreachable.
     pub turns: Result<Vec<Turn>, String>,
 }
 
-/// A part of a conversation.
+/// One side's turn in a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// What the plugin must write.
     Expect(Vec<u8>),
-    /// What it is answered.
+    /// What the plugin can then read.
     Send(Vec<u8>),
 }
 
-/// What was asked for, by the places in the script's lists, and what went wrong in it.
+/// What of the script was used, by the index in its lists, and what deviated from it.
 #[derive(Debug, Default)]
 struct Progress {
     answered: Vec<usize>,
-    held: Vec<usize>,
+    connected: Vec<usize>,
     read: Vec<String>,
-    complaints: Vec<String>,
+    deviations: Vec<String>,
 }
 
 impl Script {
@@ -73,39 +84,40 @@ impl Script {
         let fitting = self.http.iter().enumerate().filter(|(_, answer)| fits(answer)).collect::<Vec<_>>();
         let next = fitting.iter().find(|(index, _)| !progress.answered.contains(index));
         let Some((index, answer)) = next.or(fitting.last()).copied() else {
-            return Err(progress.note(format!("the case has no answer to {} {}", request.method, request.url)));
+            return Err(progress.note(format!("the case has no response to {} {}", request.method, request.url)));
         };
         progress.answered.push(index);
         for (name, value) in &answer.request_headers {
             let same = |(had, with): &(String, String)| had.eq_ignore_ascii_case(name) && with == value;
             if !request.headers.iter().any(same) {
-                progress.note(format!("{} {} came without the header `{name}: {value}`", answer.method, answer.url));
+                progress
+                    .note(format!("{} {} was sent without the header `{name}: {value}`", answer.method, answer.url));
             }
         }
         if let Some(expected) = answer.request_body.as_ref().filter(|body| request.body.as_ref() != Some(body)) {
-            let came = request.body.as_ref().map_or("no body".to_owned(), |body| shown(body));
-            progress.note(format!("{} {} came with {came}, not {}", answer.method, answer.url, shown(expected)));
+            let sent = request.body.as_ref().map_or("no body".to_owned(), |body| shown(body));
+            progress.note(format!("{} {} was sent with {sent}, not {}", answer.method, answer.url, shown(expected)));
         }
         answer.response.clone()
     }
 
     pub(super) fn connect(&self, to: &str) -> Result<Box<dyn Stream>, String> {
         let mut progress = lock(&self.progress);
-        let mut with_it = self.tcp.iter().enumerate().filter(|(_, conversation)| conversation.with == to);
-        let Some((index, conversation)) = with_it.find(|(index, _)| !progress.held.contains(index)) else {
-            return Err(progress.note(format!("the case has no (further) conversation with {to}")));
+        let mut scripted = self.tcp.iter().enumerate().filter(|(_, conversation)| conversation.with == to);
+        let Some((index, conversation)) = scripted.find(|(index, _)| !progress.connected.contains(index)) else {
+            return Err(progress.note(format!("the case has no more conversations with {to}")));
         };
-        progress.held.push(index);
+        progress.connected.push(index);
         drop(progress);
-        let mut talk = Talk {
+        let mut connection = ScriptedConnection {
             with: to.to_owned(),
             turns: conversation.turns.clone()?.into(),
             written: Vec::new(),
-            answers: VecDeque::new(),
+            unread: VecDeque::new(),
             progress: Arc::clone(&self.progress),
         };
-        talk.go_on()?;
-        Ok(Box::new(talk))
+        connection.advance()?;
+        Ok(Box::new(connection))
     }
 
     pub(super) fn file(&self, path: &str) -> Result<Vec<u8>, String> {
@@ -117,20 +129,20 @@ impl Script {
         Ok(content.clone())
     }
 
-    /// What of the script was not followed, a line each: what the plugin asked for that is not there, what is there that it
-    /// did not ask for. To be asked after the call.
+    /// How the plugin deviated from the script, a line each: what it used that is not in the script, and what is in the
+    /// script that it did not use. Complete only after the call.
     #[must_use]
     pub fn deviations(&self) -> Vec<String> {
         let progress = lock(&self.progress);
-        let mut deviations = progress.complaints.clone();
+        let mut deviations = progress.deviations.clone();
         for (index, HttpAnswer { method, url, .. }) in self.http.iter().enumerate() {
             if !progress.answered.contains(&index) {
-                deviations.push(format!("the answer to {method} {url} was not asked for"));
+                deviations.push(format!("the response to {method} {url} was not used"));
             }
         }
         for (index, Conversation { with, .. }) in self.tcp.iter().enumerate() {
-            if !progress.held.contains(&index) {
-                deviations.push(format!("nobody connected for a conversation with {with}"));
+            if !progress.connected.contains(&index) {
+                deviations.push(format!("the conversation with {with} was not used: the plugin did not connect"));
             }
         }
         let unread = self.files.keys().filter(|path| !progress.read.contains(path));
@@ -140,9 +152,9 @@ impl Script {
 }
 
 impl Progress {
-    fn note(&mut self, complaint: String) -> String {
-        self.complaints.push(complaint.clone());
-        complaint
+    fn note(&mut self, deviation: String) -> String {
+        self.deviations.push(deviation.clone());
+        deviation
     }
 }
 
@@ -150,23 +162,23 @@ fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
     progress.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A conversation under way.
-struct Talk {
+/// A connection whose other side follows the script.
+struct ScriptedConnection {
     with: String,
     turns: VecDeque<Turn>,
-    /// What the plugin wrote and nobody expected yet.
+    /// What the plugin wrote beyond the turns so far.
     written: Vec<u8>,
-    /// What waits to be read.
-    answers: VecDeque<u8>,
+    /// What the plugin can read.
+    unread: VecDeque<u8>,
     progress: Arc<Mutex<Progress>>,
 }
 
-impl Talk {
-    /// Takes every turn whose time has come.
-    fn go_on(&mut self) -> Result<(), String> {
+impl ScriptedConnection {
+    /// Takes every turn that is due.
+    fn advance(&mut self) -> Result<(), String> {
         loop {
             match self.turns.front() {
-                Some(Turn::Send(bytes)) => self.answers.extend(bytes),
+                Some(Turn::Send(bytes)) => self.unread.extend(bytes),
                 Some(Turn::Expect(bytes)) if self.written.starts_with(bytes) => {
                     self.written.drain(..bytes.len());
                 }
@@ -177,7 +189,7 @@ impl Talk {
                         shown(bytes),
                         shown(&self.written)
                     );
-                    // What follows is told by this already.
+                    // One deviation is enough: the rest of the conversation follows from it.
                     self.turns.clear();
                     self.written.clear();
                     return Err(lock(&self.progress).note(text));
@@ -189,7 +201,7 @@ impl Talk {
     }
 }
 
-impl Drop for Talk {
+impl Drop for ScriptedConnection {
     fn drop(&mut self) {
         let with = self.with.clone();
         if let Some(Turn::Expect(bytes)) = self.turns.front() {
@@ -199,10 +211,10 @@ impl Drop for Talk {
             let text = format!("at the end of the conversation with {with} the plugin wrote {}", shown(&self.written));
             lock(&self.progress).note(text);
         }
-        if !self.answers.is_empty() {
+        if !self.unread.is_empty() {
             let text = format!(
                 "the conversation with {with} ended before the plugin read {}",
-                shown(self.answers.make_contiguous())
+                shown(self.unread.make_contiguous())
             );
             lock(&self.progress).note(text);
         }
@@ -213,23 +225,23 @@ fn shown(bytes: &[u8]) -> String {
     format!("\"{}\"", printable(&String::from_utf8_lossy(bytes), 200))
 }
 
-impl AsyncRead for Talk {
+impl AsyncRead for ScriptedConnection {
     fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if let (true, Some(Turn::Expect(bytes))) = (self.answers.is_empty(), self.turns.front()) {
-            let text = format!("the plugin waits for an answer, but the case expects that it writes {}", shown(bytes));
+        if let (true, Some(Turn::Expect(bytes))) = (self.unread.is_empty(), self.turns.front()) {
+            let text = format!("the plugin reads, but the case expects it to write {}", shown(bytes));
             return Poll::Ready(Err(io::Error::other(text)));
         }
-        let length = buffer.remaining().min(self.answers.len());
-        let bytes = self.answers.drain(..length).collect::<Vec<_>>();
+        let length = buffer.remaining().min(self.unread.len());
+        let bytes = self.unread.drain(..length).collect::<Vec<_>>();
         buffer.put_slice(&bytes);
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Talk {
+impl AsyncWrite for ScriptedConnection {
     fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.written.extend_from_slice(bytes);
-        Poll::Ready(self.go_on().map(|()| bytes.len()).map_err(io::Error::other))
+        Poll::Ready(self.advance().map(|()| bytes.len()).map_err(io::Error::other))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -251,7 +263,7 @@ mod tests {
         Script { tcp: vec![Conversation { with: "db:1".into(), turns: Ok(turns.to_vec()) }], ..Script::default() }
     }
 
-    fn talk(turns: &[Turn]) -> Box<dyn Stream> {
+    fn connection(turns: &[Turn]) -> Box<dyn Stream> {
         script(turns).connect("db:1").unwrap()
     }
 
@@ -270,37 +282,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_conversation_goes_turn_by_turn() {
+    async fn a_conversation_proceeds_turn_by_turn() {
         let ping = [Turn::Send(b"hello\n".to_vec()), Turn::Expect(b"PING".to_vec()), Turn::Send(b"PONG".to_vec())];
-        let mut talk = talk(&ping);
-        talk.write_all(b"PI").await.unwrap();
+        let mut connection = connection(&ping);
+        connection.write_all(b"PI").await.unwrap();
         let mut greeting = [0; 6];
-        talk.read_exact(&mut greeting).await.unwrap();
-        talk.write_all(b"NG").await.unwrap();
+        connection.read_exact(&mut greeting).await.unwrap();
+        connection.write_all(b"NG").await.unwrap();
         let mut answer = String::new();
-        talk.read_to_string(&mut answer).await.unwrap();
+        connection.read_to_string(&mut answer).await.unwrap();
         assert_eq!((&greeting, answer.as_str()), (b"hello\n", "PONG"));
     }
 
     #[tokio::test]
-    async fn what_is_not_expected_is_an_error_that_shows_both() {
-        let error = talk(&[Turn::Expect(b"PING".to_vec())]).write_all(b"QUIT").await.unwrap_err().to_string();
+    async fn an_unexpected_write_is_an_error_that_shows_both_texts() {
+        let error = connection(&[Turn::Expect(b"PING".to_vec())]).write_all(b"QUIT").await.unwrap_err().to_string();
         assert!(error.contains("expects \"PING\"") && error.contains("wrote \"QUIT\""), "{error}");
-        let waits = talk(&[Turn::Expect(b"PING".to_vec())]).read_u8().await.unwrap_err().to_string();
-        assert!(waits.contains("waits for an answer"), "{waits}");
+        let waits = connection(&[Turn::Expect(b"PING".to_vec())]).read_u8().await.unwrap_err().to_string();
+        assert!(waits.contains("expects it to write"), "{waits}");
     }
 
     #[test]
-    fn the_last_answer_to_a_request_stays() {
+    fn the_last_response_to_a_request_is_repeated() {
         let http = vec![answer("http://a/", 503), answer("http://b/", 404), answer("http://a/", 200)];
         let script = Script { http, ..Script::default() };
         let statuses = [(); 3].map(|()| script.fetch(&request("http://a/")).unwrap().status);
         assert_eq!(statuses, [503, 200, 200]);
-        assert_eq!(script.deviations(), ["the answer to GET http://b/ was not asked for"]);
+        assert_eq!(script.deviations(), ["the response to GET http://b/ was not used"]);
     }
 
     #[test]
-    fn what_was_not_asked_for_and_what_is_not_there_are_deviations() {
+    fn what_was_not_used_and_what_is_missing_are_deviations() {
         let mut script = script(&[]);
         script.http.push(HttpAnswer {
             request_headers: vec![("accept".into(), "*/*".into())],
@@ -312,12 +324,12 @@ mod tests {
         assert!(script.fetch(&request("http://b/")).is_err() && script.file("/b").is_err());
         assert!(script.connect("db:2").is_err());
         let expected = [
-            "GET http://a/ came without the header `accept: */*`",
-            "GET http://a/ came with no body, not \"yes\"",
-            "the case has no answer to GET http://b/",
+            "GET http://a/ was sent without the header `accept: */*`",
+            "GET http://a/ was sent with no body, not \"yes\"",
+            "the case has no response to GET http://b/",
             "the case has no file `/b`",
-            "the case has no (further) conversation with db:2",
-            "nobody connected for a conversation with db:1",
+            "the case has no more conversations with db:2",
+            "the conversation with db:1 was not used: the plugin did not connect",
             "the file `/a` was not read",
         ];
         assert_eq!(script.deviations(), expected);

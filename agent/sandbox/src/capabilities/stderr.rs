@@ -1,5 +1,5 @@
-//! What a plugin writes to its standard error: the end of it is kept, for it tells why the plugin crashed. Everything else that
-//! it prints goes nowhere.
+//! The standard error of a plugin: its end is kept, since it says why the plugin crashed. Everything else that the plugin prints
+//! is discarded.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-/// How much of the end is kept.
+/// How many bytes of the end are kept.
 const KEPT_BYTES: usize = 512;
 
 /// The end of one call's standard error.
@@ -26,7 +26,7 @@ impl Stderr {
         kept.extend(end);
     }
 
-    /// What was written last, if anything was.
+    /// The last lines that were written, joined into one, if there are any.
     pub(super) fn end(&self) -> Option<String> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect::<Vec<_>>();
         let text = String::from_utf8_lossy(&kept);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use official::command_line::Given;
 use plugins::settings::{ResolvedSettings, kind_in_words, validate};
+use sandbox::answer::Reading;
 use sandbox::capabilities::grants::Grants;
 use sandbox::component::{Demands, Plugin};
 use wasaba_core::setting::{Setting, SettingKind};
@@ -113,8 +114,7 @@ fn facts(setting: &Setting) -> String {
     facts.join("; ")
 }
 
-fn reading(reading: sandbox::capabilities::bindings::exports::wasaba::plugin::metrics::Reading) -> &'static str {
-    use sandbox::capabilities::bindings::exports::wasaba::plugin::metrics::Reading;
+fn reading(reading: Reading) -> &'static str {
     match reading {
         Reading::Gauge => "as it is",
         Reading::PerMinute => "per minute",

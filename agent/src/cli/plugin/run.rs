@@ -80,8 +80,8 @@ async fn once(instance: &Instance) -> Result<Once, Fault> {
         once = Once { samples, readings, complaints, ..once };
     }
     if does.contains(&"checks") {
-        let ((status, message), _) = instance.check().await?;
-        once.text.push_str(&format!("{}\t{}\n", status.word(), printable(&message, 1_024)));
+        let (report, _) = instance.check().await?;
+        once.text.push_str(&format!("{}\t{}\n", report.status.word(), printable(&report.message, 1_024)));
     }
     if does.contains(&"metadata") {
         once.text.push_str(&format!("{}\n", instance.metadata().await?.0));

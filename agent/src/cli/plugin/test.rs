@@ -94,15 +94,15 @@ async fn call(instance: &Instance, minute: &Minute, now: SystemTime) -> Vec<Stri
     }
     if expected.check.is_some() || shall_fail == Some("checks") {
         match instance.check().await {
-            Ok(((_, message), _)) if shall_fail.is_some() => {
-                lines.push(format!("it did not fail, but says: {message}"))
+            Ok((report, _)) if shall_fail.is_some() => {
+                lines.push(format!("it did not fail, but says: {}", report.message))
             }
-            Ok(((status, message), _)) => {
-                let status = status.word().to_lowercase();
+            Ok((report, _)) => {
+                let status = report.status.word().to_lowercase();
                 if expected.check.as_ref() != Some(&status) {
-                    lines.push(format!("the check is {status}: {message}"));
+                    lines.push(format!("the check is {status}: {}", report.message));
                 } else {
-                    lines.extend(unsaid(expected, &message));
+                    lines.extend(unsaid(expected, &report.message));
                 }
             }
             Err(failure) => lines.extend(other_failure(expected, &failure)),

@@ -1,0 +1,118 @@
+//! The guest: the host's side of one call, and what each capability sees of it.
+
+use std::sync::Arc;
+
+use wasmtime::ResourceLimiter;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::instance::Instance;
+use super::kv::Values;
+use super::memory::Memory;
+use super::stderr::Stderr;
+use super::{connect, crypto, files, http, kv, log, tcp};
+
+/// How many random bytes the host makes at once.
+const RANDOM_BYTES: u64 = 64 << 10;
+
+/// How much of an error's text is shown.
+const SHOWN_BYTES: usize = 1_024;
+
+/// The host's side of one call: made for it, and dropped after it.
+pub(crate) struct Guest {
+    instance: Instance,
+    connections: connect::OfCall,
+    kv: kv::OfCall,
+    log: log::OfCall,
+    crypto: crypto::OfCall,
+    memory: Memory,
+    stderr: Stderr,
+    wasi: WasiCtx,
+    table: ResourceTable,
+}
+
+impl Guest {
+    /// The host's side of one call of `instance`, which begins now.
+    pub(crate) fn new(instance: Instance) -> Self {
+        let (state, stderr) = (&instance.state, Stderr::default());
+        let limits = &state.limits;
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits.handles);
+        Self {
+            connections: connect::OfCall::new(limits.connections, limits.time),
+            kv: kv::OfCall::new(Arc::clone(&instance.values), limits.kv_bytes),
+            log: log::OfCall::new(Arc::clone(&state.log), limits.log_lines),
+            crypto: crypto::OfCall::new(limits.pbkdf2_iterations),
+            memory: Memory::new(limits, Arc::clone(&state.meter)),
+            // Nothing is opened: no files, no sockets, no names, no environment, no arguments, and of the standard streams
+            // only this one.
+            wasi: WasiCtx::builder().stderr(stderr.clone()).max_random_size(RANDOM_BYTES).build(),
+            stderr,
+            table,
+            instance,
+        }
+    }
+
+    pub(super) fn http(&mut self) -> http::View<'_> {
+        let Instance { state, script, .. } = &self.instance;
+        http::View { instance: &state.http, connections: &self.connections, script: script.as_deref() }
+    }
+
+    pub(super) fn tcp(&mut self) -> tcp::View<'_> {
+        let Instance { state, script, .. } = &self.instance;
+        tcp::View {
+            instance: &state.tcp,
+            connections: &self.connections,
+            table: &mut self.table,
+            script: script.as_deref(),
+        }
+    }
+
+    pub(super) fn kv(&mut self) -> &mut kv::OfCall {
+        &mut self.kv
+    }
+
+    pub(super) fn log(&mut self) -> &mut log::OfCall {
+        &mut self.log
+    }
+
+    pub(super) fn files(&mut self) -> files::View<'_> {
+        let Instance { state, script, .. } = &self.instance;
+        files::View { instance: &state.files, script: script.as_deref() }
+    }
+
+    pub(super) fn crypto(&mut self) -> crypto::View<'_> {
+        crypto::View { instance: &self.instance.state.crypto, call: &mut self.crypto }
+    }
+
+    /// The stored values, if the call has changed them; they count only if the call succeeds.
+    pub(crate) fn changed_values(&self) -> Option<Arc<Values>> {
+        self.kv.changed()
+    }
+
+    /// The end of what the call wrote to its standard error: why it crashed, if it did.
+    pub(crate) fn last_words(&self) -> Option<String> {
+        self.stderr.end()
+    }
+
+    /// A text of the plugin, safe to show and without secrets.
+    pub(crate) fn shown(&self, text: &str) -> String {
+        self.instance.state.secrets.shown(text, SHOWN_BYTES)
+    }
+
+    /// What limits this call's memory; for [`wasmtime::Store::limiter`].
+    pub(crate) fn memory(&mut self) -> &mut dyn ResourceLimiter {
+        &mut self.memory
+    }
+
+    /// The name of the memory limit that the call exceeded, if it did. Most plugins crash then.
+    pub(crate) fn memory_exceeded(&self) -> Option<&'static str> {
+        self.memory.exceeded()
+    }
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}

@@ -1,0 +1,93 @@
+//! The instance: on whose behalf calls are made, and what its capabilities keep from call to call.
+
+use std::sync::Arc;
+
+use wasaba_core::limits::Limits;
+use wasaba_core::secret::Secret;
+
+use super::blocking::Blocking;
+use super::gate::Gate;
+use super::grants::Grants;
+use super::kv::Values;
+use super::meter::Meter;
+use super::script::Script;
+use super::secrets::Secrets;
+use super::{crypto, files, http, log, tcp};
+
+/// One plugin instance. Clones are the same instance and cost three reference counts: one is made for each call.
+#[derive(Clone)]
+pub struct Instance {
+    pub(super) state: Arc<State>,
+    pub(super) values: Arc<Values>,
+    pub(super) script: Option<Arc<Script>>,
+}
+
+/// What all calls of an instance share, with a part for each capability.
+pub(super) struct State {
+    pub(super) limits: Arc<Limits>,
+    pub(super) grants: Arc<Grants>,
+    pub(super) meter: Arc<Meter>,
+    pub(super) secrets: Secrets,
+    pub(super) http: http::OfInstance,
+    pub(super) tcp: tcp::OfInstance,
+    pub(super) log: Arc<log::OfInstance>,
+    pub(super) files: files::OfInstance,
+    pub(super) crypto: crypto::OfInstance,
+}
+
+impl Instance {
+    /// The instance of this name, which the log shows; its texts are shown without `secrets`.
+    #[must_use]
+    pub fn new(name: Arc<str>, grants: Grants, limits: Arc<Limits>, secrets: impl Into<Arc<[Secret]>>) -> Self {
+        let (grants, meter, secrets) = (Arc::new(grants), Arc::<Meter>::default(), Secrets::new(secrets));
+        let (gate, blocking) = (Gate::new(Arc::clone(&grants), Arc::clone(&meter)), Blocking::default());
+        let state = State {
+            http: http::OfInstance::new(gate.clone(), blocking.clone(), Arc::clone(&meter), limits.body_bytes),
+            tcp: tcp::OfInstance::new(gate.clone(), blocking.clone(), Arc::clone(&meter)),
+            log: Arc::new(log::OfInstance::new(name, secrets.clone(), Arc::clone(&meter), limits.log_line_bytes)),
+            files: files::OfInstance::new(gate, blocking.clone(), limits.file_bytes),
+            crypto: crypto::OfInstance::new(blocking),
+            limits,
+            grants,
+            meter,
+            secrets,
+        };
+        Self { state: Arc::new(state), values: Arc::default(), script: None }
+    }
+
+    /// The same instance with `script` in place of the outside.
+    #[must_use]
+    pub fn with_script(self, script: Arc<Script>) -> Self {
+        Self { script: Some(script), ..self }
+    }
+
+    /// The same instance with these stored values.
+    #[must_use]
+    pub fn with_values(self, values: Arc<Values>) -> Self {
+        Self { values, ..self }
+    }
+
+    /// The instance's name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        self.state.log.name()
+    }
+
+    /// What it may do.
+    #[must_use]
+    pub fn grants(&self) -> &Grants {
+        &self.state.grants
+    }
+
+    /// What its calls may take.
+    #[must_use]
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.state.limits
+    }
+
+    /// What it has used and was refused.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.state.meter
+    }
+}
