@@ -46,7 +46,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Some(Command::Container(agent)) => container::run(&agent),
         Some(Command::Health(agent)) => health::run(&agent),
         Some(Command::Supervise(agent)) => supervise::run(&agent),
-        Some(Command::Completion { shell }) => print(shell.script()),
+        Some(Command::Completion { shell }) => print(&shell.script()),
         Some(Command::Plugin(command)) => plugin::run(command),
         Some(Command::Version) => print(&version()),
     };
