@@ -3,9 +3,6 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use plugins::loader::demands;
-use sandbox::component::Demands;
-
 use crate::cli::flags::{AgentFlags, texts};
 
 /// Compiles each plugin into the agent's root, or finds it there, and prints how long that took.
@@ -20,11 +17,8 @@ pub fn run(flags: &AgentFlags, engine: &str, plugins: &[String]) -> Result<(), S
     let text = super::with_loader(&flags, async |config, loader| {
         let mut text = String::new();
         for wanted in plugins {
-            let table = super::table(config, wanted);
-            let file = super::plugin_file(loader, &table.wasm)?;
             let begin = Instant::now();
-            let plugin = loader.plugin(&Demands { engine, ..demands(&table) }, &file).await?;
-            let about = &plugin.description;
+            let about = &super::load(config, loader, wanted, Some(engine)).await?.plugin.description;
             writeln!(text, "{} {}: ready for {engine} after {:.1?}", about.name, about.version, begin.elapsed()).ok();
         }
         Ok(text)

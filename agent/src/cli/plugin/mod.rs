@@ -9,12 +9,14 @@ pub mod test;
 pub mod time;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use config::Config;
 use config::raw::RawSettings;
 use config::table::PluginTable;
 use official::command_line::{CommandLine, Given};
-use plugins::loader::Loader;
+use plugins::instance::Instance;
+use plugins::loader::{Loader, demands};
 use plugins::settings::resolve;
 use sandbox::component::Plugin;
 use wasaba_core::limits::Engine;
@@ -95,12 +97,36 @@ fn table(config: &Config, wanted: &str) -> PluginTable {
     })
 }
 
-/// Puts the flags that were typed for the plugin asked for as `wanted` over what its table says, and gives them back.
-fn with_flags(table: &mut PluginTable, wanted: &str, flags: &[String], plugin: &Plugin) -> Result<CommandLine, String> {
-    let declared = &plugin.description.settings;
-    let line = CommandLine::typed(wanted, flags.to_vec(), |name| std::env::var(name).ok());
-    let configured = resolve(&table.raw, &table.wasm, declared)?;
-    let Given { settings, trust } = line.together_with(configured.given, wanted, declared)?;
-    table.raw = RawSettings { settings, trust, command_line: None, ..table.raw.clone() };
-    Ok(line)
+/// A plugin that a command loaded, and the table that it runs with.
+struct Loaded {
+    plugin: Arc<Plugin>,
+    table: PluginTable,
+}
+
+/// Loads the plugin that the command line calls `wanted`, for `engine` or for the one of its table.
+async fn load(config: &Config, loader: &Loader, wanted: &str, engine: Option<Engine>) -> Result<Loaded, String> {
+    let table = table(config, wanted);
+    let table = PluginTable { engine: engine.unwrap_or(table.engine), ..table };
+    let file = plugin_file(loader, &table.wasm)?;
+    let plugin = loader.plugin(&demands(&table), &file).await?;
+    Ok(Loaded { plugin, table })
+}
+
+impl Loaded {
+    /// An instance with the flags that were typed after `wanted` on top of the table's settings, and the parsed flags.
+    async fn instance(
+        self,
+        loader: &Loader,
+        wanted: &str,
+        flags: &[String],
+    ) -> Result<(Instance, CommandLine), String> {
+        let Self { plugin, mut table } = self;
+        let declared = &plugin.description.settings;
+        let line = CommandLine::typed(wanted, flags.to_vec(), |name| std::env::var(name).ok());
+        let configured = resolve(&table.raw, &table.wasm, declared)?;
+        let Given { settings, trust } = line.together_with(configured.given, wanted, declared)?;
+        table.raw = RawSettings { settings, trust, command_line: None, ..table.raw };
+        let instance = Instance::new(&loader.sandbox, plugin, &table).await;
+        Ok((instance.map_err(|problems| problems.join("\n"))?, line))
+    }
 }

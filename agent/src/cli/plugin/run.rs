@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use plugins::instance::{Instance, Status};
-use plugins::loader::demands;
 use sandbox::thread::Sandbox;
 use sha2::{Digest, Sha256};
 use wasaba_core::collect::rate::Reading;
@@ -27,15 +26,12 @@ use crate::cli::flags::AgentFlags;
 /// There is no such plugin, a flag is wrong, or the collection failed.
 pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) -> Result<(), String> {
     let text = super::with_loader(agent, async |config, loader| {
-        let mut table = super::table(config, wanted);
         let begin = Instant::now();
-        let file = super::plugin_file(loader, &table.wasm)?;
-        let plugin = loader.plugin(&demands(&table), &file).await?;
-        let loaded = begin.elapsed();
-        let line = super::with_flags(&mut table, wanted, flags, &plugin)?;
-        let state = line.state_file(&plugin.description.settings).unwrap_or_else(|| state_file(wanted, flags));
-        let instance = Instance::new(&loader.sandbox, plugin, &table).await;
-        let instance = instance.map_err(|problems| problems.join("\n"))?;
+        let loaded = super::load(config, loader, wanted, None).await?;
+        let load_time = begin.elapsed();
+        let (instance, line) = loaded.instance(loader, wanted, flags).await?;
+        let declared = &instance.plugin().description.settings;
+        let state = line.state_file(declared).unwrap_or_else(|| state_file(wanted, flags));
         if std::env::var_os("MACKEREL_AGENT_PLUGIN_META").is_some_and(|value| !value.is_empty()) {
             return Ok(graph::as_official_plugins_tell(&instance.graphs));
         }
@@ -43,7 +39,7 @@ pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) ->
         let begin = Instant::now();
         let result = once(&instance, &loader.sandbox).await;
         if explain {
-            eprint(&explained(&instance, loaded, begin.elapsed()));
+            eprint(&explained(&instance, load_time, begin.elapsed()));
         }
         let answer = result.map_err(|fault| format!("{wanted}: {fault}"))?;
         for complaint in &answer.complaints {
