@@ -3,15 +3,16 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use crate::cli::flags::{AgentFlags, texts};
+use crate::cli::configuration::texts;
+use crate::cli::flags::AgentFlags;
 
-/// Compiles each plugin into the agent's root, or finds it there, and prints how long that took.
+/// Compiles each plugin into the agent's root, unless it is there already, and prints how long that took.
 ///
 /// # Errors
-/// The first plugin that cannot be compiled; those before it are.
+/// The first plugin that cannot be compiled; those before it are compiled.
 pub fn run(flags: &AgentFlags, engine: &str, plugins: &[String]) -> Result<(), String> {
     let engine = super::engine(engine)?;
-    // Anywhere else than in the agent's root nobody would look for it.
+    // Only in the agent's root does the agent look for it, so the user's own cache is not an alternative.
     let (config, _) = flags.config().map_err(|problems| texts(&problems))?;
     let flags = AgentFlags { root: Some(config.root), ..flags.clone() };
     let text = super::with_loader(&flags, async |config, loader| {

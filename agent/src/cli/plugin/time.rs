@@ -1,4 +1,4 @@
-//! `wasaba plugin time`: what one call of a plugin costs in this agent, on this machine.
+//! `wasaba plugin time`: measures one call of a plugin in this agent, on this machine.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::cli::flags::AgentFlags;
 /// Calls the plugin `calls` times with these settings and prints the median, the fastest and the slowest call.
 ///
 /// # Errors
-/// There is no such plugin, a flag is wrong, or a call failed.
+/// There is no such plugin, a flag is invalid, or a call failed.
 pub fn run(agent: &AgentFlags, engine: &str, calls: u32, wanted: &str, flags: &[String]) -> Result<(), String> {
     let engine = super::engine(engine)?;
     let times = super::with_loader(agent, async |config, loader| {
