@@ -1,14 +1,13 @@
 #!/bin/sh
-# The demonstration behind `make run`: an nginx of its own on loopback, and the agent that watches it and this machine.
-# Everything lies in $1/demo. With MACKEREL_APIKEY in the environment the agent posts to Mackerel
-# (or to MACKEREL_APIBASE).
+# The demo behind `make run`: starts an nginx on loopback, and the agent that monitors it and this machine. All files are in $1/demo.
+# With MACKEREL_APIKEY in the environment, the agent posts to Mackerel (or to MACKEREL_APIBASE).
 set -eu
 PATH=$PATH:/usr/sbin
 target=$(cd "$1" && pwd)
 demo=$target/demo
 mkdir -p "$demo/root"
 
-# A port that nobody listens on now (state 0A in /proc/net/tcp); if somebody takes it in between, nginx says so.
+# A free port: none that is listened on (state 0A in /proc/net/tcp). If another process takes it meanwhile, nginx reports that.
 port=18080
 while grep -q ":$(printf %04X "$port") [0-9A-F]*:0000 0A" /proc/net/tcp; do
     port=$((port + 1))
@@ -55,5 +54,5 @@ nginx -e "$demo/nginx.log" -c "$demo/nginx.conf" &
 nginx=$!
 trap 'kill "$nginx" 2>/dev/null; wait "$nginx" 2>/dev/null || true' EXIT
 trap 'exit 130' INT TERM
-echo "the demonstration's nginx listens on http://127.0.0.1:$port/; the agent's files are in $demo"
+echo "the demo's nginx listens on http://127.0.0.1:$port/; the agent's files are in $demo"
 "$target/release/wasaba" -conf "$demo/wasaba.conf"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the last stage of the Dockerfile from a program that is built already: `build.sh RELEASE TAG`. It needs no base image
-# and no network.
+# Builds the last stage of the Dockerfile from a release that is already built: `build.sh RELEASE TAG`. It needs neither a base image
+# nor the network.
 set -eu
 release=$1
 tag=$2
@@ -8,6 +8,6 @@ here=$(cd "$(dirname "$0")" && pwd)
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 "$here/rootfs.sh" "$release" "$context/rootfs"
-# The stage as it stands there, but for where it copies from.
+# The same stage, but it copies from the context instead of from the build stage.
 sed -n '/^FROM scratch/,$p' "$here/../../../Dockerfile" | sed 's|--from=build ||; s|/rootfs/|rootfs/|' >"$context/Dockerfile"
 docker build --quiet --tag "$tag" "$context"

@@ -1,18 +1,18 @@
 #!/bin/sh
-# Makes what the image is copied from: `rootfs.sh RELEASE OUT` takes the program and the plugins from RELEASE, target/release.
-# OUT/all is the file system, OUT/state the folder of the agent's state, which has another owner.
+# Creates the file system of the image: `rootfs.sh RELEASE OUT` copies the program and the plugins from RELEASE (target/release).
+# OUT/all is the file system, OUT/state the folder of the agent's state, which has a different owner.
 set -eu
 release=$1
 rm -rf "$2"
 mkdir -p "$2/state"
-# A folder without a file would not be copied.
+# An empty folder would not be copied.
 touch "$2/state/.keep"
 out=$2/all
 mkdir -p "$out/usr/bin" "$out/usr/lib/wasaba/plugins" "$out/etc/mackerel-agent/conf.d" "$out/etc/ssl/certs"
 cp "$release/wasaba" "$out/usr/bin/wasaba"
 cp "$release"/plugins/*.wasm "$out/usr/lib/wasaba/plugins/"
 
-# Compiled once here, so that a container with a root file system that is read-only starts at once.
+# Compiled here once, so that a container with a read-only root file system starts without compiling.
 compiled=$(mktemp -d)
 trap 'rm -rf "$compiled"' EXIT
 touch "$compiled/empty.conf"
@@ -21,7 +21,7 @@ mv "$compiled/compiled" "$out/usr/lib/wasaba/compiled"
 chmod 755 "$out/usr/lib/wasaba/compiled"
 chmod 644 "$out"/usr/lib/wasaba/compiled/*
 
-# Without this file the program believes the authorities that Mozilla ships, which are in it.
+# Without this file, the program trusts Mozilla's certificate authorities, which are built into it.
 cp /etc/ssl/certs/ca-certificates.crt "$out/etc/ssl/certs/" 2>/dev/null || true
 cp "$(dirname "$0")/../../config/src/default.conf" "$out/etc/mackerel-agent/mackerel-agent.conf"
 cat >"$out/etc/passwd" <<'END'

@@ -1,5 +1,5 @@
-//! The agent itself: `wasaba` without a command. Here are the process's matters, the log, the pid file and the signals; what
-//! the agent does is in [`crate::run`].
+//! The agent itself: `wasaba` without a command. This file has the log, the pid file and the signals; what the agent does is in
+//! [`crate::run`].
 
 use std::convert::Infallible;
 use std::fs;
@@ -13,29 +13,30 @@ use delivery::local::Tail;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
-use super::flags::{AgentFlags, texts};
+use super::configuration::texts;
+use super::flags::AgentFlags;
 use crate::process::log::Destination;
 use crate::process::{log, service};
 use crate::run;
 use crate::run::Signals;
 
-/// How often the program's file is looked at, if its replacement ends the agent; as the official agent does it.
-const LOOKED_AT_EVERY: Duration = Duration::from_secs(10);
+/// How often the program's file is checked with `-private-autoshutdown`, as in the official agent.
+const REPLACEMENT_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Runs until a signal ends it.
+/// Runs until a signal stops it.
 ///
 /// # Errors
-/// What keeps it from starting, or, after a second signal, that it was forced.
+/// Why it cannot start, or, after a second signal, that it was forced to stop.
 pub fn run(flags: &AgentFlags) -> Result<(), String> {
     if flags.child {
-        end_with_the_supervisor();
+        stop_with_the_supervisor();
     }
     let (config, problems) = flags.config().map_err(|problems| texts(&problems))?;
     let table = config.api_key.is_none() && super::stdout_is_terminal();
     let tail = Tail::default();
     log::start(config.log_level, if table { Destination::Tail(tail.clone()) } else { Destination::Stderr });
-    log::tell(&problems);
-    // Two agents that post for one host are a mistake; a local one bothers nobody and needs no right to /var/run.
+    log::problems(&problems);
+    // Two agents must not post for one host. A local one posts nothing, and should not need write access to /var/run.
     let _pidfile = (config.api_key.is_some() && !flags.child).then(|| Pidfile::claim(&config.pidfile)).transpose()?;
     let runtime = super::runtime()?;
     let result = runtime.block_on(async {
@@ -45,34 +46,34 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
         let signals = Signals { stop: stopped, refresh: Arc::clone(&refresh), configs: config };
         let (autoshutdown, stop) = (flags.private_autoshutdown, Arc::new(stop));
         let forced = listen(Arc::clone(&stop), Arc::clone(&hangup));
-        let forced = forced.map_err(|error| format!("cannot listen to signals: {error}"))?;
-        let _supervised = service::Supervised::tell_ready();
-        let ends_when_replaced = async {
+        let forced = forced.map_err(|error| format!("cannot listen for signals: {error}"))?;
+        let _supervised = service::Supervised::notify_ready();
+        let stop_when_replaced = async {
             replaced().await;
             tracing::info!("the program's file has changed: stopping");
             stop.send_replace(true);
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            () = ends_when_replaced, if autoshutdown => Ok(()),
+            () = stop_when_replaced, if autoshutdown => Ok(()),
             result = run::run(signals, table.then_some(tail)) => result,
             () = forced => Err("forced to stop by a second signal".to_owned()),
-            never = read_again(flags, &hangup, &configs, &refresh) => match never {},
+            never = reload(flags, &hangup, &configs, &refresh) => match never {},
         }
     });
-    // A hung file system may hold a thread for ever; the process ends all the same.
+    // A hung file system may block a thread for ever; the process exits all the same.
     runtime.shutdown_background();
     result
 }
 
-/// A supervisor that is killed would leave an agent behind that nobody looks after, and that holds up the next one.
-fn end_with_the_supervisor() {
-    // Where the system cannot do it, it is as it was.
+/// Otherwise a killed supervisor would leave behind an agent without a supervisor, which blocks the next one.
+fn stop_with_the_supervisor() {
+    // Best effort: where the kernel refuses, the agent outlives its supervisor.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM)).ok();
 }
 
-/// Reads the configuration again after each `hangup`, and has the host's description sent in any case.
-async fn read_again(
+/// Reloads the configuration after each `hangup`. The host's description is sent again even if the reload fails.
+async fn reload(
     flags: &AgentFlags,
     hangup: &Notify,
     configs: &watch::Sender<Arc<Config>>,
@@ -83,33 +84,33 @@ async fn read_again(
         let flags = flags.clone();
         let read = tokio::task::spawn_blocking(move || flags.config()).await;
         let bug =
-            |_| Err(vec![Problem::of_flag(Level::Error, "reading it failed; this is a bug of wasaba".to_owned())]);
+            |_| Err(vec![Problem::of_flag(Level::Error, "the reload panicked; this is a bug in wasaba".to_owned())]);
         match read.unwrap_or_else(bug) {
             Ok((config, problems)) => {
-                log::tell(&problems);
-                let (config, later) = taken_over(&configs.borrow(), config);
+                log::problems(&problems);
+                let (config, later) = reloadable(&configs.borrow(), config);
                 for key in later {
                     tracing::warn!("the new `{key}` takes effect after a restart");
                 }
                 log::set_level(config.log_level);
                 configs.send_replace(Arc::new(config));
-                tracing::info!("the configuration was read again");
+                tracing::info!("reloaded the configuration");
             }
             Err(problems) => {
                 let problems = texts(&problems);
-                tracing::error!("the configuration cannot be used, the agent goes on with the last one:\n{problems}");
+                tracing::error!("cannot reload the configuration, keeping the previous one:\n{problems}");
             }
         }
         refresh.notify_one();
     }
 }
 
-/// What a running agent takes over of a `new` configuration; and the keys that are different in it but need a restart.
-fn taken_over(running: &Config, new: Config) -> (Config, Vec<&'static str>) {
+/// The part of a `new` configuration that a running agent can apply, and the changed keys that need a restart.
+fn reloadable(running: &Config, new: Config) -> (Config, Vec<&'static str>) {
     let has_key = |config: &Config| config.api_key.is_some();
     let same = [
         ("root", running.root == new.root),
-        // Between posting and showing here; another key is taken over.
+        // Switching between posting and local mode needs a restart; a different key does not.
         ("apikey", has_key(running) == has_key(&new)),
         ("pidfile", running.pidfile == new.pidfile),
         ("host_root", running.machine.host == new.machine.host),
@@ -122,8 +123,8 @@ fn taken_over(running: &Config, new: Config) -> (Config, Vec<&'static str>) {
     (config, same.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect())
 }
 
-/// Turns signals into words for the agent. The future that is returned ends with the second one to stop.
-fn listen(stop: Arc<watch::Sender<bool>>, hung_up: Arc<Notify>) -> std::io::Result<impl Future<Output = ()>> {
+/// Passes signals on to the agent. The returned future ends with the second signal to stop.
+fn listen(stop: Arc<watch::Sender<bool>>, reload: Arc<Notify>) -> std::io::Result<impl Future<Output = ()>> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -132,7 +133,7 @@ fn listen(stop: Arc<watch::Sender<bool>>, hung_up: Arc<Notify>) -> std::io::Resu
         loop {
             tokio::select! {
                 _ = hangup.recv() => {
-                    hung_up.notify_one();
+                    reload.notify_one();
                     continue;
                 }
                 _ = interrupt.recv() => {}
@@ -146,17 +147,17 @@ fn listen(stop: Arc<watch::Sender<bool>>, hung_up: Arc<Notify>) -> std::io::Resu
     })
 }
 
-/// Returns when the file of this program has been replaced or deleted.
+/// Returns when this program's file has been replaced or deleted.
 async fn replaced() {
     let Ok(program) = std::env::current_exe() else { return std::future::pending().await };
     let stamp = || fs::metadata(&program).and_then(|about| about.modified()).ok();
     let first = stamp();
     while stamp() == first {
-        tokio::time::sleep(LOOKED_AT_EVERY).await;
+        tokio::time::sleep(REPLACEMENT_CHECK_INTERVAL).await;
     }
 }
 
-/// The pid file, removed when the agent ends.
+/// The pid file, removed when the agent exits.
 pub(super) struct Pidfile(PathBuf);
 
 impl Pidfile {
@@ -167,13 +168,13 @@ impl Pidfile {
             && other != own
             && program(other).is_some_and(|name| Some(name) == program(own))
         {
-            return Err(format!("wasaba runs already, as process {other} (`{shown}`)"));
+            return Err(format!("wasaba is already running, as process {other} (pid file `{shown}`)"));
         }
         if let Some(folder) = file.parent() {
-            fs::create_dir_all(folder).map_err(|error| format!("cannot make the folder of `{shown}`: {error}"))?;
+            fs::create_dir_all(folder).map_err(|error| format!("cannot create the folder of `{shown}`: {error}"))?;
         }
         fs::write(file, own.to_string())
-            .map_err(|error| format!("cannot write the pid file `{shown}`: {error}; name another with -pidfile"))?;
+            .map_err(|error| format!("cannot write the pid file `{shown}`: {error}; name another one with -pidfile"))?;
         Ok(Self(file.to_owned()))
     }
 }
@@ -200,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_running_agent_takes_over_what_it_can_and_names_what_needs_a_restart() {
+    fn a_reload_applies_what_it_can_and_names_the_keys_that_need_a_restart() {
         let running = Config::default();
         let new = Config {
             roles: vec!["Service:role".into()],
@@ -210,13 +211,13 @@ mod tests {
             api_key: Some(wasaba_core::secret::Secret::new("hunter2")),
             ..Config::default()
         };
-        let (config, later) = taken_over(&running, new);
+        let (config, later) = reloadable(&running, new);
         assert_eq!(later, ["root", "apikey"]);
         assert_eq!((config.roles.len(), config.display_name.as_deref()), (1, Some("web")));
         assert_eq!((config.root, config.api_key), (running.root.clone(), None));
-        assert!(config.diagnostic && taken_over(&running, Config::default()).1.is_empty());
+        assert!(config.diagnostic && reloadable(&running, Config::default()).1.is_empty());
         let keyed = |key: &str| Config { api_key: Some(wasaba_core::secret::Secret::new(key)), ..Config::default() };
-        let (config, later) = taken_over(&keyed("old"), keyed("new"));
+        let (config, later) = reloadable(&keyed("old"), keyed("new"));
         assert!(
             later.is_empty()
                 && !config.reaches_mackerel_like(&keyed("old"))
@@ -225,13 +226,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_broken_configuration_changes_nothing_but_the_description_is_sent() {
+    async fn a_broken_configuration_changes_nothing_but_the_description_is_sent_again() {
         let temp = tempfile::tempdir().unwrap();
         let conf = temp.path().join("agent.conf");
         let flags = AgentFlags { conf: Some(conf.clone()), ..AgentFlags::default() };
         let (configs, config) = watch::channel(Arc::new(Config::default()));
         let (hangup, refresh) = (Notify::new(), Notify::new());
-        let reading = read_again(&flags, &hangup, &configs, &refresh);
+        let reloading = reload(&flags, &hangup, &configs, &refresh);
         let signals = async {
             for (text, changes) in [("roles = [", false), ("display_name = \"web\"", true)] {
                 fs::write(&conf, text).unwrap();
@@ -241,7 +242,7 @@ mod tests {
             }
         };
         tokio::select! {
-            never = reading => match never {},
+            never = reloading => match never {},
             () = signals => {}
         }
         assert_eq!(config.borrow().display_name.as_deref(), Some("web"));
@@ -262,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pid_file_that_cannot_be_written_is_named_with_the_cure() {
+    fn a_pid_file_that_cannot_be_written_is_reported_with_its_path_and_the_flag() {
         let temp = tempfile::tempdir().unwrap();
         let error = Pidfile::claim(temp.path()).err().unwrap();
         assert!(error.contains("-pidfile") && error.contains(&temp.path().display().to_string()), "{error}");

@@ -1,22 +1,22 @@
-//! `wasaba configtest`: everything that is wrong with the configuration, at once. What would be logged when the agent runs is
-//! told here, and that is all: there is one strictness.
+//! `wasaba configtest`: reports every problem in the configuration at once: exactly those that the running agent would log.
 
 use std::io::Write;
 
 use config::document::{Level, Problem};
 use plugins::keeper;
 
-use super::flags::{AgentFlags, texts};
+use super::configuration::texts;
+use super::flags::AgentFlags;
 
-/// Reads the configuration and loads its components. As with the official agent, everything goes to standard error, and a
-/// warning is a failure.
+/// Reads the configuration and loads its components. As with the official agent, all output goes to standard error, and a warning
+/// is a failure.
 ///
 /// # Errors
-/// What is wrong, with a count at its end.
+/// The problems, and below them how many there are.
 pub fn run(flags: &AgentFlags) -> Result<(), String> {
     let file = flags.file();
     if !file.exists() {
-        return Err(format!("there is no `{}`; name another with -conf", file.display()));
+        return Err(format!("there is no `{}`; name another file with -conf", file.display()));
     }
     let (mut problems, config) = match flags.config() {
         Ok((config, problems)) => (problems, Some(config)),
@@ -24,7 +24,7 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
     };
     if let Some(config) = &config {
         if config.api_key.is_none() {
-            let why = format!("{}: error: there is no `apikey`: the agent would run, but post nothing", file.display());
+            let why = format!("{}: error: there is no `apikey`; the agent would run, but post nothing", file.display());
             problems.push(Problem::of_flag(Level::Error, why));
         }
         let found = super::runtime()?.block_on(keeper::problems(config));
@@ -40,6 +40,6 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
         return Err(format!("{text}\n{errors} error{}, {warnings} warning{}", plural(errors), plural(warnings)));
     }
     let notes = if text.is_empty() { text } else { format!("{text}\n") };
-    let said = format!("{notes}`{}` is a configuration without errors\n", file.display());
-    std::io::stderr().write_all(said.as_bytes()).map_err(|error| format!("cannot print: {error}"))
+    let text = format!("{notes}`{}`: no errors, no warnings\n", file.display());
+    std::io::stderr().write_all(text.as_bytes()).map_err(|error| format!("cannot print: {error}"))
 }

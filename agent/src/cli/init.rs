@@ -1,4 +1,4 @@
-//! `wasaba init`: a configuration with the API key in it, for scripts that set machines up.
+//! `wasaba init`: writes the API key into the configuration, for scripts that set machines up.
 
 use std::fs;
 use std::path::Path;
@@ -6,24 +6,24 @@ use std::path::Path;
 use crate::process::log;
 use crate::process::log::Destination;
 
-/// Puts the key, and the API's base if it is given, in front of what is in the file. One that has a key stays as it is.
+/// Prepends the key, and the API's base URL if it is given, to the file. A file that has a key is not changed.
 ///
 /// # Errors
-/// The file is no configuration, or cannot be written.
+/// The file is not a valid configuration, or cannot be written.
 pub fn run(file: &Path, key: &str, base: Option<&str>) -> Result<(), String> {
     log::start(tracing::level_filters::LevelFilter::INFO, Destination::Stderr);
     let shown = file.display();
     if key.is_empty() {
-        return Err("there is no API key to write; give one by -apikey=<YOUR_API_KEY>".to_owned());
+        return Err("no API key to write: pass -apikey=<YOUR_API_KEY>".to_owned());
     }
     if let Some(base) = base {
         config::api_base(base).map_err(|why| format!("-apibase {why}"))?;
     }
     let before = match config::document::read_file(file) {
         Ok(text) => {
-            let (known, _) = config::parse(file, &text).map_err(|problems| super::flags::texts(&problems))?;
+            let (known, _) = config::parse(file, &text).map_err(|problems| super::configuration::texts(&problems))?;
             if known.api_key.is_some() {
-                tracing::info!("`{shown}` has an API key already and stays as it is");
+                tracing::info!("`{shown}` already has an API key: not changed");
                 return Ok(());
             }
             text
@@ -31,15 +31,15 @@ pub fn run(file: &Path, key: &str, base: Option<&str>) -> Result<(), String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(format!("cannot read `{shown}`: {error}")),
     };
-    // What JSON escapes, TOML reads.
+    // TOML reads the escapes of JSON.
     let line = |name: &str, value: &str| format!("{name} = {}\n", serde_json::Value::from(value));
     let base = base.map(|base| line("apibase", base)).unwrap_or_default();
     if let Some(folder) = file.parent() {
-        fs::create_dir_all(folder).map_err(|error| format!("cannot make the folder of `{shown}`: {error}"))?;
+        fs::create_dir_all(folder).map_err(|error| format!("cannot create the folder of `{shown}`: {error}"))?;
     }
     fs::write(file, format!("{}{base}{before}", line("apikey", key)))
         .map_err(|error| format!("cannot write `{shown}`: {error}"))?;
-    tracing::info!("the API key is in `{shown}` now");
+    tracing::info!("wrote the API key to `{shown}`");
     Ok(())
 }
 
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_put_in_front_and_one_that_is_there_stays() {
+    fn the_key_is_prepended_and_an_existing_one_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("new/agent.conf");
         run(&file, "hoge", None).unwrap();
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_configuration_is_left_alone() {
+    fn a_file_that_is_not_a_configuration_is_not_changed() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("agent.conf");
         fs::write(&file, "roles = [\n").unwrap();

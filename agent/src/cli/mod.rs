@@ -1,13 +1,15 @@
-//! The command line: one file a command. An error is printed once, here.
+//! The command line: one file per command. Errors are printed once, here.
 
 pub mod agent;
 pub mod completion;
 pub mod configtest;
+pub mod configuration;
 pub mod container;
 pub mod flags;
 pub mod health;
 pub mod init;
 pub mod once;
+pub mod parse;
 pub mod plugin;
 pub mod retire;
 pub mod supervise;
@@ -22,14 +24,14 @@ use wasaba_core::text::safe_lines;
 
 /// Runs the program.
 ///
-/// Exit codes as with the official agent: 0 well, 1 an error, 2 a wrong command line.
+/// Exit codes as with the official agent: 0 success, 1 error, 2 invalid command line.
 #[must_use]
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
     crate::process::footprint::prepare();
-    let line = match flags::parse(arguments) {
+    let line = match parse::parse(arguments) {
         Ok(line) => line,
         Err(error) => {
-            // Help goes to standard output and is no error; clap knows which is which. A closed pipe is no reason to fail.
+            // Help goes to standard output and is not an error; clap knows which is which. A closed pipe is not a failure.
             error.print().ok();
             return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
@@ -46,7 +48,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Some(Command::Container(agent)) => container::run(&agent),
         Some(Command::Health(agent)) => health::run(&agent),
         Some(Command::Supervise(agent)) => supervise::run(&agent),
-        Some(Command::Completion { shell }) => print(shell.script()),
+        Some(Command::Completion { shell }) => print(&shell.script()),
         Some(Command::Plugin(command)) => plugin::run(command),
         Some(Command::Version) => print(&version()),
     };
@@ -59,11 +61,15 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     }
 }
 
+/// Why a command that posts cannot run.
+const NO_API_KEY: &str = "no API key: set `apikey` in the configuration, or pass -apikey";
+
 fn version() -> String {
     format!("wasaba {} (rev {}) [linux {}]\n", crate::VERSION, crate::REVISION, std::env::consts::ARCH)
 }
 
-/// Prints a command's result; a plugin's text in it cannot steer the terminal. A reader that has gone away is no error.
+/// Prints a command's result, with control characters escaped, since a plugin's text may be in it. A reader that has closed the
+/// pipe is not an error.
 fn print(text: &str) -> Result<(), String> {
     match std::io::stdout().write_all(safe_lines(text).as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("cannot print: {error}")),
@@ -71,14 +77,14 @@ fn print(text: &str) -> Result<(), String> {
     }
 }
 
-/// The runtime of every command: one thread, and more for what blocks. Those wait a minute for more to do: making them anew
-/// would be a third of the CPU time that the agent takes.
+/// The runtime of every command: one thread, and more for blocking work. Idle ones are kept for more than a minute: creating them
+/// again each minute would be a third of the agent's CPU time.
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_keep_alive(Duration::from_secs(75))
         .thread_stack_size(256 << 10)
-        .max_blocking_threads(64) // a hung file system keeps one
+        .max_blocking_threads(64) // a hung file system holds one
         .build()
         .map_err(|error| format!("cannot start: {error}"))
 }

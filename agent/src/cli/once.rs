@@ -1,4 +1,4 @@
-//! `wasaba once`: one collection as JSON on standard output. Nothing is posted, nothing stored but compiled plugins.
+//! `wasaba once`: one collection as JSON on standard output. Nothing is posted, and only compiled plugins are stored.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,14 +18,14 @@ use wasaba_core::collect::sources::{Collected, Sources};
 use super::flags::AgentFlags;
 use crate::run;
 
-/// Between the two readings that rates are made of. The shortest that gives rates is one second.
-const BETWEEN_READINGS: Duration = Duration::from_millis(1_050);
+/// The time between the two readings that rates are computed from. The shortest that gives rates is one second.
+const READING_INTERVAL: Duration = Duration::from_millis(1_050);
 
-/// Reads everything twice, a second apart, and prints the host's description and the values. Programs run once: they keep their
-/// own last readings, which an additional run would disturb.
+/// Reads everything twice, a second apart, and prints the host's description and the values. Programs run only once: they keep
+/// their previous readings, which a second run would disturb.
 ///
 /// # Errors
-/// The configuration cannot be used, or nothing can be printed.
+/// The configuration cannot be used, or standard output cannot be written.
 pub fn run(flags: &AgentFlags) -> Result<(), String> {
     let config = flags.config_for_command()?;
     let runtime = super::runtime()?;
@@ -39,11 +39,11 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
         }
         let programs = add_plugins(&config, &mut sources).await;
         let mut values = ByHost::from([(None, BTreeMap::new())]);
-        // With times of their own.
+        // Programs whose values have timestamps.
         let dated = programs.iter().filter(|program| program.own_timestamps);
         let dated = dated.map(|program| format!("plugin {}", program.name)).collect::<Vec<_>>();
         sources.ask(Moment::now(), async |time, collected| take(&mut values, time, collected, &dated)).await;
-        tokio::time::sleep(BETWEEN_READINGS).await;
+        tokio::time::sleep(READING_INTERVAL).await;
         for program in programs {
             sources.add(programs::metrics::source_of(program));
         }
@@ -55,8 +55,8 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
     let values =
         values.into_iter().map(|(host, values)| json!({ "Values": values, "CustomIdentifier": host.as_deref() }));
     let values = values.collect::<Value>();
-    let printed = json!({ "host": host(), "metrics": { "Created": created.to_string(), "Values": values } });
-    super::print(&format!("{printed}\n"))
+    let document = json!({ "host": host(), "metrics": { "Created": created.to_string(), "Values": values } });
+    super::print(&format!("{document}\n"))
 }
 
 /// Adds everything that is read twice; returns the programs, which run once.
@@ -64,7 +64,7 @@ async fn add_plugins(config: &Config, sources: &mut Sources) -> Vec<Arc<MetricsP
     if let Some(docker) = &config.docker {
         sources.add(containers::source_of(Arc::new(docker.clone()), HashMap::new()));
     }
-    let loader = keeper::loader(config).inspect_err(|why| tracing::error!("no components: {why}")).ok();
+    let loader = keeper::loader(config).inspect_err(|why| tracing::error!("cannot load components: {why}")).ok();
     let mut programs = Vec::new();
     for (key, candidate) in keeper::candidates(config).filter(|(key, _)| key.kind == Kind::Metrics) {
         match candidate {
@@ -86,10 +86,10 @@ async fn add_plugins(config: &Config, sources: &mut Sources) -> Vec<Arc<MetricsP
     programs
 }
 
-/// Values by name, of this host (`None`) and of the hosts with these custom identifiers.
+/// Values by name, by custom identifier; `None` is this host.
 type ByHost = BTreeMap<Option<Arc<str>>, BTreeMap<String, Value>>;
 
-/// The second reading's values win. Those of `dated` sources have their time.
+/// Adds the values of one reading, over those of an earlier one. Those of `dated` sources get their time.
 fn take(values: &mut ByHost, time: i64, collected: Collected, dated: &[String]) {
     for (source, samples) in collected.samples {
         let time = dated.iter().any(|dated| **dated == *source).then_some(time);

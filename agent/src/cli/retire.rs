@@ -1,4 +1,4 @@
-//! `wasaba retire`: Mackerel is told that this host is no more, and the id file goes.
+//! `wasaba retire`: retires this host in Mackerel and removes the id file.
 
 use std::io::{IsTerminal, Write};
 
@@ -7,17 +7,16 @@ use delivery::mackerel;
 use super::flags::AgentFlags;
 use crate::run;
 
-/// Asks whether it is meant, unless it is forced, and retires the host. What is no terminal cannot say yes.
+/// Retires the host, after confirmation on the terminal or with `force`.
 ///
 /// # Errors
-/// There is no host, nobody said yes, or Mackerel did not do it.
+/// There is no host, it was not confirmed, or Mackerel refused or did not answer.
 pub fn run(flags: &AgentFlags, force: bool) -> Result<(), String> {
     let config = flags.config_for_command()?;
-    let key =
-        config.api_key.clone().ok_or("there is no `apikey` in the configuration, and none was given by -apikey")?;
+    let key = config.api_key.clone().ok_or(super::NO_API_KEY)?;
     let id = mackerel::own_id(&config.root).map_err(|error| error.to_string())?;
-    if !force && !is_meant(&format!("Retire host `{id}` of {}?", config.api_base.host_str().unwrap_or_default())) {
-        return Err("not retired: nobody said yes; -force does not ask".to_owned());
+    if !force && !is_confirmed(&format!("Retire host `{id}` of {}?", config.api_base.host_str().unwrap_or_default())) {
+        return Err("not retired: confirmation required (answer `y`, or pass -force)".to_owned());
     }
     let runtime = super::runtime()?;
     let agent = run::agent();
@@ -25,11 +24,12 @@ pub fn run(flags: &AgentFlags, force: bool) -> Result<(), String> {
     let client = client.map_err(|error| error.to_string())?;
     let retired = runtime.block_on(mackerel::retire(&client, &config.root, &id));
     retired.map_err(|error| format!("cannot retire host `{id}`: {error}"))?;
-    tracing::info!("host `{id}` is retired");
+    tracing::info!("retired host `{id}`");
     Ok(())
 }
 
-fn is_meant(question: &str) -> bool {
+/// Without a terminal there is no confirmation.
+fn is_confirmed(question: &str) -> bool {
     if !std::io::stdin().is_terminal() {
         return false;
     }

@@ -1,8 +1,7 @@
-//! `wasaba supervise`: the agent as a child process, which is started again when it dies. Where systemd does this, it is not
-//! needed.
+//! `wasaba supervise`: runs the agent as a child process and restarts it when it dies. Not needed under systemd.
 //!
-//! SIGHUP goes on to the child, which reads its configuration again by itself; the signals to stop go on to it too, and its end is
-//! then ours. What is started is the program at the path that this one had when it began: an upgrade puts another one there.
+//! SIGHUP is forwarded to the child, which reloads its configuration. A signal to stop is forwarded too, and the supervisor then exits
+//! with the child. A restart runs the program at the path that this one was started from, where an upgrade may have put a new one.
 
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -14,29 +13,30 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use super::agent::Pidfile;
-use super::flags::{AgentFlags, texts};
+use super::configuration::texts;
+use super::flags::AgentFlags;
 use crate::process::log;
 use crate::process::log::Destination;
 
-/// A child that lives shorter has not started well.
-const SHORT_LIFE: Duration = Duration::from_secs(30);
+/// A child that exits earlier has failed during startup.
+const STARTUP: Duration = Duration::from_secs(30);
 
-/// How long after its death a child is started again, if it lived long enough.
+/// The pause before a restart of a child that survived its startup.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long after a short life it is started again, at most.
+/// The longest pause after children that failed during startup.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Runs the agent until a signal ends it.
+/// Runs the agent until a signal stops it.
 ///
 /// # Errors
-/// The configuration cannot be used, the first child dies within 30 s, or the last one did not end well.
+/// The configuration cannot be used, the first child exits during startup, or the last one with a failure.
 pub fn run(flags: &AgentFlags) -> Result<(), String> {
     let (config, problems) = flags.config().map_err(|problems| texts(&problems))?;
     log::start(config.log_level, Destination::Stderr);
-    log::tell(&problems);
+    log::problems(&problems);
     if config.api_key.is_none() {
-        return Err("there is no `apikey` in the configuration, and none was given by -apikey".to_owned());
+        return Err(super::NO_API_KEY.to_owned());
     }
     let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     let _pidfile = Pidfile::claim(&config.pidfile)?;
@@ -44,7 +44,7 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
 }
 
 async fn supervise(program: PathBuf) -> Result<(), String> {
-    let listening = |kind| signal(kind).map_err(|error| format!("cannot listen to signals: {error}"));
+    let listening = |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
     let mut hangup = listening(SignalKind::hangup())?;
     let mut interrupt = listening(SignalKind::interrupt())?;
     let mut terminate = listening(SignalKind::terminate())?;
@@ -53,20 +53,22 @@ async fn supervise(program: PathBuf) -> Result<(), String> {
     let mut child = Some(start(&program)?);
     let (mut started, mut stopping) = (Instant::now(), false);
     loop {
-        let word = tokio::select! {
-            ended = ended(&mut child) => {
-                let ended = ended.map_err(|error| format!("cannot wait for the agent: {error}"))?;
+        let signal = tokio::select! {
+            status = exited(&mut child) => {
+                let status = status.map_err(|error| format!("cannot wait for the agent: {error}"))?;
                 if stopping {
-                    return if ended.success() { Ok(()) } else { Err(shown(ended)) };
+                    return if status.success() { Ok(()) } else { Err(format!("the agent failed: {}", shown(status))) };
                 }
                 let pause = pauses.after(started.elapsed());
-                let pause = pause.ok_or_else(|| format!("the agent did not start well: {}", shown(ended)))?;
-                tracing::warn!("the agent died ({}); it is started again in {pause:?}", shown(ended));
+                let pause = pause.ok_or_else(|| {
+                    format!("the agent exited during startup (within {} s): {}", STARTUP.as_secs(), shown(status))
+                })?;
+                tracing::warn!("the agent died ({}); restarting it in {pause:?}", shown(status));
                 pauses.end = Some(Instant::now() + pause);
                 continue;
             }
             () = pauses.over() => {
-                (child, started) = (again(&program, &mut pauses), Instant::now());
+                (child, started) = (restart(&program, &mut pauses), Instant::now());
                 continue;
             }
             _ = hangup.recv() => Signal::HUP,
@@ -75,60 +77,60 @@ async fn supervise(program: PathBuf) -> Result<(), String> {
             _ = quit.recv() => Signal::QUIT,
         };
         match &child {
-            Some(child) => tell(child, word),
-            // Whoever starts next reads the configuration anyway.
-            None if word == Signal::HUP => {}
+            Some(child) => forward(signal, child),
+            // The next child reads the configuration anyway.
+            None if signal == Signal::HUP => {}
             None => return Ok(()),
         }
-        stopping |= word != Signal::HUP;
+        stopping |= signal != Signal::HUP;
     }
 }
 
-/// Waits for the end of the child, which then is none any more; for ever if there is none.
-async fn ended(child: &mut Option<Child>) -> std::io::Result<ExitStatus> {
+/// Waits until the child exits, and clears it; waits for ever if there is none.
+async fn exited(child: &mut Option<Child>) -> std::io::Result<ExitStatus> {
     let Some(running) = child else { return std::future::pending().await };
-    let ended = running.wait().await;
+    let status = running.wait().await;
     *child = None;
-    ended
+    status
 }
 
-/// The same program with the same arguments, and one more.
+/// Starts `program` with the arguments of this process and `--child`.
 fn start(program: &PathBuf) -> Result<Child, String> {
-    // `supervise` is the first word: flags stand behind the command. What stands behind a word that is no flag is passed over.
+    // `supervise` is the first argument, since flags go after the command.
     let mut command = Command::new(program);
     command.arg("--child").args(std::env::args_os().skip(2)).stdin(Stdio::inherit());
     command.spawn().map_err(|error| format!("cannot start the agent: {error}"))
 }
 
-/// As [`start`], where one has run before: what keeps it from starting now may pass, like a program that is just replaced.
-fn again(program: &PathBuf, pauses: &mut Pauses) -> Option<Child> {
+/// As [`start`], after a first child. A failure is retried: it may be temporary, like a program that is just being replaced.
+fn restart(program: &PathBuf, pauses: &mut Pauses) -> Option<Child> {
     pauses.end = None;
     let child = start(program);
     if let Err(why) = &child {
         let pause = pauses.longer();
-        tracing::error!("{why}; it is tried again in {pause:?}");
+        tracing::error!("{why}; retrying in {pause:?}");
         pauses.end = Some(Instant::now() + pause);
     }
     child.ok()
 }
 
-/// How long it is waited until the next child.
+/// The pauses before restarts.
 #[derive(Default)]
 struct Pauses {
     last: Option<Duration>,
-    /// Whether one has lived long enough to be worth another.
-    has_lived: bool,
-    /// When the one that is now is over.
+    /// Whether a child has survived its startup.
+    has_started: bool,
+    /// The end of the current pause.
     end: Option<Instant>,
 }
 
 impl Pauses {
-    /// The pause after a child that `lived` so long; none if it makes no sense to start another.
+    /// The pause after a child that `lived` so long; none if it must not be restarted.
     fn after(&mut self, lived: Duration) -> Option<Duration> {
-        if lived >= SHORT_LIFE {
-            (self.has_lived, self.last) = (true, None);
+        if lived >= STARTUP {
+            (self.has_started, self.last) = (true, None);
         }
-        self.has_lived.then(|| self.longer())
+        self.has_started.then(|| self.longer())
     }
 
     fn longer(&mut self) -> Duration {
@@ -137,7 +139,7 @@ impl Pauses {
         pause
     }
 
-    /// Waits for its end; for ever if there is none.
+    /// Waits until the current pause is over; for ever if there is none.
     async fn over(&self) {
         match self.end {
             Some(end) => tokio::time::sleep_until(end).await,
@@ -146,16 +148,17 @@ impl Pauses {
     }
 }
 
-fn tell(child: &Child, word: Signal) {
+fn forward(signal: Signal, child: &Child) {
     let process = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     if let Some(process) = process {
-        // If it has just died, that is seen next.
-        kill_process(process, word).ok();
+        // An error means that it has just died, which is noticed next.
+        kill_process(process, signal).ok();
     }
 }
 
-fn shown(ended: ExitStatus) -> String {
-    ended.to_string()
+/// `exit status 1`, `signal 9 (SIGKILL)`.
+pub(super) fn shown(status: ExitStatus) -> String {
+    status.to_string().replacen(": ", " ", 1)
 }
 
 #[cfg(test)]
@@ -163,10 +166,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_up_to_a_minute_and_begin_anew_after_a_long_life() {
+    fn pauses_grow_up_to_a_minute_and_start_over_after_a_long_life() {
         let mut pauses = Pauses::default();
         let mut after = |seconds| pauses.after(Duration::from_secs(seconds)).map(|pause| pause.as_secs());
-        assert_eq!(after(29), None, "the first one did not start well");
+        assert_eq!(after(29), None, "the first one failed during startup");
         assert_eq!(after(30), Some(1));
         let short = [1; 8].map(|seconds| after(seconds).unwrap());
         assert_eq!(short, [2, 4, 8, 16, 32, 60, 60, 60]);
@@ -174,11 +177,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_that_is_not_there_is_tried_again_after_ever_longer_pauses() {
+    async fn a_missing_program_is_retried_after_ever_longer_pauses() {
         let (program, mut pauses) =
-            (PathBuf::from("/no/such/program"), Pauses { has_lived: true, ..Pauses::default() });
+            (PathBuf::from("/no/such/program"), Pauses { has_started: true, ..Pauses::default() });
         for seconds in [1, 2, 4] {
-            assert!(again(&program, &mut pauses).is_none() && pauses.end.is_some());
+            assert!(restart(&program, &mut pauses).is_none() && pauses.end.is_some());
             assert_eq!(pauses.last, Some(Duration::from_secs(seconds)));
         }
     }

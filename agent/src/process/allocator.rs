@@ -1,22 +1,22 @@
 //! The allocator of the static program.
 //!
-//! Its C library (musl) maps and unmaps pages for a handful of small blocks at a time, which was a quarter of what a collection of
-//! Docker's metrics costs. So small blocks are dlmalloc's, which keeps a heap. Large ones, a plugin's memory and stack above all,
-//! stay with the C library: each is a mapping of its own, which comes zeroed and is given back when it is freed.
+//! The program's C library (musl) maps and unmaps pages for a handful of small blocks at a time, which was a quarter of the cost of
+//! collecting Docker's metrics. So small blocks come from dlmalloc, which keeps a heap. Large ones, mainly the memory and stacks of
+//! plugins, stay with the C library: each has its own mapping, which is zeroed and is returned to the kernel when it is freed.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
 use dlmalloc::GlobalDlmalloc;
 
-/// From this size on, in bytes, musl maps each block by itself (its `MMAP_THRESHOLD`).
+/// The size in bytes from which musl gives each block its own mapping (its `MMAP_THRESHOLD`).
 const LARGE_BYTES: usize = 128 << 10;
 
-/// The one or the other, by the size of a block.
+/// dlmalloc for small blocks, the C library for large ones.
 pub struct Allocator;
 
 #[expect(unsafe_code, reason = "an allocator is unsafe by its nature; see SAFETY")]
-// SAFETY: both halves are allocators. A block's size is given with it whenever it is named, so a block always comes back to the half
-// that it is of; one that grows or shrinks over the limit is copied into a new one of the other half, as much as both hold.
+// SAFETY: both halves are allocators. Every call states the size of its block, so a block is always returned to the half that allocated
+// it; one that grows or shrinks across the limit is copied into a new block of the other half, up to the smaller of both sizes.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         unsafe { if is_large(layout.size()) { System.alloc(layout) } else { GlobalDlmalloc.alloc(layout) } }
@@ -61,12 +61,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_keeps_what_is_in_it_when_it_grows_and_shrinks_over_the_limit() {
+    fn a_block_keeps_its_content_when_it_grows_and_shrinks_across_the_limit() {
         let sizes =
             [10, LARGE_BYTES - 1, LARGE_BYTES, 3 * LARGE_BYTES, LARGE_BYTES, LARGE_BYTES - 1, 7, 5 * LARGE_BYTES];
         let layout = |size| Layout::from_size_align(size, 16).unwrap();
-        #[expect(unsafe_code, reason = "an allocator is asked as the language would ask it")]
-        // SAFETY: each block is named with the size that it has, read and written within it, and freed once.
+        #[expect(unsafe_code, reason = "calls the allocator as the language does")]
+        // SAFETY: each block is passed with its real size, read and written within it, and freed once.
         unsafe {
             let mut block = Allocator.alloc_zeroed(layout(sizes[0]));
             let mut filled = 0;

@@ -1,8 +1,9 @@
-//! The control socket: where a running agent tells its operator how its plugins are doing. `wasaba plugin list` reads it.
+//! The control socket, where a running agent reports the state of its plugins. `wasaba plugin list` and `wasaba health` read it.
 //!
-//! A unix socket in the agent's own folder, for the agent's own user and root alone. Who connects is sent one JSON document;
-//! nothing is read from anybody. Plugins are refused there, whatever they were granted: see `capabilities::connect`.
+//! A unix socket in the agent's root, open to the agent's user and root only. Each connection is sent one JSON document, and nothing is
+//! read from it. Plugins cannot connect to it, whatever they were granted: see `capabilities::connect`.
 
+use std::fmt;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -20,50 +21,73 @@ use tokio::net::UnixListener;
 use wasaba_core::text::printable;
 
 /// How long a reader may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the agent may take to answer; shorter than what a container's health check may take.
-const ANSWER: Duration = Duration::from_secs(3);
+/// How long the agent may take to answer; shorter than the timeout of a container's health check.
+const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What the agent tells.
+/// The document that the agent sends.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The agent's release.
     pub version: String,
-    /// Its process.
+    /// Its process id.
     pub process: u32,
-    /// When it last collected, or started, in seconds since 1970.
+    /// When it last collected, or else started, in seconds since 1970.
     pub collected: i64,
-    /// Every plugin instance that is wanted, by name.
+    /// Every configured plugin instance, by name.
     pub plugins: Vec<PluginReport>,
 }
 
-/// When the agent last collected: what it is alive by.
+/// When the agent last collected, which shows that it is working.
 #[derive(Clone, Debug)]
 pub struct Pulse(Arc<AtomicI64>);
 
 impl Pulse {
-    /// Of an agent that starts now, in seconds since 1970.
+    /// The pulse of an agent that starts now, in seconds since 1970.
     #[must_use]
     pub fn since(unix_seconds: i64) -> Self {
         Self(Arc::new(AtomicI64::new(unix_seconds)))
     }
 
-    /// It has collected now.
+    /// Records that the agent has collected now.
     pub fn beat(&self, unix_seconds: i64) {
         self.0.store(unix_seconds, Ordering::Relaxed);
     }
 }
 
-/// How one plugin instance is doing.
+/// Whether a plugin instance is running.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It runs, and its last call succeeded.
+    #[default]
+    Running,
+    /// It runs, but its last call failed.
+    Failing,
+    /// It could not be loaded.
+    Skipped,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Running => "running",
+            Self::Failing => "failing",
+            Self::Skipped => "skipped",
+        })
+    }
+}
+
+/// The report on one plugin instance.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PluginReport {
     /// The instance's name.
     pub name: String,
-    /// `running`, `in trouble` or `left out`.
-    pub state: String,
-    /// What is wrong, a line each.
-    pub trouble: Vec<String>,
+    /// Whether it is running.
+    pub state: State,
+    /// Why it is failing or skipped, a line each.
+    pub problems: Vec<String>,
     /// The component's file, if it could be loaded.
     pub file: Option<String>,
     /// The component's own name and version.
@@ -72,33 +96,33 @@ pub struct PluginReport {
     pub sha256: Option<String>,
     /// Calls since it was loaded.
     pub calls: u64,
-    /// Failed calls by kind, those that there were.
+    /// How many calls failed, by kind, without the kinds that never occurred.
     pub failures: Vec<(String, u64)>,
-    /// The last call, in milliseconds.
+    /// How long the last call took, in milliseconds.
     pub last_ms: f64,
-    /// The most memory of a call, in bytes.
+    /// The peak memory of a call, in bytes.
     pub memory_bytes: u64,
-    /// What its connections have sent, in bytes.
+    /// How much its connections have sent, in bytes.
     pub sent_bytes: u64,
-    /// What its connections have received, in bytes.
+    /// How much its connections have received, in bytes.
     pub received_bytes: u64,
-    /// Wishes that were refused.
+    /// How many requests were refused for want of a grant.
     pub refusals: u64,
-    /// The last different refusals.
+    /// The last distinct refusals.
     pub refused: Vec<String>,
 }
 
-/// The socket of the agent with this root.
+/// The path of the socket of the agent with this root.
 #[must_use]
 pub fn path(root: &Path) -> PathBuf {
     root.join("wasaba.sock")
 }
 
-/// Tells everybody who connects, until it is dropped. The spool's lock has made sure that no other agent has this root, so
-/// an old socket is a dead one's.
+/// Answers every connection until it is dropped. The spool's lock guarantees that no other agent has this root, so an existing socket
+/// was left behind by a dead one.
 ///
 /// # Errors
-/// The socket cannot be made.
+/// The socket cannot be created.
 pub async fn serve(root: &Path, register: Register, pulse: Pulse) -> io::Result<()> {
     let path = path(root);
     match std::fs::remove_file(&path) {
@@ -111,8 +135,8 @@ pub async fn serve(root: &Path, register: Register, pulse: Pulse) -> io::Result<
     loop {
         let (mut stream, _) = listener.accept().await?;
         let document = serde_json::to_vec(&report(&register, &pulse)).unwrap_or_default();
-        // One after the other: who does not read is cut off. A reader that has gone away is no error.
-        tokio::time::timeout(PATIENCE, stream.write_all(&document)).await.ok();
+        // One connection at a time, so a reader that does not read is cut off. One that has disconnected is not an error.
+        tokio::time::timeout(WRITE_TIMEOUT, stream.write_all(&document)).await.ok();
     }
 }
 
@@ -124,32 +148,36 @@ impl Drop for Removed {
     }
 }
 
-/// What the agent with this root tells now.
+/// The current report of the agent with this root.
 ///
 /// # Errors
-/// There is none that runs, or it may not be asked.
+/// No agent is running, or this user may not connect to it.
 pub fn ask(root: &Path) -> Result<Report, String> {
     let path = path(root);
     let shown = path.display();
     let stream = UnixStream::connect(&path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            format!("no agent runs with this root (`{shown}`: {error}); name another with -root or -conf")
+            format!("no agent is running with this root (`{shown}`: {error}); name another root with -root or -conf")
         }
-        _ => format!("cannot ask the agent at `{shown}`: {error}; only its own user and root may"),
+        _ => format!("cannot connect to the agent at `{shown}`: {error}; only its own user and root may"),
     })?;
     let mut document = Vec::new();
-    let read = stream.set_read_timeout(Some(ANSWER)).and_then(|()| (&stream).read_to_end(&mut document));
+    let read = stream.set_read_timeout(Some(READ_TIMEOUT)).and_then(|()| (&stream).read_to_end(&mut document));
     read.map_err(|error| format!("the agent at `{shown}` does not answer: {error}"))?;
-    serde_json::from_slice(&document)
-        .map_err(|error| format!("the agent at `{shown}` is of another release than this program: {error}"))
+    serde_json::from_slice(&document).map_err(|error| {
+        format!("the agent at `{shown}` is of another release than this program: {error}; restart the agent")
+    })
 }
 
 fn report(register: &Register, pulse: &Pulse) -> Report {
     let plugins = register.all().into_iter().map(|(key, entry)| match entry {
         Entry::Running(instance) => running(&key, &instance),
-        Entry::Skipped(why) => {
-            PluginReport { name: name_of(&key), state: "left out".into(), trouble: why, ..PluginReport::default() }
-        }
+        Entry::Skipped(why) => PluginReport {
+            name: name_of(&key),
+            state: State::Skipped,
+            problems: why,
+            ..PluginReport::default()
+        },
     });
     Report {
         version: crate::VERSION.to_owned(),
@@ -172,8 +200,8 @@ fn running(key: &Key, instance: &Instance) -> PluginReport {
     let about = &plugin.description;
     PluginReport {
         name: name_of(key),
-        state: if trouble.is_some() { "in trouble" } else { "running" }.into(),
-        trouble: trouble.into_iter().collect(),
+        state: if trouble.is_some() { State::Failing } else { State::Running },
+        problems: trouble.into_iter().collect(),
         file: Some(printable(&plugin.file.to_string_lossy(), 400)),
         component: Some(format!("{} {}", about.name, printable(&about.version, 40))),
         sha256: Some(plugin.sha256.clone()),
@@ -193,7 +221,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_asks_is_told_and_nobody_else_may_ask() {
+    async fn the_report_is_sent_on_a_socket_that_only_its_owner_may_use() {
         let temp = tempfile::tempdir().unwrap();
         let root = temp.path().to_owned();
         let register = Register::default();
@@ -216,11 +244,11 @@ mod tests {
             }
         });
         let (report, mode) = asked.await.unwrap();
-        assert_eq!((report.plugins[0].state.as_str(), report.collected, mode & 0o777), ("left out", 7, 0o600));
+        assert_eq!((report.plugins[0].state, report.collected, mode & 0o777), (State::Skipped, 7, 0o600));
         server.abort();
         assert!(server.await.is_err_and(|error| error.is_cancelled()));
         assert!(!path(temp.path()).exists());
         let error = ask(temp.path()).unwrap_err();
-        assert!(error.contains("no agent runs") && error.contains("-root"), "{error}");
+        assert!(error.contains("no agent is running") && error.contains("-root"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! The log: lines on standard error in the official agent's form, `2026/11/24 10:00:00 INFO message`, in local time.
+//! The log: lines on standard error in the official agent's format, `2026/11/24 10:00:00 INFO message`, in local time.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -20,36 +20,35 @@ use wasaba_core::text::safe_lines;
 pub enum Destination {
     /// Standard error.
     Stderr,
-    /// The last few are kept, to be shown below a table that owns the terminal.
+    /// The last few lines are kept, and shown below a table that fills the terminal.
     Tail(Tail),
 }
 
-/// What changes the level of the log that was started.
+/// Changes the level of the log that was started.
 static SET_LEVEL: OnceLock<Box<dyn Fn(LevelFilter) -> bool + Send + Sync>> = OnceLock::new();
 
-/// From now on the log has this level.
+/// Changes the level of the log.
 pub fn set_level(level: LevelFilter) {
     if let Some(set) = SET_LEVEL.get()
         && !set(level)
     {
-        tracing::debug!("the log's level cannot be changed");
+        tracing::debug!("cannot change the log level");
     }
 }
 
-/// Starts the log; once in a process.
+/// Starts the log. Called once per process.
 pub fn start(level: LevelFilter, destination: Destination) {
     let (filter, handle) = tracing_subscriber::reload::Layer::new(level);
     let lines =
         tracing_subscriber::fmt::layer().with_writer(destination).event_format(Lines).log_internal_errors(false);
     let subscriber = tracing_subscriber::registry().with(filter).with(lines);
-    // As below.
+    // In tests, a log may have been started before; the first one stays.
     SET_LEVEL.set(Box::new(move |level| handle.reload(level).is_ok())).ok();
-    // Whoever started a log first keeps it; that happens in tests only.
     tracing::subscriber::set_global_default(subscriber).ok();
 }
 
-/// Logs what is to be said of a configuration that can be used.
-pub fn tell(problems: &[Problem]) {
+/// Logs the problems of a configuration that can be used.
+pub fn problems(problems: &[Problem]) {
     for problem in problems {
         match problem.level() {
             DocumentLevel::Note => tracing::info!("{problem}"),
@@ -59,7 +58,7 @@ pub fn tell(problems: &[Problem]) {
     let warnings = problems.iter().filter(|problem| problem.level() == DocumentLevel::Warning).count();
     if warnings > 0 {
         let plural = if warnings == 1 { "" } else { "s" };
-        tracing::warn!("{warnings} warning{plural} about the configuration; `wasaba configtest` shows them too");
+        tracing::warn!("{warnings} warning{plural} about the configuration; check it with `wasaba configtest`");
     }
 }
 
@@ -71,7 +70,7 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        // Libraries speak at their own levels about their own matters; only what cannot be ignored is passed on.
+        // Of libraries, only warnings and errors are logged: their other levels are about their own internals.
         let metadata = event.metadata();
         if !metadata.target().starts_with("wasaba") && *metadata.level() > Level::WARN {
             return Ok(());
@@ -83,7 +82,7 @@ where
     }
 }
 
-/// The official agent's words.
+/// The official agent's names of the levels.
 fn level(level: Level) -> &'static str {
     match level {
         Level::ERROR => "ERROR",
@@ -115,7 +114,7 @@ impl<'a> MakeWriter<'a> for Destination {
     }
 }
 
-/// Takes whole lines.
+/// Writes whole lines to a destination.
 pub struct LineWriter(Destination);
 
 impl Write for LineWriter {

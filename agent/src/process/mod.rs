@@ -1,4 +1,4 @@
-//! The agent as a process: its log, its memory, what systemd is told, and the socket that tells how its plugins are doing.
+//! The agent as a process: its log, its memory, its notifications to systemd, and the socket that reports the state of its plugins.
 
 pub mod allocator;
 pub mod control;

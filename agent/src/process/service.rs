@@ -1,44 +1,45 @@
-//! systemd: it is told that the agent is ready, still alive, and about to end. Where there is no systemd, nobody is told.
+//! systemd: notifies it that the agent is ready, alive and about to stop. Without systemd, nothing is sent.
 
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::task::JoinHandle;
 
-/// As long as it is there, systemd hears that the agent is alive. It is told from the agent's own thread: one that hangs falls silent.
+/// While it exists, systemd's watchdog is notified that the agent is alive, from the agent's own thread: if that hangs, the
+/// notifications stop.
 pub struct Supervised(Option<JoinHandle<()>>);
 
 impl Supervised {
-    /// Says that the agent is ready; on the agent's runtime.
+    /// Notifies systemd that the agent is ready. Must be called on the agent's runtime.
     #[must_use]
-    pub fn tell_ready() -> Self {
-        tell(NotifyState::Ready);
+    pub fn notify_ready() -> Self {
+        notify(NotifyState::Ready);
         let mut micros = 0;
-        // The half of what it waits for, as its manual says.
-        let watched = sd_notify::watchdog_enabled(false, &mut micros) && micros > 0;
-        Self(watched.then(|| tokio::spawn(keep_telling(Duration::from_micros(micros / 2)))))
+        // Half of the watchdog's timeout, as sd_watchdog_enabled(3) recommends.
+        let has_watchdog = sd_notify::watchdog_enabled(false, &mut micros) && micros > 0;
+        Self(has_watchdog.then(|| tokio::spawn(keep_notifying(Duration::from_micros(micros / 2)))))
     }
 }
 
 impl Drop for Supervised {
     fn drop(&mut self) {
-        if let Some(telling) = &self.0 {
-            telling.abort();
+        if let Some(notifying) = &self.0 {
+            notifying.abort();
         }
-        tell(NotifyState::Stopping);
+        notify(NotifyState::Stopping);
     }
 }
 
-async fn keep_telling(every: Duration) {
-    let mut ticks = tokio::time::interval(every.max(Duration::from_millis(1)));
+async fn keep_notifying(interval: Duration) {
+    let mut ticks = tokio::time::interval(interval.max(Duration::from_millis(1)));
     loop {
         ticks.tick().await;
-        tell(NotifyState::Watchdog);
+        notify(NotifyState::Watchdog);
     }
 }
 
-fn tell(state: NotifyState<'_>) {
+fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(false, &[state]) {
-        tracing::debug!("systemd was not told: {error}");
+        tracing::debug!("cannot notify systemd: {error}");
     }
 }

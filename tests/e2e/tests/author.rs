@@ -46,7 +46,7 @@ fn a_new_plugin_builds_and_passes_its_tests() {
     let about = stdout(&home.command(&["plugin", "inspect"], &[wasm.to_str().unwrap()]));
     assert!(about.contains("my-queue 0.1.0") && about.contains("http://localhost:7000"), "{about}");
     let again = new(temp.path(), "my-queue");
-    assert!(!again.status.success() && stderr(&again).contains("is there already"));
+    assert!(!again.status.success() && stderr(&again).contains("already exists"));
 }
 
 const NGINX: &str = r#"
@@ -155,7 +155,7 @@ call = "checks"
     let said = said.lines().map(|line| line.split("; to grant it").next().unwrap()).collect::<Vec<_>>().join("\n");
     let expected = "\
 FAILED  a wish that is not granted
-        cases.toml:2: it failed (denied): denied: no grant for http://elsewhere.example:80
+        cases.toml:2: failed (denied): denied: no grant for http://elsewhere.example:80
         cases.toml:2: the response to GET http://elsewhere.example/ was not used
 FAILED  the same, granted, with another status
         cases.toml:8: naughty.good is 404, not 200
@@ -163,16 +163,16 @@ FAILED  nobody asks for this
         cases.toml:15: the conversation with db:1 was not used: the plugin did not connect
 ok      a limit of the case's own
 FAILED  an error that does not come
-        cases.toml:28: it did not fail, but gave: naughty.good = 1
+        cases.toml:28: expected a failure, got: naughty.good = 1
 FAILED  an answer larger than the limit
-        cases.toml:33: it failed (failed): failed: the response is larger than 1024 bytes (limit `body_kib`)
+        cases.toml:33: failed (failed): failed: the response is larger than 1024 bytes (limit `body_kib`)
 FAILED  an answer that is not read
         cases.toml:41: naughty.good is 1, not 1.0000000001
         cases.toml:41: the conversation with db:1 ended before the plugin read \"hello\"
 FAILED  an error of what the plugin does not have
-        cases.toml:48: the plugin has no checks that could fail
+        cases.toml:48: expected checks to fail, but the plugin does not export it
 1 passed, 7 failed
-`PLUGIN` does not do what `cases.toml` says";
+`PLUGIN` failed test cases in `cases.toml`";
     assert_eq!(said, expected);
 }
 

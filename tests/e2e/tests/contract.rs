@@ -67,19 +67,19 @@ fn without_its_settings_it_may_do_nothing() {
 }
 
 #[test]
-fn explain_says_what_was_granted_wished_for_and_used() {
+fn explain_prints_imports_grants_refusals_and_usage() {
     let nginx = Nginx::start();
     let output = home(&component("everything"), &nginx).command(&["plugin", "run", "-explain"], &["all"]);
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{text}");
-    let wishes = text.lines().find_map(|line| line.strip_prefix("wishes for: ")).unwrap();
-    let mut wishes = wishes.split(", ").collect::<Vec<_>>();
-    wishes.sort_unstable();
-    assert_eq!(wishes, ["crypto", "files", "http", "kv", "log", "tcp"]);
+    let imports = text.lines().find_map(|line| line.strip_prefix("imports:   ")).unwrap();
+    let mut imports = imports.split(", ").collect::<Vec<_>>();
+    imports.sort_unstable();
+    assert_eq!(imports, ["crypto", "files", "http", "kv", "log", "tcp"]);
     for expected in
         ["\n  http       http://127.0.0.1:", "\n  http, tcp  127.0.0.1:", "\n  tcp        unix:/", "\n  files      /"]
     {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
     }
-    assert!(text.contains("refused:\n  nothing\n") && text.contains("bytes sent"), "{text}");
+    assert!(text.contains("refused:\n  none\n") && text.contains("bytes sent"), "{text}");
 }

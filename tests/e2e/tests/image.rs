@@ -87,13 +87,13 @@ async fn the_image_is_small_runs_as_nobody_and_posts_its_last_values_before_the_
     let status = status(&engine, "image-agent");
     assert!(status.contains("Uid:\t10001\t10001") && status.contains("CapEff:\t0000000000000000"), "{status}");
     let well = engine.docker(&["exec", "image-agent", "wasaba", "health"]);
-    assert!(well.contains("the agent is well"), "{well}");
+    assert!(well.contains("the agent is working"), "{well}");
     let host = memory.hosts().first().unwrap().body.clone();
     assert_eq!(host["roleFullnames"], serde_json::json!(["Svc:web", "Svc:db"]));
     assert_eq!(host["displayName"], "web-1");
 
     engine.docker(&["kill", "--signal", "HUP", "image-agent"]);
-    wait_for_log(&engine, "image-agent", "the configuration was read again", SOON);
+    wait_for_log(&engine, "image-agent", "reloaded the configuration", SOON);
     std::thread::park_timeout(Duration::from_millis(500));
     assert_eq!(zombies(&engine, "image-agent"), 0);
 
@@ -103,7 +103,7 @@ async fn the_image_is_small_runs_as_nobody_and_posts_its_last_values_before_the_
     let logs = logs(&engine, "image-agent");
     assert!(took < Duration::from_secs(5), "{took:?}\n{logs}");
     assert_eq!(engine.docker(&["inspect", "-f", "{{.State.ExitCode}}", "image-agent"]), "0", "{logs}");
-    let (stopped, retired) = (logs.find(" 0 queued"), logs.find("is retired"));
+    let (stopped, retired) = (logs.find(" 0 queued"), logs.find("retired host"));
     assert!(stopped.is_some() && retired > stopped, "first the values, then the host: {logs}");
     assert!(standin.memory().hosts().first().unwrap().retired, "{logs}");
     assert!(!logs.contains(KEY), "{logs}");
@@ -232,7 +232,7 @@ fn configtest_in_the_container_sees_what_the_agent_uses_and_outside_of_the_image
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
     let (code, said) = run(&["--env", "apikey=k"]);
-    assert!(code == Some(0) && said.contains("without errors"), "{said}");
+    assert!(code == Some(0) && said.contains("no errors, no warnings"), "{said}");
     let (code, said) = run(&["--env", "apikey=k", "--env", "opts=-role=bad -bogus"]);
     assert!(code == Some(1) && said.contains("the variable `opts`") && said.contains("--bogus"), "{said}");
     let (code, said) = run(&["--env", "apikey_file=/run/secrets/absent"]);
@@ -261,7 +261,7 @@ async fn an_agent_that_hangs_is_killed_in_time_and_its_host_retired_all_the_same
     assert!(!health.status.success() && said.contains("does not answer"), "{said}");
     engine.docker(&["stop", "hung-agent"]);
     let logs = logs(&engine, "hung-agent");
-    assert!(logs.contains("signal: 9") && logs.contains("does not end within 3s and is killed"), "{logs}");
+    assert!(logs.contains("signal 9") && logs.contains("did not stop within 3s and was killed"), "{logs}");
     assert!(standin.memory().hosts().first().unwrap().retired, "{logs}");
     assert_ne!(
         engine.docker(&["inspect", "-f", "{{.State.ExitCode}}", "hung-agent"]),

@@ -125,7 +125,7 @@ fn a_hangup_adds_a_new_table_and_a_broken_file_keeps_everything() {
 
     home.configure("roles = [\n");
     agent.signal(Signal::HUP);
-    agent.line_with("cannot be used, the agent goes on with the last one", SOON);
+    agent.line_with("cannot reload the configuration, keeping the previous one", SOON);
     agent.line_with("agent.conf:3", SOON);
     std::thread::park_timeout(PAUSE);
     assert_eq!(count(&agent, "was removed"), 0, "{:#?}", agent.lines());

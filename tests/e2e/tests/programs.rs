@@ -311,7 +311,7 @@ async fn a_hangup_brings_new_plugins_and_filters_and_loses_no_minute_of_the_othe
     home.configure(&format!("podfile = \"x\"\nverbose = true\ndiagnostic = true\n{kept}[plugin.metrics.new]\ncommand = \"echo new 1 0\"\n[plugin.checks.d]\ncommand = \"exit 1\"\n"));
     agent.signal(Signal::HUP);
     agent.line_with("unknown key `podfile`, did you mean `pidfile`?", SOON);
-    agent.line_with("the configuration was read again", SOON);
+    agent.line_with("reloaded the configuration", SOON);
     standin.wait_until(SOON, "new", has("custom.new")).await.unwrap();
     standin.wait_until(SOON, "the diagnostic", has("custom.agent.memory.alloc")).await.unwrap();
     agent.line_with("DEBUG", SOON);

@@ -3,28 +3,23 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use plugins::loader::demands;
-use sandbox::component::Demands;
+use crate::cli::configuration::texts;
+use crate::cli::flags::AgentFlags;
 
-use crate::cli::flags::{AgentFlags, texts};
-
-/// Compiles each plugin into the agent's root, or finds it there, and prints how long that took.
+/// Compiles each plugin into the agent's root, unless it is there already, and prints how long that took.
 ///
 /// # Errors
-/// The first plugin that cannot be compiled; those before it are.
+/// The first plugin that cannot be compiled; those before it are compiled.
 pub fn run(flags: &AgentFlags, engine: &str, plugins: &[String]) -> Result<(), String> {
     let engine = super::engine(engine)?;
-    // Anywhere else than in the agent's root nobody would look for it.
+    // Only in the agent's root does the agent look for it, so the user's own cache is not an alternative.
     let (config, _) = flags.config().map_err(|problems| texts(&problems))?;
     let flags = AgentFlags { root: Some(config.root), ..flags.clone() };
     let text = super::with_loader(&flags, async |config, loader| {
         let mut text = String::new();
         for wanted in plugins {
-            let table = super::table(config, wanted);
-            let file = super::plugin_file(loader, &table.wasm)?;
             let begin = Instant::now();
-            let plugin = loader.plugin(&Demands { engine, ..demands(&table) }, &file).await?;
-            let about = &plugin.description;
+            let about = &super::load(config, loader, wanted, Some(engine)).await?.plugin.description;
             writeln!(text, "{} {}: ready for {engine} after {:.1?}", about.name, about.version, begin.elapsed()).ok();
         }
         Ok(text)

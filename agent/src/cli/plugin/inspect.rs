@@ -1,4 +1,4 @@
-//! `wasaba plugin inspect`: what a plugin is, its settings, its graphs, what it wishes for and what it would be granted.
+//! `wasaba plugin inspect`: a plugin's description, settings, imports, graphs and grants.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use wasaba_core::text::printable;
 
 use crate::cli::flags::AgentFlags;
 
-/// Prints what the plugin says of itself.
+/// Prints the plugin's description of itself, and what it would be granted.
 ///
 /// # Errors
-/// There is no such plugin, or it is none.
+/// There is no such plugin, or the file is not a plugin.
 pub fn run(flags: &AgentFlags, wanted: &str) -> Result<(), String> {
     let text = super::with_loader(flags, async |_, loader| {
         let file = super::plugin_file(loader, wanted)?;
@@ -43,7 +43,7 @@ pub fn run(flags: &AgentFlags, wanted: &str) -> Result<(), String> {
     crate::cli::print(&text?)
 }
 
-/// Something for each setting that must be there and permits nothing, so that the rest can be shown.
+/// A placeholder for each required setting that grants nothing, so that the rest can be shown.
 fn required(declared: &[Setting]) -> ResolvedSettings {
     let text = |setting: &&Setting| matches!(setting.kind, SettingKind::Text | SettingKind::Secret);
     let settings = declared.iter().filter(|setting| setting.required).filter(text);
@@ -52,7 +52,7 @@ fn required(declared: &[Setting]) -> ResolvedSettings {
     ResolvedSettings { given, ..ResolvedSettings::default() }
 }
 
-/// What an instance may reach, a line each.
+/// The grants of an instance, a line each.
 pub(super) fn grants(grants: &Grants) -> String {
     let origins = grants.origins.iter().map(|origin| {
         let word = if origin.is_for_http() { "http" } else { "http, tcp" };
@@ -64,6 +64,11 @@ pub(super) fn grants(grants: &Grants) -> String {
     if text.is_empty() { "  none\n".to_owned() } else { text }
 }
 
+/// The capabilities that the component imports.
+pub(super) fn imports(plugin: &Plugin) -> String {
+    if plugin.imports.is_empty() { "none".to_owned() } else { plugin.imports.join(", ") }
+}
+
 fn about(plugin: &Plugin) -> String {
     let about = &plugin.description;
     let shown = |text: &str| printable(text, 400);
@@ -71,8 +76,7 @@ fn about(plugin: &Plugin) -> String {
     writeln!(text, "file: {}", shown(&plugin.file.to_string_lossy())).ok();
     writeln!(text, "digest: sha256:{}", plugin.sha256).ok();
     writeln!(text, "does: {}", plugin.does().join(", ")).ok();
-    let wishes = if plugin.imports.is_empty() { "nothing".to_owned() } else { plugin.imports.join(", ") };
-    writeln!(text, "wishes for: {wishes}").ok();
+    writeln!(text, "imports: {}", imports(plugin)).ok();
     text.push_str("\nsettings:\n");
     for setting in &about.settings {
         writeln!(text, "  {:<18} {}", setting.key, shown(&setting.help)).ok();
@@ -103,10 +107,10 @@ fn facts(setting: &Setting) -> String {
         _ => {}
     }
     facts.extend(setting.required.then(|| "required".to_owned()));
-    facts.extend(setting.repeatable.then(|| "may be given several times".to_owned()));
+    facts.extend(setting.repeatable.then(|| "repeatable".to_owned()));
     let grants = match setting.kind {
-        SettingKind::Url => Some("grants http to it"),
-        SettingKind::Port => Some("grants connections, with its host"),
+        SettingKind::Url => Some("grants HTTP to it"),
+        SettingKind::Port => Some("grants connections to it, together with its host"),
         SettingKind::UnixSocket | SettingKind::File => Some("grants access to it"),
         _ => None,
     };
@@ -116,7 +120,7 @@ fn facts(setting: &Setting) -> String {
 
 fn reading(reading: Reading) -> &'static str {
     match reading {
-        Reading::Gauge => "as it is",
+        Reading::Gauge => "gauge",
         Reading::PerMinute => "per minute",
         Reading::PerSecond => "per second",
     }

@@ -1,15 +1,16 @@
-//! `wasaba plugin list`: how the plugins of the running agent are doing.
+//! `wasaba plugin list`: the state of the running agent's plugins.
 
 use std::fmt::Write as _;
 
-use crate::cli::flags::{AgentFlags, texts};
+use crate::cli::configuration::texts;
+use crate::cli::flags::AgentFlags;
 use crate::process::control;
 use crate::process::control::{PluginReport, Report};
 
 /// Prints a table, or JSON.
 ///
 /// # Errors
-/// No agent runs with this root, or it may not be asked.
+/// No agent is running with this root, or this user may not ask it.
 pub fn run(flags: &AgentFlags, json: bool) -> Result<(), String> {
     let (config, _) = flags.config().map_err(|problems| texts(&problems))?;
     let report = control::ask(&config.root)?;
@@ -26,7 +27,7 @@ fn table(report: &Report) -> String {
     }
     let longest = report.plugins.iter().map(|plugin| plugin.name.len()).max().unwrap_or_default().max(4);
     let mut text = format!(
-        "{:<longest$}  {:<10}  {:>7}  {:>7}  {:>9}  {:>9}  {:>7}  COMPONENT\n",
+        "{:<longest$}  {:<7}  {:>7}  {:>7}  {:>9}  {:>9}  {:>7}  COMPONENT\n",
         "NAME", "STATE", "CALLS", "FAILED", "LAST", "MEMORY", "REFUSED"
     );
     for plugin in &report.plugins {
@@ -36,11 +37,12 @@ fn table(report: &Report) -> String {
         let (last, memory) = (format!("{last_ms:.1} ms"), format!("{} KiB", memory_bytes >> 10));
         writeln!(
             text,
-            "{name:<longest$}  {state:<10}  {calls:>7}  {failed:>7}  {last:>9}  {memory:>9}  {refusals:>7}  {component}"
+            "{name:<longest$}  {state:<7}  {calls:>7}  {failed:>7}  {last:>9}  {memory:>9}  {refusals:>7}  {component}"
         )
         .ok();
-        let told = |line: &&String| plugin.trouble.iter().all(|trouble| !trouble.contains(*line));
-        for line in plugin.trouble.iter().chain(plugin.refused.iter().filter(told)) {
+        // A refusal that made the call fail is part of the problem's text.
+        let is_new = |refusal: &&String| plugin.problems.iter().all(|problem| !problem.contains(*refusal));
+        for line in plugin.problems.iter().chain(plugin.refused.iter().filter(is_new)) {
             writeln!(text, "{:<longest$}  {line}", "").ok();
         }
     }
@@ -50,13 +52,14 @@ fn table(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::control::State;
 
     #[test]
-    fn trouble_stands_below_its_plugin() {
+    fn problems_are_listed_below_their_plugin() {
         let web = PluginReport {
             name: "web".into(),
-            state: "in trouble".into(),
-            trouble: vec!["unreachable: Connection refused".into()],
+            state: State::Failing,
+            problems: vec!["unreachable: Connection refused".into()],
             component: Some("nginx 0.1.0".into()),
             calls: 10,
             failures: vec![("unreachable".into(), 2), ("late".into(), 1)],
@@ -66,12 +69,12 @@ mod tests {
             refused: vec!["no grant for http://a:80".into(), "Connection refused".into()],
             ..PluginReport::default()
         };
-        let left_out = PluginReport { name: "longer-name".into(), state: "left out".into(), ..PluginReport::default() };
-        let report = Report { version: "0.1.0".into(), process: 1, collected: 0, plugins: vec![left_out, web] };
+        let skipped = PluginReport { name: "longer-name".into(), state: State::Skipped, ..PluginReport::default() };
+        let report = Report { version: "0.1.0".into(), process: 1, collected: 0, plugins: vec![skipped, web] };
         let expected = "\
-NAME         STATE         CALLS   FAILED       LAST     MEMORY  REFUSED  COMPONENT
-longer-name  left out          0        0     0.0 ms      0 KiB        0  -
-web          in trouble       10        3     0.4 ms   1024 KiB        1  nginx 0.1.0
+NAME         STATE      CALLS   FAILED       LAST     MEMORY  REFUSED  COMPONENT
+longer-name  skipped        0        0     0.0 ms      0 KiB        0  -
+web          failing       10        3     0.4 ms   1024 KiB        1  nginx 0.1.0
              unreachable: Connection refused
              no grant for http://a:80
 ";

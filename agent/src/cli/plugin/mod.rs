@@ -1,4 +1,4 @@
-//! `wasaba plugin ...`: the commands around plugins, a file each, and what they share.
+//! `wasaba plugin ...`: the commands around plugins, a file each, and the loading that they share.
 
 pub mod compile;
 pub mod inspect;
@@ -9,12 +9,14 @@ pub mod test;
 pub mod time;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use config::Config;
 use config::raw::RawSettings;
 use config::table::PluginTable;
 use official::command_line::{CommandLine, Given};
-use plugins::loader::Loader;
+use plugins::instance::Instance;
+use plugins::loader::{Loader, demands};
 use plugins::settings::resolve;
 use sandbox::component::Plugin;
 use wasaba_core::limits::Engine;
@@ -24,7 +26,7 @@ use super::flags::{AgentFlags, PluginCommand};
 /// Runs the command.
 ///
 /// # Errors
-/// Whatever it says went wrong.
+/// The failure of the command.
 pub fn run(command: PluginCommand) -> Result<(), String> {
     match command {
         PluginCommand::Run { agent, explain, plugin, settings } => run::run(&agent, explain, &plugin, &settings),
@@ -43,8 +45,8 @@ pub fn run(command: PluginCommand) -> Result<(), String> {
     }
 }
 
-/// Does `work` with a loader for the configuration that the flags name. Compiled plugins are kept in the agent's root, or
-/// by a user who may not write there, a plugin's author perhaps, in a cache of the user's own.
+/// Runs `work` with a loader for the configuration that the flags name. Compiled plugins are cached in the agent's root, or, for a
+/// user who may not write there, such as a plugin's author, in the user's own cache folder.
 fn with_loader<T>(
     flags: &AgentFlags,
     work: impl AsyncFnOnce(&Config, &Loader) -> Result<T, String>,
@@ -62,7 +64,7 @@ fn with_loader<T>(
     result
 }
 
-/// As the XDG base directory specification has it.
+/// The folder of the XDG base directory specification.
 fn own_cache() -> Option<PathBuf> {
     let absolute = |path: &PathBuf| path.is_absolute();
     let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(absolute);
@@ -75,7 +77,7 @@ fn engine(name: &str) -> Result<Engine, String> {
     Engine::named(name).ok_or_else(|| format!("-engine must be pulley or native, not {name:?}"))
 }
 
-/// The plugin that the command line calls `wanted`: a file that is there, or a name as the configuration has it.
+/// The file of the plugin that the command line calls `wanted`: the path of a file, or a name as in the configuration.
 fn plugin_file(loader: &Loader, wanted: &str) -> Result<PathBuf, String> {
     if wanted.ends_with(".wasm") && Path::new(wanted).is_file() {
         return Ok(wanted.into());
@@ -83,7 +85,7 @@ fn plugin_file(loader: &Loader, wanted: &str) -> Result<PathBuf, String> {
     loader.folders.find(wanted)
 }
 
-/// The table that the configuration has for `wanted`, or one with the defaults.
+/// The table of the configuration for `wanted`, or one with the defaults.
 fn table(config: &Config, wanted: &str) -> PluginTable {
     let configured = config.components().find(|table| table.name == wanted);
     let name = Path::new(wanted).file_stem().map_or(wanted.into(), |stem| stem.to_string_lossy());
@@ -95,12 +97,36 @@ fn table(config: &Config, wanted: &str) -> PluginTable {
     })
 }
 
-/// Puts the flags that were typed for the plugin asked for as `wanted` over what its table says, and gives them back.
-fn with_flags(table: &mut PluginTable, wanted: &str, flags: &[String], plugin: &Plugin) -> Result<CommandLine, String> {
-    let declared = &plugin.description.settings;
-    let line = CommandLine::typed(wanted, flags.to_vec(), |name| std::env::var(name).ok());
-    let configured = resolve(&table.raw, &table.wasm, declared)?;
-    let Given { settings, trust } = line.together_with(configured.given, wanted, declared)?;
-    table.raw = RawSettings { settings, trust, command_line: None, ..table.raw.clone() };
-    Ok(line)
+/// A plugin that a command loaded, and the table that it runs with.
+struct Loaded {
+    plugin: Arc<Plugin>,
+    table: PluginTable,
+}
+
+/// Loads the plugin that the command line calls `wanted`, for `engine` or for the one of its table.
+async fn load(config: &Config, loader: &Loader, wanted: &str, engine: Option<Engine>) -> Result<Loaded, String> {
+    let table = table(config, wanted);
+    let table = PluginTable { engine: engine.unwrap_or(table.engine), ..table };
+    let file = plugin_file(loader, &table.wasm)?;
+    let plugin = loader.plugin(&demands(&table), &file).await?;
+    Ok(Loaded { plugin, table })
+}
+
+impl Loaded {
+    /// An instance with the flags that were typed after `wanted` on top of the table's settings, and the parsed flags.
+    async fn instance(
+        self,
+        loader: &Loader,
+        wanted: &str,
+        flags: &[String],
+    ) -> Result<(Instance, CommandLine), String> {
+        let Self { plugin, mut table } = self;
+        let declared = &plugin.description.settings;
+        let line = CommandLine::typed(wanted, flags.to_vec(), |name| std::env::var(name).ok());
+        let configured = resolve(&table.raw, &table.wasm, declared)?;
+        let Given { settings, trust } = line.together_with(configured.given, wanted, declared)?;
+        table.raw = RawSettings { settings, trust, command_line: None, ..table.raw };
+        let instance = Instance::new(&loader.sandbox, plugin, &table).await;
+        Ok((instance.map_err(|problems| problems.join("\n"))?, line))
+    }
 }

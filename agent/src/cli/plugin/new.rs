@@ -1,5 +1,5 @@
-//! `wasaba plugin new`: a folder with a plugin in Rust that builds and passes its tests, with the SDK and the contract that
-//! this agent was built with beside it.
+//! `wasaba plugin new`: creates a folder with a plugin in Rust that builds and passes its tests, and copies of the SDK and the
+//! contract that this agent was built with.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -12,7 +12,7 @@ const PLUGIN: &[(&str, &str)] = &[
     ("tests.toml", include_str!("template/tests.toml.in")),
     ("README.md", include_str!("template/README.md.in")),
     (".gitignore", "/target\n"),
-    // Its own is part of a workspace that is not there.
+    // The SDK's own `Cargo.toml` belongs to a workspace that is not copied.
     ("wasaba/plugin-sdk/rust/Cargo.toml", include_str!("template/sdk.toml")),
 ];
 
@@ -20,7 +20,7 @@ macro_rules! copied {
     ($($file:literal)*) => { &[$(($file, include_str!(concat!("../../../../", $file)))),*] };
 }
 
-/// Copied as they are into the folder `wasaba`.
+/// Copied unchanged into the folder `wasaba`.
 const COPIED: &[(&str, &str)] = copied! {
     "plugin-sdk/rust/src/crypto.rs"
     "plugin-sdk/rust/src/description.rs"
@@ -49,16 +49,16 @@ const COPIED: &[(&str, &str)] = copied! {
     "wit/world.wit"
 };
 
-/// Makes the folder `name` in the working directory and prints what to do next.
+/// Creates the folder `name` in the working directory and prints the next steps.
 ///
 /// # Errors
-/// The name is not one for a crate, the folder is there already, or it cannot be written.
+/// The name is not valid for a crate, the folder already exists, or it cannot be written.
 pub fn run(name: &str) -> Result<(), String> {
     check(name)?;
     write(Path::new(name), name)?;
     let file = name.replace('-', "_");
     crate::cli::print(&format!(
-        "{name}/ is a plugin with its tests. Next:\n\n  cd {name}\n  cargo test\n  \
+        "created {name}/, a plugin with its tests. Next:\n\n  cd {name}\n  cargo test\n  \
          cargo build --release --target wasm32-wasip2\n  \
          wasaba plugin test target/wasm32-wasip2/release/{file}.wasm\n"
     ))
@@ -68,26 +68,26 @@ fn check(name: &str) -> Result<(), String> {
     let letters = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '-';
     if !name.starts_with(|char: char| char.is_ascii_lowercase()) || !name.chars().all(letters) || name.len() > 64 {
         return Err(format!(
-            "{name:?} cannot be a plugin's name: begin with a lower-case letter, go on with such letters, digits and -, \
-             64 at most"
+            "invalid plugin name {name:?}: it must begin with a lower-case letter, contain only lower-case letters, digits \
+             and -, and be at most 64 characters long"
         ));
     }
-    // No crate can be called like a word of the language.
-    const WORDS: &str = " as async await break const continue crate dyn else enum extern false fn for gen if impl in let loop match \
+    // A crate cannot be named like a keyword.
+    const KEYWORDS: &str = " as async await break const continue crate dyn else enum extern false fn for gen if impl in let loop match \
                          mod move mut pub ref return self static struct super trait true try type unsafe use where while ";
-    if WORDS.contains(&format!(" {name} ")) {
-        return Err(format!("{name:?} is a word of Rust: take another name"));
+    if KEYWORDS.contains(&format!(" {name} ")) {
+        return Err(format!("invalid plugin name {name:?}: it is a keyword of Rust"));
     }
     if ["alloc", "core", "proc-macro", "std", "test", "wasaba-plugin", "wit-bindgen"].contains(&name) {
-        return Err(format!("{name:?} is the name of a crate that every plugin is built with: take another"));
+        return Err(format!("invalid plugin name {name:?}: it is the name of a crate that every plugin is built with"));
     }
     Ok(())
 }
 
 fn write(folder: &Path, name: &str) -> Result<(), String> {
     fs::create_dir(folder).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => format!("`{}` is there already: take another name, or remove it", folder.display()),
-        _ => format!("cannot make the folder `{}`: {error}", folder.display()),
+        ErrorKind::AlreadyExists => format!("`{}` already exists: choose another name, or remove it", folder.display()),
+        _ => format!("cannot create the folder `{}`: {error}", folder.display()),
     })?;
     let fill = |text: &str| {
         text.replace("{name}", name).replace("{file}", &name.replace('-', "_")).replace("{version}", crate::VERSION)
@@ -109,18 +109,18 @@ mod tests {
     const TOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
     #[test]
-    fn every_file_of_the_sdk_and_of_the_contract_comes_along() {
-        let mut there = Vec::new();
+    fn every_file_of_the_sdk_and_of_the_contract_is_copied() {
+        let mut files = Vec::new();
         for folder in ["plugin-sdk/rust/src", "wit"] {
             let entries = fs::read_dir(format!("{TOP}/{folder}")).unwrap();
-            there.extend(entries.map(|entry| format!("{folder}/{}", entry.unwrap().file_name().to_string_lossy())));
+            files.extend(entries.map(|entry| format!("{folder}/{}", entry.unwrap().file_name().to_string_lossy())));
         }
-        there.sort();
-        assert_eq!(COPIED.iter().map(|(file, _)| (*file).to_owned()).collect::<Vec<_>>(), there);
+        files.sort();
+        assert_eq!(COPIED.iter().map(|(file, _)| (*file).to_owned()).collect::<Vec<_>>(), files);
     }
 
     #[test]
-    fn the_sdk_is_built_with_the_same_dependencies_as_here() {
+    fn the_copied_sdk_has_the_dependencies_of_the_workspaces() {
         let dependencies = |text: &str| {
             let (_, rest) = text.split_once("[dependencies]\n").unwrap();
             rest.split("\n\n").next().unwrap().trim().to_owned()
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_no_crate_can_have_is_refused_before_anything_is_written() {
+    fn a_name_that_is_not_valid_for_a_crate_is_refused() {
         for name in ["", "Queue", "9lives", "a/b", "../a", "a b", "test", "-x", "fn", "self"] {
             assert!(check(name).is_err(), "{name}");
         }
@@ -141,9 +141,9 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_written_into_a_folder_that_is_there() {
+    fn nothing_is_written_into_an_existing_folder() {
         let temp = tempfile::tempdir().unwrap();
-        assert!(write(temp.path(), "queue").unwrap_err().contains("is there already"));
+        assert!(write(temp.path(), "queue").unwrap_err().contains("already exists"));
         assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
     }
 }

@@ -1,6 +1,6 @@
-//! `wasaba plugin run`: one collection of one plugin, printed like the official plugins print it.
+//! `wasaba plugin run`: one collection of one plugin, printed like the output of an official plugin.
 //!
-//! Counters' readings are kept in a file between two runs, as the official plugins do, so that the second run has rates.
+//! The readings of counters are kept in a file between two runs, as the official plugins do, so that the second run has rates.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use plugins::instance::{Instance, Status};
-use plugins::loader::demands;
 use sha2::{Digest, Sha256};
 use wasaba_core::collect::rate::Reading;
 use wasaba_core::collect::{Answer, Fault};
@@ -18,23 +17,20 @@ use wasaba_core::text::{printable, safe_lines};
 
 use crate::cli::flags::AgentFlags;
 
-/// Collects once with `flags` as settings and prints `name TAB value TAB epoch` lines, or with `MACKEREL_AGENT_PLUGIN_META` its
-/// graphs. A table of the configuration with this name is the base. With `explain`, what it was granted, wished for, was refused
-/// and used goes to standard error.
+/// Collects once with `flags` as settings, on top of the configuration's table of this name if there is one, and prints
+/// `name TAB value TAB epoch` lines, or with `MACKEREL_AGENT_PLUGIN_META` the graph definitions. With `explain`, prints to standard
+/// error what the plugin imports, was granted and refused, and used.
 ///
 /// # Errors
-/// There is no such plugin, a flag is wrong, or the collection failed.
+/// There is no such plugin, a flag is invalid, or the collection failed.
 pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) -> Result<(), String> {
     let text = super::with_loader(agent, async |config, loader| {
-        let mut table = super::table(config, wanted);
         let begin = Instant::now();
-        let file = super::plugin_file(loader, &table.wasm)?;
-        let plugin = loader.plugin(&demands(&table), &file).await?;
-        let loaded = begin.elapsed();
-        let line = super::with_flags(&mut table, wanted, flags, &plugin)?;
-        let state = line.state_file(&plugin.description.settings).unwrap_or_else(|| state_file(wanted, flags));
-        let instance = Instance::new(&loader.sandbox, plugin, &table).await;
-        let instance = instance.map_err(|problems| problems.join("\n"))?;
+        let loaded = super::load(config, loader, wanted, None).await?;
+        let load_time = begin.elapsed();
+        let (instance, line) = loaded.instance(loader, wanted, flags).await?;
+        let declared = &instance.plugin().description.settings;
+        let state = line.state_file(declared).unwrap_or_else(|| state_file(wanted, flags));
         if std::env::var_os("MACKEREL_AGENT_PLUGIN_META").is_some_and(|value| !value.is_empty()) {
             return Ok(graph::as_official_plugins_tell(&instance.graphs));
         }
@@ -42,7 +38,7 @@ pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) ->
         let begin = Instant::now();
         let result = once(&instance).await;
         if explain {
-            eprint(&explained(&instance, loaded, begin.elapsed()));
+            eprint(&explained(&instance, load_time, begin.elapsed()));
         }
         let answer = result.map_err(|fault| format!("{wanted}: {fault}"))?;
         for complaint in &answer.complaints {
@@ -63,13 +59,13 @@ pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) ->
     crate::cli::print(&text?)
 }
 
-/// What one run of everything that the plugin does came to.
+/// The results of one run of everything that the plugin does.
 #[derive(Default)]
 struct Once {
     samples: Vec<wasaba_core::sample::Sample>,
     readings: Vec<(String, Reading)>,
     complaints: Vec<String>,
-    /// A check's report, the metadata.
+    /// The check's report and the metadata, a line each.
     text: String,
 }
 
@@ -93,25 +89,24 @@ fn eprint(text: &str) {
     std::io::stderr().write_all(safe_lines(text).as_bytes()).ok();
 }
 
-fn explained(instance: &Instance, loaded: Duration, called: Duration) -> String {
+fn explained(instance: &Instance, load_time: Duration, call_time: Duration) -> String {
     let (plugin, status) = (instance.plugin(), instance.status());
-    let wishes = if plugin.imports.is_empty() { "nothing".to_owned() } else { plugin.imports.join(", ") };
     let mut text = format!("plugin:    {} {}\n", plugin.description.name, printable(&plugin.description.version, 40));
-    text.push_str(&format!("digest:    sha256:{}\nwishes for: {wishes}\n", plugin.sha256));
+    text.push_str(&format!("digest:    sha256:{}\nimports:   {}\n", plugin.sha256, super::inspect::imports(plugin)));
     text.push_str(&format!("granted:\n{}", super::inspect::grants(instance.grants())));
     let refused = instance.meter().refused();
-    text.push_str(if refused.is_empty() { "refused:\n  nothing\n" } else { "refused:\n" });
+    text.push_str(if refused.is_empty() { "refused:\n  none\n" } else { "refused:\n" });
     refused.iter().for_each(|why| text.push_str(&format!("  {}\n", printable(why, 1_024))));
     let Status { memory_bytes, sent_bytes, received_bytes, .. } = status;
     text.push_str(&format!(
-        "used:\n  time       {loaded:.1?} to load, {called:.1?} to answer\n  memory     {} KiB at most\n  \
+        "used:\n  time       {load_time:.1?} to load, {call_time:.1?} to run\n  memory     {} KiB at peak\n  \
          network    {sent_bytes} bytes sent, {received_bytes} received\n",
         memory_bytes >> 10
     ));
     text
 }
 
-/// As with the official plugins, other flags are another state.
+/// The default file of the readings; a different one for different flags, as with the official plugins.
 fn state_file(plugin: &str, flags: &[String]) -> PathBuf {
     let folder = std::env::var_os("MACKEREL_PLUGIN_WORKDIR").map_or_else(std::env::temp_dir, PathBuf::from);
     let stem = Path::new(plugin)
@@ -123,7 +118,7 @@ fn state_file(plugin: &str, flags: &[String]) -> PathBuf {
     folder.join(format!("wasaba-plugin-{stem}-{hash}.json"))
 }
 
-/// The readings of the last run, if there was one. The folder may be open to everybody, so another user's file is none.
+/// The readings of the previous run, if there was one. Others may write to the folder, so another user's file is ignored.
 fn remembered(state: &Path) -> Vec<(String, Reading)> {
     let own = fs::symlink_metadata(state)
         .is_ok_and(|about| about.is_file() && about.uid() == rustix::process::geteuid().as_raw());
@@ -131,7 +126,7 @@ fn remembered(state: &Path) -> Vec<(String, Reading)> {
     text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }
 
-/// Replaces the file as a whole, so that a link which somebody laid in its place is not followed.
+/// Replaces the whole file, so that a link planted in its place is not followed.
 fn keep(state: &Path, readings: &[(String, Reading)]) -> Result<(), String> {
     let mut unfinished = state.as_os_str().to_owned();
     unfinished.push(format!(".{}", std::process::id()));
@@ -140,7 +135,9 @@ fn keep(state: &Path, readings: &[(String, Reading)]) -> Result<(), String> {
         file.write_all(serde_json::to_string(readings)?.as_bytes())?;
         fs::rename(&unfinished, state)
     });
-    written.map_err(|error| format!("cannot keep the counters in `{}`: {error}; see -tempfile", state.display()))
+    written.map_err(|error| {
+        format!("cannot write the counters to `{}`: {error}; name another file with -tempfile", state.display())
+    })
 }
 
 #[cfg(test)]
@@ -148,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn readings_come_back_in_the_next_run_but_not_through_a_link() {
+    fn readings_are_restored_in_the_next_run_but_not_through_a_link() {
         let temp = tempfile::tempdir().unwrap();
         let state = temp.path().join("state");
         let readings = vec![("a".to_owned(), Reading { value: 1.0, unix_millis: 2 })];

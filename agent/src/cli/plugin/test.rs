@@ -15,13 +15,13 @@ use wasaba_core::text::printable;
 
 use crate::cli::flags::AgentFlags;
 
-/// Runs every case in `file` and prints a line for each, with what differs below it.
+/// Runs every case in `file` and prints a line for each, with the differences below it.
 ///
 /// # Errors
-/// There is no such plugin, the file is wrong, or a case failed.
+/// There is no such plugin, the file is invalid, or a case failed.
 pub fn run(agent: &AgentFlags, wanted: &str, file: &Path) -> Result<(), String> {
     let text = read_file(file).map_err(|error| {
-        format!("cannot read the cases in `{}`: {error}; name their file behind the plugin", file.display())
+        format!("cannot read the test cases in `{}`: {error}; name their file after the plugin", file.display())
     })?;
     let cases = cases::parse(file, &text)
         .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
@@ -44,10 +44,10 @@ pub fn run(agent: &AgentFlags, wanted: &str, file: &Path) -> Result<(), String> 
     }
     writeln!(text, "{} passed, {failed} failed", cases.len() - failed).ok();
     crate::cli::print(&text)?;
-    if failed == 0 { Ok(()) } else { Err(format!("`{wanted}` does not do what `{}` says", file.display())) }
+    if failed == 0 { Ok(()) } else { Err(format!("`{wanted}` failed test cases in `{}`", file.display())) }
 }
 
-/// A line of the file, and what is not as it says.
+/// A line of the file, and how the result differs from it.
 type Differences = Vec<(usize, String)>;
 
 async fn play(loader: &Loader, component: &Path, case: &Case) -> Differences {
@@ -71,15 +71,15 @@ async fn play(loader: &Loader, component: &Path, case: &Case) -> Differences {
     differences
 }
 
-/// Does what the minute has expectations of, and gives what is not as expected.
+/// Makes the calls that the minute has expectations of, and returns the differences.
 async fn call(instance: &Instance, minute: &Minute, now: SystemTime) -> Vec<String> {
     let (does, expected) = (instance.plugin().does(), &minute.expected);
     let mut lines = Vec::new();
-    let shall_fail = expected.error.and(expected.call.as_deref().or(does.first().copied()));
-    if let Some(call) = shall_fail.filter(|call| !does.contains(call)) {
-        return vec![format!("the plugin has no {call} that could fail")];
+    let must_fail = expected.error.and(expected.call.as_deref().or(does.first().copied()));
+    if let Some(call) = must_fail.filter(|call| !does.contains(call)) {
+        return vec![format!("expected {call} to fail, but the plugin does not export it")];
     }
-    if expected.samples.is_some() || shall_fail == Some("metrics") {
+    if expected.samples.is_some() || must_fail == Some("metrics") {
         match instance.collect_by(|| now).await {
             Ok(answer) => {
                 let samples = answer.samples.iter().map(|sample| {
@@ -92,25 +92,25 @@ async fn call(instance: &Instance, minute: &Minute, now: SystemTime) -> Vec<Stri
             Err(failure) => lines.extend(other_failure(expected, &failure)),
         }
     }
-    if expected.check.is_some() || shall_fail == Some("checks") {
+    if expected.check.is_some() || must_fail == Some("checks") {
         match instance.check().await {
-            Ok((report, _)) if shall_fail.is_some() => {
-                lines.push(format!("it did not fail, but says: {}", report.message))
+            Ok((report, _)) if must_fail.is_some() => {
+                lines.push(format!("expected a failure, got: {}", report.message))
             }
             Ok((report, _)) => {
                 let status = report.status.word().to_lowercase();
                 if expected.check.as_ref() != Some(&status) {
                     lines.push(format!("the check is {status}: {}", report.message));
                 } else {
-                    lines.extend(unsaid(expected, &report.message));
+                    lines.extend(missing_text(expected, &report.message));
                 }
             }
             Err(failure) => lines.extend(other_failure(expected, &failure)),
         }
     }
-    if expected.metadata.is_some() || shall_fail == Some("metadata") {
+    if expected.metadata.is_some() || must_fail == Some("metadata") {
         match instance.metadata().await {
-            Ok((metadata, _)) if shall_fail.is_some() => lines.push(format!("it did not fail, but told {metadata}")),
+            Ok((metadata, _)) if must_fail.is_some() => lines.push(format!("expected a failure, got: {metadata}")),
             Ok((metadata, _)) if expected.metadata.as_ref() != Some(&metadata) => {
                 lines.push(format!("the metadata is {metadata}"));
             }
@@ -121,28 +121,28 @@ async fn call(instance: &Instance, minute: &Minute, now: SystemTime) -> Vec<Stri
     lines
 }
 
-fn other_samples(expected: &Expected, came: &[(String, f64)]) -> Vec<String> {
+fn other_samples(expected: &Expected, actual: &[(String, f64)]) -> Vec<String> {
     let Some(samples) = &expected.samples else {
-        let names = came.iter().map(|(name, value)| format!("{name} = {value}")).collect::<Vec<_>>();
-        return vec![format!("it did not fail, but gave: {}", names.join(", "))];
+        let names = actual.iter().map(|(name, value)| format!("{name} = {value}")).collect::<Vec<_>>();
+        return vec![format!("expected a failure, got: {}", names.join(", "))];
     };
     let mut lines = Vec::new();
-    let mut came = came.to_vec();
+    let mut rest = actual.to_vec();
     for (name, value) in samples {
-        let Some(at) = came.iter().position(|(other, _)| other == name) else {
-            lines.push(format!("{name} = {value} did not come"));
+        let Some(at) = rest.iter().position(|(other, _)| other == name) else {
+            lines.push(format!("missing: {name} = {value}"));
             continue;
         };
-        let (_, other) = came.remove(at);
+        let (_, other) = rest.remove(at);
         if !same(*value, other) {
             lines.push(format!("{name} is {other}, not {value}"));
         }
     }
-    lines.extend(came.iter().map(|(name, value)| format!("{name} = {value} came as well")));
+    lines.extend(rest.iter().map(|(name, value)| format!("unexpected: {name} = {value}")));
     lines
 }
 
-/// Equal but for what rounding does to the last digits.
+/// Whether two values are equal but for rounding in the last digits.
 fn same(one: f64, other: f64) -> bool {
     (one - other).abs() <= 8.0 * f64::EPSILON * one.abs().max(other.abs())
 }
@@ -150,15 +150,15 @@ fn same(one: f64, other: f64) -> bool {
 fn other_failure(expected: &Expected, failure: &Failure) -> Option<String> {
     let kind = failure.kind.name();
     if expected.error == Some(kind) {
-        unsaid(expected, &failure.text)
+        missing_text(expected, &failure.text)
     } else {
-        Some(format!("it failed ({kind}): {failure}"))
+        Some(format!("failed ({kind}): {failure}"))
     }
 }
 
-fn unsaid(expected: &Expected, text: &str) -> Option<String> {
+fn missing_text(expected: &Expected, text: &str) -> Option<String> {
     let says = expected.says.as_ref().filter(|says| !text.contains(says.as_str()))?;
-    Some(format!("it does not say {says:?}, but: {text}"))
+    Some(format!("expected a message with {says:?}, got: {text}"))
 }
 
 #[cfg(test)]
@@ -166,28 +166,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exactly_the_expected_values_must_come() {
+    fn exactly_the_expected_values_are_accepted() {
         let pairs = |pairs: &[(&str, f64)]| pairs.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
         let expected = Expected { samples: Some(pairs(&[("a", 0.3), ("b", 2.0), ("c", 3.0)])), ..Expected::default() };
-        let came: Vec<_> = pairs(&[("a", 0.1 + 0.2), ("b", 2.000_000_001), ("d", 4.0), ("a", 0.3)]);
-        let lines = ["b is 2.000000001, not 2", "c = 3 did not come", "d = 4 came as well", "a = 0.3 came as well"];
-        assert_eq!(other_samples(&expected, &came), lines);
+        let actual: Vec<_> = pairs(&[("a", 0.1 + 0.2), ("b", 2.000_000_001), ("d", 4.0), ("a", 0.3)]);
+        let lines = ["b is 2.000000001, not 2", "missing: c = 3", "unexpected: d = 4", "unexpected: a = 0.3"];
+        assert_eq!(other_samples(&expected, &actual), lines);
         let fails = Expected { error: Some("failed"), ..Expected::default() };
-        assert_eq!(other_samples(&fails, &came[..0]).len(), 1);
+        assert_eq!(other_samples(&fails, &actual[..0]).len(), 1);
     }
 
     #[test]
-    fn another_failure_than_the_expected_one_is_told() {
+    fn another_failure_than_the_expected_one_is_reported() {
         use sandbox::failure::Kind;
         let failure = Failure::new(Kind::Unreachable, "connection refused");
         let expected =
             |error, says: &str| Expected { error: Some(error), says: Some(says.into()), ..Expected::default() };
         assert_eq!(other_failure(&expected("unreachable", "refused"), &failure), None);
         let other = other_failure(&expected("failed", "refused"), &failure);
-        assert_eq!(other.as_deref(), Some("it failed (unreachable): connection refused"));
+        assert_eq!(other.as_deref(), Some("failed (unreachable): connection refused"));
         assert!(
             other_failure(&expected("unreachable", "timeout"), &failure)
-                .is_some_and(|line| line.contains("does not say"))
+                .is_some_and(|line| line.contains("expected a message with \"timeout\""))
         );
     }
 }

@@ -1,9 +1,7 @@
-//! `wasaba plugin time`: what one call of a plugin costs in this agent, on this machine.
+//! `wasaba plugin time`: measures one call of a plugin in this agent, on this machine.
 
 use std::time::Duration;
 
-use plugins::instance::Instance;
-use plugins::loader::demands;
 use wasaba_core::limits::Engine;
 
 use crate::cli::flags::AgentFlags;
@@ -11,17 +9,12 @@ use crate::cli::flags::AgentFlags;
 /// Calls the plugin `calls` times with these settings and prints the median, the fastest and the slowest call.
 ///
 /// # Errors
-/// There is no such plugin, a flag is wrong, or a call failed.
+/// There is no such plugin, a flag is invalid, or a call failed.
 pub fn run(agent: &AgentFlags, engine: &str, calls: u32, wanted: &str, flags: &[String]) -> Result<(), String> {
     let engine = super::engine(engine)?;
     let times = super::with_loader(agent, async |config, loader| {
-        let mut table = super::table(config, wanted);
-        table.engine = engine;
-        let file = super::plugin_file(loader, &table.wasm)?;
-        let plugin = loader.plugin(&demands(&table), &file).await?;
-        super::with_flags(&mut table, wanted, flags, &plugin)?;
-        let instance = Instance::new(&loader.sandbox, plugin, &table).await;
-        let instance = instance.map_err(|problems| problems.join("\n"))?;
+        let loaded = super::load(config, loader, wanted, Some(engine)).await?;
+        let (instance, _) = loaded.instance(loader, wanted, flags).await?;
         instance.time(calls).await.map_err(|fault| format!("{wanted}: {fault}"))
     });
     crate::cli::print(&summary(engine, times?))

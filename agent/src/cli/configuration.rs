@@ -1,0 +1,153 @@
+//! The configuration that a command runs with: the file's, with the container's variables and the command line's flags on top.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use config::Config;
+use config::document::{Level, Problem};
+use config::environment::Environment;
+use tracing::level_filters::LevelFilter;
+use wasaba_core::secret::Secret;
+
+use super::flags::AgentFlags;
+use super::parse::parse;
+use crate::process::log;
+use crate::process::log::Destination;
+
+impl AgentFlags {
+    /// The configuration file that these flags name.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        self.conf.clone().unwrap_or_else(|| config::DEFAULT_FILE.into())
+    }
+
+    /// The file's configuration, with these flags on top. The problems are for the log.
+    ///
+    /// # Errors
+    /// All problems of a configuration that cannot be used.
+    pub fn config(&self) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+        let environment = Environment::of_this_process();
+        if let Some(why) = environment.wrong_opts() {
+            return Err(vec![Problem::of_flag(Level::Error, why)]);
+        }
+        let flags = self.with_opts(&environment.opts).map_err(|why| vec![Problem::of_flag(Level::Error, why)])?;
+        let file = flags.file();
+        // Without -conf the file may be missing: a first look at the agent needs no configuration.
+        let file = (flags.conf.is_some() || file.exists()).then_some(file);
+        let (mut config, mut problems) = config::load_with(file.as_deref(), environment.include.as_deref())?;
+        environment.over(&mut config, &mut problems);
+        let config = flags.over(config, &mut problems);
+        if problems.iter().any(Problem::is_error) { Err(problems) } else { Ok((config, problems)) }
+    }
+
+    /// As [`AgentFlags::config`], for a command that logs: starts the log and writes the problems to it.
+    ///
+    /// # Errors
+    /// Text for the user, a paragraph for each problem.
+    pub fn config_for_command(&self) -> Result<Config, String> {
+        let (config, problems) = self.config().map_err(|problems| texts(&problems))?;
+        log::start(config.log_level, Destination::Stderr);
+        log::problems(&problems);
+        Ok(config)
+    }
+
+    /// These flags, and where one was not given, the one in a container's variable `opts`.
+    fn with_opts(&self, opts: &[String]) -> Result<Self, String> {
+        if opts.is_empty() {
+            return Ok(self.clone());
+        }
+        let arguments = std::iter::once("wasaba").chain(opts.iter().map(String::as_str)).map(OsString::from);
+        let invalid = |error: clap::Error| {
+            let text = error.to_string();
+            format!("the variable `opts`: {}", text.lines().next().unwrap_or_default().trim_start_matches("error: "))
+        };
+        let Self { conf, root, apibase, apikey, pidfile, role, diagnostic, verbose, .. } =
+            parse(arguments.collect()).map_err(invalid)?.agent;
+        let mut all = self.clone();
+        all.conf = all.conf.or(conf);
+        all.root = all.root.or(root);
+        all.apibase = all.apibase.or(apibase);
+        all.apikey = all.apikey.or(apikey);
+        all.pidfile = all.pidfile.or(pidfile);
+        all.role = if all.role.is_empty() { role } else { all.role };
+        all.diagnostic = all.diagnostic.or(diagnostic);
+        all.verbose = all.verbose.or(verbose);
+        Ok(all)
+    }
+
+    fn over(&self, mut config: Config, problems: &mut Vec<Problem>) -> Config {
+        if let Some(root) = &self.root {
+            config.root.clone_from(root);
+        }
+        if let Some(base) = &self.apibase {
+            match config::api_base(base) {
+                Ok(base) => config.api_base = base,
+                Err(why) => problems.push(Problem::of_flag(Level::Error, format!("-apibase {why}"))),
+            }
+        }
+        if let Some(key) = self.apikey.as_deref().filter(|key| !key.is_empty()) {
+            config.api_key = Some(Secret::new(key));
+        }
+        if let Some(pidfile) = &self.pidfile {
+            config.pidfile.clone_from(pidfile);
+        }
+        if !self.role.is_empty() {
+            let (valid, invalid) = self.role.iter().cloned().partition::<Vec<_>, _>(|role| config::is_role(role));
+            for role in invalid {
+                let why =
+                    format!("ignoring -role {role:?}: it must look like `Service:role`, letters, digits, - and _");
+                problems.push(Problem::of_flag(Level::Warning, why));
+            }
+            config.roles = valid;
+        }
+        match self.verbose {
+            Some(true) => config.log_level = LevelFilter::DEBUG,
+            Some(false) if config.log_level == LevelFilter::DEBUG => config.log_level = LevelFilter::INFO,
+            _ => {}
+        }
+        config.diagnostic = self.diagnostic.unwrap_or(config.diagnostic);
+        config
+    }
+}
+
+/// The problems as text for the user, a paragraph each.
+#[must_use]
+pub fn texts(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn over(line: &str, file: &Config) -> (Config, String) {
+        let line =
+            parse(line.split(' ').map(OsString::from).collect()).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let mut problems = Vec::new();
+        (line.agent.over(file.clone(), &mut problems), texts(&problems))
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_an_invalid_one_is_reported() {
+        let file = Config { root: "/file".into(), ..Config::default() };
+        assert_eq!(over("wasaba -root /flag", &file).0.root, PathBuf::from("/flag"));
+        assert_eq!(over("wasaba -v", &file).0.root, PathBuf::from("/file"));
+        let (config, problems) = over("wasaba -role role,A:a", &file);
+        assert!(config.roles == ["A:a"] && problems.contains("ignoring -role \"role\""), "{problems}");
+        assert!(over("wasaba -apibase nonsense", &file).1.contains("-apibase"));
+    }
+
+    #[test]
+    fn a_switch_may_be_turned_off_as_with_go() {
+        let verbose = Config { log_level: LevelFilter::DEBUG, diagnostic: true, ..Config::default() };
+        for (line, level, diagnostic) in [
+            ("wasaba", LevelFilter::DEBUG, true),
+            ("wasaba -v=false -diagnostic=0", LevelFilter::INFO, false),
+            ("wasaba --verbose=F -diagnostic -root /r", LevelFilter::INFO, true),
+            ("wasaba -v -root /r", LevelFilter::DEBUG, true),
+        ] {
+            let (config, _) = over(line, &verbose);
+            assert_eq!((config.log_level, config.diagnostic), (level, diagnostic), "{line}");
+        }
+    }
+}

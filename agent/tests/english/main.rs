@@ -1,0 +1,116 @@
+//! The language of every text that a user reads: messages, help, documents and golden files contain no banned phrase.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking, with the reason")]
+
+mod literals;
+mod phrases;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::CommandFactory;
+
+/// The repository.
+const TOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// Every text that a user reads: the file, the line that the text begins on, and the text.
+fn texts() -> Vec<(String, usize, String)> {
+    let mut texts = Vec::new();
+    let files = files();
+    for file in files.iter().filter(|file| is_document(file)) {
+        texts.push((file.display().to_string(), 1, read(file)));
+    }
+    let sources = files.iter().filter(|file| is_source(file)).map(|file| (file, literals::literals(&read(file))));
+    let sources = sources.collect::<Vec<_>>();
+    let test_files =
+        sources.iter().flat_map(|(file, found)| files_of(file, &found.test_modules)).collect::<BTreeSet<_>>();
+    for (file, found) in sources.into_iter().filter(|(file, _)| !test_files.contains(*file)) {
+        texts.extend(found.literals.into_iter().map(|(line, text)| (file.display().to_string(), line, text)));
+    }
+    help(&wasaba::cli::flags::Line::command(), "wasaba", &mut texts);
+    texts
+}
+
+/// The help of a command and of those below it.
+fn help(command: &clap::Command, name: &str, texts: &mut Vec<(String, usize, String)>) {
+    texts.push((format!("help of `{name}`"), 1, command.clone().render_long_help().to_string()));
+    for command in command.get_subcommands() {
+        help(command, &format!("{name} {}", command.get_name()), texts);
+    }
+}
+
+fn read(file: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(Path::new(TOP).join(file)).unwrap()).into_owned()
+}
+
+/// All files of the folders that have texts for users, by their paths in the repository.
+fn files() -> Vec<PathBuf> {
+    fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(Path::new(TOP).join(folder)).unwrap() {
+            let entry = entry.unwrap();
+            let path = folder.join(entry.file_name());
+            match entry.file_type().unwrap().is_dir() {
+                true if entry.file_name() != "target" => walk(&path, files),
+                true => {}
+                false => files.push(path),
+            }
+        }
+    }
+    let mut files = vec![PathBuf::from("README.md")];
+    for folder in ["agent", "docs", "plugin-sdk/rust", "plugins", "tests/e2e/golden", "tests/fixtures", "wit"] {
+        walk(Path::new(folder), &mut files);
+    }
+    files.sort();
+    files
+}
+
+/// Pages, the manual of the contract, the default configuration, and golden files, which record what is printed.
+fn is_document(file: &Path) -> bool {
+    let name = file.file_name().unwrap().to_string_lossy();
+    let is_page = name.ends_with(".md") && !file.starts_with("tests") || name.ends_with(".wit");
+    let is_golden = file.parent().is_some_and(|folder| folder.ends_with("golden")) || name.starts_with("golden.");
+    is_page || is_golden || name == "default.conf"
+}
+
+/// Source of what is shipped.
+fn is_source(file: &Path) -> bool {
+    let is_in_src = file.components().any(|part| part.as_os_str() == "src");
+    is_in_src && file.extension().is_some_and(|extension| extension == "rs")
+}
+
+/// The files of the modules that `file` declares.
+fn files_of(file: &Path, modules: &[String]) -> Vec<PathBuf> {
+    let folder = match file.file_stem().unwrap().to_str().unwrap() {
+        "lib" | "main" | "mod" => file.parent().unwrap().to_owned(),
+        _ => file.with_extension(""),
+    };
+    modules.iter().flat_map(|name| [folder.join(format!("{name}.rs")), folder.join(name).join("mod.rs")]).collect()
+}
+
+#[test]
+fn no_text_for_users_contains_a_banned_phrase() {
+    let texts = texts();
+    let files = texts.iter().map(|(file, ..)| file.as_str()).collect::<BTreeSet<_>>();
+    for file in [
+        "README.md",
+        "agent/config/src/default.conf",
+        "agent/config/src/golden/broken.txt",
+        "agent/src/cli/retire.rs",
+        "docs/plugins.md",
+        "help of `wasaba plugin run`",
+        "plugins/nginx/src/lib.rs",
+        "tests/e2e/golden/help.txt",
+        "tests/fixtures/machine/golden.host.json",
+        "wit/types.wit",
+    ] {
+        assert!(files.contains(file), "{file} is not read");
+    }
+    assert!(!files.iter().any(|file| file.ends_with("src/metrics/tests.rs")), "tests are read");
+    let mut failures = Vec::new();
+    for (file, begin, text) in &texts {
+        for (line, found, phrase) in phrases::banned_in(text) {
+            failures.push(format!("{file}:{}: \"{found}\"; write {}", begin + line - 1, phrase.better));
+        }
+    }
+    assert!(failures.is_empty(), "{} banned phrases:\n{}", failures.len(), failures.join("\n"));
+}
