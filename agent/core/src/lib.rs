@@ -16,3 +16,4 @@ pub mod secret;
 pub mod setting;
 pub mod text;
 pub mod tls;
+pub mod wildcard;
