@@ -4,5 +4,7 @@
 
 pub mod command_line;
 pub mod duration;
+pub mod glob;
+pub mod no_proxy;
 pub mod pattern;
 pub mod shell;
