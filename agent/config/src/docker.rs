@@ -142,9 +142,12 @@ mod tests {
         for (command, why) in [
             ("DOCKER_HOST=ssh://a mackerel-plugin-docker", "DOCKER_HOST begins with `ssh://`"),
             ("mackerel-plugin-docker -host ssh://a", "-host begins with `ssh://`"),
-            ("DOCKER_TLS_VERIFY=1 DOCKER_HOST=tcp://a:2376 mackerel-plugin-docker", "[docker] with `host` and `tls`"),
-            ("mackerel-plugin-docker | grep cpu", "write a table [docker]"),
-            ("mackerel-plugin-docker -nameformat name", "write a table [docker]"),
+            (
+                "DOCKER_TLS_VERIFY=1 DOCKER_HOST=tcp://a:2376 mackerel-plugin-docker",
+                "[docker] table with `host` and `tls`",
+            ),
+            ("mackerel-plugin-docker | grep cpu", "write a [docker] table"),
+            ("mackerel-plugin-docker -nameformat name", "write a [docker] table"),
         ] {
             let text = format!("[plugin.metrics.docker]\ncommand = {command:?}\n");
             let problems = parse(Path::new("agent.conf"), &text).unwrap_err();

@@ -8,6 +8,7 @@ pub mod container;
 pub mod document;
 pub mod graph;
 pub mod limits;
+pub mod nearest;
 pub mod posting;
 pub mod regular_file;
 pub mod report;

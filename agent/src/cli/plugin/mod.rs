@@ -100,7 +100,7 @@ fn with_flags(table: &mut PluginTable, wanted: &str, flags: &[String], plugin: &
     let declared = &plugin.description.settings;
     let line = CommandLine::typed(wanted, flags.to_vec(), |name| std::env::var(name).ok());
     let configured = resolve(&table.raw, &table.wasm, declared)?;
-    let Given { settings, trust } = line.together_with(configured.given, wanted, declared)?;
+    let Given { settings, trust } = line.merged_with(configured.given, wanted, declared)?;
     table.raw = RawSettings { settings, trust, command_line: None, ..table.raw.clone() };
     Ok(line)
 }
