@@ -140,8 +140,8 @@ mod tests {
     #[test]
     fn what_the_official_plugins_line_cannot_mean_is_refused_with_the_table_to_write() {
         for (command, why) in [
-            ("DOCKER_HOST=ssh://a mackerel-plugin-docker", "DOCKER_HOST begins with `ssh://`"),
-            ("mackerel-plugin-docker -host ssh://a", "-host begins with `ssh://`"),
+            ("DOCKER_HOST=ssh://a mackerel-plugin-docker", "DOCKER_HOST has the unsupported scheme `ssh://`"),
+            ("mackerel-plugin-docker -host ssh://a", "-host has the unsupported scheme `ssh://`"),
             (
                 "DOCKER_TLS_VERIFY=1 DOCKER_HOST=tcp://a:2376 mackerel-plugin-docker",
                 "[docker] table with `host` and `tls`",

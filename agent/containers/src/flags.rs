@@ -52,7 +52,7 @@ pub fn docker(table: &str, command: &OfficialCommand, env: &[(String, String)]) 
     }
     let endpoint = match host.or_else(|| Some(("DOCKER_HOST", variable("DOCKER_HOST")?))) {
         Some((name, host)) => Endpoint::parse(host).map_err(|why| format!("{name} {why}"))?,
-        None => Endpoint::Usual,
+        None => Endpoint::Default,
     };
     Ok(Docker {
         name: Arc::from(format!("plugin {table}")),
