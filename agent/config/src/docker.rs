@@ -139,21 +139,24 @@ mod tests {
     #[test]
     fn what_the_official_plugins_line_cannot_mean_is_refused_with_the_table_to_write() {
         for (command, why) in [
-            ("DOCKER_HOST=ssh://a mackerel-plugin-docker", "DOCKER_HOST begins with `ssh://`"),
-            ("mackerel-plugin-docker -host ssh://a", "-host begins with `ssh://`"),
-            ("DOCKER_TLS_VERIFY=1 DOCKER_HOST=tcp://a:2376 mackerel-plugin-docker", "[docker] with `host` and `tls`"),
-            ("mackerel-plugin-docker | grep cpu", "write a table [docker]"),
-            ("mackerel-plugin-docker -nameformat name", "write a table [docker]"),
+            ("DOCKER_HOST=ssh://a mackerel-plugin-docker", "DOCKER_HOST has the unsupported scheme `ssh://`"),
+            ("mackerel-plugin-docker -host ssh://a", "-host has the unsupported scheme `ssh://`"),
+            (
+                "DOCKER_TLS_VERIFY=1 DOCKER_HOST=tcp://a:2376 mackerel-plugin-docker",
+                "[docker] table with `host` and `tls`",
+            ),
+            ("mackerel-plugin-docker | grep cpu", "write a [docker] table"),
+            ("mackerel-plugin-docker -nameformat name", "write a [docker] table"),
             (
                 "mackerel-plugin-docker -name_format name -verbose",
-                "the plugin has no flag -verbose; it has -host, -name-format, -label, -cpu-format, -method, -command, \
-                 -tempfile; write a table [docker] in place of this one",
+                "unknown flag -verbose; valid flags: -host, -name-format, -label, -cpu-format, -method, -command, \
+                 -tempfile; write a [docker] table instead of this one",
             ),
             (
                 "mackerel-plugin-docker -name-format pod",
                 "-name-format must be one of name, name_id, id, image, image_id",
             ),
-            ("mackerel-plugin-docker -method File", "-method knows only API; leave it out"),
+            ("mackerel-plugin-docker -method File", "-method supports only API; remove it"),
         ] {
             let text = format!("[plugin.metrics.docker]\ncommand = {command:?}\n");
             let (config, problems) = parse(Path::new("agent.conf"), &text).unwrap();

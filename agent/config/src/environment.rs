@@ -50,7 +50,10 @@ impl Environment {
         Self {
             api_key: variable("apikey").map(Secret::new),
             api_key_file: variable("apikey_file").map(PathBuf::from),
-            beyond: opts.beyond.or(has_variable.then_some("a `$`")).or(has_assignment.then_some("a variable in front")),
+            beyond: opts
+                .needs_shell
+                .or(has_variable.then_some("a `$`"))
+                .or(has_assignment.then_some("a variable in front")),
             opts: opts.words,
             include: variable("include"),
             docker: is_on("enable_docker_plugin"),

@@ -184,7 +184,7 @@ pub fn load_with(file: Option<&Path>, include: Option<&str>) -> Result<(Config, 
         let text = document::read_file(file).map_err(|error| vec![Problem::of_file(file, &error)])?;
         problems = draft.read(file, &text, false);
     }
-    match include.map(included) {
+    match include.map(official::glob::files) {
         Some(Ok(files)) => draft.included.extend(files),
         Some(Err(why)) => {
             problems.push(Problem::of_flag(document::Level::Error, format!("the variable `include` {why}")))
@@ -274,7 +274,11 @@ impl Draft {
         selection(reader, top, &mut config.selection);
         // Within an included file it is passed over.
         let included =
-            reader.parsed(top, "include", |pattern| if is_included { Ok(Vec::new()) } else { included(pattern) });
+            reader.parsed(
+                top,
+                "include",
+                |pattern| if is_included { Ok(Vec::new()) } else { official::glob::files(pattern) },
+            );
         self.included.extend(included.unwrap_or_default());
         docker::take(reader, top, config);
         plugin::take(reader, top, config);
@@ -311,51 +315,6 @@ fn plugins_folder(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut C
     } else if let Some(place) = reader.skip(top, "plugins") {
         reader.warn(place, "unknown table `plugins`, did you mean `plugin`?".to_owned());
     }
-}
-
-/// The files that a pattern names as Go reads it, in the order of their names. No file is fine.
-fn included(pattern: &str) -> Result<Vec<PathBuf>, String> {
-    let files = glob::glob(&of_go(pattern)).map_err(|error| format!("is no pattern of file names: {error}"))?;
-    files.map(|file| file.map_err(|error| format!("leads to a folder that cannot be read: {error}"))).collect()
-}
-
-/// A pattern of Go's `filepath.Glob` in the words of the crate: there `[^` negates and `!` is a character as any other, two
-/// stars are as one, and a backslash takes the meaning of what follows.
-fn of_go(pattern: &str) -> String {
-    let mut written = String::with_capacity(pattern.len());
-    let mut rest = pattern.chars().peekable();
-    let mut is_class = false;
-    while let Some(char) = rest.next() {
-        match char {
-            ']' if is_class => is_class = false,
-            '[' if !is_class => {
-                is_class = true;
-                written.push('[');
-                match rest.peek() {
-                    Some('^') => {
-                        rest.next();
-                        written.push('!');
-                    }
-                    // In front of it stands what is in no file's name.
-                    Some('!') => written.push('\0'),
-                    _ => {}
-                }
-                continue;
-            }
-            '*' if !is_class => while rest.next_if_eq(&'*').is_some() {},
-            '\\' => {
-                let Some(next) = rest.next() else { continue };
-                match is_class {
-                    true => written.push(next),
-                    false => written.push_str(&glob::Pattern::escape(&next.to_string())),
-                }
-                continue;
-            }
-            _ => {}
-        }
-        written.push(char);
-    }
-    written
 }
 
 /// The address of a proxy, or `direct`. It may hold a password, so it is not in the error.
@@ -768,32 +727,6 @@ mod tests {
         file("d.conf", "verbose = 1\n");
         let problems = shown(&parsed(&text).unwrap_err());
         assert!(problems.contains("d.conf:1:11: error: `verbose`"), "{problems}");
-    }
-
-    #[test]
-    fn a_pattern_of_includes_means_what_go_takes_it_for() {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["a.conf", "b.conf", "!.conf", "*.conf", "deep/d.conf"] {
-            let file = folder.path().join(name);
-            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-            std::fs::write(file, "").unwrap();
-        }
-        for (pattern, expected) in [
-            ("*.conf", "!.conf *.conf a.conf b.conf"),
-            ("**.conf", "!.conf *.conf a.conf b.conf"),
-            ("**/*.conf", "deep/d.conf"),
-            ("[^b]*.conf", "!.conf *.conf a.conf"),
-            ("[^a-b].conf", "!.conf *.conf"),
-            ("[!b].conf", "!.conf b.conf"),
-            ("[ab].conf", "a.conf b.conf"),
-            ("\\*.conf", "*.conf"),
-            ("?.conf", "!.conf *.conf a.conf b.conf"),
-        ] {
-            let files = included(&format!("{}/{pattern}", folder.path().display())).unwrap();
-            let names = files.iter().map(|file| file.strip_prefix(folder.path()).unwrap().to_str().unwrap());
-            assert_eq!(names.collect::<Vec<_>>().join(" "), expected, "{pattern}");
-        }
-        assert!(included("/[a").is_err());
     }
 
     #[test]

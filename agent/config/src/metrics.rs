@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use containers::Docker;
-use official::command_line::Search;
+use official::command::Search;
 use programs::MetricsProgram;
 
 use crate::table::PluginTable;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use containers::Docker;
-use official::command_line::{CommandLine, OfficialCommand, Search};
+use official::command::{OfficialCommand, Search};
+use official::command_line::CommandLine;
 use official::shell::{SimpleCommand, simple_command};
 use programs::process::path;
 use programs::{Command, MetricsProgram, Program};

@@ -1,8 +1,8 @@
-//! What is read of an engine's answers: of the list of containers, and of a container's statistics.
+//! The parts of an engine's responses that are read: of the list of containers, and of a container's statistics.
 //!
-//! Only what a metric is made of: the library's own models hold every field, and refuse all of an answer for one word in it that
-//! they do not know. The formats are those of the Engine API 1.24 to 1.56 (`GET /containers/json`, `GET /containers/{id}/stats`)
-//! and of Podman's API for Docker's clients. Any part may be missing.
+//! Only the fields that metrics need: the library's own models have every field, and refuse a whole response for one unknown word in
+//! it. The formats are those of the Engine API 1.24 to 1.56 (`GET /containers/json`, `GET /containers/{id}/stats`) and of Podman's
+//! API for Docker's clients. Any part may be missing.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,11 +12,11 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Summary {
-    /// The container's id, of 64 digits.
+    /// The container's id, 64 hexadecimal digits.
     pub id: String,
-    /// Its names, each behind a slash.
+    /// Its names, each with a leading slash.
     pub names: Option<Vec<String>>,
-    /// What it was started from, as it was named then.
+    /// Its image, by the name that it was started with.
     pub image: Option<String>,
     /// Its labels.
     pub labels: Option<HashMap<String, String>>,
@@ -33,7 +33,8 @@ struct Health {
 }
 
 impl Summary {
-    /// Engines since 29 have it in a field of its own, those before in the text for people, `Up 5 minutes (healthy)`.
+    /// The result of its health check. Engines since 29 have a field for it, older ones only the text for people,
+    /// `Up 5 minutes (healthy)`.
     #[must_use]
     pub fn healthy(&self) -> Option<bool> {
         let status = self.status.as_deref().unwrap_or_default();
@@ -46,7 +47,7 @@ impl Summary {
         }
     }
 
-    /// Whether it is counted under this word; Podman has one more for those that have exited.
+    /// Whether it counts as `state`. Podman also calls exited containers `stopped`.
     #[must_use]
     pub fn is_in(&self, state: &str) -> bool {
         let own = self.state.as_deref().map(|own| if own == "stopped" { "exited" } else { own });
@@ -57,7 +58,7 @@ impl Summary {
 /// A container's statistics.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Stats {
-    /// When they were read, by the engine's clock; long before 1970 if they were not.
+    /// When they were read, by the engine's clock; the year 1 if they were not.
     pub read: Option<String>,
     /// CPU time.
     pub cpu_stats: Option<Cpu>,
@@ -74,86 +75,86 @@ pub struct Stats {
 /// CPU time.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Cpu {
-    /// What it had.
+    /// The time used.
     pub cpu_usage: Option<CpuUsage>,
-    /// What it did not get.
+    /// The effect of a CPU limit.
     pub throttling_data: Option<Throttling>,
 }
 
 /// CPU time, in nanoseconds since the container started.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct CpuUsage {
-    /// In programs.
+    /// In user mode.
     pub usage_in_usermode: Option<u64>,
-    /// In the kernel.
+    /// In kernel mode.
     pub usage_in_kernelmode: Option<u64>,
 }
 
-/// What a limit of CPU does, counted since the container started.
+/// The effect of a CPU limit, counted since the container started.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Throttling {
-    /// Periods in which it wanted CPU.
+    /// Periods in which it was runnable.
     pub periods: Option<u64>,
-    /// Those in which it had to wait.
+    /// Periods in which it was throttled.
     pub throttled_periods: Option<u64>,
-    /// Nanoseconds that it waited.
+    /// How long it was throttled, in nanoseconds.
     pub throttled_time: Option<u64>,
 }
 
 /// Memory, in bytes.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Memory {
-    /// Everything that is counted for it.
+    /// All memory that is charged to it.
     pub usage: Option<u64>,
-    /// The most that it may have.
+    /// Its limit, or the machine's memory.
     pub limit: Option<u64>,
-    /// The kernel's own numbers.
+    /// The kernel's statistics.
     pub stats: Option<MemoryStats>,
 }
 
-/// Of the file `memory.stat` (the kernel's documentation of control groups), under its names in the first and in the second version.
+/// Fields of `memory.stat` (see the kernel's documentation of control groups), by their names in cgroup v1 and v2.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct MemoryStats {
-    /// Pages of files, first version.
+    /// File pages, v1.
     pub total_cache: Option<u64>,
-    /// Pages of files, second version.
+    /// File pages, v2.
     pub file: Option<u64>,
-    /// Pages of programs, first version.
+    /// Anonymous memory, v1.
     pub total_rss: Option<u64>,
-    /// Pages of programs, second version.
+    /// Anonymous memory, v2.
     pub anon: Option<u64>,
-    /// Pages of files that nobody has looked at lately, first version.
+    /// File pages not used recently, v1.
     pub total_inactive_file: Option<u64>,
-    /// The same in the second version; in the first the container's own ones without those of groups below it.
+    /// The same in v2; in v1 the container's own pages, without those of child groups.
     pub inactive_file: Option<u64>,
 }
 
 /// Block I/O, counted since the container started.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Blkio {
-    /// Requests that wait now.
+    /// Requests in the queue now.
     pub io_queue_recursive: Option<Vec<BlkioEntry>>,
-    /// Requests.
+    /// Completed requests.
     pub io_serviced_recursive: Option<Vec<BlkioEntry>>,
     /// Bytes.
     pub io_service_bytes_recursive: Option<Vec<BlkioEntry>>,
 }
 
-/// A count of one operation of one device.
+/// The count of one operation on one device.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct BlkioEntry {
-    /// `Read` in the first version of control groups, `read` in the second.
+    /// `Read` in cgroup v1, `read` in v2.
     pub op: Option<String>,
-    /// How many.
+    /// The count.
     pub value: Option<u64>,
 }
 
 /// Processes and threads.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Pids {
-    /// How many there are.
+    /// The number now.
     pub current: Option<u64>,
-    /// How many there may be.
+    /// The limit.
     pub limit: Option<u64>,
 }
 
@@ -164,12 +165,12 @@ pub struct Link {
     pub rx_bytes: Option<u64>,
     /// Bytes sent.
     pub tx_bytes: Option<u64>,
-    /// Packets that came broken.
+    /// Packets received with errors.
     pub rx_errors: Option<u64>,
-    /// Packets that could not be sent.
+    /// Packets not sent because of errors.
     pub tx_errors: Option<u64>,
-    /// Packets that came and were dropped.
+    /// Received packets that were dropped.
     pub rx_dropped: Option<u64>,
-    /// Packets that were to be sent and were dropped.
+    /// Outgoing packets that were dropped.
     pub tx_dropped: Option<u64>,
 }

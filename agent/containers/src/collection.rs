@@ -1,7 +1,7 @@
-//! One collection: the list of containers, the statistics of each, and the values that come of them.
+//! One collection: the list of containers, the statistics of each, and the values computed from them.
 //!
-//! Containers are asked side by side, some hundreds at a time, each with a patience of its own: one that fails, hangs or goes while
-//! it is asked costs only itself.
+//! Containers are queried concurrently, some hundreds at a time, each with its own timeout: one that fails, hangs or is removed
+//! meanwhile costs only itself.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -19,46 +19,46 @@ use wasaba_core::text::printable;
 
 use super::Docker;
 use super::answers::{Stats, Summary};
-use super::endpoint::Way;
-use super::metrics::{self, Facts, Reading as How};
+use super::endpoint::Transport;
+use super::metrics::{self, Conversion, Facts};
 use super::naming::Identity;
 
-/// How many containers are asked at once. Engines before 25 answer with their next own reading, up to a second later, so a few at
-/// a time would take long; and each is a connection of the engine's and of ours, so all of thousands at once would be much.
-const AT_ONCE: usize = 256;
+/// How many containers are queried at once. Engines before 25 respond with their own next reading, up to a second later, so a few at
+/// a time would take long; and each is a connection on both sides, so thousands at once would be too many.
+const CONCURRENT: usize = 256;
 
-/// How long the engine may take for one answer.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// The time limit of one request to the engine.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// More of what is wrong with containers would only fill the log.
-const MOST_COMPLAINTS: usize = 5;
+/// The most warnings of one collection; more would only fill the log.
+const MOST_WARNINGS: usize = 5;
 
-/// What an engine gives as the time of a reading that it did not take.
+/// The date that an engine gives for a reading that it did not take.
 const NEVER: &str = "0001-01-01";
 
-/// What is known from one collection to the next.
+/// What is kept from one collection to the next.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct State {
     /// Where the counters stood: see [`Counters::key`].
     readings: HashMap<String, Reading>,
-    /// Up to when events were asked for, in seconds since 1970 by the engine's clock.
+    /// The end of the last window of events, in seconds since 1970 by the engine's clock.
     events_until: Option<i64>,
 }
 
-impl From<HashMap<String, Reading>> for Known {
+impl From<HashMap<String, Reading>> for State {
     fn from(readings: HashMap<String, Reading>) -> Self {
         Self { readings, ..Self::default() }
     }
 }
 
-impl Known {
-    /// The stretch of time whose events are asked for at this `second` of the engine's clock; none at first. What is of that
-    /// second itself comes next time: an engine answers only when the end of what it is asked for has come.
+impl State {
+    /// The window of events to request at this `second` of the engine's clock; none at first. The events of that second itself come
+    /// with the next window: an engine responds only when the end of the window has passed.
     fn window_of_events(&mut self, second: i64) -> Option<(i64, i64)> {
         Some((self.events_until.replace(second)?, second)).filter(|(since, until)| since < until)
     }
 
-    /// Puts these in the place of those before, and forgets which are old by the engine's clock, which need not be ours.
+    /// Replaces the readings by these, and drops those that are old by the engine's clock, which may differ from ours.
     fn take(&mut self, readings: &[(String, Reading)]) {
         let newest = readings.iter().map(|(_, reading)| reading.unix_millis).max();
         self.readings.extend(readings.iter().cloned());
@@ -66,174 +66,180 @@ impl Known {
     }
 }
 
-/// Asks the engine for everything that is wanted of it.
+/// Collects everything that is configured for the engine.
 ///
 /// # Errors
-/// The engine as such does not answer. What is wrong with single containers is among the complaints.
-pub async fn collect(docker: &Docker, known: &mut Known, moment: Moment) -> Result<Answer, Fault> {
+/// The engine itself cannot be queried. A failure of single containers is a warning in the answer.
+pub async fn collect(docker: &Docker, state: &mut State, moment: Moment) -> Result<Answer, Fault> {
     let mut values = Values::default();
-    let asked = match Engine::reach(docker) {
-        Ok(engine) => engine.ask(known, moment, &mut values).await,
+    let collected = match Engine::of(docker) {
+        Ok(engine) => engine.collect(state, moment, &mut values).await,
         Err(why) => Err(why),
     };
     if docker.extra.contains(&"up") {
-        values.add("docker.engine.up".to_owned(), f64::from(u8::from(asked.is_ok())), f64::max);
+        values.add("docker.engine.up".to_owned(), f64::from(u8::from(collected.is_ok())), f64::max);
     }
-    if let Err(why) = asked {
+    if let Err(why) = collected {
         if values.named.is_empty() {
             return Err(Fault(why));
         }
-        values.complaints.push(why);
+        values.warnings.push(why);
     }
-    known.take(&values.readings);
+    state.take(&values.readings);
     Ok(values.answer(docker))
 }
 
-/// An engine that is asked now.
+/// The engine during one collection.
 struct Engine<'a> {
     docker: &'a Docker,
-    way: Way,
+    transport: Transport,
     client: Client,
-    ends: Instant,
+    deadline: Instant,
 }
 
 impl<'a> Engine<'a> {
-    fn reach(docker: &'a Docker) -> Result<Self, String> {
-        let way = docker.endpoint.way(&docker.trust)?;
-        Ok(Self { docker, client: way.client(PATIENCE)?, way, ends: Instant::now() + docker.timeout })
+    fn of(docker: &'a Docker) -> Result<Self, String> {
+        let transport = docker.endpoint.transport(&docker.trust)?;
+        let client = transport.client(REQUEST_TIMEOUT)?;
+        Ok(Self { docker, client, transport, deadline: Instant::now() + docker.timeout })
     }
 
-    async fn ask(&self, known: &mut Known, moment: Moment, values: &mut Values) -> Result<(), String> {
-        let tells = |word: &str| self.docker.extra.contains(&word);
-        let (at, all) = self.list(tells("state"), values).await?;
-        if tells("state") {
+    async fn collect(&self, state: &mut State, moment: Moment, values: &mut Values) -> Result<(), String> {
+        let (date, all) = self.list(self.has_extra("state"), values).await?;
+        if self.has_extra("state") {
             values.count_states(&all);
         }
         let wanted = all.into_iter().filter_map(|summary| Container::of(summary, self.docker)).collect::<Vec<_>>();
-        let window = at.filter(|_| tells("oom")).and_then(|at| known.window_of_events(at.as_second()));
+        let now = date.filter(|_| self.has_extra("oom"));
+        let window = now.and_then(|now| state.window_of_events(now.as_second()));
         let names = wanted.iter().map(|container| (container.identity.id.clone(), container.identity.name.clone()));
         let mut missing = names.collect::<BTreeMap<_, _>>();
-        let (asked, kills) = tokio::join!(self.all_facts(wanted), self.kills(window));
+        let (all_facts, kills) = tokio::join!(self.all_facts(wanted), self.kills(window));
         let kills = kills.unwrap_or_else(|why| {
-            // They are asked for again.
-            known.events_until = window.map(|(since, _)| since);
-            values.complaints.push(why);
+            // The next window begins where this one did.
+            state.events_until = window.map(|(since, _)| since);
+            values.warnings.push(why);
             None
         });
         if let Some(kills) = &kills {
             values.take_kills_of_others(kills, &missing, self.docker);
         }
-        for (container, mut facts, complaint) in asked {
+        for (container, mut facts, warning) in all_facts {
             missing.remove(&container.identity.id);
             facts.oom_kills =
                 kills.as_ref().map(|kills| kills.get(&container.identity.id).map_or(0.0, |(_, count)| *count));
-            let counters = Counters { before: &known.readings, container: &container, moment };
+            let counters = Counters { before: &state.readings, container: &container, moment };
             values.take(self.docker, &counters, &facts);
-            values.complaints.extend(complaint);
+            values.warnings.extend(warning);
         }
         let timeout = self.docker.timeout;
-        let late =
-            missing.values().map(|name| format!("{}: not asked within {timeout:?} (`timeout_seconds`)", shown(name)));
-        values.complaints.extend(late);
+        let late = missing
+            .values()
+            .map(|name| format!("{}: timed out after {timeout:?} (limit `timeout_seconds`)", shown(name)));
+        values.warnings.extend(late);
         Ok(())
     }
 
-    /// What those containers say that answer in time.
+    /// The facts of the containers that respond before the deadline, each with its warning.
     async fn all_facts(&self, containers: Vec<Container>) -> Vec<(Container, Facts, Option<String>)> {
-        let asked = stream::iter(containers).map(|container| self.facts(container)).buffer_unordered(AT_ONCE);
-        asked.take_until(tokio::time::sleep_until(self.ends)).collect().await
+        let facts = stream::iter(containers).map(|container| self.facts(container)).buffer_unordered(CONCURRENT);
+        facts.take_until(tokio::time::sleep_until(self.deadline)).collect().await
     }
 
-    /// What went wrong with a question to the engine, as text with its cure.
-    async fn answered<T>(&self, question: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        tokio::time::timeout(PATIENCE, question).await.unwrap_or(Err(Error::RequestTimeoutError))
+    fn has_extra(&self, word: &str) -> bool {
+        self.docker.extra.contains(&word)
+    }
+
+    /// The result of a request within [`REQUEST_TIMEOUT`].
+    async fn in_time<T>(&self, request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::time::timeout(REQUEST_TIMEOUT, request).await.unwrap_or(Err(Error::RequestTimeoutError))
     }
 
     fn fault(&self, error: &Error) -> String {
-        format!("cannot ask the engine at `{}`: {}", self.way.place(), told(error))
+        format!("cannot query the engine at `{}`: {}", self.transport.address(), reason(error))
     }
 
-    /// The engine's time, and the containers that there are, each read by itself: the library would refuse all of them for one
-    /// word that it does not know.
+    /// The engine's time, and its containers, each parsed separately: the library would refuse all of them for one unknown word.
     async fn list(&self, all: bool, values: &mut Values) -> Result<(Option<jiff::Timestamp>, Vec<Summary>), String> {
         let path = if all { "/containers/json?all=true" } else { "/containers/json" };
-        let told = self.answered(self.way.get(path)).await.map_err(|error| self.fault(&error))?;
-        let list =
-            serde_json::from_slice::<Vec<serde_json::Value>>(&told.body).map_err(|error| self.fault(&error.into()))?;
+        let response = self.in_time(self.transport.get(path)).await.map_err(|error| self.fault(&error))?;
+        let list = serde_json::from_slice::<Vec<serde_json::Value>>(&response.body)
+            .map_err(|error| self.fault(&error.into()))?;
         let mut containers = Vec::new();
         for entry in list {
             match serde_json::from_value(entry) {
                 Ok(container) => containers.push(container),
                 Err(error) => {
                     let why = printable(&error.to_string(), 200);
-                    values.complaints.push(format!("an entry of the list of containers is not understood: {why}"));
+                    values.warnings.push(format!("invalid entry in the list of containers: {why}"));
                 }
             }
         }
-        Ok((told.at, containers))
+        Ok((response.date, containers))
     }
 
-    /// The statistics of one container, and what went wrong. One that has gone meanwhile has none, and nothing is wrong.
+    /// The facts of one container, and the warning if a request failed. A container that was removed meanwhile has neither.
     async fn facts(&self, container: Container) -> (Container, Facts, Option<String>) {
         let mut facts =
             Facts { healthy: container.healthy, in_nanoseconds: self.docker.cpu_in_nanoseconds, ..Facts::default() };
         let (stats, restarts) = tokio::join!(self.stats(&container), self.restarts(&container));
-        let complain =
-            |error: &Error| (!is_gone(error)).then(|| format!("{}: {}", shown(&container.identity.name), told(error)));
-        let complaint = match (&stats, &restarts) {
-            (Err(error), _) | (_, Err(error)) => complain(error),
+        let warn = |error: &Error| {
+            (!is_gone(error)).then(|| format!("{}: {}", shown(&container.identity.name), reason(error)))
+        };
+        let warning = match (&stats, &restarts) {
+            (Err(error), _) | (_, Err(error)) => warn(error),
             _ => None,
         };
         facts.stats = stats.ok().flatten().unwrap_or_default();
         facts.restarts = restarts.ok().flatten();
-        (container, facts, complaint)
+        (container, facts, warning)
     }
 
-    /// One reading, which the engine does not repeat to compute a share by itself.
+    /// One reading, without the second one that the engine would take to compute percentages.
     async fn stats(&self, container: &Container) -> Result<Option<Stats>, Error> {
         if container.is_restarting {
-            // The engine would give zeros.
+            // The engine would respond with zeros.
             return Ok(None);
         }
         let path = format!("/containers/{}/stats?stream=false&one-shot=true", container.identity.id);
-        let told = self.answered(self.way.get(&path)).await?;
-        let stats = serde_json::from_slice::<Stats>(&told.body)?;
+        let response = self.in_time(self.transport.get(&path)).await?;
+        let stats = serde_json::from_slice::<Stats>(&response.body)?;
         Ok(Some(stats).filter(|stats| !stats.read.as_ref().is_some_and(|read| read.starts_with(NEVER))))
     }
 
     async fn restarts(&self, container: &Container) -> Result<Option<f64>, Error> {
-        if !self.docker.extra.contains(&"restarts") {
+        if !self.has_extra("restarts") {
             return Ok(None);
         }
         let options = None::<InspectContainerOptions>;
-        let about = self.answered(self.client.inspect_container(&container.identity.id, options)).await?;
+        let about = self.in_time(self.client.inspect_container(&container.identity.id, options)).await?;
         Ok(about.restart_count.map(|count| count as f64))
     }
 
-    /// How often the kernel killed in each container for want of memory in this stretch of time, by its id.
+    /// The out-of-memory kills in each container in this window, by id.
     async fn kills(&self, window: Option<(i64, i64)>) -> Result<Option<Kills>, String> {
         let Some((since, until)) = window else { return Ok(None) };
         let only = |key: &str, value: &str| (key.to_owned(), vec![value.to_owned()]);
         let filters = HashMap::from([only("type", "container"), only("event", "oom")]);
-        // The engine counts both ends in.
+        // Both ends belong to the engine's window.
         let until = format!("{}.999999999", until.saturating_sub(1));
         let options = EventsOptions { since: Some(since.to_string()), until: Some(until), filters: Some(filters) };
         let events = self.client.events(Some(options)).try_collect::<Vec<_>>();
-        let events = self.answered(events).await;
+        let events = self.in_time(events).await;
         events
             .map(|events| Some(count(events)))
-            .map_err(|error| format!("cannot ask for out-of-memory events: {}", told(&error)))
+            .map_err(|error| format!("cannot get out-of-memory events: {}", reason(&error)))
     }
 }
 
-/// Who was killed in, and how often, by id.
+/// The containers with kills, and how many, by id.
 type Kills = HashMap<String, (Identity, f64)>;
 
 fn count(events: Vec<EventMessage>) -> Kills {
     let mut kills = Kills::new();
     for actor in events.into_iter().filter_map(|event| event.actor) {
         let Some(id) = actor.id else { continue };
-        // An event has the labels beside name and image.
+        // The attributes of an event are name, image and the labels.
         let mut attributes = actor.attributes.unwrap_or_default();
         let mut take = |key: &str| attributes.remove(key).unwrap_or_default();
         let (name, image) = (take("name"), take("image"));
@@ -243,17 +249,17 @@ fn count(events: Vec<EventMessage>) -> Kills {
     kills
 }
 
-/// A container that is to be asked.
+/// A container to query.
 struct Container {
     identity: Identity,
-    /// What it is called in its metrics.
+    /// Its name in metrics.
     key: String,
     is_restarting: bool,
     healthy: Option<bool>,
 }
 
 impl Container {
-    /// None if it does not run, is not wanted, or lacks what it is called by.
+    /// `None` if it does not run, is not selected, or lacks the name by which it is called.
     fn of(summary: Summary, docker: &Docker) -> Option<Self> {
         let state = summary.state.as_deref();
         let runs = matches!(state, Some("running" | "paused" | "restarting") | None);
@@ -265,8 +271,8 @@ impl Container {
             image: summary.image.unwrap_or_default(),
             labels: summary.labels.unwrap_or_default().into_iter().collect(),
         };
-        let is_wanted = runs && docker.wants(&identity);
-        let key = docker.naming.of(&identity).filter(|_| is_wanted)?;
+        let is_selected = runs && docker.wants(&identity);
+        let key = docker.naming.of(&identity).filter(|_| is_selected)?;
         Some(Self { identity, key, is_restarting, healthy })
     }
 }
@@ -279,27 +285,27 @@ struct Counters<'a> {
 }
 
 impl Counters<'_> {
-    /// A container keeps its counters when it is renamed, and its successor of the same name has others. 12 digits tell them apart.
+    /// By the id: a container keeps its counters when it is renamed, and a new one with the same name has others. 12 digits are enough.
     fn key(&self, graph: &str, name: &str) -> String {
         let id = &self.container.identity.id;
         format!("{} {graph}.{name}", id.get(..12).unwrap_or(id))
     }
 
-    /// When the engine read, in milliseconds since 1970.
+    /// The time of the reading, in milliseconds since 1970.
     fn read_at(&self, facts: &Facts) -> i64 {
         let read = facts.stats.read.as_ref().and_then(|read| read.parse::<jiff::Timestamp>().ok());
         read.map_or_else(|| self.moment.unix_seconds.saturating_mul(1_000), jiff::Timestamp::as_millisecond)
     }
 
-    /// What a reading comes to, by the one before it.
-    fn value(&self, how: How, key: &str, now: Reading) -> Option<f64> {
+    /// The value of a reading, given the one before it.
+    fn value(&self, conversion: Conversion, key: &str, now: Reading) -> Option<f64> {
         let before = self.before.get(key).copied();
-        match how {
-            How::Gauge => Some(now.value),
-            How::PerMinute => rate::growth(before?, now, Duration::from_secs(60)),
-            How::PerSecond => rate::growth(before?, now, Duration::from_secs(1)),
-            How::PercentOfCore => {
-                // The CPU time of a container that was started again counts from zero.
+        match conversion {
+            Conversion::Gauge => Some(now.value),
+            Conversion::PerMinute => rate::growth(before?, now, Duration::from_secs(60)),
+            Conversion::PerSecond => rate::growth(before?, now, Duration::from_secs(1)),
+            Conversion::PercentOfCore => {
+                // The CPU time of a restarted container counts from zero.
                 let before = before?;
                 let since = if now.value < before.value { Reading { value: 0.0, ..before } } else { before };
                 Some(rate::growth(since, now, Duration::from_secs(1))? / 1e9 * 100.0)
@@ -308,18 +314,18 @@ impl Counters<'_> {
     }
 }
 
-/// What a collection came to.
+/// The result of a collection.
 #[derive(Default)]
 struct Values {
     /// Without `custom.`.
     named: BTreeMap<String, f64>,
     readings: Vec<(String, Reading)>,
-    complaints: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Values {
-    fn add(&mut self, name: String, value: f64, together: fn(f64, f64) -> f64) {
-        self.named.entry(name).and_modify(|known| *known = together(*known, value)).or_insert(value);
+    fn add(&mut self, name: String, value: f64, combine: fn(f64, f64) -> f64) {
+        self.named.entry(name).and_modify(|known| *known = combine(*known, value)).or_insert(value);
     }
 
     fn count_states(&mut self, all: &[Summary]) {
@@ -329,9 +335,9 @@ impl Values {
         }
     }
 
-    /// Who was killed and does not run any more.
-    fn take_kills_of_others(&mut self, kills: &Kills, asked: &BTreeMap<String, String>, docker: &Docker) {
-        for (identity, count) in kills.values().filter(|(identity, _)| !asked.contains_key(&identity.id)) {
+    /// The kills in containers that do not run any more.
+    fn take_kills_of_others(&mut self, kills: &Kills, running: &BTreeMap<String, String>, docker: &Docker) {
+        for (identity, count) in kills.values().filter(|(identity, _)| !running.contains_key(&identity.id)) {
             if let Some(key) = docker.naming.of(identity).filter(|_| docker.wants(identity)) {
                 self.add(format!("docker.oom_kills.{key}.kills"), *count, |one, other| one + other);
             }
@@ -340,27 +346,27 @@ impl Values {
 
     fn take(&mut self, docker: &Docker, counters: &Counters<'_>, facts: &Facts) {
         let unix_millis = counters.read_at(facts);
-        for family in metrics::ALL.iter().filter(|family| family.is_told(&docker.extra)) {
+        for family in metrics::ALL.iter().filter(|family| family.is_selected(&docker.extra)) {
             let graph = family.graph.replace('#', &counters.container.key);
             for metric in family.metrics {
                 let Some(value) = (metric.read)(facts) else { continue };
-                let value = if metric.reading == How::Gauge {
+                let value = if metric.conversion == Conversion::Gauge {
                     Some(value)
                 } else {
                     let (key, now) = (counters.key(family.graph, metric.name), Reading { value, unix_millis });
-                    let value = counters.value(metric.reading, &key, now);
+                    let value = counters.value(metric.conversion, &key, now);
                     self.readings.push((key, now));
                     value
                 };
                 if let Some(value) = value {
-                    self.add(format!("{graph}.{}", metric.name), value, metric.together);
+                    self.add(format!("{graph}.{}", metric.name), value, metric.combine);
                 }
             }
         }
     }
 
     fn answer(self, docker: &Docker) -> Answer {
-        let Self { named, readings, mut complaints } = self;
+        let Self { named, readings, mut warnings } = self;
         let mut answer = Answer { readings, ..Answer::default() };
         for (name, value) in named {
             let name = docker.posting.renamed(&name);
@@ -372,16 +378,16 @@ impl Values {
                     Some(host) => sample.of_host(host),
                     None => sample,
                 }),
-                Err(error) => complaints.push(error.to_string()),
+                Err(error) => warnings.push(error.to_string()),
             }
         }
-        complaints.sort_unstable();
-        let all = complaints.len();
-        if all > MOST_COMPLAINTS {
-            complaints.truncate(MOST_COMPLAINTS);
-            complaints.push(format!("and {} more", all - MOST_COMPLAINTS));
+        warnings.sort_unstable();
+        let all = warnings.len();
+        if all > MOST_WARNINGS {
+            warnings.truncate(MOST_WARNINGS);
+            warnings.push(format!("and {} more", all - MOST_WARNINGS));
         }
-        answer.warnings = complaints;
+        answer.warnings = warnings;
         answer
     }
 }
@@ -390,33 +396,53 @@ fn shown(name: &str) -> String {
     format!("container `{}`", printable(name, 80))
 }
 
-/// It went while it was asked.
+/// Whether the container was removed meanwhile.
 fn is_gone(error: &Error) -> bool {
     matches!(error, Error::DockerResponseServerError { status_code: 404 | 409, .. })
 }
 
-/// What went wrong, as the end of a sentence, with the cure where there is one.
-fn told(error: &Error) -> String {
+/// Why a request failed, with the cure where there is one.
+fn reason(error: &Error) -> String {
     match error {
-        Error::RequestTimeoutError => format!("no answer within {PATIENCE:?}"),
+        Error::RequestTimeoutError => format!("timed out after {REQUEST_TIMEOUT:?}"),
         Error::DockerResponseServerError { status_code, message } => {
-            format!("it answers {status_code}: {}", printable(message.trim(), 200))
+            format!("status {status_code}: {}", printable(message.trim(), 200))
         }
         Error::IOError { err } if err.kind() == std::io::ErrorKind::PermissionDenied => {
-            format!("{err}; let the agent's user into the group that the socket belongs to")
+            format!("{err}; add the agent's user to the group of the socket")
         }
-        Error::JsonDataError { .. } | Error::JsonSerdeError { .. } => format!("its answer is not understood: {error}"),
-        _ => {
-            let mut text = error.to_string();
-            let mut source = std::error::Error::source(error);
-            while let Some(cause) = source {
-                if !text.contains(&cause.to_string()) {
-                    text = format!("{text}: {cause}");
-                }
-                source = cause.source();
-            }
-            let is_tls = text.to_ascii_lowercase().contains("certificate");
-            if is_tls { format!("{text}; look at `tls` in [docker]") } else { text }
-        }
+        Error::JsonDataError { .. } | Error::JsonSerdeError { .. } => format!("invalid response: {error}"),
+        Error::IOError { err } => with_causes(err),
+        Error::HyperResponseError { err } => with_causes(err),
+        _ => with_causes(error),
+    }
+}
+
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = || std::iter::successors(Some(error), |error| error.source());
+    let text = causes().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    if causes().any(is_of_tls) { format!("{text}; check `tls` in [docker]") } else { text }
+}
+
+/// Whether TLS failed: a certificate, ours or the engine's, is missing or not accepted, or the other side does not speak TLS. An I/O
+/// error does not list the error inside it among its causes.
+fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_failure_of_tls_points_to_the_table_and_another_one_does_not() {
+        let of_tls = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::NoCertificatesPresented);
+        let text = reason(&of_tls.into());
+        assert_eq!(text, "peer sent no certificates; check `tls` in [docker]");
+        let refused = io::Error::new(io::ErrorKind::ConnectionRefused, "certificate of baptism");
+        assert_eq!(reason(&refused.into()), "certificate of baptism");
     }
 }

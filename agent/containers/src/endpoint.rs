@@ -1,4 +1,4 @@
-//! The endpoint: where an engine listens, and one exchange with it: a connection, a request, an answer.
+//! The endpoint: where an engine listens, and one exchange with it: a connection, a request, a response.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,24 +23,24 @@ use tokio_rustls::TlsConnector;
 use wasaba_core::tls;
 use wasaba_core::tls::Trust;
 
-/// Where the first of these is, an engine listens: Docker's, and Podman's.
-const USUAL_SOCKETS: [&str; 3] = ["/var/run/docker.sock", "/run/docker.sock", "/run/podman/podman.sock"];
+/// The default sockets of Docker and Podman; the first that exists is used.
+const DEFAULT_SOCKETS: [&str; 3] = ["/var/run/docker.sock", "/run/docker.sock", "/run/podman/podman.sock"];
 
-/// More is not read of an answer, in bytes; the list of 10,000 containers has some 15 MB.
-const LARGEST_ANSWER: u64 = 32 << 20;
+/// The most that is read of a response, in bytes; the list of 10,000 containers has some 15 MB.
+const LARGEST_RESPONSE: u64 = 32 << 20;
 
-/// More is not read of one container's statistics, in bytes, which have some kilobytes.
+/// The most that is read of one container's statistics, in bytes; they have some kilobytes.
 const LARGEST_STATS: u64 = 1 << 20;
 
-/// How long who finds the queue in front of a unix socket full waits before the next try. Whoever asks ends it.
-const KNOCK_AGAIN: Duration = Duration::from_millis(5);
+/// The pause before the next try where the queue of a unix socket is full. The caller limits the tries by its timeout.
+const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
 /// Where an engine listens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Endpoint {
-    /// What `DOCKER_HOST` says, or the usual sockets.
+    /// `DOCKER_HOST`, or the first default socket that exists.
     #[default]
-    Usual,
+    Default,
     /// A unix socket.
     Unix(PathBuf),
     /// A host and port.
@@ -49,7 +49,7 @@ pub enum Endpoint {
         host: String,
         /// The port.
         port: u16,
-        /// Whether it speaks TLS.
+        /// Whether TLS is used.
         tls: bool,
     },
 }
@@ -57,7 +57,7 @@ pub enum Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usual => formatter.write_str("the usual socket"),
+            Self::Default => formatter.write_str("the default socket"),
             Self::Unix(path) => write!(formatter, "unix://{}", path.display()),
             Self::Tcp { host, port, tls } => {
                 write!(formatter, "{}://{host}:{port}", if *tls { "https" } else { "tcp" })
@@ -67,11 +67,11 @@ impl fmt::Display for Endpoint {
 }
 
 impl Endpoint {
-    /// Reads what `DOCKER_HOST`, `host` in `[docker]` and `-host` of the official plugin may say: `unix:///path`, `/path`,
+    /// Reads a value of `DOCKER_HOST`, of `host` in `[docker]` or of the official plugin's `-host`: `unix:///path`, `/path`,
     /// `tcp://host:port`, `http://...`, `https://...`, or `host:port`.
     ///
     /// # Errors
-    /// Why it is none, as the end of a sentence.
+    /// Why it is invalid, as the predicate of a sentence.
     pub fn parse(text: &str) -> Result<Self, String> {
         const FORMS: &str = "write \"unix:///var/run/docker.sock\", \"tcp://host:2375\" or \"https://host:2376\"";
         let path = text.strip_prefix("unix://").unwrap_or(text);
@@ -79,22 +79,22 @@ impl Endpoint {
             return Ok(Self::Unix(path.into()));
         }
         if text.starts_with("unix:") {
-            return Err(format!("names no absolute path; {FORMS}"));
+            return Err(format!("has no absolute path; {FORMS}"));
         }
         let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
         let tls = match scheme.to_ascii_lowercase().as_str() {
             "tcp" | "http" => false,
             "https" => true,
-            _ => return Err(format!("begins with `{scheme}://`, which is not spoken here; {FORMS}")),
+            _ => return Err(format!("has the unsupported scheme `{scheme}://`; {FORMS}")),
         };
         let rest = rest.trim_end_matches('/');
         if let Some((_, path)) = rest.split_once('/') {
-            return Err(format!("has a path, `/{path}`, which is not spoken here; {FORMS}"));
+            return Err(format!("has the path `/{path}`, which is not supported; {FORMS}"));
         }
         let (host, port) = match rest.rsplit_once(':') {
             // The colons of an IPv6 address are in brackets.
             Some((host, port)) if !port.ends_with(']') => {
-                (host, port.parse().map_err(|_| format!("has no port behind its `:`; {FORMS}"))?)
+                (host, port.parse().map_err(|_| format!("has no valid port after `:`; {FORMS}"))?)
             }
             _ => (rest, if tls { 2_376 } else { 2_375 }),
         };
@@ -102,14 +102,14 @@ impl Endpoint {
         if is_host {
             Ok(Self::Tcp { host: host.to_owned(), port, tls })
         } else {
-            Err(format!("names no host; {FORMS}"))
+            Err(format!("has no valid host; {FORMS}"))
         }
     }
 
-    /// The place that is really asked, and whom it has to be: `variable` reads the environment, `exists` the file system.
+    /// The address to connect to, and the files for TLS: `variable` reads the environment, `exists` the file system.
     ///
     /// # Errors
-    /// `DOCKER_HOST` is none, or there is no engine at any usual place.
+    /// An invalid `DOCKER_HOST`, or no default socket exists.
     fn resolve(
         &self,
         trust: &Trust,
@@ -118,19 +118,19 @@ impl Endpoint {
     ) -> Result<(Self, Trust), String> {
         let variable = |name| variable(name).filter(|value| !value.is_empty());
         let mut trust = trust.clone();
-        let place = match self {
-            Self::Usual => match variable("DOCKER_HOST") {
+        let address = match self {
+            Self::Default => match variable("DOCKER_HOST") {
                 Some(host) => {
-                    let place = Self::parse(&host).map_err(|why| format!("the variable DOCKER_HOST {why}"))?;
+                    let address = Self::parse(&host).map_err(|why| format!("the variable DOCKER_HOST {why}"))?;
                     let is_secure = variable("DOCKER_TLS_VERIFY").is_some();
                     if let Some(folder) = variable("DOCKER_CERT_PATH").filter(|_| is_secure).map(PathBuf::from) {
                         trust.authority = trust.authority.or_else(|| Some(folder.join("ca.pem")));
                         let own = (folder.join("cert.pem"), folder.join("key.pem"));
                         trust.identity = trust.identity.or_else(|| exists(&own.0).then_some(own));
                     }
-                    match place {
+                    match address {
                         Self::Tcp { host, port, tls } => Self::Tcp { host, port, tls: tls || is_secure },
-                        place => place,
+                        address => address,
                     }
                 }
                 None => {
@@ -138,134 +138,131 @@ impl Endpoint {
                     let own = own
                         .iter()
                         .flat_map(|folder| ["docker.sock", "podman/podman.sock"].map(|name| folder.join(name)));
-                    let found = USUAL_SOCKETS.map(PathBuf::from).into_iter().chain(own).find(|path| exists(path));
+                    let found = DEFAULT_SOCKETS.map(PathBuf::from).into_iter().chain(own).find(|path| exists(path));
                     Self::Unix(found.ok_or_else(|| {
                         format!(
-                            "there is no engine's socket, neither {}; mount it, or say where it is with \
-                             `host = \"unix:///path\"` in [docker] or with DOCKER_HOST",
-                            USUAL_SOCKETS.map(|path| format!("`{path}`")).join(" nor ")
+                            "no engine socket found at {}; mount one there, or set `host = \"unix:///path\"` in [docker] or \
+                             DOCKER_HOST",
+                            DEFAULT_SOCKETS.map(|path| format!("`{path}`")).join(", ")
                         )
                     })?)
                 }
             },
-            // A table `tls` says that it is spoken.
+            // A table `tls` implies that it is used.
             Self::Tcp { host, port, tls } => {
                 Self::Tcp { host: host.clone(), port: *port, tls: *tls || trust != Trust::default() }
             }
-            place => place.clone(),
+            address => address.clone(),
         };
-        Ok((place, trust))
+        Ok((address, trust))
     }
 
-    /// The way to the engine here. Nobody is asked yet.
+    /// Resolves the address and reads the files for TLS. Nothing is connected yet.
     ///
     /// # Errors
-    /// Nothing listens at a usual place, or a certificate cannot be read.
-    pub fn way(&self, trust: &Trust) -> Result<Way, String> {
-        let (place, trust) = self.resolve(trust, |name| std::env::var(name).ok(), Path::exists)?;
-        let tls = match &place {
+    /// No default socket exists, or a certificate cannot be read.
+    pub fn transport(&self, trust: &Trust) -> Result<Transport, String> {
+        let (address, trust) = self.resolve(trust, |name| std::env::var(name).ok(), Path::exists)?;
+        let tls = match &address {
             Self::Tcp { tls: true, .. } => Some(TlsConnector::from(Arc::new(tls::client(&trust)?))),
             _ => None,
         };
-        Ok(Way(Arc::new((place, tls))))
+        Ok(Transport(Arc::new((address, tls))))
     }
 }
 
-/// A way to an engine.
+/// The address of an engine, and how to speak TLS with it.
 #[derive(Clone)]
-pub struct Way(Arc<(Endpoint, Option<TlsConnector>)>);
+pub struct Transport(Arc<(Endpoint, Option<TlsConnector>)>);
 
-impl Way {
-    /// Where it leads.
+impl Transport {
+    /// The address of the engine.
     #[must_use]
-    pub fn place(&self) -> &Endpoint {
+    pub fn address(&self) -> &Endpoint {
         &self.0.0
     }
 
-    /// The library's client on it.
+    /// The library's client over this transport.
     ///
     /// # Errors
-    /// None that is known.
-    pub fn client(&self, patience: Duration) -> Result<Client, String> {
-        let way = self.clone();
+    /// None is known.
+    pub fn client(&self, timeout: Duration) -> Result<Client, String> {
+        let transport = self.clone();
         let transport = move |request: BollardRequest| {
-            let way = way.clone();
-            async move { exchange(&way.0.0, way.0.1.as_ref(), request).await }
+            let transport = transport.clone();
+            async move { exchange(&transport.0.0, transport.0.1.as_ref(), request).await }
         };
-        // The version is not used: the library sends paths without one, which an engine of any age answers in its own version.
+        // The version is not used: the library sends paths without one, to which an engine of any age responds in its own version.
         let version = ClientVersion { major_version: 1, minor_version: 41 };
-        let client = Client::connect_with_custom_transport(
-            transport,
-            Some("http://engine"),
-            patience.as_secs().max(1),
-            &version,
-        );
+        let client =
+            Client::connect_with_custom_transport(transport, Some("http://engine"), timeout.as_secs().max(1), &version);
         client.map_err(|error| error.to_string())
     }
 
-    /// What the engine answers to a question, as it is: for answers of which the library knows too little, or too much.
+    /// The raw response to a GET: for responses that the library's models do not fit.
     ///
     /// # Errors
-    /// The engine does not answer, or something else than 200.
-    pub async fn get(&self, path: &str) -> Result<Told, Error> {
+    /// No response, or another status than 200.
+    pub async fn get(&self, path: &str) -> Result<EngineResponse, Error> {
         let request = hyper::Request::get(path).body(bollard::body_full(Bytes::new()))?;
-        let answer = exchange(&self.0.0, self.0.1.as_ref(), request).await?;
-        let status_code = answer.status().as_u16();
-        let at = answer
+        let response = exchange(&self.0.0, self.0.1.as_ref(), request).await?;
+        let status_code = response.status().as_u16();
+        let date = response
             .headers()
             .get(DATE)
             .and_then(|date| rfc2822::DateTimeParser::new().parse_timestamp(date.to_str().ok()?).ok());
-        let body = answer.into_body().collect().await?.to_bytes();
+        let body = response.into_body().collect().await?.to_bytes();
         if status_code == 200 {
-            return Ok(Told { at, body });
+            return Ok(EngineResponse { date, body });
         }
-        let told = serde_json::from_slice::<serde_json::Value>(&body).ok();
-        let told = told.and_then(|told| Some(told.get("message")?.as_str()?.to_owned()));
-        let message = told.unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
+        let message = serde_json::from_slice::<serde_json::Value>(&body).ok();
+        let message = message.and_then(|error| Some(error.get("message")?.as_str()?.to_owned()));
+        let message = message.unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
         Err(Error::DockerResponseServerError { status_code, message })
     }
 }
 
-/// An engine's answer.
-pub struct Told {
-    /// When it was written, by the engine's own clock, in whole seconds.
-    pub at: Option<Timestamp>,
-    /// What it says.
+/// A response of the engine.
+pub struct EngineResponse {
+    /// Its date, by the engine's own clock, in whole seconds.
+    pub date: Option<Timestamp>,
+    /// Its body.
     pub body: Bytes,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// Sends one request over a connection of its own, which an engine is used to: nothing stays open between two minutes.
+/// Sends one request over a connection of its own, as engines expect: nothing stays open between two minutes.
 async fn exchange(
-    place: &Endpoint,
+    address: &Endpoint,
     tls: Option<&TlsConnector>,
     mut request: BollardRequest,
 ) -> Result<Response<Incoming>, Error> {
-    let (stream, host) = connect(place, tls).await?;
+    let (stream, host) = connect(address, tls).await?;
     let path = request.uri().path().to_owned();
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    *request.uri_mut() = target.parse().map_err(|error| io::Error::other(format!("{target:?} is no path: {error}")))?;
+    *request.uri_mut() =
+        target.parse().map_err(|error| io::Error::other(format!("invalid path {target:?}: {error}")))?;
     let host = HeaderValue::from_str(&host).map_err(|error| io::Error::other(error.to_string()))?;
     request.headers_mut().insert(HOST, host);
-    // What is longer ends as if the engine had hung up.
-    let most = if path.ends_with("/stats") { LARGEST_STATS } else { LARGEST_ANSWER };
+    // A longer response ends as if the engine had closed the connection.
+    let most = if path.ends_with("/stats") { LARGEST_STATS } else { LARGEST_RESPONSE };
     let (read, write) = tokio::io::split(stream);
     let stream = tokio::io::join(read.take(most), write);
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // It ends with the answer's body; what is wrong with it is told there.
+    // It ends with the response's body, whose reader gets its errors.
     tokio::spawn(connection);
     Ok(sender.send_request(request).await?)
 }
 
-async fn connect(place: &Endpoint, tls: Option<&TlsConnector>) -> io::Result<(Box<dyn Stream>, String)> {
-    match place {
-        Endpoint::Usual => Err(io::Error::other("the usual place was not looked for")),
+async fn connect(address: &Endpoint, tls: Option<&TlsConnector>) -> io::Result<(Box<dyn Stream>, String)> {
+    match address {
+        Endpoint::Default => Err(io::Error::other("the default socket was not resolved")),
         Endpoint::Unix(path) => loop {
             match UnixStream::connect(path).await {
-                // More have knocked than the engine lets wait; on older systems that is 128.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(KNOCK_AGAIN).await,
+                // The queue of the socket is full; on older systems it has 128 places.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(RETRY_PAUSE).await,
                 stream => return Ok((Box::new(stream?), "engine".to_owned())),
             }
         },
@@ -290,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_written_as_for_docker_or_for_the_official_plugin() {
+    fn an_endpoint_has_the_forms_of_docker_and_of_the_official_plugin() {
         for (text, expected) in [
             ("unix:///var/run/docker.sock", Endpoint::Unix("/var/run/docker.sock".into())),
             ("/run/podman/podman.sock", Endpoint::Unix("/run/podman/podman.sock".into())),
@@ -308,15 +305,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_endpoint_is_refused_with_the_forms_that_are() {
+    fn an_invalid_endpoint_is_refused_with_the_valid_forms() {
         for (text, why) in [
-            ("", "names no host"),
+            ("", "no valid host"),
             ("unix://docker.sock", "no absolute path"),
             ("unix:/run/docker.sock", "no absolute path"),
             ("tcp://engine:2375/v1.41", "`/v1.41`"),
             ("ssh://root@engine", "`ssh://`"),
-            ("tcp://engine:port", "no port"),
-            ("tcp://:2375", "names no host"),
+            ("tcp://engine:port", "no valid port"),
+            ("tcp://:2375", "no valid host"),
             ("npipe:////./pipe/docker_engine", "`npipe://`"),
         ] {
             let error = Endpoint::parse(text).unwrap_err();
@@ -325,52 +322,60 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_at_once_get_through_a_short_queue_in_front_of_a_unix_socket() {
+    async fn many_connections_at_once_get_through_a_short_queue_of_a_unix_socket() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("engine.sock");
         let socket =
             rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM, None).unwrap();
         rustix::net::bind(&socket, &rustix::net::SocketAddrUnix::new(&path).unwrap()).unwrap();
         rustix::net::listen(&socket, 1).unwrap();
-        let place = Endpoint::Unix(path);
-        let asking = (0..20).map(|_| connect(&place, None)).collect::<Vec<_>>();
+        let address = Endpoint::Unix(path);
+        let connecting = (0..20).map(|_| connect(&address, None)).collect::<Vec<_>>();
         let listener = std::os::unix::net::UnixListener::from(socket);
-        // Polled first, all of them knock before the first is let in.
-        let taking = async {
+        // Polled first, all of them try before the first is accepted.
+        let accepting = async {
             tokio::task::spawn_blocking(move || (0..20).for_each(|_| drop(listener.accept().unwrap()))).await.unwrap();
         };
-        let (asked, ()) = tokio::join!(biased; futures_util::future::join_all(asking), taking);
-        assert!(asked.iter().all(Result::is_ok));
+        let (connected, ()) = tokio::join!(biased; futures_util::future::join_all(connecting), accepting);
+        assert!(connected.iter().all(Result::is_ok));
     }
 
-    fn usual(environment: &[(&str, &str)], files: &[&str]) -> Result<(Endpoint, Trust), String> {
+    fn resolved(environment: &[(&str, &str)], files: &[&str]) -> Result<(Endpoint, Trust), String> {
         let variable =
             |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        Endpoint::Usual.resolve(&Trust::default(), variable, |path| files.iter().any(|file| Path::new(file) == path))
+        Endpoint::Default.resolve(&Trust::default(), variable, |path| files.iter().any(|file| Path::new(file) == path))
     }
 
     #[test]
-    fn without_a_host_the_environment_counts_and_then_the_first_usual_socket() {
+    fn without_a_host_docker_host_is_used_and_then_the_first_default_socket() {
         let socket = |path: &str| Endpoint::Unix(path.into());
         let both = ["/run/podman/podman.sock", "/var/run/docker.sock"];
-        assert_eq!(usual(&[("DOCKER_HOST", "")], &both).unwrap().0, socket("/var/run/docker.sock"));
-        assert_eq!(usual(&[], &both[..1]).unwrap().0, socket("/run/podman/podman.sock"));
+        assert_eq!(resolved(&[("DOCKER_HOST", "")], &both).unwrap().0, socket("/var/run/docker.sock"));
+        assert_eq!(resolved(&[], &both[..1]).unwrap().0, socket("/run/podman/podman.sock"));
         let own = [("XDG_RUNTIME_DIR", "/run/user/7")];
-        assert_eq!(usual(&own, &["/run/user/7/docker.sock"]).unwrap().0, socket("/run/user/7/docker.sock"));
-        assert_eq!(usual(&[("DOCKER_HOST", "tcp://engine:1")], &both).unwrap().0, tcp("engine", 1, false));
-        let error = usual(&[], &[]).unwrap_err();
+        assert_eq!(resolved(&own, &["/run/user/7/docker.sock"]).unwrap().0, socket("/run/user/7/docker.sock"));
+        assert_eq!(resolved(&[("DOCKER_HOST", "tcp://engine:1")], &both).unwrap().0, tcp("engine", 1, false));
+        let error = resolved(&[], &[]).unwrap_err();
         assert!(error.contains("/var/run/docker.sock") && error.contains("DOCKER_HOST"), "{error}");
-        assert!(usual(&[("DOCKER_HOST", "ssh://x")], &both).unwrap_err().contains("DOCKER_HOST begins with `ssh://`"));
+        assert!(
+            resolved(&[("DOCKER_HOST", "ssh://x")], &both)
+                .unwrap_err()
+                .contains("DOCKER_HOST has the unsupported scheme `ssh://`")
+        );
     }
 
     #[test]
     fn docker_tls_verify_means_tls_with_the_files_of_docker_cert_path() {
         let all = [("DOCKER_HOST", "tcp://engine:2376"), ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/certs")];
-        let (place, trust) = usual(&all, &["/certs/cert.pem"]).unwrap();
-        assert_eq!(place, tcp("engine", 2_376, true));
+        let (address, trust) = resolved(&all, &["/certs/cert.pem"]).unwrap();
+        assert_eq!(address, tcp("engine", 2_376, true));
         assert_eq!(trust.authority, Some("/certs/ca.pem".into()));
         assert_eq!(trust.identity, Some(("/certs/cert.pem".into(), "/certs/key.pem".into())));
-        assert_eq!(usual(&all, &[]).unwrap().1.identity, None, "there is no certificate of our own");
-        assert_eq!(usual(&all[..1], &[]).unwrap(), (tcp("engine", 2_376, false), Trust::default()));
+        assert_eq!(
+            resolved(&all, &[]).unwrap().1.identity,
+            None,
+            "without the file there is no certificate of our own"
+        );
+        assert_eq!(resolved(&all[..1], &[]).unwrap(), (tcp("engine", 2_376, false), Trust::default()));
     }
 }

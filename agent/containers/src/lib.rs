@@ -1,8 +1,8 @@
-//! Docker: the metrics of an engine's containers, asked for once a minute through its API.
+//! Docker: the metrics of an engine's containers, read once a minute through its API.
 //!
-//! [`endpoint`] reaches the engine, [`answers`] is what is read of what it says, [`naming`] says what a container is called,
-//! [`metrics`] is the list of what is told, and [`collection`] asks. Nothing here starts, stops or changes a container.
-//! Podman's socket is an engine, too.
+//! [`endpoint`] connects to the engine, [`answers`] parses its responses, [`naming`] names a container, [`metrics`] is the list of the
+//! metrics, and [`collection`] queries and computes. Nothing here starts, stops or changes a container. Podman's socket is an
+//! engine, too.
 
 pub mod answers;
 pub mod collection;
@@ -29,29 +29,29 @@ use wasaba_core::graph::GraphDefinition;
 use wasaba_core::posting::Posting;
 use wasaba_core::tls::Trust;
 
-/// How long a collection may take, unless something else is configured; as the official plugin.
+/// The time limit of a collection, unless configured otherwise; as in the official plugin.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// An engine to be asked: `[docker]`, or the line of the official plugin.
+/// An engine to query: `[docker]`, or the command line of the official plugin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Docker {
-    /// What it is called in the log: `docker`, or `plugin NAME`.
+    /// Its name in the log: `docker`, or `plugin NAME`.
     pub name: Arc<str>,
     /// Where it listens.
     pub endpoint: Endpoint,
-    /// Whom it has to be, if it speaks TLS.
+    /// The authority and certificate for TLS.
     pub trust: Trust,
-    /// What its containers are called.
+    /// How its containers are named.
     pub naming: Naming,
-    /// Whether CPU time is told as such, in nanoseconds a minute, and not as a share.
+    /// Whether CPU time is posted in nanoseconds per minute instead of percent.
     pub cpu_in_nanoseconds: bool,
-    /// Only containers that these fit.
+    /// Only containers that match all of these.
     pub include: Patterns,
-    /// No containers that one of these fits.
+    /// No container that matches one of these.
     pub exclude: Patterns,
-    /// What is told beyond the official metrics: words of [`metrics::EXTRA`].
+    /// Metrics besides the official ones: words of [`metrics::EXTRA`].
     pub extra: Vec<&'static str>,
-    /// How long a collection may take.
+    /// The time limit of a collection.
     pub timeout: Duration,
     /// How its values are posted.
     pub posting: Posting,
@@ -74,12 +74,12 @@ impl Default for Docker {
     }
 }
 
-/// Regular expressions that choose containers.
+/// Regular expressions that select containers.
 #[derive(Clone, Debug, Default)]
 pub struct Patterns {
     /// For the name.
     pub name: Option<Regex>,
-    /// For the image, as it was started.
+    /// For the image, by the name that it was started with.
     pub image: Option<Regex>,
     /// For a label, as `key=value`.
     pub label: Option<Regex>,
@@ -96,8 +96,8 @@ impl PartialEq for Patterns {
 }
 
 impl Patterns {
-    /// For each pattern that there is, whether it fits.
-    fn fit(&self, container: &Identity) -> impl Iterator<Item = bool> {
+    /// For each pattern, whether it matches.
+    fn matches(&self, container: &Identity) -> impl Iterator<Item = bool> {
         let label =
             |regex: &Regex| container.labels.iter().any(|(key, value)| regex.is_match(&format!("{key}={value}")));
         let name = self.name.as_ref().map(|regex| regex.is_match(&container.name));
@@ -107,16 +107,17 @@ impl Patterns {
 }
 
 impl Docker {
-    /// Whether a container's metrics are wanted: all patterns to include it fit, and none to exclude it.
+    /// Whether a container has metrics: it matches all of `include` and none of `exclude`.
     #[must_use]
     pub fn wants(&self, container: &Identity) -> bool {
-        self.include.fit(container).all(|fits| fits) && !self.exclude.fit(container).any(|fits| fits)
+        self.include.matches(container).all(|matches| matches)
+            && !self.exclude.matches(container).any(|matches| matches)
     }
 
-    /// How its values are drawn.
+    /// Its graph definitions.
     ///
     /// # Errors
-    /// A name that Mackerel would refuse, by `key_prefix`.
+    /// A `key_prefix` with which Mackerel would refuse a name.
     pub fn graphs(&self) -> Result<Vec<GraphDefinition>, String> {
         metrics::graphs(&self.extra, |name| self.posting.renamed(name))
     }
@@ -163,12 +164,12 @@ impl Engines {
 #[must_use]
 pub fn source_of(docker: Arc<Docker>, before: HashMap<String, Reading>) -> Source {
     let (name, every_minutes) = (Arc::clone(&docker.name), docker.posting.every_minutes);
-    // The frame's own deadline is behind the collection's, for what hangs in the agent.
+    // The frame's own deadline is later than the collection's: it is for a hang in the agent itself.
     let deadline = docker.timeout.saturating_add(Duration::from_secs(5));
-    let known = Arc::new(Mutex::new(collection::Known::from(before)));
+    let state = Arc::new(Mutex::new(collection::State::from(before)));
     let mut source = Source::new(name, deadline, move |moment| {
-        let (docker, known) = (Arc::clone(&docker), Arc::clone(&known));
-        Box::pin(async move { collection::collect(&docker, &mut *known.lock().await, moment).await })
+        let (docker, state) = (Arc::clone(&docker), Arc::clone(&state));
+        Box::pin(async move { collection::collect(&docker, &mut *state.lock().await, moment).await })
     });
     source.every_minutes = every_minutes;
     source

@@ -1,15 +1,15 @@
-//! The metrics: one visible list, [`ALL`], of every graph with its lines, and how each value comes out of what an engine says.
+//! The metrics: one visible list, [`ALL`], of every graph with its lines, and how each value is computed from the engine's responses.
 //!
-//! The first six are the official plugin's, under its names, right on both versions of control groups. The others are told for
-//! their word in `extra`.
+//! The first six are the official plugin's, under its names, correct on both versions of cgroups. The others are posted for their
+//! word in `extra`.
 
 use wasaba_core::graph::GraphDefinition;
 
 use super::answers::{Blkio, BlkioEntry, Link, Memory, MemoryStats, Stats, Throttling};
 
-/// A graph with the lines of each container, `#` in its name.
+/// A graph with the lines of each container, whose name replaces `#`.
 pub struct Family {
-    /// The word in `extra` that it is told for; the official ones always are.
+    /// The word in `extra` that selects it; `None` for the official ones, which are always posted.
     pub extra: Option<&'static str>,
     /// Its name, without `custom.`.
     pub graph: &'static str,
@@ -26,62 +26,72 @@ pub struct Metric {
     label: &'static str,
     stacked: bool,
     /// How its readings become values.
-    pub reading: Reading,
-    /// What becomes of the values of containers that are called the same.
-    pub together: fn(f64, f64) -> f64,
+    pub conversion: Conversion,
+    /// How the values of containers with the same name are combined.
+    pub combine: fn(f64, f64) -> f64,
     /// Its reading.
     pub read: fn(&Facts) -> Option<f64>,
 }
 
 /// How readings become values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
-    /// As it is.
+pub enum Conversion {
+    /// The reading itself.
     Gauge,
-    /// The growth of a counter a minute, as the official plugins tell it.
+    /// The growth of a counter per minute, the unit of the official plugins.
     PerMinute,
-    /// The growth of a counter a second.
+    /// The growth of a counter per second.
     PerSecond,
-    /// The growth of nanoseconds of CPU, in percent of one core.
+    /// The growth of CPU time in nanoseconds, as a percentage of one core.
     PercentOfCore,
 }
 
-/// What an engine says of one container in one minute.
+/// What is known of one container in one minute.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// The answer to `/containers/ID/stats`.
+    /// The response to `/containers/ID/stats`.
     pub stats: Stats,
-    /// Whether its health check says so; none while it starts, and without one.
+    /// The result of its health check; `None` while it starts, and without a health check.
     pub healthy: Option<bool>,
-    /// How often its restart policy has started it again.
+    /// How often its restart policy restarted it.
     pub restarts: Option<f64>,
-    /// How often the kernel killed in it for want of memory, since the last collection.
+    /// Out-of-memory kills in it since the last collection.
     pub oom_kills: Option<f64>,
-    /// Whether its CPU time is wanted as such, not as a share.
+    /// Whether its CPU time is posted in nanoseconds instead of percent.
     pub in_nanoseconds: bool,
 }
 
-const fn line(name: &'static str, label: &'static str, reading: Reading, read: fn(&Facts) -> Option<f64>) -> Metric {
-    Metric { name, label, stacked: false, reading, together: sum, read }
+const fn line(
+    name: &'static str,
+    label: &'static str,
+    conversion: Conversion,
+    read: fn(&Facts) -> Option<f64>,
+) -> Metric {
+    Metric { name, label, stacked: false, conversion, combine: sum, read }
 }
 
-const fn stacked(name: &'static str, label: &'static str, reading: Reading, read: fn(&Facts) -> Option<f64>) -> Metric {
-    Metric { stacked: true, ..line(name, label, reading, read) }
+const fn stacked(
+    name: &'static str,
+    label: &'static str,
+    conversion: Conversion,
+    read: fn(&Facts) -> Option<f64>,
+) -> Metric {
+    Metric { stacked: true, ..line(name, label, conversion, read) }
 }
 
-/// A graph of block I/O, with the four operations of all devices.
+/// A graph of block I/O, with the four operations summed over all devices.
 macro_rules! blkio {
-    ($graph:literal, $label:literal, $unit:literal, $reading:expr, $entries:ident) => {
+    ($graph:literal, $label:literal, $unit:literal, $conversion:expr, $entries:ident) => {
         Family {
             extra: None,
             graph: $graph,
             label: $label,
             unit: $unit,
             metrics: &[
-                stacked("read", "Read", $reading, |facts| facts.blkio(|blkio| &blkio.$entries, "read")),
-                stacked("write", "Write", $reading, |facts| facts.blkio(|blkio| &blkio.$entries, "write")),
-                stacked("sync", "Sync", $reading, |facts| facts.blkio(|blkio| &blkio.$entries, "sync")),
-                stacked("async", "Async", $reading, |facts| facts.blkio(|blkio| &blkio.$entries, "async")),
+                stacked("read", "Read", $conversion, |facts| facts.blkio(|blkio| &blkio.$entries, "read")),
+                stacked("write", "Write", $conversion, |facts| facts.blkio(|blkio| &blkio.$entries, "write")),
+                stacked("sync", "Sync", $conversion, |facts| facts.blkio(|blkio| &blkio.$entries, "sync")),
+                stacked("async", "Async", $conversion, |facts| facts.blkio(|blkio| &blkio.$entries, "async")),
             ],
         }
     };
@@ -99,8 +109,8 @@ pub const ALL: &[Family] = &[
         label: "Docker CPU",
         unit: "integer",
         metrics: &[
-            stacked("user", "User", Reading::PerMinute, |facts| user(facts).filter(|_| facts.in_nanoseconds)),
-            stacked("system", "System", Reading::PerMinute, |facts| system(facts).filter(|_| facts.in_nanoseconds)),
+            stacked("user", "User", Conversion::PerMinute, |facts| user(facts).filter(|_| facts.in_nanoseconds)),
+            stacked("system", "System", Conversion::PerMinute, |facts| system(facts).filter(|_| facts.in_nanoseconds)),
         ],
     },
     Family {
@@ -109,8 +119,8 @@ pub const ALL: &[Family] = &[
         label: "Docker CPU Percentage",
         unit: "percentage",
         metrics: &[
-            stacked("user", "User", Reading::PercentOfCore, |facts| user(facts).filter(|_| !facts.in_nanoseconds)),
-            stacked("system", "System", Reading::PercentOfCore, |facts| {
+            stacked("user", "User", Conversion::PercentOfCore, |facts| user(facts).filter(|_| !facts.in_nanoseconds)),
+            stacked("system", "System", Conversion::PercentOfCore, |facts| {
                 system(facts).filter(|_| !facts.in_nanoseconds)
             }),
         ],
@@ -121,19 +131,21 @@ pub const ALL: &[Family] = &[
         label: "Docker Memory",
         unit: "bytes",
         metrics: &[
-            stacked("cache", "Cache", Reading::Gauge, |facts| {
+            stacked("cache", "Cache", Conversion::Gauge, |facts| {
                 either(facts, |stats| stats.total_cache, |stats| stats.file)
             }),
-            stacked("rss", "RSS", Reading::Gauge, |facts| either(facts, |stats| stats.total_rss, |stats| stats.anon)),
+            stacked("rss", "RSS", Conversion::Gauge, |facts| {
+                either(facts, |stats| stats.total_rss, |stats| stats.anon)
+            }),
         ],
     },
-    blkio!("docker.blkio.io_queued.#", "Docker BlkIO Queued", "integer", Reading::Gauge, io_queue_recursive),
-    blkio!("docker.blkio.io_serviced.#", "Docker BlkIO IOPS", "iops", Reading::PerSecond, io_serviced_recursive),
+    blkio!("docker.blkio.io_queued.#", "Docker BlkIO Queued", "integer", Conversion::Gauge, io_queue_recursive),
+    blkio!("docker.blkio.io_serviced.#", "Docker BlkIO IOPS", "iops", Conversion::PerSecond, io_serviced_recursive),
     blkio!(
         "docker.blkio.io_service_bytes.#",
         "Docker BlkIO Bytes",
         "bytes",
-        Reading::PerMinute,
+        Conversion::PerMinute,
         io_service_bytes_recursive
     ),
     Family {
@@ -142,8 +154,8 @@ pub const ALL: &[Family] = &[
         label: "Docker Memory Usage",
         unit: "bytes",
         metrics: &[
-            line("used", "Used", Reading::Gauge, used),
-            line("limit", "Limit", Reading::Gauge, |facts| facts.memory()?.limit.map(number)),
+            line("used", "Used", Conversion::Gauge, used),
+            line("limit", "Limit", Conversion::Gauge, |facts| facts.memory()?.limit.map(number)),
         ],
     },
     Family {
@@ -151,7 +163,7 @@ pub const ALL: &[Family] = &[
         graph: "docker.memory_percentage.#",
         label: "Docker Memory Percentage",
         unit: "percentage",
-        metrics: &[Metric { together: f64::max, ..line("used", "Used", Reading::Gauge, used_percent) }],
+        metrics: &[Metric { combine: f64::max, ..line("used", "Used", Conversion::Gauge, used_percent) }],
     },
     Family {
         extra: Some("network"),
@@ -159,8 +171,8 @@ pub const ALL: &[Family] = &[
         label: "Docker Network",
         unit: "bytes/sec",
         metrics: &[
-            line("rx", "Received", Reading::PerSecond, |facts| network(facts, |link| link.rx_bytes)),
-            line("tx", "Sent", Reading::PerSecond, |facts| network(facts, |link| link.tx_bytes)),
+            line("rx", "Received", Conversion::PerSecond, |facts| network(facts, |link| link.rx_bytes)),
+            line("tx", "Sent", Conversion::PerSecond, |facts| network(facts, |link| link.tx_bytes)),
         ],
     },
     Family {
@@ -169,14 +181,16 @@ pub const ALL: &[Family] = &[
         label: "Docker Network Errors",
         unit: "float",
         metrics: &[
-            line("rx_errors", "Received with errors", Reading::PerMinute, |facts| {
+            line("rx_errors", "Received with errors", Conversion::PerMinute, |facts| {
                 network(facts, |link| link.rx_errors)
             }),
-            line("tx_errors", "Not sent for errors", Reading::PerMinute, |facts| network(facts, |link| link.tx_errors)),
-            line("rx_dropped", "Dropped at receiving", Reading::PerMinute, |facts| {
+            line("tx_errors", "Not sent for errors", Conversion::PerMinute, |facts| {
+                network(facts, |link| link.tx_errors)
+            }),
+            line("rx_dropped", "Dropped at receiving", Conversion::PerMinute, |facts| {
                 network(facts, |link| link.rx_dropped)
             }),
-            line("tx_dropped", "Dropped at sending", Reading::PerMinute, |facts| {
+            line("tx_dropped", "Dropped at sending", Conversion::PerMinute, |facts| {
                 network(facts, |link| link.tx_dropped)
             }),
         ],
@@ -187,8 +201,8 @@ pub const ALL: &[Family] = &[
         label: "Docker Processes",
         unit: "integer",
         metrics: &[
-            line("current", "Current", Reading::Gauge, |facts| facts.stats.pids_stats.as_ref()?.current.map(number)),
-            line("limit", "Limit", Reading::Gauge, |facts| limit(facts.stats.pids_stats.as_ref()?.limit?)),
+            line("current", "Current", Conversion::Gauge, |facts| facts.stats.pids_stats.as_ref()?.current.map(number)),
+            line("limit", "Limit", Conversion::Gauge, |facts| limit(facts.stats.pids_stats.as_ref()?.limit?)),
         ],
     },
     Family {
@@ -197,8 +211,8 @@ pub const ALL: &[Family] = &[
         label: "Docker CPU Throttling",
         unit: "float",
         metrics: &[
-            line("periods", "Periods", Reading::PerMinute, |facts| facts.throttling()?.periods.map(number)),
-            line("throttled", "Throttled Periods", Reading::PerMinute, |facts| {
+            line("periods", "Periods", Conversion::PerMinute, |facts| facts.throttling()?.periods.map(number)),
+            line("throttled", "Throttled Periods", Conversion::PerMinute, |facts| {
                 facts.throttling()?.throttled_periods.map(number)
             }),
         ],
@@ -208,7 +222,7 @@ pub const ALL: &[Family] = &[
         graph: "docker.cpu_throttled_time.#",
         label: "Docker CPU Throttled Time",
         unit: "milliseconds",
-        metrics: &[line("time", "Time", Reading::PerMinute, |facts| {
+        metrics: &[line("time", "Time", Conversion::PerMinute, |facts| {
             facts.throttling()?.throttled_time.map(|nanoseconds| number(nanoseconds) / 1e6)
         })],
     },
@@ -217,7 +231,7 @@ pub const ALL: &[Family] = &[
         graph: "docker.restarts.#",
         label: "Docker Restarts",
         unit: "integer",
-        metrics: &[line("count", "Count", Reading::Gauge, |facts| facts.restarts)],
+        metrics: &[line("count", "Count", Conversion::Gauge, |facts| facts.restarts)],
     },
     Family {
         extra: Some("health"),
@@ -225,8 +239,8 @@ pub const ALL: &[Family] = &[
         label: "Docker Health",
         unit: "integer",
         metrics: &[Metric {
-            together: f64::min,
-            ..line("healthy", "Healthy", Reading::Gauge, |facts| facts.healthy.map(f64::from))
+            combine: f64::min,
+            ..line("healthy", "Healthy", Conversion::Gauge, |facts| facts.healthy.map(f64::from))
         }],
     },
     Family {
@@ -234,22 +248,22 @@ pub const ALL: &[Family] = &[
         graph: "docker.oom_kills.#",
         label: "Docker OOM Kills",
         unit: "integer",
-        metrics: &[line("kills", "Kills", Reading::Gauge, |facts| facts.oom_kills)],
+        metrics: &[line("kills", "Kills", Conversion::Gauge, |facts| facts.oom_kills)],
     },
 ];
 
-/// How many containers are in each state: these words of the engine's, in one graph, for `extra = ["state"]`.
+/// The engine's words for the states of containers, whose counts are one graph, for `extra = ["state"]`.
 pub const STATES: [&str; 8] = ["running", "paused", "restarting", "created", "exited", "dead", "removing", "stopping"];
 
 /// The words of `extra`.
 pub const EXTRA: [&str; 9] = ["memory", "network", "pids", "throttling", "restarts", "health", "oom", "state", "up"];
 
-/// How everything that is told with these words in `extra` is drawn; names as they are `renamed`.
+/// The graph definitions for these words in `extra`, with names after `renamed`.
 ///
 /// # Errors
-/// A name that Mackerel would refuse, which only a renaming can make.
+/// A name that Mackerel would refuse, which only `renamed` can cause.
 pub fn graphs(extra: &[&str], renamed: impl Fn(&str) -> String) -> Result<Vec<GraphDefinition>, String> {
-    let families = ALL.iter().filter(|family| family.is_told(extra)).map(|family| {
+    let families = ALL.iter().filter(|family| family.is_selected(extra)).map(|family| {
         let graph = GraphDefinition::new(&renamed(family.graph), family.label, family.unit)?;
         family
             .metrics
@@ -267,9 +281,9 @@ pub fn graphs(extra: &[&str], renamed: impl Fn(&str) -> String) -> Result<Vec<Gr
 }
 
 impl Family {
-    /// Whether it is told with these words in `extra`.
+    /// Whether it is posted for these words in `extra`.
     #[must_use]
-    pub fn is_told(&self, extra: &[&str]) -> bool {
+    pub fn is_selected(&self, extra: &[&str]) -> bool {
         self.extra.is_none_or(|word| extra.contains(&word))
     }
 }
@@ -288,12 +302,12 @@ impl Facts {
     }
 }
 
-/// A counter stays below 2^53 in practice; f64 is what Mackerel takes.
+/// Counters stay below 2^53 in practice, so f64, which Mackerel takes, is exact.
 fn number(count: u64) -> f64 {
     count as f64
 }
 
-/// No limit is written as the largest number that there is.
+/// Without a limit, engines write 0 or a number near the largest possible.
 fn limit(count: u64) -> Option<f64> {
     (count > 0 && count < u64::MAX / 2).then_some(number(count))
 }
@@ -308,13 +322,13 @@ fn system(facts: &Facts) -> Option<f64> {
 
 type OfMemory = fn(&MemoryStats) -> Option<u64>;
 
-/// A number of the kernel's, by its names in the first and the second version of control groups.
-fn either(facts: &Facts, first: OfMemory, second: OfMemory) -> Option<f64> {
+/// A number of the kernel's, by its names in cgroup v1 and v2.
+fn either(facts: &Facts, v1: OfMemory, v2: OfMemory) -> Option<f64> {
     let stats = facts.memory()?.stats.as_ref()?;
-    first(stats).or_else(|| second(stats)).map(number)
+    v1(stats).or_else(|| v2(stats)).map(number)
 }
 
-/// What is used without the pages of files that nobody has looked at lately, as `docker stats` counts it.
+/// Usage without file pages that were not used recently, as `docker stats` counts it.
 fn used(facts: &Facts) -> Option<f64> {
     let usage = number(facts.memory()?.usage?);
     let cache = either(facts, |stats| stats.total_inactive_file, |stats| stats.inactive_file).unwrap_or(0.0);
@@ -326,7 +340,7 @@ fn used_percent(facts: &Facts) -> Option<f64> {
     Some(used(facts)? / limit * 100.0)
 }
 
-/// The sum over all networks. One without any (it uses the host's) has none of its own.
+/// The sum over all networks; `None` without any, as where the host's network is used.
 fn network(facts: &Facts, count: fn(&Link) -> Option<u64>) -> Option<f64> {
     let links = facts.stats.networks.as_ref().filter(|links| !links.is_empty())?;
     links.values().map(count).sum::<Option<u64>>().map(number)
@@ -334,7 +348,7 @@ fn network(facts: &Facts, count: fn(&Link) -> Option<u64>) -> Option<f64> {
 
 type Entries = Option<Vec<BlkioEntry>>;
 
-/// The sum over all devices, whose operations are written `Read` or `read`.
+/// The sum of one operation, written `Read` or `read`, over all devices.
 fn total(entries: &Entries, operation: &str) -> Option<f64> {
     let entries = entries.as_ref()?.iter();
     let own = entries.filter(|entry| entry.op.as_ref().is_some_and(|op| op.eq_ignore_ascii_case(operation)));
@@ -348,7 +362,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_word_of_extra_has_a_graph_and_each_graph_a_word() {
+    fn each_word_of_extra_has_a_graph() {
         let words = ALL.iter().filter_map(|family| family.extra).chain(["state", "up"]).collect::<BTreeSet<_>>();
         assert_eq!(words, EXTRA.into_iter().collect());
         let all = graphs(&EXTRA, str::to_owned).unwrap();
@@ -369,12 +383,12 @@ mod tests {
     }
 
     #[test]
-    fn the_official_graphs_are_told_as_the_official_plugin_does() {
+    fn the_official_graphs_equal_those_of_the_official_plugin() {
         let graphs = graphs(&[], str::to_owned).unwrap();
-        let told = wasaba_core::graph::as_official_plugins_tell(&graphs);
+        let printed = wasaba_core::graph::as_official_plugins_tell(&graphs);
         wasaba_testing::golden::assert_golden(
             "../docker/graphs.json",
-            &serde_json::from_str::<serde_json::Value>(told.strip_prefix("# mackerel-agent-plugin\n").unwrap())
+            &serde_json::from_str::<serde_json::Value>(printed.strip_prefix("# mackerel-agent-plugin\n").unwrap())
                 .unwrap(),
         );
     }
@@ -385,16 +399,16 @@ mod tests {
     }
 
     #[test]
-    fn devices_are_summed_and_operations_written_either_way_count() {
+    fn devices_are_summed_and_the_case_of_an_operation_is_ignored() {
         let both = entries(&[("Read", 5), ("Read", 7), ("write", 1), ("Total", 99)]);
         assert_eq!(["read", "write", "sync"].map(|op| total(&both, op)), [Some(12.0), Some(1.0), None]);
-        // An empty list is not zero: the first version of control groups often does not count.
+        // An empty list is not zero: cgroup v1 often does not count.
         assert_eq!([total(&entries(&[]), "read"), total(&None, "read")], [None, None]);
         assert_eq!(total(&entries(&[("Read", u64::MAX), ("Read", 1)]), "read"), None);
     }
 
     #[test]
-    fn memory_is_told_apart_by_the_kernels_names_even_where_it_is_zero() {
+    fn memory_is_read_by_the_names_of_its_cgroup_version_even_where_it_is_zero() {
         let facts = |stats: MemoryStats| {
             let memory = Memory { stats: Some(stats), usage: Some(100), limit: Some(200) };
             Facts { stats: Stats { memory_stats: Some(memory), ..Stats::default() }, ..Facts::default() }
@@ -410,7 +424,7 @@ mod tests {
         assert_eq!((used(&first), used_percent(&first)), (Some(70.0), Some(35.0)));
         let second = facts(MemoryStats { anon: Some(60), inactive_file: Some(400), ..MemoryStats::default() });
         assert_eq!(rss(&second), Some(60.0));
-        assert_eq!(used(&second), Some(100.0), "more than there is cannot be taken away");
+        assert_eq!(used(&second), Some(100.0), "a cache above the usage is not subtracted");
         assert_eq!(rss(&facts(MemoryStats::default())), None);
         assert_eq!((limit(u64::MAX), limit(0), limit(512)), (None, None, Some(512.0)));
     }

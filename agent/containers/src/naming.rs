@@ -1,14 +1,14 @@
-//! Names: what a container is called in its metrics, in the seven forms of the official plugin.
+//! Names: the name of a container in its metrics, in the seven forms of the official plugin.
 
 use wasaba_core::sample::segment;
 
-/// What a container is called by.
+/// The form of a container's name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Naming {
     /// Its name.
     #[default]
     Name,
-    /// Its name and the first six digits of its id: what the official plugin does if nothing else is said.
+    /// Its name and the first six digits of its id: the official plugin's default.
     NameId,
     /// Its id, all 64 digits.
     Id,
@@ -22,27 +22,27 @@ pub enum Naming {
     Label(String),
 }
 
-/// What an engine says of who a container is.
+/// A container's id, name, image and labels, as the engine has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// All its hexadecimal digits.
     pub id: String,
-    /// Without the `/` that engines put in front.
+    /// Without the leading `/` of the engine.
     pub name: String,
-    /// As it was started: `nginx:1.27`.
+    /// By the name that it was started with: `nginx:1.27`.
     pub image: String,
     /// Its labels.
     pub labels: Vec<(String, String)>,
 }
 
 impl Naming {
-    /// The words for them, in the order in which they are told.
+    /// The word of each form, in the order in which messages list them.
     pub const WORDS: [&str; 7] = ["name", "name_id", "id", "image", "image_id", "image_name", "label"];
 
-    /// Reads one of [`Naming::WORDS`]; `label` is what goes with the last one.
+    /// Reads one of [`Naming::WORDS`]; `label` belongs to the last one.
     ///
     /// # Errors
-    /// It is none, or the label is missing.
+    /// An unknown word, or no label; as the predicate of a sentence.
     pub fn parse(word: &str, label: &str) -> Result<Self, String> {
         Ok(match word {
             "name" => Self::Name,
@@ -51,13 +51,13 @@ impl Naming {
             "image" => Self::Image,
             "image_id" => Self::ImageId,
             "image_name" => Self::ImageName,
-            "label" if label.is_empty() => return Err("is \"label\", but no label is named".to_owned()),
+            "label" if label.is_empty() => return Err("is \"label\", but `label` is missing".to_owned()),
             "label" => Self::Label(label.to_owned()),
             _ => return Err(format!("must be one of {}", Self::WORDS.join(", "))),
         })
     }
 
-    /// What the container is called: one segment of a metric's name. None if it lacks what it is called by.
+    /// The container's name as one segment of a metric's name. `None` if the container lacks it.
     #[must_use]
     pub fn of(&self, container: &Identity) -> Option<String> {
         let Identity { id, name, image, labels } = container;
@@ -101,12 +101,12 @@ mod tests {
         let by = |label| Naming::parse("label", label).unwrap().of(&container);
         assert_eq!(by("foo").as_deref(), Some("bar"));
         assert_eq!(by("path").as_deref(), Some("foo_bar_baz"));
-        assert_eq!(by("absent"), None, "without the label it has no metrics");
+        assert_eq!(by("absent"), None, "a container without the label has no metrics");
     }
 
     #[test]
-    fn another_form_is_refused_with_the_valid_ones() {
+    fn an_unknown_form_is_refused_with_the_valid_ones() {
         assert!(Naming::parse("nmae", "").unwrap_err().contains("name_id, id, image"));
-        assert!(Naming::parse("label", "").unwrap_err().contains("no label"));
+        assert!(Naming::parse("label", "").unwrap_err().contains("`label` is missing"));
     }
 }

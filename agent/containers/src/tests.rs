@@ -1,4 +1,4 @@
-//! Collections from canned engines: recorded answers with golden values, and engines that misbehave.
+//! Collections from canned engines: recorded responses with golden values, and engines that misbehave.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,32 +17,32 @@ use wasaba_core::collect::{Answer, Fault, Moment};
 use wasaba_testing::golden;
 
 use super::Docker;
-use super::collection::{Known, collect};
+use super::collection::{State, collect};
 use super::endpoint::Endpoint;
 use super::metrics::EXTRA;
 use super::naming::Naming;
 
-/// What a canned engine says to a path: a status and a body; none is silence.
-type Answers = Box<dyn Fn(&str) -> Option<(u16, String)> + Send + Sync>;
+/// The response to a path: a status and a body; `None` is silence.
+type Responses = Box<dyn Fn(&str) -> Option<(u16, String)> + Send + Sync>;
 
-/// An engine that has an answer ready for each path. By its clock a minute goes by from one list to the next.
+/// An engine with a canned response for each path. By its clock a minute passes between two lists.
 struct Canned {
     folder: TempDir,
-    answers: Arc<Mutex<Answers>>,
+    responses: Arc<Mutex<Responses>>,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Canned {
-    fn start(answers: Answers) -> Self {
+    fn start(responses: Responses) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("engine.sock")).unwrap();
-        let (answers, requests) = (Arc::new(Mutex::new(answers)), Arc::default());
-        let canned = Self { folder, answers: Arc::clone(&answers), requests: Arc::clone(&requests) };
+        let (responses, requests) = (Arc::new(Mutex::new(responses)), Arc::default());
+        let canned = Self { folder, responses: Arc::clone(&responses), requests: Arc::clone(&requests) };
         let minutes = Arc::new(AtomicI64::new(0));
         tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                let (answers, requests) = (Arc::clone(&answers), Arc::clone(&requests));
+                let (responses, requests) = (Arc::clone(&responses), Arc::clone(&requests));
                 let minutes = Arc::clone(&minutes);
                 tokio::spawn(async move {
                     let mut request = Vec::new();
@@ -52,8 +52,8 @@ impl Canned {
                     let request = String::from_utf8(request).unwrap();
                     let target = request.split(' ').nth(1).unwrap().to_owned();
                     requests.lock().unwrap().push(target.clone());
-                    let answer = answers.lock().unwrap()(target.split('?').next().unwrap());
-                    let Some((status, body)) = answer else { return std::future::pending().await };
+                    let response = responses.lock().unwrap()(target.split('?').next().unwrap());
+                    let Some((status, body)) = response else { return std::future::pending().await };
                     let passed = i64::from(target.starts_with("/containers/json"));
                     let minute = minutes.fetch_add(passed, Ordering::Relaxed);
                     let date = jiff::Timestamp::from_second(minute * 60).unwrap();
@@ -62,7 +62,7 @@ impl Canned {
                         "HTTP/1.1 {status} X\r\nDate: {date}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
                         body.len()
                     );
-                    // Who asked may have gone.
+                    // The client may be gone.
                     stream.write_all((head + &body).as_bytes()).await.ok();
                 });
             }
@@ -70,8 +70,8 @@ impl Canned {
         canned
     }
 
-    fn say(&self, answers: Answers) {
-        *self.answers.lock().unwrap() = answers;
+    fn respond_with(&self, responses: Responses) {
+        *self.responses.lock().unwrap() = responses;
     }
 
     fn docker(&self) -> Docker {
@@ -79,8 +79,8 @@ impl Canned {
     }
 }
 
-/// The answers in a folder: `containers.json`, `events.json`, `stats/ID.json` and `inspect/ID.json`, where `ID` has 12 digits.
-fn recorded(folder: &Path) -> Answers {
+/// The responses in a folder: `containers.json`, `events.json`, `stats/ID.json` and `inspect/ID.json`, where `ID` has 12 digits.
+fn recorded(folder: &Path) -> Responses {
     let folder = folder.to_owned();
     Box::new(move |path| {
         let words = path.trim_start_matches('/').split('/').collect::<Vec<_>>();
@@ -89,13 +89,13 @@ fn recorded(folder: &Path) -> Answers {
             ["containers", "json"] => "containers.json".to_owned(),
             ["containers", id, "stats"] => format!("stats/{}.json", &id[..12]),
             ["containers", id, "json"] => format!("inspect/{}.json", &id[..12]),
-            _ => panic!("{path} is not asked of an engine"),
+            _ => panic!("unexpected request {path}"),
         };
         match std::fs::read_to_string(folder.join(&file)) {
-            // An engine writes its answer in one line, events in one each.
+            // An engine writes its response in one line, events in one line each.
             Ok(body) if file == "events.json" => Some((200, body)),
             Ok(body) => Some((200, serde_json::from_str::<Value>(&body).unwrap().to_string())),
-            Err(_) => Some((404, json!({ "message": format!("there is no {file}") }).to_string())),
+            Err(_) => Some((404, json!({ "message": format!("{file} is missing") }).to_string())),
         }
     })
 }
@@ -108,35 +108,38 @@ fn values(answer: &Answer) -> BTreeMap<String, f64> {
     answer.samples.iter().map(|sample| (sample.name().to_string(), sample.value())).collect()
 }
 
-/// The values of an engine whose answers of two minutes lie in this folder.
+/// The values of an engine whose responses of two minutes are in this folder.
 async fn two_minutes(folder: &str, docker: Docker) -> (Canned, Answer) {
     let folder = golden::file("../docker").join(folder);
     let canned = Canned::start(recorded(&folder.join("1")));
     let docker = Docker { endpoint: canned.docker().endpoint, ..docker };
-    let mut known = Known::default();
-    let first = collect(&docker, &mut known, at(1_764_000_000)).await.unwrap();
+    let mut state = State::default();
+    let first = collect(&docker, &mut state, at(1_764_000_000)).await.unwrap();
     assert_eq!(first.warnings, Vec::<String>::new());
-    canned.say(recorded(&folder.join("2")));
-    let second = collect(&docker, &mut known, at(1_764_000_060)).await.unwrap();
+    canned.respond_with(recorded(&folder.join("2")));
+    let second = collect(&docker, &mut state, at(1_764_000_060)).await.unwrap();
     (canned, second)
 }
 
 #[tokio::test]
-async fn the_answers_of_engines_of_each_kind_give_these_values() {
+async fn the_responses_of_each_kind_of_engine_give_the_golden_values() {
     for kind in ["engine-20-cgroup-1", "engine-29-cgroup-2", "podman-5"] {
         let docker = Docker { extra: EXTRA.to_vec(), ..Docker::default() };
         let (canned, second) = two_minutes(kind, docker).await;
         assert_eq!(second.warnings, Vec::<String>::new(), "{kind}");
         golden::assert_golden(&format!("../docker/{kind}/metrics.json"), &values(&second));
         for request in canned.requests.lock().unwrap().iter() {
-            assert!(!request.starts_with("/v1"), "an engine of any age answers a path without a version: {request}");
+            assert!(
+                !request.starts_with("/v1"),
+                "an engine of any age responds to a path without a version: {request}"
+            );
             assert!(!request.contains("/stats") || request.ends_with("?stream=false&one-shot=true"), "{request}");
         }
     }
 }
 
 #[tokio::test]
-async fn without_extra_the_values_are_the_official_plugins() {
+async fn without_extra_only_the_official_values_are_posted() {
     let docker = Docker { naming: Naming::NameId, ..Docker::default() };
     let (_canned, second) = two_minutes("engine-20-cgroup-1", docker).await;
     let official = ["custom.docker.cpuacct_percentage.", "custom.docker.memory.", "custom.docker.blkio.io_"];
@@ -147,7 +150,7 @@ async fn without_extra_the_values_are_the_official_plugins() {
     }
 }
 
-/// A list of running containers: what they are called, and the beginning of their ids.
+/// A list of running containers: their names, and the beginning of their ids.
 fn list(containers: &[(&str, &str)]) -> String {
     let container = |(name, id): &(&str, &str)| {
         json!({ "Id": format!("{id:0<64}"), "Names": [format!("/{name}")], "Image": "app:1", "State": "running",
@@ -156,7 +159,7 @@ fn list(containers: &[(&str, &str)]) -> String {
     containers.iter().map(container).collect::<Value>().to_string()
 }
 
-/// Statistics at this second, with this much CPU time of the container, in seconds.
+/// Statistics at this second, with this CPU time of the container, in seconds.
 fn stats(second: i64, user: u64) -> String {
     let read = jiff::Timestamp::from_second(second).unwrap().to_string();
     json!({
@@ -168,27 +171,27 @@ fn stats(second: i64, user: u64) -> String {
     .to_string()
 }
 
-/// An engine with these containers, whose statistics are `answer`'s by the first digits of their ids.
-fn engine(list: String, answer: impl Fn(&str) -> Option<(u16, String)> + Send + Sync + 'static) -> Answers {
+/// An engine with these containers; `stats` responds for the first digits of an id.
+fn engine(list: String, stats: impl Fn(&str) -> Option<(u16, String)> + Send + Sync + 'static) -> Responses {
     Box::new(move |path| match path.trim_start_matches('/').split('/').collect::<Vec<_>>()[..] {
         ["containers", "json"] => Some((200, list.clone())),
-        ["containers", id, "stats"] => answer(id.trim_end_matches('0')),
+        ["containers", id, "stats"] => stats(id.trim_end_matches('0')),
         _ => Some((404, json!({ "message": "page not found" }).to_string())),
     })
 }
 
 #[tokio::test]
-async fn a_container_that_fails_hangs_or_goes_costs_only_itself() {
+async fn a_container_that_fails_hangs_or_is_removed_costs_only_itself() {
     let all = [("good", "a1"), ("broken", "b1"), ("gone", "c1"), ("hangs", "d1"), ("other", "e1")];
-    let answers = engine(list(&all), |id| match id {
+    let responses = engine(list(&all), |id| match id {
         "b1" => Some((500, json!({ "message": "cgroups: cgroup deleted" }).to_string())),
         "c1" => Some((404, json!({ "message": "No such container" }).to_string())),
         "d1" => None,
         _ => Some((200, stats(0, 10))),
     });
-    let canned = Canned::start(answers);
+    let canned = Canned::start(responses);
     let docker = Docker { timeout: Duration::from_millis(500), ..canned.docker() };
-    let answer = collect(&docker, &mut Known::default(), at(60)).await.unwrap();
+    let answer = collect(&docker, &mut State::default(), at(60)).await.unwrap();
     let values = values(&answer);
     for name in ["good", "other"] {
         assert_eq!(values.get(&format!("custom.docker.memory.{name}.rss")), Some(&100.0), "{values:?}");
@@ -197,27 +200,27 @@ async fn a_container_that_fails_hangs_or_goes_costs_only_itself() {
     assert_eq!(
         answer.warnings,
         [
-            "container `broken`: it answers 500: cgroups: cgroup deleted",
-            "container `hangs`: not asked within 500ms (`timeout_seconds`)"
+            "container `broken`: status 500: cgroups: cgroup deleted",
+            "container `hangs`: timed out after 500ms (limit `timeout_seconds`)"
         ]
     );
 }
 
 #[tokio::test]
-async fn an_answer_without_end_costs_only_its_container() {
-    let answers = engine(list(&[("good", "a1"), ("flood", "b1")]), |id| {
+async fn an_endless_response_costs_only_its_container() {
+    let responses = engine(list(&[("good", "a1"), ("flood", "b1")]), |id| {
         let flood = || " ".repeat(4 << 20) + "{}";
         Some((200, if id == "b1" { flood() } else { stats(0, 10) }))
     });
-    let canned = Canned::start(answers);
-    let answer = collect(&canned.docker(), &mut Known::default(), at(60)).await.unwrap();
+    let canned = Canned::start(responses);
+    let answer = collect(&canned.docker(), &mut State::default(), at(60)).await.unwrap();
     assert!(values(&answer).keys().all(|name| name.contains(".good.")) && !answer.samples.is_empty(), "{answer:?}");
-    let [complaint] = &answer.warnings[..] else { panic!("{:?}", answer.warnings) };
-    assert!(complaint.starts_with("container `flood`: "), "{complaint}");
+    let [warning] = &answer.warnings[..] else { panic!("{:?}", answer.warnings) };
+    assert!(warning.starts_with("container `flood`: "), "{warning}");
 }
 
 #[tokio::test]
-async fn an_entry_of_the_list_that_is_not_understood_costs_only_itself() {
+async fn an_invalid_entry_of_the_list_costs_only_itself() {
     let all = json!([
         { "Id": "a".repeat(64), "Names": ["/good"], "State": "running", "Ports": [{ "Type": "carrier-pigeon" }] },
         { "Id": 7, "Names": ["/bad"] },
@@ -226,7 +229,7 @@ async fn an_entry_of_the_list_that_is_not_understood_costs_only_itself() {
     ]);
     let canned = Canned::start(engine(all.to_string(), |_| Some((200, stats(0, 10)))));
     let docker = Docker { extra: vec!["state"], ..canned.docker() };
-    let answer = collect(&docker, &mut Known::default(), at(60)).await.unwrap();
+    let answer = collect(&docker, &mut State::default(), at(60)).await.unwrap();
     let values = values(&answer);
     assert_eq!(values.get("custom.docker.memory.good.rss"), Some(&100.0));
     let count = |state: &str| values[&format!("custom.docker.containers.{state}")];
@@ -235,48 +238,48 @@ async fn an_entry_of_the_list_that_is_not_understood_costs_only_itself() {
         [1.0, 1.0, 0.0],
         "stopped is Podman's word for exited"
     );
-    let [complaint] = &answer.warnings[..] else { panic!("{:?}", answer.warnings) };
-    assert!(complaint.starts_with("an entry of the list of containers is not understood: "), "{complaint}");
+    let [warning] = &answer.warnings[..] else { panic!("{:?}", answer.warnings) };
+    assert!(warning.starts_with("invalid entry in the list of containers: "), "{warning}");
 }
 
 #[tokio::test]
-async fn a_thousand_failing_containers_are_told_in_few_lines() {
+async fn a_thousand_failing_containers_give_few_warnings() {
     let names = (0..1_000).map(|number| (format!("c{number}"), format!("{number:03x}f"))).collect::<Vec<_>>();
     let names = names.iter().map(|(name, id)| (name.as_str(), id.as_str())).collect::<Vec<_>>();
     let canned = Canned::start(engine(list(&names), |_| Some((500, String::new()))));
-    let answer = collect(&canned.docker(), &mut Known::default(), at(60)).await.unwrap();
+    let answer = collect(&canned.docker(), &mut State::default(), at(60)).await.unwrap();
     assert_eq!((answer.warnings.len(), answer.warnings.last().unwrap().as_str()), (6, "and 995 more"));
 }
 
 #[tokio::test]
-async fn an_engine_that_is_not_there_is_a_fault_that_names_its_place() {
+async fn a_missing_engine_is_a_fault_that_names_its_address() {
     let canned = Canned::start(engine(list(&[]), |_| None));
     let absent = Docker { endpoint: Endpoint::Unix("/nowhere/docker.sock".into()), ..canned.docker() };
-    let Err(Fault(why)) = collect(&absent, &mut Known::default(), at(60)).await else { panic!("it answers") };
-    assert!(why.starts_with("cannot ask the engine at `unix:///nowhere/docker.sock`: No such file"), "{why}");
-    let judged = Docker { extra: vec!["up"], ..absent };
-    let answer = collect(&judged, &mut Known::default(), at(60)).await.unwrap();
+    let Err(Fault(why)) = collect(&absent, &mut State::default(), at(60)).await else { panic!("it responded") };
+    assert!(why.starts_with("cannot query the engine at `unix:///nowhere/docker.sock`: No such file"), "{why}");
+    let with_up = Docker { extra: vec!["up"], ..absent };
+    let answer = collect(&with_up, &mut State::default(), at(60)).await.unwrap();
     assert_eq!(values(&answer), BTreeMap::from([("custom.docker.engine.up".to_owned(), 0.0)]));
-    assert_eq!(answer.warnings.len(), 1, "and it is told all the same");
-    let judged = Docker { extra: vec!["up"], ..canned.docker() };
-    let answer = collect(&judged, &mut Known::default(), at(60)).await.unwrap();
+    assert_eq!(answer.warnings.len(), 1, "and there is a warning, too");
+    let with_up = Docker { extra: vec!["up"], ..canned.docker() };
+    let answer = collect(&with_up, &mut State::default(), at(60)).await.unwrap();
     assert_eq!(values(&answer), BTreeMap::from([("custom.docker.engine.up".to_owned(), 1.0)]));
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_json_or_a_refusal_is_told_as_such() {
+async fn an_invalid_response_and_a_refusal_are_faults_with_the_reason() {
     for (status, body, expected) in [
-        (200, "<html>", "its answer is not understood"),
-        (403, r#"{"message":"Forbidden"}"#, "it answers 403: Forbidden"),
-        (403, "Forbidden by administrative rules", "it answers 403: Forbidden by administrative rules"),
+        (200, "<html>", "invalid response"),
+        (403, r#"{"message":"Forbidden"}"#, "status 403: Forbidden"),
+        (403, "Forbidden by administrative rules", "status 403: Forbidden by administrative rules"),
     ] {
         let canned = Canned::start(Box::new(move |_| Some((status, body.to_owned()))));
-        let Err(Fault(why)) = collect(&canned.docker(), &mut Known::default(), at(60)).await else { panic!("{body}") };
+        let Err(Fault(why)) = collect(&canned.docker(), &mut State::default(), at(60)).await else { panic!("{body}") };
         assert!(why.contains(expected), "{why}");
     }
 }
 
-/// The values of the second of two minutes, in each of which there are other containers, each with its CPU time in seconds.
+/// The values of the second of two minutes with these containers, each with its CPU time in seconds.
 async fn user_after(
     first: &[(&str, &str, u64)],
     second: &[(&str, &str, u64)],
@@ -289,10 +292,10 @@ async fn user_after(
     };
     let canned = Canned::start(minute(first, 60));
     let docker = Docker { endpoint: canned.docker().endpoint, ..docker };
-    let mut known = Known::default();
-    collect(&docker, &mut known, at(60)).await.unwrap();
-    canned.say(minute(second, 120));
-    let values = values(&collect(&docker, &mut known, at(120)).await.unwrap());
+    let mut state = State::default();
+    collect(&docker, &mut state, at(60)).await.unwrap();
+    canned.respond_with(minute(second, 120));
+    let values = values(&collect(&docker, &mut state, at(120)).await.unwrap());
     let user = |(name, value): (String, f64)| {
         Some((name.strip_prefix("custom.docker.cpuacct_percentage.")?.strip_suffix(".user")?.to_owned(), value))
     };
@@ -306,22 +309,22 @@ async fn a_renamed_container_keeps_its_counters_and_a_successor_of_the_same_name
     assert_eq!(values, BTreeMap::from([("b".to_owned(), 50.0)]), "30 s of CPU in a minute, of one core");
     assert_eq!(user_after(&[("a", "a1", 10)], &[("a", "b1", 40)], plain()).await, BTreeMap::new());
     let values = user_after(&[("a", "a1", 100)], &[("a", "a1", 6)], plain()).await;
-    assert_eq!(values, BTreeMap::from([("a".to_owned(), 10.0)]), "started again, it counts from zero");
+    assert_eq!(values, BTreeMap::from([("a".to_owned(), 10.0)]), "restarted, it counts from zero");
 }
 
 #[tokio::test]
-async fn containers_that_are_called_the_same_are_told_together() {
+async fn containers_with_the_same_name_are_combined() {
     let docker = Docker { naming: Naming::Image, ..Docker::default() };
     let values = user_after(&[("a", "a1", 0), ("b", "b1", 0)], &[("a", "a1", 30), ("b", "b1", 6)], docker).await;
     assert_eq!(values, BTreeMap::from([("app_1".to_owned(), 60.0)]));
 }
 
 #[tokio::test]
-async fn each_second_of_the_engines_own_clock_is_asked_for_events_once_and_none_that_is_to_come() {
-    let answers = || engine(list(&[]), |_| None);
-    let canned = Canned::start(answers());
+async fn the_events_of_each_second_of_the_engines_clock_are_requested_once_and_none_of_the_future() {
+    let responses = || engine(list(&[]), |_| None);
+    let canned = Canned::start(responses());
     let docker = Docker { extra: vec!["oom"], ..canned.docker() };
-    let mut known = Known::default();
+    let mut state = State::default();
     let windows = || {
         let requests = std::mem::take(&mut *canned.requests.lock().unwrap());
         let events = requests.into_iter().filter(|request| request.starts_with("/events?"));
@@ -331,34 +334,36 @@ async fn each_second_of_the_engines_own_clock_is_asked_for_events_once_and_none_
         });
         pairs.collect::<Vec<_>>()
     };
-    collect(&docker, &mut known, at(1_000_000)).await.unwrap();
-    assert_eq!(windows(), Vec::<String>::new(), "at first there is no time before");
-    // It refuses to tell, so the same is asked for again.
-    collect(&docker, &mut known, at(1_000_060)).await.unwrap();
+    collect(&docker, &mut state, at(1_000_000)).await.unwrap();
+    assert_eq!(windows(), Vec::<String>::new(), "the first collection has no window");
+    // The request failed, so the next window begins at the same second.
+    collect(&docker, &mut state, at(1_000_060)).await.unwrap();
     assert_eq!(windows(), ["since=0", "until=59.999999999"]);
-    canned.say(Box::new(move |path| if path == "/events" { Some((200, String::new())) } else { answers()(path) }));
-    collect(&docker, &mut known, at(1_000_120)).await.unwrap();
+    canned.respond_with(Box::new(
+        move |path| if path == "/events" { Some((200, String::new())) } else { responses()(path) },
+    ));
+    collect(&docker, &mut state, at(1_000_120)).await.unwrap();
     assert_eq!(windows(), ["since=0", "until=119.999999999"]);
-    collect(&docker, &mut known, at(1_000_180)).await.unwrap();
+    collect(&docker, &mut state, at(1_000_180)).await.unwrap();
     assert_eq!(windows(), ["since=120", "until=179.999999999"]);
 }
 
 #[tokio::test]
-async fn an_engine_whose_clock_is_wrong_has_the_same_rates() {
+async fn an_engine_with_a_wrong_clock_has_the_same_rates() {
     for apart in [-86_400, 86_400] {
         let minute =
             |time: i64, user: u64| engine(list(&[("a", "a1")]), move |_| Some((200, stats(apart + time, user))));
         let canned = Canned::start(minute(60, 10));
-        let mut known = Known::default();
-        collect(&canned.docker(), &mut known, at(1_000_060)).await.unwrap();
-        canned.say(minute(120, 40));
-        let values = values(&collect(&canned.docker(), &mut known, at(1_000_120)).await.unwrap());
+        let mut state = State::default();
+        collect(&canned.docker(), &mut state, at(1_000_060)).await.unwrap();
+        canned.respond_with(minute(120, 40));
+        let values = values(&collect(&canned.docker(), &mut state, at(1_000_120)).await.unwrap());
         assert_eq!(values.get("custom.docker.cpuacct_percentage.a.user"), Some(&50.0), "{apart} s");
     }
 }
 
 #[tokio::test]
-async fn only_wanted_containers_are_asked() {
+async fn only_selected_containers_are_queried() {
     let regex = |text| Some(official::pattern::compile(text).unwrap());
     let canned =
         Canned::start(engine(list(&[("web", "a1"), ("web-old", "b1"), ("db", "c1")]), |_| Some((200, stats(0, 1)))));
@@ -366,33 +371,33 @@ async fn only_wanted_containers_are_asked() {
     docker.include.name = regex("^web");
     docker.include.label = regex("^team=a$");
     docker.exclude.name = regex("old");
-    let answer = collect(&docker, &mut Known::default(), at(60)).await.unwrap();
-    let asked = canned.requests.lock().unwrap().iter().filter(|target| target.contains("/stats")).count();
-    assert!(asked == 1 && values(&answer).keys().all(|name| name.contains(".web.")), "{answer:?}");
+    let answer = collect(&docker, &mut State::default(), at(60)).await.unwrap();
+    let queried = canned.requests.lock().unwrap().iter().filter(|target| target.contains("/stats")).count();
+    assert!(queried == 1 && values(&answer).keys().all(|name| name.contains(".web.")), "{answer:?}");
     docker.exclude.image = regex("app");
-    assert!(collect(&docker, &mut Known::default(), at(60)).await.unwrap().samples.is_empty());
+    assert!(collect(&docker, &mut State::default(), at(60)).await.unwrap().samples.is_empty());
 }
 
 #[tokio::test]
-async fn values_are_renamed_chosen_and_given_to_another_host_as_with_any_plugin() {
+async fn values_are_renamed_filtered_and_given_to_another_host_as_for_any_plugin() {
     let canned = Canned::start(engine(list(&[("web", "a1")]), |_| Some((200, stats(0, 1)))));
     let mut docker = canned.docker();
     docker.posting.key_prefix = Some("engine1".into());
     docker.posting.exclude = Some(official::pattern::compile("cache").unwrap());
     docker.posting.custom_identifier = Some("node1".into());
-    let answer = collect(&docker, &mut Known::default(), at(60)).await.unwrap();
+    let answer = collect(&docker, &mut State::default(), at(60)).await.unwrap();
     assert_eq!(values(&answer), BTreeMap::from([("custom.engine1.memory.web.rss".to_owned(), 100.0)]));
     assert_eq!(answer.samples[0].host().map(|host| &**host), Some("node1"));
     assert_eq!(docker.graphs().unwrap()[2].name(), "custom.engine1.memory.#");
 }
 
 #[tokio::test]
-async fn counters_of_a_time_before_this_process_go_on() {
+async fn counters_of_an_earlier_process_continue() {
     let canned = Canned::start(engine(list(&[("web", "a1")]), |_| Some((200, stats(60, 10)))));
-    let first = collect(&canned.docker(), &mut Known::default(), at(60)).await.unwrap();
-    canned.say(engine(list(&[("web", "a1")]), |_| Some((200, stats(120, 40)))));
-    let mut known = Known::from(first.readings.into_iter().collect::<std::collections::HashMap<_, _>>());
-    let second = collect(&canned.docker(), &mut known, at(120)).await.unwrap();
+    let first = collect(&canned.docker(), &mut State::default(), at(60)).await.unwrap();
+    canned.respond_with(engine(list(&[("web", "a1")]), |_| Some((200, stats(120, 40)))));
+    let mut state = State::from(first.readings.into_iter().collect::<std::collections::HashMap<_, _>>());
+    let second = collect(&canned.docker(), &mut state, at(120)).await.unwrap();
     assert_eq!(values(&second).get("custom.docker.cpuacct_percentage.web.user"), Some(&50.0));
 }
 

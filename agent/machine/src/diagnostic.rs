@@ -1,8 +1,7 @@
-//! The diagnostic mode: what the agent itself takes, as metrics.
+//! The diagnostic mode: the agent's own resource usage, as metrics.
 //!
-//! The official agent tells the memory of Go's runtime. Of its names those are kept that mean something here:
-//! `custom.agent.memory.alloc` is the memory that is ours alone, `.sys` our share of all that is mapped. Beside them stand
-//! `custom.wasaba.agent.*`.
+//! The official agent posts the memory of Go's runtime. The names that have a meaning here are kept: `custom.agent.memory.alloc` is the
+//! agent's private memory, `.sys` its share of all that is mapped (PSS). The rest is `custom.wasaba.agent.*`.
 
 use wasaba_core::collect::{Collector, Fault, Moment};
 use wasaba_core::graph::GraphDefinition;
@@ -23,7 +22,7 @@ impl Collector for Diagnostic {
             ("custom.agent.memory.alloc", kibibytes(&rollup, "Anonymous:").map(|kib| kib * 1024.0)),
             ("custom.agent.memory.sys", kibibytes(&rollup, "Pss:").map(|kib| kib * 1024.0)),
             ("custom.wasaba.agent.threads", kibibytes(&status, "Threads:")),
-            // The one that reads the folder is not counted.
+            // Without the one that reads the folder.
             ("custom.wasaba.agent.file_descriptors", Some(descriptors.saturating_sub(1) as f64)),
         ];
         Ok(values.into_iter().filter_map(|(name, value)| Sample::new(name, value?).ok()).collect())
@@ -36,7 +35,7 @@ fn kibibytes(text: &str, key: &str) -> Option<f64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// How they are drawn.
+/// Their graph definitions.
 ///
 /// # Errors
 /// None: the names are constants.
@@ -53,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_this_process_takes_is_told_and_drawn() {
+    fn each_value_of_this_process_is_in_a_graph() {
         let moment = Moment { unix_seconds: 0, instant: std::time::Instant::now() };
         let samples = Diagnostic.collect(moment).unwrap();
         assert_eq!(samples.len(), 4);

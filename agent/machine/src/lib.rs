@@ -1,6 +1,6 @@
-//! The machine that the agent runs on: its metrics, and what it is.
+//! The machine that the agent runs on: its metrics, and the description of the host.
 //!
-//! Everything is read below [`roots`], so that a test can point them at a frozen machine. Parsing stands apart from reading.
+//! Everything is read below [`roots`], so that a test can point them at a frozen machine. Parsing is separate from reading.
 
 pub mod diagnostic;
 pub mod host;

@@ -18,9 +18,9 @@ pub struct Roots {
     pub sys: PathBuf,
     /// Stands for `/etc`, which names the platform.
     pub etc: PathBuf,
-    /// Stands for where the clouds' metadata services are: `http://127.0.0.1:8080`.
+    /// Stands for the clouds' metadata services: `http://127.0.0.1:8080`.
     pub metadata: Option<String>,
-    /// Where the host's `/` is seen from a container that tells of its host; see [`Roots::of_host`].
+    /// Where a container that monitors its host has the host's `/`; see [`Roots::of_host`].
     pub host: Option<PathBuf>,
 }
 
@@ -31,43 +31,43 @@ impl Default for Roots {
 }
 
 impl Roots {
-    /// The host's, whose `/` is mounted at `root` in this container.
+    /// The roots of the host whose `/` is mounted at `root` in this container.
     #[must_use]
     pub fn of_host(root: &Path) -> Self {
         let host = Some(root.to_owned());
         Self { proc: root.join("proc"), sys: root.join("sys"), etc: root.join("etc"), host, ..Self::default() }
     }
 
-    /// A file of `/proc` that each process sees by its own namespaces: `mountinfo`, `net/dev`. The host's are those of its first
-    /// process, which anybody may read.
+    /// A file of `/proc` that depends on the namespaces of the reading process: `mountinfo`, `net/dev`. A host's are those of its
+    /// first process, which every user may read.
     #[must_use]
     pub fn seen(&self, file: &str) -> PathBuf {
         self.proc.join(if self.host.is_some() { "1" } else { "self" }).join(file)
     }
 
-    /// What is not there of the host, with the cure.
+    /// What is missing of the host's files: a message each, with the cure.
     #[must_use]
     pub fn missing(&self) -> Vec<String> {
         let Some(host) = &self.host else { return Vec::new() };
         let files = [self.proc.join("stat"), self.seen("mountinfo"), self.sys.join("class"), self.etc.clone()];
         let is_missing = |file: &PathBuf| std::fs::metadata(file).is_err();
-        let cure = format!("mount the host's / there with all below it: -v /:{}:ro,rslave", host.display());
+        let cure = format!("mount the host's / with its submounts: -v /:{}:ro,rslave", host.display());
         files
             .iter()
             .filter(|file| is_missing(file))
-            .map(|file| format!("there is no `{}`; {cure}", file.display()))
+            .map(|file| format!("`{}` is missing; {cure}", file.display()))
             .collect()
     }
 }
 
-/// No file is read past this. The largest that is real, the mounts of a machine with 10,000 containers, has about 2 MB;
-/// what is longer is not what we think it is.
+/// The most that is read of a file. The largest that is real, the mounts of a machine with 10,000 containers, has about 2 MB;
+/// a longer one is not the file that we expect.
 const LARGEST: u64 = 8 << 20;
 
 /// Reads a file once. For one that is read every minute, keep a [`Source`].
 ///
 /// # Errors
-/// What the system says, naming the path; and a file above 8 MiB.
+/// The system's error, with the path; or a file above 8 MiB.
 pub fn read(path: &Path) -> Result<String, Fault> {
     Source::at(path.to_owned()).read().map(Cow::into_owned)
 }
@@ -86,7 +86,7 @@ impl Source {
         Self { path, bytes: Vec::new() }
     }
 
-    /// Its text now. What is not UTF-8 (a mount point can be) is replaced, so that one odd name does not cost the others.
+    /// Its text now. Bytes that are not UTF-8 (mount points may have them) are replaced, so that one odd name does not cost the others.
     ///
     /// # Errors
     /// As for [`read`].
@@ -95,7 +95,7 @@ impl Source {
         Ok(String::from_utf8_lossy(&self.bytes))
     }
 
-    /// The fault of this file having been read but not making sense: "`/proc/stat` " and then `why`.
+    /// The fault of a file that could be read but is invalid: "`/proc/stat` " and then `why`.
     #[must_use]
     pub fn fault(&self, why: &str) -> Fault {
         Fault(format!("`{}` {why}", self.path.display()))
@@ -103,13 +103,13 @@ impl Source {
 
     fn fill(&mut self) -> io::Result<()> {
         self.bytes.clear();
-        // Behind `take`, for `File::read_to_end` asks for the length first, and in /proc that is always 0.
+        // Behind `take`: `File::read_to_end` would reserve memory by the length, which is always 0 in /proc.
         let read = File::open(&self.path)?.take(LARGEST).read_to_end(&mut self.bytes)?;
-        if read as u64 == LARGEST { Err(io::Error::other("it is longer than 8 MiB")) } else { Ok(()) }
+        if read as u64 == LARGEST { Err(io::Error::other("larger than 8 MiB")) } else { Ok(()) }
     }
 }
 
-/// The whole lines of `text`. A piece after the last line break is left out: it was cut, and half a number is a wrong one.
+/// The whole lines of `text`. A piece after the last line break is skipped: it was cut, and half a number is a wrong one.
 pub fn whole_lines(text: &str) -> impl Iterator<Item = &str> {
     text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'))
 }
@@ -122,7 +122,12 @@ pub(crate) mod frozen {
     use super::*;
 
     pub(crate) fn roots() -> Roots {
-        Roots { proc: file("proc"), sys: file("sys"), etc: file("etc"), metadata: None, host: None }
+        Roots { proc: file("proc"), sys: file("sys"), etc: file("etc"), ..Roots::default() }
+    }
+
+    /// One folder as all roots.
+    pub(crate) fn all_in(folder: &Path) -> Roots {
+        Roots { proc: folder.into(), sys: folder.into(), etc: folder.into(), ..Roots::default() }
     }
 }
 
@@ -137,8 +142,8 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_file_ends() {
-        assert_eq!(read(Path::new("/dev/zero")).unwrap_err().0, "cannot read `/dev/zero`: it is longer than 8 MiB");
+    fn an_endless_file_is_refused() {
+        assert_eq!(read(Path::new("/dev/zero")).unwrap_err().0, "cannot read `/dev/zero`: larger than 8 MiB");
     }
 
     #[test]
@@ -153,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_its_end_is_left_out() {
+    fn a_line_without_its_end_is_skipped() {
         assert_eq!(whole_lines("a\n\nb 12").collect::<Vec<_>>(), ["a", ""]);
     }
 }

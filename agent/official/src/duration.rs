@@ -1,6 +1,6 @@
-//! Lengths of time as configurations of the official agent have them: in the form of Go's `time.ParseDuration`.
+//! Durations of the official agent's configuration: in the form of Go's `time.ParseDuration`.
 
-/// Each unit, the longest name first, in nanoseconds.
+/// Each unit in nanoseconds. A name is matched whole, so their order does not matter.
 const UNITS: [(&str, u64); 8] = [
     ("ns", 1),
     ("us", 1_000),
@@ -14,7 +14,7 @@ const UNITS: [(&str, u64); 8] = [
 
 const MINUTE: u128 = 60_000_000_000;
 
-/// The whole minutes that `text` is, like `10m` or `1h30m` or `2.5h`; none if it is something else, or not whole.
+/// The minutes in `text`, like `10m`, `1h30m` or `2.5h`; `None` if it is invalid or not a whole number of minutes.
 #[must_use]
 pub fn minutes(text: &str) -> Option<u64> {
     let text = text.strip_prefix('+').unwrap_or(text);
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_minutes_are_taken_in_every_unit() {
+    fn only_whole_minutes_are_accepted_in_every_unit() {
         for (text, expected) in [
             ("0", Some(0)),
             ("10m", Some(10)),

@@ -1,8 +1,13 @@
-//! mackerel-agent and Go, as they are: what the official agent's users wrote is read here as it was meant.
+//! mackerel-agent and Go as they are: what users of the official agent wrote means the same here.
 //!
-//! Nothing here runs anything; whether a program is installed is only looked at.
+//! Nothing here runs anything; whether a program is installed is only looked up.
 
+pub mod command;
 pub mod command_line;
 pub mod duration;
+pub mod flags;
+pub mod glob;
+pub mod no_proxy;
 pub mod pattern;
 pub mod shell;
+mod table;

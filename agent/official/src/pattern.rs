@@ -1,25 +1,25 @@
-//! Regular expressions as configurations of the official agent have them: in the syntax of Go's `regexp`, which is RE2's
+//! Regular expressions of the official agent's configuration: in the syntax of Go's `regexp`, which is RE2's
 //! (<https://github.com/google/re2/wiki/Syntax>).
 //!
-//! They are rewritten for an engine with another dialect. Everything that they are held against is ASCII, or a path; so the
-//! classes of Unicode (`\pL`) stand for their ASCII part.
+//! They are rewritten for an engine with another dialect. Everything that they are matched against is ASCII, or a path; so
+//! Unicode classes (`\pL`) stand for their ASCII part.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
 use regex_lite::Regex;
 
-/// RE2 repeats nothing more often.
+/// The largest repetition count of RE2.
 const MOST_REPETITIONS: u32 = 1_000;
 
-/// The expression that `text` is in Go's syntax.
+/// Compiles `text`, which is in Go's syntax.
 ///
 /// # Errors
-/// Why it is none, as a fragment.
+/// Why it is invalid, as the predicate of a sentence.
 pub fn compile(text: &str) -> Result<Regex, String> {
     let mut writer = Writer { rest: text.chars().peekable(), out: String::new() };
     let checked = writer.expression().and_then(|()| Regex::new(&writer.out).map_err(|error| error.to_string()));
-    checked.map_err(|why| format!("is no regular expression: {why}"))
+    checked.map_err(|why| format!("is not a valid regular expression: {why}"))
 }
 
 struct Writer<'a> {
@@ -29,7 +29,7 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn expression(&mut self) -> Result<(), String> {
-        // Whether what comes last is repeated already.
+        // Whether the last element has a repetition already.
         let mut repeated = false;
         while let Some(char) = self.rest.next() {
             let repeats = match char {
@@ -39,7 +39,7 @@ impl Writer<'_> {
             };
             if let Some(repeats) = repeats {
                 if repeated {
-                    return Err(format!("`{repeats}` repeats a repetition"));
+                    return Err(format!("nested repetition `{repeats}`"));
                 }
                 self.out.push_str(&repeats);
                 if self.rest.next_if_eq(&'?').is_some() {
@@ -64,13 +64,13 @@ impl Writer<'_> {
         self.out.push_str(&format!("\\x{{{:X}}}", u32::from(char)));
     }
 
-    /// A character in a class. The engine does not take an escaped one for the end of a range where case does not count, so those
-    /// that have a case stand as they are.
+    /// A character in a class. Where case is ignored, the engine does not accept an escaped one as the end of a range, so letters
+    /// are written unescaped.
     fn literal_in_class(&mut self, char: char) {
         if char.is_ascii_alphanumeric() { self.out.push(char) } else { self.literal(char) }
     }
 
-    /// What stands behind a `{`, if it is a count of repetitions.
+    /// What follows a `{`, if it is a repetition count.
     fn count(&mut self) -> Result<Option<String>, String> {
         let mut ahead = self.rest.clone();
         let inside = ahead.by_ref().take_while(|char| *char != '}').collect::<String>();
@@ -83,13 +83,13 @@ impl Writer<'_> {
         let numbers = [Some(least), most].into_iter().flatten().filter(|number| !number.is_empty());
         if numbers.map(str::parse::<u32>).any(|number| number.is_ok_and(|number| number <= MOST_REPETITIONS).eq(&false))
         {
-            return Err(format!("nothing may be repeated more than {MOST_REPETITIONS} times"));
+            return Err(format!("repetition count above {MOST_REPETITIONS}"));
         }
         self.rest = ahead;
         Ok(Some(format!("{{{inside}}}")))
     }
 
-    /// What stands behind a `(`: a plain group, or one with flags or a name.
+    /// What follows a `(`: a plain group, or one with flags or a name.
     fn group(&mut self) -> Result<(), String> {
         self.out.push('(');
         if self.rest.next_if_eq(&'?').is_none() {
@@ -99,13 +99,13 @@ impl Writer<'_> {
         let is_name =
             head.strip_prefix("P<").or(head.strip_prefix('<')).is_some_and(|name| !name.starts_with(['=', '!']));
         if !is_name && !head.chars().all(|flag| "imsU-".contains(flag)) {
-            return Err(format!("RE2 knows no `(?{head}`"));
+            return Err(format!("RE2 does not support `(?{head}`"));
         }
         self.out.push('?');
         Ok(())
     }
 
-    /// What stands behind a `\`, outside of a class.
+    /// What follows a `\` outside a class.
     fn escape(&mut self) -> Result<(), String> {
         match self.rest.peek() {
             Some('Q') => {
@@ -136,9 +136,9 @@ impl Writer<'_> {
         }
     }
 
-    /// What a `\` stands for that may be in a class, too.
+    /// The meaning of an escape that is valid in a class, too.
     fn escaped(&mut self) -> Result<Escaped, String> {
-        let Some(char) = self.rest.next() else { return Err("it ends in `\\`".to_owned()) };
+        let Some(char) = self.rest.next() else { return Err("trailing backslash".to_owned()) };
         Ok(match char {
             'a' => Escaped::Char('\u{7}'),
             'f' => Escaped::Char('\u{c}'),
@@ -151,7 +151,7 @@ impl Writer<'_> {
             'x' => Escaped::Char(self.hexadecimal()?),
             '0'..='7' => Escaped::Char(self.octal(char)?),
             other if other.is_ascii_alphanumeric() || !other.is_ascii() => {
-                return Err(format!("RE2 knows no `\\{other}`"));
+                return Err(format!("RE2 does not support `\\{other}`"));
             }
             punctuation => Escaped::Char(punctuation),
         })
@@ -164,22 +164,22 @@ impl Writer<'_> {
             self.rest.by_ref().take(2).collect::<String>()
         };
         let number = u32::from_str_radix(&digits, 16).ok().filter(|_| digits.len() > 1);
-        number.and_then(char::from_u32).ok_or_else(|| format!("`\\x{digits}` is no character"))
+        number.and_then(char::from_u32).ok_or_else(|| format!("invalid character `\\x{digits}`"))
     }
 
-    /// `\0`, and up to three octal digits; a single one from 1 to 7 would be a reference, which RE2 does not have.
+    /// `\0`, and up to three octal digits; a single one from 1 to 7 would be a backreference, which RE2 does not have.
     fn octal(&mut self, first: char) -> Result<char, String> {
         let mut digits = String::from(first);
         while let Some(digit) = self.rest.next_if(|char| digits.len() < 3 && ('0'..='7').contains(char)) {
             digits.push(digit);
         }
         if digits.len() == 1 && first != '0' {
-            return Err(format!("RE2 knows no references like `\\{first}`"));
+            return Err(format!("RE2 does not support backreferences like `\\{first}`"));
         }
         u32::from_str_radix(&digits, 8)
             .ok()
             .and_then(char::from_u32)
-            .ok_or_else(|| format!("`\\{digits}` is no character"))
+            .ok_or_else(|| format!("invalid character `\\{digits}`"))
     }
 
     /// The ASCII part of `\pL` or `\p{Greek}`, as the inside of a class.
@@ -190,7 +190,7 @@ impl Writer<'_> {
             None => String::new(),
         };
         let (name, inverted) = name.strip_prefix('^').map_or((name.as_str(), false), |name| (name, true));
-        let fits: fn(char) -> bool = match name {
+        let is_member: fn(char) -> bool = match name {
             "L" | "Latin" => |char| char.is_ascii_alphabetic(),
             "Lu" => |char| char.is_ascii_uppercase(),
             "Ll" => |char| char.is_ascii_lowercase(),
@@ -200,18 +200,18 @@ impl Writer<'_> {
             "Z" | "Zs" => |char| char == ' ',
             "C" | "Cc" => |char| char.is_ascii_control(),
             _ if name.starts_with(|first: char| first.is_ascii_uppercase()) && name.len() > 2 => |_| false,
-            _ => return Err(format!("`\\p{{{name}}}` is not known here")),
+            _ => return Err(format!("unknown class `\\p{{{name}}}`")),
         };
-        let all = (0_u8..128).map(char::from).filter(|char| fits(*char) != (negated != inverted));
+        let all = (0_u8..128).map(char::from).filter(|char| is_member(*char) != (negated != inverted));
         let mut class = all.map(|char| format!("\\x{{{:X}}}", u32::from(char))).collect::<String>();
         if negated != inverted {
             class.push_str("\\x{80}-\\x{10FFFF}");
         }
-        // Nothing fits: a character that is in no text.
+        // An empty class is not valid; this character is in no text.
         Ok(if class.is_empty() { "\\x{10FFFF}".to_owned() } else { class })
     }
 
-    /// What stands behind a `[`.
+    /// What follows a `[`.
     fn class(&mut self) -> Result<(), String> {
         self.out.push('[');
         if self.rest.next_if_eq(&'^').is_some() {
@@ -219,7 +219,7 @@ impl Writer<'_> {
         }
         let mut first = true;
         loop {
-            let Some(char) = self.rest.next() else { return Err("a `[` has no end".to_owned()) };
+            let Some(char) = self.rest.next() else { return Err("missing `]`".to_owned()) };
             match char {
                 ']' if !first => break,
                 '[' if self.rest.peek() == Some(&':') => {
@@ -238,7 +238,7 @@ impl Writer<'_> {
                                 self.rest.next();
                                 let high = self.rest.next().map(|char| self.member(char)).transpose()?;
                                 let Some(Escaped::Char(high)) = high else {
-                                    return Err(format!("a range that begins with `{low}` has no end"));
+                                    return Err(format!("invalid range from `{low}`"));
                                 };
                                 self.out.push('-');
                                 self.literal_in_class(high);
@@ -299,7 +299,7 @@ mod tests {
         "~",
     ];
 
-    /// Each expression, and which of the texts Go 1.26's `regexp` finds it in; none where it is an error.
+    /// Each expression, and which of the texts Go 1.26's `regexp` finds it in; `None` where it is an error.
     const OF_GO: &[(&str, Option<&str>)] = &[
         ("^/dev/(sda|loop[0-9]+)$", Some("000000011000000000000000000")),
         ("\\Qa.b\\E", Some("000001000000000000000000000")),
@@ -397,19 +397,19 @@ mod tests {
             let found = compile(text)
                 .ok()
                 .map(|regex| TEXTS.map(|text| if regex.is_match(text) { '1' } else { '0' }).iter().collect::<String>());
-            // The one deviation: what is not ASCII is no letter here. Behind the tenth text it is ASCII again.
+            // The one deviation: only ASCII has letters here. The eleventh text is the only one that is not ASCII.
             let ascii = |found: &str| [&found[..10], &found[11..]].concat();
             assert_eq!(found.as_deref().map(ascii), expected.map(ascii), "{text}");
         }
     }
 
     #[test]
-    fn what_is_wrong_with_an_expression_is_told() {
+    fn an_invalid_expression_is_refused_with_the_reason() {
         for (text, expected) in
-            [("(?=a)", "(?=a"), ("\\1", "reference"), ("a{1001}", "1000"), ("a**", "repeats"), ("[a", "end")]
+            [("(?=a)", "(?=a"), ("\\1", "reference"), ("a{1001}", "1000"), ("a**", "nested"), ("[a", "`]`")]
         {
             let why = compile(text).unwrap_err();
-            assert!(why.starts_with("is no regular expression: ") && why.contains(expected), "{text}: {why}");
+            assert!(why.starts_with("is not a valid regular expression: ") && why.contains(expected), "{text}: {why}");
         }
     }
 }

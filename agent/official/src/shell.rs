@@ -1,51 +1,51 @@
-//! Reading a line of the shell's language that is a single simple command (POSIX, 2.9.1): assignments, a program, its words.
+//! Shell lines, read as simple commands (POSIX, 2.9.1): assignments, a program, its words.
 //!
-//! What needs a shell (pipes, redirections, substitutions) is not carried out but named, and the rest is read all the same.
+//! What needs a shell (pipes, redirections, substitutions) is reported, not executed; the rest is read all the same.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// Stands in a word for what only a shell knows. No program's argument can have it.
+/// Stands in a word for what only a shell can expand. No program's argument can contain it.
 pub const UNKNOWABLE: char = '\0';
 
-/// A command's words as the program gets them. There may be secrets in them, so it has no `Debug`.
+/// A command's words as the program gets them. It has no `Debug`: there may be secrets in it.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct SimpleCommand {
     /// `NAME=value` in front of the program.
     pub assignments: Vec<(String, String)>,
     /// The program and its arguments; see [`UNKNOWABLE`].
     pub words: Vec<String>,
-    /// The first that only a shell could do, if there is such a thing.
-    pub beyond: Option<&'static str>,
-    /// The commands that come after it in the same text.
-    pub behind: Vec<SimpleCommand>,
+    /// The first thing that needs a shell, with its article: "a pipe".
+    pub needs_shell: Option<&'static str>,
+    /// The commands after it in the same text.
+    pub following: Vec<SimpleCommand>,
 }
 
 impl SimpleCommand {
-    /// The value that it gives to a variable.
+    /// The value that it assigns to a variable.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<&str> {
         self.assignments.iter().rfind(|(assigned, _)| assigned == name).map(|(_, value)| value.as_str())
     }
 }
 
-/// Takes `text` apart. `variable` gives the value of `$NAME`.
+/// Parses `text`. `variable` gives the value of `$NAME`.
 pub fn simple_command(text: &str, variable: impl Fn(&str) -> Option<String>) -> SimpleCommand {
-    let mut lexer = Lexer { chars: text.chars().peekable(), variable, beyond: None };
+    let mut lexer = Lexer { chars: text.chars().peekable(), variable, needs_shell: None };
     let mut first = lexer.command();
     while lexer.chars.peek().is_some() {
         let next = lexer.command();
         if !next.words.is_empty() || !next.assignments.is_empty() {
-            first.behind.push(next);
+            first.following.push(next);
         }
     }
-    first.beyond = lexer.beyond;
+    first.needs_shell = lexer.needs_shell;
     first
 }
 
 struct Word {
     text: String,
-    /// How much of its beginning was written without quotes.
+    /// The length of its beginning without quotes, in bytes.
     plain: usize,
 }
 
@@ -63,12 +63,12 @@ fn in_name(char: char) -> bool {
 struct Lexer<'a, V> {
     chars: Peekable<Chars<'a>>,
     variable: V,
-    /// The first that only a shell could do.
-    beyond: Option<&'static str>,
+    /// The first thing that needs a shell.
+    needs_shell: Option<&'static str>,
 }
 
 impl<V: Fn(&str) -> Option<String>> Lexer<'_, V> {
-    /// The next command; none of its words at the end.
+    /// The next command; one without words at the end of the text.
     fn command(&mut self) -> SimpleCommand {
         let mut command = SimpleCommand::default();
         while let Some(word) = self.word() {
@@ -80,8 +80,8 @@ impl<V: Fn(&str) -> Option<String>> Lexer<'_, V> {
         command
     }
 
-    fn needs_a_shell(&mut self, what: &'static str) {
-        self.beyond.get_or_insert(what);
+    fn note(&mut self, what: &'static str) {
+        self.needs_shell.get_or_insert(what);
     }
 
     /// The next word; none where the command ends.
@@ -100,7 +100,7 @@ impl<V: Fn(&str) -> Option<String>> Lexer<'_, V> {
         }
     }
 
-    /// Whether the command ends here; what ends it is then read.
+    /// Whether the command ends here; its end is then consumed.
     fn is_at_end_of_command(&mut self) -> bool {
         let what = match self.chars.peek() {
             None => return true,
@@ -118,12 +118,12 @@ impl<V: Fn(&str) -> Option<String>> Lexer<'_, V> {
         if what.is_empty() {
             self.chars.by_ref().for_each(drop);
         } else {
-            self.needs_a_shell(what);
+            self.note(what);
         }
         true
     }
 
-    /// The word that begins here; none if it is but the line's going on, or a redirection.
+    /// The word that begins here; none if it is only a continued line or a redirection.
     fn one_word(&mut self) -> Option<Word> {
         let mut word = Word { text: String::new(), plain: 0 };
         let (mut begun, mut quoted) = (false, false);
@@ -132,7 +132,7 @@ impl<V: Fn(&str) -> Option<String>> Lexer<'_, V> {
         {
             if matches!(char, '<' | '>') {
                 self.redirection();
-                // `2>` has the number of a stream.
+                // `2>` begins with the number of a stream.
                 let is_stream = word.text.bytes().all(|byte| byte.is_ascii_digit());
                 return Some(word).filter(|_| begun && !is_stream);
             }
@@ -142,19 +142,19 @@ impl<V: Fn(&str) -> Option<String>> Lexer<'_, V> {
                 '\'' => self.single_quoted(&mut word.text),
                 '"' => self.double_quoted(&mut word.text),
                 '\\' => match self.chars.next() {
-                    // The line goes on.
+                    // The line continues.
                     Some('\n') => continue,
                     Some(escaped) => word.text.push(escaped),
-                    None => self.unknowable("a backslash at its end", &mut word.text),
+                    None => self.unknowable("a trailing backslash", &mut word.text),
                 },
                 '$' => {
                     let mut value = String::new();
                     self.parameter(&mut value);
                     if value.contains([' ', '\t', '\n', '*', '?', '[']) {
                         value.clear();
-                        self.unknowable("a variable without quotes, which would become several words", &mut value);
+                        self.unknowable("an unquoted variable, which would be split into several words", &mut value);
                     }
-                    // An empty one is no word, if nothing stands beside it.
+                    // An empty one alone makes no word.
                     begun |= !value.is_empty();
                     word.text.push_str(&value);
                 }
@@ -169,13 +169,13 @@ impl<V: Fn(&str) -> Option<String>> Lexer<'_, V> {
     }
 
     fn unknowable(&mut self, what: &'static str, text: &mut String) {
-        self.needs_a_shell(what);
+        self.note(what);
         text.push(UNKNOWABLE);
     }
 
-    /// What stands behind `<` or `>`, and belongs to it.
+    /// The rest of a redirection, after its `<` or `>`.
     fn redirection(&mut self) {
-        self.needs_a_shell("a redirection");
+        self.note("a redirection");
         while self.chars.next_if(|char| matches!(char, '<' | '>' | '&' | '|')).is_some() {}
         while self.chars.next_if(|char| matches!(char, ' ' | '\t')).is_some() {}
         self.one_word();
@@ -191,7 +191,7 @@ impl<V: Fn(&str) -> Option<String>> Lexer<'_, V> {
             match self.chars.next() {
                 Some('\'') => return,
                 Some(char) => text.push(char),
-                None => return self.unknowable("a quote without its end", text),
+                None => return self.unknowable("an unterminated quote", text),
             }
         }
     }
@@ -206,15 +206,15 @@ impl<V: Fn(&str) -> Option<String>> Lexer<'_, V> {
                     Some('\n') => {}
                     Some(escaped @ ('$' | '`' | '"' | '\\')) => text.push(escaped),
                     Some(other) => text.extend(['\\', other]),
-                    None => return self.unknowable("a quote without its end", text),
+                    None => return self.unknowable("an unterminated quote", text),
                 },
                 Some(char) => text.push(char),
-                None => return self.unknowable("a quote without its end", text),
+                None => return self.unknowable("an unterminated quote", text),
             }
         }
     }
 
-    /// What stands behind a `$`.
+    /// What follows a `$`.
     fn parameter(&mut self, text: &mut String) {
         match self.chars.peek() {
             Some('(') => {
@@ -230,7 +230,7 @@ impl<V: Fn(&str) -> Option<String>> Lexer<'_, V> {
             }
             Some(first) if first.is_ascii_digit() || "@*#?-$!".contains(*first) => {
                 self.chars.next();
-                return self.unknowable("a shell's own parameter", text);
+                return self.unknowable("a special parameter of the shell", text);
             }
             _ => {}
         }
@@ -241,8 +241,8 @@ impl<V: Fn(&str) -> Option<String>> Lexer<'_, V> {
         if name.is_empty() { text.push('$') } else { text.push_str(&(self.variable)(&name).unwrap_or_default()) }
     }
 
-    /// What stands between `open`, which comes next, and its `close`, if there is one. Quotes are not looked at: it is not
-    /// carried out.
+    /// The text between `open`, which comes next, and its `close`, if there is one. Quotes are ignored: it is never
+    /// executed.
     fn enclosed(&mut self, open: char, close: char) -> Option<String> {
         let (mut inner, mut depth) = (String::new(), 0_usize);
         for char in self.chars.by_ref() {
@@ -280,12 +280,12 @@ mod tests {
         ] {
             let command = parsed(text);
             assert_eq!(command.words, expected, "{text}");
-            assert_eq!(command.beyond, None, "{text}");
+            assert_eq!(command.needs_shell, None, "{text}");
         }
     }
 
     #[test]
-    fn only_what_stands_in_front_of_the_program_and_has_a_plain_name_is_an_assignment() {
+    fn an_assignment_stands_before_the_program_and_has_a_plain_name() {
         let command = parsed("A=1 B='x y' C= p D=2");
         let assignments = command.assignments.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         assert_eq!(assignments.collect::<Vec<_>>(), [("A", "1"), ("B", "x y"), ("C", "")]);
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_shell_is_named_and_what_stands_before_it_is_kept() {
+    fn what_needs_a_shell_is_reported_and_the_words_before_it_are_kept() {
         for (text, expected) in [
             ("a -b | c", "a pipe"),
             ("a -b; c", "a second command"),
@@ -307,22 +307,23 @@ mod tests {
             ("a -b $(c)", "a command substitution"),
             ("a -b `c`", "a command substitution"),
             ("a -b \"`c`\"", "a command substitution"),
-            ("a -b $HOST", "a variable without quotes"),
+            ("a -b $HOST", "an unquoted variable"),
             ("a -b ${X:-y}", "a parameter expansion"),
-            ("a -b $1", "a shell's own parameter"),
-            ("a -b 'c", "a quote without its end"),
-            ("a -b \"c", "a quote without its end"),
-            ("a -b \\", "a backslash"),
+            ("a -b $1", "a special parameter of the shell"),
+            ("a -b 'c", "an unterminated quote"),
+            ("a -b \"c", "an unterminated quote"),
+            ("a -b \\", "a trailing backslash"),
         ] {
             let command = parsed(text);
-            assert!(command.beyond.is_some_and(|beyond| beyond.starts_with(expected)), "{text}: {:?}", command.beyond);
+            let needs_shell = command.needs_shell.unwrap_or_default();
+            assert!(needs_shell.starts_with(expected), "{text}: {needs_shell}");
             let known = command.words.iter().filter(|word| !word.contains(UNKNOWABLE)).collect::<Vec<_>>();
             assert_eq!(known, ["a", "-b"], "{text}");
         }
     }
 
     #[test]
-    fn what_stands_behind_it_is_read_and_only_the_word_itself_is_unknowable() {
+    fn the_words_after_it_are_read_and_only_the_word_itself_is_unknowable() {
         for (text, expected) in [
             ("a -h=$(b (c) d) -p 1", &["a", "-h=\0", "-p", "1"] as &[&str]),
             ("a `b c`x -p", &["a", "\0x", "-p"]),
@@ -334,12 +335,12 @@ mod tests {
         ] {
             let command = parsed(text);
             assert_eq!(command.words, expected, "{text}");
-            assert!(command.behind.is_empty() && command.beyond.is_some(), "{text}");
+            assert!(command.following.is_empty() && command.needs_shell.is_some(), "{text}");
         }
     }
 
     #[test]
-    fn the_commands_behind_the_first_are_read_too() {
+    fn the_commands_after_the_first_are_read_too() {
         for (text, expected) in [
             ("cd / && A=1 b -c", "cd / | A=1 b -c"),
             ("A=1; b", "A=1 | b"),
@@ -352,7 +353,7 @@ mod tests {
                 let assignments = command.assignments.iter().map(|(name, value)| format!("{name}={value}"));
                 assignments.chain(command.words.iter().cloned()).collect::<Vec<_>>().join(" ")
             };
-            let all = std::iter::once(&whole).chain(&whole.behind).map(written).collect::<Vec<_>>().join(" | ");
+            let all = std::iter::once(&whole).chain(&whole.following).map(written).collect::<Vec<_>>().join(" | ");
             assert_eq!(all, expected, "{text}");
         }
     }

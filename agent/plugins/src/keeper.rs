@@ -13,7 +13,7 @@ use config::check::Runner;
 use config::document::Level;
 use config::metrics::{Metrics, StandIn};
 use config::table::PluginTable;
-use official::command_line::Search;
+use official::command::Search;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use wasaba_core::clock;

@@ -42,7 +42,7 @@ pub fn resolve(raw: &RawSettings, plugin: &str, declared: &[Setting]) -> Result<
     let RawSettings { settings, allow, trust, references, command_line, place, line: _ } = raw.clone();
     let given = Given { settings, trust };
     let given = match command_line {
-        Some(line) => line.together_with(given, plugin, declared)?,
+        Some(line) => line.merged_with(given, plugin, declared)?,
         None => given,
     };
     Ok(ResolvedSettings { given, allow, references, place })

@@ -172,12 +172,9 @@ pub fn ask(root: &Path) -> Result<Report, String> {
 fn report(register: &Register, pulse: &Pulse) -> Report {
     let plugins = register.all().into_iter().map(|(key, entry)| match entry {
         Entry::Running(instance) => running(&key, &instance),
-        Entry::Skipped(why) => PluginReport {
-            name: name_of(&key),
-            state: State::Skipped,
-            problems: why,
-            ..PluginReport::default()
-        },
+        Entry::Skipped(why) => {
+            PluginReport { name: name_of(&key), state: State::Skipped, problems: why, ..PluginReport::default() }
+        }
     });
     Report {
         version: crate::VERSION.to_owned(),

@@ -309,8 +309,8 @@ async fn an_engine_that_hangs_or_starts_again_costs_only_its_own_values_and_is_t
         memory.points().iter().rev().find(|point| point.name == name).map(|point| point.value)
     };
     standin.wait_until(SOON, "the host's values", move |memory| value(memory, "loadavg5").is_some()).await.unwrap();
-    let hung = agent.line_with("no answer within", Duration::from_secs(20));
-    assert!(hung.contains("docker: cannot ask the engine at `unix://") && hung.contains("WARNING"), "{hung}");
+    let hung = agent.line_with("timed out after 8s", Duration::from_secs(20));
+    assert!(hung.contains("docker: cannot query the engine at `unix://") && hung.contains("WARNING"), "{hung}");
     standin
         .wait_until(Duration::from_secs(40), "up is 0", move |memory| {
             value(memory, "custom.docker.engine.up") == Some(0.0)
@@ -326,7 +326,7 @@ async fn an_engine_that_hangs_or_starts_again_costs_only_its_own_values_and_is_t
     standin.wait_until(Duration::from_secs(40), "the container's values", well).await.unwrap();
     // An engine that is just starting refuses in other words, which are news.
     let lines = agent.lines();
-    assert_eq!(lines.iter().filter(|line| line.contains("no answer within")).count(), 1, "{lines:#?}");
+    assert_eq!(lines.iter().filter(|line| line.contains("timed out after 8s")).count(), 1, "{lines:#?}");
     agent.signal(Signal::TERM);
     assert!(agent.ended(SOON).0.success());
     assert_eq!(standin.memory().refusals(), []);
@@ -357,7 +357,9 @@ fn an_engine_behind_tls_is_asked_with_the_certificates_that_are_named() {
     assert!(values.contains("custom.docker.memory.behind-tls.rss"), "{values} {errors}");
     let (values, errors) = once(&format!("tls = {{ authority = {ca:?} }}"));
     assert!(
-        !values.contains("custom.docker") && errors.contains("ertificate") && errors.contains("look at `tls`"),
+        !values.contains("custom.docker")
+            && errors.contains("ertificate")
+            && errors.contains("check `tls` in [docker]"),
         "{errors}"
     );
     let (_, errors) = once("tls = { authority = \"/nowhere/ca.pem\" }");

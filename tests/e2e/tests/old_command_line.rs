@@ -73,14 +73,14 @@ fn what_cannot_be_carried_over_shows_the_table_to_write_and_costs_no_other_plugi
             "`command` has a redirection",
             "`wasm = \"postgres\"` and `settings = { hostname = \"db\", user = \"me\", password = { file = ",
         ),
-        ("mackerel-plugin-nginx -hots=web", "the plugin has no flag -hots; it has -uri", "`wasm = \"nginx\"`"),
+        ("mackerel-plugin-nginx -hots=web", "unknown flag -hots, did you mean -host?", "`wasm = \"nginx\"`"),
         ("http_proxy=http://p:1 mackerel-plugin-nginx -host=web", "the variable http_proxy", "host = \"web\""),
         (
             "mackerel-plugin-nginx -host=$(hostname) -port 81",
             "a command substitution",
             "`wasm = \"nginx\"` and `settings = { host = \"...\", port = 81 }`",
         ),
-        ("sudo -u nobody mackerel-plugin-nginx -port 81", "another command around it", "settings = { port = 81 }"),
+        ("sudo -u nobody mackerel-plugin-nginx -port 81", "a wrapper around the plugin", "settings = { port = 81 }"),
         ("cd / && mackerel-plugin-nginx -port 81", "a `&`", "settings = { port = 81 }"),
         ("mackerel-plugin-nginx -uri http://me:hunter2@h/x?token=hunter2 | cat", "a pipe", "uri = \"http://h/x?...\""),
         (

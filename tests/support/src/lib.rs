@@ -1,6 +1,6 @@
 //! What the unit tests of several rooms share. Nothing of it is shipped.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking, with the reason")]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking, with the reason")]
 
 pub mod authority;
 pub mod golden;

@@ -1,4 +1,4 @@
-//! Block devices: every entry of `/sys/block`, with what it says about itself. None is filtered out.
+//! Block devices: every entry of `/sys/block` with its attributes, unfiltered.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,13 +6,13 @@ use std::path::Path;
 
 use crate::roots;
 
-/// By name. The values are text, as the kernel writes it.
+/// Attributes by device name; the values are the kernel's text.
 pub(super) type BlockDevices = BTreeMap<String, BTreeMap<&'static str, String>>;
 
 /// Empty where there is no `/sys/block`, as in some containers.
 pub(super) fn read(sys: &Path) -> BlockDevices {
     let Ok(entries) = fs::read_dir(sys.join("block")) else { return BlockDevices::new() };
-    // The entries are links into /sys/devices; a path through them does not mind.
+    // The entries are links into /sys/devices; a path through them works.
     entries.flatten().map(|entry| (entry.file_name().to_string_lossy().into_owned(), device(&entry.path()))).collect()
 }
 

@@ -1,8 +1,8 @@
-//! The cloud: what the metadata service of EC2, Google Compute Engine or Azure says about this machine, and the identifier by
-//! which Mackerel knows it.
+//! The cloud: what the metadata service of EC2, Google Compute Engine or Azure says about this machine, and its identifier on
+//! Mackerel.
 //!
-//! The services are asked as the official agent asks them, and never through a proxy. What once was found stays: a service that
-//! is slow later does not make this machine another one.
+//! The services are queried as by the official agent, and never through a proxy. What was found once is kept: a slow service later
+//! does not turn this machine into another host.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,38 +14,39 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header::HOST;
+use hyper::header::{CONTENT_LENGTH, HOST};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::roots::Roots;
 
-/// How long one question may take.
+/// The limit of one request: connecting, sending, and the whole response.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How often Google's and Azure's services are asked if they do not answer.
+/// How often a request to Google's or Azure's service is sent until there is a response.
 const TRIES: usize = 2;
 
-/// How long between two tries.
+/// The pause between two tries.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// How long a token of EC2 is asked for.
+/// The lifetime that is requested for a token of EC2.
 const TOKEN_SECONDS: &str = "21600";
 
-/// More is not read of an answer.
+/// The longest response; the largest that is real, Google's whole tree, has some ten kilobytes.
 const MOST_BYTES: usize = 1 << 20;
 
-/// Where EC2 and Azure answer; and Google, in whose network there is this name.
+/// The address of EC2's and Azure's services, and the name of Google's, which only its own networks resolve.
 const LINK_LOCAL: &str = "http://169.254.169.254";
 const GOOGLE: &str = "http://metadata.google.internal.";
 
-/// Which cloud is asked.
+/// The cloud whose service is queried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CloudPlatform {
-    /// Whichever answers.
+    /// The one that responds.
     #[default]
     Auto,
     /// None.
@@ -59,10 +60,10 @@ pub enum CloudPlatform {
 }
 
 impl CloudPlatform {
-    /// The one that a configuration calls `word`.
+    /// The platform called `word` in a configuration.
     ///
     /// # Errors
-    /// There is none; the text says which there are.
+    /// An unknown word; the message lists the valid ones.
     pub fn named(word: &str) -> Result<Self, String> {
         Ok(match word {
             "" | "auto" => Self::Auto,
@@ -80,37 +81,37 @@ impl CloudPlatform {
 pub struct Cloud {
     /// `ec2`, `gce` or `AzureVM`.
     pub provider: &'static str,
-    /// What Mackerel shows.
+    /// The values that Mackerel shows.
     pub metadata: BTreeMap<&'static str, String>,
-    /// The name that Mackerel knows this machine by.
+    /// The identifier of this machine on Mackerel.
     #[serde(skip)]
     pub custom_identifier: Option<String>,
 }
 
-/// What was found last, as long as the same services are asked.
+/// The last result, for as long as the same services are queried.
 #[derive(Debug, Default)]
-pub struct Found(Mutex<Option<(Asked, Cloud)>>);
+pub struct Found(Mutex<Option<(Query, Cloud)>>);
 
-/// Which services are asked, and where.
-type Asked = (CloudPlatform, Option<String>);
+/// The services that are queried, and where.
+type Query = (CloudPlatform, Option<String>);
 
 impl Found {
-    /// As [`detect`]; a service that is slow now does not make this machine another one.
+    /// As [`detect`], or the last result if no service responds now.
     pub async fn detect(&self, platform: CloudPlatform, roots: &Roots) -> Option<Cloud> {
         self.or_last((platform, roots.metadata.clone()), detect(platform, roots).await)
     }
 
-    fn or_last(&self, asked: Asked, found: Option<Cloud>) -> Option<Cloud> {
+    fn or_last(&self, query: Query, found: Option<Cloud>) -> Option<Cloud> {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // What others said counts no more.
-        let known = last.take().filter(|(before, _)| *before == asked).map(|(_, cloud)| cloud);
+        // A result of other services is dropped.
+        let known = last.take().filter(|(before, _)| *before == query).map(|(_, cloud)| cloud);
         let cloud = found.or(known);
-        *last = cloud.clone().map(|cloud| (asked, cloud));
+        *last = cloud.clone().map(|cloud| (query, cloud));
         cloud
     }
 }
 
-/// Asks the services that `platform` names.
+/// Queries the services that `platform` names.
 pub async fn detect(platform: CloudPlatform, roots: &Roots) -> Option<Cloud> {
     if platform == CloudPlatform::None {
         return None;
@@ -122,20 +123,20 @@ pub async fn detect(platform: CloudPlatform, roots: &Roots) -> Option<Cloud> {
         CloudPlatform::Gce => service.gce(TRIES).await,
         CloudPlatform::AzureVm => service.azure(TRIES).await,
         CloudPlatform::Auto => {
-            let mut answers = FuturesUnordered::<Pin<Box<dyn Future<Output = Option<Cloud>> + Send>>>::new();
+            let mut clouds = FuturesUnordered::<Pin<Box<dyn Future<Output = Option<Cloud>> + Send>>>::new();
             if is_ec2_machine(&roots.sys) {
-                answers.push(Box::pin(service.ec2()));
+                clouds.push(Box::pin(service.ec2()));
             }
             if let Some(tries) = tries(&roots.sys, "product_name", "Google") {
-                answers.push(Box::pin(service.gce(tries)));
+                clouds.push(Box::pin(service.gce(tries)));
             }
             if let Some(tries) = tries(&roots.sys, "sys_vendor", "Microsoft") {
-                answers.push(Box::pin(service.azure(tries)));
+                clouds.push(Box::pin(service.azure(tries)));
             }
-            // The first that answers; the others are left alone.
-            while let Some(answer) = answers.next().await {
-                if answer.is_some() {
-                    return answer;
+            // The first one wins; the other requests are dropped.
+            while let Some(cloud) = clouds.next().await {
+                if cloud.is_some() {
+                    return cloud;
                 }
             }
             None
@@ -143,19 +144,19 @@ pub async fn detect(platform: CloudPlatform, roots: &Roots) -> Option<Cloud> {
     }
 }
 
-/// Whether the machine's UUID begins with `ec2`, in either order of its first bytes. Without one it is none: others need not be
-/// asked, which would take its time where nobody answers.
+/// Whether the machine's UUID begins with `ec2`, in either byte order. A machine without one is not queried: that would only wait
+/// for timeouts.
 fn is_ec2_machine(sys: &Path) -> bool {
     let files = ["hypervisor/uuid", "devices/virtual/dmi/id/product_uuid"];
     let uuids = files.iter().filter_map(|file| std::fs::read_to_string(sys.join(file)).ok());
     uuids.into_iter().any(|uuid| {
         let uuid = uuid.trim().to_ascii_lowercase();
-        let turned = [6, 4, 2, 0].map(|at| uuid.get(at..at + 2).unwrap_or_default()).concat();
-        uuid.starts_with("ec2") || turned.starts_with("ec2")
+        let swapped = [6, 4, 2, 0].map(|at| uuid.get(at..at + 2).unwrap_or_default()).concat();
+        uuid.starts_with("ec2") || swapped.starts_with("ec2")
     })
 }
 
-/// How often this maker's service is asked: not at all if the firmware names another maker, once if it names none, as in containers.
+/// How often the service of `maker` is tried: never if the firmware names another maker, once if it names none, as in containers.
 fn tries(sys: &Path, file: &str, maker: &str) -> Option<usize> {
     let named = std::fs::read_to_string(sys.join("class/dmi/id").join(file)).unwrap_or_default();
     match named.trim() {
@@ -175,19 +176,19 @@ impl Service {
         Self { link_local: base(LINK_LOCAL), google: base(GOOGLE) }
     }
 
-    /// The text at `url`; `Ok(None)` if there is none.
-    async fn text(&self, method: Method, url: &str, headers: &[(&str, &str)]) -> Result<Option<String>, String> {
-        tokio::time::timeout(TIMEOUT, text(method, url, headers)).await.unwrap_or_else(|_| Err("timed out".to_owned()))
+    /// The text at `url`, within [`TIMEOUT`]; see [`text`].
+    async fn text(&self, method: Method, url: &str, headers: Headers<'_>) -> Result<Option<String>, String> {
+        text(method, url, headers, tokio::time::sleep(TIMEOUT)).await
     }
 
-    /// As [`Service::text`], again if there is no answer. An answer that says no is one, unless `insists`.
-    async fn with_tries(&self, tries: usize, insists: bool, url: &str, headers: &[(&str, &str)]) -> Option<String> {
+    /// As [`Service::text`], tried again if there is no response, and if `retries_refusal` also after a response without a text.
+    async fn with_tries(&self, tries: usize, retries_refusal: bool, url: &str, headers: Headers<'_>) -> Option<String> {
         for attempt in 1..=tries {
             match self.text(Method::GET, url, headers).await {
                 Ok(Some(text)) => return Some(text),
-                Ok(None) if insists => {}
+                Ok(None) if retries_refusal => {}
                 Ok(None) => return None,
-                Err(error) => tracing::debug!("no answer of the cloud's metadata service: {}", error),
+                Err(error) => tracing::debug!("no response from the cloud metadata service: {error}"),
             }
             if attempt < tries {
                 tokio::time::sleep(PAUSE).await;
@@ -212,9 +213,9 @@ impl Service {
         ];
         let base = format!("{}/latest/meta-data", self.link_local);
         let token_url = format!("{}/latest/api/token", self.link_local);
-        let wanted = [("X-aws-ec2-metadata-token-ttl-seconds", TOKEN_SECONDS)];
-        // Version 1 of the service knows no tokens.
-        let token = self.text(Method::PUT, &token_url, &wanted).await.ok().flatten();
+        let lifetime = [("X-aws-ec2-metadata-token-ttl-seconds", TOKEN_SECONDS)];
+        // Version 1 of the service has no tokens.
+        let token = self.text(Method::PUT, &token_url, &lifetime).await.ok().flatten();
         let headers = token.as_deref().map(|token| ("X-aws-ec2-metadata-token", token));
         let headers = headers.as_slice();
         let partition = self.with_tries(3, true, &format!("{base}/services/partition"), headers).await?;
@@ -223,7 +224,7 @@ impl Service {
         }
         let mut metadata = BTreeMap::new();
         for key in KEYS {
-            // What it does not have is empty; one that breaks off says nothing of this machine at all.
+            // A missing key is empty; a failed request makes the whole result unusable.
             let text = self.text(Method::GET, &format!("{base}/{key}"), headers).await.ok()?;
             metadata.insert(key, text.unwrap_or_default());
         }
@@ -235,8 +236,8 @@ impl Service {
     async fn gce(&self, tries: usize) -> Option<Cloud> {
         let url = format!("{}/computeMetadata/v1?recursive=true", self.google);
         let text = self.with_tries(tries, false, &url, &[("Metadata-Flavor", "Google")]).await?;
-        let answer = serde_json::from_str::<Value>(&text).ok()?;
-        let at = |path: &str| match answer.pointer(path) {
+        let tree = serde_json::from_str::<Value>(&text).ok()?;
+        let at = |path: &str| match tree.pointer(path) {
             Some(Value::String(text)) => text.clone(),
             Some(Value::Number(number)) => number.to_string(),
             _ => String::new(),
@@ -284,24 +285,47 @@ impl Service {
     }
 }
 
-/// One request on a connection of its own. Redirects and proxies are not followed.
-async fn text(method: Method, url: &str, headers: &[(&str, &str)]) -> Result<Option<String>, String> {
+/// Names and values.
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
+/// The text at `url`, requested over a connection of its own; neither proxies nor redirects are followed. `Ok(None)` if the response is
+/// not 200, longer than [`MOST_BYTES`], or not UTF-8.
+///
+/// # Errors
+/// No complete response before `deadline`. The connection is then closed.
+async fn text(
+    method: Method,
+    url: &str,
+    headers: Headers<'_>,
+    deadline: impl Future<Output = ()>,
+) -> Result<Option<String>, String> {
+    tokio::select! {
+        text = exchange(method, url, headers) => text,
+        () = deadline => Err(format!("timed out after {TIMEOUT:?}")),
+    }
+}
+
+async fn exchange(method: Method, url: &str, headers: Headers<'_>) -> Result<Option<String>, String> {
     fn text(error: impl std::error::Error) -> String {
         error.to_string()
     }
     let url = url.parse::<Uri>().map_err(text)?;
-    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
-    let stream = TcpStream::connect((host, url.port_u16().unwrap_or(80))).await.map_err(text)?;
+    let (host, port) = destination(&url)?;
+    let stream = TcpStream::connect((host, port)).await.map_err(text)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(text)?;
-    // It ends with the sender.
-    tokio::spawn(connection);
+    // The connection is closed when this set is dropped, also by the deadline.
+    let mut driver = JoinSet::new();
+    driver.spawn(connection);
     let path = url.path_and_query().map_or("/", |path| path.as_str());
-    let mut request = Request::builder().method(method).uri(path);
-    request = request.header(HOST, url.authority().map_or("", |authority| authority.as_str()));
+    let mut request = Request::builder().uri(path).header(HOST, host_header(&url));
+    if method == Method::PUT {
+        // hyper does not send the length of an empty body.
+        request = request.header(CONTENT_LENGTH, 0);
+    }
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(Empty::<Bytes>::new()).map_err(text)?;
+    let request = request.method(method).body(Empty::<Bytes>::new()).map_err(text)?;
     let response = sender.send_request(request).await.map_err(text)?;
     if response.status() != StatusCode::OK {
         return Ok(None);
@@ -311,6 +335,20 @@ async fn text(method: Method, url: &str, headers: &[(&str, &str)]) -> Result<Opt
         Err(error) if error.is::<LengthLimitError>() => Ok(None),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// The host, an IPv6 address without its brackets, and the port.
+fn destination(url: &Uri) -> Result<(&str, u16), String> {
+    match (url.scheme_str(), url.host()) {
+        (Some("http"), Some(host)) => Ok((host.trim_matches(['[', ']']), url.port_u16().unwrap_or(80))),
+        _ => Err(format!("unsupported address {:?}: it must begin with http://", url.to_string())),
+    }
+}
+
+/// The host as the header has it: without a user, with the port if the address has one.
+fn host_header(url: &Uri) -> String {
+    let host = url.host().unwrap_or_default();
+    url.port_u16().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 #[cfg(test)]
@@ -323,41 +361,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_found_stays_while_the_same_service_is_slow_and_goes_when_another_is_asked() {
+    fn a_result_is_kept_while_the_same_service_is_slow_and_dropped_when_another_is_queried() {
         let cloud = |provider| Cloud { provider, metadata: BTreeMap::new(), custom_identifier: None };
-        let asked = |platform, base: &str| (platform, Some(base.to_owned()));
+        let query = |platform, base: &str| (platform, Some(base.to_owned()));
         let found = Found::default();
-        assert_eq!(found.or_last(asked(CloudPlatform::Ec2, "a"), Some(cloud("ec2"))), Some(cloud("ec2")));
-        assert_eq!(found.or_last(asked(CloudPlatform::Ec2, "a"), None), Some(cloud("ec2")));
-        assert_eq!(found.or_last(asked(CloudPlatform::Gce, "a"), None), None);
-        assert_eq!(found.or_last(asked(CloudPlatform::Ec2, "a"), None), None, "it was forgotten");
-        assert_eq!(found.or_last(asked(CloudPlatform::Auto, "a"), Some(cloud("gce"))), Some(cloud("gce")));
-        assert_eq!(found.or_last(asked(CloudPlatform::Auto, "b"), None), None);
-        found.or_last(asked(CloudPlatform::Auto, "a"), Some(cloud("gce")));
+        assert_eq!(found.or_last(query(CloudPlatform::Ec2, "a"), Some(cloud("ec2"))), Some(cloud("ec2")));
+        assert_eq!(found.or_last(query(CloudPlatform::Ec2, "a"), None), Some(cloud("ec2")));
+        assert_eq!(found.or_last(query(CloudPlatform::Gce, "a"), None), None);
+        assert_eq!(found.or_last(query(CloudPlatform::Ec2, "a"), None), None, "it was dropped");
+        assert_eq!(found.or_last(query(CloudPlatform::Auto, "a"), Some(cloud("gce"))), Some(cloud("gce")));
+        assert_eq!(found.or_last(query(CloudPlatform::Auto, "b"), None), None);
+        found.or_last(query(CloudPlatform::Auto, "a"), Some(cloud("gce")));
         assert_eq!(found.or_last((CloudPlatform::None, None), None), None);
     }
 
-    /// A metadata service: the answer to a request line with its head; none is 404. And what it was asked.
+    /// A metadata service that responds to a request line and its head; `None` is 404. And the request lines that it got.
     async fn service(
         answer: impl Fn(&str, &str) -> Option<String> + Send + Sync + 'static,
     ) -> (Roots, Arc<Mutex<Vec<String>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (answer, log) = (Arc::new(answer), Arc::clone(&asked));
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let (answer, log) = (Arc::new(answer), Arc::clone(&requests));
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let (answer, log) = (Arc::clone(&answer), Arc::clone(&log));
                 tokio::spawn(async move {
-                    let mut head = Vec::new();
-                    while !head.ends_with(b"\r\n\r\n") {
-                        let mut byte = [0];
-                        if stream.read(&mut byte).await.unwrap_or(0) == 0 {
-                            return;
-                        }
-                        head.push(byte[0]);
-                    }
-                    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+                    let Some(head) = head(&mut stream).await else { return };
                     let line = head.lines().next().unwrap().trim_end_matches(" http/1.1").to_owned();
                     log.lock().unwrap().push(line.clone());
                     let (status, body) = match answer(&line, &head) {
@@ -372,11 +402,113 @@ mod tests {
                 });
             }
         });
-        (Roots { metadata: Some(base), ..Roots::default() }, asked)
+        (Roots { metadata: Some(base), ..Roots::default() }, requests)
+    }
+
+    /// The head of a request in lower case; none if there is none.
+    async fn head(stream: &mut TcpStream) -> Option<String> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.ok()?);
+        }
+        Some(String::from_utf8(head).unwrap().to_ascii_lowercase())
+    }
+
+    /// The text at a service that gives this response, and the head that it got.
+    async fn text_of(method: Method, response: String) -> (Result<Option<String>, String>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/a?b=c", listener.local_addr().unwrap());
+        let service = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let head = head(&mut stream).await.unwrap();
+            // A client that has read enough hangs up.
+            stream.write_all(response.as_bytes()).await.ok();
+            head
+        };
+        tokio::join!(text(method, &url, &[("Metadata", "true")], std::future::pending()), service)
     }
 
     #[tokio::test]
-    async fn ec2_is_asked_with_a_token() {
+    async fn a_request_has_its_host_its_headers_and_the_length_of_an_empty_body() {
+        for (method, line, length) in [(Method::GET, "get", ""), (Method::PUT, "put", "content-length: 0\r\n")] {
+            let response = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ntext".to_owned();
+            let (text, head) = text_of(method, response).await;
+            assert_eq!(text, Ok(Some("text".to_owned())));
+            let (first, rest) = head.split_once("host: 127.0.0.1:").unwrap();
+            let rest = rest.trim_start_matches(|char: char| char.is_ascii_digit());
+            assert_eq!(first, format!("{line} /a?b=c http/1.1\r\n"));
+            assert_eq!(rest, format!("\r\n{length}metadata: true\r\n\r\n"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_response_may_be_chunked_and_end_with_the_connection() {
+        for rest in ["transfer-encoding: chunked\r\n\r\n4\r\ntext\r\n0\r\n\r\n", "\r\ntext"] {
+            let (text, _) = text_of(Method::GET, format!("HTTP/1.1 200 OK\r\n{rest}")).await;
+            assert_eq!(text, Ok(Some("text".to_owned())), "{rest}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_above_the_limit_gives_no_text() {
+        let response = |bytes: usize| {
+            format!(
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{bytes:x}\r\n{}\r\n0\r\n\r\n",
+                "x".repeat(bytes)
+            )
+        };
+        let (text, _) = text_of(Method::GET, response(MOST_BYTES)).await;
+        assert_eq!(text.unwrap().map(|text| text.len()), Some(MOST_BYTES));
+        let (text, _) = text_of(Method::GET, response(MOST_BYTES + 1)).await;
+        assert_eq!(text, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_not_followed() {
+        let (roots, requests) = service(|_, _| Some("elsewhere".into())).await;
+        let elsewhere = roots.metadata.unwrap();
+        let response = format!("HTTP/1.1 302 Found\r\nlocation: {elsewhere}/x\r\ncontent-length: 0\r\n\r\n");
+        let (text, _) = text_of(Method::GET, response).await;
+        assert_eq!((text, requests.lock().unwrap().len()), (Ok(None), 0));
+    }
+
+    #[tokio::test]
+    async fn a_service_that_accepts_and_never_responds_times_out_and_the_connection_is_closed() {
+        for begin in ["", "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nte"] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}/", listener.local_addr().unwrap());
+            let (expire, deadline) = tokio::sync::oneshot::channel::<()>();
+            let deadline = async { deadline.await.unwrap() };
+            let service = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                head(&mut stream).await.unwrap();
+                stream.write_all(begin.as_bytes()).await.unwrap();
+                expire.send(()).unwrap();
+                stream.read_u8().await
+            };
+            let (text, closed) = tokio::join!(text(Method::GET, &url, &[], deadline), service);
+            assert_eq!(text, Err("timed out after 3s".to_owned()));
+            assert!(closed.is_err(), "it is closed with the request");
+        }
+    }
+
+    #[test]
+    fn an_address_may_be_ipv6_and_must_be_http() {
+        for (url, expected, header) in [
+            ("http://169.254.169.254/a", Ok(("169.254.169.254", 80)), "169.254.169.254"),
+            ("http://[fd00:ec2::254]:8080/a", Ok(("fd00:ec2::254", 8080)), "[fd00:ec2::254]:8080"),
+            ("http://metadata.google.internal./a", Ok(("metadata.google.internal.", 80)), "metadata.google.internal."),
+            ("http://me:secret@web/a", Ok(("web", 80)), "web"),
+        ] {
+            let url = url.parse::<Uri>().unwrap();
+            assert_eq!((destination(&url), host_header(&url).as_str()), (expected, header));
+        }
+        let error = destination(&Uri::from_static("https://web/a")).unwrap_err();
+        assert_eq!(error, "unsupported address \"https://web/a\": it must begin with http://");
+    }
+
+    #[tokio::test]
+    async fn ec2_is_queried_with_a_token() {
         let (roots, _) = service(|line, head| match line.split_once(' ').unwrap() {
             ("put", "/latest/api/token") if head.contains("x-aws-ec2-metadata-token-ttl-seconds: 21600") => {
                 Some("token".into())
@@ -399,7 +531,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ec2_without_tokens_is_asked_without() {
+    async fn ec2_without_tokens_is_queried_without_one() {
         let (roots, _) = service(|line, head| {
             assert!(!head.contains("metadata-token:"));
             match line {
@@ -414,10 +546,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn google_tells_everything_at_once() {
-        let (roots, asked) = service(|line, head| {
-            let asked = line == "get /computemetadata/v1?recursive=true" && head.contains("metadata-flavor: google");
-            asked.then(|| {
+    async fn google_is_queried_once_for_everything() {
+        let (roots, requests) = service(|line, head| {
+            let is_expected = line == "get /computemetadata/v1?recursive=true" && head.contains("metadata-flavor: google");
+            is_expected.then(|| {
                 r#"{"instance":{"hostname":"gce-1.internal","id":4567890123456789123,"machineType":"projects/1/machineTypes/g1-small",
                 "zone":"projects/1/zones/asia-east1-a"},"project":{"projectId":"example"}}"#.into()
             })
@@ -428,11 +560,11 @@ mod tests {
         let expected = r#"{"provider":"gce","metadata":{"hostname":"gce-1.internal","instance-id":"4567890123456789123","instance-type":"g1-small","projectId":"example","zone":"asia-east1-a"}}"#;
         assert_eq!(shown, expected);
         assert_eq!(cloud.custom_identifier.as_deref(), Some("4567890123456789123.gce.cloud.google.com"));
-        assert_eq!(asked.lock().unwrap().len(), 1);
+        assert_eq!(requests.lock().unwrap().len(), 1);
     }
 
     #[tokio::test]
-    async fn azure_is_asked_key_by_key_and_found_by_itself() {
+    async fn azure_is_queried_key_by_key_and_detected() {
         let (roots, _) = service(|line, head| {
             let path =
                 line.strip_prefix("get /metadata/instance/")?.strip_suffix("?api-version=2017-04-02&format=text")?;
@@ -447,8 +579,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_did_not_make_the_machine_is_not_asked() {
-        let (roots, asked) = service(|_, _| None).await;
+    async fn only_the_cloud_that_made_the_machine_is_queried() {
+        let (roots, requests) = service(|_, _| None).await;
         let sys = tempfile::tempdir().unwrap();
         let dmi = sys.path().join("class/dmi/id");
         std::fs::create_dir_all(&dmi).unwrap();
@@ -461,21 +593,21 @@ mod tests {
             std::fs::write(dmi.join("product_name"), product).unwrap();
             std::fs::write(dmi.join("sys_vendor"), vendor).unwrap();
             assert_eq!(detect(CloudPlatform::Auto, &roots).await, None);
-            let asked = std::mem::take(&mut *asked.lock().unwrap());
-            assert_eq!(asked.len(), expected.len(), "{product}: {asked:?}");
-            assert!(asked.iter().zip(expected).all(|(line, path)| line.contains(path)), "{asked:?}");
+            let sent = std::mem::take(&mut *requests.lock().unwrap());
+            assert_eq!(sent.len(), expected.len(), "{product}: {sent:?}");
+            assert!(sent.iter().zip(expected).all(|(line, path)| line.contains(path)), "{sent:?}");
         }
     }
 
     #[tokio::test]
-    async fn with_none_nobody_is_asked() {
-        let (roots, asked) = service(|_, _| Some("x".into())).await;
+    async fn the_platform_none_sends_no_request() {
+        let (roots, requests) = service(|_, _| Some("x".into())).await;
         assert_eq!(detect(CloudPlatform::None, &roots).await, None);
-        assert!(asked.lock().unwrap().is_empty());
+        assert!(requests.lock().unwrap().is_empty());
     }
 
     #[test]
-    fn a_uuid_of_ec2_is_known_in_either_order() {
+    fn a_uuid_of_ec2_is_recognized_in_either_byte_order() {
         for (uuid, expected) in [
             ("ec2e1916-9099-7caf-fd21-012345abcdef\n", true),
             ("EC2E1916-9099-7CAF-FD21-012345ABCDEF", true),

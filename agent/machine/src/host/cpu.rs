@@ -1,4 +1,4 @@
-//! Processors: one entry per logical CPU, from `/proc/cpuinfo`, and its top speed from `/sys`.
+//! Processors: one entry per logical CPU, from `/proc/cpuinfo`, with its maximum speed from `/sys`.
 
 use std::path::Path;
 
@@ -30,7 +30,7 @@ pub(super) struct Cpu {
     stepping: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vendor_id: Option<String>,
-    /// The kernel's number of it; not sent.
+    /// The kernel's number; not sent.
     #[serde(skip)]
     number: u32,
 }
@@ -47,13 +47,13 @@ pub(super) fn read(roots: &Roots) -> Vec<Cpu> {
     cpus
 }
 
-/// What a CPU can do says more than what it happens to do now. The file is in kHz.
+/// The maximum says more about a CPU than its speed at this moment. The file is in kHz.
 fn top_mhz(path: &Path) -> Option<String> {
     let khz: u32 = roots::read(path).ok()?.trim().parse().ok()?;
     Some((f64::from(khz) / 1000.0).to_string())
 }
 
-/// Each `processor` line begins a CPU. What stands before the first, or unknown keys, is skipped.
+/// Each `processor` line begins a CPU. Lines before the first, and unknown keys, are skipped.
 fn parse(text: &str) -> Vec<Cpu> {
     let mut cpus: Vec<Cpu> = Vec::new();
     for (key, value) in whole_lines(text).filter_map(|line| line.split_once(':')) {
@@ -63,7 +63,7 @@ fn parse(text: &str) -> Vec<Cpu> {
             continue;
         }
         let Some(cpu) = cpus.last_mut() else { continue };
-        let place = match key {
+        let field = match key {
             "vendor_id" => &mut cpu.vendor_id,
             "cpu family" => &mut cpu.family,
             "model" => &mut cpu.model,
@@ -78,7 +78,7 @@ fn parse(text: &str) -> Vec<Cpu> {
         // Through a number, since the official agent writes 2100.000 as 2100.
         let value =
             if key == "cpu MHz" { value.parse().map(|mhz: f64| mhz.to_string()).ok() } else { Some(value.into()) };
-        *place = value.filter(|value: &String| !value.is_empty());
+        *field = value.filter(|value: &String| !value.is_empty());
     }
     cpus
 }
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_left_out() {
+    fn unknown_and_empty_values_are_skipped() {
         let cpus = parse("vendor_id\t: lost\nprocessor\t: 0\nBogoMIPS\t: 50.00\nmodel name\t: \n");
         assert_eq!(serde_json::to_string(&cpus).unwrap(), r#"[{"cores":"1"}]"#);
     }

@@ -1,4 +1,4 @@
-//! File systems: every row of `df`, not only those of which there are metrics.
+//! File systems: every row of `df`, not only those with metrics.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::mounts::Mounts;
 use crate::mounts::prober::Prober;
 use crate::roots::Roots;
 
-/// By name. Of several with the same name, as `tmpfs`, the last one is told.
+/// By name. Of several with the same name, such as `tmpfs`, the last one is posted.
 pub(super) type Filesystems = BTreeMap<String, Filesystem>;
 
 /// One row of `df`.
@@ -22,7 +22,7 @@ pub(super) struct Filesystem {
     percent_used: String,
 }
 
-/// Empty where the mounts cannot be read. What hangs is left out; the metrics complain of it already.
+/// Empty where the mounts cannot be read. A mount that hangs is skipped; the metrics already warn of it.
 pub(super) fn read(roots: &Roots, prober: Prober) -> Filesystems {
     let listing = Mounts::open(roots, prober).list(|_| true).unwrap_or_default();
     listing.filesystems.into_iter().map(described).collect()

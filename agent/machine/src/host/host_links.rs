@@ -1,7 +1,7 @@
-//! The links of a host, seen from a container with a network of its own: names and hardware addresses in the host's `/sys`, IP
-//! addresses in the tables that its first process sees.
+//! The links of a host, read from a container with a network namespace of its own: names and hardware addresses from the host's
+//! `/sys`, IP addresses from the tables of its first process.
 //!
-//! The kernel tells an IPv6 address with its link; an IPv4 address is of the link to whose network it belongs by the routes.
+//! The kernel lists an IPv6 address with its link; an IPv4 address belongs to the link whose network contains it, by the routes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -26,8 +26,7 @@ pub(super) fn links(roots: &Roots) -> Vec<Link> {
 
 fn mac(roots: &Roots, name: &str) -> Option<String> {
     let folder = roots.sys.join("class/net").join(name);
-    let bytes = roots::read(&folder.join("addr_len")).ok().filter(|bytes| bytes.trim() == "6")?;
-    drop(bytes);
+    roots::read(&folder.join("addr_len")).ok().filter(|bytes| bytes.trim() == "6")?;
     let address = roots::read(&folder.join("address")).ok()?.trim().to_owned();
     Some(address).filter(|address| address != "00:00:00:00:00:00")
 }
@@ -42,7 +41,7 @@ fn ipv6(table: &str) -> Vec<(String, IpAddr)> {
     whole_lines(table).filter_map(line).collect()
 }
 
-/// The addresses that are the host's own, each with the link of the most special route without a gateway that leads to it.
+/// The host's own addresses, each with the link of the most specific route to it without a gateway.
 fn ipv4(fib_trie: &str, route: &str) -> Vec<(String, IpAddr)> {
     let routes = whole_lines(route).filter_map(local_route).collect::<Vec<_>>();
     let mut found = Vec::new();
@@ -58,7 +57,7 @@ fn ipv4(fib_trie: &str, route: &str) -> Vec<(String, IpAddr)> {
     found
 }
 
-/// A leaf of the trie, `|-- 10.0.0.5`, whose next line is `/32 host LOCAL`.
+/// The leaves of the trie, `|-- 10.0.0.5`, whose next line is `/32 host LOCAL`.
 fn local_addresses(fib_trie: &str) -> Vec<Ipv4Addr> {
     let lines = whole_lines(fib_trie).map(str::trim).collect::<Vec<_>>();
     let address = |pair: &[&str]| match pair {
@@ -68,7 +67,7 @@ fn local_addresses(fib_trie: &str) -> Vec<Ipv4Addr> {
     lines.windows(2).filter_map(address).collect()
 }
 
-/// `eth0 0000000A 00000000 0001 0 0 0 00FFFFFF 0 0 0`, numbers as they lie in the memory of a little-endian machine.
+/// `eth0 0000000A 00000000 0001 0 0 0 00FFFFFF 0 0 0`, numbers in the byte order of a little-endian machine.
 fn local_route(line: &str) -> Option<(String, u32, u32)> {
     let words = line.split_ascii_whitespace().collect::<Vec<_>>();
     let number = |at: usize| u32::from_str_radix(words.get(at)?, 16).ok().map(u32::swap_bytes);
@@ -89,14 +88,14 @@ mod tests {
         docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n";
 
     #[test]
-    fn an_address_belongs_to_the_link_to_whose_network_it_leads() {
+    fn an_address_belongs_to_the_link_whose_network_contains_it() {
         let found = ipv4(FIB_TRIE, ROUTE);
         let expected = [("eth0", "10.0.0.5"), ("docker0", "172.17.0.1")];
         assert_eq!(found, expected.map(|(link, address)| (link.to_owned(), address.parse().unwrap())));
     }
 
     #[test]
-    fn the_links_of_a_host_are_told_with_all_their_addresses() {
+    fn the_links_of_a_host_have_all_their_addresses() {
         let host = tempfile::tempdir().unwrap();
         let write = |file: &str, text: &str| {
             let path = host.path().join(file);
@@ -117,16 +116,16 @@ mod tests {
         }
         let mut links = links(&Roots::of_host(host.path()));
         links.sort_by(|one, other| one.name.cmp(&other.name));
-        let told = links.iter().map(|link| (link.name.as_str(), link.mac.as_deref(), link.addresses.len()));
+        let shown = links.iter().map(|link| (link.name.as_str(), link.mac.as_deref(), link.addresses.len()));
         assert_eq!(
-            told.collect::<Vec<_>>(),
+            shown.collect::<Vec<_>>(),
             [("eth0", Some("00:11:22:33:44:55"), 2), ("lo", None, 1), ("tun0", None, 0)]
         );
         assert_eq!(super::super::interfaces::interfaces(links).len(), 1);
     }
 
     #[test]
-    fn tables_that_are_not_there_or_make_no_sense_give_no_address() {
+    fn missing_and_invalid_tables_give_no_address() {
         assert_eq!(ipv4("|-- 10.0.0.5\n/32 host LOCAL\n", "x\ny z\n"), []);
         assert_eq!(ipv6("zz 02 40 20 80 eth0\n02\n"), []);
         assert!(links(&Roots::of_host(std::path::Path::new("/nowhere"))).is_empty());

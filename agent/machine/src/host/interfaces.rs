@@ -1,4 +1,4 @@
-//! Network interfaces: names and addresses, of those that have an address beyond the loopback.
+//! Network interfaces: names and addresses of those with an address that is not loopback.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use super::host_links;
 use crate::roots;
 use crate::roots::Roots;
 
-/// An interface, as Mackerel is told about it.
+/// An interface, as it is posted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Interface {
@@ -23,7 +23,7 @@ pub(super) struct Interface {
     mac_address: Option<String>,
 }
 
-/// An interface, as the kernel has it.
+/// An interface, as the kernel has it; not filtered.
 #[derive(Clone, Debug)]
 pub(super) struct Link {
     pub(super) name: String,
@@ -31,7 +31,7 @@ pub(super) struct Link {
     pub(super) addresses: Vec<IpAddr>,
 }
 
-/// All links of this network namespace, whatever the roots, except those of a host; only the kind of their hardware address is
+/// All links of this network namespace, whatever the roots, unless they are a host's; only the kind of their hardware address is
 /// read from `/sys`.
 pub(super) fn links(roots: &Roots) -> Vec<Link> {
     if roots.host.is_some() {
@@ -46,13 +46,13 @@ pub(super) fn links(roots: &Roots) -> Vec<Link> {
     networks.iter().map(link).collect()
 }
 
-/// sysinfo gives six bytes for every link. But a tunnel has none, or its end's IPv4 address there.
+/// sysinfo gives six bytes for every link, but a tunnel has none, or the IPv4 address of its end.
 fn mac(roots: &Roots, name: &str, mac: MacAddr) -> Option<String> {
     let bytes = roots::read(&roots.sys.join("class/net").join(name).join("addr_len")).ok()?;
     (bytes.trim() == "6" && !mac.is_unspecified()).then(|| mac.to_string())
 }
 
-/// Those to be told, sorted by name, with their addresses sorted.
+/// The interfaces to post, sorted by name, with their addresses sorted.
 pub(super) fn interfaces(mut links: Vec<Link>) -> Vec<Interface> {
     links.retain(|link| link.addresses.iter().any(|address| !address.is_loopback()));
     links.sort_by(|one, other| one.name.cmp(&other.name));
@@ -70,25 +70,25 @@ fn interface(link: Link) -> Interface {
 mod tests {
     use super::*;
 
-    fn told(addresses: &[&str]) -> bool {
+    fn is_posted(addresses: &[&str]) -> bool {
         let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
         !interfaces(vec![Link { name: "lo".to_owned(), mac: None, addresses }]).is_empty()
     }
 
     #[test]
-    fn only_an_address_beyond_the_loopback_counts() {
+    fn only_an_interface_with_an_address_that_is_not_loopback_is_posted() {
         for alone in [&["127.0.0.1"][..], &["::1"], &["127.0.0.1", "127.0.0.2"], &["127.0.0.1", "::1"], &[]] {
-            assert!(!told(alone), "{alone:?}");
+            assert!(!is_posted(alone), "{alone:?}");
         }
         for beyond in
             [&["227.0.0.1"][..], &["::2"], &["227.0.0.1", "127.0.0.2"], &["::1", "::2"], &["127.0.0.1", "::2"]]
         {
-            assert!(told(beyond), "{beyond:?}");
+            assert!(is_posted(beyond), "{beyond:?}");
         }
     }
 
     #[test]
-    fn a_tunnels_address_is_no_mac_address() {
+    fn a_tunnels_address_is_not_a_mac_address() {
         let sys = tempfile::tempdir().unwrap();
         let roots = Roots { sys: sys.path().into(), ..Roots::default() };
         for (name, bytes) in [("eth0", "6\n"), ("tunl0", "4\n"), ("ib0", "20\n")] {

@@ -1,4 +1,4 @@
-//! The kernel: what `uname` says, and the platform that was built around it.
+//! The kernel, from `uname`, and the platform around it.
 
 use std::ffi::CStr;
 
@@ -22,7 +22,7 @@ pub(super) struct Kernel {
     version: String,
 }
 
-/// What `uname` says.
+/// The fields of `uname`.
 #[derive(Clone, Debug)]
 pub(super) struct Uname {
     pub(super) name: String,
@@ -33,7 +33,7 @@ pub(super) struct Uname {
 }
 
 impl Uname {
-    /// A container has a node name of its own; its host's stands in `/etc/hostname`.
+    /// A container has a node name of its own; its host's is in `/etc/hostname`.
     pub(super) fn of(roots: &Roots) -> Self {
         let this = Self::of_this_machine();
         let name = roots.host.as_ref().and_then(|_| roots::read(&roots.etc.join("hostname")).ok());
@@ -54,8 +54,8 @@ impl Uname {
     }
 }
 
-/// Both together. `os` is what `uname -o` prints wherever there is GNU; with musl alone it would be `Linux`, but then
-/// the kernel cannot tell, and Mackerel only shows it.
+/// Both together. `os` is what `uname -o` prints with GNU's tools. With others it would be `Linux`; but the kernel does not know
+/// them, and Mackerel only shows it.
 pub(super) fn kernel(uname: Uname, platform: Option<Platform>) -> Kernel {
     let Uname { name, nodename: _, release, version, machine } = uname;
     let (platform_name, platform_version) =

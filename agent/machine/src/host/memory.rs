@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::roots;
 use crate::roots::{Roots, whole_lines};
 
-/// By Mackerel's name for it.
+/// By Mackerel's names.
 pub(super) type Memory = BTreeMap<&'static str, String>;
 
 /// The kernel's names, and Mackerel's.
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_lines_are_renamed_and_others_left_out() {
+    fn known_lines_are_renamed_and_others_skipped() {
         let memory =
             parse("MemTotal:  24684096 kB\nMemAvailable: 1 kB\nActive(anon): 2 kB\nSlab: x kB\nSwapFree: 3 kB");
         assert_eq!(memory, Memory::from([("total", "24684096kB".to_owned())]));

@@ -1,6 +1,6 @@
-//! The host's description: what Mackerel is told about this machine when it is registered, and every hour after that.
+//! The host's description, which is posted to Mackerel when this machine is registered, and every hour after that.
 //!
-//! The shape is that of the official agent. A part that cannot be read is left out; there is no error.
+//! The shape is that of the official agent. A part that cannot be read is omitted; there is no error.
 
 mod block_device;
 pub mod cloud;
@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::mounts::prober::Prober;
 use crate::roots::Roots;
 
-/// What the agent and its configuration say, as against what is read from the machine.
+/// The part of the description that comes from the agent and its configuration, not from the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The `User-Agent`: `wasaba/0.1.0 (Revision abc1234)`.
@@ -38,12 +38,12 @@ pub struct Identity {
     pub cloud: Option<cloud::Cloud>,
 }
 
-/// A check, as Mackerel is told about it.
+/// A check, as it is posted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// Its name in the configuration.
     pub name: String,
-    /// What its operator wrote about it.
+    /// Its `memo` in the configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memo: Option<String>,
 }
@@ -84,8 +84,8 @@ struct Meta {
     cloud: Option<cloud::Cloud>,
 }
 
-/// Describes this machine. It reads some dozens of files and asks each file system for its size; one that newly hangs
-/// costs two seconds. So call it where blocking is allowed.
+/// Describes this machine. It reads some dozens of files and the size of each file system; one that newly hangs costs two
+/// seconds. So call it where blocking is allowed.
 #[must_use]
 pub fn describe(roots: &Roots, identity: &Identity) -> Description {
     let unfrozen = Unfrozen {
@@ -96,7 +96,7 @@ pub fn describe(roots: &Roots, identity: &Identity) -> Description {
     assemble(roots, identity, unfrozen)
 }
 
-/// What is asked from the kernel by call rather than by file, so that roots alone cannot freeze it.
+/// What comes from system calls instead of files, so that roots alone cannot freeze it.
 struct Unfrozen {
     uname: kernel::Uname,
     links: Vec<interfaces::Link>,
@@ -180,16 +180,10 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_left_out() {
+    fn what_cannot_be_read_is_omitted() {
         let empty = tempfile::tempdir().unwrap();
-        let roots = Roots {
-            proc: empty.path().into(),
-            sys: empty.path().into(),
-            etc: empty.path().into(),
-            metadata: None,
-            host: None,
-        };
-        let description = assemble(&roots, &Identity::default(), Unfrozen { links: Vec::new(), ..unfrozen() });
+        let description =
+            assemble(&frozen::all_in(empty.path()), &Identity::default(), Unfrozen { links: Vec::new(), ..unfrozen() });
         assert_eq!(
             serde_json::to_string(&description).unwrap(),
             concat!(

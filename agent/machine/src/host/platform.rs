@@ -1,6 +1,6 @@
-//! The platform: which distribution this is, told from the files in `/etc` that distributions leave.
+//! The platform: the distribution, recognized by its files in `/etc`.
 //!
-//! Order, names and versions are those of the official agent, so that a host keeps its name when the agent is changed.
+//! Order, names and versions are those of the official agent, so that a host keeps its platform when the agent is replaced.
 
 use std::path::Path;
 
@@ -13,10 +13,10 @@ pub(super) struct Platform {
     pub(super) version: Option<String>,
 }
 
-/// How a file is understood: the platform's short name and its version, either of them empty if unknown.
+/// Gets a file's text and the folder `etc`; gives the platform's short name and its version, each empty if unknown.
 type Rule = fn(&str, &Path) -> (String, String);
 
-/// The first of these files that is there and not empty decides.
+/// The first of these files that exists and is not empty decides.
 const RULES: &[(&str, Rule)] = &[
     ("oracle-release", |text, _| ("oracle".into(), release(text))),
     ("enterprise-release", |text, _| ("oracle".into(), release(text))),
@@ -33,7 +33,7 @@ const RULES: &[(&str, Rule)] = &[
     ("lsb-release", |_, etc| lsb(etc)),
 ];
 
-/// None if no file says it.
+/// `None` if no file names one.
 pub(super) fn detect(etc: &Path) -> Option<Platform> {
     let (short, version) = RULES.iter().find_map(|(file, rule)| {
         let text = roots::read(&etc.join(file)).ok()?;
@@ -43,7 +43,7 @@ pub(super) fn detect(etc: &Path) -> Option<Platform> {
     Some(Platform { name: filled(full_name(short.trim()))?, version: filled(&version) })
 }
 
-/// As the distributions write themselves; an unknown one stays as it is.
+/// The distribution's own spelling; an unknown name is kept.
 fn full_name(short: &str) -> &str {
     const FULL: [(&str, &str); 22] = [
         ("debian", "Debian"),
@@ -72,11 +72,11 @@ fn full_name(short: &str) -> &str {
     FULL.iter().find(|(name, _)| *name == short).map_or(short, |(_, full)| full)
 }
 
-/// Debian's children keep its file and tell their own name beside it.
+/// Distributions based on Debian keep its file, and have their own name in another one.
 fn debian(text: &str, etc: &Path) -> (String, String) {
     match lsb(etc) {
         (id, release) if ["ubuntu", "linuxmint"].contains(&&*id) => (id, release),
-        // Raspberry Pi OS says "Debian" everywhere; this program gives it away. It is beside `etc` in a frozen machine too.
+        // Raspberry Pi OS calls itself Debian; only this program reveals it. It is beside `etc` in a frozen machine, too.
         _ if etc.with_file_name("usr/bin/raspi-config").exists() => ("raspbian".into(), first_line(text)),
         _ => ("debian".into(), first_line(text)),
     }
@@ -114,7 +114,7 @@ fn os_release(text: &str, _: &Path) -> (String, String) {
     (id, value(text, "VERSION_ID").unwrap_or_default())
 }
 
-/// What lsb-release says, the name in lower case.
+/// The name, in lower case, and the version in lsb-release.
 fn lsb(etc: &Path) -> (String, String) {
     let text = roots::read(&etc.join("lsb-release")).unwrap_or_default();
     let id = value(&text, "DISTRIB_ID").unwrap_or_default().to_lowercase();
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn distributions_are_told_apart() {
+    fn each_distribution_is_recognized() {
         let ubuntu = "DISTRIB_ID=Ubuntu\nDISTRIB_RELEASE=24.04\n";
         let amazon = "NAME=\"Amazon Linux\"\nVERSION=\"2023\"\nID=\"amzn\"\nVERSION_ID=\"2023\"\n";
         let cases: [(Files<'_>, &str, &str); 16] = [
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_platform_is_not_named() {
+    fn an_unknown_platform_has_no_name() {
         for files in [&[][..], &[("redhat-release", "\n")], &[("os-release", "garbage\n=\n\0")]] {
             assert_eq!(named(files), None, "{files:?}");
         }

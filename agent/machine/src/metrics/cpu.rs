@@ -1,6 +1,6 @@
 //! CPU time by mode: `cpu.<mode>.percentage`, from the first line of `/proc/stat`.
 //!
-//! The modes add up to 100 for each CPU, so to 400 on four. Modes of single CPUs are not told apart.
+//! The modes add up to 100 for each CPU, so to 400 on four. Single CPUs have no metrics.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use wasaba_core::sample::Sample;
 
 use crate::roots::{Roots, Source, whole_lines};
 
-/// Reads `/proc/stat`, and remembers what it read a minute ago.
+/// Reads `/proc/stat`, and keeps the reading of the last minute.
 #[derive(Debug)]
 pub struct Cpu {
     stat: Source,
@@ -20,7 +20,7 @@ pub struct Cpu {
 /// The modes in the order of the kernel's columns. A tenth, guest_nice, is not posted: nice contains it.
 const MODES: [&str; 9] = ["user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal", "guest"];
 
-/// Ticks spent in each of [`MODES`] since the start. Old kernels have fewer.
+/// Ticks spent in each of [`MODES`] since boot. Old kernels have fewer modes.
 #[derive(Debug, PartialEq)]
 struct Reading {
     cpus: usize,
@@ -50,7 +50,7 @@ impl Collector for Cpu {
     }
 }
 
-/// The first line, and how many `cpuN` lines follow it. Something must come after those, or some may have been cut.
+/// The first line, and the number of `cpuN` lines after it. Something must follow those, or some may have been cut.
 fn parse(text: &str) -> Option<Reading> {
     let mut lines = whole_lines(text);
     let columns = lines.next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
@@ -69,8 +69,8 @@ fn parse(text: &str) -> Option<Reading> {
 
 /// Each mode's share of the ticks in between, all CPUs together being `cpus` × 100.
 ///
-/// A mode that went back (iowait does; see proc_stat(5)) has no share and does not count in the whole. If CPUs were added
-/// or removed, the two readings do not speak of the same machine.
+/// A mode that decreased (iowait may; see proc_stat(5)) has no share and is not part of the whole. If CPUs were added or removed,
+/// the two readings cannot be compared.
 fn samples(before: &Reading, now: &Reading) -> Vec<Sample> {
     if before.cpus != now.cpus || before.ticks.len() != now.ticks.len() {
         return Vec::new();
@@ -80,7 +80,7 @@ fn samples(before: &Reading, now: &Reading) -> Vec<Sample> {
     let whole: u64 = growths.iter().flatten().fold(0, |sum, growth| sum.saturating_add(*growth));
     let share = |(mode, growth): (&str, &Option<u64>)| {
         let percentage = (*growth)? as f64 * now.cpus as f64 * 100.0 / whole as f64;
-        // Without a tick in between this is 0 / 0, which is no sample.
+        // Without a tick in between this is 0 / 0, which gives no sample.
         Sample::new(format!("cpu.{mode}.percentage"), percentage).ok()
     };
     MODES.into_iter().zip(&growths).filter_map(share).collect()
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn user_is_without_guest() {
+    fn user_does_not_include_guest() {
         let text = "cpu  1000 20 300 4000 50 6 7 8 90 1\ncpu0 1 1\ncpu1 1 1\nintr 5\n";
         assert_eq!(parse(text), Some(reading(2, &[910, 20, 300, 4000, 50, 6, 7, 8, 90])));
     }
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_cpus_that_was_cut_gives_nothing() {
+    fn a_truncated_list_of_cpus_gives_nothing() {
         for text in [
             "",
             "cpu  1 2 3 4",
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_that_went_back_is_left_out() {
+    fn a_mode_that_decreased_is_skipped() {
         let values = values(&reading(1, &[0, 0, 0, 0, 70]), &reading(1, &[30, 0, 20, 50, 60]));
         let names: Vec<_> = values.iter().map(|(name, value)| (&**name, *value)).collect();
         assert_eq!(
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stopped_clock_and_another_number_of_cpus_give_nothing() {
+    fn a_stopped_clock_or_another_number_of_cpus_gives_nothing() {
         let some = reading(2, &[1, 2, 3, 4]);
         assert_eq!(values(&some, &some), []);
         assert_eq!(values(&some, &reading(3, &[10, 20, 30, 40])), []);

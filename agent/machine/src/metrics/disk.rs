@@ -1,7 +1,7 @@
 //! Disks in operations per second: `disk.<device>.reads.delta` and `.writes.delta`, from `/proc/diskstats`.
 //!
-//! Partitions count like whole disks. Left out are `dm-…`, which change their numbers from start to start, and devices that
-//! were never used.
+//! Partitions count like whole disks. Skipped are `dm-…`, whose numbers change from boot to boot, and devices that were never
+//! used.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::mounts::Mounts;
 use crate::mounts::prober::Prober;
 use crate::roots::{Roots, Source, whole_lines};
 
-/// Reads `/proc/diskstats`, and remembers what it read a minute ago.
+/// Reads `/proc/diskstats`, and keeps the reading of the last minute.
 #[derive(Debug)]
 pub struct Disk {
     diskstats: Source,
@@ -24,7 +24,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// A collector that reads below `roots` what is selected.
+    /// A collector that reads the selected disks below `roots`.
     #[must_use]
     pub fn open(roots: &Roots, selection: &Current) -> Self {
         Self {
@@ -40,7 +40,7 @@ impl Collector for Disk {
     fn collect(&mut self, moment: Moment) -> Result<Vec<Sample>, Fault> {
         let selection = self.selection.get();
         let mut now = parse(&self.diskstats.read()?);
-        // By the name of the device, whatever it is called then.
+        // By the name of the device, even where the mount point replaces it.
         now.retain(|name, _| Selection::wants(selection.disks.as_ref(), name));
         if selection.use_mountpoint {
             now = by_mount_point(now, &self.mounts.points()?);
@@ -49,7 +49,7 @@ impl Collector for Disk {
     }
 }
 
-/// Under the segment of the mount point, where the device has one. The official agent does so with its file systems' key.
+/// Each device under the segment of its mount point, where it has one, as in the official agent.
 fn by_mount_point(counters: Counters, points: &[(String, String)]) -> Counters {
     let segments =
         points.iter().filter_map(|(name, point)| Some((segment(name.strip_prefix("/dev/")?), segment(point))));
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn device_mapper_and_unused_devices_are_left_out() {
+    fn device_mapper_and_unused_devices_are_skipped() {
         assert_eq!(parse("253 0 dm-0 1 2 3 4 5 6 7 8 9 10 11\n7 0 loop0 0 0 0 0 0 0 0 0 0 0 0\n"), Counters::new());
         assert_eq!(parse("7 0 loop0 0 0 0 0 0 0 0 0 0 0 1\n").len(), 1);
     }
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_line_is_skipped_alone() {
+    fn a_short_line_costs_only_itself() {
         let counters =
             parse("\n3 1 hda1 1 2 3 4\n8 0 sda 1 2 3 4 5 6 7 8 9 x 11\n8 16 cciss/c0d0 1 2 3 4 5 6 7 8 9 10 11\n");
         assert_eq!(counters.into_keys().collect::<Vec<_>>(), ["cciss_c0d0"]);

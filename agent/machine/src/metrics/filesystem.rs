@@ -1,6 +1,6 @@
 //! File systems in bytes: `filesystem.<device>.size` and `.used`, for what is mounted from below `/dev/`.
 //!
-//! The size is what is used and what users may still write, as `df` counts it: without the part that is reserved for root.
+//! The size is the used space plus what users may still write, as `df` counts it: without the part reserved for root.
 
 use std::collections::BTreeMap;
 
@@ -13,45 +13,45 @@ use crate::mounts::Mounts;
 use crate::mounts::prober::Prober;
 use crate::roots::Roots;
 
-/// Reads the table of mounts and asks each for its size.
+/// Reads the table of mounts and the size of each.
 #[derive(Debug)]
 pub struct Filesystem {
     mounts: Mounts,
     selection: Current,
-    complaints: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Filesystem {
-    /// A collector that reads below `roots` and asks this machine for what is selected.
+    /// A collector of the selected file systems below `roots`, with the sizes of this machine.
     #[must_use]
     pub fn open(roots: &Roots, selection: &Current) -> Self {
         Self::with(roots, selection, Prober::of_this_process())
     }
 
     pub(super) fn with(roots: &Roots, selection: &Current, prober: Prober) -> Self {
-        Self { mounts: Mounts::open(roots, prober), selection: selection.clone(), complaints: Vec::new() }
+        Self { mounts: Mounts::open(roots, prober), selection: selection.clone(), warnings: Vec::new() }
     }
 }
 
 impl Collector for Filesystem {
     fn collect(&mut self, _: Moment) -> Result<Vec<Sample>, Fault> {
-        self.complaints.clear();
+        self.warnings.clear();
         let selection = self.selection.get();
-        // What is left out is not asked either: it may be what hangs.
+        // An ignored file system is not probed either: it may be the one that hangs.
         let wanted = |name: &str| name.starts_with("/dev/") && Selection::wants(selection.filesystems.as_ref(), name);
         let mut listing = self.mounts.list(wanted)?;
-        // Some have another name for `df` than for the kernel.
+        // Some have another name in `df` than in the kernel's table.
         listing.filesystems.retain(|filesystem| wanted(&filesystem.name));
-        self.complaints = listing.complaints;
+        self.warnings = listing.warnings;
         Ok(samples(&listing.filesystems, selection.use_mountpoint))
     }
 
     fn warnings(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.complaints)
+        std::mem::take(&mut self.warnings)
     }
 }
 
-/// Of two with the same name (the subvolumes of a device have it) the last one counts.
+/// Of two with the same name (as of a device's subvolumes), the last one counts.
 fn samples(filesystems: &[mounts::Filesystem], use_mountpoint: bool) -> Vec<Sample> {
     let label = |filesystem: &mounts::Filesystem| {
         let device = filesystem.name.strip_prefix("/dev/")?;
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_is_without_what_is_reserved_for_root() {
+    fn the_size_does_not_include_what_is_reserved_for_root() {
         let samples = samples(&[filesystem("/dev/mapper/vg-root", 40)], false);
         let values: Vec<_> = samples.iter().map(|sample| (sample.name().as_str(), sample.value())).collect();
         let expected = [("filesystem.mapper_vg-root.size", 92_160.0), ("filesystem.mapper_vg-root.used", 40_960.0)];
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn of_one_name_the_last_row_counts_and_without_dev_there_is_no_name() {
+    fn the_last_row_of_a_name_counts_and_a_source_outside_of_dev_is_skipped() {
         let samples = samples(&[filesystem("/dev/sda1", 1), filesystem("/dev/sda1", 2), filesystem("tmpfs", 3)], false);
         assert_eq!(samples.iter().map(Sample::value).collect::<Vec<_>>(), [53_248.0, 2048.0]);
     }

@@ -1,6 +1,6 @@
 //! Network interfaces in bytes per second: `interface.<name>.rxBytes.delta` and `.txBytes.delta`, from `/proc/net/dev`.
 //!
-//! Left out are the loopback `lo` and `veth…`, of which there is one per container and never twice the same.
+//! Skipped are the loopback `lo` and `veth…`, which each new container has under another name.
 
 use wasaba_core::collect::{Collector, Fault, Moment};
 use wasaba_core::sample::{Sample, segment};
@@ -9,7 +9,7 @@ use super::selection::{Current, Selection};
 use super::throughput::{Counters, Throughput};
 use crate::roots::{Roots, Source, whole_lines};
 
-/// Reads `/proc/net/dev`, and remembers what it read a minute ago.
+/// Reads `/proc/net/dev`, and keeps the reading of the last minute.
 #[derive(Debug)]
 pub struct Interface {
     dev: Source,
@@ -18,10 +18,10 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// A collector that reads below `roots` what is selected.
+    /// A collector that reads the selected interfaces below `roots`.
     #[must_use]
     pub fn open(roots: &Roots, selection: &Current) -> Self {
-        // In a frozen machine there is no process.
+        // A frozen machine has no processes.
         let dev = if roots.host.is_some() { roots.seen("net/dev") } else { roots.proc.join("net/dev") };
         let dev = Source::at(dev);
         Self { dev, selection: selection.clone(), throughput: Throughput::default() }
@@ -37,7 +37,7 @@ impl Collector for Interface {
     }
 }
 
-/// Received and sent bytes by interface. What is no line of an interface, such as the head, is skipped.
+/// Received and sent bytes by interface. Other lines, such as the header, are skipped.
 fn parse(text: &str) -> Counters {
     whole_lines(text).filter_map(line).collect()
 }
@@ -52,7 +52,7 @@ fn line(line: &str) -> Option<(String, [u64; 2])> {
     let mut columns = columns.split_ascii_whitespace();
     let received = columns.next()?.parse().ok()?;
     let sent = columns.nth(7)?.parse().ok()?;
-    columns.nth(6)?; // all sixteen must be there
+    columns.nth(6)?; // all sixteen must exist
     Some((segment(name), [received, sent]))
 }
 
@@ -67,14 +67,14 @@ mod tests {
     }
 
     #[test]
-    fn loopback_and_containers_are_left_out_and_bridges_stay() {
+    fn loopback_and_containers_are_skipped_and_bridges_are_not() {
         let line = |name: &str| format!("  {name}: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n");
         let text: String = ["lo", "lo1", "veth3f2a", "docker0", "br-1a", "eth0.100"].map(line).concat();
         assert_eq!(parse(&text).into_keys().collect::<Vec<_>>(), ["br-1a", "docker0", "eth0_100", "lo1"]);
     }
 
     #[test]
-    fn a_line_that_is_short_or_no_number_is_skipped_alone() {
+    fn a_line_that_is_short_or_not_a_number_costs_only_itself() {
         let text = "a: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15\n\
                     b: x 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n\
                     c: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n";

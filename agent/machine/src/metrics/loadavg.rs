@@ -28,14 +28,14 @@ impl Collector for Loadavg {
     }
 }
 
-/// `0.20 0.18 0.12 1/80 11206`. What follows the averages must be there, or the third may have been cut.
+/// `0.20 0.18 0.12 1/80 11206`. Something must follow the averages, or the third may have been cut.
 fn parse(text: &str) -> Option<[f64; 3]> {
     let mut fields = text.split(' ');
     let averages = [average(fields.next()?)?, average(fields.next()?)?, average(fields.next()?)?];
     fields.next().map(|_| averages)
 }
 
-/// Digits and a point, as the kernel writes them: Rust alone would also take `inf`, `-1` and `1e9`.
+/// Digits and a point, as the kernel writes them: Rust alone would also accept `inf`, `-1` and `1e9`.
 fn average(field: &str) -> Option<f64> {
     let plain = field.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     field.parse().ok().filter(|_| plain)
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_three_averages_gives_nothing() {
+    fn anything_but_three_averages_gives_nothing() {
         for text in ["", "0.21 0.37", "0.21 0.37 1.3", "a b c d", "inf 0.1 0.2 1/2", "-1 0 0 1/2", "1e9 0 0 1/2"] {
             assert_eq!(parse(text), None, "{text:?}");
         }

@@ -1,7 +1,6 @@
 //! Memory and swap in bytes: `memory.<what>`, from `/proc/meminfo`.
 //!
-//! The names are those that the official agent posts; `memory.available` and `memory.swap_used`, which Mackerel shows,
-//! are computed there.
+//! The names are those that the official agent posts; Mackerel computes `memory.available` and `memory.swap_used` from them.
 
 use wasaba_core::collect::{Collector, Fault, Moment};
 use wasaba_core::sample::Sample;
@@ -29,7 +28,7 @@ impl Collector for Memory {
     }
 }
 
-/// The lines that matter, in bytes.
+/// The lines that are posted, in bytes.
 #[derive(Debug, Default, PartialEq)]
 struct Meminfo {
     total: Option<u64>,
@@ -45,7 +44,7 @@ struct Meminfo {
 fn parse(text: &str) -> Meminfo {
     let mut meminfo = Meminfo::default();
     for (key, value) in whole_lines(text).filter_map(|line| line.split_once(':')) {
-        let place = match key {
+        let field = match key {
             "MemTotal" => &mut meminfo.total,
             "MemFree" => &mut meminfo.free,
             "MemAvailable" => &mut meminfo.available,
@@ -56,7 +55,7 @@ fn parse(text: &str) -> Meminfo {
             "SwapCached" => &mut meminfo.swap_cached,
             _ => continue,
         };
-        *place = bytes(value);
+        *field = bytes(value);
     }
     meminfo
 }
@@ -66,8 +65,8 @@ fn bytes(value: &str) -> Option<u64> {
     value.strip_suffix(" kB")?.trim_ascii_start().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// Kernels before 3.14 do not say what is available. There, as with the official agent, it is taken to be what is free,
-/// in buffers or cached, and these three are posted in its place.
+/// Kernels before 3.14 have no `MemAvailable`. There, as in the official agent, it is estimated as free, buffers and cached, and
+/// these three are posted instead.
 fn samples(meminfo: &Meminfo) -> Vec<Sample> {
     let Meminfo { total, free, available, buffers, cached, swap_total, swap_free, swap_cached } = *meminfo;
     let reclaimable = || free?.checked_add(buffers?)?.checked_add(cached?);
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_line_gives_nothing() {
+    fn a_truncated_line_gives_nothing() {
         for text in ["MemTotal: 100 kB", "MemTotal: 100 k\n", "MemTotal: 100\n", "MemTotal: -1 kB\n", "MemTotal:\n"] {
             assert_eq!(values(text), [], "{text:?}");
         }

@@ -1,7 +1,7 @@
 //! The host's metrics: one family per file, with the names and formulas of the official agent.
 //!
-//! To add a family, add its file and its line to [`ALL`]. A family only reads and computes; when it is asked, how long it
-//! may take and where its values go is the frame's business (`collect`).
+//! To add a family, add its file and its line to [`ALL`]. A family only reads and computes; its schedule, its time limit and where
+//! its values go are the frame's business (`collect`).
 
 pub mod cpu;
 pub mod disk;
@@ -17,7 +17,7 @@ use wasaba_core::collect::Collector;
 
 use crate::roots::Roots;
 
-/// Every family there is.
+/// Every family.
 pub const ALL: &[Family] = &[
     Family { name: "loadavg", open: |roots, _| Box::new(loadavg::Loadavg::open(roots)) },
     Family { name: "cpu", open: |roots, _| Box::new(cpu::Cpu::open(roots)) },
@@ -27,12 +27,12 @@ pub const ALL: &[Family] = &[
     Family { name: "filesystem", open: |roots, selection| Box::new(filesystem::Filesystem::open(roots, selection)) },
 ];
 
-/// Metrics that come from one place and share the first segment of their names.
+/// Metrics of one origin that share the first segment of their names.
 #[derive(Clone, Copy, Debug)]
 pub struct Family {
     /// The first segment of its metrics' names, and what the log calls it.
     pub name: &'static str,
-    /// Makes its collector, which reads below these roots what is selected. Nothing is read yet.
+    /// Makes its collector, which reads the selected part below these roots. Nothing is read yet.
     pub open: fn(&Roots, &Current) -> Box<dyn Collector>,
 }
 

@@ -1,10 +1,10 @@
-//! Which file systems, disks and interfaces have metrics, and under which names: what the operator wrote.
+//! The operator's selection: which file systems, disks and interfaces have metrics, and under which names.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use regex_lite::Regex;
 
-/// What is left out, each a pattern that is looked for in a name, and how the rest is named.
+/// Patterns of the names to ignore, and how the rest is named.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     /// File systems, by the name that `df` gives: `/dev/sda1`.
@@ -13,12 +13,12 @@ pub struct Selection {
     pub disks: Option<Regex>,
     /// Interfaces, by their segment in metric names: `eth0`.
     pub interfaces: Option<Regex>,
-    /// Whether file systems and the disks that they are on are named by their mount points.
+    /// Whether file systems and their disks are named by mount point.
     pub use_mountpoint: bool,
 }
 
 impl Selection {
-    /// Whether `name` is wanted by those that this pattern leaves out.
+    /// Whether `name` has metrics, given the pattern of what to ignore.
     #[must_use]
     pub fn wants(ignore: Option<&Regex>, name: &str) -> bool {
         ignore.is_none_or(|ignore| !ignore.is_match(name))
@@ -36,18 +36,18 @@ impl PartialEq for Selection {
     }
 }
 
-/// The selection that counts now. The configuration may be read again while collectors keep their readings.
+/// The selection in effect, shared with the collectors, which keep their readings when the configuration is reloaded.
 #[derive(Clone, Debug, Default)]
 pub struct Current(Arc<Mutex<Arc<Selection>>>);
 
 impl Current {
-    /// What counts now.
+    /// The selection now.
     #[must_use]
     pub fn get(&self) -> Arc<Selection> {
         Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// From now on this counts.
+    /// Replaces the selection.
     pub fn set(&self, selection: Selection) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(selection);
     }

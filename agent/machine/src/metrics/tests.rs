@@ -24,7 +24,7 @@ const READS: &[(&str, &str)] = &[
     ("filesystem", "self/mountinfo"),
 ];
 
-/// A machine of one file, which can be written between two readings.
+/// A machine of one file, which can be changed between two readings.
 struct Machine {
     folder: tempfile::TempDir,
     file: PathBuf,
@@ -35,13 +35,7 @@ struct Machine {
 impl Machine {
     fn of(name: &str, file: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let roots = Roots {
-            proc: folder.path().into(),
-            sys: folder.path().into(),
-            etc: folder.path().into(),
-            metadata: None,
-            host: None,
-        };
+        let roots = frozen::all_in(folder.path());
         let file = folder.path().join(file);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         Self { folder, file, collector: open(name, &roots), start: Instant::now() }
@@ -93,7 +87,7 @@ fn every_family_has_a_file_of_its_name_that_says_what_it_is() {
         let path = Path::new(file!()).with_file_name(family.name).with_extension("rs");
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with("//! "), "{} does not begin with what it is", path.display());
+        assert!(text.starts_with("//! "), "{} does not begin with a doc comment", path.display());
     }
 }
 
@@ -119,7 +113,7 @@ fn the_first_reading_of_a_counter_gives_nothing() {
 }
 
 #[test]
-fn a_missing_file_is_a_fault_that_names_it_and_keeps_the_reading_before() {
+fn a_missing_file_is_a_fault_that_names_it_and_keeps_the_last_reading() {
     for (name, file) in READS {
         let [earlier, later] = earlier_and_later(file);
         let mut machine = Machine::of(name, file);
@@ -133,7 +127,7 @@ fn a_missing_file_is_a_fault_that_names_it_and_keeps_the_reading_before() {
 }
 
 #[test]
-fn a_file_that_was_cut_gives_no_value_that_the_whole_one_does_not() {
+fn a_truncated_file_gives_no_other_value_than_the_whole_one() {
     const STEP: usize = 7; // a second's worth; prime, so that the cuts fall everywhere in a line
     let golden = golden();
     let check = |what: &str, values: Result<Values, Fault>| {
@@ -157,7 +151,7 @@ fn a_file_that_was_cut_gives_no_value_that_the_whole_one_does_not() {
 }
 
 #[test]
-fn garbage_never_panics_and_never_leaves_the_possible() {
+fn garbage_never_panics_and_never_gives_an_impossible_value() {
     let mut dice = Dice(20_261_124);
     for (name, file) in READS {
         let [earlier, later] = earlier_and_later(file);
@@ -211,28 +205,28 @@ impl Dice {
 }
 
 #[test]
-fn a_mount_that_never_answers_is_complained_about_and_the_others_have_values() {
+fn a_mount_that_never_responds_is_warned_of_and_the_others_have_values() {
     let (release, gate) = std::sync::mpsc::channel::<()>();
     let gate = std::sync::Mutex::new(gate);
-    let question = move |point: &Path| -> io::Result<prober::Space> {
+    let probe = move |point: &Path| -> io::Result<prober::Space> {
         if point == Path::new("/srv/raid") {
             gate.lock().unwrap().recv().unwrap_err();
         }
         prober::frozen_space(point)
     };
-    let prober = Prober::new(question, Duration::from_millis(500));
+    let prober = Prober::new(probe, Duration::from_millis(500));
     let mut collector = filesystem::Filesystem::with(&frozen::roots(), &Current::default(), prober);
     let moment = Moment { unix_seconds: 0, instant: Instant::now() };
     for _ in 0..2 {
         let samples: Vec<Sample> = collector.collect(moment).unwrap();
         assert_eq!(samples.len(), 10, "{samples:?}");
-        assert_eq!(collector.warnings(), ["the file system at `/srv/raid` does not answer"]);
+        assert_eq!(collector.warnings(), ["the file system at `/srv/raid` does not respond"]);
     }
     drop(release);
 }
 
 #[test]
-fn what_is_ignored_has_no_values_and_may_be_changed_meanwhile() {
+fn ignored_file_systems_have_no_values_and_the_selection_may_change() {
     let (roots, current) = (frozen::roots(), Current::default());
     let ignore = |text: &str| Some(regex_lite::Regex::new(text).unwrap());
     let mut collector = filesystem::Filesystem::with(&roots, &current, prober::frozen());

@@ -1,6 +1,6 @@
-//! What passes through a device in a second: two counters for each of many devices, and what was read before.
+//! Throughput: the rates of two counters for each device, between the last reading and this one.
 //!
-//! Interfaces and disks are alike in this. What they count, and which devices count, is told in their own files.
+//! Interfaces and disks share it; their own files say what is counted, and for which devices.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -9,17 +9,17 @@ use wasaba_core::collect::Moment;
 use wasaba_core::collect::rate::per_second;
 use wasaba_core::sample::Sample;
 
-/// Both counters by the device's segment in metric names. Of two devices with the same segment the last one counts.
+/// Both counters by the device's segment in metric names. Of two devices with the same segment, the last one counts.
 pub(super) type Counters = BTreeMap<String, [u64; 2]>;
 
-/// The reading before.
+/// Keeps the last reading.
 #[derive(Debug, Default)]
 pub(super) struct Throughput {
     before: Option<(Instant, Counters)>,
 }
 
 impl Throughput {
-    /// The rates between the reading before and `now` as `<family>.<device>.<counter>.delta`; then `now` is the one before.
+    /// The rates between the last reading and `now` as `<family>.<device>.<counter>.delta`; `now` becomes the last one.
     pub(super) fn samples(&mut self, moment: Moment, family: &str, counters: [&str; 2], now: Counters) -> Vec<Sample> {
         let mut samples = Vec::new();
         if let Some((then, before)) = &self.before {

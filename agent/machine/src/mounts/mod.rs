@@ -1,7 +1,7 @@
 //! The mounted file systems and how full they are: what `df -Pkl` prints, without running it.
 //!
-//! Like `df -l` it leaves out remote and empty file systems and names one mount for each device. Unlike `df` it does not
-//! wait for a file system that hangs, and one that cannot be asked does not cost the others.
+//! Like `df -l` it skips remote and empty file systems and lists one mount for each device. Unlike `df` it does not wait for a
+//! file system that hangs, and one that fails does not cost the others.
 
 pub mod prober;
 mod table;
@@ -15,43 +15,43 @@ use wasaba_core::collect::Fault;
 
 use crate::roots::{Roots, Source};
 
-/// The local file systems, read anew at each call.
+/// The local file systems, read again at each call.
 #[derive(Debug)]
 pub struct Mounts {
     table: Source,
-    /// Where the host's mounts are seen from here, and the table that says which of them are: only of a host's.
+    /// For a host's mounts: where its `/` is mounted here, and this container's own table, which says which of them are visible.
     host: Option<(PathBuf, Source)>,
     prober: Prober,
 }
 
-/// What one reading found.
+/// The result of one reading.
 #[derive(Debug, Default)]
 pub struct Listing {
     /// In the order of the kernel's table.
     pub filesystems: Vec<Filesystem>,
-    /// Mounts that had to be left out, and why; stable as long as the reason is.
-    pub complaints: Vec<String>,
+    /// The mounts that were skipped, and why; in the same words as long as the reason is the same.
+    pub warnings: Vec<String>,
 }
 
 /// One line of `df -Pk`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filesystem {
-    /// The first column: mostly a path below `/dev`.
+    /// The first column, usually a path below `/dev`.
     pub name: String,
     /// The last column.
     pub mount_point: String,
-    /// All of it, in KiB, rounded up.
+    /// The total, in KiB, rounded up.
     pub size_kib: u64,
-    /// What is used, in KiB, rounded up.
+    /// The used space, in KiB, rounded up.
     pub used_kib: u64,
-    /// What a user without privileges can still write, in KiB, rounded up.
+    /// What an unprivileged user can still write, in KiB, rounded up.
     pub available_kib: u64,
-    /// Used of used and available, in percent, rounded up.
+    /// Used, in percent of used and available, rounded up.
     pub percent_used: u64,
 }
 
 impl Mounts {
-    /// Mounts as the process that is `self` under `roots.proc` sees them, or the first process of a host; each asked by `prober`.
+    /// The mounts of the process `self` under `roots.proc`, or of the first process of a host; `prober` reads their sizes.
     #[must_use]
     pub fn open(roots: &Roots, prober: Prober) -> Self {
         let (full, short) = (roots.seen("mountinfo"), roots.proc.join("mounts"));
@@ -60,7 +60,7 @@ impl Mounts {
         Self { table: Source::at(table), host, prober }
     }
 
-    /// The name and the mount point of each local file system; none of them is asked for its size.
+    /// The name and the mount point of each local file system; no size is read.
     ///
     /// # Errors
     /// As [`Mounts::list`].
@@ -70,7 +70,7 @@ impl Mounts {
         Ok(mounts.iter().map(|mount| (name(&mount.source), mount.point.to_string())).collect())
     }
 
-    /// Lists the file systems whose source is `wanted` (as the kernel names it); the others are not asked.
+    /// Lists the file systems whose source is `wanted` (as the kernel names it); the others are not probed.
     ///
     /// # Errors
     /// The kernel's table cannot be read.
@@ -81,38 +81,38 @@ impl Mounts {
         if let Some((root, own)) = &mut self.host {
             let own = own.read()?;
             let own = table::parse(&own).into_iter().map(|mount| mount.point.into_owned()).collect::<HashSet<_>>();
-            let seen = |point: &str| below(root, point).filter(|place| own.contains(&*place.to_string_lossy()));
-            // What is not mounted here, too, would be a folder of another file system.
+            let seen = |point: &str| below(root, point).filter(|path| own.contains(&*path.to_string_lossy()));
+            // If it is not mounted here as well, the path is a folder of another file system.
             mounts.retain(|mount| seen(&mount.point).is_some());
             points = mounts.iter().filter_map(|mount| seen(&mount.point)).collect();
         }
         let points: Vec<&Path> = points.iter().map(PathBuf::as_path).collect();
         let mut listing = Listing::default();
-        for (mount, answer) in mounts.iter().zip(self.prober.ask(&points)) {
+        for (mount, answer) in mounts.iter().zip(self.prober.probe(&points)) {
             let point = &mount.point;
             match answer {
                 Answer::Space(space) => listing.filesystems.extend(row(&mount.source, point, space)),
-                Answer::Hung => listing.complaints.push(format!("the file system at `{point}` does not answer")),
-                Answer::Failed(error) if out_of_sight(&error) => {}
-                Answer::Failed(error) => listing.complaints.push(format!("cannot ask `{point}` for its size: {error}")),
+                Answer::Hung => listing.warnings.push(format!("the file system at `{point}` does not respond")),
+                Answer::Failed(error) if is_out_of_sight(&error) => {}
+                Answer::Failed(error) => listing.warnings.push(format!("cannot get the size of `{point}`: {error}")),
             }
         }
         Ok(listing)
     }
 }
 
-/// Where `point` of a host is seen whose `/` is at `root`.
+/// The path here of a host's mount `point`, with the host's `/` at `root`.
 fn below(root: &Path, point: &str) -> Option<PathBuf> {
     let rest = point.strip_prefix('/')?;
     Some(if rest.is_empty() { root.to_owned() } else { root.join(rest) })
 }
 
-/// `df` passes over these in silence: a mount point that is not for us is nothing to be mended.
-fn out_of_sight(error: &io::Error) -> bool {
+/// `df` skips these silently: a mount point that the agent may not enter is not a fault.
+fn is_out_of_sight(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
 }
 
-/// None for what `df` does not print, or prints with a number below zero or a dash, which the official agent drops.
+/// `None` for what `df` does not print, or prints with a negative number or a dash, which the official agent drops.
 fn row(source: &str, point: &str, space: Space) -> Option<Filesystem> {
     let name = name(source);
     if name.starts_with("/dev/mapper/docker-") || (name.starts_with("/dev/dm-") && point.contains("devicemapper/mnt")) {
@@ -133,8 +133,8 @@ fn row(source: &str, point: &str, space: Space) -> Option<Filesystem> {
     })
 }
 
-/// `df` follows a source that ends in a UUID, such as `/dev/mapper/luks-…`, to the shorter `/dev/dm-0`; so metrics of
-/// encrypted disks are named after that.
+/// `df` resolves a source that ends in a UUID, such as `/dev/mapper/luks-…`, to the shorter `/dev/dm-0`; so metrics of encrypted
+/// disks are named after that.
 fn name(source: &str) -> String {
     let uuid = |tail: &str| tail.len() == 36 && tail.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit());
     if source.len() > 36
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_makes_no_sense_gives_no_row() {
+    fn an_impossible_size_gives_no_row() {
         let negative = Space { available: (-5_i64).cast_unsigned(), ..SPACE };
         let nothing = Space { blocks: 0, free: 0, available: 0, ..SPACE };
         let huge = Space { block_bytes: u64::MAX, blocks: 10_000, ..SPACE };
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn dockers_device_mapper_is_left_out() {
+    fn dockers_device_mapper_is_skipped() {
         assert_eq!(row("/dev/mapper/docker-8:1-42-pool", "/x", SPACE), None);
         assert_eq!(row("/dev/dm-3", "/var/lib/docker/devicemapper/mnt/1", SPACE), None);
         assert!(row("/dev/dm-3", "/srv", SPACE).is_some());
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_that_fails_is_complained_about_and_the_others_stay() {
+    fn a_mount_that_fails_is_warned_of_and_the_others_are_listed() {
         let prober = Prober::new(
             |point| match point.to_str() {
                 Some("/srv/my data") => Err(io::Error::other("disk on fire")),
@@ -211,21 +211,21 @@ mod tests {
             prober::DEADLINE,
         );
         let listing = Mounts::open(&frozen::roots(), prober).list(|source| source.starts_with("/dev/")).unwrap();
-        assert_eq!(listing.complaints, ["cannot ask `/srv/my data` for its size: disk on fire"]);
+        assert_eq!(listing.warnings, ["cannot get the size of `/srv/my data`: disk on fire"]);
         let points: Vec<_> = listing.filesystems.iter().map(|row| &*row.mount_point).collect();
         assert_eq!(points, ["/", "/var/lib/pgsql", "/srv/raid", "/snap/core/16928"]);
     }
 
     #[test]
-    fn of_a_host_only_what_is_mounted_here_too_is_asked_and_told_by_the_hosts_names() {
+    fn only_the_mounts_of_a_host_that_are_mounted_here_are_probed_and_listed_by_the_hosts_names() {
         let host = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(host.path().join("proc/1")).unwrap();
-        // The temporary folder itself is no mount, but /proc and / are: seen from `/`, the host is this machine.
+        // The temporary folder is not a mount, but `/` is: with that as its root, the host is this machine.
         let table = "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n21 20 8:2 / /nowhere rw - ext4 /dev/sda2 rw\n";
         std::fs::write(host.path().join("proc/1/mountinfo"), table).unwrap();
         let roots = Roots { host: Some("/".into()), ..Roots::of_host(host.path()) };
-        let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-        let seen = std::sync::Arc::clone(&asked);
+        let probed = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = std::sync::Arc::clone(&probed);
         let prober = Prober::new(
             move |point| {
                 seen.lock().unwrap().push(point.to_owned());
@@ -235,7 +235,7 @@ mod tests {
         );
         let listing = Mounts::open(&roots, prober).list(|_| true).unwrap();
         assert_eq!(listing.filesystems.iter().map(|row| &*row.name).collect::<Vec<_>>(), ["/dev/sda1"]);
-        assert_eq!(*asked.lock().unwrap(), [PathBuf::from("/")]);
+        assert_eq!(*probed.lock().unwrap(), [PathBuf::from("/")]);
         assert_eq!(below(Path::new("/host"), "/srv/a"), Some("/host/srv/a".into()));
         assert_eq!(below(Path::new("/host"), "/"), Some("/host".into()));
     }
@@ -249,14 +249,20 @@ mod tests {
         assert_eq!(listing.filesystems.iter().map(|row| &*row.mount_point).collect::<Vec<_>>(), ["/"]);
     }
 
-    /// Against the machine that runs the test: the same rows as `df`, where their numbers do not move under us.
+    /// On the machine that runs the test: the same rows as `df`, with numbers that may change a little meanwhile.
     #[test]
     fn the_rows_are_those_of_df() {
-        let Ok(output) = std::process::Command::new("df").arg("-Pkl").env("LC_ALL", "C").output() else {
-            return; // no coreutils here
+        let table = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        // Something may be mounted between the two readings, which are then not compared.
+        let readings = || {
+            let before = table();
+            let ours = Mounts::open(&Roots::default(), Prober::of_this_process()).list(|_| true).unwrap().filesystems;
+            let output =
+                std::process::Command::new("df").arg("-Pkl").env("LC_ALL", "C").output().expect("df of coreutils");
+            (before == table()).then_some((ours, output))
         };
+        let (mut ours, output) = std::iter::repeat_with(readings).take(20).find_map(|readings| readings).unwrap();
         let output = String::from_utf8(output.stdout).unwrap();
-        let mut ours = Mounts::open(&Roots::default(), Prober::of_this_process()).list(|_| true).unwrap().filesystems;
         let mut theirs: Vec<Vec<&str>> = output.lines().skip(1).map(|row| row.split_whitespace().collect()).collect();
         ours.sort_by(|a, b| a.mount_point.cmp(&b.mount_point));
         theirs.sort_by_key(|row| row[5..].join(" "));

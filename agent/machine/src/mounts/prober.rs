@@ -1,8 +1,8 @@
-//! The prober: asks mounted file systems for their size, and does not wait for one that hangs.
+//! The prober: reads the sizes of mounted file systems, and does not wait for one that hangs.
 //!
-//! A file system on a dying disk or a lost device can keep `statvfs` in the kernel for ever, deaf to signals. So a thread
-//! asks one mount after the other; the one on which it gets stuck keeps that thread, is remembered, and is left alone until
-//! the thread comes back. The others are asked by a new thread. When nothing hangs, one thread waits for the next call.
+//! A file system on a dying disk or a lost device can keep `statvfs` in the kernel forever, where no signal ends it. So a thread
+//! probes one mount after the other; one that hangs keeps that thread, and is skipped until the thread returns. A new thread probes
+//! the others. When nothing hangs, one thread waits for the next call.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -11,61 +11,61 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 use std::{fmt, io};
 
-/// How long one mount may think. A healthy one answers in microseconds, a disk that has to spin up first does not matter
-/// (the numbers are in memory), and ten mounts that hang at once still fit into a minute.
+/// The time limit of one mount. A healthy one takes microseconds, a disk that must spin up is no slower (the numbers are in
+/// memory), and ten mounts that hang at once still fit into a minute.
 pub const DEADLINE: Duration = Duration::from_secs(2);
 
-/// `statvfs` needs next to nothing; this leaves room for a panic's message.
+/// `statvfs` needs very little; this leaves room for a panic's message.
 const STACK_BYTES: usize = 128 << 10;
 
-/// What a file system says about its size.
+/// The size of a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// Bytes in one block.
+    /// Bytes per block.
     pub block_bytes: u64,
     /// All blocks.
     pub blocks: u64,
-    /// Blocks that are not used.
+    /// Unused blocks.
     pub free: u64,
-    /// Blocks that a user without privileges may still use.
+    /// Blocks that an unprivileged user may still use.
     pub available: u64,
 }
 
-/// What became of the question to one mount.
+/// The result of probing one mount.
 #[derive(Debug)]
 pub enum Answer {
-    /// It answered.
+    /// It has this size.
     Space(Space),
-    /// It said that it cannot.
+    /// `statvfs` failed.
     Failed(io::Error),
-    /// It does not answer: not now, or still not since an earlier call.
+    /// No answer within the limit, now or in an earlier call.
     Hung,
 }
 
-/// Asks mounts. Clones share what they know about mounts that hang, and take turns: so no mount ever holds two threads.
+/// Probes mounts. Clones share the list of mounts that hang, and take turns: so no mount ever holds two threads.
 #[derive(Clone)]
 pub struct Prober {
-    question: Arc<Question>,
+    probe: Arc<Probe>,
     deadline: Duration,
     workers: Arc<Mutex<Workers>>,
 }
 
 #[derive(Default)]
 struct Workers {
-    /// The one that answered all of the last call's questions: a new thread every minute would cost more than they do.
+    /// The worker of the last call: a new thread every minute would cost more than the probes.
     idle: Option<Worker>,
     stuck: Vec<Stuck>,
 }
 
-/// A thread that asks mounts. It hands each answer over before the next question (hence no room in the channels), so one
-/// that was given up on ends with the question on which it was stuck.
+/// A thread that probes mounts. It hands each answer over before the next probe (hence no room in the channels), so one that was
+/// abandoned ends with the probe on which it was stuck.
 struct Worker {
     thread: JoinHandle<()>,
     points: SyncSender<PathBuf>,
     answers: Receiver<io::Result<Space>>,
 }
 
-type Question = dyn Fn(&Path) -> io::Result<Space> + Send + Sync;
+type Probe = dyn Fn(&Path) -> io::Result<Space> + Send + Sync;
 
 struct Stuck {
     point: PathBuf,
@@ -73,21 +73,21 @@ struct Stuck {
 }
 
 impl Prober {
-    /// A prober that puts `question` to each mount; for tests, which play mounts that hang.
-    pub fn new(question: impl Fn(&Path) -> io::Result<Space> + Send + Sync + 'static, deadline: Duration) -> Self {
-        Self { question: Arc::new(question), deadline, workers: Arc::default() }
+    /// A prober that calls `probe` for each mount; for tests, which simulate mounts that hang.
+    pub fn new(probe: impl Fn(&Path) -> io::Result<Space> + Send + Sync + 'static, deadline: Duration) -> Self {
+        Self { probe: Arc::new(probe), deadline, workers: Arc::default() }
     }
 
-    /// The one that calls `statvfs`. There is one for the whole process, since a mount that hangs does so for everybody.
+    /// The one that calls `statvfs`. There is one for the whole process, since a mount hangs for every caller.
     #[must_use]
     pub fn of_this_process() -> Self {
         static PROBER: LazyLock<Prober> = LazyLock::new(|| Prober::new(statvfs, DEADLINE));
         PROBER.clone()
     }
 
-    /// Asks each of `points`; the answers are in the same order. Takes [`DEADLINE`] at most for each that newly hangs.
+    /// Probes each of `points`; the answers are in the same order. Takes [`DEADLINE`] at most for each that newly hangs.
     #[must_use]
-    pub fn ask(&self, points: &[&Path]) -> Vec<Answer> {
+    pub fn probe(&self, points: &[&Path]) -> Vec<Answer> {
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         let Workers { idle, stuck } = &mut *workers;
         stuck.retain(|stuck| !stuck.thread.is_finished());
@@ -101,7 +101,7 @@ impl Prober {
                     Ok(worker) => worker,
                     Err(error) => return Answer::Failed(error),
                 };
-                // A worker that is gone cannot take the question, and then gives no answer either.
+                // A worker that has ended cannot take the point, and then gives no answer either.
                 worker.points.send(point.to_owned()).ok();
                 match worker.answers.recv_timeout(self.deadline) {
                     Ok(answer) => {
@@ -112,24 +112,24 @@ impl Prober {
                         stuck.push(Stuck { point: point.to_owned(), thread: worker.thread });
                         Answer::Hung
                     }
-                    Err(RecvTimeoutError::Disconnected) => Answer::Failed(io::Error::other("the question panicked")),
+                    Err(RecvTimeoutError::Disconnected) => Answer::Failed(io::Error::other("the probe panicked")),
                 }
             })
             .collect()
     }
 
     fn worker(&self) -> io::Result<Worker> {
-        let (points, asked) = sync_channel::<PathBuf>(0);
+        let (points, requested) = sync_channel::<PathBuf>(0);
         let (answered, answers) = sync_channel(0);
-        let question = Arc::clone(&self.question);
-        let ask_all = move || {
-            for point in asked {
-                if answered.send(question(&point)).is_err() {
+        let probe = Arc::clone(&self.probe);
+        let probe_all = move || {
+            for point in requested {
+                if answered.send(probe(&point)).is_err() {
                     return;
                 }
             }
         };
-        let thread = Builder::new().name("statvfs".to_owned()).stack_size(STACK_BYTES).spawn(ask_all)?;
+        let thread = Builder::new().name("statvfs".to_owned()).stack_size(STACK_BYTES).spawn(probe_all)?;
         Ok(Worker { thread, points, answers })
     }
 }
@@ -161,7 +161,7 @@ pub(crate) fn frozen_space(point: &Path) -> io::Result<Space> {
         "/var/lib/docker/overlay2/5c0e1d/merged" => (4096, 5_000_000, 2_000_000, 1_750_000),
         "/sys/fs/cgroup" | "/run/docker/netns/5c0e1d" => (4096, 0, 0, 0),
         "/var/lib/docker/devicemapper/mnt/78ac" => (4096, 2_500_000, 2_400_000, 2_300_000),
-        _ => return Err(io::Error::other("this mount is not to be asked")),
+        _ => return Err(io::Error::other("this mount must not be probed")),
     };
     Ok(Space { block_bytes, blocks, free, available })
 }
@@ -181,24 +181,24 @@ mod tests {
 
     const SPACE: Space = Space { block_bytes: 1, blocks: 1, free: 1, available: 1 };
 
-    /// A prober for which `/hung` answers only after the returned sender was dropped, and how often `/hung` was asked.
+    /// A prober for which `/hung` answers only after the returned sender was dropped, and how often `/hung` was probed.
     fn with_a_hung_mount() -> (Prober, Sender<()>, Arc<AtomicUsize>) {
         let (release, gate) = channel::<()>();
         let gate = Mutex::new(gate);
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&asked);
-        let question = move |point: &Path| {
+        let probes = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&probes);
+        let probe = move |point: &Path| {
             if point == Path::new("/hung") {
                 count.fetch_add(1, Ordering::SeqCst);
                 gate.lock().unwrap().recv().unwrap_err();
             }
             Ok(SPACE)
         };
-        (Prober::new(question, Duration::from_millis(500)), release, asked)
+        (Prober::new(probe, Duration::from_millis(500)), release, probes)
     }
 
-    fn ask(prober: &Prober) -> String {
-        let answers = prober.ask(&[Path::new("/a"), Path::new("/hung"), Path::new("/b"), Path::new("/c")]);
+    fn answers(prober: &Prober) -> String {
+        let answers = prober.probe(&[Path::new("/a"), Path::new("/hung"), Path::new("/b"), Path::new("/c")]);
         let word = |answer: &Answer| match answer {
             Answer::Space(_) => 's',
             Answer::Failed(_) => 'f',
@@ -208,39 +208,39 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_that_never_answers_does_not_stop_the_others() {
+    fn a_mount_that_hangs_does_not_stop_the_others() {
         let (prober, release, _) = with_a_hung_mount();
-        assert_eq!(ask(&prober), "shss");
+        assert_eq!(answers(&prober), "shss");
         drop(release);
     }
 
     #[test]
-    fn a_mount_that_hangs_holds_one_thread_and_is_asked_once() {
-        let (prober, release, asked) = with_a_hung_mount();
+    fn a_mount_that_hangs_holds_one_thread_and_is_probed_once() {
+        let (prober, release, probes) = with_a_hung_mount();
         for _ in 0..3 {
-            assert_eq!(ask(&prober.clone()), "shss");
+            assert_eq!(answers(&prober.clone()), "shss");
         }
         assert_eq!(prober.workers.lock().unwrap().stuck.len(), 1);
-        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        assert_eq!(probes.load(Ordering::SeqCst), 1);
         drop(release);
     }
 
     #[test]
-    fn a_mount_that_came_back_is_asked_again() {
-        let (prober, release, asked) = with_a_hung_mount();
-        assert_eq!(ask(&prober), "shss");
+    fn a_mount_that_recovered_is_probed_again() {
+        let (prober, release, probes) = with_a_hung_mount();
+        assert_eq!(answers(&prober), "shss");
         drop(release);
         let stuck = prober.workers.lock().unwrap().stuck.pop().unwrap();
         stuck.thread.join().unwrap();
-        assert_eq!(ask(&prober), "ssss");
-        assert_eq!(asked.load(Ordering::SeqCst), 2);
+        assert_eq!(answers(&prober), "ssss");
+        assert_eq!(probes.load(Ordering::SeqCst), 2);
     }
 
     #[test]
-    fn a_question_that_panics_costs_one_answer() {
+    fn a_probe_that_panics_costs_one_answer() {
         let prober =
             Prober::new(|point| if point == Path::new("/hung") { panic!("boom") } else { Ok(SPACE) }, DEADLINE);
-        assert_eq!(ask(&prober), "sfss");
+        assert_eq!(answers(&prober), "sfss");
         assert!(prober.workers.lock().unwrap().stuck.is_empty());
     }
 }

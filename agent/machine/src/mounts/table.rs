@@ -1,6 +1,6 @@
-//! The kernel's table of mounts, `/proc/self/mountinfo`, and which of its lines `df -l` would look at.
+//! The kernel's table of mounts, `/proc/self/mountinfo`, and which of its lines `df -l` would show.
 //!
-//! It only reads what the kernel says; no file system is touched, so nothing here can hang.
+//! Only the kernel's table is read; no file system is touched, so nothing here can hang.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -10,25 +10,25 @@ use crate::roots::whole_lines;
 /// One mount, its octal escapes decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mount<'table> {
-    /// What was mounted: `/dev/sda1`, `tmpfs`, `server:/export`.
+    /// `/dev/sda1`, `tmpfs`, `server:/export`.
     pub(super) source: Cow<'table, str>,
-    /// Where.
+    /// The path where it is mounted.
     pub(super) point: Cow<'table, str>,
-    /// The folder of the file system that is seen there; not `/` for a bind mount or a subvolume.
+    /// The folder of the file system that is visible there; not `/` for a bind mount or a subvolume.
     root: Cow<'table, str>,
     kind: &'table str,
-    /// The same text for the same device.
+    /// Equal for mounts of the same device.
     device: Cow<'table, str>,
-    /// This mount and the one it stands on. The short table does not know them.
+    /// This mount's id and its parent's. The short table has none.
     ids: Option<(&'table str, &'table str)>,
 }
 
-/// All mounts in `/proc/self/mountinfo`, or else in the older `/proc/mounts`. What is neither is skipped.
+/// All mounts in `/proc/self/mountinfo`, or in the older `/proc/mounts`. Lines of neither form are skipped.
 pub(super) fn parse(text: &str) -> Vec<Mount<'_>> {
     whole_lines(text).filter_map(|line| long_line(line).or_else(|| short_line(line))).collect()
 }
 
-/// The mounts that `df -l` would show: local, of a `wanted` source, not covered by another mount, one for each device.
+/// The mounts that `df -l` would show: local, with a `wanted` source, not covered by another mount, one for each device.
 pub(super) fn local<'table>(mounts: &[Mount<'table>], wanted: impl Fn(&str) -> bool) -> Vec<Mount<'table>> {
     let cover = Cover::over(mounts);
     let mut chosen: Vec<Mount<'table>> = Vec::new();
@@ -59,7 +59,7 @@ fn long_line(line: &str) -> Option<Mount<'_>> {
     let ids = (here.next()?, here.next()?);
     let device = here.next().filter(|device| device.contains(':'))?;
     let (root, point) = (here.next()?, here.next()?);
-    here.next()?; // the options, always there
+    here.next()?; // the options, which are never missing
     let mut there = there.split(' ');
     let (kind, source) = (there.next()?, there.next()?);
     there.next()?;
@@ -73,7 +73,7 @@ fn long_line(line: &str) -> Option<Mount<'_>> {
     })
 }
 
-/// `/dev/sda1 /mnt ext4 rw 0 0`. The device number is missing: a source that is a path stands for it.
+/// `/dev/sda1 /mnt ext4 rw 0 0`. It has no device number: a source that is a path stands in for it.
 fn short_line(line: &str) -> Option<Mount<'_>> {
     let fields: Vec<&str> = line.split(' ').collect();
     let &[source, point, kind, _, _, _] = fields.as_slice() else { return None };
@@ -102,7 +102,7 @@ fn unescaped(field: &str) -> Cow<'_, str> {
     String::from_utf8_lossy(&bytes).into_owned().into()
 }
 
-/// Kinds of which `df` says nothing, as they hold no data (gnulib's `ME_DUMMY`).
+/// Kinds that `df` does not show, as they hold no data (gnulib's `ME_DUMMY`).
 fn is_dummy(mount: &Mount<'_>) -> bool {
     const DUMMY: [&str; 12] = [
         "autofs",
@@ -121,8 +121,8 @@ fn is_dummy(mount: &Mount<'_>) -> bool {
     DUMMY.contains(&mount.kind)
 }
 
-/// File systems behind a network: they may hang, and are not this machine's. gnulib's `ME_REMOTE`, which `df -l` goes by,
-/// and those which it does not know.
+/// File systems behind a network: they may hang, and do not belong to this machine. gnulib's `ME_REMOTE`, which `df -l` uses, and
+/// those that it lacks.
 fn is_remote(mount: &Mount<'_>) -> bool {
     const REMOTE: [&str; 21] = [
         "nfs",
@@ -158,7 +158,7 @@ fn wins(mount: &Mount<'_>, rival: &Mount<'_>) -> bool {
     named || nearer_to_root || mounted_over
 }
 
-/// Which mount one meets at each path. To ask a covered mount for its size would give the size of the one above.
+/// The topmost mount at each path. The size at a covered mount's path would be that of the mount above it.
 struct Cover<'mounts> {
     mounts: &'mounts [Mount<'mounts>],
     topmost: HashMap<&'mounts str, usize>,
@@ -172,17 +172,17 @@ impl<'mounts> Cover<'mounts> {
         Self { mounts, topmost, by_id }
     }
 
-    /// On the way from `/` to a mount that can be seen, one meets only mounts that it stands on, and at last itself.
+    /// The path to a visible mount leads only through mounts that it stands on, and then itself.
     fn hides(&self, at: usize, mount: &Mount<'_>) -> bool {
         prefixes(&mount.point).filter_map(|path| self.topmost.get(path)).any(|&met| match mount.ids {
             Some(_) => !self.stands_on(at, met),
-            None => met > at, // the short table has only its order
+            None => met > at, // the short table has only an order
         })
     }
 
     fn stands_on(&self, at: usize, below: usize) -> bool {
         let parent = |&at: &usize| self.by_id.get(self.mounts.get(at)?.ids?.1).copied();
-        // The table is a tree. The bound is for one that is damaged and goes in a circle.
+        // The table is a tree. The bound is for a damaged one with a cycle.
         std::iter::successors(Some(at), parent).take(self.mounts.len()).any(|met| met == below)
     }
 }
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_that_another_covers_is_not_asked() {
+    fn a_mount_that_another_covers_is_not_listed() {
         let same = "1 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
                     2 1 8:2 / /data rw - ext4 /dev/sdb1 rw\n\
                     3 2 8:3 / /data rw - ext4 /dev/sdc1 rw\n";
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn remote_file_systems_are_never_asked() {
+    fn remote_file_systems_are_not_listed() {
         for (kind, source) in [
             ("nfs4", "10.0.0.1:/export"),
             ("cifs", "//server/share"),
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_goes_in_a_circle_ends() {
+    fn a_table_with_a_cycle_ends() {
         let text = "1 2 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 8:2 / /b rw - xfs /dev/sdb rw\n";
         assert_eq!(shown(text).len(), 2);
     }

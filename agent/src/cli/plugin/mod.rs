@@ -124,7 +124,7 @@ impl Loaded {
         let declared = &plugin.description.settings;
         let line = CommandLine::typed(wanted, flags.to_vec(), |name| std::env::var(name).ok());
         let configured = resolve(&table.raw, &table.wasm, declared)?;
-        let Given { settings, trust } = line.together_with(configured.given, wanted, declared)?;
+        let Given { settings, trust } = line.merged_with(configured.given, wanted, declared)?;
         table.raw = RawSettings { settings, trust, command_line: None, ..table.raw };
         let instance = Instance::new(&loader.sandbox, plugin, &table).await;
         Ok((instance.map_err(|problems| problems.join("\n"))?, line))

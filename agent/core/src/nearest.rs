@@ -1,0 +1,25 @@
+//! The nearest known word to one that is unknown: what an error asks with "did you mean".
+
+/// More edits than this make another word, not a typo.
+const MOST_EDITS: usize = 2;
+
+/// The one of `known` that `word` was probably meant to be.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let nearest = known.into_iter().map(|known| (strsim::levenshtein(known, word), known)).min();
+    nearest.filter(|(edits, _)| *edits <= MOST_EDITS).map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typo_leads_to_the_nearest_word_and_another_word_to_none() {
+        for (word, expected) in
+            [("hots", Some("host")), ("prt", Some("port")), ("HOST", None), ("verbose", None), ("", None)]
+        {
+            assert_eq!(nearest(word, ["port", "host", "hostname"]), expected, "{word}");
+        }
+        assert_eq!(nearest("a", []), None);
+    }
+}

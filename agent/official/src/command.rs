@@ -1,0 +1,285 @@
+//! The command of an official plugin inside a shell line: `mackerel-plugin-NAME ...`, also behind `sudo`, `env` or `cd / &&`.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use crate::shell::{SimpleCommand, UNKNOWABLE, simple_command};
+
+/// A command that runs an official plugin: `mackerel-plugin-NAME ...` or `mackerel-plugin NAME ...`.
+pub struct OfficialCommand {
+    /// The plugin's name, without `mackerel-plugin-`.
+    pub(crate) name: String,
+    /// Its flags.
+    pub arguments: Vec<String>,
+    /// The first thing around it that only a shell or another program could do.
+    pub unsupported: Option<&'static str>,
+    /// The variables that it gets.
+    pub assignments: Vec<(String, String)>,
+    /// Where its program would be.
+    pub search: Search,
+}
+
+/// Where a shell would look for a program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Search {
+    program: String,
+    path: String,
+}
+
+impl Search {
+    /// Whether the program is installed now. Asks file systems, so it may block.
+    #[must_use]
+    pub fn is_installed(&self) -> bool {
+        is_installed(&self.program, &self.path)
+    }
+}
+
+/// Commands that run another command on this machine.
+const WRAPPERS: &[&str] = &[
+    "!",
+    "builtin",
+    "cd",
+    "chronic",
+    "chrt",
+    "command",
+    "dash",
+    "do",
+    "doas",
+    "else",
+    "env",
+    "exec",
+    "export",
+    "flock",
+    "gosu",
+    "if",
+    "ionice",
+    "nice",
+    "nohup",
+    "runuser",
+    "set",
+    "setpriv",
+    "setsid",
+    "setuidgid",
+    "sh",
+    "bash",
+    "ash",
+    "zsh",
+    "ksh",
+    "stdbuf",
+    "su",
+    "su-exec",
+    "sudo",
+    "taskset",
+    "then",
+    "time",
+    "timeout",
+    "trap",
+    "ulimit",
+    "umask",
+    "until",
+    "while",
+    "xargs",
+    "{",
+];
+
+/// Commands that run another command elsewhere, where the program may well be installed.
+const ELSEWHERE: &[&str] = &[
+    "chroot",
+    "crictl",
+    "docker",
+    "incus",
+    "ip",
+    "kubectl",
+    "lxc",
+    "lxc-attach",
+    "machinectl",
+    "nerdctl",
+    "nsenter",
+    "podman",
+    "ssh",
+    "systemd-run",
+    "unshare",
+];
+
+/// Where `sudo` and a login shell look for programs as well.
+const DEFAULT_PATH: &str =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/mackerel-agent/plugins/bin";
+
+impl OfficialCommand {
+    /// `command` as that of the official plugin `name`, if it runs that plugin. `path` is where a shell looks for programs.
+    pub fn of(command: &SimpleCommand, name: &str, path: &str) -> Option<Self> {
+        Self::find(command, path).filter(|found| found.name == name)
+    }
+
+    /// The official plugin that `command` runs, whether or not it is installed.
+    pub(crate) fn find(command: &SimpleCommand, path: &str) -> Option<Self> {
+        let first = without_env(command.clone());
+        let path = first.variable("PATH").unwrap_or(path);
+        if let Some(found) = Self::run_by(&first.words, path) {
+            return Some(Self { unsupported: command.needs_shell, assignments: first.assignments, ..found });
+        }
+        let path = format!("{path}:{DEFAULT_PATH}");
+        let unsupported = command.needs_shell.unwrap_or("a wrapper around the plugin");
+        Some(Self { unsupported: Some(unsupported), ..Self::inside(command, &path)? })
+    }
+
+    /// The same for words of which the first is the program.
+    fn run_by(words: &[String], path: &str) -> Option<Self> {
+        let (program, mut arguments) =
+            words.split_first().filter(|(program, _)| !program.contains(char::is_whitespace))?;
+        let name = match file_name(program) {
+            "mackerel-plugin" => {
+                let (name, rest) = arguments.split_first()?;
+                arguments = rest;
+                name
+            }
+            file => file.strip_prefix("mackerel-plugin-")?,
+        };
+        let search = Search { program: program.clone(), path: path.to_owned() };
+        Some(Self {
+            name: name.to_owned(),
+            arguments: arguments.to_vec(),
+            unsupported: None,
+            assignments: Vec::new(),
+            search,
+        })
+    }
+
+    /// The first one behind a wrapper: `sudo -u me mackerel-plugin-NAME ...`, `cd /; mackerel-plugin-NAME ...`, `sh -c '...'`.
+    fn inside(command: &SimpleCommand, path: &str) -> Option<Self> {
+        let mut assignments = Vec::new();
+        for command in std::iter::once(command).chain(&command.following) {
+            assignments.extend(command.assignments.iter().cloned());
+            if let Some(found) = Self::run_by(&command.words, path) {
+                return Some(Self { assignments, ..found });
+            }
+            if !command.words.first().is_some_and(|first| WRAPPERS.contains(&file_name(first))) {
+                continue;
+            }
+            let mut words = command.words.as_slice();
+            while let Some((word, rest)) = words.split_first().filter(|(word, _)| !ELSEWHERE.contains(&file_name(word)))
+            {
+                let quoted =
+                    word.contains(char::is_whitespace).then(|| simple_command(word, |_| Some(UNKNOWABLE.into())));
+                if let Some(found) = Self::run_by(words, path).or_else(|| Self::inside(&quoted?, path)) {
+                    assignments.extend(found.assignments.iter().cloned());
+                    return Some(Self { assignments, ..found });
+                }
+                assignments.extend(word.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())));
+                words = rest;
+            }
+        }
+        None
+    }
+}
+
+fn file_name(program: &str) -> &str {
+    program.rsplit('/').next().unwrap_or_default()
+}
+
+/// `exec env A=b program` as `A=b program`.
+fn without_env(mut command: SimpleCommand) -> SimpleCommand {
+    let Some(first) = command.words.first() else { return command };
+    let pairs =
+        command.words.iter().skip(1).map_while(|word| word.split_once('=').filter(|(name, _)| !name.starts_with('-')));
+    let pairs = match file_name(first) {
+        "env" => pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<Vec<_>>(),
+        "exec" => Vec::new(),
+        _ => return command,
+    };
+    let rest = command.words.get(pairs.len().saturating_add(1)..).unwrap_or_default();
+    // A flag here belongs to `env` or `exec`.
+    if rest.first().is_none_or(|word| word.starts_with('-')) {
+        return command;
+    }
+    command.words = rest.to_vec();
+    command.assignments.extend(pairs);
+    without_env(command)
+}
+
+/// Whether a shell would find `program`.
+fn is_installed(program: &str, path: &str) -> bool {
+    let is_program =
+        |file: &Path| file.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
+    if program.contains('/') {
+        return is_program(Path::new(program));
+    }
+    std::env::split_paths(path).any(|folder| is_program(&folder.join(program)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(text: &str, path: &str) -> Option<OfficialCommand> {
+        OfficialCommand::find(&simple_command(text, |_| None), path)
+    }
+
+    #[test]
+    fn other_programs_and_commands_that_run_elsewhere_are_ignored() {
+        for command in [
+            "/bin/echo mackerel-plugin-nginx",
+            "",
+            "ssh web mackerel-plugin-nginx",
+            "sudo -u me docker exec web mackerel-plugin-nginx",
+            "sh -c 'ssh web mackerel-plugin-nginx'",
+        ] {
+            assert!(find(command, "").is_none(), "{command}");
+        }
+    }
+
+    #[test]
+    fn an_official_plugin_is_found_by_either_name_and_behind_a_wrapper() {
+        for (command, name, arguments, unsupported) in [
+            ("mackerel-plugin-nginx -port 81", "nginx", &["-port", "81"] as &[&str], None),
+            ("/usr/bin/mackerel-plugin mysql -x", "mysql", &["-x"], None),
+            ("exec mackerel-plugin-nginx", "nginx", &[], None),
+            ("sudo -u me mackerel-plugin-nginx -p", "nginx", &["-p"], Some("a wrapper around the plugin")),
+            ("cd / && mackerel-plugin-nginx", "nginx", &[], Some("a `&`")),
+        ] {
+            let found = find(command, "").unwrap();
+            assert_eq!(
+                (found.name.as_str(), &found.arguments[..], found.unsupported),
+                (name, &arguments.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()[..], unsupported),
+                "{command}"
+            );
+        }
+    }
+
+    fn folder_with_nginx(mode: u32) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("mackerel-plugin-nginx");
+        std::fs::write(&program, "").unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(mode)).unwrap();
+        folder
+    }
+
+    #[test]
+    fn a_program_is_looked_up_in_the_path_that_the_command_has_and_must_be_executable() {
+        let (folder, data) = (folder_with_nginx(0o755), folder_with_nginx(0o644));
+        let (folder, data) = (folder.path().to_str().unwrap(), data.path().to_str().unwrap());
+        let path = format!("/nowhere:{folder}");
+        for (command, path, expected) in [
+            ("mackerel-plugin-nginx -host web", path.as_str(), true),
+            ("mackerel-plugin-redis", &path, false),
+            ("sudo mackerel-plugin-nginx -host web", &path, true),
+            ("cd / && mackerel-plugin-nginx", &path, true),
+            (&format!("{folder}/mackerel-plugin-nginx"), "", true),
+            (&format!("PATH={folder}:/x mackerel-plugin-nginx"), "", true),
+            (&format!("env PATH={folder} mackerel-plugin-nginx"), "", true),
+            (&format!("PATH={folder} mackerel-plugin-redis"), "", false),
+            ("PATH=/nowhere mackerel-plugin-nginx", folder, false),
+            ("mackerel-plugin-nginx", data, false),
+        ] {
+            assert_eq!(find(command, path).unwrap().search.is_installed(), expected, "{command} in {path}");
+        }
+    }
+
+    #[test]
+    fn only_the_named_plugin_that_is_not_installed_is_taken() {
+        let of = |text: &str, name: &str| OfficialCommand::of(&simple_command(text, |_| None), name, "");
+        let docker = of("sudo mackerel-plugin-docker -name-format name", "docker").unwrap();
+        assert_eq!(docker.unsupported, Some("a wrapper around the plugin"));
+        assert!(of("mackerel-plugin-nginx", "docker").is_none());
+    }
+}
