@@ -357,7 +357,9 @@ fn an_engine_behind_tls_is_asked_with_the_certificates_that_are_named() {
     assert!(values.contains("custom.docker.memory.behind-tls.rss"), "{values} {errors}");
     let (values, errors) = once(&format!("tls = {{ authority = {ca:?} }}"));
     assert!(
-        !values.contains("custom.docker") && errors.contains("ertificate") && errors.contains("check `tls` in [docker]"),
+        !values.contains("custom.docker")
+            && errors.contains("ertificate")
+            && errors.contains("check `tls` in [docker]"),
         "{errors}"
     );
     let (_, errors) = once("tls = { authority = \"/nowhere/ca.pem\" }");

@@ -220,7 +220,10 @@ fn in_a_container_the_host_is_told_where_its_file_system_is_mounted_and_else_it_
     };
     assert!(log(&[]).contains("this is a container: its name, interfaces and file systems are told"));
     let wrong = log(&["--env", "host_root=/nowhere"]);
-    assert!(wrong.contains("host_root: `/nowhere/proc/stat` is missing; mount the host's / with its submounts"), "{wrong}");
+    assert!(
+        wrong.contains("host_root: `/nowhere/proc/stat` is missing; mount the host's / with its submounts"),
+        "{wrong}"
+    );
     assert!(!log(&mounted).contains("WARNING"));
 }
 
