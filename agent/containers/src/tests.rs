@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use wasaba_core::collect::memory::{Forgetful, Memory};
 use wasaba_core::collect::registry::Registered;
 use wasaba_core::collect::rounds::Rounds;
 use wasaba_core::collect::{Answer, Fault, Moment};
+use wasaba_core::tls::Trust;
+use wasaba_testing::authority::Authority;
 use wasaba_testing::golden;
 
 use super::Docker;
@@ -264,6 +266,32 @@ async fn a_missing_engine_is_a_fault_that_names_its_address() {
     let with_up = Docker { extra: vec!["up"], ..canned.docker() };
     let answer = collect(&with_up, &mut State::default(), at(60)).await.unwrap();
     assert_eq!(values(&answer), BTreeMap::from([("custom.docker.engine.up".to_owned(), 1.0)]));
+}
+
+#[tokio::test]
+async fn a_certificate_that_either_side_does_not_accept_is_a_fault_that_points_to_the_table() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    for (server, why) in [
+        (authority.server("localhost", true), "received fatal alert: CertificateRequired"),
+        (other.server("localhost", false), "invalid peer certificate: "),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let docker = Docker {
+            endpoint: Endpoint::Tcp { host: "localhost".into(), port, tls: true },
+            trust: Trust { authority: Some(authority.file()), ..Trust::default() },
+            ..Docker::default()
+        };
+        // The stream stays open, or its end could overtake the alert.
+        let refuse = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            server.accept(stream).into_fallible().await.map(drop).unwrap_err()
+        };
+        let mut state = State::default();
+        let (collected, _) = tokio::join!(collect(&docker, &mut state, at(60)), refuse);
+        let Err(Fault(text)) = collected else { panic!("it is accepted") };
+        assert!(text.contains(why) && text.ends_with("; check `tls` in [docker]"), "{text}");
+    }
 }
 
 #[tokio::test]
