@@ -81,7 +81,7 @@ Reading: 0 Writing: 1 Waiting: 0
 
 #[test]
 fn canned_answers_stand_in_place_of_the_network_and_a_minute_is_not_waited_for() {
-    let nginx = wasaba_e2e::target().join("release/plugins/nginx.wasm");
+    let nginx = wasaba_e2e::official("nginx");
     let (passed, said) = test(&Home::with(""), &nginx, NGINX);
     assert!(passed, "{said}");
     assert_eq!(said, "ok      two minutes of a busy nginx\n1 passed, 0 failed\n");

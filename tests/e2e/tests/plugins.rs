@@ -144,7 +144,7 @@ fn a_wrong_setting_names_the_table_and_lists_the_right_ones() {
 #[test]
 fn a_component_dropped_into_the_folder_runs_with_the_settings_beside_it() {
     let (home, nginx) = (Home::with(""), Nginx::start());
-    let official = wasaba_e2e::target().join("release/plugins/nginx.wasm");
+    let official = wasaba_e2e::official("nginx");
     home.drop_in("nginx.wasm", &std::fs::read(official).unwrap());
     let settings = format!("settings = {{ host = \"127.0.0.1\", port = {} }}\n", nginx.port);
     home.drop_in("nginx.toml", settings.as_bytes());
@@ -185,7 +185,7 @@ fn plugin_run_prints_lines_like_the_official_plugin_and_rates_from_its_second_ru
 fn inspect_shows_what_a_plugin_is_and_what_it_would_be_granted() {
     let home = Home::with("");
     let text = stdout(&home.command(&["plugin", "inspect"], &["nginx"]));
-    let file = wasaba_e2e::target().join("release/plugins/nginx.wasm");
+    let file = wasaba_e2e::official("nginx");
     // It differs with each compiler.
     let digest = text.lines().find_map(|line| line.strip_prefix("digest: sha256:")).unwrap();
     assert!(digest.len() == 64 && digest.bytes().all(|digit| digit.is_ascii_hexdigit()), "{digest}");
