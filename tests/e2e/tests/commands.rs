@@ -94,8 +94,7 @@ fn without_a_key_values_come_as_lines_at_once_and_are_kept() {
     assert_eq!(source, "memory");
     agent.line_with("no API key: the values stay on this machine", SOON);
     agent.signal(Signal::INT);
-    let (status, took) = agent.ended(SOON);
-    assert!(status.success() && took < Duration::from_secs(2), "{status} after {took:?}");
+    assert!(agent.ended(SOON).success());
     let end = agent.line_with("stopped", SOON);
     assert!(!end.contains(" 0 collected") && end.contains(" 0 delivered"), "{end}");
     assert!(home.root().join("wasaba.db").is_file());

@@ -11,9 +11,6 @@ use wasaba_e2e::component;
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// How long it takes a dropped-in component to be asked, and its values to be there.
-const PROMISED: Duration = Duration::from_secs(2);
-
 /// Within this, what is wrongly tried would be.
 const PAUSE: Duration = Duration::from_millis(1_500);
 
@@ -46,19 +43,19 @@ fn count(agent: &Agent, text: &str) -> usize {
     agent.lines().iter().filter(|line| line.contains(text)).count()
 }
 
-#[test]
-fn a_file_that_is_dropped_in_runs_within_two_seconds_even_if_the_folder_is_new() {
+/// How soon is a figure of `make bench`. Here the next minute, in which it would be asked anyway, is further away than `SOON`.
+#[tokio::test]
+async fn a_file_that_is_dropped_in_runs_before_the_next_minute_even_if_the_folder_is_new() {
     let home = Home::with("");
-    // Compiles it, which a machine that is busy with other tests may take longer for.
+    // Compiles it.
     let _text = stdout(&home.command(&["plugin", "inspect"], &[component("naughty").to_str().unwrap()]));
+    wasaba_e2e::not_at_the_end_of_a_minute().await;
     let agent = home.start(&[]);
     agent.line_with("loadavg1\t", SOON);
     std::thread::park_timeout(PAUSE);
     std::fs::create_dir(home.root().join("plugins")).unwrap();
-    let begin = Instant::now();
     home.drop_in("late.wasm", &naughty());
-    agent.line_with("custom.naughty.good\t1\t", PROMISED);
-    assert!(begin.elapsed() < PROMISED);
+    agent.line_with("custom.naughty.good\t1\t", SOON);
     assert_eq!(count(&agent, "plugin late runs"), 1);
 }
 
@@ -77,7 +74,7 @@ fn a_file_that_is_written_slowly_is_not_tried_before_it_is_whole() {
     assert_eq!(count(&agent, "plugin slow"), 0, "{:#?}", agent.lines());
     file.write_all(second).unwrap();
     drop(file);
-    agent.line_with("\tplugin slow", PROMISED);
+    agent.line_with("\tplugin slow", SOON);
     assert_eq!(count(&agent, "left out"), 0, "{:#?}", agent.lines());
 }
 

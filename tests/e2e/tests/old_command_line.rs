@@ -1,13 +1,12 @@
 //! Configurations of the official agent: their `command` lines run components where the programs are not installed.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
 use wasaba_e2e::agent::{Home, stdout};
 use wasaba_e2e::nginx::Nginx;
 use wasaba_e2e::postgres::Postgres;
-use wasaba_e2e::wasaba;
+use wasaba_e2e::{wasaba, write_program};
 
 fn once(home: &Home, config: &str, path: &str) -> (String, String) {
     home.configure(config);
@@ -104,8 +103,7 @@ fn a_program_that_is_installed_is_not_replaced() {
     let folder = home.path("bin");
     std::fs::create_dir(&folder).unwrap();
     let program = folder.join("mackerel-plugin-nginx");
-    std::fs::write(&program, "#!/bin/sh\necho installed.flag $# 0\n").unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&program, "#!/bin/sh\necho installed.flag $# 0\n");
     let config = "[plugin.metrics.web]\ncommand = \"mackerel-plugin-nginx -port=1\"\n";
     let (values, log) = once(&home, config, &folder.display().to_string());
     assert!(values.contains("\"custom.installed.flag\""), "{values} {log}");

@@ -173,7 +173,7 @@ async fn what_is_sent_is_what_the_official_agent_sends_but_for_what_is_named_her
     };
     standin.wait_until(SOON, "everything", all).await.unwrap();
     agent.signal(Signal::TERM);
-    assert!(agent.ended(SOON).0.success());
+    assert!(agent.ended(SOON).success());
     assert!(home.command(&["retire"], &["-force"]).status.success());
     let memory = standin.memory();
     assert_eq!(memory.refusals(), []);

@@ -153,7 +153,7 @@ fn a_million_calls() -> Memory1M {
         std::thread::park_timeout(Duration::from_millis(100));
         seen.extend(memory(calling.pid(), "Anonymous:"));
     }
-    assert!(calling.ended(LONG).0.success());
+    assert!(calling.ended(LONG).success());
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
     let tenth = seen.len() / 10;
     assert!(tenth > 0, "it was over before it could be looked at");
@@ -222,7 +222,7 @@ async fn steady_state(nginx: &Nginx) -> Steady {
         anonymous_megabytes: memory(agent.pid(), "Anonymous:").unwrap(),
     };
     agent.signal(Signal::TERM);
-    assert!(agent.ended(LONG).0.success());
+    assert!(agent.ended(LONG).success());
     steady
 }
 
