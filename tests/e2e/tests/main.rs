@@ -1,5 +1,6 @@
 //! What a user sees, tested on the built program against real servers: all end-to-end tests, in one program.
 
+mod across_minutes;
 mod author;
 mod commands;
 mod contract;
@@ -17,6 +18,5 @@ mod postgres;
 mod programs;
 mod redis;
 mod service_files;
-mod stack;
 mod wire;
 mod zoo;
