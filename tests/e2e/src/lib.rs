@@ -16,6 +16,11 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// How long a test waits for what takes a moment on an idle machine: so long that only what hangs takes longer, on a busy one, too.
+/// What is promised to be quick is a figure of `make bench`.
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// The folder with the program and the official plugins: the one that this test was built into, which `make test` fills, or else
 /// the one of `make build`.
@@ -52,6 +57,12 @@ pub fn component(name: &str) -> PathBuf {
     let file = Path::new("wasm32-wasip2/plugin").join(format!("{name}.wasm"));
     let mut files = built.ancestors().map(|folder| folder.join(&file)).filter(|file| file.is_file());
     files.next().unwrap_or_else(|| panic!("no `{}` above {}: run `make e2e`", file.display(), built.display()))
+}
+
+/// The root of an agent in which the tests' components are compiled, as `make test` leaves it, for those that need no root of their own.
+#[must_use]
+pub fn compiled() -> PathBuf {
+    built().join("compiled")
 }
 
 /// A TCP port of loopback on which nothing listens, and nothing else of this process will: each is given out once. It is below those
@@ -106,7 +117,7 @@ fn readable_by_all(folder: &Path) {
 pub async fn not_at_the_end_of_a_minute() {
     let second = unix_seconds() % 60.0;
     if second > 35.0 {
-        tokio::time::sleep(std::time::Duration::from_secs_f64(60.5 - second)).await;
+        tokio::time::sleep(Duration::from_secs_f64(60.5 - second)).await;
     }
 }
 

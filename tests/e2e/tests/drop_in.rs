@@ -11,9 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use wasaba_e2e::agent::{Agent, Home, assert_golden, stderr, stdout};
 use wasaba_e2e::certificates::Authority;
 use wasaba_e2e::nginx::Nginx;
-use wasaba_e2e::{copy_program, wasaba};
-
-const SOON: Duration = Duration::from_secs(30);
+use wasaba_e2e::{SOON, copy_program, wasaba};
 
 async fn standin() -> Standin {
     Standin::start("key").await.unwrap()

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use wasaba_e2e::agent::{Agent, Home, stdout};
-use wasaba_e2e::component;
+use wasaba_e2e::{SOON, component};
 
-const SOON: Duration = Duration::from_secs(20);
+/// Until the next full minute, and much slack for a busy machine.
+const A_MINUTE_AND_MORE: Duration = Duration::from_secs(240);
 
 /// Within this, what is wrongly tried would be.
 const PAUSE: Duration = Duration::from_millis(1_500);
@@ -43,7 +44,7 @@ fn count(agent: &Agent, text: &str) -> usize {
     agent.lines().iter().filter(|line| line.contains(text)).count()
 }
 
-/// How soon is a figure of `make bench`. Here the next minute, in which it would be asked anyway, is further away than `SOON`.
+/// How soon is a figure of `make bench`. Here the next minute, in which it would be asked anyway, is 25 s away at least.
 #[tokio::test]
 async fn a_file_that_is_dropped_in_runs_before_the_next_minute_even_if_the_folder_is_new() {
     let home = Home::with("");
@@ -55,7 +56,7 @@ async fn a_file_that_is_dropped_in_runs_before_the_next_minute_even_if_the_folde
     std::thread::park_timeout(PAUSE);
     std::fs::create_dir(home.root().join("plugins")).unwrap();
     home.drop_in("late.wasm", &naughty());
-    agent.line_with("custom.naughty.good\t1\t", SOON);
+    agent.line_with("custom.naughty.good\t1\t", Duration::from_secs(20));
     assert_eq!(count(&agent, "plugin late runs"), 1);
 }
 
@@ -102,7 +103,7 @@ fn a_replaced_file_switches_a_broken_one_does_not_and_a_removed_one_stops() {
     let before = (values("first"), values("second"));
     let begin = Instant::now();
     while values("first") == before.0 {
-        assert!(begin.elapsed() < Duration::from_secs(65), "the old one did not go on: {:#?}", agent.lines());
+        assert!(begin.elapsed() < A_MINUTE_AND_MORE, "the old one did not go on: {:#?}", agent.lines());
         std::thread::park_timeout(Duration::from_millis(50));
     }
     std::thread::park_timeout(PAUSE);

@@ -4,14 +4,12 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
 
 use mackerel_standin::{Memory, Standin};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use wasaba_e2e::SOON;
 use wasaba_e2e::agent::Home;
-
-const SOON: Duration = Duration::from_secs(30);
 
 /// The host and the other host of the recording.
 const HOST: &str = "HOSTID12345";
