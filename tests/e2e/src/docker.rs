@@ -38,7 +38,7 @@ impl Engine {
     /// Starts one, with `more` flags.
     ///
     /// # Panics
-    /// There is no engine, this is not root, or it does not answer within 30 s.
+    /// There is no engine, this is not root, or it does not answer in time.
     #[must_use]
     pub fn start(more: &[&str]) -> Self {
         let uid = rustix::process::geteuid();
@@ -59,7 +59,7 @@ impl Engine {
         let begin = Instant::now();
         while !self.command(&["version"]).status.success() {
             let log = || std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-            assert!(begin.elapsed() < Duration::from_secs(30), "the engine does not answer:\n{}", log());
+            assert!(begin.elapsed() < crate::SOON, "the engine does not answer:\n{}", log());
             std::thread::park_timeout(Duration::from_millis(50));
         }
     }
