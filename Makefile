@@ -21,7 +21,7 @@ WORKSPACE := --locked --workspace --profile $(PROFILE) --target $(STATIC)
 TIMED := --config 'target.$(STATIC).runner = ["env", "RUSTC_BOOTSTRAP=1"]'
 TIMES := -Z unstable-options --report-time
 
-.PHONY: build image run test setup format clippy lint docs tested compiled doctests unit e2e bench compare plugins test-plugins guests clean
+.PHONY: build image run test setup format clippy lint checks docs tested compiled doctests unit e2e bench compare plugins test-plugins guests clean
 
 ## build: the agent as target/release/wasaba, with the official plugins beside it
 build: plugins
@@ -51,7 +51,7 @@ run: build
 
 ## test: everything that CI checks, with what each stage and the slowest tests took
 test:
-	@tests/stages.sh $(TARGET) $(MAKE) setup format test-plugins tested clippy docs doctests unit compiled e2e
+	@tests/stages.sh $(TARGET) $(MAKE) setup format test-plugins tested compiled doctests unit e2e+checks
 
 setup:
 	@tests/setup.sh rust
@@ -66,6 +66,8 @@ clippy:
 
 ## lint: the quick half of `make test`
 lint: format clippy
+
+checks: clippy docs
 
 docs:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(WORKSPACE) --no-deps --quiet

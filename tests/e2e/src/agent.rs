@@ -19,7 +19,7 @@ impl Default for Home {
     /// A home whose agent finds the tests' components compiled already, if they were.
     fn default() -> Self {
         let home = Self::without_compiled();
-        let (from, to) = (crate::compiled().join("compiled"), home.root().join("compiled"));
+        let (from, to) = (Path::new(&crate::compiled()).join("compiled"), home.root().join("compiled"));
         for entry in std::fs::read_dir(from).into_iter().flatten().flatten() {
             // Python alone is larger than all others together, and has its own tests.
             if entry.metadata().unwrap().len() < 1 << 20 {

@@ -61,8 +61,8 @@ pub fn component(name: &str) -> PathBuf {
 
 /// The root of an agent in which the tests' components are compiled, as `make test` leaves it, for those that need no root of their own.
 #[must_use]
-pub fn compiled() -> PathBuf {
-    built().join("compiled")
+pub fn compiled() -> String {
+    built().join("compiled").display().to_string()
 }
 
 /// A TCP port of loopback on which nothing listens, and nothing else of this process will: each is given out once. It is below those

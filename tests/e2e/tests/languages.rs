@@ -12,15 +12,14 @@ const LANGUAGES: [&str; 2] = ["python", "javascript"];
 fn act(language: &str, settings: &str, more: &str) -> Output {
     let wasm = component(language);
     let table = format!("[plugin.metrics.{language}]\nwasm = {wasm:?}\nsettings = {{ {settings} }}\n{more}");
-    Home::with(&table).command(&["plugin", "run"], &["-root", compiled().to_str().unwrap(), language])
+    Home::with(&table).command(&["plugin", "run"], &["-root", &compiled(), language])
 }
 
 #[test]
 fn a_plugin_in_each_language_tells_its_settings_and_gives_its_value() {
     for language in LANGUAGES {
         let file = component(language).display().to_string();
-        let about =
-            stdout(&Home::with("").command(&["plugin", "inspect"], &["-root", compiled().to_str().unwrap(), &file]));
+        let about = stdout(&Home::with("").command(&["plugin", "inspect"], &["-root", &compiled(), &file]));
         assert!(about.contains("what to do wrong") && about.contains(&format!("custom.{language}")), "{about}");
         let values = stdout(&act(language, "", ""));
         assert!(values.starts_with(&format!("{language}.bytes\t1.000000\t")), "{values}");

@@ -1,5 +1,5 @@
 //! The files for systemd: what the unit does at a stop, and that systemd can read it.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::process::{Command, Stdio};
 

@@ -40,7 +40,7 @@ pub(crate) fn naughty(what: &str, settings: &str, table: &str) -> String {
 
 /// What `wasaba plugin run` says of the one table in `config`: standard error, then standard output.
 fn run(name: &str, config: &str) -> String {
-    let output = Home::with(config).command(&["plugin", "run"], &["-root", compiled().to_str().unwrap(), name]);
+    let output = Home::with(config).command(&["plugin", "run"], &["-root", &compiled(), name]);
     String::from_utf8([output.stderr, output.stdout].concat()).unwrap()
 }
 
