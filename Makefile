@@ -6,6 +6,7 @@ export WASABA_REVISION ?= $(shell git rev-parse --short=7 HEAD 2>/dev/null || ec
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PLUGINS := nginx postgres redis
+TEST_PLUGINS := naughty loops everything
 COMPONENTS := $(TARGET)/wasm32-wasip2/plugin
 # The program is static, so that it runs on any Linux, and in an image without anything else.
 STATIC := $(shell uname -m)-unknown-linux-musl
@@ -17,6 +18,10 @@ TAG ?= wasaba
 PROFILE ?= ci
 TESTED := $(TARGET)/$(STATIC)/$(PROFILE)
 WORKSPACE := --locked --workspace --profile $(PROFILE) --target $(STATIC)
+# Not the commit's name, with which everything that holds it would be built again after each commit.
+ifeq ($(PROFILE),ci)
+tested clippy docs doctests unit compiled e2e: export WASABA_REVISION := tests
+endif
 # libtest tells how long a test took only where this variable is set. No compiler sees it: it is set for the tests alone.
 TIMED := --config 'target.$(STATIC).runner = ["env", "RUSTC_BOOTSTRAP=1"]'
 TIMES := -Z unstable-options --report-time
@@ -41,7 +46,7 @@ image: build
 # The plugins of the tests: one that misbehaves, one that loops, one that does everything, and one each in Python and JavaScript.
 test-plugins: plugins
 	@tests/setup.sh languages
-	$(CARGO) build --profile plugin --locked --target wasm32-wasip2 -p naughty -p loops -p everything
+	$(CARGO) build --profile plugin --locked --target wasm32-wasip2 $(TEST_PLUGINS:%=-p %)
 	tests/plugins/build.sh $(TARGET)
 
 ## run: this machine's metrics and a live nginx's, in this terminal; MACKEREL_APIKEY=... posts them to Mackerel
@@ -70,7 +75,7 @@ lint: format clippy
 checks: clippy docs
 
 docs:
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(WORKSPACE) --no-deps --quiet
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(WORKSPACE) --exclude 'plugin-*' $(TEST_PLUGINS:%=--exclude %) --no-deps --quiet
 
 # The program, with the official plugins beside it, and all tests.
 tested: plugins

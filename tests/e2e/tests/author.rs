@@ -18,7 +18,12 @@ fn new(folder: &Path, name: &str) -> Output {
 fn cargo(folder: &Path, arguments: &[&str]) {
     let mut command = Command::new(env!("CARGO"));
     // The packages are those of this workspace, so they are here.
-    command.args(arguments).arg("--offline").current_dir(folder).env("CARGO_TARGET_DIR", TARGET);
+    command
+        .args(arguments)
+        .arg("--offline")
+        .current_dir(folder)
+        .env("CARGO_TARGET_DIR", TARGET)
+        .env_remove("RUSTC_BOOTSTRAP");
     let output = command.stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
