@@ -1,7 +1,7 @@
 //! PostgreSQL's connections, transactions, blocks, rows, size and write-ahead log, from its statistics views.
 //!
 //! Same settings, metrics and graphs as the official `mackerel-plugin-postgres`; what that one gets wrong is right here, unless
-//! `compat = "upstream"`. [`part`] says what is collected and how, [`connection`] speaks with the server.
+//! `compat = "upstream"`. `part` says what is collected and how, `connection` speaks with the server.
 
 mod connection;
 mod extra;

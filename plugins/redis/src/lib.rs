@@ -1,7 +1,7 @@
 //! Redis' commands, clients, keys, memory, cluster and replicas, from INFO; Valkey's and KeyDB's, too.
 //!
-//! Same settings, metrics and graphs as the official `mackerel-plugin-redis`. [`official`] and [`extra`] say what is collected and
-//! how, [`server`] speaks with the server, [`info`] takes its answers apart.
+//! Same settings, metrics and graphs as the official `mackerel-plugin-redis`. `official` and `extra` say what is collected and
+//! how, `server` speaks with the server, `info` takes its answers apart.
 
 mod extra;
 mod info;
