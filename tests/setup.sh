@@ -53,6 +53,8 @@ nginx | servers)
     command -v dockerd >/dev/null || install_packages docker.io
     command -v docker-compose >/dev/null || install_packages docker-compose
     [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1 || install_packages busybox-static
+    # What checks the unit for systemd. It need not run here.
+    command -v systemd-analyze >/dev/null || install_packages systemd
     # For a network of their own, in which the tests' name server answers.
     command -v ip >/dev/null && command -v unshare >/dev/null || install_packages iproute2 util-linux
     ;;

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the test plugins in other languages, python.wasm and javascript.wasm, into the given target folder, which also keeps the
-# tools. Unchanged plugins are not rebuilt.
+# Builds the plugins of the tests that are written in other languages, python.wasm and javascript.wasm, into the target folder
+# that is given. The tools go there too. What is made of the same files by the same tools is not built again.
 set -eu
 
 target=$1
@@ -11,20 +11,31 @@ mkdir -p "$out" "$target/tools"
 target=$(cd "$target" && pwd)
 out=$target/wasm32-wasip2/plugin
 
-# Whether $1 exists and is newer than all of its sources, including the contract.
-fresh() {
-    [ -f "$1" ] && [ -z "$(find "$wit" "$2" "$here/build.sh" -type f -newer "$1" -not -path '*/__pycache__/*')" ]
+# Says what $1.wasm is made of: the files of its folder, which name the versions of its tools, the contract, and this script.
+ingredients() {
+    (cd "$here" && find "$1" ../../wit build.sh -type f -not -path '*/__pycache__/*' | LC_ALL=C sort | xargs sha256sum)
 }
 
-if ! fresh "$out/python.wasm" "$here/python"; then
+# Whether $1.wasm is there and made of just this.
+fresh() {
+    [ -f "$out/$1.wasm" ] && [ "$(ingredients "$1")" = "$(cat "$target/tools/$1.ingredients" 2>/dev/null)" ]
+}
+
+# Notes what $1.wasm was made of.
+made() {
+    ingredients "$1" >"$target/tools/$1.ingredients"
+}
+
+if ! fresh python; then
     tools=$target/tools/python
     [ -x "$tools/bin/componentize-py" ] || python3 -m venv "$tools"
-    "$tools/bin/pip" install --quiet --requirement "$here/python/requirements.txt"
+    "$tools/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/python/requirements.txt"
     PYTHONDONTWRITEBYTECODE=1 "$tools/bin/componentize-py" --quiet --wit-path "$wit" --world metrics-plugin \
         componentize --python-path "$here/python" python_plugin --output "$out/python.wasm"
+    made python
 fi
 
-if ! fresh "$out/javascript.wasm" "$here/javascript"; then
+if ! fresh javascript; then
     tools=$target/tools/javascript
     mkdir -p "$tools"
     cp "$here/javascript/package.json" "$here/javascript/package-lock.json" "$here/javascript/.npmrc" "$tools/"
@@ -33,4 +44,5 @@ if ! fresh "$out/javascript.wasm" "$here/javascript"; then
     # Without --sync it would import async functions of the component model, which this contract does not use.
     "$tools/node_modules/.bin/componentize-qjs" --sync --opt-size --wit "$wit" --world metrics-plugin \
         --js "$here/javascript/plugin.js" --output "$out/javascript.wasm" >/dev/null
+    made javascript
 fi

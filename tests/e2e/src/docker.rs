@@ -38,7 +38,7 @@ impl Engine {
     /// Starts one, with `more` flags.
     ///
     /// # Panics
-    /// There is no engine, this is not root, or it does not answer within 30 s.
+    /// There is no engine, this is not root, or it does not answer in time.
     #[must_use]
     pub fn start(more: &[&str]) -> Self {
         let uid = rustix::process::geteuid();
@@ -48,6 +48,7 @@ impl Engine {
         );
         let folder = tempfile::tempdir().unwrap();
         let more = more.iter().map(|flag| (*flag).to_owned()).collect::<Vec<_>>();
+        outweigh(&group(folder.path()));
         let child = spawn(folder.path(), &more);
         let engine = Self { child: Mutex::new(child), folder, more };
         engine.wait_until_it_answers();
@@ -58,7 +59,7 @@ impl Engine {
         let begin = Instant::now();
         while !self.command(&["version"]).status.success() {
             let log = || std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-            assert!(begin.elapsed() < Duration::from_secs(30), "the engine does not answer:\n{}", log());
+            assert!(begin.elapsed() < crate::SOON, "the engine does not answer:\n{}", log());
             std::thread::park_timeout(Duration::from_millis(50));
         }
     }
@@ -145,7 +146,7 @@ impl Engine {
         }
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../agent/packaging/image/build.sh");
         let mut build = Command::new(script);
-        build.arg(crate::target().join("release")).arg("wasaba").env("DOCKER_HOST", self.host()).stdin(Stdio::null());
+        build.arg(crate::built()).arg("wasaba").env("DOCKER_HOST", self.host()).stdin(Stdio::null());
         let built = build.output().unwrap();
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         made.push(self.socket());
@@ -219,6 +220,26 @@ impl Engine {
     }
 }
 
+const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
+
+/// The control group of an engine's containers, named after the engine's folder.
+fn group(folder: &Path) -> PathBuf {
+    let name = folder.file_name().unwrap().to_string_lossy();
+    PathBuf::from(format!("wasaba-tests{name}"))
+}
+
+/// Gives a control group most of the CPU where others want it, too, so that a container that may take half a core does take it,
+/// whatever else this machine does. Where it cannot be done, the test has to be lucky.
+fn outweigh(group: &Path) {
+    let root = Path::new(CONTROL_GROUPS);
+    for (folder, file, most) in [(root.join("cpu"), "cpu.shares", "262144"), (root.to_owned(), "cpu.weight", "10000")] {
+        if folder.join("cgroup.procs").is_file() {
+            std::fs::create_dir(folder.join(group)).ok();
+            std::fs::write(folder.join(group).join(file), most).ok();
+        }
+    }
+}
+
 fn spawn(folder: &Path, more: &[String]) -> Child {
     let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
     let at = |name: &str| folder.join(name).display().to_string();
@@ -236,7 +257,8 @@ fn spawn(folder: &Path, more: &[String]) -> Child {
     ]);
     command.args(["--data-root", &at("data"), "--exec-root", &at("exec"), "--pidfile", &at("pid")]);
     command.args(["--host", &format!("unix://{}", at("docker.sock")), "--bridge=none", "--iptables=false"]);
-    command.args(["--log-level=error"]).args(more);
+    command.args(["--log-level=error", "--exec-opt", "native.cgroupdriver=cgroupfs"]).args(more);
+    command.arg("--cgroup-parent").arg(Path::new("/").join(group(folder)));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     // The signal is that of the end of the thread that started it: one that stays.
     let (started, child) = std::sync::mpsc::channel();
@@ -258,6 +280,10 @@ impl Drop for Engine {
             drop(self.command(&[&["rm", "-f", "-v"][..], &ids].concat()));
         }
         self.stop();
+        for controller in std::fs::read_dir(CONTROL_GROUPS).into_iter().flatten().flatten() {
+            std::fs::remove_dir(controller.path().join(group(self.folder.path()))).ok();
+        }
+        std::fs::remove_dir(Path::new(CONTROL_GROUPS).join(group(self.folder.path()))).ok();
     }
 }
 

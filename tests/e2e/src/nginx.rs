@@ -50,7 +50,7 @@ impl Nginx {
     /// Starts one on a free port.
     ///
     /// # Panics
-    /// There is no nginx, or it does not answer within 10 s.
+    /// There is no nginx, or it does not answer in time.
     #[must_use]
     pub fn start() -> Self {
         Self::launch("", 0, "")
@@ -95,7 +95,7 @@ impl Nginx {
         let nginx = Self { child: child.expect("nginx, from tests/setup.sh nginx"), port, tls_port, _folder: folder };
         let begin = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begin.elapsed() < Duration::from_secs(10), "nginx does not listen on {port}");
+            assert!(begin.elapsed() < crate::SOON, "nginx does not listen on {port}");
             std::thread::park_timeout(Duration::from_millis(5));
         }
         nginx
@@ -145,7 +145,7 @@ impl Nginx {
     /// Waits until its status page is as wanted. That there is no room for the asker is worth another try.
     ///
     /// # Panics
-    /// It is not within 10 s.
+    /// It is not in time.
     pub fn wait_until(&self, wanted: impl Fn([u64; 7]) -> bool) {
         let begin = Instant::now();
         loop {
@@ -153,7 +153,7 @@ impl Nginx {
             if page.as_deref().is_ok_and(|page| wanted(Self::numbers(page))) {
                 return;
             }
-            assert!(begin.elapsed() < Duration::from_secs(10), "the status page stays at {page:?}");
+            assert!(begin.elapsed() < crate::SOON, "the status page stays at {page:?}");
             std::thread::park_timeout(Duration::from_millis(5));
         }
     }

@@ -21,7 +21,7 @@ impl Redis {
     /// needs to be let in.
     ///
     /// # Panics
-    /// There is no Redis, or it does not answer within 20 s.
+    /// There is no Redis, or it does not answer in time.
     #[must_use]
     pub fn start(config: &str, login: &[&str]) -> Self {
         let port = crate::free_port();
@@ -57,7 +57,7 @@ impl Redis {
         let begin = Instant::now();
         while server.cli(&["PING"]) != "PONG" {
             let log = || std::fs::read_to_string(server.folder.path().join("log")).unwrap_or_default();
-            assert!(begin.elapsed() < Duration::from_secs(20), "Redis says {:?}:\n{}", server.cli(&["PING"]), log());
+            assert!(begin.elapsed() < crate::SOON, "Redis says {:?}:\n{}", server.cli(&["PING"]), log());
             std::thread::park_timeout(Duration::from_millis(20));
         }
         server
@@ -103,11 +103,11 @@ impl Redis {
     /// Waits until `key` has this value.
     ///
     /// # Panics
-    /// It has not within 30 s.
+    /// It has not in time.
     pub fn wait_until(&self, key: &str, value: &str) {
         let begin = Instant::now();
         while self.info(key) != value {
-            assert!(begin.elapsed() < Duration::from_secs(30), "{key} is {}, not {value}", self.info(key));
+            assert!(begin.elapsed() < crate::SOON, "{key} is {}, not {value}", self.info(key));
             std::thread::park_timeout(Duration::from_millis(50));
         }
     }

@@ -18,7 +18,12 @@ fn new(folder: &Path, name: &str) -> Output {
 fn cargo(folder: &Path, arguments: &[&str]) {
     let mut command = Command::new(env!("CARGO"));
     // The packages are those of this workspace, so they are here.
-    command.args(arguments).arg("--offline").current_dir(folder).env("CARGO_TARGET_DIR", TARGET);
+    command
+        .args(arguments)
+        .arg("--offline")
+        .current_dir(folder)
+        .env("CARGO_TARGET_DIR", TARGET)
+        .env_remove("RUSTC_BOOTSTRAP");
     let output = command.stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
@@ -81,7 +86,7 @@ Reading: 0 Writing: 1 Waiting: 0
 
 #[test]
 fn canned_answers_stand_in_place_of_the_network_and_a_minute_is_not_waited_for() {
-    let nginx = wasaba_e2e::target().join("release/plugins/nginx.wasm");
+    let nginx = wasaba_e2e::official("nginx");
     let (passed, said) = test(&Home::with(""), &nginx, NGINX);
     assert!(passed, "{said}");
     assert_eq!(said, "ok      two minutes of a busy nginx\n1 passed, 0 failed\n");

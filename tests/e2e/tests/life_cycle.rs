@@ -7,12 +7,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use wasaba_e2e::agent::{Agent, Home, stdout};
-use wasaba_e2e::component;
+use wasaba_e2e::{SOON, component};
 
-const SOON: Duration = Duration::from_secs(20);
-
-/// How long it takes a dropped-in component to be asked, and its values to be there.
-const PROMISED: Duration = Duration::from_secs(2);
+/// Until the next full minute, and much slack for a busy machine.
+const A_MINUTE_AND_MORE: Duration = Duration::from_secs(240);
 
 /// Within this, what is wrongly tried would be.
 const PAUSE: Duration = Duration::from_millis(1_500);
@@ -46,19 +44,19 @@ fn count(agent: &Agent, text: &str) -> usize {
     agent.lines().iter().filter(|line| line.contains(text)).count()
 }
 
-#[test]
-fn a_file_that_is_dropped_in_runs_within_two_seconds_even_if_the_folder_is_new() {
+/// How soon is a figure of `make bench`. Here the next minute, in which it would be asked anyway, is 25 s away at least.
+#[tokio::test]
+async fn a_file_that_is_dropped_in_runs_before_the_next_minute_even_if_the_folder_is_new() {
     let home = Home::with("");
-    // Compiles it, which a machine that is busy with other tests may take longer for.
+    // Compiles it.
     let _text = stdout(&home.command(&["plugin", "inspect"], &[component("naughty").to_str().unwrap()]));
+    wasaba_e2e::not_at_the_end_of_a_minute().await;
     let agent = home.start(&[]);
     agent.line_with("loadavg1\t", SOON);
     std::thread::park_timeout(PAUSE);
     std::fs::create_dir(home.root().join("plugins")).unwrap();
-    let begin = Instant::now();
     home.drop_in("late.wasm", &naughty());
-    agent.line_with("custom.naughty.good\t1\t", PROMISED);
-    assert!(begin.elapsed() < PROMISED);
+    agent.line_with("custom.naughty.good\t1\t", Duration::from_secs(20));
     assert_eq!(count(&agent, "plugin late runs"), 1);
 }
 
@@ -77,8 +75,8 @@ fn a_file_that_is_written_slowly_is_not_tried_before_it_is_whole() {
     assert_eq!(count(&agent, "plugin slow"), 0, "{:#?}", agent.lines());
     file.write_all(second).unwrap();
     drop(file);
-    agent.line_with("\tplugin slow", PROMISED);
-    assert_eq!(count(&agent, "left out"), 0, "{:#?}", agent.lines());
+    agent.line_with("\tplugin slow", SOON);
+    assert_eq!(count(&agent, "skipped"), 0, "{:#?}", agent.lines());
 }
 
 #[test]
@@ -89,12 +87,12 @@ fn a_replaced_file_switches_a_broken_one_does_not_and_a_removed_one_stops() {
     agent.line_with("plugin first was replaced", SOON);
 
     move_in(&home, "first.wasm", b"no component");
-    let line = agent.line_with("plugin first goes on as it was", SOON);
+    let line = agent.line_with("plugin first keeps running unchanged", SOON);
     assert!(line.contains("is not a WebAssembly file"), "{line}");
     // What was said of this file is not said again, whatever else happens in the folder.
     home.drop_in("second.wasm", &naughty());
     agent.line_with("plugin second runs", SOON);
-    assert_eq!((count(&agent, "goes on as it was"), count(&agent, "plugin first was removed")), (1, 0));
+    assert_eq!((count(&agent, "keeps running unchanged"), count(&agent, "plugin first was removed")), (1, 0));
     let warning = agent.line_with("post to the same graph", SOON);
     assert!(warning.contains("plugin first and plugin second") && warning.contains("key_prefix"), "{warning}");
 
@@ -105,7 +103,7 @@ fn a_replaced_file_switches_a_broken_one_does_not_and_a_removed_one_stops() {
     let before = (values("first"), values("second"));
     let begin = Instant::now();
     while values("first") == before.0 {
-        assert!(begin.elapsed() < Duration::from_secs(65), "the old one did not go on: {:#?}", agent.lines());
+        assert!(begin.elapsed() < A_MINUTE_AND_MORE, "the old one did not go on: {:#?}", agent.lines());
         std::thread::park_timeout(Duration::from_millis(50));
     }
     std::thread::park_timeout(PAUSE);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use wasaba_e2e::agent::{Home, assert_golden, stdout};
-use wasaba_e2e::{target, wasaba};
+use wasaba_e2e::{official, wasaba};
 
 const PLUGINS: [&str; 3] = ["nginx", "postgres", "redis"];
 
@@ -32,7 +32,7 @@ fn the_cases_of_each_plugin_pass() {
 #[test]
 fn each_component_has_at_most_300_kilobytes() {
     for plugin in PLUGINS {
-        let size = std::fs::metadata(target().join(format!("release/plugins/{plugin}.wasm"))).unwrap().len();
+        let size = std::fs::metadata(official(plugin)).unwrap().len();
         assert!(size <= 300_000, "{plugin} has {size} bytes");
     }
 }

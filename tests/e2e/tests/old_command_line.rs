@@ -1,13 +1,12 @@
 //! Configurations of the official agent: their `command` lines run components where the programs are not installed.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
 use wasaba_e2e::agent::{Home, stdout};
 use wasaba_e2e::nginx::Nginx;
 use wasaba_e2e::postgres::Postgres;
-use wasaba_e2e::wasaba;
+use wasaba_e2e::{wasaba, write_program};
 
 fn once(home: &Home, config: &str, path: &str) -> (String, String) {
     home.configure(config);
@@ -92,7 +91,7 @@ fn what_cannot_be_carried_over_shows_the_table_to_write_and_costs_no_other_plugi
         let config = format!("{good}[plugin.metrics.bad]\ncommand = {command:?}\n");
         let (values, log) = once(&home, &config, "/nowhere");
         assert!(values.contains("custom.nginx.queue.waiting"), "{command}: {log}");
-        let line = log.lines().find(|line| line.contains("plugin bad is left out")).unwrap_or_else(|| panic!("{log}"));
+        let line = log.lines().find(|line| line.contains("plugin bad skipped")).unwrap_or_else(|| panic!("{log}"));
         assert!(line.contains("[plugin.metrics.bad]") && line.contains(why) && line.contains(table), "{line}");
         assert!(!log.contains("hunter2"), "{log}");
     }
@@ -104,8 +103,7 @@ fn a_program_that_is_installed_is_not_replaced() {
     let folder = home.path("bin");
     std::fs::create_dir(&folder).unwrap();
     let program = folder.join("mackerel-plugin-nginx");
-    std::fs::write(&program, "#!/bin/sh\necho installed.flag $# 0\n").unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&program, "#!/bin/sh\necho installed.flag $# 0\n");
     let config = "[plugin.metrics.web]\ncommand = \"mackerel-plugin-nginx -port=1\"\n";
     let (values, log) = once(&home, config, &folder.display().to_string());
     assert!(values.contains("\"custom.installed.flag\""), "{values} {log}");

@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::time::Duration;
 
 use wasaba_e2e::agent::{Home, stderr, stdout};
@@ -454,7 +453,7 @@ fn a_server_that_is_down_silent_foreign_or_endless_is_told_apart_and_costs_no_ot
              \"127.0.0.1\", port = {port}, user = \"trusty\", database = \"postgres\", connect-timeout = \"1s\" }}\n"
         )
     };
-    let down = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let down = wasaba_e2e::free_port();
     let (silent, web) = (hostile::silent(), hostile::answering("HTTP/1.1 400 Bad Request\r\n\r\n".into(), Vec::new()));
     let endless = hostile::flooding(b"N\x00\x00\x00\x05\x00");
     let truncated = hostile::answering("R\0\0\0\u{8}\0\0".into(), Vec::new());
@@ -488,7 +487,7 @@ fn a_server_that_is_down_silent_foreign_or_endless_is_told_apart_and_costs_no_ot
 #[test]
 fn a_target_that_is_away_is_0_for_up_and_told_once() {
     let home = Home::with("");
-    let down = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let down = wasaba_e2e::free_port().to_string();
     let flags = ["postgres", "-hostname=127.0.0.1", "-port", &down, "-user=x", "-extra=up"];
     let output = home.command(&["plugin", "run"], &flags);
     assert_eq!(values(&output), BTreeMap::from([("up.up".to_owned(), 0.0)]));

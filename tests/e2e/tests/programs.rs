@@ -1,7 +1,6 @@
 //! Plugins that are programs, as users write them: metrics, checks and metadata, and what they do wrong.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -9,9 +8,10 @@ use mackerel_standin::{Memory, Report, Standin};
 use rustix::process::Signal;
 use serde_json::json;
 use wasaba_e2e::agent::{Agent, Home};
-use wasaba_e2e::component;
+use wasaba_e2e::{SOON, component};
 
-const SOON: Duration = Duration::from_secs(30);
+/// Until the next full minute, and much slack for a busy machine.
+const A_MINUTE_AND_MORE: Duration = Duration::from_secs(240);
 
 async fn standin() -> Standin {
     Standin::start("key").await.unwrap()
@@ -24,8 +24,7 @@ fn base(standin: &Standin) -> String {
 /// A script in the home's folder that can be run.
 fn script(home: &Home, name: &str, text: &str) -> PathBuf {
     let file = home.path(name);
-    std::fs::write(&file, text).unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    wasaba_e2e::write_program(&file, text);
     file
 }
 
@@ -125,11 +124,10 @@ async fn a_grandchild_that_holds_standard_output_open_costs_nothing_and_the_agen
         let times = memory.points().iter().filter(|point| point.name == "custom.leak.a").map(|point| point.time);
         times.collect::<std::collections::BTreeSet<_>>().len() > 1
     };
-    standin.wait_until(Duration::from_secs(100), "its second minute", minutes).await.unwrap();
+    standin.wait_until(A_MINUTE_AND_MORE, "its second minute", minutes).await.unwrap();
     assert_eq!(zombies_of(agent.pid()), 0);
     agent.signal(Signal::TERM);
-    let (status, took) = agent.ended(SOON);
-    assert!(status.success() && took < Duration::from_secs(2), "{status} after {took:?}");
+    assert!(agent.ended(SOON).success());
     assert_eq!(standin.memory().reports()[0].message, "fine\n");
     // What has left the group is out of everybody's reach but its own.
     for mark in ["86421", "86422"] {
@@ -146,12 +144,13 @@ async fn one_that_outlives_its_time_one_that_traps_and_one_that_floods_cost_only
          [plugin.metrics.floods]\ncommand = \"yes 'flood 1 0'\"\n\
          [plugin.metrics.bytes]\ncommand = \"printf '\\\\377\\\\376 1 0\\\\nbytes.good 1 0\\\\n'\"\n\
          [plugin.metrics.missing]\ncommand = [\"/no/such/program\"]\n\
-         [plugin.metrics.stubborn]\ncommand = \"trap '' TERM; while :; do sleep 86432 & wait; done\"\ntimeout_seconds = 1\n",
+         [plugin.metrics.stubborn]\ncommand = \"trap '' TERM; while :; do sleep 86432 & wait; done\"\ntimeout_seconds = 1\n\
+         [plugin.metrics.slow]\ncommand = \"sleep 86433\"\ntimeout_seconds = 50\n",
         base(&standin)
     ));
     let mut agent = home.start(&[]);
-    // The host's values do not wait for any of them.
-    standin.wait_until(Duration::from_secs(5), "other values", has("memory.total")).await.unwrap();
+    // The host's values do not wait for any of them: the slow one has more time than they.
+    standin.wait_until(Duration::from_secs(40), "other values", has("memory.total")).await.unwrap();
     standin.wait_until(SOON, "what was trapped", has("custom.trapped")).await.unwrap();
     standin.wait_until(SOON, "the good line", has("custom.bytes.good")).await.unwrap();
     for line in [
@@ -166,8 +165,9 @@ async fn one_that_outlives_its_time_one_that_traps_and_one_that_floods_cost_only
     assert_eq!(value(&standin, "custom.early"), None);
     wait_for_none("86431");
     agent.signal(Signal::TERM);
-    assert!(agent.ended(SOON).1 < Duration::from_secs(2));
+    agent.ended(SOON);
     wait_for_none("86432");
+    wait_for_none("86433");
 }
 
 fn reports_of<'a>(memory: &'a Memory, name: &str) -> Vec<&'a Report> {
@@ -210,7 +210,7 @@ async fn checks_report_what_they_found_and_the_host_lists_them() {
     assert_eq!(listed.as_array().unwrap().len(), 5);
     // That all was well at the beginning may wait; at the end nothing does.
     agent.signal(Signal::TERM);
-    assert!(agent.ended(SOON).0.success());
+    assert!(agent.ended(SOON).success());
     assert_eq!(reports_of(&standin.memory(), "fine")[0].status, "OK");
     assert_eq!(standin.memory().refusals(), []);
 }
@@ -413,7 +413,7 @@ async fn another_key_and_another_server_are_taken_over_by_a_hangup_and_no_value_
     agent.signal(Signal::HUP);
     agent.line_with("Mackerel is reached anew", SOON);
     new.wait_until(SOON, "the host's description", |memory| memory.hosts()[0].puts > 1).await.unwrap();
-    new.wait_until(Duration::from_secs(100), "values", move |memory| memory.points().len() > known).await.unwrap();
+    new.wait_until(A_MINUTE_AND_MORE, "values", move |memory| memory.points().len() > known).await.unwrap();
     agent.signal(Signal::TERM);
     agent.ended(SOON);
     assert_eq!(new.memory().hosts().len(), 1, "it is the same host");
@@ -447,7 +447,7 @@ async fn a_program_takes_the_place_of_a_component_of_its_name_and_the_other_way_
     standin.wait_until(SOON, "the program's value", has("custom.first")).await.unwrap();
     // It is still there when its next minute begins.
     let twice = |memory: &Memory| memory.points().iter().filter(|point| point.name == "custom.first").count() > 1;
-    standin.wait_until(Duration::from_secs(100), "its second value", twice).await.unwrap();
+    standin.wait_until(A_MINUTE_AND_MORE, "its second value", twice).await.unwrap();
     home.configure(&component);
     agent.signal(Signal::HUP);
     agent.line_with("plugin p runs", SOON);

@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -264,7 +263,8 @@ fn a_primary_tells_each_replicas_lag_and_a_replica_its_link() {
 #[test]
 fn a_node_of_a_cluster_tells_what_cluster_info_tells() {
     let home = Home::with("");
-    let config = "cluster-enabled yes\ncluster-node-timeout 2000";
+    // No node is to suspect another one of having failed only because the machine is busy.
+    let config = "cluster-enabled yes\ncluster-node-timeout 60000";
     let nodes = [Redis::start(config, &[]), Redis::start(config, &[]), Redis::start(config, &[])];
     let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect::<Vec<_>>();
     let mut create = Command::new("redis-cli");
@@ -332,7 +332,7 @@ fn a_server_that_is_down_silent_foreign_or_endless_is_told_apart_and_costs_no_ot
              settings = {{ host = \"127.0.0.1\", port = {port}, timeout = \"1s\" }}\n"
         )
     };
-    let down = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let down = wasaba_e2e::free_port();
     let (silent, web) = (hostile::silent(), hostile::answering("HTTP/1.1 400 Bad Request\r\n\r\n".into(), Vec::new()));
     let endless = hostile::answering("$104857600\r\n".into(), vec![b'x'; 104_857_600]);
     let truncated = hostile::answering("$5000\r\nredis_version:".into(), Vec::new());
@@ -368,7 +368,7 @@ fn a_server_that_is_down_silent_foreign_or_endless_is_told_apart_and_costs_no_ot
 #[test]
 fn a_target_that_is_away_is_0_for_up_but_a_wrong_password_is_not() {
     let (home, server) = (Home::with(""), Redis::start(&format!("requirepass {PASSWORD}"), &["-a", PASSWORD]));
-    let down = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let down = wasaba_e2e::free_port().to_string();
     let output = run(&home, &["-host=127.0.0.1", "-port", &down, "-extra=up"]);
     assert_eq!(values(&output), BTreeMap::from([("up.up".to_owned(), 0.0)]));
     assert!(String::from_utf8(output.stderr).unwrap().contains("the target is down: 127.0.0.1:"));

@@ -4,14 +4,12 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
 
 use mackerel_standin::{Memory, Standin};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use wasaba_e2e::SOON;
 use wasaba_e2e::agent::Home;
-
-const SOON: Duration = Duration::from_secs(30);
 
 /// The host and the other host of the recording.
 const HOST: &str = "HOSTID12345";
@@ -173,7 +171,7 @@ async fn what_is_sent_is_what_the_official_agent_sends_but_for_what_is_named_her
     };
     standin.wait_until(SOON, "everything", all).await.unwrap();
     agent.signal(Signal::TERM);
-    assert!(agent.ended(SOON).0.success());
+    assert!(agent.ended(SOON).success());
     assert!(home.command(&["retire"], &["-force"]).status.success());
     let memory = standin.memory();
     assert_eq!(memory.refusals(), []);

@@ -3,24 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use mackerel_standin::{Memory, Standin};
-use rustix::process::Signal;
-use wasaba_e2e::agent::{Agent, Home, stderr, stdout};
+use wasaba_e2e::agent::{Home, stderr, stdout};
 use wasaba_e2e::hostile::{self, Server};
-use wasaba_e2e::{component, unix_seconds, wasaba};
-
-const LONG: Duration = Duration::from_secs(150);
-
-/// Compiled components stay there from run to run.
-const ROOT: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/zoo");
+use wasaba_e2e::{compiled, component, wasaba};
 
 /// What misbehaves by itself, and what is said of it.
-const ANIMALS: &[(&str, &str)] = &[
+pub(crate) const ANIMALS: &[(&str, &str)] = &[
     ("loop", "limit `compute_ms`"),
     ("sleep", "timed out after 2s and was stopped (limit `timeout_seconds`)"),
     ("abort", "crashed ("),
@@ -39,7 +30,7 @@ const ANIMALS: &[(&str, &str)] = &[
     ("scan", "no grant for 127.0.0.1:1024"),
 ];
 
-fn naughty(what: &str, settings: &str, table: &str) -> String {
+pub(crate) fn naughty(what: &str, settings: &str, table: &str) -> String {
     let wasm = component("naughty");
     format!(
         "[plugin.metrics.{what}]\nwasm = {wasm:?}\nsettings = {{ do = {what:?}{settings} }}\ntimeout_seconds = 2\n\
@@ -49,7 +40,7 @@ fn naughty(what: &str, settings: &str, table: &str) -> String {
 
 /// What `wasaba plugin run` says of the one table in `config`: standard error, then standard output.
 fn run(name: &str, config: &str) -> String {
-    let output = Home::with(config).command(&["plugin", "run"], &["-root", ROOT, name]);
+    let output = Home::with(config).command(&["plugin", "run"], &["-root", &compiled(), name]);
     String::from_utf8([output.stderr, output.stdout].concat()).unwrap()
 }
 
@@ -60,7 +51,12 @@ fn wish(what: &str, wish: &str, table: &str) -> String {
 #[test]
 fn each_animal_is_stopped_by_a_limit_that_is_named() {
     for (what, expected) in ANIMALS {
-        let said = run(what, &naughty(what, "", "limits = { compute_ms = 1900 }"));
+        // Those that are not about time have plenty of it, so that none runs out first on a busy machine.
+        let config = match *what {
+            "loop" | "sleep" => naughty(what, "", "limits = { compute_ms = 1900 }"),
+            _ => naughty(what, "", "limits = { compute_ms = 40000 }").replace("_seconds = 2\n", "_seconds = 50\n"),
+        };
+        let said = run(what, &config);
         assert!(said.contains(expected), "{what}: {}", said.chars().take(2_000).collect::<String>());
         assert!(said.len() < 40_000, "{what} fills the log with {} bytes", said.len());
         assert!(!said.contains('\u{1b}'), "{what} steers the terminal");
@@ -269,7 +265,7 @@ fn shell(fields: &str) -> Vec<u8> {
 }
 
 /// Files that are no plugins, by their names, and what is said of each.
-fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
+pub(crate) fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let foreign = "(component (import \"evil:corp/everything@1.0.0\" (instance)))";
     let foreign = [foreign, &foreign.replace("evil:corp/everything@1.0.0", "wasi:sockets/tcp@0.3.0")];
     let [corp, wasi] = foreign.map(|import| {
@@ -290,7 +286,7 @@ fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("corp", corp, "imports `evil:corp/everything@1.0.0`, which this agent does not have"),
         ("wasi", wasi, "imports `wasi:sockets/tcp@0.3.0`, which this agent does not have"),
         ("loops", std::fs::read(component("loops")).unwrap(), "cannot describe itself: computed for longer"),
-        ("evil", compiled(), "is machine code"),
+        ("evil", machine_code(), "is machine code"),
     ]
 }
 
@@ -315,7 +311,7 @@ fn a_file_that_means_no_good_is_refused_before_it_has_settings() {
 }
 
 /// What the agent's own compiler makes of a component: trusted from the agent's own folder, from nowhere else.
-fn compiled() -> Vec<u8> {
+fn machine_code() -> Vec<u8> {
     let arguments = ["plugin", "compiler", "--engine=pulley", "--cpu-seconds=60", "--memory-bytes=2147483648"];
     let mut child =
         Command::new(wasaba()).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -353,109 +349,4 @@ fn another_digest_than_the_demanded_one_is_refused_and_the_right_one_runs() {
     let wrong = format!("sha256:{}", "0".repeat(64));
     let refused = run("nothing", &naughty("nothing", "", &format!("digest = {wrong:?}")));
     assert!(refused.contains("does not match its configured digest") && refused.contains(digest), "{refused}");
-}
-
-#[tokio::test]
-async fn while_the_whole_zoo_runs_every_minute_is_whole_and_afterwards_nothing_is_left() {
-    let standin = Standin::start("key").await.unwrap();
-    let servers = [hostile::silent(), hostile::slow(), hostile::endless()];
-    let base = format!("apikey = \"key\"\napibase = {:?}\n{}", standin.url(), naughty("nothing", "", ""));
-    let mut zoo = base.clone();
-    for (what, _) in ANIMALS {
-        zoo.push_str(&naughty(what, "", "limits = { compute_ms = 1500 }"));
-    }
-    for (number, server) in servers.iter().enumerate() {
-        let (wasm, url) = (component("naughty"), server.url());
-        writeln!(
-            zoo,
-            "[plugin.metrics.server{number}]\nwasm = {wasm:?}\ntimeout_seconds = 2\nallow = [{url:?}]\n\
-             settings = {{ do = \"fetch-body\", url = {url:?} }}"
-        )
-        .unwrap();
-    }
-    let place = format!("127.0.0.1:{}", servers[0].port);
-    let hoard = naughty("hoard-connections", &format!(", url = {place:?}"), &format!("allow = [{place:?}]"));
-    for number in 0..10 {
-        zoo.push_str(&hoard.replacen("hoard-connections]", &format!("hoard{number}]"), 1));
-    }
-    let redirect = hostile::redirecting("http://169.254.169.254/latest/meta-data/");
-    zoo.push_str(&naughty(
-        "follow",
-        &format!(", url = {:?}", redirect.url()),
-        &format!("allow = [{:?}]", redirect.url()),
-    ));
-    for (what, wish) in [
-        ("fetch", "http://2852039166/"),
-        ("connect", "169.254.169.254:80"),
-        ("connect-unix", "/var/run/docker.sock"),
-        ("read-file", "/etc/shadow"),
-        ("wasi", place.as_str()),
-        ("exit", ""),
-        ("blame-secret", ""),
-    ] {
-        zoo.push_str(&naughty(what, &format!(", url = {wish:?}"), ""));
-    }
-    for limit in ["component_mib", "compile_seconds", "compile_mib"] {
-        let wasm = component("python");
-        writeln!(zoo, "[plugin.metrics.{limit}]\nwasm = {wasm:?}\nlimits = {{ {limit} = 1 }}").unwrap();
-    }
-    let home = Home::with(&base);
-    for (name, bytes, _) in bad_files() {
-        home.drop_in(&format!("{name}.wasm"), &bytes);
-    }
-    let hangs = std::fs::read(component("naughty")).unwrap();
-    home.drop_in("hangs.toml", b"settings = { do = \"sleep\" }\ntimeout_seconds = 30\n");
-    home.drop_in("hangs.wasm", &hangs);
-    let agent = home.start(&[]);
-    let has = |name: &'static str, time: i64| {
-        move |memory: &Memory| memory.points().iter().any(|point| point.name == name && point.time >= time)
-    };
-    standin.wait_until(LONG, "the first values", has("custom.naughty.good", 0)).await.unwrap();
-    let (threads, descriptors, before) = (threads(&agent), descriptors(&agent), anonymous_mebibytes(&agent));
-
-    home.configure(&zoo);
-    agent.signal(Signal::HUP);
-    agent.line_with("plugin loop: ", LONG);
-    // Replaced in the middle of a call, by the same with a custom section more.
-    home.drop_in("hangs.wasm", &[hangs.as_slice(), &[0, 2, 1, b'x']].concat());
-    let begin = unix_seconds() as i64;
-    let full = (begin.div_euclid(60) + 1) * 60;
-    let last = full + 60;
-    standin.wait_until(LONG, "two whole minutes", has("cpu.user.percentage", last)).await.unwrap();
-    standin.wait_until(LONG, "the good plugin among them", has("custom.naughty.good", last)).await.unwrap();
-    let names = |time: i64| {
-        let memory = standin.memory();
-        let points = memory.points().iter().filter(|point| point.time == time && !point.name.starts_with("custom."));
-        points.map(|point| point.name.clone()).collect::<BTreeSet<_>>()
-    };
-    assert!(names(full).contains("memory.total") && names(full).contains("loadavg1"));
-    assert_eq!(names(full), names(last), "one of the two minutes is not whole");
-    let most = anonymous_mebibytes(&agent);
-    assert!(most < 400.0, "{most} MiB");
-
-    home.configure(&base);
-    agent.signal(Signal::HUP);
-    std::fs::remove_dir_all(home.root().join("plugins")).unwrap();
-    agent.line_with("plugin sleep was removed", LONG);
-    standin.wait_until(LONG, "a quiet minute", has("custom.naughty.good", last + 60)).await.unwrap();
-    // Threads of a pool that loaded eight of them side by side may wait for more to do; none is a plugin's own.
-    assert!(self::threads(&agent) <= threads + 8, "{} threads, {threads} before", self::threads(&agent));
-    let left = self::descriptors(&agent);
-    assert!(left <= descriptors + 4, "{left} file descriptors, {descriptors} before");
-    let left = anonymous_mebibytes(&agent);
-    assert!(left < before + 24.0, "{left} MiB, {before} MiB before");
-}
-
-fn threads(agent: &Agent) -> usize {
-    std::fs::read_dir(format!("/proc/{}/task", agent.pid())).unwrap().count()
-}
-
-fn descriptors(agent: &Agent) -> usize {
-    std::fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().count()
-}
-
-fn anonymous_mebibytes(agent: &Agent) -> f64 {
-    let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", agent.pid())).unwrap();
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
-    line.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1024.0
 }

@@ -58,11 +58,12 @@ fn a_minute_survives_kill_9() {
 
 #[test]
 fn the_file_is_the_agents_own() {
-    let parent = TempDir::new().unwrap();
-    let root = parent.path().join("var/lib");
-    let _spool = Spool::open(&root, NOW).unwrap();
-    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode(&root), mode(&root.join("wasaba.db"))), (0o750, 0o600));
+    // The agent makes its folder before, open to all.
+    let folder = TempDir::new().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let _spool = open(&folder);
+    let mode = fs::metadata(folder.path().join("wasaba.db")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
 }
 
 #[test]

@@ -54,9 +54,12 @@ impl Collection {
     }
 }
 
-/// Measures each of these numbers of containers. Where `OFFICIAL_PLUGINS` names a folder with the official program, this too.
-pub(crate) fn all(numbers: &[usize]) -> Vec<Collection> {
+/// Measures each of these numbers of containers, and the bytes of the image. Where `OFFICIAL_PLUGINS` names a folder with the official
+/// program, this is measured, too.
+pub(crate) fn all(numbers: &[usize]) -> (Vec<Collection>, f64) {
     let engine = Engine::start(&[]);
+    engine.wasaba();
+    let image_bytes = engine.docker(&["image", "inspect", "-f", "{{.Size}}", "wasaba"]).parse().unwrap();
     engine.busybox();
     let mut ids = Vec::new();
     let mut collections = Vec::new();
@@ -77,7 +80,7 @@ pub(crate) fn all(numbers: &[usize]) -> Vec<Collection> {
         }
         collections.push(measured(&engine, &ids));
     }
-    collections
+    (collections, image_bytes)
 }
 
 fn measured(engine: &Engine, ids: &[String]) -> Collection {

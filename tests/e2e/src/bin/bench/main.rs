@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use collections::Collection;
-use mackerel_standin::{Memory, Standin};
+use mackerel_standin::{Memory, Misbehaviour, Standin};
 use rustix::process::Signal;
 use wasaba_e2e::agent::{Agent, Home, stdout};
 use wasaba_e2e::nginx::Nginx;
@@ -39,7 +39,8 @@ async fn main() {
         collections.iter().for_each(Collection::print);
         return;
     }
-    let containers = containers::all(&[5, 200]);
+    let (containers, image_bytes) = containers::all(&[5, 200]);
+    row("image size", image_bytes / 1e6, 20.0, "MB");
     let goal = containers[0].goal();
     row("one collection of 5 containers, CPU", containers[0].agent.cpu_ms, goal.cpu_ms, "ms");
     row("one collection of 5 containers, wall", containers[0].agent.wall_ms, goal.wall_ms, "ms");
@@ -56,6 +57,8 @@ async fn main() {
     let nginx = Nginx::start();
     let starts = [first_post(&nginx).await, first_post(&nginx).await, first_post(&nginx).await];
     row("start to first post, median of 3, plugin compiled", median(starts.to_vec()), 2.0, "s");
+    row("a component that is dropped in, until its values", dropped_in(), 2.0, "s");
+    row("a stop, while Mackerel does not answer", stop_while_mackerel_is_silent().await, 2.0, "s");
     let Steady { cpu_millis_a_minute, pss_megabytes, anonymous_megabytes } = steady_state(&nginx).await;
     row("CPU of the process tree a minute, steady state", cpu_millis_a_minute, 3.0, "ms");
     row("PSS, steady state", pss_megabytes, 8.0, "MB");
@@ -128,6 +131,33 @@ async fn first_post(nginx: &Nginx) -> f64 {
     begin.elapsed().as_secs_f64()
 }
 
+/// Seconds from the appearance of a component in the plugins folder until its first value, with the component in the cache.
+fn dropped_in() -> f64 {
+    let (home, file) = (Home::with(""), component("naughty"));
+    assert!(home.command(&["plugin", "inspect"], &[file.to_str().unwrap()]).status.success());
+    let agent = home.start(&[]);
+    agent.line_with("loadavg1\t", LONG);
+    let bytes = std::fs::read(file).unwrap();
+    let begin = Instant::now();
+    home.drop_in("late.wasm", &bytes);
+    agent.line_with("custom.naughty.good\t", LONG);
+    begin.elapsed().as_secs_f64()
+}
+
+/// Seconds from the signal until the agent has ended that waits for an answer of Mackerel's.
+async fn stop_while_mackerel_is_silent() -> f64 {
+    let standin = Standin::start("key").await.unwrap();
+    standin.misbehave(Misbehaviour::NeverAnswer.at("/api/v0/tsdb"));
+    let home = Home::with(&format!("apikey = \"key\"\napibase = {:?}\n", standin.url()));
+    let mut agent = home.start(&[]);
+    let asked = |memory: &Memory| memory.requests().iter().any(|request| request.path.ends_with("/tsdb"));
+    standin.wait_until(LONG, "a post", asked).await.unwrap();
+    let begin = Instant::now();
+    agent.signal(Signal::TERM);
+    assert!(agent.ended(LONG).success());
+    begin.elapsed().as_secs_f64()
+}
+
 struct Steady {
     cpu_millis_a_minute: f64,
     pss_megabytes: f64,
@@ -153,7 +183,7 @@ fn a_million_calls() -> Memory1M {
         std::thread::park_timeout(Duration::from_millis(100));
         seen.extend(memory(calling.pid(), "Anonymous:"));
     }
-    assert!(calling.ended(LONG).0.success());
+    assert!(calling.ended(LONG).success());
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
     let tenth = seen.len() / 10;
     assert!(tenth > 0, "it was over before it could be looked at");
@@ -222,7 +252,7 @@ async fn steady_state(nginx: &Nginx) -> Steady {
         anonymous_megabytes: memory(agent.pid(), "Anonymous:").unwrap(),
     };
     agent.signal(Signal::TERM);
-    assert!(agent.ended(LONG).0.success());
+    assert!(agent.ended(LONG).success());
     steady
 }
 

@@ -12,7 +12,7 @@ use wasaba_e2e::docker::{Engine, Root};
 const KEY: &str = "the-key-of-the-tests";
 const PASSWORD: &str = "hunter2";
 /// Until the second minute's values, with everything that has to start before.
-const LONG: Duration = Duration::from_secs(180);
+const LONG: Duration = Duration::from_secs(240);
 
 /// nginx as its own image has it: a configuration that takes more from `conf.d`.
 fn nginx(root: &Root) {
