@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory;
 
 /// The repository.
-const TOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+const TOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// Every text that a user reads: the file, the line that the text begins on, and the text.
 fn texts() -> Vec<(String, usize, String)> {
