@@ -1,7 +1,6 @@
 //! The tree against ARCHITECTURE.md and CONTRIBUTING.md: the rooms, their arrows, and the paths that are named.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking, with the reason")]
 
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -123,7 +122,8 @@ fn the_machine_is_built_without_the_sandbox_the_queue_and_an_http_client_and_del
 #[test]
 fn only_delivery_knows_the_paths_of_mackerels_api() {
     for room in drawn().into_keys().filter(|room| room != "delivery") {
-        let mut folders = vec![root().join(if room == "src" { "agent/src".to_owned() } else { format!("agent/{room}/src") })];
+        let mut folders =
+            vec![root().join(if room == "src" { "agent/src".to_owned() } else { format!("agent/{room}/src") })];
         while let Some(folder) = folders.pop() {
             for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
                 if path.is_dir() {
@@ -171,7 +171,10 @@ fn a_newcomers_ten_questions_are_answered_in_contributing_md() {
     ] {
         let answer = text.split_once(&format!("- **{question}**: ")).unwrap_or_else(|| panic!("{question}?")).1;
         let answer = answer.split("\n- ").next().unwrap();
-        assert!(answer.contains("`agent/") || answer.contains("`tests/") || answer.contains("`plugins/"), "{question}: {answer}");
+        assert!(
+            answer.contains("`agent/") || answer.contains("`tests/") || answer.contains("`plugins/"),
+            "{question}: {answer}"
+        );
     }
 }
 
