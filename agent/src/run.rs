@@ -28,7 +28,7 @@ use wasaba_core::collect::sources::{ByInstant, Sources};
 use wasaba_core::graph::GraphDefinition;
 use wasaba_core::{clock, container};
 
-use crate::process::control::{self, Pulse};
+use crate::process::control::{self, Pulse, Tables};
 use crate::process::footprint;
 
 /// How many check reports, and documents, wait for the output, which takes them over once the host is registered.
@@ -71,6 +71,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
 
     let (rounds, defined) = Rounds::new();
     let (registry, register, pulse) = (rounds.registry(), Register::default(), Pulse::since(clock::unix_seconds()));
+    let tables = Tables { register: register.clone(), outcomes: rounds.outcomes(), pulse: pulse.clone() };
     let mut machine = Machine::start(&config, &registry);
     if config.self_metrics {
         machine.sources.push(self_metrics_of(&register, &registry)?);
@@ -82,7 +83,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     let (ready, is_ready) = oneshot::channel();
     let background = [
         tokio::spawn(keeper::keep(signals.configs.clone(), rooms, ready)),
-        tokio::spawn(serve(root, register, pulse.clone())),
+        tokio::spawn(serve(root, tables)),
         tokio::spawn(routines::keep(
             signals.configs.clone(),
             components,
@@ -130,8 +131,8 @@ fn the_containers_own(config: &Config) -> Option<String> {
 }
 
 /// Answers whoever asks how the plugins are doing.
-async fn serve(root: PathBuf, register: Register, pulse: Pulse) {
-    if let Err(error) = control::serve(&root, register, pulse).await {
+async fn serve(root: PathBuf, tables: Tables) {
+    if let Err(error) = control::serve(&root, tables).await {
         let path = control::path(&root);
         tracing::warn!("`wasaba plugin list` will find no agent: cannot listen at `{}`: {error}", path.display());
     }

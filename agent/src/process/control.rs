@@ -18,6 +18,7 @@ use plugins::register::{Entry, Register};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
+use wasaba_core::collect::outcomes::{CollectionResult, Outcome, Outcomes};
 use wasaba_core::text::printable;
 
 /// How long a reader may take.
@@ -37,6 +38,63 @@ pub struct Report {
     pub collected: i64,
     /// Every configured plugin instance, by name.
     pub plugins: Vec<PluginReport>,
+    /// The last collection of every source of metrics, in the order in which they were added.
+    #[serde(default)]
+    pub collectors: Vec<CollectorReport>,
+}
+
+/// What the report is made of. Clones show the same.
+#[derive(Clone)]
+pub struct Tables {
+    /// What became of each component.
+    pub register: Register,
+    /// How each source's last collection went.
+    pub outcomes: Outcomes,
+    /// When the agent last collected.
+    pub pulse: Pulse,
+}
+
+/// The report on one source of metrics: a family of the host's, a plugin, a program, an engine.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct CollectorReport {
+    /// The source's name: `cpu`, `plugin web`.
+    pub name: String,
+    /// When it was asked last, in seconds since 1970.
+    pub asked: i64,
+    /// How long its last collection took, in milliseconds.
+    pub took_ms: f64,
+    /// `values`, `no data`, `failed` or `timed out`.
+    pub result: String,
+    /// How many values it gave.
+    pub values: usize,
+    /// Why it failed, or what it had to skip.
+    pub problems: Vec<String>,
+    /// Collections since it was added.
+    pub collections: u64,
+    /// Of these, how many failed or timed out.
+    pub failed: u64,
+}
+
+impl From<Outcome> for CollectorReport {
+    fn from(outcome: Outcome) -> Self {
+        let Outcome { source, unix_seconds, took, result, collections, failed } = outcome;
+        let (word, values, problems) = match result {
+            CollectionResult::Values { count, warnings } => ("values", count, warnings),
+            CollectionResult::NoData => ("no data", 0, Vec::new()),
+            CollectionResult::Failed(why) => ("failed", 0, vec![why]),
+            CollectionResult::TimedOut => ("timed out", 0, Vec::new()),
+        };
+        Self {
+            name: printable(&source, 100),
+            asked: unix_seconds,
+            took_ms: took.as_secs_f64() * 1e3,
+            result: word.to_owned(),
+            values,
+            problems: problems.iter().map(|problem| printable(problem, 1_024)).collect(),
+            collections,
+            failed,
+        }
+    }
 }
 
 /// When the agent last collected, which shows that it is working.
@@ -123,7 +181,7 @@ pub fn path(root: &Path) -> PathBuf {
 ///
 /// # Errors
 /// The socket cannot be created.
-pub async fn serve(root: &Path, register: Register, pulse: Pulse) -> io::Result<()> {
+pub async fn serve(root: &Path, tables: Tables) -> io::Result<()> {
     let path = path(root);
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -134,7 +192,7 @@ pub async fn serve(root: &Path, register: Register, pulse: Pulse) -> io::Result<
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     loop {
         let (mut stream, _) = listener.accept().await?;
-        let document = serde_json::to_vec(&report(&register, &pulse)).unwrap_or_default();
+        let document = serde_json::to_vec(&report(&tables)).unwrap_or_default();
         // One connection at a time, so a reader that does not read is cut off. One that has disconnected is not an error.
         tokio::time::timeout(WRITE_TIMEOUT, stream.write_all(&document)).await.ok();
     }
@@ -169,8 +227,8 @@ pub fn ask(root: &Path) -> Result<Report, String> {
     })
 }
 
-fn report(register: &Register, pulse: &Pulse) -> Report {
-    let plugins = register.all().into_iter().map(|(key, entry)| match entry {
+fn report(tables: &Tables) -> Report {
+    let plugins = tables.register.all().into_iter().map(|(key, entry)| match entry {
         Entry::Running(instance) => running(&key, &instance),
         Entry::Skipped(why) => {
             PluginReport { name: name_of(&key), state: State::Skipped, problems: why, ..PluginReport::default() }
@@ -179,8 +237,9 @@ fn report(register: &Register, pulse: &Pulse) -> Report {
     Report {
         version: crate::VERSION.to_owned(),
         process: std::process::id(),
-        collected: pulse.0.load(Ordering::Relaxed),
+        collected: tables.pulse.0.load(Ordering::Relaxed),
         plugins: plugins.collect(),
+        collectors: tables.outcomes.all().into_iter().map(CollectorReport::from).collect(),
     }
 }
 
@@ -217,6 +276,32 @@ fn running(key: &Key, instance: &Instance) -> PluginReport {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_report_on_a_collector_has_its_duration_and_its_result_in_words() {
+        let outcome = |result| Outcome {
+            source: "cpu".into(),
+            unix_seconds: 60,
+            took: Duration::from_micros(1_500),
+            result,
+            collections: 2,
+            failed: 1,
+        };
+        let report = |result| {
+            let report = CollectorReport::from(outcome(result));
+            (report.result, report.values, report.problems)
+        };
+        let warnings = vec!["skipped one".to_owned()];
+        assert_eq!(
+            report(CollectionResult::Values { count: 3, warnings: warnings.clone() }),
+            ("values".to_owned(), 3, warnings)
+        );
+        assert_eq!(report(CollectionResult::NoData), ("no data".to_owned(), 0, Vec::new()));
+        let failed = report(CollectionResult::Failed("no\u{1b}file".into()));
+        assert_eq!(failed, ("failed".to_owned(), 0, vec!["no\\u{1b}file".to_owned()]));
+        assert_eq!(report(CollectionResult::TimedOut).0, "timed out");
+        assert!((CollectorReport::from(outcome(CollectionResult::NoData)).took_ms - 1.5).abs() < 1e-9);
+    }
+
     #[tokio::test]
     async fn the_report_is_sent_on_a_socket_that_only_its_owner_may_use() {
         let temp = tempfile::tempdir().unwrap();
@@ -229,7 +314,8 @@ mod tests {
             async move {
                 let pulse = Pulse::since(1);
                 pulse.beat(7);
-                serve(&root, register, pulse).await
+                let outcomes = Outcomes::default();
+                serve(&root, Tables { register, outcomes, pulse }).await
             }
         });
         let asked = tokio::task::spawn_blocking(move || {

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use wasaba_e2e::agent::{Home, stdout};
 use wasaba_e2e::nginx::Nginx;
@@ -107,4 +108,22 @@ fn a_program_that_is_installed_is_not_replaced() {
     let config = "[plugin.metrics.web]\ncommand = \"mackerel-plugin-nginx -port=1\"\n";
     let (values, log) = once(&home, config, &folder.display().to_string());
     assert!(values.contains("\"custom.installed.flag\""), "{values} {log}");
+}
+
+#[test]
+fn an_official_line_follows_the_installation_and_removal_of_its_program_without_a_reload() {
+    const SOON: Duration = Duration::from_secs(120);
+    let (home, nginx) = (Home::with(""), Nginx::start());
+    let program = home.path("mackerel-plugin-nginx");
+    home.configure(&format!("[plugin.metrics.web]\ncommand = \"{} -port {}\"\n", program.display(), nginx.port));
+    let agent = home.start(&[]);
+    agent.line_with("custom.nginx.connections.connections\t", SOON);
+    write_program(&program, "#!/bin/sh\nprintf 'official.program\\t1\\t%s\\n' \"$(date +%s)\"\n");
+    agent.line_with("plugin web: runs the program of its `command`, which was installed", SOON);
+    agent.line_with("custom.official.program\t1\t", SOON);
+    std::fs::remove_file(&program).unwrap();
+    agent.line_with("plugin web: the program of its `command` is not installed; the component runs in its place", SOON);
+    let lines = agent.lines();
+    let failures = lines.iter().filter(|line| line.contains("ERROR")).collect::<Vec<_>>();
+    assert_eq!(failures, Vec::<&String>::new(), "{lines:#?}");
 }

@@ -70,7 +70,13 @@ mod tests {
             ..PluginReport::default()
         };
         let skipped = PluginReport { name: "longer-name".into(), state: State::Skipped, ..PluginReport::default() };
-        let report = Report { version: "0.1.0".into(), process: 1, collected: 0, plugins: vec![skipped, web] };
+        let report = Report {
+            version: "0.1.0".into(),
+            process: 1,
+            collected: 0,
+            plugins: vec![skipped, web],
+            collectors: Vec::new(),
+        };
         let expected = "\
 NAME         STATE      CALLS   FAILED       LAST     MEMORY  REFUSED  COMPONENT
 longer-name  skipped        0        0     0.0 ms      0 KiB        0  -
