@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_breaks_published_plugins_is_found() {
+    fn a_change_that_breaks_published_plugins_is_detected() {
         let today = today();
         for (what, from, to) in [
             ("a field in a record", "        stacked: bool,", "        stacked: bool,\n        colour: string,"),
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn every_item_says_since_when_it_is_there() {
+    fn every_item_has_the_version_that_introduced_it() {
         let text = today();
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("///"));
         let mut before = "";

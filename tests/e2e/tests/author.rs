@@ -85,7 +85,7 @@ Reading: 0 Writing: 1 Waiting: 0
 "#;
 
 #[test]
-fn canned_answers_stand_in_place_of_the_network_and_a_minute_is_not_waited_for() {
+fn test_cases_get_canned_responses_and_do_not_wait_for_their_minutes() {
     let nginx = wasaba_e2e::official("nginx");
     let (passed, said) = test(&Home::with(""), &nginx, NGINX);
     assert!(passed, "{said}");
@@ -99,7 +99,7 @@ fn canned_answers_stand_in_place_of_the_network_and_a_minute_is_not_waited_for()
 }
 
 #[test]
-fn what_differs_is_told_with_file_and_line() {
+fn each_difference_is_reported_with_file_and_line() {
     let home = Home::with("");
     let cases = r#"
 [[case]]
@@ -182,7 +182,7 @@ FAILED  an error of what the plugin does not have
 }
 
 #[test]
-fn cases_that_cannot_be_read_say_where_and_run_nothing() {
+fn invalid_cases_are_reported_with_their_position_and_none_runs() {
     let home = Home::with("");
     let (passed, said) = test(&home, &component("naughty"), "[[case]]\nname = \"a\"\nsampels = { a = 1 }\n");
     assert!(

@@ -43,12 +43,12 @@ fn does_everything(file: &Path) {
 }
 
 #[test]
-fn a_plugin_that_does_everything_once_does_it() {
+fn a_plugin_can_use_everything_in_the_contract() {
     does_everything(&component("everything"));
 }
 
 #[test]
-fn a_component_built_against_any_release_does_everything_for_ever() {
+fn a_component_built_against_any_release_still_does_everything() {
     let fossils = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contract/fossils");
     let fossils = std::fs::read_dir(fossils).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<PathBuf>>();
     assert!(!fossils.is_empty());
@@ -58,7 +58,7 @@ fn a_component_built_against_any_release_does_everything_for_ever() {
 }
 
 #[test]
-fn without_its_settings_it_may_do_nothing() {
+fn missing_required_settings_are_reported_all_at_once() {
     let file = component("everything").display().to_string();
     let error = stderr(&Home::with("").command(&["plugin", "run"], &[&file]));
     for setting in ["url", "socket", "file"] {

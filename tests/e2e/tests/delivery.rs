@@ -210,7 +210,7 @@ async fn minutes_collected_in_an_outage_survive_kill_9_and_arrive_once_for_the_s
 }
 
 #[tokio::test]
-async fn a_refused_key_holds_everything_and_is_told_without_the_key() {
+async fn with_a_refused_key_values_stay_queued_and_no_message_contains_the_key() {
     let standin = Standin::start("another-key").await.unwrap();
     let home = Home::with(&config(&standin, ""));
     let mut agent = home.start(&["-v"]);
@@ -226,7 +226,7 @@ async fn a_refused_key_holds_everything_and_is_told_without_the_key() {
 }
 
 #[tokio::test]
-async fn one_poisonous_point_is_dropped_alone_and_named() {
+async fn one_refused_point_is_dropped_alone_and_named() {
     let standin = Standin::start(KEY).await.unwrap();
     standin.misbehave(Misbehaviour::RefuseMetric("loadavg5".into()));
     let home = Home::with(&config(&standin, ""));
@@ -245,7 +245,7 @@ async fn one_poisonous_point_is_dropped_alone_and_named() {
 }
 
 #[tokio::test]
-async fn a_server_that_never_answers_does_not_hold_up_the_end() {
+async fn a_server_that_never_answers_does_not_hold_up_the_stop() {
     let standin = Standin::start(KEY).await.unwrap();
     standin.misbehave(Misbehaviour::NeverAnswer.at("/api/v0/tsdb"));
     let home = Home::with(&config(&standin, ""));
@@ -274,7 +274,7 @@ async fn an_empty_id_file_is_repaired_and_registers_no_second_host() {
 }
 
 #[tokio::test]
-async fn a_hangup_sends_the_description_again_and_the_agent_goes_on() {
+async fn sighup_sends_the_host_description_again() {
     let standin = Standin::start(KEY).await.unwrap();
     let home = Home::with(&config(&standin, ""));
     let agent = home.start(&[]);
@@ -298,7 +298,7 @@ fn register(standin: &Standin, host: &str) {
 }
 
 #[tokio::test]
-async fn one_graph_of_two_hosts_is_posted_to_each_of_them() {
+async fn the_same_graph_of_two_hosts_is_posted_for_each_of_them() {
     let standin = Standin::start(KEY).await.unwrap();
     let host = r#"{"name":"db1","meta":{},"customIdentifier":"db 1"}"#.to_owned();
     let standin = tokio::task::spawn_blocking(move || {

@@ -61,7 +61,7 @@ pub(crate) fn number(text: &str) -> f64 {
 }
 
 #[test]
-fn cpu_and_memory_are_what_the_load_is_and_what_the_client_shows() {
+fn cpu_and_memory_match_the_load_and_the_docker_client() {
     let engine = Engine::shared();
     engine.busybox();
     // Of two cores: half of one, in slices that are short beside the second that is looked at. 64 MiB in memory.
@@ -97,7 +97,7 @@ fn cpu_and_memory_are_what_the_load_is_and_what_the_client_shows() {
 }
 
 #[test]
-fn what_happens_to_one_container_during_a_collection_costs_no_other_ones_sample() {
+fn containers_that_change_during_a_collection_do_not_affect_the_values_of_others() {
     let engine = Engine::shared();
     engine.busybox();
     let steady = (0..4).map(|number| format!("calm-{number}")).collect::<Vec<_>>();
@@ -158,7 +158,7 @@ fn what_happens_to_one_container_during_a_collection_costs_no_other_ones_sample(
 }
 
 #[test]
-fn an_engine_behind_tls_is_asked_with_the_certificates_that_are_named() {
+fn an_engine_behind_tls_is_queried_with_the_configured_certificates() {
     let authority = wasaba_e2e::certificates::Authority::default();
     let (server, client) = (authority.issue("localhost", &[]), authority.issue("agent", &[]));
     let port = wasaba_e2e::free_port();

@@ -26,7 +26,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn configtest_tells_everything_at_once_on_standard_error_and_a_warning_is_a_failure() {
+fn configtest_reports_all_problems_at_once_on_standard_error_and_fails_on_a_warning() {
     let home = Home::with(
         "apikey = \"hunter2\"\npodfile = \"x\"\n[plugin.metric.dice]\ncommand = \"x\"\n[filesystems]\nignore = \"(\"\n",
     );
@@ -48,7 +48,7 @@ fn configtest_tells_everything_at_once_on_standard_error_and_a_warning_is_a_fail
 }
 
 #[test]
-fn configtest_looks_at_the_settings_of_components() {
+fn configtest_validates_the_settings_of_components() {
     let home = Home::with(
         "apikey = \"k\"\n[plugin.metrics.web]\nwasm = \"nginx\"\nsettings = { prot = 80 }\n[plugin.metrics.gone]\nwasm = \"gone\"\n",
     );
@@ -74,7 +74,7 @@ fn init_writes_the_key_once() {
 }
 
 #[test]
-fn configtest_finds_the_official_sample_good_and_notes_what_its_components_miss() {
+fn configtest_accepts_the_official_sample_and_notes_what_its_components_lack() {
     let home = Home::with("");
     let sample = include_str!("../../fixtures/official/sample.conf").replace("apikey = \"\"", "apikey = \"k\"");
     std::fs::write(home.config(), sample).unwrap();
@@ -87,7 +87,7 @@ fn configtest_finds_the_official_sample_good_and_notes_what_its_components_miss(
 }
 
 #[test]
-fn an_unknown_command_is_answered_with_those_that_there_are_and_2() {
+fn an_unknown_command_lists_the_commands_and_exits_with_2() {
     let unknown = Command::new(wasaba()).arg("reload").output().unwrap();
     assert_eq!((unknown.status.code(), unknown.stdout.len()), (Some(2), 0));
     for name in ["configtest", "init", "once", "retire", "run", "supervise", "version"] {
@@ -113,7 +113,7 @@ fn a_log_line_is_a_time_a_level_and_a_message_on_standard_error() {
 }
 
 #[tokio::test]
-async fn each_signal_to_stop_ends_the_agent_well_and_a_second_one_forces_it() {
+async fn each_stop_signal_stops_the_agent_cleanly_and_a_second_one_forces_it() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&format!("{}[host_status]\non_stop = \"poweroff\"\n", base(&standin)));
     for (first, second) in [(Signal::TERM, Signal::INT), (Signal::INT, Signal::QUIT), (Signal::QUIT, Signal::TERM)] {
@@ -136,7 +136,7 @@ async fn each_signal_to_stop_ends_the_agent_well_and_a_second_one_forces_it() {
 }
 
 #[test]
-fn authorities_that_the_environment_names_are_believed_and_no_others() {
+fn only_certificate_authorities_named_in_the_environment_are_trusted() {
     let (authority, stranger) = (Authority::default(), Authority::default());
     let nginx = Nginx::start_with_tls(&authority);
     let base =
@@ -169,7 +169,7 @@ fn reach_anew(home: &Home, config: &str, agent: &Agent) {
 }
 
 #[tokio::test]
-async fn a_report_is_not_lost_when_a_hangup_brings_another_way_to_mackerel() {
+async fn a_report_is_not_lost_when_sighup_changes_the_connection_to_mackerel() {
     let (standin, home) = (standin().await, Home::with(""));
     let config = format!("{}[plugin.checks.fine]\ncommand = \"echo fine\"\n", base(&standin));
     home.configure(&config);
@@ -183,7 +183,7 @@ async fn a_report_is_not_lost_when_a_hangup_brings_another_way_to_mackerel() {
 }
 
 #[tokio::test]
-async fn a_new_host_after_retire_is_told_its_metadata() {
+async fn a_new_host_after_retire_gets_its_metadata() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&format!("{}[plugin.metadata.md]\ncommand = \"echo 1\"\n", base(&standin)));
     for hosts in 1..=2 {
@@ -197,7 +197,7 @@ async fn a_new_host_after_retire_is_told_its_metadata() {
 }
 
 #[tokio::test]
-async fn retire_asks_retires_and_forgets_the_id() {
+async fn retire_asks_for_confirmation_and_removes_the_id() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&base(&standin));
     let nothing = stderr(&home.command(&["retire", "-force"], &[]));
@@ -253,7 +253,7 @@ fn child_of(parent: u32) -> Pid {
 }
 
 #[tokio::test]
-async fn supervise_holds_the_pid_file_passes_signals_on_and_ends_with_its_child() {
+async fn supervise_owns_the_pid_file_forwards_signals_and_exits_with_its_child() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&base(&standin));
     let mut supervisor = supervise(&home);
@@ -271,7 +271,7 @@ async fn supervise_holds_the_pid_file_passes_signals_on_and_ends_with_its_child(
 }
 
 #[tokio::test]
-async fn supervise_gives_up_if_the_first_child_dies_soon_and_starts_a_later_one_again() {
+async fn supervise_exits_if_the_first_child_dies_early_and_restarts_one_that_dies_later() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&base(&standin));
     let mut supervisor = supervise(&home);
@@ -306,7 +306,7 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn supervise_starts_what_an_upgrade_put_in_its_place_and_a_stop_ends_its_pause() {
+async fn supervise_restarts_the_upgraded_program_and_a_stop_interrupts_its_pause() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&base(&standin));
     let program = home.path("program");
@@ -346,7 +346,7 @@ async fn supervise_starts_what_an_upgrade_put_in_its_place_and_a_stop_ends_its_p
 }
 
 #[tokio::test]
-async fn an_agent_ends_with_its_supervisor_that_was_killed_and_the_next_one_starts() {
+async fn an_agent_exits_when_its_supervisor_is_killed_and_the_next_one_starts() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&base(&standin));
     let supervisor = supervise(&home);
@@ -364,7 +364,7 @@ async fn an_agent_ends_with_its_supervisor_that_was_killed_and_the_next_one_star
 }
 
 #[tokio::test]
-async fn systemd_hears_that_the_agent_is_ready_alive_and_about_to_end() {
+async fn systemd_is_notified_that_the_agent_is_ready_alive_and_stopping() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&base(&standin));
     let path = home.path("notify");
@@ -391,7 +391,7 @@ async fn systemd_hears_that_the_agent_is_ready_alive_and_about_to_end() {
 }
 
 #[test]
-fn a_replaced_program_ends_if_it_was_told_to() {
+fn with_private_autoshutdown_the_agent_exits_when_its_program_is_removed() {
     let home = Home::with("");
     let program = home.path("program");
     copy_program(&wasaba(), &program);
@@ -439,7 +439,7 @@ fn metadata_service() -> String {
 }
 
 #[tokio::test]
-async fn a_machine_of_a_cloud_is_known_by_its_identifier_also_after_its_disk_was_lost() {
+async fn a_cloud_instance_is_recognized_by_its_identifier_after_its_disk_was_lost() {
     let (standin, service) = (standin().await, metadata_service());
     let config = format!(
         "apikey = \"key\"\napibase = {:?}\ncloud_platform = \"gce\"\n[machine]\nmetadata = {service:?}\n",

@@ -53,7 +53,7 @@ fn zombies(engine: &Engine, container: &str) -> usize {
 }
 
 #[tokio::test]
-async fn the_image_is_small_runs_as_nobody_and_posts_its_last_values_before_the_host_is_retired() {
+async fn the_image_is_small_runs_unprivileged_and_posts_its_last_values_before_the_host_is_retired() {
     let (engine, gateway) = engine("image");
     // The size of the program itself is a figure of `make bench`, which measures the one that is shipped.
     let size = engine.docker(&["image", "inspect", "-f", "{{.Size}}", "wasaba"]).parse::<u64>().unwrap();
@@ -126,7 +126,7 @@ fn kept(logs: &str) -> BTreeMap<i64, usize> {
 }
 
 #[tokio::test]
-async fn a_container_that_is_killed_and_its_successor_on_the_same_volume_are_one_host_and_lose_no_minute() {
+async fn a_killed_container_and_its_successor_on_the_same_volume_are_one_host_and_lose_no_minute() {
     let (engine, gateway) = engine("killed");
     let standin = Standin::start_with(engine.listener(0), KEY, Memory::default()).await.unwrap();
     let port = standin.address().port();
@@ -190,7 +190,7 @@ fn of_the_machine(printed: &str) -> (BTreeSet<String>, String) {
 }
 
 #[test]
-fn in_a_container_the_host_is_told_where_its_file_system_is_mounted_and_else_it_is_said_what_is_missing() {
+fn in_a_container_the_host_is_read_from_host_root_and_a_warning_is_logged_without_it() {
     let (engine, _) = engine("whose");
     let host = || of_the_machine(&stdout(&Home::with("").command(&["once"], &[])));
     let run = |flags: &[&str], words: &[&str]| {
@@ -241,7 +241,7 @@ fn in_a_container_the_host_is_told_where_its_file_system_is_mounted_and_else_it_
 }
 
 #[test]
-fn configtest_in_the_container_sees_what_the_agent_uses_and_outside_of_the_image_it_is_no_container() {
+fn configtest_in_a_container_checks_its_variables_and_the_container_command_needs_the_image() {
     let (engine, _) = engine("configtest");
     let run = |flags: &[&str]| {
         let output = engine.command(&[&["run", "--rm"][..], flags, &["wasaba", "configtest"]].concat());
@@ -260,7 +260,7 @@ fn configtest_in_the_container_sees_what_the_agent_uses_and_outside_of_the_image
 }
 
 #[tokio::test]
-async fn an_agent_that_hangs_is_killed_in_time_and_its_host_retired_all_the_same() {
+async fn an_agent_that_hangs_is_killed_in_time_and_its_host_is_still_retired() {
     let (engine, gateway) = engine("hung");
     let standin = Standin::start_with(engine.listener(0), KEY, Memory::default()).await.unwrap();
     let opts = format!("opts=-apibase=http://{gateway}:{}", standin.address().port());
@@ -295,7 +295,7 @@ fn first_process(home: &Home) -> Agent {
 }
 
 #[tokio::test]
-async fn what_keeps_the_host_from_being_retired_is_told() {
+async fn a_failed_retirement_is_logged_with_its_reason() {
     let standin = Standin::start(KEY).await.unwrap();
     let config = format!("apikey = {KEY:?}\napibase = {:?}\n", standin.url());
     let home = Home::with(&config);

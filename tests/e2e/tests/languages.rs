@@ -16,7 +16,7 @@ fn act(language: &str, settings: &str, more: &str) -> Output {
 }
 
 #[test]
-fn a_plugin_in_each_language_tells_its_settings_and_gives_its_value() {
+fn a_plugin_in_each_language_describes_its_settings_and_returns_its_value() {
     for language in LANGUAGES {
         let file = component(language).display().to_string();
         let about = stdout(&Home::with("").command(&["plugin", "inspect"], &["-root", &compiled(), &file]));
@@ -58,7 +58,7 @@ fn each_language_is_limited_like_any_other() {
 }
 
 #[test]
-fn the_sockets_and_files_of_python_itself_are_closed() {
+fn pythons_own_sockets_and_files_are_denied() {
     let nginx = Nginx::start();
     let settings = |what| format!("do = {what:?}, host = \"127.0.0.1\", port = {}", nginx.port);
     for (what, why) in [("socket", "Error"), ("file", "No such file or directory")] {
@@ -68,7 +68,7 @@ fn the_sockets_and_files_of_python_itself_are_closed() {
 }
 
 #[test]
-fn a_crash_is_told_in_the_languages_own_words() {
+fn a_crash_is_reported_in_the_languages_own_words() {
     let error = stderr(&act("python", "do = \"raise\"", ""));
     assert!(error.contains("RuntimeError: on purpose"), "{error}");
 }

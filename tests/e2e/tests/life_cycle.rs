@@ -61,7 +61,7 @@ async fn a_file_that_is_dropped_in_runs_before_the_next_minute_even_if_the_folde
 }
 
 #[test]
-fn a_file_that_is_written_slowly_is_not_tried_before_it_is_whole() {
+fn a_file_that_is_written_slowly_is_not_loaded_before_it_is_complete() {
     let home = Home::with("");
     let agent = started(&home);
     let (bytes, path) = (naughty(), home.root().join("plugins/slow.wasm"));
@@ -80,7 +80,7 @@ fn a_file_that_is_written_slowly_is_not_tried_before_it_is_whole() {
 }
 
 #[test]
-fn a_replaced_file_switches_a_broken_one_does_not_and_a_removed_one_stops() {
+fn a_replaced_file_is_reloaded_a_broken_one_is_not_and_a_removed_one_stops() {
     let home = Home::with("");
     let agent = started(&home);
     move_in(&home, "first.wasm", &naughty_of_another_release());
@@ -111,7 +111,7 @@ fn a_replaced_file_switches_a_broken_one_does_not_and_a_removed_one_stops() {
 }
 
 #[test]
-fn a_hangup_adds_a_new_table_and_a_broken_file_keeps_everything() {
+fn sighup_adds_a_new_table_and_a_broken_file_changes_nothing() {
     let home = Home::with("");
     let agent = started(&home);
     let table = format!("[plugin.metrics.web]\nwasm = {:?}\n", component("naughty"));
@@ -135,7 +135,7 @@ fn a_hangup_adds_a_new_table_and_a_broken_file_keeps_everything() {
 }
 
 #[test]
-fn a_plugin_that_hangs_in_a_call_is_replaced_and_its_successor_asked_when_the_call_ends_at_its_limit() {
+fn a_plugin_that_hangs_in_a_call_is_replaced_and_its_successor_runs_after_the_timeout() {
     let (home, server) = (Home::default(), wasaba_e2e::hostile::silent());
     let url = server.url();
     let table = format!("settings = {{ do = \"fetch\", url = {url:?} }}\nallow = [{url:?}]\ntimeout_seconds = 3\n");

@@ -76,7 +76,7 @@ fn table(name: &str, settings: &str, rest: &str) -> String {
 }
 
 #[test]
-fn each_number_is_the_one_on_nginxs_own_page() {
+fn each_value_equals_the_one_on_the_status_page() {
     let (home, nginx) = (Home::with(""), Nginx::start());
     let waiting = [nginx.waiting(), nginx.waiting(), nginx.waiting()];
     let half_asked = [nginx.half_asked(), nginx.half_asked()];
@@ -177,7 +177,7 @@ fn each_flag_of_the_official_plugin_works() {
 }
 
 #[test]
-fn a_virtual_host_is_reached_by_its_header_alone() {
+fn a_virtual_host_is_reached_only_with_its_host_header() {
     let (home, nginx) = (Home::with(""), Nginx::start());
     let error = stderr(&run_on(&home, &nginx, &["-path=/virtual_status"]));
     assert!(error.contains("begins with \"hello\""), "{error}");
@@ -188,7 +188,7 @@ fn a_virtual_host_is_reached_by_its_header_alone() {
 }
 
 #[test]
-fn a_certificate_is_believed_by_the_authority_in_the_table_and_by_no_other() {
+fn a_certificate_is_trusted_only_with_the_authority_in_the_table() {
     let (authority, stranger) = (Authority::default(), Authority::default());
     let nginx = Nginx::start_with_tls(&authority);
     let (port, tls) = (nginx.port, nginx.tls_port);
@@ -230,7 +230,7 @@ fn a_certificate_is_believed_by_the_authority_in_the_table_and_by_no_other() {
 }
 
 #[test]
-fn a_locked_page_opens_with_a_header_with_a_file_of_headers_and_with_a_user_in_the_address() {
+fn a_protected_page_opens_with_a_header_a_file_of_headers_or_a_user_in_the_address() {
     let nginx = Nginx::start();
     let at = format!("host = \"127.0.0.1\", port = {}, path = \"/locked\"", nginx.port);
     let user = |user: &str| format!("uri = \"http://{user}@127.0.0.1:{}/locked\"", nginx.port);
@@ -267,7 +267,7 @@ fn a_locked_page_opens_with_a_header_with_a_file_of_headers_and_with_a_user_in_t
 }
 
 #[test]
-fn a_wrong_page_is_told_with_the_setting_to_look_at() {
+fn a_wrong_page_is_reported_with_the_setting_to_check() {
     let (home, nginx) = (Home::with(""), Nginx::start());
     for (path, expected) in [
         ("/", "failed: http://127.0.0.1:PORT/ is not a stub_status page, it begins with \"hello\": set `path`"),
@@ -288,7 +288,7 @@ fn a_wrong_page_is_told_with_the_setting_to_look_at() {
 }
 
 #[test]
-fn a_redirect_to_another_server_is_followed_where_that_is_allowed() {
+fn a_redirect_to_another_server_is_followed_only_with_a_grant() {
     let (nginx, home) = (Nginx::start(), Home::with(""));
     let status = format!("http://127.0.0.1:{}", nginx.port);
     let redirecting = hostile::redirecting(&format!("{status}/nginx_status"));
@@ -304,7 +304,7 @@ fn a_redirect_to_another_server_is_followed_where_that_is_allowed() {
 }
 
 #[test]
-fn a_server_that_does_no_good_is_named_and_costs_no_other_instance() {
+fn a_faulty_server_is_named_and_affects_no_other_instance() {
     let nginx = Nginx::start();
     let (silent, endless) = (hostile::silent(), hostile::endless());
     let huge = hostile::answering("HTTP/1.1 200 OK\r\ncontent-length: 104857600\r\n\r\n".into(), vec![b'x'; 100 << 20]);
@@ -335,7 +335,7 @@ fn a_server_that_does_no_good_is_named_and_costs_no_other_instance() {
 }
 
 #[test]
-fn whether_nginx_answers_is_a_value_where_it_is_asked_for() {
+fn extra_up_shows_whether_nginx_answers() {
     let nginx = Nginx::start();
     let down = wasaba_e2e::free_port();
     let with_up =

@@ -70,7 +70,7 @@ fn make_compare_builds_each_plugin_whatever_folder_the_official_programs_are_in(
 }
 
 #[test]
-fn the_graphs_of_each_plugin_are_told_in_the_official_form() {
+fn the_graph_definitions_of_each_plugin_have_the_official_format() {
     let home = Home::with("");
     let told = |plugin: &str, flags: &[&str]| {
         let mut command = Command::new(wasaba());

@@ -40,7 +40,7 @@ fn each_form_of_a_command_runs_the_component_with_its_settings() {
 }
 
 #[test]
-fn a_password_in_front_of_the_command_or_in_the_agents_environment_reaches_the_component_and_no_message() {
+fn a_password_before_the_command_or_in_the_environment_reaches_the_component_and_no_message() {
     let server = Postgres::start("", "host all scram 127.0.0.1/32 scram-sha-256");
     server.run("CREATE ROLE scram LOGIN PASSWORD 'hunter2 x'; GRANT pg_monitor TO scram");
     let home = Home::with("");
@@ -62,7 +62,7 @@ fn a_password_in_front_of_the_command_or_in_the_agents_environment_reaches_the_c
 }
 
 #[test]
-fn what_cannot_be_carried_over_shows_the_table_to_write_and_costs_no_other_plugin() {
+fn a_command_that_cannot_be_converted_shows_the_table_to_write_and_affects_no_other_plugin() {
     let (home, nginx) = (Home::with(""), Nginx::start());
     let good =
         format!("[plugin.metrics.good]\ncommand = \"mackerel-plugin-nginx -host=127.0.0.1 -port={}\"\n", nginx.port);

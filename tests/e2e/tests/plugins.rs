@@ -26,7 +26,7 @@ fn naughty_table(name: &str, what: &str, rest: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_origin_that_was_not_granted_is_denied_the_log_shows_the_line_and_other_metrics_go_on() {
+async fn an_origin_without_a_grant_is_denied_with_the_line_to_write_and_other_metrics_are_posted() {
     let (standin, nginx) = (Standin::start("key").await.unwrap(), Nginx::start());
     let url = format!("http://127.0.0.1:{}/nginx_status", nginx.port);
     let base = format!("apikey = \"key\"\napibase = {:?}\n", standin.url());
@@ -49,7 +49,7 @@ async fn an_origin_that_was_not_granted_is_denied_the_log_shows_the_line_and_oth
 }
 
 #[test]
-fn a_file_that_is_no_plugin_is_named_with_what_is_wrong_and_never_a_crash() {
+fn a_file_that_is_not_a_plugin_is_reported_with_the_reason_and_affects_nothing_else() {
     let home = Home::with("");
     let good = std::fs::read(component("naughty")).unwrap();
     let mut corrupted = good.clone();
@@ -101,7 +101,7 @@ fn component_of_version(version: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_plugin_that_does_not_stop_by_itself_is_stopped_and_named() {
+fn a_plugin_that_fails_is_named_and_the_values_of_the_host_are_there() {
     for (what, expected) in [
         ("loop", "timed out after 2s"),
         ("abort", "crashed"),
@@ -118,7 +118,7 @@ fn a_plugin_that_does_not_stop_by_itself_is_stopped_and_named() {
 }
 
 #[test]
-fn a_flood_of_lines_is_cut_and_bad_samples_cost_only_themselves() {
+fn a_flood_of_log_lines_is_cut_and_only_invalid_samples_are_dropped() {
     let output = naughty("flood", "").command(&["once"], &[]);
     let log = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(log.matches("plugin naughty: line ").count(), 32, "16 lines for each of the two readings:\n{log}");
@@ -131,7 +131,7 @@ fn a_flood_of_lines_is_cut_and_bad_samples_cost_only_themselves() {
 }
 
 #[test]
-fn a_wrong_setting_names_the_table_and_lists_the_right_ones() {
+fn an_unknown_setting_is_reported_with_its_table_and_the_valid_ones() {
     let home = naughty("nothing", ", tokn = \"hunter2\"");
     let output = home.command(&["once"], &[]);
     let log = String::from_utf8(output.stderr).unwrap();
@@ -197,13 +197,13 @@ fn inspect_shows_what_a_plugin_is_and_what_it_would_be_granted() {
 }
 
 #[test]
-fn a_plugin_that_is_not_there_lists_where_it_was_looked_for_and_what_there_is() {
+fn a_missing_plugin_is_reported_with_those_that_exist() {
     let error = stderr(&Home::with("").command(&["plugin", "inspect"], &["ngnix"]));
     assert!(error.contains("there is no plugin `ngnix`") && error.contains("there are: nginx"), "{error}");
 }
 
 #[test]
-fn what_was_compiled_ahead_of_time_needs_no_compiler_any_more() {
+fn a_component_compiled_ahead_of_time_needs_no_compiler() {
     let home = Home::without_compiled();
     home.configure("");
     let file = component("naughty").display().to_string();

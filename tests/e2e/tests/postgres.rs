@@ -85,7 +85,7 @@ fn each_way_to_log_in_works_and_a_wrong_or_missing_password_names_the_setting() 
 }
 
 #[test]
-fn a_password_comes_from_a_file_or_the_environment_and_a_missing_one_is_told_at_its_line() {
+fn a_password_is_read_from_a_file_and_a_missing_file_or_variable_is_reported_at_its_line() {
     let server = server();
     let home = Home::with("");
     std::fs::write(home.path("password"), format!("{PASSWORD}\n")).unwrap();
@@ -107,7 +107,7 @@ fn a_password_comes_from_a_file_or_the_environment_and_a_missing_one_is_told_at_
 }
 
 #[test]
-fn each_sslmode_does_what_postgresql_says_with_a_private_authority() {
+fn each_sslmode_works_as_postgresql_documents_it_with_a_private_authority() {
     let (authority, other) = (Authority::default(), Authority::default());
     let server = Postgres::start_with_tls(&authority, "password_encryption = 'scram-sha-256'", ACCESS);
     add_roles(&server);
@@ -156,7 +156,7 @@ fn each_sslmode_does_what_postgresql_says_with_a_private_authority() {
 }
 
 #[test]
-fn a_server_without_tls_is_refused_where_tls_is_required_and_taken_where_it_is_preferred() {
+fn a_server_without_tls_is_refused_where_tls_is_required_and_accepted_where_it_is_preferred() {
     let (home, server) = (Home::with(""), server());
     for mode in ["require", "verify-ca", "verify-full"] {
         let refused = stderr(&run(&home, &server, "trusty", &["-sslmode", mode]));
@@ -168,7 +168,7 @@ fn a_server_without_tls_is_refused_where_tls_is_required_and_taken_where_it_is_p
 }
 
 #[test]
-fn the_unix_socket_is_reached_as_a_setting_and_as_the_official_plugins_folder() {
+fn the_unix_socket_is_reached_by_its_setting_and_by_its_folder_as_hostname() {
     let (home, server) = (Home::with(""), server());
     let run = |flags: &[&str]| {
         let all = ["postgres", "-user=peer", "-database=postgres", "-password", PASSWORD];
@@ -233,7 +233,7 @@ fn every_value_is_the_one_that_psql_shows() {
 }
 
 #[test]
-fn the_rates_are_those_of_a_known_load() {
+fn the_rates_match_a_known_load() {
     let (home, server) = (Home::with(""), server());
     server.run("CREATE TABLE t (n int primary key, v int)");
     let state = home.path("state");
@@ -277,7 +277,7 @@ fn the_rates_are_those_of_a_known_load() {
 }
 
 #[test]
-fn a_role_without_pg_monitor_is_told_the_grant_and_still_gets_values() {
+fn a_role_without_pg_monitor_gets_values_and_a_warning_with_the_missing_grant() {
     let (home, server) = (Home::with(""), server());
     let _session = server.session(&["BEGIN;"], "");
     let output = run(&home, &server, "blind", &[]);
@@ -291,7 +291,7 @@ fn a_role_without_pg_monitor_is_told_the_grant_and_still_gets_values() {
 }
 
 #[test]
-fn the_write_ahead_log_counts_on_a_primary_a_standby_and_a_logical_primary() {
+fn the_location_in_the_write_ahead_log_is_counted_on_a_primary_and_its_standby() {
     let primary = Postgres::start("wal_level = logical\nmax_wal_senders = 4", ACCESS);
     add_roles(&primary);
     let replica = primary.replica("standby");
@@ -334,7 +334,7 @@ fn the_write_ahead_log_counts_on_a_primary_a_standby_and_a_logical_primary() {
 }
 
 #[test]
-fn each_extra_part_shows_what_psql_shows() {
+fn each_extra_value_is_the_one_that_psql_shows() {
     let (home, server) = (Home::with(""), server());
     server.run("CREATE DATABASE \"my shop\"");
     server.run("CREATE TABLE t (n int)");
@@ -382,7 +382,7 @@ fn each_extra_part_shows_what_psql_shows() {
 }
 
 #[test]
-fn a_query_that_takes_too_long_or_is_forbidden_costs_only_its_own_values() {
+fn a_query_that_times_out_or_is_forbidden_loses_only_its_own_values() {
     let (home, server) = (Home::with(""), server());
     // Nobody but the owner may look at locks any more, and the slots' view waits for a lock that is held.
     server.run("REVOKE SELECT ON pg_locks FROM PUBLIC");
@@ -398,7 +398,7 @@ fn a_query_that_takes_too_long_or_is_forbidden_costs_only_its_own_values() {
 }
 
 #[test]
-fn two_queries_that_take_too_long_cost_only_their_own_values_within_one_call() {
+fn two_queries_that_time_out_in_one_call_lose_only_their_own_values() {
     let (home, server) = (Home::with(""), server());
     let lock = "LOCK TABLE pg_catalog.pg_stat_bgwriter, pg_catalog.pg_locks IN ACCESS EXCLUSIVE MODE;";
     let _holder = server.session(&["BEGIN;", lock], "");
@@ -414,7 +414,7 @@ fn two_queries_that_take_too_long_cost_only_their_own_values_within_one_call() {
 }
 
 #[test]
-fn what_was_answered_counts_when_a_query_outlasts_the_call() {
+fn values_received_before_a_query_outlasts_the_call_are_kept() {
     let (home, server) = (Home::with(""), server());
     let _holder = server.session(&["BEGIN;", "LOCK TABLE pg_catalog.pg_stat_bgwriter IN ACCESS EXCLUSIVE MODE;"], "");
     for timeout in ["-statement-timeout=20s", "-statement-timeout=0s"] {
@@ -428,7 +428,7 @@ fn what_was_answered_counts_when_a_query_outlasts_the_call() {
 }
 
 #[test]
-fn databases_whose_names_differ_only_in_what_a_metric_cannot_have_are_kept_apart() {
+fn databases_whose_names_map_to_the_same_metric_name_are_kept_apart() {
     let (home, server) = (Home::with(""), server());
     for name in ["a.b", "a_b"] {
         server.run(&format!("CREATE DATABASE \"{name}\""));
@@ -445,7 +445,7 @@ fn databases_whose_names_differ_only_in_what_a_metric_cannot_have_are_kept_apart
 }
 
 #[test]
-fn a_server_that_is_down_silent_foreign_or_endless_is_told_apart_and_costs_no_other_instance() {
+fn servers_that_are_down_silent_foreign_or_endless_are_distinguished_and_affect_no_other_instance() {
     let (home, server) = (Home::with(""), server());
     let table = |name: &str, port: u16| {
         format!(
@@ -485,7 +485,7 @@ fn a_server_that_is_down_silent_foreign_or_endless_is_told_apart_and_costs_no_ot
 }
 
 #[test]
-fn a_target_that_is_away_is_0_for_up_and_told_once() {
+fn a_target_that_is_down_is_0_for_up_and_is_logged() {
     let home = Home::with("");
     let down = wasaba_e2e::free_port().to_string();
     let flags = ["postgres", "-hostname=127.0.0.1", "-port", &down, "-user=x", "-extra=up"];

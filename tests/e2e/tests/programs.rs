@@ -72,7 +72,7 @@ fn kill_marked(mark: &str) {
 }
 
 #[tokio::test]
-async fn values_and_graphs_of_a_shell_and_a_python_script_arrive_with_the_time_they_are_of() {
+async fn values_and_graphs_of_a_shell_and_a_python_script_arrive_with_their_time() {
     let (standin, home) = (standin().await, Home::with(""));
     let dice = script(
         &home,
@@ -109,7 +109,7 @@ async fn values_and_graphs_of_a_shell_and_a_python_script_arrive_with_the_time_t
 }
 
 #[tokio::test]
-async fn a_grandchild_that_holds_standard_output_open_costs_nothing_and_the_agent_ends_at_once() {
+async fn a_grandchild_that_holds_standard_output_open_holds_up_neither_values_nor_the_stop() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&format!(
         "{}[plugin.metrics.leak]\ncommand = \"setsid sleep 86421 & echo leak.a 1 1\"\ntimeout_seconds = 2\n\
@@ -136,7 +136,7 @@ async fn a_grandchild_that_holds_standard_output_open_costs_nothing_and_the_agen
 }
 
 #[tokio::test]
-async fn one_that_outlives_its_time_one_that_traps_and_one_that_floods_cost_only_themselves() {
+async fn programs_that_time_out_trap_the_signal_or_flood_affect_only_themselves() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&format!(
         "{}[plugin.metrics.hangs]\ncommand = \"sleep 86431 & echo early 1 0; sleep 86431\"\ntimeout_seconds = 2\n\
@@ -216,7 +216,7 @@ async fn checks_report_what_they_found_and_the_host_lists_them() {
 }
 
 #[tokio::test]
-async fn checks_of_another_host_are_reported_there_and_one_that_is_not_there_holds_up_nobody() {
+async fn checks_of_another_host_are_reported_there_and_an_unknown_host_holds_up_no_other() {
     let (standin, home) = (standin().await, Home::with(""));
     let other = Home::with("");
     let metadata = "[machine]\nmetadata = \"http://127.0.0.1:1\"\n";
@@ -258,7 +258,7 @@ async fn register(standin: &Standin, custom_identifier: &str) {
 }
 
 #[tokio::test]
-async fn metadata_is_sent_as_it_was_printed_and_not_again_after_a_restart() {
+async fn metadata_is_sent_unchanged_and_not_again_after_a_restart() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&format!(
         "{}[plugin.metadata.md]\ncommand = \"echo '{{\\\"big\\\": 12345678901234567890, \\\"c\\\": \\\"<x>\\\"}}'\"\n\
@@ -295,7 +295,7 @@ async fn metadata_is_sent_as_it_was_printed_and_not_again_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_hangup_brings_new_plugins_and_filters_and_loses_no_minute_of_the_others() {
+async fn sighup_starts_new_plugins_and_does_not_restart_the_others() {
     let (standin, home) = (standin().await, Home::with(""));
     let count = home.path("count");
     let kept = format!(
@@ -324,7 +324,7 @@ async fn a_hangup_brings_new_plugins_and_filters_and_loses_no_minute_of_the_othe
 }
 
 #[test]
-fn once_runs_programs_too_and_says_what_is_wrong() {
+fn once_runs_programs_too_and_logs_invalid_lines() {
     let home = Home::with("[plugin.metrics.p]\ncommand = \"echo p.a 1 0; echo p.b x 0\"\n");
     let output = home.command(&["once"], &[]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -333,7 +333,7 @@ fn once_runs_programs_too_and_says_what_is_wrong() {
 }
 
 #[test]
-fn once_runs_a_program_once_and_prints_the_time_that_is_its_own() {
+fn once_runs_a_program_once_and_prints_its_own_timestamp() {
     let home = Home::with("");
     let runs = home.path("runs");
     let script = format!("echo run >> {}; echo p.now 1 $(date +%s)", runs.display());
@@ -399,7 +399,7 @@ async fn a_program_gets_the_environment_that_the_official_agent_gives_it() {
 }
 
 #[tokio::test]
-async fn another_key_and_another_server_are_taken_over_by_a_hangup_and_no_value_is_lost() {
+async fn sighup_switches_to_another_key_and_server_and_the_host_stays_the_same() {
     let (old, home) = (standin().await, Home::with(""));
     let plugin = "[plugin.metrics.p]\ncommand = \"echo p.a 1 0\"\n";
     home.configure(&format!("{}{plugin}", base(&old)));
@@ -421,7 +421,7 @@ async fn another_key_and_another_server_are_taken_over_by_a_hangup_and_no_value_
 }
 
 #[tokio::test]
-async fn a_program_runs_as_the_user_that_is_named() {
+async fn a_program_runs_as_the_configured_user() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&format!(
         "{}[plugin.metrics.p]\ncommand = \"echo p.uid $(id -u) 0; echo p.own $OWN 0\"\nuser = \"nobody\"\nenv = {{ OWN = \"7\" }}\n",
@@ -435,7 +435,7 @@ async fn a_program_runs_as_the_user_that_is_named() {
 }
 
 #[tokio::test]
-async fn a_program_takes_the_place_of_a_component_of_its_name_and_the_other_way_round() {
+async fn a_program_replaces_a_component_of_the_same_name_and_the_other_way_round() {
     let (standin, home) = (standin().await, Home::with(""));
     let component = format!("{}[plugin.metrics.p]\nwasm = {:?}\n", base(&standin), component("naughty"));
     let program = |name: &str| format!("{}[plugin.metrics.p]\ncommand = \"echo {name} 1 0\"\n", base(&standin));

@@ -94,7 +94,7 @@ fn every_value_is_the_one_that_redis_cli_shows() {
 }
 
 #[test]
-fn the_rates_are_those_of_a_known_load() {
+fn the_rates_match_a_known_load() {
     let (home, server) = (Home::with(""), Redis::start("", &[]));
     let state = home.path("state");
     let flags = ["-tempfile", state.to_str().unwrap(), "-extra=commands", "-extra=network"];
@@ -165,7 +165,7 @@ fn each_way_to_log_in_works_in_both_protocols_and_each_refusal_names_the_setting
 }
 
 #[test]
-fn the_unix_socket_and_tls_take_the_same_log_in() {
+fn the_unix_socket_and_tls_accept_the_same_login() {
     let (authority, other) = (Authority::default(), Authority::default());
     let login = ["-a", PASSWORD];
     let server = Redis::start_with_tls(&authority, &format!("requirepass {PASSWORD}"), &login);
@@ -198,7 +198,7 @@ fn the_unix_socket_and_tls_take_the_same_log_in() {
 }
 
 #[test]
-fn a_missing_client_certificate_is_told_and_is_no_target_that_is_down() {
+fn a_missing_client_certificate_is_reported_and_is_not_a_target_that_is_down() {
     let authority = Authority::default();
     let own = authority.issue("client", &[]);
     let (certificate, key) = (own.certificate.display().to_string(), own.key.display().to_string());
@@ -216,7 +216,7 @@ fn a_missing_client_certificate_is_told_and_is_no_target_that_is_down() {
 }
 
 #[test]
-fn a_config_command_that_was_renamed_or_forbidden_costs_nothing_that_info_tells() {
+fn a_renamed_or_forbidden_config_command_loses_no_value_that_info_has() {
     let home = Home::with("");
     for (config, flags) in [
         ("rename-command CONFIG \"\"\nmaxmemory 50mb", &[] as &[&str]),
@@ -230,7 +230,7 @@ fn a_config_command_that_was_renamed_or_forbidden_costs_nothing_that_info_tells(
 }
 
 #[test]
-fn a_primary_tells_each_replicas_lag_and_a_replica_its_link() {
+fn a_primary_reports_the_lag_of_each_replica_and_a_replica_its_link() {
     let home = Home::with("");
     let primary = Redis::start("repl-diskless-sync-delay 0", &[]);
     let replica = Redis::start(&format!("replicaof 127.0.0.1 {}", primary.port), &[]);
@@ -261,7 +261,7 @@ fn a_primary_tells_each_replicas_lag_and_a_replica_its_link() {
 }
 
 #[test]
-fn a_node_of_a_cluster_tells_what_cluster_info_tells() {
+fn a_cluster_node_reports_the_values_of_cluster_info() {
     let home = Home::with("");
     // No node is to suspect another one of having failed only because the machine is busy.
     let config = "cluster-enabled yes\ncluster-node-timeout 60000";
@@ -296,7 +296,7 @@ fn a_node_of_a_cluster_tells_what_cluster_info_tells() {
 }
 
 #[test]
-fn each_extra_part_shows_what_redis_cli_shows() {
+fn each_extra_value_is_the_one_that_redis_cli_shows() {
     let (home, server) = (Home::with(""), Redis::start("databases 4\nappendonly yes", &[]));
     server.cli(&["-n", "2", "SET", "a", "1", "EX", "1000"]);
     server.cli(&["HGET", "none"]);
@@ -324,7 +324,7 @@ fn each_extra_part_shows_what_redis_cli_shows() {
 }
 
 #[test]
-fn a_server_that_is_down_silent_foreign_or_endless_is_told_apart_and_costs_no_other_instance() {
+fn servers_that_are_down_silent_foreign_or_endless_are_distinguished_and_affect_no_other_instance() {
     let (home, server) = (Home::with(""), Redis::start("", &[]));
     let table = |name: &str, port: u16| {
         format!(
@@ -366,7 +366,7 @@ fn a_server_that_is_down_silent_foreign_or_endless_is_told_apart_and_costs_no_ot
 }
 
 #[test]
-fn a_target_that_is_away_is_0_for_up_but_a_wrong_password_is_not() {
+fn a_target_that_is_down_is_0_for_up_but_a_wrong_password_is_not() {
     let (home, server) = (Home::with(""), Redis::start(&format!("requirepass {PASSWORD}"), &["-a", PASSWORD]));
     let down = wasaba_e2e::free_port().to_string();
     let output = run(&home, &["-host=127.0.0.1", "-port", &down, "-extra=up"]);

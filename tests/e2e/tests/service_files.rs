@@ -49,7 +49,7 @@ fn at_the_stop(variables: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn a_stop_retires_the_host_only_if_auto_retirement_says_so() {
+fn a_stop_retires_the_host_only_with_auto_retirement() {
     let usual = [("ROOT", "/var/lib/mackerel-agent"), ("OTHER_OPTS", "-role=A:b -v")];
     assert_eq!(at_the_stop(&usual), "", "it is not set");
     for (value, retires) in [("", false), ("0", false), ("1", true), ("true", true)] {
@@ -65,7 +65,7 @@ fn a_stop_retires_the_host_only_if_auto_retirement_says_so() {
 }
 
 #[test]
-fn the_unit_takes_the_variables_of_the_official_packages() {
+fn the_unit_reads_the_variables_of_the_official_packages() {
     let files = ["-/etc/default/mackerel-agent", "-/etc/sysconfig/mackerel-agent"];
     assert_eq!(values(UNIT, "EnvironmentFile"), files, "which need not be there");
     let own = ["MACKEREL_PLUGIN_WORKDIR=/var/tmp/mackerel-agent", "ROOT=/var/lib/mackerel-agent"];
@@ -84,7 +84,7 @@ fn the_unit_takes_the_variables_of_the_official_packages() {
 }
 
 #[test]
-fn systemd_finds_nothing_wrong_with_the_unit() {
+fn systemd_reports_no_problem_in_the_unit() {
     let folder = TempDir::new().unwrap();
     let unit = folder.path().join("wasaba.service");
     std::fs::write(&unit, UNIT.replace("/usr/bin/wasaba", &wasaba().display().to_string())).unwrap();

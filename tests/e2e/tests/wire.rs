@@ -151,7 +151,7 @@ fn configure(home: &Home, standin: &Standin) {
 }
 
 #[tokio::test]
-async fn what_is_sent_is_what_the_official_agent_sends_but_for_what_is_named_here() {
+async fn requests_equal_those_of_the_official_agent_except_for_the_differences_named_here() {
     let (standin, home, recorded) = (Standin::start("key").await.unwrap(), Home::with(""), recorded());
     let official_host = bodies(&recorded, "POST", "/hosts").remove(0);
     let official_points = bodies(&recorded, "POST", "/tsdb").remove(0);

@@ -49,7 +49,7 @@ fn wish(what: &str, wish: &str, table: &str) -> String {
 }
 
 #[test]
-fn each_animal_is_stopped_by_a_limit_that_is_named() {
+fn each_misbehaviour_is_stopped_and_the_log_names_the_limit() {
     for (what, expected) in ANIMALS {
         // Those that are not about time have plenty of it, so that none runs out first on a busy machine.
         let config = match *what {
@@ -64,7 +64,7 @@ fn each_animal_is_stopped_by_a_limit_that_is_named() {
 }
 
 #[test]
-fn a_hostile_server_costs_one_call() {
+fn a_hostile_server_fails_only_one_call() {
     let grant = |server: &Server| format!("allow = [\"http://127.0.0.1:{0}\", \"127.0.0.1:{0}\"]", server.port);
     for (server, expected) in [
         (hostile::silent(), "no answer within the call's 2s"),
@@ -97,7 +97,7 @@ fn a_hostile_server_costs_one_call() {
 }
 
 #[test]
-fn plugins_that_hoard_connections_leave_the_agent_file_descriptors_enough() {
+fn plugins_that_hoard_connections_leave_the_agent_enough_file_descriptors() {
     let server = hostile::silent();
     let place = format!("127.0.0.1:{}", server.port);
     let mut config = String::new();
@@ -129,7 +129,7 @@ fn plugins_that_hoard_connections_leave_the_agent_file_descriptors_enough() {
 }
 
 #[test]
-fn a_redirect_leads_nowhere_that_was_not_granted() {
+fn a_redirect_to_an_origin_without_a_grant_is_denied() {
     let secret = hostile::silent();
     for target in ["http://169.254.169.254/latest/meta-data/".to_owned(), secret.url(), "//[::ffff:a9fe:a9fe]/".into()]
     {
@@ -144,7 +144,7 @@ fn a_redirect_leads_nowhere_that_was_not_granted() {
 }
 
 #[test]
-fn no_spelling_of_an_address_is_a_way_around_the_grants() {
+fn no_spelling_of_an_address_bypasses_the_grants() {
     let secret = hostile::silent();
     let port = secret.port;
     let table = "allow = [\"http://granted.example\", \"granted.example:80\"]";
@@ -190,7 +190,7 @@ fn no_spelling_of_an_address_is_a_way_around_the_grants() {
 }
 
 #[test]
-fn a_name_that_later_leads_to_this_machine_or_to_metadata_is_denied_then() {
+fn a_name_that_later_resolves_to_this_machine_or_to_a_metadata_service_is_denied() {
     let table = "allow = [\"http://rebinds.test:8080\"]";
     let home = Home::with(&naughty("fetch", ", url = \"http://rebinds.test:8080/\"", table));
     let resolver = home.path("resolv.conf");
@@ -221,7 +221,7 @@ fn a_name_that_later_leads_to_this_machine_or_to_metadata_is_denied_then() {
 }
 
 #[test]
-fn each_door_of_wasi_is_there_and_closed() {
+fn each_interface_of_wasi_is_linked_and_denied() {
     let server = hostile::silent();
     let home = Home::with(&naughty("wasi", &format!(", url = \"127.0.0.1:{}\"", server.port), ""));
     let error = stderr(&home.command(&["plugin", "run"], &["wasi"]));
@@ -235,7 +235,7 @@ fn each_door_of_wasi_is_there_and_closed() {
 }
 
 #[test]
-fn sockets_and_files_of_the_machine_are_closed_and_a_secret_is_not_told() {
+fn sockets_and_files_of_the_machine_are_denied_and_a_secret_is_not_shown() {
     let home = Home::default();
     let socket = home.path("docker.sock");
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
@@ -291,7 +291,7 @@ pub(crate) fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 }
 
 #[test]
-fn a_file_that_means_no_good_is_refused_before_it_has_settings() {
+fn a_malicious_file_is_refused_before_it_gets_settings() {
     let home = Home::with("[plugin.metrics.big]\nwasm = \"python\"\nlimits = { component_mib = 1 }\n");
     for (name, bytes, expected) in bad_files() {
         home.drop_in(&format!("{name}.wasm"), &bytes);
@@ -322,7 +322,7 @@ fn machine_code() -> Vec<u8> {
 }
 
 #[test]
-fn a_certificate_file_that_never_ends_is_refused_and_no_name_steers_the_terminal() {
+fn a_certificate_file_that_is_not_a_regular_file_is_refused_and_control_characters_are_escaped() {
     let home = Home::default();
     let pipe = home.path("pipe");
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
@@ -341,7 +341,7 @@ fn a_certificate_file_that_never_ends_is_refused_and_no_name_steers_the_terminal
 }
 
 #[test]
-fn another_digest_than_the_demanded_one_is_refused_and_the_right_one_runs() {
+fn only_a_component_with_the_configured_digest_runs() {
     let about = stdout(&Home::with("").command(&["plugin", "inspect"], &[component("naughty").to_str().unwrap()]));
     let digest = about.lines().find_map(|line| line.strip_prefix("digest: ")).unwrap();
     let good = run("nothing", &naughty("nothing", "", &format!("digest = {digest:?}")));

@@ -90,7 +90,7 @@ impl Standing {
 }
 
 #[tokio::test]
-async fn the_rates_of_a_whole_minute_are_those_of_the_load_and_of_what_the_client_shows() {
+async fn the_rates_of_a_full_minute_match_the_load_and_the_docker_client() {
     let engine = Engine::shared();
     engine.busybox();
     let standin = Standin::start("key").await.unwrap();
@@ -144,7 +144,7 @@ async fn the_rates_of_a_whole_minute_are_those_of_the_load_and_of_what_the_clien
 }
 
 #[tokio::test]
-async fn an_engine_that_hangs_or_starts_again_costs_only_its_own_values_and_is_told_once() {
+async fn an_engine_that_hangs_or_restarts_loses_only_its_own_values_and_is_logged_once() {
     let engine = Engine::start(&[]);
     engine.busybox();
     engine.docker(&["run", "--detach", "--name", "steady", "--restart", "always", "busybox", "/bin/sleep", "1000"]);

@@ -88,7 +88,7 @@ impl Drop for Down<'_> {
 }
 
 #[tokio::test]
-async fn the_example_stack_posts_the_host_its_containers_and_the_servers_inside_of_them() {
+async fn the_example_stack_posts_the_host_its_containers_and_the_servers_in_them() {
     let engine = Engine::start(&[]);
     engine.wasaba();
     engine.busybox();

@@ -15,7 +15,7 @@ use crate::zoo::{ANIMALS, bad_files, naughty};
 const LONG: Duration = Duration::from_secs(240);
 
 #[tokio::test]
-async fn while_the_whole_zoo_runs_every_minute_is_whole_and_afterwards_nothing_is_left() {
+async fn while_all_plugins_misbehave_no_minute_has_gaps_and_afterwards_nothing_has_leaked() {
     let standin = Standin::start("key").await.unwrap();
     let servers = [hostile::silent(), hostile::slow(), hostile::endless()];
     // A machine that stands still: what others mount and unmount on this one does not change which values a minute has.
