@@ -66,7 +66,7 @@ fn make_compare_builds_each_plugin_whatever_folder_the_official_programs_are_in(
         assert!(told.contains(&format!("-p plugin-{plugin}")) && told.contains(&format!("/{plugin}.wasm")), "{told}");
     }
     assert!(told.contains("--bin compare -- \"/x\""), "{told}");
-    assert!(make("OFFICIAL=").contains("say where the official programs are"));
+    assert!(make("OFFICIAL=").contains("OFFICIAL is missing: set it to a folder"));
 }
 
 #[test]
