@@ -1,4 +1,4 @@
-//! The command line as a user meets it: once, version, help, local mode, and a configuration that cannot be used.
+//! The command line: once, version, help, local mode, and invalid configurations.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::os::unix::fs::PermissionsExt;
@@ -35,7 +35,7 @@ fn a_frozen_machine_gives_the_golden_output() {
     ));
     let mut json = serde_json::from_str::<Value>(&stdout(&home.command(&["once"], &[]))).unwrap();
     json["metrics"]["Created"] = "<NOW>".into();
-    // Not frozen: the kernel's own answers about its name, its network and the space in its file systems.
+    // Not frozen: values from system calls, about the kernel, the network and the space in file systems.
     let host = &mut json["host"];
     host["name"] = "<NAME>".into();
     host["interfaces"] = "<INTERFACES>".into();
@@ -96,7 +96,7 @@ fn without_a_key_values_are_printed_at_once_and_stored() {
     let end = agent.line_with("stopped", SOON);
     assert!(!end.contains(" 0 collected") && end.contains(" 0 delivered"), "{end}");
     let mode = std::fs::metadata(home.root().join("wasaba.db")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600, "the values are nobody else's");
+    assert_eq!(mode & 0o777, 0o600, "only the owner may read the values");
 }
 
 #[test]

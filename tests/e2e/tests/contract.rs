@@ -1,4 +1,4 @@
-//! The contract as plugins meet it: a plugin that does everything once, built now and built against each release.
+//! The contract of plugins: one that uses everything in it, built now and built against each release.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use wasaba_e2e::agent::{Home, stderr, stdout};
 use wasaba_e2e::nginx::Nginx;
 use wasaba_e2e::{component, echo};
 
-/// A home whose table `all` grants the plugin in `file` everything that it wants.
+/// A home whose table `all` runs the plugin in `file` with all its settings, which grant everything that it uses.
 fn home(file: &Path, nginx: &Nginx) -> Home {
     let home = Home::default();
     let (socket, content, port) = (home.path("echo.sock"), home.path("content"), echo::tcp());

@@ -1,4 +1,4 @@
-//! The agent in the place of the official one: its commands, its signals, its files, and what it sends.
+//! The agent as a drop-in replacement for the official one: commands, signals, files and requests.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::os::unix::net::UnixDatagram;
@@ -36,7 +36,7 @@ fn configtest_reports_all_problems_at_once_on_standard_error_and_fails_on_a_warn
     assert_golden("configtest-broken.txt", &said);
 
     home.configure("apikey = \"hunter2\"\npodfile = \"x\"\n");
-    assert_eq!(home.command(&["configtest"], &[]).status.code(), Some(1), "a mere unknown key");
+    assert_eq!(home.command(&["configtest"], &[]).status.code(), Some(1), "an unknown key alone");
     home.configure("");
     assert!(stderr(&home.command(&["configtest"], &[])).contains("there is no `apikey`"));
     home.configure("apikey = \"hunter2\"\n[plugin.checks.c]\ncommand = \"x\"\nmax_check_attempts = 11\n");
@@ -124,7 +124,7 @@ async fn each_stop_signal_stops_the_agent_cleanly_and_a_second_one_forces_it() {
 
         let mut agent = home.start(&[]);
         agent.line_with("this machine is host", SOON);
-        // Now the last word takes as long as it may.
+        // Now posting the last status takes as long as it may.
         standin.misbehave(Misbehaviour::NeverAnswer);
         agent.signal(first);
         agent.signal(second);
@@ -150,7 +150,7 @@ fn only_certificate_authorities_named_in_the_environment_are_trusted() {
     for (variable, good, bad) in
         [("SSL_CERT_FILE", authority.file(), stranger.file()), ("SSL_CERT_DIR", folder(&authority), folder(&stranger))]
     {
-        // This server is no Mackerel, and says so, if it is believed.
+        // This server is not Mackerel, which the agent notices if it trusts the certificate.
         for (path, said) in [(good, "without valid JSON"), (bad, "invalid peer certificate: ")] {
             let home = Home::with(&base);
             let mut command = Command::new(wasaba());
@@ -161,8 +161,8 @@ fn only_certificate_authorities_named_in_the_environment_are_trusted() {
     }
 }
 
-/// Configures `disable_http_keep_alive`, which is another way to Mackerel.
-fn reach_anew(home: &Home, config: &str, agent: &Agent) {
+/// Changes `disable_http_keep_alive`, so that the agent reconnects to Mackerel.
+fn change_connection(home: &Home, config: &str, agent: &Agent) {
     home.configure(&format!("disable_http_keep_alive = true\n{config}"));
     agent.signal(Signal::HUP);
     agent.line_with("Mackerel is reached anew", SOON);
@@ -176,10 +176,10 @@ async fn a_report_is_not_lost_when_sighup_changes_the_connection_to_mackerel() {
     let agent = home.start(&[]);
     agent.line_with("check fine: OK: fine", SOON);
     agent.line_with("this machine is host", SOON);
-    reach_anew(&home, &config, &agent);
-    // An OK is told only once.
-    let told = |memory: &Memory| memory.reports().iter().any(|report| report.name == "fine");
-    standin.wait_until(SOON, "the report", told).await.unwrap();
+    change_connection(&home, &config, &agent);
+    // An OK is reported only once.
+    let is_reported = |memory: &Memory| memory.reports().iter().any(|report| report.name == "fine");
+    standin.wait_until(SOON, "the report", is_reported).await.unwrap();
 }
 
 #[tokio::test]
@@ -188,8 +188,8 @@ async fn a_new_host_after_retire_gets_its_metadata() {
     home.configure(&format!("{}[plugin.metadata.md]\ncommand = \"echo 1\"\n", base(&standin)));
     for hosts in 1..=2 {
         let mut agent = home.start(&[]);
-        let told = |memory: &Memory| memory.metadata().len() == hosts;
-        standin.wait_until(SOON, "the metadata of each host", told).await.unwrap();
+        let is_posted = |memory: &Memory| memory.metadata().len() == hosts;
+        standin.wait_until(SOON, "the metadata of each host", is_posted).await.unwrap();
         agent.signal(Signal::TERM);
         agent.ended(SOON);
         assert!(home.command(&["retire"], &["-force"]).status.success());
@@ -209,12 +209,12 @@ async fn retire_asks_for_confirmation_and_removes_the_id() {
     let id = home.root().join("id");
     let declined = home.command(&["retire"], &[]);
     assert!(stderr(&declined).contains("confirmation required") && id.exists());
-    // A bad moment of Mackerel's is waited for.
+    // A temporary failure of Mackerel is retried.
     standin.misbehave(Misbehaviour::Status { status: 503, retry_after: None }.times(1));
     let retired = home.command(&["retire"], &["-force", "-role", "A:b", "-v"]);
     assert!(retired.status.success(), "{}", text(&retired.stderr));
     assert!(standin.memory().hosts()[0].retired && !id.exists());
-    // The next start is another host.
+    // The next start registers another host.
     let agent = home.start(&[]);
     agent.line_with("this machine is host", SOON);
     assert_eq!(standin.memory().hosts().len(), 2);
@@ -229,8 +229,8 @@ async fn retire_keeps_the_id_if_mackerel_refuses() {
     let refused = stderr(&home.command(&["retire", "-force"], &[]));
     assert!(refused.contains("cannot retire host `nobody`") && refused.contains("404"), "{refused}");
     assert!(home.root().join("id").exists());
-    let asked = standin.memory().requests().iter().filter(|request| request.path.ends_with("/retire")).count();
-    assert_eq!(asked, 1, "a refusal is not retried");
+    let requests = standin.memory().requests().iter().filter(|request| request.path.ends_with("/retire")).count();
+    assert_eq!(requests, 1, "a refusal is not retried");
 }
 
 fn supervise(home: &Home) -> Agent {
@@ -239,7 +239,7 @@ fn supervise(home: &Home) -> Agent {
     Agent::spawn(command)
 }
 
-/// The child of a process.
+/// The first child of a process; waits for one.
 fn child_of(parent: u32) -> Pid {
     let end = Instant::now() + SOON;
     loop {
@@ -264,7 +264,7 @@ async fn supervise_owns_the_pid_file_forwards_signals_and_exits_with_its_child()
     supervisor.signal(Signal::HUP);
     let renamed = |memory: &Memory| memory.hosts()[0].body["displayName"] == "renamed";
     standin.wait_until(SOON, "the new name", renamed).await.unwrap();
-    assert_eq!(child_of(supervisor.pid()), child, "it was not started anew");
+    assert_eq!(child_of(supervisor.pid()), child, "the child was restarted");
     supervisor.signal(Signal::TERM);
     assert!(supervisor.ended(SOON).success());
     assert!(!home.path("agent.pid").exists());
@@ -283,7 +283,7 @@ async fn supervise_exits_if_the_first_child_dies_early_and_restarts_one_that_die
     let mut supervisor = supervise(&home);
     supervisor.line_with("this machine is host", SOON);
     let child = child_of(supervisor.pid());
-    // It counts as well started after 30 s.
+    // Startup is over after 30 s.
     tokio::time::sleep(Duration::from_secs(31)).await;
     kill_process(child, Signal::KILL).unwrap();
     supervisor.line_with("restarting it in 1s", SOON);
@@ -296,10 +296,10 @@ async fn supervise_exits_if_the_first_child_dies_early_and_restarts_one_that_die
     supervisor.ended(SOON);
 }
 
-/// Waits until `is_so`.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+/// Waits until a condition holds.
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + SOON;
-    while !is_so() {
+    while !condition() {
         assert!(Instant::now() < end, "not within {SOON:?}: {what}");
         std::thread::park_timeout(Duration::from_millis(10));
     }
@@ -318,30 +318,30 @@ async fn supervise_restarts_the_upgraded_program_and_a_stop_interrupts_its_pause
     let child = child_of(supervisor.pid());
     let started = Instant::now();
 
-    // A broken file changes nothing.
+    // An invalid configuration changes nothing.
     home.configure("roles = [");
     supervisor.signal(Signal::HUP);
     supervisor.line_with("keeping the previous one", SOON);
     home.configure(&base(&standin));
-    assert_eq!(child_of(supervisor.pid()), child, "it was not started anew");
+    assert_eq!(child_of(supervisor.pid()), child, "the child was restarted");
 
     let new = home.path("new");
     copy_program(&wasaba(), &new);
     std::fs::rename(&new, &program).unwrap();
-    // It counts as well started after 30 s.
+    // Startup is over after 30 s.
     tokio::time::sleep(Duration::from_secs(31).saturating_sub(started.elapsed())).await;
     kill_process(child, Signal::KILL).unwrap();
     supervisor.line_with("restarting it in 1s", SOON);
     let running = |child: Pid| std::fs::read_link(format!("/proc/{}/exe", child.as_raw_nonzero())).ok();
     until("the new program runs", || running(child_of(supervisor.pid())).as_ref() == Some(&program));
 
-    // Those that follow die young, until the pause is much longer than any stop.
+    // The next children die early, until the pause is much longer than any stop.
     for pause in ["2s", "4s", "8s"] {
         kill_process(child_of(supervisor.pid()), Signal::KILL).unwrap();
         supervisor.line_with(&format!("restarting it in {pause}"), SOON);
     }
     supervisor.signal(Signal::TERM);
-    assert!(supervisor.ended(Duration::from_secs(7)).success(), "it did not wait for the end of the pause");
+    assert!(supervisor.ended(Duration::from_secs(7)).success(), "it waited until the end of the pause");
     assert!(!home.path("agent.pid").exists());
 }
 
@@ -353,7 +353,7 @@ async fn an_agent_exits_when_its_supervisor_is_killed_and_the_next_one_starts() 
     supervisor.line_with("this machine is host", SOON);
     let child = child_of(supervisor.pid()).as_raw_nonzero();
     supervisor.kill();
-    until("the agent has ended", || {
+    until("the agent has exited", || {
         let state = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
         state.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.starts_with(" Z"))
     });
@@ -370,21 +370,21 @@ async fn systemd_is_notified_that_the_agent_is_ready_alive_and_stopping() {
     let path = home.path("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(SOON)).unwrap();
-    // The watchdog is for the process that systemd has started.
+    // The watchdog applies only to the process that systemd started.
     let mut command = Command::new("sh");
     command.args(["-c", "WATCHDOG_PID=$$ exec \"$0\" -conf \"$1\""]).arg(wasaba()).arg(home.config());
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000").stdin(Stdio::null());
     let mut agent = Agent::spawn(command);
-    let heard = || {
+    let notification = || {
         let mut bytes = [0; 256];
         let length = socket.recv(&mut bytes).unwrap_or_else(|error| panic!("{error}: {:#?}", agent.lines()));
         text(&bytes[..length]).trim().to_owned()
     };
-    assert_eq!(heard(), "READY=1");
-    assert_eq!([heard(), heard(), heard()], ["WATCHDOG=1"; 3].map(str::to_owned));
+    assert_eq!(notification(), "READY=1");
+    assert_eq!([notification(), notification(), notification()], ["WATCHDOG=1"; 3].map(str::to_owned));
     agent.signal(Signal::TERM);
     let end = Instant::now() + SOON;
-    while heard() != "STOPPING=1" {
+    while notification() != "STOPPING=1" {
         assert!(Instant::now() < end);
     }
     assert!(agent.ended(SOON).success());
@@ -415,10 +415,10 @@ fn completion_scripts_are_printed() {
         std::io::Write::write_all(bash.stdin.as_mut().unwrap(), &script)?;
         bash.wait()
     });
-    assert!(output.unwrap().success(), "bash can read it");
+    assert!(output.unwrap().success(), "bash cannot parse it");
 }
 
-/// A metadata service as Google's, on loopback, for ever.
+/// A metadata service like Google's, on loopback, until the process exits.
 fn metadata_service() -> String {
     use std::io::{Read, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -427,9 +427,10 @@ fn metadata_service() -> String {
         for stream in listener.incoming() {
             let (mut stream, mut head) = (stream.unwrap(), [0; 4_096]);
             let length = stream.read(&mut head).unwrap_or(0);
-            let asked = head.get(..length).unwrap_or_default().starts_with(b"GET /computeMetadata/v1?recursive=true ");
+            let is_known =
+                head.get(..length).unwrap_or_default().starts_with(b"GET /computeMetadata/v1?recursive=true ");
             let body = r#"{"instance":{"id":4567890123456789123,"zone":"projects/1/zones/asia-east1-a"}}"#;
-            let (status, body) = if asked { ("200 OK", body) } else { ("404 Not Found", "") };
+            let (status, body) = if is_known { ("200 OK", body) } else { ("404 Not Found", "") };
             let answer =
                 format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
             stream.write_all(answer.as_bytes()).ok();
@@ -450,7 +451,7 @@ async fn a_cloud_instance_is_recognized_by_its_identifier_after_its_disk_was_los
         let agent = home.start(&[]);
         agent.line_with("this machine is host", SOON);
         let described = |memory: &Memory| memory.hosts()[0].puts > 0;
-        standin.wait_until(SOON, "its description", described).await.unwrap();
+        standin.wait_until(SOON, "the host description", described).await.unwrap();
     }
     let memory = standin.memory();
     assert_eq!(memory.hosts().len(), 1);
@@ -460,7 +461,7 @@ async fn a_cloud_instance_is_recognized_by_its_identifier_after_its_disk_was_los
     assert_eq!(memory.refusals(), []);
 }
 
-/// Every function of a test in the project's own source.
+/// The names of all tests in a folder.
 fn tests_below(folder: &std::path::Path, names: &mut std::collections::BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -1,4 +1,4 @@
-//! Configurations of the official agent: their `command` lines run components where the programs are not installed.
+//! Configurations of the official agent: their `command` lines run components if the programs are not installed.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::process::{Command, Output, Stdio};
@@ -12,11 +12,11 @@ fn once(home: &Home, config: &str, path: &str) -> (String, String) {
     home.configure(config);
     let mut command = Command::new(wasaba());
     command.args(["once", "-conf"]).arg(home.config()).env("PATH", path).stdin(Stdio::null());
-    told(&command.output().unwrap())
+    streams(&command.output().unwrap())
 }
 
-/// Both streams of a command that succeeded.
-fn told(output: &Output) -> (String, String) {
+/// Standard output and standard error of a command that must have succeeded.
+fn streams(output: &Output) -> (String, String) {
     (stdout(output), String::from_utf8(output.stderr.clone()).unwrap())
 }
 
@@ -58,7 +58,7 @@ fn a_password_before_the_command_or_in_the_environment_reaches_the_component_and
     let mut run = Command::new(wasaba());
     run.args(["plugin", "run", "postgres"]).args(flags.split(' ')).env("PGPASSWORD", "hunter2 x");
     run.env("MACKEREL_PLUGIN_WORKDIR", home.path(""));
-    assert!(told(&run.output().unwrap()).0.contains("postgres.size.total_size\t"));
+    assert!(streams(&run.output().unwrap()).0.contains("postgres.size.total_size\t"));
 }
 
 #[test]

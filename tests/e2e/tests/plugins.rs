@@ -1,4 +1,4 @@
-//! Plugins as a user meets them: what they may not do, what is wrong with a file, and the commands around them.
+//! Plugins from a user's view: what they may not do, invalid files, and the commands for plugins.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use wasaba_e2e::agent::{Home, assert_golden, stderr, stdout};
 use wasaba_e2e::nginx::Nginx;
 use wasaba_e2e::{SOON, component};
 
-/// A home with the plugin `naughty`, which misbehaves in the way that is asked for, and more of a configuration.
+/// A home with the plugin `naughty`, which misbehaves as requested, with `rest` in its settings.
 fn naughty(what: &str, rest: &str) -> Home {
     let home = Home::with("");
     home.configure(&naughty_table("naughty", what, rest));
@@ -17,7 +17,7 @@ fn naughty(what: &str, rest: &str) -> Home {
 
 fn naughty_table(name: &str, what: &str, rest: &str) -> String {
     let wasm = component("naughty");
-    // Only the one that never ends by itself needs an end of its time; the others have plenty, on a busy machine, too.
+    // Only the endless loop needs to time out; the others get plenty of time, for a busy machine.
     let (seconds, compute_ms) = if what == "loop" { (2, 5_000) } else { (50, 40_000) };
     format!(
         "[plugin.metrics.{name}]\nwasm = {wasm:?}\nsettings = {{ do = {what:?}{rest} }}\ntimeout_seconds = {seconds}\n\
@@ -39,10 +39,10 @@ async fn an_origin_without_a_grant_is_denied_with_the_line_to_write_and_other_me
     assert!(line.contains(&cure) && line.contains("[plugin.metrics.asker]"), "{line}");
     let there = |name: &'static str| move |memory: &Memory| memory.points().iter().any(|point| point.name == name);
     standin.wait_until(SOON, "other metrics", there("memory.total")).await.unwrap();
-    assert_eq!(nginx.counters()[2], before[2] + 1, "nothing but this test has asked nginx");
+    assert_eq!(nginx.counters()[2], before[2] + 1, "the plugin reached nginx");
     drop(agent);
 
-    // And with that line written, it may.
+    // With that line, the plugin is allowed to.
     home.configure(&format!("{base}{table}{cure}\n"));
     let _agent = home.start(&[]);
     standin.wait_until(SOON, "the granted value", there("custom.naughty.good")).await.unwrap();
@@ -73,7 +73,7 @@ fn a_file_that_is_not_a_plugin_is_reported_with_the_reason_and_affects_nothing_e
     let error = stderr(&home.command(&["plugin", "inspect"], &["version"]));
     assert!(error.contains("speaks version 9.1.0") && error.contains("this agent speaks 0.1.0"), "{error}");
 
-    // The same files in the plugins folder of an agent cost only themselves.
+    // In the plugins folder of an agent, the same files do not affect another plugin.
     home.drop_in("good.wasm", &good);
     let output = home.command(&["once"], &[]);
     let log = String::from_utf8(output.stderr.clone()).unwrap();
@@ -83,11 +83,11 @@ fn a_file_that_is_not_a_plugin_is_reported_with_the_reason_and_affects_nothing_e
     }
 }
 
-/// The smallest component that exports an interface `wasaba:plugin/plugin` of another version: by hand, since no tool of
-/// this project makes one.
+/// The smallest component that exports an interface `wasaba:plugin/plugin` of another version, encoded by hand, since no tool of
+/// this project creates one.
 fn component_of_version(version: &str) -> Vec<u8> {
     let mut component = b"\0asm\x0d\0\x01\0".to_vec();
-    // Section 5, one instance: made of no exports.
+    // Section 5, one instance without exports.
     component.extend([5, 3, 1, 1, 0]);
     // Section 11, one export: name, sort instance, index 0, no type.
     let name = format!("wasaba:plugin/plugin@{version}");
@@ -112,7 +112,7 @@ fn a_plugin_that_fails_is_named_and_the_values_of_the_host_are_there() {
         let output = naughty(what, ", token = \"hunter2\"").command(&["once"], &[]);
         let log = String::from_utf8(output.stderr.clone()).unwrap();
         assert!(log.contains("plugin naughty") && log.contains(expected), "{what}: {log}");
-        assert!(stdout(&output).contains("loadavg1"), "the host's values are there");
+        assert!(stdout(&output).contains("loadavg1"), "the host's values are missing");
         assert!(!log.contains("hunter2"), "{what}: the secret is in the log");
     }
 }
@@ -189,7 +189,7 @@ fn inspect_shows_what_a_plugin_is_and_what_it_would_be_granted() {
     let home = Home::with("");
     let text = stdout(&home.command(&["plugin", "inspect"], &["nginx"]));
     let file = wasaba_e2e::official("nginx");
-    // It differs with each compiler.
+    // The digest depends on the compiler.
     let digest = text.lines().find_map(|line| line.strip_prefix("digest: sha256:")).unwrap();
     assert!(digest.len() == 64 && digest.bytes().all(|digit| digit.is_ascii_hexdigit()), "{digest}");
     let text = text.replace(&file.display().to_string(), "<FILE>").replace(digest, "<DIGEST>");
@@ -211,7 +211,7 @@ fn a_component_compiled_ahead_of_time_needs_no_compiler() {
     assert!(said.contains("naughty ") && said.contains("nginx ") && said.contains("ready for pulley"), "{said}");
     let entries = || std::fs::read_dir(home.root().join("compiled")).unwrap().count();
     assert_eq!(entries(), 2);
-    // With a limit that nothing can be compiled in.
+    // With a limit within which nothing can be compiled.
     home.configure(&format!("[plugin.metrics.good]\nwasm = {file:?}\nlimits = {{ compile_mib = 1 }}\n"));
     assert!(stdout(&home.command(&["plugin", "run"], &["good"])).contains("naughty.good"));
     assert_eq!(entries(), 2);

@@ -431,9 +431,9 @@ fn different_graphs(official: &BTreeMap<String, Value>, ours: &BTreeMap<String, 
 /// The definition of a graph and of each of its metrics, by name; a metric's includes its position in the graph.
 fn facts((name, graph): (&String, &Value)) -> Vec<(String, String)> {
     let metrics = graph["metrics"].as_array().unwrap().iter().enumerate();
-    let metric = |(place, metric): (usize, &Value)| {
+    let metric = |(position, metric): (usize, &Value)| {
         let full = format!("{name}.{}", metric["name"].as_str().unwrap());
-        (full, format!("{place}. {} stacked: {}", metric["label"], metric["stacked"]))
+        (full, format!("{position}. {} stacked: {}", metric["label"], metric["stacked"]))
     };
     let own = (name.clone(), format!("{} {}", graph["label"], graph["unit"]));
     [own].into_iter().chain(metrics.map(metric)).collect()
