@@ -89,7 +89,7 @@ fn problems(program: &str) -> Vec<String> {
     let unit = folder.path().join("wasaba.service");
     std::fs::write(&unit, UNIT.replace("/usr/bin/wasaba", program)).unwrap();
     let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output();
-    let output = output.expect("systemd-analyze, from tests/setup.sh servers");
+    let output = output.unwrap_or_else(|error| panic!("systemd-analyze, from tests/setup.sh servers: {error}"));
     // It may also report problems of this machine's own units.
     let lines = String::from_utf8_lossy(&output.stderr).into_owned();
     lines.lines().filter(|line| line.contains("wasaba.service")).map(str::to_owned).collect()
