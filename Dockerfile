@@ -1,10 +1,10 @@
-# The image: the static program, the official plugins with their compiled code, and the certificate authorities; nothing else.
+# The image: the static program, the official plugins with their precompiled code, and CA certificates; nothing else.
 #
 #   docker build -t wasaba .                                       for this machine
-#   docker buildx build --platform linux/amd64,linux/arm64 .       for others
-#   make image                                                     the last stage from a program that is built already
+#   docker buildx build --platform linux/amd64,linux/arm64 .       for other platforms
+#   make image                                                     the last stage alone, from a program that is already built
 
-# Whatever machine builds: Rust's own tools for the one that the image is for.
+# Runs on the target platform, so that Rust compiles natively.
 FROM rust:1.95-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends musl-tools ca-certificates && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
@@ -14,7 +14,7 @@ RUN make build && agent/packaging/image/rootfs.sh target/release /rootfs
 
 FROM scratch
 COPY --from=build /rootfs/all/ /
-# The one folder that the agent may write to: host id, queue.
+# The only directory that the agent writes to: the host id and the queue.
 COPY --from=build --chown=10001:10001 /rootfs/state/ /var/lib/mackerel-agent/
 ENV WASABA_CONTAINER=1 PATH=/usr/bin
 USER 10001:10001

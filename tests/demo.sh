@@ -1,5 +1,5 @@
 #!/bin/sh
-# The demo behind `make run`: starts an nginx on loopback, and the agent that monitors it and this machine. All files are in $1/demo.
+# The demo of `make run`: starts an nginx on loopback, and the agent, which monitors it and this machine. All files are in $1/demo.
 # With MACKEREL_APIKEY in the environment, the agent posts to Mackerel (or to MACKEREL_APIBASE).
 set -eu
 PATH=$PATH:/usr/sbin
@@ -7,7 +7,7 @@ target=$(cd "$1" && pwd)
 demo=$target/demo
 mkdir -p "$demo/root"
 
-# A free port: none that is listened on (state 0A in /proc/net/tcp). If another process takes it meanwhile, nginx reports that.
+# A port on which nothing listens (state 0A in /proc/net/tcp). If another process takes it in the meantime, nginx reports that.
 port=18080
 while grep -q ":$(printf %04X "$port") [0-9A-F]*:0000 0A" /proc/net/tcp; do
     port=$((port + 1))

@@ -1,7 +1,10 @@
 #!/bin/sh
-# Installs what is missing: `setup.sh rust` the targets that plugins and a static program are built for, `setup.sh nginx` a web server for the
-# demonstration, `setup.sh servers` every server that the tests ask, `setup.sh languages` Python and Node.js for the tests' plugins.
-# Debian packages are only installed by root, or with sudo when SUDO=1 says so.
+# Installs what is missing:
+#   setup.sh rust       the Rust targets of the plugins and of the static program
+#   setup.sh nginx      the web server of `make run`
+#   setup.sh servers    all servers and tools that the tests use
+#   setup.sh languages  Python and Node.js, for the test plugins
+# Debian packages are installed only as root, or with sudo if SUDO=1 is set.
 set -eu
 
 as_root() {
@@ -10,13 +13,13 @@ as_root() {
     elif [ "${SUDO:-}" = 1 ]; then
         sudo "$@"
     else
-        echo "wasaba: this needs $needed. Install it (Debian: sudo apt-get install $needed)," >&2
-        echo "        or let make do it with sudo: SUDO=1 make run, SUDO=1 make test" >&2
+        echo "wasaba: missing packages: $needed. Install them (Debian: sudo apt-get install $needed)," >&2
+        echo "        or let make install them with sudo: SUDO=1 make run, SUDO=1 make test" >&2
         exit 1
     fi
 }
 
-# Installs Debian packages. RUNLEVEL=1 keeps a server's package from starting one of its own.
+# Installs Debian packages. RUNLEVEL=1 prevents the packages from starting their servers.
 install_packages() {
     needed=$*
     as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
@@ -27,7 +30,7 @@ install_packages() {
 case "${1:-}" in
 rust)
     if ! command -v cargo >/dev/null; then
-        echo "wasaba: there is no Rust. Install it with rustup, see https://rustup.rs" >&2
+        echo "wasaba: Rust is not installed. Install it with rustup, see https://rustup.rs" >&2
         exit 1
     fi
     for target in wasm32-wasip2 "$(uname -m)-unknown-linux-musl"; do
@@ -35,7 +38,7 @@ rust)
             rustup target add "$target"
         fi
     done
-    # What compiles the parts in C for a static program.
+    # Compiles the C dependencies of the static program.
     command -v musl-gcc >/dev/null || install_packages musl-tools
     ;;
 nginx | servers)
@@ -47,15 +50,15 @@ nginx | servers)
     command -v redis-server >/dev/null && command -v redis-benchmark >/dev/null ||
         install_packages redis-server redis-tools
     command -v curl >/dev/null || install_packages curl
-    # With it plugins run as other users.
+    # Plugins with `user` run through sudo.
     command -v sudo >/dev/null || install_packages sudo
-    # An engine is started for the tests; its images are made of the servers above and of this shell.
+    # The tests start their own engine, with images made of the servers above and of busybox.
     command -v dockerd >/dev/null || install_packages docker.io
     command -v docker-compose >/dev/null || install_packages docker-compose
     [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1 || install_packages busybox-static
-    # What checks the unit for systemd. It need not run here.
+    # Verifies the systemd unit. systemd itself need not run here.
     command -v systemd-analyze >/dev/null || install_packages systemd
-    # For a network of their own, in which the tests' name server answers.
+    # For the network namespaces of the tests' engine and name server.
     command -v ip >/dev/null && command -v unshare >/dev/null || install_packages iproute2 util-linux
     ;;
 languages)

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs targets of make one after the other, up to the first that fails, and prints what each of them took and which tests were the
-# slowest: `stages.sh TARGET_FOLDER MAKE STAGE...`. A stage `e2e+checks` is two side by side: the second begins when the tests of the first
-# run, which mostly wait, takes only what these leave, and is printed after them.
+# Runs make targets one after the other until one fails, and prints the duration of each and the slowest tests:
+# `stages.sh TARGET_FOLDER MAKE STAGE...`. The stage `e2e+checks` runs two targets in parallel: the second starts when the tests of the
+# first, which mostly wait, are running; it runs at a lower priority, and its output is printed last.
 set -eu
 
 log=$1/test.log
@@ -23,11 +23,11 @@ for stage; do
             nice "$make" --no-print-directory "$beside" >"$log.beside" 2>&1 || echo "$beside" >"$log.failed"
         } &
     fi
-    # A pipe has the status of its last command, so that of make goes through a file.
+    # The exit status of a pipe is that of its last command, so a failure of make is recorded in a file.
     { "$make" --no-print-directory "$first" 2>&1 || echo "$first" >"$log.failed"; } | tee "$log.part"
     cat "$log.part" >>"$log"
     if [ "$first" != "$stage" ]; then
-        # It still waits, if the tests did not come to run.
+        # Unblocks the second target if the first one failed before its tests started.
         echo "running 0 tests" >>"$log.part"
         wait
         cat "$log.beside"
@@ -42,9 +42,9 @@ done
 
 # `test NAME ... ok <1.234s>`
 slowest=$(sed -n 's/^test \(.*\) \.\.\. [A-Za-z]* <\([0-9.]*\)s>$/\2 s  \1/p' "$log" | sort -rn | head -n 10)
-printf '\nthe ten slowest tests, which ran side by side:\n'
+printf '\nthe ten slowest tests, which ran in parallel:\n'
 echo "$slowest" | while read -r seconds rest; do printf '%8.1f %s\n' "$seconds" "$rest"; done
-printf 'the stages:\n%s%8d s  in all\n' "$took" $(($(date +%s) - begin))
+printf 'the stages:\n%s%8d s  in total\n' "$took" $(($(date +%s) - begin))
 if [ -n "${failed:-}" ]; then
     echo "make $failed failed" >&2
     exit 1

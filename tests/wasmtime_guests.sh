@@ -1,18 +1,18 @@
 #!/bin/bash
 # Runs wasmtime's own sandbox guest programs as plugins of the shipped agent: `tests/wasmtime_guests.sh WASMTIME`, where
-# WASMTIME is a checkout of https://github.com/bytecodealliance/wasmtime at the release that Cargo.toml names. They are no part of
-# this project, so this is no part of `make test`; tests/e2e/tests/zoo.rs has a program of our own for the same doors.
+# WASMTIME is a checkout of https://github.com/bytecodealliance/wasmtime at the release that Cargo.toml names. They are not part
+# of this project, so `make test` does not run them; tests/e2e/tests/zoo.rs tests the same interfaces with a program of our own.
 set -euo pipefail
 
-checkout=$(realpath "${1:?write: $0 WASMTIME, a checkout of github.com/bytecodealliance/wasmtime}")
+checkout=$(realpath "${1:?usage: $0 WASMTIME, a checkout of github.com/bytecodealliance/wasmtime}")
 project=$(cd "$(dirname "$0")/.." && pwd)
 target=$(realpath "${CARGO_TARGET_DIR:-$project/target}")
 wasaba=$target/release/wasaba
 programs=$checkout/crates/test-programs
-[ -d "$programs/src/bin" ] || { echo "$programs/src/bin is not there: $1 is no checkout of wasmtime" >&2; exit 1; }
-[ -x "$wasaba" ] || { echo "there is no $wasaba: run make build" >&2; exit 1; }
+[ -d "$programs/src/bin" ] || { echo "$programs/src/bin is missing: $1 is not a checkout of wasmtime" >&2; exit 1; }
+[ -x "$wasaba" ] || { echo "$wasaba is missing: run make build" >&2; exit 1; }
 
-# A line each: the program, its argument or -, a limit or -, and what must be said; `ok` is a call that ends well.
+# One per line: the program, its argument or -, a limit or -, and the expected output; `ok` means that the call succeeds.
 cases=$(
     cat << 'CASES'
 p2_cli_no_tcp - - ok
@@ -94,7 +94,7 @@ MANIFEST
 for program in $(cut -d' ' -f1 <<< "$cases" | sort -u); do
     [ -f "$programs/src/bin/$program.rs" ] || continue
     {
-        # The program as a module, without what only the top of a file may have, and its argument taken from a setting.
+        # The program as a module, without inner attributes and doc comments, and with its argument taken from a setting.
         echo '#![allow(warnings)]'
         echo 'mod program {'
         sed -E 's,^//!.*,,; s,^#!\[.*\]$,,; s,std::env::args\(\)\.nth\(1\)\.as_deref\(\),super::argument().as_deref(),' \

@@ -1,6 +1,6 @@
-//! What published plugins rely on. `released/` has the contract of each release as it was, `fossils/` a component that was
-//! built against it; neither is ever changed. The tests hold today's contract, `wit/`, against the first; those in
-//! `tests/e2e/tests/contract.rs` load the second.
+//! Keeps published plugins working. `released/` has an unchanged copy of the contract of each release, `fossils/` a component
+//! built against it; neither is ever changed. The tests here check that today's contract, `wit/`, is compatible with the former;
+//! those in `tests/e2e/tests/contract.rs` run the latter.
 
 #[cfg(test)]
 mod tests {
@@ -30,7 +30,7 @@ mod tests {
         files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect()
     }
 
-    /// Both contracts side by side, under versions of their own so that they can be told apart, and a world of each.
+    /// Both contracts side by side, with different versions to distinguish them, and a world of each.
     fn side_by_side(released: &str, today: &str, world: &str) -> (Resolve, WorldId, WorldId) {
         let mut resolve = Resolve::default();
         let mut load = |name: &str, text: &str| {
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_breaks_published_plugins_is_found() {
+    fn a_change_that_breaks_published_plugins_is_detected() {
         let today = today();
         for (what, from, to) in [
             ("a field in a record", "        stacked: bool,", "        stacked: bool,\n        colour: string,"),
@@ -74,17 +74,17 @@ mod tests {
             ("another parameter", "get: func(key: string)", "get: func(key: string, default: string)"),
         ] {
             let broken = today.replace(from, to);
-            assert_ne!(broken, today, "{what} is not there to be changed");
-            assert!(!fits(&today, &broken, "full-plugin"), "{what} was not found");
+            assert_ne!(broken, today, "{what}: the text to replace is missing");
+            assert!(!fits(&today, &broken, "full-plugin"), "{what} was not detected");
         }
         let more =
             "    /// Nothing.\n    @since(version = 0.1.0)\n    forget-all: func();\n\n    /// All keys, sorted.";
         let grown = today.replace("    /// All keys, sorted.", more);
-        assert!(grown != today && fits(&today, &grown, "full-plugin"), "a function in an import breaks nobody");
+        assert!(grown != today && fits(&today, &grown, "full-plugin"), "a new function in an import breaks no plugin");
     }
 
     #[test]
-    fn every_item_says_since_when_it_is_there() {
+    fn every_item_has_the_version_that_introduced_it() {
         let text = today();
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("///"));
         let mut before = "";

@@ -1,4 +1,4 @@
-//! The agent as a child process with a folder of its own.
+//! The agent as a child process in a temporary folder.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// A folder for one agent: its root, its configuration, its plugins. It survives the agent, so another can follow.
+/// The folder of an agent: its root, its configuration, its plugins. It outlives the agent, so that another one can be started in it.
 pub struct Home {
     folder: TempDir,
 }
 
 impl Default for Home {
-    /// A home whose agent finds the tests' components compiled already, if they were.
+    /// A home with the precompiled components of the tests, as far as they exist.
     fn default() -> Self {
         let home = Self::without_compiled();
         let (from, to) = (Path::new(&crate::compiled()).join("compiled"), home.root().join("compiled"));
         for entry in std::fs::read_dir(from).into_iter().flatten().flatten() {
-            // Python alone is larger than all others together, and has its own tests.
+            // Python is larger than all others together; its tests use the shared folder, see [`crate::compiled`].
             if entry.metadata().unwrap().len() < 1 << 20 {
                 std::fs::create_dir_all(&to).unwrap();
                 std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
@@ -32,13 +32,13 @@ impl Default for Home {
 }
 
 impl Home {
-    /// A home whose agent has to compile each component.
+    /// A home without precompiled components.
     #[must_use]
     pub fn without_compiled() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    /// A home with this configuration below the paths, which are set.
+    /// A home with this configuration; `root` and `pidfile` are added.
     #[must_use]
     pub fn with(config: &str) -> Self {
         let home = Self::default();
@@ -46,14 +46,14 @@ impl Home {
         home
     }
 
-    /// Writes the configuration anew.
+    /// Replaces the configuration.
     pub fn configure(&self, config: &str) {
         let root = self.root();
         let pidfile = self.path("agent.pid");
         std::fs::write(self.config(), format!("root = {root:?}\npidfile = {pidfile:?}\n{config}")).unwrap();
     }
 
-    /// Something in the folder.
+    /// A path in the folder.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -71,14 +71,14 @@ impl Home {
         self.path("agent.conf")
     }
 
-    /// Puts bytes into the agent's plugins folder.
+    /// Writes a file into the agent's plugins folder.
     pub fn drop_in(&self, name: &str, bytes: &[u8]) {
         let folder = self.root().join("plugins");
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join(name), bytes).unwrap();
     }
 
-    /// Runs a command to its end: `["plugin", "inspect", "nginx"]`, with `-conf` after the command's words.
+    /// Runs a command, such as `["plugin", "inspect"]`, with `-conf` and the arguments, and waits for it.
     #[must_use]
     pub fn command(&self, words: &[&str], arguments: &[&str]) -> Output {
         let mut command = Command::new(crate::wasaba());
@@ -105,12 +105,12 @@ pub struct Agent {
 struct Lines {
     lines: Mutex<Vec<String>>,
     more: Condvar,
-    /// How many of the two streams have ended.
+    /// How many of the two streams have reached their end.
     ended: AtomicU32,
 }
 
 impl Agent {
-    /// Starts `command` and reads what it prints, both streams, line by line.
+    /// Starts `command`, and reads standard output and standard error line by line.
     ///
     /// # Panics
     /// It cannot be started.
@@ -129,16 +129,16 @@ impl Agent {
         self.child.id()
     }
 
-    /// Everything it printed until now.
+    /// The lines printed so far.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         self.output.lines.lock().unwrap().clone()
     }
 
-    /// Waits until a line with `text` in it was printed, and gives that line.
+    /// Waits for a line that contains `text`, and returns it.
     ///
     /// # Panics
-    /// It does not come within `deadline`.
+    /// There is none within `deadline`.
     pub fn line_with(&self, text: &str, deadline: Duration) -> String {
         let end = Instant::now() + deadline;
         let mut lines = self.output.lines.lock().unwrap();
@@ -147,7 +147,7 @@ impl Agent {
                 return line.clone();
             }
             let left = end.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "no line with {text:?} within {deadline:?}; there are:\n{}", lines.join("\n"));
+            assert!(!left.is_zero(), "no line with {text:?} within {deadline:?}; the output:\n{}", lines.join("\n"));
             lines = self.output.more.wait_timeout(lines, left).unwrap().0;
         }
     }
@@ -155,21 +155,21 @@ impl Agent {
     /// Sends a signal.
     ///
     /// # Panics
-    /// It has ended already.
+    /// The agent has already exited.
     pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap();
         kill_process(pid, signal).unwrap();
     }
 
-    /// Waits for its end and says how it ended. How long a stop takes is a figure of `make bench`; `deadline` is what only one
-    /// that hangs takes, on a machine that is busy with other things.
+    /// Waits until the agent has exited. `deadline` only detects an agent that hangs, even on a busy machine; the duration of a
+    /// stop is measured by `make bench`.
     ///
     /// # Panics
-    /// It does not end within `deadline`.
+    /// The agent does not exit within `deadline`.
     pub fn ended(&mut self, deadline: Duration) -> ExitStatus {
         let begin = Instant::now();
         loop {
-            // Its last lines may still be in the pipes when it has ended; whoever asks for the lines then wants them, too.
+            // The last lines may still be in the pipes when the process has exited, so both streams must have ended too.
             if self.output.ended.load(Ordering::SeqCst) == 2
                 && let Some(status) = self.child.try_wait().unwrap()
             {
@@ -180,10 +180,10 @@ impl Agent {
         }
     }
 
-    /// kill -9.
+    /// Kills the agent with SIGKILL.
     ///
     /// # Panics
-    /// It has ended already.
+    /// It has already exited.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -208,7 +208,7 @@ fn collect(output: &Arc<Lines>, stream: impl std::io::Read + Send + 'static) {
     });
 }
 
-/// Standard output of a command that must succeed.
+/// Standard output of a command that must have succeeded.
 ///
 /// # Panics
 /// It failed.
@@ -219,7 +219,7 @@ pub fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// Standard error of a command that must fail.
+/// Standard error of a command that must have failed.
 ///
 /// # Panics
 /// It succeeded.
@@ -229,7 +229,7 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// Compares with a golden file below `tests/e2e/golden`, or records it with UPDATE=1.
+/// Compares with a golden file in `tests/e2e/golden`; with UPDATE=1, records it first.
 ///
 /// # Panics
 /// They differ.
@@ -240,10 +240,5 @@ pub fn assert_golden(name: &str, text: &str) {
         std::fs::write(&file, text).unwrap();
     }
     let golden = std::fs::read_to_string(&file).unwrap_or_default();
-    assert_eq!(
-        text,
-        golden,
-        "differs from {}; record it anew with UPDATE=1 and look at the difference",
-        file.display()
-    );
+    assert_eq!(text, golden, "differs from {}; record it again with UPDATE=1 and read the diff", file.display());
 }

@@ -1,21 +1,21 @@
-//! A private certificate authority, as files: for servers that speak TLS and clients that show who they are.
+//! A private certificate authority, with its files, for TLS servers and client certificates.
 
 use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
 
-/// An authority with a folder for its own certificate and those that it issues.
+/// An authority, with a folder for its root certificate and the certificates that it issues.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     folder: TempDir,
 }
 
-/// A certificate and its key, both as PEM.
+/// The PEM files of a certificate and its key.
 pub struct Issued {
-    /// The file of the certificate.
+    /// The certificate.
     pub certificate: PathBuf,
-    /// The file of the key.
+    /// The key.
     pub key: PathBuf,
 }
 
@@ -27,14 +27,14 @@ impl Default for Authority {
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("authority.pem"), issuer.pem()).unwrap();
-        // Servers of another user read from it.
+        // Servers that run as another user read from it.
         crate::readable_by_all(folder.path());
         Self { issuer, folder }
     }
 }
 
 impl Authority {
-    /// The file of its own certificate.
+    /// The file with its root certificate.
     #[must_use]
     pub fn file(&self) -> PathBuf {
         self.folder.path().join("authority.pem")
@@ -43,7 +43,7 @@ impl Authority {
     /// Issues a certificate for `name`, which is also its common name, and for `others`, names or addresses.
     ///
     /// # Panics
-    /// A name that no certificate can have.
+    /// A name is invalid in a certificate.
     #[must_use]
     pub fn issue(&self, name: &str, others: &[&str]) -> Issued {
         let key = KeyPair::generate().unwrap();

@@ -1,7 +1,7 @@
-//! A real Docker engine in a network of its own, with images made of this machine's programs.
+//! A real Docker engine in its own network namespace, with images made of this machine's programs.
 //!
-//! The engine, its bridges and its containers see nothing of this machine's network, and the other way round; a listener for
-//! them is opened in their network by [`Engine::listener`].
+//! The network of the engine, its bridges and its containers is isolated from this machine's; [`Engine::listener`] opens a
+//! listener in it.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tempfile::TempDir;
 
-/// A running engine; its containers and it itself are stopped when it is dropped.
+/// A running engine; stopped with its containers when dropped.
 pub struct Engine {
     child: Mutex<Child>,
     folder: TempDir,
@@ -23,7 +23,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// One for all tests that run side by side in this process.
+    /// The engine that the tests of this process share.
     #[must_use]
     pub fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<Engine>> = Mutex::new(Weak::new());
@@ -35,16 +35,16 @@ impl Engine {
         })
     }
 
-    /// Starts one, with `more` flags.
+    /// Starts an engine, with `more` flags.
     ///
     /// # Panics
-    /// There is no engine, this is not root, or it does not answer in time.
+    /// dockerd is not installed, the tests do not run as root, or the engine does not answer in time.
     #[must_use]
     pub fn start(more: &[&str]) -> Self {
         let uid = rustix::process::geteuid();
         assert!(
             uid.is_root(),
-            "a Docker engine is started by root: run these tests as root, or leave them out with --skip docker"
+            "starting a Docker engine requires root: run these tests as root, or skip them with --skip docker"
         );
         let folder = tempfile::tempdir().unwrap();
         let more = more.iter().map(|flag| (*flag).to_owned()).collect::<Vec<_>>();
@@ -70,34 +70,34 @@ impl Engine {
         self.folder.path().join("docker.sock")
     }
 
-    /// The group that its socket belongs to.
+    /// The group id of its socket.
     ///
     /// # Panics
-    /// The socket has gone.
+    /// The socket is missing.
     #[must_use]
     pub fn socket_group(&self) -> u32 {
         std::os::unix::fs::MetadataExt::gid(&std::fs::metadata(self.socket()).unwrap())
     }
 
-    /// A folder for whatever a test wants to mount.
+    /// A path in the engine's folder, for files that a test mounts.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Runs the client, whatever comes of it.
+    /// Runs the client, which may fail.
     #[must_use]
     pub fn command(&self, words: &[&str]) -> Output {
         Command::new("docker").args(words).env("DOCKER_HOST", self.host()).stdin(Stdio::null()).output().unwrap()
     }
 
-    /// What `DOCKER_HOST` is for it.
+    /// The value of `DOCKER_HOST` for this engine.
     #[must_use]
     pub fn host(&self) -> String {
         format!("unix://{}", self.socket().display())
     }
 
-    /// Runs the client, which must succeed, and gives what it prints.
+    /// Runs the client, which must succeed, and returns its output.
     ///
     /// # Panics
     /// It fails.
@@ -108,10 +108,10 @@ impl Engine {
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
-    /// The image of this name, made of this root file system, with `changes` as a Dockerfile has them, unless it is there already.
+    /// Creates the image `name` from a root file system and `changes`, lines of a Dockerfile, unless it exists.
     ///
     /// # Panics
-    /// It cannot be made.
+    /// It cannot be created.
     pub fn image(&self, name: &str, changes: &[&str], root: impl FnOnce(&Root)) {
         static MAKING: Mutex<()> = Mutex::new(());
         let _alone = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,10 +134,10 @@ impl Engine {
         assert!(tar.wait().unwrap().success() && imported.status.success(), "{imported:?}");
     }
 
-    /// The image of the shipped program, `wasaba`, made as `make image` makes it.
+    /// Creates the image of the shipped program, `wasaba`, like `make image`.
     ///
     /// # Panics
-    /// It cannot be made.
+    /// It cannot be created.
     pub fn wasaba(&self) {
         static MADE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
         let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -152,19 +152,19 @@ impl Engine {
         made.push(self.socket());
     }
 
-    /// The image with a shell and its small programs, `busybox`.
+    /// Creates the image `busybox`, with a shell.
     pub fn busybox(&self) {
         self.image("busybox", &[], Root::busybox);
     }
 
-    /// A listener on this port, or a free one if it is 0, in the engine's network, which containers reach through the gateway of their own.
+    /// A listener in the engine's network on this port, or on a free one if it is 0. Containers reach it through their gateway.
     ///
     /// # Panics
     /// The engine's network cannot be entered.
     #[must_use]
     pub fn listener(&self, port: u16) -> TcpListener {
         let network = std::fs::File::open(format!("/proc/{}/ns/net", self.pid())).unwrap();
-        // A socket stays in the network in which it was made, whoever uses it.
+        // A socket stays in the network namespace in which it was created.
         let listening = std::thread::spawn(move || {
             move_into_link_name_space(std::os::fd::AsFd::as_fd(&network), Some(LinkNameSpaceType::Network)).unwrap();
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap()
@@ -180,23 +180,23 @@ impl Engine {
         command
     }
 
-    /// Sends it a signal: `STOP` makes it hang.
+    /// Sends a signal to the engine: `STOP` makes it hang.
     ///
     /// # Panics
-    /// It has ended.
+    /// It has exited.
     pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).unwrap();
         kill_process(pid, signal).unwrap();
     }
 
-    /// Ends it, and its containers, and starts it again.
+    /// Stops the engine with its containers, and starts it again.
     pub fn restart(&self) {
         self.stop();
         *self.lock() = spawn(self.folder.path(), &self.more);
         self.wait_until_it_answers();
     }
 
-    /// Ends it, and its containers.
+    /// Stops the engine with its containers.
     pub fn stop(&self) {
         let mut child = self.lock();
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).unwrap();
@@ -228,8 +228,8 @@ fn group(folder: &Path) -> PathBuf {
     PathBuf::from(format!("wasaba-tests{name}"))
 }
 
-/// Gives a control group most of the CPU where others want it, too, so that a container that may take half a core does take it,
-/// whatever else this machine does. Where it cannot be done, the test has to be lucky.
+/// Gives a control group the highest CPU weight, so that a container that is limited to half a core really gets it on a busy
+/// machine. Where the weight cannot be set, tests of CPU usage depend on the load.
 fn outweigh(group: &Path) {
     let root = Path::new(CONTROL_GROUPS);
     for (folder, file, most) in [(root.join("cpu"), "cpu.shares", "262144"), (root.to_owned(), "cpu.weight", "10000")] {
@@ -244,7 +244,7 @@ fn spawn(folder: &Path, more: &[String]) -> Child {
     let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
     let at = |name: &str| folder.join(name).display().to_string();
     let mut command = Command::new("unshare");
-    // Its end comes with that of the test's process.
+    // It is stopped when the test process exits.
     command.args([
         "--net",
         "setpriv",
@@ -260,7 +260,7 @@ fn spawn(folder: &Path, more: &[String]) -> Child {
     command.args(["--log-level=error", "--exec-opt", "native.cgroupdriver=cgroupfs"]).args(more);
     command.arg("--cgroup-parent").arg(Path::new("/").join(group(folder)));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-    // The signal is that of the end of the thread that started it: one that stays.
+    // PDEATHSIG is sent when the thread that started the child exits, so this thread must stay.
     let (started, child) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         started.send(command.spawn().expect("unshare, from tests/setup.sh servers")).unwrap();
@@ -287,30 +287,30 @@ impl Drop for Engine {
     }
 }
 
-/// The root file system of an image that is made of this machine's programs.
+/// The root file system of an image, made of this machine's programs.
 pub struct Root {
     folder: PathBuf,
 }
 
 impl Root {
-    /// A file, with all folders above it.
+    /// Writes an executable file, and creates its parent folders.
     pub fn write(&self, path: &str, text: &str) {
         let file = self.at(path);
         std::fs::write(&file, text).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// A folder that every user may write to.
+    /// Creates a folder that every user may write to.
     pub fn folder(&self, path: &str) {
         let folder = self.folder.join(path.trim_start_matches('/'));
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o1777)).unwrap();
     }
 
-    /// A shell, and what it needs.
+    /// Adds a shell with its commands and users.
     ///
     /// # Panics
-    /// There is no busybox on this machine.
+    /// busybox is not installed.
     pub fn busybox(&self) {
         std::fs::copy("/bin/busybox", self.at("/bin/busybox")).expect("busybox, from tests/setup.sh servers");
         let applets = Command::new("/bin/busybox").arg("--list").output().unwrap();
@@ -322,23 +322,23 @@ impl Root {
         self.write("/etc/group", "root:x:0:\npostgres:x:70:\n");
     }
 
-    /// A program of this machine with the libraries that it needs, at the same place.
+    /// Copies a program of this machine and its libraries to the same paths.
     ///
     /// # Panics
-    /// There is none.
+    /// It is not installed.
     pub fn program(&self, path: &str) {
         self.copy(path);
         let needed = Command::new("ldd").arg(path).output().unwrap();
         let needed = String::from_utf8(needed.stdout).unwrap();
-        // `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x...)`, and the loader, which stands alone.
+        // `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x...)`, and the loader, a path alone.
         let paths = needed.split_whitespace().filter(|word| word.starts_with('/')).collect::<BTreeSet<_>>();
         paths.into_iter().for_each(|library| self.copy(library));
     }
 
-    /// A folder of this machine, at the same place.
+    /// Copies a folder of this machine to the same path.
     ///
     /// # Panics
-    /// There is none.
+    /// It does not exist.
     pub fn tree(&self, path: &str) {
         let to = self.at(path);
         let copied = Command::new("cp").args(["-a", path]).arg(&to).status().unwrap();
@@ -352,7 +352,7 @@ impl Root {
         }
     }
 
-    /// A place below the root, whose folder is there.
+    /// A path below the root; its parent folder is created.
     fn at(&self, path: &str) -> PathBuf {
         let at = self.folder.join(path.trim_start_matches('/'));
         std::fs::create_dir_all(at.parent().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Servers that send back what they are sent, until the other side has finished.
+//! Echo servers: they send back what they receive until the client closes its side.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::thread;
 
-/// Starts one on a free port of loopback, which it returns. It ends with the process.
+/// Starts one on a free port of loopback, and returns the port. It runs until the process exits.
 ///
 /// # Panics
 /// There is no free port.
@@ -28,7 +28,7 @@ pub fn tcp() -> u16 {
 /// Starts one on a unix socket.
 ///
 /// # Panics
-/// It cannot be made there.
+/// The socket cannot be created.
 pub fn unix(path: &Path) {
     let listener = UnixListener::bind(path).unwrap();
     thread::spawn(move || {

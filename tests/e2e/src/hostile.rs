@@ -1,4 +1,4 @@
-//! Servers that mean no good. Each listens on a free port of loopback and ends with the process.
+//! Hostile servers. Each listens on a free port of loopback until the process exits.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -6,14 +6,14 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// A server, and who has connected to it.
+/// A server, and the clients that have connected to it.
 pub struct Server {
-    /// Where it listens on 127.0.0.1.
+    /// The port on 127.0.0.1.
     pub port: u16,
     visitors: Arc<Visitors>,
 }
 
-/// Who has connected, in the order in which they came.
+/// The addresses of the clients, in the order of their connections.
 #[derive(Default)]
 struct Visitors {
     addresses: Mutex<Vec<SocketAddr>>,
@@ -21,8 +21,8 @@ struct Visitors {
 }
 
 impl Server {
-    /// How many have connected until now, also those that the server had not yet got round to: it connects itself, and
-    /// waits until it is served, which those before it then were.
+    /// The number of connections so far, including those that the server had not accepted yet: this connects, and waits until
+    /// its own connection is accepted, which is after all earlier ones.
     #[must_use]
     pub fn connections(&self) -> usize {
         let own = TcpStream::connect(("127.0.0.1", self.port)).unwrap().local_addr().unwrap();
@@ -32,7 +32,7 @@ impl Server {
         addresses.len()
     }
 
-    /// Whether somebody connects within `time`.
+    /// Whether a client has connected or connects within `time`.
     #[must_use]
     pub fn is_visited_within(&self, time: Duration) -> bool {
         let none = |addresses: &mut Vec<SocketAddr>| addresses.is_empty();
@@ -63,13 +63,13 @@ impl Server {
     }
 }
 
-/// Reads what has come of a request, which is its head.
+/// Reads the head of a request, which arrives in one piece.
 fn head(stream: &mut TcpStream) {
     let mut buffer = [0; 4096];
     let _length = stream.read(&mut buffer).unwrap_or(0);
 }
 
-/// Takes connections and says nothing.
+/// Accepts connections and never answers.
 #[must_use]
 pub fn silent() -> Server {
     Server::start(|mut stream| {
@@ -78,7 +78,7 @@ pub fn silent() -> Server {
     })
 }
 
-/// Answers a byte at a time, for ever.
+/// Answers one byte at a time, endlessly.
 #[must_use]
 pub fn slow() -> Server {
     Server::start(|mut stream| {
@@ -100,7 +100,7 @@ pub fn endless() -> Server {
     })
 }
 
-/// Answers with `head`, which ends in an empty line, and `body`.
+/// Answers with `answer_head`, which ends with an empty line, and `body`.
 #[must_use]
 pub fn answering(answer_head: String, body: Vec<u8>) -> Server {
     Server::start(move |mut stream| {
@@ -115,7 +115,7 @@ pub fn redirecting(location: &str) -> Server {
     answering(format!("HTTP/1.1 302 Found\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n"), Vec::new())
 }
 
-/// Sends `bytes` again and again, for ever.
+/// Sends `bytes` repeatedly, endlessly.
 #[must_use]
 pub fn flooding(bytes: &'static [u8]) -> Server {
     Server::start(move |mut stream| {

@@ -1,6 +1,6 @@
-//! The harness: the built program as a child process, a real nginx, and what they leave behind cleaned up.
+//! The test harness: the built program as a child process, and real servers, all of which clean up after themselves.
 
-// A harness fails by panicking, with the reason; that is what a test wants of it.
+// The harness fails by panicking with the reason.
 #![expect(clippy::expect_used, clippy::unwrap_used, clippy::indexing_slicing, reason = "the harness of tests")]
 
 pub mod agent;
@@ -18,12 +18,12 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// How long a test waits for what takes a moment on an idle machine: so long that only what hangs takes longer, on a busy one, too.
-/// What is promised to be quick is a figure of `make bench`.
+/// How long a test waits for something that takes a moment on an idle machine: long enough that even on a busy one, only something
+/// that hangs takes longer. Durations are measured by `make bench`.
 pub const SOON: Duration = Duration::from_secs(60);
 
-/// The folder with the program and the official plugins: the one that this test was built into, which `make test` fills, or else
-/// the one of `make build`.
+/// The folder with the program and the official plugins: the one that this test was built into, which `make test` fills, or the
+/// one of `make build`.
 ///
 /// # Panics
 /// The program was not built.
@@ -47,7 +47,7 @@ pub fn official(name: &str) -> PathBuf {
     built().join("plugins").join(format!("{name}.wasm"))
 }
 
-/// A component built for the tests, `naughty`.
+/// A component built for the tests, such as `naughty`.
 ///
 /// # Panics
 /// It was not built.
@@ -59,18 +59,18 @@ pub fn component(name: &str) -> PathBuf {
     files.next().unwrap_or_else(|| panic!("no `{}` above {}: run `make e2e`", file.display(), built.display()))
 }
 
-/// The root of an agent in which the tests' components are compiled, as `make test` leaves it, for those that need no root of their own.
+/// An agent's root with the precompiled components of the tests, from `make test`, for commands that do not need a separate root.
 #[must_use]
 pub fn compiled() -> String {
     built().join("compiled").display().to_string()
 }
 
-/// A TCP port of loopback on which nothing listens, and nothing else of this process will: each is given out once. It is below those
-/// that the kernel takes for connections (32768 and up), so no client takes it before its server does; and the port that a Redis
-/// of a cluster adds, 10000 higher, is free in the same way.
+/// A TCP port of loopback on which nothing listens. Each is returned once in this process. It is below the ephemeral ports of the
+/// kernel (32768 and up), so no client can take it before its server does. The port 10000 higher, which a Redis cluster node also
+/// uses, is free too.
 ///
 /// # Panics
-/// All are taken.
+/// No port is free.
 #[must_use]
 pub fn free_port() -> u16 {
     const PORTS: std::ops::Range<u32> = 10_000..20_000;
@@ -78,7 +78,7 @@ pub fn free_port() -> u16 {
     let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     let count = PORTS.end - PORTS.start;
     for _ in PORTS {
-        // Another process that runs these tests begins elsewhere.
+        // Another process that runs these tests starts at another port.
         let number = std::process::id().wrapping_mul(97).wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
         let port = u16::try_from(PORTS.start + number % count).expect("a port of these");
         if is_free(port) && is_free(port + 10_000) {
@@ -88,8 +88,8 @@ pub fn free_port() -> u16 {
     panic!("no port of {PORTS:?} is free");
 }
 
-/// Writes a program, which can be run at once. Another process writes it: a file that this one has open for writing is also open in
-/// each child that another test has just forked, and the kernel does not execute such a file ("Text file busy").
+/// Writes a program that can be executed immediately. A child process writes it: a file that this process has open for writing is
+/// also open in a child that another test has just forked, and the kernel refuses to execute such a file ("Text file busy").
 ///
 /// # Panics
 /// It cannot be written.
@@ -99,7 +99,7 @@ pub fn write_program(file: &Path, text: &str) {
     assert!(command.status().expect("a shell").success(), "{}", file.display());
 }
 
-/// Copies a program, which can be run at once, as [`write_program`] does.
+/// Copies a program that can be executed immediately, in a child process like [`write_program`].
 ///
 /// # Panics
 /// It cannot be copied.
@@ -107,13 +107,13 @@ pub fn copy_program(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg(from).arg(to).status().expect("cp").success(), "{}", to.display());
 }
 
-/// Lets every user enter a temporary folder, which is its owner's alone otherwise.
+/// Makes a temporary folder, which only its owner may enter by default, readable by all users.
 fn readable_by_all(folder: &Path) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).expect("own folder");
 }
 
-/// Waits, if need be, for a time from which the next minute is far enough away for two readings to compute with.
+/// Waits, if necessary, until the next minute is at least 25 s away, so that a rate between two readings is meaningful.
 pub async fn not_at_the_end_of_a_minute() {
     let second = unix_seconds() % 60.0;
     if second > 35.0 {
@@ -123,6 +123,7 @@ pub async fn not_at_the_end_of_a_minute() {
 
 /// The wall clock, in seconds since 1970.
 #[must_use]
+#[expect(clippy::disallowed_methods, reason = "the tests use no part of the agent, not even its clock")]
 pub fn unix_seconds() -> f64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock after 1970").as_secs_f64()
 }

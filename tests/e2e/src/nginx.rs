@@ -1,4 +1,4 @@
-//! A real nginx on loopback, with its status page behind most things that stand in front of one.
+//! A real nginx on loopback, with its status page behind the usual obstacles: passwords, redirects, virtual hosts, TLS.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -12,15 +12,15 @@ use crate::certificates::Authority;
 /// A running nginx; stopped when dropped.
 pub struct Nginx {
     child: Child,
-    /// Where it listens on 127.0.0.1.
+    /// The port on 127.0.0.1.
     pub port: u16,
-    /// Where it speaks TLS on 127.0.0.1, if it does.
+    /// The TLS port on 127.0.0.1, or 0.
     pub tls_port: u16,
     _folder: TempDir,
 }
 
-/// The status page at `/nginx_status`, and each way in which it can stand elsewhere or not at all. `/locked` is open for `bob` with
-/// the password `hunter2`.
+/// The status page at `/nginx_status`, and locations with everything else that can be found in its place. `/locked` is open to
+/// `bob` with the password `hunter2`.
 const LOCATIONS: &str = r#"
 location = /nginx_status { stub_status; }
 location = /locked { auth_basic "status"; auth_basic_user_file users; stub_status; }
@@ -43,20 +43,20 @@ location = /two_headers {
 location / { return 200 "hello\n"; }
 "#;
 
-/// The server of another name on the same port, whose page the first one has not.
+/// A virtual host on the same port, with a page that the first one does not have.
 const VIRTUAL: &str = r#"server_name virtual.example; location = /virtual_status { stub_status; }"#;
 
 impl Nginx {
-    /// Starts one on a free port.
+    /// Starts nginx on a free port.
     ///
     /// # Panics
-    /// There is no nginx, or it does not answer in time.
+    /// nginx is not installed, or does not listen in time.
     #[must_use]
     pub fn start() -> Self {
         Self::launch("", 0, "")
     }
 
-    /// Starts one that also speaks TLS, with a certificate of `authority` for `localhost` alone.
+    /// Starts nginx with TLS on another port, with a certificate of `authority` for `localhost` only.
     #[must_use]
     pub fn start_with_tls(authority: &Authority) -> Self {
         let (port, issued) = (crate::free_port(), authority.issue("localhost", &[]));
@@ -67,7 +67,7 @@ impl Nginx {
         Self::launch("", port, &lines)
     }
 
-    /// Starts one that has no room for more than `connections`, those included with which it listens.
+    /// Starts nginx with room for `connections` at most, including its listening sockets.
     #[must_use]
     pub fn start_with_room_for(connections: u32) -> Self {
         Self::launch(&format!("worker_connections {connections};"), 0, "")
@@ -86,7 +86,7 @@ impl Nginx {
         let file = folder.path().join("nginx.conf");
         std::fs::write(&file, config).unwrap();
         std::fs::write(folder.path().join("users"), "bob:{PLAIN}hunter2\n").unwrap();
-        // Its workers are of another user.
+        // Its workers run as another user.
         crate::readable_by_all(folder.path());
         let mut command = Command::new("nginx");
         let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
@@ -101,7 +101,7 @@ impl Nginx {
         nginx
     }
 
-    /// Sends one request and reads the answer's body.
+    /// Sends one request and returns the body of the response.
     ///
     /// # Panics
     /// nginx does not answer.
@@ -110,7 +110,7 @@ impl Nginx {
         self.try_get(path).unwrap()
     }
 
-    /// The same, unless nginx has no room for the connection.
+    /// Like [`Nginx::get`], with an error if nginx has no room for the connection.
     fn try_get(&self, path: &str) -> std::io::Result<String> {
         let mut connection = self.connect();
         write!(connection, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
@@ -120,7 +120,7 @@ impl Nginx {
         Ok(body.to_owned())
     }
 
-    /// What nginx itself says: accepts, handled, requests, as its status page shows them.
+    /// The counters on its status page: accepts, handled, requests.
     #[must_use]
     pub fn counters(&self) -> [u64; 3] {
         let [_, accepts, handled, requests, ..] = self.status();
@@ -142,15 +142,15 @@ impl Nginx {
         numbers.try_into().unwrap_or_else(|numbers| panic!("{numbers:?} in {page}"))
     }
 
-    /// Waits until its status page is as wanted. That there is no room for the asker is worth another try.
+    /// Waits until its status page fulfils a condition. Retries if nginx has no room for the connection.
     ///
     /// # Panics
-    /// It is not in time.
-    pub fn wait_until(&self, wanted: impl Fn([u64; 7]) -> bool) {
+    /// It does not in time.
+    pub fn wait_until(&self, condition: impl Fn([u64; 7]) -> bool) {
         let begin = Instant::now();
         loop {
             let page = self.try_get("/nginx_status");
-            if page.as_deref().is_ok_and(|page| wanted(Self::numbers(page))) {
+            if page.as_deref().is_ok_and(|page| condition(Self::numbers(page))) {
                 return;
             }
             assert!(begin.elapsed() < crate::SOON, "the status page stays at {page:?}");
@@ -158,7 +158,7 @@ impl Nginx {
         }
     }
 
-    /// A connection that is waiting for its next request.
+    /// An idle keep-alive connection, which nginx counts as waiting.
     ///
     /// # Panics
     /// nginx does not answer.
@@ -175,14 +175,14 @@ impl Nginx {
         connection
     }
 
-    /// A connection with half a request, of which nginx is reading the rest.
+    /// A connection with an incomplete request, which nginx counts as reading.
     ///
     /// # Panics
-    /// nginx takes no connection.
+    /// nginx accepts no connection.
     #[must_use]
     pub fn half_asked(&self) -> TcpStream {
         let mut connection = self.connect();
-        // It may be closed already.
+        // nginx may already have closed it.
         write!(connection, "GET / HTTP/1.1\r\nHost: ").ok();
         connection
     }

@@ -1,4 +1,4 @@
-//! A real PostgreSQL on loopback and on a unix socket, in a folder of its own.
+//! A real PostgreSQL on loopback and on a unix socket, in a temporary folder.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -13,25 +13,24 @@ use tempfile::TempDir;
 
 use crate::certificates::Authority;
 
-/// The role that may do everything, over the unix socket without a password.
+/// The superuser, which logs in over the unix socket without a password.
 const ADMIN: &str = "admin";
 
 /// A running server; stopped when dropped.
 pub struct Postgres {
     child: Child,
     folder: TempDir,
-    /// Its own copy of its key.
+    /// The folder with its copy of the TLS key.
     tls: Option<TempDir>,
-    /// Where it listens on 127.0.0.1.
+    /// The port on 127.0.0.1.
     pub port: u16,
 }
 
 impl Postgres {
-    /// Starts one with these lines in its postgresql.conf and in its pg_hba.conf, the latter behind one for the tests
-    /// themselves.
+    /// Starts PostgreSQL with these lines in postgresql.conf and in pg_hba.conf, after those for the superuser.
     ///
     /// # Panics
-    /// There is no PostgreSQL, or it does not answer within 60 s.
+    /// PostgreSQL is not installed, or does not answer within 60 s.
     #[must_use]
     pub fn start(config: &str, host_based_access: &str) -> Self {
         let folder = new_folder();
@@ -43,11 +42,11 @@ impl Postgres {
         Self::serve(folder, config)
     }
 
-    /// Starts one that speaks TLS with a certificate of `authority` for `localhost` alone.
+    /// Starts PostgreSQL with TLS, with a certificate of `authority` for `localhost` only.
     #[must_use]
     pub fn start_with_tls(authority: &Authority, config: &str, host_based_access: &str) -> Self {
         let issued = authority.issue("localhost", &[]);
-        // Its key must be its own.
+        // PostgreSQL requires that it owns its key.
         let folder = new_folder();
         let key = folder.path().join("server.key");
         write(&key, &fs::read_to_string(&issued.key).unwrap());
@@ -63,7 +62,7 @@ impl Postgres {
         server
     }
 
-    /// Starts a standby that follows this server through the replication slot `slot`, which is made.
+    /// Starts a standby of this server, with a new replication slot `slot`.
     #[must_use]
     pub fn replica(&self, slot: &str) -> Self {
         let folder = new_folder();
@@ -113,7 +112,7 @@ impl Postgres {
         self.client("psql").args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql, "postgres"]).output().unwrap()
     }
 
-    /// One of PostgreSQL's clients, as the role that may do everything.
+    /// One of PostgreSQL's clients, as the superuser.
     #[must_use]
     pub fn client(&self, program: &str) -> Command {
         let mut command = Command::new(programs().join(program));
@@ -122,7 +121,7 @@ impl Postgres {
         command
     }
 
-    /// What psql shows for `sql`: rows of values joined by `|`.
+    /// The output of psql for `sql`: rows of values joined by `|`.
     ///
     /// # Panics
     /// The server refuses it.
@@ -131,17 +130,17 @@ impl Postgres {
         crate::agent::stdout(&self.psql(sql)).trim_end().to_owned()
     }
 
-    /// The one number that `sql` gives.
+    /// The single number that `sql` returns.
     ///
     /// # Panics
-    /// It is none.
+    /// The result is not a number.
     #[must_use]
     pub fn number(&self, sql: &str) -> f64 {
         let text = self.ask(sql);
         text.parse().unwrap_or_else(|_| panic!("{sql}: {text}"))
     }
 
-    /// Does `sql`.
+    /// Executes `sql`.
     ///
     /// # Panics
     /// The server refuses it.
@@ -150,10 +149,10 @@ impl Postgres {
         assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// A session that stays open, once it has done `lines`. What it is to do `at_last` may take as long as it likes.
+    /// A session that has executed `lines`, is executing `at_last`, which may take arbitrarily long, and stays open.
     ///
     /// # Panics
-    /// It ends before.
+    /// It ends before that.
     #[must_use]
     pub fn session(&self, lines: &[&str], at_last: &str) -> Session {
         let mut command = self.client("psql");
@@ -162,12 +161,12 @@ impl Postgres {
         let mut input = child.stdin.take().unwrap();
         writeln!(input, "{}\n\\echo ready\n{at_last}", lines.join("\n")).unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
-        assert!(output.lines().map_while(Result::ok).any(|line| line == "ready"), "the session has ended");
+        assert!(output.lines().map_while(Result::ok).any(|line| line == "ready"), "the session ended early");
         Session { child, _input: input }
     }
 }
 
-/// An open session; ended when dropped.
+/// An open session; closed when dropped.
 pub struct Session {
     child: Child,
     _input: ChildStdin,
@@ -182,7 +181,7 @@ impl Drop for Session {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // At once, but with its own children: "immediate shutdown".
+        // "Immediate shutdown", which also stops its children.
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             kill_process(pid, Signal::QUIT).ok();
         }
@@ -190,10 +189,10 @@ impl Drop for Postgres {
     }
 }
 
-/// Where the newest PostgreSQL's programs are.
+/// The folder with the programs of the newest PostgreSQL.
 ///
 /// # Panics
-/// There is no PostgreSQL.
+/// PostgreSQL is not installed.
 #[must_use]
 pub fn programs() -> PathBuf {
     let mut folders = fs::read_dir("/usr/lib/postgresql")
@@ -204,7 +203,7 @@ pub fn programs() -> PathBuf {
     folders.pop().expect("PostgreSQL, from tests/setup.sh servers")
 }
 
-/// A program of the server's, which does not run as root.
+/// One of the server's programs, run as [`server_user`], since they refuse to run as root.
 fn server_command(program: &str) -> Command {
     let mut command = Command::new(programs().join(program));
     command.current_dir("/").env_remove("PGDATA").env("LC_ALL", "C");
@@ -214,7 +213,7 @@ fn server_command(program: &str) -> Command {
     command
 }
 
-/// Whom the server runs as, if the tests run as root: the user of Debian's package.
+/// The user and group of the server if the tests run as root: those of Debian's package.
 fn server_user() -> Option<(u32, u32)> {
     if !rustix::process::geteuid().is_root() {
         return None;
@@ -226,7 +225,7 @@ fn server_user() -> Option<(u32, u32)> {
     Some((fields[2].parse().unwrap(), fields[3].parse().unwrap()))
 }
 
-/// A folder of the server's user, which the tests may read, too.
+/// A temporary folder that the server's user owns and all users may read.
 fn new_folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     own(folder.path());

@@ -1,4 +1,4 @@
-//! A real Redis on loopback, on a unix socket, or both, in a folder of its own.
+//! A real Redis on loopback and on a unix socket, in a temporary folder.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -10,25 +10,25 @@ use tempfile::TempDir;
 pub struct Redis {
     child: Child,
     folder: TempDir,
-    /// Where it listens on 127.0.0.1.
+    /// The port on 127.0.0.1.
     pub port: u16,
-    /// What redis-cli needs to log in.
+    /// Arguments with which redis-cli logs in.
     login: Vec<String>,
 }
 
 impl Redis {
-    /// Starts one with these lines in its configuration, beside a port, a unix socket and a folder. `login` is what redis-cli
-    /// needs to be let in.
+    /// Starts Redis with these lines in its configuration, in addition to a port, a unix socket and a folder. `login` are the
+    /// arguments with which redis-cli logs in.
     ///
     /// # Panics
-    /// There is no Redis, or it does not answer in time.
+    /// Redis is not installed, or does not answer in time.
     #[must_use]
     pub fn start(config: &str, login: &[&str]) -> Self {
         let port = crate::free_port();
         Self::start_at(port, &format!("port {port}\n{config}"), login)
     }
 
-    /// As [`Redis::start`], but it speaks TLS on its port and plain text on none.
+    /// Like [`Redis::start`], with TLS on its port and no plaintext port.
     #[must_use]
     pub fn start_with_tls(authority: &crate::certificates::Authority, config: &str, login: &[&str]) -> Self {
         let (port, issued) = (crate::free_port(), authority.issue("localhost", &[]));
@@ -57,7 +57,7 @@ impl Redis {
         let begin = Instant::now();
         while server.cli(&["PING"]) != "PONG" {
             let log = || std::fs::read_to_string(server.folder.path().join("log")).unwrap_or_default();
-            assert!(begin.elapsed() < crate::SOON, "Redis says {:?}:\n{}", server.cli(&["PING"]), log());
+            assert!(begin.elapsed() < crate::SOON, "Redis answers {:?}:\n{}", server.cli(&["PING"]), log());
             std::thread::park_timeout(Duration::from_millis(20));
         }
         server
@@ -69,7 +69,7 @@ impl Redis {
         self.folder.path().join("redis.sock")
     }
 
-    /// What redis-cli says to a command.
+    /// The output of redis-cli for a command.
     pub fn cli(&self, words: &[&str]) -> String {
         let mut command = Command::new("redis-cli");
         command
@@ -80,10 +80,10 @@ impl Redis {
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
-    /// The value of `key` in INFO, or CLUSTER INFO, as redis-cli shows it.
+    /// The value of `key` in INFO or CLUSTER INFO, as redis-cli shows it.
     ///
     /// # Panics
-    /// There is none.
+    /// The key is missing.
     #[must_use]
     pub fn info(&self, key: &str) -> String {
         let whole = self.cli(&["INFO", "everything"]) + "\n" + &self.cli(&["CLUSTER", "INFO"]);
@@ -94,7 +94,7 @@ impl Redis {
     /// The number of `key` in INFO.
     ///
     /// # Panics
-    /// It is none.
+    /// The value is not a number.
     #[must_use]
     pub fn number(&self, key: &str) -> f64 {
         self.info(key).parse().unwrap()
@@ -103,7 +103,7 @@ impl Redis {
     /// Waits until `key` has this value.
     ///
     /// # Panics
-    /// It has not in time.
+    /// It does not in time.
     pub fn wait_until(&self, key: &str, value: &str) {
         let begin = Instant::now();
         while self.info(key) != value {

@@ -1,4 +1,4 @@
-//! The tools of a plugin's author: from nothing to a component that passes its test cases.
+//! The tools for plugin authors: `wasaba plugin new` and `wasaba plugin test`.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use wasaba_e2e::agent::{Home, stderr, stdout};
 use wasaba_e2e::{component, wasaba};
 
-/// The plugin's build stays there from run to run.
+/// The target folder of the new plugin, kept between test runs.
 const TARGET: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/author");
 
 fn new(folder: &Path, name: &str) -> Output {
@@ -17,7 +17,7 @@ fn new(folder: &Path, name: &str) -> Output {
 
 fn cargo(folder: &Path, arguments: &[&str]) {
     let mut command = Command::new(env!("CARGO"));
-    // The packages are those of this workspace, so they are here.
+    // Its dependencies are those of this workspace, so they are already downloaded.
     command
         .args(arguments)
         .arg("--offline")
@@ -28,7 +28,7 @@ fn cargo(folder: &Path, arguments: &[&str]) {
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// What `wasaba plugin test` says of these cases of the component.
+/// Runs `wasaba plugin test` with these cases: whether they passed, and the output.
 fn test(home: &Home, wasm: &Path, cases: &str) -> (bool, String) {
     std::fs::write(home.path("cases.toml"), cases).unwrap();
     let (wasm, file) = (wasm.to_str().unwrap(), home.path("cases.toml"));
@@ -85,7 +85,7 @@ Reading: 0 Writing: 1 Waiting: 0
 "#;
 
 #[test]
-fn canned_answers_stand_in_place_of_the_network_and_a_minute_is_not_waited_for() {
+fn test_cases_get_canned_responses_and_do_not_wait_for_their_minutes() {
     let nginx = wasaba_e2e::official("nginx");
     let (passed, said) = test(&Home::with(""), &nginx, NGINX);
     assert!(passed, "{said}");
@@ -99,11 +99,11 @@ fn canned_answers_stand_in_place_of_the_network_and_a_minute_is_not_waited_for()
 }
 
 #[test]
-fn what_differs_is_told_with_file_and_line() {
+fn each_difference_is_reported_with_file_and_line() {
     let home = Home::with("");
     let cases = r#"
 [[case]]
-name = "a wish that is not granted"
+name = "a request without a grant"
 settings = { do = "fetch", url = "http://elsewhere.example/" }
 http = [{ url = "http://elsewhere.example/" }]
 samples = { "naughty.good" = 200 }
@@ -116,25 +116,25 @@ http = [{ url = "http://elsewhere.example/", status = 404 }]
 samples = { "naughty.good" = 200 }
 
 [[case]]
-name = "nobody asks for this"
+name = "an unused conversation"
 settings = { do = "nothing" }
 tcp = [{ with = "db:1", talk = [{ expect = "PING" }] }]
 samples = { "naughty.good" = 1 }
 
 [[case]]
-name = "a limit of the case's own"
+name = "a limit of the case"
 settings = { do = "loop" }
 limits = { compute_ms = 100 }
 error = "limit"
 says = "compute_ms"
 
 [[case]]
-name = "an error that does not come"
+name = "an expected error that does not occur"
 settings = { do = "nothing" }
 error = "failed"
 
 [[case]]
-name = "an answer larger than the limit"
+name = "a response larger than the limit"
 settings = { do = "fetch-body", url = "http://elsewhere.example/" }
 allow = ["http://elsewhere.example"]
 limits = { body_kib = 1 }
@@ -142,14 +142,14 @@ http = [{ url = "http://elsewhere.example/", body = { file = "long.txt" } }]
 samples = { "naughty.good" = 2000 }
 
 [[case]]
-name = "an answer that is not read"
+name = "a response that is not read"
 settings = { do = "connect", url = "db:1" }
 allow = ["db:1"]
 tcp = [{ with = "db:1", talk = [{ send = "hello" }] }]
 samples = { "naughty.good" = 1.0000000001 }
 
 [[case]]
-name = "an error of what the plugin does not have"
+name = "an error of an export that is missing"
 settings = { do = "nothing" }
 error = "crashed"
 call = "checks"
@@ -159,22 +159,22 @@ call = "checks"
     assert!(!passed);
     let said = said.lines().map(|line| line.split("; to grant it").next().unwrap()).collect::<Vec<_>>().join("\n");
     let expected = "\
-FAILED  a wish that is not granted
+FAILED  a request without a grant
         cases.toml:2: failed (denied): denied: no grant for http://elsewhere.example:80
         cases.toml:2: the response to GET http://elsewhere.example/ was not used
 FAILED  the same, granted, with another status
         cases.toml:8: naughty.good is 404, not 200
-FAILED  nobody asks for this
+FAILED  an unused conversation
         cases.toml:15: the conversation with db:1 was not used: the plugin did not connect
-ok      a limit of the case's own
-FAILED  an error that does not come
+ok      a limit of the case
+FAILED  an expected error that does not occur
         cases.toml:28: expected a failure, got: naughty.good = 1
-FAILED  an answer larger than the limit
+FAILED  a response larger than the limit
         cases.toml:33: failed (failed): failed: the response is larger than 1024 bytes (limit `body_kib`)
-FAILED  an answer that is not read
+FAILED  a response that is not read
         cases.toml:41: naughty.good is 1, not 1.0000000001
         cases.toml:41: the conversation with db:1 ended before the plugin read \"hello\"
-FAILED  an error of what the plugin does not have
+FAILED  an error of an export that is missing
         cases.toml:48: expected checks to fail, but the plugin does not export it
 1 passed, 7 failed
 `PLUGIN` failed test cases in `cases.toml`";
@@ -182,7 +182,7 @@ FAILED  an error of what the plugin does not have
 }
 
 #[test]
-fn cases_that_cannot_be_read_say_where_and_run_nothing() {
+fn invalid_cases_are_reported_with_their_position_and_none_runs() {
     let home = Home::with("");
     let (passed, said) = test(&home, &component("naughty"), "[[case]]\nname = \"a\"\nsampels = { a = 1 }\n");
     assert!(

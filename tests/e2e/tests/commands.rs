@@ -1,4 +1,4 @@
-//! The command line as a user meets it: once, version, help, local mode, and a configuration that cannot be used.
+//! The command line: once, version, help, local mode, and invalid configurations.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ fn plain(arguments: &[&str]) -> std::process::Output {
 }
 
 #[test]
-fn once_prints_the_host_and_its_metrics_in_the_official_form_and_leaves_no_id() {
+fn once_prints_the_host_and_its_metrics_in_the_official_format_and_writes_no_id() {
     let home = Home::with("display_name = \"web-1\"\nroles = [\"Shop:web\"]\n");
     let json = serde_json::from_str::<Value>(&stdout(&home.command(&["once"], &[]))).unwrap();
     assert_eq!(json["host"]["displayName"], "web-1");
@@ -35,7 +35,7 @@ fn a_frozen_machine_gives_the_golden_output() {
     ));
     let mut json = serde_json::from_str::<Value>(&stdout(&home.command(&["once"], &[]))).unwrap();
     json["metrics"]["Created"] = "<NOW>".into();
-    // Not frozen: the kernel's own answers about its name, its network and the space in its file systems.
+    // Not frozen: values from system calls, about the kernel, the network and the space in file systems.
     let host = &mut json["host"];
     host["name"] = "<NAME>".into();
     host["interfaces"] = "<INTERFACES>".into();
@@ -52,7 +52,7 @@ fn a_frozen_machine_gives_the_golden_output() {
 }
 
 #[test]
-fn version_and_help_go_to_standard_output_and_a_wrong_line_ends_with_2() {
+fn version_and_help_go_to_standard_output_and_a_usage_error_exits_with_2() {
     assert!(stdout(&plain(&["version"])).starts_with(concat!("wasaba ", env!("CARGO_PKG_VERSION"), " (rev ")));
     let help = stdout(&plain(&["-help"]));
     assert_golden("help.txt", &help);
@@ -62,7 +62,7 @@ fn version_and_help_go_to_standard_output_and_a_wrong_line_ends_with_2() {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_used_is_told_whole_and_ends_with_1() {
+fn all_errors_in_a_configuration_are_reported_at_once_with_exit_code_1() {
     let home = Home::with("");
     std::fs::write(home.config(), "apikey = 5\nroot = [\n").unwrap();
     let output = home.command(&[], &[]);
@@ -83,7 +83,7 @@ fn a_configuration_that_cannot_be_used_is_told_whole_and_ends_with_1() {
 }
 
 #[test]
-fn without_a_key_values_come_as_lines_at_once_and_are_kept() {
+fn without_a_key_values_are_printed_at_once_and_stored() {
     let home = Home::with("");
     let mut agent = home.start(&[]);
     let line = agent.line_with("memory.total\t", SOON);
@@ -96,11 +96,11 @@ fn without_a_key_values_come_as_lines_at_once_and_are_kept() {
     let end = agent.line_with("stopped", SOON);
     assert!(!end.contains(" 0 collected") && end.contains(" 0 delivered"), "{end}");
     let mode = std::fs::metadata(home.root().join("wasaba.db")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600, "the values are nobody else's");
+    assert_eq!(mode & 0o777, 0o600, "only the owner may read the values");
 }
 
 #[test]
-fn two_agents_in_one_folder_are_one_too_many() {
+fn a_second_agent_with_the_same_root_is_refused() {
     let home = Home::with("");
     let agent = home.start(&[]);
     agent.line_with("memory.total\t", SOON);

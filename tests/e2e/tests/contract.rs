@@ -1,4 +1,4 @@
-//! The contract as plugins meet it: a plugin that does everything once, built now and built against each release.
+//! The contract of plugins: one that uses everything in it, built now and built against each release.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use wasaba_e2e::agent::{Home, stderr, stdout};
 use wasaba_e2e::nginx::Nginx;
 use wasaba_e2e::{component, echo};
 
-/// A home whose table `all` grants the plugin in `file` everything that it wants.
+/// A home whose table `all` runs the plugin in `file` with all its settings, which grant everything that it uses.
 fn home(file: &Path, nginx: &Nginx) -> Home {
     let home = Home::default();
     let (socket, content, port) = (home.path("echo.sock"), home.path("content"), echo::tcp());
@@ -43,12 +43,12 @@ fn does_everything(file: &Path) {
 }
 
 #[test]
-fn a_plugin_that_does_everything_once_does_it() {
+fn a_plugin_can_use_everything_in_the_contract() {
     does_everything(&component("everything"));
 }
 
 #[test]
-fn a_component_built_against_any_release_does_everything_for_ever() {
+fn a_component_built_against_any_release_still_does_everything() {
     let fossils = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contract/fossils");
     let fossils = std::fs::read_dir(fossils).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<PathBuf>>();
     assert!(!fossils.is_empty());
@@ -58,7 +58,7 @@ fn a_component_built_against_any_release_does_everything_for_ever() {
 }
 
 #[test]
-fn without_its_settings_it_may_do_nothing() {
+fn missing_required_settings_are_reported_all_at_once() {
     let file = component("everything").display().to_string();
     let error = stderr(&Home::with("").command(&["plugin", "run"], &[&file]));
     for setting in ["url", "socket", "file"] {

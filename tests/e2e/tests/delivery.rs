@@ -1,6 +1,6 @@
-//! From this machine and a real nginx to Mackerel: what arrives, what an outage and kill -9 cost, how the agent ends.
+//! Delivery of the metrics of this machine and of a real nginx to Mackerel: in normal operation, in outages, and across SIGKILL.
 //!
-//! The agent works in real minutes, so these tests take up to two of them each, side by side.
+//! The agent works in real minutes, so each of these tests takes up to two of them, in parallel.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ use wasaba_e2e::nginx::Nginx;
 use wasaba_e2e::{SOON, component, not_at_the_end_of_a_minute, unix_seconds};
 
 const KEY: &str = "the-key-of-the-tests";
-/// Until the next full minute, the 20 s over which posts are spread, and much slack for a busy machine.
+/// The time until the next full minute and the 20 s over which posts are spread, with slack for a busy machine.
 const A_MINUTE_AND_MORE: Duration = Duration::from_secs(240);
 
 fn config(standin: &Standin, rest: &str) -> String {
@@ -24,7 +24,7 @@ fn nginx_table(nginx: &Nginx) -> String {
     format!("[plugin.metrics.web]\nwasm = \"nginx\"\nsettings = {{ host = \"127.0.0.1\", port = {} }}\n", nginx.port)
 }
 
-/// The values by name and time.
+/// The posted values by name and time.
 fn values(memory: &Memory) -> BTreeMap<(String, i64), f64> {
     memory.points().iter().map(|point| ((point.name.clone(), point.time), point.value)).collect()
 }
@@ -38,7 +38,7 @@ fn times_of(memory: &Memory, name: &str) -> Vec<i64> {
 }
 
 fn assert_nothing_was_refused(standin: &Standin) {
-    assert_eq!(standin.memory().refusals(), [], "the strict checks found nothing wrong");
+    assert_eq!(standin.memory().refusals(), [], "the strict checks refused a request");
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn every_host_metric_and_nginx_arrives_with_the_right_numbers() {
     for gauge in gauges {
         standin.wait_until(SOON, gauge, arrived(gauge)).await.unwrap();
     }
-    // The plugin is compiled first, so its values may be of a later second than the host's.
+    // The plugin may be compiled first, so its values may be of a later second than the host's.
     let first = times_of(&standin.memory(), "custom.nginx.queue.writing")[0];
 
     const REQUESTS: u64 = 120;
@@ -75,24 +75,24 @@ async fn every_host_metric_and_nginx_arrives_with_the_right_numbers() {
     let memory = standin.memory();
     let second = *times(&memory).last().unwrap();
     let values = values(&memory);
-    assert_eq!(second % 60, 0, "after the first, minutes are full ones");
+    assert_eq!(second % 60, 0, "all minutes after the first are full");
 
-    // The known requests, and one of the agent for each of its two readings, of which the second one counts.
+    // The known requests and the agent's second reading; the growth since the first reading does not include that one.
     let minutes = (second - first) as f64 / 60.0;
     let posted = |name: &str| values[&(format!("custom.nginx.{name}"), second)];
     let grown = posted("requests.requests") * minutes;
-    // The first reading's time is known to a second.
+    // The time of the first reading is known only to the second.
     let tolerance = posted("requests.requests") * 2.0 / 60.0;
     let expected = REQUESTS as f64 + 1.0;
     assert!((grown - expected).abs() <= tolerance, "{grown} requests posted, {expected} sent, within {tolerance}");
     assert!(
         posted("requests.requests") <= (after[2] - before[2]) as f64 / minutes + tolerance,
-        "what nginx itself counts"
+        "more requests than nginx counts"
     );
     for name in ["requests.accepts", "requests.handled"] {
-        assert!((posted(name) * minutes - expected).abs() <= tolerance, "{name}: each request had its connection");
+        assert!((posted(name) * minutes - expected).abs() <= tolerance, "{name}: each request had its own connection");
     }
-    // During its own request the agent is the one active, writing connection.
+    // The only active connection is the agent's own request, to which nginx is writing.
     for (name, value) in
         [("connections.connections", 1.0), ("queue.writing", 1.0), ("queue.reading", 0.0), ("queue.waiting", 0.0)]
     {
@@ -111,17 +111,17 @@ async fn every_host_metric_and_nginx_arrives_with_the_right_numbers() {
     assert_eq!((memory.hosts().len(), host.posts, host.puts), (1, 1, 1), "POST, then PUT, as the official agent does");
     assert_eq!(host.body["roleFullnames"], serde_json::json!(["Shop: web"]));
     for part in ["kernel", "cpu", "memory", "block_device", "filesystem"] {
-        assert!(!host.body["meta"][part].is_null(), "{part} is missing in the host's description");
+        assert!(!host.body["meta"][part].is_null(), "{part} is missing in the host description");
     }
     assert_eq!(std::fs::read_to_string(home.root().join("id")).unwrap(), host.id);
 
     agent.signal(Signal::TERM);
     assert!(agent.ended(SOON).success());
-    assert!(agent.line_with("stopped", SOON).contains("0 queued"), "it had posted all: {:?}", agent.lines());
+    assert!(agent.line_with("stopped", SOON).contains("0 queued"), "not everything was posted: {:?}", agent.lines());
     assert_nothing_was_refused(&standin);
 }
 
-/// Each name that this machine must have, against what the kernel says of itself.
+/// Every metric that this machine must have is there, and some equal what the kernel shows.
 fn assert_host_metrics(values: &BTreeMap<(String, i64), f64>, time: i64) {
     let of_minute = values.iter().filter(|((_, at), _)| *at == time);
     let names = of_minute.map(|((name, _), value)| (name.as_str(), *value)).collect::<BTreeMap<_, _>>();
@@ -154,7 +154,7 @@ fn assert_host_metrics(values: &BTreeMap<(String, i64), f64>, time: i64) {
     }
 }
 
-/// The minutes that the agent said it had put on disk.
+/// The minutes that the agent has logged as kept on disk, with their numbers of values.
 fn collected(agent: &Agent) -> BTreeMap<i64, usize> {
     let lines = agent.lines();
     let kept = lines.iter().filter_map(|line| line.split_once("DEBUG kept ")?.1.split_once(" values of "));
@@ -175,13 +175,13 @@ async fn minutes_collected_in_an_outage_survive_kill_9_and_arrive_once_for_the_s
     let memory = standin.stop();
     let outage = unix_seconds();
 
-    // A full minute is collected while nobody listens; then the agent is killed and started again, still in the outage.
+    // A full minute is collected in the outage; then the agent is killed and started again, still in the outage.
     let next_minute = (outage as i64 / 60 + 1) * 60;
     let line = format!("values of {next_minute}");
     agent.line_with(&line, A_MINUTE_AND_MORE);
     kept.extend(collected(&agent));
     agent.kill();
-    // What is collected in the same second is the same minute to Mackerel, and would be hard to count here.
+    // Values of the same second overwrite each other in Mackerel, which would make counting hard.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     let agent = home.start(&["-v"]);
     agent.line_with("DEBUG kept ", SOON);
@@ -205,12 +205,12 @@ async fn minutes_collected_in_an_outage_survive_kill_9_and_arrive_once_for_the_s
     }
     let distinct = memory.points().iter().map(|point| (&point.name, point.time)).collect::<BTreeSet<_>>();
     assert_eq!(distinct.len(), memory.points().len(), "no point came twice");
-    assert_eq!(memory.hosts().len(), 1, "the host is the same one");
+    assert_eq!(memory.hosts().len(), 1, "the host is still the same");
     assert_nothing_was_refused(&standin);
 }
 
 #[tokio::test]
-async fn a_refused_key_holds_everything_and_is_told_without_the_key() {
+async fn with_a_refused_key_values_stay_queued_and_no_message_contains_the_key() {
     let standin = Standin::start("another-key").await.unwrap();
     let home = Home::with(&config(&standin, ""));
     let mut agent = home.start(&["-v"]);
@@ -220,13 +220,13 @@ async fn a_refused_key_holds_everything_and_is_told_without_the_key() {
     agent.signal(Signal::TERM);
     assert!(agent.ended(SOON).success());
     let end = agent.line_with("stopped", SOON);
-    assert!(!end.contains(" 0 queued"), "what was collected is still there: {end}");
-    assert!(agent.lines().iter().all(|line| !line.contains(KEY)), "the key is in the log");
+    assert!(!end.contains(" 0 queued"), "the collected values are not queued: {end}");
+    assert!(agent.lines().iter().all(|line| !line.contains(KEY)), "the log contains the key");
     assert!(standin.memory().points().is_empty());
 }
 
 #[tokio::test]
-async fn one_poisonous_point_is_dropped_alone_and_named() {
+async fn one_refused_point_is_dropped_alone_and_named() {
     let standin = Standin::start(KEY).await.unwrap();
     standin.misbehave(Misbehaviour::RefuseMetric("loadavg5".into()));
     let home = Home::with(&config(&standin, ""));
@@ -245,7 +245,7 @@ async fn one_poisonous_point_is_dropped_alone_and_named() {
 }
 
 #[tokio::test]
-async fn a_server_that_never_answers_does_not_hold_up_the_end() {
+async fn a_server_that_never_answers_does_not_hold_up_the_stop() {
     let standin = Standin::start(KEY).await.unwrap();
     standin.misbehave(Misbehaviour::NeverAnswer.at("/api/v0/tsdb"));
     let home = Home::with(&config(&standin, ""));
@@ -265,7 +265,7 @@ async fn an_empty_id_file_is_repaired_and_registers_no_second_host() {
     for round in 1..=2 {
         let mut agent = home.start(&[]);
         let posted = move |memory: &Memory| memory.hosts().iter().any(|host| host.puts >= round);
-        standin.wait_until(SOON, "the host's description", posted).await.unwrap();
+        standin.wait_until(SOON, "the host description", posted).await.unwrap();
         agent.signal(Signal::TERM);
         assert!(agent.ended(SOON).success());
         std::fs::write(home.root().join("id"), "").unwrap();
@@ -274,7 +274,7 @@ async fn an_empty_id_file_is_repaired_and_registers_no_second_host() {
 }
 
 #[tokio::test]
-async fn a_hangup_sends_the_description_again_and_the_agent_goes_on() {
+async fn sighup_sends_the_host_description_again() {
     let standin = Standin::start(KEY).await.unwrap();
     let home = Home::with(&config(&standin, ""));
     let agent = home.start(&[]);
@@ -285,7 +285,7 @@ async fn a_hangup_sends_the_description_again_and_the_agent_goes_on() {
     assert_nothing_was_refused(&standin);
 }
 
-/// Registers a host as another agent would.
+/// Registers a host like another agent.
 fn register(standin: &Standin, host: &str) {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(standin.address()).unwrap();
@@ -298,7 +298,7 @@ fn register(standin: &Standin, host: &str) {
 }
 
 #[tokio::test]
-async fn one_graph_of_two_hosts_is_posted_to_each_of_them() {
+async fn the_same_graph_of_two_hosts_is_posted_for_each_of_them() {
     let standin = Standin::start(KEY).await.unwrap();
     let host = r#"{"name":"db1","meta":{},"customIdentifier":"db 1"}"#.to_owned();
     let standin = tokio::task::spawn_blocking(move || {

@@ -1,5 +1,5 @@
-//! The metrics of the containers of a real Docker engine: under known load, beside what the engine's own client shows, and while
-//! containers come, go and fail.
+//! Metrics of the containers of a real Docker engine: under a known load, compared with Docker's client, and while containers start,
+//! stop and fail.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use wasaba_e2e::agent::{Home, stdout};
 use wasaba_e2e::docker::Engine;
 
-/// What `wasaba once` finds with this table, by name without `custom.docker.`.
+/// The values of `wasaba once` with these lines in [docker], by name without `custom.docker.`.
 fn once(engine: &Engine, table: &str) -> BTreeMap<String, f64> {
     let home = Home::with(&format!("[docker]\nhost = {:?}\n{table}", engine.host()));
     let printed = stdout(&home.command(&["once"], &[]));
@@ -20,7 +20,7 @@ fn once(engine: &Engine, table: &str) -> BTreeMap<String, f64> {
     values.iter().filter_map(own).collect()
 }
 
-/// A container with this name that runs this line of shell, removed when dropped.
+/// A container that runs a line of shell; removed when dropped.
 pub(crate) struct Container<'a> {
     engine: &'a Engine,
     name: &'a str,
@@ -40,13 +40,13 @@ impl Drop for Container<'_> {
     }
 }
 
-/// Within five percent of each other, or what they are.
+/// Succeeds if both are within 5 % of each other.
 pub(crate) fn near(what: &str, one: f64, other: f64) -> Result<(), String> {
     let is_near = (one - other).abs() <= other.abs() * 0.05;
     is_near.then_some(()).ok_or_else(|| format!("{what}: {one} is not within 5 % of {other}"))
 }
 
-/// What the client shows of a container, `{{.NetIO}}` or the like.
+/// A value that the client shows for a container, such as `{{.NetIO}}`.
 pub(crate) fn shown(engine: &Engine, name: &str, format: &str) -> String {
     engine.docker(&["stats", "--no-stream", "--format", format, name])
 }
@@ -61,33 +61,33 @@ pub(crate) fn number(text: &str) -> f64 {
 }
 
 #[test]
-fn cpu_and_memory_are_what_the_load_is_and_what_the_client_shows() {
+fn cpu_and_memory_match_the_load_and_the_docker_client() {
     let engine = Engine::shared();
     engine.busybox();
-    // Of two cores: half of one, in slices that are short beside the second that is looked at. 64 MiB in memory.
+    // Half a core, in slices much shorter than the measured second; 64 MiB in memory.
     let half = ["--cpu-period", "10000", "--cpu-quota", "5000"];
     let _cpu = Container::run(&engine, "load-cpu", &half, "while :; do :; done");
     let memory = "head -c 67108864 /dev/zero >/memory/file; sleep 1000";
     let _memory = Container::run(&engine, "load-memory", &["--tmpfs", "/memory", "--memory", "256m"], memory);
     std::thread::park_timeout(Duration::from_secs(3));
 
-    let look = || once(&engine, "extra = [\"memory\", \"pids\"]\ninclude = { name = \"^load-\" }\n");
+    let collect = || once(&engine, "extra = [\"memory\", \"pids\"]\ninclude = { name = \"^load-\" }\n");
     let of = |values: &BTreeMap<String, f64>, name: &str| {
         *values.get(name).unwrap_or_else(|| panic!("{name} is not in {values:#?}"))
     };
-    // Whoever else is at work here may take some of it for a second, but not in most of five.
+    // Other work on this machine may take some of it for a second, but not in most of five.
     let both = |values: &BTreeMap<String, f64>| {
         ["user", "system"].iter().map(|mode| of(values, &format!("cpuacct_percentage.load-cpu.{mode}"))).sum::<f64>()
     };
-    let mut looks = (0..5).map(|_| both(&look())).collect::<Vec<_>>();
-    looks.sort_by(f64::total_cmp);
-    near("half a core", looks[2], 50.0).unwrap_or_else(|why| panic!("{why}: {looks:?}"));
+    let mut readings = (0..5).map(|_| both(&collect())).collect::<Vec<_>>();
+    readings.sort_by(f64::total_cmp);
+    near("half a core", readings[2], 50.0).unwrap_or_else(|why| panic!("{why}: {readings:?}"));
 
-    let values = look();
+    let values = collect();
     let of = |name: &str| of(&values, name);
     assert_eq!(of("memory_usage.load-memory.limit"), f64::from(256 << 20));
-    // Pages of a tmpfs are cache to the kernel.
-    near("what lies in memory", of("memory.load-memory.cache"), f64::from(64 << 20)).unwrap();
+    // The kernel counts the pages of a tmpfs as cache.
+    near("cached", of("memory.load-memory.cache"), f64::from(64 << 20)).unwrap();
     let (usage, percent) =
         (shown(&engine, "load-memory", "{{.MemUsage}}"), shown(&engine, "load-memory", "{{.MemPerc}}"));
     let usage = number(usage.strip_suffix(" / 256MiB").unwrap());
@@ -97,7 +97,7 @@ fn cpu_and_memory_are_what_the_load_is_and_what_the_client_shows() {
 }
 
 #[test]
-fn what_happens_to_one_container_during_a_collection_costs_no_other_ones_sample() {
+fn containers_that_change_during_a_collection_do_not_affect_the_values_of_others() {
     let engine = Engine::shared();
     engine.busybox();
     let steady = (0..4).map(|number| format!("calm-{number}")).collect::<Vec<_>>();
@@ -130,7 +130,7 @@ fn what_happens_to_one_container_during_a_collection_costs_no_other_ones_sample(
                     &["rm", "--force", "calm-removed"],
                     &["run", "--detach", "--name", "calm-removed", "busybox", "/bin/sleep", "1000"],
                 ] {
-                    // Some come at the wrong moment, and that is meant.
+                    // Some fail, depending on the state of the container, which is intended.
                     drop(engine.command(words));
                 }
             }
@@ -158,7 +158,7 @@ fn what_happens_to_one_container_during_a_collection_costs_no_other_ones_sample(
 }
 
 #[test]
-fn an_engine_behind_tls_is_asked_with_the_certificates_that_are_named() {
+fn an_engine_behind_tls_is_queried_with_the_configured_certificates() {
     let authority = wasaba_e2e::certificates::Authority::default();
     let (server, client) = (authority.issue("localhost", &[]), authority.issue("agent", &[]));
     let port = wasaba_e2e::free_port();

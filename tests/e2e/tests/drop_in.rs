@@ -1,4 +1,4 @@
-//! The agent in the place of the official one: its commands, its signals, its files, and what it sends.
+//! The agent as a drop-in replacement for the official one: commands, signals, files and requests.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::os::unix::net::UnixDatagram;
@@ -26,7 +26,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn configtest_tells_everything_at_once_on_standard_error_and_a_warning_is_a_failure() {
+fn configtest_reports_all_problems_at_once_on_standard_error_and_fails_on_a_warning() {
     let home = Home::with(
         "apikey = \"hunter2\"\npodfile = \"x\"\n[plugin.metric.dice]\ncommand = \"x\"\n[filesystems]\nignore = \"(\"\n",
     );
@@ -36,7 +36,7 @@ fn configtest_tells_everything_at_once_on_standard_error_and_a_warning_is_a_fail
     assert_golden("configtest-broken.txt", &said);
 
     home.configure("apikey = \"hunter2\"\npodfile = \"x\"\n");
-    assert_eq!(home.command(&["configtest"], &[]).status.code(), Some(1), "a mere unknown key");
+    assert_eq!(home.command(&["configtest"], &[]).status.code(), Some(1), "an unknown key alone");
     home.configure("");
     assert!(stderr(&home.command(&["configtest"], &[])).contains("there is no `apikey`"));
     home.configure("apikey = \"hunter2\"\n[plugin.checks.c]\ncommand = \"x\"\nmax_check_attempts = 11\n");
@@ -48,7 +48,7 @@ fn configtest_tells_everything_at_once_on_standard_error_and_a_warning_is_a_fail
 }
 
 #[test]
-fn configtest_looks_at_the_settings_of_components() {
+fn configtest_validates_the_settings_of_components() {
     let home = Home::with(
         "apikey = \"k\"\n[plugin.metrics.web]\nwasm = \"nginx\"\nsettings = { prot = 80 }\n[plugin.metrics.gone]\nwasm = \"gone\"\n",
     );
@@ -74,7 +74,7 @@ fn init_writes_the_key_once() {
 }
 
 #[test]
-fn configtest_finds_the_official_sample_good_and_notes_what_its_components_miss() {
+fn configtest_accepts_the_official_sample_and_notes_what_its_components_lack() {
     let home = Home::with("");
     let sample = include_str!("../../fixtures/official/sample.conf").replace("apikey = \"\"", "apikey = \"k\"");
     std::fs::write(home.config(), sample).unwrap();
@@ -87,7 +87,7 @@ fn configtest_finds_the_official_sample_good_and_notes_what_its_components_miss(
 }
 
 #[test]
-fn an_unknown_command_is_answered_with_those_that_there_are_and_2() {
+fn an_unknown_command_lists_the_commands_and_exits_with_2() {
     let unknown = Command::new(wasaba()).arg("reload").output().unwrap();
     assert_eq!((unknown.status.code(), unknown.stdout.len()), (Some(2), 0));
     for name in ["configtest", "init", "once", "retire", "run", "supervise", "version"] {
@@ -113,7 +113,7 @@ fn a_log_line_is_a_time_a_level_and_a_message_on_standard_error() {
 }
 
 #[tokio::test]
-async fn each_signal_to_stop_ends_the_agent_well_and_a_second_one_forces_it() {
+async fn each_stop_signal_stops_the_agent_cleanly_and_a_second_one_forces_it() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&format!("{}[host_status]\non_stop = \"poweroff\"\n", base(&standin)));
     for (first, second) in [(Signal::TERM, Signal::INT), (Signal::INT, Signal::QUIT), (Signal::QUIT, Signal::TERM)] {
@@ -124,7 +124,7 @@ async fn each_signal_to_stop_ends_the_agent_well_and_a_second_one_forces_it() {
 
         let mut agent = home.start(&[]);
         agent.line_with("this machine is host", SOON);
-        // Now the last word takes as long as it may.
+        // Now posting the last status takes as long as it may.
         standin.misbehave(Misbehaviour::NeverAnswer);
         agent.signal(first);
         agent.signal(second);
@@ -136,7 +136,7 @@ async fn each_signal_to_stop_ends_the_agent_well_and_a_second_one_forces_it() {
 }
 
 #[test]
-fn authorities_that_the_environment_names_are_believed_and_no_others() {
+fn only_certificate_authorities_named_in_the_environment_are_trusted() {
     let (authority, stranger) = (Authority::default(), Authority::default());
     let nginx = Nginx::start_with_tls(&authority);
     let base =
@@ -150,7 +150,7 @@ fn authorities_that_the_environment_names_are_believed_and_no_others() {
     for (variable, good, bad) in
         [("SSL_CERT_FILE", authority.file(), stranger.file()), ("SSL_CERT_DIR", folder(&authority), folder(&stranger))]
     {
-        // This server is no Mackerel, and says so, if it is believed.
+        // This server is not Mackerel, which the agent notices if it trusts the certificate.
         for (path, said) in [(good, "without valid JSON"), (bad, "invalid peer certificate: ")] {
             let home = Home::with(&base);
             let mut command = Command::new(wasaba());
@@ -161,35 +161,35 @@ fn authorities_that_the_environment_names_are_believed_and_no_others() {
     }
 }
 
-/// Configures `disable_http_keep_alive`, which is another way to Mackerel.
-fn reach_anew(home: &Home, config: &str, agent: &Agent) {
+/// Changes `disable_http_keep_alive`, so that the agent reconnects to Mackerel.
+fn change_connection(home: &Home, config: &str, agent: &Agent) {
     home.configure(&format!("disable_http_keep_alive = true\n{config}"));
     agent.signal(Signal::HUP);
     agent.line_with("Mackerel is reached anew", SOON);
 }
 
 #[tokio::test]
-async fn a_report_is_not_lost_when_a_hangup_brings_another_way_to_mackerel() {
+async fn a_report_is_not_lost_when_sighup_changes_the_connection_to_mackerel() {
     let (standin, home) = (standin().await, Home::with(""));
     let config = format!("{}[plugin.checks.fine]\ncommand = \"echo fine\"\n", base(&standin));
     home.configure(&config);
     let agent = home.start(&[]);
     agent.line_with("check fine: OK: fine", SOON);
     agent.line_with("this machine is host", SOON);
-    reach_anew(&home, &config, &agent);
-    // An OK is told only once.
-    let told = |memory: &Memory| memory.reports().iter().any(|report| report.name == "fine");
-    standin.wait_until(SOON, "the report", told).await.unwrap();
+    change_connection(&home, &config, &agent);
+    // An OK is reported only once.
+    let is_reported = |memory: &Memory| memory.reports().iter().any(|report| report.name == "fine");
+    standin.wait_until(SOON, "the report", is_reported).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_new_host_after_retire_is_told_its_metadata() {
+async fn a_new_host_after_retire_gets_its_metadata() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&format!("{}[plugin.metadata.md]\ncommand = \"echo 1\"\n", base(&standin)));
     for hosts in 1..=2 {
         let mut agent = home.start(&[]);
-        let told = |memory: &Memory| memory.metadata().len() == hosts;
-        standin.wait_until(SOON, "the metadata of each host", told).await.unwrap();
+        let is_posted = |memory: &Memory| memory.metadata().len() == hosts;
+        standin.wait_until(SOON, "the metadata of each host", is_posted).await.unwrap();
         agent.signal(Signal::TERM);
         agent.ended(SOON);
         assert!(home.command(&["retire"], &["-force"]).status.success());
@@ -197,7 +197,7 @@ async fn a_new_host_after_retire_is_told_its_metadata() {
 }
 
 #[tokio::test]
-async fn retire_asks_retires_and_forgets_the_id() {
+async fn retire_asks_for_confirmation_and_removes_the_id() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&base(&standin));
     let nothing = stderr(&home.command(&["retire", "-force"], &[]));
@@ -209,12 +209,12 @@ async fn retire_asks_retires_and_forgets_the_id() {
     let id = home.root().join("id");
     let declined = home.command(&["retire"], &[]);
     assert!(stderr(&declined).contains("confirmation required") && id.exists());
-    // A bad moment of Mackerel's is waited for.
+    // A temporary failure of Mackerel is retried.
     standin.misbehave(Misbehaviour::Status { status: 503, retry_after: None }.times(1));
     let retired = home.command(&["retire"], &["-force", "-role", "A:b", "-v"]);
     assert!(retired.status.success(), "{}", text(&retired.stderr));
     assert!(standin.memory().hosts()[0].retired && !id.exists());
-    // The next start is another host.
+    // The next start registers another host.
     let agent = home.start(&[]);
     agent.line_with("this machine is host", SOON);
     assert_eq!(standin.memory().hosts().len(), 2);
@@ -229,8 +229,8 @@ async fn retire_keeps_the_id_if_mackerel_refuses() {
     let refused = stderr(&home.command(&["retire", "-force"], &[]));
     assert!(refused.contains("cannot retire host `nobody`") && refused.contains("404"), "{refused}");
     assert!(home.root().join("id").exists());
-    let asked = standin.memory().requests().iter().filter(|request| request.path.ends_with("/retire")).count();
-    assert_eq!(asked, 1, "a refusal is not retried");
+    let requests = standin.memory().requests().iter().filter(|request| request.path.ends_with("/retire")).count();
+    assert_eq!(requests, 1, "a refusal is not retried");
 }
 
 fn supervise(home: &Home) -> Agent {
@@ -239,7 +239,7 @@ fn supervise(home: &Home) -> Agent {
     Agent::spawn(command)
 }
 
-/// The child of a process.
+/// The first child of a process; waits for one.
 fn child_of(parent: u32) -> Pid {
     let end = Instant::now() + SOON;
     loop {
@@ -253,7 +253,7 @@ fn child_of(parent: u32) -> Pid {
 }
 
 #[tokio::test]
-async fn supervise_holds_the_pid_file_passes_signals_on_and_ends_with_its_child() {
+async fn supervise_owns_the_pid_file_forwards_signals_and_exits_with_its_child() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&base(&standin));
     let mut supervisor = supervise(&home);
@@ -264,14 +264,14 @@ async fn supervise_holds_the_pid_file_passes_signals_on_and_ends_with_its_child(
     supervisor.signal(Signal::HUP);
     let renamed = |memory: &Memory| memory.hosts()[0].body["displayName"] == "renamed";
     standin.wait_until(SOON, "the new name", renamed).await.unwrap();
-    assert_eq!(child_of(supervisor.pid()), child, "it was not started anew");
+    assert_eq!(child_of(supervisor.pid()), child, "the child was restarted");
     supervisor.signal(Signal::TERM);
     assert!(supervisor.ended(SOON).success());
     assert!(!home.path("agent.pid").exists());
 }
 
 #[tokio::test]
-async fn supervise_gives_up_if_the_first_child_dies_soon_and_starts_a_later_one_again() {
+async fn supervise_exits_if_the_first_child_dies_early_and_restarts_one_that_dies_later() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&base(&standin));
     let mut supervisor = supervise(&home);
@@ -283,7 +283,7 @@ async fn supervise_gives_up_if_the_first_child_dies_soon_and_starts_a_later_one_
     let mut supervisor = supervise(&home);
     supervisor.line_with("this machine is host", SOON);
     let child = child_of(supervisor.pid());
-    // It counts as well started after 30 s.
+    // Startup is over after 30 s.
     tokio::time::sleep(Duration::from_secs(31)).await;
     kill_process(child, Signal::KILL).unwrap();
     supervisor.line_with("restarting it in 1s", SOON);
@@ -296,17 +296,17 @@ async fn supervise_gives_up_if_the_first_child_dies_soon_and_starts_a_later_one_
     supervisor.ended(SOON);
 }
 
-/// Waits until `is_so`.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+/// Waits until a condition holds.
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + SOON;
-    while !is_so() {
+    while !condition() {
         assert!(Instant::now() < end, "not within {SOON:?}: {what}");
         std::thread::park_timeout(Duration::from_millis(10));
     }
 }
 
 #[tokio::test]
-async fn supervise_starts_what_an_upgrade_put_in_its_place_and_a_stop_ends_its_pause() {
+async fn supervise_restarts_the_upgraded_program_and_a_stop_interrupts_its_pause() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&base(&standin));
     let program = home.path("program");
@@ -318,42 +318,42 @@ async fn supervise_starts_what_an_upgrade_put_in_its_place_and_a_stop_ends_its_p
     let child = child_of(supervisor.pid());
     let started = Instant::now();
 
-    // A broken file changes nothing.
+    // An invalid configuration changes nothing.
     home.configure("roles = [");
     supervisor.signal(Signal::HUP);
     supervisor.line_with("keeping the previous one", SOON);
     home.configure(&base(&standin));
-    assert_eq!(child_of(supervisor.pid()), child, "it was not started anew");
+    assert_eq!(child_of(supervisor.pid()), child, "the child was restarted");
 
     let new = home.path("new");
     copy_program(&wasaba(), &new);
     std::fs::rename(&new, &program).unwrap();
-    // It counts as well started after 30 s.
+    // Startup is over after 30 s.
     tokio::time::sleep(Duration::from_secs(31).saturating_sub(started.elapsed())).await;
     kill_process(child, Signal::KILL).unwrap();
     supervisor.line_with("restarting it in 1s", SOON);
     let running = |child: Pid| std::fs::read_link(format!("/proc/{}/exe", child.as_raw_nonzero())).ok();
     until("the new program runs", || running(child_of(supervisor.pid())).as_ref() == Some(&program));
 
-    // Those that follow die young, until the pause is much longer than any stop.
+    // The next children die early, until the pause is much longer than any stop.
     for pause in ["2s", "4s", "8s"] {
         kill_process(child_of(supervisor.pid()), Signal::KILL).unwrap();
         supervisor.line_with(&format!("restarting it in {pause}"), SOON);
     }
     supervisor.signal(Signal::TERM);
-    assert!(supervisor.ended(Duration::from_secs(7)).success(), "it did not wait for the end of the pause");
+    assert!(supervisor.ended(Duration::from_secs(7)).success(), "it waited until the end of the pause");
     assert!(!home.path("agent.pid").exists());
 }
 
 #[tokio::test]
-async fn an_agent_ends_with_its_supervisor_that_was_killed_and_the_next_one_starts() {
+async fn an_agent_exits_when_its_supervisor_is_killed_and_the_next_one_starts() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&base(&standin));
     let supervisor = supervise(&home);
     supervisor.line_with("this machine is host", SOON);
     let child = child_of(supervisor.pid()).as_raw_nonzero();
     supervisor.kill();
-    until("the agent has ended", || {
+    until("the agent has exited", || {
         let state = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
         state.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.starts_with(" Z"))
     });
@@ -364,34 +364,34 @@ async fn an_agent_ends_with_its_supervisor_that_was_killed_and_the_next_one_star
 }
 
 #[tokio::test]
-async fn systemd_hears_that_the_agent_is_ready_alive_and_about_to_end() {
+async fn systemd_is_notified_that_the_agent_is_ready_alive_and_stopping() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&base(&standin));
     let path = home.path("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(SOON)).unwrap();
-    // The watchdog is for the process that systemd has started.
+    // The watchdog applies only to the process that systemd started.
     let mut command = Command::new("sh");
     command.args(["-c", "WATCHDOG_PID=$$ exec \"$0\" -conf \"$1\""]).arg(wasaba()).arg(home.config());
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000").stdin(Stdio::null());
     let mut agent = Agent::spawn(command);
-    let heard = || {
+    let notification = || {
         let mut bytes = [0; 256];
         let length = socket.recv(&mut bytes).unwrap_or_else(|error| panic!("{error}: {:#?}", agent.lines()));
         text(&bytes[..length]).trim().to_owned()
     };
-    assert_eq!(heard(), "READY=1");
-    assert_eq!([heard(), heard(), heard()], ["WATCHDOG=1"; 3].map(str::to_owned));
+    assert_eq!(notification(), "READY=1");
+    assert_eq!([notification(), notification(), notification()], ["WATCHDOG=1"; 3].map(str::to_owned));
     agent.signal(Signal::TERM);
     let end = Instant::now() + SOON;
-    while heard() != "STOPPING=1" {
+    while notification() != "STOPPING=1" {
         assert!(Instant::now() < end);
     }
     assert!(agent.ended(SOON).success());
 }
 
 #[test]
-fn a_replaced_program_ends_if_it_was_told_to() {
+fn with_private_autoshutdown_the_agent_exits_when_its_program_is_removed() {
     let home = Home::with("");
     let program = home.path("program");
     copy_program(&wasaba(), &program);
@@ -415,10 +415,10 @@ fn completion_scripts_are_printed() {
         std::io::Write::write_all(bash.stdin.as_mut().unwrap(), &script)?;
         bash.wait()
     });
-    assert!(output.unwrap().success(), "bash can read it");
+    assert!(output.unwrap().success(), "bash cannot parse it");
 }
 
-/// A metadata service as Google's, on loopback, for ever.
+/// A metadata service like Google's, on loopback, until the process exits.
 fn metadata_service() -> String {
     use std::io::{Read, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -427,9 +427,10 @@ fn metadata_service() -> String {
         for stream in listener.incoming() {
             let (mut stream, mut head) = (stream.unwrap(), [0; 4_096]);
             let length = stream.read(&mut head).unwrap_or(0);
-            let asked = head.get(..length).unwrap_or_default().starts_with(b"GET /computeMetadata/v1?recursive=true ");
+            let is_known =
+                head.get(..length).unwrap_or_default().starts_with(b"GET /computeMetadata/v1?recursive=true ");
             let body = r#"{"instance":{"id":4567890123456789123,"zone":"projects/1/zones/asia-east1-a"}}"#;
-            let (status, body) = if asked { ("200 OK", body) } else { ("404 Not Found", "") };
+            let (status, body) = if is_known { ("200 OK", body) } else { ("404 Not Found", "") };
             let answer =
                 format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
             stream.write_all(answer.as_bytes()).ok();
@@ -439,7 +440,7 @@ fn metadata_service() -> String {
 }
 
 #[tokio::test]
-async fn a_machine_of_a_cloud_is_known_by_its_identifier_also_after_its_disk_was_lost() {
+async fn a_cloud_instance_is_recognized_by_its_identifier_after_its_disk_was_lost() {
     let (standin, service) = (standin().await, metadata_service());
     let config = format!(
         "apikey = \"key\"\napibase = {:?}\ncloud_platform = \"gce\"\n[machine]\nmetadata = {service:?}\n",
@@ -450,7 +451,7 @@ async fn a_machine_of_a_cloud_is_known_by_its_identifier_also_after_its_disk_was
         let agent = home.start(&[]);
         agent.line_with("this machine is host", SOON);
         let described = |memory: &Memory| memory.hosts()[0].puts > 0;
-        standin.wait_until(SOON, "its description", described).await.unwrap();
+        standin.wait_until(SOON, "the host description", described).await.unwrap();
     }
     let memory = standin.memory();
     assert_eq!(memory.hosts().len(), 1);
@@ -460,7 +461,7 @@ async fn a_machine_of_a_cloud_is_known_by_its_identifier_also_after_its_disk_was
     assert_eq!(memory.refusals(), []);
 }
 
-/// Every function of a test in the project's own source.
+/// The names of all tests in a folder.
 fn tests_below(folder: &std::path::Path, names: &mut std::collections::BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

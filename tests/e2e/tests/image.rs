@@ -14,7 +14,7 @@ use wasaba_e2e::docker::Engine;
 const KEY: &str = "the-key-of-the-tests";
 const A_MINUTE_AND_MORE: Duration = Duration::from_secs(240);
 
-/// An engine with the image, and a network whose gateway leads to whoever listens beside the engine.
+/// The shared engine with the image, and the gateway of a new network, through which containers reach [`Engine::listener`].
 fn engine(network: &str) -> (Arc<Engine>, String) {
     let engine = Engine::shared();
     engine.wasaba();
@@ -24,7 +24,7 @@ fn engine(network: &str) -> (Arc<Engine>, String) {
     (engine, gateway)
 }
 
-/// Everything that the container has logged.
+/// The log of the container.
 fn logs(engine: &Engine, container: &str) -> String {
     let output = engine.command(&["logs", container]);
     String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
@@ -38,13 +38,13 @@ fn wait_for_log(engine: &Engine, container: &str, text: &str, deadline: Duration
     }
 }
 
-/// What the kernel says of the first process of a container.
+/// /proc/PID/status of the first process of a container.
 fn status(engine: &Engine, container: &str) -> String {
     let pid = engine.docker(&["inspect", "-f", "{{.State.Pid}}", container]);
     std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap()
 }
 
-/// How many processes below this one have ended without anybody having taken leave of them.
+/// How many children of the first process of a container are zombies.
 fn zombies(engine: &Engine, container: &str) -> usize {
     let pid = engine.docker(&["inspect", "-f", "{{.State.Pid}}", container]);
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
@@ -53,16 +53,16 @@ fn zombies(engine: &Engine, container: &str) -> usize {
 }
 
 #[tokio::test]
-async fn the_image_is_small_runs_as_nobody_and_posts_its_last_values_before_the_host_is_retired() {
+async fn the_image_is_small_runs_unprivileged_and_posts_its_last_values_before_the_host_is_retired() {
     let (engine, gateway) = engine("image");
-    // The size of the program itself is a figure of `make bench`, which measures the one that is shipped.
+    // Without the program, whose size in the release profile is measured by `make bench`.
     let size = engine.docker(&["image", "inspect", "-f", "{{.Size}}", "wasaba"]).parse::<u64>().unwrap();
     let program = std::fs::metadata(wasaba_e2e::wasaba()).unwrap().len();
     assert!(size - program <= 3_500_000, "{size} bytes, of which {program} are the program");
     let standin = Standin::start_with(engine.listener(0), KEY, Memory::default()).await.unwrap();
     let configs = engine.path("conf.d");
     std::fs::create_dir_all(&configs).unwrap();
-    // A program that leaves a child behind, which ends later.
+    // A program that leaves a child behind, which exits later.
     let plugin = "[plugin.metrics.fork]\ncommand = [\"/busybox\", \"sh\", \"-c\", \
                   \"/busybox sleep 0.3 & echo fork.pids 1 1; echo fork.key ${#apikey} 1\"]\n";
     std::fs::write(configs.join("fork.conf"), plugin).unwrap();
@@ -85,37 +85,37 @@ async fn the_image_is_small_runs_as_nobody_and_posts_its_last_values_before_the_
     }
     let memory = standin.memory();
     let value = |name: &str| memory.points().iter().find(|point| point.name == name).map(|point| point.value);
-    assert_eq!(value("custom.fork.key"), Some(0.0), "programs do not get the key");
+    assert_eq!(value("custom.fork.key"), Some(0.0), "a program got the key");
     let status = status(&engine, "image-agent");
     assert!(status.contains("Uid:\t10001\t10001") && status.contains("CapEff:\t0000000000000000"), "{status}");
-    let well = engine.docker(&["exec", "image-agent", "wasaba", "health"]);
-    assert!(well.contains("the agent is working"), "{well}");
+    let health = engine.docker(&["exec", "image-agent", "wasaba", "health"]);
+    assert!(health.contains("the agent is working"), "{health}");
     let host = memory.hosts().first().unwrap().body.clone();
     assert_eq!(host["roleFullnames"], serde_json::json!(["Svc:web", "Svc:db"]));
     assert_eq!(host["displayName"], "web-1");
 
     engine.docker(&["kill", "--signal", "HUP", "image-agent"]);
     wait_for_log(&engine, "image-agent", "reloaded the configuration", SOON);
-    // The child that the program has left behind ends some time after it.
+    // By then, the child that the program left behind has exited.
     std::thread::park_timeout(Duration::from_millis(500));
     let begin = Instant::now();
     while zombies(&engine, "image-agent") > 0 {
-        assert!(begin.elapsed() < SOON, "a process that has ended was not reaped");
+        assert!(begin.elapsed() < SOON, "an orphaned process was not reaped");
         std::thread::park_timeout(Duration::from_millis(50));
     }
 
-    // Docker kills what has not ended after ten seconds, which would be seen in the exit code.
+    // After ten seconds Docker would kill the container, and the exit code would be another one.
     engine.docker(&["stop", "image-agent"]);
     let logs = logs(&engine, "image-agent");
     assert_eq!(engine.docker(&["inspect", "-f", "{{.State.ExitCode}}", "image-agent"]), "0", "{logs}");
     let (stopped, retired) = (logs.find(" 0 queued"), logs.find("retired host"));
-    assert!(stopped.is_some() && retired > stopped, "first the values, then the host: {logs}");
+    assert!(stopped.is_some() && retired > stopped, "the host was not retired after the last values: {logs}");
     assert!(standin.memory().hosts().first().unwrap().retired, "{logs}");
     assert!(!logs.contains(KEY), "{logs}");
     assert_eq!(standin.memory().refusals(), []);
 }
 
-/// The minutes that the agent said it had put on disk, with the count of their values.
+/// The minutes that the agent has logged as kept on disk, with their numbers of values.
 fn kept(logs: &str) -> BTreeMap<i64, usize> {
     let kept = logs.lines().filter_map(|line| line.split_once("DEBUG kept ")?.1.split_once(" values of "));
     let mut minutes = BTreeMap::new();
@@ -126,7 +126,7 @@ fn kept(logs: &str) -> BTreeMap<i64, usize> {
 }
 
 #[tokio::test]
-async fn a_container_that_is_killed_and_its_successor_on_the_same_volume_are_one_host_and_lose_no_minute() {
+async fn a_killed_container_and_its_successor_on_the_same_volume_are_one_host_and_lose_no_minute() {
     let (engine, gateway) = engine("killed");
     let standin = Standin::start_with(engine.listener(0), KEY, Memory::default()).await.unwrap();
     let port = standin.address().port();
@@ -153,7 +153,7 @@ async fn a_container_that_is_killed_and_its_successor_on_the_same_volume_are_one
     run("killed-1");
     standin.wait_until(SOON, "the first post", |memory| !memory.points().is_empty()).await.unwrap();
     let memory = standin.stop();
-    // A full minute is collected while nobody listens.
+    // A full minute is collected in an outage.
     let begin = Instant::now();
     while kept(&logs(&engine, "killed-1")).len() < 2 {
         assert!(begin.elapsed() < A_MINUTE_AND_MORE, "{}", logs(&engine, "killed-1"));
@@ -161,7 +161,7 @@ async fn a_container_that_is_killed_and_its_successor_on_the_same_volume_are_one
     }
     engine.docker(&["kill", "killed-1"]);
     let mut expected = kept(&logs(&engine, "killed-1"));
-    // What is collected in the same second is the same minute to Mackerel, and would be hard to count here.
+    // Values of the same second overwrite each other in Mackerel, which would make counting hard.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     run("killed-2");
     wait_for_log(&engine, "killed-2", "DEBUG kept ", SOON);
@@ -176,11 +176,11 @@ async fn a_container_that_is_killed_and_its_successor_on_the_same_volume_are_one
     for (time, count) in expected {
         assert_eq!(memory.points().iter().filter(|point| point.time == time).count(), count, "of {time}");
     }
-    assert_eq!(memory.hosts().len(), 1, "the host is the same one");
+    assert_eq!(memory.hosts().len(), 1, "the host is still the same");
     assert_eq!(memory.refusals(), []);
 }
 
-/// The names of the host's metrics of these families, and the host's own name.
+/// The names of the host's metrics of file systems and interfaces, and the name of the host.
 fn of_the_machine(printed: &str) -> (BTreeSet<String>, String) {
     let printed = serde_json::from_str::<serde_json::Value>(printed).unwrap();
     let values = printed.pointer("/metrics/Values/0/Values").unwrap().as_object().unwrap();
@@ -190,7 +190,7 @@ fn of_the_machine(printed: &str) -> (BTreeSet<String>, String) {
 }
 
 #[test]
-fn in_a_container_the_host_is_told_where_its_file_system_is_mounted_and_else_it_is_said_what_is_missing() {
+fn in_a_container_the_host_is_read_from_host_root_and_a_warning_is_logged_without_it() {
     let (engine, _) = engine("whose");
     let host = || of_the_machine(&stdout(&Home::with("").command(&["once"], &[])));
     let run = |flags: &[&str], words: &[&str]| {
@@ -199,9 +199,9 @@ fn in_a_container_the_host_is_told_where_its_file_system_is_mounted_and_else_it_
         );
         (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
     };
-    // Where / is shared, as systemd has it, `rslave` lets later mounts in; this machine's may be private.
+    // Without `rslave`, which passes later mounts on, but fails if / is not a shared mount.
     let mounted = ["--volume", "/:/host:ro", "--env", "host_root=/host"];
-    // Others may mount something in this machine, or make a network, between the looks; what is a fault never agrees.
+    // Other processes may mount file systems or create networks between the readings; a defect would differ every time.
     let begin = Instant::now();
     let (printed, name) = loop {
         let (printed, errors) = run(&mounted, &["once"]);
@@ -241,7 +241,7 @@ fn in_a_container_the_host_is_told_where_its_file_system_is_mounted_and_else_it_
 }
 
 #[test]
-fn configtest_in_the_container_sees_what_the_agent_uses_and_outside_of_the_image_it_is_no_container() {
+fn configtest_in_a_container_checks_its_variables_and_the_container_command_needs_the_image() {
     let (engine, _) = engine("configtest");
     let run = |flags: &[&str]| {
         let output = engine.command(&[&["run", "--rm"][..], flags, &["wasaba", "configtest"]].concat());
@@ -260,7 +260,7 @@ fn configtest_in_the_container_sees_what_the_agent_uses_and_outside_of_the_image
 }
 
 #[tokio::test]
-async fn an_agent_that_hangs_is_killed_in_time_and_its_host_retired_all_the_same() {
+async fn an_agent_that_hangs_is_killed_in_time_and_its_host_is_still_retired() {
     let (engine, gateway) = engine("hung");
     let standin = Standin::start_with(engine.listener(0), KEY, Memory::default()).await.unwrap();
     let opts = format!("opts=-apibase=http://{gateway}:{}", standin.address().port());
@@ -279,14 +279,10 @@ async fn an_agent_that_hangs_is_killed_in_time_and_its_host_retired_all_the_same
     let logs = logs(&engine, "hung-agent");
     assert!(logs.contains("signal 9") && logs.contains("did not stop within 3s and was killed"), "{logs}");
     assert!(standin.memory().hosts().first().unwrap().retired, "{logs}");
-    assert_ne!(
-        engine.docker(&["inspect", "-f", "{{.State.ExitCode}}", "hung-agent"]),
-        "137",
-        "Docker did not have to kill it"
-    );
+    assert_ne!(engine.docker(&["inspect", "-f", "{{.State.ExitCode}}", "hung-agent"]), "137", "Docker killed it");
 }
 
-/// The first process of a container, outside of one, with its agent.
+/// The first process of a container with its agent, run outside of a container.
 fn first_process(home: &Home) -> Agent {
     let mut command = std::process::Command::new(wasaba_e2e::wasaba());
     command.args(["container", "-conf"]).arg(home.config());
@@ -295,7 +291,7 @@ fn first_process(home: &Home) -> Agent {
 }
 
 #[tokio::test]
-async fn what_keeps_the_host_from_being_retired_is_told() {
+async fn a_failed_retirement_is_logged_with_its_reason() {
     let standin = Standin::start(KEY).await.unwrap();
     let config = format!("apikey = {KEY:?}\napibase = {:?}\n", standin.url());
     let home = Home::with(&config);
@@ -312,7 +308,7 @@ async fn what_keeps_the_host_from_being_retired_is_told() {
     let before = standin.memory().points().len();
     let mut first = first_process(&home);
     standin.wait_until(SOON, "the next post", |memory| memory.points().len() > before).await.unwrap();
-    // From now on nobody answers, so that the wait for an answer has an end of its own.
+    // From now on nothing answers, so that the request times out.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     home.configure(&format!("apikey = {KEY:?}\napibase = \"http://{}\"\n", silent.local_addr().unwrap()));
     first.signal(Signal::TERM);

@@ -1,4 +1,4 @@
-//! The life of a plugin in a running agent: files that come, change and go, and the configuration that is read again.
+//! The life cycle of plugins in a running agent: files that are added, changed and removed, and reloads of the configuration.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::fs::File;
@@ -9,22 +9,22 @@ use rustix::process::Signal;
 use wasaba_e2e::agent::{Agent, Home, stdout};
 use wasaba_e2e::{SOON, component};
 
-/// Until the next full minute, and much slack for a busy machine.
+/// The time until the next full minute, with slack for a busy machine.
 const A_MINUTE_AND_MORE: Duration = Duration::from_secs(240);
 
-/// Within this, what is wrongly tried would be.
+/// Long enough for the agent to do what it must not do.
 const PAUSE: Duration = Duration::from_millis(1_500);
 
 fn naughty() -> Vec<u8> {
     std::fs::read(component("naughty")).unwrap()
 }
 
-/// The same component with other bytes: a custom section, named x, behind it.
+/// The same component with other bytes: with a custom section, named x, at the end.
 fn naughty_of_another_release() -> Vec<u8> {
     [naughty(), vec![0, 2, 1, b'x']].concat()
 }
 
-/// An agent that has collected once, and compiled the component.
+/// An agent that has compiled the component, and collected once.
 fn started(home: &Home) -> Agent {
     home.drop_in("first.wasm", &naughty());
     let agent = home.start(&[]);
@@ -32,7 +32,7 @@ fn started(home: &Home) -> Agent {
     agent
 }
 
-/// Puts a whole file into the plugins folder under its name, as packages do.
+/// Puts a complete file into the plugins folder by renaming it, like packages do.
 fn move_in(home: &Home, name: &str, bytes: &[u8]) {
     let hidden = format!(".{name}.new");
     home.drop_in(&hidden, bytes);
@@ -44,7 +44,7 @@ fn count(agent: &Agent, text: &str) -> usize {
     agent.lines().iter().filter(|line| line.contains(text)).count()
 }
 
-/// How soon is a figure of `make bench`. Here the next minute, in which it would be asked anyway, is 25 s away at least.
+/// The delay is measured by `make bench`. The next minute, in which the plugin would be called anyway, is at least 25 s away.
 #[tokio::test]
 async fn a_file_that_is_dropped_in_runs_before_the_next_minute_even_if_the_folder_is_new() {
     let home = Home::with("");
@@ -61,14 +61,14 @@ async fn a_file_that_is_dropped_in_runs_before_the_next_minute_even_if_the_folde
 }
 
 #[test]
-fn a_file_that_is_written_slowly_is_not_tried_before_it_is_whole() {
+fn a_file_that_is_written_slowly_is_not_loaded_before_it_is_complete() {
     let home = Home::with("");
     let agent = started(&home);
     let (bytes, path) = (naughty(), home.root().join("plugins/slow.wasm"));
     let (first, second) = bytes.split_at(bytes.len() / 2);
     let mut file = File::create(path).unwrap();
     file.write_all(first).unwrap();
-    // Another file makes the agent look at the folder meanwhile.
+    // Another file makes the agent scan the folder in the meantime.
     home.drop_in("second.wasm", &bytes);
     agent.line_with("plugin second runs", SOON);
     std::thread::park_timeout(PAUSE);
@@ -80,7 +80,7 @@ fn a_file_that_is_written_slowly_is_not_tried_before_it_is_whole() {
 }
 
 #[test]
-fn a_replaced_file_switches_a_broken_one_does_not_and_a_removed_one_stops() {
+fn a_replaced_file_is_reloaded_a_broken_one_is_not_and_a_removed_one_stops() {
     let home = Home::with("");
     let agent = started(&home);
     move_in(&home, "first.wasm", &naughty_of_another_release());
@@ -89,7 +89,7 @@ fn a_replaced_file_switches_a_broken_one_does_not_and_a_removed_one_stops() {
     move_in(&home, "first.wasm", b"no component");
     let line = agent.line_with("plugin first keeps running unchanged", SOON);
     assert!(line.contains("is not a WebAssembly file"), "{line}");
-    // What was said of this file is not said again, whatever else happens in the folder.
+    // A failure of a file is logged only once, whatever else changes in the folder.
     home.drop_in("second.wasm", &naughty());
     agent.line_with("plugin second runs", SOON);
     assert_eq!((count(&agent, "keeps running unchanged"), count(&agent, "plugin first was removed")), (1, 0));
@@ -103,7 +103,7 @@ fn a_replaced_file_switches_a_broken_one_does_not_and_a_removed_one_stops() {
     let before = (values("first"), values("second"));
     let begin = Instant::now();
     while values("first") == before.0 {
-        assert!(begin.elapsed() < A_MINUTE_AND_MORE, "the old one did not go on: {:#?}", agent.lines());
+        assert!(begin.elapsed() < A_MINUTE_AND_MORE, "the old one stopped: {:#?}", agent.lines());
         std::thread::park_timeout(Duration::from_millis(50));
     }
     std::thread::park_timeout(PAUSE);
@@ -111,7 +111,7 @@ fn a_replaced_file_switches_a_broken_one_does_not_and_a_removed_one_stops() {
 }
 
 #[test]
-fn a_hangup_adds_a_new_table_and_a_broken_file_keeps_everything() {
+fn sighup_adds_a_new_table_and_a_broken_file_changes_nothing() {
     let home = Home::with("");
     let agent = started(&home);
     let table = format!("[plugin.metrics.web]\nwasm = {:?}\n", component("naughty"));
@@ -131,11 +131,11 @@ fn a_hangup_adds_a_new_table_and_a_broken_file_keeps_everything() {
     home.configure("");
     agent.signal(Signal::HUP);
     agent.line_with("plugin web was removed", SOON);
-    assert_eq!(count(&agent, "plugin first was"), 0, "what has not changed was left alone");
+    assert_eq!(count(&agent, "plugin first was"), 0, "an unchanged plugin was affected");
 }
 
 #[test]
-fn a_plugin_that_hangs_in_a_call_is_replaced_and_its_successor_asked_when_the_call_ends_at_its_limit() {
+fn a_plugin_that_hangs_in_a_call_is_replaced_and_its_successor_runs_after_the_timeout() {
     let (home, server) = (Home::default(), wasaba_e2e::hostile::silent());
     let url = server.url();
     let table = format!("settings = {{ do = \"fetch\", url = {url:?} }}\nallow = [{url:?}]\ntimeout_seconds = 3\n");

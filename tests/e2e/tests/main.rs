@@ -1,4 +1,4 @@
-//! What a user sees, tested on the built program against real servers: all end-to-end tests, in one program.
+//! The end-to-end tests: the built program against real servers, all in one test program.
 
 mod across_minutes;
 mod author;

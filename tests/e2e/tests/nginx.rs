@@ -1,4 +1,4 @@
-//! The nginx plugin against a real nginx, and against servers that are none.
+//! The nginx plugin against a real nginx, and against servers that are not nginx.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
@@ -12,10 +12,10 @@ use wasaba_e2e::certificates::Authority;
 use wasaba_e2e::hostile;
 use wasaba_e2e::nginx::Nginx;
 
-/// What stands in no message, whatever fails: bob's password, and how it is sent.
+/// What no message may contain: bob's password, plain and encoded.
 const SECRETS: [&str; 2] = ["hunter2", "Ym9iOmh1bnRlcjI"];
 
-/// The counters of the page, in its order.
+/// The counters, in the order of the page.
 const COUNTERS: [&str; 3] = ["requests.accepts", "requests.handled", "requests.requests"];
 
 fn without_secrets(output: Output) -> Output {
@@ -35,7 +35,7 @@ fn run_on(home: &Home, nginx: &Nginx, more: &[&str]) -> Output {
     run(home, &[&["-host=127.0.0.1", "-port", &nginx.port.to_string()], more].concat())
 }
 
-/// Names, without `nginx.`, and values.
+/// The printed values by name, without `nginx.`.
 fn values(output: &Output) -> BTreeMap<String, f64> {
     let line = |line: &str| {
         let [name, value, _] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line:?}") };
@@ -44,12 +44,12 @@ fn values(output: &Output) -> BTreeMap<String, f64> {
     stdout(output).lines().map(line).collect()
 }
 
-/// Whether it gave the page's numbers.
-fn gave_numbers(output: &Output) -> bool {
+/// Whether the values of the status page were printed.
+fn has_values(output: &Output) -> bool {
     values(output).contains_key("queue.waiting")
 }
 
-/// The counters' readings as they were kept, and when that was: rates are made of two of these.
+/// The stored counters with their times, from which rates are computed.
 fn readings(state: &Path) -> BTreeMap<String, (f64, f64)> {
     let text = std::fs::read_to_string(state).unwrap();
     let readings = serde_json::from_str::<Vec<(String, serde_json::Value)>>(&text).unwrap();
@@ -61,7 +61,7 @@ fn readings(state: &Path) -> BTreeMap<String, (f64, f64)> {
     readings.into_iter().map(reading).collect()
 }
 
-/// The values that `once` gives, by their names, and its log.
+/// The values of `once` by name, and its log.
 fn once(home: &Home) -> (BTreeMap<String, f64>, String) {
     let output = without_secrets(home.command(&["once"], &[]));
     let json = serde_json::from_str::<serde_json::Value>(&stdout(&output)).unwrap();
@@ -76,7 +76,7 @@ fn table(name: &str, settings: &str, rest: &str) -> String {
 }
 
 #[test]
-fn each_number_is_the_one_on_nginxs_own_page() {
+fn each_value_equals_the_one_on_the_status_page() {
     let (home, nginx) = (Home::with(""), Nginx::start());
     let waiting = [nginx.waiting(), nginx.waiting(), nginx.waiting()];
     let half_asked = [nginx.half_asked(), nginx.half_asked()];
@@ -85,7 +85,7 @@ fn each_number_is_the_one_on_nginxs_own_page() {
     let page = nginx.status();
     let found = values(&run_on(&home, &nginx, &["-tempfile", state.to_str().unwrap()]));
     let counted = readings(&state);
-    // The page before was asked for as the plugin asks: by a connection of its own, which is closed.
+    // The page was requested like the plugin does: on a new connection, which is then closed.
     let gauges = ["connections.connections", "queue.reading", "queue.writing", "queue.waiting"];
     assert_eq!(gauges.map(|name| found[name]), [page[0], page[4], page[5], page[6]].map(|number| number as f64));
     assert_eq!(gauges.map(|name| found[name]), [6.0, 2.0, 1.0, 3.0]);
@@ -116,7 +116,7 @@ fn the_rates_are_the_counted_requests_over_the_time_between_the_readings() {
     let after = readings(&state);
     for (name, grown) in COUNTERS.into_iter().zip([9.0, 9.0, 11.0]).chain([("dropped.dropped", 0.0)]) {
         let ((old, begin), (new, end)) = (before[name], after[name]);
-        assert_eq!(new - old, grown, "{name}: what was asked here, and the plugin itself");
+        assert_eq!(new - old, grown, "{name}: the requests of this test and of the plugin");
         let rate = grown * 60_000.0 / (end - begin);
         assert!((second[name] - rate).abs() < 1e-6, "{name}: {} is not {rate}", second[name]);
     }
@@ -124,13 +124,13 @@ fn the_rates_are_the_counted_requests_over_the_time_between_the_readings() {
 
 #[test]
 fn connections_for_which_nginx_has_no_room_are_counted_as_dropped() {
-    // One of the ten it listens with; one is the asker's.
+    // Of the ten, one is the listening socket, and one the plugin's connection.
     let (home, nginx) = (Home::with(""), Nginx::start_with_room_for(10));
     let state = home.path("state");
     let flags = ["-extra=dropped", "-tempfile", state.to_str().unwrap()];
-    assert!(gave_numbers(&run_on(&home, &nginx, &flags)));
+    assert!(has_values(&run_on(&home, &nginx, &flags)));
     let dropped = readings(&state)["dropped.dropped"].0;
-    // Those that nginx keeps say nothing; the last that came is closed at once only if there is no room for it.
+    // nginx sends nothing on those that it keeps, and closes the newest at once if there is no room for it.
     let (mut kept, mut closed) = (Vec::new(), 0);
     while closed < 3 {
         let mut connection = nginx.half_asked();
@@ -170,14 +170,14 @@ fn each_flag_of_the_official_plugin_works() {
         &["-scheme=https", host, "-port", &tls, "-tls-skip-verify"],
         &["-scheme=https", host, "-port", &tls, "-tls-skip-verify=true", "-path=/nginx_status"],
     ] {
-        assert!(gave_numbers(&run(&home, flags)), "{flags:?}");
+        assert!(has_values(&run(&home, flags)), "{flags:?}");
     }
     let error = stderr(&run(&home, &["-prot", "1"]));
     assert!(error.contains("no flag -prot; it has -uri, -scheme, -host, -port"), "{error}");
 }
 
 #[test]
-fn a_virtual_host_is_reached_by_its_header_alone() {
+fn a_virtual_host_is_reached_only_with_its_host_header() {
     let (home, nginx) = (Home::with(""), Nginx::start());
     let error = stderr(&run_on(&home, &nginx, &["-path=/virtual_status"]));
     assert!(error.contains("begins with \"hello\""), "{error}");
@@ -188,11 +188,11 @@ fn a_virtual_host_is_reached_by_its_header_alone() {
 }
 
 #[test]
-fn a_certificate_is_believed_by_the_authority_in_the_table_and_by_no_other() {
+fn a_certificate_is_trusted_only_with_the_authority_in_the_table() {
     let (authority, stranger) = (Authority::default(), Authority::default());
     let nginx = Nginx::start_with_tls(&authority);
     let (port, tls) = (nginx.port, nginx.tls_port);
-    let believing = |name: &str, settings: &str, authority: &Authority| {
+    let trusting = |name: &str, settings: &str, authority: &Authority| {
         table(name, settings, &format!("tls = {{ authority = {:?} }}", authority.file()))
     };
     let localhost = format!("scheme = \"https\", host = \"localhost\", port = {tls}");
@@ -201,11 +201,11 @@ fn a_certificate_is_believed_by_the_authority_in_the_table_and_by_no_other() {
     let encrypted = format!("host = \"localhost\", port = {tls}");
     let home = Home::with(
         &[
-            believing("right", &localhost, &authority),
-            believing("wrong", &localhost, &stranger),
+            trusting("right", &localhost, &authority),
+            trusting("wrong", &localhost, &stranger),
             table("none", &localhost, ""),
-            believing("other-name", &address, &authority),
-            believing("plain", &plain, &authority),
+            trusting("other-name", &address, &authority),
+            trusting("plain", &plain, &authority),
             table("encrypted", &encrypted, ""),
         ]
         .concat(),
@@ -230,7 +230,7 @@ fn a_certificate_is_believed_by_the_authority_in_the_table_and_by_no_other() {
 }
 
 #[test]
-fn a_locked_page_opens_with_a_header_with_a_file_of_headers_and_with_a_user_in_the_address() {
+fn a_protected_page_opens_with_a_header_a_file_of_headers_or_a_user_in_the_address() {
     let nginx = Nginx::start();
     let at = format!("host = \"127.0.0.1\", port = {}, path = \"/locked\"", nginx.port);
     let user = |user: &str| format!("uri = \"http://{user}@127.0.0.1:{}/locked\"", nginx.port);
@@ -261,13 +261,13 @@ fn a_locked_page_opens_with_a_header_with_a_file_of_headers_and_with_a_user_in_t
     ] {
         assert!(log.contains(expected), "{expected:?} is not in {log}");
     }
-    // A page that shows what it was sent.
+    // A page that echoes the credentials.
     let echo = format!("http://bob:hunter2@127.0.0.1:{}/echo", nginx.port);
     assert!(stderr(&run(&home, &["-uri", &echo])).contains("\"you sent [redacted]\""));
 }
 
 #[test]
-fn a_wrong_page_is_told_with_the_setting_to_look_at() {
+fn a_wrong_page_is_reported_with_the_setting_to_check() {
     let (home, nginx) = (Home::with(""), Nginx::start());
     for (path, expected) in [
         ("/", "failed: http://127.0.0.1:PORT/ is not a stub_status page, it begins with \"hello\": set `path`"),
@@ -288,7 +288,7 @@ fn a_wrong_page_is_told_with_the_setting_to_look_at() {
 }
 
 #[test]
-fn a_redirect_to_another_server_is_followed_where_that_is_allowed() {
+fn a_redirect_to_another_server_is_followed_only_with_a_grant() {
     let (nginx, home) = (Nginx::start(), Home::with(""));
     let status = format!("http://127.0.0.1:{}", nginx.port);
     let redirecting = hostile::redirecting(&format!("{status}/nginx_status"));
@@ -304,7 +304,7 @@ fn a_redirect_to_another_server_is_followed_where_that_is_allowed() {
 }
 
 #[test]
-fn a_server_that_does_no_good_is_named_and_costs_no_other_instance() {
+fn a_faulty_server_is_named_and_affects_no_other_instance() {
     let nginx = Nginx::start();
     let (silent, endless) = (hostile::silent(), hostile::endless());
     let huge = hostile::answering("HTTP/1.1 200 OK\r\ncontent-length: 104857600\r\n\r\n".into(), vec![b'x'; 100 << 20]);
@@ -335,7 +335,7 @@ fn a_server_that_does_no_good_is_named_and_costs_no_other_instance() {
 }
 
 #[test]
-fn whether_nginx_answers_is_a_value_where_it_is_asked_for() {
+fn extra_up_shows_whether_nginx_answers() {
     let nginx = Nginx::start();
     let down = wasaba_e2e::free_port();
     let with_up =

@@ -1,4 +1,4 @@
-//! What the official plugins have in common: their cases pass, they are small, their pages tell every setting and metric.
+//! Requirements of all official plugins: their cases pass, they are small, and their pages document every setting and graph.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -45,10 +45,14 @@ fn the_page_of_each_plugin_names_every_setting_and_every_graph() {
         let (_, rest) = inspected.split_once("\nsettings:\n").unwrap();
         let (settings, rest) = rest.split_once("\n\n").unwrap();
         let keys = settings.lines().filter_map(|line| line.strip_prefix("  ")?.split("  ").next());
-        for key in keys.map(str::trim).filter(|key| !key.is_empty() && !key.contains(' ')) {
+        let keys = keys.map(str::trim).filter(|key| !key.is_empty() && !key.contains(' ')).collect::<Vec<_>>();
+        let names = rest.lines().filter_map(|line| line.trim_start().strip_prefix("custom.")?.split("  ").next());
+        let names = names.collect::<Vec<_>>();
+        assert!(!keys.is_empty() && !names.is_empty(), "{plugin}: no settings or no graphs in:\n{inspected}");
+        for key in keys {
             assert!(page.contains(&format!("`{key}`")), "{plugin}: the setting `{key}` is missing");
         }
-        for name in rest.lines().filter_map(|line| line.trim_start().strip_prefix("custom.")?.split("  ").next()) {
+        for name in names {
             assert!(page.contains(&format!("`{name}`")), "{plugin}: the graph `{name}` is missing");
         }
     }
@@ -61,18 +65,21 @@ fn make_compare_builds_each_plugin_whatever_folder_the_official_programs_are_in(
         make.args(["-n", "compare", folder]).current_dir(source("", "..")).env_remove("MAKEFLAGS");
         stdout(&make.output().unwrap())
     };
-    let told = make("OFFICIAL=/x");
+    let commands = make("OFFICIAL=/x");
     for plugin in PLUGINS {
-        assert!(told.contains(&format!("-p plugin-{plugin}")) && told.contains(&format!("/{plugin}.wasm")), "{told}");
+        assert!(
+            commands.contains(&format!("-p plugin-{plugin}")) && commands.contains(&format!("/{plugin}.wasm")),
+            "{commands}"
+        );
     }
-    assert!(told.contains("--bin compare -- \"/x\""), "{told}");
-    assert!(make("OFFICIAL=").contains("say where the official programs are"));
+    assert!(commands.contains("--bin compare -- \"/x\""), "{commands}");
+    assert!(make("OFFICIAL=").contains("OFFICIAL is missing: set it to a folder"));
 }
 
 #[test]
-fn the_graphs_of_each_plugin_are_told_in_the_official_form() {
+fn the_graph_definitions_of_each_plugin_have_the_official_format() {
     let home = Home::with("");
-    let told = |plugin: &str, flags: &[&str]| {
+    let definitions = |plugin: &str, flags: &[&str]| {
         let mut command = Command::new(wasaba());
         command.env("MACKEREL_AGENT_PLUGIN_META", "1").args(["plugin", "run", "-conf"]).arg(home.config());
         let text = stdout(&command.arg(plugin).args(flags).output().unwrap());
@@ -89,12 +96,12 @@ fn the_graphs_of_each_plugin_are_told_in_the_official_form() {
         ),
         ("redis", &[], "up commands latency hit-ratio memory databases persistence network replica"),
     ] {
-        assert_golden(&format!("graphs-{plugin}.json"), &told(plugin, flags));
+        assert_golden(&format!("graphs-{plugin}.json"), &definitions(plugin, flags));
         let mut all = flags.to_vec();
         all.extend(extra.split(' ').flat_map(|name| ["-extra", name]));
         if plugin != "nginx" {
             all.push("-metric-key-prefix=my-server_1");
         }
-        assert_golden(&format!("graphs-{plugin}-extra.json"), &told(plugin, &all));
+        assert_golden(&format!("graphs-{plugin}-extra.json"), &definitions(plugin, &all));
     }
 }

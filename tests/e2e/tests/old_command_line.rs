@@ -1,4 +1,4 @@
-//! Configurations of the official agent: their `command` lines run components where the programs are not installed.
+//! Configurations of the official agent: their `command` lines run components if the programs are not installed.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::process::{Command, Output, Stdio};
@@ -13,11 +13,11 @@ fn once(home: &Home, config: &str, path: &str) -> (String, String) {
     home.configure(config);
     let mut command = Command::new(wasaba());
     command.args(["once", "-conf"]).arg(home.config()).env("PATH", path).stdin(Stdio::null());
-    told(&command.output().unwrap())
+    streams(&command.output().unwrap())
 }
 
-/// Both streams of a command that succeeded.
-fn told(output: &Output) -> (String, String) {
+/// Standard output and standard error of a command that must have succeeded.
+fn streams(output: &Output) -> (String, String) {
     (stdout(output), String::from_utf8(output.stderr.clone()).unwrap())
 }
 
@@ -41,7 +41,7 @@ fn each_form_of_a_command_runs_the_component_with_its_settings() {
 }
 
 #[test]
-fn a_password_in_front_of_the_command_or_in_the_agents_environment_reaches_the_component_and_no_message() {
+fn a_password_before_the_command_or_in_the_environment_reaches_the_component_and_no_message() {
     let server = Postgres::start("", "host all scram 127.0.0.1/32 scram-sha-256");
     server.run("CREATE ROLE scram LOGIN PASSWORD 'hunter2 x'; GRANT pg_monitor TO scram");
     let home = Home::with("");
@@ -59,11 +59,11 @@ fn a_password_in_front_of_the_command_or_in_the_agents_environment_reaches_the_c
     let mut run = Command::new(wasaba());
     run.args(["plugin", "run", "postgres"]).args(flags.split(' ')).env("PGPASSWORD", "hunter2 x");
     run.env("MACKEREL_PLUGIN_WORKDIR", home.path(""));
-    assert!(told(&run.output().unwrap()).0.contains("postgres.size.total_size\t"));
+    assert!(streams(&run.output().unwrap()).0.contains("postgres.size.total_size\t"));
 }
 
 #[test]
-fn what_cannot_be_carried_over_shows_the_table_to_write_and_costs_no_other_plugin() {
+fn a_command_that_cannot_be_converted_shows_the_table_to_write_and_affects_no_other_plugin() {
     let (home, nginx) = (Home::with(""), Nginx::start());
     let good =
         format!("[plugin.metrics.good]\ncommand = \"mackerel-plugin-nginx -host=127.0.0.1 -port={}\"\n", nginx.port);

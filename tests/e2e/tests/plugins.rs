@@ -1,4 +1,4 @@
-//! Plugins as a user meets them: what they may not do, what is wrong with a file, and the commands around them.
+//! Plugins from a user's view: what they may not do, invalid files, and the commands for plugins.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use wasaba_e2e::agent::{Home, assert_golden, stderr, stdout};
 use wasaba_e2e::nginx::Nginx;
 use wasaba_e2e::{SOON, component};
 
-/// A home with the plugin `naughty`, which misbehaves in the way that is asked for, and more of a configuration.
+/// A home with the plugin `naughty`, which misbehaves as requested, with `rest` in its settings.
 fn naughty(what: &str, rest: &str) -> Home {
     let home = Home::with("");
     home.configure(&naughty_table("naughty", what, rest));
@@ -17,7 +17,7 @@ fn naughty(what: &str, rest: &str) -> Home {
 
 fn naughty_table(name: &str, what: &str, rest: &str) -> String {
     let wasm = component("naughty");
-    // Only the one that never ends by itself needs an end of its time; the others have plenty, on a busy machine, too.
+    // Only the endless loop needs to time out; the others get plenty of time, for a busy machine.
     let (seconds, compute_ms) = if what == "loop" { (2, 5_000) } else { (50, 40_000) };
     format!(
         "[plugin.metrics.{name}]\nwasm = {wasm:?}\nsettings = {{ do = {what:?}{rest} }}\ntimeout_seconds = {seconds}\n\
@@ -26,7 +26,7 @@ fn naughty_table(name: &str, what: &str, rest: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_origin_that_was_not_granted_is_denied_the_log_shows_the_line_and_other_metrics_go_on() {
+async fn an_origin_without_a_grant_is_denied_with_the_line_to_write_and_other_metrics_are_posted() {
     let (standin, nginx) = (Standin::start("key").await.unwrap(), Nginx::start());
     let url = format!("http://127.0.0.1:{}/nginx_status", nginx.port);
     let base = format!("apikey = \"key\"\napibase = {:?}\n", standin.url());
@@ -39,17 +39,17 @@ async fn an_origin_that_was_not_granted_is_denied_the_log_shows_the_line_and_oth
     assert!(line.contains(&cure) && line.contains("[plugin.metrics.asker]"), "{line}");
     let there = |name: &'static str| move |memory: &Memory| memory.points().iter().any(|point| point.name == name);
     standin.wait_until(SOON, "other metrics", there("memory.total")).await.unwrap();
-    assert_eq!(nginx.counters()[2], before[2] + 1, "nothing but this test has asked nginx");
+    assert_eq!(nginx.counters()[2], before[2] + 1, "the plugin reached nginx");
     drop(agent);
 
-    // And with that line written, it may.
+    // With that line, the plugin is allowed to.
     home.configure(&format!("{base}{table}{cure}\n"));
     let _agent = home.start(&[]);
     standin.wait_until(SOON, "the granted value", there("custom.naughty.good")).await.unwrap();
 }
 
 #[test]
-fn a_file_that_is_no_plugin_is_named_with_what_is_wrong_and_never_a_crash() {
+fn a_file_that_is_not_a_plugin_is_reported_with_the_reason_and_affects_nothing_else() {
     let home = Home::with("");
     let good = std::fs::read(component("naughty")).unwrap();
     let mut corrupted = good.clone();
@@ -73,7 +73,7 @@ fn a_file_that_is_no_plugin_is_named_with_what_is_wrong_and_never_a_crash() {
     let error = stderr(&home.command(&["plugin", "inspect"], &["version"]));
     assert!(error.contains("speaks version 9.1.0") && error.contains("this agent speaks 0.1.0"), "{error}");
 
-    // The same files in the plugins folder of an agent cost only themselves.
+    // In the plugins folder of an agent, the same files do not affect another plugin.
     home.drop_in("good.wasm", &good);
     let output = home.command(&["once"], &[]);
     let log = String::from_utf8(output.stderr.clone()).unwrap();
@@ -83,11 +83,11 @@ fn a_file_that_is_no_plugin_is_named_with_what_is_wrong_and_never_a_crash() {
     }
 }
 
-/// The smallest component that exports an interface `wasaba:plugin/plugin` of another version: by hand, since no tool of
-/// this project makes one.
+/// The smallest component that exports an interface `wasaba:plugin/plugin` of another version, encoded by hand, since no tool of
+/// this project creates one.
 fn component_of_version(version: &str) -> Vec<u8> {
     let mut component = b"\0asm\x0d\0\x01\0".to_vec();
-    // Section 5, one instance: made of no exports.
+    // Section 5, one instance without exports.
     component.extend([5, 3, 1, 1, 0]);
     // Section 11, one export: name, sort instance, index 0, no type.
     let name = format!("wasaba:plugin/plugin@{version}");
@@ -101,7 +101,7 @@ fn component_of_version(version: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_plugin_that_does_not_stop_by_itself_is_stopped_and_named() {
+fn a_plugin_that_fails_is_named_and_the_values_of_the_host_are_there() {
     for (what, expected) in [
         ("loop", "timed out after 2s"),
         ("abort", "crashed"),
@@ -112,13 +112,13 @@ fn a_plugin_that_does_not_stop_by_itself_is_stopped_and_named() {
         let output = naughty(what, ", token = \"hunter2\"").command(&["once"], &[]);
         let log = String::from_utf8(output.stderr.clone()).unwrap();
         assert!(log.contains("plugin naughty") && log.contains(expected), "{what}: {log}");
-        assert!(stdout(&output).contains("loadavg1"), "the host's values are there");
+        assert!(stdout(&output).contains("loadavg1"), "the host's values are missing");
         assert!(!log.contains("hunter2"), "{what}: the secret is in the log");
     }
 }
 
 #[test]
-fn a_flood_of_lines_is_cut_and_bad_samples_cost_only_themselves() {
+fn a_flood_of_log_lines_is_cut_and_only_invalid_samples_are_dropped() {
     let output = naughty("flood", "").command(&["once"], &[]);
     let log = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(log.matches("plugin naughty: line ").count(), 32, "16 lines for each of the two readings:\n{log}");
@@ -131,7 +131,7 @@ fn a_flood_of_lines_is_cut_and_bad_samples_cost_only_themselves() {
 }
 
 #[test]
-fn a_wrong_setting_names_the_table_and_lists_the_right_ones() {
+fn an_unknown_setting_is_reported_with_its_table_and_the_valid_ones() {
     let home = naughty("nothing", ", tokn = \"hunter2\"");
     let output = home.command(&["once"], &[]);
     let log = String::from_utf8(output.stderr).unwrap();
@@ -189,7 +189,7 @@ fn inspect_shows_what_a_plugin_is_and_what_it_would_be_granted() {
     let home = Home::with("");
     let text = stdout(&home.command(&["plugin", "inspect"], &["nginx"]));
     let file = wasaba_e2e::official("nginx");
-    // It differs with each compiler.
+    // The digest depends on the compiler.
     let digest = text.lines().find_map(|line| line.strip_prefix("digest: sha256:")).unwrap();
     assert!(digest.len() == 64 && digest.bytes().all(|digit| digit.is_ascii_hexdigit()), "{digest}");
     let text = text.replace(&file.display().to_string(), "<FILE>").replace(digest, "<DIGEST>");
@@ -197,13 +197,13 @@ fn inspect_shows_what_a_plugin_is_and_what_it_would_be_granted() {
 }
 
 #[test]
-fn a_plugin_that_is_not_there_lists_where_it_was_looked_for_and_what_there_is() {
+fn a_missing_plugin_is_reported_with_those_that_exist() {
     let error = stderr(&Home::with("").command(&["plugin", "inspect"], &["ngnix"]));
     assert!(error.contains("there is no plugin `ngnix`") && error.contains("there are: nginx"), "{error}");
 }
 
 #[test]
-fn what_was_compiled_ahead_of_time_needs_no_compiler_any_more() {
+fn a_component_compiled_ahead_of_time_needs_no_compiler() {
     let home = Home::without_compiled();
     home.configure("");
     let file = component("naughty").display().to_string();
@@ -211,7 +211,7 @@ fn what_was_compiled_ahead_of_time_needs_no_compiler_any_more() {
     assert!(said.contains("naughty ") && said.contains("nginx ") && said.contains("ready for pulley"), "{said}");
     let entries = || std::fs::read_dir(home.root().join("compiled")).unwrap().count();
     assert_eq!(entries(), 2);
-    // With a limit that nothing can be compiled in.
+    // With a limit within which nothing can be compiled.
     home.configure(&format!("[plugin.metrics.good]\nwasm = {file:?}\nlimits = {{ compile_mib = 1 }}\n"));
     assert!(stdout(&home.command(&["plugin", "run"], &["good"])).contains("naughty.good"));
     assert_eq!(entries(), 2);

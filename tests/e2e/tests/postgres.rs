@@ -1,4 +1,4 @@
-//! The postgres plugin against real servers: each way to log in, each encryption, each value beside what psql shows.
+//! The postgres plugin against real servers: every way to log in, every TLS mode, and every value compared with psql.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
@@ -9,10 +9,10 @@ use wasaba_e2e::certificates::Authority;
 use wasaba_e2e::hostile;
 use wasaba_e2e::postgres::Postgres;
 
-/// What stands in no message, whatever fails.
+/// No message may contain it.
 const PASSWORD: &str = "hunter2 'geheim\\ é";
 
-/// A role for each way to log in; all but `blind` may see everything.
+/// A role for each way to log in; all but `blind` are in pg_monitor.
 const ACCESS: &str = "host all trusty 127.0.0.1/32 trust\nhost all plain 127.0.0.1/32 password\n\
      host all md5 127.0.0.1/32 md5\nhost all scram 127.0.0.1/32 scram-sha-256\nhost all blind 127.0.0.1/32 trust\n\
      hostssl all encrypted 127.0.0.1/32 scram-sha-256\nhostnossl all encrypted 127.0.0.1/32 reject\n\
@@ -45,7 +45,7 @@ fn run(home: &Home, server: &Postgres, role: &str, more: &[&str]) -> std::proces
     output
 }
 
-/// Names, without the prefix, and values.
+/// The printed values by name, without the prefix.
 fn values(output: &std::process::Output) -> BTreeMap<String, f64> {
     let line = |line: &str| {
         let [name, value, _] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line:?}") };
@@ -54,7 +54,7 @@ fn values(output: &std::process::Output) -> BTreeMap<String, f64> {
     stdout(output).lines().map(line).collect()
 }
 
-/// The readings of the counters, as they were kept: `rates` are made of two of these.
+/// The stored counters, from which rates are computed.
 fn readings(state: &std::path::Path) -> BTreeMap<String, f64> {
     let text = std::fs::read_to_string(state).unwrap();
     let readings = serde_json::from_str::<Vec<(String, serde_json::Value)>>(&text).unwrap();
@@ -80,12 +80,12 @@ fn each_way_to_log_in_works_and_a_wrong_or_missing_password_names_the_setting() 
     }
     let rejected = stderr(&run(&home, &server, "rejected", &[]));
     assert!(rejected.contains("misconfigured") && rejected.contains("pg_hba.conf"), "{rejected}");
-    let nobody = stderr(&run(&home, &server, "trusty", &["-database=nosuch"]));
-    assert!(nobody.contains("misconfigured") && nobody.contains("set `database`"), "{nobody}");
+    let unknown = stderr(&run(&home, &server, "trusty", &["-database=nosuch"]));
+    assert!(unknown.contains("misconfigured") && unknown.contains("set `database`"), "{unknown}");
 }
 
 #[test]
-fn a_password_comes_from_a_file_or_the_environment_and_a_missing_one_is_told_at_its_line() {
+fn a_password_is_read_from_a_file_and_a_missing_file_or_variable_is_reported_at_its_line() {
     let server = server();
     let home = Home::with("");
     std::fs::write(home.path("password"), format!("{PASSWORD}\n")).unwrap();
@@ -107,7 +107,7 @@ fn a_password_comes_from_a_file_or_the_environment_and_a_missing_one_is_told_at_
 }
 
 #[test]
-fn each_sslmode_does_what_postgresql_says_with_a_private_authority() {
+fn each_sslmode_works_as_postgresql_documents_it_with_a_private_authority() {
     let (authority, other) = (Authority::default(), Authority::default());
     let server = Postgres::start_with_tls(&authority, "password_encryption = 'scram-sha-256'", ACCESS);
     add_roles(&server);
@@ -119,23 +119,23 @@ fn each_sslmode_does_what_postgresql_says_with_a_private_authority() {
         let flags = ["db", "-hostname", host, "-port", &port, "-user", role, "-database=postgres", "-sslmode", mode];
         home.command(&["plugin", "run"], &[&flags, &["-password", PASSWORD] as &[&str]].concat())
     };
-    let believe = |authority: &Authority| format!("tls = {{ authority = {:?} }}", authority.file());
+    let trust = |authority: &Authority| format!("tls = {{ authority = {:?} }}", authority.file());
     let ok = |output: &std::process::Output| values(output).contains_key("connections.active");
-    // `encrypted` may only come with TLS.
+    // `encrypted` may log in only with TLS.
     for mode in ["allow", "prefer", "require"] {
-        assert!(ok(&attempt("encrypted", "127.0.0.1", mode, "")), "{mode} looks at no certificate");
+        assert!(ok(&attempt("encrypted", "127.0.0.1", mode, "")), "{mode} verifies no certificate");
     }
     let plain = stderr(&attempt("encrypted", "127.0.0.1", "disable", ""));
     assert!(plain.contains("misconfigured") && plain.contains("`sslmode`"), "{plain}");
-    assert!(ok(&attempt("encrypted", "localhost", "verify-full", &believe(&authority))));
-    assert!(ok(&attempt("encrypted", "127.0.0.1", "verify-ca", &believe(&authority))), "another name is no matter");
-    assert!(ok(&attempt("encrypted", "127.0.0.1", "require", &believe(&authority))));
+    assert!(ok(&attempt("encrypted", "localhost", "verify-full", &trust(&authority))));
+    assert!(ok(&attempt("encrypted", "127.0.0.1", "verify-ca", &trust(&authority))), "verify-ca ignores the name");
+    assert!(ok(&attempt("encrypted", "127.0.0.1", "require", &trust(&authority))));
     for (host, mode, tls) in [
-        ("127.0.0.1", "verify-full", believe(&authority)),
-        ("localhost", "verify-full", believe(&other)),
+        ("127.0.0.1", "verify-full", trust(&authority)),
+        ("localhost", "verify-full", trust(&other)),
         ("localhost", "verify-full", String::new()),
-        ("localhost", "verify-ca", believe(&other)),
-        ("localhost", "require", believe(&other)),
+        ("localhost", "verify-ca", trust(&other)),
+        ("localhost", "require", trust(&other)),
     ] {
         let refused = stderr(&attempt("encrypted", host, mode, &tls));
         assert!(
@@ -151,12 +151,12 @@ fn each_sslmode_does_what_postgresql_says_with_a_private_authority() {
         certified.key
     );
     assert!(ok(&attempt("certified", "localhost", "verify-full", &identity)));
-    let without = stderr(&attempt("certified", "localhost", "verify-full", &believe(&authority)));
+    let without = stderr(&attempt("certified", "localhost", "verify-full", &trust(&authority)));
     assert!(without.contains("misconfigured") && without.contains("pg_hba.conf"), "{without}");
 }
 
 #[test]
-fn a_server_without_tls_is_refused_where_tls_is_required_and_taken_where_it_is_preferred() {
+fn a_server_without_tls_is_refused_where_tls_is_required_and_accepted_where_it_is_preferred() {
     let (home, server) = (Home::with(""), server());
     for mode in ["require", "verify-ca", "verify-full"] {
         let refused = stderr(&run(&home, &server, "trusty", &["-sslmode", mode]));
@@ -168,7 +168,7 @@ fn a_server_without_tls_is_refused_where_tls_is_required_and_taken_where_it_is_p
 }
 
 #[test]
-fn the_unix_socket_is_reached_as_a_setting_and_as_the_official_plugins_folder() {
+fn the_unix_socket_is_reached_by_its_setting_and_by_its_folder_as_hostname() {
     let (home, server) = (Home::with(""), server());
     let run = |flags: &[&str]| {
         let all = ["postgres", "-user=peer", "-database=postgres", "-password", PASSWORD];
@@ -209,14 +209,14 @@ fn every_value_is_the_one_that_psql_shows() {
     for (name, value) in expected {
         assert_eq!(found[name], value, "{name}");
     }
-    // Files may grow by a page between the two looks, not more.
+    // Files may grow by a few pages between the two queries.
     let size = server.number("SELECT sum(pg_database_size(datname)) FROM pg_database");
     assert!((found["size.total_size"] - size).abs() <= 65_536.0, "{} beside {size}", found["size.total_size"]);
-    // With the upstream's zeros.
+    // The official plugin's zeros.
     let upstream = values(&run(&home, &server, "trusty", &["-compat=upstream"]));
     assert_eq!((upstream["connections.idle"], upstream["connections.idle_in_transaction"]), (0.0, 0.0));
     assert!(!upstream.contains_key("connections.idle_in_transaction_aborted_"));
-    // Counters that only this test moves stand still but for psql's own transactions.
+    // Only this test increases these counters; psql's own transactions affect only those further below.
     let sums = |column: &str| server.number(&format!("SELECT sum({column}) FROM pg_stat_database"));
     for column in ["tup_inserted", "tup_updated", "tup_deleted", "deadlocks", "temp_bytes"] {
         let name = counters.keys().find(|name| name.ends_with(&format!(".{column}"))).unwrap();
@@ -233,7 +233,7 @@ fn every_value_is_the_one_that_psql_shows() {
 }
 
 #[test]
-fn the_rates_are_those_of_a_known_load() {
+fn the_rates_match_a_known_load() {
     let (home, server) = (Home::with(""), server());
     server.run("CREATE TABLE t (n int primary key, v int)");
     let state = home.path("state");
@@ -250,19 +250,19 @@ fn the_rates_are_those_of_a_known_load() {
     let mut pgbench = server.client("pgbench");
     let pgbench = pgbench.args(["-n", "-t", "100", "-c", "2", "-f"]).arg(script).arg("postgres").output().unwrap();
     assert!(pgbench.status.success(), "{}", String::from_utf8_lossy(&pgbench.stderr));
-    // Rates are of a second at least.
+    // A rate needs at least a second.
     std::thread::park_timeout(Duration::from_millis(1_100));
     let rates = values(&run(&home, &server, "trusty", &flags));
     let after = readings(&state);
     let grown = |name: &str| after[name] - before[name];
     let (inserted, updated, deleted) =
         (grown("rows.tup_inserted"), grown("rows.tup_updated"), grown("rows.tup_deleted"));
-    // The catalogue has rows of its own for the sequence that was made.
+    // Creating the sequence also changes rows of the catalogue.
     assert!((700.0..750.0).contains(&inserted), "{inserted} inserted");
     assert!((200.0..210.0).contains(&updated), "{updated} updated");
     assert!((50.0..60.0).contains(&deleted), "{deleted} deleted");
     assert!((200.0..260.0).contains(&grown("commits.xact_commit")), "{} commits", grown("commits.xact_commit"));
-    // Every counter has a rate, and it is the growth per minute over the time between the two readings.
+    // Every counter has a rate, which is its growth per minute between the two readings.
     let seconds = inserted * 60.0 / rates["rows.tup_inserted"];
     assert!(seconds > 0.0, "{seconds}");
     for name in after.keys().filter(|name| grown(name) > 0.0) {
@@ -277,7 +277,7 @@ fn the_rates_are_those_of_a_known_load() {
 }
 
 #[test]
-fn a_role_without_pg_monitor_is_told_the_grant_and_still_gets_values() {
+fn a_role_without_pg_monitor_gets_values_and_a_warning_with_the_missing_grant() {
     let (home, server) = (Home::with(""), server());
     let _session = server.session(&["BEGIN;"], "");
     let output = run(&home, &server, "blind", &[]);
@@ -291,7 +291,7 @@ fn a_role_without_pg_monitor_is_told_the_grant_and_still_gets_values() {
 }
 
 #[test]
-fn the_write_ahead_log_counts_on_a_primary_a_standby_and_a_logical_primary() {
+fn the_location_in_the_write_ahead_log_is_counted_on_a_primary_and_its_standby() {
     let primary = Postgres::start("wal_level = logical\nmax_wal_senders = 4", ACCESS);
     add_roles(&primary);
     let replica = primary.replica("standby");
@@ -304,7 +304,7 @@ fn the_write_ahead_log_counts_on_a_primary_a_standby_and_a_logical_primary() {
     run(&home, &primary, "trusty", &[&upstream[..], &[&first]].concat());
     let counted = readings(&home.path("primary"))["xlog_location.xlog_location_bytes"];
     assert!((before..=primary.number(here)).contains(&counted), "{counted} after {before}");
-    // The standby follows; it catches up with what was written until now.
+    // Waits until the standby has replayed everything up to here.
     let written = primary.number(here);
     primary.run("CREATE TABLE t AS SELECT generate_series(1, 1000)");
     while replica.number("SELECT pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')") < written {
@@ -316,7 +316,7 @@ fn the_write_ahead_log_counts_on_a_primary_a_standby_and_a_logical_primary() {
     assert_eq!(found["replication.is_replica"], 1.0);
     assert!(found["replication_lag.seconds"] >= 0.0);
     run(&home, &replica, "trusty", &[&upstream[..], &[&second]].concat());
-    assert_eq!(readings(&home.path("replica"))["xlog_location.xlog_location_bytes"], 0.0, "upstream's zero");
+    assert_eq!(readings(&home.path("replica"))["xlog_location.xlog_location_bytes"], 0.0, "the official plugin's zero");
 
     let found = values(&run(&home, &primary, "trusty", &["-extra=replication", "-extra=slots"]));
     assert_eq!(found["replication.is_replica"], 0.0);
@@ -334,7 +334,7 @@ fn the_write_ahead_log_counts_on_a_primary_a_standby_and_a_logical_primary() {
 }
 
 #[test]
-fn each_extra_part_shows_what_psql_shows() {
+fn each_extra_value_is_the_one_that_psql_shows() {
     let (home, server) = (Home::with(""), server());
     server.run("CREATE DATABASE \"my shop\"");
     server.run("CREATE TABLE t (n int)");
@@ -361,7 +361,7 @@ fn each_extra_part_shows_what_psql_shows() {
     let found = values(&run(&home, &server, "trusty", &flags));
     assert_eq!(found["up.up"], 1.0);
     assert_eq!(found["max_connections.max_connections"], server.number("SHOW max_connections"));
-    // The plugin itself, and the two that are held open.
+    // The plugin's own connection, and the two open sessions.
     assert_eq!(found["max_connections.used"], 3.0);
     assert_eq!(found["max_connections_ratio.used"], 3.0 * 100.0 / found["max_connections.max_connections"]);
     assert_eq!((found["locks.share_row_exclusive"], found["locks_waiting.waiting"]), (1.0, 1.0));
@@ -382,9 +382,9 @@ fn each_extra_part_shows_what_psql_shows() {
 }
 
 #[test]
-fn a_query_that_takes_too_long_or_is_forbidden_costs_only_its_own_values() {
+fn a_query_that_times_out_or_is_forbidden_loses_only_its_own_values() {
     let (home, server) = (Home::with(""), server());
-    // Nobody but the owner may look at locks any more, and the slots' view waits for a lock that is held.
+    // Only the owner may read pg_locks, and reading pg_stat_bgwriter waits for a held lock.
     server.run("REVOKE SELECT ON pg_locks FROM PUBLIC");
     let _holder = server.session(&["BEGIN;", "LOCK TABLE pg_catalog.pg_stat_bgwriter IN ACCESS EXCLUSIVE MODE;"], "");
     let flags = ["-extra=locks", "-extra=checkpoints", "-extra=xid-age", "-statement-timeout=500ms"];
@@ -398,7 +398,7 @@ fn a_query_that_takes_too_long_or_is_forbidden_costs_only_its_own_values() {
 }
 
 #[test]
-fn two_queries_that_take_too_long_cost_only_their_own_values_within_one_call() {
+fn two_queries_that_time_out_in_one_call_lose_only_their_own_values() {
     let (home, server) = (Home::with(""), server());
     let lock = "LOCK TABLE pg_catalog.pg_stat_bgwriter, pg_catalog.pg_locks IN ACCESS EXCLUSIVE MODE;";
     let _holder = server.session(&["BEGIN;", lock], "");
@@ -414,7 +414,7 @@ fn two_queries_that_take_too_long_cost_only_their_own_values_within_one_call() {
 }
 
 #[test]
-fn what_was_answered_counts_when_a_query_outlasts_the_call() {
+fn values_received_before_a_query_outlasts_the_call_are_kept() {
     let (home, server) = (Home::with(""), server());
     let _holder = server.session(&["BEGIN;", "LOCK TABLE pg_catalog.pg_stat_bgwriter IN ACCESS EXCLUSIVE MODE;"], "");
     for timeout in ["-statement-timeout=20s", "-statement-timeout=0s"] {
@@ -428,7 +428,7 @@ fn what_was_answered_counts_when_a_query_outlasts_the_call() {
 }
 
 #[test]
-fn databases_whose_names_differ_only_in_what_a_metric_cannot_have_are_kept_apart() {
+fn databases_whose_names_map_to_the_same_metric_name_are_kept_apart() {
     let (home, server) = (Home::with(""), server());
     for name in ["a.b", "a_b"] {
         server.run(&format!("CREATE DATABASE \"{name}\""));
@@ -445,7 +445,7 @@ fn databases_whose_names_differ_only_in_what_a_metric_cannot_have_are_kept_apart
 }
 
 #[test]
-fn a_server_that_is_down_silent_foreign_or_endless_is_told_apart_and_costs_no_other_instance() {
+fn servers_that_are_down_silent_foreign_or_endless_are_distinguished_and_affect_no_other_instance() {
     let (home, server) = (Home::with(""), server());
     let table = |name: &str, port: u16| {
         format!(
@@ -485,7 +485,7 @@ fn a_server_that_is_down_silent_foreign_or_endless_is_told_apart_and_costs_no_ot
 }
 
 #[test]
-fn a_target_that_is_away_is_0_for_up_and_told_once() {
+fn a_target_that_is_down_is_0_for_up_and_is_logged() {
     let home = Home::with("");
     let down = wasaba_e2e::free_port().to_string();
     let flags = ["postgres", "-hostname=127.0.0.1", "-port", &down, "-user=x", "-extra=up"];

@@ -1,4 +1,4 @@
-//! Plugins that are programs, as users write them: metrics, checks and metadata, and what they do wrong.
+//! Plugins that are programs: metrics, checks and metadata, and their failures.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use serde_json::json;
 use wasaba_e2e::agent::{Agent, Home};
 use wasaba_e2e::{SOON, component};
 
-/// Until the next full minute, and much slack for a busy machine.
+/// The time until the next full minute, with slack for a busy machine.
 const A_MINUTE_AND_MORE: Duration = Duration::from_secs(240);
 
 async fn standin() -> Standin {
@@ -21,7 +21,7 @@ fn base(standin: &Standin) -> String {
     format!("apikey = \"key\"\napibase = {:?}\n", standin.url())
 }
 
-/// A script in the home's folder that can be run.
+/// An executable script in the home.
 fn script(home: &Home, name: &str, text: &str) -> PathBuf {
     let file = home.path(name);
     wasaba_e2e::write_program(&file, text);
@@ -36,7 +36,7 @@ fn value(standin: &Standin, name: &str) -> Option<f64> {
     standin.memory().points().iter().rfind(|point| point.name == name).map(|point| point.value)
 }
 
-/// The processes whose command line holds `mark`.
+/// The processes whose command line contains `mark`.
 fn processes(mark: &str) -> Vec<u32> {
     let all = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
     let is_marked = |process: &u32| {
@@ -46,7 +46,7 @@ fn processes(mark: &str) -> Vec<u32> {
     all.filter(is_marked).collect()
 }
 
-/// How many children of a process have ended without its having noticed.
+/// How many children of a process are zombies.
 fn zombies_of(parent: u32) -> usize {
     let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
     let is_zombie = |child: &&str| {
@@ -72,7 +72,7 @@ fn kill_marked(mark: &str) {
 }
 
 #[tokio::test]
-async fn values_and_graphs_of_a_shell_and_a_python_script_arrive_with_the_time_they_are_of() {
+async fn values_and_graphs_of_a_shell_and_a_python_script_arrive_with_their_time() {
     let (standin, home) = (standin().await, Home::with(""));
     let dice = script(
         &home,
@@ -101,7 +101,11 @@ async fn values_and_graphs_of_a_shell_and_a_python_script_arrive_with_the_time_t
     let memory = standin.memory();
     let time = |name: &str| memory.points().iter().find(|point| point.name == name).unwrap().time as f64;
     assert!((time("custom.own.time") - (begin - 300.0)).abs() < 60.0);
-    assert_eq!(time("custom.super.dice.d6"), time("memory.total"), "the time of the minute");
+    assert_eq!(
+        time("custom.super.dice.d6"),
+        time("memory.total"),
+        "the program's own time counts only with use_plugin_timestamp"
+    );
     let graph = &memory.graph_definitions()["custom.super.dice"];
     assert_eq!(graph["metrics"], json!([{"name": "custom.super.dice.d6", "displayName": "D6", "isStacked": true}]));
     agent.line_with("plugin python: `own.too-old` is left out: its time", SOON);
@@ -109,7 +113,7 @@ async fn values_and_graphs_of_a_shell_and_a_python_script_arrive_with_the_time_t
 }
 
 #[tokio::test]
-async fn a_grandchild_that_holds_standard_output_open_costs_nothing_and_the_agent_ends_at_once() {
+async fn a_grandchild_that_holds_standard_output_open_holds_up_neither_values_nor_the_stop() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&format!(
         "{}[plugin.metrics.leak]\ncommand = \"setsid sleep 86421 & echo leak.a 1 1\"\ntimeout_seconds = 2\n\
@@ -129,14 +133,14 @@ async fn a_grandchild_that_holds_standard_output_open_costs_nothing_and_the_agen
     agent.signal(Signal::TERM);
     assert!(agent.ended(SOON).success());
     assert_eq!(standin.memory().reports()[0].message, "fine\n");
-    // What has left the group is out of everybody's reach but its own.
+    // The agent cannot reach processes that have left the process group.
     for mark in ["86421", "86422"] {
         kill_marked(mark);
     }
 }
 
 #[tokio::test]
-async fn one_that_outlives_its_time_one_that_traps_and_one_that_floods_cost_only_themselves() {
+async fn programs_that_time_out_trap_the_signal_or_flood_affect_only_themselves() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&format!(
         "{}[plugin.metrics.hangs]\ncommand = \"sleep 86431 & echo early 1 0; sleep 86431\"\ntimeout_seconds = 2\n\
@@ -149,9 +153,9 @@ async fn one_that_outlives_its_time_one_that_traps_and_one_that_floods_cost_only
         base(&standin)
     ));
     let mut agent = home.start(&[]);
-    // The host's values do not wait for any of them: the slow one has more time than they.
+    // The host's values wait for none of them: the slow one has a longer timeout.
     standin.wait_until(Duration::from_secs(40), "other values", has("memory.total")).await.unwrap();
-    standin.wait_until(SOON, "what was trapped", has("custom.trapped")).await.unwrap();
+    standin.wait_until(SOON, "the value of the signal handler", has("custom.trapped")).await.unwrap();
     standin.wait_until(SOON, "the good line", has("custom.bytes.good")).await.unwrap();
     for line in [
         "plugin hangs: it took longer than 2s and was ended (`timeout_seconds`)",
@@ -208,7 +212,7 @@ async fn checks_report_what_they_found_and_the_host_lists_them() {
     let listed = &memory.hosts()[0].body["checks"];
     assert_eq!(listed[0], json!({"name": "crit", "memo": "call me"}));
     assert_eq!(listed.as_array().unwrap().len(), 5);
-    // That all was well at the beginning may wait; at the end nothing does.
+    // The first OK may be delayed, but not past the stop.
     agent.signal(Signal::TERM);
     assert!(agent.ended(SOON).success());
     assert_eq!(reports_of(&standin.memory(), "fine")[0].status, "OK");
@@ -216,12 +220,12 @@ async fn checks_report_what_they_found_and_the_host_lists_them() {
 }
 
 #[tokio::test]
-async fn checks_of_another_host_are_reported_there_and_one_that_is_not_there_holds_up_nobody() {
+async fn checks_of_another_host_are_reported_there_and_an_unknown_host_holds_up_no_other() {
     let (standin, home) = (standin().await, Home::with(""));
     let other = Home::with("");
     let metadata = "[machine]\nmetadata = \"http://127.0.0.1:1\"\n";
     other.configure(&format!("{}{metadata}", base(&standin)));
-    // Somebody else registers the host that this one reports for.
+    // Another agent registers the host for which this one reports.
     register(&standin, "db.example.com").await;
     home.configure(&format!(
         "{}[plugin.checks.db]\ncommand = \"exit 1\"\ncustom_identifier = \"db.example.com\"\n\
@@ -241,7 +245,7 @@ async fn checks_of_another_host_are_reported_there_and_one_that_is_not_there_hol
     assert_eq!(own.body["checks"], json!([{"name": "own"}]));
 }
 
-/// Registers a host named `db` with this custom identifier, as another agent would.
+/// Registers a host named `db` with this custom identifier, like another agent.
 async fn register(standin: &Standin, custom_identifier: &str) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let body = json!({"name": "db", "meta": {}, "customIdentifier": custom_identifier}).to_string();
@@ -258,7 +262,7 @@ async fn register(standin: &Standin, custom_identifier: &str) {
 }
 
 #[tokio::test]
-async fn metadata_is_sent_as_it_was_printed_and_not_again_after_a_restart() {
+async fn metadata_is_sent_unchanged_and_not_again_after_a_restart() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&format!(
         "{}[plugin.metadata.md]\ncommand = \"echo '{{\\\"big\\\": 12345678901234567890, \\\"c\\\": \\\"<x>\\\"}}'\"\n\
@@ -274,8 +278,8 @@ async fn metadata_is_sent_as_it_was_printed_and_not_again_after_a_restart() {
     let memory = standin.memory();
     let host = &memory.hosts()[0].id;
     let document = &memory.metadata()[&(host.clone(), "md".to_owned())];
-    assert_eq!(document.to_string(), "{\"big\":12345678901234567890,\"c\":\"<x>\"}", "no digit is lost");
-    // It is kept when Mackerel has answered.
+    assert_eq!(document.to_string(), "{\"big\":12345678901234567890,\"c\":\"<x>\"}", "a number was rounded");
+    // It is stored after Mackerel has accepted it.
     let kept = home.root().join("metadata/md.json");
     let end = Instant::now() + SOON;
     while !kept.exists() {
@@ -295,7 +299,7 @@ async fn metadata_is_sent_as_it_was_printed_and_not_again_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_hangup_brings_new_plugins_and_filters_and_loses_no_minute_of_the_others() {
+async fn sighup_starts_new_plugins_and_does_not_restart_the_others() {
     let (standin, home) = (standin().await, Home::with(""));
     let count = home.path("count");
     let kept = format!(
@@ -318,13 +322,13 @@ async fn a_hangup_brings_new_plugins_and_filters_and_loses_no_minute_of_the_othe
     standin.wait_until(SOON, "the new check", |memory| !reports_of(memory, "d").is_empty()).await.unwrap();
     let listed = |memory: &Memory| memory.hosts()[0].body["checks"] == json!([{"name": "d"}]);
     standin.wait_until(SOON, "the new list of checks", listed).await.unwrap();
-    // Once for its graphs, and once for each minute that has begun: what has not changed was not started anew.
+    // Once for its graph definitions, and once per minute so far: an unchanged plugin is not restarted.
     let runs = std::fs::read_to_string(&count).unwrap().lines().count();
     assert!(runs <= 4, "{runs} runs");
 }
 
 #[test]
-fn once_runs_programs_too_and_says_what_is_wrong() {
+fn once_runs_programs_too_and_logs_invalid_lines() {
     let home = Home::with("[plugin.metrics.p]\ncommand = \"echo p.a 1 0; echo p.b x 0\"\n");
     let output = home.command(&["once"], &[]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -333,7 +337,7 @@ fn once_runs_programs_too_and_says_what_is_wrong() {
 }
 
 #[test]
-fn once_runs_a_program_once_and_prints_the_time_that_is_its_own() {
+fn once_runs_a_program_once_and_prints_its_own_timestamp() {
     let home = Home::with("");
     let runs = home.path("runs");
     let script = format!("echo run >> {}; echo p.now 1 $(date +%s)", runs.display());
@@ -399,29 +403,29 @@ async fn a_program_gets_the_environment_that_the_official_agent_gives_it() {
 }
 
 #[tokio::test]
-async fn another_key_and_another_server_are_taken_over_by_a_hangup_and_no_value_is_lost() {
+async fn sighup_switches_to_another_key_and_server_and_the_host_stays_the_same() {
     let (old, home) = (standin().await, Home::with(""));
     let plugin = "[plugin.metrics.p]\ncommand = \"echo p.a 1 0\"\n";
     home.configure(&format!("{}{plugin}", base(&old)));
     let mut agent = home.start(&[]);
     old.wait_until(SOON, "a value", has("custom.p.a")).await.unwrap();
-    // Else the new server would count it as its first.
-    old.wait_until(SOON, "the host's description", |memory| memory.hosts()[0].puts == 1).await.unwrap();
+    // Otherwise the new server would receive the first PUT.
+    old.wait_until(SOON, "the host description", |memory| memory.hosts()[0].puts == 1).await.unwrap();
     let new = Standin::start_again(([127, 0, 0, 1], 0).into(), "other", old.memory()).await.unwrap();
     let known = new.memory().points().len();
     home.configure(&format!("{}{plugin}", base(&new).replace("\"key\"", "\"other\"")));
     agent.signal(Signal::HUP);
     agent.line_with("Mackerel is reached anew", SOON);
-    new.wait_until(SOON, "the host's description", |memory| memory.hosts()[0].puts > 1).await.unwrap();
+    new.wait_until(SOON, "the host description", |memory| memory.hosts()[0].puts > 1).await.unwrap();
     new.wait_until(A_MINUTE_AND_MORE, "values", move |memory| memory.points().len() > known).await.unwrap();
     agent.signal(Signal::TERM);
     agent.ended(SOON);
-    assert_eq!(new.memory().hosts().len(), 1, "it is the same host");
+    assert_eq!(new.memory().hosts().len(), 1, "the host is still the same");
     assert_eq!(new.memory().refusals(), []);
 }
 
 #[tokio::test]
-async fn a_program_runs_as_the_user_that_is_named() {
+async fn a_program_runs_as_the_configured_user() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&format!(
         "{}[plugin.metrics.p]\ncommand = \"echo p.uid $(id -u) 0; echo p.own $OWN 0\"\nuser = \"nobody\"\nenv = {{ OWN = \"7\" }}\n",
@@ -435,7 +439,7 @@ async fn a_program_runs_as_the_user_that_is_named() {
 }
 
 #[tokio::test]
-async fn a_program_takes_the_place_of_a_component_of_its_name_and_the_other_way_round() {
+async fn a_program_replaces_a_component_of_the_same_name_and_the_other_way_round() {
     let (standin, home) = (standin().await, Home::with(""));
     let component = format!("{}[plugin.metrics.p]\nwasm = {:?}\n", base(&standin), component("naughty"));
     let program = |name: &str| format!("{}[plugin.metrics.p]\ncommand = \"echo {name} 1 0\"\n", base(&standin));
@@ -445,7 +449,7 @@ async fn a_program_takes_the_place_of_a_component_of_its_name_and_the_other_way_
     home.configure(&program("first"));
     agent.signal(Signal::HUP);
     standin.wait_until(SOON, "the program's value", has("custom.first")).await.unwrap();
-    // It is still there when its next minute begins.
+    // It is still running in the next minute.
     let twice = |memory: &Memory| memory.points().iter().filter(|point| point.name == "custom.first").count() > 1;
     standin.wait_until(A_MINUTE_AND_MORE, "its second value", twice).await.unwrap();
     home.configure(&component);

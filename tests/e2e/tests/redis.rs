@@ -1,4 +1,4 @@
-//! The redis plugin against real servers: each way to log in, each value beside what redis-cli shows.
+//! The redis plugin against real servers: every way to log in, and every value compared with redis-cli.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use wasaba_e2e::certificates::Authority;
 use wasaba_e2e::hostile;
 use wasaba_e2e::redis::Redis;
 
-/// What stands in no message, whatever fails.
+/// No message may contain it.
 const PASSWORD: &str = "hunter2";
 
 const EXTRA: [&str; 9] =
@@ -30,7 +30,7 @@ fn run_on(home: &Home, server: &Redis, more: &[&str]) -> Output {
     run(home, &[&["-host=127.0.0.1", "-port", &port], more].concat())
 }
 
-/// Names, without the prefix, and values.
+/// The printed values by name, without the prefix.
 fn values(output: &Output) -> BTreeMap<String, f64> {
     let line = |line: &str| {
         let [name, value, _] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line:?}") };
@@ -39,7 +39,7 @@ fn values(output: &Output) -> BTreeMap<String, f64> {
     stdout(output).lines().map(line).collect()
 }
 
-/// The readings of the counters, as they were kept: rates are made of two of these.
+/// The stored counters, from which rates are computed.
 fn readings(state: &Path) -> BTreeMap<String, f64> {
     let text = std::fs::read_to_string(state).unwrap();
     let readings = serde_json::from_str::<Vec<(String, serde_json::Value)>>(&text).unwrap();
@@ -64,7 +64,7 @@ fn every_value_is_the_one_that_redis_cli_shows() {
     let found = values(&run_on(&home, &server, &["-tempfile", state.to_str().unwrap()]));
     let counted = readings(&state);
     assert_eq!((found["keys.keys"], found["keys.expires"]), (3.0, 1.0));
-    assert_eq!(found["capacity.percentage_of_clients"], 0.5, "the plugin itself, of 200");
+    assert_eq!(found["capacity.percentage_of_clients"], 0.5, "the plugin's own connection, of 200");
     // Six decimals are printed.
     let used = 100.0 * found["memory.used_memory"] / (100.0 * 1_048_576.0);
     assert!((found["capacity.percentage_of_memory"] - used).abs() < 1e-6, "{used}");
@@ -90,11 +90,11 @@ fn every_value_is_the_one_that_redis_cli_shows() {
     ] {
         assert_eq!(counted[name], server.number(key), "{name}");
     }
-    assert_eq!(found.len() + counted.len(), 19, "all that need no second run, no replica and no cluster");
+    assert_eq!(found.len() + counted.len(), 19, "all values that need no second run, no replica and no cluster");
 }
 
 #[test]
-fn the_rates_are_those_of_a_known_load() {
+fn the_rates_match_a_known_load() {
     let (home, server) = (Home::with(""), Redis::start("", &[]));
     let state = home.path("state");
     let flags = ["-tempfile", state.to_str().unwrap(), "-extra=commands", "-extra=network"];
@@ -105,7 +105,7 @@ fn the_rates_are_those_of_a_known_load() {
     assert!(load.output().unwrap().status.success());
     server.cli(&["SET", "key", "1"]);
     (0..10).for_each(|_| assert_eq!(server.cli(&["GET", "key"]), "1"));
-    // Rates are of a second at least.
+    // A rate needs at least a second.
     std::thread::park_timeout(Duration::from_millis(1_100));
     let rates = values(&run_on(&home, &server, &flags));
     let after = readings(&state);
@@ -114,7 +114,7 @@ fn the_rates_are_those_of_a_known_load() {
     assert_eq!(grown("command_calls.set"), 1_001.0);
     let lookups = grown("keyspace.keyspace_hits") + grown("keyspace.keyspace_misses");
     assert_eq!(lookups, 1_010.0);
-    // redis-benchmark asks for the configuration first, redis-cli introduces itself.
+    // redis-benchmark also reads the configuration, and redis-cli also sends commands on connecting.
     let commands = grown("queries.total_commands_processed");
     assert!((2_011.0..2_060.0).contains(&commands), "{commands} commands");
     assert!((21.0..50.0).contains(&grown("connections.total_connections_received")), "connections");
@@ -153,11 +153,11 @@ fn each_way_to_log_in_works_in_both_protocols_and_each_refusal_names_the_setting
         assert!(refused(&guarded, &["-password=wrong"]).contains("check `username` and `password`"));
         assert!(refused(&guarded, &[]).contains("set `password`"));
         assert!(refused(&users, &["-username=poor", "-password", PASSWORD]).contains("the user needs +info"));
-        assert!(refused(&users, &["-username=nobody", "-password", PASSWORD]).contains("check `username`"));
+        assert!(refused(&users, &["-username=unknown", "-password", PASSWORD]).contains("check `username`"));
     }
     let needless = stderr(&run_on(&home, &plain, &["-password", PASSWORD]));
     assert!(needless.contains("remove `password`"), "{needless}");
-    // As the official plugin, by the environment.
+    // From the environment, like the official plugin.
     let mut command = Command::new(wasaba_e2e::wasaba());
     command.args(["plugin", "run", "redis", "-host=127.0.0.1", "-port", &guarded.port.to_string()]);
     command.env("REDIS_PASSWORD", PASSWORD).env("MACKEREL_PLUGIN_WORKDIR", home.path(""));
@@ -165,7 +165,7 @@ fn each_way_to_log_in_works_in_both_protocols_and_each_refusal_names_the_setting
 }
 
 #[test]
-fn the_unix_socket_and_tls_take_the_same_log_in() {
+fn the_unix_socket_and_tls_accept_the_same_login() {
     let (authority, other) = (Authority::default(), Authority::default());
     let login = ["-a", PASSWORD];
     let server = Redis::start_with_tls(&authority, &format!("requirepass {PASSWORD}"), &login);
@@ -175,12 +175,10 @@ fn the_unix_socket_and_tls_take_the_same_log_in() {
         let port = server.port.to_string();
         run(&home, &[&["-port", &port, "-password", PASSWORD], flags].concat())
     };
-    let believe = |authority: &Authority| format!("tls = {{ authority = {:?} }}", authority.file());
-    assert!(with(&believe(&authority), &["-host=localhost", "-tls"]).status.success());
+    let trust = |authority: &Authority| format!("tls = {{ authority = {:?} }}", authority.file());
+    assert!(with(&trust(&authority), &["-host=localhost", "-tls"]).status.success());
     assert!(with("", &["-host=localhost", "-tls", "-tls-skip-verify"]).status.success());
-    for (tls, host) in
-        [(believe(&other), "localhost"), (String::new(), "localhost"), (believe(&authority), "127.0.0.1")]
-    {
+    for (tls, host) in [(trust(&other), "localhost"), (String::new(), "localhost"), (trust(&authority), "127.0.0.1")] {
         let refused = stderr(&with(&tls, &["-host", host, "-tls"]));
         assert!(refused.contains("misconfigured: TLS with") && refused.contains("`authority`"), "{refused}");
     }
@@ -198,7 +196,7 @@ fn the_unix_socket_and_tls_take_the_same_log_in() {
 }
 
 #[test]
-fn a_missing_client_certificate_is_told_and_is_no_target_that_is_down() {
+fn a_missing_client_certificate_is_reported_and_is_not_a_target_that_is_down() {
     let authority = Authority::default();
     let own = authority.issue("client", &[]);
     let (certificate, key) = (own.certificate.display().to_string(), own.key.display().to_string());
@@ -216,7 +214,7 @@ fn a_missing_client_certificate_is_told_and_is_no_target_that_is_down() {
 }
 
 #[test]
-fn a_config_command_that_was_renamed_or_forbidden_costs_nothing_that_info_tells() {
+fn a_renamed_or_forbidden_config_command_loses_no_value_that_info_has() {
     let home = Home::with("");
     for (config, flags) in [
         ("rename-command CONFIG \"\"\nmaxmemory 50mb", &[] as &[&str]),
@@ -230,7 +228,7 @@ fn a_config_command_that_was_renamed_or_forbidden_costs_nothing_that_info_tells(
 }
 
 #[test]
-fn a_primary_tells_each_replicas_lag_and_a_replica_its_link() {
+fn a_primary_reports_the_lag_of_each_replica_and_a_replica_its_link() {
     let home = Home::with("");
     let primary = Redis::start("repl-diskless-sync-delay 0", &[]);
     let replica = Redis::start(&format!("replicaof 127.0.0.1 {}", primary.port), &[]);
@@ -248,7 +246,7 @@ fn a_primary_tells_each_replicas_lag_and_a_replica_its_link() {
     };
     assert_eq!((found["clients.connected_slaves"], found["replica.is_replica"]), (1.0, 0.0));
     assert!((found["lag.slave0_lag"] - field("lag")).abs() <= 1.0);
-    // The primary pings its replicas, whose answer comes with the next second.
+    // The primary pings its replicas, which acknowledge within the next second.
     assert!((0.0..=200.0).contains(&found["offset_delay.slave0_offset_delay"]), "{found:?}");
     let found = values(&run_on(&home, &replica, &["-extra=replica"]));
     assert_eq!((found["replica.is_replica"], found["replica.link_up"]), (1.0, 1.0));
@@ -261,9 +259,9 @@ fn a_primary_tells_each_replicas_lag_and_a_replica_its_link() {
 }
 
 #[test]
-fn a_node_of_a_cluster_tells_what_cluster_info_tells() {
+fn a_cluster_node_reports_the_values_of_cluster_info() {
     let home = Home::with("");
-    // No node is to suspect another one of having failed only because the machine is busy.
+    // On a busy machine, no node must suspect another one of having failed.
     let config = "cluster-enabled yes\ncluster-node-timeout 60000";
     let nodes = [Redis::start(config, &[]), Redis::start(config, &[]), Redis::start(config, &[])];
     let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect::<Vec<_>>();
@@ -296,7 +294,7 @@ fn a_node_of_a_cluster_tells_what_cluster_info_tells() {
 }
 
 #[test]
-fn each_extra_part_shows_what_redis_cli_shows() {
+fn each_extra_value_is_the_one_that_redis_cli_shows() {
     let (home, server) = (Home::with(""), Redis::start("databases 4\nappendonly yes", &[]));
     server.cli(&["-n", "2", "SET", "a", "1", "EX", "1000"]);
     server.cli(&["HGET", "none"]);
@@ -324,7 +322,7 @@ fn each_extra_part_shows_what_redis_cli_shows() {
 }
 
 #[test]
-fn a_server_that_is_down_silent_foreign_or_endless_is_told_apart_and_costs_no_other_instance() {
+fn servers_that_are_down_silent_foreign_or_endless_are_distinguished_and_affect_no_other_instance() {
     let (home, server) = (Home::with(""), Redis::start("", &[]));
     let table = |name: &str, port: u16| {
         format!(
@@ -366,7 +364,7 @@ fn a_server_that_is_down_silent_foreign_or_endless_is_told_apart_and_costs_no_ot
 }
 
 #[test]
-fn a_target_that_is_away_is_0_for_up_but_a_wrong_password_is_not() {
+fn a_target_that_is_down_is_0_for_up_but_a_wrong_password_is_not() {
     let (home, server) = (Home::with(""), Redis::start(&format!("requirepass {PASSWORD}"), &["-a", PASSWORD]));
     let down = wasaba_e2e::free_port().to_string();
     let output = run(&home, &["-host=127.0.0.1", "-port", &down, "-extra=up"]);

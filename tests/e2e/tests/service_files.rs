@@ -1,4 +1,4 @@
-//! The files for systemd: what the unit does at a stop, and that systemd can read it.
+//! The files for systemd: the commands and variables of the unit, and its verification by systemd.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::process::{Command, Stdio};
@@ -13,34 +13,34 @@ fn values<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
     text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).collect()
 }
 
-/// A word of a unit's command as systemd hands it on: `$$` is a dollar, and `${NAME}` the variable of exactly that name, or nothing.
-fn as_of_systemd(word: &str, variables: &[(&str, &str)]) -> String {
-    let (mut handed, mut rest) = (String::new(), word);
+/// A word of a unit's command after systemd's expansion: `$$` is a dollar, and `${NAME}` the value of the variable, or nothing.
+fn expanded(word: &str, variables: &[(&str, &str)]) -> String {
+    let (mut output, mut rest) = (String::new(), word);
     while let Some(at) = rest.find('$') {
-        handed.push_str(&rest[..at]);
-        let behind = &rest[at + 1..];
-        rest = if let Some(behind) = behind.strip_prefix('$') {
-            handed.push('$');
-            behind
-        } else if let Some((name, behind)) = behind.strip_prefix('{').and_then(|name| name.split_once('}')) {
-            handed.extend(variables.iter().filter(|(known, _)| *known == name).map(|(_, value)| *value));
-            behind
+        output.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        rest = if let Some(after) = after.strip_prefix('$') {
+            output.push('$');
+            after
+        } else if let Some((name, after)) = after.strip_prefix('{').and_then(|name| name.split_once('}')) {
+            output.extend(variables.iter().filter(|(known, _)| *known == name).map(|(_, value)| *value));
+            after
         } else {
-            handed.push('$');
-            behind
+            output.push('$');
+            after
         };
     }
-    handed + rest
+    output + rest
 }
 
-/// What the unit's last command starts with these variables, a word a line; nothing if it starts nothing.
-fn at_the_stop(variables: &[(&str, &str)]) -> String {
+/// The arguments with which `ExecStopPost` runs wasaba with these variables, one per line; empty if it does not.
+fn arguments_at_stop(variables: &[(&str, &str)]) -> String {
     let folder = TempDir::new().unwrap();
     let program = folder.path().join("wasaba");
     write_program(&program, "#!/bin/sh\nprintf '%s\\n' \"$@\"\n");
-    let [command] = values(UNIT, "ExecStopPost")[..] else { panic!("there is one command") };
+    let [command] = values(UNIT, "ExecStopPost")[..] else { panic!("not exactly one command") };
     let line = command.strip_prefix("/bin/sh -c '").and_then(|rest| rest.strip_suffix('\'')).unwrap();
-    let line = as_of_systemd(line, variables).replace("/usr/bin/wasaba", &program.display().to_string());
+    let line = expanded(line, variables).replace("/usr/bin/wasaba", &program.display().to_string());
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", &line]).env_clear().env("PATH", "/usr/bin:/bin").envs(variables.iter().copied());
     let output = shell.stdin(Stdio::null()).output().unwrap();
@@ -49,33 +49,33 @@ fn at_the_stop(variables: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn a_stop_retires_the_host_only_if_auto_retirement_says_so() {
+fn a_stop_retires_the_host_only_with_auto_retirement() {
     let usual = [("ROOT", "/var/lib/mackerel-agent"), ("OTHER_OPTS", "-role=A:b -v")];
-    assert_eq!(at_the_stop(&usual), "", "it is not set");
+    assert_eq!(arguments_at_stop(&usual), "", "AUTO_RETIREMENT is not set");
     for (value, retires) in [("", false), ("0", false), ("1", true), ("true", true)] {
         let variables = [&usual[..], &[("AUTO_RETIREMENT", value)]].concat();
         let expected = if retires { "retire\n-force\n-root=/var/lib/mackerel-agent\n-role=A:b\n-v\n" } else { "" };
-        assert_eq!(at_the_stop(&variables), expected, "AUTO_RETIREMENT={value}");
+        assert_eq!(arguments_at_stop(&variables), expected, "AUTO_RETIREMENT={value}");
     }
     assert_eq!(
-        at_the_stop(&[("ROOT", "/r"), ("AUTO_RETIREMENT", "1")]),
+        arguments_at_stop(&[("ROOT", "/r"), ("AUTO_RETIREMENT", "1")]),
         "retire\n-force\n-root=/r\n",
         "without OTHER_OPTS"
     );
 }
 
 #[test]
-fn the_unit_takes_the_variables_of_the_official_packages() {
+fn the_unit_reads_the_variables_of_the_official_packages() {
     let files = ["-/etc/default/mackerel-agent", "-/etc/sysconfig/mackerel-agent"];
-    assert_eq!(values(UNIT, "EnvironmentFile"), files, "which need not be there");
+    assert_eq!(values(UNIT, "EnvironmentFile"), files, "optional files");
     let own = ["MACKEREL_PLUGIN_WORKDIR=/var/tmp/mackerel-agent", "ROOT=/var/lib/mackerel-agent"];
     assert_eq!(values(UNIT, "Environment"), own);
     let folder = [("MACKEREL_PLUGIN_WORKDIR", "/somewhere/else")];
-    let [made] = values(UNIT, "ExecStartPre")[..] else { panic!("there is one command") };
-    assert_eq!(as_of_systemd(made, &folder), "/bin/mkdir -m 777 -p /somewhere/else");
+    let [made] = values(UNIT, "ExecStartPre")[..] else { panic!("not exactly one command") };
+    assert_eq!(expanded(made, &folder), "/bin/mkdir -m 777 -p /somewhere/else");
     assert_eq!(values(UNIT, "ExecStart"), ["/usr/bin/wasaba -root=${ROOT} $OTHER_OPTS"]);
     assert_eq!(values(UNIT, "ExecReload"), ["/bin/kill -HUP $MAINPID"]);
-    // What is there as it is changes nothing.
+    // The shipped defaults change nothing.
     let set = DEFAULTS.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect::<Vec<_>>();
     assert_eq!(set, ["OTHER_OPTS=\"\""]);
     for name in ["#AUTO_RETIREMENT=1\n", "#HTTP_PROXY=", "#HTTPS_PROXY="] {
@@ -83,15 +83,20 @@ fn the_unit_takes_the_variables_of_the_official_packages() {
     }
 }
 
-#[test]
-fn systemd_finds_nothing_wrong_with_the_unit() {
+/// The problems that systemd reports in the unit with this program.
+fn problems(program: &str) -> Vec<String> {
     let folder = TempDir::new().unwrap();
     let unit = folder.path().join("wasaba.service");
-    std::fs::write(&unit, UNIT.replace("/usr/bin/wasaba", &wasaba().display().to_string())).unwrap();
+    std::fs::write(&unit, UNIT.replace("/usr/bin/wasaba", program)).unwrap();
     let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output();
-    let output = output.expect("systemd-analyze, from tests/setup.sh servers");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    // Of the units of this machine's own it may say what it wants.
-    let own = said.lines().filter(|line| line.contains("wasaba.service")).collect::<Vec<_>>();
-    assert!(own.is_empty(), "{said}");
+    let output = output.unwrap_or_else(|error| panic!("systemd-analyze, from tests/setup.sh servers: {error}"));
+    // It may also report problems of this machine's own units.
+    let lines = String::from_utf8_lossy(&output.stderr).into_owned();
+    lines.lines().filter(|line| line.contains("wasaba.service")).map(str::to_owned).collect()
+}
+
+#[test]
+fn systemd_reports_no_problem_in_the_unit() {
+    assert_eq!(problems(&wasaba().display().to_string()), [] as [&str; 0]);
+    assert_ne!(problems("/nowhere/wasaba"), [] as [&str; 0], "a missing program is a problem");
 }

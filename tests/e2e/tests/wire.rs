@@ -1,5 +1,5 @@
-//! What is sent, beside what the official agent sent: `tests/fixtures/official/requests.jsonl` is a recording of it, with the
-//! configuration that is written here. Each difference is named where it is taken out.
+//! Compares the agent's requests with those of the official agent, recorded in `tests/fixtures/official/requests.jsonl` with the
+//! configuration below. Each difference is named where it is removed.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use wasaba_e2e::SOON;
 use wasaba_e2e::agent::Home;
 
-/// The host and the other host of the recording.
+/// The ids of the host and of the other host in the recording.
 const HOST: &str = "HOSTID12345";
 const OTHER: &str = "CIHOST";
 
@@ -24,19 +24,19 @@ fn recorded() -> Vec<(String, String, Value)> {
     parsed.map(|request| (text(&request, "method"), text(&request, "path"), body(&request))).collect()
 }
 
-/// The bodies of the recorded requests to such a path, in their order.
+/// The bodies of the recorded requests to paths that end with `end`, in their order.
 fn bodies(recorded: &[(String, String, Value)], method: &str, end: &str) -> Vec<Value> {
     let to_it = recorded.iter().filter(|(known, path, _)| known == method && path.trim_end_matches('?').ends_with(end));
     to_it.map(|(_, _, body)| body.clone()).collect()
 }
 
-/// The bodies that were sent to such a path, in their order.
+/// The bodies that the agent sent to paths that end with `end`, in their order.
 fn sent(memory: &Memory, method: &str, end: &str) -> Vec<Value> {
     let requests = memory.requests().iter().filter(|request| request.method == method && request.path.ends_with(end));
     requests.filter_map(|request| request.body.clone()).collect()
 }
 
-/// Files of a machine that is, as far as it is read from files, the one of the recording.
+/// Reproduces the files of the recorded machine in `folder`.
 fn machine(folder: &Path, host: &Value, points: &Value) {
     let frozen = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/machine");
     let write = |name: &str, text: &str| {
@@ -98,7 +98,7 @@ fn machine(folder: &Path, host: &Value, points: &Value) {
     write("etc/debian_version", meta["kernel"]["platform_version"].as_str().unwrap());
 }
 
-/// Registers a host with this custom identifier, as another agent would.
+/// Registers a host with this custom identifier, like another agent.
 async fn register(standin: &Standin, custom_identifier: &str) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let body = json!({"name": "other", "meta": {}, "customIdentifier": custom_identifier}).to_string();
@@ -151,7 +151,7 @@ fn configure(home: &Home, standin: &Standin) {
 }
 
 #[tokio::test]
-async fn what_is_sent_is_what_the_official_agent_sends_but_for_what_is_named_here() {
+async fn requests_equal_those_of_the_official_agent_except_for_the_differences_named_here() {
     let (standin, home, recorded) = (Standin::start("key").await.unwrap(), Home::with(""), recorded());
     let official_host = bodies(&recorded, "POST", "/hosts").remove(0);
     let official_points = bodies(&recorded, "POST", "/tsdb").remove(0);
@@ -178,21 +178,21 @@ async fn what_is_sent_is_what_the_official_agent_sends_but_for_what_is_named_her
     let own = memory.hosts().iter().find(|host| host.body["name"] != "other").unwrap().id.clone();
     let other = memory.hosts().iter().find(|host| host.body["name"] == "other").unwrap().id.clone();
 
-    the_order(&memory, &recorded, &own);
-    the_host(&memory, &official_host);
-    the_graphs(&memory, bodies(&recorded, "POST", "/graph-defs/create").remove(0));
-    the_reports(&memory, &bodies(&recorded, "POST", "/checks/report"), &own, &other);
-    the_points(&memory, &official_points, &own, &other);
+    compare_order(&memory, &recorded, &own);
+    compare_host(&memory, &official_host);
+    compare_graphs(&memory, bodies(&recorded, "POST", "/graph-defs/create").remove(0));
+    compare_reports(&memory, &bodies(&recorded, "POST", "/checks/report"), &own, &other);
+    compare_points(&memory, &official_points, &own, &other);
 
-    // The metadata. Better: no digit of a number is lost.
+    // Metadata. Better: numbers are not rounded.
     let mut metadata = sent(&memory, "PUT", "/metadata/md").remove(0);
     assert_eq!(metadata["a"], json!(12_345_678_901_234_567_890_u64));
     let official = bodies(&recorded, "PUT", "/metadata/md").remove(0);
     metadata["a"] = official["a"].clone();
     assert_eq!(metadata, official);
 
-    // The statuses at start and stop; and the retirement, whose body is that of the documentation instead of `null`.
-    // The one at the start is set here only if it is another one than the host has, so it is another one than in the recording.
+    // Statuses at start and stop, and the retirement, whose body is `{}`, as documented, instead of `null`. The status at start is
+    // set only if the host has another one, so it is not the recorded one here.
     let mut statuses = bodies(&recorded, "POST", "/status");
     assert_eq!(statuses[0], json!({"status": "working"}));
     statuses[0]["status"] = "standby".into();
@@ -201,30 +201,29 @@ async fn what_is_sent_is_what_the_official_agent_sends_but_for_what_is_named_her
     assert_eq!(bodies(&recorded, "POST", "/retire"), [Value::Null]);
 }
 
-/// First the registration and the status, last the other status; what is between runs side by side.
-fn the_order(memory: &Memory, recorded: &[(String, String, Value)], own: &str) {
+/// The same requests: first the registration and the status, last the other status, in between in any order.
+fn compare_order(memory: &Memory, recorded: &[(String, String, Value)], own: &str) {
     let shown =
         |method: &str, path: &str, id: &str| format!("{method} {}", path.trim_end_matches('?').replace(id, "<ID>"));
     let official = recorded.iter().map(|(method, path, _)| shown(method, path, HOST)).collect::<Vec<_>>();
     let ours = memory.requests().iter().map(|request| shown(&request.method, &request.path, own));
-    // The first is the other host's, the last the retirement.
+    // The first is the registration of the other host, the last the retirement.
     let ours = ours.skip(1).collect::<Vec<_>>();
     assert_eq!(ours[..3], official[..3]);
     let last = |requests: &[String]| requests.iter().rposition(|request| !request.ends_with("/retire")).unwrap();
     assert_eq!(ours[last(&ours)], official[last(&official)]);
     for request in &ours {
         let is_retirement = request == "POST /api/v0/hosts/<ID>/retire";
-        assert!(official.contains(request) || is_retirement, "{request} is not asked there");
+        assert!(official.contains(request) || is_retirement, "{request} is not sent by the official agent");
     }
-    // Nor is anything asked for there that is not asked for here.
     for request in official.iter().filter(|request| !request.ends_with("/retire")) {
-        assert!(ours.contains(request), "{request} is not asked here");
+        assert!(ours.contains(request), "{request} is not sent by this agent");
     }
 }
 
-/// The host at its registration and later: what is read from files to the letter, of the rest the form. What the kernel itself
-/// says, its network and its file systems, cannot be another machine's.
-fn the_host(memory: &Memory, official: &Value) {
+/// The host at its registration and later: exactly what is read from files, and only the shape of the rest, since system calls,
+/// the network and file systems cannot be reproduced.
+fn compare_host(memory: &Memory, official: &Value) {
     let later = format!("/hosts/{}", memory.hosts().iter().find(|host| host.body["name"] != "other").unwrap().id);
     let hosts = [sent(memory, "POST", "/api/v0/hosts").remove(1), sent(memory, "PUT", &later).remove(0)];
     for mut host in hosts {
@@ -237,14 +236,14 @@ fn the_host(memory: &Memory, official: &Value) {
         for key in ["os", "platform_name", "platform_version"] {
             assert_eq!(host["meta"]["kernel"][key], official["meta"]["kernel"][key], "{key}");
         }
-        // Which addresses there are differs, too; their form is in a golden file of the unit tests.
+        // The addresses differ too; their format is in a golden file of the unit tests.
         host["interfaces"] = official["interfaces"].clone();
         assert_eq!(shape(&host), shape(official), "the host");
     }
 }
 
-/// Left out: `%1`, which Mackerel would refuse; of the agent's memory what only Go has, with the labels that say so.
-fn the_graphs(memory: &Memory, mut official: Value) {
+/// Graph definitions. Omitted: `%1`, which Mackerel would refuse, and the graphs of the agent's memory, which have Go's metrics.
+fn compare_graphs(memory: &Memory, mut official: Value) {
     let graphs = official.as_array_mut().unwrap();
     graphs.retain(|graph| !graph["name"].as_str().unwrap().starts_with("custom.agent."));
     for graph in graphs {
@@ -257,8 +256,8 @@ fn the_graphs(memory: &Memory, mut official: Value) {
     assert!(memory.graph_definitions().contains_key("custom.agent.memory"));
 }
 
-/// Their order and times apart. Of another wording: why a program cannot be started.
-fn the_reports(memory: &Memory, official: &[Value], own: &str, other: &str) {
+/// Check reports, except for their order and times. The wording of why a program cannot be started differs.
+fn compare_reports(memory: &Memory, official: &[Value], own: &str, other: &str) {
     let reports = |bodies: &[Value]| {
         bodies.iter().flat_map(|body| body["reports"].as_array().unwrap().clone()).collect::<Vec<_>>()
     };
@@ -284,14 +283,14 @@ fn the_reports(memory: &Memory, official: &[Value], own: &str, other: &str) {
     assert_eq!(names.len(), 6);
 }
 
-/// The points of both hosts in one request, each with the same keys. Left out: a name that Mackerel would refuse, and what only Go
-/// has. Ours besides: what begins with `custom.wasaba.`. Rates need a second minute; golden files have their names.
-fn the_points(memory: &Memory, official: &Value, own: &str, other: &str) {
+/// Points of both hosts in one request, each with the same keys. Omitted: a name that Mackerel would refuse, and Go's metrics. Ours in
+/// addition: `custom.wasaba.*`. Rates need a second minute; golden files have their names.
+fn compare_points(memory: &Memory, official: &Value, own: &str, other: &str) {
     let requests = sent(memory, "POST", "/tsdb");
-    let is_mixed = |body: &&Value| {
+    let has_both = |body: &&Value| {
         [own, other].iter().all(|host| body.as_array().unwrap().iter().any(|point| point["hostId"] == **host))
     };
-    assert!(requests.iter().any(|body| is_mixed(&body)), "both hosts' values go together");
+    assert!(requests.iter().any(|body| has_both(&body)), "no request has values of both hosts");
     let points = requests.iter().flat_map(|body| body.as_array().unwrap()).collect::<Vec<_>>();
     let value_of = |name: &str, host: &str| {
         let point = points.iter().find(|point| point["name"] == name && point["hostId"] == host);
@@ -313,7 +312,7 @@ fn the_points(memory: &Memory, official: &Value, own: &str, other: &str) {
         }
         let found = value_of(name, if point["hostId"] == OTHER { other } else { own });
         let found = found.unwrap_or_else(|| panic!("{name} was not sent"));
-        // What the agent itself takes is another program's.
+        // The agent's own resource usage cannot be equal.
         if !name.starts_with("custom.agent.") {
             assert_eq!(found, point["value"], "{name}");
         }
@@ -322,12 +321,12 @@ fn the_points(memory: &Memory, official: &Value, own: &str, other: &str) {
     for point in &points {
         let name = point["name"].as_str().unwrap();
         let is_ours = is_rate(name) || name.starts_with("filesystem.") || name.starts_with("custom.wasaba.");
-        assert!(is_ours || names.contains(name), "{name} is sent, and not there");
+        assert!(is_ours || names.contains(name), "{name} is not sent by the official agent");
     }
 }
 
-/// The keys of objects and the kinds of values, without what differs from machine to machine: how many of something there are, and
-/// which ones.
+/// The keys of objects and the types of values. The number and the names of disks, file systems and the like differ between
+/// machines, so only the first of them counts.
 fn shape(value: &Value) -> Value {
     match value {
         Value::Object(members) => {
@@ -335,7 +334,7 @@ fn shape(value: &Value) -> Value {
             let member = |(key, value): (&String, &Value)| {
                 let shape = match value {
                     Value::Object(inner) if named_by_machine.contains(&key.as_str()) => {
-                        inner.values().next().map(of_named).unwrap_or_default()
+                        inner.values().next().map(named_shape).unwrap_or_default()
                     }
                     _ => shape(value),
                 };
@@ -351,8 +350,8 @@ fn shape(value: &Value) -> Value {
     }
 }
 
-/// What else there is of a disk depends on its kind.
-fn of_named(value: &Value) -> Value {
+/// The shape of a disk or a file system, without the keys that depend on the kind of disk.
+fn named_shape(value: &Value) -> Value {
     let mut shape = shape(value);
     if let Some(members) = shape.as_object_mut() {
         members.retain(|key, _| !["device", "model", "rev", "state", "timeout", "vendor"].contains(&key.as_str()));

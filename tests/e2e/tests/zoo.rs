@@ -1,5 +1,5 @@
-//! The zoo: plugins and servers that mean no good. Each costs nobody but itself, and the operator reads which limit or
-//! refusal stopped it.
+//! Misbehaving plugins and hostile servers. Each affects only itself, and the log names the limit or the missing grant that stopped
+//! it.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeSet;
@@ -10,8 +10,8 @@ use wasaba_e2e::agent::{Home, stderr, stdout};
 use wasaba_e2e::hostile::{self, Server};
 use wasaba_e2e::{compiled, component, wasaba};
 
-/// What misbehaves by itself, and what is said of it.
-pub(crate) const ANIMALS: &[(&str, &str)] = &[
+/// What the plugin `naughty` does wrong without a server, and the expected output.
+pub(crate) const MISBEHAVIOURS: &[(&str, &str)] = &[
     ("loop", "limit `compute_ms`"),
     ("sleep", "timed out after 2s and was stopped (limit `timeout_seconds`)"),
     ("abort", "crashed ("),
@@ -38,33 +38,34 @@ pub(crate) fn naughty(what: &str, settings: &str, table: &str) -> String {
     )
 }
 
-/// What `wasaba plugin run` says of the one table in `config`: standard error, then standard output.
+/// The output of `wasaba plugin run` for the table `name` in `config`: standard error, then standard output.
 fn run(name: &str, config: &str) -> String {
     let output = Home::with(config).command(&["plugin", "run"], &["-root", &compiled(), name]);
     String::from_utf8([output.stderr, output.stdout].concat()).unwrap()
 }
 
-fn wish(what: &str, wish: &str, table: &str) -> String {
-    run(what, &naughty(what, &format!(", url = {wish:?}"), table))
+/// [`run`] of a plugin that does `what` with `target`.
+fn attempt(what: &str, target: &str, table: &str) -> String {
+    run(what, &naughty(what, &format!(", url = {target:?}"), table))
 }
 
 #[test]
-fn each_animal_is_stopped_by_a_limit_that_is_named() {
-    for (what, expected) in ANIMALS {
-        // Those that are not about time have plenty of it, so that none runs out first on a busy machine.
+fn each_misbehaviour_is_stopped_and_the_log_names_the_limit() {
+    for (what, expected) in MISBEHAVIOURS {
+        // The others get plenty of time, so that none times out first on a busy machine.
         let config = match *what {
             "loop" | "sleep" => naughty(what, "", "limits = { compute_ms = 1900 }"),
             _ => naughty(what, "", "limits = { compute_ms = 40000 }").replace("_seconds = 2\n", "_seconds = 50\n"),
         };
         let said = run(what, &config);
         assert!(said.contains(expected), "{what}: {}", said.chars().take(2_000).collect::<String>());
-        assert!(said.len() < 40_000, "{what} fills the log with {} bytes", said.len());
-        assert!(!said.contains('\u{1b}'), "{what} steers the terminal");
+        assert!(said.len() < 40_000, "{what} logs {} bytes", said.len());
+        assert!(!said.contains('\u{1b}'), "{what} prints an escape character");
     }
 }
 
 #[test]
-fn a_hostile_server_costs_one_call() {
+fn a_hostile_server_fails_only_one_call() {
     let grant = |server: &Server| format!("allow = [\"http://127.0.0.1:{0}\", \"127.0.0.1:{0}\"]", server.port);
     for (server, expected) in [
         (hostile::silent(), "no answer within the call's 2s"),
@@ -77,37 +78,37 @@ fn a_hostile_server_costs_one_call() {
             "unreachable:",
         ),
     ] {
-        let said = wish("fetch-body", &server.url(), &grant(&server));
+        let said = attempt("fetch-body", &server.url(), &grant(&server));
         assert!(said.contains(expected), "{expected}: {said}");
     }
-    // 10 KB that would unpack to 10 MB stay 10 KB.
+    // A compressed body is not unpacked: 10 KB remain 10 KB.
     let bomb = hostile::answering(
         "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 10240\r\n\r\n".into(),
         vec![0x1f; 10_240],
     );
-    let said = wish("fetch-body", &bomb.url(), &grant(&bomb));
+    let said = attempt("fetch-body", &bomb.url(), &grant(&bomb));
     assert!(said.contains("naughty.good\t10240.000000"), "{said}");
     let hoarded = hostile::silent();
-    let said = wish("hoard-connections", &format!("127.0.0.1:{}", hoarded.port), &grant(&hoarded));
+    let said = attempt("hoard-connections", &format!("127.0.0.1:{}", hoarded.port), &grant(&hoarded));
     assert!(said.contains("more than 16 connections at once (limit `connections`)"), "{said}");
     assert_eq!(hoarded.connections(), 16);
     let limits = format!("limits = {{ connections = 100, handles = 20 }}\n{}", grant(&hoarded));
-    let said = wish("hoard-connections", &format!("127.0.0.1:{}", hoarded.port), &limits);
+    let said = attempt("hoard-connections", &format!("127.0.0.1:{}", hoarded.port), &limits);
     assert!(said.contains("limit `handles`"), "{said}");
 }
 
 #[test]
-fn plugins_that_hoard_connections_leave_the_agent_file_descriptors_enough() {
+fn plugins_that_hoard_connections_leave_the_agent_enough_file_descriptors() {
     let server = hostile::silent();
-    let place = format!("127.0.0.1:{}", server.port);
+    let address = format!("127.0.0.1:{}", server.port);
     let mut config = String::new();
     for number in 0..40 {
-        let table = naughty("hoard-connections", &format!(", url = {place:?}"), &format!("allow = [{place:?}]"));
+        let table = naughty("hoard-connections", &format!(", url = {address:?}"), &format!("allow = [{address:?}]"));
         config.push_str(&table.replacen("hoard-connections]", &format!("hoard{number}]"), 1));
     }
     let values = |config: &str| {
         let home = Home::with(config);
-        // Of these 40 plugins with 16 connections each, not even a third fits.
+        // Not enough for a third of 40 plugins with 16 connections each.
         let mut command = Command::new("sh");
         command
             .args(["-c", "ulimit -n 200; exec \"$@\"", "sh"])
@@ -120,31 +121,31 @@ fn plugins_that_hoard_connections_leave_the_agent_file_descriptors_enough() {
         let values = once["metrics"]["Values"][0]["Values"].as_object().unwrap();
         (values.keys().cloned().collect::<BTreeSet<_>>(), error)
     };
-    let (whole, _) = values("");
+    let (expected, _) = values("");
     let (with_them, error) = values(&config);
-    assert!(whole.contains("memory.total") && whole.contains("loadavg1"));
-    assert_eq!(with_them, whole);
+    assert!(expected.contains("memory.total") && expected.contains("loadavg1"));
+    assert_eq!(with_them, expected);
     assert!(server.connections() > 100 && error.contains("connections"), "{error}");
     assert!(!error.contains("Too many open files"), "{error}");
 }
 
 #[test]
-fn a_redirect_leads_nowhere_that_was_not_granted() {
+fn a_redirect_to_an_origin_without_a_grant_is_denied() {
     let secret = hostile::silent();
     for target in ["http://169.254.169.254/latest/meta-data/".to_owned(), secret.url(), "//[::ffff:a9fe:a9fe]/".into()]
     {
         let server = hostile::redirecting(&target);
-        let said = wish("follow", &server.url(), &format!("allow = [\"http://127.0.0.1:{}\"]", server.port));
+        let said = attempt("follow", &server.url(), &format!("allow = [\"http://127.0.0.1:{}\"]", server.port));
         assert!(said.contains("denied: no grant for http://"), "{target}: {said}");
     }
     assert_eq!(secret.connections(), 0);
     let circle = hostile::redirecting("/");
-    let said = wish("follow", &circle.url(), &format!("allow = [\"http://127.0.0.1:{}\"]", circle.port));
+    let said = attempt("follow", &circle.url(), &format!("allow = [\"http://127.0.0.1:{}\"]", circle.port));
     assert!(said.contains("more than 5 redirects"), "{said}");
 }
 
 #[test]
-fn no_spelling_of_an_address_is_a_way_around_the_grants() {
+fn no_spelling_of_an_address_bypasses_the_grants() {
     let secret = hostile::silent();
     let port = secret.port;
     let table = "allow = [\"http://granted.example\", \"granted.example:80\"]";
@@ -175,27 +176,27 @@ fn no_spelling_of_an_address_is_a_way_around_the_grants() {
         format!("http://１２７.0.0.1:{port}/"),
         format!("http://granted.example@127.0.0.1:{port}/"),
     ] {
-        let said = wish("fetch", &url, table);
+        let said = attempt("fetch", &url, table);
         assert!(said.contains("denied: "), "http {url}: {said}");
-        let place = url.trim_start_matches("http://").trim_end_matches('/');
-        let place = if place.rsplit_once(':').is_some_and(|(_, end)| end.parse::<u16>().is_ok()) {
-            place.to_owned()
+        let address = url.trim_start_matches("http://").trim_end_matches('/');
+        let address = if address.rsplit_once(':').is_some_and(|(_, end)| end.parse::<u16>().is_ok()) {
+            address.to_owned()
         } else {
-            format!("{place}:80")
+            format!("{address}:80")
         };
-        let said = wish("connect", &place, table);
-        assert!(said.contains("denied: "), "tcp {place}: {said}");
+        let said = attempt("connect", &address, table);
+        assert!(said.contains("denied: "), "tcp {address}: {said}");
     }
     assert_eq!(secret.connections(), 0);
 }
 
 #[test]
-fn a_name_that_later_leads_to_this_machine_or_to_metadata_is_denied_then() {
+fn a_name_that_later_resolves_to_this_machine_or_to_a_metadata_service_is_denied() {
     let table = "allow = [\"http://rebinds.test:8080\"]";
     let home = Home::with(&naughty("fetch", ", url = \"http://rebinds.test:8080/\"", table));
     let resolver = home.path("resolv.conf");
     std::fs::write(&resolver, "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n").unwrap();
-    // Namespaces of their own: nothing of this leaves them, and nobody else's resolver is changed.
+    // In separate namespaces, so that the name server and the resolver configuration affect no other process.
     let script = "ip link set lo up && ip address add 10.99.0.1/32 dev lo && mount --bind \"$0\" /etc/resolv.conf \
                   && exec \"$@\"";
     let mut command = Command::new("unshare");
@@ -204,7 +205,7 @@ fn a_name_that_later_leads_to_this_machine_or_to_metadata_is_denied_then() {
     command.arg(wasaba()).args(["plugin", "run", "-conf"]).arg(home.config()).arg("fetch");
     let output = command.stdin(Stdio::null()).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "this test needs unshare, ip and the right to make namespaces: {error}");
+    assert!(output.status.success(), "this test needs unshare, ip and the permission to create namespaces: {error}");
     let text = stdout(&output);
     let lines = text.lines().collect::<Vec<_>>();
     let expected = [
@@ -221,7 +222,7 @@ fn a_name_that_later_leads_to_this_machine_or_to_metadata_is_denied_then() {
 }
 
 #[test]
-fn each_door_of_wasi_is_there_and_closed() {
+fn each_interface_of_wasi_is_linked_and_denied() {
     let server = hostile::silent();
     let home = Home::with(&naughty("wasi", &format!(", url = \"127.0.0.1:{}\"", server.port), ""));
     let error = stderr(&home.command(&["plugin", "run"], &["wasi"]));
@@ -235,21 +236,21 @@ fn each_door_of_wasi_is_there_and_closed() {
 }
 
 #[test]
-fn sockets_and_files_of_the_machine_are_closed_and_a_secret_is_not_told() {
+fn sockets_and_files_of_the_machine_are_denied_and_a_secret_is_not_shown() {
     let home = Home::default();
     let socket = home.path("docker.sock");
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     listener.set_nonblocking(true).unwrap();
-    let said = wish("connect-unix", socket.to_str().unwrap(), "");
+    let said = attempt("connect-unix", socket.to_str().unwrap(), "");
     assert!(said.contains("denied: no grant for the unix socket"), "{said}");
-    assert!(listener.accept().is_err(), "somebody connected");
-    let said = wish("read-file", "/etc/passwd", "");
+    assert!(listener.accept().is_err(), "the plugin connected");
+    let said = attempt("read-file", "/etc/passwd", "");
     assert!(said.contains("denied: no grant for the file") && !said.contains("root:"), "{said}");
     let said = run("blame-secret", &naughty("blame-secret", ", token = \"hunter2\"", ""));
     assert!(said.contains("misconfigured") && !said.contains("hunter2"), "{said}");
 }
 
-/// A component whose core module has `fields`, and which has the contract's exports in name only.
+/// A component whose core module has `fields`; it has the names of the contract's exports, but not their types.
 fn shell(fields: &str) -> Vec<u8> {
     let text = format!(
         "(component
@@ -264,12 +265,12 @@ fn shell(fields: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap()
 }
 
-/// Files that are no plugins, by their names, and what is said of each.
+/// Files that are not valid plugins: name, content, and the expected error.
 pub(crate) fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let foreign = "(component (import \"evil:corp/everything@1.0.0\" (instance)))";
     let foreign = [foreign, &foreign.replace("evil:corp/everything@1.0.0", "wasi:sockets/tcp@0.3.0")];
     let [corp, wasi] = foreign.map(|import| {
-        // With the contract's exports, so that the import is all that is wrong with it.
+        // With the contract's exports, so that only the import is wrong.
         let shell = "(core module $m (func (export \"f\"))) (core instance $i (instantiate $m))
             (func $f (canon lift (core func $i \"f\"))) (instance $p (export \"describe\" (func $f)))
             (instance $q (export \"graphs\" (func $f)) (export \"collect\" (func $f)))
@@ -291,7 +292,7 @@ pub(crate) fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 }
 
 #[test]
-fn a_file_that_means_no_good_is_refused_before_it_has_settings() {
+fn a_malicious_file_is_refused_before_it_gets_settings() {
     let home = Home::with("[plugin.metrics.big]\nwasm = \"python\"\nlimits = { component_mib = 1 }\n");
     for (name, bytes, expected) in bad_files() {
         home.drop_in(&format!("{name}.wasm"), &bytes);
@@ -310,7 +311,7 @@ fn a_file_that_means_no_good_is_refused_before_it_has_settings() {
     }
 }
 
-/// What the agent's own compiler makes of a component: trusted from the agent's own folder, from nowhere else.
+/// The native code that the agent compiles a component to, which it trusts only in its own folder.
 fn machine_code() -> Vec<u8> {
     let arguments = ["plugin", "compiler", "--engine=pulley", "--cpu-seconds=60", "--memory-bytes=2147483648"];
     let mut child =
@@ -322,7 +323,7 @@ fn machine_code() -> Vec<u8> {
 }
 
 #[test]
-fn a_certificate_file_that_never_ends_is_refused_and_no_name_steers_the_terminal() {
+fn a_certificate_file_that_is_not_a_regular_file_is_refused_and_control_characters_are_escaped() {
     let home = Home::default();
     let pipe = home.path("pipe");
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
@@ -341,7 +342,7 @@ fn a_certificate_file_that_never_ends_is_refused_and_no_name_steers_the_terminal
 }
 
 #[test]
-fn another_digest_than_the_demanded_one_is_refused_and_the_right_one_runs() {
+fn only_a_component_with_the_configured_digest_runs() {
     let about = stdout(&Home::with("").command(&["plugin", "inspect"], &[component("naughty").to_str().unwrap()]));
     let digest = about.lines().find_map(|line| line.strip_prefix("digest: ")).unwrap();
     let good = run("nothing", &naughty("nothing", "", &format!("digest = {digest:?}")));

@@ -1,4 +1,4 @@
-//! A certificate authority for tests, and servers that show its certificates.
+//! A certificate authority for tests, and servers with its certificates.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,14 +14,14 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// A certificate authority of its own, as files.
+/// A private certificate authority, with its files in a temporary folder.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     folder: tempfile::TempDir,
 }
 
 impl Authority {
-    /// A new one, in a temporary folder of its own.
+    /// A new authority, in a new temporary folder.
     ///
     /// # Panics
     /// The folder cannot be written.
@@ -35,7 +35,7 @@ impl Authority {
         Self { issuer, folder }
     }
 
-    /// The file of its own certificate.
+    /// The file with its root certificate.
     #[must_use]
     pub fn file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
@@ -47,7 +47,7 @@ impl Authority {
         (params.signed_by(&key, &self.issuer).unwrap().der().clone(), key)
     }
 
-    /// The files of a client's certificate and key.
+    /// Issues a client certificate, and returns the files with the certificate and its key.
     #[must_use]
     pub fn identity(&self, name: &str) -> (PathBuf, PathBuf) {
         let key = KeyPair::generate().unwrap();
@@ -58,13 +58,13 @@ impl Authority {
         files.into()
     }
 
-    /// The folder of its files.
+    /// The folder with its files.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// A server for `name`, which may demand that clients show a certificate of this authority.
+    /// A TLS server for `name`; if `demanding`, clients must present a certificate of this authority.
     #[must_use]
     pub fn server(&self, name: &str, demanding: bool) -> TlsAcceptor {
         let (certificate, key) = self.issue(name);

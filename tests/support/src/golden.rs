@@ -1,4 +1,4 @@
-//! Golden files: what a test compares with as a whole, recorded with `UPDATE=1`.
+//! Golden files: the whole expected output of a test, recorded with `UPDATE=1`.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ pub fn file(name: &str) -> PathBuf {
     Path::new(MACHINE).join(name)
 }
 
-/// Compares with a golden file of the frozen machine as a whole; with `UPDATE=1` in the environment it is recorded instead.
+/// Compares the whole value with a golden file of the frozen machine; with `UPDATE=1` in the environment, records it first.
 ///
 /// # Panics
 /// They differ.

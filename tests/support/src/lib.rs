@@ -1,6 +1,6 @@
-//! What the unit tests of several rooms share. Nothing of it is shipped.
+//! Helpers for the unit tests of several crates. They are not shipped.
 
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking, with the reason")]
+#![expect(clippy::unwrap_used, reason = "a failed test panics with the reason")]
 
 pub mod authority;
 pub mod golden;

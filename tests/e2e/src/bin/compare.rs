@@ -1,5 +1,5 @@
-//! Holds the plugins against the official programs: both ask the same server at the same time, and what they print and what graphs
-//! they announce is compared.
+//! Compares the plugins with the official programs: both query the same server at the same time, and their values and graph
+//! definitions are compared.
 //!
 //! ```sh
 //! git clone https://github.com/mackerelio/mackerel-agent-plugins && cd mackerel-agent-plugins
@@ -7,7 +7,11 @@
 //! cargo run --release -p wasaba-e2e --bin compare -- /tmp/official
 //! ```
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a comparison that cannot run ends with the reason")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a comparison that cannot run panics with the reason"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,7 +25,7 @@ use wasaba_e2e::postgres::Postgres;
 use wasaba_e2e::redis::Redis;
 use wasaba_e2e::wasaba;
 
-/// Between the two times that both are asked; the official programs count whole seconds.
+/// The time between the two runs of both programs; the official ones count in whole seconds.
 const BETWEEN: Duration = Duration::from_secs(3);
 
 /// Every comparison.
@@ -49,87 +53,87 @@ const COMPARISONS: &[Comparison] = &[
     },
 ];
 
-/// What differs and is meant to. Whatever is not here is a mistake of ours, or new in the official program.
+/// The deliberate differences. Any other is a defect of ours, or new in the official program.
 const DELIBERATE: &[Deliberate] = &[
     Deliberate {
         comparison: "redis",
         name: "redis.lag",
         kind: Kind::Graph,
-        reason: "announced also before there is a replica, so that one that comes later has a label",
+        reason: "also defined without a replica, so that one that is added later has a label",
     },
     Deliberate {
         comparison: "redis",
         name: "redis.lag.*",
         kind: Kind::Graph,
-        reason: "one pattern announced at once in place of a metric for each replica that there is at the start",
+        reason: "one pattern, instead of a metric for each replica that exists at the start",
     },
-    Deliberate { comparison: "redis", name: "redis.offset_delay", kind: Kind::Graph, reason: "as with redis.lag" },
-    Deliberate { comparison: "redis", name: "redis.offset_delay.*", kind: Kind::Graph, reason: "as with redis.lag.*" },
+    Deliberate { comparison: "redis", name: "redis.offset_delay", kind: Kind::Graph, reason: "like redis.lag" },
+    Deliberate { comparison: "redis", name: "redis.offset_delay.*", kind: Kind::Graph, reason: "like redis.lag.*" },
     Deliberate {
         comparison: "redis as a cluster",
         name: "redis.lag",
         kind: Kind::Graph,
-        reason: "announced also before there is a replica, so that one that comes later has a label",
+        reason: "also defined without a replica, so that one that is added later has a label",
     },
     Deliberate {
         comparison: "redis as a cluster",
         name: "redis.lag.*",
         kind: Kind::Graph,
-        reason: "one pattern announced at once in place of a metric for each replica that there is at the start",
+        reason: "one pattern, instead of a metric for each replica that exists at the start",
     },
     Deliberate {
         comparison: "redis as a cluster",
         name: "redis.offset_delay",
         kind: Kind::Graph,
-        reason: "as with redis.lag",
+        reason: "like redis.lag",
     },
     Deliberate {
         comparison: "redis as a cluster",
         name: "redis.offset_delay.*",
         kind: Kind::Graph,
-        reason: "as with redis.lag.*",
+        reason: "like redis.lag.*",
     },
     Deliberate {
         comparison: "redis with a replica",
         name: "redis.lag.*",
         kind: Kind::Graph,
-        reason: "one pattern announced at once in place of a metric for each replica that there is at the start",
+        reason: "one pattern, instead of a metric for each replica that exists at the start",
     },
     Deliberate {
         comparison: "redis with a replica",
         name: "redis.lag.slave0_lag",
         kind: Kind::Graph,
-        reason: "as with redis.lag.*",
+        reason: "like redis.lag.*",
     },
     Deliberate {
         comparison: "redis with a replica",
         name: "redis.offset_delay.*",
         kind: Kind::Graph,
-        reason: "as with redis.lag.*",
+        reason: "like redis.lag.*",
     },
     Deliberate {
         comparison: "redis with a replica",
         name: "redis.offset_delay.slave0_offset_delay",
         kind: Kind::Graph,
-        reason: "as with redis.lag.*",
+        reason: "like redis.lag.*",
     },
     Deliberate {
         comparison: "postgres",
         name: "postgres.connections.idle",
         kind: Kind::Value,
-        reason: "the official one counts a session that waits for its client as idle_waiting, which no graph has",
+        reason: "the official one counts a session that waits for its client as idle_waiting, which is in no graph",
     },
     Deliberate {
         comparison: "postgres",
         name: "postgres.connections.idle_in_transaction",
         kind: Kind::Value,
-        reason: "as with idle",
+        reason: "like idle",
     },
     Deliberate {
         comparison: "postgres",
         name: "postgres.connections.idle_in_transaction_aborted_",
         kind: Kind::OnlyOurs,
-        reason: "the official one has it in its graph, but stores its value without the last `_` and never posts it",
+        reason: "the official one defines it, but stores its value without the last `_` and never posts it",
     },
     Deliberate {
         comparison: "postgres",
@@ -139,41 +143,61 @@ const DELIBERATE: &[Deliberate] = &[
     },
 ];
 
-/// What moves by itself, or by being asked, between one program's look at it and the other's. A name stands for those that begin
-/// with it, too. Anything else must be the same to the last of the six decimals.
+/// Values that change between the queries of the two programs, by time or by the queries. `name` is a prefix. All other values must
+/// be equal to the last of the six decimals.
 const TOLERANCES: &[Tolerance] = &[
-    Tolerance { name: "nginx.connections.connections", absolute: 1.0, relative: 0.0, reason: "the asker's, closing" },
-    Tolerance { name: "nginx.queue.waiting", absolute: 1.0, relative: 0.0, reason: "the asker's, closing" },
-    Tolerance { name: "redis.memory", absolute: 2e5, relative: 0.05, reason: "what an asker takes" },
-    Tolerance { name: "redis.capacity.percentage_of_memory", absolute: 0.5, relative: 0.0, reason: "as the memory" },
+    Tolerance {
+        name: "nginx.connections.connections",
+        absolute: 1.0,
+        relative: 0.0,
+        reason: "a query's closing connection",
+    },
+    Tolerance { name: "nginx.queue.waiting", absolute: 1.0, relative: 0.0, reason: "a query's closing connection" },
+    Tolerance { name: "redis.memory", absolute: 2e5, relative: 0.05, reason: "memory of the query's connection" },
+    Tolerance {
+        name: "redis.capacity.percentage_of_memory",
+        absolute: 0.5,
+        relative: 0.0,
+        reason: "like redis.memory",
+    },
     Tolerance { name: "redis.uptime", absolute: 3.0, relative: 0.0, reason: "time passes" },
-    Tolerance { name: "redis.clients.connected_clients", absolute: 1.0, relative: 0.0, reason: "the asker's, closing" },
-    Tolerance { name: "redis.capacity.percentage_of_clients", absolute: 0.1, relative: 0.0, reason: "as the clients" },
-    Tolerance { name: "redis.queries", absolute: 4.0, relative: 0.0, reason: "a replica's word, once a second" },
-    Tolerance { name: "redis.lag", absolute: 1.0, relative: 0.0, reason: "a replica's word, once a second" },
-    Tolerance { name: "redis.offset_delay", absolute: 300.0, relative: 0.0, reason: "a replica's word, once a second" },
-    Tolerance { name: "postgres.commits", absolute: 4.0, relative: 0.0, reason: "the askers' own" },
-    Tolerance { name: "postgres.blocks", absolute: 500.0, relative: 0.0, reason: "what the askers' own queries read" },
-    Tolerance { name: "postgres.rows", absolute: 50.0, relative: 0.0, reason: "what the askers' own queries read" },
+    Tolerance {
+        name: "redis.clients.connected_clients",
+        absolute: 1.0,
+        relative: 0.0,
+        reason: "a query's closing connection",
+    },
+    Tolerance {
+        name: "redis.capacity.percentage_of_clients",
+        absolute: 0.1,
+        relative: 0.0,
+        reason: "like redis.clients",
+    },
+    Tolerance { name: "redis.queries", absolute: 4.0, relative: 0.0, reason: "reported once a second" },
+    Tolerance { name: "redis.lag", absolute: 1.0, relative: 0.0, reason: "reported once a second" },
+    Tolerance { name: "redis.offset_delay", absolute: 300.0, relative: 0.0, reason: "reported once a second" },
+    Tolerance { name: "postgres.commits", absolute: 4.0, relative: 0.0, reason: "the queries' own" },
+    Tolerance { name: "postgres.blocks", absolute: 500.0, relative: 0.0, reason: "read by the queries" },
+    Tolerance { name: "postgres.rows", absolute: 50.0, relative: 0.0, reason: "read by the queries" },
     Tolerance { name: "postgres.size", absolute: 0.0, relative: 0.01, reason: "the server's own files" },
     Tolerance { name: "postgres.xlog_location", absolute: 2e4, relative: 0.0, reason: "the server's own records" },
 ];
 
-/// A plugin on a server.
+/// A plugin, and the server that it monitors.
 struct Comparison {
     name: &'static str,
     plugin: &'static str,
-    /// What the official program knows nothing of.
+    /// Flags that the official program does not have.
     own_flags: &'static [&'static str],
     start: fn() -> Box<dyn Live>,
 }
 
-/// A server that is being asked.
+/// A monitored server.
 trait Live {
-    /// Where it is, as flags of both.
+    /// The flags of both programs for this server.
     fn flags(&self) -> Vec<String>;
 
-    /// Does something that counters count.
+    /// Does some work that increases counters.
     fn work(&self);
 }
 
@@ -182,9 +206,9 @@ enum Kind {
     OnlyOurs,
     OnlyOfficial,
     Value,
-    /// Of a counter, between the two times.
+    /// The growth of a counter between the two runs.
     Growth,
-    /// What is said of a graph, or a metric in it.
+    /// The definition of a graph, or of a metric in it.
     Graph,
 }
 
@@ -211,19 +235,19 @@ struct Difference {
 
 fn main() -> ExitCode {
     let Some(folder) = std::env::args_os().nth(1).map(PathBuf::from) else {
-        eprintln!("usage: compare FOLDER, which has the programs mackerel-plugin-nginx, -postgres and -redis");
+        eprintln!("usage: compare FOLDER, with the programs mackerel-plugin-nginx, -postgres and -redis");
         return ExitCode::from(2);
     };
     let missing = COMPARISONS.iter().map(|comparison| program(&folder, comparison.plugin)).find(|file| !file.is_file());
     if let Some(file) = missing {
-        eprintln!("there is no `{}`: build it with Go, as the head of compare.rs says", file.display());
+        eprintln!("`{}` is missing: build it with Go, see the comment at the top of compare.rs", file.display());
         return ExitCode::from(2);
     }
     let mut unexpected = 0;
     for comparison in COMPARISONS {
         unexpected += compare(&folder, comparison);
     }
-    println!("\n{unexpected} differences that are not meant");
+    println!("\n{unexpected} unexpected differences");
     if unexpected == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -231,7 +255,7 @@ fn program(folder: &Path, plugin: &str) -> PathBuf {
     folder.join(format!("mackerel-plugin-{plugin}"))
 }
 
-/// Compares, prints what differs, and gives the number of differences that are not meant.
+/// Compares, prints the differences, and returns the number of unexpected ones.
 fn compare(folder: &Path, comparison: &Comparison) -> usize {
     let (server, home) = ((comparison.start)(), Home::with(""));
     let state = home.path("official");
@@ -247,7 +271,7 @@ fn compare(folder: &Path, comparison: &Comparison) -> usize {
         command.args(server.flags()).args(comparison.own_flags).arg("-tempfile").arg(&own_state);
         command
     };
-    // First, so that our component is compiled before anything counts.
+    // First, so that our component is compiled before values are read.
     let graphs = [graphs(ours()), graphs(official())];
     let mut differences = different_graphs(&graphs[1], &graphs[0]);
 
@@ -279,28 +303,30 @@ fn report(comparison: &Comparison, differences: &[Difference]) -> usize {
         println!("  no difference");
     }
     for Difference { kind, name, official, ours } in differences {
-        let meant = deliberate().find(|deliberate| (deliberate.name, deliberate.kind) == (name.as_str(), *kind));
-        unexpected += usize::from(meant.is_none());
-        let moves = tolerance(name).filter(|_| matches!(kind, Kind::Value | Kind::Growth));
-        let moves = moves.map_or(String::new(), |tolerance| format!(", more than by: {}", tolerance.reason));
-        let verdict = meant.map_or(format!("NOT MEANT{moves}"), |deliberate| format!("meant: {}", deliberate.reason));
+        let expected = deliberate().find(|deliberate| (deliberate.name, deliberate.kind) == (name.as_str(), *kind));
+        unexpected += usize::from(expected.is_none());
+        let excess = tolerance(name).filter(|_| matches!(kind, Kind::Value | Kind::Growth));
+        let excess =
+            excess.map_or(String::new(), |tolerance| format!(", beyond the tolerance for: {}", tolerance.reason));
+        let verdict =
+            expected.map_or(format!("UNEXPECTED{excess}"), |deliberate| format!("deliberate: {}", deliberate.reason));
         println!("  {name:<52} {:<12} official {official:>16}  ours {ours:>16}  {verdict}", format!("{kind:?}"));
     }
     for Deliberate { name, kind, .. } in deliberate() {
         if !differences.iter().any(|difference| (difference.name.as_str(), difference.kind) == (*name, *kind)) {
-            println!("  {name:<52} {:<12} was to differ and does not", format!("{kind:?}"));
+            println!("  {name:<52} {:<12} listed as deliberate, but equal", format!("{kind:?}"));
         }
     }
     unexpected
 }
 
-/// What one program printed, and when it read its counters, in milliseconds since 1970.
+/// The values that a program printed, and the times at which it read its counters, in milliseconds since 1970.
 struct Printed {
     values: BTreeMap<String, f64>,
     readings: BTreeMap<String, f64>,
 }
 
-/// Runs to the end, in an environment without anything that one of the two might heed.
+/// Runs a program with an empty environment, except for `PATH`, and returns its output.
 fn run(mut command: Command, graphs: bool) -> String {
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).stdin(Stdio::null());
     if graphs {
@@ -313,27 +339,27 @@ fn run(mut command: Command, graphs: bool) -> String {
 fn values(command: Command) -> BTreeMap<String, f64> {
     let text = run(command, false);
     let line = |line: &str| {
-        let [name, value, _] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line:?} is no value") };
+        let [name, value, _] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line:?} is not a value") };
         (name.to_owned(), value.parse().unwrap())
     };
     text.lines().map(line).collect()
 }
 
-/// When each of our counters was read.
+/// The time at which each of our counters was read.
 fn own_readings(state: &Path) -> BTreeMap<String, f64> {
     let Ok(text) = std::fs::read_to_string(state) else { return BTreeMap::new() };
     let readings = serde_json::from_str::<Vec<(String, Value)>>(&text).unwrap();
     readings.into_iter().map(|(name, reading)| (name, reading["unix_millis"].as_f64().unwrap())).collect()
 }
 
-/// When the official program read all of its counters.
+/// The time at which the official program read all of its counters.
 fn official_readings(state: &Path) -> BTreeMap<String, f64> {
     let text = std::fs::read_to_string(state).unwrap();
     let state = serde_json::from_str::<Value>(&text).unwrap();
     BTreeMap::from([("_lastTime".to_owned(), state["_lastTime"].as_f64().unwrap() * 1_000.0)])
 }
 
-/// What differs between two programs' lines; `before` is what they printed the time before, which rates need.
+/// The differences between the values of two programs; `before` has their previous run, which rates need.
 fn different_values(official: &Printed, ours: &Printed, before: Option<(&Printed, &Printed)>) -> Vec<Difference> {
     let mut differences = Vec::new();
     let names = official.values.keys().chain(ours.values.keys()).collect::<BTreeSet<_>>();
@@ -353,7 +379,7 @@ fn different_values(official: &Printed, ours: &Printed, before: Option<(&Printed
                 continue;
             }
         };
-        // A rate is compared as what the counter grew by, for each divides by its own time, and the official one by whole seconds.
+        // A rate is compared as the growth of its counter, since each program divides by its own time, the official one by whole seconds.
         let since = |now: &Printed, before: &Printed, key: &str| {
             Some((now.readings.get(key)? - before.readings.get(key)?) / 60_000.0)
         };
@@ -375,13 +401,13 @@ fn tolerance(name: &str) -> Option<&'static Tolerance> {
     TOLERANCES.iter().find(|tolerance| name.starts_with(tolerance.name))
 }
 
-/// Whether it is the same. Six decimals are printed, of which a rate's are multiplied by minutes.
+/// Whether two values are equal within the tolerance. Six decimals are printed; those of a rate have been multiplied by minutes.
 fn same(name: &str, official: f64, ours: f64) -> bool {
-    let wide = tolerance(name).map_or(0.0, |tolerance| tolerance.absolute + tolerance.relative * official.abs());
-    (official - ours).abs() <= wide + 1e-5
+    let allowed = tolerance(name).map_or(0.0, |tolerance| tolerance.absolute + tolerance.relative * official.abs());
+    (official - ours).abs() <= allowed + 1e-5
 }
 
-/// The graphs by name, each with its label and unit and with its metrics.
+/// The graph definitions by name: label, unit and metrics.
 fn graphs(command: Command) -> BTreeMap<String, Value> {
     let text = run(command, true);
     let (head, json) = text.split_once('\n').unwrap();
@@ -402,12 +428,12 @@ fn different_graphs(official: &BTreeMap<String, Value>, ours: &BTreeMap<String, 
     names.into_iter().filter_map(difference).collect()
 }
 
-/// What is said of a graph and of each metric in it, by their names, metrics also with their place in the graph.
+/// The definition of a graph and of each of its metrics, by name; a metric's includes its position in the graph.
 fn facts((name, graph): (&String, &Value)) -> Vec<(String, String)> {
     let metrics = graph["metrics"].as_array().unwrap().iter().enumerate();
-    let metric = |(place, metric): (usize, &Value)| {
+    let metric = |(position, metric): (usize, &Value)| {
         let full = format!("{name}.{}", metric["name"].as_str().unwrap());
-        (full, format!("{place}. {} stacked: {}", metric["label"], metric["stacked"]))
+        (full, format!("{position}. {} stacked: {}", metric["label"], metric["stacked"]))
     };
     let own = (name.clone(), format!("{} {}", graph["label"], graph["unit"]));
     [own].into_iter().chain(metrics.map(metric)).collect()
@@ -491,8 +517,9 @@ struct LivePostgres {
 
 impl LivePostgres {
     fn start() -> Self {
-        let postgres = Postgres::start("", "host all asker 127.0.0.1/32 scram-sha-256");
-        postgres.run("CREATE ROLE asker LOGIN PASSWORD 'hunter2'; GRANT pg_monitor TO asker; CREATE TABLE t (a int)");
+        let postgres = Postgres::start("", "host all monitor 127.0.0.1/32 scram-sha-256");
+        postgres
+            .run("CREATE ROLE monitor LOGIN PASSWORD 'hunter2'; GRANT pg_monitor TO monitor; CREATE TABLE t (a int)");
         let _sessions = [
             postgres.session(&["SELECT 1;"], ""),
             postgres.session(&["BEGIN;"], ""),
@@ -504,7 +531,7 @@ impl LivePostgres {
 
 impl Live for LivePostgres {
     fn flags(&self) -> Vec<String> {
-        let login = ["-user=asker", "-password=hunter2", "-database=postgres"].map(str::to_owned);
+        let login = ["-user=monitor", "-password=hunter2", "-database=postgres"].map(str::to_owned);
         [target("hostname", self.postgres.port), login.to_vec()].concat()
     }
 

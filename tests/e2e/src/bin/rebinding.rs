@@ -1,9 +1,9 @@
-//! A network in which a name changes its mind: started by a test in namespaces of its own. Beside the agent's command it
-//! runs a name server, which answers each question of the name with the next of the addresses, and a web server. Prints
-//! what the command said each time, and where the web server was reached.
+//! DNS rebinding: a network in which the address of a name changes. A test starts this in separate namespaces. It runs a name
+//! server, which resolves every name to the current address, a web server, and the command. Prints the output of each run, and the
+//! addresses on which the web server was reached.
 //!
 //! `rebinding ADDRESS,ADDRESS COMMAND ...` runs the command once for each address.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a part of a test, which fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "part of a test, which fails by panicking")]
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
@@ -17,7 +17,7 @@ fn main() {
     let socket = UdpSocket::bind("127.0.0.1:53").unwrap();
     let (now, reached) = (Arc::new(Mutex::new(addresses[0])), Arc::new(Mutex::new(Vec::new())));
     let answer = Arc::clone(&now);
-    thread::spawn(move || answer_questions(&socket, &answer));
+    thread::spawn(move || answer_queries(&socket, &answer));
     let listener = TcpListener::bind("0.0.0.0:8080").unwrap();
     let noted = Arc::clone(&reached);
     thread::spawn(move || {
@@ -37,8 +37,8 @@ fn main() {
     println!("reached: {:?}", reached.lock().unwrap());
 }
 
-/// Answers questions of type A with the address of now, to be forgotten at once, and others with nothing.
-fn answer_questions(socket: &UdpSocket, now: &Mutex<Ipv4Addr>) {
+/// Answers queries of type A with the current address and a TTL of 0, and others with no records.
+fn answer_queries(socket: &UdpSocket, now: &Mutex<Ipv4Addr>) {
     let mut question = [0; 512];
     while let Ok((length, asker)) = socket.recv_from(&mut question) {
         // The header, the name, which a zero byte ends, its type and its class (RFC 1035).

@@ -1,5 +1,5 @@
-//! What needs two and more of the clock's minutes. libtest starts tests in the order of their names, and so these first; the others
-//! run while they wait.
+//! Tests that take two or more real minutes. libtest starts tests in the order of their names, so these start first, and the others
+//! run while these wait.
 
 mod docker;
 mod stack;

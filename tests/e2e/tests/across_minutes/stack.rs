@@ -1,5 +1,5 @@
-//! The stack of `examples/mastodon`, brought up by docker-compose in a real engine, with images made of Debian's nginx, PostgreSQL
-//! and Redis: what the agent in it posts.
+//! The stack of `examples/mastodon`, started by docker-compose in a real engine, with images made of Debian's nginx, PostgreSQL and
+//! Redis.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::path::Path;
@@ -11,10 +11,10 @@ use wasaba_e2e::docker::{Engine, Root};
 
 const KEY: &str = "the-key-of-the-tests";
 const PASSWORD: &str = "hunter2";
-/// Until the second minute's values, with everything that has to start before.
+/// The time until the values of the second minute, including the start of everything.
 const LONG: Duration = Duration::from_secs(240);
 
-/// nginx as its own image has it: a configuration that takes more from `conf.d`.
+/// nginx like in the official image: its configuration includes `conf.d`.
 fn nginx(root: &Root) {
     root.busybox();
     root.program("/usr/sbin/nginx");
@@ -27,7 +27,7 @@ fn nginx(root: &Root) {
     }
 }
 
-/// PostgreSQL as its own image has it: the first start makes a cluster with the user and the database of its environment.
+/// PostgreSQL like in the official image: the first start creates the user and the database that the environment names.
 fn postgres(root: &Root) {
     root.busybox();
     let programs = wasaba_e2e::postgres::programs();
@@ -78,7 +78,7 @@ fn compose(engine: &Engine, variables: &[(&str, &str)], words: &[&str]) -> Strin
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Takes the stack down, whatever came of it.
+/// Stops and removes the stack when dropped.
 struct Down<'a>(&'a Engine, Vec<(&'a str, &'a str)>);
 
 impl Drop for Down<'_> {
@@ -88,7 +88,7 @@ impl Drop for Down<'_> {
 }
 
 #[tokio::test]
-async fn the_example_stack_posts_the_host_its_containers_and_the_servers_inside_of_them() {
+async fn the_example_stack_posts_the_host_its_containers_and_the_servers_in_them() {
     let engine = Engine::start(&[]);
     engine.wasaba();
     engine.busybox();
@@ -110,12 +110,12 @@ async fn the_example_stack_posts_the_host_its_containers_and_the_servers_inside_
         ("MACKEREL_APIKEY", KEY),
         ("DOCKER_GID", &group),
         ("DOCKER_SOCKET", &socket),
-        // Where / is not shared, nothing can follow it.
+        // Without `rslave`, which fails if / is not a shared mount.
         ("HOST_MOUNT", "/:/host:ro"),
         ("HTTP_PORT", "8080"),
         ("WASABA_AUTO_RETIREMENT", "1"),
     ];
-    // The network, and with it the gateway; and the database, whose first start takes a while.
+    // Creates the network with its gateway, and starts the database, whose first start takes a while.
     compose(&engine, &variables, &["up", "--detach", "db"]);
     let query = [
         "exec",
@@ -156,8 +156,8 @@ async fn the_example_stack_posts_the_host_its_containers_and_the_servers_inside_
     ];
     for name in expected {
         let there = move |memory: &Memory| memory.points().iter().any(|point| point.name == name);
-        let told = standin.wait_until(LONG, name, there).await;
-        told.unwrap_or_else(|why| {
+        let result = standin.wait_until(LONG, name, there).await;
+        result.unwrap_or_else(|why| {
             panic!("{why}\n{}", compose(&engine, &variables, &["logs", "--no-color", "wasaba", "db"]))
         });
     }
@@ -167,13 +167,13 @@ async fn the_example_stack_posts_the_host_its_containers_and_the_servers_inside_
         (host["displayName"].as_str(), &host["roleFullnames"]),
         (Some("mastodon"), &serde_json::json!(["Mastodon:stack"]))
     );
-    // Through the proxy and nginx to the application: the stack works, and nginx counts it.
+    // The application is reachable through the proxy and nginx.
     let page = engine.docker(&["exec", "stack_proxy_1", "wget", "-q", "-O", "-", "http://127.0.0.1/passwd"]);
     assert!(page.contains("root:x:0"), "{page}");
     assert_eq!(memory.refusals(), []);
     let logs = compose(&engine, &variables, &["logs", "--no-color", "wasaba"]);
     assert!(!logs.contains(KEY) && !logs.contains(PASSWORD), "{logs}");
-    // Whoever is asked before it has started is told, and that is all.
+    // The only warnings are about servers that are still starting.
     let mut warnings = logs.lines().filter(|line| line.contains("WARNING"));
     assert!(warnings.all(|line| line.contains("unreachable")) && !logs.contains("ERROR"), "{logs}");
     drop(down);

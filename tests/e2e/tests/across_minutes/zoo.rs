@@ -1,4 +1,4 @@
-//! The whole zoo at once in a running agent, over two minutes, and what is left of it afterwards.
+//! All misbehaving plugins and hostile servers at once in a running agent for two minutes, and the resources left afterwards.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeSet;
@@ -10,15 +10,15 @@ use rustix::process::Signal;
 use wasaba_e2e::agent::{Agent, Home};
 use wasaba_e2e::{component, hostile, unix_seconds};
 
-use crate::zoo::{ANIMALS, bad_files, naughty};
+use crate::zoo::{MISBEHAVIOURS, bad_files, naughty};
 
 const LONG: Duration = Duration::from_secs(240);
 
 #[tokio::test]
-async fn while_the_whole_zoo_runs_every_minute_is_whole_and_afterwards_nothing_is_left() {
+async fn while_all_plugins_misbehave_no_minute_has_gaps_and_afterwards_nothing_has_leaked() {
     let standin = Standin::start("key").await.unwrap();
     let servers = [hostile::silent(), hostile::slow(), hostile::endless()];
-    // A machine that stands still: what others mount and unmount on this one does not change which values a minute has.
+    // A frozen machine, so that mounts of other processes do not change the set of metrics.
     let frozen = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/machine");
     let base = format!(
         "apikey = \"key\"\napibase = {:?}\n[machine]\nproc = \"{frozen}/proc\"\nsys = \"{frozen}/sys\"\netc = \"{frozen}/etc\"\n{}",
@@ -26,7 +26,7 @@ async fn while_the_whole_zoo_runs_every_minute_is_whole_and_afterwards_nothing_i
         naughty("nothing", "", "")
     );
     let mut zoo = base.clone();
-    for (what, _) in ANIMALS {
+    for (what, _) in MISBEHAVIOURS {
         zoo.push_str(&naughty(what, "", "limits = { compute_ms = 1500 }"));
     }
     for (number, server) in servers.iter().enumerate() {
@@ -38,8 +38,8 @@ async fn while_the_whole_zoo_runs_every_minute_is_whole_and_afterwards_nothing_i
         )
         .unwrap();
     }
-    let place = format!("127.0.0.1:{}", servers[0].port);
-    let hoard = naughty("hoard-connections", &format!(", url = {place:?}"), &format!("allow = [{place:?}]"));
+    let address = format!("127.0.0.1:{}", servers[0].port);
+    let hoard = naughty("hoard-connections", &format!(", url = {address:?}"), &format!("allow = [{address:?}]"));
     for number in 0..10 {
         zoo.push_str(&hoard.replacen("hoard-connections]", &format!("hoard{number}]"), 1));
     }
@@ -49,16 +49,16 @@ async fn while_the_whole_zoo_runs_every_minute_is_whole_and_afterwards_nothing_i
         &format!(", url = {:?}", redirect.url()),
         &format!("allow = [{:?}]", redirect.url()),
     ));
-    for (what, wish) in [
+    for (what, target) in [
         ("fetch", "http://2852039166/"),
         ("connect", "169.254.169.254:80"),
         ("connect-unix", "/var/run/docker.sock"),
         ("read-file", "/etc/shadow"),
-        ("wasi", place.as_str()),
+        ("wasi", address.as_str()),
         ("exit", ""),
         ("blame-secret", ""),
     ] {
-        zoo.push_str(&naughty(what, &format!(", url = {wish:?}"), ""));
+        zoo.push_str(&naughty(what, &format!(", url = {target:?}"), ""));
     }
     for limit in ["component_mib", "compile_seconds", "compile_mib"] {
         let wasm = component("python");
@@ -81,12 +81,12 @@ async fn while_the_whole_zoo_runs_every_minute_is_whole_and_afterwards_nothing_i
     home.configure(&zoo);
     agent.signal(Signal::HUP);
     agent.line_with("plugin loop: ", LONG);
-    // Replaced in the middle of a call, by the same with a custom section more.
+    // Replaced during a call, by the same component with an additional custom section.
     home.drop_in("hangs.wasm", &[hangs.as_slice(), &[0, 2, 1, b'x']].concat());
     let begin = unix_seconds() as i64;
     let full = (begin.div_euclid(60) + 1) * 60;
     let last = full + 60;
-    standin.wait_until(LONG, "two whole minutes", has("memory.total", last)).await.unwrap();
+    standin.wait_until(LONG, "two full minutes", has("memory.total", last)).await.unwrap();
     standin.wait_until(LONG, "the good plugin among them", has("custom.naughty.good", last)).await.unwrap();
     let names = |time: i64| {
         let memory = standin.memory();
@@ -94,7 +94,7 @@ async fn while_the_whole_zoo_runs_every_minute_is_whole_and_afterwards_nothing_i
         points.map(|point| point.name.clone()).collect::<BTreeSet<_>>()
     };
     assert!(names(full).contains("memory.total") && names(full).contains("loadavg1"));
-    assert_eq!(names(full), names(last), "one of the two minutes is not whole");
+    assert_eq!(names(full), names(last), "one of the two minutes has gaps");
     let most = anonymous_mebibytes(&agent);
     assert!(most < 400.0, "{most} MiB");
 
@@ -103,7 +103,7 @@ async fn while_the_whole_zoo_runs_every_minute_is_whole_and_afterwards_nothing_i
     std::fs::remove_dir_all(home.root().join("plugins")).unwrap();
     agent.line_with("plugin sleep was removed", LONG);
     standin.wait_until(LONG, "a quiet minute", has("custom.naughty.good", last + 60)).await.unwrap();
-    // Threads of a pool that loaded eight of them side by side may wait for more to do; none is a plugin's own.
+    // The pool that loaded eight plugins in parallel may keep its threads; no thread belongs to a plugin.
     assert!(self::threads(&agent) <= threads + 8, "{} threads, {threads} before", self::threads(&agent));
     let left = self::descriptors(&agent);
     assert!(left <= descriptors + 4, "{left} file descriptors, {descriptors} before");

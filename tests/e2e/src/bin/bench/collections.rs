@@ -1,4 +1,4 @@
-//! What one collection of each official plugin costs against a live server, beside programs that do the same once.
+//! The cost of one collection of each official plugin on a live server, compared with programs that query the same once.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -10,28 +10,28 @@ use wasaba_e2e::postgres::Postgres;
 use wasaba_e2e::redis::Redis;
 use wasaba_e2e::wasaba;
 
-/// What something took, in milliseconds.
+/// The cost of some work, in milliseconds.
 #[derive(Clone, Copy)]
 pub(crate) struct Cost {
     pub(crate) cpu_ms: f64,
     pub(crate) wall_ms: f64,
 }
 
-/// A plugin, and what collecting once costs.
+/// A plugin, and the cost of one collection.
 pub(crate) struct Collection {
     pub(crate) plugin: &'static str,
-    /// In the agent, in its interpreter.
+    /// In the agent, interpreted.
     pub(crate) pulley: Cost,
-    /// In the agent, as machine code.
+    /// In the agent, as native code.
     pub(crate) native: Cost,
-    /// Programs that ask the same server once: their names and what they cost.
+    /// Programs that query the same server once: their names and costs.
     pub(crate) programs: Vec<(String, Cost)>,
-    /// The goal for the agent's CPU time: a fiftieth of what the official program was measured to take on another machine.
+    /// The goal for the agent's CPU time: a fiftieth of the official program's, as measured on another machine.
     pub(crate) goal_ms: f64,
 }
 
 impl Collection {
-    /// What is to be told of it, a line a program.
+    /// Prints the details, one line per program.
     pub(crate) fn print(&self) {
         let Self { plugin, pulley, native, programs, .. } = self;
         println!(
@@ -40,7 +40,7 @@ impl Collection {
         );
         for (name, program) in programs {
             println!(
-                "    beside {name}, {:.2} ms CPU, {:.2} ms wall: 1/{:.1} of its CPU, 1/{:.1} of its wall; as native code 1/{:.1}, 1/{:.1}",
+                "    vs. {name}, {:.2} ms CPU, {:.2} ms wall: 1/{:.1} of its CPU, 1/{:.1} of its wall; as native code 1/{:.1}, 1/{:.1}",
                 program.cpu_ms,
                 program.wall_ms,
                 program.cpu_ms / pulley.cpu_ms,
@@ -52,7 +52,7 @@ impl Collection {
     }
 }
 
-/// Measures all of them. Where `OFFICIAL_PLUGINS` names a folder with the official programs, these too.
+/// Measures all plugins, and the official programs in the folder `OFFICIAL_PLUGINS`, if it is set.
 pub(crate) fn all() -> Vec<Collection> {
     let (nginx, redis) = (Nginx::start(), Redis::start("", &[]));
     let postgres = Postgres::start("", "host all monitor 127.0.0.1/32 scram-sha-256");
@@ -82,25 +82,25 @@ pub(crate) fn all() -> Vec<Collection> {
     ]
 }
 
-/// What the plugin asks, in psql.
+/// The queries of the plugin, for psql.
 const PSQL: &str = "SELECT state, wait_event IS NOT NULL, count(*) FROM pg_stat_activity WHERE state IS NOT NULL GROUP BY 1, 2; \
      SELECT sum(xact_commit), sum(xact_rollback), sum(blks_read), sum(blks_hit), sum(tup_returned) FROM pg_stat_database; \
      SELECT sum(pg_database_size(oid)) FROM pg_database; SELECT pg_is_in_recovery(), pg_current_wal_lsn()";
 
 fn collection(plugin: &'static str, flags: &[String], (name, program): (&str, Command), goal_ms: f64) -> Collection {
-    let mut programs = vec![(name.to_owned(), of_program(program))];
+    let mut programs = vec![(name.to_owned(), program_cost(program))];
     if let Some(folder) = std::env::var_os("OFFICIAL_PLUGINS").map(PathBuf::from) {
         let home = tempfile::tempdir().unwrap();
         let mut official = Command::new(folder.join(format!("mackerel-plugin-{plugin}")));
         official.args(flags).env("MACKEREL_PLUGIN_WORKDIR", home.path());
-        programs.push((format!("mackerel-plugin-{plugin}"), of_program(official)));
+        programs.push((format!("mackerel-plugin-{plugin}"), program_cost(official)));
     }
-    let [pulley, native] = ["pulley", "native"].map(|engine| in_agent(plugin, flags, engine));
+    let [pulley, native] = ["pulley", "native"].map(|engine| agent_cost(plugin, flags, engine));
     Collection { plugin, pulley, native, programs, goal_ms }
 }
 
-/// The mean of many executions, of which the first is left out.
-fn of_program(mut command: Command) -> Cost {
+/// The mean of many executions, without the first.
+fn program_cost(mut command: Command) -> Cost {
     const TIMES: u32 = 40;
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut run = || assert!(command.status().unwrap().success(), "{command:?}");
@@ -109,8 +109,8 @@ fn of_program(mut command: Command) -> Cost {
     Cost { cpu_ms: cost.cpu_ms / f64::from(TIMES), wall_ms: cost.wall_ms / f64::from(TIMES) }
 }
 
-/// What one call more costs a process that calls the plugin again and again, as the agent does every minute.
-fn in_agent(plugin: &str, flags: &[String], engine: &str) -> Cost {
+/// The cost of an additional call in a process that calls the plugin repeatedly, as the agent does every minute.
+fn agent_cost(plugin: &str, flags: &[String], engine: &str) -> Cost {
     const MORE: f64 = 1_000.0;
     let home = Home::with("");
     let time = |calls: &str| {
@@ -124,14 +124,14 @@ fn in_agent(plugin: &str, flags: &[String], engine: &str) -> Cost {
     Cost { cpu_ms: (many.cpu_ms - few.cpu_ms) / MORE, wall_ms: (many.wall_ms - few.wall_ms) / MORE }
 }
 
-/// What some work of child processes costs that have ended with it.
+/// The cost of some work in child processes, which must have exited at its end.
 pub(crate) fn cost(work: impl FnOnce()) -> Cost {
     let (begin, before) = (Instant::now(), children_cpu_ms());
     work();
     Cost { cpu_ms: children_cpu_ms() - before, wall_ms: begin.elapsed().as_secs_f64() * 1e3 }
 }
 
-/// CPU time of all child processes that have ended.
+/// CPU time of all child processes that have exited.
 fn children_cpu_ms() -> f64 {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     #[expect(

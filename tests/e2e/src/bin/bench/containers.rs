@@ -1,5 +1,5 @@
-//! What one collection of Docker's metrics costs, beside asking the engine for one container after the other, as its own client
-//! would, and beside the official plugin.
+//! The cost of one collection of Docker's metrics, compared with querying one container after the other, as Docker's client does,
+//! and with the official plugin.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -10,10 +10,10 @@ use wasaba_e2e::wasaba;
 
 use crate::collections::{Cost, cost};
 
-/// How many containers are asked one by one, which takes two seconds each; the rest is computed.
+/// How many containers are queried one by one, which takes two seconds each; the cost of the others is extrapolated.
 const ONE_BY_ONE: usize = 5;
 
-/// A number of containers, and what collecting once costs.
+/// A number of containers, and the cost of one collection.
 pub(crate) struct Collection {
     containers: usize,
     pub(crate) agent: Cost,
@@ -24,38 +24,38 @@ pub(crate) struct Collection {
 }
 
 impl Collection {
-    /// The goal: a fifth of the CPU and a tenth of the wall time of the official plugin's run, which was measured on another
-    /// machine to be 9.3 ms and 2.0 s with 5 containers, if it is not measured here.
+    /// The goal: a fifth of the CPU and a tenth of the wall time of the official plugin; if that is not measured here, of 9.3 ms
+    /// and 2.0 s, as measured on another machine with 5 containers.
     pub(crate) fn goal(&self) -> Cost {
         let official = self.official.unwrap_or(Cost { cpu_ms: 9.3, wall_ms: 2_000.0 });
         Cost { cpu_ms: official.cpu_ms / 5.0, wall_ms: official.wall_ms / 10.0 }
     }
 
-    /// What is to be told of it.
+    /// Prints the details.
     pub(crate) fn print(&self) {
         let Self { containers, agent, one_by_one, official, api } = self;
         println!(
             "  {containers} containers of an engine with API {api}: in the agent {:.2} ms CPU, {:.0} ms wall",
             agent.cpu_ms, agent.wall_ms
         );
-        let beside = |name: &str, other: &Cost| {
+        let compare = |name: &str, other: &Cost| {
             println!(
-                "    beside {name}, {:.1} ms CPU, {:.0} ms wall: 1/{:.1} of its CPU, 1/{:.1} of its wall",
+                "    vs. {name}, {:.1} ms CPU, {:.0} ms wall: 1/{:.1} of its CPU, 1/{:.1} of its wall",
                 other.cpu_ms,
                 other.wall_ms,
                 other.cpu_ms / agent.cpu_ms,
                 other.wall_ms / agent.wall_ms
             );
         };
-        beside(&format!("curl one by one with stream=false ({ONE_BY_ONE} measured)"), one_by_one);
+        compare(&format!("curl one by one with stream=false ({ONE_BY_ONE} measured)"), one_by_one);
         if let Some(official) = official {
-            beside("mackerel-plugin-docker", official);
+            compare("mackerel-plugin-docker", official);
         }
     }
 }
 
-/// Measures each of these numbers of containers, and the bytes of the image. Where `OFFICIAL_PLUGINS` names a folder with the official
-/// program, this is measured, too.
+/// Measures each of these numbers of containers, and the size of the image in bytes; also the official program in the folder
+/// `OFFICIAL_PLUGINS`, if it is set.
 pub(crate) fn all(numbers: &[usize]) -> (Vec<Collection>, f64) {
     let engine = Engine::start(&[]);
     engine.wasaba();
@@ -78,13 +78,13 @@ pub(crate) fn all(numbers: &[usize]) -> (Vec<Collection>, f64) {
                 "100000",
             ]));
         }
-        collections.push(measured(&engine, &ids));
+        collections.push(measure(&engine, &ids));
     }
     (collections, image_bytes)
 }
 
-fn measured(engine: &Engine, ids: &[String]) -> Collection {
-    // The program's start, and its two rounds of everything else, are in both.
+fn measure(engine: &Engine, ids: &[String]) -> Collection {
+    // Both include the start of the program and two readings of all other metrics.
     let with = once(&format!("[docker]\nhost = {:?}\n", engine.host()));
     let without = once("");
     let half = |with: f64, without: f64| (with - without) / 2.0;
@@ -110,7 +110,7 @@ fn measured(engine: &Engine, ids: &[String]) -> Collection {
     Collection { containers: ids.len(), agent, one_by_one, official, api }
 }
 
-/// What the median of some runs of `wasaba once` with this configuration costs.
+/// The median cost of `wasaba once` with this configuration.
 fn once(table: &str) -> Cost {
     let home = Home::with(table);
     let runs = (0..5).map(|_| run(Command::new(wasaba()).args(["once", "-conf"]).arg(home.config())));
@@ -125,7 +125,7 @@ fn median(mut costs: Vec<Cost>) -> Cost {
     Cost { cpu_ms: middle(|cost| cost.cpu_ms), wall_ms: middle(|cost| cost.wall_ms) }
 }
 
-/// Runs a program to its end.
+/// The cost of running a program.
 fn run(command: &mut Command) -> Cost {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     cost(|| assert!(command.status().unwrap().success(), "{command:?}"))

@@ -1,7 +1,8 @@
-//! What the agent costs, each figure beside its goal: `make bench`. Takes about twelve minutes, for the agent works in real
-//! ones; with the argument `collections` only the official plugins are measured, in half a minute, with `containers` also Docker's metrics, in a few. Figures of time are of this machine in this minute; the ratios are what can be compared.
+//! Measures the agent's resource usage against its goals: `make bench`. Takes about twelve minutes, since the agent works in real
+//! minutes. With the argument `collections`, only the official plugins are measured, in half a minute; with `containers`, also
+//! Docker's metrics, in a few minutes. Absolute times depend on the machine and its load; compare the ratios.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark that cannot run ends with the reason")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark that cannot run panics with the reason")]
 
 mod collections;
 mod containers;
@@ -32,7 +33,7 @@ async fn main() {
 
     let collections = collections::all();
     for collection in &collections {
-        let what = format!("one collection of {}, CPU", collection.plugin);
+        let what = format!("CPU of one {} collection", collection.plugin);
         row(&what, collection.pulley.cpu_ms, collection.goal_ms, "ms");
     }
     if std::env::args().nth(1).as_deref() == Some("collections") {
@@ -42,8 +43,8 @@ async fn main() {
     let (containers, image_bytes) = containers::all(&[5, 200]);
     row("image size", image_bytes / 1e6, 20.0, "MB");
     let goal = containers[0].goal();
-    row("one collection of 5 containers, CPU", containers[0].agent.cpu_ms, goal.cpu_ms, "ms");
-    row("one collection of 5 containers, wall", containers[0].agent.wall_ms, goal.wall_ms, "ms");
+    row("CPU of one collection of 5 containers", containers[0].agent.cpu_ms, goal.cpu_ms, "ms");
+    row("wall time of one collection of 5 containers", containers[0].agent.wall_ms, goal.wall_ms, "ms");
     if std::env::args().nth(1).as_deref() == Some("containers") {
         containers.iter().for_each(containers::Collection::print);
         return;
@@ -51,37 +52,35 @@ async fn main() {
     let exec = median((0..200).map(|_| exec_of_a_trivial_program()).collect());
     let pulley = plugin_call("pulley");
     let native = plugin_call("native");
-    row("one plugin call, Pulley, median wall", pulley, 150.0, "µs");
-    row("one plugin call, native code, median wall", native, 60.0, "µs");
+    row("plugin call, Pulley, median wall time", pulley, 150.0, "µs");
+    row("plugin call, native code, median wall time", native, 60.0, "µs");
 
     let nginx = Nginx::start();
     let starts = [first_post(&nginx).await, first_post(&nginx).await, first_post(&nginx).await];
-    row("start to first post, median of 3, plugin compiled", median(starts.to_vec()), 2.0, "s");
-    row("a component that is dropped in, until its values", dropped_in(), 2.0, "s");
-    row("a stop, while Mackerel does not answer", stop_while_mackerel_is_silent().await, 2.0, "s");
+    row("start to first post, precompiled plugin, median of 3", median(starts.to_vec()), 2.0, "s");
+    row("dropped-in component to its first value", dropped_in(), 2.0, "s");
+    row("stop while Mackerel does not answer", stop_while_mackerel_is_silent().await, 2.0, "s");
     let Steady { cpu_millis_a_minute, pss_megabytes, anonymous_megabytes } = steady_state(&nginx).await;
-    row("CPU of the process tree a minute, steady state", cpu_millis_a_minute, 3.0, "ms");
+    row("CPU per minute of the process tree, steady state", cpu_millis_a_minute, 3.0, "ms");
     row("PSS, steady state", pss_megabytes, 8.0, "MB");
     row("anonymous memory, steady state", anonymous_megabytes, 4.0, "MB");
 
     let Memory1M { first, last, most, calls } = a_million_calls();
-    row("anonymous memory, growth over 1,000,000 calls", last - first, 0.2, "MB");
+    row("growth of anonymous memory over 1,000,000 calls", last - first, 0.2, "MB");
     let Steady { cpu_millis_a_minute, pss_megabytes, anonymous_megabytes } = a_thousand_instances(&nginx).await;
-    row("1,000 nginx instances: CPU a minute", cpu_millis_a_minute, 1_000.0, "ms");
+    row("1,000 nginx instances: CPU per minute", cpu_millis_a_minute, 1_000.0, "ms");
     row("1,000 nginx instances: PSS", pss_megabytes, 60.0, "MB");
 
-    println!("\nbeside it, in the same minutes on the same machine:");
-    println!("  exec of /bin/true, median wall                     {exec:>10.2} µs");
+    println!("\nfor comparison, measured at the same time on this machine:");
+    println!("  exec of /bin/true, median wall time                {exec:>10.2} µs");
     collections.iter().for_each(Collection::print);
     containers.iter().for_each(containers::Collection::print);
     println!(
-        "  {calls} calls: {first:.2} MB anonymous after the first tenth, {last:.2} MB in the last, {most:.2} MB at most"
+        "  {calls} calls: {first:.2} MB anonymous in the second tenth, {last:.2} MB in the last, at most {most:.2} MB"
     );
     println!("  1,000 nginx instances: {anonymous_megabytes:.2} MB anonymous");
-    println!("  a plugin call is 1/{:.1} (Pulley), 1/{:.1} (native) of that exec", exec / pulley, exec / native);
-    println!(
-        "  measured elsewhere, on another 2-core VM: the official agent 9-10 ms a minute, its nginx plugin 7.1 ms an exec"
-    );
+    println!("  a plugin call takes 1/{:.1} (Pulley), 1/{:.1} (native) of that exec", exec / pulley, exec / native);
+    println!("  on another 2-core VM: the official agent 9-10 ms per minute, its nginx plugin 7.1 ms per exec");
     println!("\n{missed} goals missed");
 }
 
@@ -97,7 +96,7 @@ fn exec_of_a_trivial_program() -> f64 {
     begin.elapsed().as_secs_f64() * 1e6
 }
 
-/// Microseconds: a fresh instance, one call of `collect` that gives one sample and does no I/O, and the instance's end.
+/// Microseconds: a fresh instance, one call of `collect` that returns one sample without I/O, and dropping the instance.
 fn plugin_call(engine: &str) -> f64 {
     let home = Home::with("");
     let file = component("naughty").display().to_string();
@@ -115,7 +114,7 @@ fn home(standin: &Standin, nginx: &Nginx) -> Home {
     ))
 }
 
-/// Seconds from the start of the process until Mackerel has host and plugin values, with the plugin in the cache.
+/// Seconds from the start of the process until Mackerel has values of the host and the precompiled plugin.
 async fn first_post(nginx: &Nginx) -> f64 {
     let standin = Standin::start("key").await.unwrap();
     let home = home(&standin, nginx);
@@ -131,7 +130,7 @@ async fn first_post(nginx: &Nginx) -> f64 {
     begin.elapsed().as_secs_f64()
 }
 
-/// Seconds from the appearance of a component in the plugins folder until its first value, with the component in the cache.
+/// Seconds from the appearance of a precompiled component in the plugins folder until its first value.
 fn dropped_in() -> f64 {
     let (home, file) = (Home::with(""), component("naughty"));
     assert!(home.command(&["plugin", "inspect"], &[file.to_str().unwrap()]).status.success());
@@ -144,7 +143,7 @@ fn dropped_in() -> f64 {
     begin.elapsed().as_secs_f64()
 }
 
-/// Seconds from the signal until the agent has ended that waits for an answer of Mackerel's.
+/// Seconds from the signal until an agent that waits for a response of Mackerel has exited.
 async fn stop_while_mackerel_is_silent() -> f64 {
     let standin = Standin::start("key").await.unwrap();
     standin.misbehave(Misbehaviour::NeverAnswer.at("/api/v0/tsdb"));
@@ -186,13 +185,13 @@ fn a_million_calls() -> Memory1M {
     assert!(calling.ended(LONG).success());
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
     let tenth = seen.len() / 10;
-    assert!(tenth > 0, "it was over before it could be looked at");
-    // The last look may have met a process that is ending.
+    assert!(tenth > 0, "the process exited before it could be measured");
+    // The last reading may be of an exiting process.
     let (first, last) = (mean(&seen[tenth..2 * tenth]), mean(&seen[seen.len() - tenth - 1..seen.len() - 1]));
     Memory1M { first, last, most: seen.iter().copied().fold(0.0, f64::max), calls: CALLS }
 }
 
-/// Two minutes of an agent with a thousand instances of the nginx plugin, each with graphs of its own.
+/// Two minutes of an agent with a thousand instances of the nginx plugin, each with its own graphs.
 async fn a_thousand_instances(nginx: &Nginx) -> Steady {
     let standin = Standin::start("key").await.unwrap();
     let mut config = format!("apikey = \"key\"\napibase = {:?}\n", standin.url());
@@ -225,14 +224,14 @@ async fn a_thousand_instances(nginx: &Nginx) -> Steady {
     }
 }
 
-/// A figure of a process' memory, in megabytes, unless it has ended.
+/// A value of /proc/PID/smaps_rollup, in megabytes, or nothing if the process has exited.
 fn memory(pid: u32, key: &str) -> Option<f64> {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let line = rollup.lines().find(|line| line.starts_with(key))?;
     Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? * 1024.0 / 1e6)
 }
 
-/// From half past one minute to half past another, with all posts of the minutes between.
+/// [`MINUTES`] minutes of an agent with one plugin, from second 45 to second 45, so that the posts of full minutes are included.
 async fn steady_state(nginx: &Nginx) -> Steady {
     let standin = Standin::start("key").await.unwrap();
     let home = home(&standin, nginx);
@@ -256,16 +255,16 @@ async fn steady_state(nginx: &Nginx) -> Steady {
     steady
 }
 
-/// Waits for this second of a minute.
+/// Waits until this second of the minute.
 async fn until_second(second: u32) {
     let now = unix_seconds() % 60.0;
     tokio::time::sleep(Duration::from_secs_f64((f64::from(second) - now).rem_euclid(60.0))).await;
 }
 
-/// What the process has used until now, ended threads included, and its ended children.
+/// CPU time of the process so far, including threads and children that have exited.
 fn cpu_of(agent: &Agent) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", agent.pid())).unwrap();
-    // Fields 16 and 17 (proc(5)), behind the name in parentheses, in ticks of 10 ms: the steady state has no children.
+    // Fields 16 and 17 (proc(5)): the children, in ticks of 10 ms, which suffices since the steady state has none.
     let fields = stat.rsplit_once(") ").unwrap().1.split(' ').collect::<Vec<_>>();
     let ticks = fields[13].parse::<u64>().unwrap() + fields[14].parse::<u64>().unwrap();
     process_clock(agent.pid()) + Duration::from_millis(ticks * 10)
@@ -275,8 +274,8 @@ fn cpu_of(agent: &Agent) -> Duration {
 fn process_clock(pid: u32) -> Duration {
     let mut clock = 0;
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    #[expect(unsafe_code, reason = "no safe crate offers another process' clock")]
-    // SAFETY: both calls only write to the two locals that they get a pointer to.
+    #[expect(unsafe_code, reason = "no safe crate offers the clock of another process")]
+    // SAFETY: both calls only write to the two local variables.
     let result = unsafe {
         let found = libc::clock_getcpuclockid(i32::try_from(pid).unwrap(), &raw mut clock);
         if found == 0 { libc::clock_gettime(clock, &raw mut time) } else { found }
