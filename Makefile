@@ -77,10 +77,10 @@ checks: clippy docs
 docs:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(WORKSPACE) --no-deps --quiet
 
-# The program, with the official plugins beside it, and all tests.
+# The program, with the official plugins beside it, and all tests; in one go, since what tests depend on adds features to what the program
+# depends on.
 tested: plugins
-	$(CARGO) build $(WORKSPACE) --bins
-	$(CARGO) test $(WORKSPACE) --no-run
+	$(CARGO) build $(WORKSPACE) --bins --tests
 	@mkdir -p $(TESTED)/plugins
 	install -m 644 $(PLUGINS:%=$(COMPONENTS)/%.wasm) $(TESTED)/plugins/
 
