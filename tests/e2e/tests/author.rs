@@ -190,5 +190,5 @@ fn invalid_cases_are_reported_with_their_position_and_none_runs() {
         "{said}"
     );
     let none = home.command(&["plugin", "test"], &[component("naughty").to_str().unwrap(), "none.toml"]);
-    assert!(stderr(&none).contains("cannot read the cases in `none.toml`"), "{}", stderr(&none));
+    assert!(stderr(&none).contains("cannot read the test cases in `none.toml`"), "{}", stderr(&none));
 }

@@ -151,7 +151,7 @@ fn only_certificate_authorities_named_in_the_environment_are_trusted() {
         [("SSL_CERT_FILE", authority.file(), stranger.file()), ("SSL_CERT_DIR", folder(&authority), folder(&stranger))]
     {
         // This server is not Mackerel, which the agent notices if it trusts the certificate.
-        for (path, said) in [(good, "without valid JSON"), (bad, "invalid peer certificate: ")] {
+        for (path, said) in [(good, "with invalid JSON"), (bad, "invalid peer certificate: ")] {
             let home = Home::with(&base);
             let mut command = Command::new(wasaba());
             command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR").env(variable, path);
@@ -165,7 +165,7 @@ fn only_certificate_authorities_named_in_the_environment_are_trusted() {
 fn change_connection(home: &Home, config: &str, agent: &Agent) {
     home.configure(&format!("disable_http_keep_alive = true\n{config}"));
     agent.signal(Signal::HUP);
-    agent.line_with("Mackerel is reached anew", SOON);
+    agent.line_with("reconnecting to Mackerel", SOON);
 }
 
 #[tokio::test]

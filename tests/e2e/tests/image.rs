@@ -231,7 +231,9 @@ fn in_a_container_the_host_is_read_from_host_root_and_a_warning_is_logged_withou
         engine.docker(&["rm", "--force", "--volumes", "host-log"]);
         logs
     };
-    assert!(log(&[]).contains("this is a container: its name, interfaces and file systems are told"));
+    assert!(
+        log(&[]).contains("this is a container: reporting its own name, interfaces and file systems, not the host's")
+    );
     let wrong = log(&["--env", "host_root=/nowhere"]);
     assert!(
         wrong.contains("host_root: `/nowhere/proc/stat` is missing; mount the host's / with its submounts"),

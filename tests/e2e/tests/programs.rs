@@ -415,7 +415,7 @@ async fn sighup_switches_to_another_key_and_server_and_the_host_stays_the_same()
     let known = new.memory().points().len();
     home.configure(&format!("{}{plugin}", base(&new).replace("\"key\"", "\"other\"")));
     agent.signal(Signal::HUP);
-    agent.line_with("Mackerel is reached anew", SOON);
+    agent.line_with("reconnecting to Mackerel", SOON);
     new.wait_until(SOON, "the host description", |memory| memory.hosts()[0].puts > 1).await.unwrap();
     new.wait_until(A_MINUTE_AND_MORE, "values", move |memory| memory.points().len() > known).await.unwrap();
     agent.signal(Signal::TERM);
