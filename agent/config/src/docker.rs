@@ -190,6 +190,27 @@ mod tests {
     }
 
     #[test]
+    fn the_table_of_an_official_line_holds_for_the_program_and_for_what_stands_in_for_it() {
+        for command in ["mackerel-plugin-docker", "mackerel-plugin-nginx"] {
+            let keys = "timeout_seconds = 5\nuser = \"u\"\ncustom_identifier = \"node1\"\ninterval_minutes = 3\n";
+            let text = format!("[plugin.metrics.m]\ncommand = {command:?}\n{keys}exclude_pattern = \"x\"\n");
+            let (config, problems) = parse(Path::new("agent.conf"), &text).unwrap();
+            assert_eq!(problems, []);
+            let Metrics::Official(line) = &config.metrics[0].runs else { panic!("{command}") };
+            let posting = match &line.stand_in {
+                StandIn::Docker(docker) => &docker.as_ref().unwrap().posting,
+                StandIn::Component(table) => &table.posting,
+            };
+            assert_eq!(line.program.posting, *posting);
+            assert_eq!((posting.custom_identifier.as_deref(), posting.every_minutes), (Some("node1"), 3));
+            let program = &line.program.program;
+            assert_eq!((program.timeout, program.user.as_deref()), (Duration::from_secs(5), Some("u")));
+            let (_, problems) = parse(Path::new("agent.conf"), &format!("{text}usr = \"u\"\n")).unwrap();
+            assert!(problems[0].to_string().contains("did you mean `user`"), "{}", problems[0]);
+        }
+    }
+
+    #[test]
     fn a_later_table_of_the_same_name_takes_the_place_of_whatever_it_was() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a.conf"), "[plugin.metrics.docker]\ncommand = \"mackerel-plugin-docker\"\n")

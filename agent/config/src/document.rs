@@ -94,6 +94,7 @@ pub fn read_file(file: &Path) -> std::io::Result<String> {
 }
 
 /// A table, and which of its keys nobody has read yet.
+#[derive(Clone)]
 pub struct Section<'a> {
     /// How it is called in messages: `[plugin.metrics.web]`.
     pub name: String,
@@ -158,6 +159,13 @@ impl<'a> Section<'a> {
             self.known.push(key.to_owned());
         }
         self.entries.iter().find(|entry| entry.key.eq_ignore_ascii_case(key))
+    }
+
+    /// Marks the keys as read that were read in `copy`, a clone of this table.
+    pub fn mark_read_as_in(&mut self, copy: Self) {
+        self.entries.retain(|entry| copy.entries.iter().any(|unread| unread.key == entry.key));
+        let known = copy.known.into_iter().filter(|key| !self.known.contains(key)).collect::<Vec<_>>();
+        self.known.extend(known);
     }
 
     fn take(&mut self, key: &str) -> Option<Entry<'a>> {

@@ -127,8 +127,12 @@ fn metrics(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Op
             Some(Metrics::Component(Box::new(table)))
         }
         Source::Program(command, environment) => {
-            let stand_in = stand_in(reader, section, name, &command, &environment);
-            let program = program_of_metrics(reader, section, name, Source::Program(command, environment))?;
+            // Which of the two runs is decided later, so both read all keys of the table.
+            let mut copy = section.clone();
+            let stand_in = stand_in(reader, &mut copy, name, &command, &environment);
+            let program = program_of_metrics(reader, section, name, Source::Program(command, environment));
+            section.mark_read_as_in(copy);
+            let program = program?;
             Some(match stand_in {
                 Some((search, stand_in)) => Metrics::Official(Box::new(OfficialLine { program, search, stand_in })),
                 None => Metrics::Program(Box::new(program)),
