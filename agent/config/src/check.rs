@@ -1,4 +1,4 @@
-//! Checks and metadata plugins as they were configured, and what runs them.
+//! The checks and metadata plugins of the configuration.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use programs::Program;
 
 use crate::table::PluginTable;
 
-/// What runs a check or tells metadata.
+/// What runs a check or collects metadata.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Runner {
     /// A program.
@@ -17,7 +17,7 @@ pub enum Runner {
 }
 
 impl Runner {
-    /// The program, if it is one.
+    /// The program, unless it is a component.
     pub fn program_mut(&mut self) -> Option<&mut Program> {
         match self {
             Self::Program(program) => Some(program),
@@ -31,31 +31,31 @@ impl Runner {
 pub struct Check {
     /// The last part of `[plugin.checks.NAME]`.
     pub name: Arc<str>,
-    /// What finds it out.
+    /// What runs it.
     pub runner: Runner,
-    /// How often, from the start of one run to that of the next.
+    /// The interval from the start of one run to that of the next.
     pub every: Duration,
-    /// After how many minutes Mackerel tells a person again.
+    /// After how many minutes Mackerel notifies again.
     pub notification_interval_minutes: Option<u64>,
-    /// How many reports in a row that are not OK make an alert.
+    /// The number of consecutive reports other than OK that raise an alert.
     pub max_check_attempts: Option<u32>,
-    /// Whether alerts are closed by a person only: then nothing is said when all is well.
+    /// Whether only a person closes alerts: then no OK is reported.
     pub prevents_auto_close: bool,
-    /// What is run after each run of it.
+    /// A program to run after each run of the check.
     pub action: Option<Program>,
-    /// What its operator wrote about it, for Mackerel's page of the host.
+    /// The operator's note, shown on Mackerel's page of the host.
     pub memo: Option<String>,
-    /// The host on Mackerel that it is about, if it is another one than this.
+    /// The custom identifier of the host that it is reported for, if not this one.
     pub custom_identifier: Option<Arc<str>>,
 }
 
 /// A configured metadata plugin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metadata {
-    /// The last part of `[plugin.metadata.NAME]`, which is its namespace on Mackerel.
+    /// The last part of `[plugin.metadata.NAME]`: the namespace on Mackerel.
     pub name: Arc<str>,
-    /// What tells it.
+    /// What collects it.
     pub runner: Runner,
-    /// How often it is asked.
+    /// The interval from one run to the next.
     pub every: Duration,
 }

@@ -1,4 +1,4 @@
-//! The table `[docker]`: an engine whose containers are measured.
+//! The table `[docker]`: an engine whose containers have metrics.
 
 use std::time::Duration;
 
@@ -6,13 +6,14 @@ use containers::endpoint::Endpoint;
 use containers::metrics::EXTRA;
 use containers::naming::Naming;
 use containers::{Docker, Patterns};
+use wasaba_core::nearest::nearest;
 
 use super::Config;
 use super::document::{Level, Problem, Reader, Section};
 use super::plugin::{pattern, posting, trust};
 
-/// Puts the engine of this document in the place of the one that `config` has.
-pub(super) fn take(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut Config) {
+/// Replaces the engine of `config` with that of this document, if it has one.
+pub(super) fn merge(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut Config) {
     let Some(mut section) = reader.section(top, "docker") else { return };
     let docker = docker(reader, &mut section);
     config.docker = Some(docker);
@@ -21,7 +22,7 @@ pub(super) fn take(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut 
 
 /// Warns of two engines that post to the same graphs.
 pub(super) fn same_graphs(config: &Config) -> Option<Problem> {
-    let place = |docker: &Docker| (docker.posting.key_prefix.clone(), docker.posting.custom_identifier.clone());
+    let graphs = |docker: &Docker| (docker.posting.key_prefix.clone(), docker.posting.custom_identifier.clone());
     let table = |docker: &Docker| match docker.name.strip_prefix("plugin ") {
         Some(name) => format!("[plugin.metrics.{name}]"),
         None => format!("[{}]", docker.name),
@@ -29,17 +30,15 @@ pub(super) fn same_graphs(config: &Config) -> Option<Problem> {
     let engines = config.engines().collect::<Vec<_>>();
     let mut pairs =
         engines.iter().enumerate().flat_map(|(at, one)| engines.iter().skip(at + 1).map(move |other| (one, other)));
-    let (one, other) = pairs.find(|(one, other)| place(one) == place(other))?;
-    let why = format!(
-        "{} and {} post to the same graphs, each over the other's values: remove one, or give it a `key_prefix`",
-        table(one),
-        table(other)
-    );
+    let (one, other) = pairs.find(|(one, other)| graphs(one) == graphs(other))?;
+    let (one, other) = (table(one), table(other));
+    let cure = "remove one, or give one a `key_prefix`";
+    let why = format!("{one} and {other} post to the same graphs, overwriting each other's values: {cure}");
     Some(Problem::of_flag(Level::Warning, format!("warning: {why}")))
 }
 
 fn docker(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Docker {
-    let usual = Docker::default();
+    let default = Docker::default();
     let label = reader.text(section, "label").unwrap_or_default();
     let cpu_in_nanoseconds = reader.parsed(section, "cpu_format", |text| match text {
         "percentage" => Ok(false),
@@ -54,9 +53,9 @@ fn docker(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Docker {
         include: patterns(reader, section, "include"),
         exclude: patterns(reader, section, "exclude"),
         extra: extra(reader, section),
-        timeout: reader.positive(section, "timeout_seconds", 55).map_or(usual.timeout, Duration::from_secs),
+        timeout: reader.positive(section, "timeout_seconds", 55).map_or(default.timeout, Duration::from_secs),
         posting: posting(reader, section),
-        ..usual
+        ..default
     }
 }
 
@@ -70,11 +69,14 @@ fn patterns(reader: &mut Reader<'_>, section: &mut Section<'_>, key: &str) -> Pa
 
 fn extra(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Vec<&'static str> {
     let mut words = Vec::new();
-    for (word, place) in reader.texts(section, "extra") {
+    for (word, span) in reader.texts(section, "extra") {
         match EXTRA.iter().find(|known| **known == word) {
             Some(known) => words.push(*known),
             None => {
-                reader.fail(place, format!("{word:?} is nothing to tell beyond: write some of {}", EXTRA.join(", ")))
+                let meant = nearest(&word, EXTRA.iter().copied());
+                let hint = meant.map(|meant| format!(", did you mean \"{meant}\"?")).unwrap_or_else(|| ";".to_owned());
+                let valid = EXTRA.join(", ");
+                reader.fail(span, format!("unknown value {word:?} in `extra`{hint} valid: {valid}"));
             }
         }
     }
@@ -91,7 +93,7 @@ mod tests {
     use crate::metrics::{Metrics, StandIn};
     use crate::parse;
 
-    /// The engines of a configuration that has no problem.
+    /// The engines of a configuration without problems.
     fn engines(text: &str) -> Vec<Docker> {
         let (config, problems) = parse(Path::new("agent.conf"), text).unwrap_or_else(|problems| panic!("{problems:?}"));
         assert_eq!(problems, []);
@@ -105,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_official_plugins_line_is_the_engine_that_it_would_ask() {
+    fn an_official_line_becomes_the_engine_that_its_program_would_query() {
         for (command, expected) in [
             ("mackerel-plugin-docker", Docker { naming: Naming::NameId, ..Docker::default() }),
             ("mackerel-plugin-docker -name-format name", Docker::default()),
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_official_plugins_line_cannot_mean_is_refused_with_the_table_to_write() {
+    fn an_unsupported_official_line_is_refused_with_the_table_to_write() {
         for (command, why) in [
             ("DOCKER_HOST=ssh://a mackerel-plugin-docker", "DOCKER_HOST has the unsupported scheme `ssh://`"),
             ("mackerel-plugin-docker -host ssh://a", "-host has the unsupported scheme `ssh://`"),
@@ -160,27 +162,28 @@ mod tests {
         ] {
             let text = format!("[plugin.metrics.docker]\ncommand = {command:?}\n");
             let (config, problems) = parse(Path::new("agent.conf"), &text).unwrap();
-            assert_eq!(problems, [], "it is right where the program is installed");
+            assert_eq!(problems, [], "the line is valid where the program is installed");
             let Metrics::Official(line) = &config.metrics[0].runs else { panic!("{command}") };
-            let StandIn::Docker(Err(said)) = &line.stand_in else { panic!("{command}") };
-            let place = "agent.conf:1: `command` of [plugin.metrics.docker]: ";
-            assert!(said.starts_with(place) && said.contains(why), "{command}: {said}");
+            let StandIn::Docker(Err(message)) = &line.stand_in else { panic!("{command}") };
+            let origin = "agent.conf:1: `command` of [plugin.metrics.docker]: ";
+            assert!(message.starts_with(origin) && message.contains(why), "{command}: {message}");
         }
     }
 
     #[test]
-    fn two_engines_that_post_to_the_same_graphs_are_told_and_two_with_prefixes_are_not() {
-        let said = |more: &str| {
+    fn two_engines_that_post_to_the_same_graphs_are_reported_unless_they_have_prefixes() {
+        let problems = |more: &str| {
             let text = format!("[docker]\n[plugin.metrics.docker]\ncommand = \"mackerel-plugin-docker\"\n{more}");
             let (_, problems) = parse(Path::new("agent.conf"), &text).unwrap();
             problems.iter().map(ToString::to_string).collect::<String>()
         };
-        assert!(said("").contains("[docker] and [plugin.metrics.docker] post to the same graphs"), "{}", said(""));
-        assert_eq!(said("key_prefix = \"other\"\n"), "");
+        let warning = "warning: [docker] and [plugin.metrics.docker] post to the same graphs";
+        assert!(problems("").starts_with(warning), "{}", problems(""));
+        assert_eq!(problems("key_prefix = \"other\"\n"), "");
     }
 
     #[test]
-    fn what_the_official_table_says_of_posting_counts_as_for_any_plugin() {
+    fn the_posting_keys_of_an_official_line_hold_for_its_engine() {
         let text = "[plugin.metrics.docker]\ncommand = [\"mackerel-plugin-docker\"]\ncustom_identifier = \"node1\"\n\
                     exclude_pattern = \"blkio\"\ntimeout_seconds = 5\n";
         let [docker] = &engines(text)[..] else { panic!("one engine") };
@@ -190,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_an_official_line_holds_for_the_program_and_for_what_stands_in_for_it() {
+    fn the_keys_of_an_official_line_hold_for_its_program_and_for_its_stand_in() {
         for command in ["mackerel-plugin-docker", "mackerel-plugin-nginx"] {
             let keys = "timeout_seconds = 5\nuser = \"u\"\ncustom_identifier = \"node1\"\ninterval_minutes = 3\n";
             let text = format!("[plugin.metrics.m]\ncommand = {command:?}\n{keys}exclude_pattern = \"x\"\n");
@@ -211,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_table_of_the_same_name_takes_the_place_of_whatever_it_was() {
+    fn a_later_table_replaces_an_earlier_one_of_the_same_name() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a.conf"), "[plugin.metrics.docker]\ncommand = \"mackerel-plugin-docker\"\n")
             .unwrap();

@@ -1,6 +1,6 @@
-//! The variables of a container: what the official image takes from its environment, and a few more, over the configuration.
+//! The environment variables of the container image: those of the official image, and a few more. They override the configuration.
 //!
-//! They count only in our image, which says so with [`MARK`]: elsewhere a variable of such a name is somebody else's.
+//! They have an effect only in our image, which sets [`MARK`]: elsewhere, a variable of such a name has another purpose.
 
 use std::path::{Path, PathBuf};
 
@@ -13,47 +13,47 @@ use wasaba_core::secret::Secret;
 use super::document::{Level, Problem};
 use super::{Config, is_role};
 
-/// What the environment of a container says. It has no `Debug`: there is a secret in it.
+/// The variables of the image. Without `Debug`, since they contain a secret.
 #[derive(Clone, Default)]
 pub struct Environment {
     api_key: Option<Secret>,
     api_key_file: Option<PathBuf>,
-    /// More flags of the agent's.
+    /// Further flags of the agent.
     pub opts: Vec<String>,
-    /// What in them only a shell could do.
-    beyond: Option<&'static str>,
-    /// A pattern of files to include.
+    /// The first thing in `opts` that needs a shell, with its article.
+    needs_shell: Option<&'static str>,
+    /// The pattern of files to include.
     pub include: Option<String>,
     docker: bool,
     roles: Option<Vec<String>>,
     display_name: Option<String>,
     host_root: Option<PathBuf>,
-    /// Whether the host is retired when the container is told to stop.
+    /// Whether the host is retired when the container stops.
     pub auto_retirement: bool,
 }
 
 impl Environment {
-    /// What `variable` says in our image; elsewhere nothing.
+    /// Reads the variables in our image; elsewhere all are missing.
     #[must_use]
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         if variable(MARK).is_none() {
             return Self::default();
         }
-        // As the official image has it: everything but nothing and 0.
+        // As in the official image: any value except an empty one and 0.
         let is_on = |name: &str| variable(name).is_some_and(|value| value != "0");
         let opts = variable("opts").map(|opts| simple_command(&opts, |_| None)).unwrap_or_default();
         let has_assignment = !opts.assignments.is_empty();
-        // There is nobody who could put a value in its place.
+        // Nothing expands it.
         let has_variable = variable("opts").is_some_and(|opts| opts.contains('$'));
         let roles = variable("roles").map(|roles| roles.split(',').map(|role| role.trim().to_owned()).collect());
         Self {
             api_key: variable("apikey").map(Secret::new),
             api_key_file: variable("apikey_file").map(PathBuf::from),
-            beyond: opts
+            needs_shell: opts
                 .needs_shell
                 .or(has_variable.then_some("a `$`"))
-                .or(has_assignment.then_some("a variable in front")),
+                .or(has_assignment.then_some("an assignment of a variable")),
             opts: opts.words,
             include: variable("include"),
             docker: is_on("enable_docker_plugin"),
@@ -64,22 +64,22 @@ impl Environment {
         }
     }
 
-    /// The environment of this process.
+    /// Reads the environment of this process.
     #[must_use]
     pub fn of_this_process() -> Self {
         Self::read(|name| std::env::var(name).ok())
     }
 
-    /// Why `opts` are no flags, if they are not. It shows none of them: there may be a key among them.
+    /// A message if `opts` is not a list of flags. It does not show them, since they may contain the API key.
     #[must_use]
     pub fn wrong_opts(&self) -> Option<String> {
-        let beyond = self.beyond.map(|beyond| format!("has {beyond}, which only a shell could carry out"));
-        let stray = self.opts.first().filter(|first| !first.starts_with('-'));
-        let why = beyond.or_else(|| stray.map(|_| "begins with what is no flag".to_owned()))?;
+        let needs_shell = self.needs_shell.map(|what| format!("contains {what}, which needs a shell"));
+        let is_stray = self.opts.first().is_some_and(|first| !first.starts_with('-'));
+        let why = needs_shell.or_else(|| is_stray.then(|| "does not begin with a flag".to_owned()))?;
         Some(format!("the variable `opts` {why}: write flags of the agent, like -v -role=Service:role"))
     }
 
-    /// Puts what it says over `config`. A key that stands in the configuration stays, as with the official image; all else wins.
+    /// Overrides `config`, except its API key and its engine, as in the official image.
     pub fn over(&self, config: &mut Config, problems: &mut Vec<Problem>) {
         if config.api_key.is_none() {
             config.api_key = match &self.api_key_file {
@@ -90,7 +90,7 @@ impl Environment {
         if let Some(roles) = &self.roles {
             config.roles = roles.iter().filter(|role| is_role(role)).cloned().collect();
             for role in roles.iter().filter(|role| !is_role(role)) {
-                let why = format!("{role:?} of the variable `roles` is left out: it must look like Service:role");
+                let why = format!("{role:?} of the variable `roles` is skipped: it must look like Service:role");
                 problems.push(Problem::of_flag(Level::Warning, why));
             }
         }
@@ -112,11 +112,15 @@ fn key_in(file: &Path) -> Result<Secret, String> {
     let read =
         wasaba_core::regular_file::read(file, 4_096).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
     match read {
-        Ok(key) if key.is_empty() => {
-            Err(format!("there is no key in `{}`, which the variable `apikey_file` names", file.display()))
-        }
+        Ok(key) if key.is_empty() => Err(format!(
+            "the file `{}` of the variable `apikey_file` is empty: write the API key into it",
+            file.display()
+        )),
         Ok(key) => Ok(Secret::new(key)),
-        Err(error) => Err(format!("cannot read `{}`, which the variable `apikey_file` names: {error}", file.display())),
+        Err(error) => {
+            let cure = "check the path, and that the agent may read the file";
+            Err(format!("cannot read `{}` of the variable `apikey_file`: {error}; {cure}", file.display()))
+        }
     }
 }
 
@@ -138,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn outside_of_the_image_no_variable_counts() {
+    fn outside_of_the_image_no_variable_has_an_effect() {
         let all = |name: &str| (name != MARK).then(|| "1".to_owned());
         let mut config = Config::default();
         Environment::read(all).over(&mut config, &mut Vec::new());
@@ -160,50 +164,50 @@ mod tests {
     }
 
     #[test]
-    fn flags_that_only_a_shell_could_make_are_told() {
-        for (opts, beyond) in [
-            ("-v; reboot", "has "),
+    fn opts_that_need_a_shell_are_refused() {
+        for (opts, why) in [
+            ("-v; reboot", "contains "),
             ("-v | cat", "a pipe"),
-            ("A=b -v", "a variable in front"),
+            ("A=b -v", "an assignment of a variable"),
             ("-apibase=$URL", "a `$`"),
             ("'-v", "quote"),
-            ("hunter2", "no flag"),
+            ("hunter2", "does not begin with a flag"),
         ] {
-            let said = environment(&[("opts", opts)]).wrong_opts().unwrap_or_default();
-            assert!(said.contains(beyond) && !said.contains("hunter2"), "{opts}: {said}");
+            let message = environment(&[("opts", opts)]).wrong_opts().unwrap_or_default();
+            assert!(message.contains(why) && !message.contains("hunter2"), "{opts}: {message}");
         }
         assert_eq!(environment(&[("opts", "-v -role='Svc: a'")]).wrong_opts(), None);
     }
 
     #[test]
-    fn a_key_and_an_engine_that_stand_in_the_configuration_stay() {
-        let written = Config {
-            api_key: Some(Secret::new("written")),
+    fn the_key_and_the_engine_of_the_configuration_are_kept() {
+        let configured = Config {
+            api_key: Some(Secret::new("configured")),
             docker: Some(Docker { naming: Naming::Id, ..Docker::default() }),
             ..Config::default()
         };
-        let (config, _) = over(written, &[("apikey", "hunter2"), ("enable_docker_plugin", "1")]);
-        assert_eq!(config.api_key, Some(Secret::new("written")));
+        let (config, _) = over(configured, &[("apikey", "hunter2"), ("enable_docker_plugin", "1")]);
+        assert_eq!(config.api_key, Some(Secret::new("configured")));
         assert_eq!(config.docker.map(|docker| docker.naming), Some(Naming::Id));
     }
 
     #[test]
-    fn a_secret_may_be_a_file_and_one_that_cannot_be_read_is_told() {
+    fn the_key_is_read_from_a_file_and_an_unreadable_file_is_an_error() {
         let temp = tempfile::tempdir().unwrap();
         let file = temp.path().join("key").display().to_string();
         let key = |file: &str| over(Config::default(), &[("apikey_file", file)]);
         std::fs::write(&file, "hunter2\n").unwrap();
         assert_eq!(key(&file).0.api_key, Some(Secret::new("hunter2")));
         std::fs::write(&file, "\n").unwrap();
-        for wrong in [&file, "/nowhere/key"] {
-            let (config, problems) = key(wrong);
+        for unusable in [&file, "/nowhere/key"] {
+            let (config, problems) = key(unusable);
             assert!(config.api_key.is_none() && problems[0].is_error());
             assert!(problems[0].to_string().contains("apikey_file"), "{}", problems[0]);
         }
     }
 
     #[test]
-    fn roles_name_and_host_come_by_variables_too() {
+    fn roles_name_and_host_root_are_read_from_variables() {
         let variables = [("roles", "Svc:web, Svc:db,bad"), ("display_name", "web-1"), ("host_root", "/host")];
         let (config, problems) = over(Config { roles: vec!["Old:role".into()], ..Config::default() }, &variables);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The metrics plugins as they were configured: `[plugin.metrics.NAME]`.
+//! The metrics plugins of the configuration: `[plugin.metrics.NAME]`.
 
 use std::sync::Arc;
 
@@ -24,17 +24,17 @@ pub enum Metrics {
     Component(Box<PluginTable>),
     /// A program: `command = "..."`.
     Program(Box<MetricsProgram>),
-    /// The command line of an official plugin that the agent can stand in for.
+    /// The command line of an official plugin that the agent can replace.
     Official(Box<OfficialLine>),
 }
 
-/// The command line of an official plugin. Which of the two runs is decided each time that the plugins are looked at: the program
-/// where it is installed, else what stands in for it.
+/// The command line of an official plugin. The program runs where it is installed, else what stands in for it; this is decided each
+/// time that the plugins are loaded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OfficialLine {
     /// The program.
     pub program: MetricsProgram,
-    /// Where a shell would look for it.
+    /// Where a shell would find it.
     pub search: Search,
     /// What runs while it is not installed.
     pub stand_in: StandIn,
@@ -45,6 +45,6 @@ pub struct OfficialLine {
 pub enum StandIn {
     /// The component of its name.
     Component(Box<PluginTable>),
-    /// The agent's own metrics of containers; or why the command line cannot be carried over, with its place.
+    /// The agent's own metrics of containers; or where and why the command line is unsupported.
     Docker(Result<Box<Docker>, String>),
 }

@@ -1,28 +1,28 @@
-//! The settings of one plugin instance as they were written.
+//! The raw settings of a component.
 
 use official::command_line::CommandLine;
 use wasaba_core::tls::Trust;
 
-/// The settings of one plugin instance as they were written; nothing has been checked against the plugin yet.
+/// The settings of a component as written, before they are resolved with what the plugin declares.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct RawSettings {
-    /// Key and value; a list is a key several times.
+    /// Keys and values; a list repeats its key.
     pub settings: Vec<(String, String)>,
-    /// The `allow` list: what may be reached beyond the settings.
+    /// The `allow` list: grants in addition to those of the settings.
     pub allow: Vec<String>,
-    /// Whom its connections believe, and who they say they are, as far as that is written beside the settings.
+    /// The table `tls`: the authorities that its connections accept, and their own certificate.
     pub trust: Trust,
-    /// Keys whose values were read from a file or the environment; only secrets may be.
+    /// The keys whose values came from a file, the environment or a credential, which only secrets may.
     pub references: Vec<String>,
-    /// The command line of the official plugin in whose place it runs.
+    /// The command line of the official plugin that it stands in for.
     pub command_line: Option<CommandLine>,
-    /// Where it was written, for messages: `[plugin.metrics.web]`.
+    /// The table or file, for messages: `[plugin.metrics.web]`.
     pub place: String,
-    /// In which file and line that is.
+    /// Its file and line.
     pub line: FileLine,
 }
 
-/// A file and a line in it, `agent.conf:12`, or nothing. One is like the other: a table that has moved says what it said.
+/// A file and a line, `agent.conf:12`, or nothing. All compare equal: a table that only moved has not changed.
 #[derive(Clone, Default, Eq)]
 pub struct FileLine(pub String);
 
@@ -33,7 +33,7 @@ impl PartialEq for FileLine {
 }
 
 impl RawSettings {
-    /// A problem with it, told with where it stands.
+    /// A message about a problem with it, with its origin.
     #[must_use]
     pub fn problem(&self, what: &str) -> String {
         let Self { place, line, .. } = self;

@@ -1,4 +1,4 @@
-//! What the operator wrote about one plugin instance, in the configuration or in a file beside the component.
+//! The configuration of one component: a plugin table, or the file beside the component.
 
 use std::sync::Arc;
 
@@ -7,26 +7,26 @@ use wasaba_core::posting::Posting;
 
 use crate::raw::RawSettings;
 
-/// A configured plugin.
+/// A configured component.
 #[derive(Clone, Default)]
 pub struct PluginTable {
     /// The last part of `[plugin.metrics.NAME]`, or the file's name.
     pub name: String,
-    /// Which component: a name or a path.
+    /// The component: a name or a path.
     pub wasm: String,
-    /// The SHA-256 that the component's file must have, in hexadecimal digits.
+    /// The required SHA-256 of the component's file, in hexadecimal digits.
     pub digest: Option<String>,
-    /// Its settings and grants as they were written.
+    /// Its settings and grants, not yet resolved.
     pub raw: RawSettings,
     /// What runs it.
     pub engine: Engine,
-    /// What a call may take.
+    /// The limits of a call.
     pub limits: Arc<Limits>,
     /// How its values are posted.
     pub posting: Posting,
 }
 
-/// Without the settings: there may be secrets in them.
+/// Omits the settings, which may contain secrets.
 impl std::fmt::Debug for PluginTable {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { name, wasm, engine, .. } = self;

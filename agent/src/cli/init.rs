@@ -68,7 +68,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("agent.conf");
         fs::write(&file, "roles = [\n").unwrap();
-        assert!(run(&file, "key", None).unwrap_err().contains("this is no TOML"));
+        assert!(run(&file, "key", None).unwrap_err().contains("invalid TOML"));
         assert!(run(&folder.path().join("x"), "", None).unwrap_err().contains("-apikey"));
         assert_eq!(fs::read_to_string(&file).unwrap(), "roles = [\n");
     }

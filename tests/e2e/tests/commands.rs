@@ -68,7 +68,7 @@ fn all_errors_in_a_configuration_are_reported_at_once_with_exit_code_1() {
     let output = home.command(&[], &[]);
     assert_eq!(output.status.code(), Some(1));
     let error = stderr(&output);
-    assert!(error.contains("agent.conf:") && error.contains("this is no TOML"), "{error}");
+    assert!(error.contains("agent.conf:") && error.contains("invalid TOML"), "{error}");
 
     std::fs::write(home.config(), "apikey = \"hunter2\"\nverbose = 1\nroles = \"x\"\n").unwrap();
     let error = stderr(&home.command(&[], &[]));

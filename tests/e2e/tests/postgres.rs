@@ -103,7 +103,12 @@ fn a_password_is_read_from_a_file_and_a_missing_file_or_variable_is_reported_at_
     let missing = stderr(&table("{ file = \"/no/such/file\" }"));
     assert!(missing.contains("agent.conf:10:1: error: cannot read `/no/such/file`"), "{missing}");
     let missing = stderr(&table("{ env = \"WASABA_NO_SUCH_NAME\" }"));
-    assert!(missing.contains("agent.conf:10:1: error: the environment has no `WASABA_NO_SUCH_NAME`"), "{missing}");
+    assert!(
+        missing.contains(
+            "agent.conf:10:1: error: the environment variable `WASABA_NO_SUCH_NAME` for `password` is not set"
+        ),
+        "{missing}"
+    );
 }
 
 #[test]

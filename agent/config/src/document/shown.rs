@@ -1,29 +1,29 @@
-//! The lines of a file as messages show them: each character in its column, and none of what may be a secret.
+//! The lines of a file as messages show them: each character in its column, without anything that may be a secret.
 //!
-//! Of a document, keys and signs stay; each character of a value or a comment becomes a dot or a space. What is no TOML is not
-//! understood, and what looks like a key there may be the second line of a secret: so only the keys that there are stay, and signs.
+//! Of valid TOML, keys and punctuation are shown; each character of a value becomes a dot, and of a comment a space. In invalid TOML,
+//! what looks like a key may be the second line of a secret: so only punctuation and the keys of the agent are shown.
 
-/// What stands for a character that is not shown.
+/// Replaces a character that is hidden.
 const HIDDEN: char = '·';
 
-/// Longer lines are cut.
+/// The length in characters at which a line is truncated.
 const LONGEST: usize = 120;
 
-/// A file's lines, to be shown.
+/// The lines of a file.
 pub(super) enum Shown<'a> {
-    /// Those of a text that is TOML.
+    /// The lines of valid TOML, with their values hidden.
     Document(Vec<String>),
-    /// A text that is none.
+    /// Invalid TOML.
     Broken(&'a str),
 }
 
 impl<'a> Shown<'a> {
-    /// Of a text that is TOML.
+    /// Of valid TOML.
     pub(super) fn of_document(text: &str) -> Self {
         Self::Document(document(text).lines().map(|line| line.trim_end().to_owned()).collect())
     }
 
-    /// Of a text that is no TOML.
+    /// Of invalid TOML.
     pub(super) fn of_broken(text: &'a str) -> Self {
         Self::Broken(text)
     }
@@ -35,12 +35,12 @@ impl<'a> Shown<'a> {
         }
     }
 
-    /// The line of this number, counted from 1, and what marks `length` characters of it from `column` on; nothing if there is
-    /// nothing to be seen.
+    /// The line `number`, counted from 1, and below it the marks of `length` characters from `column`; `None` if the line is blank or
+    /// ends before.
     pub(super) fn marked(&self, number: usize, column: usize, length: usize) -> Option<String> {
         let line = self.line(number.checked_sub(1)?)?;
         let (visible, before) = (line.chars().count(), column.saturating_sub(1));
-        // Behind the last character stands what is missing.
+        // What is missing is marked behind the last character.
         if line.trim().is_empty() || before > visible || before >= LONGEST {
             return None;
         }
@@ -52,23 +52,23 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// Where the reader of a document is.
+/// What the next character belongs to.
 #[derive(Clone, Copy, PartialEq)]
 enum At {
-    /// What may be a key, or a header.
+    /// A key or a header.
     Key,
     Value,
     Comment,
-    /// Within a text that ends in so many of this quote.
+    /// A string that ends with this quote, repeated this often.
     Text(char, usize),
 }
 
-/// The document with dots in place of values.
+/// Valid TOML with its values hidden.
 fn document(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let (mut at, mut back) = (At::Key, At::Key);
-    // The brackets around, and whether a header's are.
-    let (mut around, mut is_header) = (Vec::new(), false);
+    // The open brackets of lists and tables, and whether a header is open.
+    let (mut open, mut is_header) = (Vec::new(), false);
     let mut rest = text.chars().peekable();
     while let Some(char) = rest.next() {
         if let At::Text(quote, length) = at {
@@ -79,7 +79,7 @@ fn document(text: &str) -> String {
                 shown.push(char);
                 at = back;
             } else if char == quote {
-                // Up to two quotes in front of the three that end it belong to the text.
+                // Up to two quotes before the closing three belong to the string.
                 let more = std::iter::from_fn(|| rest.next_if_eq(&quote)).count();
                 shown.extend(std::iter::repeat_n(quote, more + 1));
                 at = if more >= 2 { back } else { at };
@@ -91,7 +91,7 @@ fn document(text: &str) -> String {
         match char {
             '\n' => {
                 shown.push('\n');
-                if around.is_empty() {
+                if open.is_empty() {
                     (at, is_header) = (At::Key, false);
                 } else if at == At::Comment {
                     at = back;
@@ -105,7 +105,7 @@ fn document(text: &str) -> String {
             '"' | '\'' => {
                 let more = std::iter::from_fn(|| rest.next_if_eq(&char)).count();
                 shown.extend(std::iter::repeat_n(char, more + 1));
-                // One is an empty text, and so are five.
+                // Two quotes are an empty string, and so are six.
                 if !matches!(more, 1 | 5..) {
                     (back, at) = (at, At::Text(char, if more == 0 { 1 } else { 3 }));
                 }
@@ -115,24 +115,24 @@ fn document(text: &str) -> String {
                 shown.push('=');
                 at = At::Value;
             }
-            '[' if at == At::Key && around.is_empty() => {
+            '[' if at == At::Key && open.is_empty() => {
                 shown.push('[');
                 is_header = true;
             }
             ']' if is_header => shown.push(']'),
             '[' | '{' => {
                 shown.push(char);
-                around.push(char);
+                open.push(char);
                 at = if char == '{' { At::Key } else { At::Value };
             }
             ']' | '}' => {
                 shown.push(char);
-                around.pop();
+                open.pop();
                 at = At::Value;
             }
             ',' => {
                 shown.push(',');
-                at = if around.last() == Some(&'{') { At::Key } else { At::Value };
+                at = if open.last() == Some(&'{') { At::Key } else { At::Value };
             }
             other => shown.push(if at == At::Key { other } else { HIDDEN }),
         }
@@ -144,7 +144,7 @@ fn is_of_a_key(char: char) -> bool {
     char.is_ascii_alphanumeric() || "_-".contains(char)
 }
 
-/// The words that this line is made of if it is a table's header, or the one in front of its `=`.
+/// The words of a table's header, or the key in front of `=`.
 fn words_of_keys(line: &str) -> impl Iterator<Item = &str> {
     let line = line.trim_start();
     let header = line.strip_prefix('[').and_then(|rest| rest.split([']', '#', '"', '\'']).next());
@@ -152,13 +152,13 @@ fn words_of_keys(line: &str) -> impl Iterator<Item = &str> {
     header.or(key).unwrap_or_default().split(|char| !is_of_a_key(char)).filter(|word| !word.is_empty())
 }
 
-/// Whether it is one of the keys that the default configuration has.
+/// Whether a word is a key of the default configuration.
 fn is_known(word: &str) -> bool {
-    let lines = super::DEFAULT_TEXT.lines().map(|line| line.trim_start_matches(['#', ' ']));
+    let lines = crate::DEFAULT_TEXT.lines().map(|line| line.trim_start_matches(['#', ' ']));
     lines.flat_map(words_of_keys).any(|known| known.eq_ignore_ascii_case(word))
 }
 
-/// A line of what is no TOML.
+/// A line of invalid TOML with everything hidden that may be a secret.
 fn broken(line: &str) -> String {
     let known = words_of_keys(line).filter(|word| is_known(word));
     let known = known.map(|word| {
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_document_keys_and_signs_are_shown_and_no_value() {
+    fn of_valid_toml_keys_and_punctuation_are_shown_and_no_value() {
         for (text, expected) in [
             ("roles = [\"a:b\", 5]", "roles = [\"···\", ·]"),
             ("apikey = 'hun\\'  # hunter2", "apikey = '····'"),
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn of_what_is_no_toml_only_what_cannot_be_a_secret_is_shown() {
+    fn of_invalid_toml_only_what_cannot_be_a_secret_is_shown() {
         for (text, expected) in [
             ("apikey: \"hunter2\"", "······· \"·······\""),
             ("apikey \"hunter2\"", "······ \"·······\""),
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_marked_is_within_the_line_or_right_behind_it() {
+    fn marks_are_below_the_line_or_right_behind_it() {
         let shown = Shown::of_document("roles = [5]\n\n");
         assert_eq!(shown.marked(1, 10, 1).unwrap(), " 1 | roles = [·]\n   |          ^");
         assert_eq!(shown.marked(1, 10, 99).unwrap(), " 1 | roles = [·]\n   |          ^^");

@@ -1,0 +1,70 @@
+//! The problems of a file, and reading it.
+
+use std::fmt;
+use std::path::Path;
+
+/// A problem as the user sees it: file, line and column, what is wrong, the cure, and the line without its values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub(super) level: Level,
+    pub(super) text: String,
+}
+
+/// The severity of a problem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// A valid value that has another effect than it seems to have.
+    Note,
+    /// Something is ignored or skipped; the agent runs.
+    Warning,
+    /// The configuration cannot be used.
+    Error,
+}
+
+impl Problem {
+    /// A file that cannot be read.
+    #[must_use]
+    pub fn of_file(file: &Path, error: &std::io::Error) -> Self {
+        Self { level: Level::Error, text: format!("cannot read `{}`: {error}", file.display()) }
+    }
+
+    /// A problem outside of the files: with a flag, a variable, or all of the files together.
+    #[must_use]
+    pub fn of_flag(level: Level, text: String) -> Self {
+        Self { level, text }
+    }
+
+    /// Whether it makes the configuration unusable.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        self.level == Level::Error
+    }
+
+    /// Its severity.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.level
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
+/// A configuration has a few kilobytes; a longer file is not one.
+const LONGEST_FILE_BYTES: u64 = 1 << 20;
+
+/// The text of an untrusted file. Pipes and devices, which may never end, are refused.
+///
+/// # Errors
+/// The file cannot be read, is not a regular file, is not UTF-8, or is longer than 1 MiB.
+pub fn read_file(file: &Path) -> std::io::Result<String> {
+    let bytes = wasaba_core::regular_file::read(file, LONGEST_FILE_BYTES)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+        std::io::Error::other(format!("line {line} is not valid UTF-8; save the file as UTF-8"))
+    })
+}

@@ -1,0 +1,157 @@
+//! Reading tables, and reporting problems.
+
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+use super::shown::Shown;
+use super::{Level, Problem, Section, Span};
+
+/// Reads a document and collects its problems.
+pub struct Reader<'a> {
+    file: PathBuf,
+    text: &'a str,
+    problems: Vec<(usize, Problem)>,
+    /// Whether warnings are errors.
+    strict: bool,
+    /// Whether the text is invalid TOML.
+    is_broken: bool,
+    /// Built for the first problem.
+    shown: OnceCell<Shown<'a>>,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader of `text`; `file` is for messages.
+    #[must_use]
+    pub fn new(file: &Path, text: &'a str) -> Self {
+        let (problems, shown) = Default::default();
+        Self { file: file.to_owned(), text, problems, strict: false, is_broken: false, shown }
+    }
+
+    /// A reader for which warnings are errors.
+    #[must_use]
+    pub fn strict(file: &Path, text: &'a str) -> Self {
+        Self { strict: true, ..Self::new(file, text) }
+    }
+
+    /// The top-level table, if the document is valid TOML.
+    pub fn document(&mut self) -> Option<Section<'a>> {
+        let (table, errors) = DeTable::parse_recoverable(self.text);
+        self.is_broken = !errors.is_empty();
+        for error in &errors {
+            let span = error.span().map_or(Span { start: 0, end: 0 }, Span::from);
+            self.report(Level::Error, span, &format!("invalid TOML: {}", error.message()));
+        }
+        errors.is_empty().then(|| Section::new(String::new(), Span { start: 0, end: 0 }, table.get_ref()))
+    }
+
+    /// Reports an error.
+    pub fn fail(&mut self, span: Span, what: String) {
+        self.report(Level::Error, span, &what);
+    }
+
+    /// Reports a warning.
+    pub fn warn(&mut self, span: Span, what: String) {
+        self.report(if self.strict { Level::Error } else { Level::Warning }, span, &what);
+    }
+
+    /// Reports a note.
+    pub fn note(&mut self, span: Span, what: String) {
+        self.report(Level::Note, span, &what);
+    }
+
+    /// Shows the line without its values, which may be secrets.
+    fn report(&mut self, level: Level, span: Span, what: &str) {
+        let before = self.text.get(..span.start).unwrap_or_default();
+        let line_number = self.line(span);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
+        let word = match level {
+            Level::Note => "note",
+            Level::Warning => "warning",
+            Level::Error => "error",
+        };
+        let mut text = format!("{}:{line_number}:{column}: {word}: {what}", self.file.display());
+        let marked = self.text.get(span.start..span.end).unwrap_or_default().lines().next().unwrap_or_default();
+        let shown = self.shown.get_or_init(|| match self.is_broken {
+            true => Shown::of_broken(self.text),
+            false => Shown::of_document(self.text),
+        });
+        if let Some(lines) = shown.marked(line_number, column, marked.chars().count()) {
+            text.push('\n');
+            text.push_str(&lines);
+        }
+        self.problems.push((span.start, Problem { level, text }));
+    }
+
+    /// The table under `key`.
+    pub fn section<'b>(&mut self, section: &mut Section<'b>, key: &str) -> Option<Section<'b>> {
+        let entry = section.take(key)?;
+        let inside = section.name.trim_matches(['[', ']']);
+        let name = if inside.is_empty() { format!("[{key}]") } else { format!("[{inside}.{key}]") };
+        let Some(table) = entry.value.get_ref().as_table() else {
+            self.wrong_type(&entry, "a table");
+            return None;
+        };
+        Some(Section::new(name, entry.span, table))
+    }
+
+    /// The tables of the list under `key`: `[[key]]` or `key = [{ ... }]`. A missing key is an empty list.
+    pub fn sections<'b>(&mut self, section: &mut Section<'b>, key: &str) -> Vec<Section<'b>> {
+        let Some(entry) = section.take(key) else { return Vec::new() };
+        let Some(list) = entry.value.get_ref().as_array() else {
+            self.wrong_type(&entry, "a list of tables");
+            return Vec::new();
+        };
+        let inside = section.name.trim_matches(['[', ']']);
+        let name = if inside.is_empty() { format!("[[{key}]]") } else { format!("[[{inside}.{key}]]") };
+        let mut sections = Vec::new();
+        for item in list.iter() {
+            match item.get_ref().as_table() {
+                Some(table) => sections.push(Section::new(name.clone(), item.span().into(), table)),
+                None => self.fail(item.span().into(), format!("each item of `{key}` must be a table")),
+            }
+        }
+        sections
+    }
+
+    /// Whether the value of `key` is a table.
+    pub fn is_table(&self, section: &mut Section<'_>, key: &str) -> bool {
+        section.find(key).is_some_and(|entry| entry.value.get_ref().is_table())
+    }
+
+    /// The line of a span, counted from 1.
+    #[must_use]
+    pub fn line(&self, span: Span) -> usize {
+        self.text.get(..span.start).unwrap_or_default().matches('\n').count() + 1
+    }
+
+    /// The file and the line of a span.
+    #[must_use]
+    pub fn file_and_line(&self, span: Span) -> String {
+        format!("{}:{}", self.file.display(), self.line(span))
+    }
+
+    /// Warns of each key that is still to read, as unknown.
+    pub fn finish(&mut self, section: Section<'_>) {
+        for entry in &section.entries {
+            let lower = entry.key.to_ascii_lowercase();
+            let meant = section.known.iter().map(|key| (strsim::levenshtein(key, &lower), key));
+            let cure = meant.filter(|(distance, _)| *distance < 3).min().map_or_else(
+                || format!("; valid keys: {}", section.known.join(", ")),
+                |(_, key)| format!(", did you mean `{key}`?"),
+            );
+            self.warn(entry.span, format!("unknown key `{}`{cure}", entry.key));
+        }
+    }
+
+    /// The problems, in the order of the file.
+    #[must_use]
+    pub fn into_problems(mut self) -> Vec<Problem> {
+        self.problems.sort_by_key(|(start, _)| *start);
+        // A key that is read twice, for a program and for what stands in for it, is reported once.
+        self.problems.dedup();
+        self.problems.into_iter().map(|(_, problem)| problem).collect()
+    }
+}

@@ -1,0 +1,215 @@
+//! Merging files into one configuration: the top-level keys and the small tables.
+
+use std::path::{Path, PathBuf};
+
+use machine::host::cloud::CloudPlatform;
+use machine::metrics::selection::Selection;
+use machine::roots::Roots;
+use tracing::level_filters::LevelFilter;
+use url::Url;
+use wasaba_core::secret::Secret;
+
+use crate::document::{Problem, Reader, Section, ValueKind, read_file};
+use crate::{Config, Network, docker, plugin};
+
+/// The configuration in the files that were read so far. Each further file overwrites the keys that it has.
+#[derive(Default)]
+pub(crate) struct Draft {
+    config: Config,
+    verbose: bool,
+    silent: bool,
+    http_proxy: String,
+    https_proxy: String,
+    /// The files to include, which are still to read.
+    pub(crate) included: Vec<PathBuf>,
+}
+
+/// Overwrites `target` if there is a value.
+fn set<T>(target: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *target = value;
+    }
+}
+
+impl Draft {
+    /// Reads the files to include and returns the configuration; `problems` are those of the main file.
+    pub(crate) fn read_included(mut self, mut problems: Vec<Problem>) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+        for file in std::mem::take(&mut self.included) {
+            match read_file(&file) {
+                Ok(text) => problems.extend(self.read(&file, &text, true)),
+                Err(error) => problems.push(Problem::of_file(&file, &error)),
+            }
+        }
+        problems.extend(docker::same_graphs(&self.config));
+        if problems.iter().any(Problem::is_error) { Err(problems) } else { Ok((self.finish(), problems)) }
+    }
+
+    /// Merges the configuration in `text`; `file` is for messages.
+    pub(crate) fn read(&mut self, file: &Path, text: &str, is_included: bool) -> Vec<Problem> {
+        let mut reader = Reader::new(file, text);
+        if let Some(mut top) = reader.document() {
+            self.merge(&mut reader, &mut top, is_included);
+            // The official agent reads this key and overwrites it with the flag's value.
+            reader.ignore(&mut top, &[("conffile", ValueKind::Text)]);
+            reader.finish(top);
+        }
+        reader.into_problems()
+    }
+
+    fn merge(&mut self, reader: &mut Reader<'_>, top: &mut Section<'_>, is_included: bool) {
+        let config = &mut self.config;
+        let non_empty = |text: Option<String>| text.filter(|text| !text.is_empty());
+        if let Some(key) = reader.secret(top, "apikey") {
+            config.api_key = Some(key);
+        }
+        set(&mut config.api_base, reader.parsed(top, "apibase", api_base));
+        set(&mut config.root, non_empty(reader.text(top, "root")).map(PathBuf::from));
+        set(&mut config.pidfile, non_empty(reader.text(top, "pidfile")).map(PathBuf::from));
+        set(&mut config.roles, roles(reader, top));
+        set(&mut config.display_name, reader.text(top, "display_name").map(|name| non_empty(Some(name))));
+        host_status(reader, top, config);
+        set(&mut self.verbose, reader.boolean(top, "verbose"));
+        set(&mut self.silent, reader.boolean(top, "silent"));
+        plugins_folder(reader, top, config);
+        set(&mut config.self_metrics, reader.boolean(top, "self_metrics"));
+        set(&mut config.diagnostic, reader.boolean(top, "diagnostic"));
+        set(&mut config.network.no_keep_alive, reader.boolean(top, "disable_http_keep_alive"));
+        set(&mut self.http_proxy, reader.parsed(top, "http_proxy", proxy));
+        set(&mut self.https_proxy, reader.parsed(top, "https_proxy", proxy));
+        set(&mut config.cloud_platform, reader.parsed(top, "cloud_platform", CloudPlatform::named));
+        if let Some(root) = non_empty(reader.text(top, "host_root")) {
+            config.machine = Roots { metadata: config.machine.metadata.take(), ..Roots::of_host(Path::new(&root)) };
+        }
+        machine(reader, top, &mut config.machine);
+        selection(reader, top, &mut config.selection);
+        // Ignored in an included file, as in the official agent.
+        let find = |pattern: &str| if is_included { Ok(Vec::new()) } else { official::glob::files(pattern) };
+        self.included.extend(reader.parsed(top, "include", find).unwrap_or_default());
+        docker::merge(reader, top, config);
+        plugin::merge(reader, top, config);
+    }
+
+    fn finish(self) -> Config {
+        let Self { mut config, verbose, silent, http_proxy, https_proxy, .. } = self;
+        // `verbose` overrides `silent`, as in the official agent.
+        config.log_level = match (verbose, silent) {
+            (true, _) => LevelFilter::DEBUG,
+            (false, true) => LevelFilter::ERROR,
+            (false, false) => LevelFilter::INFO,
+        };
+        let usable = |proxy: &str| (!proxy.is_empty() && proxy != "direct").then(|| Secret::new(proxy));
+        config.network.http_proxy = usable(&http_proxy);
+        config.network.https_proxy = if https_proxy.is_empty() { usable(&http_proxy) } else { usable(&https_proxy) };
+        let Network { http_proxy, https_proxy, .. } = &config.network;
+        let proxies = [("HTTP_PROXY", http_proxy), ("HTTPS_PROXY", https_proxy)].into_iter();
+        let proxies = proxies.filter_map(|(name, proxy)| Some((name.to_owned(), proxy.as_ref()?.reveal().to_owned())));
+        let proxies = proxies.collect::<Vec<_>>();
+        for program in plugin::programs(&mut config) {
+            // In front, so that the plugin's own `env` overrides them.
+            program.environment.splice(0..0, proxies.iter().cloned());
+        }
+        config
+    }
+}
+
+/// The text `plugins`. A table of this name is a typo, which the official agent ignores.
+fn plugins_folder(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut Config) {
+    if !reader.is_table(top, "plugins") {
+        set(&mut config.plugins, reader.text(top, "plugins").map(|folder| Some(folder.into())));
+    } else if let Some(span) = reader.skip(top, "plugins") {
+        reader.warn(span, "unknown table `plugins`, did you mean `plugin`?".to_owned());
+    }
+}
+
+/// The address of a proxy, or `direct`. It may contain a password, so the error does not show it.
+fn proxy(text: &str) -> Result<String, String> {
+    let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    match Url::parse(&url) {
+        _ if text.is_empty() || text == "direct" => Ok(text.to_owned()),
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(text.to_owned()),
+        _ => Err("must be the address of an HTTP proxy, like \"http://proxy:8080\", or \"direct\"".to_owned()),
+    }
+}
+
+/// Parses the value of `apibase` or `-apibase`.
+///
+/// # Errors
+/// The problem and its cure, to follow the name of the key or flag.
+pub fn api_base(text: &str) -> Result<Url, String> {
+    const CURE: &str = "write it like https://api.mackerelio.com";
+    let url = Url::parse(text).map_err(|error| format!("is not a valid URL ({error}); {CURE}"))?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        _ => Err(format!("must begin with https:// or http://; {CURE}")),
+    }
+}
+
+/// The roles. Those that Mackerel would refuse are skipped, as in the official agent.
+fn roles(reader: &mut Reader<'_>, top: &mut Section<'_>) -> Option<Vec<String>> {
+    let mut roles = Vec::new();
+    if !top.has("roles") {
+        return None;
+    }
+    for (role, span) in reader.texts(top, "roles") {
+        if is_role(&role) {
+            roles.push(role);
+        } else {
+            let form = "write `Service:role`, with only letters, digits, - and _ in both names";
+            reader.warn(span, format!("invalid role, skipped: {form}"));
+        }
+    }
+    Some(roles)
+}
+
+/// Whether `text` is the name of a service, a colon and the name of a role.
+#[must_use]
+pub fn is_role(text: &str) -> bool {
+    let is_name = |name: &str| {
+        name.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    text.split_once(':').is_some_and(|(service, role)| is_name(service) && is_name(role.trim_start()))
+}
+
+/// The table `[host_status]`. The official agent accepts any word, and fails at the start when Mackerel refuses it.
+fn host_status(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut Config) {
+    const VALID: &[&str] = &["working", "standby", "maintenance", "poweroff"];
+    let Some(mut section) = reader.section(top, "host_status") else { return };
+    for (key, status) in [("on_start", &mut config.status_on_start), ("on_stop", &mut config.status_on_stop)] {
+        let read = reader.parsed(&mut section, key, |text| match text {
+            "" => Ok(None),
+            text if VALID.contains(&text) => Ok(Some(text.to_owned())),
+            _ => Err(format!("must be one of {}", VALID.join(", "))),
+        });
+        set(status, read);
+    }
+    reader.finish(section);
+}
+
+fn machine(reader: &mut Reader<'_>, top: &mut Section<'_>, roots: &mut Roots) {
+    let Some(mut section) = reader.section(top, "machine") else { return };
+    for (key, root) in [("proc", &mut roots.proc), ("sys", &mut roots.sys), ("etc", &mut roots.etc)] {
+        set(root, reader.text(&mut section, key).map(PathBuf::from));
+    }
+    let base = |text: &str| api_base(text).map(|_| Some(text.trim_end_matches('/').to_owned()));
+    set(&mut roots.metadata, reader.parsed(&mut section, "metadata", base));
+    reader.finish(section);
+}
+
+fn selection(reader: &mut Reader<'_>, top: &mut Section<'_>, selection: &mut Selection) {
+    let Selection { filesystems, disks, interfaces, use_mountpoint } = selection;
+    for (family, ignore, ignored_keys) in [
+        ("filesystems", filesystems, &[] as &[(&str, ValueKind)]),
+        ("disks", disks, &[]),
+        // Only Windows has it.
+        ("interfaces", interfaces, &[("use_adapter", ValueKind::Boolean)]),
+    ] {
+        let Some(mut section) = reader.section(top, family) else { continue };
+        set(ignore, reader.parsed(&mut section, "ignore", plugin::pattern));
+        if family == "filesystems" {
+            set(use_mountpoint, reader.boolean(&mut section, "use_mountpoint"));
+        }
+        reader.ignore(&mut section, ignored_keys);
+        reader.finish(section);
+    }
+}

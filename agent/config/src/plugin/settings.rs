@@ -1,0 +1,137 @@
+//! The keys that a plugin's table, the file beside a component and a test case share.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use regex_lite::Regex;
+use wasaba_core::limits::{self, Engine, LONGEST_CALL, Limits};
+use wasaba_core::posting::Posting;
+use wasaba_core::sample::MetricName;
+use wasaba_core::tls::Trust;
+
+use crate::document::{Problem, Reader, Section, read_file};
+use crate::raw::{FileLine, RawSettings};
+use crate::table::PluginTable;
+
+pub(super) fn custom_identifier(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Option<Arc<str>> {
+    let identifier = reader.parsed(section, "custom_identifier", |text| {
+        // Enough for any identifier, and stored with each value in the queue.
+        if text.len() > 1_024 { Err("must not be longer than 1024 bytes".to_owned()) } else { Ok(text.into()) }
+    });
+    identifier.filter(|identifier: &Arc<str>| !identifier.is_empty())
+}
+
+/// A regular expression; `None` for an empty text.
+pub(crate) fn pattern(text: &str) -> Result<Option<Regex>, String> {
+    Ok(Some(official::pattern::compile(text)?).filter(|_| !text.is_empty()))
+}
+
+/// Reads these keys. `name` becomes the plugin's name; `wasm` stays empty.
+pub fn settings(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> PluginTable {
+    let (place, line) = (section.name.clone(), FileLine(reader.file_and_line(section.place)));
+    let (settings, references) = reader.pairs_with_secrets(section, "settings");
+    let allow = reader.texts(section, "allow").into_iter().map(|(origin, _)| origin).collect();
+    let engine = reader.parsed(section, "engine", |text| {
+        let valid = || Engine::ALL.iter().map(|engine| format!("\"{engine}\"")).collect::<Vec<_>>().join(" or ");
+        Engine::named(text).ok_or_else(|| format!("must be {}", valid()))
+    });
+    let digest = reader.parsed(section, "digest", |text| {
+        let hex = text.strip_prefix("sha256:").map(str::to_ascii_lowercase);
+        let hex = hex.filter(|hex| hex.len() == 64 && hex.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        hex.ok_or_else(|| "must be \"sha256:\" and the 64 hexadecimal digits that `sha256sum` prints".to_owned())
+    });
+    PluginTable {
+        name: name.to_owned(),
+        wasm: String::new(),
+        digest,
+        raw: RawSettings {
+            settings,
+            references,
+            allow,
+            trust: trust(reader, section),
+            command_line: None,
+            place,
+            line,
+        },
+        engine: engine.unwrap_or_default(),
+        limits: Arc::new(limits(reader, section)),
+        posting: posting(reader, section),
+    }
+}
+
+fn limits(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Limits {
+    let mut limits = Limits::default();
+    // The official agent accepts any timeout; a longer one would overlap with the next minute.
+    if let Some(time) = reader.seconds(section, "timeout_seconds", limits.time, LONGEST_CALL.as_secs()) {
+        limits.time = time;
+    }
+    let Some(mut inner) = reader.section(section, "limits") else { return limits };
+    for key in limits::KEYS {
+        if let Some(value) = reader.positive(&mut inner, key.name, key.most) {
+            (key.set)(&mut limits, value);
+        }
+    }
+    reader.finish(inner);
+    limits
+}
+
+pub(crate) fn trust(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Trust {
+    let span = section.span_of("tls");
+    let Some(mut inner) = reader.section(section, "tls") else { return Trust::default() };
+    let mut path = |key| reader.text(&mut inner, key).map(PathBuf::from);
+    let (authority, certificate, key) = (path("authority"), path("certificate"), path("key"));
+    reader.finish(inner);
+    let identity = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        (Some(_), None) => {
+            reader.fail(span, "`tls` has `certificate` without `key`: write both".into());
+            None
+        }
+        (None, Some(_)) => {
+            reader.fail(span, "`tls` has `key` without `certificate`: write both".into());
+            None
+        }
+    };
+    Trust { authority, identity, ..Trust::default() }
+}
+
+pub(crate) fn posting(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Posting {
+    Posting {
+        custom_identifier: custom_identifier(reader, section),
+        every_minutes: reader
+            .positive(section, "interval_minutes", 60)
+            .and_then(|minutes| u32::try_from(minutes).ok())
+            .unwrap_or(1),
+        key_prefix: reader.parsed(section, "key_prefix", |text| match MetricName::new(text) {
+            Ok(name) => Ok(name.as_str().to_owned()),
+            Err(error) => Err(format!("cannot begin a metric's name: {error}")),
+        }),
+        include: reader.parsed(section, "include_pattern", pattern).flatten(),
+        exclude: reader.parsed(section, "exclude_pattern", pattern).flatten(),
+    }
+}
+
+/// The settings in the `.toml` file beside `component`, or the defaults if there is no such file.
+///
+/// # Errors
+/// All problems of the file, including warnings, if at least one is an error.
+pub fn beside(component: &Path) -> Result<(PluginTable, Vec<Problem>), Vec<Problem>> {
+    let file = component.with_extension("toml");
+    let text = match read_file(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(vec![Problem::of_file(&file, &error)]),
+    };
+    let name = component.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut reader = Reader::new(&file, &text);
+    let Some(mut section) = reader.document() else { return Err(reader.into_problems()) };
+    section.name = format!("`{}`", file.display());
+    let mut table = settings(&mut reader, &mut section, &name);
+    table.wasm = component.to_string_lossy().into_owned();
+    // `place` is the file already.
+    table.raw.line = FileLine::default();
+    reader.finish(section);
+    let problems = reader.into_problems();
+    if problems.iter().any(Problem::is_error) { Err(problems) } else { Ok((table, problems)) }
+}

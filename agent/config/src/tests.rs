@@ -1,0 +1,204 @@
+//! The configuration as a whole: defaults, merging, bounds.
+
+use std::path::Path;
+
+use machine::roots::Roots;
+use wasaba_core::secret::Secret;
+
+use crate::document::{Level, Problem};
+use crate::{Config, DEFAULT_TEXT, is_role, load, parse};
+
+/// Parses a configuration called `agent.conf`.
+pub(crate) fn parsed(text: &str) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+    parse(Path::new("agent.conf"), text)
+}
+
+/// The problems as a user sees them.
+pub(crate) fn shown(problems: &[Problem]) -> String {
+    problems.iter().map(|problem| format!("{problem}\n")).collect()
+}
+
+/// The default configuration with all commented keys.
+pub(crate) fn switched_on() -> String {
+    let lines = DEFAULT_TEXT.lines();
+    lines
+        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line).to_owned() + "\n")
+        .collect()
+}
+
+#[test]
+fn the_default_file_contains_the_defaults() {
+    let (config, problems) = parsed(&switched_on()).unwrap_or_else(|problems| panic!("{}", shown(&problems)));
+    assert_eq!(shown(&problems), "");
+    let examples = Config {
+        api_key: config.api_key.clone(),
+        roles: config.roles.clone(),
+        display_name: config.display_name.clone(),
+        status_on_start: config.status_on_start.clone(),
+        status_on_stop: config.status_on_stop.clone(),
+        plugins: config.plugins.clone(),
+        metrics: config.metrics.clone(),
+        docker: config.docker.clone(),
+        checks: config.checks.clone(),
+        metadata: config.metadata.clone(),
+        selection: config.selection.clone(),
+        network: config.network.clone(),
+        machine: Roots { host: config.machine.host.clone(), ..Roots::default() },
+        ..Config::default()
+    };
+    assert_eq!(format!("{config:?}"), format!("{examples:?}"), "all other keys have their defaults there");
+    let [table] = &config.components().collect::<Vec<_>>()[..] else { panic!("{:?}", config.metrics) };
+    assert_eq!(*table.limits, wasaba_core::limits::Limits::default());
+    let text = switched_on();
+    for key in wasaba_core::limits::KEYS {
+        assert!(text.contains(&format!("\n{} = ", key.name)), "the limit {} is missing", key.name);
+    }
+    let (empty, problems) = parsed(DEFAULT_TEXT).unwrap();
+    assert_eq!((format!("{empty:?}"), problems.len()), (format!("{:?}", Config::default()), 0));
+}
+
+#[test]
+fn a_file_that_is_not_regular_is_refused() {
+    let problems = shown(&load(Path::new("/dev/zero")).unwrap_err());
+    assert_eq!(problems, "cannot read `/dev/zero`: not a regular file\n");
+}
+
+#[test]
+fn invalid_utf_8_is_reported_with_its_line() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), b"# valid\ndisplay_name = \"\xe9t\xe9\"\n").unwrap();
+    let problems = shown(&load(file.path()).unwrap_err());
+    assert!(problems.ends_with("line 2 is not valid UTF-8; save the file as UTF-8\n"), "{problems}");
+}
+
+#[test]
+fn keys_match_in_any_case_as_in_the_official_agent() {
+    let (config, problems) = parsed("ApiKey = \"x\"\nDisplay_Name = \"web\"\n").unwrap();
+    assert_eq!((config.display_name.as_deref(), problems.len()), (Some("web"), 0));
+    assert_eq!(config.api_key, Some(Secret::new("x")));
+}
+
+#[test]
+fn the_api_key_may_be_in_a_file() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("key");
+    std::fs::write(&file, "hunter2\n").unwrap();
+    let (config, _) = parsed(&format!("apikey = {{ file = {file:?} }}")).unwrap();
+    assert_eq!(config.api_key, Some(Secret::new("hunter2")));
+    let problems = shown(&parsed("apikey = { file = \"/no/such/file\" }").unwrap_err());
+    assert!(problems.contains("/no/such/file"), "{problems}");
+    let problems = shown(&parsed("apikey = { env = \"WASABA_TEST_IS_NOT_SET\" }").unwrap_err());
+    assert!(problems.contains("WASABA_TEST_IS_NOT_SET"), "{problems}");
+}
+
+#[test]
+fn a_role_needs_a_service() {
+    for (role, is_valid) in [("Svc:role", true), ("Svc: spaced", true), ("role", false), (":x", false), ("a:", false)] {
+        assert_eq!(is_role(role), is_valid, "{role}");
+    }
+}
+
+#[test]
+fn a_timeout_longer_than_a_minute_allows_is_capped_and_reported() {
+    let (config, problems) = parsed("[plugin.metrics.web]\nwasm = \"nginx\"\ntimeout_seconds = 120\n").unwrap();
+    assert_eq!(config.components().next().unwrap().limits.time, std::time::Duration::from_secs(50));
+    assert!(
+        shown(&problems).contains(":3:19:") && shown(&problems).contains("`timeout_seconds`"),
+        "{}",
+        shown(&problems)
+    );
+}
+
+#[test]
+fn included_files_override_keys_and_replace_whole_plugin_tables() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    file(
+        "b.conf",
+        "roles = [\"B:b\"]\ninclude = \"/nowhere/[\"\n[filesystems]\nignore = \"loop\"\n[plugin.metrics.two]\ncommand = \"new\"\n",
+    );
+    file("a.conf", "display_name = \"a\"\nroles = [\"A:a\"]\n");
+    file("c.other", "invalid TOML");
+    let text = format!(
+        "include = \"{}/*.conf\"\nroles = [\"Main:main\"]\ndisplay_name = \"main\"\n[filesystems]\nuse_mountpoint = true\n\
+         [plugin.metrics.one]\ncommand = \"one\"\n[plugin.metrics.two]\ncommand = \"old\"\nenv = {{ A = \"b\" }}\n",
+        folder.path().display()
+    );
+    let (config, problems) = parsed(&text).unwrap();
+    assert_eq!(shown(&problems), "");
+    assert_eq!((&config.roles, config.display_name.as_deref()), (&vec!["B:b".to_owned()], Some("a")));
+    assert!(config.selection.use_mountpoint && config.selection.filesystems.is_some());
+    let programs = config.programs().map(|program| (&*program.name, program.program.environment.len()));
+    assert_eq!(programs.collect::<Vec<_>>(), [("one", 0), ("two", 0)]);
+    file("d.conf", "verbose = 1\n");
+    let problems = shown(&parsed(&text).unwrap_err());
+    assert!(problems.contains("d.conf:1:11: error: `verbose`"), "{problems}");
+}
+
+#[test]
+fn a_component_replaces_a_program_of_its_name_and_vice_versa() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "include = \"{}/*\"\n[plugin.metrics.a]\ncommand = \"x\"\n[plugin.metrics.b]\nwasm = \"x\"\n",
+        folder.path().display()
+    );
+    std::fs::write(folder.path().join("i"), "[plugin.metrics.a]\nwasm = \"x\"\n[plugin.metrics.b]\ncommand = \"x\"\n")
+        .unwrap();
+    let (config, _) = parsed(&text).unwrap();
+    assert_eq!(config.programs().map(|program| &*program.name).collect::<Vec<_>>(), ["b"]);
+    assert_eq!(config.components().map(|table| table.name.as_str()).collect::<Vec<_>>(), ["a"]);
+}
+
+#[test]
+fn proxies_are_resolved_as_in_the_official_agent() {
+    for (http, https, expected) in [
+        ("", "", (None, None)),
+        ("http://h:1", "", (Some("http://h:1"), Some("http://h:1"))),
+        ("http://h:1", "direct", (Some("http://h:1"), None)),
+        ("http://h:1", "https://s:2", (Some("http://h:1"), Some("https://s:2"))),
+        ("direct", "", (None, None)),
+        ("direct", "s:2", (None, Some("s:2"))),
+        ("", "http://s:2", (None, Some("http://s:2"))),
+    ] {
+        let (config, _) = parsed(&format!("http_proxy = {http:?}\nhttps_proxy = {https:?}\n")).unwrap();
+        let shown = |proxy: &Option<Secret>| proxy.as_ref().map(|proxy| proxy.reveal().to_owned());
+        let found = (shown(&config.network.http_proxy), shown(&config.network.https_proxy));
+        assert_eq!((found.0.as_deref(), found.1.as_deref()), expected, "{http} {https}");
+    }
+    let problems = shown(&parsed("http_proxy = \"ftp://me:hunter2@h\"\n").unwrap_err());
+    assert!(!problems.contains("hunter2"), "{problems}");
+}
+
+#[test]
+fn checks_have_the_official_agents_defaults_and_bounds() {
+    for (keys, minutes, interval, attempts) in [
+        ("", 1, None, None),
+        ("check_interval = 0", 1, None, None),
+        ("check_interval = \"2h\"", 60, None, None),
+        ("notification_interval = 1", 1, Some(10), None),
+        ("notification_interval = \"1h10m\"", 1, Some(70), None),
+        ("max_check_attempts = -1", 1, None, None),
+        ("max_check_attempts = 0", 1, None, None),
+        ("max_check_attempts = 10", 1, None, Some(10)),
+        ("max_check_attempts = 11", 1, None, Some(10)),
+        ("max_check_attempts = 3\nprevent_alert_auto_close = true", 1, None, Some(1)),
+    ] {
+        let (config, _) = parsed(&format!("[plugin.checks.c]\ncommand = \"x\"\n{keys}\n")).unwrap();
+        let check = &config.checks[0];
+        assert_eq!(check.every.as_secs(), minutes * 60, "{keys}");
+        assert_eq!((check.notification_interval_minutes, check.max_check_attempts), (interval, attempts), "{keys}");
+    }
+    let memo = "あ".repeat(251);
+    let (config, problems) = parsed(&format!("[plugin.checks.c]\ncommand = \"x\"\nmemo = {memo:?}\n")).unwrap();
+    assert_eq!(config.checks[0].memo.as_ref().unwrap().chars().count(), 250);
+    assert!(problems.iter().all(|problem| problem.level() == Level::Note) && problems.len() == 1);
+}
+
+#[test]
+fn keys_that_the_official_agent_ignores_are_ignored() {
+    let text = "conffile = \"x\"\n[interfaces]\nuse_adapter = true\n[plugin.metrics.m]\ncommand = \"x\"\n\
+                check_interval = 1\nmemo = \"x\"\n[plugin.metadata.d]\ncommand = \"x\"\ncustom_identifier = \"x\"\n";
+    let (config, problems) = parsed(text).unwrap();
+    assert_eq!(shown(&problems), "");
+    assert_eq!((config.programs().count(), config.metadata[0].every.as_secs()), (1, 600));
+}
