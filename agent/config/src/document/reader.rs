@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
+use wasaba_core::nearest::nearest;
 
 use super::shown::Shown;
 use super::{Level, Problem, Section, Span};
@@ -137,11 +138,10 @@ impl<'a> Reader<'a> {
     pub fn finish(&mut self, section: Section<'_>) {
         for entry in &section.entries {
             let lower = entry.key.to_ascii_lowercase();
-            let meant = section.known.iter().map(|key| (strsim::levenshtein(key, &lower), key));
-            let cure = meant.filter(|(distance, _)| *distance < 3).min().map_or_else(
-                || format!("; valid keys: {}", section.known.join(", ")),
-                |(_, key)| format!(", did you mean `{key}`?"),
-            );
+            let cure = match nearest(&lower, section.known.iter().map(String::as_str)) {
+                Some(key) => format!(", did you mean `{key}`?"),
+                None => format!("; valid keys: {}", section.known.join(", ")),
+            };
             self.warn(entry.span, format!("unknown key `{}`{cure}", entry.key));
         }
     }
