@@ -144,6 +144,16 @@ pub fn api_base(text: &str) -> Result<Url, String> {
     }
 }
 
+/// The address that replaces the metadata services of the clouds, which have no TLS.
+fn metadata_base(text: &str) -> Result<Option<String>, String> {
+    const CURE: &str = "write it like http://127.0.0.1:8080";
+    let url = Url::parse(text).map_err(|error| format!("is not a valid URL ({error}); {CURE}"))?;
+    match url.scheme() {
+        "http" => Ok(Some(text.trim_end_matches('/').to_owned())),
+        _ => Err(format!("must begin with http://; {CURE}")),
+    }
+}
+
 /// The roles. Those that Mackerel would refuse are skipped, as in the official agent.
 fn roles(reader: &mut Reader<'_>, top: &mut Section<'_>) -> Option<Vec<String>> {
     let mut roles = Vec::new();
@@ -191,8 +201,7 @@ fn machine(reader: &mut Reader<'_>, top: &mut Section<'_>, roots: &mut Roots) {
     for (key, root) in [("proc", &mut roots.proc), ("sys", &mut roots.sys), ("etc", &mut roots.etc)] {
         set(root, reader.text(&mut section, key).map(PathBuf::from));
     }
-    let base = |text: &str| api_base(text).map(|_| Some(text.trim_end_matches('/').to_owned()));
-    set(&mut roots.metadata, reader.parsed(&mut section, "metadata", base));
+    set(&mut roots.metadata, reader.parsed(&mut section, "metadata", metadata_base));
     reader.finish(section);
 }
 
