@@ -11,6 +11,7 @@ use wasaba_core::nearest::nearest;
 use super::Config;
 use super::document::{Level, Problem, Reader, Section};
 use super::plugin::{pattern, posting, trust};
+use crate::metrics::{Metrics, StandIn};
 
 /// Replaces the engine of `config` with that of this document, if it has one.
 pub(super) fn merge(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut Config) {
@@ -23,18 +24,25 @@ pub(super) fn merge(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut
 /// Warns of two engines that post to the same graphs.
 pub(super) fn same_graphs(config: &Config) -> Option<Problem> {
     let graphs = |docker: &Docker| (docker.posting.key_prefix.clone(), docker.posting.custom_identifier.clone());
-    let table = |docker: &Docker| match docker.name.strip_prefix("plugin ") {
-        Some(name) => format!("[plugin.metrics.{name}]"),
-        None => format!("[{}]", docker.name),
-    };
-    let engines = config.engines().collect::<Vec<_>>();
+    let engines = tables(config).collect::<Vec<_>>();
     let mut pairs =
         engines.iter().enumerate().flat_map(|(at, one)| engines.iter().skip(at + 1).map(move |other| (one, other)));
-    let (one, other) = pairs.find(|(one, other)| graphs(one) == graphs(other))?;
-    let (one, other) = (table(one), table(other));
+    let ((one, _), (other, _)) = pairs.find(|((_, one), (_, other))| graphs(one) == graphs(other))?;
     let cure = "remove one, or give one a `key_prefix`";
     let why = format!("{one} and {other} post to the same graphs, overwriting each other's values: {cure}");
     Some(Problem::of_flag(Level::Warning, format!("warning: {why}")))
+}
+
+/// The engines with the tables that configure them.
+fn tables(config: &Config) -> impl Iterator<Item = (String, &Docker)> {
+    let stand_ins = config.metrics.iter().filter_map(|plugin| match &plugin.runs {
+        Metrics::Official(line) => match &line.stand_in {
+            StandIn::Docker(docker) => Some((format!("[plugin.metrics.{}]", plugin.name), docker.as_deref().ok()?)),
+            StandIn::Component(_) => None,
+        },
+        Metrics::Component(_) | Metrics::Program(_) => None,
+    });
+    config.docker.iter().map(|docker| ("[docker]".to_owned(), docker)).chain(stand_ins)
 }
 
 fn docker(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Docker {
@@ -90,7 +98,6 @@ mod tests {
     use containers::DEFAULT_TIMEOUT;
 
     use super::*;
-    use crate::metrics::{Metrics, StandIn};
     use crate::parse;
 
     /// The engines of a configuration without problems.
