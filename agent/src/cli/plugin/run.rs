@@ -32,7 +32,7 @@ pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) ->
         let declared = &instance.plugin().description.settings;
         let state = line.state_file(declared).unwrap_or_else(|| state_file(wanted, flags));
         if std::env::var_os("MACKEREL_AGENT_PLUGIN_META").is_some_and(|value| !value.is_empty()) {
-            return Ok(graph::as_official_plugins_tell(&instance.graphs));
+            return Ok(graph::in_official_form(&instance.graphs));
         }
         instance.remember(remembered(&state));
         let begin = Instant::now();
