@@ -4,12 +4,13 @@
 //! cannot be printed.
 
 use std::error::Error;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use reqwest::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Proxy, Response, redirect};
 use serde_json::Value;
 use url::Url;
+use wasaba_core::clock;
 use wasaba_core::secret::Secret;
 use wasaba_core::tls;
 
@@ -153,7 +154,7 @@ impl Client {
         let retry_after = response
             .headers()
             .get(RETRY_AFTER)
-            .and_then(|value| answer::retry_after(value.to_str().ok()?, SystemTime::now()));
+            .and_then(|value| answer::retry_after(value.to_str().ok()?, clock::wall()));
         let body = self.body(response).await?;
         if !status.is_success() {
             let message = self.key.redacted_in(&answer::message(&body).unwrap_or_else(|| status.to_string()));
