@@ -249,7 +249,7 @@ impl Keeper {
                 Step::Start(key, candidate) => self.start(key, candidate).await,
                 Step::Skip { key, table, problems } => {
                     self.cancel(&key);
-                    self.rooms.register.skip(key, table, problems);
+                    self.rooms.register.skip(key, table.map(|table| *table), problems);
                 }
                 Step::Remove(key) => {
                     self.cancel(&key);

@@ -237,7 +237,7 @@ pub enum Step {
         /// Which plugin.
         key: Key,
         /// Its table, if it could be read.
-        table: Option<PluginTable>,
+        table: Option<Box<PluginTable>>,
         /// The problems, a line each.
         problems: Vec<String>,
     },
@@ -289,7 +289,7 @@ impl Roster {
             }
             Err(problems) => {
                 self.loaded(&key, attempt, Err(problems.clone()));
-                Some(Step::Skip { key, table, problems })
+                Some(Step::Skip { key, table: table.map(Box::new), problems })
             }
         }
     }
