@@ -1,8 +1,8 @@
 //! wasaba, a host agent for Mackerel: it collects the host's metrics, runs sandboxed plugins, and loses nothing.
 //!
-//! One value passes four rooms: a collector reads it (`machine`, `containers`, `plugins`, `programs`), the minute takes it in
-//! (`wasaba_core::collect`), the spool keeps it on disk and an output hands it on (`delivery`). Only [`run`] knows all of
-//! them; see ARCHITECTURE.md.
+//! One value passes four rooms: a collector reads it (`machine`, `containers`, `plugins`, `programs`), the collecting loop takes
+//! it (`wasaba_core::collect`), the spool keeps it on disk and an output posts it (`delivery`). Only [`run`] knows all of them;
+//! see ARCHITECTURE.md.
 
 pub mod cli;
 pub mod process;
@@ -17,7 +17,7 @@ pub const REVISION: &str = match option_env!("WASABA_REVISION") {
     None => "unknown",
 };
 
-/// How the agent names itself to Mackerel.
+/// The agent's name in its requests to Mackerel.
 #[must_use]
 pub fn user_agent() -> String {
     format!("wasaba/{VERSION} (Revision {REVISION})")

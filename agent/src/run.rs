@@ -1,4 +1,4 @@
-//! The assembly: the one place that knows every room. It opens them, connects them, and waits for the end.
+//! The assembly: the one place that knows every room. It opens them, connects them, and waits until the agent stops.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,36 +31,36 @@ use wasaba_core::{clock, container};
 use crate::process::control::{self, Pulse, Tables};
 use crate::process::footprint;
 
-/// How many check reports, and documents, wait for the output, which takes them over once the host is registered.
+/// How many check reports, and documents, are queued until the host is registered and the output takes them over.
 const MOST_WAITING: usize = 1_000;
 
-/// What the outside world says to a running agent.
+/// The signals from outside to a running agent.
 #[derive(Clone)]
 pub struct Signals {
     /// Becomes `true` when the agent must stop.
     pub stop: watch::Receiver<bool>,
-    /// Asks for the host's description to be sent now.
+    /// Asks for the host's description to be posted now.
     pub refresh: Arc<Notify>,
-    /// The configuration, which may be reloaded. What cannot follow it is the same in all of them.
+    /// The configuration, which may be reloaded. What cannot be reloaded is the same in all of them.
     pub configs: watch::Receiver<Arc<Config>>,
 }
 
-/// Runs the agent until `signals` stop it. With `table`, and without an API key, the values are shown as a table on the
-/// terminal, with the log's tail below.
+/// Runs the agent until `signals` stop it. With `table`, and without an API key, it shows the values as a table on the terminal,
+/// with the log's tail below.
 ///
 /// # Errors
-/// What keeps it from starting, as text with its cure. A running agent has none.
+/// Why it cannot start, as text with the cure. A running agent does not fail.
 pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     let config = signals.configs.borrow().clone();
     for missing in config.machine.missing() {
         tracing::warn!("host_root: {missing}");
     }
-    if let Some(why) = the_containers_own(&config) {
-        tracing::warn!("{why}");
+    if let Some(warning) = container_warning(&config) {
+        tracing::warn!("{warning}");
     }
     let root = config.root.clone();
     std::fs::create_dir_all(&root)
-        .map_err(|error| format!("cannot make the folder `{}`: {error}; name another with -root", root.display()))?;
+        .map_err(|error| format!("cannot create the folder `{}`: {error}; name another with -root", root.display()))?;
     let spool = Arc::new(Spool::open(&root, clock::unix_seconds()).map_err(|error| error.to_string())?);
     let memory: Arc<dyn Memory> = Arc::<Spool>::clone(&spool);
     let board = Arc::new(local::Board::default());
@@ -76,10 +76,10 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     if config.self_metrics {
         machine.sources.push(self_metrics_of(&register, &registry)?);
     }
-    let mut following = Following { machine, engines: Engines::default(), registry: registry.clone(), memory };
-    following.follow(&config).await;
-    let components = Components::new(register.clone(), Arc::clone(&following.memory));
-    let rooms = Rooms { registry, register: register.clone(), memory: Arc::clone(&following.memory) };
+    let mut reloading = Reloading { machine, engines: Engines::default(), registry: registry.clone(), memory };
+    reloading.apply(&config).await;
+    let components = Components::new(register.clone(), Arc::clone(&reloading.memory));
+    let rooms = Rooms { registry, register: register.clone(), memory: Arc::clone(&reloading.memory) };
     let (ready, is_ready) = oneshot::channel();
     let background = [
         tokio::spawn(keeper::keep(signals.configs.clone(), rooms, ready)),
@@ -90,7 +90,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
             Arc::clone(&spool),
             Outbox { reports, documents },
         )),
-        tokio::spawn(following.keep(signals.configs.clone())),
+        tokio::spawn(reloading.keep(signals.configs.clone())),
     ];
 
     let mut kept = Kept {
@@ -102,14 +102,14 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
         newest: 0,
     };
     let tried = async {
-        // A keeper that cannot start is ready, too.
+        // It fails if the keeper cannot start; then there is nothing to wait for.
         is_ready.await.ok();
     };
     let mut collecting = std::pin::pin!(rounds.run(tried, signals.stop.clone(), &mut kept));
     let output = output(&config, Output { spool: Arc::clone(&spool), board, table, defined, wake, inbox }, signals);
     let mut output = std::pin::pin!(output);
     let result = tokio::select! {
-        // Collecting ends only when the agent stops; the output then has its last moments.
+        // Collecting ends only when the agent stops; then the output delivers the rest.
         () = &mut collecting => output.await,
         result = &mut output => result,
     };
@@ -121,8 +121,8 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     result
 }
 
-/// What is not the host's if the agent is in a container that does not show its host.
-fn the_containers_own(config: &Config) -> Option<String> {
+/// The warning of an agent in a container that cannot see its host.
+fn container_warning(config: &Config) -> Option<String> {
     (container::is_ours() && config.machine == Roots::default()).then(|| {
         "this is a container: reporting its own name, interfaces and file systems, not the host's; to report the host's, mount \
          its / (-v /:/host:ro,rslave) and write `host_root = \"/host\"`"
@@ -130,19 +130,20 @@ fn the_containers_own(config: &Config) -> Option<String> {
     })
 }
 
-/// Answers whoever asks how the plugins are doing.
+/// Answers requests for the state of the agent and its plugins.
 async fn serve(root: PathBuf, tables: Tables) {
     if let Err(error) = control::serve(&root, tables).await {
         let path = control::path(&root);
-        tracing::warn!("`wasaba plugin list` will find no agent: cannot listen at `{}`: {error}", path.display());
+        let path = path.display();
+        tracing::warn!("cannot listen at `{path}`: {error}; `wasaba plugin list` and `wasaba health` will not work");
     }
 }
 
-/// The host's own collectors, as they run.
+/// The host's own collectors, while they run.
 struct Machine {
     selection: Current,
     sources: Vec<Registered>,
-    /// The agent's own resource usage, where the configuration asks for it.
+    /// The agent's own resource usage, if it is configured.
     diagnostic: Option<Registered>,
 }
 
@@ -153,7 +154,7 @@ impl Machine {
         Self { selection, sources, diagnostic: None }
     }
 
-    fn follow(&mut self, config: &Config, registry: &Registry) {
+    fn apply(&mut self, config: &Config, registry: &Registry) {
         self.selection.set(config.selection.clone());
         if config.diagnostic && self.diagnostic.is_none() {
             let source = Source::of_collector("diagnostic", Box::new(Diagnostic), &Readers::default());
@@ -167,7 +168,7 @@ impl Machine {
     }
 }
 
-/// What plugins cost, as one more source.
+/// The resource usage of plugins, as one more source.
 fn self_metrics_of(register: &Register, registry: &Registry) -> Result<Registered, String> {
     let collector = Box::new(SelfMetrics::new(register.clone()));
     let registered = registry.add(Source::of_collector("self", collector, &Readers::default()));
@@ -176,26 +177,26 @@ fn self_metrics_of(register: &Register, registry: &Registry) -> Result<Registere
     Ok(registered)
 }
 
-/// What follows the newest configuration beside the plugins.
-struct Following {
+/// What is reloaded with the configuration, except the plugins.
+struct Reloading {
     machine: Machine,
     engines: Engines,
     registry: Registry,
     memory: Arc<dyn Memory>,
 }
 
-impl Following {
-    async fn follow(&mut self, config: &Config) {
-        self.machine.follow(config, &self.registry);
+impl Reloading {
+    async fn apply(&mut self, config: &Config) {
+        self.machine.apply(config, &self.registry);
         self.engines.follow(config.docker.as_ref(), &self.registry, &self.memory).await;
     }
 
     async fn keep(mut self, mut configs: watch::Receiver<Arc<Config>>) {
         while configs.changed().await.is_ok() {
             let config = configs.borrow_and_update().clone();
-            self.follow(&config).await;
+            self.apply(&config).await;
         }
-        // Everything keeps running.
+        // There will be no other configuration; everything keeps running.
         std::future::pending().await
     }
 }
@@ -206,7 +207,7 @@ struct Kept {
     board: Option<Arc<local::Board>>,
     wake: Arc<Notify>,
     pulse: Pulse,
-    /// Minutes that were collected.
+    /// How many minutes were collected.
     minutes: u64,
     /// The newest of them, in seconds since 1970.
     newest: i64,
@@ -231,7 +232,7 @@ impl Sink for Kept {
                 values.into_iter().for_each(|(source, values)| spool.keep_values(&source, values, now));
                 spool.keep(minute, &readings, now)
             });
-            // Where it failed, the spool has said why.
+            // The spool logs its own failures.
             if kept.await.is_ok_and(|on_disk| on_disk) {
                 tracing::debug!("kept {count} values of {time}");
             }
@@ -244,7 +245,7 @@ impl Sink for Kept {
         if let Some(newest) = newest.filter(|newest| newest.div_euclid(60) > self.newest.div_euclid(60)) {
             self.newest = newest;
             self.minutes = self.minutes.wrapping_add(1);
-            // After the second, everything that a minute needs has run once; the host's description comes every hour.
+            // After the second minute, everything that a minute needs has run once; the host's description is made every hour.
             if self.minutes % 60 == 2 {
                 footprint::release();
             }
@@ -252,7 +253,7 @@ impl Sink for Kept {
     }
 }
 
-/// What the output half of the agent shares with the collecting half.
+/// What the output shares with the collecting half of the agent.
 struct Output {
     spool: Arc<Spool>,
     board: Arc<local::Board>,
@@ -265,7 +266,7 @@ struct Output {
 async fn output(config: &Config, shared: Output, signals: Signals) -> Result<(), String> {
     let Output { spool, board, table, defined, wake, mut inbox } = shared;
     if config.api_key.is_none() {
-        tracing::info!("no API key: the values stay on this machine, for 24 hours");
+        tracing::info!("no API key: the values stay on this machine, for 24 h");
         local::run(board, table, signals.stop).await;
         return Ok(());
     }
@@ -294,21 +295,21 @@ async fn output(config: &Config, shared: Output, signals: Signals) -> Result<(),
         tokio::select! {
             result = posting => return result.map_err(|error| error.to_string()),
             // What is not delivered yet is in the spool.
-            () = another_way(&mut configs, &config) => tracing::info!("reconnecting to Mackerel with the reloaded configuration"),
+            () = another_connection(&mut configs, &config) => tracing::info!("reconnecting to Mackerel with the reloaded configuration"),
         }
     }
 }
 
-/// Returns when the configuration reaches Mackerel in another way than `before`.
-async fn another_way(configs: &mut watch::Receiver<Arc<Config>>, before: &Config) {
+/// Returns when the configuration connects to Mackerel differently from `before`.
+async fn another_connection(configs: &mut watch::Receiver<Arc<Config>>, before: &Config) {
     let is_another = |config: &Arc<Config>| !config.reaches_mackerel_like(before);
     if configs.wait_for(is_another).await.is_err() {
-        // The configuration can change no more.
+        // There will be no other configuration.
         std::future::pending::<()>().await;
     }
 }
 
-/// What the Mackerel output needs to know; none without an API key.
+/// The settings of the output to Mackerel; `None` without an API key.
 fn settings(config: &Config) -> Option<mackerel::Settings> {
     Some(mackerel::Settings {
         apibase: config.api_base.to_string(),
@@ -322,13 +323,13 @@ fn settings(config: &Config) -> Option<mackerel::Settings> {
     })
 }
 
-/// How the agent names itself to Mackerel.
+/// The agent's version, for Mackerel.
 #[must_use]
 pub fn agent() -> mackerel::Agent {
     mackerel::Agent { version: crate::VERSION.to_owned(), revision: crate::REVISION.to_owned() }
 }
 
-/// The way to Mackerel.
+/// The network settings for Mackerel.
 #[must_use]
 pub fn route(network: &Network) -> mackerel::Route {
     let Network { http_proxy, https_proxy, no_keep_alive } = network.clone();
@@ -345,7 +346,7 @@ pub fn host_sources(config: &Config, selection: &Current) -> Vec<Source> {
     machine::metrics::ALL.iter().map(open).collect()
 }
 
-/// What the host is, for Mackerel, together with what its cloud says; reads files and asks the system, so it may block.
+/// The description of the host for Mackerel, with its cloud's metadata; reads files and asks the system, so it may block.
 pub fn describe(config: &Config, cloud: Option<Cloud>) -> impl FnOnce() -> serde_json::Value + Send + 'static {
     let roots = config.machine.clone();
     let own = config.checks.iter().filter(|check| check.custom_identifier.is_none());

@@ -385,7 +385,7 @@ mod tests {
     #[test]
     fn the_official_graphs_equal_those_of_the_official_plugin() {
         let graphs = graphs(&[], str::to_owned).unwrap();
-        let printed = wasaba_core::graph::as_official_plugins_tell(&graphs);
+        let printed = wasaba_core::graph::in_official_form(&graphs);
         wasaba_testing::golden::assert_golden(
             "../docker/graphs.json",
             &serde_json::from_str::<serde_json::Value>(printed.strip_prefix("# mackerel-agent-plugin\n").unwrap())

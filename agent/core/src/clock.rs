@@ -4,12 +4,12 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// When a reading is taken, in both clocks.
+/// When a reading is taken, on both clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     /// Wall clock, in seconds since 1970: what Mackerel is sent.
     pub unix_seconds: i64,
-    /// Monotonic clock: what rates are computed from, since the wall clock may jump.
+    /// Monotonic clock: rates are computed from it, since the wall clock may jump.
     pub instant: Instant,
 }
 

@@ -1,12 +1,13 @@
-//! The container that the agent may be in: how it knows its own image, and what is not for the programs that it starts there.
+//! The container that the agent may run in: how it recognises its own image, and which variables the programs that it starts
+//! there do not get.
 
-/// The variable that tells the agent that it is in its image.
+/// The variable that marks the agent's image.
 pub const MARK: &str = "WASABA_CONTAINER";
 
-/// The variables of the image whose values are secrets, or lead to them.
+/// The variables of the image whose values are secrets, or files with secrets.
 pub const SECRETS: [&str; 2] = ["apikey", "apikey_file"];
 
-/// Whether this is a container of our image.
+/// Whether this is a container of the agent's image.
 #[must_use]
 pub fn is_ours() -> bool {
     std::env::var_os(MARK).is_some_and(|value| !value.is_empty())

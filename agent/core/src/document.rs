@@ -1,22 +1,22 @@
-//! A document of metadata about the host, on its way to Mackerel.
+//! The document: metadata about the host, on its way to Mackerel.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-/// A document to be delivered.
+/// A document that must be delivered.
 #[derive(Debug)]
 pub struct Document {
-    /// Where it goes.
+    /// Its namespace on Mackerel.
     pub namespace: Arc<str>,
-    /// The JSON, as it was told: no number in it is rounded.
+    /// The JSON as the plugin wrote it: no number in it is rounded.
     pub json: String,
-    /// To be told the host's id when Mackerel has it; dropped if it never will.
+    /// Gets the host's id when Mackerel has stored the document; dropped if delivery fails for good.
     pub delivered: oneshot::Sender<Arc<str>>,
 }
 
-/// The folder of what was delivered. Who is another host from now on deletes it.
+/// The folder that records what was delivered. It is deleted when the agent becomes another host.
 #[must_use]
 pub fn folder(root: &Path) -> PathBuf {
     root.join("metadata")

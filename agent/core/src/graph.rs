@@ -1,9 +1,9 @@
-//! The graph definition: how Mackerel is told to draw a plugin's metrics.
+//! The graph definition: how Mackerel draws a plugin's metrics.
 
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
-/// A graph, in the form in which Mackerel takes it.
+/// A graph, in the form of Mackerel's API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GraphDefinition {
     /// `custom.` and segments joined by dots.
@@ -15,7 +15,7 @@ pub struct GraphDefinition {
     metrics: Vec<GraphMetric>,
 }
 
-/// The official agent writes a graph without metrics so.
+/// The official agent writes `null` for a graph without metrics.
 fn null_if_empty<S: Serializer>(metrics: &[GraphMetric], serializer: S) -> Result<S::Ok, S::Error> {
     (!metrics.is_empty()).then_some(metrics).serialize(serializer)
 }
@@ -35,23 +35,23 @@ impl GraphDefinition {
     /// `percentage`, `seconds`, `milliseconds`, `bytes`, `bytes/sec`, `bits/sec`, `iops`); an empty label means none.
     ///
     /// # Errors
-    /// A name that Mackerel would refuse.
+    /// Mackerel would refuse the name.
     pub fn new(name: &str, label: &str, unit: &'static str) -> Result<Self, String> {
         if name.is_empty() || !name.split('.').all(is_segment) || name.matches('#').count() > 1 {
             return Err(format!(
-                "{name:?} is no graph name: segments of A-Z a-z 0-9 _ -, or * or one #, joined by dots"
+                "invalid graph name {name:?}: it must be segments of A-Z a-z 0-9 _ -, or * or one #, joined by dots"
             ));
         }
         Ok(Self { name: format!("custom.{name}"), display_name: non_empty(label), unit, metrics: Vec::new() })
     }
 
-    /// Adds a metric; `name` is its one segment.
+    /// Adds a metric; `name` is a single segment.
     ///
     /// # Errors
-    /// A name that Mackerel would refuse.
+    /// Mackerel would refuse the name.
     pub fn with_metric(mut self, name: &str, label: &str, stacked: bool) -> Result<Self, String> {
         if !is_segment(name) {
-            return Err(format!("{name:?} is no metric name: one segment of A-Z a-z 0-9 _ -, or *"));
+            return Err(format!("invalid metric name {name:?}: it must be one segment of A-Z a-z 0-9 _ -, or *"));
         }
         let name = format!("{}.{name}", self.name);
         self.metrics.push(GraphMetric { name, display_name: non_empty(label), stacked });
@@ -65,9 +65,9 @@ impl GraphDefinition {
     }
 }
 
-/// The graphs in the form in which the official plugins tell theirs: sorted, without `custom.`.
+/// The graphs in the form in which the official plugins print theirs: sorted, without `custom.`.
 #[must_use]
-pub fn as_official_plugins_tell(graphs: &[GraphDefinition]) -> String {
+pub fn in_official_form(graphs: &[GraphDefinition]) -> String {
     let short = |name: &str, prefix: &str| name.strip_prefix(prefix).unwrap_or(name).to_owned();
     let graph = |graph: &GraphDefinition| {
         let prefix = format!("{}.", graph.name);

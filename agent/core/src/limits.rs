@@ -1,20 +1,20 @@
-//! The limits of a plugin: what runs it, how much a call may take before it is stopped, and the keys that set them.
+//! The limits of a plugin: its engine, how much a call may use before it is stopped, and the keys that set the limits.
 
 use std::fmt;
 use std::time::Duration;
 
-/// What runs a component.
+/// The engine that runs a component.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Engine {
     /// The interpreter.
     #[default]
     Pulley,
-    /// Native code, for plugins that compute a lot. Needs executable memory.
+    /// Native code, for plugins that compute a lot; it needs executable memory.
     Native,
 }
 
 impl Engine {
-    /// Each engine, for lists of what is valid.
+    /// Every engine, for lists of valid values.
     pub const ALL: &[Self] = &[Self::Pulley, Self::Native];
 
     /// The engine of this name, as in `engine = "native"`.
@@ -39,27 +39,27 @@ impl fmt::Display for Engine {
     }
 }
 
-/// The longest time that a call may be configured to take: the next one begins after 60 s.
+/// The longest time limit of a call that can be configured: the next call begins after 60 s.
 pub const LONGEST_CALL: Duration = Duration::from_secs(50);
 
 /// The limits of one instance's calls, and of compiling its component. The contract's manual (`wit/`) states the same figures.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
-    /// Wall clock for the whole call, waiting included.
+    /// Wall-clock time of the whole call, waiting included.
     pub time: Duration,
-    /// The part of it in which the plugin computes, counted in ticks of the sandbox's clock.
+    /// The time in which the plugin computes, counted in ticks of the sandbox's clock.
     pub compute: Duration,
     /// Memory, summed over all of the component's memories.
     pub memory_bytes: usize,
     /// Table elements, summed over all tables; each costs the host 8 bytes.
     pub table_elements: usize,
-    /// Bytes of stack, which limits how deep functions call each other.
+    /// Bytes of stack, which limit how deep calls nest.
     pub stack_bytes: usize,
-    /// Bytes that the plugin may hand over to the agent in one function call in either direction: strings, lists, results.
+    /// Bytes that one function call may pass between plugin and agent in either direction: strings, lists, results.
     pub handover_bytes: usize,
     /// Handles to host resources open at once.
     pub handles: usize,
-    /// Samples in one answer.
+    /// Samples returned by one call.
     pub samples: usize,
     /// Length of a sample's name.
     pub name_bytes: usize,
@@ -71,11 +71,11 @@ pub struct Limits {
     pub connections: usize,
     /// Length of an HTTP response's body.
     pub body_bytes: usize,
-    /// Bytes of a file that are handed over at once.
+    /// Bytes of a file that are read at once.
     pub file_bytes: usize,
     /// All keys and values that the instance stores.
     pub kv_bytes: usize,
-    /// Iterations of PBKDF2 that the agent computes for it; a thousand take about 0.2 ms.
+    /// Iterations of PBKDF2 that the agent computes for the plugin; a thousand take about 0.2 ms.
     pub pbkdf2_iterations: u32,
     /// Length of the `.wasm` file.
     pub component_bytes: u64,
@@ -115,28 +115,28 @@ impl Default for Limits {
 pub struct Key {
     /// Its name, which ends in the unit.
     pub name: &'static str,
-    /// The largest value that may be written; the smallest is 1.
+    /// The largest valid value; the smallest is 1.
     pub most: u64,
-    /// The default, in the same unit; read out of [`Limits`].
+    /// The limit's value in this unit.
     pub get: fn(&Limits) -> u64,
-    /// Sets the value.
+    /// Sets the limit to a value in this unit.
     pub set: fn(&mut Limits, u64),
 }
 
-/// Makes a [`Key`] for a field that counts in another unit than the key.
+/// Makes a [`Key`] for a field whose unit may differ from the key's.
 macro_rules! key {
     ($name:literal, $most:literal, $field:ident: $type:ty, $unit:expr) => {
         Key {
             name: $name,
             most: $most,
             get: |limits| limits.$field as u64 / $unit,
-            // The largest value times its unit fits every type.
+            // The largest value times its unit fits into every type.
             set: |limits, value| limits.$field = value.saturating_mul($unit) as $type,
         }
     };
 }
 
-/// Every limit that can be set in a plugin's table, besides `timeout_seconds`, which is a key of the official agent.
+/// Every limit that can be set in a plugin's table, except `timeout_seconds`, which is a key of the official agent.
 pub const KEYS: &[Key] = &[
     Key {
         name: "compute_ms",

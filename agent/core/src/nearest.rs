@@ -1,6 +1,6 @@
-//! The nearest known word to one that is unknown: what an error asks with "did you mean".
+//! The known word nearest to an unknown one, for the "did you mean" of an error.
 
-/// More edits than this make another word, not a typo.
+/// With more edits than this it is another word, not a typo.
 const MOST_EDITS: usize = 2;
 
 /// The one of `known` that `word` was probably meant to be.
@@ -14,7 +14,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_typo_leads_to_the_nearest_word_and_another_word_to_none() {
+    fn a_typo_finds_the_nearest_word_and_another_word_finds_none() {
         for (word, expected) in
             [("hots", Some("host")), ("prt", Some("port")), ("HOST", None), ("verbose", None), ("", None)]
         {

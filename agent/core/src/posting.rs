@@ -1,4 +1,4 @@
-//! How the values of a plugin, a program or an engine are posted: how often, under which names, for which host.
+//! The posting: how often the values of a plugin, a program or a Docker engine are posted, under which names, and for which host.
 
 use std::sync::Arc;
 
@@ -7,15 +7,15 @@ use regex_lite::Regex;
 /// How an instance's values are posted.
 #[derive(Clone, Debug)]
 pub struct Posting {
-    /// It is asked in every minute that this divides.
+    /// It is asked in every minute since 1970 that is a multiple of this.
     pub every_minutes: u32,
-    /// Stands in place of the first part of its names, so that two instances of one plugin do not write one graph.
+    /// Replaces the first segment of its names, so that two instances of one plugin do not post to the same graph.
     pub key_prefix: Option<String>,
-    /// Only names that match this are posted; tested without `custom.`.
+    /// Only names that match this are posted; matched without `custom.`.
     pub include: Option<Regex>,
-    /// Names that match this are not posted; tested without `custom.`.
+    /// Names that match this are not posted; matched without `custom.`.
     pub exclude: Option<Regex>,
-    /// The host on Mackerel that its values are of, if it is another one than this.
+    /// The host on Mackerel that its values belong to, if it is not this one.
     pub custom_identifier: Option<Arc<str>>,
 }
 
@@ -26,7 +26,7 @@ impl Default for Posting {
 }
 
 impl Posting {
-    /// The name that is posted for `name`.
+    /// The name under which `name` is posted.
     #[must_use]
     pub fn renamed(&self, name: &str) -> String {
         match &self.key_prefix {
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_prefix_stands_in_place_of_the_first_part() {
+    fn a_prefix_replaces_the_first_segment() {
         let posting = Posting { key_prefix: Some("blog".into()), ..Posting::default() };
         assert_eq!(posting.renamed("nginx.requests.accepts"), "blog.requests.accepts");
         assert_eq!(posting.renamed("load"), "blog");
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_excluded_is_not_posted_even_if_it_is_included() {
+    fn an_excluded_name_is_not_posted_even_if_it_is_included() {
         let regex = |pattern| Some(Regex::new(pattern).unwrap());
         let posting = Posting { include: regex("^nginx"), exclude: regex("queue"), ..Posting::default() };
         let wanted = ["nginx.requests.x", "nginx.queue.x", "redis.keys"].map(|name| posting.wants(name));

@@ -1,5 +1,5 @@
-//! Regular files, for reading a path that someone else chose: never a pipe or a device, which may never end, and never more than a
-//! limit.
+//! Regular files: reads a path that comes from outside, but never a pipe or a device, which may never end, and never more than
+//! a limit.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Error, Read, Result};
@@ -11,7 +11,7 @@ use std::path::Path;
 /// # Errors
 /// It cannot be opened, or is not a regular file.
 pub fn open(file: &Path) -> Result<File> {
-    // Without this, opening a pipe waits for its other end.
+    // Without NONBLOCK, opening a pipe waits for its other end.
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
     let flags = i32::try_from(flags.bits()).unwrap_or_default();
     let open = OpenOptions::new().read(true).custom_flags(flags).open(file)?;

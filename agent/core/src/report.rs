@@ -1,22 +1,22 @@
-//! What a check reports of one run.
+//! The report: the result of one run of a check.
 
 use std::sync::Arc;
 
-/// What a check found.
+/// The status that a check found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// It is as it should be.
+    /// Nothing is wrong.
     Ok,
-    /// It is not quite.
+    /// Something needs attention.
     Warning,
-    /// It is not.
+    /// Something is broken.
     Critical,
-    /// It could not be found out.
+    /// The check could not determine the status.
     Unknown,
 }
 
 impl Status {
-    /// Mackerel's word for it.
+    /// Its word in Mackerel's API.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -27,7 +27,7 @@ impl Status {
         }
     }
 
-    /// As programs end, by the convention of Nagios' plugins.
+    /// The status of a program's exit code, by the convention of Nagios plugins.
     #[must_use]
     pub fn of_code(code: i32) -> Self {
         match code {
@@ -39,16 +39,16 @@ impl Status {
     }
 }
 
-/// What is to be told of one run.
+/// The report of one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// The check.
+    /// The check's name.
     pub name: Arc<str>,
-    /// The host that it is about, if it is another one than this.
+    /// The host that it is about, if it is not this one.
     pub host: Option<Arc<str>>,
-    /// What it found.
+    /// The status.
     pub status: Status,
-    /// What it said, as much as Mackerel keeps.
+    /// The message, cut to what Mackerel stores.
     pub message: String,
     /// When the run began, in seconds since 1970.
     pub occurred_at: i64,
@@ -56,6 +56,6 @@ pub struct Report {
     pub notification_interval_minutes: Option<u64>,
     /// See [`Check::max_check_attempts`].
     pub max_check_attempts: Option<u32>,
-    /// Whether it is another status than before, so that it is told at once.
+    /// Whether the status has changed, so that it is posted at once.
     pub is_urgent: bool,
 }

@@ -15,13 +15,13 @@ use serde::{Deserialize, Serialize};
 pub struct MetricName(Box<str>);
 
 impl MetricName {
-    /// Longer names are refused. Mackerel documents no limit; this one keeps a plugin from filling the queue with names.
+    /// The longest valid name. Mackerel documents no limit; this one keeps a plugin from filling the queue with names.
     pub const MAX_BYTES: usize = 255;
 
-    /// Checks `name` and keeps it.
+    /// Validates `name`.
     ///
     /// # Errors
-    /// [`BadSample::Name`] says what is wrong with the name.
+    /// [`BadSample::Name`], with what is wrong with the name.
     pub fn new(name: impl Into<String>) -> Result<Self, BadSample> {
         let name = name.into();
         let refuse = |why| Err(BadSample::Name { name: name.chars().take(80).collect(), why });
@@ -32,10 +32,10 @@ impl MetricName {
             return refuse("it is longer than 255 bytes");
         }
         if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')) {
-            return refuse("only A-Z a-z 0-9 . _ - may stand in it");
+            return refuse("it may only contain A-Z a-z 0-9 . _ -");
         }
         if name.split('.').any(str::is_empty) {
-            return refuse("a part between two dots is empty");
+            return refuse("a segment between dots is empty");
         }
         Ok(Self(name.into_boxed_str()))
     }
@@ -73,8 +73,8 @@ impl From<MetricName> for String {
     }
 }
 
-/// Makes one segment of a metric name from what the kernel calls a thing: each character outside `[A-Za-z0-9_-]`
-/// becomes one `_`, as the official agent does it (`eth0.100` → `eth0_100`).
+/// Makes one segment of a metric name from any name: each character outside `[A-Za-z0-9_-]` becomes one `_`, as in the official
+/// agent (`eth0.100` → `eth0_100`).
 #[must_use]
 pub fn segment(name: &str) -> String {
     name.chars()
@@ -100,7 +100,7 @@ impl Sample {
         Self::of(MetricName::new(name)?, value)
     }
 
-    /// A sample of `value` under a name that was checked before.
+    /// A sample of `value` under a valid name.
     ///
     /// # Errors
     /// A value that is NaN or infinite.
@@ -108,19 +108,19 @@ impl Sample {
         if value.is_finite() { Ok(Self { name, value, host: None }) } else { Err(BadSample::Value { name }) }
     }
 
-    /// The same as a value of another host than this one, which Mackerel knows by this custom identifier.
+    /// The same sample for another host, which Mackerel knows by this custom identifier.
     #[must_use]
     pub fn of_host(self, custom_identifier: &Arc<str>) -> Self {
         Self { host: Some(Arc::clone(custom_identifier)), ..self }
     }
 
-    /// The custom identifier of the host that it is of; `None` is this host.
+    /// The custom identifier of the host that it belongs to; `None` for this host.
     #[must_use]
     pub fn host(&self) -> Option<&Arc<str>> {
         self.host.as_ref()
     }
 
-    /// What there is one value of in a minute: the host and the name.
+    /// The host and the name, which are unique within a minute.
     #[must_use]
     pub fn key(&self) -> (Option<&str>, &MetricName) {
         (self.host.as_deref(), &self.name)
@@ -173,7 +173,7 @@ pub enum BadSample {
 impl fmt::Display for BadSample {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Name { name, why } => write!(formatter, "{name:?} is no metric name: {why}"),
+            Self::Name { name, why } => write!(formatter, "invalid metric name {name:?}: {why}"),
             Self::Value { name } => write!(formatter, "the value of `{name}` is not a finite number"),
         }
     }

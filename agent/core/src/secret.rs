@@ -12,15 +12,15 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text, for the one place that must hand it over.
+    /// The text, for the one place that must use it.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// A text from outside without the secret in it: a server may echo what it was sent.
+    /// `text` with the secret redacted: a server may echo what it was sent.
     #[must_use]
-    pub fn hidden_in(&self, text: &str) -> String {
+    pub fn redacted_in(&self, text: &str) -> String {
         if self.0.is_empty() { text.to_owned() } else { text.replace(&*self.0, "[redacted]") }
     }
 }

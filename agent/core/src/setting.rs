@@ -1,4 +1,4 @@
-//! The settings that a plugin declares, and what else it says of itself, whichever version of the contract it speaks.
+//! The settings that a plugin declares, and the rest of its description, whichever version of the contract it speaks.
 
 /// The kind of a setting: which values it takes, and what they grant. The contract's manual (`wit/plugin.wit`) explains each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,17 +38,17 @@ pub struct Setting {
     pub key: String,
     /// Which values it takes.
     pub kind: SettingKind,
-    /// The value if the operator sets none.
+    /// The value if the configuration sets none.
     pub default: Option<String>,
-    /// Whether an instance that does not set it is refused.
+    /// Whether an instance without it is refused.
     pub required: bool,
-    /// Whether it may be given more than once.
+    /// Whether it may be set more than once.
     pub repeatable: bool,
     /// One sentence for the operator.
     pub help: String,
 }
 
-/// What a plugin says of itself.
+/// A plugin's description of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Description {
     /// The plugin's name.
@@ -57,6 +57,6 @@ pub struct Description {
     pub version: String,
     /// One line: what it collects.
     pub summary: String,
-    /// The settings that it takes.
+    /// The settings that it declares.
     pub settings: Vec<Setting>,
 }

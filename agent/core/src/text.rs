@@ -1,6 +1,6 @@
 //! Text from outside, made safe for a log or a terminal.
 
-/// A text of several lines, safe for a terminal: every control character except line breaks and tabs is escaped.
+/// Makes a text of several lines safe for a terminal: escapes every control character except line breaks and tabs.
 #[must_use]
 pub fn safe_lines(text: &str) -> std::borrow::Cow<'_, str> {
     let is_safe = |char: char| matches!(char, '\n' | '\t') || !is_steering(char);
@@ -19,8 +19,8 @@ fn is_steering(char: char) -> bool {
     char.is_control() || matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
 }
 
-/// A text in one line, safe for a log: control characters are escaped (line breaks too), and it is cut after `bytes` bytes
-/// with a `…`.
+/// Makes a text safe for a line of the log: escapes control characters (line breaks too), and cuts it after `bytes` bytes with
+/// a `…`.
 #[must_use]
 pub fn printable(text: &str, bytes: usize) -> String {
     let mut shown = String::new();

@@ -12,14 +12,14 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootC
 
 use crate::regular_file;
 
-/// Which server certificates a connection trusts, and which certificate it shows.
+/// Which server certificates a connection trusts, and which certificate it presents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
     /// How strictly a server's certificate is verified.
     pub verification: Verification,
-    /// A file of certificate authorities in PEM form, trusted instead of the machine's.
+    /// A PEM file of certificate authorities, trusted instead of the machine's.
     pub authority: Option<PathBuf>,
-    /// The files of the client's certificate and its key in PEM form.
+    /// The PEM files of the client's certificate and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
@@ -31,7 +31,7 @@ pub enum Verification {
     Full,
     /// It must be signed by a trusted authority, for any name.
     Authority,
-    /// Any is accepted.
+    /// Any certificate is accepted.
     None,
 }
 
@@ -44,10 +44,10 @@ pub fn verifying() -> Result<ClientConfig, Error> {
     Ok(builder()?.with_root_certificates(roots()).with_no_client_auth())
 }
 
-/// All authorities of a Debian machine together take 220 kB.
+/// The authorities of a Debian machine are 220 kB in total.
 const LONGEST_FILE_BYTES: u64 = 1 << 20;
 
-/// A configuration for connections that are never encrypted. It trusts no certificate, and reads none.
+/// A configuration for connections that are never encrypted. It trusts no certificate and reads no file.
 ///
 /// # Errors
 /// As [`verifying`].
@@ -55,11 +55,10 @@ pub fn none() -> Result<ClientConfig, Error> {
     Ok(builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
-/// A configuration as the operator wrote it. Reads the files that it names each time, so that a renewed certificate takes
-/// effect at once.
+/// The configuration for `trust`. Reads the named files each time, so that a renewed certificate takes effect at once.
 ///
 /// # Errors
-/// A file that cannot be read or holds something else, as a text that names it.
+/// A file cannot be read or has other content; the text names it.
 pub fn client(trust: &Trust) -> Result<ClientConfig, String> {
     let plain = |error: Error| error.to_string();
     let builder = builder().map_err(plain)?;
@@ -112,7 +111,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::clone(PROVIDER.get_or_init(|| Arc::new(ring::default_provider())))
 }
 
-/// Read once in the life of the process, and never by an agent without TLS connections: they take a few hundred kB.
+/// The machine's authorities. Read once per process, and never without a TLS connection: they take a few hundred kB.
 fn roots() -> Arc<RootCertStore> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     Arc::clone(ROOTS.get_or_init(|| {
@@ -125,7 +124,7 @@ fn roots() -> Arc<RootCertStore> {
     }))
 }
 
-/// Verifies less of a certificate than its authority and its name, but still that the server owns its key.
+/// Verifies less than a certificate's authority and name, but still that the server owns its key.
 #[derive(Debug)]
 struct Lenient {
     /// Who must have signed the certificate, for any name (`sslmode=verify-ca`); `None` accepts any certificate.
@@ -222,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_certificate_is_shown_to_a_server_that_requires_one() {
+    async fn a_client_certificate_is_presented_to_a_server_that_requires_one() {
         let authority = Authority::new();
         let without = trusting(&authority, Verification::Full);
         assert!(!agree(&without, authority.server("localhost", true)).await);

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use wasaba_core::clock;
 use wasaba_core::collect::sources::{Collected, Health};
 use wasaba_core::text::printable;
 
@@ -125,10 +126,8 @@ impl Screen {
     fn draw(&self, state: &State) {
         let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
         let (columns, rows) = size.map_or((80, 24), |size| (usize::from(size.ws_col), usize::from(size.ws_row)));
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let now = i64::try_from(now).unwrap_or_default();
         let mut text = String::from("\x1b[H");
-        for line in picture(state, &self.0.lines(), now, columns.max(20), rows.max(8)) {
+        for line in picture(state, &self.0.lines(), clock::unix_seconds(), columns.max(20), rows.max(8)) {
             write!(text, "{line}\x1b[K\r\n").ok();
         }
         text.truncate(text.trim_end_matches("\r\n").len());

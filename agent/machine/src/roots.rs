@@ -64,22 +64,22 @@ impl Roots {
 /// a longer one is not the file that we expect.
 const LARGEST: u64 = 8 << 20;
 
-/// Reads a file once. For one that is read every minute, keep a [`Source`].
+/// Reads a file once. For one that is read every minute, keep a [`RereadFile`].
 ///
 /// # Errors
 /// The system's error, with the path; or a file above 8 MiB.
 pub fn read(path: &Path) -> Result<String, Fault> {
-    Source::at(path.to_owned()).read().map(Cow::into_owned)
+    RereadFile::at(path.to_owned()).read().map(Cow::into_owned)
 }
 
 /// One file that is read every minute, always into the same memory.
 #[derive(Debug)]
-pub struct Source {
+pub struct RereadFile {
     path: PathBuf,
     bytes: Vec<u8>,
 }
 
-impl Source {
+impl RereadFile {
     /// The file at `path`; it is not opened yet.
     #[must_use]
     pub fn at(path: PathBuf) -> Self {
@@ -147,13 +147,13 @@ mod tests {
     }
 
     #[test]
-    fn a_source_forgets_what_it_read_before() {
+    fn a_file_that_is_read_again_has_no_rest_of_the_longer_text_before() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        let mut source = Source::at(path.clone());
+        let mut file = RereadFile::at(path.clone());
         for text in ["a long first text", "short"] {
             std::fs::write(&path, text).unwrap();
-            assert_eq!(source.read().unwrap(), text);
+            assert_eq!(file.read().unwrap(), text);
         }
     }
 

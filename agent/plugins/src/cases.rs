@@ -1,6 +1,6 @@
-//! A plugin author's test cases: what stands in the file that `wasaba plugin test` reads.
+//! A plugin author's test cases: the file that `wasaba plugin test` reads.
 //!
-//! A case is written like an operator's table, with what the outside answers and what is expected beside it.
+//! A case is written like an operator's table, with the answers of the outside world and the expected result beside it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use sandbox::capabilities::script::{Conversation, HttpAnswer, Response, Script, 
 use sandbox::failure::Kind;
 use wasaba_core::regular_file;
 
-/// More than any answer that a plugin may be given.
+/// More than any answer that a plugin may get.
 const LONGEST_CONTENT_BYTES: u64 = 64 << 20;
 
 /// One test case.
 pub struct Case {
-    /// What it says of the plugin.
+    /// Its name, a sentence about the plugin.
     pub name: String,
-    /// Where it is in the file, counted from 1.
+    /// Its line in the file, counted from 1.
     pub line: usize,
-    /// What the operator would have written.
+    /// The table that an operator would write.
     pub table: PluginTable,
     /// Its calls, one after the other.
     pub minutes: Vec<Minute>,
@@ -29,17 +29,17 @@ pub struct Case {
 
 /// One call of the plugin.
 pub struct Minute {
-    /// Where it is in the file, counted from 1.
+    /// Its line in the file, counted from 1.
     pub line: usize,
-    /// How long it is after the call before.
+    /// The time since the previous call.
     pub after: Duration,
-    /// The outside.
+    /// The answers of the outside world.
     pub script: Arc<Script>,
-    /// What must come of it.
+    /// The expected result.
     pub expected: Expected,
 }
 
-/// What must come of a call. At least one of them is there.
+/// The expected result of a call. At least one of `samples`, `error`, `check` and `metadata` is present.
 #[derive(Debug, Default, PartialEq)]
 pub struct Expected {
     /// Exactly these values, named without `custom.`, as they would be posted.
@@ -52,14 +52,14 @@ pub struct Expected {
     pub metadata: Option<serde_json::Value>,
     /// This text in the failure or the check's message.
     pub says: Option<String>,
-    /// Which export shall fail: `metrics`, `checks` or `metadata`; the first that the plugin has, if none is named.
+    /// The export that must fail: `metrics`, `checks` or `metadata`; the first that the plugin has, if `None`.
     pub call: Option<String>,
 }
 
 /// The cases in `text`, which was read from `file`.
 ///
 /// # Errors
-/// All problems, an unknown key among them: an expectation that nobody reads would be no test.
+/// All problems. Unknown keys are among them: a misspelt expectation would never fail.
 pub fn parse(file: &Path, text: &str) -> Result<Vec<Case>, Vec<Problem>> {
     let mut reader = Reader::strict(file, text);
     let Some(mut top) = reader.document() else { return Err(reader.into_problems()) };
@@ -67,8 +67,10 @@ pub fn parse(file: &Path, text: &str) -> Result<Vec<Case>, Vec<Problem>> {
     let whole = top.place;
     let sections = reader.sections(&mut top, "case");
     if sections.is_empty() {
-        reader
-            .fail(whole, "there is no case: write `[[case]]`, and below it what is given and what is expected".into());
+        reader.fail(
+            whole,
+            "there is no case: write `[[case]]`, and below it the settings, answers and expected values".into(),
+        );
     }
     let cases = sections.into_iter().map(|section| case(&mut reader, section, folder)).collect();
     reader.finish(top);
@@ -80,7 +82,7 @@ fn case(reader: &mut Reader<'_>, mut section: Section<'_>, folder: &Path) -> Cas
     let line = reader.line(section.place);
     let name = reader.text(&mut section, "name").unwrap_or_default();
     if name.is_empty() {
-        reader.fail(section.place, "a case needs a name: write `name = \"what it says of the plugin\"`".into());
+        reader.fail(section.place, "a case needs a name: write `name = \"a sentence about the plugin\"`".into());
     }
     let mut table = config::plugin::settings(reader, &mut section, "test");
     table.raw.place = "the case".into();
@@ -125,12 +127,12 @@ fn http(reader: &mut Reader<'_>, answer: &mut Section<'_>, folder: &Path) -> Opt
     let method = reader.text(answer, "method").unwrap_or_else(|| "GET".to_owned());
     let status = reader.positive(answer, "status", 599).and_then(|status| u16::try_from(status).ok()).unwrap_or(200);
     if status < 100 {
-        reader.fail(answer.place, format!("{status} is no HTTP status: they begin with 100"));
+        reader.fail(answer.place, format!("invalid HTTP status {status}: the lowest is 100"));
     }
     let request_headers = reader.pairs(answer, "request_headers");
     let request_body = content(reader, answer, "request_body", folder);
     let headers = reader.pairs(answer, "headers");
-    // As they come from a real server.
+    // As a real server's are passed on.
     let headers = headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
     let body = content(reader, answer, "body", folder).unwrap_or_default();
     let unreachable = reader.text(answer, "unreachable");
@@ -172,7 +174,7 @@ fn content(reader: &mut Reader<'_>, section: &mut Section<'_>, key: &str, folder
     let file = reader.parsed(&mut inner, "file", |name| {
         let path = folder.join(name);
         regular_file::read(&path, LONGEST_CONTENT_BYTES)
-            .map_err(|error| format!("leads to `{}`, which cannot be read: {error}", path.display()))
+            .map_err(|error| format!("names `{}`, which cannot be read: {error}", path.display()))
     });
     let hex = reader.parsed(&mut inner, "hex", |digits| {
         bytes(digits).ok_or_else(|| "must be pairs of hexadecimal digits: \"0d 0a\"".to_owned())
@@ -218,7 +220,7 @@ fn expected(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Expected {
         (false, false) => Some("nothing is expected: write `samples`, `error`, `check` or `metadata`"),
         (true, true) => Some("an `error` comes in place of samples, a check or metadata: remove one"),
         _ if says.is_some() && error.is_none() && check.is_none() => Some("`says` goes with `error` or `check`"),
-        (true, false) if call.is_some() => Some("`call` goes with `error`, which it says whose it is"),
+        (true, false) if call.is_some() => Some("`call` goes with `error`: it names the export that must fail"),
         _ => None,
     };
     if let Some(problem) = problem {
@@ -232,7 +234,7 @@ fn samples(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Option<Vec<(St
     let mut samples = Vec::new();
     for name in inner.keys() {
         if reader.is_table(&mut inner, &name) {
-            reader.fail(inner.place, format!("`{name}` must be a number: names with dots stand in quotes"));
+            reader.fail(inner.place, format!("`{name}` must be a number; write a name with dots in quotes"));
         } else if let Some(value) = reader.number(&mut inner, &name) {
             samples.push((name, value));
         }
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_case_has_what_an_operator_writes_what_is_answered_and_what_is_expected() {
+    fn a_case_has_settings_answers_and_an_expected_result() {
         let text = r#"
             [[case]]
             name = "all of it"
@@ -295,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_case_that_would_test_nothing_is_refused() {
+    fn an_invalid_case_or_one_that_would_test_nothing_is_refused() {
         for (case, expected) in [
             ("", "there is no case"),
             ("[[case]]\nsamples = {}", "tests.toml:1:1: error: a case needs a name"),
@@ -304,11 +306,11 @@ mod tests {
             ("[[case]]\nname = \"a\"\nerror = \"gone\"", "must be one of misconfigured, unreachable"),
             ("[[case]]\nname = \"a\"\nerror = \"late\"\nsamples = {}", "comes in place of"),
             ("[[case]]\nname = \"a\"\nsays = \"x\"\nsamples = {}", "`says` goes with"),
-            ("[[case]]\nname = \"a\"\nsamples = { a.b = 1 }", "names with dots stand in quotes"),
+            ("[[case]]\nname = \"a\"\nsamples = { a.b = 1 }", "write a name with dots in quotes"),
             ("[[case]]\nname = \"a\"\nsamples = {}\nhttp = [{ body = \"x\" }]", "needs `url`"),
             (
                 "[[case]]\nname = \"a\"\nsamples = {}\nhttp = [{ url = \"x\", body = { file = \"none\" } }]",
-                "leads to `none`",
+                "names `none`",
             ),
             ("[[case]]\nname = \"a\"\nsamples = {}\nfiles = { x = { hex = \"1\" } }", "pairs of hexadecimal digits"),
             ("[[case]]\nname = \"a\"\nsamples = {}\ntcp = [{ with = \"x\", talk = [{}] }]", "a turn is"),

@@ -1,5 +1,4 @@
-//! The components of checks and metadata, as their schedules ask them. They are loaded, kept and replaced by the keeper, like
-//! those of metrics.
+//! The components of checks and metadata, for their schedules. The keeper loads and replaces them, like those of metrics.
 
 use std::sync::Arc;
 
@@ -12,14 +11,14 @@ use crate::instance::Instance;
 use crate::key::Key;
 use crate::register::Register;
 
-/// Where schedules find their components. Clones are the same.
+/// Where schedules find their components. Clones share them.
 #[derive(Clone)]
 pub struct Components {
     register: Register,
     memory: Arc<dyn Memory>,
 }
 
-/// Without any component, and without a memory.
+/// No components, and no memory.
 impl Default for Components {
     fn default() -> Self {
         Self { register: Register::default(), memory: Arc::new(Forgetful) }
@@ -27,16 +26,16 @@ impl Default for Components {
 }
 
 impl Components {
-    /// Those in the `register`; what they keep goes to the `memory`.
+    /// The components in the `register`; the values that they store go to the `memory`.
     #[must_use]
     pub fn new(register: Register, memory: Arc<dyn Memory>) -> Self {
         Self { register, memory }
     }
 
-    /// Checks once. Waits until the component that `table` describes is loaded.
+    /// Runs the check once. Waits until the component that `table` describes is loaded.
     ///
     /// # Errors
-    /// It cannot be loaded, or how the call ended.
+    /// It cannot be loaded, or the call failed.
     pub async fn check(&self, name: &Arc<str>, table: &PluginTable) -> Result<Report, String> {
         let key = Key::check(name);
         let instance = self.loaded(&key, table).await?;
@@ -64,7 +63,7 @@ impl Components {
     async fn keep(&self, key: &Key, kept: Option<Kept>) {
         if let Some(kept) = kept {
             let (memory, key) = (Arc::clone(&self.memory), key.to_string());
-            // A failure is logged where it happens.
+            // The memory logs its own failures.
             tokio::task::spawn_blocking(move || memory.keep_values(&key, kept)).await.ok();
         }
     }

@@ -1,4 +1,4 @@
-//! Where plugins lie: the folders that are looked through for a name, and the files dropped into one of them.
+//! The folders of plugins: where a plugin's name is looked up, and where dropped files run.
 
 use std::collections::HashSet;
 use std::fs;
@@ -7,26 +7,26 @@ use std::path::{Path, PathBuf};
 
 use wasaba_core::text::printable;
 
-/// A name longer than this is cut where it is shown.
+/// A longer name is cut in messages.
 const LONGEST_NAME_BYTES: usize = 64;
 
-/// Where packages put the plugins that come with the agent.
+/// Where packages install the plugins that come with the agent.
 const INSTALLED: &str = "/usr/lib/wasaba/plugins";
 
-/// The folders in which a plugin's name is looked up, first come first served.
+/// The folders in which a plugin's name is looked up; the first match is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Folders {
-    /// `<root>/plugins` and the folder that the configuration names: a file dropped here runs by itself.
+    /// `<root>/plugins` and the folder that the configuration names: files dropped here run without a table.
     drop_in: Vec<PathBuf>,
-    /// Where the plugins lie that come with the agent: these run only when they are asked for.
+    /// The folders of the plugins that come with the agent: these run only if they are configured.
     installed: Vec<PathBuf>,
 }
 
 impl Folders {
     /// The folders for an agent with this root, this `plugins` setting, and this executable.
     ///
-    /// The official plugins are looked for beside the executable (`plugins/`, as in an unpacked archive), in `../lib/wasaba/plugins`
-    /// seen from it, and in `/usr/lib/wasaba/plugins`.
+    /// The agent's own plugins are looked up beside the executable (`plugins/`, as in an unpacked archive), in
+    /// `../lib/wasaba/plugins` relative to it, and in `/usr/lib/wasaba/plugins`.
     #[must_use]
     pub fn new(root: &Path, configured: Option<&Path>, executable: Option<&Path>) -> Self {
         let drop_in = std::iter::once(root.join("plugins")).chain(configured.map(Path::to_owned)).collect();
@@ -36,22 +36,23 @@ impl Folders {
         Self { drop_in, installed: installed.chain([PathBuf::from(INSTALLED)]).collect() }
     }
 
-    /// The folders in which a file runs by itself.
+    /// The folders in which a file runs without a table.
     #[must_use]
     pub fn drop_in(&self) -> &[PathBuf] {
         &self.drop_in
     }
 
-    /// Where compiled components lie that came with the agent, beside its plugins.
+    /// The folders of compiled components that came with the agent, beside its plugins.
     #[must_use]
     pub fn compiled(&self) -> Vec<PathBuf> {
         self.installed.iter().map(|folder| folder.with_file_name("compiled")).collect()
     }
 
-    /// The file of the plugin that the configuration calls `wanted`: a path if there is a slash or `.wasm` in it, else a name.
+    /// The file of the plugin that the configuration names `wanted`: a path if it contains a slash or ends in `.wasm`, else a
+    /// name.
     ///
     /// # Errors
-    /// There is none; the text lists where it was looked for and which names there are.
+    /// There is no such file; the text lists where it was looked up, and the names that exist.
     pub fn find(&self, wanted: &str) -> Result<PathBuf, String> {
         let candidates = if wanted.contains('/') {
             vec![PathBuf::from(wanted)]
@@ -62,13 +63,13 @@ impl Folders {
         if let Some(found) = candidates.iter().find(|path| path.is_file()) {
             return Ok(found.clone());
         }
-        let looked = candidates.iter().map(|path| format!("`{}`", path.display())).collect::<Vec<_>>().join(", ");
+        let searched = candidates.iter().map(|path| format!("`{}`", path.display())).collect::<Vec<_>>().join(", ");
         let names = self.names();
         let names = if names.is_empty() { String::new() } else { format!("; there are: {}", names.join(", ")) };
-        Err(format!("there is no plugin `{wanted}`: looked for {looked}{names}"))
+        Err(format!("there is no plugin `{wanted}`: looked for {searched}{names}"))
     }
 
-    /// The `.wasm` files that run by themselves, by name, each name once.
+    /// The `.wasm` files in the drop-in folders, by name, each name once.
     #[must_use]
     pub fn dropped_in(&self) -> Vec<PathBuf> {
         let mut names = HashSet::new();
@@ -90,7 +91,7 @@ impl Folders {
     }
 }
 
-/// What tells whether a file is still the one that it was, without reading it.
+/// Shows whether a file is unchanged, without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     device: u64,
@@ -110,7 +111,7 @@ impl Stamp {
     }
 }
 
-/// The `.wasm` files in a folder, sorted; a folder that is not there has none. Hidden files are being written.
+/// The `.wasm` files in a folder, sorted; a missing folder has none. Hidden files are ignored, since they are being written.
 fn components(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let is_component = |path: &PathBuf| {
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_found_in_the_root_first_then_as_configured_then_where_plugins_are_installed() {
+    fn a_name_is_looked_up_in_the_root_then_in_the_configured_folder_then_among_the_installed_plugins() {
         let temp = tempfile::tempdir().unwrap();
         let at = |name: &str| temp.path().join(name);
         let folders = Folders::new(&at("root"), Some(&at("mine")), Some(&at("bin/wasaba")));
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_not_there_lists_what_is() {
+    fn the_error_for_an_unknown_name_lists_the_known_ones() {
         let temp = tempfile::tempdir().unwrap();
         put(&temp.path().join("plugins"), &["nginx.wasm", "redis.wasm", "notes.txt", ".half.wasm"]);
         let error = Folders::new(temp.path(), None, None).find("ngnix").unwrap_err();
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_called_like_a_plugin_is_none_and_a_name_cannot_forge_a_line() {
+    fn a_folder_named_like_a_plugin_is_ignored_and_a_name_cannot_forge_a_line() {
         let temp = tempfile::tempdir().unwrap();
         put(&temp.path().join("plugins"), &["a\nERROR b.wasm"]);
         fs::create_dir(temp.path().join("plugins/folder.wasm")).unwrap();
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_replaced_or_written_to_has_another_stamp() {
+    fn a_file_that_was_replaced_or_written_to_has_a_different_stamp() {
         let temp = tempfile::tempdir().unwrap();
         put(temp.path(), &["a.wasm", "b.wasm"]);
         let at = |name: &str| temp.path().join(name);
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_drop_in_folders_run_by_themselves() {
+    fn only_files_in_the_drop_in_folders_run_without_a_table() {
         let temp = tempfile::tempdir().unwrap();
         put(&temp.path().join("plugins"), &["b.wasm", "a.wasm"]);
         put(&temp.path().join("bin/plugins"), &["c.wasm"]);

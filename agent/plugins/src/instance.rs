@@ -1,4 +1,4 @@
-//! An instance: one plugin with one set of settings, under a name of its own. The same plugin may have many.
+//! The instance: one plugin with one set of settings, under its own name. The same plugin may have many.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +27,9 @@ use wasaba_core::text::printable;
 use crate::readings::{Rules, values};
 use crate::settings::{resolve, validate};
 
+/// More warnings than this about one call would only fill the log.
+const MOST_WARNINGS: usize = 5;
+
 /// A configured plugin.
 pub struct Instance {
     sandbox: Arc<Sandbox>,
@@ -35,7 +38,7 @@ pub struct Instance {
     settings: Settings,
     rules: Rules,
     posting: Posting,
-    /// What Mackerel is told of its graphs.
+    /// Its graph definitions, for Mackerel.
     pub graphs: Vec<GraphDefinition>,
     /// The counters' last readings, by the plugin's own names.
     readings: Mutex<HashMap<String, Reading>>,
@@ -45,7 +48,7 @@ pub struct Instance {
     loaded: Instant,
 }
 
-/// What an instance's calls came to, since it was loaded.
+/// The counts of an instance's calls since it was loaded.
 #[derive(Debug, Default)]
 struct Counts {
     calls: AtomicU64,
@@ -55,7 +58,7 @@ struct Counts {
     total_micros: AtomicU64,
 }
 
-/// How an instance is doing, at a glance.
+/// The state of an instance at a moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
     /// Its calls since it was loaded.
@@ -66,36 +69,35 @@ pub struct Status {
     pub last_ms: f64,
     /// How long all calls took together, in milliseconds.
     pub total_ms: f64,
-    /// The most memory that a call had, in bytes.
+    /// The peak memory of a call, in bytes.
     pub memory_bytes: u64,
-    /// What its connections have sent and received, in bytes.
+    /// How much its connections have sent, in bytes.
     pub sent_bytes: u64,
-    /// See `sent_bytes`.
+    /// How much its connections have received, in bytes.
     pub received_bytes: u64,
-    /// How often a wish was refused.
+    /// How many requests were refused for want of a grant.
     pub refusals: u64,
-    /// What is wrong, if its last call failed.
-    pub trouble: Option<String>,
+    /// Why its last call failed, if it did.
+    pub failure: Option<String>,
 }
 
 impl Instance {
-    /// Checks the settings in `table` and asks the plugin for its graphs.
+    /// Validates the settings in `table` and asks the plugin for its graph definitions.
     ///
     /// # Errors
     /// Every problem with the settings or the graphs, a line each.
     pub async fn new(sandbox: &Arc<Sandbox>, plugin: Arc<Plugin>, table: &PluginTable) -> Result<Self, Vec<String>> {
-        let at_place = |problem: String| table.raw.problem(&problem);
+        let located = |problem: String| table.raw.problem(&problem);
         let declared = &plugin.description.settings;
-        let resolved = resolve(&table.raw, &table.wasm, declared).map_err(|problem| vec![at_place(problem)])?;
+        let resolved = resolve(&table.raw, &table.wasm, declared).map_err(|problem| vec![located(problem)])?;
         let validated = validate(declared, &resolved);
-        let validated = validated.map_err(|problems| problems.into_iter().map(at_place).collect::<Vec<_>>())?;
+        let validated = validated.map_err(|problems| problems.into_iter().map(located).collect::<Vec<_>>())?;
         let graphs = plugin.graphs(sandbox, validated.values.clone(), &table.limits).await;
-        let graphs =
-            graphs.map_err(|failure| vec![at_place(format!("cannot get its graph definitions: {failure}"))])?;
+        let graphs = graphs.map_err(|failure| vec![located(format!("cannot get its graph definitions: {failure}"))])?;
         let posting = table.posting.clone();
         let rules = Rules::of(&graphs, |name| posting.renamed(name));
-        let (rules, graphs) =
-            rules.map_err(|problem| vec![at_place(format!("tells a wrong graph: {}", printable(&problem, 400)))])?;
+        let (rules, graphs) = rules
+            .map_err(|problem| vec![located(format!("invalid graph definitions: {}", printable(&problem, 400)))])?;
         let name = table.name.as_str().into();
         let limits = Arc::clone(&table.limits);
         let identity = capabilities::Instance::new(name, validated.grants, limits, validated.secrets);
@@ -115,7 +117,7 @@ impl Instance {
         })
     }
 
-    /// From now on `script` stands in place of the outside, and failures before it count no more.
+    /// Replaces the outside world with `script`, and resets the circuit.
     pub fn play(&mut self, script: Arc<Script>) {
         self.identity = self.identity.clone().with_script(script);
         lock(&self.circuit).close();
@@ -127,59 +129,59 @@ impl Instance {
         self.identity.name()
     }
 
-    /// What it is an instance of.
+    /// The plugin that it is an instance of.
     #[must_use]
     pub fn plugin(&self) -> &Arc<Plugin> {
         &self.plugin
     }
 
-    /// What its calls may take.
+    /// The limits of its calls.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         self.identity.limits()
     }
 
-    /// What it may do.
+    /// Its grants.
     #[must_use]
     pub fn grants(&self) -> &Grants {
         self.identity.grants()
     }
 
-    /// What it has used and was refused.
+    /// Its usage and refusals.
     #[must_use]
     pub fn meter(&self) -> &Meter {
         self.identity.meter()
     }
 
-    /// It is asked in every minute that this divides.
+    /// It is asked in every minute since 1970 that is a multiple of this.
     #[must_use]
     pub fn every_minutes(&self) -> u32 {
         self.posting.every_minutes
     }
 
-    /// The custom identifier of the host that its values are of, if it is not this one.
+    /// The custom identifier of the host that its values belong to, if it is not this one.
     #[must_use]
     pub fn host(&self) -> Option<&Arc<str>> {
         self.posting.custom_identifier.as_ref()
     }
 
-    /// Takes over the counters' readings of a time before this process.
+    /// Restores the counters' readings from before this process started.
     pub fn remember(&self, readings: impl IntoIterator<Item = (String, Reading)>) {
         lock(&self.readings).extend(readings);
     }
 
-    /// Takes over the readings and what was kept from the instance in whose place it runs.
+    /// Takes over the readings and the stored values of the instance that it replaces.
     pub fn inherit(&self, predecessor: &Self) {
         lock(&self.readings).clone_from(&lock(&predecessor.readings));
         lock(&self.values).clone_from(&lock(&predecessor.values));
     }
 
-    /// Takes over what it kept before.
+    /// Restores the stored values from before this process started.
     pub fn keep(&self, values: Arc<Values>) {
         *lock(&self.values) = values;
     }
 
-    /// How it is doing.
+    /// Its current state.
     #[must_use]
     pub fn status(&self) -> Status {
         let (counts, meter) = (&self.counts, self.identity.meter());
@@ -194,20 +196,20 @@ impl Instance {
             sent_bytes: get(&meter.sent_bytes),
             received_bytes: get(&meter.received_bytes),
             refusals: meter.refusals(),
-            trouble: lock(&self.circuit).failure(),
+            failure: lock(&self.circuit).failure(),
         }
     }
 
-    /// Reads once: values named as Mackerel knows them, with `custom.`. An instance that keeps failing is left alone for a
-    /// while, and fails meanwhile as it did.
+    /// Collects once: values with Mackerel's names, with `custom.`. An instance that keeps failing is skipped for a while, and
+    /// returns its last failure meanwhile.
     ///
     /// # Errors
-    /// The plugin's own error, or how the call ended.
+    /// The plugin's own error, or how the call failed.
     pub async fn collect(&self) -> Result<Answer, Failure> {
         self.collect_by(clock::wall).await
     }
 
-    /// As [`Instance::collect`], with the readings taken at the time that `clock` tells then.
+    /// As [`Instance::collect`], with the readings taken at the time that `time` returns after the call.
     ///
     /// # Errors
     /// As [`Instance::collect`].
@@ -217,11 +219,11 @@ impl Instance {
         let now_millis = clock::millis_of(time());
         let mut before = lock(&self.readings);
         let values = values(&self.rules, &before, outcome.answer, now_millis);
-        // A counter that is not there this time, since its target is down, may go on where it was.
+        // A counter that is missing this time, since its target is down, may continue from its last reading.
         before.retain(|_, reading| reading.is_fresh(now_millis));
         before.extend(values.readings);
         let kept = self.kept(outcome.values);
-        let mut answer = Answer { warnings: values.complaints, kept, ..Answer::default() };
+        let mut answer = Answer { warnings: values.warnings, kept, ..Answer::default() };
         answer.readings.extend(before.iter().map(|(name, reading)| (name.clone(), *reading)));
         drop(before);
         for sample in values.samples {
@@ -231,7 +233,8 @@ impl Instance {
             }
             if name.len() > self.limits().name_bytes {
                 let most = self.limits().name_bytes;
-                answer.warnings.push(format!("a name of {} bytes, more than {most} (limit `name_bytes`)", name.len()));
+                let bytes = name.len();
+                answer.warnings.push(format!("skipped a name of {bytes} bytes, more than {most} (limit `name_bytes`)"));
                 continue;
             }
             match Sample::new(format!("custom.{name}"), sample.value()) {
@@ -242,38 +245,37 @@ impl Instance {
                 Err(error) => answer.warnings.push(error.to_string()),
             }
         }
-        // A plugin that gets every name wrong shall not fill the log with them.
-        let (shown, all) = (5, answer.warnings.len());
-        if all > shown {
-            answer.warnings.truncate(shown);
-            answer.warnings.push(format!("and {} more", all - shown));
+        let all = answer.warnings.len();
+        if all > MOST_WARNINGS {
+            answer.warnings.truncate(MOST_WARNINGS);
+            answer.warnings.push(format!("and {} more", all - MOST_WARNINGS));
         }
         Ok(answer)
     }
 
-    /// Checks once; and what it keeps from now on, if that has changed. One that keeps failing is left
-    /// alone for a while, and fails meanwhile as it did.
+    /// Runs the check once. Also returns what it stores from now on, if that has changed. An instance that keeps failing is
+    /// skipped for a while, and returns its last failure meanwhile.
     ///
     /// # Errors
-    /// How the call ended.
+    /// How the call failed.
     pub async fn check(&self) -> Result<(answer::Report, Option<Kept>), Failure> {
         let outcome =
             self.run(|plugin, identity, settings| async move { plugin.check(identity, settings).await }).await?;
         Ok((outcome.answer, self.kept(outcome.values)))
     }
 
-    /// Reads the metadata once; and what it keeps from now on, if that has changed. One that keeps failing is left alone for a
-    /// while, and fails meanwhile as it did.
+    /// Reads the metadata once. Also returns what it stores from now on, if that has changed. An instance that keeps failing is
+    /// skipped for a while, and returns its last failure meanwhile.
     ///
     /// # Errors
-    /// The plugin's own error, or how the call ended.
+    /// The plugin's own error, or how the call failed.
     pub async fn metadata(&self) -> Result<(serde_json::Value, Option<Kept>), Failure> {
         let call = |plugin: Arc<Plugin>, identity, settings| async move { plugin.metadata(identity, settings).await };
         let outcome = self.run(call).await?;
         Ok((outcome.answer, self.kept(outcome.values)))
     }
 
-    /// One call in the sandbox, unless the circuit is open; counted, and judged by the circuit.
+    /// One call in the sandbox, unless the circuit is open; the counts and the circuit record the result.
     async fn run<T: Send + 'static, C: Future<Output = Result<Outcome<T>, Failure>> + Send + 'static>(
         &self,
         call: impl FnOnce(Arc<Plugin>, capabilities::Instance, Settings) -> C,
@@ -285,7 +287,7 @@ impl Instance {
         self.counted(ended(result), now)
     }
 
-    /// Takes over what a call has set, if it has set something.
+    /// Stores what a call has set, if it has set something, for the next call.
     fn kept(&self, values: Option<Kept>) -> Option<Kept> {
         if let Some(values) = &values {
             *lock(&self.values) = Arc::clone(values);
@@ -320,14 +322,14 @@ impl Instance {
         (Arc::clone(&self.plugin), identity, Arc::clone(&self.settings))
     }
 
-    /// How long `calls` calls take, one after the other, each from the making of the instance to its end. Of many only every
-    /// so many are told, so that the telling takes no memory.
+    /// How long `calls` calls take, one after the other, each from creating the component's instance to dropping it. Of many
+    /// calls only about 1,000 are returned, so that the list takes little memory.
     ///
     /// # Errors
     /// As [`Instance::collect`].
     pub async fn time(&self, calls: u32) -> Result<Vec<Duration>, Failure> {
-        const MOST_TOLD: u32 = 1_000;
-        let every = calls.div_ceil(MOST_TOLD);
+        const MOST_RETURNED: u32 = 1_000;
+        let every = calls.div_ceil(MOST_RETURNED);
         let limit = self.limits().time.saturating_mul(calls);
         let (plugin, identity, settings) = self.parts();
         let timed = async move {

@@ -1,8 +1,8 @@
-//! The keeper: sees to it that the plugins that run are those of the configuration and of the drop-in folders, as files come and
-//! go, official programs are installed or removed, and the configuration is reloaded.
+//! The keeper: keeps the plugins of the configuration and of the drop-in folders running, as files appear and disappear,
+//! official programs are installed or removed, and the configuration is reloaded.
 //!
-//! It is the one owner of every metrics plugin, be it a component, a program or a Docker engine in place of the official plugin,
-//! and of the components of checks and metadata.
+//! It owns every metrics plugin, whether it is a component, a program or a Docker engine instead of the official plugin, and the
+//! components of checks and metadata.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -29,32 +29,32 @@ use crate::register::Register;
 use crate::roster::{Candidate, Look, Roster, Step, look};
 use crate::watch::{Files, Watch, attach};
 
-/// How often it is checked whether an official plugin's program was installed or removed.
+/// How often the keeper checks whether an official plugin's program was installed or removed.
 const INSTALLED_EVERY: Duration = Duration::from_secs(15);
 
-/// The folders of this configuration's plugins.
+/// The folders of the configuration's plugins.
 #[must_use]
 pub fn folders(config: &Config) -> Folders {
     let executable = std::env::current_exe().ok();
     Folders::new(&config.root, config.plugins.as_deref(), executable.as_deref())
 }
 
-/// What loads this configuration's plugins.
+/// The loader of the configuration's plugins.
 ///
 /// # Errors
-/// There is no place to keep compiled plugins.
+/// The thread that runs them cannot be started.
 pub fn loader(config: &Config) -> Result<Loader, String> {
     Loader::new(&config.root, folders(config))
 }
 
-/// Everything that the configuration and the drop-in folders have run, as it is now; what is wrong with the rest is logged.
-/// Reads files, so it may block.
+/// Everything that should run now, by the configuration and the drop-in folders; logs the problems of the rest. Reads files, so
+/// it may block.
 pub fn candidates(config: &Config) -> impl Iterator<Item = (Key, Candidate)> {
     look(config, &folders(config), &Files::default()).usable()
 }
 
-/// What is wrong with the components of this configuration: each is loaded, with its settings. Compiled ones are cached in its
-/// root. What is said of an official command line is a note: it was right for the program, which would report it itself.
+/// The problems of the configuration's components: loads each with its settings. Compiled ones are cached in the root. The
+/// problem of an official command line is a note: the line is valid for the program, which would report problems itself.
 pub async fn problems(config: &Config) -> Vec<(Level, String)> {
     let mut problems = Vec::new();
     let mut tables = Vec::new();
@@ -82,7 +82,7 @@ pub async fn problems(config: &Config) -> Vec<(Level, String)> {
     let loader = match loader(config) {
         Ok(loader) => loader,
         Err(why) => {
-            let why = format!("the components were not checked: {why}; run configtest with the rights of the agent");
+            let why = format!("cannot check the components: {why}; run configtest as the agent's user");
             problems.push((Level::Error, why));
             return problems;
         }
@@ -98,17 +98,18 @@ pub async fn problems(config: &Config) -> Vec<(Level, String)> {
     problems
 }
 
-/// What a keeper works with.
+/// The rooms that a keeper works with.
 pub struct Rooms {
     /// Where the sources of metrics plugins are added.
     pub registry: Registry,
-    /// Where it is noted what became of each component.
+    /// Where the state of each component is recorded.
     pub register: Register,
-    /// What plugins keep, and where their counters stood before a restart.
+    /// The values that plugins store, and their counters' readings from before a restart.
     pub memory: Arc<dyn Memory>,
 }
 
-/// Keeps the plugins of the newest configuration running. `ready` is sent when all that were there at the start have been tried.
+/// Keeps the plugins of the newest configuration running. `ready` is sent when loading was tried for all that existed at the
+/// start.
 pub async fn keep(mut configs: watch::Receiver<Arc<Config>>, rooms: Rooms, ready: oneshot::Sender<()>) {
     let first = configs.borrow().clone();
     let Ok(loader) = tokio::task::spawn_blocking(move || loader(&first)).await else { return };
@@ -116,7 +117,7 @@ pub async fn keep(mut configs: watch::Receiver<Arc<Config>>, rooms: Rooms, ready
         Ok(loader) => Arc::new(loader),
         Err(why) => {
             rooms.register.fail(why.clone());
-            return tracing::error!("no plugins: {why}");
+            return tracing::error!("cannot load any plugin: {why}");
         }
     };
     let (roster, loading, aborts, running) = (Roster::default(), JoinSet::new(), HashMap::new(), HashMap::new());
@@ -133,14 +134,14 @@ pub async fn keep(mut configs: watch::Receiver<Arc<Config>>, rooms: Rooms, ready
                 && let Some(ready) = ready.take()
             {
                 keeper.forget(&config).await;
-                // The loop may not wait any more.
+                // It fails if the collecting loop no longer waits.
                 ready.send(()).ok();
             }
             tokio::select! {
                 () = watch.changed() => break,
                 () = &mut installation => break,
                 Ok(()) = configs.changed() => {
-                    keeper.try_again();
+                    keeper.retry();
                     break;
                 }
                 Some(loaded) = keeper.loading.join_next() => {
@@ -153,7 +154,7 @@ pub async fn keep(mut configs: watch::Receiver<Arc<Config>>, rooms: Rooms, ready
     }
 }
 
-/// Returns when an official plugin's program was installed or removed since they were `installed`.
+/// Returns when an official plugin's program was installed or removed, compared with `installed`.
 async fn installation(config: &Config, installed: Vec<bool>) {
     let searches = config.metrics.iter().filter_map(|plugin| match &plugin.runs {
         Metrics::Official(line) => Some(line.search.clone()),
@@ -171,11 +172,11 @@ async fn installation(config: &Config, installed: Vec<bool>) {
     std::future::pending().await
 }
 
-/// A component instance as something to ask once a minute.
+/// A component instance as a source.
 #[must_use]
 pub fn source_of(instance: Arc<Instance>) -> Source {
     let name = Key::metrics(instance.name()).to_string().into();
-    // The sandbox ends a call at its limit; the frame's own deadline is behind it, for what hangs in the agent.
+    // The sandbox stops a call at its limit; the frame's own deadline is later, for what hangs in the agent.
     let deadline = instance.limits().time + Duration::from_secs(2);
     let every_minutes = instance.every_minutes();
     let mut source = Source::new(name, deadline, move |_| {
@@ -186,7 +187,7 @@ pub fn source_of(instance: Arc<Instance>) -> Source {
     source
 }
 
-/// How an attempt to load ended.
+/// The result of an attempt to load.
 struct Attempt {
     key: Key,
     attempt: u64,
@@ -215,14 +216,14 @@ struct Keeper {
 }
 
 impl Keeper {
-    /// Looks at what should run and begins to load what is new in it. Returns whether to look again soon, and which official
-    /// programs are installed.
+    /// Finds what should run and starts loading what is new. Returns whether to look again soon, and which official programs are
+    /// installed.
     async fn look(&mut self, config: &Arc<Config>, watch: &mut Watch) -> (bool, Vec<bool>) {
-        let (config, ear, files) = (Arc::clone(config), watch.ear(), watch.files(clock::wall()));
+        let (config, descriptor, files) = (Arc::clone(config), watch.descriptor(), watch.files(clock::wall()));
         let looking = tokio::task::spawn_blocking(move || {
             let folders = folders(&config);
             // Before the look, so that no later change is missed.
-            let watched = attach(&ear, folders.drop_in());
+            let watched = attach(&descriptor, folders.drop_in());
             (watched, look(&config, &folders, &files))
         });
         let Ok((watched, mut found)) = looking.await else { return (false, Vec::new()) };
@@ -241,14 +242,14 @@ impl Keeper {
                         let result = loader.instance(&table, &file).await;
                         Attempt { key, attempt, table: *table, result }
                     });
-                    if let Some(overtaken) = self.aborts.insert(loaded, abort) {
-                        overtaken.abort();
+                    if let Some(superseded) = self.aborts.insert(loaded, abort) {
+                        superseded.abort();
                     }
                 }
                 Step::Start(key, candidate) => self.start(key, candidate).await,
                 Step::Skip { key, table, problems } => {
                     self.cancel(&key);
-                    self.rooms.register.skip(key, table, problems);
+                    self.rooms.register.skip(key, table.map(|table| *table), problems);
                 }
                 Step::Remove(key) => {
                     self.cancel(&key);
@@ -259,23 +260,23 @@ impl Keeper {
         }
     }
 
-    /// Stops loading what a newer step has overtaken.
+    /// Cancels an attempt that a newer step has superseded.
     fn cancel(&mut self, key: &Key) {
         if let Some(abort) = self.aborts.remove(key) {
             abort.abort();
         }
     }
 
-    /// Starts a program or an engine in place of what ran under its key.
+    /// Starts a program or an engine, and stops what ran under its key.
     async fn start(&mut self, key: Key, candidate: Candidate) {
         self.cancel(&key);
         self.rooms.register.remove(&key);
-        let stood_in = self.running.remove(&key).is_some_and(|before| !matches!(before, Running::Program(_)));
+        let is_switched = self.running.remove(&key).is_some_and(|before| !matches!(before, Running::Program(_)));
         let registry = &self.rooms.registry;
         let running = match candidate {
             Candidate::Program(program) => {
-                if stood_in {
-                    tracing::info!("{key}: runs the program of its `command`, which was installed");
+                if is_switched {
+                    tracing::info!("{key}: switched to the program of its `command`");
                 }
                 Running::Program(programs::metrics::start(program, registry))
             }
@@ -308,7 +309,7 @@ impl Keeper {
         }
     }
 
-    /// Gives an instance what its predecessor knew, or what is known of the time before this process.
+    /// Restores an instance's readings and stored values, from its predecessor or from before this process started.
     async fn remember(&self, key: &Key, instance: &Arc<Instance>) {
         if let Some(predecessor) = self.rooms.register.instance(key) {
             return instance.inherit(&predecessor);
@@ -320,12 +321,12 @@ impl Keeper {
         instance.keep(Arc::new(values));
     }
 
-    /// Has a loaded instance asked, in place of what ran under its key.
+    /// Runs a loaded instance, and stops what ran under its key.
     fn run(&mut self, key: Key, table: PluginTable, instance: Arc<Instance>) {
         self.rooms.register.run(key.clone(), table, Arc::clone(&instance));
         let before = self.running.remove(&key);
         if matches!(before, Some(Running::Program(_))) {
-            tracing::info!("{key}: the program of its `command` is not installed; the component runs in its place");
+            tracing::info!("{key}: switched from the program of its `command` to the component");
         }
         let registered = (key.kind == Kind::Metrics).then(|| {
             let owner = key.to_string().into();
@@ -344,7 +345,7 @@ impl Keeper {
         self.running.insert(key, Running::Component(registered));
     }
 
-    /// Drops what is kept by instances that are not in this configuration any more.
+    /// Drops the stored values of instances that are no longer in the configuration.
     async fn forget(&self, config: &Config) {
         let metrics = config.metrics.iter().map(|plugin| Key::metrics(&plugin.name));
         let checks = config.checks.iter().map(|check| Key::check(&check.name));
@@ -355,11 +356,11 @@ impl Keeper {
         tokio::task::spawn_blocking(move || memory.forget_values(&known)).await.ok();
     }
 
-    /// Has what failed to load, or is failing, loaded again.
-    fn try_again(&mut self) {
+    /// Loads again, at the next look, what could not be loaded and what is failing.
+    fn retry(&mut self) {
         let running = self.rooms.register.running().into_iter();
-        let failing = running.filter(|(_, instance)| instance.status().trouble.is_some()).map(|(key, _)| key);
-        self.roster.try_again(&failing.collect::<BTreeSet<_>>());
+        let failing = running.filter(|(_, instance)| instance.status().failure.is_some()).map(|(key, _)| key);
+        self.roster.retry(&failing.collect::<BTreeSet<_>>());
     }
 }
 
@@ -372,7 +373,7 @@ mod tests {
     use crate::register::Entry;
 
     #[tokio::test]
-    async fn a_keeper_is_ready_when_all_were_tried_and_forgets_what_is_removed() {
+    async fn a_keeper_is_ready_when_loading_was_tried_for_all_and_forgets_a_removed_file() {
         let temp = tempfile::tempdir().unwrap();
         std::fs::create_dir(temp.path().join("plugins")).unwrap();
         std::fs::write(temp.path().join("plugins/broken.wasm"), "not a component").unwrap();

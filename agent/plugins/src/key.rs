@@ -1,23 +1,23 @@
-//! The key of a plugin instance: what it is asked for, and its name. A check and a metrics plugin may have the same name.
+//! The key of a plugin instance: its kind and its name. A check and a metrics plugin may have the same name.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// What a plugin instance is asked for.
+/// The kind of a plugin instance: what it is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// Values, every minute.
     Metrics,
-    /// A check, on a schedule of its own.
+    /// A check, on its own schedule.
     Check,
-    /// Metadata, on a schedule of its own.
+    /// Metadata, on its own schedule.
     Metadata,
 }
 
-/// Which plugin instance.
+/// Identifies a plugin instance.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    /// What it is asked for.
+    /// Its kind.
     pub kind: Kind,
     /// The last part of its table's name, or the file's name without `.wasm`.
     pub name: Arc<str>,

@@ -1,9 +1,9 @@
 //! Which plugins run: WebAssembly components that collect what the agent itself does not know.
 //!
-//! [`folder`] finds a file, [`settings`] holds what the operator wrote against what the plugin declares, [`instance`] is
-//! the two together, [`loader`] makes it of a table of the configuration, and [`readings`] makes values of what it read.
-//! [`watch`] notices files that come and go, [`roster`] says what is to be loaded then, [`keeper`] does it, [`register`] knows
-//! what became of it, and [`components`] are those of checks and metadata.
+//! [`folder`] finds a file, [`settings`] validates the operator's settings against those that the plugin declares, [`instance`]
+//! is a plugin with its settings, [`loader`] makes it from a table of the configuration, and [`readings`] turns its samples into
+//! values. [`watch`] notices files that appear, change and disappear, [`roster`] decides what must be loaded, [`keeper`] loads
+//! it, [`register`] records the result, and [`components`] runs those of checks and metadata.
 
 pub mod cases;
 pub mod components;

@@ -1,4 +1,4 @@
-//! The loader: from a table of the configuration to an instance that can be asked.
+//! The loader: makes an instance from a table of the configuration.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,19 +13,19 @@ use tokio::sync::Semaphore;
 use crate::folder::{Folders, Stamp};
 use crate::instance::Instance;
 
-/// How many plugins are loaded side by side: so many that a few that take long hold up nobody, so few that a thousand do not
-/// take a thread each. Of these, still fewer are compiled at once; see [`Cache`].
-const SIDE_BY_SIDE: usize = 8;
+/// How many plugins are loaded at once: enough that a few slow ones do not block the others, and few enough that a thousand
+/// do not take a thread each. Even fewer are compiled at once; see [`Cache`].
+const LOADED_AT_ONCE: usize = 8;
 
-/// How many instances ask their plugins for their graphs side by side: each holds a call's memory, and one that hangs its
-/// place, until its time is over.
+/// How many instances ask their plugins for their graph definitions at once: each takes the memory of a call, and one that
+/// hangs keeps its permit until it times out.
 const ASKED_AT_ONCE: usize = 64;
 
-/// What is needed to load plugins. Instances of one component share what was loaded, as long as one of them is there.
+/// Loads plugins. Instances of one component share the loaded plugin, as long as one of them exists.
 pub struct Loader {
     /// Where plugins run.
     pub sandbox: Arc<Sandbox>,
-    /// Where they are looked for.
+    /// Where they are looked up.
     pub folders: Folders,
     cache: Arc<Cache>,
     loaded: Shared<Plugin>,
@@ -33,10 +33,10 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// A loader that keeps compiled plugins under `root`.
+    /// A loader that caches compiled plugins in `root`.
     ///
     /// # Errors
-    /// The thread to run them on cannot be had.
+    /// The thread that runs them cannot be started.
     pub fn new(root: &Path, folders: Folders) -> Result<Self, String> {
         let cache = Arc::new(Cache::open(root, folders.compiled()));
         let sandbox = Sandbox::start().map_err(|error| format!("cannot start the plugins' thread: {error}"))?;
@@ -49,7 +49,7 @@ impl Loader {
         })
     }
 
-    /// The plugin in `file`, loaded if it is not yet or has changed since.
+    /// The plugin in `file`; loads it if it is not loaded yet or has changed since.
     ///
     /// # Errors
     /// What is wrong with the file.
@@ -64,37 +64,37 @@ impl Loader {
     /// The instance that `table` describes, of the component in `file`.
     ///
     /// # Errors
-    /// Every problem, a line each, with the place to mend it.
+    /// Every problem, a line each, with the table that must be corrected.
     pub async fn instance(&self, table: &PluginTable, file: &Path) -> Result<Instance, Vec<String>> {
         let plugin = self.plugin(&demands(table), file).await.map_err(|problem| vec![problem])?;
-        let place = self.asking.acquire().await;
+        let permit = self.asking.acquire().await;
         let instance = Instance::new(&self.sandbox, plugin, table).await;
-        drop(place);
+        drop(permit);
         instance
     }
 }
 
-/// How the component of `table` is to be loaded.
+/// How the component of `table` must be loaded.
 #[must_use]
 pub fn demands(table: &PluginTable) -> Demands {
     Demands { engine: table.engine, limits: Arc::clone(&table.limits), digest: table.digest.clone() }
 }
 
-/// Instances that demand the same of the same file share it.
+/// Instances with the same demands of the same file share its plugin.
 type Key = (PathBuf, Demands);
 
-/// One file's place: held while it is loaded, so that two instances do not load it twice, and others do not wait.
+/// The slot of one file, locked while it is loaded, so that two instances do not load it twice and others do not wait.
 type Slot<T> = Arc<tokio::sync::Mutex<Option<(Stamp, Weak<T>)>>>;
 
-/// What was made of files, as long as somebody uses it and the file stays as it was.
+/// The values loaded from files, as long as they are used and the files are unchanged.
 struct Shared<T> {
     slots: Mutex<HashMap<Key, Slot<T>>>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl<T> Default for Shared<T> {
     fn default() -> Self {
-        Self { slots: Mutex::default(), places: Arc::new(Semaphore::new(SIDE_BY_SIDE)) }
+        Self { slots: Mutex::default(), permits: Arc::new(Semaphore::new(LOADED_AT_ONCE)) }
     }
 }
 
@@ -107,20 +107,20 @@ impl<T: Send + Sync + 'static> Shared<T> {
         let file = key.0.clone();
         let slot = self.slot(key);
         let mut known = slot.lock().await;
-        let place = Arc::clone(&self.places).acquire_owned().await;
-        // Before it is read: if it changes meanwhile, what is kept is taken for older than it is, and loaded again.
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        // Before the file is read: if it changes meanwhile, the stamp is too old, and it is loaded again.
         let stamp = tokio::task::spawn_blocking(move || Stamp::of(&file)).await.ok().flatten();
         let same = known.as_ref().filter(|(known, _)| Some(*known) == stamp);
         if let Some(plugin) = same.and_then(|(_, plugin)| plugin.upgrade()) {
             return Ok(plugin);
         }
-        // In a task of its own: a compiler goes on when nobody waits for it any more, and its place is taken until it ends.
+        // In its own task: a compiler keeps running if this future is dropped, and keeps its permit until it ends.
         let task = tokio::spawn(async move {
             let loaded = load.await;
-            drop(place);
+            drop(permit);
             loaded
         });
-        let loaded = task.await.map_err(|_| "the loader failed; this is a bug of wasaba".to_owned())??;
+        let loaded = task.await.map_err(|_| "the loader failed; this is a bug in wasaba".to_owned())??;
         *known = stamp.map(|stamp| (stamp, Arc::downgrade(&loaded)));
         Ok(loaded)
     }
@@ -147,32 +147,33 @@ mod tests {
         (file.to_owned(), Demands::default())
     }
 
-    /// A file, and what counts how often it was loaded.
+    /// A new file with its name as its content.
     fn file(folder: &Path, name: &str) -> PathBuf {
         let file = folder.join(name);
         std::fs::write(&file, name).unwrap();
         file
     }
 
+    /// Counts how often it is loaded, and returns the count before.
     fn counted(count: &Arc<AtomicUsize>) -> impl Future<Output = Result<Arc<usize>, String>> + Send + 'static {
         let count = Arc::clone(count);
         async move { Ok(Arc::new(count.fetch_add(1, Ordering::SeqCst))) }
     }
 
     #[tokio::test]
-    async fn a_file_is_loaded_once_as_long_as_it_is_used_and_stays_the_same() {
+    async fn a_file_is_loaded_once_as_long_as_it_is_used_and_unchanged() {
         let (temp, shared, count) = (tempfile::tempdir().unwrap(), Shared::default(), Arc::default());
         let file = file(temp.path(), "a.wasm");
         let (one, two) = tokio::join!(shared.get(key(&file), counted(&count)), shared.get(key(&file), counted(&count)));
         assert_eq!((one, two), (Ok(Arc::new(0)), Ok(Arc::new(0))));
         let used = shared.get(key(&file), counted(&count)).await.unwrap();
-        assert_eq!(*used, 1, "nobody used the first any more");
+        assert_eq!(*used, 1, "the first was no longer used");
         std::fs::write(&file, "changed").unwrap();
         assert_eq!(*shared.get(key(&file), counted(&count)).await.unwrap(), 2);
     }
 
     #[tokio::test]
-    async fn those_that_hang_do_not_hold_up_another_but_only_so_many_are_loaded_at_once() {
+    async fn files_that_hang_do_not_block_another_until_the_most_that_are_loaded_at_once() {
         let (temp, shared, count) = (tempfile::tempdir().unwrap(), Arc::new(Shared::default()), Arc::default());
         let started = Arc::new(Semaphore::new(0));
         let hang = |number: usize| {
@@ -189,24 +190,24 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        let _hanging = (1..SIDE_BY_SIDE).map(hang).collect::<Vec<_>>();
-        loading(SIDE_BY_SIDE - 1).await;
+        let _hanging = (1..LOADED_AT_ONCE).map(hang).collect::<Vec<_>>();
+        loading(LOADED_AT_ONCE - 1).await;
         let good = file(temp.path(), "good.wasm");
         assert!(shared.get(key(&good), counted(&count)).await.is_ok());
-        let last = hang(SIDE_BY_SIDE);
-        loading(SIDE_BY_SIDE).await;
-        // Giving up does not end a compiler.
+        let last = hang(LOADED_AT_ONCE);
+        loading(LOADED_AT_ONCE).await;
+        // Dropping the future does not stop a compiler.
         last.abort();
         assert!(last.await.unwrap_err().is_cancelled());
-        assert_eq!(shared.places.available_permits(), 0);
+        assert_eq!(shared.permits.available_permits(), 0);
     }
 
     #[tokio::test]
-    async fn what_nobody_uses_is_forgotten() {
+    async fn unused_slots_are_removed() {
         let (temp, shared, count) = (tempfile::tempdir().unwrap(), Shared::default(), Arc::default());
         for name in ["a.wasm", "b.wasm", "c.wasm"] {
             shared.get(key(&file(temp.path(), name)), counted(&count)).await.unwrap();
         }
-        assert_eq!(shared.slots.lock().unwrap().len(), 1, "only the last one's place");
+        assert_eq!(shared.slots.lock().unwrap().len(), 1, "only the last one's slot");
     }
 }

@@ -1,29 +1,29 @@
-//! From a plugin's readings to the values that are posted: as it is, or the growth per minute or second, and a scale.
+//! From a plugin's samples to the values that are posted: unchanged, or the growth per minute or second, and scaled.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use sandbox::answer::{self, Unit};
+use sandbox::answer::{self, Interpretation, Unit};
 use wasaba_core::collect::rate::{Reading, growth};
 use wasaba_core::graph::GraphDefinition;
 use wasaba_core::sample::Sample;
 use wasaba_core::wildcard;
 
-/// What the graphs of one instance say about its metrics.
+/// How the samples of one instance become values, from its graph definitions.
 pub struct Rules(Vec<Rule>);
 
 struct Rule {
     /// The graph's name, a dot, the metric's name; `*` and `#` stand for any segment.
     pattern: String,
-    reading: answer::Reading,
+    interpretation: Interpretation,
     scale: f64,
 }
 
 impl Rules {
-    /// The rules of these graphs, and the graphs as Mackerel is told of them, with names as they are `renamed`.
+    /// The rules of these graphs, and the graph definitions for Mackerel, with `renamed` names.
     ///
     /// # Errors
-    /// A name that Mackerel would refuse, or a scale that is not finite.
+    /// Mackerel would refuse a name, or a scale is not finite.
     pub fn of(
         graphs: &[answer::Graph],
         renamed: impl Fn(&str) -> String,
@@ -38,7 +38,7 @@ impl Rules {
                 if !metric.scale.is_finite() {
                     return Err(format!("the scale of `{pattern}` is not a finite number"));
                 }
-                rules.push(Rule { pattern, reading: metric.reading, scale: metric.scale });
+                rules.push(Rule { pattern, interpretation: metric.interpretation, scale: metric.scale });
             }
             definitions.push(definition);
         }
@@ -64,18 +64,18 @@ fn unit(unit: Unit) -> &'static str {
     }
 }
 
-/// What came of one answer of a plugin.
+/// The values of one answer of a plugin.
 #[derive(Debug, Default, PartialEq)]
 pub struct Values {
-    /// To be posted, named without `custom.`.
+    /// The values to post, named without `custom.`.
     pub samples: Vec<Sample>,
-    /// Where the counters stand now; the predecessors of the next minute's.
+    /// The counters' current readings, for the next minute's rates.
     pub readings: HashMap<String, Reading>,
-    /// Samples that cannot be posted.
-    pub complaints: Vec<String>,
+    /// Why samples were skipped.
+    pub warnings: Vec<String>,
 }
 
-/// Makes values of the samples that a plugin gave at `unix_millis`, with the counters' readings of the time before.
+/// Makes values of the samples that a plugin returned at `unix_millis`; `before` has the counters' previous readings.
 #[must_use]
 pub fn values(
     rules: &Rules,
@@ -85,12 +85,12 @@ pub fn values(
 ) -> Values {
     let mut values = Values::default();
     for answer::Sample { name, value } in samples {
-        // A metric in no graph is posted as it is, as the official agent does.
-        let (reading, scale) =
-            rules.find(&name).map_or((answer::Reading::Gauge, 1.0), |rule| (rule.reading, rule.scale));
+        // A metric in no graph is posted unchanged, as by the official agent.
+        let (interpretation, scale) =
+            rules.find(&name).map_or((Interpretation::Gauge, 1.0), |rule| (rule.interpretation, rule.scale));
         if !value.is_finite() {
             let name = wasaba_core::text::printable(&name, 80);
-            values.complaints.push(format!("the value of `{name}` is not a finite number"));
+            values.warnings.push(format!("the value of `{name}` is not a finite number"));
             continue;
         }
         let rate = |values: &mut Values, unit| {
@@ -98,15 +98,15 @@ pub fn values(
             values.readings.insert(name.clone(), now);
             before.get(&name).and_then(|before| growth(*before, now, Duration::from_secs(unit)))
         };
-        let value = match reading {
-            answer::Reading::Gauge => Some(value),
-            answer::Reading::PerMinute => rate(&mut values, 60),
-            answer::Reading::PerSecond => rate(&mut values, 1),
+        let value = match interpretation {
+            Interpretation::Gauge => Some(value),
+            Interpretation::PerMinute => rate(&mut values, 60),
+            Interpretation::PerSecond => rate(&mut values, 1),
         };
         let Some(value) = value else { continue };
         match Sample::new(name, value * scale) {
             Ok(sample) => values.samples.push(sample),
-            Err(error) => values.complaints.push(error.to_string()),
+            Err(error) => values.warnings.push(error.to_string()),
         }
     }
     values
@@ -116,12 +116,12 @@ pub fn values(
 mod tests {
     use super::*;
 
-    fn rules(metrics: &[(&str, answer::Reading, f64)]) -> Rules {
-        let metric = |(name, reading, scale): &(&str, answer::Reading, f64)| answer::Metric {
+    fn rules(metrics: &[(&str, Interpretation, f64)]) -> Rules {
+        let metric = |(name, interpretation, scale): &(&str, Interpretation, f64)| answer::Metric {
             name: (*name).into(),
             label: String::new(),
             stacked: false,
-            reading: *reading,
+            interpretation: *interpretation,
             scale: *scale,
         };
         let metrics = metrics.iter().map(metric).collect();
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_counter_has_no_value_until_its_second_reading() {
-        let rules = rules(&[("*", answer::Reading::PerMinute, 1.0)]);
+        let rules = rules(&[("*", Interpretation::PerMinute, 1.0)]);
         let first = values(&rules, &HashMap::new(), vec![sample("web.a.hits", 100.0)], 0);
         assert_eq!(posted(&first), []);
         let second = values(&rules, &first.readings, vec![sample("web.a.hits", 130.0)], 30_000);
@@ -149,8 +149,8 @@ mod tests {
     }
 
     #[test]
-    fn the_scale_comes_after_the_rate() {
-        let rules = rules(&[("bytes", answer::Reading::PerSecond, 8.0), ("ratio", answer::Reading::Gauge, 100.0)]);
+    fn the_rate_is_scaled() {
+        let rules = rules(&[("bytes", Interpretation::PerSecond, 8.0), ("ratio", Interpretation::Gauge, 100.0)]);
         let samples = |bytes| vec![sample("web.a.bytes", bytes), sample("web.a.ratio", 0.5)];
         let first = values(&rules, &HashMap::new(), samples(0.0), 0);
         let second = values(&rules, &first.readings, samples(10.0), 10_000);
@@ -158,12 +158,12 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_sample_costs_only_itself() {
+    fn an_invalid_sample_is_skipped_with_a_warning() {
         let given =
             vec![sample("日本", 1.0), sample("nan", f64::NAN), sample("a\u{1b}", f64::INFINITY), sample("good", 1.0)];
         let values = values(&rules(&[]), &HashMap::new(), given, 0);
         assert_eq!(posted(&values), [("good", 1.0)]);
-        assert_eq!(values.complaints.len(), 3);
-        assert!(!values.complaints.concat().contains('\u{1b}'));
+        assert_eq!(values.warnings.len(), 3);
+        assert!(!values.warnings.concat().contains('\u{1b}'));
     }
 }

@@ -1,5 +1,5 @@
-//! The register: every component instance that the configuration or a dropped-in file asks for, whether it runs or was skipped.
-//! It is where checks and metadata find theirs, and what `wasaba plugin list` shows.
+//! The register: every component instance of the configuration and the drop-in folders, whether it runs or was skipped. Checks
+//! and metadata find theirs here, and `wasaba plugin list` shows it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,12 +10,12 @@ use tokio::sync::Notify;
 use crate::instance::Instance;
 use crate::key::Key;
 
-/// What became of an instance.
+/// The state of an instance.
 #[derive(Clone)]
 pub enum Entry {
     /// It runs.
     Running(Arc<Instance>),
-    /// It could not be loaded; why, a line each.
+    /// It could not be loaded, for these reasons, a line each.
     Skipped(Vec<String>),
 }
 
@@ -32,18 +32,19 @@ struct Inner {
 #[derive(Default)]
 struct Entries {
     by_key: BTreeMap<Key, (Option<PluginTable>, Entry)>,
-    /// Why nothing can be loaded at all.
+    /// Why no plugin can be loaded at all.
     broken: Option<String>,
 }
 
 impl Register {
-    /// Notes that the instance that `table` describes runs.
+    /// Records that the instance that `table` describes runs.
     pub fn run(&self, key: Key, table: PluginTable, instance: Arc<Instance>) {
         self.lock().by_key.insert(key, (Some(table), Entry::Running(instance)));
         self.0.changed.notify_waiters();
     }
 
-    /// Notes why what `table` describes cannot be loaded. If an older instance runs, it keeps running and its entry stays.
+    /// Records why the instance that `table` describes cannot be loaded. If an older one runs, it keeps running and its entry
+    /// stays.
     pub fn skip(&self, key: Key, table: Option<PluginTable>, why: Vec<String>) {
         let mut entries = self.lock();
         let entry = match entries.by_key.remove(&key) {
@@ -55,12 +56,12 @@ impl Register {
         self.0.changed.notify_waiters();
     }
 
-    /// Forgets an instance.
+    /// Removes an instance.
     pub fn remove(&self, key: &Key) {
         self.lock().by_key.remove(key);
     }
 
-    /// Notes why nothing can be loaded.
+    /// Records why no plugin can be loaded.
     pub fn fail(&self, why: String) {
         self.lock().broken = Some(why);
         self.0.changed.notify_waiters();
@@ -92,10 +93,10 @@ impl Register {
         }
     }
 
-    /// Waits until what `table` describes was loaded or could not be.
+    /// Waits until the instance that `table` describes is loaded, or cannot be.
     ///
     /// # Errors
-    /// Why it could not be loaded, a line each.
+    /// Why it cannot be loaded, a line each.
     pub async fn loaded(&self, key: &Key, table: &PluginTable) -> Result<Arc<Instance>, Vec<String>> {
         loop {
             let mut changed = std::pin::pin!(self.0.changed.notified());

@@ -1,5 +1,4 @@
-//! The roster: which plugins should run, by the configuration and by the files dropped into a folder, and what has to be done so
-//! that these run and no others.
+//! The roster: which plugins should run, by the configuration and the drop-in folders, and the steps until exactly these run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,32 +15,32 @@ use wasaba_core::text::printable;
 
 use crate::folder::{Folders, Stamp};
 use crate::key::Key;
-use crate::watch::{Files, Wholeness};
+use crate::watch::{Files, Progress};
 
-/// A line of the log about a plugin is cut here.
+/// A longer line of the log about a plugin is cut.
 const LONGEST_LINE_BYTES: usize = 4_096;
 
-/// What runs under one key.
+/// Something that can run under a key.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Candidate {
     /// A component: its table and its file.
     Component(Box<PluginTable>, PathBuf),
     /// A program.
     Program(Arc<MetricsProgram>),
-    /// A Docker engine, in place of the official plugin.
+    /// A Docker engine, instead of the official plugin.
     Engine(Box<Docker>),
 }
 
-/// A plugin that should run. If a later look finds an equal one, nothing has changed.
+/// A plugin that should run. If a later look finds an equal one, it is unchanged.
 #[derive(Clone, PartialEq)]
 pub struct Wanted {
     /// Which plugin.
     pub key: Key,
-    /// What runs, or what keeps it from being tried.
+    /// What runs, or the problems because of which it cannot be tried.
     pub what: Result<Candidate, Vec<String>>,
-    /// What the operator should know all the same.
+    /// Warnings about its table.
     pub warnings: Vec<String>,
-    /// The table of a component, as far as it could be read.
+    /// The table of a component, if it could be read.
     pub table: Option<PluginTable>,
     /// The component's stamp, and that of the settings beside it.
     stamps: (Option<Stamp>, Option<Stamp>),
@@ -59,16 +58,16 @@ impl Wanted {
     }
 }
 
-/// What a look at the configuration and the folders found.
+/// The result of a look at the configuration and the folders.
 #[derive(Default)]
 pub struct Look {
-    /// What should run.
+    /// The plugins that should run.
     pub wanted: Vec<Wanted>,
-    /// Keys whose files are being written: these stay as they are.
+    /// Keys whose files are being written: these stay unchanged.
     unfinished: BTreeSet<Key>,
-    /// Files that are refused, and why.
+    /// The files that are refused, and why.
     refused: BTreeSet<String>,
-    /// Some files are too young to be read; look again soon, since no event will say when they are not.
+    /// Some files are too young to be read; look again soon, since no inotify event will follow.
     pub again: bool,
     /// Whether the program of each official command line is installed, in the order of the configuration.
     pub installed: Vec<bool>,
@@ -105,23 +104,23 @@ pub fn look(config: &Config, folders: &Folders, files: &Files) -> Look {
 }
 
 impl Look {
-    /// A component of the configuration; returns its file, if there is one.
+    /// Adds a component of the configuration; returns its file, if it exists.
     fn component(&mut self, key: Key, table: &PluginTable, folders: &Folders, files: &Files) -> Option<PathBuf> {
         let file = folders.find(&table.wasm).map_err(|problem| vec![table.raw.problem(&problem)]);
         let found = file.as_ref().ok().cloned();
-        if found.as_ref().is_none_or(|file| self.is_whole(&key, &[file], files)) {
+        if found.as_ref().is_none_or(|file| self.is_complete(&key, &[file], files)) {
             self.wanted.push(Wanted::component(key, table, file));
         }
         found
     }
 
-    /// The official command line: its program where it is installed, else what stands in for it. Returns the component's file.
+    /// Adds an official command line: its program if it is installed, else what stands in for it. Returns the component's file.
     fn official(&mut self, key: Key, line: &OfficialLine, folders: &Folders, files: &Files) -> Option<PathBuf> {
         let is_installed = line.search.is_installed();
         self.installed.push(is_installed);
         let (what, stand_in) = match &line.stand_in {
             StandIn::Component(table) if !is_installed => return self.component(key, table, folders, files),
-            // Its file must not begin to run by itself when the program is installed.
+            // While the program is installed, its file must not run as a dropped one.
             StandIn::Component(table) => (Ok(()), folders.find(&table.wasm).ok()),
             StandIn::Docker(_) if is_installed => (Ok(()), None),
             StandIn::Docker(Ok(docker)) => {
@@ -138,19 +137,19 @@ impl Look {
     fn dropped_in(&mut self, file: PathBuf, names: &mut BTreeSet<String>, files: &Files) {
         let Some(name) = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()) else { return };
         if shown(&name) != name {
-            let cure = "rename it to printable characters";
-            self.refused.insert(format!("skipped `{}`: its name has control characters; {cure}", file.display()));
+            self.refused.insert(format!("skipped `{}`: its name has control characters; rename it", file.display()));
             return;
         }
         if !names.insert(name.clone()) {
-            self.refused.insert(format!("skipped `{}`: there is already a plugin of this name", file.display()));
+            let why = "there is already a plugin with this name; rename it";
+            self.refused.insert(format!("skipped `{}`: {why}", file.display()));
             return;
         }
         let (key, settings) = (Key::metrics(&name), file.with_extension("toml"));
-        if !self.is_whole(&key, &[&file, &settings], files) {
+        if !self.is_complete(&key, &[&file, &settings], files) {
             return;
         }
-        // Before they are read: what changes meanwhile looks changed the next time.
+        // Before they are read, so that a change meanwhile is noticed at the next look.
         let stamps = (Stamp::of(&file), Stamp::of(&settings));
         let texts = |problems: Vec<Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
         let wanted = match config::plugin::beside(&file) {
@@ -160,20 +159,20 @@ impl Look {
         self.wanted.push(Wanted { stamps, ..wanted });
     }
 
-    fn is_whole(&mut self, key: &Key, paths: &[&Path], files: &Files) -> bool {
-        let mut whole = true;
+    fn is_complete(&mut self, key: &Key, paths: &[&Path], files: &Files) -> bool {
+        let mut is_complete = true;
         for path in paths {
-            let wholeness = files.wholeness(path);
-            whole &= wholeness == Wholeness::Whole;
-            self.again |= wholeness == Wholeness::Young;
+            let progress = files.progress(path);
+            is_complete &= progress == Progress::Complete;
+            self.again |= progress == Progress::Young;
         }
-        if !whole {
+        if !is_complete {
             self.unfinished.insert(key.clone());
         }
-        whole
+        is_complete
     }
 
-    /// Logs what is wrong with what was found, and returns the rest: for a command that looks once.
+    /// Logs the problems, and returns what can run: for a command that looks once.
     pub fn usable(self) -> impl Iterator<Item = (Key, Candidate)> {
         for refused in &self.refused {
             tracing::error!("{}", shown(refused));
@@ -208,46 +207,46 @@ pub struct Roster {
 }
 
 struct Entry {
-    /// What was tried last; `None` has it tried again.
+    /// What was tried last; `None` makes it be tried again.
     tried: Option<Wanted>,
     attempt: u64,
     /// Whether the last attempt succeeded; `None` while it is under way.
     ended: Option<bool>,
-    /// One runs, of this attempt or an earlier one.
+    /// One runs, from this attempt or an earlier one.
     runs: bool,
 }
 
-/// What has to be done.
+/// A step for the keeper.
 #[derive(Debug)]
 pub enum Step {
-    /// Load this component, and report to [`Roster::loaded`] how it went.
+    /// Load this component, and pass the result to [`Roster::loaded`].
     Load {
         /// Which plugin.
         key: Key,
-        /// Tells this attempt from others for the same key.
+        /// Distinguishes this attempt from others for the same key.
         attempt: u64,
         /// Its table.
         table: Box<PluginTable>,
         /// Its file.
         file: PathBuf,
     },
-    /// Start this, in place of what ran under the key.
+    /// Start this, and stop what ran under the key.
     Start(Key, Candidate),
-    /// Note that it cannot be tried; what ran under the key keeps running.
+    /// Record that it cannot be tried; what ran under the key keeps running.
     Skip {
         /// Which plugin.
         key: Key,
-        /// Its table, as far as it could be read.
-        table: Option<PluginTable>,
-        /// Why, a line each.
+        /// Its table, if it could be read.
+        table: Option<Box<PluginTable>>,
+        /// The problems, a line each.
         problems: Vec<String>,
     },
-    /// Stop the one of this key, or stop loading it.
+    /// Stop what runs under this key, or stop loading it.
     Remove(Key),
 }
 
 impl Roster {
-    /// What has to be done so that what was found runs. Logs what is wrong with it, once for each state of the files.
+    /// The steps until what was found runs. Logs its problems, once for each state of the files.
     pub fn compare(&mut self, look: Look) -> Vec<Step> {
         for refused in look.refused.difference(&self.refused) {
             tracing::error!("{}", shown(refused));
@@ -290,12 +289,12 @@ impl Roster {
             }
             Err(problems) => {
                 self.loaded(&key, attempt, Err(problems.clone()));
-                Some(Step::Skip { key, table, problems })
+                Some(Step::Skip { key, table: table.map(Box::new), problems })
             }
         }
     }
 
-    /// Takes note of how loading went. Returns whether what was loaded should run; it should not if a newer attempt has begun.
+    /// Records the result of loading. Returns whether the loaded plugin should run; it should not if a newer attempt has begun.
     pub fn loaded(&mut self, key: &Key, attempt: u64, result: Result<(), Vec<String>>) -> bool {
         let name = shown(&key.to_string());
         let Some(ran) = self.end(key, attempt, result.is_ok()) else { return false };
@@ -315,7 +314,7 @@ impl Roster {
         true
     }
 
-    /// Ends an attempt; returns whether one ran before, or nothing if a newer attempt has begun.
+    /// Ends an attempt; returns whether one ran before, or `None` if a newer attempt has begun.
     fn end(&mut self, key: &Key, attempt: u64, succeeded: bool) -> Option<bool> {
         let entry = self.entries.get_mut(key).filter(|entry| entry.attempt == attempt)?;
         entry.ended = Some(succeeded);
@@ -324,8 +323,8 @@ impl Roster {
         Some(ran)
     }
 
-    /// Has everything tried again that failed to load, and what is `failing`, when it is next compared.
-    pub fn try_again(&mut self, failing: &BTreeSet<Key>) {
+    /// Makes the next comparison try again what could not be loaded, and what is `failing`.
+    pub fn retry(&mut self, failing: &BTreeSet<Key>) {
         for (key, entry) in &mut self.entries {
             if entry.ended == Some(false) || failing.contains(key) {
                 entry.tried = None;
@@ -343,9 +342,9 @@ impl Roster {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::time::SystemTime;
 
     use config::metrics::MetricsPlugin;
+    use wasaba_core::clock;
 
     use super::*;
 
@@ -383,7 +382,7 @@ mod tests {
             look(&self.config, &Folders::new(self.temp.path(), None, None), files)
         }
 
-        /// What is to be done, in words, and the last attempt's number.
+        /// The steps in words, and the number of the last attempt.
         fn steps(&mut self) -> (Vec<String>, u64) {
             let (look, mut last) = (self.look(&Files::default()), 0);
             let words = self.roster.compare(look).into_iter().map(|step| match step {
@@ -400,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_not_changed_is_left_alone_and_what_has_is_loaded() {
+    fn unchanged_plugins_keep_running_and_changed_ones_are_loaded() {
         let mut home = Home::new();
         home.put("a.wasm", "");
         let (steps, attempt) = home.steps();
@@ -421,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_is_not_tried_again_until_it_changes_or_the_configuration_is_read_again() {
+    fn a_plugin_that_cannot_be_loaded_is_retried_when_it_changes_or_the_configuration_is_reloaded() {
         let mut home = Home::new();
         home.put("a.wasm", "");
         home.put("b.wasm", "");
@@ -429,14 +428,14 @@ mod tests {
         assert!(home.roster.loaded(&Key::metrics("a"), last - 1, Ok(())));
         assert!(!home.roster.loaded(&Key::metrics("b"), last, Err(vec!["no".into()])));
         assert!(home.steps().0.is_empty());
-        home.roster.try_again(&BTreeSet::new());
+        home.roster.retry(&BTreeSet::new());
         assert_eq!(home.steps().0, ["load plugin b"]);
-        home.roster.try_again(&[Key::metrics("a")].into());
+        home.roster.retry(&[Key::metrics("a")].into());
         assert_eq!(home.steps().0, ["load plugin a"]);
     }
 
     #[test]
-    fn an_attempt_that_was_overtaken_has_no_say() {
+    fn the_result_of_a_superseded_attempt_is_ignored() {
         let mut home = Home::new();
         home.put("a.wasm", "");
         let (_, first) = home.steps();
@@ -447,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_cannot_be_used_keep_what_runs_running() {
+    fn with_invalid_settings_the_plugin_keeps_running_unchanged() {
         let mut home = Home::new();
         home.put("a.wasm", "");
         let (_, attempt) = home.steps();
@@ -460,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_a_configured_plugin_does_not_run_a_second_time_and_a_taken_name_is_refused() {
+    fn the_file_of_a_configured_plugin_does_not_run_twice_and_a_taken_name_is_refused() {
         let mut home = Home::new();
         home.put("a.wasm", "");
         home.put("web.wasm", "");
@@ -483,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_could_steer_a_terminal_is_refused() {
+    fn a_name_that_could_control_a_terminal_is_refused() {
         let mut home = Home::new();
         home.put("a\tb\u{1b}[2J.wasm", "");
         assert!(home.steps().0.is_empty());
@@ -491,10 +490,10 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_whole_neither_runs_nor_stops_what_runs() {
+    fn an_incomplete_file_neither_runs_nor_stops_what_runs() {
         let mut home = Home::new();
         home.put("a.wasm", "");
-        let young = Files::at(SystemTime::now());
+        let young = Files::at(clock::wall());
         let look = home.look(&young);
         assert!(look.again && look.wanted.is_empty());
         home.steps();
@@ -509,7 +508,7 @@ mod tests {
         home.config = parsed("[plugin.metrics.a]\nwasm = \"a\"\n[plugin.checks.a]\nwasm = \"a\"\n");
         assert_eq!(home.steps().0, ["load plugin a", "load check a"]);
         home.config = parsed("[plugin.checks.a]\nwasm = \"a\"\n[plugin.metadata.a]\nwasm = \"a\"\n");
-        assert_eq!(home.steps().0, ["load metadata a", "load plugin a"], "the file runs by itself now");
+        assert_eq!(home.steps().0, ["load metadata a", "load plugin a"], "the file runs without a table now");
     }
 
     #[test]
@@ -524,7 +523,7 @@ mod tests {
         home.roster.loaded(&Key::metrics("web"), attempt, Ok(()));
         assert!(home.steps().0.is_empty());
         fs::write(&program, "#!/bin/sh\n").unwrap();
-        assert!(home.steps().0.is_empty(), "what cannot be executed is not installed");
+        assert!(home.steps().0.is_empty(), "a file that cannot be executed does not count as installed");
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(home.steps().0, ["start plugin web"]);
         fs::remove_file(&program).unwrap();

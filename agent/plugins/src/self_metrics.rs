@@ -1,4 +1,4 @@
-//! What plugins cost, as metrics of the host: `custom.wasaba.plugin.*`. Off unless `self_metrics = true`.
+//! The resource usage of plugins, as metrics of the host: `custom.wasaba.plugin.*`. Off unless `self_metrics = true`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub struct SelfMetrics {
 }
 
 impl SelfMetrics {
-    /// A collector of what is in this register.
+    /// A collector of the instances in this register.
     #[must_use]
     pub fn new(register: Register) -> Self {
         Self { register, before: HashMap::new() }
@@ -50,7 +50,7 @@ impl Collector for SelfMetrics {
     }
 }
 
-/// The values of one instance between two looks at it. None if it was reloaded between them.
+/// The values of one instance between two statuses; empty if it was reloaded between them.
 fn values(name: &str, before: &Status, now: &Status) -> Vec<(String, f64)> {
     let Some(calls) = now.calls.checked_sub(before.calls) else { return Vec::new() };
     let growth = |before: u64, now: u64| now.saturating_sub(before) as f64;
@@ -73,7 +73,7 @@ fn values(name: &str, before: &Status, now: &Status) -> Vec<(String, f64)> {
 /// The graphs of these metrics.
 ///
 /// # Errors
-/// A name that Mackerel would refuse: a bug.
+/// Mackerel would refuse a name, which is a bug.
 pub fn graphs() -> Result<Vec<GraphDefinition>, String> {
     let each = |name: &str, label: &str, unit| {
         GraphDefinition::new(&format!("wasaba.plugin.{name}"), label, unit)?.with_metric("*", "%1", false)
@@ -86,8 +86,8 @@ pub fn graphs() -> Result<Vec<GraphDefinition>, String> {
     Ok(vec![
         each("calls", "Plugin calls a minute", "integer")?,
         each("duration", "Plugin call, mean duration", "milliseconds")?,
-        each("memory", "Plugin memory, most in a call", "bytes")?,
-        each("refusals", "Plugin wishes refused a minute", "integer")?,
+        each("memory", "Plugin memory, peak of a call", "bytes")?,
+        each("refusals", "Plugin requests refused a minute", "integer")?,
         network.with_metric("sent", "sent", false)?.with_metric("received", "received", false)?,
         failures,
     ])
@@ -108,12 +108,12 @@ mod tests {
             sent_bytes: 10 * calls,
             received_bytes: 0,
             refusals: 0,
-            trouble: None,
+            failure: None,
         }
     }
 
     #[test]
-    fn counts_are_of_the_minute_and_memory_is_the_most_so_far() {
+    fn counts_are_those_of_the_minute_and_memory_is_the_peak_so_far() {
         let values = values("web", &status(2, 1, 10.0), &status(4, 2, 40.0)).into_iter().collect::<HashMap<_, _>>();
         let of = |name: &str| values.get(name).copied();
         assert_eq!(
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_that_was_loaded_anew_has_no_values_until_the_next_minute() {
+    fn a_reloaded_instance_has_no_values_until_the_next_minute() {
         assert_eq!(values("web", &status(9, 0, 1.0), &status(1, 0, 1.0)), []);
     }
 
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn each_value_stands_in_a_graph() {
+    fn each_value_is_in_a_graph() {
         let graphs = graphs().unwrap();
         let patterns = graphs.iter().map(|graph| serde_json::to_value(graph).unwrap()).flat_map(|graph| {
             let metrics = graph["metrics"].as_array().unwrap().clone();

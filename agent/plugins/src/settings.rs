@@ -1,43 +1,43 @@
-//! The settings of one instance: what the operator wrote, held against what the plugin declares; and the grants in them.
+//! The settings of one instance: the operator's, validated against those that the plugin declares; and the grants in them.
 
 use config::raw::RawSettings;
 use official::command_line::Given;
 use sandbox::capabilities::grants::{Grants, Origin};
 use url::Url;
+use wasaba_core::nearest::nearest;
 use wasaba_core::secret::Secret;
 use wasaba_core::setting::{Setting, SettingKind};
 use wasaba_core::tls;
 use wasaba_core::tls::Verification;
 
-/// The settings of one instance with its command line read: what was given, not yet validated. It has no `Debug`: there may be
-/// secrets in it.
+/// The settings of one instance with its command line parsed, not yet validated. It has no `Debug`: there may be secrets in it.
 #[derive(Clone, Default)]
 pub struct ResolvedSettings {
-    /// Key and value, and whom its connections believe.
+    /// Keys and values, and which certificates its connections trust.
     pub given: Given,
-    /// The `allow` list: what may be reached beyond the settings.
+    /// The `allow` list: what may be reached in addition to the settings.
     pub allow: Vec<String>,
     /// Keys whose values were read from a file or the environment; only secrets may be.
     pub references: Vec<String>,
-    /// Where it was written, for messages.
+    /// Their table, for messages.
     pub place: String,
 }
 
-/// An instance's settings as the plugin gets them, and what they permit. It has no `Debug`: there may be secrets in it.
+/// An instance's settings as the plugin gets them, and their grants. It has no `Debug`: there may be secrets in it.
 #[derive(Default)]
 pub struct ValidatedSettings {
     /// Each declared setting that has a value, in the order of declaration.
     pub values: Vec<(String, String)>,
-    /// Those of them that must not be shown.
+    /// The values that must not be shown.
     pub secrets: Vec<Secret>,
-    /// What the instance may do.
+    /// The instance's grants.
     pub grants: Grants,
 }
 
-/// Reads the command line in `raw`, if there is one, for the plugin that was asked for as `plugin`.
+/// Parses the command line in `raw`, if there is one, for the plugin that the configuration names `plugin`.
 ///
 /// # Errors
-/// What of the command line cannot be carried over.
+/// The part of the command line that has no equivalent.
 pub fn resolve(raw: &RawSettings, plugin: &str, declared: &[Setting]) -> Result<ResolvedSettings, String> {
     let RawSettings { settings, allow, trust, references, command_line, place, line: _ } = raw.clone();
     let given = Given { settings, trust };
@@ -62,7 +62,7 @@ pub fn validate(declared: &[Setting], resolved: &ResolvedSettings) -> Result<Val
             resolved.given.settings.iter().filter(|(key, _)| *key == setting.key).map(|(_, value)| value.clone());
         let mut values = values.collect::<Vec<_>>();
         if values.len() > 1 && !setting.repeatable {
-            problems.push(format!("the setting `{}` is given {} times, it takes one value", setting.key, values.len()));
+            problems.push(format!("the setting `{}` is set {} times, but takes one value", setting.key, values.len()));
         }
         if values.is_empty() {
             values.extend(setting.default.clone());
@@ -84,7 +84,7 @@ pub fn validate(declared: &[Setting], resolved: &ResolvedSettings) -> Result<Val
         |key: &&String| declared.iter().any(|setting| setting.key == **key && setting.kind != SettingKind::Secret);
     for key in resolved.references.iter().filter(shown) {
         problems.push(format!(
-            "the setting `{key}` is no secret and may stand in messages, so it cannot come from a file or the environment"
+            "the setting `{key}` is not a secret and may appear in messages, so it must not come from a file or the environment"
         ));
     }
     for entry in &resolved.allow {
@@ -92,7 +92,7 @@ pub fn validate(declared: &[Setting], resolved: &ResolvedSettings) -> Result<Val
             problems.push(format!("{entry:?} in `allow` {why}"));
         }
     }
-    // Looked at now, so that a wrong file is told at the start and not with the first connection.
+    // Checked now, so that a wrong file is reported at the start and not with the first connection.
     if let Err(why) = tls::client(&resolved.given.trust).map(drop) {
         problems.push(format!("`tls`: {why}"));
     }
@@ -104,12 +104,18 @@ pub fn validate(declared: &[Setting], resolved: &ResolvedSettings) -> Result<Val
 }
 
 fn unknown(declared: &[Setting], resolved: &ResolvedSettings) -> Vec<String> {
-    let valid = || declared.iter().map(|setting| format!("`{}`", setting.key)).collect::<Vec<_>>().join(", ");
-    let unknown = resolved.given.settings.iter().filter(|(key, _)| declared.iter().all(|setting| setting.key != *key));
-    unknown.map(|(key, _)| format!("the plugin has no setting `{key}`; it has {}", valid())).collect()
+    let keys = || declared.iter().map(|setting| setting.key.as_str());
+    let valid = keys().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+    let unknown = resolved.given.settings.iter().filter(|(key, _)| keys().all(|known| known != key));
+    let problem = |(key, _): &(String, String)| match nearest(key, keys()) {
+        Some(nearest) => format!("unknown setting `{key}`, did you mean `{nearest}`? valid: {valid}"),
+        None if valid.is_empty() => format!("unknown setting `{key}`: the plugin has no settings"),
+        None => format!("unknown setting `{key}`; valid: {valid}"),
+    };
+    unknown.map(problem).collect()
 }
 
-/// Whether `value` is of its kind. A secret is never in the error.
+/// Validates `value` for its kind. A secret is never in the error.
 fn well_formed(kind: SettingKind, value: &str) -> Result<(), String> {
     let good = match kind {
         SettingKind::Text | SettingKind::Secret => return Ok(()),
@@ -126,7 +132,7 @@ fn well_formed(kind: SettingKind, value: &str) -> Result<(), String> {
     if good { Ok(()) } else { Err(format!("must be {}, not {value:?}", kind_in_words(kind))) }
 }
 
-/// What a `tls-mode` wants of a certificate, in libpq's words; an encryption that may be left out protects from nobody.
+/// How strictly a `tls-mode` verifies the certificate, in libpq's words; optional encryption protects from no attacker.
 fn tls_mode(value: &str) -> Option<Verification> {
     match value {
         "disable" | "allow" | "prefer" | "require" => Some(Verification::None),
@@ -142,7 +148,7 @@ fn is_duration(value: &str) -> bool {
     digits.parse::<u64>().is_ok() && matches!(unit, "ms" | "s" | "m" | "h")
 }
 
-/// What a kind takes, for messages and `plugin inspect`.
+/// The valid values of a kind, for messages and `plugin inspect`.
 #[must_use]
 pub fn kind_in_words(kind: SettingKind) -> &'static str {
     match kind {
@@ -162,7 +168,7 @@ pub fn kind_in_words(kind: SettingKind) -> &'static str {
     }
 }
 
-/// Reads the grants out of the values. A plugin's own default counts only if it is loopback.
+/// Derives the grants from the values. A plugin's own default grants only loopback.
 fn grant(declared: &[Setting], resolved: &ResolvedSettings, validated: &mut ValidatedSettings) {
     let by_operator = |key: &str| resolved.given.settings.iter().any(|(name, _)| name == key);
     for setting in declared {
@@ -192,10 +198,10 @@ fn grant(declared: &[Setting], resolved: &ResolvedSettings, validated: &mut Vali
             }
             SettingKind::TlsMode if by_operator(&setting.key) => {
                 let trust = &mut validated.grants.trust;
-                let believes = trust.authority.is_some();
+                let has_authority = trust.authority.is_some();
                 let mut mode = values.filter_map(|value| match value {
-                    // As libpq does where it finds an authority.
-                    "require" if believes => Some(Verification::Authority),
+                    // As libpq does if there is an authority.
+                    "require" if has_authority => Some(Verification::Authority),
                     other => tls_mode(other),
                 });
                 trust.verification = mode.next_back().unwrap_or_default();
@@ -222,7 +228,7 @@ mod tests {
         Setting { key: key.into(), kind, default, required: false, repeatable: false, help: "why".into() }
     }
 
-    fn written(settings: &[(&str, &str)]) -> ResolvedSettings {
+    fn resolved(settings: &[(&str, &str)]) -> ResolvedSettings {
         let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let given = Given { settings, ..Given::default() };
         ResolvedSettings { given, place: "[plugin.metrics.x]".into(), ..ResolvedSettings::default() }
@@ -232,30 +238,30 @@ mod tests {
         [setting("host", SettingKind::Host, Some(host)), setting("port", SettingKind::Port, Some("8080"))]
     }
 
-    fn may(checked: &ValidatedSettings, url: &str) -> bool {
-        checked.grants.check_url(&Url::parse(url).unwrap()).is_ok()
+    fn may(validated: &ValidatedSettings, url: &str) -> bool {
+        validated.grants.check_url(&Url::parse(url).unwrap()).is_ok()
     }
 
     #[test]
-    fn what_the_operator_writes_as_host_and_port_is_the_grant() {
-        let checked = validate(&target("localhost"), &written(&[("host", "web"), ("port", "12345")])).ok().unwrap();
-        assert!(may(&checked, "http://web:12345/status"));
-        assert!(!may(&checked, "http://web:8080/"), "the default port is no longer granted");
-        assert!(!may(&checked, "http://localhost:12345/"), "nor the default host");
+    fn the_operators_host_and_port_are_the_grant() {
+        let validated = validate(&target("localhost"), &resolved(&[("host", "web"), ("port", "12345")])).ok().unwrap();
+        assert!(may(&validated, "http://web:12345/status"));
+        assert!(!may(&validated, "http://web:8080/"), "the default port is no longer granted");
+        assert!(!may(&validated, "http://localhost:12345/"), "nor the default host");
         let hostname = [setting("hostname", SettingKind::Host, None), setting("port", SettingKind::Port, Some("5432"))];
-        let checked = validate(&hostname, &written(&[("hostname", "db")])).ok().unwrap();
-        assert!(checked.grants.check_host("db", 5432).is_ok());
+        let validated = validate(&hostname, &resolved(&[("hostname", "db")])).ok().unwrap();
+        assert!(validated.grants.check_host("db", 5432).is_ok());
     }
 
     #[test]
-    fn a_required_certificate_is_looked_at_where_an_authority_is_named() {
+    fn a_required_certificate_is_verified_if_an_authority_is_configured() {
         let authority = tempfile::NamedTempFile::new().unwrap();
         let made = rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap();
         std::fs::write(authority.path(), made.cert.pem()).unwrap();
-        let mut with_authority = written(&[("sslmode", "require")]);
+        let mut with_authority = resolved(&[("sslmode", "require")]);
         let declared = [setting("sslmode", SettingKind::TlsMode, Some("disable"))];
         let verification =
-            |written: &ResolvedSettings| validate(&declared, written).ok().unwrap().grants.trust.verification;
+            |resolved: &ResolvedSettings| validate(&declared, resolved).ok().unwrap().grants.trust.verification;
         assert_eq!(verification(&with_authority), Verification::None);
         with_authority.given.trust.authority = Some(authority.path().to_owned());
         assert_eq!(verification(&with_authority), Verification::Authority);
@@ -263,48 +269,48 @@ mod tests {
 
     #[test]
     fn a_plugins_own_default_grants_only_loopback() {
-        assert!(may(&validate(&target("localhost"), &written(&[])).ok().unwrap(), "http://localhost:8080/"));
-        assert!(!may(&validate(&target("evil.example"), &written(&[])).ok().unwrap(), "http://evil.example:8080/"));
-        let with_port = validate(&target("evil.example"), &written(&[("port", "80")])).ok().unwrap();
+        assert!(may(&validate(&target("localhost"), &resolved(&[])).ok().unwrap(), "http://localhost:8080/"));
+        assert!(!may(&validate(&target("evil.example"), &resolved(&[])).ok().unwrap(), "http://evil.example:8080/"));
+        let with_port = validate(&target("evil.example"), &resolved(&[("port", "80")])).ok().unwrap();
         assert!(!may(&with_port, "http://evil.example/"), "the operator named a port, not that host");
         let url = [setting("uri", SettingKind::Url, Some("http://evil.example/"))];
-        assert!(!may(&validate(&url, &written(&[])).ok().unwrap(), "http://evil.example/"));
+        assert!(!may(&validate(&url, &resolved(&[])).ok().unwrap(), "http://evil.example/"));
     }
 
     #[test]
-    fn a_plugin_cannot_turn_off_the_look_at_certificates_by_its_default() {
-        let verification = |kind, default, written: &ResolvedSettings| {
-            validate(&[setting("tls", kind, Some(default))], written).ok().unwrap().grants.trust.verification
+    fn a_plugins_own_default_does_not_turn_off_the_verification_of_certificates() {
+        let verification = |kind, default, resolved: &ResolvedSettings| {
+            validate(&[setting("tls", kind, Some(default))], resolved).ok().unwrap().grants.trust.verification
         };
         let (skip, mode) = (SettingKind::TlsSkipVerify, SettingKind::TlsMode);
-        assert_eq!(verification(skip, "true", &written(&[])), Verification::Full);
-        assert_eq!(verification(skip, "false", &written(&[("tls", "true")])), Verification::None);
-        assert_eq!(verification(mode, "require", &written(&[])), Verification::Full);
+        assert_eq!(verification(skip, "true", &resolved(&[])), Verification::Full);
+        assert_eq!(verification(skip, "false", &resolved(&[("tls", "true")])), Verification::None);
+        assert_eq!(verification(mode, "require", &resolved(&[])), Verification::Full);
         for (value, expected) in [
             ("require", Verification::None),
             ("verify-ca", Verification::Authority),
             ("verify-full", Verification::Full),
         ] {
-            assert_eq!(verification(mode, "disable", &written(&[("tls", value)])), expected, "{value}");
+            assert_eq!(verification(mode, "disable", &resolved(&[("tls", value)])), expected, "{value}");
         }
     }
 
     #[test]
-    fn a_socket_and_a_file_are_granted_by_the_operator_alone() {
+    fn only_the_operator_grants_a_socket_or_a_file() {
         let declared = [
             setting("socket", SettingKind::UnixSocket, Some("/run/docker.sock")),
             setting("log", SettingKind::File, Some("/etc/shadow")),
         ];
-        let defaults = validate(&declared, &written(&[])).ok().unwrap().grants;
+        let defaults = validate(&declared, &resolved(&[])).ok().unwrap().grants;
         assert!(defaults.check_socket("/run/docker.sock").is_err() && defaults.check_file("/etc/shadow").is_err());
         let operators =
-            validate(&declared, &written(&[("socket", "/run/x.sock"), ("log", "/log")])).ok().unwrap().grants;
+            validate(&declared, &resolved(&[("socket", "/run/x.sock"), ("log", "/log")])).ok().unwrap().grants;
         assert_eq!((operators.check_socket("/run/x.sock"), operators.check_file("/log")), (Ok(()), Ok(())));
     }
 
     #[test]
-    fn a_file_for_tls_that_cannot_be_used_is_named() {
-        let mut with_tls = written(&[]);
+    fn the_error_of_an_unusable_file_for_tls_names_it() {
+        let mut with_tls = resolved(&[]);
         with_tls.given.trust.authority = Some("/no/such/ca.pem".into());
         let problems = validate(&[], &with_tls).err().unwrap();
         assert!(problems[0].contains("`tls`") && problems[0].contains("/no/such/ca.pem"), "{problems:?}");
@@ -312,24 +318,24 @@ mod tests {
 
     #[test]
     fn allow_adds_to_the_grants_and_nothing_else() {
-        let mut with_allow = written(&[]);
+        let mut with_allow = resolved(&[]);
         with_allow.allow = vec!["https://status.example.com".into(), "db:5432".into()];
-        let checked = validate(&[], &with_allow).ok().unwrap();
-        assert!(may(&checked, "https://status.example.com/x") && may(&checked, "http://db:5432/"));
-        assert!(!may(&checked, "http://status.example.com/x"));
+        let validated = validate(&[], &with_allow).ok().unwrap();
+        assert!(may(&validated, "https://status.example.com/x") && may(&validated, "http://db:5432/"));
+        assert!(!may(&validated, "http://status.example.com/x"));
     }
 
     #[test]
-    fn every_problem_is_told_at_once() {
+    fn all_problems_are_reported_at_once() {
         let declared = [
             Setting { required: true, ..setting("token", SettingKind::Secret, None) },
             setting("port", SettingKind::Port, None),
         ];
-        let problems = validate(&declared, &written(&[("prot", "1"), ("port", "0")])).err().unwrap();
+        let problems = validate(&declared, &resolved(&[("prot", "1"), ("port", "0")])).err().unwrap();
         assert_eq!(
             problems,
             [
-                "the plugin has no setting `prot`; it has `token`, `port`",
+                "unknown setting `prot`, did you mean `port`? valid: `token`, `port`",
                 "the setting `token` is required: why",
                 "the setting `port` must be a port from 1 to 65535, not \"0\"",
             ]
@@ -337,16 +343,16 @@ mod tests {
     }
 
     #[test]
-    fn only_a_secret_comes_from_a_file_or_the_environment() {
+    fn only_a_secret_may_come_from_a_file_or_the_environment() {
         let declared = [setting("password", SettingKind::Secret, None), setting("user", SettingKind::Text, None)];
-        let referring = |key: &str| ResolvedSettings { references: vec![key.into()], ..written(&[(key, "hunter2")]) };
+        let referring = |key: &str| ResolvedSettings { references: vec![key.into()], ..resolved(&[(key, "hunter2")]) };
         assert_eq!(validate(&declared, &referring("password")).ok().unwrap().secrets, [Secret::new("hunter2")]);
         let problems = validate(&declared, &referring("user")).err().unwrap();
-        assert!(problems[0].contains("`user` is no secret") && !problems[0].contains("hunter2"), "{problems:?}");
+        assert!(problems[0].contains("`user` is not a secret") && !problems[0].contains("hunter2"), "{problems:?}");
     }
 
     #[test]
-    fn each_kind_refuses_what_it_is_not() {
+    fn each_kind_refuses_invalid_values() {
         for (kind, good, bad) in [
             (SettingKind::Integer, "-5", "1.5"),
             (SettingKind::Number, "1.5", "NaN"),

@@ -1,7 +1,7 @@
-//! The watch: hears of files that come, change and go in the drop-in folders, and knows which are still being written.
+//! The watch: notices files that appear, change and disappear in the drop-in folders, and knows which are still being written.
 //!
-//! The kernel tells (inotify), so that waiting costs nothing. A folder that is not there is waited for in the folder above it;
-//! where the kernel cannot tell, the folders are to be looked at every ten seconds.
+//! It uses inotify, so that waiting costs nothing. For a missing folder it watches the folder above; where inotify is not
+//! available, the folders are polled every ten seconds.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -18,37 +18,37 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
-/// Files often come in twos, a component and its settings: what is heard within this is looked at together.
+/// Files often come in pairs, a component and its settings: events within this time lead to one look.
 const BURST: Duration = Duration::from_millis(50);
 
-/// A file that nobody has closed is taken for whole when it was not written to for so long.
+/// A file that was not closed counts as complete when it was not written to for this long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// A file of which nothing was heard may be half written if it is younger than this.
+/// A file without events may be incomplete if it is younger than this.
 const YOUNG: Duration = Duration::from_millis(500);
 
-/// How often folders are looked at that the kernel says nothing of.
+/// How often folders without inotify are polled.
 const POLL: Duration = Duration::from_secs(10);
 
-/// Hears of changes in folders.
+/// Watches folders for changes.
 pub struct Watch {
-    /// `None` where the kernel has none to give.
+    /// `None` where inotify is not available.
     inotify: Option<AsyncFd<Arc<OwnedFd>>>,
     watched: Watched,
-    writing: HashMap<PathBuf, Writing>,
+    writing: HashMap<PathBuf, OpenFile>,
     complete: HashSet<PathBuf>,
     look_at: Option<Instant>,
 }
 
-/// A file that was made or written to, and not closed yet.
+/// A file that was created or written to, and not closed yet.
 #[derive(Clone, Copy)]
-struct Writing {
+struct OpenFile {
     last: Instant,
-    /// Something was written to it: it is no link.
+    /// Something was written to it, so it is not a link.
     written: bool,
 }
 
-/// What the kernel watches, by its number for it.
+/// What inotify watches, by watch descriptor.
 #[derive(Debug, Default)]
 pub struct Watched {
     targets: HashMap<i32, Target>,
@@ -60,50 +60,50 @@ pub struct Watched {
 struct Target {
     /// The drop-in folder, if it is one.
     folder: Option<PathBuf>,
-    /// Names of drop-in folders that are missing in it.
+    /// The names of the drop-in folders that are missing in it.
     awaited: Vec<OsString>,
 }
 
-/// Which files are whole, as far as is known.
+/// Which files are complete, as far as is known.
 #[derive(Debug, Default)]
 pub struct Files {
-    /// Those that are being written, and whether something was written to them.
+    /// The files that are being written, and whether something was written to them.
     writing: HashMap<PathBuf, bool>,
     complete: HashSet<PathBuf>,
-    /// What young is measured from; `None` takes every file for whole.
+    /// The time from which a file's age is measured; `None` counts every file as complete.
     now: Option<SystemTime>,
 }
 
-/// How far a file has got.
+/// How far the writing of a file has progressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wholeness {
+pub enum Progress {
     /// It can be read.
-    Whole,
-    /// Somebody writes it, and the watch will hear of its end.
-    Written,
-    /// It may be half written; nobody will tell when it is whole.
+    Complete,
+    /// It is being written, and an inotify event will follow.
+    Writing,
+    /// It may be incomplete, and no inotify event will follow.
     Young,
 }
 
 impl Files {
-    /// Files of which nothing was heard, as they are at `now`.
+    /// Files without inotify events, as they are at `now`.
     #[must_use]
     pub fn at(now: SystemTime) -> Self {
         Self { now: Some(now), ..Self::default() }
     }
 
-    /// How far the file at `path` has got.
+    /// The progress of the file at `path`.
     #[must_use]
-    pub fn wholeness(&self, path: &Path) -> Wholeness {
+    pub fn progress(&self, path: &Path) -> Progress {
         match self.writing.get(path) {
-            // A link is made and never closed.
-            Some(false) if is_link(path) => Wholeness::Whole,
-            Some(_) => Wholeness::Written,
-            None if self.complete.contains(path) => Wholeness::Whole,
+            // A link is created and never closed.
+            Some(false) if is_link(path) => Progress::Complete,
+            Some(_) => Progress::Writing,
+            None if self.complete.contains(path) => Progress::Complete,
             None => {
                 let modified = std::fs::metadata(path).and_then(|about| about.modified()).ok();
                 let age = modified.zip(self.now).and_then(|(modified, now)| now.duration_since(modified).ok());
-                if age.is_some_and(|age| age < YOUNG) { Wholeness::Young } else { Wholeness::Whole }
+                if age.is_some_and(|age| age < YOUNG) { Progress::Young } else { Progress::Complete }
             }
         }
     }
@@ -113,13 +113,13 @@ fn is_link(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|about| about.is_symlink() || about.nlink() > 1)
 }
 
-/// The kernel's end of a watch, for [`attach`].
-pub type Ear = Option<Arc<OwnedFd>>;
+/// The inotify descriptor of a watch, for [`attach`]; `None` where inotify is not available.
+pub type Descriptor = Option<Arc<OwnedFd>>;
 
-/// Has the kernel watch `folders`, anew or still. Asks file systems, so it may block.
+/// Adds inotify watches for `folders`; existing ones stay. Asks file systems, so it may block.
 #[must_use]
-pub fn attach(ear: &Ear, folders: &[PathBuf]) -> Watched {
-    let Some(ear) = ear else { return Watched { polled: true, ..Watched::default() } };
+pub fn attach(descriptor: &Descriptor, folders: &[PathBuf]) -> Watched {
+    let Some(inotify) = descriptor else { return Watched { polled: true, ..Watched::default() } };
     let inside = WatchFlags::CREATE
         | WatchFlags::MODIFY
         | WatchFlags::CLOSE_WRITE
@@ -129,8 +129,9 @@ pub fn attach(ear: &Ear, folders: &[PathBuf]) -> Watched {
         | WatchFlags::DELETE_SELF
         | WatchFlags::MOVE_SELF;
     let above = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
-    let add =
-        |folder: &Path, flags| inotify::add_watch(ear, folder, flags | WatchFlags::ONLYDIR | WatchFlags::MASK_ADD).ok();
+    let add = |folder: &Path, flags| {
+        inotify::add_watch(inotify, folder, flags | WatchFlags::ONLYDIR | WatchFlags::MASK_ADD).ok()
+    };
     let mut watched = Watched::default();
     for folder in folders {
         let parent = folder.parent().zip(folder.file_name());
@@ -140,7 +141,7 @@ pub fn attach(ear: &Ear, folders: &[PathBuf]) -> Watched {
             && let Some(number) = add(parent, above)
         {
             watched.targets.entry(number).or_default().awaited.push(name.to_owned());
-            // It may have been made in between.
+            // It may have been created in between.
             watched.polled |= folder.exists();
         } else {
             watched.polled = true;
@@ -150,11 +151,11 @@ pub fn attach(ear: &Ear, folders: &[PathBuf]) -> Watched {
 }
 
 impl Watch {
-    /// A watch that hears nothing yet. To be made within a runtime.
+    /// A watch of no folders yet. Must be called within a runtime.
     #[must_use]
     pub fn new() -> Self {
         let inotify = open()
-            .inspect_err(|error| tracing::warn!("plugin folders are looked at every {POLL:?}: no inotify: {error}"));
+            .inspect_err(|error| tracing::warn!("polling the plugin folders every {POLL:?}: no inotify: {error}"));
         Self {
             inotify: inotify.ok(),
             watched: Watched::default(),
@@ -164,13 +165,13 @@ impl Watch {
         }
     }
 
-    /// What [`attach`] needs.
+    /// The descriptor for [`attach`].
     #[must_use]
-    pub fn ear(&self) -> Ear {
+    pub fn descriptor(&self) -> Descriptor {
         self.inotify.as_ref().map(|inotify| Arc::clone(inotify.get_ref()))
     }
 
-    /// What is known of files until `now`, for one look at them.
+    /// The files' progress at `now`, for one look at them.
     pub fn files(&mut self, now: SystemTime) -> Files {
         let instant = Instant::now();
         self.writing.retain(|_, writing| instant.duration_since(writing.last) < LONGEST_PAUSE);
@@ -179,11 +180,11 @@ impl Watch {
         Files { writing, complete: std::mem::take(&mut self.complete), now: Some(now) }
     }
 
-    /// Takes over what is watched now. With `again`, files were too young: they are to be looked at again.
+    /// Stores what is watched now. With `again`, some files were too young, and another look follows soon.
     pub fn looked(&mut self, watched: Watched, again: bool) {
         if let Some(inotify) = &self.inotify {
             for number in self.watched.targets.keys().filter(|number| !watched.targets.contains_key(number)) {
-                // The kernel forgets by itself what was deleted.
+                // It fails for a deleted folder, whose watch the kernel has removed.
                 inotify::remove_watch(inotify.get_ref(), *number).ok();
             }
         }
@@ -194,21 +195,21 @@ impl Watch {
         }
     }
 
-    /// Waits until the folders are to be looked at, which may take for ever; dropping the future loses nothing.
+    /// Waits until another look is due, possibly for ever; dropping the future loses nothing.
     pub async fn changed(&mut self) {
         loop {
-            let forgotten = self.writing.values().map(|writing| writing.last + LONGEST_PAUSE).min();
-            let look_at = self.look_at.into_iter().chain(forgotten).min();
+            let complete_at = self.writing.values().map(|writing| writing.last + LONGEST_PAUSE).min();
+            let look_at = self.look_at.into_iter().chain(complete_at).min();
             tokio::select! {
                 () = tokio::time::sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => return,
-                heard = hear(self.inotify.as_ref()) => match heard {
+                events = events(self.inotify.as_ref()) => match events {
                     Ok(events) => {
                         for event in events {
                             self.take(event);
                         }
                     }
                     Err(error) => {
-                        tracing::warn!("plugin folders are looked at every {POLL:?} from now on: inotify: {error}");
+                        tracing::warn!("polling the plugin folders every {POLL:?} from now on: inotify: {error}");
                         self.inotify = None;
                         self.look_within(BURST);
                     }
@@ -239,13 +240,13 @@ impl Watch {
         let last = Instant::now();
         if event.flags.contains(ReadFlags::MODIFY) {
             self.complete.remove(&path);
-            self.writing.insert(path, Writing { last, written: true });
+            self.writing.insert(path, OpenFile { last, written: true });
             return;
         }
         self.writing.remove(&path);
         if event.flags.contains(ReadFlags::CREATE) {
             self.complete.remove(&path);
-            self.writing.insert(path, Writing { last, written: false });
+            self.writing.insert(path, OpenFile { last, written: false });
         } else if event.flags.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO) {
             self.complete.insert(path);
         } else {
@@ -262,28 +263,28 @@ impl Default for Watch {
 }
 
 fn open() -> std::io::Result<AsyncFd<Arc<OwnedFd>>> {
-    let ear = Arc::new(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?);
-    #[expect(unsafe_code, reason = "the runtime has no safe door for a descriptor of one's own; see SAFETY")]
+    let descriptor = Arc::new(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?);
+    #[expect(unsafe_code, reason = "the runtime has no safe function for a foreign descriptor; see SAFETY")]
     // SAFETY: the descriptor is open and owned by the `Arc`, which is not replaced, so it stays the same until it is dropped.
-    let inotify = unsafe { AsyncFd::register_with_interest(ear, Interest::READABLE) }?;
+    let inotify = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?;
     Ok(inotify)
 }
 
-/// Only these make a difference; hidden files are somebody's unfinished ones.
+/// Whether a file of this name matters; hidden files are unfinished.
 fn is_plugin_file(name: &OsStr) -> bool {
     let extension = Path::new(name).extension();
     !name.as_bytes().starts_with(b".") && extension.is_some_and(|extension| extension == "wasm" || extension == "toml")
 }
 
-/// What the kernel tells.
+/// An inotify event.
 struct Event {
     target: i32,
     flags: ReadFlags,
     name: OsString,
 }
 
-/// Waits for the kernel's word; for ever where it has none.
-async fn hear(inotify: Option<&AsyncFd<Arc<OwnedFd>>>) -> std::io::Result<Vec<Event>> {
+/// Waits for inotify events; for ever without inotify.
+async fn events(inotify: Option<&AsyncFd<Arc<OwnedFd>>>) -> std::io::Result<Vec<Event>> {
     let Some(inotify) = inotify else { return std::future::pending().await };
     let mut ready = inotify.readable().await?;
     let mut buffer = [MaybeUninit::uninit(); 4096];
@@ -309,7 +310,8 @@ mod tests {
     use std::fs::{self, File};
     use std::io::Write;
 
-    use Wholeness::{Whole, Written, Young};
+    use Progress::{Complete, Writing, Young};
+    use wasaba_core::clock;
 
     use super::*;
 
@@ -323,14 +325,14 @@ mod tests {
     }
 
     fn attach_to(watch: &mut Watch, folder: &Path) {
-        let watched = attach(&watch.ear(), &[folder.to_owned()]);
+        let watched = attach(&watch.descriptor(), &[folder.to_owned()]);
         watch.looked(watched, false);
     }
 
-    /// Waits for the next look and tells of `path`.
-    async fn next(watch: &mut Watch, path: &Path) -> Wholeness {
-        tokio::time::timeout(SOON, watch.changed()).await.expect("nothing was heard");
-        watch.files(SystemTime::now()).wholeness(path)
+    /// Waits for the next look and returns the progress of `path`.
+    async fn next(watch: &mut Watch, path: &Path) -> Progress {
+        tokio::time::timeout(SOON, watch.changed()).await.expect("an event");
+        watch.files(clock::wall()).progress(path)
     }
 
     async fn is_silent(watch: &mut Watch) -> bool {
@@ -345,41 +347,41 @@ mod tests {
         let path = folder.join("a.wasm");
         let mut file = File::create(&path).unwrap();
         file.write_all(b"first half").unwrap();
-        assert_eq!(next(&mut watch, &path).await, Written);
+        assert_eq!(next(&mut watch, &path).await, Writing);
         file.write_all(b"second half").unwrap();
-        assert!(is_silent(&mut watch).await, "it was to be looked at before it was whole");
+        assert!(is_silent(&mut watch).await, "a look was due before the file was complete");
         drop(file);
-        assert_eq!(next(&mut watch, &path).await, Whole);
+        assert_eq!(next(&mut watch, &path).await, Complete);
     }
 
     #[tokio::test]
-    async fn a_file_that_nobody_closes_is_whole_when_it_was_not_written_to_for_a_minute() {
+    async fn a_file_that_is_never_closed_is_complete_when_it_was_not_written_to_for_a_minute() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("a.wasm");
         let mut watch = Watch::new();
         let now = Instant::now();
         let almost = now.checked_sub(LONGEST_PAUSE - BURST).unwrap();
-        watch.writing.insert(path.clone(), Writing { last: almost, written: true });
-        assert_eq!(watch.files(SystemTime::now()).wholeness(&path), Written);
-        assert_eq!(next(&mut watch, &path).await, Whole);
+        watch.writing.insert(path.clone(), OpenFile { last: almost, written: true });
+        assert_eq!(watch.files(clock::wall()).progress(&path), Writing);
+        assert_eq!(next(&mut watch, &path).await, Complete);
     }
 
     #[tokio::test]
-    async fn a_file_that_is_moved_in_or_linked_is_whole_at_once() {
+    async fn a_file_that_is_moved_in_or_linked_is_complete_at_once() {
         let temp = tempfile::tempdir().unwrap();
         fs::create_dir(temp.path().join("plugins")).unwrap();
         fs::write(temp.path().join("new"), "").unwrap();
         let (mut watch, folder) = watch(temp.path());
         std::os::unix::fs::symlink(temp.path().join("new"), folder.join("link.wasm")).unwrap();
-        assert_eq!(next(&mut watch, &folder.join("link.wasm")).await, Whole);
+        assert_eq!(next(&mut watch, &folder.join("link.wasm")).await, Complete);
         fs::rename(temp.path().join("new"), folder.join("moved.wasm")).unwrap();
-        assert_eq!(next(&mut watch, &folder.join("moved.wasm")).await, Whole);
+        assert_eq!(next(&mut watch, &folder.join("moved.wasm")).await, Complete);
         fs::remove_file(folder.join("moved.wasm")).unwrap();
-        tokio::time::timeout(SOON, watch.changed()).await.expect("the end of a file was not heard");
+        tokio::time::timeout(SOON, watch.changed()).await.expect("an event of the removal");
     }
 
     #[tokio::test]
-    async fn hidden_files_folders_and_others_are_not_heard_of() {
+    async fn hidden_files_folders_and_other_files_are_ignored() {
         let temp = tempfile::tempdir().unwrap();
         fs::create_dir(temp.path().join("plugins")).unwrap();
         let (mut watch, folder) = watch(temp.path());
@@ -388,27 +390,27 @@ mod tests {
         fs::create_dir(folder.join("folder.wasm")).unwrap();
         assert!(is_silent(&mut watch).await);
         fs::write(folder.join("a.toml"), "").unwrap();
-        assert_eq!(next(&mut watch, &folder.join("a.toml")).await, Whole);
+        assert_eq!(next(&mut watch, &folder.join("a.toml")).await, Complete);
     }
 
     #[tokio::test]
-    async fn a_folder_that_appears_later_is_watched_then_and_one_that_went_is_awaited_again() {
+    async fn a_folder_that_appears_later_is_watched_and_a_removed_one_is_awaited_again() {
         let temp = tempfile::tempdir().unwrap();
         let (mut watch, folder) = watch(temp.path());
-        assert!(!watch.watched.polled && is_silent(&mut watch).await, "the folder above tells");
+        assert!(!watch.watched.polled && is_silent(&mut watch).await, "the folder above is watched");
         for _ in 0..2 {
             fs::create_dir(&folder).unwrap();
-            tokio::time::timeout(SOON, watch.changed()).await.expect("the new folder was not heard of");
-            watch.files(SystemTime::now());
+            tokio::time::timeout(SOON, watch.changed()).await.expect("an event of the new folder");
+            watch.files(clock::wall());
             attach_to(&mut watch, &folder);
             fs::write(folder.join("a.wasm"), "").unwrap();
-            assert_eq!(next(&mut watch, &folder.join("a.wasm")).await, Whole);
+            assert_eq!(next(&mut watch, &folder.join("a.wasm")).await, Complete);
             fs::remove_dir_all(&folder).unwrap();
-            tokio::time::timeout(SOON, watch.changed()).await.expect("its end was not heard of");
+            tokio::time::timeout(SOON, watch.changed()).await.expect("an event of the removal of the folder");
             tokio::time::sleep(BURST).await;
-            watch.files(SystemTime::now());
+            watch.files(clock::wall());
             attach_to(&mut watch, &folder);
-            watch.files(SystemTime::now());
+            watch.files(clock::wall());
         }
     }
 
@@ -417,20 +419,20 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         assert!(attach(&None, &[temp.path().to_owned()]).polled);
         let watch = Watch::new();
-        assert!(attach(&watch.ear(), &[temp.path().join("none/plugins")]).polled);
-        assert!(!attach(&watch.ear(), &[temp.path().to_owned()]).polled);
+        assert!(attach(&watch.descriptor(), &[temp.path().join("none/plugins")]).polled);
+        assert!(!attach(&watch.descriptor(), &[temp.path().to_owned()]).polled);
     }
 
     #[test]
-    fn a_file_of_which_nothing_was_heard_is_left_alone_while_it_is_young() {
+    fn a_file_without_events_may_be_incomplete_while_it_is_young() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("a.wasm");
         fs::write(&path, "").unwrap();
         let modified = fs::metadata(&path).unwrap().modified().unwrap();
-        let at = |now| Files { now, ..Files::default() }.wholeness(&path);
+        let at = |now| Files { now, ..Files::default() }.progress(&path);
         assert_eq!(at(Some(modified + YOUNG / 2)), Young);
-        assert_eq!(at(Some(modified + YOUNG)), Whole);
-        assert_eq!(at(Some(modified - YOUNG)), Whole, "a clock set back makes nothing young");
-        assert_eq!(at(None), Whole);
+        assert_eq!(at(Some(modified + YOUNG)), Complete);
+        assert_eq!(at(Some(modified - YOUNG)), Complete, "a clock set back makes no file young");
+        assert_eq!(at(None), Complete);
     }
 }

@@ -1,7 +1,7 @@
 //! Plugins that are programs: the official agent's protocol, to the letter where it makes sense.
 //!
-//! [`process`] runs one to its end, whatever it does; [`lines`] and [`meta`] read what it printed. Checks and metadata, which
-//! may be programs or components, are in rooms of their own.
+//! [`process`] runs a program to its end, whatever it does; [`lines`] and [`meta`] parse its output. Checks and metadata, which
+//! may be programs or components, are in `schedules`.
 
 pub mod lines;
 pub mod meta;
@@ -16,23 +16,23 @@ use wasaba_core::posting::Posting;
 /// How long a program may run if nothing else is configured, as with the official agent.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What is run. There may be secrets in it, so it has no `Debug`.
+/// The command that is run. There may be secrets in it, so it has no `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Command {
     /// A line for the shell.
     Shell(String),
-    /// A program and its arguments, run as they are.
+    /// A program and its arguments, run without a shell.
     Words(Vec<String>),
 }
 
-/// A program as it was configured.
+/// A configured program.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Program {
-    /// What is run.
+    /// The command.
     pub command: Command,
-    /// As whom, by `sudo`; as the agent's own user if none is named.
+    /// The user that it runs as, through `sudo`; the agent's own user if `None`.
     pub user: Option<String>,
-    /// What its environment has beside the agent's own.
+    /// The variables that are added to the agent's own environment.
     pub environment: Vec<(String, String)>,
     /// How long it may run.
     pub timeout: Duration,
@@ -43,11 +43,11 @@ pub struct Program {
 pub struct MetricsProgram {
     /// The last part of the table's name.
     pub name: Arc<str>,
-    /// What is run.
+    /// The program.
     pub program: Program,
     /// How its values are posted.
     pub posting: Posting,
-    /// Whether the third column of what it prints counts.
+    /// Whether the third column of its output is used.
     pub own_timestamps: bool,
 }
 

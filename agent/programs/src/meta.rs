@@ -1,4 +1,4 @@
-//! What a program of metrics says about its graphs, when it runs with `MACKEREL_AGENT_PLUGIN_META=1`.
+//! The graph definitions that a metrics program prints when it runs with `MACKEREL_AGENT_PLUGIN_META=1`.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -9,16 +9,16 @@ use wasaba_core::text::printable;
 const UNITS: [&str; 9] =
     ["float", "integer", "percentage", "seconds", "milliseconds", "bytes", "bytes/sec", "bits/sec", "iops"];
 
-/// What was said.
+/// The graph definitions in a program's output.
 #[derive(Debug, Default, PartialEq)]
 pub struct Meta {
     /// The graphs, sorted by name.
     pub graphs: Vec<GraphDefinition>,
-    /// Graphs and metrics that Mackerel would refuse, and why.
-    pub complaints: Vec<String>,
+    /// Graphs and metrics that were skipped, since Mackerel would refuse them, and why.
+    pub warnings: Vec<String>,
 }
 
-/// As Go reads it: what is missing or `null` is nothing, whatever it is.
+/// As Go reads it: every key may be missing or `null`.
 #[derive(Default, Deserialize)]
 struct Document {
     graphs: Option<std::collections::BTreeMap<String, Option<Graph>>>,
@@ -38,29 +38,29 @@ struct Metric {
     stacked: Option<bool>,
 }
 
-/// The same with its keys in small letters, since Go takes them in any; but not those of `graphs`, which are names.
-fn with_small_keys(value: Value) -> Value {
+/// `value` with its keys in lower case, since Go matches them in any case; but not those in `graphs`, which are names.
+fn with_lower_case_keys(value: Value) -> Value {
     let names = |graphs: serde_json::Map<String, Value>| {
-        graphs.into_iter().map(|(name, graph)| (name, with_small_keys(graph))).collect::<Value>()
+        graphs.into_iter().map(|(name, graph)| (name, with_lower_case_keys(graph))).collect::<Value>()
     };
     match value {
         Value::Object(object) => {
-            let small = object.into_iter().map(|(key, value)| match (key.to_ascii_lowercase(), value) {
+            let lower_case = object.into_iter().map(|(key, value)| match (key.to_ascii_lowercase(), value) {
                 (key, Value::Object(graphs)) if key == "graphs" => (key, names(graphs)),
-                (key, value) => (key, with_small_keys(value)),
+                (key, value) => (key, with_lower_case_keys(value)),
             });
-            small.collect()
+            lower_case.collect()
         }
-        Value::Array(list) => list.into_iter().map(with_small_keys).collect(),
+        Value::Array(list) => list.into_iter().map(with_lower_case_keys).collect(),
         other => other,
     }
 }
 
-/// Reads what a program printed: a line `# mackerel-agent-plugin` and a JSON document. `None` if the line is not there, which
-/// says that it knows nothing of graphs.
+/// Parses a program's output: a line `# mackerel-agent-plugin` and a JSON document. `None` without that line: such a program
+/// has no graph definitions.
 ///
 /// # Errors
-/// What is behind the line cannot be read.
+/// The document after the line is invalid, or of another version.
 pub fn read(text: &str) -> Result<Option<Meta>, String> {
     let (head, json) = text.split_once('\n').unwrap_or((text, ""));
     let Some(words) =
@@ -73,37 +73,35 @@ pub fn read(text: &str) -> Result<Option<Meta>, String> {
     }
     let version = words.split_whitespace().find_map(|word| word.strip_prefix("version="));
     if let Some(version) = version.filter(|version| *version != "1") {
-        return Err(format!("it speaks version {:?} of the protocol; only 1 is known", printable(version, 40)));
+        return Err(format!("unsupported protocol version {:?}; supported: 1", printable(version, 40)));
     }
-    // Anything behind the document is nobody's.
+    // Anything after the document is ignored.
     let document = serde_json::Deserializer::from_str(json).into_iter::<Value>().next();
-    let document = document.ok_or("there is no JSON behind `# mackerel-agent-plugin`".to_owned())?;
-    let document = document.and_then(|document| serde_json::from_value::<Option<Document>>(with_small_keys(document)));
+    let document = document.ok_or("missing JSON after `# mackerel-agent-plugin`".to_owned())?;
     let document =
-        document.map_err(|error| format!("what is behind `# mackerel-agent-plugin` cannot be read: {error}"))?;
+        document.and_then(|document| serde_json::from_value::<Option<Document>>(with_lower_case_keys(document)));
+    let document = document.map_err(|error| format!("invalid JSON after `# mackerel-agent-plugin`: {error}"))?;
     let mut meta = Meta::default();
     for (name, graph) in document.unwrap_or_default().graphs.unwrap_or_default() {
-        match definition(&name, graph.unwrap_or_default(), &mut meta.complaints) {
+        match definition(&name, graph.unwrap_or_default(), &mut meta.warnings) {
             Ok(definition) => meta.graphs.push(definition),
-            Err(why) => meta.complaints.push(format!("its graph `{}` is left out: {why}", printable(&name, 80))),
+            Err(why) => meta.warnings.push(format!("skipped graph `{}`: {why}", printable(&name, 80))),
         }
     }
     Ok(Some(meta))
 }
 
-fn definition(name: &str, graph: Graph, complaints: &mut Vec<String>) -> Result<GraphDefinition, String> {
-    let written = graph.unit.filter(|unit| !unit.is_empty()).unwrap_or_else(|| "float".to_owned());
-    let unit = UNITS.iter().find(|known| **known == written);
-    let unit = unit.ok_or_else(|| {
-        format!("{:?} is no unit of Mackerel's, which are {}", printable(&written, 40), UNITS.join(", "))
-    })?;
+fn definition(name: &str, graph: Graph, warnings: &mut Vec<String>) -> Result<GraphDefinition, String> {
+    let raw = graph.unit.filter(|unit| !unit.is_empty()).unwrap_or_else(|| "float".to_owned());
+    let unit = UNITS.iter().find(|known| **known == raw);
+    let unit = unit.ok_or_else(|| format!("unknown unit {:?}; valid: {}", printable(&raw, 40), UNITS.join(", ")))?;
     let mut definition = GraphDefinition::new(name, &graph.label.unwrap_or_default(), unit)?;
     for metric in graph.metrics.unwrap_or_default() {
         let Metric { name: metric, label, stacked } = metric.unwrap_or_default();
         let (metric, label) = (metric.unwrap_or_default(), label.unwrap_or_default());
         match definition.clone().with_metric(&metric, &label, stacked.unwrap_or_default()) {
             Ok(with) => definition = with,
-            Err(why) => complaints.push(format!("a metric of its graph `{}` is left out: {why}", printable(name, 80))),
+            Err(why) => warnings.push(format!("skipped a metric of graph `{}`: {why}", printable(name, 80))),
         }
     }
     Ok(definition)
@@ -131,10 +129,10 @@ mod tests {
     }
 
     #[test]
-    fn null_is_nothing_and_keys_are_taken_in_any_case_as_go_takes_them() {
+    fn null_counts_as_missing_and_keys_match_in_any_case_as_in_go() {
         let graphs = |json: &str| {
             let meta = read(&format!("# mackerel-agent-plugin\n{json}\n")).unwrap().unwrap();
-            (serde_json::to_string(&meta.graphs).unwrap(), meta.complaints.len())
+            (serde_json::to_string(&meta.graphs).unwrap(), meta.warnings.len())
         };
         let expected =
             r#"[{"name":"custom.Dice","unit":"float","metrics":[{"name":"custom.Dice.d6","isStacked":false}]}]"#;
@@ -143,7 +141,7 @@ mod tests {
         assert_eq!(graphs(null), (expected.to_owned(), 0));
         let shouted = r#"{"GRAPHS":{"Dice":{"LABEL":"","uNIT":"","Metrics":[{"NAME":"d6","STACKED":false}]}}}"#;
         assert_eq!(graphs(shouted), (expected.to_owned(), 0));
-        // A metric without a name costs only itself.
+        // A metric without a name is skipped.
         let nameless = r#"{"graphs":{"Dice":{"metrics":[null,{"label":"x"},{"name":"d6"}]}}}"#;
         assert_eq!(graphs(nameless), (expected.to_owned(), 2));
         let nothing = r#"[{"name":"custom.Dice","unit":"float","metrics":null}]"#;
@@ -154,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_begin_with_the_line_knows_nothing_of_graphs() {
+    fn output_without_the_first_line_has_no_graph_definitions() {
         for text in
             ["", "a 1 2\n", "# mackerel-agent-plugins\n{}", "mackerel-agent-plugin\n{}", " # mackerel-agent-plugin\n{}"]
         {
@@ -164,24 +162,24 @@ mod tests {
     }
 
     #[test]
-    fn another_version_and_what_is_no_json_are_told() {
+    fn another_version_and_invalid_json_are_errors() {
         for (text, expected) in [
             ("# mackerel-agent-plugin version=666\n{}", "666"),
-            ("# mackerel-agent-plugin\n", "no JSON"),
-            ("# mackerel-agent-plugin\n{", "cannot be read"),
-            ("# mackerel-agent-plugin\n{\"graphs\":[]}", "cannot be read"),
+            ("# mackerel-agent-plugin\n", "missing JSON"),
+            ("# mackerel-agent-plugin\n{", "invalid JSON"),
+            ("# mackerel-agent-plugin\n{\"graphs\":[]}", "invalid JSON"),
         ] {
             assert!(read(text).unwrap_err().contains(expected), "{text}");
         }
     }
 
     #[test]
-    fn a_graph_or_metric_that_mackerel_would_refuse_costs_only_itself() {
+    fn a_graph_or_metric_that_mackerel_would_refuse_is_skipped_with_a_warning() {
         let text = "# mackerel-agent-plugin\n{\"graphs\":{\"a b\":{},\"c\":{\"unit\":\"parsec\"},\
                     \"d\":{\"metrics\":[{\"name\":\"%1\"},{\"name\":\"e\"}]},\"good\":{}}}";
         let meta = read(text).unwrap().unwrap();
         assert_eq!(meta.graphs.iter().map(GraphDefinition::name).collect::<Vec<_>>(), ["custom.d", "custom.good"]);
-        assert_eq!(meta.complaints.len(), 3);
-        assert!(meta.complaints[1].contains("bytes/sec"), "{:?}", meta.complaints);
+        assert_eq!(meta.warnings.len(), 3);
+        assert!(meta.warnings[1].contains("bytes/sec"), "{:?}", meta.warnings);
     }
 }

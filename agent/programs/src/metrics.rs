@@ -1,4 +1,4 @@
-//! A program of metrics as something that is asked once a minute.
+//! A metrics program as a source that is asked every minute.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use wasaba_core::graph::GraphDefinition;
 use super::process::{self, End};
 use super::{MetricsProgram, lines, meta};
 
-/// The variable by which a program is told what it is asked for: its graphs if it is 1, else its values.
+/// The variable that asks a program for its graph definitions, if it is 1, instead of its values.
 const META: &str = "MACKEREL_AGENT_PLUGIN_META";
 
-/// The longest that a run takes beyond its time: until it is killed, and until that is seen.
+/// How long a run may take beyond its timeout: until it is killed, and until that is noticed.
 const BEYOND: Duration = Duration::from_secs(15);
 
-/// More of what is wrong with its lines would only fill the log.
+/// More warnings about its lines would only fill the log.
 const MOST_WARNINGS: usize = 5;
 
 /// The program as a source.
@@ -34,7 +34,7 @@ pub fn source_of(program: Arc<MetricsProgram>) -> Source {
     source
 }
 
-/// How long after a program failed to give its graph definitions it is asked again.
+/// How long after a program failed to print its graph definitions it is asked again.
 const ASKED_AGAIN: Duration = Duration::from_secs(10 * 60);
 
 /// A program that is asked every minute until this is dropped.
@@ -43,7 +43,7 @@ pub struct Running {
     asking: JoinHandle<()>,
 }
 
-/// Has the program asked every minute, and for its graph definitions at once, until what is returned is dropped.
+/// Asks the program every minute, and for its graph definitions at once, until the returned guard is dropped.
 pub fn start(program: Arc<MetricsProgram>, registry: &Registry) -> Running {
     let registered = registry.add(source_of(Arc::clone(&program)));
     let asking = tokio::spawn(async move {
@@ -62,7 +62,7 @@ impl Drop for Running {
     }
 }
 
-/// What the program says about its graphs; asks until it answers.
+/// The program's graph definitions; asks until it prints them.
 async fn definitions(program: &MetricsProgram) -> Vec<GraphDefinition> {
     loop {
         match graphs(program).await {
@@ -75,19 +75,19 @@ async fn definitions(program: &MetricsProgram) -> Vec<GraphDefinition> {
 
 async fn collect(program: &MetricsProgram, moment: Moment) -> Result<Answer, Fault> {
     let run = process::run(&program.program, &[(META, "")]).await;
-    if let Some(complaint) = run.complaint() {
-        tracing::info!("plugin {}: {complaint}", program.name);
+    if let Some(line) = run.stderr_line() {
+        tracing::info!("plugin {}: {line}", program.name);
     }
-    // The code does not count: many a program ends with 1 although its values are good.
+    // The code does not matter if there are values: many a program exits with 1 although its values are good.
     let code = match &run.end {
         End::Exited(code) => *code,
-        ended => return Err(Fault(failed(program, ended))),
+        end => return Err(Fault(program.program.failure(end))),
     };
     let text = String::from_utf8_lossy(&run.stdout);
-    let lines::Values { samples, dated, complaints: mut warnings } =
+    let lines::Values { samples, dated, mut warnings } =
         lines::values(&text, moment.unix_seconds, &program.posting, program.own_timestamps);
     if samples.is_empty() && dated.is_empty() && code != 0 && warnings.is_empty() {
-        return Err(Fault(format!("it printed no value and ended with code {code}")));
+        return Err(Fault(format!("exited with code {code} and printed no values")));
     }
     let all = warnings.len();
     if all > MOST_WARNINGS {
@@ -97,32 +97,21 @@ async fn collect(program: &MetricsProgram, moment: Moment) -> Result<Answer, Fau
     Ok(Answer { samples, dated, warnings, ..Answer::default() })
 }
 
-fn failed(program: &MetricsProgram, end: &End) -> String {
-    match end {
-        End::TimedOut => {
-            format!("it took longer than {:?} and was ended (`timeout_seconds`)", program.program.timeout)
-        }
-        End::Flooded => format!("it printed more than {} KiB and was ended", process::MOST_OUTPUT_BYTES >> 10),
-        End::NotStarted(_, why) => format!("it cannot be started: {why}; look at `command`"),
-        End::Exited(code) => format!("it ended with code {code}"),
-    }
-}
-
-/// What the program says about its graphs; none if it says nothing of them.
+/// The program's graph definitions; empty if it prints none.
 ///
 /// # Errors
-/// It could not be asked, or its answer not be read: another time it may be.
+/// It could not be run, or its output is invalid; the next time may be better.
 pub async fn graphs(program: &MetricsProgram) -> Result<Vec<GraphDefinition>, String> {
     let run = process::run(&program.program, &[(META, "1")]).await;
     if !matches!(run.end, End::Exited(_)) {
-        return Err(failed(program, &run.end));
+        return Err(program.program.failure(&run.end));
     }
     let Some(meta) = meta::read(&String::from_utf8_lossy(&run.stdout))? else {
-        tracing::debug!("plugin {} says nothing of its graphs", program.name);
+        tracing::debug!("plugin {} has no graph definitions", program.name);
         return Ok(Vec::new());
     };
-    for complaint in meta.complaints {
-        tracing::warn!("plugin {}: {complaint}", program.name);
+    for warning in meta.warnings {
+        tracing::warn!("plugin {}: {warning}", program.name);
     }
     Ok(meta.graphs)
 }
@@ -154,14 +143,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_code_does_not_count_where_there_are_values() {
+    async fn the_exit_code_does_not_matter_if_there_are_values() {
         assert_eq!(collected("echo a 1 0; exit 1").await.unwrap().samples.len(), 1);
         assert!(collected("exit 1").await.unwrap_err().0.contains("code 1"));
         assert_eq!(collected("true").await.unwrap(), Answer::default());
     }
 
     #[tokio::test]
-    async fn it_is_asked_for_values_and_for_graphs_by_a_variable() {
+    async fn a_variable_asks_the_program_for_its_graph_definitions_instead_of_its_values() {
         let line = "if [ \"$MACKEREL_AGENT_PLUGIN_META\" = 1 ]; then echo '# mackerel-agent-plugin'; \
                     echo '{\"graphs\":{\"g\":{}}}'; else echo \"${MACKEREL_AGENT_PLUGIN_META-unset}a 1 0\"; fi";
         assert_eq!(collected(line).await.unwrap().samples[0].name().as_str(), "custom.a");
@@ -171,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flood_of_invalid_lines_is_reported_in_a_few() {
+    async fn a_flood_of_invalid_lines_gives_a_few_warnings() {
         let answer = collected("for i in 1 2 3 4 5 6 7 8; do echo a$i x 0; done").await.unwrap();
         assert_eq!(answer.warnings.len(), MOST_WARNINGS + 1);
         assert_eq!(answer.warnings.last().map(String::as_str), Some("and 3 more"));

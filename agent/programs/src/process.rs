@@ -1,8 +1,8 @@
-//! One run of a program: its process group, its time, what it prints.
+//! One run of a program: its process group, its timeout, its output.
 //!
-//! The run is over when its first process has ended, even if others that it left behind hold its output open; these have
-//! 2 s to say what they have to say, and are then killed if they are still in its group. A run that is dropped kills the
-//! group. Nobody else waits for any of this.
+//! The run is over when its first process has exited, even if other processes that it left behind hold its output open; these
+//! have 2 s to finish their output, and are then killed if they are still in its group. A run that is dropped kills the group.
+//! Other runs are not delayed by any of this.
 
 use std::ffi::OsString;
 use std::process::Stdio;
@@ -16,66 +16,66 @@ use wasaba_core::container;
 
 use super::{Command, Program};
 
-/// What systemd knows the agent by; not for the programs that it starts.
+/// The variables by which systemd knows the agent; the programs that it starts do not get them.
 const OF_SYSTEMD: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
-/// More is not read of a standard output.
+/// A program that prints more than this on its standard output is killed.
 pub const MOST_OUTPUT_BYTES: usize = 1 << 20;
 
-/// More is not kept of a standard error.
+/// More than this of its standard error is dropped.
 const MOST_ERROR_BYTES: usize = 64 << 10;
 
-/// How long what the first process left behind may go on printing.
+/// How long processes that the first one left behind may keep printing.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How long after the end of its time a program is killed that did not end by itself.
+/// How long after its timeout a program is killed that did not exit when it was asked to.
 const KILLED_AFTER: Duration = Duration::from_secs(10);
 
-/// What the official agent puts before and behind its own `PATH`.
+/// What the official agent adds before and after its own `PATH`.
 const PATH_BEFORE: &str = "/sbin:/usr/sbin:/bin:/usr/bin:";
-const PATH_BEHIND: &str = ":/opt/mackerel-agent/plugins/bin";
+const PATH_AFTER: &str = ":/opt/mackerel-agent/plugins/bin";
 
-/// Where programs are looked for, if the agent's own `PATH` is this.
+/// The `PATH` of programs, if the agent's own is `own`.
 #[must_use]
 pub fn path(own: &str) -> String {
-    format!("{PATH_BEFORE}{own}{PATH_BEHIND}")
+    format!("{PATH_BEFORE}{own}{PATH_AFTER}")
 }
 
-/// How a run came to an end.
+/// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It ended by itself, with this code; 128 and the signal's number if one ended it.
+    /// It exited with this code; 128 plus the signal's number if a signal killed it.
     Exited(i32),
-    /// It was ended, for its time was over.
+    /// It exceeded its timeout and was killed.
     TimedOut,
-    /// It printed more than [`MOST_OUTPUT_BYTES`], and was ended.
+    /// It printed more than [`MOST_OUTPUT_BYTES`] and was killed.
     Flooded,
-    /// It could not be started: the code that a shell would give, and why.
+    /// It could not be started: the code that a shell would exit with, and why.
     NotStarted(i32, String),
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     /// How it ended.
     pub end: End,
-    /// What it printed.
+    /// Its standard output.
     pub stdout: Vec<u8>,
-    /// The beginning of what it printed as errors.
+    /// The beginning of its standard error.
     pub stderr: Vec<u8>,
 }
 
 impl Run {
-    /// What it printed as errors, in one line for the log; none if it printed nothing.
+    /// Its standard error as one line for the log; `None` if it is empty.
     #[must_use]
-    pub fn complaint(&self) -> Option<String> {
+    pub fn stderr_line(&self) -> Option<String> {
         let text = String::from_utf8_lossy(&self.stderr);
         let text = text.trim();
         (!text.is_empty()).then(|| wasaba_core::text::printable(text, 1_024))
     }
 }
 
-/// Runs `program` with these variables on top of its environment.
+/// Runs `program` with these variables added to its environment.
 pub async fn run(program: &Program, variables: &[(&str, &str)]) -> Run {
     let mut child = match start(program, variables) {
         Ok(child) => child,
@@ -105,18 +105,18 @@ pub async fn run(program: &Program, variables: &[(&str, &str)]) -> Run {
                 }
             }
             () = stderr.read(), if stderr.is_open() => stderr.bytes.truncate(MOST_ERROR_BYTES),
-            ended = child.wait(), if status.is_none() => {
-                status = Some(ended);
+            exited = child.wait(), if status.is_none() => {
+                status = Some(exited);
                 group.is_reaped = true;
-                times.ended(Instant::now());
+                times.exited(Instant::now());
             }
             () = tokio::time::sleep_until(times.next) => match times.pass() {
                 Step::Ask => {
                     group.signal(Signal::TERM);
-                    group.signal(Signal::CONT); // a stopped one would not hear it
+                    group.signal(Signal::CONT); // a stopped process does not handle signals
                 }
                 Step::Kill => group.signal(Signal::KILL),
-                Step::GiveUp => break,
+                Step::Abandon => break,
             }
         }
     }
@@ -130,7 +130,7 @@ pub async fn run(program: &Program, variables: &[(&str, &str)]) -> Run {
             Some(signal) => End::Exited(128_i32.saturating_add(signal)),
             None => End::Exited(status.code().unwrap_or(125)),
         },
-        // Not even SIGKILL ends what waits for a disk.
+        // Not even SIGKILL kills a process that waits for a disk.
         _ => End::TimedOut,
     };
     stdout.bytes.truncate(MOST_OUTPUT_BYTES);
@@ -154,6 +154,17 @@ fn start(program: &Program, variables: &[(&str, &str)]) -> std::io::Result<Child
 }
 
 impl Program {
+    /// Why a run that ended like this has no result: a lower-case fragment.
+    #[must_use]
+    pub fn failure(&self, end: &End) -> String {
+        match end {
+            End::TimedOut => format!("timed out after {:?} and was killed (limit `timeout_seconds`)", self.timeout),
+            End::Flooded => format!("printed more than {} MiB and was killed", MOST_OUTPUT_BYTES >> 20),
+            End::NotStarted(_, why) => format!("cannot be started: {why}; check `command`"),
+            End::Exited(code) => format!("exited with code {code}"),
+        }
+    }
+
     fn first(&self) -> &str {
         match &self.command {
             Command::Shell(_) => "sh",
@@ -174,10 +185,10 @@ impl Program {
     }
 }
 
-/// The processes of a run, as far as they have stayed together.
+/// The process group of a run; processes may have left it.
 struct Group {
     leader: Option<Pid>,
-    /// Then its number may be somebody else's before long.
+    /// Once it is reaped, its number may be reused.
     is_reaped: bool,
 }
 
@@ -189,7 +200,7 @@ impl Group {
 
     fn signal(&self, signal: Signal) {
         if let Some(leader) = self.leader {
-            // It may be gone by now; one that runs as another user is out of reach.
+            // The group may be gone by now; processes of another user cannot be signalled.
             kill_process_group(leader, signal).ok();
         }
     }
@@ -203,7 +214,7 @@ impl Drop for Group {
     }
 }
 
-/// One of the streams of a program.
+/// An output stream of a program.
 struct Stream<R> {
     source: Option<R>,
     bytes: Vec<u8>,
@@ -231,40 +242,41 @@ impl<R: AsyncRead + Unpin> Stream<R> {
     }
 }
 
-/// What is to be done when a time has come.
+/// What to do when a time has come.
 enum Step {
-    /// Ask it to end.
+    /// Ask the program to exit.
     Ask,
+    /// Kill it.
     Kill,
-    /// There is no use in waiting any longer.
-    GiveUp,
+    /// Stop waiting for it.
+    Abandon,
 }
 
-/// When a program is asked to end, killed and given up.
+/// When a program is asked to exit, killed and abandoned.
 struct Times {
     timeout: Duration,
     killed_at: Instant,
     next: Instant,
-    /// Whether it had its time.
+    /// Whether its timeout has passed.
     is_over: bool,
-    has_ended: bool,
+    has_exited: bool,
 }
 
 impl Times {
     fn new(start: Instant, timeout: Duration) -> Self {
         let next = start + timeout;
-        Self { timeout, killed_at: next + KILLED_AFTER, next, is_over: false, has_ended: false }
+        Self { timeout, killed_at: next + KILLED_AFTER, next, is_over: false, has_exited: false }
     }
 
-    /// The first process has ended.
-    fn ended(&mut self, now: Instant) {
-        self.has_ended = true;
+    /// The first process has exited.
+    fn exited(&mut self, now: Instant) {
+        self.has_exited = true;
         self.next = now + LINGER;
     }
 
     fn pass(&mut self) -> Step {
-        if self.has_ended || self.next > self.killed_at {
-            return Step::GiveUp;
+        if self.has_exited || self.next > self.killed_at {
+            return Step::Abandon;
         }
         self.is_over = true;
         if self.next == self.killed_at {
@@ -297,33 +309,33 @@ mod tests {
     const PATIENT: u64 = 20_000;
 
     #[tokio::test]
-    async fn what_it_prints_and_its_code_are_there() {
+    async fn the_output_and_the_exit_code_are_returned() {
         let (end, stdout, stderr) = ran("echo $OWN $EXTRA $LANG; echo oh >&2; exit 3", PATIENT).await;
         assert_eq!((end, stdout.as_str(), stderr.as_str()), (End::Exited(3), "own extra C\n", "oh\n"));
         assert!(ran("echo $PATH", PATIENT).await.1.starts_with("/sbin:/usr/sbin:/bin:/usr/bin:"));
         assert_eq!(ran("kill -9 $$", PATIENT).await.0, End::Exited(137));
-        assert_eq!(ran("read line; echo \"<$line>\"", PATIENT).await.1, "<>\n", "there is nothing to read");
+        assert_eq!(ran("read line; echo \"<$line>\"", PATIENT).await.1, "<>\n", "its standard input is empty");
     }
 
     #[tokio::test]
-    async fn what_cannot_be_started_is_told_with_the_code_of_a_shell() {
+    async fn a_program_that_cannot_be_started_has_the_exit_code_of_a_shell() {
         for (word, code) in [("/no/such/program", 127), ("/etc/passwd", 126)] {
             let program = Program { command: Command::Words(vec![word.to_owned()]), ..shell("", PATIENT) };
-            let End::NotStarted(told, why) = run(&program, &[]).await.end else { panic!("{word} was started") };
-            assert!(told == code && why.starts_with(&format!("exit code: {code}, {word}: ")), "{why}");
+            let End::NotStarted(returned, why) = run(&program, &[]).await.end else { panic!("{word} was started") };
+            assert!(returned == code && why.starts_with(&format!("exit code: {code}, {word}: ")), "{why}");
         }
         assert_eq!(ran("/no/such/program", PATIENT).await.0, End::Exited(127));
     }
 
     #[tokio::test]
-    async fn its_whole_group_ends_with_its_time() {
+    async fn a_program_that_times_out_is_killed_with_its_whole_group() {
         let (end, stdout, _) = ran("echo before; sleep 1000 & echo $!; wait", 300).await;
         assert_eq!(end, End::TimedOut);
         let child = stdout.lines().nth(1).unwrap();
         assert!(is_gone(child).await, "{child} still runs");
     }
 
-    /// Whether a process ends, or has ended: a killed orphan waits for its new parent to look after it.
+    /// Whether a process has exited, or does so soon: a killed orphan waits for its new parent to reap it.
     async fn is_gone(process: &str) -> bool {
         for _ in 0..500 {
             let state = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
@@ -336,14 +348,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_traps_the_signal_and_ends_well_has_answered() {
+    async fn a_program_that_traps_the_signal_and_exits_has_not_timed_out() {
         let line = "trap 'echo trapped; exit 23' TERM; while :; do sleep 0.05; done";
         let (end, stdout, _) = ran(line, 300).await;
         assert_eq!((end, stdout.as_str()), (End::Exited(23), "trapped\n"));
     }
 
     #[test]
-    fn one_that_ignores_the_signal_is_asked_again_then_killed_and_then_given_up() {
+    fn a_program_that_ignores_the_signal_is_asked_again_then_killed_and_then_abandoned() {
         let start = Instant::now();
         let mut times = Times::new(start, Duration::from_secs(4));
         let mut steps = Vec::new();
@@ -354,32 +366,32 @@ mod tests {
                 match times.pass() {
                     Step::Ask => "ask",
                     Step::Kill => "kill",
-                    Step::GiveUp => "give up",
+                    Step::Abandon => "abandon",
                 },
             ));
         }
-        assert_eq!(steps, [(4, "ask"), (8, "ask"), (12, "ask"), (14, "kill"), (16, "give up")]);
+        assert_eq!(steps, [(4, "ask"), (8, "ask"), (12, "ask"), (14, "kill"), (16, "abandon")]);
     }
 
     #[tokio::test]
-    async fn one_that_is_stopped_ends_all_the_same() {
+    async fn a_stopped_program_times_out_too() {
         assert_eq!(ran("kill -STOP $$", 300).await.0, End::TimedOut);
     }
 
     #[tokio::test]
-    async fn what_it_leaves_behind_does_not_hold_it_up_and_may_say_a_last_word() {
+    async fn processes_that_are_left_behind_do_not_delay_the_run_and_may_finish_their_output() {
         let begin = std::time::Instant::now();
         let (end, stdout, _) = ran("setsid sleep 1000 & echo $!; (sleep 0.3; echo late) & exit 0", PATIENT).await;
         let (leaked, late) = stdout.split_once('\n').unwrap();
         assert_eq!((end, late), (End::Exited(0), "late\n"));
-        // It has left the group, so it is left alone; by the test it is not.
+        // It has left the group, so the run does not kill it; the test does.
         let leaked = leaked.parse().ok().and_then(Pid::from_raw).unwrap();
         rustix::process::kill_process(leaked, Signal::KILL).unwrap();
         assert!(begin.elapsed() < Duration::from_secs(15));
     }
 
     #[tokio::test]
-    async fn a_flood_is_ended_and_nothing_beyond_the_limit_is_kept() {
+    async fn a_program_that_floods_its_output_is_killed_and_no_more_than_the_limit_is_kept() {
         let run = run(&shell("yes", PATIENT), &[]).await;
         assert_eq!((run.end, run.stdout.len()), (End::Flooded, MOST_OUTPUT_BYTES));
         let (end, _, stderr) = ran("head -c 3000000 /dev/zero >&2", PATIENT).await;
@@ -387,7 +399,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_run_that_nobody_waits_for_any_more_leaves_no_process() {
+    async fn a_dropped_run_leaves_no_process() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pids");
         let program = shell(&format!("sleep 1000 & echo $$ $! > {}; wait", file.display()), PATIENT);

@@ -8,7 +8,7 @@ use wasaba_core::report::Status;
 pub struct Sample {
     /// The graph's name, a dot, the metric's name.
     pub name: String,
-    /// The reading, which may be NaN or infinite.
+    /// The value that it read, which may be NaN or infinite.
     pub value: f64,
 }
 
@@ -34,15 +34,15 @@ pub struct Metric {
     pub label: String,
     /// Whether it is stacked on the others.
     pub stacked: bool,
-    /// How a reading becomes a value.
-    pub reading: Reading,
+    /// How its samples become values; the contract's `reading`.
+    pub interpretation: Interpretation,
     /// The value is multiplied by this.
     pub scale: f64,
 }
 
-/// How a reading becomes the value that is posted.
+/// How a sample becomes the value that is posted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
+pub enum Interpretation {
     /// Posted unchanged.
     Gauge,
     /// A counter, of which the growth per minute is posted.

@@ -141,7 +141,7 @@ pub fn ended<T>(result: Result<Result<T, Failure>, Ended>) -> Result<T, Failure>
                 Failure::new(Kind::Late, format!("timed out after {limit:?} and was stopped (limit `timeout_seconds`)"))
             }
             Ended::Panicked => {
-                Failure::new(Kind::Internal, "the agent crashed inside the call; this is a bug of wasaba")
+                Failure::new(Kind::Internal, "the agent crashed inside the call; this is a bug in wasaba")
             }
         })
     })

@@ -12,6 +12,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
+use wasaba_core::clock;
 use wasaba_core::limits::{Engine, Limits};
 use wasmtime::component::Component;
 
@@ -59,7 +60,7 @@ impl Cache {
             && let Ok(component) = load(engine, &entry)
         {
             // Marks it as used; see `prune`. Where that fails, it is compiled again in a month.
-            File::options().append(true).open(&entry).and_then(|file| file.set_modified(SystemTime::now())).ok();
+            File::options().append(true).open(&entry).and_then(|file| file.set_modified(clock::wall())).ok();
             return Ok(component);
         }
         if let Some(component) = self.shipped(&key).find_map(|entry| load(engine, &entry).ok()) {
@@ -67,7 +68,7 @@ impl Cache {
         }
         // Nothing is compiled that cannot be cached: it would be compiled again at each start.
         self.folder.as_ref().map_err(|why| CompileError::Cache(why.clone()))?;
-        self.prune(SystemTime::now());
+        self.prune(clock::wall());
         let code = {
             let _compiler = self.compiler();
             compile_in_child(kind, wasm, limits)?
@@ -281,12 +282,12 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let engine = engine::for_running(Engine::Pulley, 256 << 10).unwrap();
         let (cache, key, entry) = filled(root.path(), &engine);
-        let month_ago = SystemTime::now() - UNUSED;
+        let month_ago = clock::wall() - UNUSED;
         File::options().append(true).open(&entry).unwrap().set_modified(month_ago).unwrap();
         assert!(cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default()).is_ok());
-        cache.prune(SystemTime::now() + UNUSED / 2);
+        cache.prune(clock::wall() + UNUSED / 2);
         assert_eq!(cache.find(&key), Some(entry), "it was just loaded");
-        cache.prune(SystemTime::now() + UNUSED * 2);
+        cache.prune(clock::wall() + UNUSED * 2);
         assert_eq!(cache.find(&key), None);
     }
 

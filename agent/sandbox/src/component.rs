@@ -82,7 +82,7 @@ impl Plugin {
             let component = cache.component(*kind, &blocking_engine, &wasm, limits).map_err(Problem::Compile)?;
             Ok((component, sha256))
         });
-        let crashed = || Problem::Agent("crashed the loader; this is a bug of wasaba".into());
+        let crashed = || Problem::Agent("crashed the loader; this is a bug in wasaba".into());
         let (component, sha256) = component.await.unwrap_or_else(|_| Err(crashed())).map_err(error)?;
         Self::link(sandbox, engine, &component, file, sha256, &demands.limits).await.map(Arc::new).map_err(error)
     }

@@ -6,7 +6,7 @@ use wasaba_core::setting::{Description, Setting, SettingKind};
 
 use self::bindings::exports::wasaba::plugin::{checks, metrics, plugin};
 use self::bindings::wasaba::plugin::http;
-use crate::answer::{Graph, Metric, Reading, Report, Sample, Unit};
+use crate::answer::{Graph, Interpretation, Metric, Report, Sample, Unit};
 use crate::capabilities::script;
 use crate::failure::Kind;
 
@@ -102,11 +102,11 @@ impl From<metrics::Graph> for Graph {
 impl From<metrics::Metric> for Metric {
     fn from(metric: metrics::Metric) -> Self {
         let metrics::Metric { name, label, stacked, reading, scale } = metric;
-        Self { name, label, stacked, reading: reading.into(), scale }
+        Self { name, label, stacked, interpretation: reading.into(), scale }
     }
 }
 
-impl From<metrics::Reading> for Reading {
+impl From<metrics::Reading> for Interpretation {
     fn from(reading: metrics::Reading) -> Self {
         match reading {
             metrics::Reading::Gauge => Self::Gauge,

@@ -1,6 +1,7 @@
-//! Checks: whether something is as it should be, each on its own schedule, by a program or a component.
+//! Checks: each runs a program or a component on its own schedule, and reports the status.
 //!
-//! A check knows what it said before and passes on what is news; who is told of it is another room's matter.
+//! A check compares each result with the previous one and sends a report if Mackerel needs it; delivering it is the business of
+//! `delivery`.
 
 use std::sync::Arc;
 
@@ -16,18 +17,18 @@ use wasaba_core::clock;
 use wasaba_core::report::{Report, Status};
 use wasaba_core::text::printable;
 
-/// Mackerel keeps no more of a message, in characters.
+/// The longest message that Mackerel stores, in characters.
 const LONGEST_MESSAGE: usize = 1_024;
 
 /// A variable of a program's environment can hold 128 KiB.
 const MOST_VARIABLE_BYTES: usize = 100 << 10;
 
-/// Runs the check for ever, and sends what is to be told.
+/// Runs the check for ever, and sends its reports.
 pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Report>) {
     let mut ticks = tokio::time::interval(check.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut before: Option<(Status, String)> = None;
-    let mut action = Acting(None);
+    let mut action = Action(None);
     loop {
         ticks.tick().await;
         let occurred_at = clock::unix_seconds();
@@ -43,9 +44,8 @@ pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Rep
         if let Some(program) = &check.action {
             action.start(name, program, before.as_ref().map(|(status, _)| *status), status, &message);
         }
-        // What is beyond it, nobody will see.
         let message = message.chars().take(LONGEST_MESSAGE).collect::<String>();
-        if let Some(is_urgent) = is_news(&check, before.as_ref(), status, &message) {
+        if let Some(is_urgent) = urgency(&check, before.as_ref(), status, &message) {
             let report = Report {
                 name: Arc::clone(name),
                 host: check.custom_identifier.clone(),
@@ -56,24 +56,25 @@ pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Rep
                 max_check_attempts: check.max_check_attempts,
                 is_urgent,
             };
-            // Without an API key nobody is to be told.
+            // Without an API key the queue is closed, and the report is dropped.
             if let Err(TrySendError::Full(_)) = reports.try_send(report) {
-                tracing::debug!("check {name}: a report was given up: too many wait");
+                tracing::debug!("check {name}: dropped a report: the queue is full");
             }
         }
         before = Some((status, message));
     }
 }
 
-/// Whether something is to be told, and then whether at once. What is not OK is told each time: Mackerel counts.
-fn is_news(check: &Check, before: Option<&(Status, String)>, status: Status, message: &str) -> Option<bool> {
+/// Whether the result must be reported: `Some(true)` at once, `Some(false)` with the next reports, `None` not at all. A status
+/// other than OK is reported each time, since Mackerel counts the attempts.
+fn urgency(check: &Check, before: Option<&(Status, String)>, status: Status, message: &str) -> Option<bool> {
     if status == Status::Ok {
-        let same = before.is_some_and(|(status, said)| *status == Status::Ok && said == message);
+        let same = before.is_some_and(|(status, last)| *status == Status::Ok && last == message);
         if same || check.prevents_auto_close {
             return None;
         }
     }
-    // That all is well at the beginning can wait for the others.
+    // A first OK can wait for the other reports.
     Some(before.map_or(status != Status::Ok, |(before, _)| *before != status))
 }
 
@@ -81,14 +82,15 @@ async fn ask(check: &Check, components: &Components) -> (Status, String) {
     match &check.runner {
         Runner::Program(program) => {
             let run = process::run(program, &[]).await;
-            if let Some(complaint) = run.complaint() {
-                tracing::warn!("check {}: {complaint}", check.name);
+            if let Some(line) = run.stderr_line() {
+                tracing::warn!("check {}: {line}", check.name);
             }
             match run.end {
                 End::Exited(code) => (Status::of_code(code), String::from_utf8_lossy(&run.stdout).into_owned()),
+                // In the official agent's words.
                 End::TimedOut => (Status::Unknown, "command timed out".to_owned()),
-                End::Flooded => (Status::Unknown, "it printed more than 1 MiB and was ended".to_owned()),
                 End::NotStarted(_, why) => (Status::Unknown, why),
+                End::Flooded => (Status::Unknown, program.failure(&run.end)),
             }
         }
         Runner::Component(table) => match components.check(&check.name, table).await {
@@ -98,13 +100,13 @@ async fn ask(check: &Check, components: &Components) -> (Status, String) {
     }
 }
 
-/// The action that runs, if one does. It ends with the check.
-struct Acting(Option<JoinHandle<()>>);
+/// The run of the check's action, if there is one. It is stopped with the check.
+struct Action(Option<JoinHandle<()>>);
 
-impl Acting {
+impl Action {
     fn start(&mut self, check: &Arc<str>, program: &Program, before: Option<Status>, status: Status, message: &str) {
         if self.0.as_ref().is_some_and(|running| !running.is_finished()) {
-            return tracing::warn!("check {check}: its last `action` still runs, so it is not run again");
+            return tracing::warn!("check {check}: skipped its `action`: the previous run is not over");
         }
         let (check, program) = (Arc::clone(check), program.clone());
         let end = message.floor_char_boundary(MOST_VARIABLE_BYTES);
@@ -117,19 +119,19 @@ impl Acting {
                 ("MACKEREL_CHECK_MESSAGE", &message),
             ];
             let run = process::run(&program, &variables).await;
-            let said = printable(String::from_utf8_lossy(&run.stdout).trim(), 300);
+            let output = printable(String::from_utf8_lossy(&run.stdout).trim(), 300);
             match &run.end {
-                End::Exited(0) => tracing::debug!("check {check}: its `action` ended: {said}"),
+                End::Exited(0) => tracing::debug!("check {check}: its `action` succeeded: {output}"),
                 end => {
-                    let complaint = run.complaint().unwrap_or(said);
-                    tracing::warn!("check {check}: its `action` failed ({end:?}): {complaint}");
+                    let (failure, output) = (program.failure(end), run.stderr_line().unwrap_or(output));
+                    tracing::warn!("check {check}: its `action` failed: {failure}: {output}");
                 }
             }
         }));
     }
 }
 
-impl Drop for Acting {
+impl Drop for Action {
     fn drop(&mut self) {
         if let Some(running) = &self.0 {
             running.abort();
@@ -170,24 +172,24 @@ mod tests {
     }
 
     #[test]
-    fn an_ok_like_the_one_before_is_no_news_and_everything_else_is() {
+    fn a_repeated_ok_is_not_reported_and_everything_else_is() {
         let (check, ok) = (check(""), |message: &str| Some((Status::Ok, message.to_owned())));
-        let news =
-            |before: Option<(Status, String)>, status, message| is_news(&check, before.as_ref(), status, message);
-        assert_eq!(news(None, Status::Ok, "fine"), Some(false));
-        assert_eq!(news(ok("fine"), Status::Ok, "fine"), None);
-        assert_eq!(news(ok("fine"), Status::Ok, "finer"), Some(false));
-        assert_eq!(news(ok("fine"), Status::Critical, "bad"), Some(true));
-        assert_eq!(news(None, Status::Warning, "bad"), Some(true));
+        let reported =
+            |before: Option<(Status, String)>, status, message| urgency(&check, before.as_ref(), status, message);
+        assert_eq!(reported(None, Status::Ok, "fine"), Some(false));
+        assert_eq!(reported(ok("fine"), Status::Ok, "fine"), None);
+        assert_eq!(reported(ok("fine"), Status::Ok, "finer"), Some(false));
+        assert_eq!(reported(ok("fine"), Status::Critical, "bad"), Some(true));
+        assert_eq!(reported(None, Status::Warning, "bad"), Some(true));
         let bad = Some((Status::Critical, "bad".to_owned()));
-        assert_eq!(news(bad.clone(), Status::Critical, "bad"), Some(false));
-        assert_eq!(news(bad, Status::Ok, "fine"), Some(true));
+        assert_eq!(reported(bad.clone(), Status::Critical, "bad"), Some(false));
+        assert_eq!(reported(bad, Status::Ok, "fine"), Some(true));
         let silent = Check { prevents_auto_close: true, ..check.clone() };
-        assert_eq!(is_news(&silent, Some(&(Status::Critical, String::new())), Status::Ok, ""), None);
+        assert_eq!(urgency(&silent, Some(&(Status::Critical, String::new())), Status::Ok, ""), None);
     }
 
     #[tokio::test]
-    async fn the_code_is_the_status_and_what_is_printed_the_message() {
+    async fn the_exit_code_is_the_status_and_the_output_is_the_message() {
         for (line, expected) in [
             ("echo fine", (Status::Ok, "fine\n")),
             ("echo so; echo so; exit 1", (Status::Warning, "so\nso\n")),
@@ -195,7 +197,7 @@ mod tests {
             ("exit 3", (Status::Unknown, "")),
             ("exit 99", (Status::Unknown, "")),
             ("printf '\\303\\050'", (Status::Ok, "\u{fffd}(")),
-            ("yes", (Status::Unknown, "it printed more than 1 MiB and was ended")),
+            ("yes", (Status::Unknown, "printed more than 1 MiB and was killed")),
         ] {
             let (status, message) = ask(&check(line), &Components::default()).await;
             assert_eq!((status, message.as_str()), expected, "{line}");
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_check_goes_on_and_its_action_is_told_both_statuses_and_the_message() {
+    async fn a_check_runs_again_and_its_action_gets_both_statuses_and_the_message() {
         let folder = tempfile::tempdir().unwrap();
         let (mark, log) = (folder.path().join("mark"), folder.path().join("log"));
         let line =
@@ -222,13 +224,13 @@ mod tests {
         let check = Check { action: Some(program(&act)), every: Duration::from_millis(200), ..check(&line) };
         let (sender, mut reports) = mpsc::channel(10);
         let running = tokio::spawn(keep(Arc::new(check), Components::default(), sender));
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for _ in 0..3 {
             let report = reports.recv().await.unwrap();
-            told.push((report.status, report.is_urgent));
+            reported.push((report.status, report.is_urgent));
         }
         running.abort();
-        assert_eq!(told, [(Status::Ok, false), (Status::Critical, true), (Status::Critical, false)]);
+        assert_eq!(reported, [(Status::Ok, false), (Status::Critical, true), (Status::Critical, false)]);
         let log = std::fs::read_to_string(&log).unwrap();
         assert!(log.starts_with("<> OK up\n\n<OK> CRITICAL down\n\n"), "{log}");
     }

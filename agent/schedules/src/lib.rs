@@ -1,4 +1,4 @@
-//! Checks and metadata: each asked on a schedule of its own, by a program or a component.
+//! The schedules of checks and metadata plugins: each runs a program or a component at its own interval.
 
 pub mod checks;
 pub mod metadata;

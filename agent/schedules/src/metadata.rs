@@ -1,7 +1,8 @@
-//! Metadata: JSON documents about the host that change seldom, each told when it has changed, by a program or a component.
+//! Metadata: JSON documents about the host that change seldom. Each comes from a program or a component, and is posted when it
+//! has changed.
 //!
-//! What was delivered last, and for which host, is kept in `<root>/metadata`, so that a restart tells nothing again. The official
-//! agent keeps it in the folder for temporary files, under a name that anybody can guess and lay a trap at.
+//! The document that was delivered last, and its host, are kept in `<root>/metadata`, so that a restart does not post it again.
+//! The official agent keeps it in the folder for temporary files, under a predictable name, which other users could plant.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,43 +18,43 @@ use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 use wasaba_core::document::{self, Document};
 
-/// Mackerel takes no more.
+/// The longest document that Mackerel accepts.
 const LONGEST_BYTES: usize = 100_000;
 
-/// Where is kept what was delivered.
+/// Where delivered documents are recorded.
 #[derive(Clone)]
 pub struct Cache {
     /// The agent's root.
     pub root: PathBuf,
-    /// Which knows which host this is.
+    /// Has the host's id.
     pub spool: Arc<Spool>,
 }
 
 impl Cache {
-    /// The host that documents are delivered for now; none before it is registered.
+    /// The id of the host that documents are delivered for; `None` before it is registered.
     async fn host(&self) -> Option<String> {
         let spool = Arc::clone(&self.spool);
         tokio::task::spawn_blocking(move || spool.host_id()).await.unwrap_or_default()
     }
 }
 
-/// A document that was delivered, and for which host.
-struct Known {
+/// A document that was delivered, and its host.
+struct Delivered {
     host: String,
     value: Value,
 }
 
-/// A document that was handed on: what it says, and who tells that it has arrived.
+/// A document that was queued, and a receiver of the host that it is delivered for.
 struct Pending {
     value: Value,
     json: String,
-    arrived: oneshot::Receiver<Arc<str>>,
+    delivered: oneshot::Receiver<Arc<str>>,
 }
 
-/// Asks for ever, and hands on each document that is not the one before. What was delivered is kept in the cache.
+/// Reads the metadata for ever, and queues each document that differs from the one before. Records what was delivered.
 pub async fn keep(metadata: Arc<Metadata>, components: Components, cache: Cache, documents: Sender<Document>) {
     let file = document::folder(&cache.root).join(format!("{}.json", metadata.name));
-    let mut known = read(&file).await;
+    let mut last = read(&file).await;
     let mut pending: Option<Pending> = None;
     let mut ticks = tokio::time::interval(metadata.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -61,18 +62,18 @@ pub async fn keep(metadata: Arc<Metadata>, components: Components, cache: Cache,
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            arrived = arrival(&mut pending) => {
-                if let (Some(Pending { value, json, .. }), Some(host)) = (pending.take(), arrived) {
-                    known = Some(Known { host: host.to_string(), value });
+            host = delivery(&mut pending) => {
+                if let (Some(Pending { value, json, .. }), Some(host)) = (pending.take(), host) {
+                    last = Some(Delivered { host: host.to_string(), value });
                     keep_file(&file, format!("{{\"host\":{},\"document\":{json}}}", Value::from(&*host))).await;
                 }
                 continue;
             }
         }
         let (json, value) = match ask(&metadata, &components).await {
-            Ok(told) => told,
+            Ok(document) => document,
             Err(problem) => {
-                // The same again is no news.
+                // The same problem is logged once.
                 if problem != last_problem {
                     tracing::warn!("metadata {}: {problem}", metadata.name);
                 }
@@ -82,23 +83,23 @@ pub async fn keep(metadata: Arc<Metadata>, components: Components, cache: Cache,
         };
         last_problem.clear();
         let host = cache.host().await;
-        // What another host was told, this one was not.
-        let known = known.as_ref().filter(|known| Some(&known.host) == host.as_ref()).map(|known| &known.value);
-        if pending.as_ref().map(|pending| &pending.value).or(known) == Some(&value) {
+        // A document of another host was not delivered for this one.
+        let last = last.as_ref().filter(|last| Some(&last.host) == host.as_ref()).map(|last| &last.value);
+        if pending.as_ref().map(|pending| &pending.value).or(last) == Some(&value) {
             continue;
         }
-        let (delivered, arrived) = oneshot::channel();
-        let document = Document { namespace: Arc::clone(&metadata.name), json: json.clone(), delivered };
-        // Without an API key nobody is to be told. What does not fit is told again.
+        let (sender, delivered) = oneshot::channel();
+        let document = Document { namespace: Arc::clone(&metadata.name), json: json.clone(), delivered: sender };
+        // Without an API key the queue is closed. If it is full, the document is queued again at the next tick.
         documents.try_send(document).ok();
-        pending = Some(Pending { value, json, arrived });
+        pending = Some(Pending { value, json, delivered });
     }
 }
 
-/// The host for which what was handed on has arrived, none if it never will; waits for ever if nothing was.
-async fn arrival(pending: &mut Option<Pending>) -> Option<Arc<str>> {
+/// The host that the pending document was delivered for; `None` if its delivery failed. Waits for ever if none is pending.
+async fn delivery(pending: &mut Option<Pending>) -> Option<Arc<str>> {
     match pending {
-        Some(pending) => (&mut pending.arrived).await.ok(),
+        Some(pending) => (&mut pending.delivered).await.ok(),
         None => std::future::pending().await,
     }
 }
@@ -108,42 +109,38 @@ async fn ask(metadata: &Metadata, components: &Components) -> Result<(String, Va
         Runner::Program(program) => program,
         Runner::Component(table) => {
             let value = components.metadata(&metadata.name, table).await?;
-            return short(value.to_string()).map(|json| (json, value));
+            return within_limit(value.to_string()).map(|json| (json, value));
         }
     };
     let run = process::run(program, &[]).await;
-    if let Some(complaint) = run.complaint() {
-        tracing::warn!("metadata {}: {complaint}", metadata.name);
+    if let Some(line) = run.stderr_line() {
+        tracing::warn!("metadata {}: {line}", metadata.name);
     }
-    match run.end {
-        End::Exited(0) => {}
-        End::Exited(code) => return Err(format!("it ended with code {code}")),
-        End::TimedOut => return Err(format!("it took longer than {:?} and was ended", program.timeout)),
-        End::Flooded => return Err("it printed more than 1 MiB and was ended".to_owned()),
-        End::NotStarted(_, why) => return Err(format!("it cannot be started: {why}")),
+    if run.end != End::Exited(0) {
+        return Err(program.failure(&run.end));
     }
-    let json = String::from_utf8(run.stdout).map_err(|_| "what it printed is no UTF-8".to_owned())?;
+    let json = String::from_utf8(run.stdout).map_err(|_| "invalid UTF-8 in its output".to_owned())?;
     let value =
-        serde_json::from_str(&json).map_err(|error| format!("what it printed is not one JSON value: {error}"))?;
-    short(json.trim().to_owned()).map(|json| (json, value))
+        serde_json::from_str(&json).map_err(|error| format!("its output is not a single JSON value: {error}"))?;
+    within_limit(json.trim().to_owned()).map(|json| (json, value))
 }
 
-/// What is not too long for Mackerel.
-fn short(json: String) -> Result<String, String> {
+/// `json`, unless it is too long for Mackerel.
+fn within_limit(json: String) -> Result<String, String> {
     if json.len() <= LONGEST_BYTES {
         return Ok(json);
     }
-    Err(format!("it is {} bytes long, and Mackerel takes no more than {LONGEST_BYTES}", json.len()))
+    Err(format!("its document has {} bytes, more than the {LONGEST_BYTES} that Mackerel accepts", json.len()))
 }
 
-async fn read(file: &Path) -> Option<Known> {
+async fn read(file: &Path) -> Option<Delivered> {
     let text = tokio::task::spawn_blocking({
         let file = file.to_owned();
         move || std::fs::read(file).ok()
     });
     let mut kept = serde_json::from_slice::<Value>(&text.await.ok()??).ok()?;
     let host = kept.get("host")?.as_str()?.to_owned();
-    Some(Known { host, value: kept.get_mut("document")?.take() })
+    Some(Delivered { host, value: kept.get_mut("document")?.take() })
 }
 
 async fn keep_file(file: &Path, json: String) {
@@ -158,7 +155,7 @@ async fn keep_file(file: &Path, json: String) {
         }
     });
     if let Ok(Err(error)) = kept.await {
-        tracing::warn!("cannot write `{}`: {error}; the metadata is told again after a restart", file.display());
+        tracing::warn!("cannot write `{}`: {error}; the metadata will be posted again after a restart", file.display());
     }
 }
 
@@ -182,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_json_value_of_any_kind_is_taken_and_nothing_else() {
+    async fn only_a_single_json_value_of_any_kind_is_accepted() {
         for (line, expected) in [
             (
                 "echo '{\"b\": 12345678901234567890123, \"a\":\"<x>\"}'",
@@ -190,38 +187,38 @@ mod tests {
             ),
             ("echo 'null'", Ok("null")),
             ("echo ' [1] '", Ok("[1]")),
-            ("echo '1 2'", Err("not one JSON value")),
-            ("true", Err("not one JSON value")),
-            ("echo 1; exit 1", Err("code 1")),
+            ("echo '1 2'", Err("not a single JSON value")),
+            ("true", Err("not a single JSON value")),
+            ("echo 1; exit 1", Err("exited with code 1")),
             ("printf '\"\\377\"'", Err("UTF-8")),
-            ("printf '\"%0100000d\"' 0", Err("100002 bytes long")),
+            ("printf '\"%0100000d\"' 0", Err("has 100002 bytes")),
         ] {
-            let told = ask(&metadata(line), &Components::default()).await.map(|(json, _)| json);
+            let document = ask(&metadata(line), &Components::default()).await.map(|(json, _)| json);
             match expected {
-                Ok(expected) => assert_eq!(told.as_deref(), Ok(expected), "{line}"),
-                Err(expected) => assert!(told.unwrap_err().contains(expected), "{line}"),
+                Ok(expected) => assert_eq!(document.as_deref(), Ok(expected), "{line}"),
+                Err(expected) => assert!(document.unwrap_err().contains(expected), "{line}"),
             }
         }
     }
 
     #[tokio::test]
-    async fn a_document_is_told_once_again_when_it_changes_and_not_after_a_restart() {
+    async fn a_document_is_queued_once_and_again_when_it_changes_but_not_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let source = folder.path().join("source");
         std::fs::write(&source, "{\"a\":1}").unwrap();
-        let wanted = Arc::new(metadata(&format!("cat {}", source.display())));
+        let plugin = Arc::new(metadata(&format!("cat {}", source.display())));
         let spool = Arc::new(Spool::open(folder.path(), 0).unwrap());
         spool.keep_host_id("HOST1");
         let start = || {
             let (sender, documents) = mpsc::channel(10);
             let cache = Cache { root: folder.path().into(), spool: Arc::clone(&spool) };
-            (tokio::spawn(keep(Arc::clone(&wanted), Components::default(), cache, sender)), documents)
+            (tokio::spawn(keep(Arc::clone(&plugin), Components::default(), cache, sender)), documents)
         };
         let (running, mut documents) = start();
         let first = documents.recv().await.unwrap();
         assert_eq!((&*first.namespace, first.json.as_str()), ("md", "{\"a\":1}"));
         first.delivered.send("HOST1".into()).unwrap();
-        // The same in other words is no change; what was refused is told again.
+        // Other white space is not a change; a document whose delivery failed is queued again.
         std::fs::write(&source, "{ \"a\" : 1 }").unwrap();
         let kept = folder.path().join("metadata/md.json");
         while !kept.exists() {
@@ -242,12 +239,12 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(200)).await;
         std::fs::write(&source, "3").unwrap();
         let third = documents.recv().await.unwrap();
-        assert_eq!(third.json, "3", "what had been delivered was told again");
+        assert_eq!(third.json, "3", "the delivered document was queued again");
         third.delivered.send("HOST1".into()).unwrap();
         while std::fs::read_to_string(&kept).unwrap() != "{\"host\":\"HOST1\",\"document\":3}" {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        // What one host was told, another was not.
+        // It was not delivered for another host.
         spool.keep_host_id("HOST2");
         assert_eq!(documents.recv().await.unwrap().json, "3");
         running.abort();

@@ -1,4 +1,4 @@
-//! The routines: every check and every metadata plugin, each in a task of its own, as the newest configuration wants them.
+//! The routines: every check and every metadata plugin of the newest configuration, each in its own task.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use wasaba_core::report::Report;
 use crate::metadata::Cache;
 use crate::{checks, metadata};
 
-/// Where what is found goes.
+/// The queues for the results.
 #[derive(Clone)]
 pub struct Outbox {
-    /// What checks report.
+    /// The reports of checks.
     pub reports: mpsc::Sender<Report>,
-    /// What metadata plugins tell.
+    /// The documents of metadata plugins.
     pub documents: mpsc::Sender<Document>,
 }
 
-/// Keeps the checks and metadata plugins of the newest configuration running until it is dropped; what has not changed is not
-/// disturbed. `spool` knows which host this is.
+/// Keeps the checks and metadata plugins of the newest configuration running until it is dropped; unchanged ones are not
+/// restarted. `spool` has the host's id.
 pub async fn keep(
     mut configs: watch::Receiver<Arc<Config>>,
     components: Components,
@@ -50,13 +50,13 @@ pub async fn keep(
             },
         );
         if configs.changed().await.is_err() {
-            // What runs goes on.
+            // There will be no other configuration; the tasks keep running.
             std::future::pending::<()>().await;
         }
     }
 }
 
-/// Tasks by name, each with what it was made of.
+/// Tasks by name, each with the table that it was made from.
 struct Tasks<T>(HashMap<Arc<str>, (T, JoinHandle<()>)>);
 
 impl<T> Default for Tasks<T> {
@@ -66,16 +66,17 @@ impl<T> Default for Tasks<T> {
 }
 
 impl<T: PartialEq + Clone> Tasks<T> {
-    fn follow(&mut self, wanted: &[T], name: impl Fn(&T) -> &Arc<str>, start: impl Fn(T) -> JoinHandle<()>) {
-        self.0.retain(|_, (made_of, task)| {
-            let stays = wanted.contains(made_of) && !task.is_finished();
+    /// Stops the tasks whose tables are not among the `tables`, and starts those that are missing.
+    fn follow(&mut self, tables: &[T], name: impl Fn(&T) -> &Arc<str>, start: impl Fn(T) -> JoinHandle<()>) {
+        self.0.retain(|_, (table, task)| {
+            let stays = tables.contains(table) && !task.is_finished();
             if !stays {
                 task.abort();
             }
             stays
         });
-        for new in wanted {
-            self.0.entry(Arc::clone(name(new))).or_insert_with(|| (new.clone(), start(new.clone())));
+        for table in tables {
+            self.0.entry(Arc::clone(name(table))).or_insert_with(|| (table.clone(), start(table.clone())));
         }
     }
 }
@@ -95,12 +96,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_has_not_changed_goes_on_and_the_rest_is_started_or_ended() {
+    async fn unchanged_tasks_keep_running_and_the_others_are_started_or_stopped() {
         let started = Mutex::new(Vec::new());
         let mut tasks = Tasks::default();
-        let mut follow = |wanted: &[(Arc<str>, u8)]| {
+        let mut follow = |tables: &[(Arc<str>, u8)]| {
             tasks.follow(
-                wanted,
+                tables,
                 |(name, _)| name,
                 |(name, version)| {
                     started.lock().unwrap().push(format!("{name}{version}"));

@@ -1,5 +1,7 @@
 //! `wasaba health`: whether the running agent is working; for a container's health check.
 
+use wasaba_core::clock;
+
 use super::flags::AgentFlags;
 use crate::process::control;
 
@@ -13,7 +15,7 @@ const MAX_AGE_SECONDS: i64 = 150;
 pub fn run(flags: &AgentFlags) -> Result<(), String> {
     let config = flags.config_for_command()?;
     let report = control::ask(&config.root)?;
-    let text = judge(report.collected, jiff::Timestamp::now().as_second())?;
+    let text = judge(report.collected, clock::unix_seconds())?;
     super::print(&format!("{text}\n"))
 }
 

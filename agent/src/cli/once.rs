@@ -12,7 +12,7 @@ use plugins::key::Kind;
 use plugins::roster::{Candidate, skipped};
 use programs::MetricsProgram;
 use serde_json::{Value, json};
-use wasaba_core::clock::Moment;
+use wasaba_core::clock::{self, Moment};
 use wasaba_core::collect::sources::{Collected, Sources};
 
 use super::flags::AgentFlags;
@@ -47,7 +47,7 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
         for program in programs {
             sources.add(programs::metrics::source_of(program));
         }
-        let created = jiff::Timestamp::now();
+        let created = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
         sources.ask(Moment::now(), async |time, collected| take(&mut values, time, collected, &dated)).await;
         (host, created, values)
     });

@@ -250,14 +250,14 @@ fn name_of(key: &Key) -> String {
 }
 
 fn running(key: &Key, instance: &Instance) -> PluginReport {
-    let Status { calls, failures, last_ms, memory_bytes, sent_bytes, received_bytes, refusals, trouble, .. } =
+    let Status { calls, failures, last_ms, memory_bytes, sent_bytes, received_bytes, refusals, failure, .. } =
         instance.status();
     let plugin = instance.plugin();
     let about = &plugin.description;
     PluginReport {
         name: name_of(key),
-        state: if trouble.is_some() { State::Failing } else { State::Running },
-        problems: trouble.into_iter().collect(),
+        state: if failure.is_some() { State::Failing } else { State::Running },
+        problems: failure.into_iter().collect(),
         file: Some(printable(&plugin.file.to_string_lossy(), 400)),
         component: Some(format!("{} {}", about.name, printable(&about.version, 40))),
         sha256: Some(plugin.sha256.clone()),

@@ -13,6 +13,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use wasaba_core::clock;
 use wasaba_core::text::safe_lines;
 
 /// Where the log's lines go.
@@ -75,7 +76,7 @@ where
         if !metadata.target().starts_with("wasaba") && *metadata.level() > Level::WARN {
             return Ok(());
         }
-        let now = jiff::ZonedDateTime::now();
+        let now = jiff::ZonedDateTime::try_from(clock::wall()).map_err(|_| fmt::Error)?;
         write!(line, "{} {} ", now.strftime("%Y/%m/%d %H:%M:%S"), level(*metadata.level()))?;
         event.record(&mut Message(&mut line));
         writeln!(line)

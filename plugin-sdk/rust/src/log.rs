@@ -23,6 +23,7 @@ pub fn warning(line: impl AsRef<str>) {
 /// Like [`warning`], but at most once a day for each `topic`: for problems that persist until the operator acts.
 pub fn warning_daily(topic: &str, line: impl AsRef<str>) {
     const DAY: u64 = 24 * 60 * 60;
+    #[expect(clippy::disallowed_methods, reason = "a plugin has only WASI's clock")]
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let key = format!("warned: {topic}");
     let last = kv::get(&key).and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));

@@ -53,7 +53,10 @@ fn configtest_validates_the_settings_of_components() {
         "apikey = \"k\"\n[plugin.metrics.web]\nwasm = \"nginx\"\nsettings = { prot = 80 }\n[plugin.metrics.gone]\nwasm = \"gone\"\n",
     );
     let said = stderr(&home.command(&["configtest"], &[]));
-    assert!(said.contains("agent.conf:4: [plugin.metrics.web]: the plugin has no setting `prot`"), "{said}");
+    assert!(
+        said.contains("agent.conf:4: [plugin.metrics.web]: unknown setting `prot`, did you mean `port`?"),
+        "{said}"
+    );
     assert!(said.contains("there is no plugin `gone`") && said.contains("2 errors, 0 warnings"), "{said}");
 }
 

@@ -119,10 +119,10 @@ fn an_official_line_follows_the_installation_and_removal_of_its_program_without_
     let agent = home.start(&[]);
     agent.line_with("custom.nginx.connections.connections\t", SOON);
     write_program(&program, "#!/bin/sh\nprintf 'official.program\\t1\\t%s\\n' \"$(date +%s)\"\n");
-    agent.line_with("plugin web: runs the program of its `command`, which was installed", SOON);
+    agent.line_with("plugin web: switched to the program of its `command`", SOON);
     agent.line_with("custom.official.program\t1\t", SOON);
     std::fs::remove_file(&program).unwrap();
-    agent.line_with("plugin web: the program of its `command` is not installed; the component runs in its place", SOON);
+    agent.line_with("plugin web: switched from the program of its `command` to the component", SOON);
     let lines = agent.lines();
     let failures = lines.iter().filter(|line| line.contains("ERROR")).collect::<Vec<_>>();
     assert_eq!(failures, Vec::<&String>::new(), "{lines:#?}");

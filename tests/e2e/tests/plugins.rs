@@ -137,7 +137,7 @@ fn an_unknown_setting_is_reported_with_its_table_and_the_valid_ones() {
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(
         log.contains(
-            "agent.conf:3: [plugin.metrics.naughty]: the plugin has no setting `tokn`; it has `do`, `url`, `token`"
+            "agent.conf:3: [plugin.metrics.naughty]: unknown setting `tokn`, did you mean `token`? valid: `do`, `url`, `token`"
         ),
         "{log}"
     );

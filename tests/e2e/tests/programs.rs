@@ -108,7 +108,7 @@ async fn values_and_graphs_of_a_shell_and_a_python_script_arrive_with_their_time
     );
     let graph = &memory.graph_definitions()["custom.super.dice"];
     assert_eq!(graph["metrics"], json!([{"name": "custom.super.dice.d6", "displayName": "D6", "isStacked": true}]));
-    agent.line_with("plugin python: `own.too-old` is left out: its time", SOON);
+    agent.line_with("plugin python: skipped `own.too-old`: its time", SOON);
     assert_eq!(memory.refusals(), []);
 }
 
@@ -158,11 +158,11 @@ async fn programs_that_time_out_trap_the_signal_or_flood_affect_only_themselves(
     standin.wait_until(SOON, "the value of the signal handler", has("custom.trapped")).await.unwrap();
     standin.wait_until(SOON, "the good line", has("custom.bytes.good")).await.unwrap();
     for line in [
-        "plugin hangs: it took longer than 2s and was ended (`timeout_seconds`)",
-        "plugin floods: it printed more than 1024 KiB and was ended",
-        "plugin bytes: `\u{fffd}\u{fffd}` is left out: \"custom.\u{fffd}\u{fffd}\" is no metric name",
-        "plugin missing: it cannot be started: exit code: 127, /no/such/program",
-        "plugin stubborn: it took longer than 1s",
+        "plugin hangs: timed out after 2s and was killed (limit `timeout_seconds`)",
+        "plugin floods: printed more than 1 MiB and was killed",
+        "plugin bytes: skipped `\u{fffd}\u{fffd}`: invalid metric name \"custom.\u{fffd}\u{fffd}\"",
+        "plugin missing: cannot be started: exit code: 127, /no/such/program",
+        "plugin stubborn: timed out after 1s",
     ] {
         agent.line_with(line, SOON);
     }
@@ -274,7 +274,7 @@ async fn metadata_is_sent_unchanged_and_not_again_after_a_restart() {
     let sent = |memory: &Memory| memory.metadata().len();
     let agent = home.start(&[]);
     standin.wait_until(SOON, "metadata", |memory| sent(memory) >= 2).await.unwrap();
-    agent.line_with("metadata wrong: what it printed is not one JSON value", SOON);
+    agent.line_with("metadata wrong: its output is not a single JSON value", SOON);
     let memory = standin.memory();
     let host = &memory.hosts()[0].id;
     let document = &memory.metadata()[&(host.clone(), "md".to_owned())];
@@ -333,7 +333,7 @@ fn once_runs_programs_too_and_logs_invalid_lines() {
     let output = home.command(&["once"], &[]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["metrics"]["Values"][0]["Values"]["custom.p.a"]["Value"], 1.0);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("plugin p: `p.b` is left out: \"x\" is no number"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("plugin p: skipped `p.b`: \"x\" is not a number"));
 }
 
 #[test]

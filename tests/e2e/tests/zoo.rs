@@ -338,7 +338,7 @@ fn a_certificate_file_that_is_not_a_regular_file_is_refused_and_control_characte
         &naughty("nothing", "", "allow = [\"\\u001b[31mred\"]")
             .replace("nothing\" }", "nothing\", \"\\u001b[2J\" = 1 }"),
     );
-    assert!(said.contains("has no setting") && said.contains("\\u{1b}[2J") && !said.contains('\u{1b}'), "{said}");
+    assert!(said.contains("unknown setting") && said.contains("\\u{1b}[2J") && !said.contains('\u{1b}'), "{said}");
 }
 
 #[test]

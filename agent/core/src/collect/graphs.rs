@@ -1,4 +1,4 @@
-//! The graphs of all sources, for Mackerel; and who posts to the same ones.
+//! The graph definitions of all sources, for Mackerel; and which sources post to the same graphs.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -6,23 +6,23 @@ use std::sync::Arc;
 use super::source::SourceId;
 use crate::graph::GraphDefinition;
 
-/// The host that values are of, if it is not this one, and the graph's name.
+/// The host that the values belong to, if it is not this one, and the graph's name.
 type Target = (Option<Arc<str>>, String);
 
-/// The graphs of each source. Two instances of one plugin have the same ones, unless a prefix tells them apart.
+/// The graph definitions of each source. Two instances of one plugin have the same ones, unless a prefix distinguishes them.
 #[derive(Default)]
 pub(super) struct Graphs {
     by_source: BTreeMap<SourceId, (Arc<str>, Vec<GraphDefinition>)>,
-    /// Who posts to which.
+    /// The sources that post to each graph.
     owners: BTreeMap<Target, BTreeSet<SourceId>>,
-    /// Pairs that were warned of.
+    /// Pairs that were warned about.
     warned: HashSet<(SourceId, SourceId)>,
     changed: bool,
 }
 
 impl Graphs {
-    /// Takes over the graphs of the source `id`, called `owner`, whose values are of `host` if not of this one. If another source
-    /// posts to one of them too, the warning is returned, once for the two.
+    /// Stores the definitions of the source `id`, which is named `owner` and posts values of `host`, if not of this one. Returns
+    /// a warning if another source posts to one of the graphs too, once for each pair.
     pub(super) fn put(
         &mut self,
         id: SourceId,
@@ -33,7 +33,7 @@ impl Graphs {
         if self.by_source.get(&id).is_some_and(|(_, known)| *known == graphs) {
             return None;
         }
-        self.take_out(id);
+        self.withdraw(id);
         let mut shared = None;
         for graph in &graphs {
             let owners = self.owners.entry((host.cloned(), graph.name().to_owned())).or_default();
@@ -53,13 +53,13 @@ impl Graphs {
         })
     }
 
-    /// Forgets the graphs of a source.
+    /// Removes the graphs of a source.
     pub(super) fn remove(&mut self, id: SourceId) {
-        self.take_out(id);
+        self.withdraw(id);
         self.warned.retain(|(one, other)| *one != id && *other != id);
     }
 
-    /// All definitions, each name once, if they changed since the last call.
+    /// All definitions, each name once, if they have changed since the last call.
     pub(super) fn changed(&mut self) -> Option<Vec<GraphDefinition>> {
         if !std::mem::take(&mut self.changed) {
             return None;
@@ -69,7 +69,7 @@ impl Graphs {
         Some(all.filter(|graph| names.insert(graph.name())).cloned().collect())
     }
 
-    fn take_out(&mut self, id: SourceId) {
+    fn withdraw(&mut self, id: SourceId) {
         self.changed |= self.by_source.remove(&id).is_some_and(|(_, graphs)| !graphs.is_empty());
         self.owners.retain(|_, owners| {
             owners.remove(&id);
@@ -86,7 +86,7 @@ mod tests {
         GraphDefinition::new(name, "", "integer").unwrap()
     }
 
-    /// Puts the graphs of a source that is called like its number.
+    /// Stores graphs with these names.
     fn put(graphs: &mut Graphs, id: SourceId, owner: &str, host: Option<&str>, names: &[&str]) -> Option<String> {
         let host = host.map(Arc::from);
         graphs.put(id, &owner.into(), host.as_ref(), names.iter().map(|name| graph(name)).collect())
@@ -97,19 +97,19 @@ mod tests {
     }
 
     #[test]
-    fn two_sources_with_the_same_graph_are_named_once_with_the_cure() {
+    fn two_sources_with_the_same_graph_are_warned_about_once_with_the_cure() {
         let (mut graphs, (one, two)) = (Graphs::default(), ids());
         assert_eq!(put(&mut graphs, one, "plugin one", None, &["a", "b"]), None);
         let warning = put(&mut graphs, two, "plugin two", None, &["b", "c"]).unwrap();
         assert!(warning.contains("plugin one and plugin two") && warning.contains("custom.b"), "{warning}");
         assert!(warning.contains("key_prefix"), "{warning}");
-        assert_eq!(put(&mut graphs, two, "plugin two", None, &["b"]), None, "it was said");
+        assert_eq!(put(&mut graphs, two, "plugin two", None, &["b"]), None, "it was reported");
         assert_eq!(graphs.changed().unwrap(), [graph("a"), graph("b")]);
         assert_eq!(graphs.changed(), None);
     }
 
     #[test]
-    fn the_same_graph_of_two_hosts_is_no_collision_and_defined_once() {
+    fn the_same_graph_of_two_hosts_does_not_collide_and_is_defined_once() {
         let (mut graphs, (one, two)) = (Graphs::default(), ids());
         assert_eq!(put(&mut graphs, one, "plugin one", None, &["a"]), None);
         assert_eq!(put(&mut graphs, two, "plugin two", Some("db1"), &["a"]), None);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_was_removed_shares_nothing_any_more() {
+    fn a_removed_source_no_longer_shares_graphs() {
         let (mut graphs, (one, two)) = (Graphs::default(), ids());
         put(&mut graphs, one, "plugin one", None, &["a"]);
         graphs.remove(one);
@@ -125,6 +125,6 @@ mod tests {
         assert_eq!(graphs.changed().unwrap(), [graph("a")]);
         assert!(put(&mut graphs, one, "plugin one", None, &["a"]).is_some());
         graphs.remove(two);
-        assert!(put(&mut graphs, two, "plugin two", None, &["a"]).is_some(), "it is new again");
+        assert!(put(&mut graphs, two, "plugin two", None, &["a"]).is_some(), "the removed pair is forgotten");
     }
 }

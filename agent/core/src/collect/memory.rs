@@ -1,4 +1,4 @@
-//! The memory: what a source needs of the time before this process.
+//! The memory: what a source needs from before this process started.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,22 +6,23 @@ use std::sync::Arc;
 use super::Kept;
 use super::rate::Reading;
 
-/// What outlives a restart: the readings of counters, and what plugins keep. The queue's file holds it; its methods may block.
+/// What survives a restart: the readings of counters, and the values that plugins store. It is in the queue's file; its methods
+/// may block.
 pub trait Memory: Send + Sync {
-    /// The last readings of a source's counters, under the source's own names for them.
+    /// The last readings of a source's counters, by the source's own names for them.
     fn readings(&self, source: &str) -> BTreeMap<String, Reading>;
 
-    /// What an instance keeps.
+    /// The values that an instance has stored.
     fn values(&self, instance: &str) -> BTreeMap<String, Vec<u8>>;
 
-    /// Keeps all of an instance's values in place of what it kept before.
+    /// Replaces everything that an instance has stored.
     fn keep_values(&self, instance: &str, values: Kept);
 
-    /// Drops what was kept by instances that are not among the `known` and have not been for a while.
+    /// Drops the values of instances that are not among the `known` and have not been for a while.
     fn forget_values(&self, known: &[Arc<str>]);
 }
 
-/// Remembers nothing: for commands that run once.
+/// Stores nothing: for commands that run once.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Forgetful;
 

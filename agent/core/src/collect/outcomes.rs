@@ -1,4 +1,4 @@
-//! The outcomes: how long each collector took and what became of it, for whoever shows them.
+//! The outcomes: how long each collection took and how it ended, for whoever shows them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,31 +11,31 @@ use super::source::SourceId;
 pub struct Outcome {
     /// The source's name.
     pub source: Arc<str>,
-    /// When it was asked last, in seconds since 1970.
+    /// When it was last asked, in seconds since 1970.
     pub unix_seconds: i64,
     /// How long the last collection took, from question to answer; until the deadline if no answer came in time.
     pub took: Duration,
-    /// What became of the last collection.
+    /// How the last collection ended.
     pub result: CollectionResult,
     /// Collections since the source was added.
     pub collections: u64,
-    /// Of these, how many failed or timed out.
+    /// How many of these failed or timed out.
     pub failed: u64,
 }
 
-/// What became of a collection.
+/// How a collection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CollectionResult {
-    /// It gave values.
+    /// It returned values.
     Values {
         /// How many.
         count: usize,
-        /// What it had to skip all the same.
+        /// What it had to skip.
         warnings: Vec<String>,
     },
-    /// It had nothing to give, and nothing is wrong: no such device, or the first reading of a counter.
+    /// It returned nothing, and nothing is wrong: no such device, or the first reading of a counter.
     NoData,
-    /// It failed; why, as in the log.
+    /// It failed, for this reason, as in the log.
     Failed(String),
     /// It did not answer before its deadline.
     TimedOut,
@@ -54,7 +54,7 @@ impl CollectionResult {
 pub struct Outcomes(Arc<Mutex<BTreeMap<SourceId, Outcome>>>);
 
 impl Outcomes {
-    /// All of them, in the order in which the sources were added. A source that was not asked yet has none.
+    /// All of them, in the order in which the sources were added. A source that has not been asked yet has none.
     #[must_use]
     pub fn all(&self) -> Vec<Outcome> {
         self.lock().values().cloned().collect()

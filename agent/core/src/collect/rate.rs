@@ -1,13 +1,13 @@
-//! The rate of a counter: what two readings of it say about the time between them.
+//! The rate of a counter, computed from two readings of it.
 //!
-//! A counter without a predecessor, one that went back, and two readings too close together or too far apart give no
-//! value; nothing is ever invented. The host's metrics use it per second, plugins also per minute.
+//! A first reading, a counter that went backwards, and two readings too close together or too far apart give no value; nothing
+//! is ever invented. The host's metrics use rates per second, plugins also per minute.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Two readings less than this apart give no rate: the quotient of two small numbers is mostly noise.
+/// Two readings closer than this give no rate: the quotient of two small numbers is mostly noise.
 pub const SHORTEST: Duration = Duration::from_secs(1);
 
 /// Two readings further apart than this give no rate, as with the official plugins (exactly 600 s is still accepted):
@@ -24,7 +24,7 @@ pub fn per_second(before: u64, now: u64, elapsed: Duration) -> Option<f64> {
     now.checked_sub(before).map(|growth| growth as f64 / elapsed.as_secs_f64())
 }
 
-/// What a counter stood at, and when: kept by the agent for plugins, across restarts too.
+/// A counter's value at a time: kept by the agent for plugins, across restarts too.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
     /// The counter's value.
@@ -34,7 +34,7 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Whether it can still be the predecessor of a reading at `unix_millis` or later.
+    /// Whether a reading at `unix_millis` can still give a rate with it.
     #[must_use]
     pub fn is_fresh(self, unix_millis: i64) -> bool {
         let age = unix_millis.checked_sub(self.unix_millis).and_then(|age| u64::try_from(age).ok());
@@ -59,20 +59,20 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
-    fn a_reading_is_fresh_for_as_long_as_a_rate_can_be_made_of_it() {
+    fn a_reading_is_fresh_for_as_long_as_a_rate_can_be_computed_from_it() {
         let reading = Reading { value: 1.0, unix_millis: 5_000 };
         assert!(reading.is_fresh(5_000) && reading.is_fresh(605_000));
         assert!(!reading.is_fresh(605_001) && !reading.is_fresh(4_999));
     }
 
     #[test]
-    fn a_counter_that_went_back_gives_no_rate() {
+    fn a_counter_that_went_backwards_gives_no_rate() {
         assert_eq!(per_second(500, 499, MINUTE), None);
         assert_eq!(per_second(500, 500, MINUTE), Some(0.0));
     }
 
     #[test]
-    fn the_rate_is_the_growth_over_the_time_that_really_passed() {
+    fn the_rate_is_the_growth_over_the_elapsed_time() {
         assert_eq!(per_second(100, 700, MINUTE), Some(10.0));
         assert_eq!(per_second(0, 10, Duration::from_secs(10)), Some(1.0));
     }

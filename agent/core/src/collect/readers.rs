@@ -1,7 +1,7 @@
-//! The readers: the threads that collectors read on. One does all, as long as none of them hangs.
+//! The readers: the threads that collectors read on. One thread is enough, as long as no collector hangs.
 //!
-//! Reading /proc takes microseconds, waking a thread more than that. So one thread takes one job after the other; only when
-//! a job has waited for 100 ms, because the one before it hangs, another thread takes over the rest.
+//! Reading /proc takes microseconds, waking a thread takes longer. So one thread runs one job after the other; only when a job
+//! has waited for 100 ms, because the one before it hangs, another thread takes over the rest.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-/// How long a job waits for those before it.
+/// How long a job waits for the jobs before it.
 const TURN: Duration = Duration::from_millis(100);
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -21,7 +21,7 @@ pub struct Readers(Arc<Mutex<Queue>>);
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
-    /// Threads that will look at the queue again, unless they hang.
+    /// Threads that will return to the queue, unless they hang.
     threads: usize,
 }
 
@@ -32,7 +32,7 @@ impl Readers {
     /// It panicked.
     pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, Panicked> {
         let (done, mut result) = oneshot::channel();
-        // Nobody waits for the result any more if the frame has given up; then it is nobody's.
+        // If the frame has stopped waiting, the result is dropped.
         self.push(Box::new(move || drop(done.send(job()))));
         loop {
             match tokio::time::timeout(TURN, &mut result).await {
@@ -50,7 +50,7 @@ impl Readers {
         }
     }
 
-    /// Starts another thread if there are jobs that wait.
+    /// Starts another thread if jobs are waiting.
     fn take_over(&self) {
         let mut queue = self.lock();
         if !queue.jobs.is_empty() {
@@ -63,13 +63,13 @@ impl Readers {
         let readers = self.clone();
         tokio::task::spawn_blocking(move || {
             while let Some(job) = readers.next() {
-                // A job that panics drops its sender, which is how its caller learns of it.
+                // A job that panics drops its sender, which is how its caller notices.
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).ok();
             }
         });
     }
 
-    /// The next job, or `None` for a thread that then ends.
+    /// The next job; `None` ends the thread.
     fn next(&self) -> Option<Job> {
         let mut queue = self.lock();
         let job = queue.jobs.pop_front();
@@ -95,14 +95,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_job_that_hangs_does_not_keep_those_behind_it_from_running() {
+    async fn a_job_that_hangs_does_not_block_the_jobs_behind_it() {
         let readers = Readers::default();
         let (release, gate) = mpsc::channel::<()>();
         let hanging = tokio::spawn({
             let readers = readers.clone();
             async move { readers.run(move || gate.recv().is_err()).await }
         });
-        tokio::task::yield_now().await; // so that it is first
+        tokio::task::yield_now().await; // so that it runs first
         assert_eq!(readers.run(|| 1).await, Ok(1));
         assert!(!hanging.is_finished());
         drop(release);
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_that_panics_costs_only_itself() {
+    async fn a_job_that_panics_does_not_affect_others() {
         let readers = Readers::default();
         let (panicking, good) = tokio::join!(readers.run(|| panic!("on purpose")), readers.run(|| 1));
         let panicking: Result<(), Panicked> = panicking;
@@ -121,7 +121,7 @@ mod tests {
     async fn jobs_that_do_not_hang_share_one_thread() {
         let readers = Readers::default();
         let thread = || std::thread::current().id();
-        // The first job ends only when all of them are in the queue.
+        // The first job ends only when all of them are queued.
         let (release, gate) = mpsc::channel::<()>();
         let first = readers.run(move || {
             gate.recv().ok();

@@ -1,7 +1,7 @@
 //! The registry: where the owners of sources add and remove them while the agent runs.
 //!
-//! What [`Registry::add`] returns is the source's owner: dropping it removes the source and its graphs. No source is ever
-//! removed by its name, so two owners cannot remove each other's.
+//! [`Registry::add`] returns a guard: dropping it removes the source and its graphs. No source is ever removed by its name, so
+//! two owners cannot remove each other's.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::source::{Source, SourceId};
 use crate::graph::GraphDefinition;
 
-/// Where sources are added. Clones lead to the same collecting loop.
+/// Where sources are added. Clones belong to the same collecting loop.
 #[derive(Clone)]
 pub struct Registry(mpsc::UnboundedSender<Change>);
 
@@ -21,11 +21,11 @@ pub struct Registered {
     registry: Registry,
 }
 
-/// What an owner wants of the collecting loop.
+/// A change that an owner requests from the collecting loop.
 pub(super) enum Change {
-    /// Ask this source from now on, in place of the one with this id, if there is one.
+    /// Ask this source from now on, instead of the one with this id, if there is one.
     Put(SourceId, Source),
-    /// These are the source's graph definitions from now on.
+    /// Replace the source's graph definitions.
     Define(SourceId, Graphs),
     /// Remove the source.
     Remove(SourceId),
@@ -33,18 +33,18 @@ pub(super) enum Change {
 
 /// The graph definitions of one source.
 pub struct Graphs {
-    /// Who posts to them, for messages: `plugin web`.
+    /// The name of the source, for messages: `plugin web`.
     pub owner: Arc<str>,
-    /// The host that its values are of, if it is not this one.
+    /// The host that its values belong to, if it is not this one.
     pub host: Option<Arc<str>>,
     /// The definitions.
     pub definitions: Vec<GraphDefinition>,
 }
 
-/// What the owners said, for the collecting loop.
+/// The changes that the owners request, for the collecting loop.
 pub struct Changes(pub(super) mpsc::UnboundedReceiver<Change>);
 
-/// A registry, and the end where its changes arrive.
+/// A registry, and the receiver of its changes.
 #[must_use]
 pub fn registry() -> (Registry, Changes) {
     let (sender, receiver) = mpsc::unbounded_channel();
@@ -52,7 +52,7 @@ pub fn registry() -> (Registry, Changes) {
 }
 
 impl Registry {
-    /// Has `source` asked, at once if minutes are being asked already, until what is returned is dropped.
+    /// Adds `source`; it is asked until the returned guard is dropped, for the first time at once if the loop runs already.
     pub fn add(&self, source: Source) -> Registered {
         let id = SourceId::unique();
         self.send(Change::Put(id, source));
@@ -60,19 +60,19 @@ impl Registry {
     }
 
     fn send(&self, change: Change) {
-        // At the end nothing collects any more.
+        // It fails when the collecting loop has stopped.
         self.0.send(change).ok();
     }
 }
 
 impl Registered {
-    /// Which source it is.
+    /// The source's id.
     #[must_use]
     pub fn id(&self) -> SourceId {
         self.id
     }
 
-    /// Puts `source` in its place. A question under way is still answered; the successor is asked right after.
+    /// Replaces the source. A question under way is still answered; the successor is asked right after.
     pub fn replace(&self, source: Source) {
         self.registry.send(Change::Put(self.id, source));
     }

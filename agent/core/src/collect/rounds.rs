@@ -1,4 +1,4 @@
-//! The collecting loop: asks all sources every minute, follows their owners, and hands on what was collected.
+//! The collecting loop: asks all sources every minute, applies their owners' changes, and hands over what was collected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use super::sources::{ByInstant, Sources};
 use crate::clock::{self, Moment};
 use crate::graph::GraphDefinition;
 
-/// How long the first collection waits for plugins, which usually are in the cache and ready within it. One that has to be
-/// compiled first is asked as soon as it is ready.
+/// How long the first collection waits for plugins, which usually are cached and ready in time. A plugin that must be compiled
+/// first is asked as soon as it is ready.
 const FIRST_WAIT: Duration = Duration::from_millis(800);
 
 /// How many changes are applied in one go.
@@ -22,7 +22,7 @@ const CHANGES_AT_ONCE: usize = 64;
 
 /// Takes what was collected.
 pub trait Sink {
-    /// Keeps it; it may be nothing. `sources` tells how each is doing now.
+    /// Keeps `collected`, which may be empty. `sources` has the current health of each source.
     fn keep(&mut self, collected: ByInstant, sources: &Sources) -> impl Future<Output = ()>;
 }
 
@@ -36,7 +36,7 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    /// A loop without sources. The definitions of all graphs appear in the receiver.
+    /// A loop without sources. The receiver has the definitions of all graphs.
     #[must_use]
     pub fn new() -> (Self, watch::Receiver<Arc<Vec<GraphDefinition>>>) {
         let (definitions, defined) = watch::channel(Arc::default());
@@ -56,8 +56,8 @@ impl Rounds {
         self.sources.outcomes()
     }
 
-    /// Collects now and then every minute, until `stop` becomes `true`; what had arrived by then is kept. The first collection
-    /// waits a little for `ready`, which says that all plugins were tried.
+    /// Collects at once and then every minute, until `stop` becomes `true`; what has arrived by then is kept. The first
+    /// collection waits a little for `ready`, which completes when loading was tried for all plugins.
     pub async fn run(mut self, ready: impl Future<Output = ()>, mut stop: watch::Receiver<bool>, sink: &mut impl Sink) {
         tokio::select! {
             () = self.prepare(ready, Instant::now() + FIRST_WAIT) => {}
@@ -91,7 +91,7 @@ impl Rounds {
         }
     }
 
-    /// Adds sources until all are `ready`, but not longer than until `end`.
+    /// Adds sources until all are `ready`, but no later than `end`.
     async fn prepare(&mut self, ready: impl Future<Output = ()>, end: Instant) {
         let mut ready = std::pin::pin!(timeout_at(end, ready));
         loop {
@@ -101,13 +101,13 @@ impl Rounds {
                 _ = &mut ready => break,
             }
         }
-        // What was said before it was ready has arrived.
+        // All changes from before it was ready have arrived.
         while let Ok(change) = self.changes.0.try_recv() {
             self.apply(change, None);
         }
     }
 
-    /// Applies a change. A new source is asked for `moment`; without one it waits for the first question to all.
+    /// Applies a change. A new source is asked for `moment`; without one it waits for the first collection.
     fn apply(&mut self, change: Change, moment: Option<Moment>) {
         match change {
             Change::Put(id, source) => match moment {
@@ -138,13 +138,13 @@ impl Rounds {
     }
 }
 
-/// Returns when `stop` is `true`, or can never become it. Without the lock on it that waiting returns.
+/// Returns when `stop` is `true`, or its sender is gone. Drops the lock that `wait_for` returns.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     stop.wait_for(|stop| *stop).await.ok();
 }
 
-/// A timer may fire a moment before the wall clock shows the full minute. If the clock shows anything else, it was set
-/// meanwhile, and the minute is the one that it shows.
+/// Corrects a timer that fired a moment before the wall clock shows the full minute. If the clock shows anything else, it was
+/// set meanwhile, and the minute is the one that it shows.
 fn on_boundary(moment: Moment, boundary: i64) -> Moment {
     let early = moment.unix_seconds == boundary - 1;
     Moment { unix_seconds: if early { boundary } else { moment.unix_seconds }, ..moment }
@@ -158,14 +158,14 @@ mod tests {
     use crate::sample::Sample;
 
     #[test]
-    fn a_timer_that_fires_early_is_of_the_full_minute_and_a_clock_that_was_set_counts() {
+    fn a_timer_that_fires_early_counts_for_the_full_minute_and_a_clock_that_was_set_is_followed() {
         let at =
             |unix_seconds| on_boundary(Moment { unix_seconds, instant: std::time::Instant::now() }, 120).unix_seconds;
         assert_eq!([at(119), at(120), at(121)], [120, 120, 121]);
         assert_eq!([at(60), at(3_600)], [60, 3_600]);
     }
 
-    /// Keeps the names of what was collected, and ends the loop when there are enough.
+    /// Keeps the names of the sources, and stops the loop when there are enough.
     struct Names {
         names: Vec<String>,
         enough: usize,
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_added_before_all_are_ready_is_in_the_first_collection_and_what_was_dropped_is_not() {
+    async fn a_source_added_before_all_are_ready_is_in_the_first_collection_and_a_dropped_one_is_not() {
         let (rounds, defined) = Rounds::new();
         let registry = rounds.registry();
         let (stop, stopped) = watch::channel(false);
@@ -218,7 +218,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_source_that_is_added_later_is_asked_at_once_and_plugins_that_are_never_ready_delay_nothing_for_long() {
+    async fn a_source_that_is_added_later_is_asked_at_once_and_plugins_that_never_load_delay_the_first_collection_only_briefly()
+     {
         let (rounds, _defined) = Rounds::new();
         let registry = rounds.registry();
         let (stop, stopped) = watch::channel(false);

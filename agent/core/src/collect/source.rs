@@ -1,4 +1,4 @@
-//! A source: something that is asked when a minute begins, and answers with values.
+//! A source: something that is asked when a minute begins, and returns values.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,13 +14,12 @@ const HOST_DEADLINE: Duration = Duration::from_secs(10);
 
 pub(super) type Pending = Pin<Box<dyn Future<Output = Result<Answer, Fault>> + Send>>;
 
-/// Which source: what adding one returns, and the only thing that removes it. Two sources never have the same, whatever their
-/// names are.
+/// The id of a source: returned when it is added, and the only thing that removes it. It is unique, unlike names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceId(u64);
 
 impl SourceId {
-    /// One that no other source has; later ones are greater.
+    /// An id that no other source has; later ones are greater.
     #[must_use]
     pub(super) fn unique() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -32,14 +31,14 @@ impl SourceId {
 pub struct Source {
     /// Its name in the log and in the table: `cpu`, `plugin web`.
     pub name: Arc<str>,
-    /// It is due in each minute since 1970 that is a multiple of this; 1 is every minute.
+    /// It is due in each minute since 1970 that is a multiple of this; 1 means every minute.
     pub every_minutes: u32,
     pub(super) deadline: Duration,
     pub(super) ask: Box<dyn Fn(Moment) -> Pending + Send>,
 }
 
 impl Source {
-    /// A source from a question that runs on this runtime and never blocks; due every minute.
+    /// A source from a function whose future runs on this runtime and never blocks; due every minute.
     pub fn new(name: Arc<str>, deadline: Duration, ask: impl Fn(Moment) -> Pending + Send + 'static) -> Self {
         Self { name, every_minutes: 1, deadline, ask: Box::new(ask) }
     }
@@ -51,7 +50,7 @@ impl Source {
         let ask = move |moment| -> Pending {
             let (collector, readers) = (Arc::clone(&collector), readers.clone());
             let read = move || {
-                // A panic leaves a collector's last reading half updated at worst, which its next one replaces.
+                // After a panic, a collector's last reading is half updated at worst; the next one replaces it.
                 let mut collector = collector.lock().unwrap_or_else(PoisonError::into_inner);
                 let samples = collector.collect(moment)?;
                 Ok(Answer { samples, warnings: collector.warnings(), ..Answer::default() })
@@ -67,5 +66,5 @@ impl Source {
 }
 
 pub(super) fn panicked() -> Fault {
-    Fault("it panicked; this is a bug of wasaba".into())
+    Fault("it panicked; this is a bug in wasaba".into())
 }

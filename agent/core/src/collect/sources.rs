@@ -1,8 +1,8 @@
-//! The sources: asks every one when it is due and keeps each one's failure to itself.
+//! The sources: asks each one when it is due, and isolates its failures.
 //!
 //! A source that is late, fails or panics is logged once, and once more when it has recovered; in between its failures are only
-//! counted. Values that are there in time are handed on together; a slow source's follow when they arrive. Sources are added,
-//! removed and replaced at any time: a new one is asked at once, and then whenever its minute begins.
+//! counted. Values that arrive in time are handed over together; those of slow sources follow when they arrive. Sources are
+//! added, removed and replaced at any time: a new one is asked at once, and then whenever its minute begins.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -21,32 +21,32 @@ use super::source::{Source, SourceId, panicked};
 use super::{Answer, Fault, Kept, Moment};
 use crate::sample::Sample;
 
-/// What all quick sources' values wait for before they are handed on without the slow ones'.
+/// How long the quick sources' values wait for those of slower ones before they are handed over.
 const GRACE: Duration = Duration::from_millis(700);
 
-/// What the values of sources that start wait for each other; whoever starts a plugin wants to see it.
+/// How long the values of sources that start wait for each other; short, since whoever adds a plugin wants to see its values.
 const START_GRACE: Duration = Duration::from_millis(200);
 
-/// What slow sources' values wait for each other, so that they do not cost a commit each.
+/// How long slow sources' values wait for each other, so that they do not cost a commit each.
 const LATE_GRACE: Duration = Duration::from_secs(5);
 
 /// How a source is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
-    /// What is wrong; `None` while all is well.
+    /// Why the last collection failed, or what it had to skip; `None` if nothing is wrong.
     pub failure: Option<String>,
-    /// Collections since it was last well.
+    /// Consecutive collections with a failure.
     pub failures: u64,
 }
 
 /// What was collected for one instant and is ready to be kept; the same instant may have several.
 #[derive(Debug, Default)]
 pub struct Collected {
-    /// The values, with the name of the source that each range of them came from.
+    /// The values, by the name of their source.
     pub samples: Vec<(Arc<str>, Vec<Sample>)>,
     /// Counters' readings, under `source TAB name`.
     pub readings: Vec<(String, Reading)>,
-    /// What sources keep from now on, by their names.
+    /// What sources store from now on, by their names.
     pub kept: Vec<(Arc<str>, Kept)>,
 }
 
@@ -69,18 +69,18 @@ pub struct Sources {
 struct Slot {
     source: Source,
     under_way: Option<Question>,
-    /// It is asked as soon as the question under way is over.
+    /// It is asked again as soon as the question under way is answered.
     owed: bool,
     health: Health,
 }
 
-/// A question that is still without an answer. Dropping it cancels it.
+/// A question that has no answer yet. Dropping it cancels it.
 struct Question {
     number: u64,
     task: AbortHandle,
     /// Its deadline has passed.
     late: bool,
-    /// It was put to a predecessor of the slot's source.
+    /// It was asked of a predecessor of the slot's source.
     to_predecessor: bool,
 }
 
@@ -90,33 +90,33 @@ impl Drop for Question {
     }
 }
 
-/// What became of a question.
+/// How a question ended.
 struct Answered {
     slot: SourceId,
     question: u64,
     unix_seconds: i64,
     took: Duration,
-    /// `None` if it did not come in time.
+    /// `None` if it did not arrive in time.
     answer: Option<Result<Answer, Fault>>,
 }
 
-/// Answers that are handed on together.
+/// Answers that are handed over together.
 struct Batch {
-    /// When, at the latest.
+    /// When they are handed over at the latest.
     end: Instant,
-    /// Whether it ends early when no question is under way any more.
+    /// Whether they are handed over early once no question is under way.
     ends_early: bool,
 }
 
 impl Sources {
-    /// Adds a source; it is not asked yet. What is returned removes it.
+    /// Adds a source; it is not asked yet. The returned id removes it.
     pub fn add(&mut self, source: Source) -> SourceId {
         let id = SourceId::unique();
         self.put(id, source);
         id
     }
 
-    /// Puts a source in place of the one with this id, or adds it. It is not asked yet.
+    /// Replaces the source with this id, or adds it. It is not asked yet.
     pub(super) fn put(&mut self, id: SourceId, source: Source) {
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.under_way = slot.under_way.take().filter(|question| !question.late);
@@ -136,7 +136,7 @@ impl Sources {
         self.ask_one(id, moment);
         let end = Instant::now() + START_GRACE;
         let end = self.batch.as_ref().map_or(end, |batch| batch.end.min(end));
-        // Many may start one after the other: these are not to be handed on one by one.
+        // Many may start one after the other: their values are not handed over one by one.
         let ends_early = self.batch.as_ref().is_some_and(|batch| batch.ends_early);
         self.batch = Some(Batch { end, ends_early });
     }
@@ -168,7 +168,7 @@ impl Sources {
         self.ask_where(moment, |_| true);
     }
 
-    /// Asks all of them for `moment`, and hands on to `keep` what they answer, with its time, until all have answered or are late.
+    /// Asks all of them for `moment`, and hands their values with the time over to `keep`, until all have answered or are late.
     pub async fn ask(&mut self, moment: Moment, mut keep: impl AsyncFnMut(i64, Collected)) {
         self.ask_all(moment);
         while self.batch.is_some() || !self.answers.is_empty() {
@@ -178,8 +178,8 @@ impl Sources {
         }
     }
 
-    /// Waits for the next values to keep, which may take for ever; dropping the future loses nothing. `now` stamps what is asked
-    /// meanwhile. There may be none: then the sources' health has changed.
+    /// Waits for the next values to keep, possibly for ever; dropping the future loses nothing. `now` stamps what is asked
+    /// meanwhile. The values may be empty: then the sources' health has changed.
     pub async fn next(&mut self, now: impl Fn() -> Moment) -> ByInstant {
         loop {
             let end = match &self.batch {
@@ -195,7 +195,7 @@ impl Sources {
         }
     }
 
-    /// What arrived and was not handed on yet.
+    /// The values that have arrived and were not handed over yet.
     pub fn rest(&mut self) -> ByInstant {
         self.batch = None;
         std::mem::take(&mut self.collected)
@@ -251,7 +251,7 @@ impl Sources {
 
     fn take(&mut self, answered: Answered, now: &impl Fn() -> Moment) {
         let Some(slot) = self.slots.get_mut(&answered.slot) else { return };
-        // An answer of one that was removed or replaced meanwhile is dropped.
+        // The answer of a source that was removed or replaced meanwhile is dropped.
         let Some(question) = slot.under_way.as_mut().filter(|question| question.number == answered.question) else {
             return;
         };
@@ -307,7 +307,7 @@ impl Collected {
         self.samples.push((Arc::clone(source), answer.samples));
     }
 
-    /// Whether there is nothing in it.
+    /// Whether it has nothing to keep.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.samples.iter().all(|(_, samples)| samples.is_empty()) && self.readings.is_empty() && self.kept.is_empty()
@@ -325,7 +325,7 @@ impl Slot {
         let Health { failure: known, failures } = &mut self.health;
         match (&*known, &failure) {
             (None, Some(failure)) => tracing::warn!("{name}: {failure}"),
-            // A changed reason is news; the same one a minute later is not.
+            // A changed reason is logged; the same one a minute later is not.
             (Some(known), Some(failure)) if known != failure => tracing::warn!("{name}: {failure}"),
             (Some(_), None) => {
                 let plural = if *failures == 1 { "" } else { "s" };
@@ -368,7 +368,7 @@ mod tests {
         source(name, move || Ok(vec![Sample::new(name, 1.0).unwrap()]))
     }
 
-    /// The names of the sources in each collected that was handed on.
+    /// The names of the sources in each handover.
     async fn ask(sources: &mut Sources) -> Vec<Vec<String>> {
         let mut all = Vec::new();
         let keep = async |_, collected: Collected| {
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failing_and_a_panicking_collector_cost_the_others_nothing() {
+    async fn a_failing_and_a_panicking_collector_do_not_affect_the_others() {
         let mut sources = Sources::default();
         sources.add(source("failing", || Err(Fault("no such file".into()))));
         sources.add(source("panicking", || panic!("on purpose")));
@@ -401,13 +401,13 @@ mod tests {
             counter.fetch_add(1, Ordering::SeqCst);
             Box::pin(std::future::pending())
         }));
-        // Answers only after the quick ones' values were handed on, so the test fails if they wait for it.
-        let handed_on = Arc::new(Notify::new());
-        let notified = Arc::clone(&handed_on);
+        // Answers only after the quick ones' values were handed over, so the test fails if they wait for it.
+        let handed_over = Arc::new(Notify::new());
+        let notified = Arc::clone(&handed_over);
         sources.add(Source::new("slow".into(), Duration::from_secs(60), move |_| {
-            let handed_on = Arc::clone(&notified);
+            let handed_over = Arc::clone(&notified);
             Box::pin(async move {
-                handed_on.notified().await;
+                handed_over.notified().await;
                 Ok(Answer::default())
             })
         }));
@@ -415,19 +415,19 @@ mod tests {
             let mut all = Vec::<Vec<String>>::new();
             let keep = async |_, collected: Collected| {
                 all.push(collected.samples.iter().map(|(name, _)| name.to_string()).collect());
-                handed_on.notify_one();
+                handed_over.notify_one();
             };
             sources.ask(moment(), keep).await;
             assert_eq!(all, [["good"], ["slow"]]);
             assert_eq!(sources.health().nth(1).unwrap().1.failures, minute);
-            // The permit of the second collected is not for the next minute.
-            handed_on.notified().await;
+            // The permit of the second handover is not for the next minute.
+            handed_over.notified().await;
         }
         assert_eq!(asked.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test]
-    async fn a_collector_that_recovers_has_no_failures_any_more() {
+    async fn a_collector_that_recovers_has_its_failures_reset() {
         let mut broken = true;
         let mut sources = Sources::default();
         sources.add(source("moody", move || {
@@ -441,7 +441,7 @@ mod tests {
         assert_eq!(*sources.health().next().unwrap().1, Health::default());
     }
 
-    /// A source that answers as often as it is permitted to, with its own value.
+    /// A source that answers with this value, once for each permit.
     fn gated(name: &'static str, value: f64, gate: &Arc<Semaphore>) -> Source {
         let gate = Arc::clone(gate);
         Source::new(name.into(), Duration::from_secs(60), move |_| {
@@ -457,7 +457,7 @@ mod tests {
         Moment { unix_seconds, ..moment() }
     }
 
-    /// When, and what: each value of the collected.
+    /// Each value with its time.
     fn values(collected: &ByInstant) -> Vec<(i64, f64)> {
         let samples = collected
             .iter()
@@ -466,12 +466,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_source_that_starts_between_two_minutes_is_asked_at_once_and_has_the_time_of_then() {
+    async fn a_source_that_starts_between_two_minutes_is_asked_at_once_with_the_time_of_its_start() {
         let mut sources = Sources::default();
         sources.start(SourceId::unique(), good("new"), at(83));
         sources.start(SourceId::unique(), good("newer"), at(83));
         let collected = sources.next(moment).await;
-        assert_eq!(values(&collected), [(83, 1.0), (83, 1.0)], "handed on together");
+        assert_eq!(values(&collected), [(83, 1.0), (83, 1.0)], "handed over together");
     }
 
     #[tokio::test]
@@ -482,14 +482,14 @@ mod tests {
         sources.ask_due(at(60));
         sources.start(id, gated("swapped", 2.0, &new), at(70));
         tokio::task::yield_now().await;
-        assert_eq!(new.available_permits(), 1, "two questions would be under way");
+        assert_eq!(new.available_permits(), 1, "its question must wait for the predecessor's answer");
         old.add_permits(1);
         assert_eq!(values(&sources.next(|| at(71)).await), [(60, 1.0), (71, 2.0)]);
         assert_eq!(sources.health().count(), 1);
     }
 
     #[tokio::test]
-    async fn a_removed_source_is_freed_in_the_middle_of_its_question() {
+    async fn a_removed_source_is_freed_while_its_question_is_under_way() {
         let mut sources = Sources::default();
         let held = Arc::new(());
         let freed = Arc::downgrade(&held);
@@ -513,7 +513,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_source_of_several_minutes_is_asked_when_they_are_full() {
+    async fn a_source_that_is_due_every_few_minutes_is_asked_only_then() {
         let mut sources = Sources::default();
         sources.add(Source { every_minutes: 5, ..good("rare") });
         sources.add(good("frequent"));
@@ -535,7 +535,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_thousand_sources_give_one_collected() {
+    async fn a_thousand_sources_are_handed_over_together() {
         let mut sources = Sources::default();
         for number in 0..1_000 {
             sources.add(Source { name: format!("source {number}").into(), ..good("metric") });
@@ -556,7 +556,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_outcome_of_each_collection_is_noted_with_its_duration() {
+    async fn the_outcome_of_each_collection_is_recorded() {
         let mut sources = Sources::default();
         let outcomes = sources.outcomes();
         sources.add(good("good"));

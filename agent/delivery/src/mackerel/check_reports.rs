@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use wasaba_core::clock;
 use wasaba_core::report::Report;
 
 use super::answer::ApiError;
@@ -122,7 +123,7 @@ impl<'a> CheckReports<'a> {
     async fn flush(&mut self, now: Instant) {
         let mut work = Vec::new();
         for (host, queue) in &mut self.queues.0 {
-            queue.drop_old(unix_seconds((self.pace.now)()));
+            queue.drop_old(clock::seconds_of((self.pace.now)()));
             if queue.reports.is_empty() || queue.not_before.is_some_and(|time| now < time) {
                 continue;
             }
@@ -210,10 +211,6 @@ impl Queue {
     }
 }
 
-fn unix_seconds(time: SystemTime) -> i64 {
-    i64::try_from(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()).unwrap_or_default()
-}
-
 #[derive(Serialize)]
 struct Body<'a> {
     reports: Vec<PostedReport<'a>>,
@@ -267,7 +264,7 @@ mod tests {
             host: host.map(Into::into),
             status: Status::Critical,
             message: "bad\nline2".to_owned(),
-            occurred_at: unix_seconds(SystemTime::now()),
+            occurred_at: clock::unix_seconds(),
             notification_interval_minutes: None,
             max_check_attempts: Some(3),
             is_urgent: true,
@@ -275,7 +272,7 @@ mod tests {
     }
 
     fn reports<'a>(server: &Server, queues: &'a mut Queues) -> CheckReports<'a> {
-        let pace = Pace { now: SystemTime::now, random: || 1.0 };
+        let pace = Pace { now: clock::wall, random: || 1.0 };
         CheckReports::new(client(&server.base), HostId::new("OWN").unwrap(), pace, queues)
     }
 

@@ -4,12 +4,13 @@
 //! cannot be printed.
 
 use std::error::Error;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use reqwest::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Proxy, Response, redirect};
 use serde_json::Value;
 use url::Url;
+use wasaba_core::clock;
 use wasaba_core::secret::Secret;
 use wasaba_core::tls;
 
@@ -153,10 +154,10 @@ impl Client {
         let retry_after = response
             .headers()
             .get(RETRY_AFTER)
-            .and_then(|value| answer::retry_after(value.to_str().ok()?, SystemTime::now()));
+            .and_then(|value| answer::retry_after(value.to_str().ok()?, clock::wall()));
         let body = self.body(response).await?;
         if !status.is_success() {
-            let message = self.key.hidden_in(&answer::message(&body).unwrap_or_else(|| status.to_string()));
+            let message = self.key.redacted_in(&answer::message(&body).unwrap_or_else(|| status.to_string()));
             return Err(ApiError::of(ErrorResponse { status: status.as_u16(), message, retry_after }));
         }
         serde_json::from_slice(&body).map_err(|_| {
@@ -180,7 +181,7 @@ impl Client {
 
     fn unreachable(&self, error: reqwest::Error) -> ApiError {
         // The URL may hold a password.
-        let why = self.key.hidden_in(&chain(&error.without_url()));
+        let why = self.key.redacted_in(&chain(&error.without_url()));
         ApiError::NoAnswer(format!("cannot reach Mackerel: {}: {why}", self.host()))
     }
 
@@ -257,7 +258,7 @@ mod tests {
         let client = client("https://api.mackerelio.com");
         assert_eq!(format!("{:?}", client.key), "[redacted]");
         assert!(!format!("{client:?}").contains("very-secret"));
-        assert_eq!(client.key.hidden_in("bad key very-secret"), "bad key [redacted]");
+        assert_eq!(client.key.redacted_in("bad key very-secret"), "bad key [redacted]");
     }
 
     #[test]

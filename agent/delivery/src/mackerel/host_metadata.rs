@@ -69,9 +69,9 @@ pub(super) async fn keep_posted(
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::SystemTime;
 
     use tokio::sync::oneshot;
+    use wasaba_core::clock;
 
     use super::*;
     use crate::mackerel::testing::{Server, answer, client};
@@ -97,7 +97,7 @@ mod tests {
         };
         let (good, large) = (send("good"), send("large"));
         let host_id = HostId::new("OWN").unwrap();
-        let pace = Pace { now: SystemTime::now, random: || 0.0 };
+        let pace = Pace { now: clock::wall, random: || 0.0 };
         let mut queue = Queue::new();
         tokio::select! {
             never = keep_posted(&client, &host_id, &mut inbox, &mut queue, pace) => match never {},

@@ -37,6 +37,7 @@ pub use retirement::{NoHostId, own_id, retire};
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
+use wasaba_core::clock;
 use wasaba_core::document::Document;
 use wasaba_core::graph::GraphDefinition;
 use wasaba_core::report::Report;
@@ -133,7 +134,7 @@ pub async fn run(
     signals: Signals,
     inbox: &mut Inbox,
 ) -> Result<(), FatalError> {
-    run_at(settings, spool, description, signals, inbox, Pace { now: SystemTime::now, random: backoff::chance }).await
+    run_at(settings, spool, description, signals, inbox, Pace { now: clock::wall, random: backoff::chance }).await
 }
 
 /// The wall clock and chance, which tests replace.

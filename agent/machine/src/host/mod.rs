@@ -48,7 +48,7 @@ pub struct Check {
     pub memo: Option<String>,
 }
 
-/// The body of `POST /api/v0/hosts` and of `PUT /api/v0/hosts/<id>`.
+/// The body of the requests that register a host and that update it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Description {

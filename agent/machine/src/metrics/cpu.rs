@@ -8,21 +8,21 @@ use wasaba_core::collect::rate::{LONGEST, SHORTEST};
 use wasaba_core::collect::{Collector, Fault, Moment};
 use wasaba_core::sample::Sample;
 
-use crate::roots::{Roots, Source, whole_lines};
+use crate::roots::{RereadFile, Roots, whole_lines};
 
-/// Reads `/proc/stat`, and keeps the reading of the last minute.
+/// Reads `/proc/stat`, and keeps the times of the last minute.
 #[derive(Debug)]
 pub struct Cpu {
-    stat: Source,
-    before: Option<(Instant, Reading)>,
+    stat: RereadFile,
+    before: Option<(Instant, CpuTimes)>,
 }
 
 /// The modes in the order of the kernel's columns. A tenth, guest_nice, is not posted: nice contains it.
 const MODES: [&str; 9] = ["user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal", "guest"];
 
-/// Ticks spent in each of [`MODES`] since boot. Old kernels have fewer modes.
+/// The ticks spent in each of [`MODES`] since boot. Old kernels have fewer modes.
 #[derive(Debug, PartialEq)]
-struct Reading {
+struct CpuTimes {
     cpus: usize,
     ticks: Vec<Option<u64>>,
 }
@@ -31,7 +31,7 @@ impl Cpu {
     /// A collector that reads below `roots`.
     #[must_use]
     pub fn open(roots: &Roots) -> Self {
-        Self { stat: Source::at(roots.proc.join("stat")), before: None }
+        Self { stat: RereadFile::at(roots.proc.join("stat")), before: None }
     }
 }
 
@@ -51,7 +51,7 @@ impl Collector for Cpu {
 }
 
 /// The first line, and the number of `cpuN` lines after it. Something must follow those, or some may have been cut.
-fn parse(text: &str) -> Option<Reading> {
+fn parse(text: &str) -> Option<CpuTimes> {
     let mut lines = whole_lines(text);
     let columns = lines.next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
     let columns: Vec<u64> = columns.map(|column| column.parse().ok()).collect::<Option<_>>()?;
@@ -64,14 +64,14 @@ fn parse(text: &str) -> Option<Reading> {
     if let [user, _, _, _, _, _, _, _, Some(guest)] = ticks.as_mut_slice() {
         *user = user.and_then(|user| user.checked_sub(*guest));
     }
-    (ticks.len() >= 4 && cpus > 0).then_some(Reading { cpus, ticks })
+    (ticks.len() >= 4 && cpus > 0).then_some(CpuTimes { cpus, ticks })
 }
 
 /// Each mode's share of the ticks in between, all CPUs together being `cpus` × 100.
 ///
 /// A mode that decreased (iowait may; see proc_stat(5)) has no share and is not part of the whole. If CPUs were added or removed,
-/// the two readings cannot be compared.
-fn samples(before: &Reading, now: &Reading) -> Vec<Sample> {
+/// the two cannot be compared.
+fn samples(before: &CpuTimes, now: &CpuTimes) -> Vec<Sample> {
     if before.cpus != now.cpus || before.ticks.len() != now.ticks.len() {
         return Vec::new();
     }
@@ -90,23 +90,23 @@ fn samples(before: &Reading, now: &Reading) -> Vec<Sample> {
 mod tests {
     use super::*;
 
-    fn reading(cpus: usize, ticks: &[u64]) -> Reading {
-        Reading { cpus, ticks: ticks.iter().copied().map(Some).collect() }
+    fn times(cpus: usize, ticks: &[u64]) -> CpuTimes {
+        CpuTimes { cpus, ticks: ticks.iter().copied().map(Some).collect() }
     }
 
-    fn values(before: &Reading, now: &Reading) -> Vec<(String, f64)> {
+    fn values(before: &CpuTimes, now: &CpuTimes) -> Vec<(String, f64)> {
         samples(before, now).into_iter().map(|sample| (sample.name().to_string(), sample.value())).collect()
     }
 
     #[test]
     fn user_does_not_include_guest() {
         let text = "cpu  1000 20 300 4000 50 6 7 8 90 1\ncpu0 1 1\ncpu1 1 1\nintr 5\n";
-        assert_eq!(parse(text), Some(reading(2, &[910, 20, 300, 4000, 50, 6, 7, 8, 90])));
+        assert_eq!(parse(text), Some(times(2, &[910, 20, 300, 4000, 50, 6, 7, 8, 90])));
     }
 
     #[test]
     fn an_old_kernel_has_fewer_modes() {
-        assert_eq!(parse("cpu  1 2 3 4\ncpu0 1 2 3 4\nintr 5\n"), Some(reading(1, &[1, 2, 3, 4])));
+        assert_eq!(parse("cpu  1 2 3 4\ncpu0 1 2 3 4\nintr 5\n"), Some(times(1, &[1, 2, 3, 4])));
     }
 
     #[test]
@@ -124,14 +124,14 @@ mod tests {
 
     #[test]
     fn the_modes_add_up_to_a_hundred_for_each_cpu() {
-        let values = values(&reading(4, &[0; 9]), &reading(4, &[30, 1, 20, 40, 3, 1, 2, 2, 1]));
+        let values = values(&times(4, &[0; 9]), &times(4, &[30, 1, 20, 40, 3, 1, 2, 2, 1]));
         assert_eq!(values.iter().map(|(_, value)| value).sum::<f64>(), 400.0);
         assert_eq!(values[0], ("cpu.user.percentage".to_owned(), 120.0));
     }
 
     #[test]
     fn a_mode_that_decreased_is_skipped() {
-        let values = values(&reading(1, &[0, 0, 0, 0, 70]), &reading(1, &[30, 0, 20, 50, 60]));
+        let values = values(&times(1, &[0, 0, 0, 0, 70]), &times(1, &[30, 0, 20, 50, 60]));
         let names: Vec<_> = values.iter().map(|(name, value)| (&**name, *value)).collect();
         assert_eq!(
             names,
@@ -146,9 +146,9 @@ mod tests {
 
     #[test]
     fn a_stopped_clock_or_another_number_of_cpus_gives_nothing() {
-        let some = reading(2, &[1, 2, 3, 4]);
+        let some = times(2, &[1, 2, 3, 4]);
         assert_eq!(values(&some, &some), []);
-        assert_eq!(values(&some, &reading(3, &[10, 20, 30, 40])), []);
-        assert_eq!(values(&some, &reading(2, &[10, 20, 30, 40, 50])), []);
+        assert_eq!(values(&some, &times(3, &[10, 20, 30, 40])), []);
+        assert_eq!(values(&some, &times(2, &[10, 20, 30, 40, 50])), []);
     }
 }

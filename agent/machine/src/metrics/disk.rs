@@ -12,12 +12,12 @@ use super::selection::{Current, Selection};
 use super::throughput::{Counters, Throughput};
 use crate::mounts::Mounts;
 use crate::mounts::prober::Prober;
-use crate::roots::{Roots, Source, whole_lines};
+use crate::roots::{RereadFile, Roots, whole_lines};
 
 /// Reads `/proc/diskstats`, and keeps the reading of the last minute.
 #[derive(Debug)]
 pub struct Disk {
-    diskstats: Source,
+    diskstats: RereadFile,
     mounts: Mounts,
     selection: Current,
     throughput: Throughput,
@@ -28,7 +28,7 @@ impl Disk {
     #[must_use]
     pub fn open(roots: &Roots, selection: &Current) -> Self {
         Self {
-            diskstats: Source::at(roots.proc.join("diskstats")),
+            diskstats: RereadFile::at(roots.proc.join("diskstats")),
             mounts: Mounts::open(roots, Prober::of_this_process()),
             selection: selection.clone(),
             throughput: Throughput::default(),

@@ -7,12 +7,12 @@ use wasaba_core::sample::{Sample, segment};
 
 use super::selection::{Current, Selection};
 use super::throughput::{Counters, Throughput};
-use crate::roots::{Roots, Source, whole_lines};
+use crate::roots::{RereadFile, Roots, whole_lines};
 
 /// Reads `/proc/net/dev`, and keeps the reading of the last minute.
 #[derive(Debug)]
 pub struct Interface {
-    dev: Source,
+    dev: RereadFile,
     selection: Current,
     throughput: Throughput,
 }
@@ -23,7 +23,7 @@ impl Interface {
     pub fn open(roots: &Roots, selection: &Current) -> Self {
         // A frozen machine has no processes.
         let dev = if roots.host.is_some() { roots.seen("net/dev") } else { roots.proc.join("net/dev") };
-        let dev = Source::at(dev);
+        let dev = RereadFile::at(dev);
         Self { dev, selection: selection.clone(), throughput: Throughput::default() }
     }
 }

@@ -3,19 +3,19 @@
 use wasaba_core::collect::{Collector, Fault, Moment};
 use wasaba_core::sample::Sample;
 
-use crate::roots::{Roots, Source};
+use crate::roots::{RereadFile, Roots};
 
 /// Reads `/proc/loadavg`.
 #[derive(Debug)]
 pub struct Loadavg {
-    loadavg: Source,
+    loadavg: RereadFile,
 }
 
 impl Loadavg {
     /// A collector that reads below `roots`.
     #[must_use]
     pub fn open(roots: &Roots) -> Self {
-        Self { loadavg: Source::at(roots.proc.join("loadavg")) }
+        Self { loadavg: RereadFile::at(roots.proc.join("loadavg")) }
     }
 }
 

@@ -5,19 +5,19 @@
 use wasaba_core::collect::{Collector, Fault, Moment};
 use wasaba_core::sample::Sample;
 
-use crate::roots::{Roots, Source, whole_lines};
+use crate::roots::{RereadFile, Roots, whole_lines};
 
 /// Reads `/proc/meminfo`.
 #[derive(Debug)]
 pub struct Memory {
-    meminfo: Source,
+    meminfo: RereadFile,
 }
 
 impl Memory {
     /// A collector that reads below `roots`.
     #[must_use]
     pub fn open(roots: &Roots) -> Self {
-        Self { meminfo: Source::at(roots.proc.join("meminfo")) }
+        Self { meminfo: RereadFile::at(roots.proc.join("meminfo")) }
     }
 }
 

@@ -13,14 +13,14 @@ use std::path::{Path, PathBuf};
 use prober::{Answer, Prober, Space};
 use wasaba_core::collect::Fault;
 
-use crate::roots::{Roots, Source};
+use crate::roots::{RereadFile, Roots};
 
 /// The local file systems, read again at each call.
 #[derive(Debug)]
 pub struct Mounts {
-    table: Source,
+    table: RereadFile,
     /// For a host's mounts: where its `/` is mounted here, and this container's own table, which says which of them are visible.
-    host: Option<(PathBuf, Source)>,
+    host: Option<(PathBuf, RereadFile)>,
     prober: Prober,
 }
 
@@ -56,8 +56,8 @@ impl Mounts {
     pub fn open(roots: &Roots, prober: Prober) -> Self {
         let (full, short) = (roots.seen("mountinfo"), roots.proc.join("mounts"));
         let table = if !full.exists() && short.exists() && roots.host.is_none() { short } else { full };
-        let host = roots.host.clone().map(|root| (root, Source::at("/proc/self/mountinfo".into())));
-        Self { table: Source::at(table), host, prober }
+        let host = roots.host.clone().map(|root| (root, RereadFile::at("/proc/self/mountinfo".into())));
+        Self { table: RereadFile::at(table), host, prober }
     }
 
     /// The name and the mount point of each local file system; no size is read.

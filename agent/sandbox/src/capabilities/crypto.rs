@@ -94,7 +94,7 @@ impl View<'_> {
         // On another thread, so that it does not delay the other plugins.
         let key = self.instance.blocking.run(derive).await;
         let key =
-            key.ok_or_else(|| Error::Invalid("the agent crashed while deriving it; this is a bug of wasaba".into()))?;
+            key.ok_or_else(|| Error::Invalid("the agent crashed while deriving it; this is a bug in wasaba".into()))?;
         *self.instance.derived.lock().unwrap_or_else(PoisonError::into_inner) = Some((inputs, key));
         Ok(key)
     }

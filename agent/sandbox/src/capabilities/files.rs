@@ -56,7 +56,7 @@ impl View<'_> {
         }
         let done = self.instance.blocking.run(move || open(&path).and_then(|mut file| work(&mut file))).await;
         done.unwrap_or_else(|| {
-            Err(Error::Unreadable("the agent crashed while reading it; this is a bug of wasaba".into()))
+            Err(Error::Unreadable("the agent crashed while reading it; this is a bug in wasaba".into()))
         })
     }
 }

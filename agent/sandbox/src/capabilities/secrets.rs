@@ -17,7 +17,7 @@ impl Secrets {
 
     /// A plugin's text, safe to show: without the secrets, escaped, and cut at `most_bytes`.
     pub(super) fn shown(&self, text: &str, most_bytes: usize) -> String {
-        let hidden = self.0.iter().fold(Cow::Borrowed(text), |text, secret| secret.hidden_in(&text).into());
+        let hidden = self.0.iter().fold(Cow::Borrowed(text), |text, secret| secret.redacted_in(&text).into());
         printable(&hidden, most_bytes)
     }
 }

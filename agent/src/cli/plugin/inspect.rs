@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use official::command_line::Given;
 use plugins::settings::{ResolvedSettings, kind_in_words, validate};
-use sandbox::answer::Reading;
+use sandbox::answer::Interpretation;
 use sandbox::capabilities::grants::Grants;
 use sandbox::component::{Demands, Plugin};
 use wasaba_core::setting::{Setting, SettingKind};
@@ -33,7 +33,13 @@ pub fn run(flags: &AgentFlags, wanted: &str) -> Result<(), String> {
             writeln!(text, "  custom.{}  {}", printable(&graph.name, 200), printable(&graph.label, 200)).ok();
             for metric in graph.metrics {
                 let label = printable(&metric.label, 200);
-                writeln!(text, "    .{:<20} {label} ({})", printable(&metric.name, 200), reading(metric.reading)).ok();
+                writeln!(
+                    text,
+                    "    .{:<20} {label} ({})",
+                    printable(&metric.name, 200),
+                    in_words(metric.interpretation)
+                )
+                .ok();
             }
         }
         text.push_str("\ngrants with the defaults:\n");
@@ -118,10 +124,10 @@ fn facts(setting: &Setting) -> String {
     facts.join("; ")
 }
 
-fn reading(reading: Reading) -> &'static str {
-    match reading {
-        Reading::Gauge => "gauge",
-        Reading::PerMinute => "per minute",
-        Reading::PerSecond => "per second",
+fn in_words(interpretation: Interpretation) -> &'static str {
+    match interpretation {
+        Interpretation::Gauge => "gauge",
+        Interpretation::PerMinute => "per minute",
+        Interpretation::PerSecond => "per second",
     }
 }

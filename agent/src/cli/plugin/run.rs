@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use plugins::instance::{Instance, Status};
 use sha2::{Digest, Sha256};
+use wasaba_core::clock;
 use wasaba_core::collect::rate::Reading;
 use wasaba_core::collect::{Answer, Fault};
 use wasaba_core::graph;
@@ -32,7 +33,7 @@ pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) ->
         let declared = &instance.plugin().description.settings;
         let state = line.state_file(declared).unwrap_or_else(|| state_file(wanted, flags));
         if std::env::var_os("MACKEREL_AGENT_PLUGIN_META").is_some_and(|value| !value.is_empty()) {
-            return Ok(graph::as_official_plugins_tell(&instance.graphs));
+            return Ok(graph::in_official_form(&instance.graphs));
         }
         instance.remember(remembered(&state));
         let begin = Instant::now();
@@ -41,15 +42,15 @@ pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) ->
             eprint(&explained(&instance, load_time, begin.elapsed()));
         }
         let answer = result.map_err(|fault| format!("{wanted}: {fault}"))?;
-        for complaint in &answer.complaints {
-            tracing::warn!("{wanted}: {complaint}");
+        for warning in &answer.warnings {
+            tracing::warn!("{wanted}: {warning}");
         }
         if !answer.readings.is_empty()
             && let Err(why) = keep(&state, &answer.readings)
         {
             tracing::warn!("{why}; the next run will have no rates");
         }
-        let epoch = jiff::Timestamp::now().as_second();
+        let epoch = clock::unix_seconds();
         let line = |sample: &wasaba_core::sample::Sample| {
             let name = sample.name().as_str();
             format!("{}\t{:.6}\t{epoch}\n", name.strip_prefix("custom.").unwrap_or(name), sample.value())
@@ -64,7 +65,7 @@ pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) ->
 struct Once {
     samples: Vec<wasaba_core::sample::Sample>,
     readings: Vec<(String, Reading)>,
-    complaints: Vec<String>,
+    warnings: Vec<String>,
     /// The check's report and the metadata, a line each.
     text: String,
 }
@@ -72,8 +73,8 @@ struct Once {
 async fn once(instance: &Instance) -> Result<Once, Fault> {
     let (does, mut once) = (instance.plugin().does(), Once::default());
     if does.contains(&"metrics") {
-        let Answer { samples, readings, warnings: complaints, .. } = instance.collect().await?;
-        once = Once { samples, readings, complaints, ..once };
+        let Answer { samples, readings, warnings, .. } = instance.collect().await?;
+        once = Once { samples, readings, warnings, ..once };
     }
     if does.contains(&"checks") {
         let (report, _) = instance.check().await?;

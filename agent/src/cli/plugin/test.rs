@@ -11,6 +11,7 @@ use plugins::cases::{Case, Expected, Minute};
 use plugins::instance::Instance;
 use plugins::loader::{Loader, demands};
 use sandbox::failure::Failure;
+use wasaba_core::clock;
 use wasaba_core::text::printable;
 
 use crate::cli::flags::AgentFlags;
@@ -60,7 +61,7 @@ async fn play(loader: &Loader, component: &Path, case: &Case) -> Differences {
         Err(problems) => return problems.into_iter().map(|problem| (case.line, problem)).collect(),
     };
     let mut differences = Vec::new();
-    let mut now = SystemTime::now();
+    let mut now = clock::wall();
     for minute in &case.minutes {
         now += minute.after;
         instance.play(Arc::clone(&minute.script));
