@@ -52,9 +52,9 @@ pub struct Report {
     pub message: String,
     /// When the run began, in seconds since 1970.
     pub occurred_at: i64,
-    /// See [`Check::notification_interval_minutes`].
+    /// How many minutes after an alert Mackerel notifies again.
     pub notification_interval_minutes: Option<u64>,
-    /// See [`Check::max_check_attempts`].
+    /// How many consecutive failures make an alert.
     pub max_check_attempts: Option<u32>,
     /// Whether the status has changed, so that it is posted at once.
     pub is_urgent: bool,

@@ -1,7 +1,7 @@
 //! nginx's connections and requests, from the page of its `stub_status` directive.
 //!
-//! Same settings, metrics and graphs as the official `mackerel-plugin-nginx`; `extra` adds more. [`parts`] lists what is
-//! collected, [`target`] says where the page is, [`page`] reads it.
+//! Same settings, metrics and graphs as the official `mackerel-plugin-nginx`; `extra` adds more. `parts` lists what is
+//! collected, `target` says where the page is, `page` reads it.
 
 mod page;
 mod parts;

@@ -1,7 +1,7 @@
 //! PostgreSQL's connections, transactions, blocks, rows, size and write-ahead log, from its statistics views.
 //!
 //! Same settings, metrics and graphs as the official `mackerel-plugin-postgres`; its wrong values are correct here, unless
-//! `compat = "upstream"`. [`official`] and [`extra`] list what is collected, [`connection`] talks to the server.
+//! `compat = "upstream"`. `official` and `extra` list what is collected, `connection` talks to the server.
 
 mod connection;
 mod extra;

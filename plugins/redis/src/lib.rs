@@ -1,7 +1,7 @@
 //! Commands, clients, keys, memory, cluster and replicas of Redis, Valkey and KeyDB, from INFO.
 //!
-//! Same settings, metrics and graphs as the official `mackerel-plugin-redis`. [`official`] and [`extra`] list what is collected,
-//! [`server`] talks to the server, [`info`] parses its replies.
+//! Same settings, metrics and graphs as the official `mackerel-plugin-redis`. `official` and `extra` list what is collected,
+//! `server` talks to the server, `info` parses its replies.
 
 mod extra;
 mod info;
