@@ -26,7 +26,7 @@ use crate::instance::Instance;
 use crate::key::{Key, Kind};
 use crate::loader::Loader;
 use crate::register::Register;
-use crate::roster::{Candidate, Look, Roster, Step, look};
+use crate::roster::{Candidate, Loaded, Look, Roster, Step, look};
 use crate::watch::{Files, Watch, attach};
 
 /// How often the keeper checks whether an official plugin's program was installed or removed.
@@ -247,9 +247,9 @@ impl Keeper {
                     }
                 }
                 Step::Start(key, candidate) => self.start(key, candidate).await,
-                Step::Skip { key, table, problems } => {
+                Step::Skip { key, table, problems, keeps } => {
                     self.cancel(&key);
-                    self.rooms.register.skip(key, table.map(|table| *table), problems);
+                    self.skip(key, table.map(|table| *table), problems, keeps);
                 }
                 Step::Remove(key) => {
                     self.cancel(&key);
@@ -294,19 +294,27 @@ impl Keeper {
 
     async fn take(&mut self, loaded: Attempt) {
         let Attempt { key, attempt, table, result } = loaded;
-        let (instance, result) = match result {
-            Ok(instance) => (Some(Arc::new(instance)), Ok(())),
-            Err(problems) => {
-                self.rooms.register.skip(key.clone(), Some(table.clone()), problems.clone());
-                (None, Err(problems))
+        let outcome = self.roster.loaded(&key, attempt, result.as_ref().map(drop).map_err(Clone::clone));
+        match (outcome, result) {
+            (Loaded::Run, Ok(instance)) => {
+                let instance = Arc::new(instance);
+                self.remember(&key, &instance).await;
+                self.run(key, table, instance);
             }
-        };
-        if self.roster.loaded(&key, attempt, result)
-            && let Some(instance) = instance
-        {
-            self.remember(&key, &instance).await;
-            self.run(key, table, instance);
+            (Loaded::KeepsRunning, Err(problems)) => self.skip(key, Some(table), problems, true),
+            (Loaded::Skipped, Err(problems)) => self.skip(key, Some(table), problems, false),
+            // Whatever a superseded attempt found says nothing about the present table.
+            _ => {}
         }
+    }
+
+    /// Records why a plugin could not be loaded, and stops what runs under its key unless it `keeps` running.
+    fn skip(&mut self, key: Key, table: Option<PluginTable>, problems: Vec<String>, keeps: bool) {
+        if !keeps {
+            self.running.remove(&key);
+            self.rooms.register.remove(&key);
+        }
+        self.rooms.register.skip(key, table, problems);
     }
 
     /// Restores an instance's readings and stored values, from its predecessor or from before this process started.

@@ -13,8 +13,8 @@ use crate::key::Key;
 /// The state of an instance.
 #[derive(Clone)]
 pub enum Entry {
-    /// It runs.
-    Running(Arc<Instance>),
+    /// It runs; the problems are those of a newer version of it that could not be loaded.
+    Running(Arc<Instance>, Vec<String>),
     /// It could not be loaded, for these reasons, a line each.
     Skipped(Vec<String>),
 }
@@ -39,7 +39,7 @@ struct Entries {
 impl Register {
     /// Records that the instance that `table` describes runs.
     pub fn run(&self, key: Key, table: PluginTable, instance: Arc<Instance>) {
-        self.lock().by_key.insert(key, (Some(table), Entry::Running(instance)));
+        self.lock().by_key.insert(key, (Some(table), Entry::Running(instance, Vec::new())));
         self.0.changed.notify_waiters();
     }
 
@@ -48,7 +48,7 @@ impl Register {
     pub fn skip(&self, key: Key, table: Option<PluginTable>, why: Vec<String>) {
         let mut entries = self.lock();
         let entry = match entries.by_key.remove(&key) {
-            Some((_, Entry::Running(instance))) => Entry::Running(instance),
+            Some((_, Entry::Running(instance, _))) => Entry::Running(instance, why),
             _ => Entry::Skipped(why),
         };
         entries.by_key.insert(key, (table, entry));
@@ -59,6 +59,7 @@ impl Register {
     /// Removes an instance.
     pub fn remove(&self, key: &Key) {
         self.lock().by_key.remove(key);
+        self.0.changed.notify_waiters();
     }
 
     /// Records why no plugin can be loaded.
@@ -78,7 +79,7 @@ impl Register {
     pub fn running(&self) -> Vec<(Key, Arc<Instance>)> {
         let entries = self.all().into_iter();
         let running = |(key, entry)| match entry {
-            Entry::Running(instance) => Some((key, instance)),
+            Entry::Running(instance, _) => Some((key, instance)),
             Entry::Skipped(_) => None,
         };
         entries.filter_map(running).collect()
@@ -88,7 +89,7 @@ impl Register {
     #[must_use]
     pub fn instance(&self, key: &Key) -> Option<Arc<Instance>> {
         match self.lock().by_key.get(key) {
-            Some((_, Entry::Running(instance))) => Some(Arc::clone(instance)),
+            Some((_, Entry::Running(instance, _))) => Some(Arc::clone(instance)),
             _ => None,
         }
     }
@@ -116,7 +117,7 @@ impl Register {
         }
         match entries.by_key.get(key)? {
             (tried, _) if tried.as_ref() != Some(table) => None,
-            (_, Entry::Running(instance)) => Some(Ok(Arc::clone(instance))),
+            (_, Entry::Running(instance, _)) => Some(Ok(Arc::clone(instance))),
             (_, Entry::Skipped(why)) => Some(Err(why.clone())),
         }
     }

@@ -14,7 +14,7 @@ use programs::MetricsProgram;
 use wasaba_core::text::printable;
 
 use crate::folder::{Folders, Stamp};
-use crate::key::Key;
+use crate::key::{Key, Kind};
 use crate::watch::{Files, Progress};
 
 /// A longer line of the log about a plugin is cut.
@@ -212,8 +212,8 @@ struct Entry {
     attempt: u64,
     /// Whether the last attempt succeeded; `None` while it is under way.
     ended: Option<bool>,
-    /// One runs, from this attempt or an earlier one.
-    runs: bool,
+    /// What runs, from this attempt or an earlier one.
+    runs: Runs,
 }
 
 /// A step for the keeper.
@@ -232,7 +232,7 @@ pub enum Step {
     },
     /// Start this, and stop what ran under the key.
     Start(Key, Candidate),
-    /// Record that it cannot be tried; what ran under the key keeps running.
+    /// Record that it cannot be tried.
     Skip {
         /// Which plugin.
         key: Key,
@@ -240,9 +240,35 @@ pub enum Step {
         table: Option<Box<PluginTable>>,
         /// The problems, a line each.
         problems: Vec<String>,
+        /// Whether what runs under the key keeps running.
+        keeps: bool,
     },
     /// Stop what runs under this key, or stop loading it.
     Remove(Key),
+}
+
+/// What runs under a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Runs {
+    /// Nothing.
+    Nothing,
+    /// A component.
+    Component,
+    /// A program or an engine.
+    Other,
+}
+
+/// What follows from the result of loading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loaded {
+    /// The loaded plugin should run.
+    Run,
+    /// It failed; the one that runs keeps running.
+    KeepsRunning,
+    /// It failed; nothing should run under the key.
+    Skipped,
+    /// A newer attempt has begun, so the result is dropped.
+    Superseded,
 }
 
 impl Roster {
@@ -260,7 +286,7 @@ impl Roster {
         }
         let gone = self.entries.keys().filter(|key| !keys.contains(*key)).cloned().collect::<Vec<_>>();
         for key in gone {
-            if self.entries.remove(&key).is_some_and(|entry| entry.runs) {
+            if self.entries.remove(&key).is_some_and(|entry| entry.runs != Runs::Nothing) {
                 tracing::info!("{} was removed", shown(&key.to_string()));
             }
             steps.push(Step::Remove(key));
@@ -272,7 +298,7 @@ impl Roster {
         let runs = match self.entries.get(&wanted.key) {
             Some(entry) if entry.tried.as_ref() == Some(&wanted) => return None,
             Some(entry) => entry.runs,
-            None => false,
+            None => Runs::Nothing,
         };
         for warning in &wanted.warnings {
             tracing::warn!("{}", shown(warning));
@@ -284,42 +310,50 @@ impl Roster {
         match what {
             Ok(Candidate::Component(table, file)) => Some(Step::Load { key, attempt, table, file }),
             Ok(candidate) => {
-                self.end(&key, attempt, true);
+                self.end(&key, attempt, Some(Runs::Other));
                 Some(Step::Start(key, candidate))
             }
             Err(problems) => {
-                self.loaded(&key, attempt, Err(problems.clone()));
-                Some(Step::Skip { key, table: table.map(Box::new), problems })
+                let keeps = self.loaded(&key, attempt, Err(problems.clone())) == Loaded::KeepsRunning;
+                Some(Step::Skip { key, table: table.map(Box::new), problems, keeps })
             }
         }
     }
 
-    /// Records the result of loading. Returns whether the loaded plugin should run; it should not if a newer attempt has begun.
-    pub fn loaded(&mut self, key: &Key, attempt: u64, result: Result<(), Vec<String>>) -> bool {
+    /// Records the result of loading. A metrics plugin that cannot be replaced keeps running; a check or metadata plugin does not,
+    /// since its report would be that of another table, and neither does a program in place of which a component is configured.
+    pub fn loaded(&mut self, key: &Key, attempt: u64, result: Result<(), Vec<String>>) -> Loaded {
         let name = shown(&key.to_string());
-        let Some(ran) = self.end(key, attempt, result.is_ok()) else { return false };
+        let Some(ran) = self.end(key, attempt, result.is_ok().then_some(Runs::Component)) else {
+            return Loaded::Superseded;
+        };
         match result {
-            Ok(()) => tracing::info!("{name} {}", if ran { "was replaced" } else { "runs" }),
-            Err(problems) if ran => {
+            Ok(()) => {
+                tracing::info!("{name} {}", if ran == Runs::Component { "was replaced" } else { "runs" });
+                Loaded::Run
+            }
+            Err(problems) if ran == Runs::Component && key.kind == Kind::Metrics => {
                 for problem in problems {
                     tracing::error!("{name} keeps running unchanged: {}", shown(&problem));
                 }
-                return false;
+                Loaded::KeepsRunning
             }
             Err(problems) => {
                 skipped(key, &problems);
-                return false;
+                if let Some(entry) = self.entries.get_mut(key) {
+                    entry.runs = Runs::Nothing;
+                }
+                Loaded::Skipped
             }
         }
-        true
     }
 
-    /// Ends an attempt; returns whether one ran before, or `None` if a newer attempt has begun.
-    fn end(&mut self, key: &Key, attempt: u64, succeeded: bool) -> Option<bool> {
+    /// Ends an attempt, after which `runs` runs if it succeeded; returns what ran before, or `None` if a newer attempt has begun.
+    fn end(&mut self, key: &Key, attempt: u64, runs: Option<Runs>) -> Option<Runs> {
         let entry = self.entries.get_mut(key).filter(|entry| entry.attempt == attempt)?;
-        entry.ended = Some(succeeded);
+        entry.ended = Some(runs.is_some());
         let ran = entry.runs;
-        entry.runs |= succeeded;
+        entry.runs = runs.unwrap_or(ran);
         Some(ran)
     }
 
@@ -407,7 +441,7 @@ mod tests {
         assert!(home.steps().0.is_empty(), "it is being loaded");
         assert!(
             home.roster.is_loading()
-                && home.roster.loaded(&Key::metrics("a"), attempt, Ok(()))
+                && home.roster.loaded(&Key::metrics("a"), attempt, Ok(())) == Loaded::Run
                 && !home.roster.is_loading()
         );
         assert!(home.steps().0.is_empty());
@@ -425,8 +459,8 @@ mod tests {
         home.put("a.wasm", "");
         home.put("b.wasm", "");
         let (_, last) = home.steps();
-        assert!(home.roster.loaded(&Key::metrics("a"), last - 1, Ok(())));
-        assert!(!home.roster.loaded(&Key::metrics("b"), last, Err(vec!["no".into()])));
+        assert_eq!(home.roster.loaded(&Key::metrics("a"), last - 1, Ok(())), Loaded::Run);
+        assert_eq!(home.roster.loaded(&Key::metrics("b"), last, Err(vec!["no".into()])), Loaded::Skipped);
         assert!(home.steps().0.is_empty());
         home.roster.retry(&BTreeSet::new());
         assert_eq!(home.steps().0, ["load plugin b"]);
@@ -441,8 +475,8 @@ mod tests {
         let (_, first) = home.steps();
         home.put("a.wasm", "changed");
         let (_, second) = home.steps();
-        assert!(!home.roster.loaded(&Key::metrics("a"), first, Ok(())));
-        assert!(home.roster.loaded(&Key::metrics("a"), second, Ok(())));
+        assert_eq!(home.roster.loaded(&Key::metrics("a"), first, Ok(())), Loaded::Superseded);
+        assert_eq!(home.roster.loaded(&Key::metrics("a"), second, Ok(())), Loaded::Run);
     }
 
     #[test]
@@ -453,7 +487,7 @@ mod tests {
         home.roster.loaded(&Key::metrics("a"), attempt, Ok(()));
         home.put("a.toml", "bad");
         assert_eq!(home.steps().0, ["skip plugin a"]);
-        assert!(home.roster.entries.get(&Key::metrics("a")).unwrap().runs);
+        assert_eq!(home.roster.entries.get(&Key::metrics("a")).unwrap().runs, Runs::Component);
         home.put("a.toml", "engine = \"native\"");
         assert_eq!(home.steps().0, ["load plugin a"]);
     }
@@ -528,5 +562,35 @@ mod tests {
         assert_eq!(home.steps().0, ["start plugin web"]);
         fs::remove_file(&program).unwrap();
         assert_eq!(home.steps().0, ["load plugin web"]);
+    }
+
+    #[test]
+    fn a_metrics_plugin_that_cannot_be_replaced_keeps_running_and_a_check_does_not() {
+        let mut home = Home::new();
+        home.put("a.wasm", "");
+        let table = |settings: &str| {
+            let settings = format!("wasm = \"a\"\nsettings = {{ {settings} }}\n");
+            parsed(&format!("[plugin.metrics.a]\n{settings}[plugin.checks.a]\n{settings}"))
+        };
+        home.config = table("url = \"old\"");
+        let (_, last) = home.steps();
+        let (metrics, check) = (Key::metrics("a"), Key::check(&"a".into()));
+        assert_eq!(home.roster.loaded(&metrics, last - 1, Ok(())), Loaded::Run);
+        assert_eq!(home.roster.loaded(&check, last, Ok(())), Loaded::Run);
+        home.config = table("url = \"new\"");
+        let (_, last) = home.steps();
+        let failed = || Err(vec!["no".to_owned()]);
+        assert_eq!(home.roster.loaded(&metrics, last - 1, failed()), Loaded::KeepsRunning);
+        assert_eq!(home.roster.loaded(&check, last, failed()), Loaded::Skipped);
+    }
+
+    #[test]
+    fn a_program_stops_when_what_is_configured_in_its_place_cannot_run() {
+        let mut home = Home::new();
+        home.config = parsed("[plugin.metrics.a]\ncommand = \"true\"\n");
+        assert_eq!(home.steps().0, ["start plugin a"]);
+        home.config = parsed("[plugin.metrics.a]\nwasm = \"absent\"\n");
+        let look = home.look(&Files::default());
+        let [Step::Skip { keeps: false, .. }] = &home.roster.compare(look)[..] else { panic!("it stops") };
     }
 }

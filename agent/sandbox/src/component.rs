@@ -116,7 +116,7 @@ impl Plugin {
         Ok(loaded)
     }
 
-    /// The interfaces that it exports, beside `plugin`.
+    /// The interfaces that it exports besides `plugin`.
     #[must_use]
     pub fn does(&self) -> Vec<&'static str> {
         let Exports { metrics, checks, metadata, .. } = &self.exports;

@@ -157,7 +157,7 @@ pub(crate) fn check_contract(component: &Component) -> Result<Vec<&'static str>,
     }
     if found.len() < 2 {
         return Err(Problem::Contract(format!(
-            "does nothing: beside `plugin` it must export `{name}/metrics@{spoken}`, `checks` or `metadata`"
+            "does nothing: besides `plugin` it must export `{name}/metrics@{spoken}`, `checks` or `metadata`"
         )));
     }
     Ok(found)

@@ -223,13 +223,13 @@ pub fn ask(root: &Path) -> Result<Report, String> {
     let read = stream.set_read_timeout(Some(READ_TIMEOUT)).and_then(|()| (&stream).read_to_end(&mut document));
     read.map_err(|error| format!("the agent at `{shown}` does not answer: {error}"))?;
     serde_json::from_slice(&document).map_err(|error| {
-        format!("the agent at `{shown}` is of another release than this program: {error}; restart the agent")
+        format!("the agent at `{shown}` is from a different release than this program: {error}; restart the agent")
     })
 }
 
 fn report(tables: &Tables) -> Report {
     let plugins = tables.register.all().into_iter().map(|(key, entry)| match entry {
-        Entry::Running(instance) => running(&key, &instance),
+        Entry::Running(instance, newer) => running(&key, &instance, newer),
         Entry::Skipped(why) => {
             PluginReport { name: name_of(&key), state: State::Skipped, problems: why, ..PluginReport::default() }
         }
@@ -249,7 +249,8 @@ fn name_of(key: &Key) -> String {
     printable(&name, 100)
 }
 
-fn running(key: &Key, instance: &Instance) -> PluginReport {
+fn running(key: &Key, instance: &Instance, newer: Vec<String>) -> PluginReport {
+    let newer = newer.into_iter().map(|problem| format!("keeps running unchanged: {}", printable(&problem, 1_024)));
     let Status { calls, failures, last_ms, memory_bytes, sent_bytes, received_bytes, refusals, failure, .. } =
         instance.status();
     let plugin = instance.plugin();
@@ -257,7 +258,7 @@ fn running(key: &Key, instance: &Instance) -> PluginReport {
     PluginReport {
         name: name_of(key),
         state: if failure.is_some() { State::Failing } else { State::Running },
-        problems: failure.into_iter().collect(),
+        problems: failure.into_iter().chain(newer).collect(),
         file: Some(printable(&plugin.file.to_string_lossy(), 400)),
         component: Some(format!("{} {}", about.name, printable(&about.version, 40))),
         sha256: Some(plugin.sha256.clone()),
