@@ -92,8 +92,11 @@ async fn values_and_graphs_of_a_shell_and_a_python_script_arrive_with_their_time
     ));
     let begin = wasaba_e2e::unix_seconds();
     let agent = home.start(&[]);
+    standin.wait_until(SOON, "the host", has("memory.total")).await.unwrap();
     standin.wait_until(SOON, "the dice", has("custom.super.dice.d6")).await.unwrap();
+    // Values of different times may arrive in different requests.
     standin.wait_until(SOON, "the python script", has("custom.own.time")).await.unwrap();
+    standin.wait_until(SOON, "the python script", has("custom.own.meta-is-empty")).await.unwrap();
     standin.wait_until(SOON, "graphs", |memory| !memory.graph_definitions().is_empty()).await.unwrap();
     assert_eq!(value(&standin, "custom.super.dice.d6"), Some(4.0));
     assert_eq!(value(&standin, "custom.super.dice.d20"), None, "it is excluded");
