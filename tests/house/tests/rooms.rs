@@ -19,6 +19,23 @@ fn folders(path: &str) -> BTreeSet<String> {
     entries.filter(|path| path.is_dir()).map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect()
 }
 
+/// Every Rust file below `path`, with its text; there is at least one.
+fn sources(path: &str) -> Vec<(PathBuf, String)> {
+    let (mut folders, mut sources) = (vec![root().join(path)], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                sources.push((path, text));
+            }
+        }
+    }
+    assert!(!sources.is_empty(), "no Rust file below {path}");
+    sources
+}
+
 /// The arrows that ARCHITECTURE.md draws: each room with those that it may use.
 fn drawn() -> BTreeMap<String, BTreeSet<String>> {
     let text = read("ARCHITECTURE.md");
@@ -122,17 +139,8 @@ fn the_machine_is_built_without_the_sandbox_the_queue_and_an_http_client_and_del
 #[test]
 fn only_delivery_knows_the_paths_of_mackerels_api() {
     for room in drawn().into_keys().filter(|room| room != "delivery") {
-        let mut folders =
-            vec![root().join(if room == "src" { "agent/src".to_owned() } else { format!("agent/{room}/src") })];
-        while let Some(folder) = folders.pop() {
-            for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-                if path.is_dir() {
-                    folders.push(path);
-                } else if path.extension().is_some_and(|extension| extension == "rs") {
-                    let text = std::fs::read_to_string(&path).unwrap();
-                    assert!(!text.contains("api/v0"), "{} knows a path of the API", path.display());
-                }
-            }
+        for (path, text) in sources(&format!("agent/{room}")) {
+            assert!(!text.contains("api/v0"), "{} knows a path of the API", path.display());
         }
     }
 }
@@ -180,15 +188,7 @@ fn a_newcomers_ten_questions_are_answered_in_contributing_md() {
 
 #[test]
 fn each_file_of_a_room_opens_with_what_it_owns() {
-    let mut folders = vec![root().join("agent")];
-    while let Some(folder) = folders.pop() {
-        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = std::fs::read_to_string(&path).unwrap();
-                assert!(text.starts_with("//! "), "{} does not open with `//! ` and what it owns", path.display());
-            }
-        }
+    for (path, text) in sources("agent") {
+        assert!(text.starts_with("//! "), "{} does not open with `//! ` and what it owns", path.display());
     }
 }
