@@ -56,7 +56,7 @@ run: build
 
 ## test: run everything that CI checks, and print the duration of each stage and of the slowest tests
 test:
-	@tests/stages.sh $(TARGET) $(MAKE) setup format test-plugins tested compiled doctests unit e2e+checks
+	@tests/stages.sh $(TARGET) $(MAKE) setup format test-plugins tested compiled+unit e2e+checks
 
 setup:
 	@tests/setup.sh rust
@@ -72,15 +72,15 @@ clippy:
 ## lint: run the quick checks of `make test`: format, clippy
 lint: format clippy
 
-checks: clippy docs
+checks: clippy docs doctests
 
 docs:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(WORKSPACE) --no-deps --quiet
 
-# Builds the program, the official plugins next to it, and all tests; with one command, since the tests' dependencies add features to
-# those of the program.
+# Builds the program, the official plugins next to it, and the tests of the program; with one command, since the tests' dependencies add
+# features to those of the program.
 tested: plugins
-	$(CARGO) build $(WORKSPACE) --bins --tests
+	$(CARGO) build $(WORKSPACE) --bins --test '*'
 	@mkdir -p $(TESTED)/plugins
 	install -m 644 $(PLUGINS:%=$(COMPONENTS)/%.wasm) $(TESTED)/plugins/
 
@@ -88,6 +88,7 @@ tested: plugins
 # Unchanged components are not compiled again.
 compiled: tested test-plugins
 	@mkdir -p $(TESTED)/compiled && : >$(TESTED)/compiled/agent.conf
+	@echo "compiling components"
 	nice -n -10 $(TESTED)/wasaba plugin compile -conf $(TESTED)/compiled/agent.conf -root $(TESTED)/compiled $(PLUGINS) \
 		$(foreach name,naughty everything python javascript,$(abspath $(COMPONENTS)/$(name).wasm))
 

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Runs make targets one after the other until one fails, and prints the duration of each and the slowest tests:
-# `stages.sh TARGET_FOLDER MAKE STAGE...`. The stage `e2e+checks` runs two targets in parallel: the second starts when the tests of the
-# first, which mostly wait, are running; it runs at a lower priority, and its output is printed last.
+# `stages.sh TARGET_FOLDER MAKE STAGE...`. A stage like `e2e+checks` runs two targets in parallel: the second starts when the first has
+# finished with cargo, which runs one build at a time, and leaves a core unused; it runs at a lower priority, and its output is printed
+# last.
 set -eu
 
 log=$1/test.log
@@ -19,7 +20,7 @@ for stage; do
     if [ "$first" != "$stage" ]; then
         beside=${stage#*+}
         {
-            until grep -q '^running [0-9]* test' "$log.part"; do sleep 1; done
+            until grep -q '^running [0-9]* test\|^compiling components$' "$log.part"; do sleep 1; done
             nice "$make" --no-print-directory "$beside" >"$log.beside" 2>&1 || echo "$beside" >"$log.failed"
         } &
     fi
@@ -27,10 +28,10 @@ for stage; do
     { "$make" --no-print-directory "$first" 2>&1 || echo "$first" >"$log.failed"; } | tee "$log.part"
     cat "$log.part" >>"$log"
     if [ "$first" != "$stage" ]; then
-        # Unblocks the second target if the first one failed before its tests started.
+        # Unblocks the second target if the first one failed early.
         echo "running 0 tests" >>"$log.part"
         wait
-        cat "$log.beside"
+        tee -a "$log" <"$log.beside"
     fi
     took="$took$(printf '%8d s  %s' $(($(date +%s) - start)) "$stage")
 "
