@@ -30,6 +30,7 @@ use wasaba_core::{clock, container};
 
 use crate::process::control::{self, Pulse, Tables};
 use crate::process::footprint;
+use crate::process::metadata_service::MetadataService;
 
 /// How many check reports, and documents, are queued until the host is registered and the output takes them over.
 const MOST_WAITING: usize = 1_000;
@@ -275,7 +276,7 @@ async fn output(config: &Config, shared: Output, signals: Signals) -> Result<(),
     let description: mackerel::Description = Arc::new(move || {
         let (config, cloud) = (configs.borrow().clone(), Arc::clone(&cloud));
         Box::pin(async move {
-            let found = cloud.detect(config.cloud_platform, &config.machine).await;
+            let found = cloud.detect(config.cloud_platform, &config.machine, &MetadataService).await;
             let describe = describe(&config, found);
             tokio::task::spawn_blocking(describe).await.unwrap_or_default()
         })

@@ -16,6 +16,7 @@ use wasaba_core::clock::{self, Moment};
 use wasaba_core::collect::sources::{Collected, Sources};
 
 use super::flags::AgentFlags;
+use crate::process::metadata_service::MetadataService;
 use crate::run;
 
 /// The time between the two readings that rates are computed from. The shortest that gives rates is one second.
@@ -30,7 +31,7 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
     let config = flags.config_for_command()?;
     let runtime = super::runtime()?;
     let (host, created, values) = runtime.block_on(async {
-        let host = run::describe(&config, cloud::detect(config.cloud_platform, &config.machine).await);
+        let host = run::describe(&config, cloud::detect(config.cloud_platform, &config.machine, &MetadataService).await);
         let selection = Current::default();
         selection.set(config.selection.clone());
         let mut sources = Sources::default();

@@ -1,7 +1,9 @@
-//! The agent as a process: its log, its memory, its notifications to systemd, and the socket that reports the state of its plugins.
+//! The agent as a process: its log, its memory, its notifications to systemd, the socket that reports the state of its plugins,
+//! and its requests to a cloud's metadata service.
 
 pub mod allocator;
 pub mod control;
 pub mod footprint;
 pub mod log;
+pub mod metadata_service;
 pub mod service;
