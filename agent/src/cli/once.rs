@@ -31,7 +31,8 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
     let config = flags.config_for_command()?;
     let runtime = super::runtime()?;
     let (host, created, values) = runtime.block_on(async {
-        let host = run::describe(&config, cloud::detect(config.cloud_platform, &config.machine, &MetadataService).await);
+        let host =
+            run::describe(&config, cloud::detect(config.cloud_platform, &config.machine, &MetadataService).await);
         let selection = Current::default();
         selection.set(config.selection.clone());
         let mut sources = Sources::default();

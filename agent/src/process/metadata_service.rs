@@ -18,7 +18,10 @@ const MOST_BYTES: usize = 1 << 20;
 pub struct MetadataService;
 
 impl Client for MetadataService {
-    fn text<'a>(&'a self, request: Request<'a>) -> Pin<Box<dyn Future<Output = Result<Option<String>, String>> + Send + 'a>> {
+    fn text<'a>(
+        &'a self,
+        request: Request<'a>,
+    ) -> Pin<Box<dyn Future<Output = Result<Option<String>, String>> + Send + 'a>> {
         Box::pin(text(request, tokio::time::sleep(TIMEOUT)))
     }
 }

@@ -80,7 +80,10 @@ pub trait Client: Send + Sync {
     ///
     /// # Errors
     /// No complete response in time.
-    fn text<'a>(&'a self, request: Request<'a>) -> Pin<Box<dyn Future<Output = Result<Option<String>, String>> + Send + 'a>>;
+    fn text<'a>(
+        &'a self,
+        request: Request<'a>,
+    ) -> Pin<Box<dyn Future<Output = Result<Option<String>, String>> + Send + 'a>>;
 }
 
 /// A request without a body.
@@ -221,7 +224,8 @@ impl<'a> Service<'a> {
         let token_url = format!("{}/latest/api/token", self.link_local);
         let lifetime = [("X-aws-ec2-metadata-token-ttl-seconds", TOKEN_SECONDS)];
         // Version 1 of the service has no tokens.
-        let token = self.client.text(Request { is_put: true, url: &token_url, headers: &lifetime }).await.ok().flatten();
+        let token =
+            self.client.text(Request { is_put: true, url: &token_url, headers: &lifetime }).await.ok().flatten();
         let headers = token.as_deref().map(|token| ("X-aws-ec2-metadata-token", token));
         let headers = headers.as_slice();
         let partition = self.with_tries(3, true, &format!("{base}/services/partition"), headers).await?;
@@ -370,7 +374,8 @@ mod tests {
     #[tokio::test]
     async fn google_is_queried_once_for_everything() {
         let (roots, client) = service(|line, head| {
-            let is_expected = line == "get /computeMetadata/v1?recursive=true" && head.contains("Metadata-Flavor: Google\n");
+            let is_expected =
+                line == "get /computeMetadata/v1?recursive=true" && head.contains("Metadata-Flavor: Google\n");
             is_expected.then(|| {
                 r#"{"instance":{"hostname":"gce-1.internal","id":4567890123456789123,"machineType":"projects/1/machineTypes/g1-small",
                 "zone":"projects/1/zones/asia-east1-a"},"project":{"projectId":"example"}}"#.into()
