@@ -56,7 +56,7 @@ fn files() -> Vec<PathBuf> {
             }
         }
     }
-    let mut files = vec![PathBuf::from("README.md")];
+    let mut files = ["ARCHITECTURE.md", "CHANGELOG.md", "README.md"].map(PathBuf::from).to_vec();
     for folder in ["agent", "docs", "plugin-sdk/rust", "plugins", "tests/e2e/golden", "tests/fixtures", "wit"] {
         walk(Path::new(folder), &mut files);
     }
@@ -92,6 +92,8 @@ fn no_text_for_users_contains_a_banned_phrase() {
     let texts = texts();
     let files = texts.iter().map(|(file, ..)| file.as_str()).collect::<BTreeSet<_>>();
     for file in [
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
         "README.md",
         "agent/config/src/default.conf",
         "agent/config/src/golden/broken.txt",
