@@ -26,10 +26,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// The failure of a stream. With TLS 1.3 a client learns only when it reads that its certificate was refused.
 pub(super) fn broken(error: &io::Error) -> Failure {
-    let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref()).map(kind_of_tls);
     // The system's message, without the number that Rust adds.
     let text = error.to_string();
-    Failure::new(of_tls.unwrap_or(Kind::Unreachable), text.split(" (os error").next().unwrap_or_default())
+    Failure::new(kind_of_tls(error).unwrap_or(Kind::Unreachable), text.split(" (os error").next().unwrap_or_default())
 }
 
 /// The connections of one call, HTTP's included: how many may be open, and how long the call may wait for them.

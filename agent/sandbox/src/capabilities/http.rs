@@ -411,9 +411,7 @@ fn explain(error: &reqwest::Error) -> Failure {
         if let Some(Unresolved(failure)) = inner.downcast_ref::<Unresolved>() {
             return failure.clone();
         }
-        let io = inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        of_tls =
-            of_tls.or_else(|| io.and_then(|io| io.downcast_ref()).or_else(|| inner.downcast_ref()).map(kind_of_tls));
+        of_tls = of_tls.or_else(|| kind_of_tls(inner));
         causes.push(inner.to_string());
         cause = inner.source();
     }
@@ -424,8 +422,16 @@ fn explain(error: &reqwest::Error) -> Failure {
     Failure::new(of_tls.unwrap_or(other), why)
 }
 
-/// Who has to act on a failed handshake: the operator, if one side does not trust the other's certificate.
-pub(super) fn kind_of_tls(error: &rustls::Error) -> Kind {
+/// Who has to act if the error is one of TLS: the operator, if one side does not trust the other's certificate.
+pub(super) fn kind_of_tls(error: &(dyn std::error::Error + 'static)) -> Option<Kind> {
+    // An error of input and output does not name what it carries as its source.
+    if let Some(carried) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        return kind_of_tls(carried);
+    }
+    Some(kind_of_handshake(error.downcast_ref::<rustls::Error>()?))
+}
+
+fn kind_of_handshake(error: &rustls::Error) -> Kind {
     use rustls::AlertDescription as Alert;
     match error {
         rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => Kind::Unauthorized,

@@ -175,8 +175,7 @@ impl Connection {
         let connect = TlsConnector::from(Arc::new(config)).connect(parsed, stream);
         let encrypted = self.patience.wait(self.timeout, connect).await?;
         let encrypted = encrypted.map_err(|error| {
-            let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref());
-            Failure::new(of_tls.map_or(Kind::Failed, kind_of_tls), format!("TLS with `{name}`: {error}"))
+            Failure::new(kind_of_tls(&error).unwrap_or(Kind::Failed), format!("TLS with `{name}`: {error}"))
         })?;
         let (_, session) = encrypted.get_ref();
         let protocol = match session.protocol_version() {
