@@ -41,6 +41,7 @@ impl Plugin {
     }
 
     /// Adds a setting.
+    #[inline(never)]
     pub fn setting(mut self, setting: Setting) -> Self {
         self.description.settings.push(setting.0);
         self
@@ -133,7 +134,9 @@ kinds! {
     tls_mode "tls-mode" "How a connection uses TLS: `off`, `encrypt`, `ca` or `full`, and [aliases](Setting::alias) of them.";
 }
 
+// The builders are never inlined: `describe` is called once, and its size is loaded with every call.
 impl Setting {
+    #[inline(never)]
     fn of(key: &str, kind: &str) -> Self {
         Self(plugin_wire::Setting {
             key: key.into(),
@@ -160,6 +163,7 @@ impl Setting {
     }
 
     /// The value if the operator sets none.
+    #[inline(never)]
     pub fn default(mut self, value: &str) -> Self {
         self.0.default = Some(value.into());
         self
@@ -178,6 +182,7 @@ impl Setting {
     }
 
     /// The help for the operator: one sentence, lower case, without a full stop.
+    #[inline(never)]
     pub fn help(mut self, help: &str) -> Self {
         self.0.help = help.into();
         self
@@ -233,6 +238,7 @@ impl Graph {
     }
 
     /// Adds a metric.
+    #[inline(never)]
     pub fn metric(mut self, metric: Metric) -> Self {
         self.0.metrics.push(metric.0);
         self
@@ -269,6 +275,7 @@ impl Metric {
         Self::of(name, label, "per-minute-32")
     }
 
+    #[inline(never)]
     fn of(name: &str, label: &str, reading: &str) -> Self {
         Self(wire::Metric {
             name: name.into(),

@@ -83,6 +83,8 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl From<wire::Error> for Error {
+    // Behind each `?` on a capability.
+    #[inline(never)]
     fn from(error: wire::Error) -> Self {
         let wire::Error { kind, message, retry_after_ms, attributes: _ } = error;
         if let Some(millis) = retry_after_ms {
@@ -107,12 +109,12 @@ impl From<wire::Error> for Error {
 
 impl From<Error> for wire::Error {
     fn from(error: Error) -> Self {
-        let kind = error.kind().to_owned();
         let retry_after_ms = match &error {
             Error::Busy(_, time) => Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
             _ => None,
         };
-        Self { kind, message: error.message().to_owned(), retry_after_ms, attributes: Vec::new() }
+        let (kind, message) = (error.kind().to_owned(), error.message().to_owned());
+        Self { kind, message, retry_after_ms, attributes: Vec::new() }
     }
 }
 

@@ -35,6 +35,7 @@ impl Value {
 
 impl Settings {
     /// The value of `key`, if it is set and not a secret.
+    #[inline(never)]
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().rev().filter(|(name, _)| name == key).find_map(|(_, value)| value.text())
     }

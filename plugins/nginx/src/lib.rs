@@ -86,6 +86,7 @@ fn explain(target: &Target, error: Error) -> Error {
         Error::Unreachable(text) => Error::Unreachable(format!("{shown}: {text}: check {settings}")),
         Error::Timeout(text) => Error::Timeout(format!("{shown}: {text}: check {settings}")),
         Error::Failed(text) => Error::Failed(format!("{shown}: {text}: check {settings}")),
+        Error::TooLarge(text) => Error::TooLarge(format!("{shown}: {text}: check {settings}")),
         // A setting that was passed on unchecked.
         Error::Invalid(text) => Error::Misconfigured(text),
         other => other,

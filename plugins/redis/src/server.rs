@@ -51,11 +51,7 @@ impl Server {
             Some(path) => (path.to_owned(), Connection::connect_unix(path)),
             None => (format!("{host}:{port}"), Connection::connect_within(host, port, timeout)),
         };
-        let connection = connected.map_err(|error| match error {
-            Error::Unreachable(why) => Error::Unreachable(format!("{target}: {why}: check {TARGET}")),
-            Error::Timeout(why) => Error::Timeout(format!("{target}: {why}: check {TARGET}")),
-            other => other,
-        })?;
+        let connection = connected.map_err(|error| silent(error, |why| format!("{target}: {why}: check {TARGET}")))?;
         connection.set_timeout(timeout);
         let mut server = Self { connection, target, received: Vec::new(), decoded: 0 };
         if settings.parsed("tls")? {
@@ -145,46 +141,49 @@ impl Server {
             Error::Unauthorized(why) => Error::Misconfigured(format!(
                 "{target}: {why}: check `tls`, and `certificate` and `key` of `tls` in this plugin's table"
             )),
-            Error::Unreachable(why) if self.received.is_empty() => {
-                Error::Unreachable(format!("{target}: {why}, before any reply: check {TARGET}, and `tls`"))
+            other if self.received.is_empty() => {
+                silent(other, |why| format!("{target}: {why}, before any reply: check {TARGET}, and `tls`"))
             }
-            Error::Timeout(why) if self.received.is_empty() => {
-                Error::Timeout(format!("{target}: {why}, before any reply: check {TARGET}, and `tls`"))
-            }
-            Error::Unreachable(why) => {
-                Error::Unreachable(format!("{target}: {why} in the middle of a reply: check {TARGET}"))
-            }
-            Error::Timeout(why) => Error::Timeout(format!("{target}: {why} in the middle of a reply: check {TARGET}")),
-            other => other,
+            other => silent(other, |why| format!("{target}: {why} in the middle of a reply: check {TARGET}")),
         }
     }
 
     fn of_tls(&self, error: Error) -> Error {
+        let target = &self.target;
         match error {
             Error::Failed(why) | Error::Unauthorized(why) => Error::Misconfigured(format!(
                 "{why}: check `tls`, `tls-skip-verify`, and `authority` of `tls` in this plugin's table"
             )),
-            Error::Unreachable(why) => {
-                Error::Unreachable(format!("{}: {why}, in the TLS handshake: check `tls`, and {TARGET}", self.target))
-            }
-            Error::Timeout(why) => {
-                Error::Timeout(format!("{}: {why}, in the TLS handshake: check `tls`, and {TARGET}", self.target))
-            }
-            other => other,
+            other => silent(other, |why| format!("{target}: {why}, in the TLS handshake: check `tls`, and {TARGET}")),
         }
+    }
+}
+
+/// The error of a server that does not answer, or not in time, with the setting to check; other errors as they are.
+fn silent(error: Error, explained: impl Fn(String) -> String) -> Error {
+    match error {
+        Error::Unreachable(why) => Error::Unreachable(explained(why)),
+        Error::Timeout(why) => Error::Timeout(explained(why)),
+        other => other,
     }
 }
 
 /// A command in Redis's protocol: an array of texts.
 fn encoded(words: &[&str]) -> Vec<u8> {
-    let words_with_lengths = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect::<String>();
-    format!("*{}\r\n{words_with_lengths}", words.len()).into_bytes()
+    begun(words, words.len())
 }
 
 /// The begin of a command whose last text, of this length in bytes, is a secret.
 fn encoded_before(words: &[&str], length: usize) -> Vec<u8> {
+    let mut bytes = begun(words, words.len() + 1);
+    bytes.extend_from_slice(format!("${length}\r\n").as_bytes());
+    bytes
+}
+
+/// The begin of a command of `count` texts, with the first of them.
+fn begun(words: &[&str], count: usize) -> Vec<u8> {
     let words_with_lengths = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect::<String>();
-    format!("*{}\r\n{words_with_lengths}${length}\r\n", words.len() + 1).into_bytes()
+    format!("*{count}\r\n{words_with_lengths}").into_bytes()
 }
 
 fn answer(frame: OwnedFrame) -> Answer {

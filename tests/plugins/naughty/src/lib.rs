@@ -15,7 +15,7 @@ fn describe() -> Plugin {
         .setting(Setting::text("do").default("nothing").help("what to do wrong"))
         .setting(Setting::text("url").default("http://localhost/").help("the target; a text, which grants nothing"))
         .setting(Setting::secret("token").help("a secret that must not be shown"))
-        .graph(Graph::new("naughty", "Naughty", Unit::Float).metric(Metric::gauge("good", "Good")))
+        .graph(Graph::new("naughty", "Naughty", Unit::Float).metric(Metric::gauge("*", "%1")))
 }
 
 fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
@@ -101,8 +101,10 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
             Sample::new("naughty.good", 1.0),
             Sample::new("naughty.nan", f64::NAN),
             Sample::new("naughty.\u{1b}[2J", 1.0),
+            // Of the agent itself.
+            Sample::new("custom.memory", 1.0),
         ]),
-        "many-samples" => Ok((0..100_000).map(|number| Sample::new(format!("naughty.n{number}"), 1.0)).collect()),
+        "many-samples" => Ok((0..20_000).map(|number| Sample::new(format!("naughty.n{number}"), 1.0)).collect()),
         "million-samples" => Ok((0..1_000_000).map(|_| Sample::new("n", 1.0)).collect()),
         "long-name" => Ok(vec![Sample::new("n".repeat(20 << 20), 1.0)]),
         "long-error" => Err(Error::Failed("x".repeat(4 << 20))),
