@@ -97,7 +97,9 @@ pub fn look(config: &Config, folders: &Folders, files: &Files) -> Look {
         }
     }
     let mut names = config.metrics.iter().map(|plugin| plugin.name.to_string()).collect::<BTreeSet<_>>();
-    for file in folders.dropped_in().into_iter().filter(|file| !configured.contains(file)) {
+    let (dropped_in, skipped) = folders.dropped_in();
+    look.refused.extend(skipped);
+    for file in dropped_in.into_iter().filter(|file| !configured.contains(file)) {
         look.dropped_in(file, &mut names, files);
     }
     look

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use wasaba_core::paths::own;
+
 use crate::process::log;
 use crate::process::log::Destination;
 
@@ -37,7 +39,8 @@ pub fn run(file: &Path, key: &str, base: Option<&str>) -> Result<(), String> {
     if let Some(folder) = file.parent() {
         fs::create_dir_all(folder).map_err(|error| format!("cannot create the folder of `{shown}`: {error}"))?;
     }
-    fs::write(file, format!("{}{base}{before}", line("apikey", key)))
+    // With the key in it, for no other user; unless the operator made the file for others.
+    own::replace(file, format!("{}{base}{before}", line("apikey", key)).as_bytes(), 0o600)
         .map_err(|error| format!("cannot write `{shown}`: {error}"))?;
     tracing::info!("wrote the API key to `{shown}`");
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use url::Host;
+use wasaba_core::paths::named;
 
 use super::address;
 use super::blocking::Blocking;
@@ -131,8 +133,11 @@ pub(super) async fn tcp(host: &Host, port: u16, gate: &Gate, blocking: &Blocking
 ///
 /// # Errors
 /// It is the agent's own, or it does not answer.
-pub(super) async fn unix(path: &str, gate: &Gate) -> Result<UnixStream, Unreached> {
-    let stream = UnixStream::connect(path).await?;
+pub(super) async fn unix(path: &str, gate: &Gate, blocking: &Blocking) -> Result<UnixStream, Unreached> {
+    let owned = PathBuf::from(path);
+    let found = blocking.run(move || named::socket(&owned)).await;
+    let found = found.unwrap_or_else(|| Err(io::Error::other("the agent crashed; this is a bug in wasaba")));
+    let stream = found?.connect().await?;
     if stream.peer_cred()?.pid() == i32::try_from(std::process::id()).ok() {
         let refusal = format!("the unix socket {path:?} is the agent's own");
         return gate.check(|_| Err(refusal)).map_err(Unreached::Denied);
@@ -167,10 +172,14 @@ fn is_localhost(name: &str) -> bool {
     name.eq_ignore_ascii_case("localhost")
 }
 
+/// Lists of servers that block advertisements have some megabytes.
+const LONGEST_HOSTS_BYTES: u64 = 16 << 20;
+
 /// Whether the machine itself, not DNS, calls `name` its own.
 fn names_this_machine(name: &str) -> bool {
     let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    name.eq_ignore_ascii_case(&own) || is_listed(&std::fs::read_to_string("/etc/hosts").unwrap_or_default(), name)
+    let hosts = named::read("/etc/hosts".as_ref(), LONGEST_HOSTS_BYTES).unwrap_or_default();
+    name.eq_ignore_ascii_case(&own) || is_listed(&String::from_utf8_lossy(&hosts), name)
 }
 
 fn is_listed(hosts: &str, name: &str) -> bool {
@@ -271,7 +280,7 @@ mod tests {
         let _listener = tokio::net::UnixListener::bind(&socket).unwrap();
         std::os::unix::fs::symlink(&socket, &link).unwrap();
         for path in [socket, link] {
-            let refused = unix(path.to_str().unwrap(), &Gate::default()).await.err();
+            let refused = unix(path.to_str().unwrap(), &Gate::default(), &Blocking::default()).await.err();
             assert!(matches!(&refused, Some(Unreached::Denied(text)) if text.contains("agent's own")), "{refused:?}");
         }
     }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom};
 
-use wasaba_core::regular_file;
+use wasaba_core::paths::named;
 use wasmtime::Result;
 use wasmtime::component::{HasData, Linker};
 
@@ -66,7 +66,8 @@ trait Readable: Read + Seek {}
 impl<R: Read + Seek> Readable for R {}
 
 fn open(path: &str) -> Result<File, Error> {
-    regular_file::open(path.as_ref()).map_err(|error| Error::Unreadable(format!("cannot read `{path}`: {error}")))
+    let opened = named::open(path.as_ref());
+    opened.map(|opened| opened.file).map_err(|error| Error::Unreadable(format!("cannot read `{path}`: {error}")))
 }
 
 /// At most `most` bytes, and whether there are more.

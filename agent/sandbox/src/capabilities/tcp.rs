@@ -100,7 +100,7 @@ impl View<'_> {
         let patience = self.connections.patience;
         let stream: Box<dyn Stream> = match self.script {
             Some(script) => script.connect(&format!("unix:{path}")).map_err(Error::Unreachable)?,
-            None => Box::new(patience.wait(None, connect::unix(&path, gate)).await.flatten()?),
+            None => Box::new(patience.wait(None, connect::unix(&path, gate, &self.instance.blocking)).await.flatten()?),
         };
         Ok(Connection { stream: Some(stream), host: None, timeout: None, patience, _slot: slot })
     }

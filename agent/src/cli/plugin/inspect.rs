@@ -19,8 +19,8 @@ use crate::cli::flags::AgentFlags;
 /// There is no such plugin, or the file is not a plugin.
 pub fn run(flags: &AgentFlags, wanted: &str) -> Result<(), String> {
     let text = super::with_loader(flags, async |_, loader| {
-        let file = super::plugin_file(loader, wanted)?;
-        let plugin = loader.plugin(&Demands::default(), &file).await?;
+        let (file, is_typed) = super::plugin_file(loader, wanted)?;
+        let plugin = loader.plugin(&Demands { is_typed, ..Demands::default() }, &file).await?;
         let defaults = validate(&plugin.description.settings, &required(&plugin.description.settings));
         let values = defaults.as_ref().map(|validated| validated.values.clone()).unwrap_or_default();
         let graphs = plugin.graphs(&loader.sandbox, values, &Arc::default()).await;
