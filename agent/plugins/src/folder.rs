@@ -171,6 +171,20 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_others_does_not_stand_in_for_an_installed_plugin() {
+        use std::os::unix::fs::PermissionsExt;
+        let temp = tempfile::tempdir().unwrap();
+        let at = |name: &str| temp.path().join(name);
+        put(&at("root/plugins"), &["nginx.wasm"]);
+        put(&at("bin/plugins"), &["nginx.wasm"]);
+        let folders = Folders::new(&at("root"), None, Some(&at("bin/wasaba")));
+        fs::set_permissions(at("root/plugins/nginx.wasm"), fs::Permissions::from_mode(0o666)).unwrap();
+        assert_eq!(folders.find("nginx"), Ok(at("bin/plugins/nginx.wasm")));
+        fs::remove_file(at("bin/plugins/nginx.wasm")).unwrap();
+        assert_eq!(folders.find("nginx"), Ok(at("root/plugins/nginx.wasm")), "loading it gives the reason");
+    }
+
+    #[test]
     fn the_error_for_an_unknown_name_lists_the_known_ones() {
         let temp = tempfile::tempdir().unwrap();
         put(&temp.path().join("plugins"), &["nginx.wasm", "redis.wasm", "notes.txt", ".half.wasm"]);

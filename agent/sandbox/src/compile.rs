@@ -274,7 +274,7 @@ mod tests {
         cache.prune(clock::wall() + UNUSED / 2);
         assert_eq!(found(&cache, &key), [entry], "it was just loaded");
         cache.prune(clock::wall() + UNUSED * 2);
-        assert_eq!(found(&cache, &key), [PathBuf::new(); 0]);
+        assert!(found(&cache, &key).is_empty());
     }
 
     #[test]
@@ -285,7 +285,7 @@ mod tests {
         let folder = ours.path().join("compiled");
         let cache = Cache::open(root.path(), vec!["/nowhere".into(), folder.clone()]);
         assert!(cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default()).is_ok());
-        assert_eq!(found(&cache, &key), [PathBuf::new(); 0], "it was not compiled again");
+        assert!(found(&cache, &key).is_empty(), "it was not compiled again");
         let unwritable = Cache::open(Path::new("/proc/nowhere"), vec![folder.clone()]);
         assert!(unwritable.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default()).is_ok());
         for (path, mode) in [(&entry, 0o666), (&folder, 0o777)] {
@@ -313,7 +313,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (cache, _, entry) = filled(root.path(), &engine::for_running(Engine::Pulley, 256 << 10).unwrap());
         let native = engine::for_running(Engine::Native, 256 << 10).unwrap();
-        assert_eq!(found(&cache, &key(Engine::Native, &native, EMPTY_COMPONENT)), [PathBuf::new(); 0]);
+        assert!(found(&cache, &key(Engine::Native, &native, EMPTY_COMPONENT)).is_empty());
         refusal(&cache, &native, &entry);
     }
 
@@ -324,6 +324,44 @@ mod tests {
         fs::set_permissions(root.path().join("compiled"), Permissions::from_mode(0o777)).unwrap();
         own_folder(root.path()).unwrap();
         assert_eq!(fs::metadata(root.path().join("compiled")).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn code_that_another_user_planted_is_not_loaded_although_it_is_valid() {
+        let root = tempfile::tempdir().unwrap();
+        let engine = engine::for_running(Engine::Pulley, 256 << 10).unwrap();
+        let (cache, key, entry) = filled(root.path(), &engine);
+        assert!(cache.found(&engine, &key).is_some());
+        fs::set_permissions(&entry, Permissions::from_mode(0o666)).unwrap();
+        assert!(refusal(&cache, &engine, &entry).contains("other users can write to it"));
+        fs::set_permissions(&entry, Permissions::from_mode(0o600)).unwrap();
+        let elsewhere = root.path().join("elsewhere");
+        fs::hard_link(&entry, &elsewhere).unwrap();
+        assert!(refusal(&cache, &engine, &entry).contains("2 names"));
+        fs::remove_file(&entry).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &entry).unwrap();
+        assert!(refusal(&cache, &engine, &entry).contains("it is a link"));
+        fs::rename(&elsewhere, &entry).unwrap();
+        assert!(cache.found(&engine, &key).is_some());
+        // Only root can make a file of another user's.
+        if std::os::unix::fs::chown(&entry, Some(12_345), None).is_ok() {
+            assert!(refusal(&cache, &engine, &entry).contains("belongs to another user"));
+            assert!(cache.found(&engine, &key).is_none());
+        }
+    }
+
+    #[test]
+    fn a_folder_that_takes_the_place_of_the_agents_own_is_not_looked_at() {
+        let root = tempfile::tempdir().unwrap();
+        let engine = engine::for_running(Engine::Pulley, 256 << 10).unwrap();
+        let (cache, key, entry) = filled(root.path(), &engine);
+        let folder = entry.parent().unwrap();
+        fs::rename(folder, root.path().join("moved")).unwrap();
+        let (_, _, planted) = filled(root.path(), &engine);
+        fs::write(&planted, "planted").unwrap();
+        assert!(cache.found(&engine, &key).is_some(), "the one in the folder that was opened");
+        cache.store(&key, b"new").unwrap();
+        assert_eq!(fs::read(&planted).unwrap(), b"planted");
     }
 
     #[test]

@@ -281,6 +281,18 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_others_can_write_to_is_read_only_if_it_is_known_by_other_means() {
+        use std::os::unix::fs::PermissionsExt;
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("a.wasm");
+        std::fs::write(&file, "1234").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
+        let refused = LoadError { file: file.clone(), problem: read(&file, false, 4).unwrap_err() }.to_string();
+        assert!(refused.contains("is not loaded: ") && refused.contains("chmod go-w"), "{refused}");
+        assert_eq!(read(&file, true, 4), Ok(b"1234".to_vec()));
+    }
+
+    #[test]
     fn only_the_configured_digest_passes() {
         assert_eq!((check_digest(None, "ab"), check_digest(Some("ab"), "ab")), (Ok(()), Ok(())));
         let error = check_digest(Some("cd"), "ab").unwrap_err();

@@ -162,6 +162,8 @@ async fn keep_file(file: &Path, json: String) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use std::time::Duration;
 
     use programs::{Command, Program};
@@ -225,6 +227,8 @@ mod tests {
         while !kept.exists() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&kept), mode(kept.parent().unwrap())), (0o600, 0o700));
         std::fs::write(&source, "{\"a\":2}").unwrap();
         let refused = documents.recv().await.unwrap();
         assert_eq!(refused.json, "{\"a\":2}");

@@ -274,6 +274,27 @@ mod tests {
     }
 
     #[test]
+    fn a_pid_file_is_written_neither_through_a_link_nor_into_a_pipe_nor_under_a_second_name() {
+        let temp = tempfile::tempdir().unwrap();
+        let (victim, file) = (temp.path().join("victim"), temp.path().join("agent.pid"));
+        fs::write(&victim, "precious").unwrap();
+        let plant: [&dyn Fn(); 4] = [
+            &|| std::os::unix::fs::symlink(&victim, &file).unwrap(),
+            &|| std::os::unix::fs::symlink(temp.path().join("dangling"), &file).unwrap(),
+            &|| fs::hard_link(&victim, &file).unwrap(),
+            &|| rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RUSR).unwrap(),
+        ];
+        for plant in plant {
+            plant();
+            let error = Pidfile::claim(&file).err().unwrap();
+            assert!(error.contains("remove it") && error.contains("-pidfile"), "{error}");
+            fs::remove_file(&file).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        assert!(!temp.path().join("dangling").exists());
+    }
+
+    #[test]
     fn a_pid_file_that_cannot_be_written_is_reported_with_its_path_and_the_flag() {
         let temp = tempfile::tempdir().unwrap();
         let error = Pidfile::claim(temp.path()).err().unwrap();

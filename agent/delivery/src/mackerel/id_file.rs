@@ -151,6 +151,13 @@ mod tests {
     }
 
     #[test]
+    fn a_pipe_in_place_of_the_file_is_an_error_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, path(folder.path()), rustix::fs::Mode::RUSR).unwrap();
+        assert!(read(folder.path()).unwrap_err().to_string().contains("not a regular file"));
+    }
+
+    #[test]
     fn a_draft_fails_where_nothing_can_be_written() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");

@@ -274,6 +274,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_socket_is_not_reached_through_a_link_of_others() {
+        use std::os::unix::fs::PermissionsExt;
+        let temp = tempfile::tempdir().unwrap();
+        let (socket, others) = (temp.path().join("root.sock"), temp.path().join("others"));
+        let _listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        std::fs::create_dir(&others).unwrap();
+        std::fs::set_permissions(&others, std::fs::Permissions::from_mode(0o777)).unwrap();
+        std::os::unix::fs::symlink(&socket, others.join("db.sock")).unwrap();
+        let path = others.join("db.sock");
+        let refused = unix(path.to_str().unwrap(), &Gate::default(), &Blocking::default()).await.err();
+        let expected = "is a link, and not followed";
+        assert!(matches!(&refused, Some(Unreached::Unreachable(text)) if text.contains(expected)), "{refused:?}");
+    }
+
+    #[tokio::test]
     async fn the_agents_own_socket_is_refused_under_every_name() {
         let temp = tempfile::tempdir().unwrap();
         let (socket, link) = (temp.path().join("own.sock"), temp.path().join("link.sock"));

@@ -184,6 +184,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_granted_path_leads_nowhere_else_at_the_will_of_who_owns_a_folder_on_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let (temp, path) = file("secret");
+        let others = temp.path().join("others");
+        std::fs::create_dir(&others).unwrap();
+        std::fs::set_permissions(&others, std::fs::Permissions::from_mode(0o777)).unwrap();
+        let log = others.join("app.log");
+        for target in [&path, "/proc/self/environ", "/proc/self/mem", "/dev/fd/0", "/proc/self/root/etc/passwd"] {
+            std::os::unix::fs::symlink(target, &log).unwrap();
+            let (instance, _) = reading(log.to_str().unwrap());
+            let refused = view(&instance).read(log.to_str().unwrap().to_owned()).await.unwrap();
+            let Err(Error::Unreadable(why)) = refused else { panic!("{target}: {refused:?}") };
+            assert!(why.contains("is a link, and not followed: other users can write"), "{target}: {why}");
+            std::fs::remove_file(&log).unwrap();
+        }
+        std::fs::hard_link(&path, &log).unwrap();
+        let (instance, _) = reading(log.to_str().unwrap());
+        assert!(view(&instance).read(log.to_str().unwrap().to_owned()).await.unwrap().is_err());
+    }
+
+    #[tokio::test]
     async fn a_script_stands_in_for_the_files_but_not_for_the_grants() {
         let (instance, _) = reading("/var/log/app.log");
         let files = ["/var/log/app.log", "/etc/shadow"].map(|path| (path.to_owned(), b"line".to_vec()));
