@@ -63,6 +63,9 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     let root = config.root.clone();
     Folder::create(&root, 0o750)
         .map_err(|error| format!("cannot create the folder `{}`: {error}; name another with -root", root.display()))?;
+    if let Some(why) = Folder::warning(&root) {
+        tracing::warn!("other users can replace the agent's own files: {why}");
+    }
     let spool = Arc::new(Spool::open(&root, clock::unix_seconds()).map_err(|error| error.to_string())?);
     let memory: Arc<dyn Memory> = Arc::<Spool>::clone(&spool);
     let board = Arc::new(local::Board::default());

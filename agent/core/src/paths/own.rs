@@ -100,6 +100,15 @@ impl Folder {
         Ok(Self { descriptor, path: path.to_owned() })
     }
 
+    /// Why other users can change what is in the folder at `path`, with what to type; `None` if they cannot, or there is none.
+    #[must_use]
+    pub fn warning(path: &Path) -> Option<String> {
+        let found = walk(path, Last::Followed).ok()?;
+        let entry = found.entry().ok()?;
+        let hold = Hold::of(&entry.descriptor, &entry.stat);
+        found.way.untrusted.clone().or_else(|| (!hold.is_trusted()).then(|| hold.why(&found.path())))
+    }
+
     /// Its path, for messages.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -251,10 +260,11 @@ fn check(stat: &Stat) -> Result<()> {
         return Err(walk::refused(format!("it has {} names (hard links): remove it", stat.st_nlink)));
     }
     if !walk::is_own(stat.st_uid) {
-        return Err(walk::refused(format!("it belongs to another user (id {}): remove it", stat.st_uid)));
+        let (other, own) = (stat.st_uid, rustix::process::geteuid().as_raw());
+        return Err(walk::refused(format!("it belongs to another user (id {other}): chown {own} it, or remove it")));
     }
     if stat.st_mode & 0o022 != 0 {
-        return Err(walk::refused("other users can write to it: remove it, or chmod go-w it"));
+        return Err(walk::refused("other users can write to it: chmod go-w it, or remove it"));
     }
     Ok(())
 }

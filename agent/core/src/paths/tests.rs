@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::own::Folder;
 use super::trusted::Unopened;
-use super::walk::{Last, walk};
+use super::walk::{Last, is_in_own_group, walk};
 use super::{named, own, trusted};
 
 /// Another user. Only root can make files that belong to it.
@@ -284,6 +284,14 @@ fn a_file_that_others_can_write_to_is_not_trusted_and_the_reason_says_what_to_ty
 }
 
 #[test]
+fn only_the_group_of_an_ordinary_user_alone_counts_as_the_user() {
+    assert!(is_in_own_group(1_000, (1_000, 1_000)));
+    for (user, owners) in [(1_000, (1_000, 100)), (1_000, (0, 1_000)), (1_000, (1_001, 1_001)), (0, (0, 0))] {
+        assert!(!is_in_own_group(user, owners), "{user} {owners:?}");
+    }
+}
+
+#[test]
 fn a_file_in_or_below_a_folder_that_others_can_write_to_is_not_trusted() {
     let temp = temp();
     let (open, sticky) = (folder(&temp, "open", 0o777), folder(&temp, "sticky", 0o1777));
@@ -385,6 +393,12 @@ fn a_folder_of_ours_is_closed_to_others_but_one_for_everybody_is_not_touched() {
         let folder = folder(&temp, name, before);
         Folder::create(&folder, 0o750).unwrap();
         assert_eq!(mode_of(&folder), after, "{name}");
+        assert_eq!(Folder::warning(&folder).is_some(), name == "public", "{name}");
+    }
+    let theirs = folder(&temp, "theirs", 0o755);
+    if give_away(&theirs) {
+        Folder::create(&theirs, 0o750).unwrap();
+        assert!(Folder::warning(&theirs).unwrap().contains("belongs to another user"));
     }
 }
 

@@ -8,9 +8,11 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Error, ErrorKind, Result};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, StatVfsMountFlags};
 use rustix::io::Errno;
@@ -99,7 +101,7 @@ pub(super) struct Hold {
     uid: u32,
     /// The owner is root or the agent's user.
     pub(super) is_ours: bool,
-    /// No one but the owner may write. An access control list shows as the group's permissions, so the group counts.
+    /// No one but the owner may write; see [`is_closed`].
     is_closed: bool,
     /// Others may add names to this folder, but not change those of the owner.
     is_sticky: bool,
@@ -109,7 +111,7 @@ pub(super) struct Hold {
 
 impl Hold {
     pub(super) fn of(descriptor: impl AsFd, stat: &Stat) -> Self {
-        let is_closed = stat.st_mode & 0o022 == 0;
+        let is_closed = is_closed(&descriptor, stat);
         let is_ours = is_own(stat.st_uid);
         let is_safe = is_closed && is_ours;
         let is_read_only = !is_safe
@@ -139,6 +141,11 @@ impl Hold {
 
     /// Why other users can change it, with what to type.
     pub(super) fn why(self, path: &Path) -> String {
+        let why = self.why_on_a_host(path);
+        if container::is_ours() && !self.is_read_only { format!("{why}; or mount it read-only") } else { why }
+    }
+
+    fn why_on_a_host(self, path: &Path) -> String {
         let (shown, typed) = (path.display(), quoted(path));
         let is_open = !self.is_closed && !self.is_read_only;
         match (self.is_ours, is_open) {
@@ -160,9 +167,31 @@ fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Whether it is root or the agent's user.
+/// Whether it is root, the agent's user, or the owner of the program, who could replace that too.
 pub(super) fn is_own(uid: u32) -> bool {
-    uid == 0 || uid == own_uid()
+    static OF_PROGRAM: OnceLock<Option<u32>> = OnceLock::new();
+    let of_program = || std::fs::metadata("/proc/self/exe").ok().map(|about| about.uid());
+    uid == 0 || uid == own_uid() || Some(uid) == *OF_PROGRAM.get_or_init(of_program)
+}
+
+/// Whether no one but the owner may write. An access control list shows as the group's permissions, so the group counts as others; but
+/// many systems give each user a group of the same number, for that user alone, and let it write.
+fn is_closed(descriptor: impl AsFd, stat: &Stat) -> bool {
+    let has_no_list = || {
+        let path = format!("/proc/self/fd/{}", descriptor.as_fd().as_raw_fd());
+        let list = rustix::fs::getxattr_query(path, "system.posix_acl_access");
+        matches!(list, Err(Errno::NODATA | Errno::OPNOTSUPP))
+    };
+    match stat.st_mode & 0o022 {
+        0 => true,
+        0o020 => is_in_own_group(own_uid(), (stat.st_uid, stat.st_gid)) && has_no_list(),
+        _ => false,
+    }
+}
+
+/// Whether a file is `user`'s, and of the group of that user alone. Root's group has other members on some systems.
+pub(super) fn is_in_own_group(user: u32, owners: (u32, u32)) -> bool {
+    user != 0 && owners == (user, user)
 }
 
 /// A path as a shell reads it.
