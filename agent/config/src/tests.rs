@@ -139,7 +139,7 @@ fn included_files_override_keys_and_replace_whole_plugin_tables() {
 fn an_included_file_that_others_can_write_to_is_skipped_with_the_cure() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
-    let mode = |path: &std::path::Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
     let (open, closed) = (folder.path().join("open.conf"), folder.path().join("closed.conf"));
     for file in [&open, &closed] {
         std::fs::write(file, format!("display_name = {:?}\n", file.file_stem().unwrap())).unwrap();
@@ -151,7 +151,7 @@ fn an_included_file_that_others_can_write_to_is_skipped_with_the_cure() {
     let said = shown(&problems);
     assert_eq!(config.display_name.as_deref(), Some("closed"));
     assert!(said.starts_with("skipped `") && said.contains(&format!("chmod go-w {}", open.display())), "{said}");
-    assert!(problems.len() == 1 && problems[0].level() == crate::document::Level::Warning);
+    assert!(problems.len() == 1 && problems[0].level() == Level::Warning);
     // Whoever can write to the folder can replace any file in it.
     mode(folder.path(), 0o777);
     let (config, problems) = parsed(&text).unwrap();

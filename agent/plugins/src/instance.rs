@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use config::table::PluginTable;
-use sandbox::answer;
+pub use sandbox::answer;
 use sandbox::capabilities;
 use sandbox::capabilities::grants::Grants;
 use sandbox::capabilities::kv::Values;
@@ -24,7 +24,7 @@ use wasaba_core::posting::Posting;
 use wasaba_core::sample::Sample;
 use wasaba_core::text::printable;
 
-use crate::readings::{Rules, values};
+use crate::readings::{Asked, Rules, values};
 use crate::settings::{resolve, validate};
 
 /// More warnings than this about one call would only fill the log.
@@ -38,6 +38,8 @@ pub struct Instance {
     settings: Settings,
     rules: Rules,
     posting: Posting,
+    /// The hosts that its samples may name.
+    hosts: Vec<Arc<str>>,
     /// Its graph definitions, for Mackerel.
     pub graphs: Vec<GraphDefinition>,
     /// The counters' last readings, by the plugin's own names.
@@ -56,7 +58,31 @@ struct Counts {
     failures: [AtomicU64; Kind::ALL.len()],
     last_micros: AtomicU64,
     total_micros: AtomicU64,
+    /// Samples, reports and documents.
+    dropped: AtomicU64,
 }
+
+/// What a check found.
+#[derive(Debug, Default, PartialEq)]
+pub struct Checked {
+    /// The reports, with the names that the plugin gives them; each once.
+    pub reports: Vec<answer::Report>,
+    /// Why others were dropped.
+    pub warnings: Vec<String>,
+}
+
+/// What metadata was read.
+#[derive(Debug, Default, PartialEq)]
+pub struct Gathered {
+    /// The documents, by their namespaces on Mackerel; each once.
+    pub documents: Vec<(Arc<str>, serde_json::Value)>,
+    /// Why others were dropped, and which targets have none.
+    pub warnings: Vec<String>,
+}
+
+/// The most reports of one check, and the most namespaces of a host.
+const MOST_REPORTS: usize = 100;
+const MOST_DOCUMENTS: usize = 50;
 
 /// The state of an instance at a moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,6 +103,8 @@ pub struct Status {
     pub received_bytes: u64,
     /// How many requests were refused for want of a grant.
     pub refusals: u64,
+    /// How many samples, reports and documents were dropped.
+    pub dropped: u64,
     /// Why its last call failed, if it did.
     pub failure: Option<String>,
 }
@@ -90,9 +118,10 @@ impl Instance {
         let located = |problem: String| table.raw.problem(&problem);
         let declared = &plugin.description.settings;
         let resolved = resolve(&table.raw, &table.wasm, declared).map_err(|problem| vec![located(problem)])?;
-        let validated = validate(declared, &resolved);
+        let validated = validate(declared, plugin.description.reach, &resolved);
         let validated = validated.map_err(|problems| problems.into_iter().map(located).collect::<Vec<_>>())?;
-        let graphs = plugin.graphs(sandbox, validated.values.clone(), &table.limits).await;
+        let settings = Arc::new(validated.values);
+        let graphs = plugin.graphs(sandbox, Arc::clone(&settings), &table.limits).await;
         let graphs = graphs.map_err(|failure| vec![located(format!("cannot get its graph definitions: {failure}"))])?;
         let posting = table.posting.clone();
         let rules = Rules::of(&graphs, |name| posting.renamed(name));
@@ -105,9 +134,10 @@ impl Instance {
             sandbox: Arc::clone(sandbox),
             identity,
             plugin,
-            settings: Arc::new(validated.values),
+            settings,
             rules,
             posting,
+            hosts: table.hosts.clone(),
             graphs,
             readings: Mutex::default(),
             values: Mutex::default(),
@@ -117,9 +147,9 @@ impl Instance {
         })
     }
 
-    /// Replaces the outside world with `script`, and resets the circuit.
-    pub fn play(&mut self, script: Arc<Script>) {
-        self.identity = self.identity.clone().with_script(script);
+    /// Replaces the outside world with `script` and the clock with `time`, and resets the circuit.
+    pub fn play(&mut self, script: Arc<Script>, time: SystemTime) {
+        self.identity = self.identity.clone().with_script(script).with_time(time);
         lock(&self.circuit).close();
     }
 
@@ -196,6 +226,7 @@ impl Instance {
             sent_bytes: get(&meter.sent_bytes),
             received_bytes: get(&meter.received_bytes),
             refusals: meter.refusals(),
+            dropped: get(&counts.dropped),
             failure: lock(&self.circuit).failure(),
         }
     }
@@ -217,16 +248,19 @@ impl Instance {
         let outcome =
             self.run(|plugin, identity, settings| async move { plugin.collect(identity, settings).await }).await?;
         let now_millis = clock::millis_of(time());
+        let answer::Readings { samples, problems } = outcome.answer;
         let mut before = lock(&self.readings);
-        let values = values(&self.rules, &before, outcome.answer, now_millis);
+        let values = values(&self.rules, &before, samples, Asked { unix_millis: now_millis, hosts: &self.hosts });
         // A counter that is missing this time, since its target is down, may continue from its last reading.
         before.retain(|_, reading| reading.is_fresh(now_millis));
         before.extend(values.readings);
+        self.counts.dropped.fetch_add(values.dropped, Ordering::Relaxed);
         let kept = self.kept(outcome.values);
-        let mut answer = Answer { warnings: values.warnings, kept, ..Answer::default() };
+        let warnings = problems.iter().map(in_words).chain(values.warnings).collect();
+        let mut answer = Answer { warnings, kept, ..Answer::default() };
         answer.readings.extend(before.iter().map(|(name, reading)| (name.clone(), *reading)));
         drop(before);
-        for sample in values.samples {
+        for (time, sample) in values.samples {
             let name = self.posting.renamed(sample.name().as_str());
             if !self.posting.wants(&name) {
                 continue;
@@ -237,19 +271,22 @@ impl Instance {
                 answer.warnings.push(format!("skipped a name of {bytes} bytes, more than {most} (limit `name_bytes`)"));
                 continue;
             }
-            match Sample::new(format!("custom.{name}"), sample.value()) {
-                Ok(sample) => answer.samples.push(match self.host() {
-                    Some(host) => sample.of_host(host),
-                    None => sample,
-                }),
-                Err(error) => answer.warnings.push(error.to_string()),
+            let posted = match Sample::new(format!("custom.{name}"), sample.value()) {
+                Ok(posted) => match sample.host().or(self.host()) {
+                    Some(host) => posted.of_host(host),
+                    None => posted,
+                },
+                Err(error) => {
+                    answer.warnings.push(error.to_string());
+                    continue;
+                }
+            };
+            match time {
+                Some(time) => answer.dated.push((time, posted)),
+                None => answer.samples.push(posted),
             }
         }
-        let all = answer.warnings.len();
-        if all > MOST_WARNINGS {
-            answer.warnings.truncate(MOST_WARNINGS);
-            answer.warnings.push(format!("and {} more", all - MOST_WARNINGS));
-        }
+        cut(&mut answer.warnings);
         Ok(answer)
     }
 
@@ -257,11 +294,28 @@ impl Instance {
     /// skipped for a while, and returns its last failure meanwhile.
     ///
     /// # Errors
-    /// How the call failed.
-    pub async fn check(&self) -> Result<(answer::Report, Option<Kept>), Failure> {
+    /// The plugin's own error, or how the call failed.
+    pub async fn check(&self) -> Result<(Checked, Option<Kept>), Failure> {
         let outcome =
             self.run(|plugin, identity, settings| async move { plugin.check(identity, settings).await }).await?;
-        Ok((outcome.answer, self.kept(outcome.values)))
+        let mut checked = Checked::default();
+        for report in outcome.answer {
+            let name = &report.name;
+            let is_known = checked.reports.iter().any(|known| known.name == *name);
+            let why = match () {
+                () if checked.reports.len() >= MOST_REPORTS => "there are more than 100",
+                () if is_known => "there is another of this name",
+                () if !name.is_empty() && !is_segment(name, 64) => "a name has letters, digits, - and _, 64 at most",
+                () => {
+                    checked.reports.push(report);
+                    continue;
+                }
+            };
+            checked.warnings.push(format!("dropped the report {:?}: {why}", printable(name, 80)));
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        cut(&mut checked.warnings);
+        Ok((checked, self.kept(outcome.values)))
     }
 
     /// Reads the metadata once. Also returns what it stores from now on, if that has changed. An instance that keeps failing is
@@ -269,10 +323,30 @@ impl Instance {
     ///
     /// # Errors
     /// The plugin's own error, or how the call failed.
-    pub async fn metadata(&self) -> Result<(serde_json::Value, Option<Kept>), Failure> {
+    pub async fn metadata(&self) -> Result<(Gathered, Option<Kept>), Failure> {
         let call = |plugin: Arc<Plugin>, identity, settings| async move { plugin.metadata(identity, settings).await };
         let outcome = self.run(call).await?;
-        Ok((outcome.answer, self.kept(outcome.values)))
+        let answer::Documents { documents, problems } = outcome.answer;
+        let mut gathered = Gathered { warnings: problems.iter().map(in_words).collect(), ..Gathered::default() };
+        let own = self.name();
+        for answer::Document { namespace, json } in documents {
+            let namespace = if namespace.is_empty() { Arc::clone(own) } else { namespace.into() };
+            let rest = namespace.strip_prefix(&**own);
+            let is_own = rest.is_some_and(|rest| rest.is_empty() || (rest.starts_with('-') && is_segment(rest, 255)));
+            let why = match () {
+                () if gathered.documents.len() >= MOST_DOCUMENTS => "there are more than 50".to_owned(),
+                () if gathered.documents.iter().any(|(known, _)| *known == namespace) => "it is there twice".to_owned(),
+                () if !is_own => format!("a namespace of this plugin is `{own}`, or begins with `{own}-`"),
+                () => {
+                    gathered.documents.push((namespace, json));
+                    continue;
+                }
+            };
+            gathered.warnings.push(format!("dropped the document {:?}: {why}", printable(&namespace, 80)));
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        cut(&mut gathered.warnings);
+        Ok((gathered, self.kept(outcome.values)))
     }
 
     /// One call in the sandbox, unless the circuit is open; the counts and the circuit record the result.
@@ -345,6 +419,25 @@ impl Instance {
         };
         ended(self.sandbox.run(limit, timed).await)
     }
+}
+
+/// A target without values.
+fn in_words(problem: &answer::Problem) -> String {
+    format!("{}: {}", problem.target, problem.failure)
+}
+
+/// Cuts the warnings of one call.
+fn cut(warnings: &mut Vec<String>) {
+    let all = warnings.len();
+    if all > MOST_WARNINGS {
+        warnings.truncate(MOST_WARNINGS);
+        warnings.push(format!("and {} more", all - MOST_WARNINGS));
+    }
+}
+
+/// Whether Mackerel takes it as a part of a check's name or of a namespace.
+fn is_segment(text: &str, most_bytes: usize) -> bool {
+    text.len() <= most_bytes && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -42,7 +42,7 @@ impl Sandbox {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .thread_keep_alive(Duration::from_secs(75)) // of the threads that resolve names, until the next minute
-            .thread_stack_size(256 << 10)
+            .thread_stack_size(wasaba_core::WORKER_STACK_BYTES)
             .max_blocking_threads(64) // each instance blocks at most two
             .build()?;
         let handle = runtime.handle().clone();

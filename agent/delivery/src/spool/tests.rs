@@ -39,7 +39,7 @@ fn a_minute_survives_kill_9() {
     let folder = TempDir::new().unwrap();
     let spool = open(&folder);
     let (first, second) = (minute(NOW - 60, &[("a", 1.0), ("b", 2.5)]), minute(NOW, &[("a", 2.0)]));
-    let reading = Reading { value: 7.0, unix_millis: NOW };
+    let reading = Reading { value: 7.0.into(), unix_millis: NOW };
     assert!(spool.keep(first.clone(), &[("nginx.requests".to_owned(), reading)], NOW));
     assert!(spool.keep(second.clone(), &[], NOW));
     spool.keep_host_id("4Hkc5RVYYB4");

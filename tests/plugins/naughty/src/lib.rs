@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use wasaba_plugin::tcp::Connection;
-use wasaba_plugin::{Error, Graph, Metric, Plugin, Sample, Setting, Settings, Unit, crypto, files, http, kv, log};
+use wasaba_plugin::{
+    Error, Graph, Metric, Plugin, Reach, Sample, Secret, Setting, Settings, Unit, crypto, files, http, kv, log,
+};
 
 wasaba_plugin::export!(describe, collect);
 
 fn describe() -> Plugin {
     Plugin::new("naughty", env!("CARGO_PKG_VERSION"), "misbehaves on request")
+        .reaches([Reach::Http, Reach::Tcp, Reach::Unix, Reach::File])
         .setting(Setting::text("do").default("nothing").help("what to do wrong"))
         .setting(Setting::text("url").default("http://localhost/").help("the target; a text, which grants nothing"))
         .setting(Setting::secret("token").help("a secret that must not be shown"))
@@ -30,7 +33,7 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
             Connection::connect_unix(target)?;
             good(1.0)
         }
-        "read-file" => good(files::read(target)?.len() as f64),
+        "read-file" => good(files::read(target, 4 << 20)?.len() as f64),
         "scan" => {
             let mut last = Ok(());
             for port in 1..=1024 {
@@ -53,7 +56,7 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
             good(1.0)
         }
         "derive" => {
-            crypto::pbkdf2_hmac_sha256(b"password", b"salt", u32::MAX)?;
+            crypto::scram_sha256(token(settings)?, b"salt", u32::MAX, "")?;
             good(1.0)
         }
         "sleep" => {
@@ -93,6 +96,7 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
             log::info("x".repeat(1 << 20));
             good(1.0)
         }
+        "reveal" => Err(Error::Failed(token(settings)?.reveal()?)),
         "bad-samples" => Ok(vec![
             Sample::new("naughty.good", 1.0),
             Sample::new("naughty.nan", f64::NAN),
@@ -111,6 +115,10 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
         "blame-secret" => Err(Error::Misconfigured("the token was refused".into())),
         _ => good(1.0),
     }
+}
+
+fn token(settings: &Settings) -> Result<&Secret, Error> {
+    settings.secret("token").ok_or_else(|| Error::Misconfigured("`token` is not set".into()))
 }
 
 #[inline(never)]
