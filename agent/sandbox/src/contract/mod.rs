@@ -29,6 +29,8 @@ pub(crate) const NAME: &str = "wasaba:plugin";
 /// The interfaces that a component may export.
 pub(crate) const EXPORTS: [&str; 4] = ["about", "metrics", "checks", "metadata"];
 
+type LookUp = fn(&InstancePre<Guest>, &[&'static str]) -> Result<Box<dyn Exports>>;
+
 /// A version of the contract.
 pub(crate) struct Version {
     /// The version itself, `0.2.0`.
@@ -38,7 +40,7 @@ pub(crate) struct Version {
     /// Links everything that a component of this version may import.
     pub(crate) link: fn(&mut Linker<Guest>) -> Result<()>,
     /// Looks up those [`EXPORTS`] that the component has.
-    pub(crate) exports: fn(&InstancePre<Guest>, &[&'static str]) -> Result<Box<dyn Exports>>,
+    pub(crate) exports: LookUp,
 }
 
 /// The versions that this agent speaks, the newest that is released first.
