@@ -43,6 +43,9 @@ pub(crate) struct Version {
     pub(crate) exports: LookUp,
 }
 
+/// Looks up the interfaces of these names in a component.
+type LookUp = fn(&InstancePre<Guest>, &[&'static str]) -> Result<Box<dyn Exports>>;
+
 /// The versions that this agent speaks, the newest that is released first.
 pub(crate) const SPOKEN: &[Version] = &[
     v0_2::VERSION,
