@@ -1,3 +1,5 @@
+//! The tests of the door: what other users can place, swap or plant, and what is opened all the same.
+
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io::Write;
