@@ -47,8 +47,8 @@ impl Uname {
         let text = |field: &CStr| field.to_string_lossy().into_owned();
         Self {
             name: text(uname.sysname()),
-            nodename: System::host_name().unwrap_or_else(|| text(uname.nodename())),
-            release: System::kernel_version().unwrap_or_else(|| text(uname.release())),
+            nodename: System::host_name().unwrap_or_else(|_| text(uname.nodename())),
+            release: System::kernel_version().unwrap_or_else(|_| text(uname.release())),
             version: text(uname.version()),
             machine: text(uname.machine()),
         }
