@@ -16,11 +16,16 @@ use wasaba_core::clock;
 use wasaba_core::limits::{Engine, Limits};
 use wasmtime::component::Component;
 
-use crate::compiler::compile_in_child;
-pub use crate::compiler::{CompileError, compile};
+pub use crate::compiler::{CompileError, Order, compile};
+use crate::compiler::{Compiled, compile_in_child};
+use crate::needs::Needs;
 
 /// An entry that was not loaded for this long is removed from the cache.
 const UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// What the cache keeps at most; what was loaded longest ago is removed first. Twenty Python components, or a thousand others.
+const MOST_BYTES: u64 = 1 << 30;
+const MOST_ENTRIES: usize = 1_000;
 
 /// How many compilers may run at once. More than one, so that a slow one does not hold up the others.
 const COMPILERS: usize = 2;
@@ -56,25 +61,30 @@ impl Cache {
         limits: &Limits,
     ) -> Result<Component, CompileError> {
         let key = key(kind, engine, wasm);
+        let known = |entry: &Path| load(engine, entry).ok().zip(needs(entry));
         if let Some(entry) = self.find(&key)
-            && let Ok(component) = load(engine, &entry)
+            && let Some((component, needs)) = known(&entry)
         {
+            needs.check(limits).map_err(CompileError::Excess)?;
             // Marks it as used; see `prune`. Where that fails, it is compiled again in a month.
             File::options().append(true).open(&entry).and_then(|file| file.set_modified(clock::wall())).ok();
             return Ok(component);
         }
-        if let Some(component) = self.shipped(&key).find_map(|entry| load(engine, &entry).ok()) {
+        if let Some((component, needs)) = self.shipped(&key).find_map(|entry| known(&entry)) {
+            needs.check(limits).map_err(CompileError::Excess)?;
             return Ok(component);
         }
         // Nothing is compiled that cannot be cached: it would be compiled again at each start.
         self.folder.as_ref().map_err(|why| CompileError::Cache(why.clone()))?;
         self.prune(clock::wall());
-        let code = {
+        let compiled = {
             let _compiler = self.compiler();
             compile_in_child(kind, wasm, limits)?
         };
-        let entry = self.store(&key, &code).map_err(CompileError::Cache)?;
-        load(engine, &entry).map_err(CompileError::Cache)
+        let entry = self.store(&key, &compiled).map_err(CompileError::Cache)?;
+        let component = load(engine, &entry).map_err(CompileError::Cache)?;
+        self.bound(&entry, MOST_BYTES, MOST_ENTRIES);
+        Ok(component)
     }
 
     /// Waits for a compiler to be free.
@@ -104,6 +114,24 @@ impl Cache {
         self.folder.iter().flat_map(move |folder| entries(folder, key))
     }
 
+    /// Removes the entries that were loaded longest ago until `most_bytes` and `most_entries` are kept; never `newest`.
+    fn bound(&self, newest: &Path, most_bytes: u64, most_entries: usize) {
+        let Some(entries) = self.folder.as_ref().ok().and_then(|folder| fs::read_dir(folder).ok()) else { return };
+        let entries = entries.flatten().filter_map(|entry| {
+            let about = entry.metadata().ok()?;
+            Some((about.modified().ok()?, about.len(), entry.path()))
+        });
+        let mut entries = entries.filter(|(_, _, path)| path != newest).collect::<Vec<_>>();
+        entries.sort_by(|one, other| other.cmp(one));
+        let mut kept_bytes = fs::metadata(newest).map_or(0, |about| about.len());
+        for (number, (_, bytes, path)) in entries.into_iter().enumerate() {
+            kept_bytes = kept_bytes.saturating_add(bytes);
+            if kept_bytes > most_bytes || number.saturating_add(1) >= most_entries {
+                fs::remove_file(path).ok();
+            }
+        }
+    }
+
     /// Removes entries that were not loaded for [`UNUSED`]: plugins come and go, and a Python component's code is 32 MB.
     fn prune(&self, now: SystemTime) {
         let Some(entries) = self.folder.as_ref().ok().and_then(|folder| fs::read_dir(folder).ok()) else { return };
@@ -117,10 +145,13 @@ impl Cache {
 
     /// Stores the code and only then removes the other entries of this key. Another agent or command may be storing the same
     /// component in the same folder: both use the same file name, and the entry exists for both at every moment.
-    fn store(&self, key: &str, code: &[u8]) -> Result<PathBuf, String> {
+    fn store(&self, key: &str, compiled: &Compiled) -> Result<PathBuf, String> {
         static STORED: AtomicU64 = AtomicU64::new(0);
         let folder = self.folder.as_ref().map_err(Clone::clone)?;
-        let entry = folder.join(format!("{key}-{}.cwasm", sha256(code)));
+        let Compiled { needs, code } = compiled;
+        let Needs { instances, memory_bytes, table_elements } = needs;
+        let hash = sha256(code);
+        let entry = folder.join(format!("{key}-{instances:x}.{memory_bytes:x}.{table_elements:x}-{hash}.cwasm"));
         let serial = STORED.fetch_add(1, Ordering::Relaxed);
         let unfinished = folder.join(format!(".{key}.{}.{serial}", std::process::id()));
         let written = fs::write(&unfinished, code).and_then(|()| fs::rename(&unfinished, &entry));
@@ -138,6 +169,14 @@ fn entries(folder: &Path, key: &str) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     entries
         .filter(move |path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(key)))
+}
+
+/// What an instance of the entry's component needs, which is in its file name.
+fn needs(entry: &Path) -> Option<Needs> {
+    let mut parts = entry.file_stem()?.to_str()?.rsplit('-').nth(1)?.split('.');
+    let mut number = || u64::from_str_radix(parts.next()?, 16).ok();
+    let needs = Needs { instances: number()?, memory_bytes: number()?, table_elements: number()? };
+    parts.next().is_none().then_some(needs)
 }
 
 /// Whether `path` belongs to root or the agent's user, and no other user can write to it.
@@ -227,8 +266,41 @@ mod tests {
         let cache = Cache::open(root, Vec::new());
         let key = key(Engine::Pulley, engine, EMPTY_COMPONENT);
         let code = engine::for_compiling(Engine::Pulley).unwrap().precompile_component(EMPTY_COMPONENT).unwrap();
-        let entry = cache.store(&key, &code).unwrap();
+        let needs = Needs { instances: 3, ..Needs::default() };
+        let entry = cache.store(&key, &Compiled { needs, code }).unwrap();
         (cache, key, entry)
+    }
+
+    #[test]
+    fn code_in_the_cache_is_held_against_the_limits_of_now() {
+        let root = tempfile::tempdir().unwrap();
+        let engine = engine::for_running(Engine::Pulley, 256 << 10).unwrap();
+        let (cache, ..) = filled(root.path(), &engine);
+        let component = |instances| {
+            let limits = Limits { instances, ..Limits::default() };
+            cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &limits).map(drop)
+        };
+        assert_eq!(component(3), Ok(()));
+        assert!(matches!(component(2), Err(CompileError::Excess(text)) if text.contains("`instances`")));
+    }
+
+    #[test]
+    fn the_cache_keeps_what_was_loaded_last_up_to_its_bytes_and_its_number() {
+        let left = |most_bytes, most_entries| {
+            let root = tempfile::tempdir().unwrap();
+            let cache = Cache::open(root.path(), Vec::new());
+            let path = |number: u32| root.path().join(format!("compiled/{number}"));
+            for number in 0..5 {
+                fs::write(path(number), [0; 100]).unwrap();
+                let time = clock::wall() - Duration::from_secs(100 - u64::from(number));
+                File::options().append(true).open(path(number)).unwrap().set_modified(time).unwrap();
+            }
+            cache.bound(&path(0), most_bytes, most_entries);
+            (0..5).filter(|number| path(*number).exists()).collect::<Vec<_>>()
+        };
+        assert_eq!(left(1_000, 100), [0, 1, 2, 3, 4]);
+        assert_eq!(left(300, 100), [0, 3, 4], "the one just stored, and the last loaded");
+        assert_eq!(left(1_000, 2), [0, 4]);
     }
 
     #[test]
@@ -253,7 +325,8 @@ mod tests {
                     let cache = Cache::open(root.path(), Vec::new());
                     for _ in 0..50 {
                         fs::write(&damaged, "not its content").unwrap();
-                        let stored = cache.store(&key, &code).unwrap();
+                        let compiled = Compiled { needs: Needs::default(), code: code.clone() };
+                        let stored = cache.store(&key, &compiled).unwrap();
                         load(&engine, &stored).unwrap();
                     }
                 });
