@@ -147,7 +147,7 @@ impl Plugin {
             let described = guest.call_describe(&mut call.store).await;
             described.map(|described| Ok(described.into())).map_err(|error| call.failure(&error))
         };
-        ended(sandbox.run(limits.time, run).await)
+        ended(sandbox.run(limits.time, limits.compute, run).await)
     }
 
     /// The graphs of an instance with these settings; none if the plugin has no metrics.
@@ -168,7 +168,7 @@ impl Plugin {
             let graphs = guest.call_graphs(&mut call.store, &settings).await.map_err(|error| call.failure(&error))?;
             Ok(graphs.into_iter().map(Graph::from).collect())
         };
-        ended(sandbox.run(limits.time, run).await)
+        ended(sandbox.run(limits.time, limits.compute, run).await)
     }
 
     /// Collects the samples of `instance`: one call in a fresh component instance. Must run in the sandbox.

@@ -16,3 +16,4 @@ pub mod failure;
 pub mod load;
 mod needs;
 pub mod thread;
+pub mod turn;

@@ -73,8 +73,8 @@ struct Once {
 async fn once(instance: &Instance) -> Result<Once, Fault> {
     let (does, mut once) = (instance.plugin().does(), Once::default());
     if does.contains(&"metrics") {
-        let Answer { samples, readings, warnings, .. } = instance.collect().await?;
-        once = Once { samples, readings, warnings, ..once };
+        let Answer { samples, warnings, .. } = instance.collect().await?;
+        once = Once { samples, readings: instance.readings(), warnings, ..once };
     }
     if does.contains(&"checks") {
         let (report, _) = instance.check().await?;
