@@ -62,7 +62,7 @@ fn host<'a>(bytes: &mut &'a [u8]) -> Option<Option<&'a str>> {
     Some(Some(std::str::from_utf8(host).ok()?))
 }
 
-/// The bytes of all readings: JSON, with the bits of each value as a number, since decimals would be rounded.
+/// The bytes of a source's readings: JSON, with the bits of each value as a number, since decimals would be rounded.
 pub(super) fn encode_readings(readings: &BTreeMap<String, Reading>) -> Vec<u8> {
     let plain: BTreeMap<&str, (u64, i64)> = readings
         .iter()
