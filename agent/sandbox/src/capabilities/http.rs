@@ -198,7 +198,8 @@ fn headers(requested: &[(String, String)]) -> Result<HeaderMap, Error> {
         if CONNECTION_HEADERS.contains(&parsed.as_str()) {
             return Err(Error::Invalid(format!("the header `{parsed}` belongs to the connection and cannot be set")));
         }
-        headers.append(parsed, HeaderValue::from_str(value).map_err(|_| invalid())?);
+        let value = HeaderValue::from_str(value).map_err(|_| invalid())?;
+        headers.try_append(parsed, value).map_err(|_| Error::Invalid("too many headers".into()))?;
     }
     Ok(headers)
 }
@@ -240,6 +241,12 @@ mod tests {
             assert!(matches!(refused, Err(Error::Invalid(_))), "{name} was accepted");
         }
         assert_eq!(headers(&[("Host".into(), "virtual".into())]).unwrap()["host"], "virtual");
+    }
+
+    #[test]
+    fn more_headers_than_the_client_can_hold_are_refused() {
+        let many = (0..40_000).map(|number| (format!("x-{number}"), String::new())).collect::<Vec<_>>();
+        assert!(matches!(headers(&many), Err(Error::Invalid(text)) if text == "too many headers"));
     }
 
     #[test]
