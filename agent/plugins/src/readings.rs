@@ -108,7 +108,7 @@ impl Rules {
 ///
 /// # Errors
 /// The limit that was exceeded.
-pub fn within(graphs: &[answer::Graph], limits: &Limits) -> Result<(), String> {
+fn within(graphs: &[answer::Graph], limits: &Limits) -> Result<(), String> {
     if graphs.len() > limits.graphs {
         return Err(Failure::limit("graphs", &format!("{} graphs, more than {}", graphs.len(), limits.graphs)).text);
     }

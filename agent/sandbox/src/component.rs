@@ -72,29 +72,27 @@ impl Plugin {
         let error = |problem| LoadError { file: file.to_owned(), problem };
         let engine = sandbox.engine(demands.engine, demands.limits.stack_bytes);
         let engine = engine.map_err(|why| error(Problem::Agent(format!("cannot be run: {why}"))))?;
-        let (blocking_engine, blocking_file, demanded) = (engine.clone(), file.to_owned(), demands.clone());
-        let component = tokio::task::spawn_blocking(move || {
+        let (blocking_engine, blocking_file, demanded) = (engine, file.to_owned(), demands.clone());
+        let linked = tokio::task::spawn_blocking(move || {
             let Demands { engine: kind, limits, digest } = &demanded;
             let wasm = load::read(&blocking_file, limits.component_bytes)?;
             let sha256 = sha256(&wasm);
             load::check_digest(digest.as_deref(), &sha256)?;
             load::check_header(&wasm)?;
             let component = cache.component(*kind, &blocking_engine, &wasm, limits).map_err(Problem::Compile)?;
-            Ok((component, sha256))
+            // Here too, since how long it takes depends on the component.
+            Self::link(blocking_engine, &component, &blocking_file, sha256)
         });
         let crashed = || Problem::Agent("crashed the loader; this is a bug in wasaba".into());
-        let (component, sha256) = component.await.unwrap_or_else(|_| Err(crashed())).map_err(error)?;
-        Self::link(sandbox, engine, &component, file, sha256, &demands.limits).await.map(Arc::new).map_err(error)
+        let mut loaded = linked.await.unwrap_or_else(|_| Err(crashed())).map_err(error)?;
+        let described = loaded.describe(sandbox, &demands.limits).await;
+        let described = described.map_err(|failure| error(Problem::Describe(failure)))?;
+        loaded.description = described.map_err(|why| error(foreign(why)))?;
+        load::check_description(&loaded.description).map_err(error)?;
+        Ok(Arc::new(loaded))
     }
 
-    async fn link(
-        sandbox: &Sandbox,
-        engine: wasmtime::Engine,
-        component: &Component,
-        file: &Path,
-        sha256: String,
-        limits: &Arc<Limits>,
-    ) -> Result<Self, Problem> {
+    fn link(engine: wasmtime::Engine, component: &Component, file: &Path, sha256: String) -> Result<Self, Problem> {
         let interfaces = load::check_contract(component)?;
         load::check_imports(component)?;
         let mut linker = Linker::new(&engine);
@@ -109,11 +107,7 @@ impl Plugin {
             metadata: has("metadata").then(|| metadata::GuestIndices::new(&ready)).transpose().map_err(foreign)?,
         };
         let (description, imports) = (Description::default(), load::imported_capabilities(component));
-        let mut loaded = Self { file: file.to_owned(), sha256, description, imports, engine, ready, exports };
-        let described = loaded.describe(sandbox, limits).await.map_err(Problem::Describe)?;
-        loaded.description = described.map_err(foreign)?;
-        load::check_description(&loaded.description)?;
-        Ok(loaded)
+        Ok(Self { file: file.to_owned(), sha256, description, imports, engine, ready, exports })
     }
 
     /// The interfaces that it exports besides `plugin`.

@@ -34,6 +34,20 @@ fn now(clock: ClockId) -> Time {
 thread_local! {
     /// Whether the call whose turn it is has ended its turn although it could go on.
     static YIELDED: Cell<bool> = const { Cell::new(false) };
+    /// What another thread has computed for it.
+    static CHARGED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// Does `work` on this thread, and returns how long it computed, for [`charge`].
+pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let began = (Clocks::SYSTEM.thread)();
+    let done = work();
+    (done, (Clocks::SYSTEM.thread)().saturating_sub(began))
+}
+
+/// Counts what another thread has computed for the call whose turn it is.
+pub(crate) fn charge(time: Duration) {
+    CHARGED.set(CHARGED.get().saturating_add(time));
 }
 
 /// Ends the turn of the call that awaits this; it is ready for its next one at once. Its executor looks at timers and sockets in
@@ -112,12 +126,13 @@ impl<T> Future for Counted<T> {
         used.held_up += held_up;
         drop(used);
         YIELDED.set(false);
+        CHARGED.set(Duration::ZERO);
         let waker = Waker::from(Arc::clone(&this.waker));
         let began = (this.clocks.thread)();
         let result = this.call.as_mut().poll(&mut Context::from_waker(&waker));
         let took = (this.clocks.thread)().saturating_sub(began);
         let mut used = this.usage.lock();
-        used.computed += took;
+        used.computed = used.computed.saturating_add(took).saturating_add(CHARGED.take());
         if YIELDED.take() {
             used.ready = Some((this.clocks.wall)());
         }
@@ -196,6 +211,15 @@ mod tests {
         let mut call = Counted::new(host, millis(20), CLOCKS);
         assert_eq!(poll(&mut call), Poll::Ready(Err(ComputedTooLong)));
         assert_eq!(call.usage().computed(), millis(30));
+    }
+
+    #[test]
+    fn what_another_thread_computes_for_a_call_is_counted_too() {
+        let host = async {
+            charge(millis(30));
+            std::future::pending::<()>().await;
+        };
+        assert_eq!(poll(&mut Counted::new(host, millis(20), CLOCKS)), Poll::Ready(Err(ComputedTooLong)));
     }
 
     #[test]

@@ -305,7 +305,7 @@ pub(crate) fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ),
         ("memory", shell("(memory 65536)"), "MiB of memory to start, more than 64 (limit `memory_mib`)"),
         ("memories", shell("(memory 600) (memory 600)"), "MiB of memory to start, more than 64 (limit `memory_mib`)"),
-        ("globals", instances(&"(global i32 (i32.const 0))".repeat(2_000), 150), "MiB of memory to start, more than"),
+        ("globals", instances(&"(global i32 (i32.const 0))".repeat(20_000), 150), "MiB of memory to start, more than"),
         ("instances", instances("", 201), "has 202 core instances, more than 200 (limit `instances`)"),
         ("long-name", imports(&"x".repeat(99_000)), "xxx"),
         ("start", shell("(func $s (loop br 0)) (start $s)"), "limit `compute_ms`"),
@@ -343,8 +343,9 @@ fn machine_code() -> Vec<u8> {
     child.stdin.take().unwrap().write_all(&std::fs::read(component("everything")).unwrap()).unwrap();
     let output = child.wait_with_output().unwrap();
     // What the component needs comes first.
-    assert!(output.status.success() && output.stdout.len() > 24);
-    output.stdout[24..].to_vec()
+    let (_, code) = output.stdout.split_at_checked(24).unwrap();
+    assert!(output.status.success() && !code.is_empty());
+    code.to_vec()
 }
 
 /// The agent's compiler, which waits for a component.

@@ -11,6 +11,7 @@ use wasmtime::component::{HasData, Linker};
 
 use super::blocking::Blocking;
 use crate::contract::bindings::wasaba::plugin::crypto::{self as contract, Error};
+use crate::turn;
 
 pub(super) fn link<T: Send + 'static>(linker: &mut Linker<T>, view: fn(&mut T) -> View<'_>) -> Result<()> {
     contract::add_to_linker::<_, HasView>(linker, view)
@@ -92,9 +93,10 @@ impl View<'_> {
             key
         };
         // On another thread, so that it does not delay the other plugins.
-        let key = self.instance.blocking.run(derive).await;
-        let key =
+        let key = self.instance.blocking.run(|| turn::timed(derive)).await;
+        let (key, computed) =
             key.ok_or_else(|| Error::Invalid("the agent crashed while deriving it; this is a bug in wasaba".into()))?;
+        turn::charge(computed);
         *self.instance.derived.lock().unwrap_or_else(PoisonError::into_inner) = Some((inputs, key));
         Ok(key)
     }
