@@ -97,11 +97,11 @@ doctests:
 
 ## unit: run the unit tests, without servers
 unit:
-	$(CARGO) test $(WORKSPACE) $(TIMED) --lib --bins -- $(TIMES)
+	$(CARGO) test $(WORKSPACE) $(TIMED) --no-fail-fast --lib --bins -- $(TIMES)
 
 ## e2e: run the tests of the program against real servers; make e2e ONLY=docker runs those whose name contains `docker`
 e2e: compiled
-	$(CARGO) test $(WORKSPACE) $(TIMED) --test '*' -- $(TIMES) $(ONLY)
+	$(CARGO) test $(WORKSPACE) $(TIMED) --no-fail-fast --test '*' -- $(TIMES) $(ONLY)
 
 ## bench: measure the agent's resource usage against its goals; with OFFICIAL_PLUGINS=a folder, also the official plugins in it
 bench: build test-plugins

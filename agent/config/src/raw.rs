@@ -12,6 +12,10 @@ pub struct RawSettings {
     pub allow: Vec<String>,
     /// The table `tls`: the authorities that its connections accept, and their own certificate.
     pub trust: Trust,
+    /// Whether the plugin may see the text of its secrets.
+    pub reveal: bool,
+    /// The value that the header `host` of its requests may have.
+    pub virtual_host: Option<String>,
     /// The keys whose values came from a file, the environment or a credential, which only secrets may.
     pub references: Vec<String>,
     /// The command line of the official plugin that it stands in for.

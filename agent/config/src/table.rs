@@ -24,6 +24,8 @@ pub struct PluginTable {
     pub limits: Arc<Limits>,
     /// How its values are posted.
     pub posting: Posting,
+    /// The custom identifiers of the hosts that its samples may name.
+    pub hosts: Vec<Arc<str>>,
 }
 
 /// Omits the settings, which may contain secrets.
@@ -38,6 +40,6 @@ impl PartialEq for PluginTable {
     fn eq(&self, other: &Self) -> bool {
         (&self.name, &self.wasm, &self.digest, &self.raw, self.engine, &self.limits)
             == (&other.name, &other.wasm, &other.digest, &other.raw, other.engine, &other.limits)
-            && self.posting == other.posting
+            && (&self.posting, &self.hosts) == (&other.posting, &other.hosts)
     }
 }

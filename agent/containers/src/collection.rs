@@ -301,13 +301,14 @@ impl Counters<'_> {
     fn value(&self, conversion: Conversion, key: &str, now: Reading) -> Option<f64> {
         let before = self.before.get(key).copied();
         match conversion {
-            Conversion::Gauge => Some(now.value),
+            Conversion::Gauge => Some(now.value.as_f64()),
             Conversion::PerMinute => rate::growth(before?, now, Duration::from_secs(60)),
             Conversion::PerSecond => rate::growth(before?, now, Duration::from_secs(1)),
             Conversion::PercentOfCore => {
                 // The CPU time of a restarted container counts from zero.
                 let before = before?;
-                let since = if now.value < before.value { Reading { value: 0.0, ..before } } else { before };
+                let is_restarted = now.value.as_f64() < before.value.as_f64();
+                let since = if is_restarted { Reading { value: 0.0.into(), ..before } } else { before };
                 Some(rate::growth(since, now, Duration::from_secs(1))? / 1e9 * 100.0)
             }
         }
@@ -353,7 +354,8 @@ impl Values {
                 let value = if metric.conversion == Conversion::Gauge {
                     Some(value)
                 } else {
-                    let (key, now) = (counters.key(family.graph, metric.name), Reading { value, unix_millis });
+                    let (key, now) =
+                        (counters.key(family.graph, metric.name), Reading { value: value.into(), unix_millis });
                     let value = counters.value(metric.conversion, &key, now);
                     self.readings.push((key, now));
                     value

@@ -22,14 +22,7 @@ const FLAGS: [&str; 6] = ["host", "name-format", "label", "cpu-format", "method"
 /// # Errors
 /// An invalid flag or value, something that needs a shell, or variables that ask for TLS.
 pub fn docker(table: &str, command: &OfficialCommand, env: &[(String, String)]) -> Result<Docker, String> {
-    let declared = FLAGS.map(|key| Setting {
-        key: key.to_owned(),
-        kind: SettingKind::Text,
-        default: None,
-        required: false,
-        repeatable: false,
-        help: String::new(),
-    });
+    let declared = FLAGS.map(|key| Setting::new(key, SettingKind::Text));
     let flags = Flags::parse(&declared, &command.arguments);
     let variable = |name: &str| {
         let mut written = env.iter().chain(&command.assignments).rev();

@@ -1,14 +1,18 @@
 //! A secret: text that is used but never shown.
 
 use std::fmt;
+use std::sync::Arc;
 
-/// Text that neither `Debug` nor any message shows. It has no `Display`.
+/// What stands in a text in place of a secret.
+const MARK: &str = "[redacted]";
+
+/// Text that neither `Debug` nor any message shows. It has no `Display`. Clones share the text.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Box<str>);
+pub struct Secret(Arc<str>);
 
 impl Secret {
     /// A secret with this text.
-    pub fn new(text: impl Into<Box<str>>) -> Self {
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
 
@@ -21,22 +25,124 @@ impl Secret {
     /// `text` with the secret redacted: a server may echo what it was sent.
     #[must_use]
     pub fn redacted_in(&self, text: &str) -> String {
-        if self.0.is_empty() { text.to_owned() } else { text.replace(&*self.0, "[redacted]") }
+        if self.0.is_empty() { text.to_owned() } else { text.replace(&*self.0, MARK) }
     }
 }
 
 impl fmt::Debug for Secret {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("[redacted]")
+        formatter.write_str(MARK)
     }
 }
+
+/// All secrets of an instance, and how they are hidden in a text. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets {
+    /// The longest first, so that one which is part of another does not uncover the rest of it.
+    texts: Arc<[Secret]>,
+}
+
+impl Secrets {
+    /// A shorter secret would be found in any text, and hide what it says.
+    pub const SHORTEST_CHARS: usize = 4;
+
+    /// Hides each of these, if it is not too short; of lines like `Authorization: Bearer abc` also each value and its last word,
+    /// which a server sees, and may echo, alone.
+    pub fn new(secrets: impl IntoIterator<Item = Secret>) -> Self {
+        let mut texts = Vec::new();
+        for secret in secrets {
+            let text = secret.reveal();
+            for line in text.lines().filter(|line| *line != text || line.contains(':')) {
+                let (name, value) = line.split_once(':').unwrap_or(("", line));
+                if PUBLIC.iter().any(|public| public.eq_ignore_ascii_case(name.trim())) {
+                    continue;
+                }
+                let last = value.rsplit(char::is_whitespace).next().unwrap_or_default();
+                texts.extend([line, value.trim(), last].map(Secret::new));
+            }
+            texts.push(secret);
+        }
+        texts.retain(|secret| secret.reveal().chars().nth(Self::SHORTEST_CHARS - 1).is_some());
+        texts.sort_by(|one, other| {
+            let order = other.reveal().len().cmp(&one.reveal().len());
+            order.then_with(|| one.reveal().cmp(other.reveal()))
+        });
+        texts.dedup();
+        Self { texts: texts.into() }
+    }
+
+    /// The beginning of `text`, without secrets: at least `most_bytes` of it are looked at, and no more than a secret's length
+    /// beyond. In one pass: what stands in place of a secret is not searched again, so that no text makes another one longer than
+    /// its secrets are many.
+    #[must_use]
+    pub fn hidden_in(&self, text: &str, most_bytes: usize) -> String {
+        let longest = self.texts.first().map_or(0, |secret| secret.reveal().len());
+        let end = text.floor_char_boundary(most_bytes.saturating_add(longest));
+        let mut rest = text.get(..end).unwrap_or_default();
+        if self.texts.is_empty() {
+            return rest.to_owned();
+        }
+        let mut hidden = String::with_capacity(rest.len());
+        while let Some(char) = rest.chars().next() {
+            let found = self.texts.iter().find(|secret| rest.starts_with(secret.reveal()));
+            let length = match found {
+                Some(secret) => {
+                    hidden.push_str(MARK);
+                    secret.reveal().len()
+                }
+                None => {
+                    hidden.push(char);
+                    char.len_utf8()
+                }
+            };
+            rest = rest.get(length..).unwrap_or_default();
+        }
+        hidden
+    }
+}
+
+/// Headers that are not secret, though they may be written beside those that are.
+const PUBLIC: &[&str] = &["host", "user-agent", "accept"];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn hidden(secrets: &[&str], text: &str) -> String {
+        Secrets::new(secrets.iter().map(|text| Secret::new(*text))).hidden_in(text, 1_000)
+    }
+
     #[test]
     fn a_secret_is_not_in_its_debug_output() {
         assert_eq!(format!("{:?}", Secret::new("hunter2")), "[redacted]");
+    }
+
+    #[test]
+    fn the_longest_of_two_secrets_that_begin_alike_is_hidden_whole() {
+        assert_eq!(hidden(&["hunter", "hunter2", "er2x"], "hunter2x and hunter"), "[redacted]x and [redacted]");
+    }
+
+    #[test]
+    fn what_stands_for_a_secret_is_not_searched_again_and_short_ones_hide_nothing() {
+        let secrets = vec!["redacted"; 180];
+        assert_eq!(hidden(&secrets, "redacted"), "[redacted]");
+        assert_eq!(hidden(&["e", "abc", ""], "the abc"), "the abc");
+        assert_eq!(hidden(&["あいうえ"], "xあいうえ"), "x[redacted]");
+    }
+
+    #[test]
+    fn only_the_beginning_of_a_long_text_is_searched_but_a_secret_across_its_end_is_found() {
+        let secrets = Secrets::new([Secret::new("hunter2")]);
+        let long = "x".repeat(1_000_000);
+        assert_eq!(secrets.hidden_in(&long, 10).len(), 17);
+        assert_eq!(secrets.hidden_in("12345678hunter2", 10), "12345678[redacted]");
+    }
+
+    #[test]
+    fn the_values_of_header_lines_are_secrets_of_their_own_unless_they_are_public() {
+        let lines = "X-A: abcd\nAuthorization: Bearer hunter2\r\nHost: status.example";
+        let echo = "status.example got hunter2, Bearer hunter2 and abcd";
+        assert_eq!(hidden(&[lines], echo), "status.example got [redacted], [redacted] and [redacted]");
+        assert_eq!(hidden(&["X-A: abcd"], "you sent abcd"), "you sent [redacted]");
     }
 }

@@ -1,7 +1,7 @@
 //! TLS as a client: which certificates are trusted, for Mackerel's API, the Docker engine and plugins alike.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -35,6 +35,18 @@ pub enum Verification {
     None,
 }
 
+impl Verification {
+    /// Its word in settings of kind `tls-mode`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Authority => "ca",
+            Self::None => "encrypt",
+        }
+    }
+}
+
 /// A configuration that trusts the machine's certificate authorities (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others), or
 /// Mozilla's on a machine without any.
 ///
@@ -60,24 +72,49 @@ pub fn none() -> Result<ClientConfig, Error> {
 /// # Errors
 /// A file cannot be read or has other content; the text names it.
 pub fn client(trust: &Trust) -> Result<ClientConfig, String> {
+    configured(trust, verifier(trust)?)
+}
+
+/// As [`client`], and `seen` gets the certificates that the server sends, whether or not they are trusted.
+///
+/// # Errors
+/// As [`client`].
+pub fn watched(trust: &Trust, seen: &Seen) -> Result<ClientConfig, String> {
+    configured(trust, Arc::new(Watched { verifier: verifier(trust)?, seen: seen.clone() }))
+}
+
+/// The certificates that a server has sent, in DER, its own first. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Seen(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Seen {
+    /// The certificates; none if the handshake did not come so far.
+    #[must_use]
+    pub fn chain(&self) -> Vec<Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn configured(trust: &Trust, verifier: Arc<dyn ServerCertVerifier>) -> Result<ClientConfig, String> {
     let plain = |error: Error| error.to_string();
-    let builder = builder().map_err(plain)?;
-    let algorithms = provider().signature_verification_algorithms;
-    let builder = match trust.verification {
-        Verification::None => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Lenient { authority: None, algorithms }))
-        }
-        Verification::Full => builder.with_root_certificates(authorities(trust)?),
-        Verification::Authority => {
-            let authority = WebPkiServerVerifier::builder_with_provider(authorities(trust)?, provider()).build();
-            let authority = Some(authority.map_err(|error| error.to_string())?);
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Lenient { authority, algorithms }))
-        }
-    };
+    let builder = builder().map_err(plain)?.dangerous().with_custom_certificate_verifier(verifier);
     let Some((certificate, key)) = &trust.identity else { return Ok(builder.with_no_client_auth()) };
     let bytes = regular_file::read(key, LONGEST_FILE_BYTES).map_err(|error| unusable("a private key", key, &error))?;
     let key = PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| unusable("a private key", key, &error))?;
     builder.with_client_auth_cert(certificates(certificate)?, key).map_err(plain)
+}
+
+fn verifier(trust: &Trust) -> Result<Arc<dyn ServerCertVerifier>, String> {
+    let algorithms = provider().signature_verification_algorithms;
+    let authority = || {
+        let verifier = WebPkiServerVerifier::builder_with_provider(authorities(trust)?, provider()).build();
+        verifier.map_err(|error| error.to_string())
+    };
+    Ok(match trust.verification {
+        Verification::None => Arc::new(Lenient { authority: None, algorithms }),
+        Verification::Authority => Arc::new(Lenient { authority: Some(authority()?), algorithms }),
+        Verification::Full => authority()?,
+    })
 }
 
 fn authorities(trust: &Trust) -> Result<Arc<RootCertStore>, String> {
@@ -122,6 +159,50 @@ fn roots() -> Arc<RootCertStore> {
         }
         Arc::new(roots)
     }))
+}
+
+/// Keeps what the server sends, and verifies it as another verifier does.
+#[derive(Debug)]
+struct Watched {
+    verifier: Arc<dyn ServerCertVerifier>,
+    seen: Seen,
+}
+
+impl ServerCertVerifier for Watched {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let chain = std::iter::once(end_entity).chain(intermediates).map(|certificate| certificate.to_vec());
+        *self.seen.0.lock().unwrap_or_else(PoisonError::into_inner) = chain.collect();
+        self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verifier.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verifier.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
 }
 
 /// Verifies less than a certificate's authority and name, but still that the server owns its key.
@@ -227,6 +308,21 @@ mod tests {
         assert!(!agree(&without, authority.server("localhost", true)).await);
         let with = Trust { identity: Some(authority.identity("agent")), ..without };
         assert!(agree(&with, authority.server("localhost", true)).await);
+    }
+
+    #[tokio::test]
+    async fn a_servers_certificate_is_seen_whether_or_not_it_is_trusted() {
+        let authority = Authority::new();
+        for trust in [trusting(&authority, Verification::Full), Trust::default()] {
+            let seen = Seen::default();
+            let (near, far): (DuplexStream, DuplexStream) = tokio::io::duplex(1 << 16);
+            let connector = TlsConnector::from(Arc::new(watched(&trust, &seen).unwrap()));
+            let client = connector.connect(ServerName::try_from("localhost").unwrap(), near);
+            let (client, _) = tokio::join!(client, accepted(authority.server("localhost", false), far));
+            assert_eq!(client.is_ok(), trust.authority.is_some());
+            // DER begins with a sequence.
+            assert!(seen.chain().first().is_some_and(|certificate| certificate.starts_with(&[0x30])), "{seen:?}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use wasaba_core::setting::Setting;
+use wasaba_core::setting::{Setting, SettingKind};
 use wasaba_core::tls::Trust;
 
 use crate::command::{OfficialCommand, Search};
@@ -70,6 +70,9 @@ const OFFICIAL: &[Official] = &[
 
 /// The variables of PostgreSQL's clients for the files that a table names under `tls`.
 const TLS_FILES: [&str; 3] = ["PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"];
+
+/// The setting of `plugins/postgres` that allows each way to log in, over any connection.
+const INSECURE_LOGIN: &str = "insecure-login";
 
 impl Official {
     fn named(name: &str) -> Option<&'static Self> {
@@ -142,6 +145,7 @@ impl CommandLine {
         let new = loses.into_iter().filter(|(key, _)| wins.iter().all(|(given, _)| given != key)).collect::<Vec<_>>();
         wins.extend(new);
         self.add_environment(&mut wins);
+        self.add_defaults(&mut wins, declared);
         merged.settings = wins;
         let [authority, certificate, key] = TLS_FILES.map(|name| self.variable(name).map(PathBuf::from));
         let trust = &mut merged.trust;
@@ -198,6 +202,25 @@ impl CommandLine {
         }
     }
 
+    /// Where the official program connects to if no flag says so, which is the operator's word in its command line, and how it logs in:
+    /// as the server asks.
+    fn add_defaults(&self, settings: &mut Vec<(String, String)>, declared: &[Setting]) {
+        if self.official.is_none() {
+            return;
+        }
+        let is_set = |settings: &[(String, String)], key: &str| settings.iter().any(|(given, _)| given == key);
+        let is_place = |setting: &&Setting| matches!(setting.kind, SettingKind::Host | SettingKind::Port);
+        for setting in declared.iter().filter(is_place) {
+            if let Some(default) = setting.default.clone().filter(|_| !is_set(settings, &setting.key)) {
+                settings.push((setting.key.clone(), default));
+            }
+        }
+        let insecure = declared.iter().find(|setting| setting.key == INSECURE_LOGIN);
+        if let Some(setting) = insecure.filter(|setting| !self.typed && !is_set(settings, &setting.key)) {
+            settings.push((setting.key.clone(), "true".to_owned()));
+        }
+    }
+
     /// PostgreSQL's clients accept the folder of a unix socket as a host.
     fn socket_of_folder(&self, settings: &mut Vec<(String, String)>) -> Result<(), String> {
         if self.official.is_none_or(|official| official.name != "postgres") {
@@ -219,14 +242,11 @@ impl CommandLine {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use wasaba_core::setting::SettingKind;
-
     use super::*;
     use crate::shell::simple_command;
 
     fn setting(key: &str, kind: SettingKind) -> Setting {
-        let (default, help) = (None, String::new());
-        Setting { key: key.into(), kind, default, required: false, repeatable: key == "header", help }
+        Setting { repeatable: key == "header", ..Setting::new(key, kind) }
     }
 
     fn declared() -> Vec<Setting> {
@@ -280,6 +300,27 @@ mod tests {
         ] {
             assert_eq!(settings(command).unwrap(), expected, "{command}");
         }
+    }
+
+    #[test]
+    fn where_an_official_command_line_connects_by_default_is_the_operators_word() {
+        let with = |setting: Setting, default: &str| Setting { default: Some(default.into()), ..setting };
+        let declared = [
+            with(setting("hostname", SettingKind::Host), "localhost"),
+            with(setting("port", SettingKind::Port), "5432"),
+            with(setting("database", SettingKind::Text), "x"),
+            with(setting(INSECURE_LOGIN, SettingKind::Boolean), "false"),
+        ];
+        let merged = |line: &CommandLine| {
+            let settings = line.merged_with(Given::default(), "postgres", &declared).ok().unwrap().settings;
+            settings.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>()
+        };
+        let (_, line) = line("mackerel-plugin-postgres -port 1", &[]).unwrap();
+        assert_eq!(merged(&line), ["port=1", "hostname=localhost", "insecure-login=true"]);
+        let typed = CommandLine::typed("postgres", Vec::new(), |_| None);
+        assert_eq!(merged(&typed), ["hostname=localhost", "port=5432"]);
+        let own = CommandLine::typed("own", Vec::new(), |_| None);
+        assert_eq!(merged(&own), Vec::<String>::new(), "a plugin that is not official grants itself nothing");
     }
 
     #[test]

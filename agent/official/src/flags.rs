@@ -118,14 +118,7 @@ mod tests {
     use super::*;
 
     fn parsed(flags: &[&str]) -> Flags {
-        let setting = |key: &str, kind| Setting {
-            key: key.into(),
-            kind,
-            default: None,
-            required: false,
-            repeatable: key == "header",
-            help: String::new(),
-        };
+        let setting = |key: &str, kind| Setting { repeatable: key == "header", ..Setting::new(key, kind) };
         let declared = [
             setting("host", SettingKind::Host),
             setting("header", SettingKind::Text),

@@ -303,7 +303,7 @@ mod tests {
             ("[[case]]\nsamples = {}", "tests.toml:1:1: error: a case needs a name"),
             ("[[case]]\nname = \"a\"", "nothing is expected"),
             ("[[case]]\nname = \"a\"\nsampels = {}", "did you mean `samples`"),
-            ("[[case]]\nname = \"a\"\nerror = \"gone\"", "must be one of misconfigured, unreachable"),
+            ("[[case]]\nname = \"a\"\nerror = \"gone\"", "must be one of misconfigured, unauthorized, unreachable"),
             ("[[case]]\nname = \"a\"\nerror = \"late\"\nsamples = {}", "comes in place of"),
             ("[[case]]\nname = \"a\"\nsays = \"x\"\nsamples = {}", "`says` goes with"),
             ("[[case]]\nname = \"a\"\nsamples = { a.b = 1 }", "write a name with dots in quotes"),

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use config::table::PluginTable;
-use sandbox::answer::Report;
 use wasaba_core::collect::Kept;
 use wasaba_core::collect::memory::{Forgetful, Memory};
 
-use crate::instance::Instance;
+use crate::instance::{Checked, Gathered, Instance};
 use crate::key::Key;
 use crate::register::Register;
 
@@ -36,24 +35,24 @@ impl Components {
     ///
     /// # Errors
     /// It cannot be loaded, or the call failed.
-    pub async fn check(&self, name: &Arc<str>, table: &PluginTable) -> Result<Report, String> {
+    pub async fn check(&self, name: &Arc<str>, table: &PluginTable) -> Result<Checked, String> {
         let key = Key::check(name);
         let instance = self.loaded(&key, table).await?;
-        let (report, kept) = instance.check().await.map_err(|failure| failure.to_string())?;
+        let (checked, kept) = instance.check().await.map_err(|failure| failure.to_string())?;
         self.keep(&key, kept).await;
-        Ok(report)
+        Ok(checked)
     }
 
     /// Reads the metadata once. Waits until the component that `table` describes is loaded.
     ///
     /// # Errors
     /// As [`Components::check`].
-    pub async fn metadata(&self, name: &Arc<str>, table: &PluginTable) -> Result<serde_json::Value, String> {
+    pub async fn metadata(&self, name: &Arc<str>, table: &PluginTable) -> Result<Gathered, String> {
         let key = Key::metadata(name);
         let instance = self.loaded(&key, table).await?;
-        let (value, kept) = instance.metadata().await.map_err(|failure| failure.to_string())?;
+        let (gathered, kept) = instance.metadata().await.map_err(|failure| failure.to_string())?;
         self.keep(&key, kept).await;
-        Ok(value)
+        Ok(gathered)
     }
 
     async fn loaded(&self, key: &Key, table: &PluginTable) -> Result<Arc<Instance>, String> {

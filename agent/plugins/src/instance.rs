@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use config::table::PluginTable;
-use sandbox::answer;
+pub use sandbox::answer;
 use sandbox::capabilities;
 use sandbox::capabilities::grants::Grants;
 use sandbox::capabilities::kv::Values;
@@ -21,8 +21,11 @@ use wasaba_core::graph::GraphDefinition;
 use wasaba_core::limits::Limits;
 use wasaba_core::text::printable;
 
-use crate::readings::{Counters, Rules, Translation};
+use crate::readings::{self, Counters, Rules, Translation};
 use crate::settings::{resolve, validate};
+
+/// More warnings than this about one call would only fill the log.
+const MOST_WARNINGS: usize = 5;
 
 /// A configured plugin.
 pub struct Instance {
@@ -47,7 +50,31 @@ struct Counts {
     failures: [AtomicU64; Kind::ALL.len()],
     last_micros: AtomicU64,
     total_micros: AtomicU64,
+    /// Samples, reports and documents.
+    dropped: AtomicU64,
 }
+
+/// What a check found.
+#[derive(Debug, Default, PartialEq)]
+pub struct Checked {
+    /// The reports, with the names that the plugin gives them; each once.
+    pub reports: Vec<answer::Report>,
+    /// Why others were dropped.
+    pub warnings: Vec<String>,
+}
+
+/// What metadata was read.
+#[derive(Debug, Default, PartialEq)]
+pub struct Gathered {
+    /// The documents, by their namespaces on Mackerel; each once.
+    pub documents: Vec<(Arc<str>, serde_json::Value)>,
+    /// Why others were dropped, and which targets have none.
+    pub warnings: Vec<String>,
+}
+
+/// The most reports of one check, and the most namespaces of a host.
+const MOST_REPORTS: usize = 100;
+const MOST_DOCUMENTS: usize = 50;
 
 /// The state of an instance at a moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,6 +95,8 @@ pub struct Status {
     pub received_bytes: u64,
     /// How many requests were refused for want of a grant.
     pub refusals: u64,
+    /// How many samples, reports and documents were dropped.
+    pub dropped: u64,
     /// Why its last call failed, if it did.
     pub failure: Option<String>,
 }
@@ -81,9 +110,10 @@ impl Instance {
         let located = |problem: String| table.raw.problem(&problem);
         let declared = &plugin.description.settings;
         let resolved = resolve(&table.raw, &table.wasm, declared).map_err(|problem| vec![located(problem)])?;
-        let validated = validate(declared, &resolved);
+        let validated = validate(declared, plugin.description.reach, &resolved);
         let validated = validated.map_err(|problems| problems.into_iter().map(located).collect::<Vec<_>>())?;
-        let graphs = plugin.graphs(sandbox, validated.values.clone(), &table.limits).await;
+        let settings = Arc::new(validated.values);
+        let graphs = plugin.graphs(sandbox, Arc::clone(&settings), &table.limits).await;
         let graphs = graphs.map_err(|failure| vec![located(format!("cannot get its graph definitions: {failure}"))])?;
         let posting = table.posting.clone();
         let rules = Rules::of(&graphs, &table.limits, |name| posting.renamed(name));
@@ -92,13 +122,18 @@ impl Instance {
         let name = table.name.as_str().into();
         let limits = Arc::clone(&table.limits);
         let identity = capabilities::Instance::new(name, validated.grants, Arc::clone(&limits), validated.secrets);
-        let translation =
-            Translation { rules: Arc::new(rules), counters: Counters::default(), posting: Arc::new(posting), limits };
+        let translation = Translation {
+            rules: Arc::new(rules),
+            counters: Counters::default(),
+            posting: Arc::new(posting),
+            hosts: table.hosts.as_slice().into(),
+            limits,
+        };
         Ok(Self {
             sandbox: Arc::clone(sandbox),
             identity,
             plugin,
-            settings: Arc::new(validated.values),
+            settings,
             translation,
             graphs,
             values: Mutex::default(),
@@ -108,9 +143,9 @@ impl Instance {
         })
     }
 
-    /// Replaces the outside world with `script`, and resets the circuit.
-    pub fn play(&mut self, script: Arc<Script>) {
-        self.identity = self.identity.clone().with_script(script);
+    /// Replaces the outside world with `script` and the clock with `time`, and resets the circuit.
+    pub fn play(&mut self, script: Arc<Script>, time: SystemTime) {
+        self.identity = self.identity.clone().with_script(script).with_time(time);
         lock(&self.circuit).close();
     }
 
@@ -193,6 +228,7 @@ impl Instance {
             sent_bytes: get(&meter.sent_bytes),
             received_bytes: get(&meter.received_bytes),
             refusals: meter.refusals(),
+            dropped: get(&counts.dropped),
             failure: lock(&self.circuit).failure(),
         }
     }
@@ -214,29 +250,45 @@ impl Instance {
         let translation = self.translation.clone();
         let call = |plugin: Arc<Plugin>, identity, settings| async move {
             let Outcome { answer, values } = plugin.collect(identity, settings).await?;
-            let answer = translation.values(answer, clock::millis_of(time())).await;
-            Ok(Outcome { answer, values })
+            let answer::Readings { samples, problems } = answer;
+            let answer = translation.values(samples, clock::millis_of(time())).await;
+            Ok(Outcome { answer: (answer, problems), values })
         };
-        let Outcome { answer, values } = self.run(call).await?;
+        let Outcome { answer: (answer, problems), values } = self.run(call).await?;
+        self.counts.dropped.fetch_add(answer.dropped, Ordering::Relaxed);
         let kept = self.kept(values);
-        Ok(Answer {
-            samples: answer.samples,
-            readings: answer.readings,
-            warnings: answer.warnings,
-            kept,
-            ..Answer::default()
-        })
+        let mut warnings = problems.iter().map(in_words).chain(answer.warnings).collect();
+        cut(&mut warnings);
+        let readings::Values { samples, dated, readings, .. } = answer;
+        Ok(Answer { samples, dated, readings, warnings, kept })
     }
 
     /// Runs the check once. Also returns what it stores from now on, if that has changed. An instance that keeps failing is
     /// skipped for a while, and returns its last failure meanwhile.
     ///
     /// # Errors
-    /// How the call failed.
-    pub async fn check(&self) -> Result<(answer::Report, Option<Kept>), Failure> {
+    /// The plugin's own error, or how the call failed.
+    pub async fn check(&self) -> Result<(Checked, Option<Kept>), Failure> {
         let outcome =
             self.run(|plugin, identity, settings| async move { plugin.check(identity, settings).await }).await?;
-        Ok((outcome.answer, self.kept(outcome.values)))
+        let mut checked = Checked::default();
+        for report in outcome.answer {
+            let name = &report.name;
+            let is_known = checked.reports.iter().any(|known| known.name == *name);
+            let why = match () {
+                () if checked.reports.len() >= MOST_REPORTS => "there are more than 100",
+                () if is_known => "there is another of this name",
+                () if !name.is_empty() && !is_segment(name, 64) => "a name has letters, digits, - and _, 64 at most",
+                () => {
+                    checked.reports.push(report);
+                    continue;
+                }
+            };
+            checked.warnings.push(format!("dropped the report {:?}: {why}", printable(name, 80)));
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        cut(&mut checked.warnings);
+        Ok((checked, self.kept(outcome.values)))
     }
 
     /// Reads the metadata once. Also returns what it stores from now on, if that has changed. An instance that keeps failing is
@@ -244,10 +296,30 @@ impl Instance {
     ///
     /// # Errors
     /// The plugin's own error, or how the call failed.
-    pub async fn metadata(&self) -> Result<(serde_json::Value, Option<Kept>), Failure> {
+    pub async fn metadata(&self) -> Result<(Gathered, Option<Kept>), Failure> {
         let call = |plugin: Arc<Plugin>, identity, settings| async move { plugin.metadata(identity, settings).await };
         let outcome = self.run(call).await?;
-        Ok((outcome.answer, self.kept(outcome.values)))
+        let answer::Documents { documents, problems } = outcome.answer;
+        let mut gathered = Gathered { warnings: problems.iter().map(in_words).collect(), ..Gathered::default() };
+        let own = self.name();
+        for answer::Document { namespace, json } in documents {
+            let namespace = if namespace.is_empty() { Arc::clone(own) } else { namespace.into() };
+            let rest = namespace.strip_prefix(&**own);
+            let is_own = rest.is_some_and(|rest| rest.is_empty() || (rest.starts_with('-') && is_segment(rest, 255)));
+            let why = match () {
+                () if gathered.documents.len() >= MOST_DOCUMENTS => "there are more than 50".to_owned(),
+                () if gathered.documents.iter().any(|(known, _)| *known == namespace) => "it is there twice".to_owned(),
+                () if !is_own => format!("a namespace of this plugin is `{own}`, or begins with `{own}-`"),
+                () => {
+                    gathered.documents.push((namespace, json));
+                    continue;
+                }
+            };
+            gathered.warnings.push(format!("dropped the document {:?}: {why}", printable(&namespace, 80)));
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        cut(&mut gathered.warnings);
+        Ok((gathered, self.kept(outcome.values)))
     }
 
     /// One call in the sandbox, unless the circuit is open; the counts and the circuit record the result.
@@ -321,6 +393,25 @@ impl Instance {
         };
         ended(self.sandbox.run(limit, compute, timed).await)
     }
+}
+
+/// A target without values.
+fn in_words(problem: &answer::Problem) -> String {
+    format!("{}: {}", problem.target, problem.failure)
+}
+
+/// Cuts the warnings of one call.
+fn cut(warnings: &mut Vec<String>) {
+    let all = warnings.len();
+    if all > MOST_WARNINGS {
+        warnings.truncate(MOST_WARNINGS);
+        warnings.push(format!("and {} more", all - MOST_WARNINGS));
+    }
+}
+
+/// Whether Mackerel takes it as a part of a check's name or of a namespace.
+fn is_segment(text: &str, most_bytes: usize) -> bool {
+    text.len() <= most_bytes && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -8,17 +8,15 @@ use std::time::{Duration, Instant};
 use sandbox::answer::{self, Interpretation, Unit};
 use sandbox::failure::Failure;
 use sandbox::turn::end_turn;
-use wasaba_core::collect::rate::{Reading, growth};
+use wasaba_core::collect::rate::{Reading, delta, growth, growth_of_32_bits};
 use wasaba_core::graph::GraphDefinition;
 use wasaba_core::limits::Limits;
 use wasaba_core::posting::Posting;
 use wasaba_core::sample::{MetricName, Sample};
+use wasaba_core::text::printable;
 
-/// More warnings than this about one call would only fill the log.
-const MOST_WARNINGS: usize = 5;
-
-/// A longer title or legend is not drawn anyway.
-const LONGEST_LABEL_BYTES: usize = 1_024;
+/// The longest name or label of a graph, and the longest label of a metric.
+const LONGEST_TEXT_BYTES: usize = 255;
 
 /// How the samples of one instance become values, from its graph definitions.
 #[derive(Debug, Default)]
@@ -72,7 +70,7 @@ impl Rules {
     /// The rules of these graphs, and the graph definitions for Mackerel, with `renamed` names.
     ///
     /// # Errors
-    /// There are too many, Mackerel would refuse a name, or a scale is not finite.
+    /// There are too many, Mackerel would refuse a name, or a text is too long.
     pub fn of(
         graphs: &[answer::Graph],
         limits: &Limits,
@@ -83,17 +81,18 @@ impl Rules {
         let mut definitions = Vec::new();
         let mut number = 0_usize;
         for graph in graphs {
-            bounded(&graph.name, MetricName::MAX_BYTES, "a graph's name")?;
-            bounded(&graph.label, LONGEST_LABEL_BYTES, "a graph's title")?;
+            let texts = graph.metrics.iter().map(|metric| &metric.label).chain([&graph.name, &graph.label]);
+            if let Some(long) = texts.map(String::len).find(|bytes| *bytes > LONGEST_TEXT_BYTES) {
+                return Err(format!("a name or label has {long} bytes, more than {LONGEST_TEXT_BYTES}"));
+            }
             let mut definition = GraphDefinition::new(&renamed(&graph.name), &graph.label, unit(graph.unit))?;
             for metric in &graph.metrics {
-                bounded(&metric.name, MetricName::MAX_BYTES, "a metric's name")?;
-                bounded(&metric.label, LONGEST_LABEL_BYTES, "a metric's legend")?;
+                if metric.name.len() > LONGEST_TEXT_BYTES {
+                    let bytes = metric.name.len();
+                    return Err(format!("a metric's name has {bytes} bytes, more than {LONGEST_TEXT_BYTES}"));
+                }
                 definition = definition.with_metric(&metric.name, &metric.label, metric.stacked)?;
                 let pattern = format!("{}.{}", graph.name, metric.name);
-                if !metric.scale.is_finite() {
-                    return Err(format!("the scale of `{pattern}` is not a finite number"));
-                }
                 let rule = Rule { number, interpretation: metric.interpretation, scale: metric.scale };
                 rules.0.put(&pattern, rule);
                 number = number.saturating_add(1);
@@ -117,11 +116,6 @@ fn within(graphs: &[answer::Graph], limits: &Limits) -> Result<(), String> {
         return Err(Failure::limit("metrics", &format!("{metrics} metrics, more than {}", limits.metrics)).text);
     }
     Ok(())
-}
-
-fn bounded(text: &str, most_bytes: usize, what: &str) -> Result<(), String> {
-    let bytes = text.len();
-    if bytes > most_bytes { Err(format!("{what} has {bytes} bytes, more than {most_bytes}")) } else { Ok(()) }
 }
 
 fn unit(unit: Unit) -> &'static str {
@@ -166,7 +160,7 @@ impl Counters {
 
     /// Drops what is too old to give a rate with a reading of `unix_millis`, and takes over the `new` readings, up to `most` in
     /// all. Returns those that it has taken over.
-    fn take(&self, new: Vec<(String, Reading)>, most: usize, unix_millis: i64) -> Vec<(String, Reading)> {
+    fn take(&self, new: HashMap<String, Reading>, most: usize, unix_millis: i64) -> Vec<(String, Reading)> {
         let mut kept = self.lock();
         // A counter that is missing this time, since its target is down, may continue from its last reading.
         kept.retain(|_, reading| reading.is_fresh(unix_millis));
@@ -192,10 +186,76 @@ impl Counters {
 pub struct Values {
     /// The values to post, with `custom.`.
     pub samples: Vec<Sample>,
+    /// Those with a time of their own, in seconds since 1970.
+    pub dated: Vec<(i64, Sample)>,
     /// The counters' current readings, for the next minute's rates.
     pub readings: Vec<(String, Reading)>,
-    /// Why samples were skipped.
+    /// Why samples were dropped.
     pub warnings: Vec<String>,
+    /// How many were dropped.
+    pub dropped: u64,
+}
+
+/// The oldest and the newest time of a sample: Mackerel takes older ones, but an alert would come a day late; the clocks of two
+/// machines may differ by a minute.
+const OLDEST_SECONDS: i64 = 24 * 60 * 60;
+const AHEAD_SECONDS: i64 = 60;
+
+/// The samples that were dropped, by the reason.
+#[derive(Default)]
+struct Dropped(Vec<(Why, Vec<String>, usize)>);
+
+/// Why a sample is dropped.
+#[derive(Clone, Copy, PartialEq)]
+enum Why {
+    NoGraph,
+    Name,
+    Long,
+    Host,
+    Time,
+    NotFinite,
+}
+
+impl Dropped {
+    /// How many names a warning has.
+    const NAMED: usize = 3;
+
+    fn add(&mut self, why: Why, name: &str) {
+        let known = self.0.iter().position(|(known, ..)| *known == why);
+        let index = known.unwrap_or_else(|| {
+            self.0.push((why, Vec::new(), 0));
+            self.0.len() - 1
+        });
+        let Some((_, names, count)) = self.0.get_mut(index) else { return };
+        *count += 1;
+        if names.len() < Self::NAMED {
+            names.push(format!("`{}`", printable(name, 80)));
+        }
+    }
+
+    fn count(&self) -> u64 {
+        self.0.iter().map(|(_, _, count)| *count as u64).sum()
+    }
+
+    /// A line for each reason.
+    fn warnings(self) -> Vec<String> {
+        let line = |(why, names, count): (Why, Vec<String>, usize)| {
+            let (what, cure) = match why {
+                Why::NoGraph => ("fit no metric of the plugin's graphs", "its author has to declare them in `graphs`"),
+                Why::Name => ("have an invalid name", "use segments of A-Z a-z 0-9 _ -, joined by dots"),
+                Why::Long => ("have too long a name (limit `name_bytes`)", "its author has to shorten it"),
+                Why::Host => {
+                    ("name a host that is not granted", "write its custom identifier into `hosts` of the table")
+                }
+                Why::Time => ("are more than 24 hours old or from the future", "compare the clocks"),
+                Why::NotFinite => ("are not a finite number", "the plugin has to omit them"),
+            };
+            let more = count.saturating_sub(names.len());
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!("dropped {count} samples that {what}: {}{more}; {cure}", names.join(", "))
+        };
+        self.0.into_iter().map(line).collect()
+    }
 }
 
 /// What an instance's samples are translated with. Clones share it.
@@ -207,112 +267,107 @@ pub struct Translation {
     pub counters: Counters,
     /// How the values are named, and which are wanted.
     pub posting: Arc<Posting>,
+    /// The hosts in the operator's table that samples may name, by their custom identifiers.
+    pub hosts: Arc<[Arc<str>]>,
     /// The limits of the instance.
     pub limits: Arc<Limits>,
 }
 
+/// How long samples are translated before others may have their turns.
+const TURN: Duration = Duration::from_millis(2);
+
+const MINUTE: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
+
 impl Translation {
-    /// Makes values of the samples that a plugin returned at `unix_millis`. Part of the plugin's call: others have their turns in
-    /// between.
+    /// Makes values of the samples that a plugin returned at `unix_millis`, the time of those that have none. Part of the plugin's
+    /// call: others have their turns in between.
     pub async fn values(&self, samples: Vec<answer::Sample>, unix_millis: i64) -> Values {
         let mut values = Values::default();
-        let (mut warnings, mut readings) = (Warnings::default(), Vec::new());
+        let (mut dropped, mut read) = (Dropped::default(), HashMap::new());
         let mut turn = Instant::now();
         for sample in samples {
             if turn.elapsed() > TURN {
                 end_turn().await;
                 turn = Instant::now();
             }
-            match self.value(sample, unix_millis, &mut readings) {
-                Ok(sample) => values.samples.extend(sample),
-                Err(why) => warnings.push(why),
+            match self.value(&sample, unix_millis, &mut read) {
+                Ok(Some((Some(time), posted))) => values.dated.push((time, posted)),
+                Ok(Some((None, posted))) => values.samples.push(posted),
+                Ok(None) => {}
+                Err(why) => dropped.add(why, &sample.name),
             }
         }
-        let read = readings.len();
-        values.readings = self.counters.take(readings, self.limits.counters, unix_millis);
-        if let Some(skipped @ 1..) = read.checked_sub(values.readings.len()) {
+        let count = read.len();
+        values.readings = self.counters.take(read, self.limits.counters, unix_millis);
+        values.dropped = dropped.count();
+        values.warnings = dropped.warnings();
+        if let Some(skipped @ 1..) = count.checked_sub(values.readings.len()) {
             let most = self.limits.counters;
-            warnings.push(format!("skipped {skipped} counters: {most} are kept already (limit `counters`)"));
+            values.warnings.push(format!("skipped {skipped} counters: {most} are kept already (limit `counters`)"));
         }
-        values.warnings = warnings.shown();
         values
     }
 
-    /// The value of one sample, if it has one this time and is wanted.
+    /// The value of one sample, if it has one this time and is wanted, and its own time, if it has one.
     fn value(
         &self,
-        sample: answer::Sample,
+        sample: &answer::Sample,
         unix_millis: i64,
-        readings: &mut Vec<(String, Reading)>,
-    ) -> Result<Option<Sample>, String> {
-        let answer::Sample { name, value } = sample;
-        // The name first: nothing is kept under one that cannot be posted.
-        let name = MetricName::new(name).map_err(|error| error.to_string())?;
-        if !value.is_finite() {
-            return Err(format!("the value of `{name}` is not a finite number"));
+        read: &mut HashMap<String, Reading>,
+    ) -> Result<Option<(Option<i64>, Sample)>, Why> {
+        let answer::Sample { name, value, unix_seconds, host, labels: _ } = sample;
+        // What fits no graph of the plugin's own could be another plugin's metric.
+        let Rule { interpretation, scale, .. } = self.rules.0.find(name).ok_or(Why::NoGraph)?;
+        // Nothing is kept under a name that cannot be posted.
+        let name = MetricName::new(name.as_str()).map_err(|_| Why::Name)?;
+        let granted = host.as_ref().map(|host| self.hosts.iter().find(|granted| ***granted == **host));
+        let granted = granted.map(|granted| granted.ok_or(Why::Host)).transpose()?;
+        let time = unix_seconds.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
+        let now_seconds = unix_millis.div_euclid(1_000);
+        let plausible = now_seconds.saturating_sub(OLDEST_SECONDS)..=now_seconds.saturating_add(AHEAD_SECONDS);
+        if time.is_some_and(|time| !plausible.contains(&time)) {
+            return Err(Why::Time);
+        }
+        if !value.as_f64().is_finite() {
+            return Err(Why::NotFinite);
         }
         let posted = self.posting.renamed(name.as_str());
         if !self.posting.wants(&posted) {
             return Ok(None);
         }
-        let (bytes, most) = (posted.len(), self.limits.name_bytes);
-        if bytes > most {
-            return Err(format!("skipped a name of {bytes} bytes, more than {most} (limit `name_bytes`)"));
+        if posted.len() > self.limits.name_bytes {
+            return Err(Why::Long);
         }
-        let posted = MetricName::new(format!("custom.{posted}")).map_err(|error| error.to_string())?;
-        // A metric in no graph is posted unchanged, as by the official agent.
-        let rule = self.rules.0.find(name.as_str());
-        let (interpretation, scale) =
-            rule.map_or((Interpretation::Gauge, 1.0), |rule| (rule.interpretation, rule.scale));
-        let mut rate = |unit| {
-            let now = Reading { value, unix_millis };
-            let before = self.counters.get(name.as_str());
-            readings.push((name.as_str().to_owned(), now));
-            before.and_then(|before| growth(before, now, Duration::from_secs(unit)))
+        let posted = MetricName::new(format!("custom.{posted}")).map_err(|_| Why::Name)?;
+        let mut counted = |growth: &dyn Fn(Reading, Reading) -> Option<f64>| {
+            let unix_millis = time.map_or(unix_millis, |time| time.saturating_mul(1_000));
+            let now = Reading { value: *value, unix_millis };
+            let key = host.as_ref().map_or_else(|| name.to_string(), |host| format!("{name} {host}"));
+            let before = self.counters.get(&key);
+            let last = read.insert(key, now).or(before);
+            last.and_then(|last| growth(last, now))
         };
         let value = match interpretation {
-            Interpretation::Gauge => Some(value),
-            Interpretation::PerMinute => rate(60),
-            Interpretation::PerSecond => rate(1),
+            Interpretation::Gauge => Some(value.as_f64()),
+            Interpretation::Delta => counted(&delta),
+            Interpretation::PerMinute => counted(&|last, now| growth(last, now, MINUTE)),
+            Interpretation::PerSecond => counted(&|last, now| growth(last, now, SECOND)),
+            Interpretation::PerMinute32 => counted(&|last, now| growth_of_32_bits(last, now, MINUTE)),
         };
         let Some(value) = value else { return Ok(None) };
-        let sample = Sample::of(posted, value * scale).map_err(|error| error.to_string())?;
-        Ok(Some(match &self.posting.custom_identifier {
-            Some(host) => sample.of_host(host),
-            None => sample,
+        let sample = Sample::of(posted, value * scale).map_err(|_| Why::NotFinite)?;
+        Ok(Some(match granted.or(self.posting.custom_identifier.as_ref()) {
+            Some(host) => (time, sample.of_host(host)),
+            None => (time, sample),
         }))
-    }
-}
-
-/// How long samples are translated before others may have their turns.
-const TURN: Duration = Duration::from_millis(2);
-
-/// The first warnings, and how many there were.
-#[derive(Default)]
-struct Warnings {
-    first: Vec<String>,
-    more: usize,
-}
-
-impl Warnings {
-    fn push(&mut self, warning: String) {
-        if self.first.len() < MOST_WARNINGS {
-            self.first.push(warning)
-        } else {
-            self.more = self.more.saturating_add(1)
-        }
-    }
-
-    fn shown(mut self) -> Vec<String> {
-        if self.more > 0 {
-            self.first.push(format!("and {} more", self.more));
-        }
-        self.first
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use wasaba_core::collect::rate::Count;
+
     use super::*;
 
     fn metric(name: &str, interpretation: Interpretation, scale: f64) -> answer::Metric {
@@ -333,8 +388,9 @@ mod tests {
         Translation { rules: Arc::new(rules), limits: Arc::new(limits), ..Translation::default() }
     }
 
-    fn sample(name: &str, value: f64) -> answer::Sample {
-        answer::Sample { name: name.into(), value }
+    fn sample(name: &str, value: impl Into<Count>) -> answer::Sample {
+        let value = value.into();
+        answer::Sample { name: name.into(), value, unix_seconds: None, host: None, labels: Vec::new() }
     }
 
     fn posted(values: &Values) -> Vec<(&str, f64)> {
@@ -356,20 +412,113 @@ mod tests {
     async fn the_rate_is_scaled() {
         let translation =
             translation(&[("bytes", Interpretation::PerSecond, 8.0), ("ratio", Interpretation::Gauge, 100.0)]);
-        let samples = |bytes| vec![sample("web.a.bytes", bytes), sample("web.a.ratio", 0.5)];
+        let samples = |bytes: f64| vec![sample("web.a.bytes", bytes), sample("web.a.ratio", 0.5)];
         translation.values(samples(0.0), 0).await;
         let second = translation.values(samples(10.0), 10_000).await;
         assert_eq!(posted(&second), [("custom.web.a.bytes", 8.0), ("custom.web.a.ratio", 50.0)]);
     }
 
     #[tokio::test]
-    async fn an_invalid_sample_is_skipped_with_a_warning() {
-        let given =
-            vec![sample("日本", 1.0), sample("nan", f64::NAN), sample("a\u{1b}", f64::INFINITY), sample("good", 1.0)];
-        let values = translation(&[]).values(given, 0).await;
-        assert_eq!(posted(&values), [("custom.good", 1.0)]);
-        assert_eq!(values.warnings.len(), 3);
-        assert!(!values.warnings.concat().contains('\u{1b}'));
+    async fn each_way_of_reading_a_counter_has_its_own_growth() {
+        let ways = [
+            ("delta", Interpretation::Delta, 30.0),
+            ("minute", Interpretation::PerMinute, 60.0),
+            ("second", Interpretation::PerSecond, 1.0),
+            ("wraps", Interpretation::PerMinute32, 60.0),
+        ];
+        let samples =
+            |count: u64| ways.map(|(name, ..)| sample(&format!("web.a.{name}"), Count::Whole(count))).to_vec();
+        let after = async |count| {
+            let translation = translation(&ways.map(|(name, way, _)| (name, way, 1.0)));
+            translation.values(samples(4_294_967_290), 0).await;
+            translation.values(samples(count), 30_000).await
+        };
+        let grown = after(4_294_967_320).await;
+        assert_eq!(posted(&grown).iter().map(|(_, value)| *value).collect::<Vec<_>>(), ways.map(|(.., value)| value));
+        // 4,294,967,320 is 24 after a wrap.
+        assert_eq!(posted(&after(24).await), [("custom.web.a.wraps", 60.0)]);
+    }
+
+    #[tokio::test]
+    async fn a_whole_counter_beyond_the_exact_range_of_floats_keeps_its_growth() {
+        let translation = translation(&[("*", Interpretation::PerMinute, 1.0)]);
+        let samples = |count| vec![sample("web.a.hits", Count::Whole(count))];
+        translation.values(samples((1 << 60) + 1), 0).await;
+        let second = translation.values(samples((1 << 60) + 4), 60_000).await;
+        assert_eq!(posted(&second), [("custom.web.a.hits", 3.0)]);
+    }
+
+    #[tokio::test]
+    async fn what_fits_no_graph_of_the_plugin_is_dropped_and_reported_with_three_names() {
+        let given = (0..5).map(|number| sample(&format!("docker.n{number}"), 1.0)).chain([sample("web.a.good", 1.0)]);
+        let values = translation(&[("good", Interpretation::Gauge, 1.0)]).values(given.collect(), 0).await;
+        assert_eq!((posted(&values), values.dropped), (vec![("custom.web.a.good", 1.0)], 5));
+        let expected = "dropped 5 samples that fit no metric of the plugin's graphs: `docker.n0`, `docker.n1`, `docker.n2` and 2 \
+                        more; its author has to declare them in `graphs`";
+        assert_eq!(values.warnings, [expected]);
+    }
+
+    #[tokio::test]
+    async fn an_invalid_sample_is_dropped_with_a_warning_and_leaves_no_reading() {
+        let translation = translation(&[("*", Interpretation::PerMinute, 1.0)]);
+        let long = format!("web.a.{}", "x".repeat(8_000));
+        let given = vec![
+            sample("web.日本.x", 1.0),
+            sample("web.a\u{1b}.x", 1.0),
+            sample(&long, 1.0),
+            sample("web.a.nan", f64::NAN),
+        ];
+        let values = translation.values(given, 0).await;
+        assert_eq!((values.samples.len(), values.readings.len(), values.dropped), (0, 0, 4));
+        assert!(translation.counters.all().is_empty());
+        let warnings = values.warnings.join("\n");
+        assert!(
+            warnings.contains("3 samples that have an invalid name") && warnings.contains("`web.a.nan`"),
+            "{warnings}"
+        );
+        assert!(!warnings.contains('\u{1b}') && warnings.len() < 1_000, "{warnings}");
+    }
+
+    #[tokio::test]
+    async fn a_sample_of_another_host_needs_the_operators_word_and_has_a_rate_of_its_own() {
+        let mut translation = translation(&[("*", Interpretation::PerMinute, 1.0)]);
+        translation.hosts = Arc::new(["db1".into(), "db2".into()]);
+        let of = |host: &str, count: f64| answer::Sample { host: Some(host.into()), ..sample("web.a.hits", count) };
+        translation.values(vec![of("db1", 1.0), of("db2", 5.0), sample("web.a.hits", 9.0)], 0).await;
+        let second = vec![of("db1", 2.0), of("db2", 7.0), of("mail", 1.0), sample("web.a.hits", 12.0)];
+        let second = translation.values(second, 60_000).await;
+        let found = second.samples.iter().map(|sample| (sample.host().map(|host| &**host), sample.value()));
+        assert_eq!(found.collect::<Vec<_>>(), [(Some("db1"), 1.0), (Some("db2"), 2.0), (None, 3.0)]);
+        assert!(second.dropped == 1 && second.warnings[0].contains("`hosts`"), "{:?}", second.warnings);
+    }
+
+    #[tokio::test]
+    async fn a_sample_keeps_its_own_time_within_a_day_and_its_rate_is_between_the_times_of_the_readings() {
+        let metrics = [("*", Interpretation::PerMinute, 1.0), ("gauge", Interpretation::Gauge, 1.0)];
+        let at_time = |unix_seconds, count: f64| answer::Sample {
+            unix_seconds: Some(unix_seconds),
+            ..sample("web.a.hits", count)
+        };
+        let now = 1_000_000_000;
+        let given = vec![at_time(999_700, 1.0), at_time(999_760, 4.0), at_time(999_820, 9.0)];
+        let backlog = translation(&metrics).values(given, now).await;
+        let found = backlog.dated.iter().map(|(time, sample)| (*time, sample.value())).collect::<Vec<_>>();
+        assert_eq!(found, [(999_760, 3.0), (999_820, 5.0)]);
+        for (unix_seconds, dropped) in
+            [(913_600, 0), (913_599, 1), (1_000_060, 0), (1_000_061, 1), (u64::MAX, 1), (0, 1)]
+        {
+            let one = translation(&metrics).values(vec![at_time(unix_seconds, 1.0)], now).await;
+            assert_eq!(one.dropped, dropped, "{unix_seconds}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_over_the_limit_is_dropped_and_the_limit_named() {
+        let gauges = vec![metric("*", Interpretation::Gauge, 1.0)];
+        let translation = of(&[graph("web", gauges)], Limits { name_bytes: 8, ..Limits::default() });
+        let values = translation.values(vec![sample("web.long", 1.0), sample("web.longer", 1.0)], 0).await;
+        assert_eq!((posted(&values), values.dropped), (vec![("custom.web.long", 1.0)], 1));
+        assert!(values.warnings[0].contains("limit `name_bytes`"), "{:?}", values.warnings);
     }
 
     #[tokio::test]
@@ -443,10 +592,10 @@ mod tests {
         for (graphs, expected) in [
             ([&most[..], &[graph("more", Vec::new())]].concat(), "201 graphs, more than 200 (limit `graphs`)"),
             (with(graph("more", gauges(11))), "2001 metrics, more than 2000 (limit `metrics`)"),
-            (with(graph(&"a.".repeat(1 << 20), Vec::new())), "a graph's name has 2097152 bytes, more than 255"),
+            (with(graph(&"a.".repeat(1 << 20), Vec::new())), "a name or label has 2097152 bytes, more than 255"),
             (
                 with(answer::Graph { label: "x".repeat(1 << 20), ..graph("more", Vec::new()) }),
-                "title has 1048576 bytes",
+                "label has 1048576 bytes",
             ),
         ] {
             let why = refused(&graphs).unwrap_or_default();

@@ -108,6 +108,7 @@ mod tests {
             sent_bytes: 10 * calls,
             received_bytes: 0,
             refusals: 0,
+            dropped: 0,
             failure: None,
         }
     }

@@ -1,12 +1,13 @@
 //! The settings of one instance: the operator's, validated against those that the plugin declares; and the grants in them.
 
+use std::borrow::Cow;
+
 use config::raw::RawSettings;
 use official::command_line::Given;
 use sandbox::capabilities::grants::{Grants, Origin};
-use url::Url;
 use wasaba_core::nearest::nearest;
 use wasaba_core::secret::Secret;
-use wasaba_core::setting::{Setting, SettingKind};
+use wasaba_core::setting::{Reach, Setting, SettingKind, SettingValue};
 use wasaba_core::tls;
 use wasaba_core::tls::Verification;
 
@@ -20,6 +21,10 @@ pub struct ResolvedSettings {
     pub given: Given,
     /// The `allow` list: what may be reached in addition to the settings.
     pub allow: Vec<String>,
+    /// Whether the plugin may see the text of its secrets.
+    pub reveal: bool,
+    /// The value that the header `host` of its requests may have.
+    pub virtual_host: Option<String>,
     /// Keys whose values were read from a file or the environment; only secrets may be.
     pub references: Vec<String>,
     /// Their table, for messages.
@@ -30,8 +35,8 @@ pub struct ResolvedSettings {
 #[derive(Default)]
 pub struct ValidatedSettings {
     /// Each declared setting that has a value, in the order of declaration.
-    pub values: Vec<(String, String)>,
-    /// The values that must not be shown.
+    pub values: Vec<(String, SettingValue)>,
+    /// What must not be shown.
     pub secrets: Vec<Secret>,
     /// The instance's grants.
     pub grants: Grants,
@@ -42,24 +47,33 @@ pub struct ValidatedSettings {
 /// # Errors
 /// The part of the command line that has no equivalent.
 pub fn resolve(raw: &RawSettings, plugin: &str, declared: &[Setting]) -> Result<ResolvedSettings, String> {
-    let RawSettings { settings, allow, trust, references, command_line, place, line: _ } = raw.clone();
+    let raw = raw.clone();
+    let RawSettings { settings, allow, reveal, virtual_host, trust, references, command_line, place, line: _ } = raw;
     let given = Given { settings, trust };
     let given = match command_line {
         Some(line) => line.merged_with(given, plugin, declared)?,
         None => given,
     };
-    Ok(ResolvedSettings { given, allow, references, place })
+    Ok(ResolvedSettings { given, allow, reveal, virtual_host, references, place })
 }
 
-/// Validates `resolved` against the plugin's `declared` settings.
+/// Validates `resolved` against the plugin's `declared` settings, and grants what they name as far as the plugin says that it reaches
+/// it.
 ///
 /// # Errors
 /// Every problem, each as a line that names the setting and what is valid.
-pub fn validate(declared: &[Setting], resolved: &ResolvedSettings) -> Result<ValidatedSettings, Vec<String>> {
+pub fn validate(
+    declared: &[Setting],
+    reach: Reach,
+    resolved: &ResolvedSettings,
+) -> Result<ValidatedSettings, Vec<String>> {
     let mut problems = unknown(declared, resolved);
     let mut validated = ValidatedSettings::default();
-    validated.grants.place.clone_from(&resolved.place);
-    validated.grants.trust = resolved.given.trust.clone();
+    let ResolvedSettings { place, reveal, virtual_host, .. } = resolved.clone();
+    let trust = resolved.given.trust.clone();
+    validated.grants = Grants { trust, reach, reveal, virtual_host, place, ..Grants::default() };
+    // What is not secret, for the grants in it.
+    let mut texts = Vec::new();
     for setting in declared {
         let values =
             resolved.given.settings.iter().filter(|(key, _)| *key == setting.key).map(|(_, value)| value.clone());
@@ -74,11 +88,22 @@ pub fn validate(declared: &[Setting], resolved: &ResolvedSettings) -> Result<Val
             problems.push(format!("the setting `{}` is required: {}", setting.key, setting.help));
         }
         for value in values {
-            if setting.kind == SettingKind::Secret {
-                validated.secrets.push(Secret::new(value.as_str()));
-            }
-            match well_formed(setting.kind, &value) {
-                Ok(()) => validated.values.push((setting.key.clone(), value)),
+            let checked = well_formed(setting, &value).and_then(|()| match setting.kind {
+                SettingKind::Secret => {
+                    let secret = Secret::new(value);
+                    validated.secrets.push(secret.clone());
+                    Ok(SettingValue::Secret(secret))
+                }
+                SettingKind::Url => without_user(&value, &mut validated).map(SettingValue::Text),
+                _ => Ok(SettingValue::Text(value)),
+            });
+            match checked {
+                Ok(value) => {
+                    if let SettingValue::Text(text) = &value {
+                        texts.push((setting.key.clone(), text.clone()));
+                    }
+                    validated.values.push((setting.key.clone(), value));
+                }
                 Err(why) => problems.push(format!("the setting `{}` {why}", setting.key)),
             }
         }
@@ -102,7 +127,7 @@ pub fn validate(declared: &[Setting], resolved: &ResolvedSettings) -> Result<Val
     if !problems.is_empty() {
         return Err(problems);
     }
-    grant(declared, resolved, &mut validated);
+    grant(declared, resolved, &texts, &mut validated.grants);
     Ok(validated)
 }
 
@@ -120,29 +145,64 @@ fn unknown(declared: &[Setting], resolved: &ResolvedSettings) -> Vec<String> {
     unknown.take(MOST_UNKNOWN).map(problem).chain(more).collect()
 }
 
+/// `url` without the user name and password in it, which the agent sends itself, as the plugin's are secret.
+fn without_user(url: &str, validated: &mut ValidatedSettings) -> Result<String, String> {
+    let Some((scheme, rest)) = url.split_once("://") else { return Ok(url.to_owned()) };
+    // As browsers do: a backslash ends the host, too, and the last @ before its end counts.
+    let (authority, path) = rest.split_at(rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len()));
+    let Some((user, host)) = authority.rsplit_once('@') else { return Ok(url.to_owned()) };
+    let (name, password) = user.split_once(':').unwrap_or((user, ""));
+    let decoded = decoded(name).zip(decoded(password));
+    let (name, password) = decoded.ok_or_else(|| {
+        "has an invalid % escape in its user name or password: write %25 for the character itself".to_owned()
+    })?;
+    let url = format!("{scheme}://{host}{path}");
+    let both = Secret::new(format!("{name}:{password}"));
+    // The part in the URL as it was written may be in a message, too.
+    validated.secrets.extend([Secret::new(password), Secret::new(user)]);
+    validated.grants.credentials.push((Origin::of_url(&url)?, both));
+    Ok(url)
+}
+
+/// Decodes percent escapes such as `%40`.
+fn decoded(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2)?;
+        let digits = Some(digits).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend(rest.bytes());
+    }
+    String::from_utf8(bytes).ok()
+}
+
 /// Validates `value` for its kind. A secret is never in the error.
-fn well_formed(kind: SettingKind, value: &str) -> Result<(), String> {
-    let good = match kind {
+fn well_formed(setting: &Setting, value: &str) -> Result<(), String> {
+    let good = match setting.kind {
         SettingKind::Text | SettingKind::Secret => return Ok(()),
         SettingKind::Integer => value.parse::<i64>().is_ok(),
         SettingKind::Number => value.parse::<f64>().is_ok_and(f64::is_finite),
         SettingKind::Boolean | SettingKind::TlsSkipVerify => matches!(value, "true" | "false"),
         SettingKind::Duration => is_duration(value),
         SettingKind::Url => return Origin::of_url(value).map(drop),
+        SettingKind::Endpoint => return Origin::of_endpoint(value).map(drop),
         SettingKind::Host => return Origin::of_host(value, 0).map(drop),
         SettingKind::Port => value.parse::<u16>().is_ok_and(|port| port > 0),
         SettingKind::UnixSocket | SettingKind::File => value.starts_with('/') && !value.contains('\0'),
-        SettingKind::TlsMode => tls_mode(value).is_some(),
+        SettingKind::TlsMode => tls_mode(setting, value).is_some(),
     };
-    if good { Ok(()) } else { Err(format!("must be {}, not {value:?}", kind_in_words(kind))) }
+    if good { Ok(()) } else { Err(format!("must be {}, not {value:?}", kind_in_words(setting))) }
 }
 
-/// How strictly a `tls-mode` verifies the certificate, in libpq's words; optional encryption protects from no attacker.
-fn tls_mode(value: &str) -> Option<Verification> {
-    match value {
-        "disable" | "allow" | "prefer" | "require" => Some(Verification::None),
-        "verify-ca" => Some(Verification::Authority),
-        "verify-full" => Some(Verification::Full),
+/// How strictly a `tls-mode` verifies the certificate. Without TLS nothing is verified, but a plugin that speaks it all the same gets
+/// no less than the strictest.
+fn tls_mode(setting: &Setting, value: &str) -> Option<Verification> {
+    let alias = setting.aliases.iter().find(|(word, _)| word == value).map(|(_, meaning)| meaning.as_str());
+    match alias.unwrap_or(value) {
+        "off" | "full" => Some(Verification::Full),
+        "encrypt" => Some(Verification::None),
+        "ca" => Some(Verification::Authority),
         _ => None,
     }
 }
@@ -153,10 +213,10 @@ fn is_duration(value: &str) -> bool {
     digits.parse::<u64>().is_ok() && matches!(unit, "ms" | "s" | "m" | "h")
 }
 
-/// The valid values of a kind, for messages and `plugin inspect`.
+/// The valid values of a setting, for messages and `plugin inspect`.
 #[must_use]
-pub fn kind_in_words(kind: SettingKind) -> &'static str {
-    match kind {
+pub fn kind_in_words(setting: &Setting) -> Cow<'static, str> {
+    match setting.kind {
         SettingKind::Text => "text",
         SettingKind::Secret => "a secret",
         SettingKind::Integer => "a whole number",
@@ -164,61 +224,63 @@ pub fn kind_in_words(kind: SettingKind) -> &'static str {
         SettingKind::Boolean => "true or false",
         SettingKind::Duration => "a duration like 500ms, 10s or 5m",
         SettingKind::Url => "an http or https URL",
+        SettingKind::Endpoint => "a host and a port like db:5432",
         SettingKind::Host => "a host name or address",
         SettingKind::Port => "a port from 1 to 65535",
         SettingKind::UnixSocket => "the absolute path of a unix socket",
         SettingKind::File => "the absolute path of a file",
         SettingKind::TlsSkipVerify => "true or false (true: any certificate is accepted)",
-        SettingKind::TlsMode => "one of disable, allow, prefer, require, verify-ca, verify-full",
+        SettingKind::TlsMode => {
+            let aliases = setting.aliases.iter().map(|(word, _)| word.as_str());
+            let words = aliases.chain(["off", "encrypt", "ca", "full"]).collect::<Vec<_>>();
+            return format!("one of {}", words.join(", ")).into();
+        }
     }
+    .into()
 }
 
-/// Derives the grants from the values. A plugin's own default grants only loopback.
-fn grant(declared: &[Setting], resolved: &ResolvedSettings, validated: &mut ValidatedSettings) {
+/// Derives the grants from the operator's values. A plugin's own default grants one HTTP origin on loopback and nothing else.
+fn grant(declared: &[Setting], resolved: &ResolvedSettings, texts: &[(String, String)], grants: &mut Grants) {
     let by_operator = |key: &str| resolved.given.settings.iter().any(|(name, _)| name == key);
+    let values = |setting: &Setting| {
+        let own = texts.iter().filter(|(key, _)| *key == setting.key);
+        own.map(|(_, value)| value.clone()).collect::<Vec<_>>()
+    };
+    let local_default = |setting: &&Setting| {
+        let default = setting.default.as_deref().filter(|_| setting.kind == SettingKind::Url);
+        default.is_some_and(|default| Origin::of_url(default).is_ok_and(|origin| origin.is_loopback()))
+    };
+    let of_its_own = declared.iter().find(local_default).map(|setting| setting.key.as_str());
     for setting in declared {
-        let values = validated.values.iter().filter(|(key, _)| *key == setting.key).map(|(_, value)| value.as_str());
+        let written = by_operator(&setting.key);
         match setting.kind {
-            SettingKind::Url => {
-                let origins = values.filter(|value| Url::parse(value).is_ok()).flat_map(Origin::of_url);
-                let origins = origins.filter(|origin| by_operator(&setting.key) || origin.is_loopback());
-                validated.grants.origins.extend(origins.collect::<Vec<_>>());
+            SettingKind::Url if written || of_its_own == Some(&setting.key) => {
+                grants.origins.extend(values(setting).iter().flat_map(|value| Origin::of_url(value)));
+            }
+            SettingKind::Endpoint if written => {
+                grants.origins.extend(values(setting).iter().flat_map(|value| Origin::of_endpoint(value)));
             }
             SettingKind::Port => {
-                let prefix = setting.key.strip_suffix("port");
-                let is_its_host = |other: &&Setting| {
-                    let rest = prefix.and_then(|prefix| other.key.strip_prefix(prefix));
-                    other.kind == SettingKind::Host && matches!(rest, Some("host" | "hostname"))
-                };
-                let Some(host) = declared.iter().find(is_its_host) else { continue };
-                let host_values = validated.values.iter().filter(|(key, _)| *key == host.key);
-                let hosts_and_ports = host_values.flat_map(|(_, host)| values.clone().map(move |port| (host, port)));
-                let origins = hosts_and_ports.filter_map(|(host, port)| Origin::of_host(host, port.parse().ok()?).ok());
-                let origins = origins.filter(|origin| by_operator(&host.key) || origin.is_loopback());
-                validated.grants.origins.extend(origins.collect::<Vec<_>>());
+                let host = declared.iter().find(|other| setting.port_of.as_ref() == Some(&other.key));
+                let Some(host) = host else { continue };
+                let (host_value, port) = (values(host).pop(), values(setting).pop());
+                let origin =
+                    host_value.zip(port).and_then(|(host, port)| Origin::of_host(&host, port.parse().ok()?).ok());
+                let origin = origin.filter(|origin| by_operator(&host.key) || (written && origin.is_loopback()));
+                grants.origins.extend(origin);
             }
             // The plugin's own defaults must not weaken anything, nor open a socket or a file of this machine.
-            SettingKind::TlsSkipVerify if by_operator(&setting.key) && values.clone().any(|value| value == "true") => {
-                validated.grants.trust.verification = Verification::None;
+            SettingKind::TlsSkipVerify if written && values(setting).iter().any(|value| value == "true") => {
+                grants.trust.verification = Verification::None;
             }
-            SettingKind::TlsMode if by_operator(&setting.key) => {
-                let trust = &mut validated.grants.trust;
-                let has_authority = trust.authority.is_some();
-                let mut mode = values.filter_map(|value| match value {
-                    // As libpq does if there is an authority.
-                    "require" if has_authority => Some(Verification::Authority),
-                    other => tls_mode(other),
-                });
-                trust.verification = mode.next_back().unwrap_or_default();
+            SettingKind::TlsMode if written => {
+                let mode = values(setting).pop().and_then(|value| tls_mode(setting, &value)).unwrap_or_default();
+                // With an authority, who names one means it.
+                let is_named = mode == Verification::None && grants.trust.authority.is_some();
+                grants.trust.verification = if is_named { Verification::Authority } else { mode };
             }
-            SettingKind::UnixSocket if by_operator(&setting.key) => {
-                let paths = values.map(str::to_owned).collect::<Vec<_>>();
-                validated.grants.sockets.extend(paths);
-            }
-            SettingKind::File if by_operator(&setting.key) => {
-                let paths = values.map(str::to_owned).collect::<Vec<_>>();
-                validated.grants.files.extend(paths);
-            }
+            SettingKind::UnixSocket if written => grants.sockets.extend(values(setting)),
+            SettingKind::File if written => grants.files.extend(values(setting)),
             _ => {}
         }
     }
@@ -226,11 +288,12 @@ fn grant(declared: &[Setting], resolved: &ResolvedSettings, validated: &mut Vali
 
 #[cfg(test)]
 mod tests {
+    use url::Url;
+
     use super::*;
 
     fn setting(key: &str, kind: SettingKind, default: Option<&str>) -> Setting {
-        let default = default.map(str::to_owned);
-        Setting { key: key.into(), kind, default, required: false, repeatable: false, help: "why".into() }
+        Setting { default: default.map(str::to_owned), help: "why".into(), ..Setting::new(key, kind) }
     }
 
     fn resolved(settings: &[(&str, &str)]) -> ResolvedSettings {
@@ -240,7 +303,13 @@ mod tests {
     }
 
     fn target(host: &str) -> [Setting; 2] {
-        [setting("host", SettingKind::Host, Some(host)), setting("port", SettingKind::Port, Some("8080"))]
+        let port = setting("port", SettingKind::Port, Some("8080"));
+        [setting("host", SettingKind::Host, Some(host)), Setting { port_of: Some("host".into()), ..port }]
+    }
+
+    /// Of a plugin that reaches everything.
+    fn validate(declared: &[Setting], resolved: &ResolvedSettings) -> Result<ValidatedSettings, Vec<String>> {
+        super::validate(declared, Reach::ALL, resolved)
     }
 
     fn may(validated: &ValidatedSettings, url: &str) -> bool {
@@ -253,9 +322,55 @@ mod tests {
         assert!(may(&validated, "http://web:12345/status"));
         assert!(!may(&validated, "http://web:8080/"), "the default port is no longer granted");
         assert!(!may(&validated, "http://localhost:12345/"), "nor the default host");
-        let hostname = [setting("hostname", SettingKind::Host, None), setting("port", SettingKind::Port, Some("5432"))];
-        let validated = validate(&hostname, &resolved(&[("hostname", "db")])).ok().unwrap();
-        assert!(validated.grants.check_host("db", 5432).is_ok());
+        // By the word of the plugin, not by the spelling of the keys.
+        let unrelated =
+            [setting("hostname", SettingKind::Host, None), setting("port", SettingKind::Port, Some("5432"))];
+        let validated = validate(&unrelated, &resolved(&[("hostname", "db")])).ok().unwrap();
+        assert!(validated.grants.check_host("db", 5432).is_err());
+    }
+
+    #[test]
+    fn each_endpoint_is_granted_with_its_own_port_and_no_other() {
+        let declared = [Setting { repeatable: true, ..setting("at", SettingKind::Endpoint, Some("localhost:1")) }];
+        let validated = validate(&declared, &resolved(&[("at", "a:1"), ("at", "[::1]:2")])).ok().unwrap();
+        let may = |host: &str, port| validated.grants.check_host(host, port).is_ok();
+        assert!(may("a", 1) && may("::1", 2));
+        assert!(!may("a", 2) && !may("::1", 1) && !may("localhost", 1));
+    }
+
+    #[test]
+    fn a_user_in_a_url_is_not_in_its_value_and_is_sent_to_that_server_alone() {
+        let declared = [setting("uri", SettingKind::Url, None)];
+        for (uri, url, user) in [
+            ("http://bob:secret@a:81/s?t=x", "http://a:81/s?t=x", "bob:secret"),
+            ("http://bob@a/s", "http://a/s", "bob:"),
+            ("https://b%40b:p%3A%25@a", "https://a", "b@b:p:%"),
+            ("http://b@b:p@a/@c", "http://a/@c", "b@b:p"),
+            ("http://b:%C3%BC@[::1]:81/", "http://[::1]:81/", "b:ü"),
+        ] {
+            let ValidatedSettings { values, grants, .. } =
+                validate(&declared, &resolved(&[("uri", uri)])).ok().unwrap();
+            assert!(values == [("uri".to_owned(), SettingValue::Text(url.to_owned()))], "{uri}");
+            let credentials = grants.credentials_for(&Url::parse(url).unwrap()).map(Secret::reveal);
+            assert_eq!(credentials, Some(user), "{uri}");
+        }
+        for uri in ["http://a/b@c", "http://a?b@c", "http://a\\@b/", "http://a#b@c"] {
+            let validated = validate(&declared, &resolved(&[("uri", uri)])).ok().unwrap();
+            assert!(validated.grants.credentials.is_empty(), "{uri}");
+        }
+        for uri in ["http://bob:hunter%2@a", "http://bob:hunter%zz2@a", "http://b%:hunter2@a", "http://b:hunter%+12@a"]
+        {
+            let problems = validate(&declared, &resolved(&[("uri", uri)])).err().unwrap();
+            let text = problems.concat();
+            assert!(text.contains("`uri`") && text.contains("%25") && !text.contains("hunter"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_a_handle_and_never_text() {
+        let validated =
+            validate(&[setting("token", SettingKind::Secret, None)], &resolved(&[("token", "hunter2")])).ok().unwrap();
+        assert!(matches!(&validated.values[..], [(_, SettingValue::Secret(secret))] if secret.reveal() == "hunter2"));
     }
 
     #[test]
@@ -264,7 +379,8 @@ mod tests {
         let made = rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap();
         std::fs::write(authority.path(), made.cert.pem()).unwrap();
         let mut with_authority = resolved(&[("sslmode", "require")]);
-        let declared = [setting("sslmode", SettingKind::TlsMode, Some("disable"))];
+        let aliases = vec![("disable".to_owned(), "off".to_owned()), ("require".to_owned(), "encrypt".to_owned())];
+        let declared = [Setting { aliases, ..setting("sslmode", SettingKind::TlsMode, Some("disable")) }];
         let verification =
             |resolved: &ResolvedSettings| validate(&declared, resolved).ok().unwrap().grants.trust.verification;
         assert_eq!(verification(&with_authority), Verification::None);
@@ -273,13 +389,18 @@ mod tests {
     }
 
     #[test]
-    fn a_plugins_own_default_grants_only_loopback() {
-        assert!(may(&validate(&target("localhost"), &resolved(&[])).ok().unwrap(), "http://localhost:8080/"));
-        assert!(!may(&validate(&target("evil.example"), &resolved(&[])).ok().unwrap(), "http://evil.example:8080/"));
-        let with_port = validate(&target("evil.example"), &resolved(&[("port", "80")])).ok().unwrap();
-        assert!(!may(&with_port, "http://evil.example/"), "the operator named a port, not that host");
-        let url = [setting("uri", SettingKind::Url, Some("http://evil.example/"))];
-        assert!(!may(&validate(&url, &resolved(&[])).ok().unwrap(), "http://evil.example/"));
+    fn a_plugins_own_default_grants_one_http_origin_on_loopback_and_nothing_else() {
+        let url = |key: &str, default: &str| setting(key, SettingKind::Url, Some(default));
+        let granted = |declared: &[Setting]| validate(declared, &resolved(&[])).ok().unwrap().grants.origins;
+        let shown = |declared: &[Setting]| granted(declared).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let urls =
+            [url("far", "http://evil.example"), url("uri", "http://localhost:8080/x"), url("other", "http://[::1]")];
+        assert_eq!(shown(&urls), ["http://localhost:8080"]);
+        let endpoint = setting("at", SettingKind::Endpoint, Some("localhost:6379"));
+        assert!(granted(&[endpoint]).is_empty() && granted(&target("localhost")).is_empty());
+        let port = |host: &str| validate(&target(host), &resolved(&[("port", "80")])).ok().unwrap();
+        assert!(may(&port("localhost"), "http://localhost/"), "the operator named this port");
+        assert!(!may(&port("evil.example"), "http://evil.example/"), "the operator named a port, not that host");
     }
 
     #[test]
@@ -290,13 +411,14 @@ mod tests {
         let (skip, mode) = (SettingKind::TlsSkipVerify, SettingKind::TlsMode);
         assert_eq!(verification(skip, "true", &resolved(&[])), Verification::Full);
         assert_eq!(verification(skip, "false", &resolved(&[("tls", "true")])), Verification::None);
-        assert_eq!(verification(mode, "require", &resolved(&[])), Verification::Full);
+        assert_eq!(verification(mode, "encrypt", &resolved(&[])), Verification::Full);
         for (value, expected) in [
-            ("require", Verification::None),
-            ("verify-ca", Verification::Authority),
-            ("verify-full", Verification::Full),
+            ("encrypt", Verification::None),
+            ("ca", Verification::Authority),
+            ("full", Verification::Full),
+            ("off", Verification::Full),
         ] {
-            assert_eq!(verification(mode, "disable", &resolved(&[("tls", value)])), expected, "{value}");
+            assert_eq!(verification(mode, "off", &resolved(&[("tls", value)])), expected, "{value}");
         }
     }
 
@@ -377,10 +499,11 @@ mod tests {
             (SettingKind::UnixSocket, "/run/x", "x"),
             (SettingKind::File, "/x", ""),
             (SettingKind::TlsSkipVerify, "false", "0"),
-            (SettingKind::TlsMode, "require", "on"),
+            (SettingKind::Endpoint, "db:1", "db"),
+            (SettingKind::TlsMode, "encrypt", "require"),
         ] {
-            assert_eq!(well_formed(kind, good), Ok(()), "{kind:?}");
-            assert!(well_formed(kind, bad).is_err(), "{kind:?} accepts {bad:?}");
+            assert_eq!(well_formed(&setting("a", kind, None), good), Ok(()), "{kind:?}");
+            assert!(well_formed(&setting("a", kind, None), bad).is_err(), "{kind:?} accepts {bad:?}");
         }
     }
 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use wasaba_core::limits::Limits;
-use wasmtime::component::{InstancePre, ResourceTableError};
+use wasaba_core::secret::Secret;
+use wasmtime::component::{InstancePre, Resource, ResourceTableError};
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use crate::capabilities::kv::Values;
+use crate::capabilities::types::Handle;
 use crate::capabilities::{Guest, Instance};
-use crate::contract::bindings::exports::wasaba::plugin::metrics;
-use crate::contract::{self, blamed};
+use crate::contract;
 use crate::failure::{Failure, Kind};
 use crate::thread::Ended;
 use crate::turn::end_turn;
@@ -59,10 +60,20 @@ impl Call {
         Outcome { answer, values: self.store.data().changed_values() }
     }
 
-    /// The error that the plugin returned.
-    pub(crate) fn returned(&self, error: &metrics::Error) -> Failure {
-        let (kind, text) = blamed(error);
-        Failure::new(kind, format!("{}: {}", kind.name(), self.store.data().shown(text)))
+    /// A handle of `secret` for the plugin.
+    ///
+    /// # Errors
+    /// The call has more handles than it may.
+    pub(crate) fn handle(&mut self, secret: &Secret) -> Result<Resource<Handle>, Failure> {
+        let pushed = self.store.data_mut().handle(secret);
+        pushed.map_err(|error| self.failure(&error.into()))
+    }
+
+    /// The error that the plugin returned, safe to show.
+    pub(crate) fn returned(&self, error: Failure) -> Failure {
+        let Failure { kind, text, retry_after, .. } = error;
+        let text = format!("{}: {}", kind.name(), self.store.data().shown(&text));
+        Failure { retry_after, ..Failure::new(kind, text) }
     }
 
     /// How the call ended, for the operator.

@@ -4,20 +4,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use wasaba_core::limits::{Engine, Limits};
-use wasaba_core::setting::Description;
+use wasaba_core::setting::{Description, SettingValue};
 use wasaba_core::text::printable;
 use wasmtime::component::{Component, InstancePre, Linker};
 
-use crate::answer::{Graph, Report, Sample};
-use crate::call::{Call, not_exported};
+use crate::answer::{Document, Documents, Graph, Problem, Readings, Report};
+use crate::call::Call;
 pub use crate::call::{Outcome, ended};
 use crate::capabilities::grants::Grants;
 use crate::capabilities::{self, Guest, Instance};
 use crate::compile::{Cache, sha256};
-use crate::contract;
-use crate::contract::bindings::exports::wasaba::plugin::{checks, metadata, metrics, plugin};
+use crate::contract::{Exports, Gathered};
 use crate::failure::{Failure, Kind};
-use crate::load::{self, LoadError, Problem};
+use crate::load::{self, LoadError, foreign};
 use crate::thread::Sandbox;
 
 /// A plugin that is ready to be called.
@@ -32,20 +31,18 @@ pub struct Plugin {
     pub imports: Vec<String>,
     engine: wasmtime::Engine,
     ready: InstancePre<Guest>,
-    exports: Exports,
+    does: Vec<&'static str>,
+    exports: Arc<dyn Exports>,
 }
 
 /// An instance's settings as the plugin gets them; shared by its calls.
-pub type Settings = Arc<Vec<(String, String)>>;
+pub type Settings = Arc<Vec<(String, SettingValue)>>;
 
-/// Which of the contract's interfaces a component exports.
-#[derive(Clone)]
-struct Exports {
-    plugin: plugin::GuestIndices,
-    metrics: Option<metrics::GuestIndices>,
-    checks: Option<checks::GuestIndices>,
-    metadata: Option<metadata::GuestIndices>,
-}
+/// The most bytes of a check's message that are read.
+const MESSAGE_BYTES: usize = 4_096;
+
+/// The most bytes of a text of a document that are read: a document has at most 100,000.
+const DOCUMENT_TEXT_BYTES: usize = 100_000;
 
 /// How a component must be loaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -71,7 +68,7 @@ impl Plugin {
     ) -> Result<Arc<Self>, LoadError> {
         let error = |problem| LoadError { file: file.to_owned(), problem };
         let engine = sandbox.engine(demands.engine, demands.limits.stack_bytes);
-        let engine = engine.map_err(|why| error(Problem::Agent(format!("cannot be run: {why}"))))?;
+        let engine = engine.map_err(|why| error(load::Problem::Agent(format!("cannot be run: {why}"))))?;
         let (blocking_engine, blocking_file, demanded) = (engine, file.to_owned(), demands.clone());
         let linked = tokio::task::spawn_blocking(move || {
             let Demands { engine: kind, limits, digest } = &demanded;
@@ -79,69 +76,56 @@ impl Plugin {
             let sha256 = sha256(&wasm);
             load::check_digest(digest.as_deref(), &sha256)?;
             load::check_header(&wasm)?;
-            let component = cache.component(*kind, &blocking_engine, &wasm, limits).map_err(Problem::Compile)?;
+            let component = cache.component(*kind, &blocking_engine, &wasm, limits).map_err(load::Problem::Compile)?;
             // Here too, since how long it takes depends on the component.
             Self::link(blocking_engine, &component, &blocking_file, sha256)
         });
-        let crashed = || Problem::Agent("crashed the loader; this is a bug in wasaba".into());
-        let mut loaded = linked.await.unwrap_or_else(|_| Err(crashed())).map_err(error)?;
-        let described = loaded.describe(sandbox, &demands.limits).await;
-        let described = described.map_err(|failure| error(Problem::Describe(failure)))?;
-        loaded.description = described.map_err(|why| error(foreign(why)))?;
-        load::check_description(&loaded.description).map_err(error)?;
-        Ok(Arc::new(loaded))
+        let crashed = || load::Problem::Agent("crashed the loader; this is a bug in wasaba".into());
+        let linked = linked.await.unwrap_or_else(|_| Err(crashed())).map_err(error)?;
+        linked.described(sandbox, &demands.limits).await.map(Arc::new).map_err(error)
     }
 
-    fn link(engine: wasmtime::Engine, component: &Component, file: &Path, sha256: String) -> Result<Self, Problem> {
-        let interfaces = load::check_contract(component)?;
+    /// Asks a linked plugin to describe itself.
+    async fn described(mut self, sandbox: &Sandbox, limits: &Arc<Limits>) -> Result<Self, load::Problem> {
+        self.description = self.describe(sandbox, limits).await.map_err(load::Problem::Describe)??;
+        load::check_description(&self.description)?;
+        load::check_reach(&self.description, &self.imports)?;
+        Ok(self)
+    }
+
+    fn link(
+        engine: wasmtime::Engine,
+        component: &Component,
+        file: &Path,
+        sha256: String,
+    ) -> Result<Self, load::Problem> {
+        let (version, interfaces) = load::check_contract(component)?;
         load::check_imports(component)?;
         let mut linker = Linker::new(&engine);
-        capabilities::link_all(&mut linker).map_err(|error| Problem::Agent(format!("cannot be linked: {error:#}")))?;
+        let linked = capabilities::link_wasi(&mut linker).and_then(|()| (version.link)(&mut linker));
+        linked.map_err(|error| load::Problem::Agent(format!("cannot be linked: {error:#}")))?;
         capabilities::closed::link(&mut linker, component).map_err(foreign)?;
         let ready = linker.instantiate_pre(component).map_err(foreign)?;
-        let has = |interface| interfaces.contains(&interface);
-        let exports = Exports {
-            plugin: plugin::GuestIndices::new(&ready).map_err(foreign)?,
-            metrics: has("metrics").then(|| metrics::GuestIndices::new(&ready)).transpose().map_err(foreign)?,
-            checks: has("checks").then(|| checks::GuestIndices::new(&ready)).transpose().map_err(foreign)?,
-            metadata: has("metadata").then(|| metadata::GuestIndices::new(&ready)).transpose().map_err(foreign)?,
-        };
+        let exports = Arc::from((version.exports)(&ready, &interfaces).map_err(foreign)?);
+        let does = interfaces.into_iter().filter(|interface| *interface != "about").collect();
         let (description, imports) = (Description::default(), load::imported_capabilities(component));
-        Ok(Self { file: file.to_owned(), sha256, description, imports, engine, ready, exports })
+        Ok(Self { file: file.to_owned(), sha256, description, imports, engine, ready, does, exports })
     }
 
-    /// The interfaces that it exports besides `plugin`.
+    /// The interfaces that it exports besides `about`.
     #[must_use]
     pub fn does(&self) -> Vec<&'static str> {
-        let Exports { metrics, checks, metadata, .. } = &self.exports;
-        let all = [("metrics", metrics.is_some()), ("checks", checks.is_some()), ("metadata", metadata.is_some())];
-        all.into_iter().filter_map(|(name, there)| there.then_some(name)).collect()
+        self.does.clone()
     }
 
-    /// What it says of itself. The inner error is an export of another shape than the contract's, which is found only now.
+    /// What it says of itself. The inner error is what is wrong with it.
     async fn describe(
         &self,
         sandbox: &Sandbox,
         limits: &Arc<Limits>,
-    ) -> Result<wasmtime::Result<Description>, Failure> {
-        let mut call = self.call_without_grants(limits);
-        let Exports { plugin, metrics, checks, metadata } = self.exports.clone();
-        let run = async move {
-            let instance = call.instantiate().await?;
-            let loaded = (|| {
-                metrics.map(|export| export.load(&mut call.store, &instance)).transpose()?;
-                checks.map(|export| export.load(&mut call.store, &instance)).transpose()?;
-                metadata.map(|export| export.load(&mut call.store, &instance)).transpose()?;
-                plugin.load(&mut call.store, &instance)
-            })();
-            let guest = match loaded {
-                Ok(guest) => guest,
-                Err(error) => return Ok(Err(error)),
-            };
-            let described = guest.call_describe(&mut call.store).await;
-            described.map(|described| Ok(described.into())).map_err(|error| call.failure(&error))
-        };
-        ended(sandbox.run(limits.time, limits.compute, run).await)
+    ) -> Result<Result<Description, load::Problem>, Failure> {
+        let (mut call, exports) = (self.call_without_grants(limits), Arc::clone(&self.exports));
+        ended(sandbox.run(limits.time, limits.compute, async move { exports.describe(&mut call).await }).await)
     }
 
     /// The graphs of an instance with these settings; none if the plugin has no metrics.
@@ -151,70 +135,60 @@ impl Plugin {
     pub async fn graphs(
         &self,
         sandbox: &Sandbox,
-        settings: Vec<(String, String)>,
+        settings: Settings,
         limits: &Arc<Limits>,
     ) -> Result<Vec<Graph>, Failure> {
-        let Some(metrics) = self.exports.metrics.clone() else { return Ok(Vec::new()) };
-        let mut call = self.call_without_grants(limits);
-        let run = async move {
-            let instance = call.instantiate().await?;
-            let guest = metrics.load(&mut call.store, &instance).map_err(|error| call.failure(&error))?;
-            let graphs = guest.call_graphs(&mut call.store, &settings).await.map_err(|error| call.failure(&error))?;
-            Ok(graphs.into_iter().map(Graph::from).collect())
-        };
-        ended(sandbox.run(limits.time, limits.compute, run).await)
+        if !self.does.contains(&"metrics") {
+            return Ok(Vec::new());
+        }
+        let (mut call, exports) = (self.call_without_grants(limits), Arc::clone(&self.exports));
+        ended(sandbox.run(limits.time, limits.compute, async move { exports.graphs(&mut call, &settings).await }).await)
     }
 
-    /// Collects the samples of `instance`: one call in a fresh component instance. Must run in the sandbox.
+    /// Collects the readings of `instance`: one call in a fresh component instance. Must run in the sandbox.
     ///
     /// # Errors
     /// The plugin's own error, or how the call failed.
-    pub async fn collect(&self, instance: Instance, settings: Settings) -> Result<Outcome<Vec<Sample>>, Failure> {
+    pub async fn collect(&self, instance: Instance, settings: Settings) -> Result<Outcome<Readings>, Failure> {
         let mut call = self.call(instance);
-        let instance = call.instantiate().await?;
-        let export = self.exports.metrics.as_ref().ok_or_else(|| not_exported("metrics"))?;
-        let guest = export.load(&mut call.store, &instance).map_err(|error| call.failure(&error))?;
-        let answer = guest.call_collect(&mut call.store, &settings).await;
-        let samples = answer.map_err(|error| call.failure(&error))?.map_err(|error| call.returned(&error))?;
-        if samples.len() > call.limits.samples {
-            let what = format!("returned {} samples, more than {}", samples.len(), call.limits.samples);
+        let mut readings = self.exports.collect(&mut call, &settings).await?;
+        if readings.samples.len() > call.limits.samples {
+            let what = format!("returned {} samples, more than {}", readings.samples.len(), call.limits.samples);
             return Err(Failure::limit("samples", &what));
         }
-        Ok(call.outcome(samples.into_iter().map(Sample::from).collect()))
+        readings.problems = shown(&call, readings.problems);
+        Ok(call.outcome(readings))
     }
 
-    /// Runs the check of `instance`: one call in a fresh component instance. Must run in the sandbox.
+    /// Runs the checks of `instance`: one call in a fresh component instance. Must run in the sandbox.
     ///
     /// # Errors
-    /// How the call failed.
-    pub async fn check(&self, instance: Instance, settings: Settings) -> Result<Outcome<Report>, Failure> {
+    /// The plugin's own error, or how the call failed.
+    pub async fn check(&self, instance: Instance, settings: Settings) -> Result<Outcome<Vec<Report>>, Failure> {
         let mut call = self.call(instance);
-        let instance = call.instantiate().await?;
-        let export = self.exports.checks.as_ref().ok_or_else(|| not_exported("checks"))?;
-        let guest = export.load(&mut call.store, &instance).map_err(|error| call.failure(&error))?;
-        let report = guest.call_check(&mut call.store, &settings).await.map_err(|error| call.failure(&error))?;
-        Ok(call.outcome(report.into()))
+        let mut reports = self.exports.check(&mut call, &settings).await?;
+        for report in &mut reports {
+            report.message = call.store.data().hidden(&report.message, MESSAGE_BYTES);
+        }
+        Ok(call.outcome(reports))
     }
 
     /// Reads the metadata of `instance`: one call in a fresh component instance. Must run in the sandbox.
     ///
     /// # Errors
-    /// The plugin's own error, how the call failed, or that the metadata is invalid JSON.
-    pub async fn metadata(
-        &self,
-        instance: Instance,
-        settings: Settings,
-    ) -> Result<Outcome<serde_json::Value>, Failure> {
+    /// The plugin's own error, how the call failed, or that a document is invalid JSON.
+    pub async fn metadata(&self, instance: Instance, settings: Settings) -> Result<Outcome<Documents>, Failure> {
         let mut call = self.call(instance);
-        let instance = call.instantiate().await?;
-        let export = self.exports.metadata.as_ref().ok_or_else(|| not_exported("metadata"))?;
-        let guest = export.load(&mut call.store, &instance).map_err(|error| call.failure(&error))?;
-        let text = guest.call_collect(&mut call.store, &settings).await.map_err(|error| call.failure(&error))?;
-        let text = text.map_err(|error| call.returned(&error))?;
-        let document = serde_json::from_str(&text);
-        let document =
-            document.map_err(|error| Failure::new(Kind::Failed, format!("invalid JSON in its metadata: {error}")));
-        Ok(call.outcome(document?))
+        let Gathered { documents, problems } = self.exports.gather(&mut call, &settings).await?;
+        let document = |(namespace, json): (String, String)| {
+            let mut json = serde_json::from_str(&json)
+                .map_err(|error| Failure::new(Kind::Failed, format!("invalid JSON in its metadata: {error}")))?;
+            without_secrets(&call, &mut json);
+            Ok(Document { namespace, json })
+        };
+        let documents = documents.into_iter().map(document).collect::<Result<_, Failure>>()?;
+        let problems = shown(&call, problems);
+        Ok(call.outcome(Documents { documents, problems }))
     }
 
     fn call(&self, instance: Instance) -> Call {
@@ -227,12 +201,110 @@ impl Plugin {
     }
 }
 
-/// The linker's error of a component that does not keep the contract.
-fn foreign(error: wasmtime::Error) -> Problem {
-    Problem::Contract(format!(
-        "does not keep the contract {}@{}: {}; build it with the contract of this release",
-        contract::NAME,
-        contract::VERSION,
-        format!("{error:#}").lines().next().unwrap_or_default()
-    ))
+/// More problems than this of one call would only fill the log.
+const MOST_PROBLEMS: usize = 20;
+
+/// The plugin's problems, safe to show.
+fn shown(call: &Call, problems: Vec<Problem>) -> Vec<Problem> {
+    let shown = |Problem { target, failure }| {
+        let target = printable(&call.store.data().hidden(&target, 255), 255);
+        Problem { target, failure: call.returned(failure) }
+    };
+    problems.into_iter().take(MOST_PROBLEMS).map(shown).collect()
+}
+
+/// Hides secrets in every text of a document.
+fn without_secrets(call: &Call, json: &mut serde_json::Value) {
+    let hidden = |text: &str| call.store.data().hidden(text, DOCUMENT_TEXT_BYTES);
+    match json {
+        serde_json::Value::String(text) => *text = hidden(text),
+        serde_json::Value::Array(values) => values.iter_mut().for_each(|value| without_secrets(call, value)),
+        serde_json::Value::Object(object) => {
+            for (key, mut value) in std::mem::take(object) {
+                without_secrets(call, &mut value);
+                object.insert(hidden(&key), value);
+            }
+        }
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine;
+
+    /// A plugin of a version of the contract that is not released, see `contract/v0_3.rs`.
+    const NEXT: &str = r#"(component
+        (import "wasaba:plugin/log@0.3.0" (instance $log (export "write" (func (param "line" string)))))
+        (core module $code
+            (memory (export "memory") 1)
+            (data (i32.const 0) "next")
+            (data (i32.const 8) "9.0")
+            (data (i32.const 16) "next.value")
+            (data (i32.const 32) "good")
+            ;; The description: pointer and length of name and version.
+            (data (i32.const 64) "\00\00\00\00\04\00\00\00\08\00\00\00\03\00\00\00")
+            ;; A list with the graph `next`, and its one element.
+            (data (i32.const 96) "\68\00\00\00\01\00\00\00\00\00\00\00\04\00\00\00")
+            ;; A list with a sample, and the sample: name, 1.5, quality.
+            (data (i32.const 128) "\88\00\00\00\01\00\00\00")
+            (data (i32.const 136) "\10\00\00\00\0a\00\00\00\00\00\00\00\00\00\f8\3f\20\00\00\00\04\00\00\00")
+            (func (export "allocate") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+            (func (export "describe") (result i32) (i32.const 64))
+            (func (export "graphs") (param i32 i32) (result i32) (i32.const 96))
+            (func (export "collect") (param i32 i32) (result i32) (i32.const 128)))
+        (core instance $code (instantiate $code))
+        (alias core export $code "memory" (core memory $memory))
+        (alias core export $code "allocate" (core func $allocate))
+        (type $description (record (field "name" string) (field "version" string)))
+        (func $describe (result $description) (canon lift (core func $code "describe") (memory (core memory $memory))))
+        (instance $about (export "description" (type $description)) (export "describe" (func $describe)))
+        (export "wasaba:plugin/about@0.3.0" (instance $about))
+        (type $sample (record (field "name" string) (field "value" float64) (field "quality" string)))
+        (func $graphs (param "settings" (list (tuple string string))) (result (list string))
+            (canon lift (core func $code "graphs") (memory (core memory $memory)) (realloc (core func $allocate))))
+        (func $collect (param "settings" (list (tuple string string))) (result (list $sample))
+            (canon lift (core func $code "collect") (memory (core memory $memory)) (realloc (core func $allocate))))
+        (instance $metrics
+            (export "sample" (type $sample)) (export "graphs" (func $graphs)) (export "collect" (func $collect)))
+        (export "wasaba:plugin/metrics@0.3.0" (instance $metrics)))"#;
+
+    /// A plugin of the released version.
+    const RELEASED: &str = include_str!("../../../tests/checks/failing.wat");
+
+    async fn linked(sandbox: &Sandbox, text: &str) -> Result<Plugin, load::Problem> {
+        let engine = engine::for_compiling(Engine::Pulley).unwrap();
+        let component = Component::new(&engine, wat::parse_str(text).unwrap()).unwrap();
+        let linked = Plugin::link(engine, &component, Path::new("a.wasm"), String::new())?;
+        linked.described(sandbox, &Arc::default()).await
+    }
+
+    #[tokio::test]
+    async fn two_versions_of_the_contract_are_spoken_side_by_side() {
+        let sandbox = Sandbox::start().unwrap();
+        let (next, released) = (linked(&sandbox, NEXT).await.unwrap(), linked(&sandbox, RELEASED).await.unwrap());
+        assert_eq!((next.description.name.as_str(), next.does()), ("next", vec!["metrics"]));
+        assert_eq!((released.description.name.as_str(), released.does()), ("failing", vec!["checks"]));
+        let limits = Arc::default();
+        let graphs = next.graphs(&sandbox, Settings::default(), &limits).await.unwrap();
+        assert_eq!(graphs.first().map(|graph| graph.name.as_str()), Some("next"));
+        let identity = Instance::new("next".into(), Grants::default(), Arc::clone(&limits), Vec::new());
+        let call = async move { next.collect(identity, Settings::default()).await };
+        let readings = ended(sandbox.run(limits.time, limits.compute, call).await).unwrap().answer;
+        let sample = readings.samples.first().unwrap();
+        assert_eq!((sample.name.as_str(), sample.value.as_f64()), ("next.value", 1.5));
+        assert_eq!(sample.labels, [("quality".to_owned(), "good".to_owned())], "the field that 0.2 does not have");
+    }
+
+    #[tokio::test]
+    async fn a_component_that_speaks_another_version_or_two_at_once_is_refused_with_the_versions() {
+        let sandbox = Sandbox::start().unwrap();
+        let older = RELEASED.replace("@0.2.0", "@0.1.0");
+        let problem = linked(&sandbox, &older).await.err().unwrap().to_string();
+        assert!(problem.contains("speaks version 0.1.0") && problem.contains("this agent speaks 0.2.0"), "{problem}");
+        let mixed = NEXT.replace("metrics@0.3.0", "metrics@0.2.0");
+        let problem = linked(&sandbox, &mixed).await.err().unwrap().to_string();
+        assert!(problem.contains("metrics` of version 0.2.0, but `about` of 0.3.0"), "{problem}");
+    }
 }

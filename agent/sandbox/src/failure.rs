@@ -5,17 +5,32 @@ use std::time::Duration;
 
 use wasaba_core::collect::Fault;
 
-/// What kind of failure it is, which says who has to act.
+/// What kind of failure it is, which says who has to act. The first eleven are those of the contract (`wit/types.wit`), which
+/// plugins return and capabilities return to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The operator: the settings cannot work.
     Misconfigured,
+    /// The operator: the target refuses the user, the password or the certificate.
+    Unauthorized,
     /// Whoever runs the target: it does not answer.
     Unreachable,
+    /// Whoever runs the target: it does not answer in time.
+    Timeout,
     /// The operator: a grant is missing.
     Denied,
     /// Whoever runs the target, or the plugin's author: the answer cannot be used.
     Failed,
+    /// The operator: the target is another thing, or another version of it, than the plugin knows.
+    Unsupported,
+    /// The plugin's author: a request that makes no sense.
+    Invalid,
+    /// The operator: something is larger than a limit.
+    TooLarge,
+    /// The operator: something takes more work than a limit.
+    TooCostly,
+    /// The operator: there is no room for what should be stored.
+    Full,
     /// The plugin's author: the call timed out.
     Late,
     /// The plugin's author: the call exceeded another limit.
@@ -30,28 +45,50 @@ impl Kind {
     /// Every kind, in the order in which they are counted.
     pub const ALL: &[Self] = &[
         Self::Misconfigured,
+        Self::Unauthorized,
         Self::Unreachable,
+        Self::Timeout,
         Self::Denied,
         Self::Failed,
+        Self::Unsupported,
+        Self::Invalid,
+        Self::TooLarge,
+        Self::TooCostly,
+        Self::Full,
         Self::Late,
         Self::Limit,
         Self::Crashed,
         Self::Internal,
     ];
 
-    /// Its word, in metrics and lists.
+    /// Its word, in the contract, in metrics and lists.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Misconfigured => "misconfigured",
+            Self::Unauthorized => "unauthorized",
             Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
             Self::Denied => "denied",
             Self::Failed => "failed",
+            Self::Unsupported => "unsupported",
+            Self::Invalid => "invalid",
+            Self::TooLarge => "too-large",
+            Self::TooCostly => "too-costly",
+            Self::Full => "full",
             Self::Late => "late",
             Self::Limit => "limit",
             Self::Crashed => "crashed",
             Self::Internal => "internal",
         }
+    }
+
+    /// The kind of a word that a plugin returned. Words that are not the contract's count as `failed`: a plugin cannot say that it
+    /// crashed.
+    #[must_use]
+    pub fn returned(word: &str) -> Self {
+        let own = |kind: &&Self| !kind.is_costly() && kind.name() == word;
+        Self::ALL.iter().find(own).copied().unwrap_or(Self::Failed)
     }
 
     /// Whether each such failure costs the machine something: time, memory, or a code path that should not run again soon.
@@ -68,13 +105,15 @@ pub struct Failure {
     /// What happened, as a lower-case fragment.
     pub text: String,
     /// Whether other plugins have caused it, so that skipping this one would not help.
-    is_of_others: bool,
+    pub(crate) is_of_others: bool,
+    /// For how long the target asked to be left alone.
+    pub retry_after: Option<Duration>,
 }
 
 impl Failure {
     /// A failure of this kind.
     pub fn new(kind: Kind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into(), is_of_others: false }
+        Self { kind, text: text.into(), retry_after: None, is_of_others: false }
     }
 
     /// A timeout that other plugins have caused.
@@ -148,10 +187,18 @@ impl Circuit {
         }
         // A little less, so that the minute after the pause is not skipped if its clock ticks early.
         let pause = Duration::from_secs((minutes + 1) * 60).saturating_sub(Duration::from_secs(30));
-        self.last = Some((failure.clone(), now.saturating_add(if minutes == 0 { Duration::ZERO } else { pause })));
+        let pause = if minutes == 0 { Duration::ZERO } else { pause };
+        let asked = failure.retry_after.unwrap_or_default().min(LONGEST_PAUSE);
+        if asked > pause {
+            failure.text.push_str(&format!("; skipping it for {} s, as the target asks", asked.as_secs()));
+        }
+        self.last = Some((failure.clone(), now.saturating_add(pause.max(asked))));
         failure
     }
 }
+
+/// A target cannot silence an instance for longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
 /// How many minutes are skipped after this many consecutive failures. An instance whose target is down is called every minute
 /// for ten minutes, and then at least every five, since it may recover; one that costs the machine something is skipped sooner,
@@ -204,6 +251,27 @@ mod tests {
             let failure = circuit.fail(Failure::of_others("timed out"), MINUTE * minute);
             assert_eq!(failure.text, "timed out");
             assert_eq!(circuit.failure().as_deref(), Some("timed out"));
+        }
+    }
+
+    #[test]
+    fn a_target_that_asks_for_a_pause_gets_it_but_no_longer_than_an_hour() {
+        for (asked, expected) in [(90, 90), (1_000_000, 3_600)] {
+            let (mut circuit, start) = (Circuit::default(), MINUTE);
+            let failure = Failure::new(Kind::Unreachable, "busy");
+            let failure = Failure { retry_after: Some(Duration::from_secs(asked)), ..failure };
+            let text = circuit.fail(failure, start).text;
+            assert_eq!(text, format!("busy; skipping it for {expected} s, as the target asks"));
+            let until = start + Duration::from_secs(expected);
+            assert!(circuit.ask(until - Duration::from_millis(1)).is_err() && circuit.ask(until).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_plugin_cannot_return_what_only_the_agent_finds() {
+        assert_eq!(Kind::returned("too-large"), Kind::TooLarge);
+        for word in ["crashed", "late", "limit", "internal", "gone", ""] {
+            assert_eq!(Kind::returned(word), Kind::Failed, "{word}");
         }
     }
 

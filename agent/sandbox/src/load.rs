@@ -5,13 +5,13 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use wasaba_core::setting::Description;
+use wasaba_core::setting::{Description, Setting, SettingKind};
 use wasaba_core::text::printable;
 use wasmtime::component::Component;
 
 use crate::capabilities;
 use crate::compile::CompileError;
-use crate::contract;
+use crate::contract::{self, Version};
 use crate::failure::Failure;
 
 /// Why a file was not loaded as a plugin: a sentence that begins with the file's name and says the cure.
@@ -125,42 +125,63 @@ pub(crate) fn check_header(wasm: &[u8]) -> Result<(), Problem> {
     }))
 }
 
-/// The interfaces of the contract that the component exports. Distinguishes a missing one from one of another version, which
-/// the linker does not.
-pub(crate) fn check_contract(component: &Component) -> Result<Vec<&'static str>, Problem> {
-    let (name, spoken) = (contract::NAME, contract::VERSION);
+/// The version of the contract that the component speaks, and which of its interfaces it exports. Distinguishes a missing one from
+/// one of another version, which the linker does not.
+pub(crate) fn check_contract(component: &Component) -> Result<(&'static Version, Vec<&'static str>), Problem> {
+    let (name, current) = (contract::NAME, contract::CURRENT.name);
     let component_type = component.component_type();
     let exports = component_type.exports(component.engine()).map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
-    let version_of = |interface: &str| {
+    let versions_of = |interface: &str| {
         let prefix = format!("{name}/{interface}@");
-        let mut versions = exports.iter().filter_map(|name| name.strip_prefix(&prefix)).collect::<Vec<_>>();
-        versions.sort_by_key(|version| !contract::is_spoken(version));
-        versions.first().map(|version| (*version).to_owned())
+        exports.iter().filter_map(|name| name.strip_prefix(&prefix)).map(str::to_owned).collect::<Vec<_>>()
     };
+    let versions = versions_of("about");
+    let Some(spoken) = versions.iter().find_map(|version| contract::spoken(version)) else {
+        // What a contract was that had other names.
+        let others =
+            exports.iter().filter_map(|export| export.strip_prefix(name)?.split_once('@')).map(|(_, version)| version);
+        let other = versions.iter().map(String::as_str).chain(others).next();
+        return Err(Problem::Contract(match other {
+            Some(version) => format!(
+                "speaks version {} of the contract {name}, this agent speaks {current}: build the plugin with the SDK of \
+                 this agent's release, or update the agent",
+                printable(version, 40)
+            ),
+            None => format!("is not a wasaba plugin: it does not export `{name}/about@{current}`"),
+        }));
+    };
+    let is_of_it = |version: &String| contract::spoken(version).is_some_and(|other| other.name == spoken.name);
     let mut found = Vec::new();
-    for interface in ["plugin", "metrics", "checks", "metadata"] {
-        match version_of(interface) {
-            Some(version) if contract::is_spoken(&version) => found.push(interface),
-            Some(version) => {
+    for interface in contract::EXPORTS {
+        let versions = versions_of(interface);
+        match versions.first() {
+            None => {}
+            Some(_) if versions.iter().any(is_of_it) => found.push(interface),
+            Some(other) => {
                 return Err(Problem::Contract(format!(
-                    "speaks version {} of the contract {name}, this agent speaks {spoken}: build the plugin with the SDK of \
-                     this agent's release, or update the agent",
-                    printable(&version, 40)
+                    "exports `{name}/{interface}` of version {}, but `about` of {}: build it against one version",
+                    printable(other, 40),
+                    spoken.name
                 )));
             }
-            None if interface == "plugin" => {
-                let text = format!("is not a wasaba plugin: it does not export `{name}/plugin@{spoken}`");
-                return Err(Problem::Contract(text));
-            }
-            None => {}
         }
     }
     if found.len() < 2 {
         return Err(Problem::Contract(format!(
-            "does nothing: besides `plugin` it must export `{name}/metrics@{spoken}`, `checks` or `metadata`"
+            "does nothing: besides `about` it must export `{name}/metrics@{current}`, `checks` or `metadata`"
         )));
     }
-    Ok(found)
+    Ok((spoken, found))
+}
+
+/// The error of a component that does not keep the contract.
+pub(crate) fn foreign(error: wasmtime::Error) -> Problem {
+    Problem::Contract(format!(
+        "does not keep the contract {}@{}: {}; build it with the contract of this release",
+        contract::NAME,
+        contract::CURRENT.name,
+        format!("{error:#}").lines().next().unwrap_or_default()
+    ))
 }
 
 /// Refuses an import that is neither the contract's nor WASI 0.2's, by its name.
@@ -168,9 +189,9 @@ pub(crate) fn check_imports(component: &Component) -> Result<(), Problem> {
     let component_type = component.component_type();
     for (name, _) in component_type.imports(component.engine()) {
         let (interface, version) = name.split_once('@').unwrap_or((name, ""));
+        let is_spoken = contract::spoken(version).is_some();
         let known = match interface.split_once('/') {
-            Some((contract::NAME, "types")) => contract::is_spoken(version),
-            Some((contract::NAME, word)) => contract::is_spoken(version) && is_capability(word),
+            Some((contract::NAME, word)) => is_spoken && (word == "types" || is_capability(word)),
             Some((package, _)) => {
                 let wasi = package.strip_prefix("wasi:").is_some_and(|package| WASI.contains(&package));
                 wasi && version.starts_with("0.2.")
@@ -182,7 +203,7 @@ pub(crate) fn check_imports(component: &Component) -> Result<(), Problem> {
                 "imports `{}`, which this agent does not have: it has WASI 0.2 and {}@{} with {}",
                 printable(name, 200),
                 contract::NAME,
-                contract::VERSION,
+                contract::CURRENT.name,
                 capabilities::ALL.iter().map(|capability| capability.name).collect::<Vec<_>>().join(", ")
             )));
         }
@@ -202,45 +223,120 @@ fn is_capability(word: &str) -> bool {
     capabilities::ALL.iter().any(|capability| capability.name == word)
 }
 
-/// Checks what a plugin says of itself, which is shown and logged in many places.
+/// Checks what a plugin says of itself, which is shown and logged in many places, against the bounds of `wit/about.wit`.
 pub(crate) fn check_description(description: &Description) -> Result<(), Problem> {
-    let is_name = |text: &str| {
-        !text.is_empty()
-            && text.len() <= 64
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-    };
+    let Description { name, version, summary, settings, reach: _, attributes } = description;
     let refuse = |text| Err(Problem::Description(text));
-    if !is_name(&description.name) {
+    if !is_name(name) {
         return refuse(format!(
             "describes itself with the invalid name {:?}: letters, digits, - and _ are allowed, 64 at most",
-            printable(&description.name, 80)
+            printable(name, 80)
         ));
     }
-    let shown = [&description.version, &description.summary].into_iter();
-    let mut shown = shown.chain(description.settings.iter().map(|setting| &setting.help));
-    if let Some(long) = shown.find(|text| text.len() > 1_024) {
-        return refuse(format!("describes itself with a text of {} bytes, more than 1,024", long.len()));
+    if version.len() > 64 {
+        return refuse(format!("describes itself with a version of {} bytes, more than 64", version.len()));
     }
-    if description.settings.len() > 200 {
-        return refuse(format!("describes {} settings, more than 200", description.settings.len()));
+    if summary.chars().count() > 200 {
+        return refuse(format!("describes itself with a summary of {} bytes, more than 200 characters", summary.len()));
     }
-    for setting in &description.settings {
-        if !is_name(&setting.key) {
-            let key = printable(&setting.key, 80);
-            return refuse(format!(
-                "describes a setting with the invalid key {key:?}: letters, digits, - and _ are allowed, 64 at most"
-            ));
-        }
-        if description.settings.iter().filter(|other| other.key == setting.key).count() > 1 {
+    if attributes.len() > 64 || attributes.iter().any(|(key, value)| key.len().saturating_add(value.len()) > 1_024) {
+        return refuse("describes itself with more than 64 attributes, or one of more than 1,024 bytes".to_owned());
+    }
+    if settings.len() > 200 {
+        return refuse(format!("describes {} settings, more than 200", settings.len()));
+    }
+    let oldest = attributes.iter().find(|(key, _)| key == "agent").map(|(_, version)| version.as_str());
+    if let Some(oldest) = oldest.filter(|oldest| release(oldest) > release(env!("CARGO_PKG_VERSION"))) {
+        let (needed, own) = (printable(oldest, 40), env!("CARGO_PKG_VERSION"));
+        return refuse(format!("needs version {needed} of the agent, this is {own}: update the agent"));
+    }
+    let mut keys = std::collections::HashSet::new();
+    for setting in settings {
+        check_setting(setting, settings)?;
+        if !keys.insert(setting.key.as_str()) {
             return refuse(format!("describes the setting `{}` twice", setting.key));
         }
     }
     Ok(())
 }
 
+fn is_name(text: &str) -> bool {
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    !text.is_empty() && text.len() <= 64 && text.bytes().all(valid)
+}
+
+/// The numbers of a version, for comparison: of `1.2.0-rc1` those before the hyphen.
+fn release(version: &str) -> Vec<u64> {
+    let numbers = version.split(['-', '+']).next().unwrap_or_default();
+    numbers.split('.').map(|number| number.parse().unwrap_or(0)).collect()
+}
+
+fn check_setting(setting: &Setting, all: &[Setting]) -> Result<(), Problem> {
+    let Setting { key, kind, default, repeatable, port_of, aliases, help, required: _ } = setting;
+    let refuse = |why: &str| Err(Problem::Description(format!("describes the setting `{}` {why}", printable(key, 80))));
+    if !is_name(key) {
+        let rule = "letters, digits, - and _ are allowed, 64 at most";
+        return Err(Problem::Description(format!(
+            "describes a setting with the invalid key {:?}: {rule}",
+            printable(key, 80)
+        )));
+    }
+    if help.chars().count() > 500 {
+        return refuse("with a help of more than 500 characters");
+    }
+    match default {
+        Some(_) if *kind == SettingKind::Secret => {
+            return refuse("with a default, but a secret is the operator's alone");
+        }
+        Some(default) if default.len() > 4_096 => return refuse("with a default of more than 4,096 bytes"),
+        _ => {}
+    }
+    if let Some(host) = port_of {
+        let host = all.iter().find(|other| other.key == *host && other.kind == SettingKind::Host);
+        match host {
+            _ if *kind != SettingKind::Port => return refuse("with `port-of`, but it is not a port"),
+            None => return refuse("as the port of a host that it does not describe"),
+            Some(host) if *repeatable || host.repeatable => {
+                return refuse("as the port of a host, and one of both is repeatable: use the kind `endpoint`");
+            }
+            Some(_) => {}
+        }
+    }
+    const MODES: [&str; 4] = ["off", "encrypt", "ca", "full"];
+    let is_alias = |(word, meaning): &(String, String)| {
+        is_name(word) && !MODES.contains(&word.as_str()) && MODES.contains(&meaning.as_str())
+    };
+    if !aliases.iter().all(is_alias) {
+        return refuse("with invalid `aliases`: write `word=encrypt`, with another word than the four of `tls-mode`");
+    }
+    Ok(())
+}
+
+/// Holds what the plugin says that it reaches against what the component can ask for.
+pub(crate) fn check_reach(description: &Description, imports: &[String]) -> Result<(), Problem> {
+    let import_of = |word: &str| {
+        if word == "unix" {
+            "tcp"
+        } else if word == "file" {
+            "files"
+        } else {
+            word
+        }
+        .to_owned()
+    };
+    let words = description.reach.words();
+    match words.iter().find(|word| !imports.contains(&import_of(word))) {
+        None => Ok(()),
+        Some(word) => Err(Problem::Description(format!(
+            "says that it reaches `{word}`, but does not import `{}`: remove it from `reach`",
+            import_of(word)
+        ))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use wasaba_core::setting::{Setting, SettingKind};
+    use wasaba_core::setting::Reach;
 
     use super::*;
 
@@ -279,27 +375,80 @@ mod tests {
         assert_eq!(error, Problem::Digest { expected: "cd".into(), found: "ab".into() });
     }
 
+    fn setting(key: &str, kind: SettingKind) -> Setting {
+        Setting::new(key, kind)
+    }
+
+    fn described(name: &str, settings: Vec<Setting>) -> Description {
+        Description { name: name.into(), settings, ..Description::default() }
+    }
+
     #[test]
-    fn a_description_that_cannot_be_shown_is_refused() {
-        let setting = |key: &str, help: &str| Setting {
-            key: key.into(),
-            kind: SettingKind::Text,
-            default: None,
-            required: false,
-            repeatable: false,
-            help: help.into(),
-        };
-        let described = |name: &str, settings| Description { name: name.into(), settings, ..Description::default() };
-        assert_eq!(check_description(&described("web", vec![setting("a", ""), setting("b", "")])), Ok(()));
+    fn a_description_out_of_its_bounds_is_refused_with_the_bound() {
+        let text = |key: &str| setting(key, SettingKind::Text);
+        assert_eq!(check_description(&described("web", vec![text("a"), text("b")])), Ok(()));
+        let plain = || described("web", Vec::new());
+        let many = |count: usize| vec![("a".to_owned(), "b".to_owned()); count];
         for (description, expected) in [
             (described("a b", Vec::new()), "name \"a b\""),
-            (described("web", vec![setting("", "")]), "key \"\""),
-            (described("web", vec![setting("a", ""), setting("a", "")]), "`a` twice"),
-            (described("web", vec![setting("a", &"x".repeat(2_000))]), "2000 bytes"),
-            (described("web", (0..201).map(|number| setting(&number.to_string(), "")).collect()), "201 settings"),
+            (described("web", vec![text("")]), "key \"\""),
+            (described("web", vec![text("a"), text("a")]), "`a` twice"),
+            (described("web", vec![Setting { help: "x".repeat(501), ..text("a") }]), "500 characters"),
+            (described("web", vec![Setting { default: Some("x".repeat(4_097)), ..text("a") }]), "4,096 bytes"),
+            (described("web", (0..201).map(|number| text(&number.to_string())).collect()), "201 settings"),
+            (Description { summary: "あ".repeat(201), ..plain() }, "200 characters"),
+            (Description { version: "1".repeat(65), ..plain() }, "more than 64"),
+            (Description { attributes: many(65), ..plain() }, "64 attributes"),
+            (Description { attributes: vec![("a".into(), "x".repeat(1_024))], ..plain() }, "1,024 bytes"),
+            (Description { attributes: vec![("agent".into(), "99.1".into())], ..plain() }, "update the agent"),
         ] {
             let error = check_description(&description).unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
         }
+        let attributes = vec![("agent".into(), "0.0.9".into()), ("license".into(), "MIT".into())];
+        assert_eq!(check_description(&Description { attributes, ..plain() }), Ok(()));
+    }
+
+    #[test]
+    fn a_setting_that_contradicts_its_kind_is_refused() {
+        let (host, port) = (setting("host", SettingKind::Host), setting("port", SettingKind::Port));
+        let of_host = |setting: Setting| Setting { port_of: Some("host".into()), ..setting };
+        let aliased = |pairs: &[(&str, &str)]| Setting {
+            aliases: pairs.iter().map(|(word, meaning)| ((*word).to_owned(), (*meaning).to_owned())).collect(),
+            ..setting("tls", SettingKind::TlsMode)
+        };
+        let good = vec![host.clone(), of_host(port.clone()), aliased(&[("require", "encrypt")])];
+        assert_eq!(check_description(&described("web", good)), Ok(()));
+        for (settings, expected) in [
+            (vec![Setting { default: Some("x".into()), ..setting("token", SettingKind::Secret) }], "operator's alone"),
+            (vec![of_host(setting("a", SettingKind::Text)), host.clone()], "is not a port"),
+            (vec![of_host(port.clone())], "does not describe"),
+            (vec![of_host(Setting { repeatable: true, ..port.clone() }), host.clone()], "use the kind `endpoint`"),
+            (vec![of_host(port), Setting { repeatable: true, ..host }], "use the kind `endpoint`"),
+            (vec![aliased(&[("full", "encrypt")])], "invalid `aliases`"),
+            (vec![aliased(&[("require", "any")])], "invalid `aliases`"),
+        ] {
+            let error = check_description(&described("web", settings)).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_a_plugin_reaches_must_be_imported() {
+        let imports = ["http", "tcp", "files"].map(str::to_owned);
+        let reaching = |reach| Description { reach, ..described("web", Vec::new()) };
+        assert_eq!(check_reach(&reaching(Reach::ALL), &imports), Ok(()));
+        assert_eq!(check_reach(&reaching(Reach::default()), &[]), Ok(()), "an import that it does not use");
+        for (reach, word) in
+            [(Reach { unix: true, ..Reach::default() }, "unix"), (Reach { file: true, ..Reach::default() }, "file")]
+        {
+            let error = check_reach(&reaching(reach), &imports[..1]).unwrap_err().to_string();
+            assert!(error.contains(&format!("`{word}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_compared_by_its_numbers() {
+        assert!(release("0.10.0") > release("0.9.9") && release("1.2.0-rc1") == release("1.2.0"));
     }
 }

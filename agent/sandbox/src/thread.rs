@@ -47,7 +47,7 @@ impl Lane {
             .enable_all()
             .event_interval(1) // looks at timers and sockets after each turn, which may take a tick
             .thread_keep_alive(Duration::from_secs(75)) // of the threads that resolve names, until the next minute
-            .thread_stack_size(256 << 10)
+            .thread_stack_size(wasaba_core::WORKER_STACK_BYTES)
             .max_blocking_threads(BLOCKING_THREADS)
             .build()?;
         let handle = runtime.handle().clone();

@@ -3,10 +3,13 @@
 //! A check compares each result with the previous one and sends a report if Mackerel needs it; delivering it is the business of
 //! `delivery`.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use config::check::{Check, Runner};
 use plugins::components::Components;
+use plugins::instance::{Checked, answer};
 use programs::process::End;
 use programs::{Program, process};
 use tokio::sync::mpsc::Sender;
@@ -23,45 +26,106 @@ const LONGEST_MESSAGE: usize = 1_024;
 /// A variable of a program's environment can hold 128 KiB.
 const MOST_VARIABLE_BYTES: usize = 100 << 10;
 
-/// Runs the check for ever, and sends its reports.
-pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Report>) {
+/// Whether another check of the configuration has this name.
+pub type Taken = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// What one run found: of each report the name that the plugin gives it, empty for the check's own.
+struct Found {
+    name: String,
+    status: Status,
+    message: String,
+}
+
+impl Found {
+    fn own(status: Status, message: impl Into<String>) -> Self {
+        Self { name: String::new(), status, message: message.into() }
+    }
+}
+
+/// Runs the check for ever, and sends its reports. Those that a plugin names are posted as `<check>-<name>`, unless that name is
+/// `taken`.
+pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Report>, taken: Taken) {
     let mut ticks = tokio::time::interval(check.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut before: Option<(Status, String)> = None;
+    let mut before: HashMap<Arc<str>, (Status, String)> = HashMap::new();
+    let mut last_worst = None;
     let mut action = Action(None);
+    let mut last_warnings = Vec::new();
     loop {
         ticks.tick().await;
         let occurred_at = clock::unix_seconds();
-        let (status, message) = ask(&check, &components).await;
-        let name = &check.name;
-        if before.as_ref().is_none_or(|(before, _)| *before != status) {
-            let shown = printable(message.trim(), 300);
-            match status {
-                Status::Ok => tracing::info!("check {name}: OK: {shown}"),
-                bad => tracing::warn!("check {name}: {}: {shown}", bad.word()),
+        let (mut found, mut warnings) = ask(&check, &components).await;
+        found.retain(|found| {
+            let name = full_name(&check, found);
+            let is_free = found.name.is_empty() || !taken(&name);
+            if !is_free {
+                warnings.push(format!("dropped the report {name:?}: another check has this name"));
             }
+            is_free
+        });
+        for warning in warnings.iter().filter(|warning| !last_warnings.contains(*warning)) {
+            tracing::warn!("check {}: {warning}", check.name);
         }
-        if let Some(program) = &check.action {
-            action.start(name, program, before.as_ref().map(|(status, _)| *status), status, &message);
+        last_warnings = warnings;
+        // A plugin that reports under other names does not say that a failure of the whole call is over.
+        let failed = before.get(&check.name).is_some_and(|(status, _)| *status != Status::Ok);
+        if failed && found.iter().all(|found| !found.name.is_empty()) {
+            found.push(Found::own(Status::Ok, "the check succeeds again"));
         }
-        let message = message.chars().take(LONGEST_MESSAGE).collect::<String>();
-        if let Some(is_urgent) = urgency(&check, before.as_ref(), status, &message) {
-            let report = Report {
-                name: Arc::clone(name),
-                host: check.custom_identifier.clone(),
-                status,
-                message: message.clone(),
-                occurred_at,
-                notification_interval_minutes: check.notification_interval_minutes,
-                max_check_attempts: check.max_check_attempts,
-                is_urgent,
+        let worst = found.iter().max_by_key(|found| severity(found.status));
+        if let (Some(program), Some(worst)) = (&check.action, worst) {
+            action.start(&check.name, program, last_worst, worst.status, &worst.message);
+        }
+        last_worst = worst.map(|worst| worst.status).or(last_worst);
+        for found in found {
+            let name = full_name(&check, &found);
+            let Found { status, message, .. } = found;
+            let before = before.entry(Arc::clone(&name));
+            let last = match &before {
+                Entry::Occupied(last) => Some(last.get()),
+                Entry::Vacant(_) => None,
             };
-            // Without an API key the queue is closed, and the report is dropped.
-            if let Err(TrySendError::Full(_)) = reports.try_send(report) {
-                tracing::debug!("check {name}: dropped a report: the queue is full");
+            if last.is_none_or(|(last, _)| *last != status) {
+                let shown = printable(message.trim(), 300);
+                match status {
+                    Status::Ok => tracing::info!("check {name}: OK: {shown}"),
+                    bad => tracing::warn!("check {name}: {}: {shown}", bad.word()),
+                }
             }
+            let message = message.chars().take(LONGEST_MESSAGE).collect::<String>();
+            if let Some(is_urgent) = urgency(&check, last, status, &message) {
+                let report = Report {
+                    name: Arc::clone(&name),
+                    host: check.custom_identifier.clone(),
+                    status,
+                    message: message.clone(),
+                    occurred_at,
+                    notification_interval_minutes: check.notification_interval_minutes,
+                    max_check_attempts: check.max_check_attempts,
+                    is_urgent,
+                };
+                // Without an API key the queue is closed, and the report is dropped.
+                if let Err(TrySendError::Full(_)) = reports.try_send(report) {
+                    tracing::debug!("check {name}: dropped a report: the queue is full");
+                }
+            }
+            before.insert_entry((status, message));
         }
-        before = Some((status, message));
+    }
+}
+
+/// The name that a report is posted under.
+fn full_name(check: &Check, found: &Found) -> Arc<str> {
+    if found.name.is_empty() { Arc::clone(&check.name) } else { format!("{}-{}", check.name, found.name).into() }
+}
+
+/// An order of the statuses, the worst last.
+fn severity(status: Status) -> u8 {
+    match status {
+        Status::Ok => 0,
+        Status::Unknown => 1,
+        Status::Warning => 2,
+        Status::Critical => 3,
     }
 }
 
@@ -78,7 +142,9 @@ fn urgency(check: &Check, before: Option<&(Status, String)>, status: Status, mes
     Some(before.map_or(status != Status::Ok, |(before, _)| *before != status))
 }
 
-async fn ask(check: &Check, components: &Components) -> (Status, String) {
+/// What the check finds, and what was dropped of it.
+async fn ask(check: &Check, components: &Components) -> (Vec<Found>, Vec<String>) {
+    let own = |status, message: String| (vec![Found::own(status, message)], Vec::new());
     match &check.runner {
         Runner::Program(program) => {
             let run = process::run(program, &[]).await;
@@ -86,16 +152,19 @@ async fn ask(check: &Check, components: &Components) -> (Status, String) {
                 tracing::warn!("check {}: {line}", check.name);
             }
             match run.end {
-                End::Exited(code) => (Status::of_code(code), String::from_utf8_lossy(&run.stdout).into_owned()),
+                End::Exited(code) => own(Status::of_code(code), String::from_utf8_lossy(&run.stdout).into_owned()),
                 // In the official agent's words.
-                End::TimedOut => (Status::Unknown, "command timed out".to_owned()),
-                End::NotStarted(_, why) => (Status::Unknown, why),
-                End::Flooded => (Status::Unknown, program.failure(&run.end)),
+                End::TimedOut => own(Status::Unknown, "command timed out".to_owned()),
+                End::NotStarted(_, why) => own(Status::Unknown, why),
+                End::Flooded => own(Status::Unknown, program.failure(&run.end)),
             }
         }
         Runner::Component(table) => match components.check(&check.name, table).await {
-            Ok(report) => (report.status, report.message),
-            Err(why) => (Status::Unknown, why),
+            Ok(Checked { reports, warnings }) => {
+                let found = |answer::Report { name, status, message }| Found { name, status, message };
+                (reports.into_iter().map(found).collect(), warnings)
+            }
+            Err(why) => own(Status::Unknown, why),
         },
     }
 }
@@ -188,6 +257,13 @@ mod tests {
         assert_eq!(urgency(&silent, Some(&(Status::Critical, String::new())), Status::Ok, ""), None);
     }
 
+    /// The one report of a program.
+    async fn asked(check: &Check) -> (Status, String) {
+        let (mut found, warnings) = ask(check, &Components::default()).await;
+        assert_eq!((found.len(), warnings.len()), (1, 0));
+        found.pop().map(|found| (found.status, found.message)).unwrap()
+    }
+
     #[tokio::test]
     async fn the_exit_code_is_the_status_and_the_output_is_the_message() {
         for (line, expected) in [
@@ -199,15 +275,15 @@ mod tests {
             ("printf '\\303\\050'", (Status::Ok, "\u{fffd}(")),
             ("yes", (Status::Unknown, "printed more than 1 MiB and was killed")),
         ] {
-            let (status, message) = ask(&check(line), &Components::default()).await;
+            let (status, message) = asked(&check(line)).await;
             assert_eq!((status, message.as_str()), expected, "{line}");
         }
         let slow = Program { timeout: Duration::from_millis(100), ..program("sleep 100") };
         let slow = Check { runner: Runner::Program(slow), ..check("") };
-        assert_eq!(ask(&slow, &Components::default()).await, (Status::Unknown, "command timed out".to_owned()));
+        assert_eq!(asked(&slow).await, (Status::Unknown, "command timed out".to_owned()));
         let missing = Program { command: Command::Words(vec!["/no/such".into()]), ..program("") };
         let missing = Check { runner: Runner::Program(missing), ..check("") };
-        let (status, message) = ask(&missing, &Components::default()).await;
+        let (status, message) = asked(&missing).await;
         assert!(status == Status::Unknown && message.starts_with("exit code: 127, /no/such: "), "{message}");
     }
 
@@ -223,7 +299,7 @@ mod tests {
         );
         let check = Check { action: Some(program(&act)), every: Duration::from_millis(200), ..check(&line) };
         let (sender, mut reports) = mpsc::channel(10);
-        let running = tokio::spawn(keep(Arc::new(check), Components::default(), sender));
+        let running = tokio::spawn(keep(Arc::new(check), Components::default(), sender, Arc::new(|_| false)));
         let mut reported = Vec::new();
         for _ in 0..3 {
             let report = reports.recv().await.unwrap();

@@ -4,19 +4,25 @@
 //! The document that was delivered last, and its host, are kept in `<root>/metadata`, so that a restart does not post it again.
 //! The official agent keeps it in the folder for temporary files, under a predictable name, which other users could plant.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use config::check::{Metadata, Runner};
 use delivery::spool::Spool;
 use plugins::components::Components;
-use programs::process;
+use plugins::instance::Gathered;
 use programs::process::End;
+use programs::{Program, process};
 use serde_json::Value;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 use wasaba_core::document::{self, Document};
+
+use crate::checks::Taken;
 
 /// The longest document that Mackerel accepts.
 const LONGEST_BYTES: usize = 100_000;
@@ -51,70 +57,132 @@ struct Pending {
     delivered: oneshot::Receiver<Arc<str>>,
 }
 
-/// Reads the metadata for ever, and queues each document that differs from the one before. Records what was delivered.
-pub async fn keep(metadata: Arc<Metadata>, components: Components, cache: Cache, documents: Sender<Document>) {
-    let file = document::folder(&cache.root).join(format!("{}.json", metadata.name));
-    let mut last = read(&file).await;
-    let mut pending: Option<Pending> = None;
+/// A namespace that is filled: where its delivery is recorded, what was delivered last, and what is queued.
+struct Namespace {
+    file: PathBuf,
+    last: Option<Delivered>,
+    pending: Option<Pending>,
+}
+
+impl Namespace {
+    async fn new(root: &Path, name: &str) -> Self {
+        let file = document::folder(root).join(format!("{name}.json"));
+        Self { last: read(&file).await, file, pending: None }
+    }
+
+    /// Records a delivery: the host that it is for, or `None` if it failed.
+    async fn delivered(&mut self, host: Option<Arc<str>>) {
+        if let (Some(Pending { value, json, .. }), Some(host)) = (self.pending.take(), host) {
+            self.last = Some(Delivered { host: host.to_string(), value });
+            keep_file(&self.file, format!("{{\"host\":{},\"document\":{json}}}", Value::from(&*host))).await;
+        }
+    }
+}
+
+/// Reads the metadata for ever, and queues each document that differs from the one before in its namespace. Records what was delivered.
+/// A plugin's own namespaces are not posted where another table has that name: `taken`.
+pub async fn keep(
+    metadata: Arc<Metadata>,
+    components: Components,
+    cache: Cache,
+    documents: Sender<Document>,
+    taken: Taken,
+) {
+    let mut namespaces = HashMap::<Arc<str>, Namespace>::new();
     let mut ticks = tokio::time::interval(metadata.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut last_problem = String::new();
+    let mut last_problems = Vec::new();
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            host = delivery(&mut pending) => {
-                if let (Some(Pending { value, json, .. }), Some(host)) = (pending.take(), host) {
-                    last = Some(Delivered { host: host.to_string(), value });
-                    keep_file(&file, format!("{{\"host\":{},\"document\":{json}}}", Value::from(&*host))).await;
+            (name, host) = delivery(&mut namespaces) => {
+                if let Some(namespace) = namespaces.get_mut(&name) {
+                    namespace.delivered(host).await;
                 }
                 continue;
             }
         }
-        let (json, value) = match ask(&metadata, &components).await {
-            Ok(document) => document,
-            Err(problem) => {
-                // The same problem is logged once.
-                if problem != last_problem {
-                    tracing::warn!("metadata {}: {problem}", metadata.name);
-                }
-                last_problem = problem;
+        let Read { documents: read, mut problems } = ask(&metadata, &components).await;
+        for (name, json, value) in read {
+            if name != metadata.name && taken(&name) {
+                problems.push(format!("dropped the document {name:?}: another table has this name"));
                 continue;
             }
-        };
-        last_problem.clear();
-        let host = cache.host().await;
-        // A document of another host was not delivered for this one.
-        let last = last.as_ref().filter(|last| Some(&last.host) == host.as_ref()).map(|last| &last.value);
-        if pending.as_ref().map(|pending| &pending.value).or(last) == Some(&value) {
-            continue;
+            if !namespaces.contains_key(&name) {
+                let namespace = Namespace::new(&cache.root, &name).await;
+                namespaces.insert(Arc::clone(&name), namespace);
+            }
+            let Some(namespace) = namespaces.get_mut(&name) else { continue };
+            let host = cache.host().await;
+            // A document of another host was not delivered for this one.
+            let last = namespace.last.as_ref().filter(|last| Some(&last.host) == host.as_ref()).map(|last| &last.value);
+            if namespace.pending.as_ref().map(|pending| &pending.value).or(last) == Some(&value) {
+                continue;
+            }
+            let (sender, delivered) = oneshot::channel();
+            let document = Document { namespace: name, json: json.clone(), delivered: sender };
+            // Without an API key the queue is closed. If it is full, the document is queued again at the next tick.
+            documents.try_send(document).ok();
+            namespace.pending = Some(Pending { value, json, delivered });
         }
-        let (sender, delivered) = oneshot::channel();
-        let document = Document { namespace: Arc::clone(&metadata.name), json: json.clone(), delivered: sender };
-        // Without an API key the queue is closed. If it is full, the document is queued again at the next tick.
-        documents.try_send(document).ok();
-        pending = Some(Pending { value, json, delivered });
+        // The same problem is logged once.
+        for problem in problems.iter().filter(|problem| !last_problems.contains(*problem)) {
+            tracing::warn!("metadata {}: {problem}", metadata.name);
+        }
+        last_problems = problems;
     }
 }
 
-/// The host that the pending document was delivered for; `None` if its delivery failed. Waits for ever if none is pending.
-async fn delivery(pending: &mut Option<Pending>) -> Option<Arc<str>> {
-    match pending {
-        Some(pending) => (&mut pending.delivered).await.ok(),
-        None => std::future::pending().await,
-    }
+/// A namespace whose document was delivered, and for which host; `None` if its delivery failed. Waits for ever if none is pending.
+async fn delivery(namespaces: &mut HashMap<Arc<str>, Namespace>) -> (Arc<str>, Option<Arc<str>>) {
+    std::future::poll_fn(|context| {
+        for (name, namespace) in &mut *namespaces {
+            if let Some(pending) = &mut namespace.pending
+                && let Poll::Ready(host) = Pin::new(&mut pending.delivered).poll(context)
+            {
+                return Poll::Ready((Arc::clone(name), host.ok()));
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
-async fn ask(metadata: &Metadata, components: &Components) -> Result<(String, Value), String> {
+/// What one run read: documents by their namespaces, as text and parsed, and what is wrong with others.
+#[derive(Default)]
+struct Read {
+    documents: Vec<(Arc<str>, String, Value)>,
+    problems: Vec<String>,
+}
+
+async fn ask(metadata: &Metadata, components: &Components) -> Read {
     let program = match &metadata.runner {
         Runner::Program(program) => program,
         Runner::Component(table) => {
-            let value = components.metadata(&metadata.name, table).await?;
-            return within_limit(value.to_string()).map(|json| (json, value));
+            let Gathered { documents, warnings } = match components.metadata(&metadata.name, table).await {
+                Ok(gathered) => gathered,
+                Err(problem) => return Read { problems: vec![problem], ..Read::default() },
+            };
+            let mut read = Read { problems: warnings, ..Read::default() };
+            for (name, value) in documents {
+                match within_limit(value.to_string()) {
+                    Ok(json) => read.documents.push((name, json, value)),
+                    Err(problem) => read.problems.push(format!("{name}: {problem}")),
+                }
+            }
+            return read;
         }
     };
+    match of_program(&metadata.name, program).await {
+        Ok((json, value)) => Read { documents: vec![(Arc::clone(&metadata.name), json, value)], ..Read::default() },
+        Err(problem) => Read { problems: vec![problem], ..Read::default() },
+    }
+}
+
+async fn of_program(name: &str, program: &Program) -> Result<(String, Value), String> {
     let run = process::run(program, &[]).await;
     if let Some(line) = run.stderr_line() {
-        tracing::warn!("metadata {}: {line}", metadata.name);
+        tracing::warn!("metadata {name}: {line}");
     }
     if run.end != End::Exited(0) {
         return Err(program.failure(&run.end));
@@ -163,7 +231,7 @@ async fn keep_file(file: &Path, json: String) {
 mod tests {
     use std::time::Duration;
 
-    use programs::{Command, Program};
+    use programs::Command;
     use tokio::sync::mpsc;
 
     use super::*;
@@ -193,10 +261,11 @@ mod tests {
             ("printf '\"\\377\"'", Err("UTF-8")),
             ("printf '\"%0100000d\"' 0", Err("has 100002 bytes")),
         ] {
-            let document = ask(&metadata(line), &Components::default()).await.map(|(json, _)| json);
+            let Read { documents, problems } = ask(&metadata(line), &Components::default()).await;
+            let documents = documents.iter().map(|(_, json, _)| json.as_str()).collect::<Vec<_>>();
             match expected {
-                Ok(expected) => assert_eq!(document.as_deref(), Ok(expected), "{line}"),
-                Err(expected) => assert!(document.unwrap_err().contains(expected), "{line}"),
+                Ok(expected) => assert_eq!((documents, problems.len()), (vec![expected], 0), "{line}"),
+                Err(expected) => assert!(documents.is_empty() && problems.concat().contains(expected), "{line}"),
             }
         }
     }
@@ -212,7 +281,10 @@ mod tests {
         let start = || {
             let (sender, documents) = mpsc::channel(10);
             let cache = Cache { root: folder.path().into(), spool: Arc::clone(&spool) };
-            (tokio::spawn(keep(Arc::clone(&plugin), Components::default(), cache, sender)), documents)
+            (
+                tokio::spawn(keep(Arc::clone(&plugin), Components::default(), cache, sender, Arc::new(|_| false))),
+                documents,
+            )
         };
         let (running, mut documents) = start();
         let first = documents.recv().await.unwrap();

@@ -34,19 +34,30 @@ pub async fn keep(
 ) {
     let (mut checks, mut metadata) = (Tasks::default(), Tasks::default());
     let cache = Cache { root: configs.borrow().root.clone(), spool };
+    // Of the newest configuration, which may change while a task runs.
+    let newest = configs.clone();
+    let is_check: checks::Taken =
+        Arc::new(move |name: &str| newest.borrow().checks.iter().any(|check| *check.name == *name));
+    let newest = configs.clone();
+    let is_metadata: checks::Taken =
+        Arc::new(move |name: &str| newest.borrow().metadata.iter().any(|metadata| *metadata.name == *name));
     loop {
         let config = configs.borrow_and_update().clone();
         checks.follow(
             &config.checks,
             |check: &Check| &check.name,
-            |check| tokio::spawn(checks::keep(Arc::new(check), components.clone(), outbox.reports.clone())),
+            |check| {
+                let (components, reports) = (components.clone(), outbox.reports.clone());
+                tokio::spawn(checks::keep(Arc::new(check), components, reports, Arc::clone(&is_check)))
+            },
         );
         metadata.follow(
             &config.metadata,
             |metadata: &Metadata| &metadata.name,
             |metadata| {
-                let (components, cache) = (components.clone(), cache.clone());
-                tokio::spawn(metadata::keep(Arc::new(metadata), components, cache, outbox.documents.clone()))
+                let (components, cache, documents) = (components.clone(), cache.clone(), outbox.documents.clone());
+                let taken = Arc::clone(&is_metadata);
+                tokio::spawn(metadata::keep(Arc::new(metadata), components, cache, documents, taken))
             },
         );
         if configs.changed().await.is_err() {

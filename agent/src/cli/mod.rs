@@ -83,7 +83,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_keep_alive(Duration::from_secs(75))
-        .thread_stack_size(256 << 10)
+        .thread_stack_size(wasaba_core::WORKER_STACK_BYTES)
         .max_blocking_threads(64) // a hung file system holds one
         .build()
         .map_err(|error| format!("cannot start: {error}"))

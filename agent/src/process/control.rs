@@ -168,6 +168,9 @@ pub struct PluginReport {
     pub refusals: u64,
     /// The last distinct refusals.
     pub refused: Vec<String>,
+    /// How many samples, reports and documents were dropped.
+    #[serde(default)]
+    pub dropped: u64,
 }
 
 /// The path of the socket of the agent with this root.
@@ -251,8 +254,9 @@ fn name_of(key: &Key) -> String {
 
 fn running(key: &Key, instance: &Instance, newer: Vec<String>) -> PluginReport {
     let newer = newer.into_iter().map(|problem| format!("keeps running unchanged: {}", printable(&problem, 1_024)));
-    let Status { calls, failures, last_ms, memory_bytes, sent_bytes, received_bytes, refusals, failure, .. } =
-        instance.status();
+    let Status {
+        calls, failures, last_ms, memory_bytes, sent_bytes, received_bytes, refusals, failure, dropped, ..
+    } = instance.status();
     let plugin = instance.plugin();
     let about = &plugin.description;
     PluginReport {
@@ -270,6 +274,7 @@ fn running(key: &Key, instance: &Instance, newer: Vec<String>) -> PluginReport {
         received_bytes,
         refusals,
         refused: instance.meter().refused().iter().map(|why| printable(why, 1_024)).collect(),
+        dropped,
     }
 }
 

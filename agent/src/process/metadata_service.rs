@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use machine::host::cloud::{Client, Request};
+use reqwest::header::CONTENT_LENGTH;
 use reqwest::{Method, StatusCode, redirect};
 use wasaba_core::tls;
 
@@ -44,8 +45,8 @@ async fn exchange(request: Request<'_>) -> Result<Option<String>, String> {
     let method = if request.is_put { Method::PUT } else { Method::GET };
     let headers = request.headers.iter();
     let built = headers.fold(client.request(method, request.url), |built, (name, value)| built.header(*name, *value));
-    // An empty body has a length, which these services ask for in a PUT.
-    let built = if request.is_put { built.body("") } else { built };
+    // reqwest does not send the length of an empty body.
+    let built = if request.is_put { built.header(CONTENT_LENGTH, 0) } else { built };
     let mut response = built.send().await.map_err(text)?;
     if response.status() != StatusCode::OK {
         return Ok(None);

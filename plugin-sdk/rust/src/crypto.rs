@@ -1,27 +1,29 @@
-//! Computations for log-ins that would be slow in the sandbox. The agent does them natively.
+//! What log-ins compute from a secret. The agent does it, since it has the secret's text, and natively.
 
 use crate::bindings::wasaba::plugin::crypto as wire;
+use crate::{Error, Secret};
 
-pub use wire::Error;
+/// What both sides of SCRAM send to prove that they know the password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScramProof {
+    /// For `p=` of the client's last message, before base64.
+    pub client_proof: Vec<u8>,
+    /// What must be in `v=` of the server's last message, before base64.
+    pub server_signature: Vec<u8>,
+}
 
-/// PBKDF2 with HMAC-SHA-256: what SCRAM-SHA-256 calls the salted password. The agent caches the last result.
+/// SCRAM-SHA-256: `auth_message` is what both sides sign. The agent caches the last key.
 ///
 /// # Errors
-/// Zero iterations, an empty salt, or more iterations than a call may take.
-pub fn pbkdf2_hmac_sha256(password: &[u8], salt: &[u8], iterations: u32) -> Result<Vec<u8>, Error> {
-    wire::pbkdf2_hmac_sha256(password, salt, iterations)
+/// An empty salt, less than 4,096 iterations, or more than a call may take.
+pub fn scram_sha256(password: &Secret, salt: &[u8], iterations: u32, auth_message: &str) -> Result<ScramProof, Error> {
+    let wire::ScramProof { client_proof, server_signature, attributes: _ } =
+        wire::scram_sha256(&password.0, salt, iterations, auth_message)?;
+    Ok(ScramProof { client_proof, server_signature })
 }
 
-/// SASLprep: the canonical form of a password, which can be typed in several ways. `None` if it has prohibited characters.
+/// PostgreSQL's answer to a request for an MD5 password.
 #[must_use]
-pub fn saslprep(text: &str) -> Option<String> {
-    wire::saslprep(text)
-}
-
-impl From<Error> for crate::Error {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::TooCostly(text) | Error::Invalid(text) => Self::Failed(text),
-        }
-    }
+pub fn postgres_md5(password: &Secret, user: &str, salt: &[u8]) -> String {
+    wire::postgres_md5(&password.0, user, salt)
 }

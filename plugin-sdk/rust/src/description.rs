@@ -1,9 +1,8 @@
 //! A plugin's description: its name, its settings, its graphs.
 
 use crate::Settings;
-use crate::Unit;
+use crate::bindings::about::exports::wasaba::plugin::about as plugin_wire;
 use crate::bindings::metrics::exports::wasaba::plugin::metrics as wire;
-use crate::bindings::plugin::exports::wasaba::plugin::plugin::{self as plugin_wire, SettingKind};
 
 /// A plugin: what the first function that is passed to [`export!`](crate::export) returns.
 #[derive(Clone, Debug)]
@@ -22,12 +21,27 @@ impl Plugin {
             version: version.into(),
             summary: summary.into(),
             settings: Vec::new(),
+            reach: Vec::new(),
             attributes: Vec::new(),
         };
         Self { description, graphs: Vec::new(), graphs_by_settings: None }
     }
 
+    /// Says what the plugin reaches through capabilities. Everything else is denied to it, whatever the operator's table grants.
+    pub fn reaches(mut self, what: impl IntoIterator<Item = Reach>) -> Self {
+        self.description.reach.extend(what.into_iter().map(|what| what.word().to_owned()));
+        self
+    }
+
+    /// Adds a fact: `license`, `homepage`, `interval-seconds`, `timeout-seconds`, or `agent` for the oldest version of the agent that
+    /// the plugin works with.
+    pub fn attribute(mut self, key: &str, value: &str) -> Self {
+        self.description.attributes.push((key.into(), value.into()));
+        self
+    }
+
     /// Adds a setting.
+    #[inline(never)]
     pub fn setting(mut self, setting: Setting) -> Self {
         self.description.settings.push(setting.0);
         self
@@ -62,17 +76,41 @@ impl Plugin {
     }
 }
 
+/// What a plugin may reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// HTTP requests.
+    Http,
+    /// Streams to hosts.
+    Tcp,
+    /// Streams to unix sockets.
+    Unix,
+    /// Files.
+    File,
+}
+
+impl Reach {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+            Self::Unix => "unix",
+            Self::File => "file",
+        }
+    }
+}
+
 /// A setting of a plugin. The constructors are the kinds in the contract, which documents each.
 #[derive(Clone, Debug)]
 pub struct Setting(plugin_wire::Setting);
 
 macro_rules! kinds {
-    ($($name:ident $kind:ident $doc:literal;)*) => {
+    ($($name:ident $kind:literal $doc:literal;)*) => {
         impl Setting {
             $(
                 #[doc = $doc]
                 pub fn $name(key: &str) -> Self {
-                    Self::of(key, SettingKind::$kind)
+                    Self::of(key, $kind)
                 }
             )*
         }
@@ -80,28 +118,52 @@ macro_rules! kinds {
 }
 
 kinds! {
-    text Text "Any text.";
-    secret Secret "Any text that the agent never shows.";
-    integer Integer "A whole number that fits `i64`.";
-    number Number "A decimal number.";
-    boolean Boolean "`true` or `false`.";
-    duration Duration "A length of time such as `500ms`, `10s`, `5m`.";
-    url Url "An absolute http or https URL, and the grant to fetch from there.";
-    host Host "A host name or IP address; together with the `port` setting of the same prefix, a grant.";
-    port Port "A TCP port; together with the `host` setting of the same prefix, a grant.";
-    unix_socket UnixSocket "The absolute path of a unix socket, and the grant to connect to it.";
-    file File "The absolute path of a file, and the grant to read it.";
-    tls_skip_verify TlsSkipVerify "With `true` the agent accepts any certificate on this instance's connections.";
-    tls_mode TlsMode "How a connection uses TLS, in PostgreSQL's words: `disable` to `verify-full`.";
+    text "text" "Any text.";
+    secret "secret" "Any text that the agent never shows; the plugin gets a [`Secret`](crate::Secret). It has no default.";
+    integer "integer" "A whole number that fits `i64`.";
+    number "number" "A decimal number.";
+    boolean "boolean" "`true` or `false`.";
+    duration "duration" "A length of time such as `500ms`, `10s`, `5m`.";
+    url "url" "An absolute http or https URL, and the grant to fetch from there.";
+    endpoint "endpoint" "A host and a port, `db:5432`, and the grant to connect there.";
+    host "host" "A host name or IP address; together with the [`port`](Setting::port) that is [`of`](Setting::of_host) it, a grant.";
+    port "port" "A TCP port; together with the host that it is [`of`](Setting::of_host), a grant.";
+    unix_socket "unix-socket" "The absolute path of a unix socket, and the grant to connect to it.";
+    file "file" "The absolute path of a file, and the grant to read it.";
+    tls_skip_verify "tls-skip-verify" "With `true` the agent accepts any certificate on this instance's connections.";
+    tls_mode "tls-mode" "How a connection uses TLS: `off`, `encrypt`, `ca` or `full`, and [aliases](Setting::alias) of them.";
 }
 
+// The builders are never inlined: `describe` is called once, and its size is loaded with every call.
 impl Setting {
-    fn of(key: &str, kind: SettingKind) -> Self {
-        let (default, help) = (None, String::new());
-        Self(plugin_wire::Setting { key: key.into(), kind, default, required: false, repeatable: false, help })
+    #[inline(never)]
+    fn of(key: &str, kind: &str) -> Self {
+        Self(plugin_wire::Setting {
+            key: key.into(),
+            kind: kind.into(),
+            default: None,
+            required: false,
+            repeatable: false,
+            port_of: None,
+            help: String::new(),
+            attributes: Vec::new(),
+        })
+    }
+
+    /// Of a port: the key of its host.
+    pub fn of_host(mut self, host: &str) -> Self {
+        self.0.port_of = Some(host.into());
+        self
+    }
+
+    /// Of a `tls_mode`: another word that is valid, and which of the four it means.
+    pub fn alias(mut self, word: &str, meaning: &str) -> Self {
+        self.0.attributes.push(("aliases".into(), format!("{word}={meaning}")));
+        self
     }
 
     /// The value if the operator sets none.
+    #[inline(never)]
     pub fn default(mut self, value: &str) -> Self {
         self.0.default = Some(value.into());
         self
@@ -120,9 +182,41 @@ impl Setting {
     }
 
     /// The help for the operator: one sentence, lower case, without a full stop.
+    #[inline(never)]
     pub fn help(mut self, help: &str) -> Self {
         self.0.help = help.into();
         self
+    }
+}
+
+/// What Mackerel shows at a graph's axis.
+#[expect(missing_docs, reason = "each is its own name")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Float,
+    Integer,
+    Percentage,
+    Seconds,
+    Milliseconds,
+    Bytes,
+    BytesPerSecond,
+    BitsPerSecond,
+    Iops,
+}
+
+impl Unit {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Float => "float",
+            Self::Integer => "integer",
+            Self::Percentage => "percentage",
+            Self::Seconds => "seconds",
+            Self::Milliseconds => "milliseconds",
+            Self::Bytes => "bytes",
+            Self::BytesPerSecond => "bytes-per-second",
+            Self::BitsPerSecond => "bits-per-second",
+            Self::Iops => "iops",
+        }
     }
 }
 
@@ -134,6 +228,7 @@ impl Graph {
     /// A graph without metrics. `name`: segments joined by dots, without `custom.`; a segment may be `*`, and one `#`.
     pub fn new(name: impl Into<String>, label: impl Into<String>, unit: Unit) -> Self {
         let (name, label) = (name.into(), label.into());
+        let unit = unit.word().to_owned();
         Self(wire::Graph { name, label, unit, metrics: Vec::new(), attributes: Vec::new() })
     }
 
@@ -143,6 +238,7 @@ impl Graph {
     }
 
     /// Adds a metric.
+    #[inline(never)]
     pub fn metric(mut self, metric: Metric) -> Self {
         self.0.metrics.push(metric.0);
         self
@@ -156,21 +252,39 @@ pub struct Metric(wire::Metric);
 impl Metric {
     /// A reading that is posted as it is.
     pub fn gauge(name: &str, label: &str) -> Self {
-        Self::of(name, label, wire::Reading::Gauge)
+        Self::of(name, label, "gauge")
     }
 
     /// A counter whose growth per minute is posted.
     pub fn per_minute(name: &str, label: &str) -> Self {
-        Self::of(name, label, wire::Reading::PerMinute)
+        Self::of(name, label, "per-minute")
     }
 
     /// A counter whose growth per second is posted.
     pub fn per_second(name: &str, label: &str) -> Self {
-        Self::of(name, label, wire::Reading::PerSecond)
+        Self::of(name, label, "per-second")
     }
 
-    fn of(name: &str, label: &str, reading: wire::Reading) -> Self {
-        Self(wire::Metric { name: name.into(), label: label.into(), stacked: false, reading, scale: 1.0 })
+    /// A counter whose growth since the previous call is posted.
+    pub fn delta(name: &str, label: &str) -> Self {
+        Self::of(name, label, "delta")
+    }
+
+    /// A counter that wraps at 2^32, whose growth per minute is posted.
+    pub fn per_minute_32(name: &str, label: &str) -> Self {
+        Self::of(name, label, "per-minute-32")
+    }
+
+    #[inline(never)]
+    fn of(name: &str, label: &str, reading: &str) -> Self {
+        Self(wire::Metric {
+            name: name.into(),
+            label: label.into(),
+            stacked: false,
+            reading: reading.into(),
+            scale: None,
+            attributes: Vec::new(),
+        })
     }
 
     /// Stacks it on the graph's other stacked metrics.
@@ -179,9 +293,9 @@ impl Metric {
         self
     }
 
-    /// Multiplies the value by `factor`, after the rate.
+    /// Multiplies the value by `factor`, which must not be 0, after the rate.
     pub fn scale(mut self, factor: f64) -> Self {
-        self.0.scale = factor;
+        self.0.scale = Some(factor);
         self
     }
 }

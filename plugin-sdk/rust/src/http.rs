@@ -2,51 +2,91 @@
 //! [`Request::follow`] does.
 
 use crate::bindings::wasaba::plugin::http as wire;
-
-pub use wire::Error;
+use crate::{Error, Secret};
 
 /// A request that has not been sent yet.
 #[derive(Clone, Debug)]
 #[must_use = "a request does nothing until it is sent"]
-pub struct Request(wire::Request);
+pub struct Request<'a> {
+    method: String,
+    url: String,
+    headers: Vec<Header<'a>>,
+    body: Option<Vec<u8>>,
+}
+
+/// A header, or several.
+#[derive(Clone, Debug)]
+enum Header<'a> {
+    Text(String, String),
+    /// The name, what stands before the secret, and the secret.
+    Secret(String, String, &'a Secret),
+    Basic(String, &'a Secret),
+    Lines(&'a Secret),
+}
 
 /// A GET request for `url`.
-pub fn get(url: impl Into<String>) -> Request {
+pub fn get<'a>(url: impl Into<String>) -> Request<'a> {
     request("GET", url)
 }
 
-/// A request with any method.
-pub fn request(method: &str, url: impl Into<String>) -> Request {
-    Request(wire::Request { method: method.into(), url: url.into(), headers: Vec::new(), body: None })
+/// A request with another method: `HEAD`, `POST`, `PUT`, `PATCH`, `DELETE` or `OPTIONS`.
+pub fn request<'a>(method: &str, url: impl Into<String>) -> Request<'a> {
+    Request { method: method.into(), url: url.into(), headers: Vec::new(), body: None }
 }
 
-impl Request {
-    /// Adds a header. `host` names a virtual host; headers of the connection itself are refused.
+impl<'a> Request<'a> {
+    /// Sets a header; of those with one name the last counts. Headers of the connection itself are refused, and `host` is unless the
+    /// operator's table has it as `virtual_host`.
     pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.0.headers.push((name.into(), value.into()));
+        self.headers.push(Header::Text(name.into(), value.into()));
+        self
+    }
+
+    /// Sets a header to `prefix` and a secret: `Bearer ` and a token.
+    pub fn header_secret(mut self, name: &str, prefix: &str, secret: &'a Secret) -> Self {
+        self.headers.push(Header::Secret(name.into(), prefix.into(), secret));
+        self
+    }
+
+    /// Sets the header `authorization` for this user and password.
+    pub fn basic_auth(mut self, user: &str, password: &'a Secret) -> Self {
+        self.headers.push(Header::Basic(user.into(), password));
+        self
+    }
+
+    /// Sets the headers in a secret that has lines of `Name: value`.
+    pub fn header_lines(mut self, lines: &'a Secret) -> Self {
+        self.headers.push(Header::Lines(lines));
         self
     }
 
     /// Sets the body.
     pub fn body(mut self, body: Vec<u8>) -> Self {
-        self.0.body = Some(body);
+        self.body = Some(body);
         self
     }
 
-    /// Sends it and follows redirects, `limit` at most: with GET, without the body, and to another server without the headers
-    /// `authorization`, `cookie` and `host`, which were meant for the first. Each redirect needs its own grant.
+    /// Whether it will be sent with a header of this name.
+    ///
+    /// # Errors
+    /// An invalid header.
+    pub fn has_header(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.built()?.has_header(name))
+    }
+
+    /// Sends it and follows redirects, `limit` at most: with GET, without the body, and to another server without secrets and without
+    /// the headers `authorization`, `cookie` and `host`, which were meant for the first. Each redirect needs its own grant.
     ///
     /// # Errors
     /// As [`Request::send`]; and too many redirects.
     pub fn follow(mut self, limit: u32) -> Result<Response, Error> {
         for _ in 0..limit {
-            let response = Self(self.0.clone()).send()?;
-            let Some(target) = redirect(&self.0.url, &response) else { return Ok(response) };
-            if origin(&target) != origin(&self.0.url) {
-                let private = ["authorization", "cookie", "host"];
-                self.0.headers.retain(|(name, _)| !private.iter().any(|other| other.eq_ignore_ascii_case(name)));
+            let response = self.send()?;
+            let Some(target) = redirect(&self.url, &response) else { return Ok(response) };
+            if origin(&target) != origin(&self.url) {
+                self.headers.retain(Header::is_public);
             }
-            self.0 = wire::Request { method: "GET".into(), url: target, headers: self.0.headers, body: None };
+            (self.method, self.url, self.body) = ("GET".into(), target, None);
         }
         let response = self.send()?;
         match response.status {
@@ -58,14 +98,35 @@ impl Request {
     /// Sends it and waits for the whole response, whatever its status.
     ///
     /// # Errors
-    /// No grant, no connection, a response that is too large, a malformed request. `?` turns each into the
-    /// [`Error`](crate::Error) of the plugin.
-    pub fn send(self) -> Result<Response, Error> {
-        wire::fetch(&self.0).map(|response| Response {
-            status: response.status,
-            headers: response.headers,
-            body: response.body,
-        })
+    /// No grant, no connection, a response that is too large, a malformed request.
+    pub fn send(&self) -> Result<Response, Error> {
+        let response = wire::send(&self.built()?)?;
+        Ok(Response { status: response.status(), headers: response.headers(), body: response.body()? })
+    }
+
+    /// The request for the agent.
+    fn built(&self) -> Result<wire::Request, Error> {
+        let request = wire::Request::new(&self.method, &self.url);
+        for header in &self.headers {
+            match header {
+                Header::Text(name, value) => request.set_header(name, value)?,
+                Header::Secret(name, prefix, secret) => request.set_header_secret(name, prefix, &secret.0)?,
+                Header::Basic(user, password) => request.set_basic_auth(user, &password.0)?,
+                Header::Lines(lines) => request.set_header_lines(&lines.0)?,
+            }
+        }
+        if let Some(body) = &self.body {
+            request.set_body(body);
+        }
+        Ok(request)
+    }
+}
+
+impl Header<'_> {
+    /// Whether another server may get it, too.
+    fn is_public(&self) -> bool {
+        let private = ["authorization", "cookie", "host"];
+        matches!(self, Self::Text(name, _) if !private.iter().any(|other| other.eq_ignore_ascii_case(name)))
     }
 }
 
@@ -102,24 +163,25 @@ fn redirect(url: &str, response: &Response) -> Option<String> {
 pub struct Response {
     /// The status code, for example 200.
     pub status: u16,
-    /// Names in lower case, in the server's order.
-    pub headers: Vec<(String, String)>,
+    /// Names in lower case, values as received, in the server's order.
+    pub headers: Vec<(String, Vec<u8>)>,
     /// The whole body.
     pub body: Vec<u8>,
 }
 
 impl Response {
-    /// The first header of this name, which must be given in lower case.
+    /// The first header of this name, which must be given in lower case, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        let found = self.headers.iter().find(|(key, _)| key == name);
+        found.and_then(|(_, value)| std::str::from_utf8(value).ok())
     }
 
     /// The body as text.
     ///
     /// # Errors
-    /// [`Error::Failed`](crate::Error::Failed) if it is not UTF-8.
-    pub fn text(&self) -> Result<&str, crate::Error> {
-        std::str::from_utf8(&self.body).map_err(|_| crate::Error::Failed("the response is not UTF-8 text".into()))
+    /// [`Error::Failed`] if it is not UTF-8.
+    pub fn text(&self) -> Result<&str, Error> {
+        std::str::from_utf8(&self.body).map_err(|_| Error::Failed("the response is not UTF-8 text".into()))
     }
 }
 
@@ -141,6 +203,12 @@ mod tests {
     }
 
     #[test]
+    fn what_was_meant_for_one_server_is_not_sent_to_another() {
+        let public = |name: &str| Header::Text(name.into(), String::new()).is_public();
+        assert!(public("accept") && !public("Authorization") && !public("COOKIE") && !public("host"));
+    }
+
+    #[test]
     fn a_redirect_is_read_from_each_form_of_location() {
         for (location, expected) in [
             ("https://b/x", "https://b/x"),
@@ -148,7 +216,7 @@ mod tests {
             ("/x", "http://a:81/x"),
             ("x", "http://a:81/dir/x"),
         ] {
-            let headers = vec![("location".to_owned(), location.to_owned())];
+            let headers = vec![("location".to_owned(), location.as_bytes().to_vec())];
             let response = Response { status: 302, headers, body: Vec::new() };
             assert_eq!(redirect("http://a:81/dir/page?q=/", &response).as_deref(), Some(expected));
         }

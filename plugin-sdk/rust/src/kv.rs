@@ -1,8 +1,9 @@
 //! Small values that an instance keeps from call to call. What a call sets is saved when the call succeeds.
 
-use crate::bindings::wasaba::plugin::kv as wire;
+use std::time::Duration;
 
-pub use wire::Error;
+use crate::Error;
+use crate::bindings::wasaba::plugin::kv as wire;
 
 /// The value of `key`, if there is one.
 #[must_use]
@@ -15,7 +16,16 @@ pub fn get(key: &str) -> Option<Vec<u8>> {
 /// # Errors
 /// The store is full, or the key is empty or too long.
 pub fn set(key: &str, value: impl AsRef<[u8]>) -> Result<(), Error> {
-    wire::set(key, value.as_ref())
+    Ok(wire::set(key, value.as_ref(), None)?)
+}
+
+/// Sets the value of `key`, which is gone after this time.
+///
+/// # Errors
+/// As [`set`].
+pub fn set_for(key: &str, value: impl AsRef<[u8]>, time: Duration) -> Result<(), Error> {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Ok(wire::set(key, value.as_ref(), Some(millis))?)
 }
 
 /// Deletes `key`, if it is there.
@@ -23,10 +33,10 @@ pub fn delete(key: &str) {
     wire::delete(key);
 }
 
-/// All keys, sorted.
+/// All keys that begin with `prefix`, sorted.
 #[must_use]
-pub fn keys() -> Vec<String> {
-    wire::keys()
+pub fn keys(prefix: &str) -> Vec<String> {
+    wire::keys(prefix)
 }
 
 /// How much each of these counters has grown since the previous call, for values that are computed from several of them, such as
@@ -45,14 +55,6 @@ fn grown<const N: usize>(before: &[u8], now: [u64; N]) -> Option<[u64; N]> {
     let growth = now.map(|now| now.checked_sub(before.next()??));
     let growth = growth.iter().copied().collect::<Option<Vec<_>>>()?;
     growth.try_into().ok()
-}
-
-impl From<Error> for crate::Error {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Full(text) | Error::Invalid(text) => Self::Failed(text),
-        }
-    }
 }
 
 #[cfg(test)]

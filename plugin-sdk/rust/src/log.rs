@@ -2,22 +2,22 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::bindings::wasaba::plugin::log::{Level, log};
+use crate::bindings::wasaba::plugin::log::{Level, write};
 use crate::kv;
 
 /// A line that is logged only if the agent is verbose.
 pub fn debug(line: impl AsRef<str>) {
-    log(Level::Debug, line.as_ref());
+    write(Level::Debug, line.as_ref());
 }
 
 /// A line that is always logged.
 pub fn info(line: impl AsRef<str>) {
-    log(Level::Info, line.as_ref());
+    write(Level::Info, line.as_ref());
 }
 
 /// A problem that the operator should look into, although the values are still correct.
 pub fn warning(line: impl AsRef<str>) {
-    log(Level::Warning, line.as_ref());
+    write(Level::Warning, line.as_ref());
 }
 
 /// Like [`warning`], but at most once a day for each `topic`: for problems that persist until the operator acts.

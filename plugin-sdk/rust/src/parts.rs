@@ -28,7 +28,7 @@ pub type Values = Vec<(String, f64)>;
 ///
 /// ```
 /// use wasaba_plugin::{
-///     Error, Metric, Part, Parts, Plugin, Prefix, Sample, Setting, Settings, Unit, Values, http,
+///     Error, Metric, Part, Parts, Plugin, Prefix, Reach, Sample, Setting, Settings, Unit, Values, http,
 /// };
 ///
 /// wasaba_plugin::export!(describe, collect);
@@ -55,6 +55,7 @@ pub type Values = Vec<(String, f64)>;
 ///
 /// fn describe() -> Plugin {
 ///     Plugin::new("queue", "1.0.0", "jobs in the queue")
+///         .reaches([Reach::Http])
 ///         .setting(Setting::url("url").default("http://localhost:7000/jobs").help("page with a line for each job"))
 ///         .setting(Prefix::setting("queue"))
 ///         .setting(PARTS.setting())
@@ -201,7 +202,7 @@ mod tests {
     fn an_extra_part_has_graphs_and_samples_only_where_it_is_named() {
         let none = settings("q", &[]);
         assert_eq!(graphs(&PARTS, &none), ["q.jobs"]);
-        assert_eq!(samples(&none), Ok(vec![Sample::new("q.jobs.waiting", 3)]));
+        assert_eq!(samples(&none), Ok(vec![Sample::new("q.jobs.waiting", 3.0)]));
         let age = settings("my-q", &["age"]);
         assert_eq!(graphs(&PARTS, &age), ["my-q.jobs", "my-q.age"]);
         assert_eq!(samples(&age), Ok(vec![Sample::new("my-q.jobs.waiting", 3), Sample::new("my-q.age.oldest", 7)]));

@@ -2,24 +2,66 @@
 
 use std::time::Duration;
 
-use crate::Error;
+use crate::bindings::wasaba::plugin::types::SettingValue;
+use crate::{Error, Secret};
 
 /// An instance's settings: what the operator wrote, with the defaults filled in.
 ///
 /// The agent has validated each value for its kind, so an error here means that the setting is not declared, or is neither
 /// required nor has a default.
-#[derive(Clone, Default)]
-pub struct Settings(Vec<(String, String)>);
+#[derive(Default)]
+pub struct Settings(Vec<(String, Value)>);
 
-impl Settings {
-    /// The value of `key`, if it is set.
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().rfind(|(name, _)| name == key).map(|(_, value)| value.as_str())
+enum Value {
+    Text(String),
+    Secret(Secret),
+}
+
+impl Value {
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Secret(_) => None,
+        }
     }
 
-    /// Each value of a repeatable setting, in the operator's order.
+    fn secret(&self) -> Option<&Secret> {
+        match self {
+            Self::Text(_) => None,
+            Self::Secret(secret) => Some(secret),
+        }
+    }
+}
+
+impl Settings {
+    /// The value of `key`, if it is set and not a secret.
+    #[inline(never)]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().rev().filter(|(name, _)| name == key).find_map(|(_, value)| value.text())
+    }
+
+    /// Each value of a repeatable setting that is not a secret, in the operator's order.
     pub fn all<'a>(&'a self, key: &'a str) -> impl DoubleEndedIterator<Item = &'a str> {
-        self.0.iter().filter(move |(name, _)| name == key).map(|(_, value)| value.as_str())
+        self.0.iter().filter(move |(name, _)| name == key).filter_map(|(_, value)| value.text())
+    }
+
+    /// The secret `key`, if it is set and not empty.
+    pub fn secret(&self, key: &str) -> Option<&Secret> {
+        let last = self.0.iter().rev().filter(|(name, _)| name == key).find_map(|(_, value)| value.secret());
+        last.filter(|secret| secret.length() > 0)
+    }
+
+    /// Each value of a repeatable secret, in the operator's order.
+    pub fn secrets<'a>(&'a self, key: &'a str) -> impl DoubleEndedIterator<Item = &'a Secret> {
+        self.0.iter().filter(move |(name, _)| name == key).filter_map(|(_, value)| value.secret())
+    }
+
+    /// The host and port of each value of a setting of kind `endpoint`.
+    pub fn endpoints<'a>(&'a self, key: &'a str) -> impl DoubleEndedIterator<Item = (&'a str, u16)> {
+        self.all(key).filter_map(|value| {
+            let (host, port) = value.rsplit_once(':')?;
+            Some((host, port.parse().ok()?))
+        })
     }
 
     /// The value of `key`.
@@ -102,17 +144,28 @@ fn edits(from: &str, to: &str) -> usize {
     row.last().copied().unwrap_or(from.len())
 }
 
-/// What the agent passes; also for unit tests.
+/// What the agent passes.
+impl From<Vec<(String, SettingValue)>> for Settings {
+    fn from(pairs: Vec<(String, SettingValue)>) -> Self {
+        let value = |value| match value {
+            SettingValue::Text(text) => Value::Text(text),
+            SettingValue::Secret(secret) => Value::Secret(Secret(secret)),
+        };
+        Self(pairs.into_iter().map(|(key, given)| (key, value(given))).collect())
+    }
+}
+
+/// For unit tests, which have no secrets.
 impl From<Vec<(String, String)>> for Settings {
     fn from(pairs: Vec<(String, String)>) -> Self {
-        Self(pairs)
+        Self(pairs.into_iter().map(|(key, text)| (key, Value::Text(text))).collect())
     }
 }
 
 /// For unit tests: `Settings::from([("host", "localhost")])`.
 impl<const N: usize> From<[(&str, &str); N]> for Settings {
     fn from(pairs: [(&str, &str); N]) -> Self {
-        Self(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into())
+        Self::from(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec())
     }
 }
 
@@ -125,6 +178,12 @@ mod tests {
         let settings = Settings::from([("header", "a: 1"), ("path", "/"), ("header", "b: 2")]);
         assert_eq!(settings.all("header").collect::<Vec<_>>(), ["a: 1", "b: 2"]);
         assert_eq!(settings.get("header"), Some("b: 2"));
+    }
+
+    #[test]
+    fn an_endpoint_is_a_host_and_a_port() {
+        let settings = Settings::from([("at", "db:5432"), ("at", "[::1]:1")]);
+        assert_eq!(settings.endpoints("at").collect::<Vec<_>>(), [("db", 5432), ("[::1]", 1)]);
     }
 
     #[test]

@@ -6,8 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::bindings::wasaba::plugin::tcp as wire;
-
-pub use wire::Error;
+use crate::{Error, Secret};
 
 /// A connection. Dropping it closes it.
 #[derive(Debug)]
@@ -17,9 +16,9 @@ impl Connection {
     /// Connects to a host, which may be a name or an address, and a port.
     ///
     /// # Errors
-    /// No grant, or no connection. `?` turns each into the [`Error`](crate::Error) of the plugin.
+    /// No grant, or no connection.
     pub fn connect(host: &str, port: u16) -> Result<Self, Error> {
-        wire::Connection::connect(host, port).map(Self)
+        Ok(Self(wire::Connection::connect(host, port, None)?))
     }
 
     /// As [`Connection::connect`], with a timeout. Zero means none but the call's own.
@@ -27,7 +26,7 @@ impl Connection {
     /// # Errors
     /// As [`Connection::connect`].
     pub fn connect_within(host: &str, port: u16, timeout: Duration) -> Result<Self, Error> {
-        wire::Connection::connect_within(host, port, millis(timeout)).map(Self)
+        Ok(Self(wire::Connection::connect(host, port, millis(timeout))?))
     }
 
     /// Connects to the unix socket of this path.
@@ -35,7 +34,7 @@ impl Connection {
     /// # Errors
     /// As [`Connection::connect`].
     pub fn connect_unix(path: &str) -> Result<Self, Error> {
-        wire::Connection::connect_unix(path).map(Self)
+        Ok(Self(wire::Connection::connect_unix(path, None)?))
     }
 
     /// Waits for data and returns what has arrived, `max_bytes` at most; nothing at the end of the stream.
@@ -43,7 +42,7 @@ impl Connection {
     /// # Errors
     /// The peer broke the connection off, or it timed out.
     pub fn receive(&self, max_bytes: u32) -> Result<Vec<u8>, Error> {
-        self.0.read(max_bytes)
+        Ok(self.0.read(max_bytes)?)
     }
 
     /// Sends all of it.
@@ -51,7 +50,21 @@ impl Connection {
     /// # Errors
     /// As [`Connection::receive`].
     pub fn send(&self, bytes: &[u8]) -> Result<(), Error> {
-        self.0.write(bytes)
+        Ok(self.0.write(bytes)?)
+    }
+
+    /// Sends `prefix`, the secret and `suffix`.
+    ///
+    /// # Errors
+    /// As [`Connection::receive`].
+    pub fn send_secret(&self, prefix: &[u8], secret: &Secret, suffix: &[u8]) -> Result<(), Error> {
+        Ok(self.0.write_secret(prefix, &secret.0, suffix)?)
+    }
+
+    /// Whether the peer is on this machine: a unix socket, or a loopback address.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.0.is_local()
     }
 
     /// Closes the sending side; receiving still works.
@@ -59,15 +72,27 @@ impl Connection {
     /// # Errors
     /// As [`Connection::receive`].
     pub fn finish(&self) -> Result<(), Error> {
-        self.0.finish()
+        Ok(self.0.finish()?)
     }
 
-    /// Upgrades to TLS. `server_name` is the name on the certificate; without it, the host that was connected to.
+    /// Upgrades to TLS. The name on the certificate is that of the host that was connected to, unless the options name another.
     ///
     /// # Errors
-    /// The peer's certificate is not trusted, or it does not speak TLS.
-    pub fn start_tls(&self, server_name: Option<&str>) -> Result<(), Error> {
-        self.0.start_tls(server_name)
+    /// The peer's certificate is not trusted ([`Error::Unauthorized`]), or it does not speak TLS; with the certificates that it sent.
+    pub fn start_tls(&self, options: TlsOptions<'_>) -> Result<TlsInfo, TlsFailure> {
+        let wire = wire::TlsOptions::new();
+        if let Some(name) = options.server_name {
+            wire.set_server_name(name);
+        }
+        if !options.alpn.is_empty() {
+            wire.set_alpn(&options.alpn.iter().map(|protocol| (*protocol).to_owned()).collect::<Vec<_>>());
+        }
+        match self.0.start_tls(&wire) {
+            Ok(wire::TlsInfo { protocol, alpn, verified, chain, attributes: _ }) => {
+                Ok(TlsInfo { protocol, alpn, verified, chain })
+            }
+            Err(wire::TlsFailure { error, chain, attributes: _ }) => Err(TlsFailure { error: error.into(), chain }),
+        }
     }
 
     /// Sets a timeout for each operation from now on. Zero, as at first, means none but the call's own.
@@ -76,9 +101,47 @@ impl Connection {
     }
 }
 
-/// Less than a millisecond counts as one, since zero means no timeout.
-fn millis(timeout: Duration) -> u64 {
-    u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(u64::from(!timeout.is_zero()))
+/// How TLS begins.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TlsOptions<'a> {
+    /// The name on the certificate, if it is not the host that was connected to.
+    pub server_name: Option<&'a str>,
+    /// The protocols to offer, the best first.
+    pub alpn: &'a [&'a str],
+}
+
+/// What the peers agreed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsInfo {
+    /// `TLSv1.3`, `TLSv1.2`.
+    pub protocol: String,
+    /// The protocol that the peer chose.
+    pub alpn: Option<String>,
+    /// What of the certificate was verified: `encrypt`, nothing; `ca`, who signed it; `full`, also the name.
+    pub verified: String,
+    /// The peer's certificates in DER, its own first.
+    pub chain: Vec<Vec<u8>>,
+}
+
+/// Why TLS did not begin. The connection is closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFailure {
+    /// The reason.
+    pub error: Error,
+    /// The peer's certificates in DER, its own first, also where they are not trusted.
+    pub chain: Vec<Vec<u8>>,
+}
+
+impl From<TlsFailure> for Error {
+    fn from(failure: TlsFailure) -> Self {
+        failure.error
+    }
+}
+
+/// Zero is no timeout; less than a millisecond counts as one.
+fn millis(timeout: Duration) -> Option<u64> {
+    let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+    (!timeout.is_zero()).then_some(millis.max(1))
 }
 
 impl io::Read for Connection {
@@ -104,10 +167,10 @@ impl io::Write for Connection {
 }
 
 /// The capability's error, out of the one that `Read` or `Write` returned.
-impl From<io::Error> for crate::Error {
+impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         match error.downcast::<Error>() {
-            Ok(own) => own.into(),
+            Ok(own) => own,
             Err(other) => Self::Failed(other.to_string()),
         }
     }
@@ -119,14 +182,14 @@ mod tests {
 
     #[test]
     fn zero_is_no_timeout_and_less_than_a_millisecond_is_one() {
-        assert_eq!([0, 1, 2_500].map(|micros| millis(Duration::from_micros(micros))), [0, 1, 2]);
+        assert_eq!([0, 1, 2_500].map(|micros| millis(Duration::from_micros(micros))), [None, Some(1), Some(2)]);
     }
 
     #[test]
     fn an_error_of_the_capability_survives_read() {
-        let through = crate::Error::from(io::Error::other(Error::Denied("no grant".into())));
-        assert_eq!(through, crate::Error::Denied("no grant".into()));
-        let short = crate::Error::from(io::Error::from(io::ErrorKind::UnexpectedEof));
-        assert!(matches!(short, crate::Error::Failed(_)), "{short:?}");
+        let through = Error::from(io::Error::other(Error::Denied("no grant".into())));
+        assert_eq!(through, Error::Denied("no grant".into()));
+        let short = Error::from(io::Error::from(io::ErrorKind::UnexpectedEof));
+        assert!(matches!(short, Error::Failed(_)), "{short:?}");
     }
 }

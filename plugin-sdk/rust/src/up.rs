@@ -10,7 +10,7 @@ const KEY: &str = "down";
 /// that the operator has to fix stays one, since it says nothing about the target.
 ///
 /// # Errors
-/// `Misconfigured` and `Denied`, as they were.
+/// `Misconfigured`, `Unauthorized`, `Denied` and the others that do not say that the target is down, as they were.
 pub fn up(name: &str, collected: Result<Vec<Sample>, Error>) -> Result<Vec<Sample>, Error> {
     match collected {
         Ok(mut samples) => {
@@ -18,15 +18,15 @@ pub fn up(name: &str, collected: Result<Vec<Sample>, Error>) -> Result<Vec<Sampl
                 log::info("the target is up again");
                 kv::delete(KEY);
             }
-            samples.push(Sample::new(name, 1));
+            samples.push(Sample::new(name, 1.0));
             Ok(samples)
         }
-        Err(Error::Unreachable(why) | Error::Failed(why)) => {
+        Err(Error::Unreachable(why) | Error::Timeout(why) | Error::Failed(why) | Error::Unsupported(why)) => {
             if kv::get(KEY).is_none() {
                 log::warning(format!("the target is down: {why}"));
                 kv::set(KEY, [])?;
             }
-            Ok(vec![Sample::new(name, 0)])
+            Ok(vec![Sample::new(name, 0.0)])
         }
         Err(other) => Err(other),
     }

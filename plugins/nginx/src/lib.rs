@@ -8,7 +8,7 @@ mod parts;
 mod stub_status;
 mod target;
 
-use wasaba_plugin::{Error, Part, Plugin, Sample, Setting, Settings, Values, http};
+use wasaba_plugin::{Error, Part, Plugin, Reach, Sample, Setting, Settings, Values, http};
 
 use parts::{PARTS, Read};
 use stub_status::StubStatus;
@@ -21,10 +21,16 @@ const REDIRECTS: u32 = 10;
 
 fn describe() -> Plugin {
     Plugin::new("nginx", env!("CARGO_PKG_VERSION"), "connections and requests of nginx, from its stub_status page")
-        .setting(Setting::url("uri").help("the full URL of the status page, in place of the four below"))
+        .reaches([Reach::Http])
+        .attribute("license", "Apache-2.0")
+        .setting(
+            Setting::url("uri")
+                .default(target::DEFAULT_URI)
+                .help("the full URL of the status page, in place of the four below"),
+        )
         .setting(Setting::text("scheme").default("http").help("http or https"))
         .setting(Setting::host("host").default("localhost").help("where nginx listens"))
-        .setting(Setting::port("port").default("8080").help("where nginx listens"))
+        .setting(Setting::port("port").of_host("host").default("8080").help("where nginx listens"))
         .setting(Setting::text("path").default("/nginx_status").help("the location with stub_status"))
         .setting(
             // A secret, since it may hold a password.
@@ -49,17 +55,17 @@ fn values(status: &StubStatus, parts: &[&Part<Read>]) -> Values {
 
 fn status(settings: &Settings) -> Result<StubStatus, Error> {
     let target = Target::of(settings)?;
-    let headers = target.headers(settings);
-    let mut request = http::get(&target.url);
-    for (name, value) in headers.iter() {
-        request = request.header(name, value);
+    let mut request = http::get(&target.url).header("user-agent", "mackerel-plugin-nginx");
+    for lines in settings.secrets("header") {
+        request = request.header_lines(lines);
     }
-    let response = request.follow(REDIRECTS).map_err(|error| explain(&target, error))?;
-    page::read(&target, &headers, &response)
+    let response = request.clone().follow(REDIRECTS).map_err(|error| explain(&target, error))?;
+    let sent = |name: &str| request.has_header(name).unwrap_or(false);
+    page::read(&target, &sent, &response)
 }
 
 /// The capability's error with the URL and the setting to check. TLS errors are the operator's to fix.
-fn explain(target: &Target, error: http::Error) -> Error {
+fn explain(target: &Target, error: Error) -> Error {
     let Target { url, shown, setting, .. } = target;
     let (scheme, settings) = match (*setting, url.starts_with("https")) {
         ("uri", _) => ("`uri`", "`uri`"),
@@ -67,19 +73,23 @@ fn explain(target: &Target, error: http::Error) -> Error {
         _ => ("`scheme`", "`host` and `port`"),
     };
     match error {
-        http::Error::Unreachable(text) if text.contains("fatal alert") => Error::Misconfigured(format!(
+        Error::Unauthorized(text) if text.contains("fatal alert") => Error::Misconfigured(format!(
             "{shown}: {text}: check {scheme}, and `certificate` and `key` of `tls` in the plugin's table"
         )),
-        http::Error::Unreachable(text) if text.contains("certificate") => Error::Misconfigured(format!(
+        Error::Unauthorized(text) => Error::Misconfigured(format!(
             "{shown}: {text}; name its authority under `tls` in the plugin's table: `tls = {{ authority = \"/path/to/ca.pem\" }}`"
         )),
         // How TLS reports an answer that is not TLS.
-        http::Error::Unreachable(text) if text.contains("InvalidContentType") => {
+        Error::Failed(text) if text.contains("InvalidContentType") => {
             Error::Misconfigured(format!("{shown}: {text}; does it speak TLS? check {scheme}"))
         }
-        http::Error::Unreachable(text) => Error::Unreachable(format!("{shown}: {text}: check {settings}")),
-        http::Error::Failed(text) => Error::Failed(format!("{shown}: {text}: check {settings}")),
-        other @ (http::Error::Denied(_) | http::Error::Invalid(_)) => other.into(),
+        Error::Unreachable(text) => Error::Unreachable(format!("{shown}: {text}: check {settings}")),
+        Error::Timeout(text) => Error::Timeout(format!("{shown}: {text}: check {settings}")),
+        Error::Failed(text) => Error::Failed(format!("{shown}: {text}: check {settings}")),
+        Error::TooLarge(text) => Error::TooLarge(format!("{shown}: {text}: check {settings}")),
+        // A setting that was passed on unchecked.
+        Error::Invalid(text) => Error::Misconfigured(text),
+        other => other,
     }
 }
 
@@ -89,12 +99,12 @@ mod tests {
 
     #[test]
     fn a_refusal_is_passed_on_unchanged_and_a_missing_answer_names_the_url_and_the_setting() {
-        let target = Target::of(&Settings::from([("uri", "https://bob:hunter2@a/s?hunter2")])).unwrap();
+        let target = Target::of(&Settings::from([("uri", "https://a/s?hunter2")])).unwrap();
         let refusal = "no grant for http://b:80; to grant it, write `allow = [\"http://b:80\"]` into the table";
-        assert_eq!(explain(&target, http::Error::Denied(refusal.into())), Error::Denied(refusal.into()));
-        let silent = explain(&target, http::Error::Unreachable("no answer".into()));
+        assert_eq!(explain(&target, Error::Denied(refusal.into())), Error::Denied(refusal.into()));
+        let silent = explain(&target, Error::Unreachable("no answer".into()));
         assert_eq!(silent, Error::Unreachable("https://a/s: no answer: check `uri`".into()));
-        let untrusted = explain(&target, http::Error::Unreachable("invalid peer certificate: UnknownIssuer".into()));
+        let untrusted = explain(&target, Error::Unauthorized("invalid peer certificate: UnknownIssuer".into()));
         assert!(
             matches!(&untrusted, Error::Misconfigured(text) if text.contains("`tls = { authority")),
             "{untrusted:?}"
@@ -106,22 +116,23 @@ mod tests {
         let target = |scheme| {
             Target::of(&Settings::from([("scheme", scheme), ("host", "a"), ("port", "1"), ("path", "/")])).unwrap()
         };
-        let why = |scheme, text: &str| explain(&target(scheme), http::Error::Unreachable(text.to_owned()));
+        let why = |scheme, of: fn(String) -> Error, text: &str| explain(&target(scheme), of(text.to_owned()));
+        let unauthorized = |text| why("https", Error::Unauthorized, text);
         for (error, setting) in [
-            (why("https", "received fatal alert: CertificateRequired"), "`certificate` and `key`"),
-            (why("https", "invalid peer certificate: UnknownIssuer"), "authority"),
-            (why("https", "received corrupt message of type InvalidContentType"), "check `scheme`"),
+            (unauthorized("received fatal alert: CertificateRequired"), "`certificate` and `key`"),
+            (unauthorized("invalid peer certificate: UnknownIssuer"), "authority"),
+            (why("https", Error::Failed, "received corrupt message of type InvalidContentType"), "check `scheme`"),
         ] {
             assert!(matches!(&error, Error::Misconfigured(text) if text.contains(setting)), "{error:?}");
         }
-        let refused = why("http", "Connection refused");
+        let refused = why("http", Error::Unreachable, "Connection refused");
         assert_eq!(refused, Error::Unreachable("http://a:1/: Connection refused: check `host` and `port`".into()));
-        let eof = why("https", "tls handshake eof");
+        let eof = why("https", Error::Unreachable, "tls handshake eof");
         assert!(
             matches!(&eof, Error::Unreachable(text) if text.ends_with("check `scheme`, `host` and `port`")),
             "{eof:?}"
         );
-        let cut = explain(&target("http"), http::Error::Failed("end of file before message length reached".into()));
+        let cut = explain(&target("http"), Error::Failed("end of file before message length reached".into()));
         assert!(matches!(&cut, Error::Failed(text) if text.ends_with("check `host` and `port`")), "{cut:?}");
     }
 }

@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn an_extra_has_its_graph_only_where_it_is_named() {
         assert_eq!(in_graphs(&["dropped"]), posted(&["dropped"]));
-        assert_eq!(samples(&STATUS, &["dropped"]).pop(), Some(Sample::new("nginx.dropped.dropped", 17)));
+        assert_eq!(samples(&STATUS, &["dropped"]).pop(), Some(Sample::new("nginx.dropped.dropped", 17.0)));
         let both = in_graphs(&["up", "dropped"]);
         assert_eq!(both.get(7..), Some(&["nginx.dropped.dropped".to_owned(), "nginx.up.up".to_owned()][..]));
     }
@@ -120,6 +120,6 @@ mod tests {
     #[test]
     fn no_connection_was_dropped_if_more_were_handled_than_accepted() {
         let raced = StubStatus { accepts: 2, handled: 3, ..STATUS };
-        assert_eq!(samples(&raced, &["dropped"]).pop(), Some(Sample::new("nginx.dropped.dropped", 0)));
+        assert_eq!(samples(&raced, &["dropped"]).pop(), Some(Sample::new("nginx.dropped.dropped", 0.0)));
     }
 }

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator as _;
-use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::message::backend::{DataRowBody, ErrorFields, Header, Message, RowDescriptionBody};
 use postgres_protocol::message::frontend;
-use wasaba_plugin::tcp::{self, Connection};
-use wasaba_plugin::{Error, Settings, crypto};
+use wasaba_plugin::tcp::{Connection, TlsFailure, TlsOptions};
+use wasaba_plugin::{Error, Secret, Settings, crypto};
 
 use crate::rows::Rows;
 use crate::scram;
@@ -79,7 +78,9 @@ impl Session {
         let mut parameters = vec![("user", user), ("application_name", "wasaba"), ("client_encoding", "UTF8")];
         parameters.extend(settings.get("database").filter(|name| !name.is_empty()).map(|name| ("database", name)));
         wire.send(|buffer| frontend::startup_message(parameters, buffer))?;
-        log_in(&mut wire, user, settings.get("password").filter(|password| !password.is_empty()))?;
+        let login =
+            Login { user, password: settings.secret("password"), may_be_insecure: settings.parsed("insecure-login")? };
+        login.run(&mut wire)?;
         let mut version = None;
         loop {
             match wire.next()? {
@@ -191,40 +192,76 @@ fn socket(settings: &Settings) -> Option<&str> {
     settings.get("socket").filter(|path| !path.is_empty())
 }
 
-/// Authenticates as the server requests it.
-fn log_in(wire: &mut Wire, user: &str, password: Option<&str>) -> Result<(), Failure> {
-    let password =
-        || password.ok_or_else(|| Error::Misconfigured("the server asks for a password: set `password`".into()));
-    loop {
-        match wire.next()? {
-            Message::AuthenticationOk => return Ok(()),
-            Message::AuthenticationCleartextPassword => {
-                let password = password()?.as_bytes();
-                wire.send(|buffer| frontend::password_message(password, buffer))?;
-            }
-            Message::AuthenticationMd5Password(body) => {
-                let hash = md5_hash(user.as_bytes(), password()?.as_bytes(), body.salt());
-                wire.send(|buffer| frontend::password_message(hash.as_bytes(), buffer))?;
-            }
-            Message::AuthenticationSasl(body) => {
-                let mechanisms = body.mechanisms().map(|name| Ok(name.to_owned())).collect::<Vec<_>>()?;
-                if !mechanisms.iter().any(|name| name == scram::NAME) {
-                    return Err(unsupported(&mechanisms.join(", ")).into());
+/// Who logs in, and how.
+struct Login<'a> {
+    user: &'a str,
+    password: Option<&'a Secret>,
+    /// Whether any server may get the password in clear text or as MD5, which is as good as clear text.
+    may_be_insecure: bool,
+}
+
+impl Login<'_> {
+    /// Authenticates as the server requests it.
+    fn run(&self, wire: &mut Wire) -> Result<(), Failure> {
+        loop {
+            match wire.next()? {
+                Message::AuthenticationOk => return Ok(()),
+                Message::AuthenticationCleartextPassword => {
+                    let password = self.password_for(wire, "in clear text")?;
+                    let sent = wire.connection.send_secret(&before_password(password)?, password, &[0]);
+                    sent.map_err(|error| wire.target.explain(error))?;
                 }
-                scram_log_in(wire, password()?)?;
+                Message::AuthenticationMd5Password(body) => {
+                    let password = self.password_for(wire, "as MD5")?;
+                    let hash = crypto::postgres_md5(password, self.user, &body.salt());
+                    wire.send(|buffer| frontend::password_message(hash.as_bytes(), buffer))?;
+                }
+                Message::AuthenticationSasl(body) => {
+                    let mechanisms = body.mechanisms().map(|name| Ok(name.to_owned())).collect::<Vec<_>>()?;
+                    if !mechanisms.iter().any(|name| name == scram::NAME) {
+                        return Err(unsupported(&mechanisms.join(", ")).into());
+                    }
+                    scram_log_in(wire, self.password()?)?;
+                }
+                Message::ErrorResponse(body) => return Err(Failure::Refused(Refusal::of(body.fields()))),
+                Message::NoticeResponse(_) | Message::ParameterStatus(_) => {}
+                Message::AuthenticationGss | Message::AuthenticationSspi => return Err(unsupported("GSSAPI").into()),
+                Message::AuthenticationKerberosV5 => return Err(unsupported("Kerberos").into()),
+                Message::AuthenticationGssContinue(_)
+                | Message::AuthenticationSaslContinue(_)
+                | Message::AuthenticationSaslFinal(_) => {
+                    return Err(unsupported("unknown").into());
+                }
+                _ => return Err(Error::Failed("unexpected message from the server during login".into()).into()),
             }
-            Message::ErrorResponse(body) => return Err(Failure::Refused(Refusal::of(body.fields()))),
-            Message::NoticeResponse(_) | Message::ParameterStatus(_) => {}
-            Message::AuthenticationGss | Message::AuthenticationSspi => return Err(unsupported("GSSAPI").into()),
-            Message::AuthenticationKerberosV5 => return Err(unsupported("Kerberos").into()),
-            Message::AuthenticationGssContinue(_)
-            | Message::AuthenticationSaslContinue(_)
-            | Message::AuthenticationSaslFinal(_) => {
-                return Err(unsupported("unknown").into());
-            }
-            _ => return Err(Error::Failed("unexpected message from the server during login".into()).into()),
         }
     }
+
+    fn password(&self) -> Result<&Secret, Error> {
+        let missing = || Error::Misconfigured("the server asks for a password: set `password`".into());
+        self.password.ok_or_else(missing)
+    }
+
+    /// The password for a server that learns it, or as much as it needs to log in elsewhere: only for one that is verified or on this
+    /// machine.
+    fn password_for(&self, wire: &Wire, how: &str) -> Result<&Secret, Error> {
+        let password = self.password()?;
+        if wire.is_verified || wire.connection.is_local() || self.may_be_insecure {
+            return Ok(password);
+        }
+        Err(Error::Misconfigured(format!(
+            "{} asks for the password {how}, and is not verified: use scram-sha-256 in its pg_hba.conf, or set `sslmode` to \
+             verify-full, or `insecure-login` to true",
+            wire.target.name
+        )))
+    }
+}
+
+/// The message with a password, up to it: its type, and its length with the zero at the end.
+fn before_password(password: &Secret) -> Result<Vec<u8>, Error> {
+    let length = u32::try_from(password.length().saturating_add(5));
+    let length = length.map_err(|_| Error::Misconfigured("`password` is too long".into()))?;
+    Ok([&b"p"[..], &length.to_be_bytes()].concat())
 }
 
 fn unsupported(method: &str) -> Error {
@@ -233,7 +270,7 @@ fn unsupported(method: &str) -> Error {
     ))
 }
 
-fn scram_log_in(wire: &mut Wire, password: &str) -> Result<(), Failure> {
+fn scram_log_in(wire: &mut Wire, password: &Secret) -> Result<(), Failure> {
     let exchange = scram::Exchange::new(nonce()?);
     wire.send(|buffer| frontend::sasl_initial_response(scram::NAME, exchange.first().as_bytes(), buffer))?;
     let malformed = || Error::Failed("invalid SCRAM message from the server".into());
@@ -245,11 +282,9 @@ fn scram_log_in(wire: &mut Wire, password: &str) -> Result<(), Failure> {
         Message::ErrorResponse(body) => return Err(Failure::Refused(Refusal::of(body.fields()))),
         _ => return Err(malformed().into()),
     };
-    // As the server does: a password that cannot be normalized is used unchanged.
-    let prepared = if password.is_ascii() { None } else { crypto::saslprep(password) };
-    let password = prepared.as_deref().unwrap_or(password);
-    let salted = crypto::pbkdf2_hmac_sha256(password.as_bytes(), &challenge.salt, challenge.iterations)?;
-    let proof = exchange.prove(&challenge, &salted);
+    let signed = exchange.auth_message(&challenge);
+    let proof = crypto::scram_sha256(password, &challenge.salt, challenge.iterations, &signed);
+    let proof = scram::Exchange::proved(&challenge, proof.map_err(|error| wire.target.explain(error))?);
     wire.send(|buffer| frontend::sasl_response(proof.message.as_bytes(), buffer))?;
     match wire.next()? {
         Message::AuthenticationSaslFinal(body) => {
@@ -327,6 +362,8 @@ struct Wire {
     is_asked: bool,
     /// The timeout's message, if a timeout ended the conversation.
     silence: Option<String>,
+    /// Whether TLS has verified who the server is.
+    is_verified: bool,
 }
 
 impl Wire {
@@ -350,6 +387,7 @@ impl Wire {
             left_messages: MAX_MESSAGES,
             is_asked: false,
             silence: None,
+            is_verified: false,
         })
     }
 
@@ -373,13 +411,16 @@ impl Wire {
             }
             None => return Err(self.closed().into()),
         }
-        match self.connection.start_tls(None) {
-            Ok(()) => Ok(self),
-            Err(tcp::Error::Failed(why)) => {
+        match self.connection.start_tls(TlsOptions::default()) {
+            Ok(info) => {
+                self.is_verified = info.verified != "encrypt";
+                Ok(self)
+            }
+            Err(TlsFailure { error: Error::Failed(why) | Error::Unauthorized(why), .. }) => {
                 let cure = "check `sslmode`, and `authority`, `certificate` and `key` of `tls` in this plugin's table";
                 Err(Failure::Tls(Error::Misconfigured(format!("{why}: {cure}"))))
             }
-            Err(other) => Err(self.target.explain(other).into()),
+            Err(TlsFailure { error, .. }) => Err(self.target.explain(error).into()),
         }
     }
 
@@ -417,12 +458,12 @@ impl Wire {
         Error::Failed(format!("{name} does not speak PostgreSQL's protocol, it sent {begin:?}: check {settings}"))
     }
 
-    fn interrupted(&mut self, error: tcp::Error) -> Error {
+    fn interrupted(&mut self, error: Error) -> Error {
         match error {
-            tcp::Error::Unreachable(why) if self.is_asked && is_timeout(&why) => {
+            Error::Timeout(why) if self.is_asked => {
                 let error = format!("{}: {why}, waiting for a query: check `statement-timeout`", self.target.name);
                 self.silence = Some(why);
-                Error::Unreachable(error)
+                Error::Timeout(error)
             }
             other => self.target.explain(other),
         }
@@ -432,11 +473,6 @@ impl Wire {
         let Target { name, settings } = &self.target;
         Error::Unreachable(format!("{name} closed the connection in the middle of an answer: check {settings}"))
     }
-}
-
-/// Whether the agent's text says that the wait was too long: the contract has no separate error for it.
-fn is_timeout(why: &str) -> bool {
-    why.starts_with("no answer") || why.contains("timed out")
 }
 
 fn too_long() -> Error {
@@ -455,12 +491,17 @@ struct Target {
 }
 
 impl Target {
-    fn explain(&self, error: tcp::Error) -> Error {
+    fn explain(&self, error: Error) -> Error {
+        let Self { name, settings } = self;
         match error {
-            tcp::Error::Unreachable(why) => {
-                Error::Unreachable(format!("{}: {why}: check {}", self.name, self.settings))
-            }
-            other => other.into(),
+            Error::Unreachable(why) => Error::Unreachable(format!("{name}: {why}: check {settings}")),
+            Error::Timeout(why) => Error::Timeout(format!("{name}: {why}: check {settings}")),
+            // With TLS 1.3 the server's refusal of a certificate arrives after the handshake.
+            Error::Unauthorized(why) => Error::Misconfigured(format!(
+                "{name}: {why}: check `sslmode`, and `authority`, `certificate` and `key` of `tls` in this plugin's table"
+            )),
+            Error::Invalid(why) => Error::Failed(format!("{name}: {why}")),
+            other => other,
         }
     }
 }

@@ -10,7 +10,7 @@ mod query;
 mod rows;
 mod scram;
 
-use wasaba_plugin::{Error, Part, Parts, Plugin, Prefix, Sample, Setting, Settings, Values, log};
+use wasaba_plugin::{Error, Part, Parts, Plugin, Prefix, Reach, Sample, Setting, Settings, Values, log};
 
 use connection::{Refusal, Session};
 use query::{Query, Server, Version};
@@ -23,13 +23,30 @@ const PARTS: Parts<Query> = Parts::new(Prefix::of, official::ALL, extra::ALL).wi
 
 fn describe() -> Plugin {
     Plugin::new("postgres", env!("CARGO_PKG_VERSION"), "statistics of PostgreSQL, from its statistics views")
+        .reaches([Reach::Tcp, Reach::Unix])
+        .attribute("license", "Apache-2.0")
         .setting(Setting::host("hostname").default("localhost").help("where PostgreSQL listens"))
-        .setting(Setting::port("port").default("5432").help("where PostgreSQL listens"))
+        .setting(Setting::port("port").of_host("hostname").default("5432").help("where PostgreSQL listens"))
         .setting(Setting::unix_socket("socket").help("its unix socket, in place of the two above"))
         .setting(Setting::text("user").required().help("the role to log in as; it needs pg_monitor"))
         .setting(Setting::secret("password").help("its password"))
         .setting(Setting::text("database").help("the database to connect to; without it, the role's name"))
-        .setting(Setting::tls_mode("sslmode").default("disable").help("how TLS is used"))
+        .setting(
+            Setting::tls_mode("sslmode")
+                .alias("disable", "off")
+                .alias("allow", "encrypt")
+                .alias("prefer", "encrypt")
+                .alias("require", "encrypt")
+                .alias("verify-ca", "ca")
+                .alias("verify-full", "full")
+                .default("disable")
+                .help("how TLS is used, in the words of PostgreSQL's clients"),
+        )
+        .setting(
+            Setting::boolean("insecure-login")
+                .default("false")
+                .help("also send the password in clear text or as MD5 where the server is not verified by TLS"),
+        )
         .setting(
             Setting::duration("connect-timeout")
                 .default("5s")

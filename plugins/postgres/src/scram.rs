@@ -1,10 +1,9 @@
 //! The client's side of SCRAM-SHA-256 (RFC 5802 and 7677): it proves that it knows the password without sending it, and the
-//! server proves the same. The caller derives the salted password, which is the expensive part.
+//! server proves the same. The agent computes both proofs, since it has the password.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::{Digest as _, Sha256};
+use wasaba_plugin::crypto::ScramProof;
 
 /// The name of the mechanism.
 pub(crate) const NAME: &str = "SCRAM-SHA-256";
@@ -29,7 +28,7 @@ pub(crate) struct Challenge {
 /// The client's final message, and the signature that the server must answer with.
 pub(crate) struct Proof {
     pub(crate) message: String,
-    server_signature: [u8; 32],
+    server_signature: Vec<u8>,
 }
 
 impl Exchange {
@@ -57,18 +56,21 @@ impl Exchange {
         is_longer.then(|| Challenge { salt, iterations, nonce, server_first: server_first.to_owned() })
     }
 
-    /// The proof for the challenge.
-    pub(crate) fn prove(&self, challenge: &Challenge, salted_password: &[u8]) -> Proof {
-        let without_proof = format!("c={},r={}", BASE64.encode(GS2_HEADER), challenge.nonce);
-        let signed = format!("{},{},{without_proof}", self.first_bare(), challenge.server_first);
-        let client_key = hmac(salted_password, b"Client Key");
-        let client_signature = hmac(&Sha256::digest(client_key), signed.as_bytes());
-        let proof = client_key.iter().zip(client_signature).map(|(key, signature)| key ^ signature);
-        let proof = BASE64.encode(proof.collect::<Vec<_>>());
-        let server_key = hmac(salted_password, b"Server Key");
-        let server_signature = hmac(&server_key, signed.as_bytes());
-        Proof { message: format!("{without_proof},p={proof}"), server_signature }
+    /// What both sides sign.
+    pub(crate) fn auth_message(&self, challenge: &Challenge) -> String {
+        format!("{},{},{}", self.first_bare(), challenge.server_first, without_proof(challenge))
     }
+
+    /// The final message with the proof for the challenge.
+    pub(crate) fn proved(challenge: &Challenge, proof: ScramProof) -> Proof {
+        let ScramProof { client_proof, server_signature } = proof;
+        let message = format!("{},p={}", without_proof(challenge), BASE64.encode(client_proof));
+        Proof { message, server_signature }
+    }
+}
+
+fn without_proof(challenge: &Challenge) -> String {
+    format!("c={},r={}", BASE64.encode(GS2_HEADER), challenge.nonce)
 }
 
 impl Proof {
@@ -79,46 +81,30 @@ impl Proof {
     }
 }
 
-fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
-    // An HMAC accepts keys of any length.
-    let Ok(mut hmac) = Hmac::<Sha256>::new_from_slice(key) else { return [0; 32] };
-    hmac.update(message);
-    hmac.finalize().into_bytes().into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// PBKDF2 as the agent does it natively: one block.
-    fn salted(password: &[u8], salt: &[u8], iterations: u32) -> [u8; 32] {
-        let mut last = hmac(password, &[salt, &[0, 0, 0, 1]].concat());
-        let mut key = last;
-        for _ in 1..iterations {
-            last = hmac(password, &last);
-            key.iter_mut().zip(last).for_each(|(key, last)| *key ^= last);
-        }
-        key
-    }
 
     const SERVER_FIRST: &str = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
 
     #[test]
     fn the_exchange_matches_the_rfc_except_for_the_users_name() {
-        // RFC 7677, section 3, has the name `user` in its first message; PostgreSQL leaves it empty, which changes the proof.
+        // RFC 7677, section 3, has the name `user` in its first message; PostgreSQL leaves it empty.
         let exchange = Exchange::new("rOprNGfwEbeRWgbNEkqO".to_owned());
         assert_eq!(exchange.first(), "n,,n=,r=rOprNGfwEbeRWgbNEkqO");
         let challenge = exchange.challenge(SERVER_FIRST).unwrap();
         assert_eq!(challenge.iterations, 4096);
-        let salted = salted(b"pencil", &challenge.salt, challenge.iterations);
-        // The stored key of the RFC's example, as published: a hash of the client key.
-        let stored_key = BASE64.encode(Sha256::digest(hmac(&salted, b"Client Key")));
-        assert_eq!(stored_key, "WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=");
-        let proof = exchange.prove(&challenge, &salted);
-        assert!(proof.message.starts_with("c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p="));
-        let answer = format!("v={}", BASE64.encode(proof.server_signature));
-        assert!(proof.is_answered_by(&answer));
-        assert!(!proof.is_answered_by("v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="), "another user's signature");
+        let without_proof = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
+        let signed = format!("n=,r=rOprNGfwEbeRWgbNEkqO,{SERVER_FIRST},{without_proof}");
+        assert_eq!(exchange.auth_message(&challenge), signed);
+        let decoded = |text: &str| BASE64.decode(text).unwrap();
+        let (client, server) =
+            ("dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=", "6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
+        let computed = ScramProof { client_proof: decoded(client), server_signature: decoded(server) };
+        let proof = Exchange::proved(&challenge, computed);
+        assert_eq!(proof.message, format!("{without_proof},p={client}"));
+        assert!(proof.is_answered_by(&format!("v={server}")));
+        assert!(!proof.is_answered_by(&format!("v={client}")), "another signature");
         assert!(!proof.is_answered_by("e=invalid-proof") && !proof.is_answered_by(""));
     }
 

@@ -9,7 +9,7 @@ mod official;
 mod read;
 mod server;
 
-use wasaba_plugin::{Error, Part, Parts, Plugin, Prefix, Sample, Setting, Settings, Values, log};
+use wasaba_plugin::{Error, Part, Parts, Plugin, Prefix, Reach, Sample, Setting, Settings, Values, log};
 
 use info::Info;
 use read::{Read, Report};
@@ -22,8 +22,10 @@ const PARTS: Parts<Read> = Parts::new(Prefix::of, official::ALL, extra::ALL).wit
 
 fn describe() -> Plugin {
     Plugin::new("redis", env!("CARGO_PKG_VERSION"), "statistics of Redis or Valkey, from INFO")
+        .reaches([Reach::Tcp, Reach::Unix])
+        .attribute("license", "Apache-2.0")
         .setting(Setting::host("host").default("localhost").help("where Redis listens"))
-        .setting(Setting::port("port").default("6379").help("where Redis listens"))
+        .setting(Setting::port("port").of_host("host").default("6379").help("where Redis listens"))
         .setting(Setting::unix_socket("socket").help("its unix socket, in place of the two above"))
         .setting(Setting::text("username").default("default").help("the user to log in as, if there is a password"))
         .setting(Setting::secret("password").help("its password"))

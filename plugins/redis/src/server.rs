@@ -2,8 +2,8 @@
 
 use redis_protocol::resp3::decode::complete::decode;
 use redis_protocol::resp3::types::OwnedFrame;
-use wasaba_plugin::tcp::{self, Connection};
-use wasaba_plugin::{Error, Settings};
+use wasaba_plugin::tcp::{Connection, TlsOptions};
+use wasaba_plugin::{Error, Secret, Settings};
 
 /// At most this is read from one connection: no reply to our commands is longer.
 const MAX_BYTES: usize = 4 << 20;
@@ -51,14 +51,12 @@ impl Server {
             Some(path) => (path.to_owned(), Connection::connect_unix(path)),
             None => (format!("{host}:{port}"), Connection::connect_within(host, port, timeout)),
         };
-        let connection = connected.map_err(|error| match error {
-            tcp::Error::Unreachable(why) => Error::Unreachable(format!("{target}: {why}: check {TARGET}")),
-            other => other.into(),
-        })?;
+        let connection = connected.map_err(|error| silent(error, |why| format!("{target}: {why}: check {TARGET}")))?;
         connection.set_timeout(timeout);
         let mut server = Self { connection, target, received: Vec::new(), decoded: 0 };
         if settings.parsed("tls")? {
-            server.connection.start_tls(Some(host)).map_err(|error| server.of_tls(error))?;
+            let options = TlsOptions { server_name: Some(host), ..TlsOptions::default() };
+            server.connection.start_tls(options).map_err(|failure| server.of_tls(failure.error))?;
         }
         server.log_in(settings)?;
         Ok(server)
@@ -67,16 +65,23 @@ impl Server {
     /// Every version has AUTH, since Redis 6 with a user name. HELLO begins RESP3.
     fn log_in(&mut self, settings: &Settings) -> Result<(), Error> {
         let user = settings.get("username").filter(|user| !user.is_empty()).unwrap_or("default");
-        let password = settings.get("password").filter(|password| !password.is_empty());
+        let password = settings.secret("password");
         let resp3 = settings.one_of("resp", &["2", "3"])? == "3";
-        let command = match (password, user) {
-            (Some(password), user) if resp3 => vec!["HELLO", "3", "AUTH", user, password],
-            (None, _) if resp3 => vec!["HELLO", "3"],
-            (Some(password), "default") => vec!["AUTH", password],
-            (Some(password), user) => vec!["AUTH", user, password],
+        let answer = match (password, user) {
+            (Some(password), user) if resp3 => self.ask_with(&["HELLO", "3", "AUTH", user], password)?,
+            (None, _) if resp3 => self.ask(&[&["HELLO", "3"]])?.pop().unwrap_or(Ok(Reply::Other)),
+            (Some(password), "default") => self.ask_with(&["AUTH"], password)?,
+            (Some(password), user) => self.ask_with(&["AUTH", user], password)?,
             (None, _) => return Ok(()),
         };
-        self.ask(&[&command])?.pop().unwrap_or(Ok(Reply::Other)).map(drop).map_err(Refusal::into_error)
+        answer.map(drop).map_err(Refusal::into_error)
+    }
+
+    /// Sends a command that ends with a secret, and waits for the answer.
+    fn ask_with(&mut self, words: &[&str], secret: &Secret) -> Result<Answer, Error> {
+        let begin = encoded_before(words, secret.length());
+        self.connection.send_secret(&begin, secret, b"\r\n").map_err(|error| self.broken(error))?;
+        self.answer()
     }
 
     /// Sends all `commands` at once and waits for the answers.
@@ -107,7 +112,7 @@ impl Server {
         }
         let bytes = self.connection.receive(16 << 10).map_err(|error| self.broken(error))?;
         if bytes.is_empty() {
-            return Err(self.broken(tcp::Error::Unreachable("the server closed the connection".into())));
+            return Err(self.broken(Error::Unreachable("the server closed the connection".into())));
         }
         self.received.extend(bytes);
         if self.received.len() > MAX_BYTES {
@@ -129,40 +134,56 @@ impl Server {
     }
 
     /// A connection that ends before any reply usually means plain text on a TLS port, or the other way round.
-    fn broken(&self, error: tcp::Error) -> Error {
+    fn broken(&self, error: Error) -> Error {
         let target = &self.target;
         match error {
             // A server refuses a client without a certificate only after the handshake.
-            tcp::Error::Unreachable(why) if why.contains("fatal alert") => Error::Misconfigured(format!(
+            Error::Unauthorized(why) => Error::Misconfigured(format!(
                 "{target}: {why}: check `tls`, and `certificate` and `key` of `tls` in this plugin's table"
             )),
-            tcp::Error::Unreachable(why) if self.received.is_empty() => {
-                Error::Unreachable(format!("{target}: {why}, before any reply: check {TARGET}, and `tls`"))
+            other if self.received.is_empty() => {
+                silent(other, |why| format!("{target}: {why}, before any reply: check {TARGET}, and `tls`"))
             }
-            tcp::Error::Unreachable(why) => {
-                Error::Unreachable(format!("{target}: {why} in the middle of a reply: check {TARGET}"))
-            }
-            other => other.into(),
+            other => silent(other, |why| format!("{target}: {why} in the middle of a reply: check {TARGET}")),
         }
     }
 
-    fn of_tls(&self, error: tcp::Error) -> Error {
+    fn of_tls(&self, error: Error) -> Error {
+        let target = &self.target;
         match error {
-            tcp::Error::Failed(why) => Error::Misconfigured(format!(
+            Error::Failed(why) | Error::Unauthorized(why) => Error::Misconfigured(format!(
                 "{why}: check `tls`, `tls-skip-verify`, and `authority` of `tls` in this plugin's table"
             )),
-            tcp::Error::Unreachable(why) => {
-                Error::Unreachable(format!("{}: {why}, in the TLS handshake: check `tls`, and {TARGET}", self.target))
-            }
-            other => other.into(),
+            other => silent(other, |why| format!("{target}: {why}, in the TLS handshake: check `tls`, and {TARGET}")),
         }
+    }
+}
+
+/// The error of a server that does not answer, or not in time, with the setting to check; other errors as they are.
+fn silent(error: Error, explained: impl Fn(String) -> String) -> Error {
+    match error {
+        Error::Unreachable(why) => Error::Unreachable(explained(why)),
+        Error::Timeout(why) => Error::Timeout(explained(why)),
+        other => other,
     }
 }
 
 /// A command in Redis's protocol: an array of texts.
 fn encoded(words: &[&str]) -> Vec<u8> {
+    begun(words, words.len())
+}
+
+/// The begin of a command whose last text, of this length in bytes, is a secret.
+fn encoded_before(words: &[&str], length: usize) -> Vec<u8> {
+    let mut bytes = begun(words, words.len() + 1);
+    bytes.extend_from_slice(format!("${length}\r\n").as_bytes());
+    bytes
+}
+
+/// The begin of a command of `count` texts, with the first of them.
+fn begun(words: &[&str], count: usize) -> Vec<u8> {
     let words_with_lengths = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect::<String>();
-    format!("*{}\r\n{words_with_lengths}", words.len()).into_bytes()
+    format!("*{count}\r\n{words_with_lengths}").into_bytes()
 }
 
 fn answer(frame: OwnedFrame) -> Answer {
@@ -228,7 +249,9 @@ mod tests {
 
     #[test]
     fn a_command_is_an_array_of_texts_with_their_lengths_in_bytes() {
-        assert_eq!(encoded(&["AUTH", "é x"]), "*2\r\n$4\r\nAUTH\r\n$4\r\né x\r\n".as_bytes());
+        let whole = "*2\r\n$4\r\nAUTH\r\n$4\r\né x\r\n".as_bytes();
+        assert_eq!(encoded(&["AUTH", "é x"]), whole);
+        assert_eq!([encoded_before(&["AUTH"], 4), "é x\r\n".into()].concat(), whole);
     }
 
     #[test]

@@ -191,7 +191,15 @@ impl Agent {
 }
 
 impl Drop for Agent {
+    /// Of a failed test, the agent's output is printed.
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let state = match self.child.try_wait() {
+                Ok(Some(status)) => status.to_string(),
+                _ => "running".to_owned(),
+            };
+            println!("the agent ({state}) printed:\n{}", self.lines().join("\n"));
+        }
         self.child.kill().ok();
         self.child.wait().ok();
     }

@@ -257,7 +257,7 @@ fn a_protected_page_opens_with_a_header_a_file_of_headers_or_a_user_in_the_addre
         "plugin nobody: misconfigured: http://127.0.0.1:",
         "/locked answers 401: user name and password required",
         "/locked answers 401: the server refused the user name and password",
-        "plugin malformed: misconfigured: invalid % escape in the user name or password in `uri`",
+        "[plugin.metrics.malformed]: the setting `uri` has an invalid % escape in its user name or password",
     ] {
         assert!(log.contains(expected), "{expected:?} is not in {log}");
     }
@@ -315,9 +315,9 @@ fn a_faulty_server_is_named_and_affects_no_other_instance() {
     let down = format!("http://127.0.0.1:{}/", wasaba_e2e::free_port());
     let bad = [
         ("down", down.clone(), "unreachable", "Connection refused: check `uri`"),
-        ("silent", silent.url(), "unreachable", "no answer within the call's 1s (limit `timeout_seconds`)"),
-        ("endless", endless.url(), "failed", "larger than 4194304 bytes (limit `body_kib`)"),
-        ("huge", huge.url(), "failed", "larger than 4194304 bytes (limit `body_kib`)"),
+        ("silent", silent.url(), "timeout", "no answer within the call's 1s (limit `timeout_seconds`)"),
+        ("endless", endless.url(), "too-large", "larger than 4194304 bytes (limit `body_kib`)"),
+        ("huge", huge.url(), "too-large", "larger than 4194304 bytes (limit `body_kib`)"),
         ("truncated", truncated.url(), "failed", "end of file before message length reached: check `uri`"),
         ("cut", cut.url(), "failed", "a truncated or garbled stub_status page"),
     ];

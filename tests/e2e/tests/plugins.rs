@@ -62,7 +62,7 @@ fn a_file_that_is_not_a_plugin_is_reported_with_the_reason_and_affects_nothing_e
         ("machine-code", b"\x7fELF\x02\x01\x01\0", "is machine code"),
         ("cut", &good[..good.len() / 2], "cannot be used as a component"),
         ("corrupted", &corrupted, "cannot be used as a component"),
-        ("no-interface", b"\0asm\x0d\0\x01\0", "does not export `wasaba:plugin/plugin@0.1.0`"),
+        ("no-interface", b"\0asm\x0d\0\x01\0", "does not export `wasaba:plugin/about@0.2.0`"),
     ];
     for (name, bytes, expected) in cases {
         home.drop_in(&format!("{name}.wasm"), bytes);
@@ -71,7 +71,7 @@ fn a_file_that_is_not_a_plugin_is_reported_with_the_reason_and_affects_nothing_e
     }
     home.drop_in("version.wasm", &component_of_version("9.1.0"));
     let error = stderr(&home.command(&["plugin", "inspect"], &["version"]));
-    assert!(error.contains("speaks version 9.1.0") && error.contains("this agent speaks 0.1.0"), "{error}");
+    assert!(error.contains("speaks version 9.1.0") && error.contains("this agent speaks 0.2.0"), "{error}");
 
     // In the plugins folder of an agent, the same files do not affect another plugin.
     home.drop_in("good.wasm", &good);
@@ -83,14 +83,14 @@ fn a_file_that_is_not_a_plugin_is_reported_with_the_reason_and_affects_nothing_e
     }
 }
 
-/// The smallest component that exports an interface `wasaba:plugin/plugin` of another version, encoded by hand, since no tool of
+/// The smallest component that exports an interface `wasaba:plugin/about` of another version, encoded by hand, since no tool of
 /// this project creates one.
 fn component_of_version(version: &str) -> Vec<u8> {
     let mut component = b"\0asm\x0d\0\x01\0".to_vec();
     // Section 5, one instance without exports.
     component.extend([5, 3, 1, 1, 0]);
     // Section 11, one export: name, sort instance, index 0, no type.
-    let name = format!("wasaba:plugin/plugin@{version}");
+    let name = format!("wasaba:plugin/about@{version}");
     let length = u8::try_from(name.len()).unwrap();
     let mut export = vec![1, 1, length];
     export.extend(name.bytes());
@@ -127,7 +127,14 @@ fn a_flood_of_log_lines_is_cut_and_only_invalid_samples_are_dropped() {
     let output = naughty("bad-samples", "").command(&["once"], &[]);
     let log = String::from_utf8(output.stderr.clone()).unwrap();
     assert!(stdout(&output).contains("custom.naughty.good"));
-    assert!(log.contains("`naughty.nan` is not a finite number") && !log.contains('\u{1b}'), "{log}");
+    for expected in [
+        "dropped 1 samples that are not a finite number: `naughty.nan`",
+        "dropped 1 samples that have an invalid name: `naughty.\\u{1b}[2J`",
+        "dropped 1 samples that fit no metric of the plugin's graphs: `custom.memory`",
+    ] {
+        assert!(log.contains(expected), "{expected:?} is not in {log}");
+    }
+    assert!(!log.contains('\u{1b}'), "{log}");
 }
 
 #[test]

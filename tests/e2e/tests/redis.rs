@@ -326,7 +326,7 @@ fn servers_that_are_down_silent_foreign_or_endless_are_distinguished_and_affect_
     let (home, server) = (Home::with(""), Redis::start("", &[]));
     let table = |name: &str, port: u16| {
         format!(
-            "[plugin.metrics.{name}]\nwasm = \"redis\"\nkey_prefix = {name:?}\ntimeout_seconds = 5\n\
+            "[plugin.metrics.{name}]\nwasm = \"redis\"\nkey_prefix = {name:?}\ntimeout_seconds = 30\n\
              settings = {{ host = \"127.0.0.1\", port = {port}, timeout = \"1s\" }}\n"
         )
     };

@@ -260,8 +260,8 @@ fn shell(fields: &str) -> Vec<u8> {
            (func $f (canon lift (core func $i \"f\")))
            (instance $plugin (export \"describe\" (func $f)))
            (instance $metrics (export \"graphs\" (func $f)) (export \"collect\" (func $f)))
-           (export \"wasaba:plugin/plugin@0.1.0\" (instance $plugin))
-           (export \"wasaba:plugin/metrics@0.1.0\" (instance $metrics)))"
+           (export \"wasaba:plugin/about@0.2.0\" (instance $plugin))
+           (export \"wasaba:plugin/metrics@0.2.0\" (instance $metrics)))"
     );
     wat::parse_str(text).unwrap()
 }
@@ -289,7 +289,7 @@ pub(crate) fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         let shell = "(core module $m (func (export \"f\"))) (core instance $i (instantiate $m))
             (func $f (canon lift (core func $i \"f\"))) (instance $p (export \"describe\" (func $f)))
             (instance $q (export \"graphs\" (func $f)) (export \"collect\" (func $f)))
-            (export \"wasaba:plugin/plugin@0.1.0\" (instance $p)) (export \"wasaba:plugin/metrics@0.1.0\" (instance $q)))";
+            (export \"wasaba:plugin/about@0.2.0\" (instance $p)) (export \"wasaba:plugin/metrics@0.2.0\" (instance $q)))";
         wat::parse_str(format!("{}{shell}", import.strip_suffix(')').unwrap())).unwrap()
     });
     vec![
@@ -308,11 +308,11 @@ pub(crate) fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("globals", instances(&"(global i32 (i32.const 0))".repeat(20_000), 150), "MiB of memory to start, more than"),
         ("instances", instances("", 201), "has 202 core instances, more than 200 (limit `instances`)"),
         ("long-name", imports(&"x".repeat(99_000)), "xxx"),
-        ("start", shell("(func $s (loop br 0)) (start $s)"), "limit `compute_ms`"),
-        ("types", shell(""), "does not keep the contract wasaba:plugin@0.1.0"),
+        ("start", shell("(func $s (loop br 0)) (start $s)"), "cannot describe itself: "),
+        ("types", shell(""), "does not keep the contract wasaba:plugin@0.2.0"),
         ("corp", corp, "imports `evil:corp/everything@1.0.0`, which this agent does not have"),
         ("wasi", wasi, "imports `wasi:sockets/tcp@0.3.0`, which this agent does not have"),
-        ("loops", std::fs::read(component("loops")).unwrap(), "cannot describe itself: computed for longer"),
+        ("loops", std::fs::read(component("loops")).unwrap(), "cannot describe itself: "),
         ("evil", machine_code(), "is machine code"),
     ]
 }

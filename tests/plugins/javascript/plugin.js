@@ -1,22 +1,32 @@
-// A plugin in JavaScript: the contract's interfaces are objects, its records plain objects, its enums strings.
+// A plugin in JavaScript: the contract's interfaces are objects, its records plain objects, its variants objects with `tag` and `val`.
 //
 // Its setting `do` makes it misbehave, so that the tests can check that it is limited like any other plugin.
 
-import { fetch } from "wasaba:plugin/http@0.1.0";
-import { log } from "wasaba:plugin/log@0.1.0";
+import { Request, send } from "wasaba:plugin/http@0.2.0";
+import { write } from "wasaba:plugin/log@0.2.0";
 
-const setting = (key, kind, initial, help) => ({ key, kind, default: initial, required: false, repeatable: false, help });
+const setting = (key, kind, initial, help, portOf) => ({
+    key,
+    kind,
+    default: initial,
+    required: false,
+    repeatable: false,
+    portOf,
+    help,
+    attributes: [],
+});
 
-export const plugin = {
+export const about = {
     describe: () => ({
         name: "javascript",
         version: "0.1.0",
         summary: "the length of a page, in JavaScript",
         settings: [
             setting("host", "host", "localhost", "where the server is"),
-            setting("port", "port", "80", "where the server is"),
+            setting("port", "port", "80", "where the server is", "host"),
             setting("do", "text", "nothing", "what to do wrong"),
         ],
+        reach: ["http"],
         attributes: [],
     }),
 };
@@ -27,13 +37,18 @@ export const metrics = {
             name: "javascript",
             label: "JavaScript",
             unit: "bytes",
-            metrics: [{ name: "bytes", label: "Bytes", stacked: false, reading: "gauge", scale: 1.0 }],
+            metrics: [
+                { name: "bytes", label: "Bytes", stacked: false, reading: "gauge", scale: undefined, attributes: [] },
+            ],
             attributes: [],
         },
     ],
     collect: (settings) => {
-        const value = act(Object.fromEntries(settings));
-        return [{ name: "javascript.bytes", value }];
+        // None of the settings is a secret.
+        const val = act(Object.fromEntries(settings.map(([key, value]) => [key, value.val])));
+        const value = { tag: "float", val };
+        const sample = { name: "javascript.bytes", value, unixSeconds: undefined, host: undefined, attributes: [] };
+        return { samples: [sample], problems: [], attributes: [] };
     },
 };
 
@@ -52,7 +67,7 @@ function act(settings) {
         case "raise":
             throw new Error("on purpose");
         case "flood":
-            for (let number = 0; number < 1000; number++) log("info", `line ${number}`);
+            for (let number = 0; number < 1000; number++) write("info", `line ${number}`);
             return 1;
         default:
             return 1;
@@ -61,10 +76,9 @@ function act(settings) {
 
 function page(url) {
     try {
-        return fetch({ method: "GET", url, headers: [], body: undefined }).body.length;
+        return send(new Request("GET", url)).body().length;
     } catch (error) {
-        // Convert an error of `http` to the plugin's own.
-        const { tag, val } = error.payload ?? { tag: "failed", val: String(error) };
-        throw { tag: tag === "invalid" ? "failed" : tag, val };
+        // An error of the capability is passed on as it is.
+        throw error.payload ?? { kind: "failed", message: String(error), retryAfterMs: undefined, attributes: [] };
     }
 }

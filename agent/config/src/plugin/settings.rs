@@ -13,12 +13,35 @@ use crate::document::{Problem, Reader, Section, read_file};
 use crate::raw::{FileLine, RawSettings};
 use crate::table::PluginTable;
 
+/// Enough for any custom identifier, which is stored with each value in the queue.
+const LONGEST_IDENTIFIER_BYTES: usize = 1_024;
+
 pub(super) fn custom_identifier(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Option<Arc<str>> {
     let identifier = reader.parsed(section, "custom_identifier", |text| {
-        // Enough for any identifier, and stored with each value in the queue.
-        if text.len() > 1_024 { Err("must not be longer than 1024 bytes".to_owned()) } else { Ok(text.into()) }
+        if text.len() > LONGEST_IDENTIFIER_BYTES {
+            Err(format!("must not be longer than {LONGEST_IDENTIFIER_BYTES} bytes"))
+        } else {
+            Ok(text.into())
+        }
     });
     identifier.filter(|identifier: &Arc<str>| !identifier.is_empty())
+}
+
+/// The hosts that the samples of a component may name, by their custom identifiers.
+fn hosts(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Vec<Arc<str>> {
+    let mut hosts = Vec::new();
+    for (host, span) in reader.texts(section, "hosts") {
+        if host.is_empty() || host.len() > LONGEST_IDENTIFIER_BYTES {
+            let most = LONGEST_IDENTIFIER_BYTES;
+            reader.fail(
+                span,
+                format!("a custom identifier in `hosts` of {} must have from 1 to {most} bytes", section.name),
+            );
+        } else {
+            hosts.push(host.into());
+        }
+    }
+    hosts
 }
 
 /// A regular expression; `None` for an empty text.
@@ -48,6 +71,8 @@ pub fn settings(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) 
             settings,
             references,
             allow,
+            reveal: reader.boolean(section, "reveal").unwrap_or(false),
+            virtual_host: reader.text(section, "virtual_host"),
             trust: trust(reader, section),
             command_line: None,
             place,
@@ -56,6 +81,7 @@ pub fn settings(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) 
         engine: engine.unwrap_or_default(),
         limits: Arc::new(limits(reader, section)),
         posting: posting(reader, section),
+        hosts: hosts(reader, section),
     }
 }
 

@@ -24,11 +24,46 @@ pub fn per_second(before: u64, now: u64, elapsed: Duration) -> Option<f64> {
     now.checked_sub(before).map(|growth| growth as f64 / elapsed.as_secs_f64())
 }
 
+/// Where a counter stands. Whole numbers are subtracted exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Count {
+    /// A whole number, up to 2^64.
+    Whole(u64),
+    /// Any number.
+    Float(f64),
+}
+
+impl Count {
+    /// The number, rounded if it does not fit exactly.
+    #[must_use]
+    pub fn as_f64(self) -> f64 {
+        match self {
+            Self::Whole(number) => number as f64,
+            Self::Float(number) => number,
+        }
+    }
+
+    /// How much has been counted since `before`; `None` after a reset.
+    fn growth_since(self, before: Self) -> Option<f64> {
+        match (before, self) {
+            (Self::Whole(before), Self::Whole(now)) => now.checked_sub(before).map(|growth| growth as f64),
+            (before, now) => Some(now.as_f64() - before.as_f64()).filter(|growth| *growth >= 0.0),
+        }
+    }
+}
+
+impl From<f64> for Count {
+    fn from(number: f64) -> Self {
+        Self::Float(number)
+    }
+}
+
 /// A counter's value at a time: kept by the agent for plugins, across restarts too.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
     /// The counter's value.
-    pub value: f64,
+    pub value: Count,
     /// Wall clock, milliseconds since 1970. The monotonic clock would not survive a restart.
     pub unix_millis: i64,
 }
@@ -46,10 +81,33 @@ impl Reading {
 /// divides, as the official plugins do, so that whole numbers stay whole.
 #[must_use]
 pub fn growth(before: Reading, now: Reading, unit: Duration) -> Option<f64> {
+    let elapsed = elapsed(before, now)?;
+    Some(now.value.growth_since(before.value)? * unit.as_secs_f64() / elapsed.as_secs_f64())
+}
+
+/// The growth from one reading to a later one, whatever the time between them, under the rules of [`per_second`].
+#[must_use]
+pub fn delta(before: Reading, now: Reading) -> Option<f64> {
+    elapsed(before, now)?;
+    now.value.growth_since(before.value)
+}
+
+/// As [`growth`], of a counter that wraps at 2^32: a smaller reading is a wrap if the growth is then less than 2^31, and a reset
+/// if it is not.
+#[must_use]
+pub fn growth_of_32_bits(before: Reading, now: Reading, unit: Duration) -> Option<f64> {
+    const WRAP: f64 = 4_294_967_296.0;
+    let elapsed = elapsed(before, now)?;
+    let (last, next) = (before.value.as_f64(), now.value.as_f64());
+    let growth =
+        if next < last { Some(next + WRAP - last).filter(|growth| *growth < WRAP / 2.0) } else { Some(next - last) };
+    growth.map(|growth| growth * unit.as_secs_f64() / elapsed.as_secs_f64())
+}
+
+/// The time between two readings, if a rate can be computed from them.
+fn elapsed(before: Reading, now: Reading) -> Option<Duration> {
     let elapsed = Duration::from_millis(u64::try_from(now.unix_millis.checked_sub(before.unix_millis)?).ok()?);
-    let growth = now.value - before.value;
-    let countable = (SHORTEST..=LONGEST).contains(&elapsed) && growth >= 0.0;
-    countable.then(|| growth * unit.as_secs_f64() / elapsed.as_secs_f64())
+    (SHORTEST..=LONGEST).contains(&elapsed).then_some(elapsed)
 }
 
 #[cfg(test)]
@@ -60,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_reading_is_fresh_for_as_long_as_a_rate_can_be_computed_from_it() {
-        let reading = Reading { value: 1.0, unix_millis: 5_000 };
+        let reading = Reading { value: 1.0.into(), unix_millis: 5_000 };
         assert!(reading.is_fresh(5_000) && reading.is_fresh(605_000));
         assert!(!reading.is_fresh(605_001) && !reading.is_fresh(4_999));
     }
@@ -85,7 +143,38 @@ mod tests {
     }
 
     fn reading(value: f64, unix_millis: i64) -> Reading {
-        Reading { value, unix_millis }
+        Reading { value: value.into(), unix_millis }
+    }
+
+    fn whole(value: u64, unix_millis: i64) -> Reading {
+        Reading { value: Count::Whole(value), unix_millis }
+    }
+
+    #[test]
+    fn whole_numbers_lose_no_growth_up_to_the_largest() {
+        let before = whole(u64::MAX - 3, 0);
+        assert_eq!(growth(before, whole(u64::MAX, 60_000), MINUTE), Some(3.0));
+        assert_eq!(delta(before, whole(u64::MAX - 2, 30_000)), Some(1.0));
+        assert_eq!(growth(whole(5, 0), whole(4, 60_000), MINUTE), None, "a reset");
+        assert_eq!(delta(whole(5, 0), reading(7.5, 60_000)), Some(2.5));
+        let text = serde_json::to_string(&before).unwrap();
+        assert_eq!(serde_json::from_str::<Reading>(&text).unwrap(), before);
+        let float = reading(1.0, 0);
+        assert_eq!(serde_json::from_str::<Reading>(&serde_json::to_string(&float).unwrap()).unwrap(), float);
+    }
+
+    #[test]
+    fn a_delta_does_not_depend_on_the_time_but_an_old_reading_has_none() {
+        assert_eq!([1_000, 600_000].map(|now| delta(whole(1, 0), whole(4, now))), [Some(3.0); 2]);
+        assert_eq!([999, 600_001].map(|now| delta(whole(1, 0), whole(4, now))), [None; 2]);
+    }
+
+    #[test]
+    fn a_counter_of_32_bits_wraps_and_a_restart_is_not_a_wrap() {
+        let rate = |before, now| growth_of_32_bits(whole(before, 0), whole(now, 60_000), MINUTE);
+        assert_eq!(rate(4_294_967_290, 4), Some(10.0));
+        assert_eq!(rate(10, 30), Some(20.0));
+        assert_eq!(rate(2_000_000_000, 4), None, "a growth of more than 2^31");
     }
 
     #[test]

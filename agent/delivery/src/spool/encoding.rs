@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use wasaba_core::collect::rate::Reading;
+use wasaba_core::collect::rate::{Count, Reading};
 use wasaba_core::sample::{MetricName, Sample};
 
 use super::Values;
@@ -62,24 +62,29 @@ fn host<'a>(bytes: &mut &'a [u8]) -> Option<Option<&'a str>> {
     Some(Some(std::str::from_utf8(host).ok()?))
 }
 
-/// The bytes of a source's readings: JSON, with the bits of each value as a number, since decimals would be rounded.
+/// The bytes of a source's readings: JSON, with the bits of each value as a number, since decimals would be rounded, and whether
+/// it is a whole number.
 pub(super) fn encode_readings(readings: &BTreeMap<String, Reading>) -> Vec<u8> {
-    let plain: BTreeMap<&str, (u64, i64)> = readings
-        .iter()
-        .map(|(name, reading)| (name.as_str(), (reading.value.to_bits(), reading.unix_millis)))
-        .collect();
+    let bits = |value| match value {
+        Count::Float(number) => (number.to_bits(), false),
+        Count::Whole(number) => (number, true),
+    };
+    let plain = readings.iter().map(|(name, Reading { value, unix_millis })| {
+        let (bits, is_whole) = bits(*value);
+        (name.as_str(), (bits, *unix_millis, is_whole))
+    });
+    let plain: BTreeMap<&str, (u64, i64, bool)> = plain.collect();
     serde_json::to_vec(&plain).unwrap_or_default()
 }
 
 /// The readings, or `None` if `bytes` were not made by [`encode_readings`].
 pub(super) fn decode_readings(bytes: &[u8]) -> Option<BTreeMap<String, Reading>> {
-    let plain: BTreeMap<String, (u64, i64)> = serde_json::from_slice(bytes).ok()?;
-    Some(
-        plain
-            .into_iter()
-            .map(|(name, (bits, unix_millis))| (name, Reading { value: f64::from_bits(bits), unix_millis }))
-            .collect(),
-    )
+    let plain: BTreeMap<String, (u64, i64, bool)> = serde_json::from_slice(bytes).ok()?;
+    let reading = |(name, (bits, unix_millis, is_whole))| {
+        let value = if is_whole { Count::Whole(bits) } else { Count::Float(f64::from_bits(bits)) };
+        (name, Reading { value, unix_millis })
+    };
+    Some(plain.into_iter().map(reading).collect())
 }
 
 /// The bytes of one instance's values: when the instance was last seen (seconds since 1970), and each key with its value,
@@ -156,8 +161,9 @@ mod tests {
 
     #[test]
     fn readings_come_back_bit_for_bit() {
-        let reading = Reading { value: f64::MAX, unix_millis: -1 };
-        let readings = BTreeMap::from([("nginx requests".to_owned(), reading)]);
+        let values = [Count::Float(f64::MAX), Count::Float(0.1), Count::Whole(u64::MAX)];
+        let reading = |value| (format!("nginx {value:?}"), Reading { value, unix_millis: -1 });
+        let readings = BTreeMap::from(values.map(reading));
         assert_eq!(decode_readings(&encode_readings(&readings)), Some(readings));
     }
 }

@@ -81,7 +81,7 @@ mod tests {
     const NOW: i64 = 1_800_000_000;
 
     fn readings(source: &str, names: std::ops::Range<u32>, now: i64) -> Vec<(String, Reading)> {
-        let reading = Reading { value: 1.0, unix_millis: now * 1_000 };
+        let reading = Reading { value: 1.0.into(), unix_millis: now * 1_000 };
         names.map(|name| (format!("{source}\t{name}"), reading)).collect()
     }
 
@@ -130,9 +130,9 @@ mod tests {
     fn a_row_of_the_file_does_not_replace_what_is_in_memory() {
         let mut all = Readings::default();
         all.keep(&readings("a", 0..1, NOW + 60), NOW + 60);
-        let before = Reading { value: 0.5, unix_millis: NOW * 1_000 };
+        let before = Reading { value: 0.5.into(), unix_millis: NOW * 1_000 };
         all.restore("a".into(), OfSource::from([("0".to_owned(), before), ("1".to_owned(), before)]), NOW + 60);
-        assert_eq!(all.of("a").values().map(|reading| reading.value).collect::<Vec<_>>(), [1.0, 0.5]);
+        assert_eq!(all.of("a").values().map(|reading| reading.value.as_f64()).collect::<Vec<_>>(), [1.0, 0.5]);
         written(&mut all);
         all.are_unwritten();
         assert_eq!(written(&mut all), [("a".to_owned(), Some(2))]);

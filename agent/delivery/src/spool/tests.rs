@@ -39,7 +39,7 @@ fn a_minute_survives_kill_9() {
     let folder = TempDir::new().unwrap();
     let spool = open(&folder);
     let (first, second) = (minute(NOW - 60, &[("a", 1.0), ("b", 2.5)]), minute(NOW, &[("a", 2.0)]));
-    let reading = Reading { value: 7.0, unix_millis: NOW };
+    let reading = Reading { value: 7.0.into(), unix_millis: NOW };
     assert!(spool.keep(first.clone(), &[("plugin web\tnginx.requests".to_owned(), reading)], NOW));
     assert!(spool.keep(second.clone(), &[], NOW));
     spool.keep_host_id("4Hkc5RVYYB4");
@@ -234,7 +234,7 @@ fn counters_that_live_for_a_minute_do_not_grow_the_file() {
     let mut after_an_hour = 0;
     for number in 0..240 {
         let now = NOW + number * 60;
-        let reading = Reading { value: 1.0, unix_millis: now * 1_000 };
+        let reading = Reading { value: 1.0.into(), unix_millis: now * 1_000 };
         let readings = (0..100).map(|name| (format!("docker\t{number}-{name:0>40}"), reading)).collect::<Vec<_>>();
         let first = minute(now, &[("a", 1.0)]);
         assert!(spool.keep(first.clone(), &readings, now));

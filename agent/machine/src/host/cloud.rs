@@ -399,7 +399,7 @@ mod tests {
         let cloud = detect(CloudPlatform::AzureVm, &roots, &client).await.unwrap();
         assert_eq!((cloud.provider, cloud.metadata.len()), ("AzureVM", 9));
         assert_eq!(cloud.metadata["privateIpAddress"], "<network/interface/0/ipv4/ipAddress/0/privateIpAddress>");
-        assert_eq!(cloud.custom_identifier.as_deref(), Some("<compute/vmid>.virtual_machine.azure.microsoft.com"));
+        assert_eq!(cloud.custom_identifier.as_deref(), Some("<compute/vmId>.virtual_machine.azure.microsoft.com"));
         assert_eq!(detect(CloudPlatform::Auto, &roots, &client).await.unwrap().provider, "AzureVM");
     }
 

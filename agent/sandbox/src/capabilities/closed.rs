@@ -49,7 +49,7 @@ mod tests {
     use wasaba_core::limits::Engine;
 
     use super::*;
-    use crate::capabilities::{Guest, link_all};
+    use crate::capabilities::{Guest, link_wasi};
     use crate::engine;
 
     /// Imports what JavaScript's runtime does: a resource of `wasi:http`, one that it shares with `wasi:io`, a function.
@@ -68,7 +68,7 @@ mod tests {
         let engine = engine::for_compiling(Engine::Pulley).unwrap();
         let component = Component::new(&engine, wat::parse_str(IMPORTS).unwrap()).unwrap();
         let mut linker = Linker::<Guest>::new(&engine);
-        link_all(&mut linker).unwrap();
+        link_wasi(&mut linker).unwrap();
         if with_closed {
             link(&mut linker, &component).unwrap();
         }

@@ -16,27 +16,19 @@ use super::address;
 use super::blocking::Blocking;
 use super::gate::Gate;
 use super::grants::Grants;
+use super::http::kind_of_tls;
+use crate::failure::{Failure, Kind};
 
 /// A stream of bytes in both directions.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// Why a place was not reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Unreached {
-    /// It is the agent's own, or its name resolves to an address that is refused.
-    Denied(String),
-    /// It does not answer.
-    Unreachable(String),
-}
-
-impl From<io::Error> for Unreached {
-    fn from(error: io::Error) -> Self {
-        // The system's message, without the number that Rust adds.
-        let text = error.to_string();
-        Self::Unreachable(text.split(" (os error").next().unwrap_or_default().to_owned())
-    }
+/// The failure of a stream. With TLS 1.3 a client learns only when it reads that its certificate was refused.
+pub(super) fn broken(error: &io::Error) -> Failure {
+    // The system's message, without the number that Rust adds.
+    let text = error.to_string();
+    Failure::new(kind_of_tls(error).unwrap_or(Kind::Unreachable), text.split(" (os error").next().unwrap_or_default())
 }
 
 /// The connections of one call, HTTP's included: how many may be open, and how long the call may wait for them.
@@ -63,11 +55,13 @@ impl OfCall {
     ///
     /// # Errors
     /// This call, or all plugins together, have too many open.
-    pub(super) fn slot(&self) -> Result<Slot, String> {
+    pub(super) fn slot(&self) -> Result<Slot, Failure> {
+        let full = |why: String| Failure::new(Kind::TooCostly, why);
         let of_call = Arc::clone(&self.free).try_acquire_owned();
         let of_call =
-            of_call.map_err(|_| format!("more than {} connections at once (limit `connections`)", self.limit))?;
-        let of_agent = descriptor().ok_or("the agent's plugins have too many connections open")?;
+            of_call.map_err(|_| full(format!("more than {} connections at once (limit `connections`)", self.limit)))?;
+        let of_agent =
+            descriptor().ok_or_else(|| full("the agent's plugins have too many connections open".to_owned()))?;
         Ok(Slot { _of_call: of_call, _of_agent: of_agent })
     }
 }
@@ -91,15 +85,16 @@ impl Patience {
     ///
     /// # Errors
     /// It timed out.
-    pub(super) async fn wait<T>(self, timeout: Option<Duration>, io: impl Future<Output = T>) -> Result<T, Unreached> {
+    pub(super) async fn wait<T>(self, timeout: Option<Duration>, io: impl Future<Output = T>) -> Result<T, Failure> {
         // A timeout beyond what the clock can hold is none.
         let own = timeout.and_then(|timeout| Some((Instant::now().checked_add(timeout)?, timeout)));
         let own = own.filter(|(ends, _)| *ends < self.ends);
         tokio::time::timeout_at(own.map_or(self.ends, |(ends, _)| ends), io).await.map_err(|_| {
-            Unreached::Unreachable(match own {
+            let why = match own {
                 Some((_, timeout)) => format!("no answer within {timeout:?}"),
                 None => format!("no answer within the call's {:?} (limit `timeout_seconds`)", self.call),
-            })
+            };
+            Failure::new(Kind::Timeout, why)
         })
     }
 }
@@ -111,31 +106,31 @@ const NEXT_ADDRESS: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// The name is refused, or no address answers.
-pub(super) async fn tcp(host: &Host, port: u16, gate: &Gate, blocking: &Blocking) -> Result<TcpStream, Unreached> {
+pub(super) async fn tcp(host: &Host, port: u16, gate: &Gate, blocking: &Blocking) -> Result<TcpStream, Failure> {
     let addresses = match host {
         // Granted literally, which is the one way to reach an address that no name may resolve to.
         Host::Ipv4(address) => vec![IpAddr::V4(*address)],
         Host::Ipv6(address) => vec![IpAddr::V6(*address)],
         Host::Domain(name) => resolve(name, gate, blocking).await?,
     };
-    let (last, others) = addresses.split_last().ok_or_else(|| Unreached::Unreachable("it has no address".into()))?;
+    let (last, others) = addresses.split_last().ok_or_else(|| unreachable("it has no address"))?;
     for address in others {
         if let Ok(Ok(stream)) = tokio::time::timeout(NEXT_ADDRESS, TcpStream::connect((*address, port))).await {
             return Ok(stream);
         }
     }
-    Ok(TcpStream::connect((*last, port)).await?)
+    TcpStream::connect((*last, port)).await.map_err(|error| broken(&error))
 }
 
 /// Connects to a granted unix socket, unless the agent itself listens there: its own socket is for the operator.
 ///
 /// # Errors
 /// It is the agent's own, or it does not answer.
-pub(super) async fn unix(path: &str, gate: &Gate) -> Result<UnixStream, Unreached> {
-    let stream = UnixStream::connect(path).await?;
-    if stream.peer_cred()?.pid() == i32::try_from(std::process::id()).ok() {
+pub(super) async fn unix(path: &str, gate: &Gate) -> Result<UnixStream, Failure> {
+    let stream = UnixStream::connect(path).await.map_err(|error| broken(&error))?;
+    if stream.peer_cred().map_err(|error| broken(&error))?.pid() == i32::try_from(std::process::id()).ok() {
         let refusal = format!("the unix socket {path:?} is the agent's own");
-        return gate.check(|_| Err(refusal)).map_err(Unreached::Denied);
+        return gate.check(|_| Err(refusal));
     }
     Ok(stream)
 }
@@ -144,7 +139,7 @@ pub(super) async fn unix(path: &str, gate: &Gate) -> Result<UnixStream, Unreache
 ///
 /// # Errors
 /// One of them is refused, which is counted, or there is none.
-pub(super) async fn resolve(name: &str, gate: &Gate, blocking: &Blocking) -> Result<Vec<IpAddr>, Unreached> {
+pub(super) async fn resolve(name: &str, gate: &Gate, blocking: &Blocking) -> Result<Vec<IpAddr>, Failure> {
     // Never asked of DNS (RFC 6761), and what most plugins connect to.
     if is_localhost(name) {
         return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
@@ -156,10 +151,14 @@ pub(super) async fn resolve(name: &str, gate: &Gate, blocking: &Blocking) -> Res
         Ok::<_, io::Error>((found, own))
     });
     let Some(Ok((found, own))) = looked_up.await else {
-        return Err(Unreached::Unreachable(format!("`{name}` has no address")));
+        return Err(unreachable(&format!("`{name}` has no address")));
     };
-    gate.check(|grants| check(name, &found, own, grants)).map_err(Unreached::Denied)?;
+    gate.check(|grants| check(name, &found, own, grants))?;
     Ok(found)
+}
+
+fn unreachable(why: &str) -> Failure {
+    Failure::new(Kind::Unreachable, why)
 }
 
 fn is_localhost(name: &str) -> bool {
@@ -251,7 +250,8 @@ mod tests {
             [(None, "`timeout_seconds`"), (Some(short), "within 1ms"), (Some(Duration::MAX), "`timeout_seconds`")]
         {
             let waited = Patience::of_call(call).wait(timeout, std::future::pending::<()>()).await;
-            assert!(matches!(&waited, Err(Unreached::Unreachable(why)) if why.contains(expected)), "{waited:?}");
+            let late = waited.unwrap_err();
+            assert!(late.kind == Kind::Timeout && late.text.contains(expected), "{late:?}");
             assert_eq!(Patience::of_call(call).wait(timeout, std::future::ready(5)).await, Ok(5));
         }
     }
@@ -271,8 +271,8 @@ mod tests {
         let _listener = tokio::net::UnixListener::bind(&socket).unwrap();
         std::os::unix::fs::symlink(&socket, &link).unwrap();
         for path in [socket, link] {
-            let refused = unix(path.to_str().unwrap(), &Gate::default()).await.err();
-            assert!(matches!(&refused, Some(Unreached::Denied(text)) if text.contains("agent's own")), "{refused:?}");
+            let refused = unix(path.to_str().unwrap(), &Gate::default()).await.unwrap_err();
+            assert!(refused.kind == Kind::Denied && refused.text.contains("agent's own"), "{refused:?}");
         }
     }
 }

@@ -1,16 +1,19 @@
 //! `files`: reading granted files, nothing else.
 
 use std::fs::File;
-use std::io::{Cursor, Read, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::Arc;
 
+use ring::digest;
 use wasaba_core::regular_file;
 use wasmtime::Result;
-use wasmtime::component::{HasData, Linker};
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
 use super::blocking::Blocking;
 use super::gate::Gate;
 use super::script::Script;
-use crate::contract::bindings::wasaba::plugin::files::{self as contract, Error};
+use crate::contract::wire::files::{self as contract, Error, FileStat};
+use crate::failure::{Failure, Kind};
 
 pub(super) fn link<T: Send + 'static>(linker: &mut Linker<T>, view: fn(&mut T) -> View<'_>) -> Result<()> {
     contract::add_to_linker::<_, HasView>(linker, view)
@@ -35,98 +38,188 @@ impl OfInstance {
     }
 }
 
+/// An open file; the contract's resource.
+#[expect(unreachable_pub, reason = "the generated bindings export it again")]
+pub struct OpenFile {
+    path: Arc<str>,
+    content: Content,
+}
+
+/// What is read.
+#[derive(Clone)]
+enum Content {
+    /// One file, whatever its path leads to meanwhile.
+    Opened(Arc<File>),
+    /// Of a script.
+    Canned(Arc<[u8]>),
+}
+
 /// All that this capability sees of a call.
-#[derive(Clone, Copy)]
 pub(super) struct View<'a> {
     pub(super) instance: &'a OfInstance,
+    /// The call's open files are in it.
+    pub(super) table: &'a mut ResourceTable,
     pub(super) script: Option<&'a Script>,
 }
 
 impl View<'_> {
-    /// Asks the grants, then does `work` with the open file on a thread that may block.
-    async fn with_file<T: Send + 'static>(
-        self,
-        path: String,
-        work: impl FnOnce(&mut dyn Readable) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        self.instance.gate.check(|grants| grants.check_file(&path)).map_err(Error::Denied)?;
+    async fn opened(&mut self, path: String) -> Result<OpenFile, Failure> {
+        self.instance.gate.check(|grants| grants.check_file(&path))?;
+        let path = Arc::<str>::from(path);
         if let Some(script) = self.script {
-            let content = script.file(&path).map_err(Error::Unreadable)?;
-            return work(&mut Cursor::new(content));
+            let content = script.file(&path).map_err(|why| Failure::new(Kind::Failed, why))?;
+            return Ok(OpenFile { path, content: Content::Canned(content.into()) });
         }
-        let done = self.instance.blocking.run(move || open(&path).and_then(|mut file| work(&mut file))).await;
-        done.unwrap_or_else(|| {
-            Err(Error::Unreadable("the agent crashed while reading it; this is a bug in wasaba".into()))
+        let opened = Arc::clone(&path);
+        let file = self.instance.blocking.run(move || regular_file::open(opened.as_ref().as_ref())).await;
+        let file = file.ok_or_else(crashed)?.map_err(|error| unreadable(&path, &error))?;
+        Ok(OpenFile { path, content: Content::Opened(Arc::new(file)) })
+    }
+
+    /// Does `work` with the open file on a thread that may block.
+    async fn with_file<T: Send + 'static>(
+        &mut self,
+        file: &Resource<OpenFile>,
+        work: impl FnOnce(&Content) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<Result<T, Failure>> {
+        let OpenFile { path, content } = self.table.get(file)?;
+        let (path, content) = (Arc::clone(path), content.clone());
+        let done = self.instance.blocking.run(move || work(&content)).await;
+        Ok(done.ok_or_else(crashed).and_then(|done| done.map_err(|error| unreadable(&path, &error))))
+    }
+}
+
+fn unreadable(path: &str, error: &std::io::Error) -> Failure {
+    Failure::new(Kind::Failed, format!("cannot read `{path}`: {error}"))
+}
+
+fn crashed() -> Failure {
+    Failure::new(Kind::Failed, "the agent crashed while reading it; this is a bug in wasaba")
+}
+
+impl Content {
+    fn stat(&self) -> std::io::Result<FileStat> {
+        Ok(match self {
+            Self::Opened(file) => {
+                let about = file.metadata()?;
+                let millis = about.mtime().saturating_mul(1_000).saturating_add(about.mtime_nsec() / 1_000_000);
+                FileStat {
+                    size: about.len(),
+                    modified_ms: u64::try_from(millis).unwrap_or(0),
+                    id: id(about.dev(), about.ino()),
+                    attributes: Vec::new(),
+                }
+            }
+            Self::Canned(content) => {
+                FileStat { size: content.len() as u64, modified_ms: 0, id: 1, attributes: Vec::new() }
+            }
         })
     }
-}
 
-trait Readable: Read + Seek {}
-
-impl<R: Read + Seek> Readable for R {}
-
-fn open(path: &str) -> Result<File, Error> {
-    regular_file::open(path.as_ref()).map_err(|error| Error::Unreadable(format!("cannot read `{path}`: {error}")))
-}
-
-/// At most `most` bytes, and whether there are more.
-fn take(file: &mut dyn Readable, most: usize) -> Result<(Vec<u8>, bool), Error> {
-    let mut bytes = Vec::new();
-    let limit = (most as u64).saturating_add(1);
-    file.take(limit).read_to_end(&mut bytes).map_err(|error| Error::Unreadable(error.to_string()))?;
-    let more = bytes.len() > most;
-    bytes.truncate(most);
-    Ok((bytes, more))
-}
-
-fn seek(file: &mut dyn Readable, to: SeekFrom) -> Result<u64, Error> {
-    file.seek(to).map_err(|error| Error::Unreadable(error.to_string()))
-}
-
-impl contract::Host for View<'_> {
-    async fn read(&mut self, path: String) -> Result<Result<Vec<u8>, Error>> {
-        let most = self.instance.file_bytes;
-        let shown = path.clone();
-        let read = move |file: &mut dyn Readable| match take(file, most)? {
-            (bytes, false) => Ok(bytes),
-            (_, true) => Err(Error::TooLarge(format!("`{shown}` is larger than {most} bytes (limit `file_kib`)"))),
+    fn read_at(&self, offset: u64, most: usize) -> std::io::Result<Vec<u8>> {
+        let file = match self {
+            Self::Opened(file) => file,
+            Self::Canned(content) => {
+                let rest = content.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
+                return Ok(rest.get(..most.min(rest.len())).unwrap_or_default().to_vec());
+            }
         };
-        Ok(self.with_file(path, read).await)
+        // No more memory than the file can fill, unless it grows or is one of those without a length, as in /proc.
+        let length = file.metadata()?.len();
+        let left = if length == 0 { most } else { usize::try_from(length.saturating_sub(offset)).unwrap_or(most) };
+        let mut bytes = vec![0; most.min(left)];
+        let mut filled = 0;
+        while let Some(room) = bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
+            match file.read_at(room, offset.saturating_add(filled as u64)) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+}
+
+/// A number for a file system's device and a file's number on it.
+fn id(device: u64, number: u64) -> u64 {
+    let digest = digest::digest(&digest::SHA256, &[device.to_le_bytes(), number.to_le_bytes()].concat());
+    digest.as_ref().first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+impl contract::Host for View<'_> {}
+
+impl contract::HostFile for View<'_> {
+    async fn open(&mut self, path: String) -> Result<Result<Resource<OpenFile>, Error>> {
+        Ok(match self.opened(path).await {
+            Ok(file) => Ok(self.table.push(file)?),
+            Err(failure) => Err(failure.into()),
+        })
     }
 
-    async fn read_from(&mut self, path: String, offset: u64, max_bytes: u32) -> Result<Result<Vec<u8>, Error>> {
+    async fn stat(&mut self, file: Resource<OpenFile>) -> Result<Result<FileStat, Error>> {
+        Ok(self.with_file(&file, Content::stat).await?.map_err(Error::from))
+    }
+
+    async fn read_at(
+        &mut self,
+        file: Resource<OpenFile>,
+        offset: u64,
+        max_bytes: u32,
+    ) -> Result<Result<Vec<u8>, Error>> {
         let most = self.instance.file_bytes.min(usize::try_from(max_bytes).unwrap_or(usize::MAX));
-        let read = move |file: &mut dyn Readable| {
-            seek(file, SeekFrom::Start(offset))?;
-            take(file, most).map(|(bytes, _)| bytes)
-        };
-        Ok(self.with_file(path, read).await)
+        Ok(self.with_file(&file, move |content| content.read_at(offset, most)).await?.map_err(Error::from))
     }
 
-    async fn size(&mut self, path: String) -> Result<Result<u64, Error>> {
-        Ok(self.with_file(path, |file| seek(file, SeekFrom::End(0))).await)
+    async fn drop(&mut self, file: Resource<OpenFile>) -> Result<()> {
+        self.table.delete(file)?;
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use wasaba_core::setting::Reach;
 
-    use super::contract::Host;
+    use super::contract::HostFile;
     use super::*;
     use crate::capabilities::grants::Grants;
     use crate::capabilities::meter::Meter;
 
-    /// What may read `path`, and what counts its refusals.
-    fn reading(path: &str) -> (OfInstance, Arc<Meter>) {
-        let mut grants = Grants { place: "[plugin.metrics.log]".into(), ..Grants::default() };
-        grants.allow(&format!("file:{path}")).unwrap();
-        let meter = Arc::<Meter>::default();
-        (OfInstance::new(Gate::new(Arc::new(grants), Arc::clone(&meter)), Blocking::default(), 8), meter)
+    /// What a view looks at; it may read `path`, eight bytes at once.
+    struct State {
+        instance: OfInstance,
+        meter: Arc<Meter>,
+        table: ResourceTable,
+        script: Option<Script>,
     }
 
-    fn view(instance: &OfInstance) -> View<'_> {
-        View { instance, script: None }
+    impl State {
+        fn reading(path: &str) -> Self {
+            let mut grants = Grants { place: "[plugin.metrics.log]".into(), reach: Reach::ALL, ..Grants::default() };
+            grants.allow(&format!("file:{path}")).unwrap();
+            let meter = Arc::<Meter>::default();
+            let gate = Gate::new(Arc::new(grants), Arc::clone(&meter));
+            let instance = OfInstance::new(gate, Blocking::default(), 8);
+            Self { instance, meter, table: ResourceTable::new(), script: None }
+        }
+
+        fn view(&mut self) -> View<'_> {
+            View { instance: &self.instance, table: &mut self.table, script: self.script.as_ref() }
+        }
+
+        async fn open(&mut self, path: &str) -> Result<u32, Error> {
+            self.view().open(path.to_owned()).await.unwrap().map(|file| file.rep())
+        }
+
+        async fn read(&mut self, file: u32, offset: u64, most: u32) -> Vec<u8> {
+            self.view().read_at(Resource::new_borrow(file), offset, most).await.unwrap().unwrap()
+        }
+
+        async fn stat(&mut self, file: u32) -> FileStat {
+            self.view().stat(Resource::new_borrow(file)).await.unwrap().unwrap()
+        }
     }
 
     fn file(content: &str) -> (tempfile::TempDir, String) {
@@ -139,35 +232,42 @@ mod tests {
     #[tokio::test]
     async fn a_file_that_was_not_granted_is_denied_and_counted() {
         let (_temp, path) = file("secret");
-        let (instance, meter) = reading("/etc/hostname");
-        for denied in [
-            view(&instance).read(path.clone()).await.unwrap().map(drop),
-            view(&instance).read_from(path.clone(), 0, 1).await.unwrap().map(drop),
-            view(&instance).size(path.clone()).await.unwrap().map(drop),
-        ] {
-            let Err(Error::Denied(text)) = denied else { panic!("{denied:?}") };
-            assert!(text.contains(&format!("allow = [\"file:{path}\"]")), "{text}");
-        }
-        assert_eq!(meter.refusals(), 3);
+        let mut state = State::reading("/etc/hostname");
+        let denied = state.open(&path).await.unwrap_err();
+        assert!(
+            denied.kind == "denied" && denied.message.contains(&format!("allow = [\"file:{path}\"]")),
+            "{denied:?}"
+        );
+        assert_eq!(state.meter.refusals(), 1);
     }
 
     #[tokio::test]
-    async fn a_granted_file_is_read_whole_or_in_parts() {
-        let (_temp, path) = file("12345678");
-        let (instance, _) = reading(&path);
-        assert_eq!(view(&instance).read(path.clone()).await.unwrap(), Ok(b"12345678".to_vec()));
-        assert_eq!(view(&instance).read_from(path.clone(), 6, 100).await.unwrap(), Ok(b"78".to_vec()));
-        assert_eq!(view(&instance).read_from(path.clone(), 9, 100).await.unwrap(), Ok(Vec::new()));
-        assert_eq!(view(&instance).size(path).await.unwrap(), Ok(8));
-    }
-
-    #[tokio::test]
-    async fn a_file_larger_than_the_limit_is_an_error_and_never_cut_silently() {
+    async fn a_granted_file_is_read_in_parts_none_of_which_is_larger_than_the_limit() {
         let (_temp, path) = file("123456789");
-        let (instance, _) = reading(&path);
-        let refused = view(&instance).read(path.clone()).await.unwrap();
-        assert!(matches!(&refused, Err(Error::TooLarge(text)) if text.contains("`file_kib`")), "{refused:?}");
-        assert_eq!(view(&instance).read_from(path, 0, u32::MAX).await.unwrap(), Ok(b"12345678".to_vec()));
+        let mut state = State::reading(&path);
+        let file = state.open(&path).await.unwrap();
+        assert_eq!(state.read(file, 0, u32::MAX).await, b"12345678");
+        assert_eq!(state.read(file, 6, 2).await, b"78");
+        assert_eq!(state.read(file, 8, 100).await, b"9");
+        assert_eq!(state.read(file, 9, 100).await, b"");
+        assert_eq!(state.read(file, u64::MAX, 100).await, b"");
+        assert_eq!(state.stat(file).await.size, 9);
+    }
+
+    #[tokio::test]
+    async fn an_open_file_stays_the_same_when_its_log_is_rotated_and_the_new_one_has_another_id() {
+        let (_temp, path) = file("old");
+        let mut state = State::reading(&path);
+        let old = state.open(&path).await.unwrap();
+        let before = state.stat(old).await;
+        std::fs::rename(&path, format!("{path}.1")).unwrap();
+        std::fs::write(&path, "newer").unwrap();
+        let new = state.open(&path).await.unwrap();
+        assert_eq!((state.read(old, 0, 9).await, state.read(new, 0, 9).await), (b"old".to_vec(), b"newer".to_vec()));
+        let (old, new) = (state.stat(old).await, state.stat(new).await);
+        assert!(old.id == before.id && old.id != new.id && new.size == 5);
+        // In this century.
+        assert!((946_684_800_000..4_102_444_800_000).contains(&old.modified_ms), "{}", old.modified_ms);
     }
 
     #[tokio::test]
@@ -176,20 +276,20 @@ mod tests {
         let pipe = temp.path().join("pipe");
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
         for path in [pipe.to_str().unwrap(), "/dev/zero", "/tmp"] {
-            let (instance, _) = reading(path);
-            let refused = view(&instance).read(path.to_owned()).await.unwrap();
-            assert!(matches!(&refused, Err(Error::Unreadable(_))), "{path}: {refused:?}");
+            let refused = State::reading(path).open(path).await.unwrap_err();
+            assert!(refused.kind == "failed" && refused.message.contains(path), "{path}: {refused:?}");
         }
     }
 
     #[tokio::test]
     async fn a_script_stands_in_for_the_files_but_not_for_the_grants() {
-        let (instance, _) = reading("/var/log/app.log");
+        let mut state = State::reading("/var/log/app.log");
         let files = ["/var/log/app.log", "/etc/shadow"].map(|path| (path.to_owned(), b"line".to_vec()));
         let mut script = Script::default();
         script.files.extend(files);
-        let mut view = View { instance: &instance, script: Some(&script) };
-        assert_eq!(view.read("/var/log/app.log".into()).await.unwrap(), Ok(b"line".to_vec()));
-        assert!(matches!(view.read("/etc/shadow".into()).await.unwrap(), Err(Error::Denied(_))));
+        state.script = Some(script);
+        let file = state.open("/var/log/app.log").await.unwrap();
+        assert_eq!((state.read(file, 1, 2).await, state.stat(file).await.size), (b"in".to_vec(), 4));
+        assert_eq!(state.open("/etc/shadow").await.unwrap_err().kind, "denied");
     }
 }

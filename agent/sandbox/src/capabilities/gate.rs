@@ -6,6 +6,7 @@ use wasaba_core::tls::Trust;
 
 use super::grants::Grants;
 use super::meter::Meter;
+use crate::failure::{Failure, Kind};
 
 /// The grants of one instance, with the meter that counts what they refuse. Clones share both.
 #[derive(Clone, Default)]
@@ -23,8 +24,13 @@ impl Gate {
     ///
     /// # Errors
     /// The refusal, which is counted.
-    pub(super) fn check<T>(&self, ask: impl FnOnce(&Grants) -> Result<T, String>) -> Result<T, String> {
-        ask(&self.grants).map_err(|refusal| self.meter.refuse(refusal))
+    pub(super) fn check<T>(&self, ask: impl FnOnce(&Grants) -> Result<T, String>) -> Result<T, Failure> {
+        ask(&self.grants).map_err(|refusal| Failure::new(Kind::Denied, self.meter.refuse(refusal)))
+    }
+
+    /// The grants, for what is not refused.
+    pub(super) fn grants(&self) -> &Grants {
+        &self.grants
     }
 
     /// Which certificates the instance's connections trust.

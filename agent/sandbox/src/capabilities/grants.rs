@@ -7,6 +7,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 use url::{Host, Url};
+use wasaba_core::secret::Secret;
+use wasaba_core::setting::Reach;
 use wasaba_core::tls::Trust;
 
 /// A server that an instance may reach: a scheme, if one was written, a host and a port. Exactly that.
@@ -36,6 +38,21 @@ impl Origin {
         Ok(Self { scheme: None, host: parse_host(host)?, port })
     }
 
+    /// A host and a port in one text, `db:5432` or `[::1]:5432`, for any protocol.
+    ///
+    /// # Errors
+    /// Why the text is not that.
+    pub fn of_endpoint(text: &str) -> Result<Self, String> {
+        let parts = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+        match parts {
+            Some((_, 0)) | None => Err("has no port from 1 to 65535".to_owned()),
+            Some((host, _)) if host.contains(':') && !host.starts_with('[') => {
+                Err("has an IPv6 address without brackets, so its port is ambiguous".to_owned())
+            }
+            Some((host, port)) => Self::of_host(host, port),
+        }
+    }
+
     /// An entry of an `allow` list: an origin and nothing more, so that it does not look like less than it grants.
     fn allowed(entry: &str) -> Result<Self, String> {
         const CURE: &str = "write it like \"https://example.com:443\", \"db:5432\", \"unix:/path\" or \"file:/path\"";
@@ -44,14 +61,7 @@ impl Origin {
             return refuse("has a wildcard, but each server must be granted separately");
         }
         if !entry.contains("://") {
-            let parts = entry.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
-            return match parts {
-                Some((_, 0)) | None => refuse("has no port from 1 to 65535"),
-                Some((host, _)) if host.contains(':') && !host.starts_with('[') => {
-                    refuse("has an IPv6 address without brackets, so its port is ambiguous")
-                }
-                Some((host, port)) => Self::of_host(host, port).or_else(|why| refuse(&why)),
-            };
+            return Self::of_endpoint(entry).or_else(|why| refuse(&why));
         }
         let origin = Self::of_url(entry).or_else(|why| refuse(&why))?;
         let url = Url::parse(entry).map_err(|error| error.to_string())?;
@@ -128,6 +138,14 @@ pub struct Grants {
     pub files: Vec<String>,
     /// Which certificates its connections trust.
     pub trust: Trust,
+    /// The plugin's own word on what it reaches, which everything here is held against.
+    pub reach: Reach,
+    /// Whether it may see the text of its secrets.
+    pub reveal: bool,
+    /// The value of the header `host` that its requests may have.
+    pub virtual_host: Option<String>,
+    /// The user and password for a server, joined by a colon, that its URL had.
+    pub credentials: Vec<(Origin, Secret)>,
     /// The table into which the operator would write another grant, for the text of a refusal: `[plugin.metrics.web]`.
     pub place: String,
 }
@@ -158,6 +176,7 @@ impl Grants {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(format!("a user name in the URL of {wanted} is not allowed; send an `authorization` header"));
         }
+        self.check_reach("http", self.reach.http)?;
         self.check(&wanted).map(drop)
     }
 
@@ -167,6 +186,7 @@ impl Grants {
     /// # Errors
     /// The refusal, which names the origin and the line to write.
     pub fn check_host(&self, host: &str, port: u16) -> Result<Host, String> {
+        self.check_reach("tcp", self.reach.tcp)?;
         let wanted = Origin::of_host(host, port).map_err(|why| format!("{host:?} {why}"))?;
         self.check(&wanted).map(|granted| granted.host.clone())
     }
@@ -181,6 +201,7 @@ impl Grants {
     /// # Errors
     /// As [`Grants::check_host`].
     pub fn check_socket(&self, path: &str) -> Result<(), String> {
+        self.check_reach("unix", self.reach.unix)?;
         let granted = self.sockets.iter().any(|socket| socket == path);
         if granted { Ok(()) } else { Err(self.refusal(&format!("the unix socket {path:?}"), &format!("unix:{path}"))) }
     }
@@ -190,8 +211,48 @@ impl Grants {
     /// # Errors
     /// As [`Grants::check_host`].
     pub fn check_file(&self, path: &str) -> Result<(), String> {
+        self.check_reach("file", self.reach.file)?;
         let granted = self.files.iter().any(|file| file == path);
         if granted { Ok(()) } else { Err(self.refusal(&format!("the file {path:?}"), &format!("file:{path}"))) }
+    }
+
+    /// Checks that the text of a secret may be seen.
+    ///
+    /// # Errors
+    /// As [`Grants::check_host`].
+    pub fn check_reveal(&self) -> Result<(), String> {
+        if self.reveal {
+            return Ok(());
+        }
+        Err(format!("no grant for the text of a secret; to grant it, write `reveal = true` into {}", self.place))
+    }
+
+    /// Checks that requests may have this value of the header `host`.
+    ///
+    /// # Errors
+    /// As [`Grants::check_host`].
+    pub fn check_virtual_host(&self, host: &str) -> Result<(), String> {
+        if self.virtual_host.as_deref() == Some(host) {
+            return Ok(());
+        }
+        let line = format!("virtual_host = {host:?}");
+        Err(format!("no grant for the header `host` {host:?}; to grant it, write `{line}` into {}", self.place))
+    }
+
+    /// The user and password, joined by a colon, that the operator wrote into the URL of this server.
+    #[must_use]
+    pub fn credentials_for(&self, url: &Url) -> Option<&Secret> {
+        let wanted = Origin::of(url)?;
+        self.credentials.iter().find(|(origin, _)| origin.covers(&wanted)).map(|(_, user)| user)
+    }
+
+    /// What the plugin does not say that it reaches, it does not reach.
+    fn check_reach(&self, word: &str, is_in: bool) -> Result<(), String> {
+        if is_in {
+            Ok(())
+        } else {
+            Err(format!("the plugin does not list {word:?} in `reach`; its author has to add it"))
+        }
     }
 
     fn refusal(&self, wanted: &str, line: &str) -> String {
@@ -228,7 +289,7 @@ mod tests {
 
     fn grants(origins: &[&str]) -> Grants {
         let origins = origins.iter().map(|text| Origin::of_url(text).unwrap()).collect();
-        Grants { origins, place: "[plugin.metrics.web]".into(), ..Grants::default() }
+        Grants { origins, reach: Reach::ALL, place: "[plugin.metrics.web]".into(), ..Grants::default() }
     }
 
     fn asks(grants: &Grants, url: &str) -> Result<(), String> {
@@ -254,8 +315,7 @@ mod tests {
 
     #[test]
     fn a_refusal_shows_the_line_to_write() {
-        let refusal =
-            asks(&Grants { place: "[plugin.metrics.web]".into(), ..Grants::default() }, "https://a.example/x");
+        let refusal = asks(&grants(&[]), "https://a.example/x");
         let line = r#"write `allow = ["https://a.example:443"]` into [plugin.metrics.web]"#;
         assert!(refusal.as_ref().is_err_and(|text| text.contains(line)), "{refusal:?}");
     }
@@ -282,7 +342,7 @@ mod tests {
     fn host_and_port_grant_both_schemes_but_no_other_port() {
         let origin = Origin::of_host("::1", 12345).unwrap();
         assert!(origin.is_loopback());
-        let grants = Grants { origins: vec![origin], ..Grants::default() };
+        let grants = Grants { origins: vec![origin], ..grants(&[]) };
         assert_eq!(asks(&grants, "http://[::1]:12345/"), Ok(()));
         assert_eq!(asks(&grants, "https://[0:0::1]:12345/"), Ok(()));
         assert!(asks(&grants, "http://[::1]:12346/").is_err());
@@ -325,6 +385,43 @@ mod tests {
             assert!(grants.check_socket(path).is_err_and(|text| text.contains(&format!("unix:{path}"))), "{path}");
         }
         assert!(grants.check_file("/var/log/../../etc/shadow").is_err());
+    }
+
+    #[test]
+    fn what_the_plugin_does_not_say_that_it_reaches_is_denied_whatever_is_granted() {
+        let mut all = grants(&["http://web"]);
+        for entry in ["db:1", "unix:/run/x.sock", "file:/etc/x"] {
+            all.allow(entry).unwrap();
+        }
+        let without = Grants { reach: Reach::default(), ..all.clone() };
+        for (word, granted, denied) in [
+            ("http", asks(&all, "http://web/"), asks(&without, "http://web/")),
+            ("tcp", all.check_host("db", 1).map(drop), without.check_host("db", 1).map(drop)),
+            ("unix", all.check_socket("/run/x.sock"), without.check_socket("/run/x.sock")),
+            ("file", all.check_file("/etc/x"), without.check_file("/etc/x")),
+        ] {
+            assert_eq!(granted, Ok(()), "{word}");
+            assert!(denied.as_ref().is_err_and(|text| text.contains(&format!("{word:?} in `reach`"))), "{denied:?}");
+        }
+    }
+
+    #[test]
+    fn a_virtual_host_is_granted_exactly_and_its_refusal_is_the_line_to_write() {
+        let named = Grants { virtual_host: Some("status.example".into()), ..grants(&[]) };
+        assert_eq!(named.check_virtual_host("status.example"), Ok(()));
+        for other in ["Status.example", "status.example:80", "other.example", ""] {
+            let refused = named.check_virtual_host(other);
+            assert!(refused.is_err_and(|text| text.contains(&format!("`virtual_host = {other:?}`"))), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_user_of_a_url_is_for_its_server_alone() {
+        let user = (Origin::of_url("https://web:81/x").unwrap(), Secret::new("me:hunter2"));
+        let grants = Grants { credentials: vec![user], ..grants(&[]) };
+        let found = |url: &str| grants.credentials_for(&Url::parse(url).unwrap()).is_some();
+        assert!(found("https://web:81/other"));
+        assert!(!found("http://web:81/x") && !found("https://web/x") && !found("https://other:81/x"));
     }
 
     #[test]

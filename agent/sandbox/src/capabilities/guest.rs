@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
+use wasaba_core::clock;
+use wasaba_core::secret::Secret;
+use wasaba_core::text::printable;
 use wasmtime::ResourceLimiter;
-use wasmtime::component::ResourceTable;
+use wasmtime::component::{Resource, ResourceTable, ResourceTableError};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::instance::Instance;
 use super::kv::Values;
 use super::memory::Memory;
 use super::stderr::Stderr;
-use super::{connect, crypto, files, http, kv, log, tcp};
+use super::types::Handle;
+use super::{call, connect, crypto, files, http, kv, log, tcp, types};
 
 /// How many random bytes the host makes at once.
 const RANDOM_BYTES: u64 = 64 << 10;
@@ -21,6 +25,7 @@ const SHOWN_BYTES: usize = 1_024;
 /// The host's side of one call: made for it, and dropped after it.
 pub(crate) struct Guest {
     instance: Instance,
+    call: call::OfCall,
     connections: connect::OfCall,
     kv: kv::OfCall,
     log: log::OfCall,
@@ -38,9 +43,11 @@ impl Guest {
         let limits = &state.limits;
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
+        let began = instance.time.unwrap_or_else(clock::wall);
         Self {
+            call: call::OfCall::new(Arc::clone(limits), began),
             connections: connect::OfCall::new(limits.connections, limits.time),
-            kv: kv::OfCall::new(Arc::clone(&instance.values), limits.kv_bytes),
+            kv: kv::OfCall::new(Arc::clone(&instance.values), limits.kv_bytes, clock::millis_of(began)),
             log: log::OfCall::new(Arc::clone(&state.log), limits.log_lines),
             crypto: crypto::OfCall::new(limits.pbkdf2_iterations),
             memory: Memory::new(limits, Arc::clone(&state.meter)),
@@ -53,9 +60,18 @@ impl Guest {
         }
     }
 
+    pub(super) fn secrets(&mut self) -> types::View<'_> {
+        types::View { instance: &self.instance.state.types, table: &mut self.table }
+    }
+
     pub(super) fn http(&mut self) -> http::View<'_> {
         let Instance { state, script, .. } = &self.instance;
-        http::View { instance: &state.http, connections: &self.connections, script: script.as_deref() }
+        http::View {
+            instance: &state.http,
+            connections: &self.connections,
+            table: &mut self.table,
+            script: script.as_deref(),
+        }
     }
 
     pub(super) fn tcp(&mut self) -> tcp::View<'_> {
@@ -78,11 +94,23 @@ impl Guest {
 
     pub(super) fn files(&mut self) -> files::View<'_> {
         let Instance { state, script, .. } = &self.instance;
-        files::View { instance: &state.files, script: script.as_deref() }
+        files::View { instance: &state.files, table: &mut self.table, script: script.as_deref() }
     }
 
     pub(super) fn crypto(&mut self) -> crypto::View<'_> {
-        crypto::View { instance: &self.instance.state.crypto, call: &mut self.crypto }
+        crypto::View { instance: &self.instance.state.crypto, call: &mut self.crypto, table: &mut self.table }
+    }
+
+    pub(super) fn call(&mut self) -> &mut call::OfCall {
+        &mut self.call
+    }
+
+    /// A handle of `secret` for the plugin.
+    ///
+    /// # Errors
+    /// The call has more handles than it may.
+    pub(crate) fn handle(&mut self, secret: &Secret) -> Result<Resource<Handle>, ResourceTableError> {
+        self.table.push(Handle(secret.clone()))
     }
 
     /// The stored values, if the call has changed them; they count only if the call succeeds.
@@ -97,7 +125,12 @@ impl Guest {
 
     /// A text of the plugin, safe to show and without secrets.
     pub(crate) fn shown(&self, text: &str) -> String {
-        self.instance.state.secrets.shown(text, SHOWN_BYTES)
+        printable(&self.hidden(text, SHOWN_BYTES), SHOWN_BYTES)
+    }
+
+    /// A text of the plugin without secrets: its beginning, at least `most_bytes` if it has so many.
+    pub(crate) fn hidden(&self, text: &str, most_bytes: usize) -> String {
+        self.instance.state.secrets.hidden_in(text, most_bytes)
     }
 
     /// What limits this call's memory; for [`wasmtime::Store::limiter`].

@@ -3,23 +3,28 @@
 
 use std::error::Error as _;
 use std::fmt;
+use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method};
 use url::Url;
+use wasaba_core::secret::Secret;
 use wasaba_core::tls;
 use wasmtime::Result;
-use wasmtime::component::{HasData, Linker};
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
 use super::blocking::Blocking;
-use super::connect::{self, Unreached};
+use super::connect;
 use super::gate::Gate;
+use super::grants::Grants;
 use super::meter::Meter;
-use super::script::Script;
-use crate::contract::bindings::wasaba::plugin::http::{self as contract, Error, Request, Response};
+use super::script::{self, Script};
+use super::types::{Handle, secret};
+use crate::contract::wire::http::{self as contract, Error};
+use crate::failure::{Failure, Kind};
 
 pub(super) fn link<T: Send + 'static>(linker: &mut Linker<T>, view: fn(&mut T) -> View<'_>) -> Result<()> {
     contract::add_to_linker::<_, HasView>(linker, view)
@@ -47,6 +52,32 @@ const CONNECTION_HEADERS: &[&str] = &[
     "upgrade",
 ];
 
+/// The methods that a plugin may use.
+const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/// The most headers of a request, and the most bytes of their names and values.
+const MOST_HEADERS: usize = 100;
+const MOST_HEADER_BYTES: usize = 64 << 10;
+
+/// A request that a plugin makes; the contract's resource.
+#[expect(unreachable_pub, reason = "the generated bindings export it again")]
+#[derive(Clone, Debug)]
+pub struct Request {
+    method: String,
+    url: String,
+    headers: HeaderMap,
+    body: Option<Vec<u8>>,
+}
+
+/// A response; the contract's resource.
+#[expect(unreachable_pub, reason = "the generated bindings export it again")]
+#[derive(Debug)]
+pub struct Response {
+    status: u16,
+    headers: Vec<(String, Vec<u8>)>,
+    body: Vec<u8>,
+}
+
 /// The HTTP clients of one instance, shared with no other and made for its first request, and what its requests may do.
 pub(super) struct OfInstance {
     gate: Gate,
@@ -62,17 +93,18 @@ impl OfInstance {
         Self { gate, blocking, meter, body_bytes, plain: OnceLock::new(), encrypted: OnceLock::new() }
     }
 
-    fn client(&self, encrypted: bool) -> Result<Client, Error> {
+    fn client(&self, encrypted: bool) -> Result<Client, Failure> {
+        let unusable = |why| Failure::new(Kind::Misconfigured, why);
         let trust = self.gate.trust();
         if encrypted && (trust.authority.is_some() || trust.identity.is_some()) {
             // Made for each request, so that a renewed certificate takes effect.
-            return self.new_client(encrypted).map_err(Error::Failed);
+            return self.new_client(encrypted).map_err(unusable);
         }
         let slot = if encrypted { &self.encrypted } else { &self.plain };
         if let Some(client) = slot.get() {
             return Ok(client.clone());
         }
-        let client = self.new_client(encrypted).map_err(Error::Failed)?;
+        let client = self.new_client(encrypted).map_err(unusable)?;
         Ok(slot.get_or_init(|| client).clone())
     }
 
@@ -110,40 +142,140 @@ impl Resolve for CheckedNames {
     }
 }
 
-/// Carries the resolver's error through those of the HTTP client.
+/// Carries the resolver's failure through those of the HTTP client.
 #[derive(Debug)]
-struct Unresolved(Unreached);
+struct Unresolved(Failure);
 
 impl fmt::Display for Unresolved {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Unreached::Denied(text) | Unreached::Unreachable(text)) = &self.0;
-        formatter.write_str(text)
+        self.0.fmt(formatter)
     }
 }
 
 impl std::error::Error for Unresolved {}
 
 /// All that this capability sees of a call.
-#[derive(Clone, Copy)]
 pub(super) struct View<'a> {
     pub(super) instance: &'a OfInstance,
     pub(super) connections: &'a connect::OfCall,
+    /// The call's requests, responses and secrets are in it.
+    pub(super) table: &'a mut ResourceTable,
     pub(super) script: Option<&'a Script>,
 }
 
-impl View<'_> {
-    async fn checked(self, request: Request) -> Result<Response, Error> {
-        let OfInstance { gate, meter, body_bytes, .. } = self.instance;
-        let url = Url::parse(&request.url).map_err(|error| Error::Invalid(format!("invalid URL: {error}")))?;
-        gate.check(|grants| grants.check_url(&url)).map_err(Error::Denied)?;
-        let method =
-            Method::from_bytes(request.method.as_bytes()).map_err(|_| Error::Invalid("invalid method".to_owned()))?;
-        let headers = headers(&request.headers)?;
-        if let Some(script) = self.script {
-            let response = script.fetch(&request).map_err(Error::Unreachable)?;
-            return if response.body.len() > *body_bytes { Err(too_large(*body_bytes)) } else { Ok(response.into()) };
+/// A header for a request: a name that is not the connection's, and a value that cannot smuggle a second header. The value may be a
+/// secret: neither it nor its length is in an error.
+fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Failure> {
+    let invalid = || Failure::new(Kind::Invalid, format!("invalid header {name:?}"));
+    let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?;
+    if CONNECTION_HEADERS.contains(&parsed.as_str()) {
+        let why = format!("the header `{parsed}` belongs to the connection and cannot be set");
+        return Err(Failure::new(Kind::Invalid, why));
+    }
+    Ok((parsed, HeaderValue::from_bytes(value.as_bytes()).map_err(|_| invalid())?))
+}
+
+impl Request {
+    /// Sets a header in place of those with its name: a request never has two, of which a server might believe the other.
+    fn set(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), Failure> {
+        self.headers.insert(name, value);
+        let bytes = self.headers.iter().map(|(name, value)| name.as_str().len().saturating_add(value.len()));
+        if self.headers.len() > MOST_HEADERS || bytes.sum::<usize>() > MOST_HEADER_BYTES {
+            let most = MOST_HEADER_BYTES >> 10;
+            let why = format!("the request has more than {MOST_HEADERS} headers, or more than {most} KiB of them");
+            return Err(Failure::new(Kind::Invalid, why));
         }
-        let _slot = self.connections.slot().map_err(Error::Unreachable)?;
+        Ok(())
+    }
+
+    /// Sets a header of the plugin's own; `host` needs the operator's word.
+    fn set_own(&mut self, gate: &Gate, name: &str, value: &str) -> Result<(), Failure> {
+        let (name, parsed) = header(name, value)?;
+        if name == HOST {
+            gate.check(|grants| grants.check_virtual_host(value))?;
+        }
+        self.set(name, parsed)
+    }
+
+    /// Sets the headers in the lines that the operator wrote.
+    fn set_lines(&mut self, lines: &str) -> Result<(), Failure> {
+        for line in lines.lines().filter(|line| !line.trim().is_empty()) {
+            let (name, value) = line.split_once(':').unwrap_or((line, ""));
+            let (name, mut value) = header(name.trim(), value.trim())?;
+            value.set_sensitive(true);
+            self.set(name, value)?;
+        }
+        Ok(())
+    }
+
+    /// As a script sees it.
+    fn shown(&self, headers: &HeaderMap) -> script::Request {
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        script::Request {
+            method: self.method.clone(),
+            url: self.url.clone(),
+            headers: headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+            body: self.body.clone(),
+        }
+    }
+}
+
+/// The value of `authorization` for `user:password` (RFC 7617).
+fn basic(user_and_password: &Secret) -> Result<HeaderValue, Failure> {
+    let text = format!("Basic {}", base64(user_and_password.reveal().as_bytes()));
+    let (_, mut value) = header("authorization", &text)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// RFC 4648, section 4.
+pub(super) fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for three in bytes.chunks(3) {
+        let bits = three.iter().zip([16, 8, 0]).map(|(byte, shift)| u32::from(*byte) << shift).sum::<u32>();
+        let digit = |shift: &u32| DIGITS.get((bits >> shift & 63) as usize).copied().map_or('=', char::from);
+        let digits = [18, 12, 6, 0].iter().take(three.len() + 1).map(digit);
+        text.extend(digits.chain(std::iter::repeat('=')).take(4));
+    }
+    text
+}
+
+/// What sends a request: all of a view but its table, which cannot be shared while it waits.
+#[derive(Clone, Copy)]
+struct Sender<'a> {
+    instance: &'a OfInstance,
+    connections: &'a connect::OfCall,
+    script: Option<&'a Script>,
+}
+
+impl Sender<'_> {
+    async fn send(self, request: Request) -> Result<Response, Failure> {
+        let OfInstance { gate, meter, body_bytes, .. } = self.instance;
+        let invalid = |why: String| Failure::new(Kind::Invalid, why);
+        let url = Url::parse(&request.url).map_err(|error| invalid(format!("invalid URL: {error}")))?;
+        gate.check(|grants| grants.check_url(&url))?;
+        if !METHODS.contains(&request.method.as_str()) {
+            return Err(invalid(format!("invalid method {:?}: use one of {}", request.method, METHODS.join(", "))));
+        }
+        let method = Method::from_bytes(request.method.as_bytes()).map_err(|error| invalid(error.to_string()))?;
+        let mut headers = request.headers.clone();
+        if let Some(user) =
+            Grants::credentials_for(gate.grants(), &url).filter(|_| !headers.contains_key(AUTHORIZATION))
+        {
+            headers.insert(AUTHORIZATION, basic(user)?);
+        }
+        if let Some(script) = self.script {
+            let unreachable = |why| Failure::new(Kind::Unreachable, why);
+            let script::Response { status, headers, body } =
+                script.fetch(&request.shown(&headers)).map_err(unreachable)?;
+            if body.len() > *body_bytes {
+                return Err(too_large(*body_bytes));
+            }
+            let headers = headers.into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
+            return Ok(Response { status, headers, body });
+        }
+        let _slot = self.connections.slot()?;
         let client = self.instance.client(url.scheme() == "https")?;
         let mut builder = client.request(method, url).headers(headers);
         if let Some(body) = request.body {
@@ -157,20 +289,11 @@ impl View<'_> {
     }
 }
 
-impl From<Unreached> for Error {
-    fn from(unreached: Unreached) -> Self {
-        match unreached {
-            Unreached::Denied(text) => Self::Denied(text),
-            Unreached::Unreachable(text) => Self::Unreachable(text),
-        }
-    }
+fn too_large(most: usize) -> Failure {
+    Failure::new(Kind::TooLarge, format!("the response is larger than {most} bytes (limit `body_kib`)"))
 }
 
-fn too_large(most: usize) -> Error {
-    Error::Failed(format!("the response is larger than {most} bytes (limit `body_kib`)"))
-}
-
-async fn response(mut response: reqwest::Response, most: usize) -> Result<Response, Error> {
+async fn response(mut response: reqwest::Response, most: usize) -> Result<Response, Failure> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| explain(&error))? {
         if body.len().saturating_add(chunk.len()) > most {
@@ -178,48 +301,152 @@ async fn response(mut response: reqwest::Response, most: usize) -> Result<Respon
         }
         body.extend_from_slice(&chunk);
     }
-    let headers = response.headers().iter();
-    let headers = headers.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
+    let headers = response.headers().iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
     Ok(Response { status: response.status().as_u16(), headers: headers.collect(), body })
 }
 
 impl contract::Host for View<'_> {
-    async fn fetch(&mut self, request: Request) -> Result<Result<Response, Error>> {
-        Ok(self.checked(request).await)
+    async fn send(&mut self, request: Resource<Request>) -> Result<Result<Resource<Response>, Error>> {
+        let View { instance, connections, script, .. } = *self;
+        let request = self.table.get(&request)?.clone();
+        Ok(match (Sender { instance, connections, script }).send(request).await {
+            Ok(response) => Ok(self.table.push(response)?),
+            Err(failure) => Err(failure.into()),
+        })
     }
 }
 
-fn headers(requested: &[(String, String)]) -> Result<HeaderMap, Error> {
-    let mut headers = HeaderMap::new();
-    for (name, value) in requested {
-        // The value may be a secret: neither it nor its length is in an error.
-        let invalid = || Error::Invalid(format!("invalid header {name:?}"));
-        let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?;
-        if CONNECTION_HEADERS.contains(&parsed.as_str()) {
-            return Err(Error::Invalid(format!("the header `{parsed}` belongs to the connection and cannot be set")));
-        }
-        let value = HeaderValue::from_str(value).map_err(|_| invalid())?;
-        headers.try_append(parsed, value).map_err(|_| Error::Invalid("too many headers".into()))?;
+impl contract::HostRequest for View<'_> {
+    async fn new(&mut self, method: String, url: String) -> Result<Resource<Request>> {
+        Ok(self.table.push(Request { method, url, headers: HeaderMap::new(), body: None })?)
     }
-    Ok(headers)
+
+    async fn set_header(
+        &mut self,
+        request: Resource<Request>,
+        name: String,
+        value: String,
+    ) -> Result<Result<(), Error>> {
+        let set = self.table.get_mut(&request)?.set_own(&self.instance.gate, &name, &value);
+        Ok(set.map_err(Error::from))
+    }
+
+    async fn set_header_secret(
+        &mut self,
+        request: Resource<Request>,
+        name: String,
+        prefix: String,
+        handle: Resource<Handle>,
+    ) -> Result<Result<(), Error>> {
+        let value = prefix + secret(self.table, &handle)?.reveal();
+        let set = self.table.get_mut(&request)?.set_own(&self.instance.gate, &name, &value);
+        Ok(set.map_err(Error::from))
+    }
+
+    async fn set_basic_auth(
+        &mut self,
+        request: Resource<Request>,
+        user: String,
+        password: Resource<Handle>,
+    ) -> Result<Result<(), Error>> {
+        let both = Secret::new(format!("{user}:{}", secret(self.table, &password)?.reveal()));
+        let request = self.table.get_mut(&request)?;
+        Ok(basic(&both).and_then(|value| request.set(AUTHORIZATION, value)).map_err(Error::from))
+    }
+
+    async fn set_header_lines(
+        &mut self,
+        request: Resource<Request>,
+        lines: Resource<Handle>,
+    ) -> Result<Result<(), Error>> {
+        let lines = secret(self.table, &lines)?;
+        Ok(self.table.get_mut(&request)?.set_lines(lines.reveal()).map_err(Error::from))
+    }
+
+    async fn has_header(&mut self, request: Resource<Request>, name: String) -> Result<bool> {
+        let request = self.table.get(&request)?;
+        // The agent sends a user of the URL itself.
+        let url = Url::parse(&request.url).ok();
+        let is_of_url = || url.is_some_and(|url| self.instance.gate.grants().credentials_for(&url).is_some());
+        Ok(request.headers.contains_key(&name) || (name.eq_ignore_ascii_case("authorization") && is_of_url()))
+    }
+
+    async fn set_body(&mut self, request: Resource<Request>, body: Vec<u8>) -> Result<()> {
+        self.table.get_mut(&request)?.body = Some(body);
+        Ok(())
+    }
+
+    async fn drop(&mut self, request: Resource<Request>) -> Result<()> {
+        self.table.delete(request)?;
+        Ok(())
+    }
+}
+
+impl contract::HostResponse for View<'_> {
+    async fn status(&mut self, response: Resource<Response>) -> Result<u16> {
+        Ok(self.table.get(&response)?.status)
+    }
+
+    async fn headers(&mut self, response: Resource<Response>) -> Result<Vec<(String, Vec<u8>)>> {
+        Ok(self.table.get(&response)?.headers.clone())
+    }
+
+    async fn body(&mut self, response: Resource<Response>) -> Result<Result<Vec<u8>, Error>> {
+        Ok(Ok(self.table.get(&response)?.body.clone()))
+    }
+
+    async fn drop(&mut self, response: Resource<Response>) -> Result<()> {
+        self.table.delete(response)?;
+        Ok(())
+    }
 }
 
 /// The HTTP client's error in the contract's form. The client's own text names the URL, which may carry a secret in its query,
 /// so only the causes are shown.
-fn explain(error: &reqwest::Error) -> Error {
+fn explain(error: &reqwest::Error) -> Failure {
     let mut causes = Vec::new();
+    let mut of_tls = None;
     let mut cause = error.source();
     while let Some(inner) = cause {
-        if let Some(Unresolved(unreached)) = inner.downcast_ref::<Unresolved>() {
-            return unreached.clone().into();
+        if let Some(Unresolved(failure)) = inner.downcast_ref::<Unresolved>() {
+            return failure.clone();
         }
+        of_tls = of_tls.or_else(|| kind_of_tls(inner));
         causes.push(inner.to_string());
         cause = inner.source();
     }
     // The last cause is the system's message ("Connection refused"); those around it only repeat where it happened.
     let why = causes.pop().unwrap_or_else(|| "no answer".to_owned());
-    let why = why.split(" (os error").next().unwrap_or_default().to_owned();
-    if error.is_decode() || error.is_body() { Error::Failed(why) } else { Error::Unreachable(why) }
+    let why = why.split(" (os error").next().unwrap_or_default();
+    let other = if error.is_decode() || error.is_body() { Kind::Failed } else { Kind::Unreachable };
+    Failure::new(of_tls.unwrap_or(other), why)
+}
+
+/// Who has to act if the error is one of TLS: the operator, if one side does not trust the other's certificate.
+pub(super) fn kind_of_tls(error: &(dyn std::error::Error + 'static)) -> Option<Kind> {
+    // An error of input and output does not name what it carries as its source.
+    if let Some(carried) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        return kind_of_tls(carried);
+    }
+    Some(kind_of_handshake(error.downcast_ref::<rustls::Error>()?))
+}
+
+fn kind_of_handshake(error: &rustls::Error) -> Kind {
+    use rustls::AlertDescription as Alert;
+    match error {
+        rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => Kind::Unauthorized,
+        rustls::Error::AlertReceived(
+            Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::CertificateRequired,
+        ) => Kind::Unauthorized,
+        _ => Kind::Failed,
+    }
 }
 
 #[cfg(test)]
@@ -228,57 +455,128 @@ mod tests {
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use wasaba_core::setting::Reach;
 
-    use super::contract::Host;
+    use super::contract::{Host, HostRequest, HostResponse};
     use super::*;
-    use crate::capabilities::grants::Grants;
-    use crate::capabilities::script::{self, HttpAnswer};
+    use crate::capabilities::grants::Origin;
+    use crate::capabilities::script::HttpAnswer;
+
+    fn request() -> Request {
+        Request { method: "GET".into(), url: "http://a/".into(), headers: HeaderMap::new(), body: None }
+    }
+
+    fn granting(entry: &str) -> Grants {
+        let mut grants = Grants { place: "[plugin.metrics.web]".into(), reach: Reach::ALL, ..Grants::default() };
+        grants.allow(entry).unwrap();
+        grants
+    }
+
+    fn gate(grants: Grants) -> Gate {
+        Gate::new(Arc::new(grants), Arc::default())
+    }
 
     #[test]
     fn headers_of_the_connection_are_refused() {
         for name in CONNECTION_HEADERS {
-            let refused = headers(&[(name.to_uppercase(), "x".into())]);
-            assert!(matches!(refused, Err(Error::Invalid(_))), "{name} was accepted");
+            let refused = request().set_own(&Gate::default(), &name.to_uppercase(), "x").unwrap_err();
+            assert!(refused.kind == Kind::Invalid && refused.text.contains(name), "{refused:?}");
         }
-        assert_eq!(headers(&[("Host".into(), "virtual".into())]).unwrap()["host"], "virtual");
-    }
-
-    #[test]
-    fn more_headers_than_the_client_can_hold_are_refused() {
-        let many = (0..40_000).map(|number| (format!("x-{number}"), String::new())).collect::<Vec<_>>();
-        assert!(matches!(headers(&many), Err(Error::Invalid(text)) if text == "too many headers"));
     }
 
     #[test]
     fn a_header_cannot_smuggle_a_second_one_and_its_value_is_not_in_the_error() {
-        let refused = headers(&[("authorization".into(), "hunter2\r\nx: y".into())]);
-        let Err(Error::Invalid(text)) = refused else { panic!("accepted: {refused:?}") };
-        assert!(text.contains("authorization") && !text.contains("hunter2"), "{text}");
+        let refused = request().set_own(&Gate::default(), "authorization", "hunter2\r\nx: y").unwrap_err();
+        assert!(refused.text.contains("authorization") && !refused.text.contains("hunter2"), "{refused:?}");
     }
 
-    fn instance(entry: &str, authority: Option<std::path::PathBuf>, body_bytes: usize) -> OfInstance {
-        let mut grants = Grants { place: "[plugin.metrics.web]".into(), ..Grants::default() };
-        grants.allow(entry).unwrap();
-        grants.trust.authority = authority;
-        let meter = Arc::<Meter>::default();
-        OfInstance::new(Gate::new(Arc::new(grants), Arc::clone(&meter)), Blocking::default(), meter, body_bytes)
+    #[test]
+    fn a_virtual_host_needs_the_operators_word_and_there_is_never_a_second_one() {
+        let refused = request().set_own(&Gate::default(), "Host", "virtual").unwrap_err();
+        assert!(refused.kind == Kind::Denied && refused.text.contains("`virtual_host = \"virtual\"`"), "{refused:?}");
+        let granted = gate(Grants { virtual_host: Some("virtual".into()), ..Grants::default() });
+        let mut request = request();
+        request.set_own(&granted, "Host", "virtual").unwrap();
+        // In the operator's own lines it is the operator's word; the last one counts.
+        request.set_lines("HOST: own\nX-A: 1\r\n\nx-a:2:3").unwrap();
+        let all = |name| request.headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
+        assert_eq!((all("host"), all("x-a")), (vec!["own"], vec!["2:3"]));
     }
 
-    async fn fetch(instance: &OfInstance, script: Option<&Script>, url: String) -> Result<Response, Error> {
-        let connections = connect::OfCall::new(1, Duration::from_secs(10));
-        let request = Request { method: "GET".into(), url, headers: Vec::new(), body: None };
-        View { instance, connections: &connections, script }.fetch(request).await.unwrap()
+    #[test]
+    fn a_request_has_a_bounded_number_and_size_of_headers() {
+        let mut request = request();
+        let mut set = |number: usize| request.set_own(&Gate::default(), &format!("x-{number}"), "");
+        (0..MOST_HEADERS).for_each(|number| set(number).unwrap());
+        assert!(set(MOST_HEADERS).unwrap_err().text.contains("100 headers"));
+        let refused = self::request().set_own(&Gate::default(), "x", &"y".repeat(MOST_HEADER_BYTES)).unwrap_err();
+        assert!(refused.text.contains("64 KiB"), "{refused:?}");
+    }
+
+    #[test]
+    fn base64_matches_the_vectors_of_its_rfc() {
+        for (bytes, text) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")]
+        {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+        assert_eq!(base64(&[0xfb, 0xff, 0xbf]), "+/+/");
+    }
+
+    /// What a view looks at.
+    struct State {
+        instance: OfInstance,
+        meter: Arc<Meter>,
+        connections: connect::OfCall,
+        table: ResourceTable,
+        script: Option<Script>,
+    }
+
+    impl State {
+        fn new(grants: Grants, body_bytes: usize) -> Self {
+            let meter = Arc::<Meter>::default();
+            let gate = Gate::new(Arc::new(grants), Arc::clone(&meter));
+            Self {
+                instance: OfInstance::new(gate, Blocking::default(), Arc::clone(&meter), body_bytes),
+                meter,
+                connections: connect::OfCall::new(1, Duration::from_secs(10)),
+                table: ResourceTable::new(),
+                script: None,
+            }
+        }
+
+        fn view(&mut self) -> View<'_> {
+            let Self { instance, connections, table, script, .. } = self;
+            View { instance, connections, table, script: script.as_ref() }
+        }
+
+        /// Sends a request and returns the body of its response.
+        async fn fetch(&mut self, method: &str, url: &str) -> Result<Vec<u8>, Error> {
+            let mut view = self.view();
+            let request = view.new(method.to_owned(), url.to_owned()).await.unwrap();
+            let response = view.send(request).await.unwrap()?;
+            view.body(response).await.unwrap()
+        }
     }
 
     #[tokio::test]
     async fn an_origin_that_was_not_granted_is_denied_counted_and_never_connected_to() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let instance = instance("http://127.0.0.1:1", None, 100);
-        let refused = fetch(&instance, None, format!("http://127.0.0.1:{port}/")).await;
-        assert!(matches!(&refused, Err(Error::Denied(text)) if text.contains("allow = ")), "{refused:?}");
-        assert_eq!(instance.meter.refusals(), 1);
+        let mut state = State::new(granting("http://127.0.0.1:1"), 100);
+        let refused = state.fetch("GET", &format!("http://127.0.0.1:{port}/")).await.unwrap_err();
+        assert!(refused.kind == "denied" && refused.message.contains("allow = "), "{refused:?}");
+        assert_eq!(state.meter.refusals(), 1);
         assert!(futures_util::FutureExt::now_or_never(listener.accept()).is_none(), "it was connected to");
+    }
+
+    #[tokio::test]
+    async fn an_odd_method_is_refused() {
+        for method in ["CONNECT", "TRACE", "get", "PURGE", ""] {
+            let refused = State::new(granting("http://127.0.0.1:1"), 9).fetch(method, "http://127.0.0.1:1/").await;
+            let refused = refused.unwrap_err();
+            assert!(refused.kind == "invalid" && refused.message.contains("OPTIONS"), "{method}: {refused:?}");
+        }
     }
 
     #[tokio::test]
@@ -293,15 +591,23 @@ mod tests {
                 let Ok(mut stream) = acceptor.accept(stream).await else { continue };
                 let mut request = [0; 1024];
                 assert!(stream.read(&mut request).await.unwrap() > 0);
-                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-raw: \xff\r\n\r\nok").await.unwrap();
                 stream.shutdown().await.ok();
             }
         });
         let (entry, url) = (format!("https://127.0.0.1:{port}"), format!("https://127.0.0.1:{port}/"));
-        let response = fetch(&instance(&entry, Some(authority.file()), 100), None, url.clone()).await;
-        assert_eq!(response.map(|response| response.body), Ok(b"ok".to_vec()));
-        let stranger = fetch(&instance(&entry, None, 100), None, url).await;
-        assert!(matches!(&stranger, Err(Error::Unreachable(text)) if text.contains("certificate")), "{stranger:?}");
+        let mut trusting = granting(&entry);
+        trusting.trust.authority = Some(authority.file());
+        let mut state = State::new(trusting, 100);
+        let mut view = state.view();
+        let request = view.new("GET".into(), url.clone()).await.unwrap();
+        let response = view.send(request).await.unwrap().unwrap().rep();
+        let response = || Resource::new_borrow(response);
+        assert_eq!(view.body(response()).await.unwrap().unwrap(), b"ok");
+        let headers = view.headers(response()).await.unwrap();
+        assert!(headers.contains(&("x-raw".into(), vec![0xff])), "{headers:?}");
+        let stranger = State::new(granting(&entry), 100).fetch("GET", &url).await.unwrap_err();
+        assert!(stranger.kind == "unauthorized" && stranger.message.contains("certificate"), "{stranger:?}");
     }
 
     #[tokio::test]
@@ -315,11 +621,51 @@ mod tests {
         };
         let mut script = Script::default();
         script.http.extend([answer("http://a/", 8), answer("http://a/big", 9)]);
-        let instance = instance("http://a:80", None, 8);
-        let response = fetch(&instance, Some(&script), "http://a/".into()).await;
-        assert_eq!(response.map(|response| response.body.len()), Ok(8));
-        let large = fetch(&instance, Some(&script), "http://a/big".into()).await;
-        assert!(matches!(&large, Err(Error::Failed(text)) if text.contains("`body_kib`")), "{large:?}");
-        assert!(matches!(fetch(&instance, Some(&script), "http://b/".into()).await, Err(Error::Denied(_))));
+        let mut state = State::new(granting("http://a:80"), 8);
+        state.script = Some(script);
+        assert_eq!(state.fetch("GET", "http://a/").await.unwrap().len(), 8);
+        let large = state.fetch("GET", "http://a/big").await.unwrap_err();
+        assert!(large.kind == "too-large" && large.message.contains("`body_kib`"), "{large:?}");
+        assert_eq!(state.fetch("GET", "http://b/").await.unwrap_err().kind, "denied");
+    }
+
+    #[tokio::test]
+    async fn secrets_reach_the_server_and_a_user_of_a_url_only_where_no_other_is_set() {
+        let mut grants = granting("http://a:80");
+        let origin = Origin::of_url("http://a").unwrap();
+        grants.credentials.push((origin, Secret::new("bob:p@ss")));
+        let mut script = Script::default();
+        for (path, header) in
+            [("/url", "Basic Ym9iOnBAc3M="), ("/bearer", "Bearer hunter2"), ("/basic", "Basic bWU6aHVudGVyMg==")]
+        {
+            script.http.push(HttpAnswer {
+                method: "GET".into(),
+                url: format!("http://a{path}"),
+                request_headers: vec![("authorization".into(), header.into())],
+                request_body: None,
+                response: Ok(script::Response { status: 200, headers: Vec::new(), body: Vec::new() }),
+            });
+        }
+        let mut state = State::new(grants, 8);
+        state.script = Some(script);
+        let handle = state.table.push(Handle(Secret::new("hunter2"))).unwrap().rep();
+        let handle = || Resource::new_borrow(handle);
+        for path in ["url", "bearer", "basic"] {
+            let mut view = state.view();
+            let request = view.new("GET".into(), format!("http://a/{path}")).await.unwrap().rep();
+            let request = || Resource::new_borrow(request);
+            match path {
+                "bearer" => {
+                    let (name, prefix) = ("Authorization".to_owned(), "Bearer ".to_owned());
+                    view.set_header_secret(request(), name, prefix, handle()).await.unwrap().unwrap();
+                }
+                "basic" => view.set_basic_auth(request(), "me".into(), handle()).await.unwrap().unwrap(),
+                _ => {}
+            }
+            assert!(view.has_header(request(), "AUTHORIZATION".into()).await.unwrap(), "{path}");
+            assert!(!view.has_header(request(), "host".into()).await.unwrap());
+            assert_eq!(view.send(request()).await.unwrap().map(drop).map_err(|error| error.message), Ok(()));
+        }
+        assert_eq!(state.script.unwrap().deviations(), Vec::<String>::new());
     }
 }

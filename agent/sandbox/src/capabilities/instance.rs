@@ -1,9 +1,10 @@
 //! The instance: on whose behalf calls are made, and what its capabilities keep from call to call.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use wasaba_core::limits::Limits;
-use wasaba_core::secret::Secret;
+use wasaba_core::secret::{Secret, Secrets};
 
 use super::blocking::Blocking;
 use super::gate::Gate;
@@ -11,8 +12,7 @@ use super::grants::Grants;
 use super::kv::Values;
 use super::meter::Meter;
 use super::script::Script;
-use super::secrets::Secrets;
-use super::{crypto, files, http, log, tcp};
+use super::{crypto, files, http, log, tcp, types};
 
 /// One plugin instance. Clones are the same instance and cost three reference counts: one is made for each call.
 #[derive(Clone)]
@@ -20,6 +20,8 @@ pub struct Instance {
     pub(super) state: Arc<State>,
     pub(super) values: Arc<Values>,
     pub(super) script: Option<Arc<Script>>,
+    /// When its calls begin, if not now.
+    pub(super) time: Option<SystemTime>,
 }
 
 /// What all calls of an instance share, with a part for each capability.
@@ -28,6 +30,7 @@ pub(super) struct State {
     pub(super) grants: Arc<Grants>,
     pub(super) meter: Arc<Meter>,
     pub(super) secrets: Secrets,
+    pub(super) types: types::OfInstance,
     pub(super) http: http::OfInstance,
     pub(super) tcp: tcp::OfInstance,
     pub(super) log: Arc<log::OfInstance>,
@@ -38,10 +41,14 @@ pub(super) struct State {
 impl Instance {
     /// The instance of this name, which the log shows; its texts are shown without `secrets`.
     #[must_use]
-    pub fn new(name: Arc<str>, grants: Grants, limits: Arc<Limits>, secrets: impl Into<Arc<[Secret]>>) -> Self {
-        let (grants, meter, secrets) = (Arc::new(grants), Arc::<Meter>::default(), Secrets::new(secrets));
+    pub fn new(name: Arc<str>, grants: Grants, limits: Arc<Limits>, secrets: Vec<Secret>) -> Self {
+        // As a server sees them, and may echo them.
+        let sent = grants.credentials.iter().map(|(_, user)| Secret::new(http::base64(user.reveal().as_bytes())));
+        let secrets = Secrets::new(secrets.into_iter().chain(sent.collect::<Vec<_>>()));
+        let (grants, meter) = (Arc::new(grants), Arc::<Meter>::default());
         let (gate, blocking) = (Gate::new(Arc::clone(&grants), Arc::clone(&meter)), Blocking::default());
         let state = State {
+            types: types::OfInstance::new(gate.clone()),
             http: http::OfInstance::new(gate.clone(), blocking.clone(), Arc::clone(&meter), limits.body_bytes),
             tcp: tcp::OfInstance::new(gate.clone(), blocking.clone(), Arc::clone(&meter)),
             log: Arc::new(log::OfInstance::new(name, secrets.clone(), Arc::clone(&meter), limits.log_line_bytes)),
@@ -52,7 +59,7 @@ impl Instance {
             meter,
             secrets,
         };
-        Self { state: Arc::new(state), values: Arc::default(), script: None }
+        Self { state: Arc::new(state), values: Arc::default(), script: None, time: None }
     }
 
     /// The same instance with `script` in place of the outside.
@@ -65,6 +72,12 @@ impl Instance {
     #[must_use]
     pub fn with_values(self, values: Arc<Values>) -> Self {
         Self { values, ..self }
+    }
+
+    /// The same instance, whose calls begin at `time`.
+    #[must_use]
+    pub fn with_time(self, time: SystemTime) -> Self {
+        Self { time: Some(time), ..self }
     }
 
     /// The instance's name.

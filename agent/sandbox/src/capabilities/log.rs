@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use wasaba_core::secret::Secrets;
+use wasaba_core::text::printable;
 use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker};
 
 use super::meter::Meter;
-use super::secrets::Secrets;
-use crate::contract::bindings::wasaba::plugin::log::{self as contract, Level};
+use crate::contract::wire::log::{self as contract, Level};
 
 pub(super) fn link<T: Send + 'static>(linker: &mut Linker<T>, view: fn(&mut T) -> &mut OfCall) -> Result<()> {
     contract::add_to_linker::<_, HasSelf<OfCall>>(linker, view)
@@ -51,7 +52,7 @@ impl OfCall {
             None => self.dropped = self.dropped.saturating_add(1),
         }
         let OfInstance { secrets, line_bytes, .. } = &*self.instance;
-        (self.dropped == 0).then(|| secrets.shown(line, *line_bytes))
+        (self.dropped == 0).then(|| printable(&secrets.hidden_in(line, *line_bytes), *line_bytes))
     }
 }
 
@@ -66,7 +67,7 @@ impl Drop for OfCall {
 }
 
 impl contract::Host for OfCall {
-    async fn log(&mut self, level: Level, line: String) -> Result<()> {
+    async fn write(&mut self, level: Level, line: String) -> Result<()> {
         let Some(line) = self.admitted(&line) else { return Ok(()) };
         let name = self.instance.name();
         match level {
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     fn log(lines: u32) -> OfCall {
-        let secrets = Secrets::new(vec![Secret::new("hunter2")]);
+        let secrets = Secrets::new([Secret::new("hunter2")]);
         OfCall::new(Arc::new(OfInstance::new("web".into(), secrets, Arc::default(), 20)), lines)
     }
 
@@ -95,7 +96,7 @@ mod tests {
     async fn lines_over_the_limit_are_dropped_and_counted() {
         let mut log = log(2);
         for _ in 0..5 {
-            log.log(Level::Debug, "line".into()).await.unwrap();
+            log.write(Level::Debug, "line".into()).await.unwrap();
         }
         assert_eq!((log.lines_left, log.dropped), (0, 3));
         let instance = Arc::clone(&log.instance);

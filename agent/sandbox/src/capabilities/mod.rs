@@ -13,30 +13,31 @@
 //! 2. `WORD.rs` beside this file: its `View` with the contract's `Host` trait, and `link`, which takes the function that makes
 //!    the view. What it keeps for an instance is its `OfInstance` (a field of [`Instance`]), what it keeps for one call its
 //!    `OfCall` (a field of `Guest`). What it shares with others comes as a narrow handle: `gate::Gate` asks the grants and
-//!    counts refusals, `blocking::Blocking` lends threads that may block, `secrets::Secrets` hides secrets,
+//!    counts refusals, `blocking::Blocking` lends threads that may block, `types::Handle` is a secret,
 //!    `connect::OfCall` counts connections and bounds waiting.
 //! 3. Its line in `ALL`, with the view out of `Guest`.
 //! 4. Its tests, among them one for each way that it refuses, and `plugin-sdk/rust/src/WORD.rs`.
 
 mod address;
 mod blocking;
+mod call;
 pub(crate) mod closed;
 mod connect;
 mod crypto;
-mod files;
+pub(crate) mod files;
 mod gate;
 pub mod grants;
 mod guest;
-mod http;
+pub(crate) mod http;
 mod instance;
 pub mod kv;
 mod log;
 mod memory;
 pub mod meter;
 pub mod script;
-mod secrets;
 mod stderr;
 pub(crate) mod tcp;
+pub(crate) mod types;
 
 use wasmtime::Result;
 use wasmtime::component::Linker;
@@ -59,14 +60,23 @@ pub(crate) const ALL: &[Capability] = &[
     Capability { name: "log", link: |linker| log::link(linker, Guest::log) },
     Capability { name: "files", link: |linker| files::link(linker, Guest::files) },
     Capability { name: "crypto", link: |linker| crypto::link(linker, Guest::crypto) },
+    Capability { name: "call", link: |linker| call::link(linker, Guest::call) },
 ];
 
-/// Links the whole of WASI 0.2, closed, and every capability.
+/// Links the whole of WASI 0.2, closed.
+///
+/// # Errors
+/// A name linked twice: a bug.
+pub(crate) fn link_wasi(linker: &mut Linker<Guest>) -> Result<()> {
+    wasmtime_wasi::p2::add_to_linker_async(linker)
+}
+
+/// Links the secrets and every capability.
 ///
 /// # Errors
 /// A name linked twice: a bug.
 pub(crate) fn link_all(linker: &mut Linker<Guest>) -> Result<()> {
-    wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    types::link(linker, Guest::secrets)?;
     ALL.iter().try_for_each(|capability| (capability.link)(linker))
 }
 

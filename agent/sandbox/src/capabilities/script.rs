@@ -10,7 +10,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wasaba_core::text::printable;
 
 use super::connect::Stream;
-use crate::contract::bindings::wasaba::plugin::http::Request;
 
 /// What the outside answers in one call, and what of it was used.
 #[derive(Debug, Default)]
@@ -37,6 +36,15 @@ pub struct HttpAnswer {
     pub request_body: Option<Vec<u8>>,
     /// The response, or why the server is unreachable.
     pub response: Result<Response, String>,
+}
+
+/// A request as the plugin sent it, with what the agent added.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    pub(super) method: String,
+    pub(super) url: String,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Option<Vec<u8>>,
 }
 
 /// A response to an HTTP request.

@@ -5,19 +5,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::BufMut;
+use rustls::ProtocolVersion;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
-use wasaba_core::tls::{self, Trust};
+use wasaba_core::tls::{self, Seen, Trust};
 use wasmtime::Result;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
+use super::address;
 use super::blocking::Blocking;
-use super::connect::{self, Patience, Slot, Stream, Unreached};
+use super::connect::{self, Patience, Slot, Stream, broken};
 use super::gate::Gate;
+use super::grants::Origin;
+use super::http::kind_of_tls;
 use super::meter::Meter;
 use super::script::Script;
-use crate::contract::bindings::wasaba::plugin::tcp::{self as contract, Error};
+use super::types::{Handle, secret};
+use crate::contract::wire::tcp::{self as contract, Error, TlsFailure, TlsInfo};
+use crate::failure::{Failure, Kind};
 
 pub(super) fn link<T: Send + 'static>(linker: &mut Linker<T>, view: fn(&mut T) -> View<'_>) -> Result<()> {
     contract::add_to_linker::<_, HasView>(linker, view)
@@ -39,18 +45,19 @@ pub struct Connection {
     stream: Option<Box<dyn Stream>>,
     /// The host that was connected to; a unix socket has none.
     host: Option<String>,
+    /// Whether the peer is on this machine.
+    is_local: bool,
     timeout: Option<Duration>,
     patience: Patience,
     _slot: Slot,
 }
 
-impl From<Unreached> for Error {
-    fn from(unreached: Unreached) -> Self {
-        match unreached {
-            Unreached::Denied(text) => Self::Denied(text),
-            Unreached::Unreachable(text) => Self::Unreachable(text),
-        }
-    }
+/// How TLS begins; the contract's resource.
+#[expect(unreachable_pub, reason = "the generated bindings export it again")]
+#[derive(Debug, Default)]
+pub struct TlsOptions {
+    server_name: Option<String>,
+    alpn: Vec<String>,
 }
 
 /// What an instance may connect to, and what counts its traffic.
@@ -80,42 +87,55 @@ impl View<'_> {
         Ok(self.table.get_mut(connection)?)
     }
 
-    async fn open_host(&mut self, host: String, port: u16, timeout: Option<Duration>) -> Result<Connection, Error> {
+    async fn open_host(&mut self, host: String, port: u16, timeout: Option<Duration>) -> Result<Connection, Failure> {
         let OfInstance { gate, blocking, .. } = self.instance;
-        let granted = gate.check(|grants| grants.check_host(&host, port)).map_err(Error::Denied)?;
-        let slot = self.connections.slot().map_err(Error::Unreachable)?;
+        let granted = gate.check(|grants| grants.check_host(&host, port))?;
+        let slot = self.connections.slot()?;
         let patience = self.connections.patience;
-        let stream: Box<dyn Stream> = match self.script {
-            Some(script) => script.connect(&format!("{host}:{port}")).map_err(Error::Unreachable)?,
-            None => Box::new(patience.wait(timeout, connect::tcp(&granted, port, gate, blocking)).await.flatten()?),
+        let (stream, is_local): (Box<dyn Stream>, _) = match self.script {
+            Some(script) => {
+                let stream = script.connect(&format!("{host}:{port}")).map_err(unreachable)?;
+                (stream, Origin::of_host(&host, port).is_ok_and(|origin| origin.is_loopback()))
+            }
+            None => {
+                let stream = patience.wait(timeout, connect::tcp(&granted, port, gate, blocking)).await.flatten()?;
+                let is_local = stream.peer_addr().is_ok_and(|peer| address::is_loopback(peer.ip()));
+                (Box::new(stream), is_local)
+            }
         };
         let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Connection { stream: Some(stream), host: Some(name), timeout: None, patience, _slot: slot })
+        Ok(Connection { stream: Some(stream), host: Some(name), is_local, timeout: None, patience, _slot: slot })
     }
 
-    async fn open_unix(&mut self, path: String) -> Result<Connection, Error> {
+    async fn open_unix(&mut self, path: String, timeout: Option<Duration>) -> Result<Connection, Failure> {
         let gate = &self.instance.gate;
-        gate.check(|grants| grants.check_socket(&path)).map_err(Error::Denied)?;
-        let slot = self.connections.slot().map_err(Error::Unreachable)?;
+        gate.check(|grants| grants.check_socket(&path))?;
+        let slot = self.connections.slot()?;
         let patience = self.connections.patience;
         let stream: Box<dyn Stream> = match self.script {
-            Some(script) => script.connect(&format!("unix:{path}")).map_err(Error::Unreachable)?,
-            None => Box::new(patience.wait(None, connect::unix(&path, gate)).await.flatten()?),
+            Some(script) => script.connect(&format!("unix:{path}")).map_err(unreachable)?,
+            None => Box::new(patience.wait(timeout, connect::unix(&path, gate)).await.flatten()?),
         };
-        Ok(Connection { stream: Some(stream), host: None, timeout: None, patience, _slot: slot })
+        Ok(Connection { stream: Some(stream), host: None, is_local: true, timeout: None, patience, _slot: slot })
+    }
+
+    async fn sent(&mut self, connection: &Resource<Connection>, bytes: &[u8]) -> Result<Result<(), Error>> {
+        let result = self.connection(connection)?.write(bytes).await;
+        count(&self.instance.meter.sent_bytes, if result.is_ok() { bytes.len() } else { 0 });
+        Ok(result.map_err(Error::from))
     }
 
     /// Hands an opened connection over to the plugin; a full table ends the call.
-    fn handed_over(&mut self, opened: Result<Connection, Error>) -> Result<Result<Resource<Connection>, Error>> {
+    fn handed_over(&mut self, opened: Result<Connection, Failure>) -> Result<Result<Resource<Connection>, Error>> {
         Ok(match opened {
             Ok(connection) => Ok(self.table.push(connection)?),
-            Err(error) => Err(error),
+            Err(failure) => Err(failure.into()),
         })
     }
 }
 
 impl Connection {
-    async fn read(&mut self, most: usize) -> Result<Vec<u8>, Error> {
+    async fn read(&mut self, most: usize) -> Result<Vec<u8>, Failure> {
         let (time, stream) = self.parts()?;
         let most = most.min(LARGEST_READ);
         let mut bytes = Vec::with_capacity(most);
@@ -123,7 +143,7 @@ impl Connection {
         Ok(bytes)
     }
 
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let (time, stream) = self.parts()?;
         within(time, async {
             stream.write_all(bytes).await?;
@@ -132,44 +152,62 @@ impl Connection {
         .await
     }
 
-    async fn finish(&mut self) -> Result<(), Error> {
+    async fn finish(&mut self) -> Result<(), Failure> {
         let (time, stream) = self.parts()?;
         within(time, stream.shutdown()).await
     }
 
-    fn parts(&mut self) -> Result<(Time, &mut Box<dyn Stream>), Error> {
+    fn parts(&mut self) -> Result<(Time, &mut Box<dyn Stream>), Failure> {
         Ok(((self.patience, self.timeout), self.stream.as_mut().ok_or_else(closed)?))
     }
 
-    async fn start_tls(&mut self, trust: &Trust, server_name: Option<String>) -> Result<(), Error> {
-        let name = server_name.or_else(|| self.host.clone());
-        let name = name.ok_or_else(|| Error::Invalid("TLS over a unix socket needs a server name".into()))?;
+    /// Upgrades to TLS; `seen` gets the peer's certificates.
+    async fn start_tls(&mut self, trust: &Trust, options: &TlsOptions, seen: &Seen) -> Result<TlsInfo, Failure> {
+        let invalid = |why: String| Failure::new(Kind::Invalid, why);
+        let name = options.server_name.clone().or_else(|| self.host.clone());
+        let name = name.ok_or_else(|| invalid("TLS over a unix socket needs a server name".into()))?;
         let parsed =
-            ServerName::try_from(name.clone()).map_err(|_| Error::Invalid(format!("invalid server name {name:?}")))?;
-        let config = tls::client(trust).map_err(Error::Failed)?;
+            ServerName::try_from(name.clone()).map_err(|_| invalid(format!("invalid server name {name:?}")))?;
+        let config = tls::watched(trust, seen);
+        let mut config = config.map_err(|why| Failure::new(Kind::Misconfigured, format!("`tls`: {why}")))?;
+        config.alpn_protocols = options.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let stream = self.stream.take().ok_or_else(closed)?;
         let connect = TlsConnector::from(Arc::new(config)).connect(parsed, stream);
         let encrypted = self.patience.wait(self.timeout, connect).await?;
-        let encrypted = encrypted.map_err(|error| Error::Failed(format!("TLS with `{name}`: {error}")))?;
+        let encrypted = encrypted.map_err(|error| {
+            Failure::new(kind_of_tls(&error).unwrap_or(Kind::Failed), format!("TLS with `{name}`: {error}"))
+        })?;
+        let (_, session) = encrypted.get_ref();
+        let protocol = match session.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "unknown",
+        };
+        let alpn = session.alpn_protocol().map(|protocol| String::from_utf8_lossy(protocol).into_owned());
+        let info = tls_info(protocol, alpn, trust, seen.chain());
         self.stream = Some(Box::new(encrypted));
-        Ok(())
+        Ok(info)
     }
+}
+
+fn tls_info(protocol: &str, alpn: Option<String>, trust: &Trust, chain: Vec<Vec<u8>>) -> TlsInfo {
+    let verified = trust.verification.word().to_owned();
+    TlsInfo { protocol: protocol.to_owned(), alpn, verified, chain, attributes: Vec::new() }
 }
 
 /// How long the call may wait, and the connection's own timeout.
 type Time = (Patience, Option<Duration>);
 
-async fn within<T>((patience, timeout): Time, io: impl Future<Output = std::io::Result<T>>) -> Result<T, Error> {
-    patience.wait(timeout, io).await?.map_err(|error| Unreached::from(error).into())
+async fn within<T>((patience, timeout): Time, io: impl Future<Output = std::io::Result<T>>) -> Result<T, Failure> {
+    patience.wait(timeout, io).await?.map_err(|error| broken(&error))
 }
 
-fn closed() -> Error {
-    Error::Unreachable("the connection is closed".into())
+fn unreachable(why: String) -> Failure {
+    Failure::new(Kind::Unreachable, why)
 }
 
-/// The contract's timeouts: 0 is no limit.
-fn timeout(milliseconds: u64) -> Option<Duration> {
-    (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
+fn closed() -> Failure {
+    unreachable("the connection is closed".into())
 }
 
 fn count(counter: &AtomicU64, bytes: usize) {
@@ -178,57 +216,98 @@ fn count(counter: &AtomicU64, bytes: usize) {
 
 impl contract::Host for View<'_> {}
 
-impl contract::HostConnection for View<'_> {
-    async fn connect(&mut self, host: String, port: u16) -> Result<Result<Resource<Connection>, Error>> {
-        let opened = self.open_host(host, port, None).await;
-        self.handed_over(opened)
+impl contract::HostTlsOptions for View<'_> {
+    async fn new(&mut self) -> Result<Resource<TlsOptions>> {
+        Ok(self.table.push(TlsOptions::default())?)
     }
 
-    async fn connect_within(
+    async fn set_server_name(&mut self, options: Resource<TlsOptions>, name: String) -> Result<()> {
+        self.table.get_mut(&options)?.server_name = Some(name);
+        Ok(())
+    }
+
+    async fn set_alpn(&mut self, options: Resource<TlsOptions>, protocols: Vec<String>) -> Result<()> {
+        self.table.get_mut(&options)?.alpn = protocols;
+        Ok(())
+    }
+
+    async fn drop(&mut self, options: Resource<TlsOptions>) -> Result<()> {
+        self.table.delete(options)?;
+        Ok(())
+    }
+}
+
+impl contract::HostConnection for View<'_> {
+    async fn connect(
         &mut self,
         host: String,
         port: u16,
-        milliseconds: u64,
+        timeout_ms: Option<u64>,
     ) -> Result<Result<Resource<Connection>, Error>> {
-        let opened = self.open_host(host, port, timeout(milliseconds)).await;
+        let opened = self.open_host(host, port, timeout_ms.map(Duration::from_millis)).await;
         self.handed_over(opened)
     }
 
-    async fn connect_unix(&mut self, path: String) -> Result<Result<Resource<Connection>, Error>> {
-        let opened = self.open_unix(path).await;
+    async fn connect_unix(
+        &mut self,
+        path: String,
+        timeout_ms: Option<u64>,
+    ) -> Result<Result<Resource<Connection>, Error>> {
+        let opened = self.open_unix(path, timeout_ms.map(Duration::from_millis)).await;
         self.handed_over(opened)
+    }
+
+    async fn is_local(&mut self, connection: Resource<Connection>) -> Result<bool> {
+        Ok(self.connection(&connection)?.is_local)
     }
 
     async fn read(&mut self, connection: Resource<Connection>, max_bytes: u32) -> Result<Result<Vec<u8>, Error>> {
         let most = usize::try_from(max_bytes).unwrap_or(usize::MAX);
         let result = self.connection(&connection)?.read(most).await;
         count(&self.instance.meter.received_bytes, result.as_ref().map_or(0, Vec::len));
-        Ok(result)
+        Ok(result.map_err(Error::from))
     }
 
     async fn write(&mut self, connection: Resource<Connection>, bytes: Vec<u8>) -> Result<Result<(), Error>> {
-        let result = self.connection(&connection)?.write(&bytes).await;
-        count(&self.instance.meter.sent_bytes, if result.is_ok() { bytes.len() } else { 0 });
-        Ok(result)
+        self.sent(&connection, &bytes).await
+    }
+
+    async fn write_secret(
+        &mut self,
+        connection: Resource<Connection>,
+        prefix: Vec<u8>,
+        handle: Resource<Handle>,
+        suffix: Vec<u8>,
+    ) -> Result<Result<(), Error>> {
+        let secret = secret(self.table, &handle)?;
+        self.sent(&connection, &[&prefix, secret.reveal().as_bytes(), &suffix].concat()).await
     }
 
     async fn finish(&mut self, connection: Resource<Connection>) -> Result<Result<(), Error>> {
-        Ok(self.connection(&connection)?.finish().await)
+        Ok(self.connection(&connection)?.finish().await.map_err(Error::from))
     }
 
     async fn start_tls(
         &mut self,
         connection: Resource<Connection>,
-        server_name: Option<String>,
-    ) -> Result<Result<(), Error>> {
-        let (trust, is_scripted) = (self.instance.gate.trust(), self.script.is_some());
-        let connection = self.connection(&connection)?;
-        // A scripted conversation is in plain text.
-        Ok(if is_scripted { Ok(()) } else { connection.start_tls(trust, server_name).await })
+        options: Resource<TlsOptions>,
+    ) -> Result<Result<TlsInfo, TlsFailure>> {
+        let trust = self.instance.gate.trust();
+        let TlsOptions { server_name, alpn } = self.table.get(&options)?;
+        let options = TlsOptions { server_name: server_name.clone(), alpn: alpn.clone() };
+        if self.script.is_some() {
+            // A scripted conversation is in plain text.
+            return Ok(Ok(tls_info("TLSv1.3", options.alpn.into_iter().next(), trust, Vec::new())));
+        }
+        let seen = Seen::default();
+        let upgraded = self.connection(&connection)?.start_tls(trust, &options, &seen).await;
+        let failed =
+            |failure: Failure| TlsFailure { error: failure.into(), chain: seen.chain(), attributes: Vec::new() };
+        Ok(upgraded.map_err(failed))
     }
 
-    async fn set_timeout(&mut self, connection: Resource<Connection>, milliseconds: u64) -> Result<()> {
-        self.connection(&connection)?.timeout = timeout(milliseconds);
+    async fn set_timeout(&mut self, connection: Resource<Connection>, timeout_ms: Option<u64>) -> Result<()> {
+        self.connection(&connection)?.timeout = timeout_ms.map(Duration::from_millis);
         Ok(())
     }
 
@@ -241,8 +320,10 @@ impl contract::HostConnection for View<'_> {
 #[cfg(test)]
 mod tests {
     use tokio::net::{TcpListener, UnixListener};
+    use wasaba_core::secret::Secret;
+    use wasaba_core::setting::Reach;
 
-    use super::contract::HostConnection;
+    use super::contract::{HostConnection, HostTlsOptions};
     use super::*;
     use crate::capabilities::grants::Grants;
     use crate::capabilities::script::{Conversation, Turn};
@@ -271,7 +352,7 @@ mod tests {
     }
 
     fn allowing(entry: &str) -> Grants {
-        let mut grants = Grants { place: "[plugin.metrics.db]".into(), ..Grants::default() };
+        let mut grants = Grants { place: "[plugin.metrics.db]".into(), reach: Reach::ALL, ..Grants::default() };
         grants.allow(entry).unwrap();
         grants
     }
@@ -286,9 +367,9 @@ mod tests {
     async fn a_host_that_was_not_granted_is_denied_counted_and_never_connected_to() {
         let (listener, port) = listener().await;
         let mut state = State::new(allowing("127.0.0.1:1"), 16);
-        let refused = state.view().connect("127.0.0.1".into(), port).await.unwrap();
-        let Err(Error::Denied(text)) = refused else { panic!("{refused:?}") };
-        assert!(text.contains(&format!("allow = [\"127.0.0.1:{port}\"]")), "{text}");
+        let refused = state.view().connect("127.0.0.1".into(), port, None).await.unwrap();
+        let Error { kind, message, .. } = refused.unwrap_err();
+        assert!(kind == "denied" && message.contains(&format!("allow = [\"127.0.0.1:{port}\"]")), "{message}");
         assert_eq!(state.instance.meter.refusals(), 1);
         assert!(futures_util::FutureExt::now_or_never(listener.accept()).is_none(), "it was connected to");
     }
@@ -299,8 +380,9 @@ mod tests {
         let socket = temp.path().join("db.sock");
         let _listener = UnixListener::bind(&socket).unwrap();
         let mut state = State::new(allowing("unix:/run/other.sock"), 16);
-        let refused = state.view().connect_unix(socket.to_str().unwrap().to_owned()).await.unwrap();
-        assert!(matches!(&refused, Err(Error::Denied(text)) if text.contains("unix:")), "{refused:?}");
+        let refused = state.view().connect_unix(socket.to_str().unwrap().to_owned(), None).await.unwrap();
+        let refused = refused.unwrap_err();
+        assert!(refused.kind == "denied" && refused.message.contains("unix:"), "{refused:?}");
     }
 
     #[tokio::test]
@@ -315,7 +397,7 @@ mod tests {
         });
         let mut state = State::new(allowing(&format!("127.0.0.1:{port}")), 16);
         let mut view = state.view();
-        let id = view.connect("127.0.0.1".into(), port).await.unwrap().unwrap().rep();
+        let id = view.connect("127.0.0.1".into(), port, None).await.unwrap().unwrap().rep();
         let connection = || Resource::new_borrow(id);
         view.write(connection(), b"question".to_vec()).await.unwrap().unwrap();
         view.finish(connection()).await.unwrap().unwrap();
@@ -332,10 +414,11 @@ mod tests {
         let (_listener, port) = listener().await;
         let mut state = State::new(allowing(&format!("127.0.0.1:{port}")), 16);
         let mut view = state.view();
-        let id = view.connect("127.0.0.1".into(), port).await.unwrap().unwrap().rep();
-        view.set_timeout(Resource::new_borrow(id), 20).await.unwrap();
+        let id = view.connect("127.0.0.1".into(), port, None).await.unwrap().unwrap().rep();
+        view.set_timeout(Resource::new_borrow(id), Some(20)).await.unwrap();
         let late = view.read(Resource::new_borrow(id), 1).await.unwrap();
-        assert!(matches!(&late, Err(Error::Unreachable(text)) if text.contains("20ms")), "{late:?}");
+        let late = late.unwrap_err();
+        assert!(late.kind == "timeout" && late.message.contains("20ms"), "{late:?}");
     }
 
     #[tokio::test]
@@ -343,11 +426,12 @@ mod tests {
         let (_listener, port) = listener().await;
         let mut state = State::new(allowing(&format!("127.0.0.1:{port}")), 1);
         let mut view = state.view();
-        let first = view.connect("127.0.0.1".into(), port).await.unwrap().unwrap();
-        let second = view.connect("127.0.0.1".into(), port).await.unwrap();
-        assert!(matches!(&second, Err(Error::Unreachable(text)) if text.contains("`connections`")), "{second:?}");
+        let first = view.connect("127.0.0.1".into(), port, None).await.unwrap().unwrap();
+        let second = view.connect("127.0.0.1".into(), port, None).await.unwrap();
+        let second = second.unwrap_err();
+        assert!(second.kind == "too-costly" && second.message.contains("`connections`"), "{second:?}");
         HostConnection::drop(&mut view, first).await.unwrap();
-        assert!(view.connect("127.0.0.1".into(), port).await.unwrap().is_ok());
+        assert!(view.connect("127.0.0.1".into(), port, None).await.unwrap().is_ok());
     }
 
     #[tokio::test]
@@ -366,17 +450,26 @@ mod tests {
             grants.trust.authority = Some(authority.file());
             let mut state = State::new(grants, 16);
             let mut view = state.view();
-            let id = view.connect("127.0.0.1".into(), port).await.unwrap().unwrap().rep();
+            let id = view.connect("127.0.0.1".into(), port, None).await.unwrap().unwrap().rep();
             let connection = || Resource::new_borrow(id);
             assert_eq!(view.read(connection(), 1).await.unwrap().unwrap(), b"S");
-            let started = view.start_tls(connection(), None).await.unwrap();
+            let options = HostTlsOptions::new(&mut view).await.unwrap();
+            let started = view.start_tls(connection(), options).await.unwrap();
+            let chain = match &started {
+                Ok(info) => &info.chain,
+                Err(failure) => &failure.chain,
+            };
+            // DER begins with a sequence; the certificate is there even if it is not trusted.
+            assert!(chain.first().is_some_and(|certificate| certificate.starts_with(&[0x30])), "{started:?}");
             if trusted {
-                assert_eq!(started, Ok(()));
+                let info = started.unwrap();
+                assert_eq!((info.protocol.as_str(), info.verified.as_str(), info.alpn), ("TLSv1.3", "full", None));
                 assert_eq!(view.read(connection(), 9).await.unwrap().unwrap(), b"secret");
             } else {
-                assert!(matches!(&started, Err(Error::Failed(text)) if text.contains("127.0.0.1")), "{started:?}");
-                let after = view.read(connection(), 9).await.unwrap();
-                assert!(matches!(after, Err(Error::Unreachable(_))), "never again in plain text: {after:?}");
+                let error = started.unwrap_err().error;
+                assert!(error.kind == "unauthorized" && error.message.contains("127.0.0.1"), "{error:?}");
+                let after = view.read(connection(), 9).await.unwrap().unwrap_err();
+                assert_eq!(after.kind, "unreachable", "never again in plain text");
             }
             server.await.unwrap();
         }
@@ -392,11 +485,49 @@ mod tests {
         let mut state = State::new(grants, 16);
         state.script = Some(script);
         let mut view = state.view();
-        let host = view.connect("db".into(), 1).await.unwrap().unwrap();
-        let unix = view.connect_unix("/run/db.sock".into()).await.unwrap().unwrap();
+        let host = view.connect("db".into(), 1, None).await.unwrap().unwrap();
+        let unix = view.connect_unix("/run/db.sock".into(), None).await.unwrap().unwrap();
         for connection in [host, unix] {
             assert_eq!(view.read(connection, 9).await.unwrap().unwrap(), b"hi");
         }
-        assert!(matches!(view.connect("other".into(), 1).await.unwrap(), Err(Error::Denied(_))));
+        let other = view.connect("other".into(), 1, None).await.unwrap();
+        assert_eq!(other.unwrap_err().kind, "denied");
+    }
+
+    #[tokio::test]
+    async fn a_secret_is_written_between_what_the_plugin_writes_around_it() {
+        let turns = Ok(vec![Turn::Expect(b"AUTH hunter2\r\n".to_vec())]);
+        let mut script = Script::default();
+        script.tcp.push(Conversation { with: "db:1".into(), turns });
+        let mut state = State::new(allowing("db:1"), 16);
+        state.script = Some(script);
+        let handle = state.table.push(Handle(Secret::new("hunter2"))).unwrap();
+        let mut view = state.view();
+        let connection = view.connect("db".into(), 1, None).await.unwrap().unwrap().rep();
+        let written =
+            view.write_secret(Resource::new_borrow(connection), b"AUTH ".into(), handle, b"\r\n".into()).await;
+        assert!(written.unwrap().is_ok());
+        drop(state.table);
+        assert_eq!(state.script.unwrap().deviations(), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn only_this_machine_is_local() {
+        let conversation = |with: &str| Conversation { with: with.into(), turns: Ok(Vec::new()) };
+        let mut script = Script::default();
+        script.tcp.extend(["db:1", "127.0.0.1:1"].map(conversation));
+        let (_listener, port) = listener().await;
+        let mut grants = allowing("db:1");
+        grants.allow("127.0.0.1:1").unwrap();
+        grants.allow(&format!("localhost:{port}")).unwrap();
+        let mut state = State::new(grants, 16);
+        let mut is_local = async |script: Option<Script>, host: &str, port| {
+            state.script = script;
+            let mut view = state.view();
+            let connection = view.connect(host.into(), port, None).await.unwrap().unwrap();
+            view.is_local(connection).await.unwrap()
+        };
+        assert!(is_local(None, "localhost", port).await);
+        assert!(!is_local(Some(script), "db", 1).await);
     }
 }

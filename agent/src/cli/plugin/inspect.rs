@@ -21,9 +21,10 @@ pub fn run(flags: &AgentFlags, wanted: &str) -> Result<(), String> {
     let text = super::with_loader(flags, async |_, loader| {
         let file = super::plugin_file(loader, wanted)?;
         let plugin = loader.plugin(&Demands::default(), &file).await?;
-        let defaults = validate(&plugin.description.settings, &required(&plugin.description.settings));
+        let about_it = &plugin.description;
+        let defaults = validate(&about_it.settings, about_it.reach, &required(&about_it.settings));
         let values = defaults.as_ref().map(|validated| validated.values.clone()).unwrap_or_default();
-        let graphs = plugin.graphs(&loader.sandbox, values, &Arc::default()).await;
+        let graphs = plugin.graphs(&loader.sandbox, Arc::new(values), &Arc::default()).await;
         let graphs = graphs.map_err(|failure| format!("`{}`: {failure}", file.display()))?;
         let mut text = about(&plugin);
         if plugin.does().contains(&"metrics") {
@@ -83,6 +84,14 @@ fn about(plugin: &Plugin) -> String {
     writeln!(text, "digest: sha256:{}", plugin.sha256).ok();
     writeln!(text, "does: {}", plugin.does().join(", ")).ok();
     writeln!(text, "imports: {}", imports(plugin)).ok();
+    let reach = about.reach.words().join(", ");
+    writeln!(text, "reaches: {}", if reach.is_empty() { "nothing" } else { &reach }).ok();
+    // Of the facts those that the contract names; others may be anything.
+    for key in ["license", "homepage", "interval-seconds", "timeout-seconds", "agent"] {
+        if let Some((_, value)) = about.attributes.iter().find(|(known, _)| known == key) {
+            writeln!(text, "{key}: {}", shown(value)).ok();
+        }
+    }
     text.push_str("\nsettings:\n");
     for setting in &about.settings {
         writeln!(text, "  {:<18} {}", setting.key, shown(&setting.help)).ok();
@@ -105,7 +114,7 @@ fn about(plugin: &Plugin) -> String {
 }
 
 fn facts(setting: &Setting) -> String {
-    let mut facts = vec![kind_in_words(setting.kind).to_owned()];
+    let mut facts = vec![kind_in_words(setting).into_owned()];
     match &setting.default {
         Some(default) if setting.kind != SettingKind::Secret => {
             facts.push(format!("default {:?}", printable(default, 200)))
@@ -115,12 +124,16 @@ fn facts(setting: &Setting) -> String {
     facts.extend(setting.required.then(|| "required".to_owned()));
     facts.extend(setting.repeatable.then(|| "repeatable".to_owned()));
     let grants = match setting.kind {
-        SettingKind::Url => Some("grants HTTP to it"),
-        SettingKind::Port => Some("grants connections to it, together with its host"),
-        SettingKind::UnixSocket | SettingKind::File => Some("grants access to it"),
+        SettingKind::Url => Some("grants HTTP to it".to_owned()),
+        SettingKind::Endpoint => Some("grants connections to it".to_owned()),
+        SettingKind::Port => {
+            let host = setting.port_of.as_ref();
+            host.map(|host| format!("grants connections to it, together with `{host}`"))
+        }
+        SettingKind::UnixSocket | SettingKind::File => Some("grants access to it".to_owned()),
         _ => None,
     };
-    facts.extend(grants.map(str::to_owned));
+    facts.extend(grants);
     facts.join("; ")
 }
 
@@ -129,5 +142,7 @@ fn in_words(interpretation: Interpretation) -> &'static str {
         Interpretation::Gauge => "gauge",
         Interpretation::PerMinute => "per minute",
         Interpretation::PerSecond => "per second",
+        Interpretation::Delta => "growth",
+        Interpretation::PerMinute32 => "per minute, of 32 bits",
     }
 }

@@ -27,17 +27,19 @@ fn table(report: &Report) -> String {
     }
     let longest = report.plugins.iter().map(|plugin| plugin.name.len()).max().unwrap_or_default().max(4);
     let mut text = format!(
-        "{:<longest$}  {:<7}  {:>7}  {:>7}  {:>9}  {:>9}  {:>7}  COMPONENT\n",
-        "NAME", "STATE", "CALLS", "FAILED", "LAST", "MEMORY", "REFUSED"
+        "{:<longest$}  {:<7}  {:>7}  {:>7}  {:>9}  {:>9}  {:>7}  {:>7}  COMPONENT\n",
+        "NAME", "STATE", "CALLS", "FAILED", "LAST", "MEMORY", "REFUSED", "DROPPED"
     );
     for plugin in &report.plugins {
-        let PluginReport { name, state, calls, failures, last_ms, memory_bytes, refusals, component, .. } = plugin;
+        let PluginReport { name, state, calls, failures, last_ms, memory_bytes, refusals, dropped, component, .. } =
+            plugin;
         let failed = failures.iter().map(|(_, count)| count).sum::<u64>();
         let component = component.as_deref().unwrap_or("-");
         let (last, memory) = (format!("{last_ms:.1} ms"), format!("{} KiB", memory_bytes >> 10));
         writeln!(
             text,
-            "{name:<longest$}  {state:<7}  {calls:>7}  {failed:>7}  {last:>9}  {memory:>9}  {refusals:>7}  {component}"
+            "{name:<longest$}  {state:<7}  {calls:>7}  {failed:>7}  {last:>9}  {memory:>9}  {refusals:>7}  {dropped:>7}  \
+             {component}"
         )
         .ok();
         // A refusal that made the call fail is part of the problem's text.
@@ -66,6 +68,7 @@ mod tests {
             last_ms: 0.42,
             memory_bytes: 1 << 20,
             refusals: 1,
+            dropped: 5,
             refused: vec!["no grant for http://a:80".into(), "Connection refused".into()],
             ..PluginReport::default()
         };
@@ -78,9 +81,9 @@ mod tests {
             collectors: Vec::new(),
         };
         let expected = "\
-NAME         STATE      CALLS   FAILED       LAST     MEMORY  REFUSED  COMPONENT
-longer-name  skipped        0        0     0.0 ms      0 KiB        0  -
-web          failing       10        3     0.4 ms   1024 KiB        1  nginx 0.1.0
+NAME         STATE      CALLS   FAILED       LAST     MEMORY  REFUSED  DROPPED  COMPONENT
+longer-name  skipped        0        0     0.0 ms      0 KiB        0        0  -
+web          failing       10        3     0.4 ms   1024 KiB        1        5  nginx 0.1.0
              unreachable: Connection refused
              no grant for http://a:80
 ";

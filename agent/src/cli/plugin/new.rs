@@ -22,6 +22,7 @@ macro_rules! copied {
 
 /// Copied unchanged into the folder `wasaba`.
 const COPIED: &[(&str, &str)] = copied! {
+    "plugin-sdk/rust/src/call.rs"
     "plugin-sdk/rust/src/crypto.rs"
     "plugin-sdk/rust/src/description.rs"
     "plugin-sdk/rust/src/error.rs"
@@ -32,9 +33,13 @@ const COPIED: &[(&str, &str)] = copied! {
     "plugin-sdk/rust/src/log.rs"
     "plugin-sdk/rust/src/parts.rs"
     "plugin-sdk/rust/src/report.rs"
+    "plugin-sdk/rust/src/sample.rs"
+    "plugin-sdk/rust/src/secret.rs"
     "plugin-sdk/rust/src/settings.rs"
     "plugin-sdk/rust/src/tcp.rs"
     "plugin-sdk/rust/src/up.rs"
+    "wit/about.wit"
+    "wit/call.wit"
     "wit/checks.wit"
     "wit/crypto.wit"
     "wit/files.wit"
@@ -43,7 +48,6 @@ const COPIED: &[(&str, &str)] = copied! {
     "wit/log.wit"
     "wit/metadata.wit"
     "wit/metrics.wit"
-    "wit/plugin.wit"
     "wit/tcp.wit"
     "wit/types.wit"
     "wit/world.wit"

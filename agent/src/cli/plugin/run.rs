@@ -51,11 +51,13 @@ pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) ->
             tracing::warn!("{why}; the next run will have no rates");
         }
         let epoch = clock::unix_seconds();
-        let line = |sample: &wasaba_core::sample::Sample| {
+        let line = |(time, sample): (i64, &wasaba_core::sample::Sample)| {
             let name = sample.name().as_str();
-            format!("{}\t{:.6}\t{epoch}\n", name.strip_prefix("custom.").unwrap_or(name), sample.value())
+            format!("{}\t{:.6}\t{time}\n", name.strip_prefix("custom.").unwrap_or(name), sample.value())
         };
-        Ok(answer.samples.iter().map(line).collect::<String>() + &answer.text)
+        let samples = answer.samples.iter().map(|sample| (epoch, sample));
+        let samples = samples.chain(answer.dated.iter().map(|(time, sample)| (*time, sample)));
+        Ok(samples.map(line).collect::<String>() + &answer.text)
     });
     crate::cli::print(&text?)
 }
@@ -64,6 +66,7 @@ pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) ->
 #[derive(Default)]
 struct Once {
     samples: Vec<wasaba_core::sample::Sample>,
+    dated: Vec<(i64, wasaba_core::sample::Sample)>,
     readings: Vec<(String, Reading)>,
     warnings: Vec<String>,
     /// The check's report and the metadata, a line each.
@@ -73,15 +76,25 @@ struct Once {
 async fn once(instance: &Instance) -> Result<Once, Fault> {
     let (does, mut once) = (instance.plugin().does(), Once::default());
     if does.contains(&"metrics") {
-        let Answer { samples, warnings, .. } = instance.collect().await?;
-        once = Once { samples, readings: instance.readings(), warnings, ..once };
+        let Answer { samples, dated, warnings, .. } = instance.collect().await?;
+        once = Once { samples, dated, readings: instance.readings(), warnings, ..once };
     }
     if does.contains(&"checks") {
-        let (report, _) = instance.check().await?;
-        once.text.push_str(&format!("{}\t{}\n", report.status.word(), printable(&report.message, 1_024)));
+        let (checked, _) = instance.check().await?;
+        for report in checked.reports {
+            let name = if report.name.is_empty() { String::new() } else { format!("{}\t", report.name) };
+            let message = printable(&report.message, 1_024);
+            once.text.push_str(&format!("{name}{}\t{message}\n", report.status.word()));
+        }
+        once.warnings.extend(checked.warnings);
     }
     if does.contains(&"metadata") {
-        once.text.push_str(&format!("{}\n", instance.metadata().await?.0));
+        let (gathered, _) = instance.metadata().await?;
+        for (namespace, document) in gathered.documents {
+            let name = if namespace == *instance.name() { String::new() } else { format!("{namespace}\t") };
+            once.text.push_str(&format!("{name}{document}\n"));
+        }
+        once.warnings.extend(gathered.warnings);
     }
     Ok(once)
 }
@@ -149,7 +162,7 @@ mod tests {
     fn readings_are_restored_in_the_next_run_but_not_through_a_link() {
         let temp = tempfile::tempdir().unwrap();
         let state = temp.path().join("state");
-        let readings = vec![("a".to_owned(), Reading { value: 1.0, unix_millis: 2 })];
+        let readings = vec![("a".to_owned(), Reading { value: 1.0.into(), unix_millis: 2 })];
         keep(&state, &readings).unwrap();
         keep(&state, &readings).unwrap();
         assert_eq!(remembered(&state), readings);

@@ -9,9 +9,11 @@ use config::document::read_file;
 use plugins::cases;
 use plugins::cases::{Case, Expected, Minute};
 use plugins::instance::Instance;
+use plugins::instance::answer::Report;
 use plugins::loader::{Loader, demands};
 use sandbox::failure::Failure;
 use wasaba_core::clock;
+use wasaba_core::report::Status;
 use wasaba_core::text::printable;
 
 use crate::cli::flags::AgentFlags;
@@ -64,7 +66,7 @@ async fn play(loader: &Loader, component: &Path, case: &Case) -> Differences {
     let mut now = clock::wall();
     for minute in &case.minutes {
         now += minute.after;
-        instance.play(Arc::clone(&minute.script));
+        instance.play(Arc::clone(&minute.script), now);
         let mut lines = call(&instance, minute, now).await;
         lines.extend(minute.script.deviations());
         differences.extend(lines.into_iter().map(|line| (minute.line, line)));
@@ -83,9 +85,12 @@ async fn call(instance: &Instance, minute: &Minute, now: SystemTime) -> Vec<Stri
     if expected.samples.is_some() || must_fail == Some("metrics") {
         match instance.collect_by(move || now).await {
             Ok(answer) => {
-                let samples = answer.samples.iter().map(|sample| {
+                let samples = answer.samples.iter().chain(answer.dated.iter().map(|(_, sample)| sample));
+                let samples = samples.map(|sample| {
                     let name = sample.name().as_str();
-                    (name.strip_prefix("custom.").unwrap_or(name).to_owned(), sample.value())
+                    let name = name.strip_prefix("custom.").unwrap_or(name);
+                    let host = sample.host().map(|host| format!("{host}:")).unwrap_or_default();
+                    (format!("{host}{name}"), sample.value())
                 });
                 lines.extend(other_samples(expected, &samples.collect::<Vec<_>>()));
                 lines.extend(answer.warnings);
@@ -95,31 +100,44 @@ async fn call(instance: &Instance, minute: &Minute, now: SystemTime) -> Vec<Stri
     }
     if expected.check.is_some() || must_fail == Some("checks") {
         match instance.check().await {
-            Ok((report, _)) if must_fail.is_some() => {
-                lines.push(format!("expected a failure, got: {}", report.message))
-            }
-            Ok((report, _)) => {
-                let status = report.status.word().to_lowercase();
-                if expected.check.as_ref() != Some(&status) {
-                    lines.push(format!("the check is {status}: {}", report.message));
-                } else {
-                    lines.extend(missing_text(expected, &report.message));
-                }
+            Ok((checked, _)) => {
+                lines.extend(other_reports(expected, &checked.reports));
+                lines.extend(checked.warnings);
             }
             Err(failure) => lines.extend(other_failure(expected, &failure)),
         }
     }
     if expected.metadata.is_some() || must_fail == Some("metadata") {
         match instance.metadata().await {
-            Ok((metadata, _)) if must_fail.is_some() => lines.push(format!("expected a failure, got: {metadata}")),
-            Ok((metadata, _)) if expected.metadata.as_ref() != Some(&metadata) => {
-                lines.push(format!("the metadata is {metadata}"));
+            Ok((gathered, _)) => {
+                let own = gathered.documents.iter().find(|(namespace, _)| namespace == instance.name());
+                let metadata = own.map_or(&serde_json::Value::Null, |(_, metadata)| metadata);
+                if must_fail.is_some() {
+                    lines.push(format!("expected a failure, got: {metadata}"));
+                } else if expected.metadata.as_ref() != Some(metadata) {
+                    lines.push(format!("the metadata is {metadata}"));
+                }
+                lines.extend(gathered.warnings);
             }
-            Ok(_) => {}
             Err(failure) => lines.extend(other_failure(expected, &failure)),
         }
     }
     lines
+}
+
+/// How the reports differ from the expected status: of all of them, the worst one counts.
+fn other_reports(expected: &Expected, reports: &[Report]) -> Option<String> {
+    let rank =
+        |status| [Status::Ok, Status::Unknown, Status::Warning, Status::Critical].iter().position(|s| *s == status);
+    let Some(worst) = reports.iter().max_by_key(|report| rank(report.status)) else {
+        return Some("the check has no report".to_owned());
+    };
+    let (status, message) = (worst.status.word().to_lowercase(), &worst.message);
+    match &expected.check {
+        None => Some(format!("expected a failure, got: {message}")),
+        Some(wanted) if *wanted != status => Some(format!("the check is {status}: {message}")),
+        Some(_) => missing_text(expected, message),
+    }
 }
 
 fn other_samples(expected: &Expected, actual: &[(String, f64)]) -> Vec<String> {

@@ -30,7 +30,7 @@ pub(crate) const BANNED: &[Phrase] = &[
     phrase(&[TO_BE, "told"], "\"logged\", \"reported\", \"notified\""),
     phrase(&["left", "out"], "\"skipped\", \"ignored\", \"refused\", \"omitted\""),
     phrase(&["goes", "on"], "\"continues\", \"keeps running\""),
-    phrase(&["given", "up"], "\"dropped\", \"abandoned\""),
+    Phrase { allowed_before: &[&[":"]], ..phrase(&["given", "up"], "\"dropped\", \"abandoned\"") },
     phrase(&["take|takes|took", "leave"], "\"reaps\""),
     phrase(&["well", "again"], "\"recovered\""),
     phrase(&["in", "trouble"], "\"failing\""),

@@ -3,16 +3,19 @@
 use std::time::Duration;
 
 use wasaba_plugin::tcp::Connection;
-use wasaba_plugin::{Error, Graph, Metric, Plugin, Sample, Setting, Settings, Unit, crypto, files, http, kv, log};
+use wasaba_plugin::{
+    Error, Graph, Metric, Plugin, Reach, Sample, Secret, Setting, Settings, Unit, crypto, files, http, kv, log,
+};
 
 wasaba_plugin::export!(describe, collect);
 
 fn describe() -> Plugin {
     Plugin::new("naughty", env!("CARGO_PKG_VERSION"), "misbehaves on request")
+        .reaches([Reach::Http, Reach::Tcp, Reach::Unix, Reach::File])
         .setting(Setting::text("do").default("nothing").help("what to do wrong"))
         .setting(Setting::text("url").default("http://localhost/").help("the target; a text, which grants nothing"))
         .setting(Setting::secret("token").help("a secret that must not be shown"))
-        .graph(Graph::new("naughty", "Naughty", Unit::Float).metric(Metric::gauge("good", "Good")))
+        .graph(Graph::new("naughty", "Naughty", Unit::Float).metric(Metric::gauge("*", "%1")))
 }
 
 fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
@@ -30,7 +33,7 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
             Connection::connect_unix(target)?;
             good(1.0)
         }
-        "read-file" => good(files::read(target)?.len() as f64),
+        "read-file" => good(files::read(target, 4 << 20)?.len() as f64),
         "scan" => {
             let mut last = Ok(());
             for port in 1..=1024 {
@@ -53,7 +56,7 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
             good(1.0)
         }
         "derive" => {
-            crypto::pbkdf2_hmac_sha256(b"password", b"salt", u32::MAX)?;
+            crypto::scram_sha256(token(settings)?, b"salt", u32::MAX, "")?;
             good(1.0)
         }
         "sleep" => {
@@ -93,12 +96,15 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
             log::info("x".repeat(1 << 20));
             good(1.0)
         }
+        "reveal" => Err(Error::Failed(token(settings)?.reveal()?)),
         "bad-samples" => Ok(vec![
             Sample::new("naughty.good", 1.0),
             Sample::new("naughty.nan", f64::NAN),
             Sample::new("naughty.\u{1b}[2J", 1.0),
+            // Of the agent itself.
+            Sample::new("custom.memory", 1.0),
         ]),
-        "many-samples" => Ok((0..100_000).map(|number| Sample::new(format!("naughty.n{number}"), 1.0)).collect()),
+        "many-samples" => Ok((0..20_000).map(|number| Sample::new(format!("naughty.n{number}"), 1.0)).collect()),
         "million-samples" => Ok((0..1_000_000).map(|_| Sample::new("n", 1.0)).collect()),
         "long-name" => Ok(vec![Sample::new("n".repeat(20 << 20), 1.0)]),
         "long-error" => Err(Error::Failed("x".repeat(4 << 20))),
@@ -111,6 +117,10 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
         "blame-secret" => Err(Error::Misconfigured("the token was refused".into())),
         _ => good(1.0),
     }
+}
+
+fn token(settings: &Settings) -> Result<&Secret, Error> {
+    settings.secret("token").ok_or_else(|| Error::Misconfigured("`token` is not set".into()))
 }
 
 #[inline(never)]
