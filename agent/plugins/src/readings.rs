@@ -1,7 +1,7 @@
 //! From a plugin's samples to the values that are posted: unchanged, or the growth per minute or second, scaled, renamed and
 //! filtered. How much work that is depends on the plugin, so it is done in the plugin's call.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -160,7 +160,7 @@ impl Counters {
 
     /// Drops what is too old to give a rate with a reading of `unix_millis`, and takes over the `new` readings, up to `most` in
     /// all. Returns those that it has taken over.
-    fn take(&self, new: HashMap<String, Reading>, most: usize, unix_millis: i64) -> Vec<(String, Reading)> {
+    fn take(&self, new: BTreeMap<String, Reading>, most: usize, unix_millis: i64) -> Vec<(String, Reading)> {
         let mut kept = self.lock();
         // A counter that is missing this time, since its target is down, may continue from its last reading.
         kept.retain(|_, reading| reading.is_fresh(unix_millis));
@@ -284,7 +284,7 @@ impl Translation {
     /// call: others have their turns in between.
     pub async fn values(&self, samples: Vec<answer::Sample>, unix_millis: i64) -> Values {
         let mut values = Values::default();
-        let (mut dropped, mut read) = (Dropped::default(), HashMap::new());
+        let (mut dropped, mut read) = (Dropped::default(), BTreeMap::new());
         let mut turn = Instant::now();
         for sample in samples {
             if turn.elapsed() > TURN {
@@ -314,7 +314,7 @@ impl Translation {
         &self,
         sample: &answer::Sample,
         unix_millis: i64,
-        read: &mut HashMap<String, Reading>,
+        read: &mut BTreeMap<String, Reading>,
     ) -> Result<Option<(Option<i64>, Sample)>, Why> {
         let answer::Sample { name, value, unix_seconds, host, labels: _ } = sample;
         // What fits no graph of the plugin's own could be another plugin's metric.
