@@ -3,6 +3,7 @@
 //! One value passes four rooms: a collector reads it (`machine`, `containers`, `plugins`, `programs`), the collecting loop takes
 //! it (`wasaba_core::collect`), the spool keeps it on disk and an output posts it (`delivery`). Only [`run`] knows all of them;
 //! see ARCHITECTURE.md.
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make and read the files that they need"))]
 
 pub mod cli;
 pub mod process;

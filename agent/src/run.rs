@@ -26,6 +26,7 @@ use wasaba_core::collect::rounds::{Rounds, Sink};
 use wasaba_core::collect::source::Source;
 use wasaba_core::collect::sources::{ByInstant, Sources};
 use wasaba_core::graph::GraphDefinition;
+use wasaba_core::paths::own::Folder;
 use wasaba_core::{clock, container};
 
 use crate::process::control::{self, Pulse, Tables};
@@ -60,8 +61,11 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
         tracing::warn!("{warning}");
     }
     let root = config.root.clone();
-    std::fs::create_dir_all(&root)
+    Folder::create(&root, 0o750)
         .map_err(|error| format!("cannot create the folder `{}`: {error}; name another with -root", root.display()))?;
+    if let Some(why) = Folder::warning(&root) {
+        tracing::warn!("other users can replace the agent's own files: {why}");
+    }
     let spool = Arc::new(Spool::open(&root, clock::unix_seconds()).map_err(|error| error.to_string())?);
     let memory: Arc<dyn Memory> = Arc::<Spool>::clone(&spool);
     let board = Arc::new(local::Board::default());

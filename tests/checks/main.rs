@@ -1,5 +1,6 @@
 //! A check's component in a running keeper: it is loaded, skipped and replaced like a metrics plugin.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking, with the reason")]
+#![expect(clippy::disallowed_methods, reason = "tests make and read the files that they need")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -7,9 +7,10 @@ use machine::metrics::selection::Selection;
 use machine::roots::Roots;
 use tracing::level_filters::LevelFilter;
 use url::Url;
+use wasaba_core::paths::trusted::Unopened;
 use wasaba_core::secret::Secret;
 
-use crate::document::{Problem, Reader, Section, ValueKind, read_file};
+use crate::document::{Problem, Reader, Section, ValueKind, read_trusted};
 use crate::{Config, Network, docker, plugin};
 
 /// The configuration in the files that were read so far. Each further file overwrites the keys that it has.
@@ -35,8 +36,9 @@ impl Draft {
     /// Reads the files to include and returns the configuration; `problems` are those of the main file.
     pub(crate) fn read_included(mut self, mut problems: Vec<Problem>) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
         for file in std::mem::take(&mut self.included) {
-            match read_file(&file) {
+            match read_trusted(&file) {
                 Ok(text) => problems.extend(self.read(&file, &text, true)),
+                Err(Unopened::Untrusted(why)) => problems.push(Problem::of_untrusted(&file, &why)),
                 Err(error) => problems.push(Problem::of_file(&file, &error)),
             }
         }

@@ -110,7 +110,7 @@ impl Environment {
 
 fn key_in(file: &Path) -> Result<Secret, String> {
     let read =
-        wasaba_core::regular_file::read(file, 4_096).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
+        wasaba_core::paths::named::read(file, 4_096).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
     match read {
         Ok(key) if key.is_empty() => Err(format!(
             "the file `{}` of the variable `apikey_file` is empty: write the API key into it",

@@ -136,6 +136,44 @@ fn included_files_override_keys_and_replace_whole_plugin_tables() {
 }
 
 #[test]
+fn an_included_file_that_others_can_write_to_is_skipped_with_the_cure() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    let (open, closed) = (folder.path().join("open.conf"), folder.path().join("closed.conf"));
+    for file in [&open, &closed] {
+        std::fs::write(file, format!("display_name = {:?}\n", file.file_stem().unwrap())).unwrap();
+        mode(file, 0o644);
+    }
+    let text = format!("display_name = \"main\"\ninclude = \"{}/*.conf\"\n", folder.path().display());
+    mode(&open, 0o666);
+    let (config, problems) = parsed(&text).unwrap();
+    let said = shown(&problems);
+    assert_eq!(config.display_name.as_deref(), Some("closed"));
+    assert!(said.starts_with("skipped `") && said.contains(&format!("chmod go-w {}", open.display())), "{said}");
+    assert!(problems.len() == 1 && problems[0].level() == Level::Warning);
+    // Whoever can write to the folder can replace any file in it.
+    mode(folder.path(), 0o777);
+    let (config, problems) = parsed(&text).unwrap();
+    assert_eq!((config.display_name.as_deref(), problems.len()), (Some("main"), 2));
+}
+
+#[test]
+fn a_reference_to_a_secret_is_not_followed_through_a_link_of_others() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let (secret, others) = (folder.path().join("secret"), folder.path().join("others"));
+    std::fs::write(&secret, "hunter2").unwrap();
+    std::fs::create_dir(&others).unwrap();
+    std::os::unix::fs::symlink(&secret, others.join("link")).unwrap();
+    let text = format!("apikey = {{ file = \"{}\" }}\n", others.join("link").display());
+    assert!(parsed(&text).unwrap().0.api_key.is_some());
+    std::fs::set_permissions(&others, PermissionsExt::from_mode(0o777)).unwrap();
+    let said = shown(&parsed(&text).unwrap_err());
+    assert!(said.contains("is a link, and not followed") && said.contains("chmod go-w"), "{said}");
+}
+
+#[test]
 fn a_component_replaces_a_program_of_its_name_and_vice_versa() {
     let folder = tempfile::tempdir().unwrap();
     let text = format!(

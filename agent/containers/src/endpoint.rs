@@ -20,6 +20,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
+use wasaba_core::paths::named;
 use wasaba_core::tls;
 use wasaba_core::tls::Trust;
 
@@ -256,11 +257,17 @@ async fn exchange(
     Ok(sender.send_request(request).await?)
 }
 
+async fn unix(path: &Path) -> io::Result<UnixStream> {
+    let owned = path.to_owned();
+    let found = tokio::task::spawn_blocking(move || named::socket(&owned)).await;
+    found.map_err(io::Error::other)??.connect().await
+}
+
 async fn connect(address: &Endpoint, tls: Option<&TlsConnector>) -> io::Result<(Box<dyn Stream>, String)> {
     match address {
         Endpoint::Default => Err(io::Error::other("the default socket was not resolved")),
         Endpoint::Unix(path) => loop {
-            match UnixStream::connect(path).await {
+            match unix(path).await {
                 // The queue of the socket is full; on older systems it has 128 places.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(RETRY_PAUSE).await,
                 stream => return Ok((Box::new(stream?), "engine".to_owned())),

@@ -2,6 +2,7 @@
 //!
 //! A [`sample::Sample`] cannot hold a name that Mackerel refuses; a [`secret::Secret`] does not show in `Debug`. Nothing here
 //! depends on wasmtime, the queue or Mackerel's API.
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make and read the files that they need"))]
 
 pub mod clock;
 pub mod collect;
@@ -10,8 +11,8 @@ pub mod document;
 pub mod graph;
 pub mod limits;
 pub mod nearest;
+pub mod paths;
 pub mod posting;
-pub mod regular_file;
 pub mod report;
 pub mod sample;
 pub mod secret;

@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use crate::regular_file;
+use crate::paths::named;
 
 /// Which server certificates a connection trusts, and which certificate it presents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,7 +99,7 @@ fn configured(trust: &Trust, verifier: Arc<dyn ServerCertVerifier>) -> Result<Cl
     let plain = |error: Error| error.to_string();
     let builder = builder().map_err(plain)?.dangerous().with_custom_certificate_verifier(verifier);
     let Some((certificate, key)) = &trust.identity else { return Ok(builder.with_no_client_auth()) };
-    let bytes = regular_file::read(key, LONGEST_FILE_BYTES).map_err(|error| unusable("a private key", key, &error))?;
+    let bytes = named::read(key, LONGEST_FILE_BYTES).map_err(|error| unusable("a private key", key, &error))?;
     let key = PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| unusable("a private key", key, &error))?;
     builder.with_client_auth_cert(certificates(certificate)?, key).map_err(plain)
 }
@@ -127,7 +127,7 @@ fn authorities(trust: &Trust) -> Result<Arc<RootCertStore>, String> {
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let bytes = regular_file::read(file, LONGEST_FILE_BYTES);
+    let bytes = named::read(file, LONGEST_FILE_BYTES);
     let bytes = bytes.map_err(|error| unusable("a certificate", file, &error))?;
     match CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>() {
         Ok(certificates) if certificates.is_empty() => Err(unusable("a certificate", file, &"it contains none")),

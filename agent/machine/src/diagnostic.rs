@@ -7,17 +7,16 @@ use wasaba_core::collect::{Collector, Fault, Moment};
 use wasaba_core::graph::GraphDefinition;
 use wasaba_core::sample::Sample;
 
+use crate::roots;
+
 /// Reads `/proc/self`.
 pub struct Diagnostic;
 
 impl Collector for Diagnostic {
     fn collect(&mut self, _: Moment) -> Result<Vec<Sample>, Fault> {
-        let read = |path: &str| {
-            std::fs::read_to_string(path).map_err(|error| Fault::reading(std::path::Path::new(path), &error))
-        };
-        let rollup = read("/proc/self/smaps_rollup")?;
-        let status = read("/proc/self/status")?;
-        let descriptors = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        let rollup = roots::read("/proc/self/smaps_rollup".as_ref())?;
+        let status = roots::read("/proc/self/status".as_ref())?;
+        let descriptors = roots::names("/proc/self/fd".as_ref()).len();
         let values = [
             ("custom.agent.memory.alloc", kibibytes(&rollup, "Anonymous:").map(|kib| kib * 1024.0)),
             ("custom.agent.memory.sys", kibibytes(&rollup, "Pss:").map(|kib| kib * 1024.0)),

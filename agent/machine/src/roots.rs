@@ -3,6 +3,7 @@
 //! They are settings so that the shipped code can be pointed at a frozen machine. Nothing is parsed here.
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -72,6 +73,13 @@ pub fn read(path: &Path) -> Result<String, Fault> {
     RereadFile::at(path.to_owned()).read().map(Cow::into_owned)
 }
 
+/// The names in a folder; none if it cannot be read.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the door to the kernel's files")]
+pub fn names(folder: &Path) -> Vec<OsString> {
+    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect()
+}
+
 /// One file that is read every minute, always into the same memory.
 #[derive(Debug)]
 pub struct RereadFile {
@@ -101,6 +109,7 @@ impl RereadFile {
         Fault(format!("`{}` {why}", self.path.display()))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the door to the kernel's files")]
     fn fill(&mut self) -> io::Result<()> {
         self.bytes.clear();
         // Behind `take`: `File::read_to_end` would reserve memory by the length, which is always 0 in /proc.

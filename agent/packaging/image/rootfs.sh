@@ -2,6 +2,8 @@
 # Creates the file system of the image: `rootfs.sh RELEASE OUT` copies the program and the plugins from RELEASE (target/release).
 # OUT/all is the file system, OUT/state the folder of the agent's state, which has a different owner.
 set -eu
+# Folders that a group can write to are not trusted.
+umask 022
 release=$1
 rm -rf "$2"
 mkdir -p "$2/state"

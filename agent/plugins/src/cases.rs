@@ -10,7 +10,7 @@ use config::document::{Problem, Reader, Section};
 use config::table::PluginTable;
 use sandbox::capabilities::script::{Conversation, HttpAnswer, Response, Script, Turn};
 use sandbox::failure::Kind;
-use wasaba_core::regular_file;
+use wasaba_core::paths::named;
 
 /// More than any answer that a plugin may get.
 const LONGEST_CONTENT_BYTES: u64 = 64 << 20;
@@ -173,7 +173,7 @@ fn content(reader: &mut Reader<'_>, section: &mut Section<'_>, key: &str, folder
     let place = inner.place;
     let file = reader.parsed(&mut inner, "file", |name| {
         let path = folder.join(name);
-        regular_file::read(&path, LONGEST_CONTENT_BYTES)
+        named::read(&path, LONGEST_CONTENT_BYTES)
             .map_err(|error| format!("names `{}`, which cannot be read: {error}", path.display()))
     });
     let hex = reader.parsed(&mut inner, "hex", |digits| {

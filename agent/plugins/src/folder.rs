@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use wasaba_core::paths::trusted::{self, Unopened};
 use wasaba_core::text::printable;
 
 /// A longer name is cut in messages.
@@ -60,8 +61,12 @@ impl Folders {
             let file = if wanted.ends_with(".wasm") { wanted.to_owned() } else { format!("{wanted}.wasm") };
             self.all().map(|folder| folder.join(&file)).collect()
         };
-        if let Some(found) = candidates.iter().find(|path| path.is_file()) {
-            return Ok(found.clone());
+        let mut existing = candidates.iter().filter(|path| path.is_file()).peekable();
+        let first = existing.peek().copied().cloned();
+        // Another user's file does not stand in for that of the same name in the next folder. If there is only that, it is refused
+        // when it is loaded, with the reason.
+        if let Some(found) = existing.find(|path| trusted::open(path).is_ok()).cloned().or(first) {
+            return Ok(found);
         }
         let searched = candidates.iter().map(|path| format!("`{}`", path.display())).collect::<Vec<_>>().join(", ");
         let names = self.names();
@@ -69,16 +74,24 @@ impl Folders {
         Err(format!("there is no plugin `{wanted}`: looked for {searched}{names}"))
     }
 
-    /// The `.wasm` files in the drop-in folders, by name, each name once.
+    /// The `.wasm` files in the drop-in folders, by name, each name once; and why a folder was skipped.
     #[must_use]
-    pub fn dropped_in(&self) -> Vec<PathBuf> {
-        let mut names = HashSet::new();
-        let files = self.drop_in.iter().flat_map(|folder| components(folder));
-        files.filter(|file| names.insert(file.file_name().map(ToOwned::to_owned))).collect()
+    pub fn dropped_in(&self) -> (Vec<PathBuf>, Vec<String>) {
+        let (mut names, mut found, mut skipped) = (HashSet::new(), Vec::new(), Vec::new());
+        for folder in &self.drop_in {
+            match components(folder) {
+                Ok(files) => {
+                    found.extend(files.into_iter().filter(|file| names.insert(file.file_name().map(ToOwned::to_owned))))
+                }
+                Err(error) if error.is_missing() => {}
+                Err(error) => skipped.push(format!("skipped the plugins in `{}`: {error}", folder.display())),
+            }
+        }
+        (found, skipped)
     }
 
     fn names(&self) -> Vec<String> {
-        let stems = self.all().flat_map(|folder| components(folder));
+        let stems = self.all().filter_map(|folder| components(folder).ok()).flatten();
         let names = stems.filter_map(|file| Some(printable(file.file_stem()?.to_str()?, LONGEST_NAME_BYTES)));
         let mut names = names.collect::<Vec<_>>();
         names.sort();
@@ -99,6 +112,9 @@ pub struct Stamp {
     size: u64,
     /// Seconds and nanoseconds since 1970.
     modified: (i64, i64),
+    /// Who may write to it decides whether it is used.
+    owner: u32,
+    mode: u32,
 }
 
 impl Stamp {
@@ -107,20 +123,27 @@ impl Stamp {
     pub fn of(path: &Path) -> Option<Self> {
         let about = fs::metadata(path).ok()?;
         let modified = (about.mtime(), about.mtime_nsec());
-        Some(Self { device: about.dev(), inode: about.ino(), size: about.size(), modified })
+        Some(Self {
+            device: about.dev(),
+            inode: about.ino(),
+            size: about.size(),
+            modified,
+            owner: about.uid(),
+            mode: about.mode(),
+        })
     }
 }
 
-/// The `.wasm` files in a folder, sorted; a missing folder has none. Hidden files are ignored, since they are being written.
-fn components(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+/// The `.wasm` files in a folder, sorted. Hidden files are ignored, since they are being written.
+fn components(folder: &Path) -> Result<Vec<PathBuf>, Unopened> {
+    let entries = trusted::names(folder)?.into_iter().map(|name| folder.join(name));
     let is_component = |path: &PathBuf| {
         let hidden = path.file_name().and_then(|name| name.to_str()).is_none_or(|name| name.starts_with('.'));
         !hidden && path.extension().is_some_and(|extension| extension == "wasm") && path.is_file()
     };
     let mut files = entries.filter(is_component).collect::<Vec<_>>();
     files.sort();
-    files
+    Ok(files)
 }
 
 #[cfg(test)]
@@ -148,6 +171,20 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_others_does_not_stand_in_for_an_installed_plugin() {
+        use std::os::unix::fs::PermissionsExt;
+        let temp = tempfile::tempdir().unwrap();
+        let at = |name: &str| temp.path().join(name);
+        put(&at("root/plugins"), &["nginx.wasm"]);
+        put(&at("bin/plugins"), &["nginx.wasm"]);
+        let folders = Folders::new(&at("root"), None, Some(&at("bin/wasaba")));
+        fs::set_permissions(at("root/plugins/nginx.wasm"), fs::Permissions::from_mode(0o666)).unwrap();
+        assert_eq!(folders.find("nginx"), Ok(at("bin/plugins/nginx.wasm")));
+        fs::remove_file(at("bin/plugins/nginx.wasm")).unwrap();
+        assert_eq!(folders.find("nginx"), Ok(at("root/plugins/nginx.wasm")), "loading it gives the reason");
+    }
+
+    #[test]
     fn the_error_for_an_unknown_name_lists_the_known_ones() {
         let temp = tempfile::tempdir().unwrap();
         put(&temp.path().join("plugins"), &["nginx.wasm", "redis.wasm", "notes.txt", ".half.wasm"]);
@@ -161,7 +198,7 @@ mod tests {
         put(&temp.path().join("plugins"), &["a\nERROR b.wasm"]);
         fs::create_dir(temp.path().join("plugins/folder.wasm")).unwrap();
         let folders = Folders::new(temp.path(), None, None);
-        assert_eq!(folders.dropped_in(), [temp.path().join("plugins/a\nERROR b.wasm")]);
+        assert_eq!(folders.dropped_in().0, [temp.path().join("plugins/a\nERROR b.wasm")]);
         let error = folders.find("ngnix").unwrap_err();
         assert!(error.ends_with("there are: a\\nERROR b"), "{error}");
     }
@@ -185,6 +222,6 @@ mod tests {
         put(&temp.path().join("plugins"), &["b.wasm", "a.wasm"]);
         put(&temp.path().join("bin/plugins"), &["c.wasm"]);
         let folders = Folders::new(temp.path(), None, Some(&temp.path().join("bin/wasaba")));
-        assert_eq!(folders.dropped_in(), [temp.path().join("plugins/a.wasm"), temp.path().join("plugins/b.wasm")]);
+        assert_eq!(folders.dropped_in().0, [temp.path().join("plugins/a.wasm"), temp.path().join("plugins/b.wasm")]);
     }
 }

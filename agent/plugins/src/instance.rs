@@ -258,7 +258,7 @@ impl Instance {
         self.counts.dropped.fetch_add(answer.dropped, Ordering::Relaxed);
         let kept = self.kept(values);
         let mut warnings = problems.iter().map(in_words).chain(answer.warnings).collect();
-        cut(&mut warnings);
+        self.make_fit(&mut warnings);
         let readings::Values { samples, dated, readings, .. } = answer;
         Ok(Answer { samples, dated, readings, warnings, kept })
     }
@@ -287,7 +287,7 @@ impl Instance {
             checked.warnings.push(format!("dropped the report {:?}: {why}", printable(name, 80)));
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
-        cut(&mut checked.warnings);
+        self.make_fit(&mut checked.warnings);
         Ok((checked, self.kept(outcome.values)))
     }
 
@@ -318,7 +318,7 @@ impl Instance {
             gathered.warnings.push(format!("dropped the document {:?}: {why}", printable(&namespace, 80)));
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
-        cut(&mut gathered.warnings);
+        self.make_fit(&mut gathered.warnings);
         Ok((gathered, self.kept(outcome.values)))
     }
 
@@ -333,6 +333,16 @@ impl Instance {
         let result =
             self.sandbox.run(self.limits().time, self.limits().compute, call(plugin, identity, settings)).await;
         self.counted(ended(result), now)
+    }
+
+    /// Cuts the warnings of one call, and hides secrets in what the plugin named.
+    fn make_fit(&self, warnings: &mut Vec<String>) {
+        let all = warnings.len();
+        warnings.truncate(MOST_WARNINGS);
+        warnings.iter_mut().for_each(|warning| *warning = self.identity.hidden(warning));
+        if all > MOST_WARNINGS {
+            warnings.push(format!("and {} more", all - MOST_WARNINGS));
+        }
     }
 
     /// Stores what a call has set, if it has set something, for the next call.
@@ -398,15 +408,6 @@ impl Instance {
 /// A target without values.
 fn in_words(problem: &answer::Problem) -> String {
     format!("{}: {}", problem.target, problem.failure)
-}
-
-/// Cuts the warnings of one call.
-fn cut(warnings: &mut Vec<String>) {
-    let all = warnings.len();
-    if all > MOST_WARNINGS {
-        warnings.truncate(MOST_WARNINGS);
-        warnings.push(format!("and {} more", all - MOST_WARNINGS));
-    }
 }
 
 /// Whether Mackerel takes it as a part of a check's name or of a namespace.

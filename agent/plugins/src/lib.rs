@@ -4,6 +4,7 @@
 //! is a plugin with its settings, [`loader`] makes it from a table of the configuration, and [`readings`] turns its samples into
 //! values. [`watch`] notices files that appear, change and disappear, [`roster`] decides what must be loaded, [`keeper`] loads
 //! it, [`register`] records the result, and [`components`] runs those of checks and metadata.
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make and read the files that they need"))]
 
 pub mod cases;
 pub mod components;

@@ -77,7 +77,7 @@ impl Loader {
 /// How the component of `table` must be loaded.
 #[must_use]
 pub fn demands(table: &PluginTable) -> Demands {
-    Demands { engine: table.engine, limits: Arc::clone(&table.limits), digest: table.digest.clone() }
+    Demands { engine: table.engine, limits: Arc::clone(&table.limits), digest: table.digest.clone(), is_typed: false }
 }
 
 /// Instances with the same demands of the same file share its plugin.

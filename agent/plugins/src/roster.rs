@@ -100,7 +100,9 @@ pub fn look(config: &Config, folders: &Folders, files: &Files) -> Look {
         }
     }
     let mut names = config.metrics.iter().map(|plugin| plugin.name.to_string()).collect::<BTreeSet<_>>();
-    for file in folders.dropped_in().into_iter().filter(|file| !configured.contains(file)) {
+    let (dropped_in, skipped) = folders.dropped_in();
+    look.refused.extend(skipped);
+    for file in dropped_in.into_iter().filter(|file| !configured.contains(file)) {
         look.dropped_in(file, &mut names, files);
     }
     look
@@ -455,6 +457,37 @@ mod tests {
         assert_eq!(home.steps().0, ["load plugin a"]);
         home.remove("a.wasm");
         assert_eq!(home.steps().0, ["remove plugin a"]);
+    }
+
+    #[test]
+    fn what_others_can_write_to_does_not_run_until_they_cannot() {
+        use std::os::unix::fs::PermissionsExt;
+        let mut home = Home::new();
+        home.put("a.wasm", "");
+        home.put("a.toml", "");
+        let folder = home.temp.path().join("plugins");
+        let mode = |path: &Path, mode| fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        let problems = |home: &Home| {
+            let look = home.look(&Files::default());
+            let wanted = look.wanted.into_iter().filter_map(|wanted| wanted.what.err()).flatten();
+            wanted.chain(look.refused).collect::<Vec<_>>().join("\n")
+        };
+        mode(&folder, 0o777);
+        let said = problems(&home);
+        let expected =
+            format!("skipped the plugins in `{0}`: other users can write to `{0}`: chmod go-w {0}", folder.display());
+        assert_eq!(said, expected);
+        assert!(home.steps().0.is_empty());
+        mode(&folder, 0o755);
+        mode(&folder.join("a.toml"), 0o666);
+        let said = problems(&home);
+        assert!(said.contains(&format!("chmod go-w {}", folder.join("a.toml").display())), "{said}");
+        assert_eq!(home.steps().0, ["skip plugin a"]);
+        mode(&folder.join("a.toml"), 0o644);
+        assert_eq!(home.steps().0, ["load plugin a"]);
+        // The component itself is checked when it is loaded, and again when its mode has changed.
+        mode(&folder.join("a.wasm"), 0o666);
+        assert_eq!(home.steps().0, ["load plugin a"]);
     }
 
     #[test]

@@ -122,6 +122,7 @@ pub fn attach(descriptor: &Descriptor, folders: &[PathBuf]) -> Watched {
     let Some(inotify) = descriptor else { return Watched { polled: true, ..Watched::default() } };
     let inside = WatchFlags::CREATE
         | WatchFlags::MODIFY
+        | WatchFlags::ATTRIB
         | WatchFlags::CLOSE_WRITE
         | WatchFlags::MOVED_TO
         | WatchFlags::MOVED_FROM
@@ -231,6 +232,10 @@ impl Watch {
         let Some(target) = self.watched.targets.get(&event.target) else { return };
         let folder_is_gone = ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::IGNORED | ReadFlags::UNMOUNT;
         if event.flags.intersects(folder_is_gone) || target.awaited.contains(&event.name) {
+            return self.look_within(BURST);
+        }
+        // Its owner or mode, which decide whether it is used; it may still be being written.
+        if event.flags.contains(ReadFlags::ATTRIB) {
             return self.look_within(BURST);
         }
         let is_file = is_plugin_file(&event.name) && !event.flags.contains(ReadFlags::ISDIR);

@@ -4,16 +4,18 @@
 //! anywhere else is never run: it is trusted like the agent itself.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File, Permissions};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 use wasaba_core::clock;
 use wasaba_core::limits::{Engine, Limits};
+use wasaba_core::paths::Opened;
+use wasaba_core::paths::own::Folder;
 use wasmtime::component::Component;
 
 pub use crate::compiler::{CompileError, Order, compile};
@@ -34,7 +36,7 @@ const COMPILERS: usize = 2;
 #[derive(Debug)]
 pub struct Cache {
     /// The agent's own folder, or why there is none.
-    folder: Result<PathBuf, String>,
+    folder: Result<Folder, String>,
     /// The folders of compiled components that were installed with the agent.
     shipped: Vec<PathBuf>,
     free: Mutex<usize>,
@@ -61,16 +63,13 @@ impl Cache {
         limits: &Limits,
     ) -> Result<Component, CompileError> {
         let key = key(kind, engine, wasm);
-        let known = |entry: &Path| load(engine, entry).ok().zip(needs(entry));
-        if let Some(entry) = self.find(&key)
-            && let Some((component, needs)) = known(&entry)
-        {
+        if let Some((component, needs, file)) = self.found(engine, &key) {
             needs.check(limits).map_err(CompileError::Excess)?;
             // Marks it as used; see `prune`. Where that fails, it is compiled again in a month.
-            File::options().append(true).open(&entry).and_then(|file| file.set_modified(clock::wall())).ok();
+            file.set_modified(clock::wall()).ok();
             return Ok(component);
         }
-        if let Some((component, needs)) = self.shipped(&key).find_map(|entry| known(&entry)) {
+        if let Some((component, needs)) = self.shipped(engine, &key) {
             needs.check(limits).map_err(CompileError::Excess)?;
             return Ok(component);
         }
@@ -82,8 +81,9 @@ impl Cache {
             compile_in_child(kind, wasm, limits)?
         };
         let entry = self.store(&key, &compiled).map_err(CompileError::Cache)?;
-        let component = load(engine, &entry).map_err(CompileError::Cache)?;
-        self.bound(&entry, MOST_BYTES, MOST_ENTRIES);
+        let folder = self.folder.as_ref().map_err(|why| CompileError::Cache(why.clone()))?;
+        let (component, _) = load(engine, folder, &entry).map_err(CompileError::Cache)?;
+        bound(folder, &entry, MOST_BYTES, MOST_ENTRIES);
         Ok(component)
     }
 
@@ -95,124 +95,95 @@ impl Cache {
         Compiler(self)
     }
 
-    fn find(&self, key: &str) -> Option<PathBuf> {
-        self.entries(key).next()
+    /// The component of this key in the agent's own folder, what it needs, and its file.
+    fn found(&self, engine: &wasmtime::Engine, key: &str) -> Option<(Component, Needs, File)> {
+        let folder = self.folder.as_ref().ok()?;
+        entries(folder, key).find_map(|entry| {
+            let (component, file) = load(engine, folder, &entry).ok()?;
+            Some((component, needs(&entry)?, file))
+        })
     }
 
-    /// The shipped entries of this key that only root and the agent's user can have written: either could also replace the
-    /// program itself.
-    fn shipped(&self, key: &str) -> impl Iterator<Item = PathBuf> {
-        self.shipped
-            .iter()
-            .filter(|folder| is_trusted(folder))
-            .flat_map(|folder| entries(folder, key))
-            .filter(|entry| is_trusted(entry))
-    }
-
-    /// The entries of this key. An entry's file name is its key and the hash of its content, so that a damaged one is detected.
-    fn entries(&self, key: &str) -> impl Iterator<Item = PathBuf> {
-        self.folder.iter().flat_map(move |folder| entries(folder, key))
-    }
-
-    /// Removes the entries that were loaded longest ago until `most_bytes` and `most_entries` are kept; never `newest`.
-    fn bound(&self, newest: &Path, most_bytes: u64, most_entries: usize) {
-        let Some(entries) = self.folder.as_ref().ok().and_then(|folder| fs::read_dir(folder).ok()) else { return };
-        let entries = entries.flatten().filter_map(|entry| {
-            let about = entry.metadata().ok()?;
-            Some((about.modified().ok()?, about.len(), entry.path()))
-        });
-        let mut entries = entries.filter(|(_, _, path)| path != newest).collect::<Vec<_>>();
-        entries.sort_by(|one, other| other.cmp(one));
-        let mut kept_bytes = fs::metadata(newest).map_or(0, |about| about.len());
-        for (number, (_, bytes, path)) in entries.into_iter().enumerate() {
-            kept_bytes = kept_bytes.saturating_add(bytes);
-            if kept_bytes > most_bytes || number.saturating_add(1) >= most_entries {
-                fs::remove_file(path).ok();
-            }
-        }
+    /// The shipped component of this key, of a folder to which only root and the agent's user can write: either could also replace
+    /// the program itself.
+    fn shipped(&self, engine: &wasmtime::Engine, key: &str) -> Option<(Component, Needs)> {
+        let mut folders = self.shipped.iter().filter_map(|folder| Folder::trusted(folder).ok());
+        folders.find_map(|folder| {
+            entries(&folder, key).find_map(|entry| {
+                let (component, _) = load(engine, &folder, &entry).ok()?;
+                Some((component, needs(&entry)?))
+            })
+        })
     }
 
     /// Removes entries that were not loaded for [`UNUSED`]: plugins come and go, and a Python component's code is 32 MB.
     fn prune(&self, now: SystemTime) {
-        let Some(entries) = self.folder.as_ref().ok().and_then(|folder| fs::read_dir(folder).ok()) else { return };
-        for entry in entries.flatten() {
-            let loaded = entry.metadata().and_then(|about| about.modified());
-            if loaded.is_ok_and(|loaded| loaded + UNUSED < now) {
-                fs::remove_file(entry.path()).ok();
+        let Ok(folder) = &self.folder else { return };
+        for entry in folder.names().into_iter().flatten() {
+            if folder.modified(&entry).is_ok_and(|loaded| loaded + UNUSED < now) {
+                folder.remove(&entry).ok();
             }
         }
     }
 
     /// Stores the code and only then removes the other entries of this key. Another agent or command may be storing the same
     /// component in the same folder: both use the same file name, and the entry exists for both at every moment.
-    fn store(&self, key: &str, compiled: &Compiled) -> Result<PathBuf, String> {
-        static STORED: AtomicU64 = AtomicU64::new(0);
+    fn store(&self, key: &str, compiled: &Compiled) -> Result<String, String> {
         let folder = self.folder.as_ref().map_err(Clone::clone)?;
         let Compiled { needs, code } = compiled;
         let Needs { instances, memory_bytes, table_elements } = needs;
         let hash = sha256(code);
-        let entry = folder.join(format!("{key}-{instances:x}.{memory_bytes:x}.{table_elements:x}-{hash}.cwasm"));
-        let serial = STORED.fetch_add(1, Ordering::Relaxed);
-        let unfinished = folder.join(format!(".{key}.{}.{serial}", std::process::id()));
-        let written = fs::write(&unfinished, code).and_then(|()| fs::rename(&unfinished, &entry));
-        written.map_err(|error| format!("cannot write `{}`: {error}", entry.display()))?;
-        for bad in self.entries(key).filter(|path| *path != entry) {
-            fs::remove_file(&bad)
-                .or_else(absent)
-                .map_err(|error| format!("cannot remove `{}`: {error}", bad.display()))?;
+        let entry = format!("{key}-{instances:x}.{memory_bytes:x}.{table_elements:x}-{hash}.cwasm");
+        let shown = |name: &str| folder.path().join(name).display().to_string();
+        folder
+            .write(entry.as_ref(), code, 0o600)
+            .map_err(|error| format!("cannot write `{}`: {error}", shown(&entry)))?;
+        for bad in entries(folder, key).filter(|name| *name != entry) {
+            folder.remove(bad.as_ref()).map_err(|error| format!("cannot remove `{}`: {error}", shown(&bad)))?;
         }
         Ok(entry)
     }
 }
 
-fn entries(folder: &Path, key: &str) -> impl Iterator<Item = PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries
-        .filter(move |path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(key)))
+/// The entries of this key. An entry's file name is its key and the hash of its content, so that a damaged one is detected.
+fn entries(folder: &Folder, key: &str) -> impl Iterator<Item = String> {
+    let names = folder.names().into_iter().flatten().filter_map(|name| name.into_string().ok());
+    names.filter(move |name| name.starts_with(key))
 }
 
 /// What an instance of the entry's component needs, which is in its file name.
-fn needs(entry: &Path) -> Option<Needs> {
-    let mut parts = entry.file_stem()?.to_str()?.rsplit('-').nth(1)?.split('.');
+fn needs(entry: &str) -> Option<Needs> {
+    let mut parts = entry.strip_suffix(".cwasm")?.rsplit('-').nth(1)?.split('.');
     let mut number = || u64::from_str_radix(parts.next()?, 16).ok();
     let needs = Needs { instances: number()?, memory_bytes: number()?, table_elements: number()? };
     parts.next().is_none().then_some(needs)
 }
 
-/// Whether `path` belongs to root or the agent's user, and no other user can write to it.
-fn is_trusted(path: &Path) -> bool {
-    let owners = [0, rustix::process::geteuid().as_raw()];
-    fs::symlink_metadata(path).is_ok_and(|about| {
-        !about.is_symlink() && owners.contains(&about.uid()) && about.permissions().mode() & 0o022 == 0
-    })
+/// Removes the entries that were loaded longest ago until `most_bytes` and `most_entries` are kept; never `newest`.
+fn bound(folder: &Folder, newest: &str, most_bytes: u64, most_entries: usize) {
+    let names = folder.names().into_iter().flatten().filter(|name| name != newest);
+    let mut others = names
+        .filter_map(|name| Some((folder.modified(&name).ok()?, folder.size(&name).ok()?, name)))
+        .collect::<Vec<_>>();
+    others.sort_by(|one, other| other.cmp(one));
+    let mut kept_bytes = folder.size(newest.as_ref()).unwrap_or_default();
+    for (number, (_, bytes, name)) in others.into_iter().enumerate() {
+        kept_bytes = kept_bytes.saturating_add(bytes);
+        if kept_bytes > most_bytes || number.saturating_add(1) >= most_entries {
+            folder.remove(&name).ok();
+        }
+    }
 }
 
-/// That a file is gone already is as good as removing it.
-fn absent(error: std::io::Error) -> std::io::Result<()> {
-    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
-}
-
-/// The folder `compiled` in `root`, created if it is missing, accessible to the agent's user only.
+/// The folder `compiled` in `root`, created if it is missing, accessible to the agent's user only. It stays open, so that no other
+/// folder can take its place while the agent runs.
 ///
 /// # Errors
-/// It cannot be created, or another user could write to it: the code in it runs as the agent.
-fn own_folder(root: &Path) -> Result<PathBuf, String> {
+/// It cannot be created, or belongs to another user: the code in it runs as the agent.
+fn own_folder(root: &Path) -> Result<Folder, String> {
     let folder = root.join("compiled");
-    let shown = folder.display();
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&folder)
-        .map_err(|error| format!("cannot create the folder `{shown}`: {error}"))?;
-    let about = fs::symlink_metadata(&folder).map_err(|error| format!("cannot inspect `{shown}`: {error}"))?;
-    if !about.is_dir() || about.uid() != rustix::process::geteuid().as_raw() {
-        return Err(format!("`{shown}` is not a folder that belongs to the agent's user: remove it"));
-    }
-    if about.permissions().mode() & 0o077 != 0 {
-        fs::set_permissions(&folder, Permissions::from_mode(0o700))
-            .map_err(|error| format!("cannot restrict the permissions of `{shown}`: {error}"))?;
-    }
-    Ok(folder)
+    Folder::create_private(&folder)
+        .map_err(|error| format!("cannot use `{}` for compiled plugins: {error}", folder.display()))
 }
 
 /// A running compiler; another may run when it is dropped.
@@ -232,20 +203,24 @@ fn key(kind: Engine, engine: &wasmtime::Engine, wasm: &[u8]) -> String {
     format!("{}-{kind}-{settings:016x}", sha256(wasm))
 }
 
-/// Maps an entry's file into memory, so that code which does not run takes none.
-fn load(engine: &wasmtime::Engine, entry: &Path) -> Result<Component, String> {
-    let describe = |error: &dyn fmt::Display| format!("cannot load `{}`: {error}", entry.display());
-    let content = fs::read(entry).map_err(|error| describe(&error))?;
-    let named = entry.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.rsplit('-').next());
+/// Maps an entry's file into memory, so that code which does not run takes none. Also returns the file.
+fn load(engine: &wasmtime::Engine, folder: &Folder, entry: &str) -> Result<(Component, File), String> {
+    let describe = |error: &dyn fmt::Display| format!("cannot load `{}`: {error}", folder.path().join(entry).display());
+    let Opened { mut file, .. } = folder.read_only(entry).map_err(|error| describe(&error))?;
+    let mut content = Vec::new();
+    file.read_to_end(&mut content).map_err(|error| describe(&error))?;
+    let named = entry.strip_suffix(".cwasm").and_then(|stem| stem.rsplit('-').next());
     if named != Some(sha256(&content).as_str()) {
         return Err(describe(&"its content does not match the hash in its name"));
     }
     drop(content);
+    // The very file that was hashed, whatever has its name by now.
+    let open = format!("/proc/self/fd/{}", file.as_raw_fd());
     #[expect(unsafe_code, reason = "loading precompiled code is unsafe by its nature; see SAFETY")]
-    // SAFETY: the folder is the agent's own (0700, owner checked in `open`), the file was written there by `store` from what
-    // our own compiler gave, its hash was just found unchanged, and entries are never written to, only renamed into place.
-    let component = unsafe { Component::deserialize_file(engine, entry) };
-    component.map_err(|error| describe(&error))
+    // SAFETY: only root and the agent's user can have written the file, which was checked by its descriptor; its hash was just
+    // found unchanged; what they wrote there is what our own compiler gave, and is never written to, only renamed into place.
+    let component = unsafe { Component::deserialize_file(engine, open) };
+    component.map(|component| (component, file)).map_err(|error| describe(&error))
 }
 
 /// The SHA-256 of `bytes` in hexadecimal digits.
@@ -256,19 +231,33 @@ pub fn sha256(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::engine;
 
     const EMPTY_COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
-    /// A cache with the empty component's code in it, and the path of its entry.
+    /// A cache with the empty component's code in it, its key, and the path of its entry.
     fn filled(root: &Path, engine: &wasmtime::Engine) -> (Cache, String, PathBuf) {
         let cache = Cache::open(root, Vec::new());
         let key = key(Engine::Pulley, engine, EMPTY_COMPONENT);
         let code = engine::for_compiling(Engine::Pulley).unwrap().precompile_component(EMPTY_COMPONENT).unwrap();
         let needs = Needs { instances: 3, ..Needs::default() };
-        let entry = cache.store(&key, &Compiled { needs, code }).unwrap();
+        let entry = root.join("compiled").join(cache.store(&key, &Compiled { needs, code }).unwrap());
         (cache, key, entry)
+    }
+
+    /// The paths of the entries of this key in the agent's own folder.
+    fn found(cache: &Cache, key: &str) -> Vec<PathBuf> {
+        let folder = cache.folder.as_ref().unwrap();
+        entries(folder, key).map(|name| folder.path().join(name)).collect()
+    }
+
+    /// Why an entry is not loaded.
+    fn refusal(cache: &Cache, engine: &wasmtime::Engine, entry: &Path) -> String {
+        load(engine, cache.folder.as_ref().unwrap(), entry.file_name().unwrap().to_str().unwrap()).err().unwrap()
     }
 
     #[test]
@@ -295,7 +284,7 @@ mod tests {
                 let time = clock::wall() - Duration::from_secs(100 - u64::from(number));
                 File::options().append(true).open(path(number)).unwrap().set_modified(time).unwrap();
             }
-            cache.bound(&path(0), most_bytes, most_entries);
+            bound(cache.folder.as_ref().unwrap(), "0", most_bytes, most_entries);
             (0..5).filter(|number| path(*number).exists()).collect::<Vec<_>>()
         };
         assert_eq!(left(1_000, 100), [0, 1, 2, 3, 4]);
@@ -308,7 +297,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let engine = engine::for_running(Engine::Pulley, 256 << 10).unwrap();
         let (cache, key, entry) = filled(root.path(), &engine);
-        assert_eq!(cache.find(&key).as_ref(), Some(&entry));
+        assert_eq!(found(&cache, &key), [entry]);
         assert!(cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default()).is_ok());
     }
 
@@ -327,7 +316,7 @@ mod tests {
                         fs::write(&damaged, "not its content").unwrap();
                         let compiled = Compiled { needs: Needs::default(), code: code.clone() };
                         let stored = cache.store(&key, &compiled).unwrap();
-                        load(&engine, &stored).unwrap();
+                        load(&engine, cache.folder.as_ref().unwrap(), &stored).unwrap();
                     }
                 });
             }
@@ -359,9 +348,9 @@ mod tests {
         File::options().append(true).open(&entry).unwrap().set_modified(month_ago).unwrap();
         assert!(cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default()).is_ok());
         cache.prune(clock::wall() + UNUSED / 2);
-        assert_eq!(cache.find(&key), Some(entry), "it was just loaded");
+        assert_eq!(found(&cache, &key), [entry], "it was just loaded");
         cache.prune(clock::wall() + UNUSED * 2);
-        assert_eq!(cache.find(&key), None);
+        assert!(found(&cache, &key).is_empty());
     }
 
     #[test]
@@ -372,27 +361,27 @@ mod tests {
         let folder = ours.path().join("compiled");
         let cache = Cache::open(root.path(), vec!["/nowhere".into(), folder.clone()]);
         assert!(cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default()).is_ok());
-        assert_eq!(cache.find(&key), None, "it was not compiled again");
+        assert!(found(&cache, &key).is_empty(), "it was not compiled again");
         let unwritable = Cache::open(Path::new("/proc/nowhere"), vec![folder.clone()]);
         assert!(unwritable.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default()).is_ok());
         for (path, mode) in [(&entry, 0o666), (&folder, 0o777)] {
             fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-            assert_eq!(cache.shipped(&key).next(), None, "{}", path.display());
+            assert!(cache.shipped(&engine, &key).is_none(), "{}", path.display());
             fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
         }
-        assert_eq!(cache.shipped(&key).collect::<Vec<_>>(), [entry]);
+        assert!(cache.shipped(&engine, &key).is_some());
     }
 
     #[test]
     fn a_changed_entry_is_not_loaded() {
         let root = tempfile::tempdir().unwrap();
         let engine = engine::for_running(Engine::Pulley, 256 << 10).unwrap();
-        let (_, _, entry) = filled(root.path(), &engine);
+        let (cache, _, entry) = filled(root.path(), &engine);
         let mut content = fs::read(&entry).unwrap();
         let middle = content.len() / 2;
         content[middle] ^= 1;
         fs::write(&entry, content).unwrap();
-        assert!(load(&engine, &entry).is_err_and(|text| text.contains("does not match the hash")));
+        assert!(refusal(&cache, &engine, &entry).contains("does not match the hash"));
     }
 
     #[test]
@@ -400,8 +389,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (cache, _, entry) = filled(root.path(), &engine::for_running(Engine::Pulley, 256 << 10).unwrap());
         let native = engine::for_running(Engine::Native, 256 << 10).unwrap();
-        assert_eq!(cache.find(&key(Engine::Native, &native, EMPTY_COMPONENT)), None);
-        assert!(load(&native, &entry).is_err(), "it would be refused");
+        assert!(found(&cache, &key(Engine::Native, &native, EMPTY_COMPONENT)).is_empty());
+        refusal(&cache, &native, &entry);
     }
 
     #[test]
@@ -411,6 +400,44 @@ mod tests {
         fs::set_permissions(root.path().join("compiled"), Permissions::from_mode(0o777)).unwrap();
         own_folder(root.path()).unwrap();
         assert_eq!(fs::metadata(root.path().join("compiled")).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn code_that_another_user_planted_is_not_loaded_although_it_is_valid() {
+        let root = tempfile::tempdir().unwrap();
+        let engine = engine::for_running(Engine::Pulley, 256 << 10).unwrap();
+        let (cache, key, entry) = filled(root.path(), &engine);
+        assert!(cache.found(&engine, &key).is_some());
+        fs::set_permissions(&entry, Permissions::from_mode(0o666)).unwrap();
+        assert!(refusal(&cache, &engine, &entry).contains("other users can write to it"));
+        fs::set_permissions(&entry, Permissions::from_mode(0o600)).unwrap();
+        let elsewhere = root.path().join("elsewhere");
+        fs::hard_link(&entry, &elsewhere).unwrap();
+        assert!(refusal(&cache, &engine, &entry).contains("2 names"));
+        fs::remove_file(&entry).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &entry).unwrap();
+        assert!(refusal(&cache, &engine, &entry).contains("it is a link"));
+        fs::rename(&elsewhere, &entry).unwrap();
+        assert!(cache.found(&engine, &key).is_some());
+        // Only root can make a file of another user's.
+        if std::os::unix::fs::chown(&entry, Some(12_345), None).is_ok() {
+            assert!(refusal(&cache, &engine, &entry).contains("belongs to another user"));
+            assert!(cache.found(&engine, &key).is_none());
+        }
+    }
+
+    #[test]
+    fn a_folder_that_takes_the_place_of_the_agents_own_is_not_looked_at() {
+        let root = tempfile::tempdir().unwrap();
+        let engine = engine::for_running(Engine::Pulley, 256 << 10).unwrap();
+        let (cache, key, entry) = filled(root.path(), &engine);
+        let folder = entry.parent().unwrap();
+        fs::rename(folder, root.path().join("moved")).unwrap();
+        let (_, _, planted) = filled(root.path(), &engine);
+        fs::write(&planted, "planted").unwrap();
+        assert!(cache.found(&engine, &key).is_some(), "the one in the folder that was opened");
+        cache.store(&key, &Compiled { needs: Needs::default(), code: b"new".to_vec() }).unwrap();
+        assert_eq!(fs::read(&planted).unwrap(), b"planted");
     }
 
     #[test]

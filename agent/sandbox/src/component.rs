@@ -51,8 +51,10 @@ pub struct Demands {
     pub engine: Engine,
     /// What loading may take, and the first call.
     pub limits: Arc<Limits>,
-    /// The SHA-256 that the file must have, if one is configured.
+    /// The SHA-256 that the file must have, if one is configured. With one, it does not matter who could have written the file.
     pub digest: Option<String>,
+    /// Whether the file may be any user's, since its path was typed by whoever runs this command.
+    pub is_typed: bool,
 }
 
 impl Plugin {
@@ -71,8 +73,8 @@ impl Plugin {
         let engine = engine.map_err(|why| error(load::Problem::Agent(format!("cannot be run: {why}"))))?;
         let (blocking_engine, blocking_file, demanded) = (engine, file.to_owned(), demands.clone());
         let linked = tokio::task::spawn_blocking(move || {
-            let Demands { engine: kind, limits, digest } = &demanded;
-            let wasm = load::read(&blocking_file, limits.component_bytes)?;
+            let Demands { engine: kind, limits, digest, is_typed } = &demanded;
+            let wasm = load::read(&blocking_file, *is_typed || digest.is_some(), limits.component_bytes)?;
             let sha256 = sha256(&wasm);
             load::check_digest(digest.as_deref(), &sha256)?;
             load::check_header(&wasm)?;

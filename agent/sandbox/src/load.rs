@@ -1,10 +1,10 @@
 //! The checks that a file must pass to be loaded as a plugin, and the errors of those that do not.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use wasaba_core::paths::trusted::Unopened;
+use wasaba_core::paths::{named, trusted};
 use wasaba_core::setting::{Description, Setting, SettingKind};
 use wasaba_core::text::printable;
 use wasmtime::component::Component;
@@ -28,6 +28,8 @@ pub struct LoadError {
 pub enum Problem {
     /// It cannot be read.
     Unreadable(String),
+    /// Another user could have written it.
+    Untrusted(String),
     /// It is larger than this many bytes (limit `component_mib`).
     TooLarge(u64),
     /// Its SHA-256 is not the configured one.
@@ -65,6 +67,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable(why) => write!(formatter, "cannot be read: {why}"),
+            Self::Untrusted(why) => write!(formatter, "is not loaded: {why}"),
             Self::TooLarge(limit) => write!(formatter, "is larger than {} MiB (limit `component_mib`)", limit >> 20),
             Self::Digest { expected, found } => write!(
                 formatter,
@@ -85,18 +88,23 @@ impl fmt::Display for Problem {
 /// The packages of WASI 0.2.
 const WASI: &[&str] = &["cli", "clocks", "filesystem", "http", "io", "random", "sockets"];
 
-/// Reads `path` in one go, so that the bytes that were hashed are those that are compiled.
+/// Reads `path` in one go, so that the bytes that were hashed are those that are compiled. `is_known` says that the file may be anybody's.
 ///
 /// # Errors
-/// It cannot be read or is larger than `limit` bytes.
-pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Problem> {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut bytes));
-    match read {
-        Err(error) => Err(Problem::Unreadable(error.to_string())),
-        Ok(length) if length as u64 > limit => Err(Problem::TooLarge(limit)),
-        Ok(_) => Ok(bytes),
+/// It cannot be read, is larger than `limit` bytes, or another user could have written it.
+pub(crate) fn read(path: &Path, is_known: bool, limit: u64) -> Result<Vec<u8>, Problem> {
+    let unreadable = |error: std::io::Error| Problem::Unreadable(error.to_string());
+    let opened = match is_known {
+        true => named::open(path).map_err(unreadable)?,
+        false => trusted::open(path).map_err(|error| match error {
+            Unopened::Untrusted(why) => Problem::Untrusted(why),
+            Unopened::Unreadable(error) => unreadable(error),
+        })?,
+    };
+    if opened.about.len() > limit {
+        return Err(Problem::TooLarge(limit));
     }
+    opened.read(limit).map_err(unreadable)
 }
 
 /// Compares the file with the configured digest, before anything else looks into it.
@@ -360,12 +368,24 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let file = temp.path().join("a.wasm");
         let error = |problem| LoadError { file: file.clone(), problem }.to_string();
-        let missing = error(read(&file, 3).unwrap_err());
+        let missing = error(read(&file, false, 3).unwrap_err());
         assert_eq!(missing, format!("`{}` cannot be read: No such file or directory (os error 2)", file.display()));
         std::fs::write(&file, "1234").unwrap();
-        assert_eq!(read(&file, 4), Ok(b"1234".to_vec()));
-        assert_eq!(read(&file, 3), Err(Problem::TooLarge(3)));
+        assert_eq!(read(&file, false, 4), Ok(b"1234".to_vec()));
+        assert_eq!(read(&file, false, 3), Err(Problem::TooLarge(3)));
         assert!(error(Problem::TooLarge(1 << 20)).ends_with("` is larger than 1 MiB (limit `component_mib`)"));
+    }
+
+    #[test]
+    fn a_file_that_others_can_write_to_is_read_only_if_it_is_known_by_other_means() {
+        use std::os::unix::fs::PermissionsExt;
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("a.wasm");
+        std::fs::write(&file, "1234").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
+        let refused = LoadError { file: file.clone(), problem: read(&file, false, 4).unwrap_err() }.to_string();
+        assert!(refused.contains("is not loaded: ") && refused.contains("chmod go-w"), "{refused}");
+        assert_eq!(read(&file, true, 4), Ok(b"1234".to_vec()));
     }
 
     #[test]

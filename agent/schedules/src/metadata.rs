@@ -21,11 +21,15 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 use wasaba_core::document::{self, Document};
+use wasaba_core::paths::own::{self, Folder};
 
 use crate::checks::Taken;
 
 /// The longest document that Mackerel accepts.
 const LONGEST_BYTES: usize = 100_000;
+
+/// A record is a document and the id of its host.
+const LARGEST_RECORD_BYTES: u64 = 2 * LONGEST_BYTES as u64;
 
 /// Where delivered documents are recorded.
 #[derive(Clone)]
@@ -204,7 +208,7 @@ fn within_limit(json: String) -> Result<String, String> {
 async fn read(file: &Path) -> Option<Delivered> {
     let text = tokio::task::spawn_blocking({
         let file = file.to_owned();
-        move || std::fs::read(file).ok()
+        move || own::read(&file, LARGEST_RECORD_BYTES).ok()
     });
     let mut kept = serde_json::from_slice::<Value>(&text.await.ok()??).ok()?;
     let host = kept.get("host")?.as_str()?.to_owned();
@@ -215,11 +219,8 @@ async fn keep_file(file: &Path, json: String) {
     let kept = tokio::task::spawn_blocking({
         let file = file.to_owned();
         move || {
-            let folder = file.parent().unwrap_or(Path::new("."));
-            std::fs::create_dir_all(folder)?;
-            let temporary = file.with_extension("new");
-            std::fs::write(&temporary, json)?;
-            std::fs::rename(temporary, file)
+            let folder = Folder::create_private(file.parent().unwrap_or(Path::new(".")))?;
+            folder.write(file.file_name().unwrap_or_default(), json.as_bytes(), 0o600)
         }
     });
     if let Ok(Err(error)) = kept.await {
@@ -229,6 +230,8 @@ async fn keep_file(file: &Path, json: String) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use std::time::Duration;
 
     use programs::Command;
@@ -296,6 +299,8 @@ mod tests {
         while !kept.exists() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&kept), mode(kept.parent().unwrap())), (0o600, 0o700));
         std::fs::write(&source, "{\"a\":2}").unwrap();
         let refused = documents.recv().await.unwrap();
         assert_eq!(refused.json, "{\"a\":2}");

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +11,10 @@ use std::time::Duration;
 use config::Config;
 use config::document::{Level, Problem};
 use delivery::local::Tail;
+use machine::roots;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
+use wasaba_core::paths::own;
 
 use super::configuration::texts;
 use super::flags::AgentFlags;
@@ -157,6 +160,9 @@ async fn replaced() {
     }
 }
 
+/// More than any process id, with a line break.
+const LONGEST_PID_BYTES: usize = 64;
+
 /// The pid file, removed when the agent exits.
 pub(super) struct Pidfile(PathBuf);
 
@@ -164,17 +170,21 @@ impl Pidfile {
     pub(super) fn claim(file: &Path) -> Result<Self, String> {
         let shown = file.display();
         let own = std::process::id();
-        if let Some(other) = fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<u32>().ok())
+        if let Some(folder) = file.parent() {
+            fs::create_dir_all(folder).map_err(|error| format!("cannot create the folder of `{shown}`: {error}"))?;
+        }
+        let cannot = |error| format!("cannot write the pid file `{shown}`: {error}; name another one with -pidfile");
+        let open = own::open_or_create(file, 0o644).map_err(cannot)?;
+        let mut text = [0; LONGEST_PID_BYTES];
+        let length = open.read_at(&mut text, 0).map_err(cannot)?;
+        let other = str::from_utf8(text.get(..length).unwrap_or_default()).ok();
+        if let Some(other) = other.and_then(|text| text.trim().parse::<u32>().ok())
             && other != own
             && program(other).is_some_and(|name| Some(name) == program(own))
         {
             return Err(format!("wasaba is already running, as process {other} (pid file `{shown}`)"));
         }
-        if let Some(folder) = file.parent() {
-            fs::create_dir_all(folder).map_err(|error| format!("cannot create the folder of `{shown}`: {error}"))?;
-        }
-        fs::write(file, own.to_string())
-            .map_err(|error| format!("cannot write the pid file `{shown}`: {error}; name another one with -pidfile"))?;
+        open.set_len(0).and_then(|()| open.write_all_at(own.to_string().as_bytes(), 0)).map_err(cannot)?;
         Ok(Self(file.to_owned()))
     }
 }
@@ -182,7 +192,9 @@ impl Pidfile {
 impl Drop for Pidfile {
     fn drop(&mut self) {
         // Only our own: another agent may have claimed the file since.
-        if fs::read_to_string(&self.0).is_ok_and(|text| text == std::process::id().to_string()) {
+        if own::read(&self.0, LONGEST_PID_BYTES as u64)
+            .is_ok_and(|text| text == std::process::id().to_string().as_bytes())
+        {
             fs::remove_file(&self.0).ok();
         }
     }
@@ -190,9 +202,8 @@ impl Drop for Pidfile {
 
 /// The file name of the program that runs as `process`.
 fn program(process: u32) -> Option<String> {
-    let line = fs::read(format!("/proc/{process}/cmdline")).ok()?;
-    let path = line.split(|byte| *byte == 0).next()?;
-    let path = String::from_utf8_lossy(path).into_owned();
+    let line = roots::read(format!("/proc/{process}/cmdline").as_ref()).ok()?;
+    let path = line.split('\0').next()?;
     path.rsplit('/').next().map(str::to_owned).filter(|name| !name.is_empty())
 }
 
@@ -260,6 +271,27 @@ mod tests {
             drop(claimed);
             assert!(!file.exists());
         }
+    }
+
+    #[test]
+    fn a_pid_file_is_written_neither_through_a_link_nor_into_a_pipe_nor_under_a_second_name() {
+        let temp = tempfile::tempdir().unwrap();
+        let (victim, file) = (temp.path().join("victim"), temp.path().join("agent.pid"));
+        fs::write(&victim, "precious").unwrap();
+        let plant: [&dyn Fn(); 4] = [
+            &|| std::os::unix::fs::symlink(&victim, &file).unwrap(),
+            &|| std::os::unix::fs::symlink(temp.path().join("dangling"), &file).unwrap(),
+            &|| fs::hard_link(&victim, &file).unwrap(),
+            &|| rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RUSR).unwrap(),
+        ];
+        for plant in plant {
+            plant();
+            let error = Pidfile::claim(&file).err().unwrap();
+            assert!(error.contains("remove it") && error.contains("-pidfile"), "{error}");
+            fs::remove_file(&file).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        assert!(!temp.path().join("dangling").exists());
     }
 
     #[test]

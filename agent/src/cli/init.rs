@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use wasaba_core::paths::own;
+
 use crate::process::log;
 use crate::process::log::Destination;
 
@@ -37,7 +39,8 @@ pub fn run(file: &Path, key: &str, base: Option<&str>) -> Result<(), String> {
     if let Some(folder) = file.parent() {
         fs::create_dir_all(folder).map_err(|error| format!("cannot create the folder of `{shown}`: {error}"))?;
     }
-    fs::write(file, format!("{}{base}{before}", line("apikey", key)))
+    // With the key in it, for no other user; unless the operator made the file for others.
+    own::replace(file, format!("{}{base}{before}", line("apikey", key)).as_bytes(), 0o600)
         .map_err(|error| format!("cannot write `{shown}`: {error}"))?;
     tracing::info!("wrote the API key to `{shown}`");
     Ok(())
@@ -45,6 +48,8 @@ pub fn run(file: &Path, key: &str, base: Option<&str>) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -61,6 +66,27 @@ mod tests {
         let (config, _) = config::parse(&file, &text).unwrap();
         assert_eq!(config.api_key.unwrap().reveal(), "a\"b");
         assert!(text.ends_with("apibase = \"https://kcps-mackerel.io\"\n# mine\nverbose = true\n"), "{text}");
+    }
+
+    #[test]
+    fn a_new_file_is_for_its_owner_only_and_an_existing_one_keeps_its_mode_and_is_replaced_in_one_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("new.conf");
+        run(&file, "hoge", None).unwrap();
+        let mode = |file: &Path| fs::metadata(file).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&file), 0o600);
+        let existing = folder.path().join("old.conf");
+        fs::write(&existing, "verbose = true\n").unwrap();
+        fs::set_permissions(&existing, fs::Permissions::from_mode(0o640)).unwrap();
+        let before = fs::File::open(&existing).unwrap();
+        run(&existing, "hoge", None).unwrap();
+        assert_eq!(mode(&existing), 0o640);
+        assert_eq!(
+            std::io::read_to_string(before).unwrap(),
+            "verbose = true\n",
+            "a reader sees the old one to its end"
+        );
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -6,7 +6,6 @@
 use std::fmt;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -19,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
 use wasaba_core::collect::outcomes::{CollectionResult, Outcome, Outcomes};
+use wasaba_core::paths::named;
 use wasaba_core::text::printable;
 
 /// How long a reader may take.
@@ -216,12 +216,15 @@ impl Drop for Removed {
 pub fn ask(root: &Path) -> Result<Report, String> {
     let path = path(root);
     let shown = path.display();
-    let stream = UnixStream::connect(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            format!("no agent is running with this root (`{shown}`: {error}); name another root with -root or -conf")
-        }
-        _ => format!("cannot connect to the agent at `{shown}`: {error}; only its own user and root may"),
-    })?;
+    let stream =
+        named::socket(&path).and_then(|socket| socket.connect_blocking()).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                format!(
+                    "no agent is running with this root (`{shown}`: {error}); name another root with -root or -conf"
+                )
+            }
+            _ => format!("cannot connect to the agent at `{shown}`: {error}; only its own user and root may"),
+        })?;
     let mut document = Vec::new();
     let read = stream.set_read_timeout(Some(READ_TIMEOUT)).and_then(|()| (&stream).read_to_end(&mut document));
     read.map_err(|error| format!("the agent at `{shown}` does not answer: {error}"))?;

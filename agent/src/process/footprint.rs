@@ -7,6 +7,7 @@
 use std::ffi::c_void;
 use std::path::Path;
 
+use machine::roots;
 use rustix::mm::{Advice, madvise};
 
 /// Makes the C library give each large block, mainly the stacks of plugins, its own mapping, which is unmapped when it is freed.
@@ -31,7 +32,7 @@ pub fn release() {
 /// Drops the mapped pages of this program's code and constants. Costs some milliseconds in all, for the call and for the pages that
 /// are needed again. A failure is harmless.
 fn release_code() {
-    let (Ok(maps), Ok(program)) = (std::fs::read_to_string("/proc/self/maps"), std::env::current_exe()) else { return };
+    let (Ok(maps), Ok(program)) = (roots::read("/proc/self/maps".as_ref()), std::env::current_exe()) else { return };
     for range in maps.lines().filter_map(|line| constant_range(line, &program)) {
         #[expect(unsafe_code, reason = "advising the kernel on memory is unsafe by its nature; see SAFETY")]
         // SAFETY: the range is a private mapping of the program's file that is not writable and never was (see

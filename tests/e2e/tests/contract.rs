@@ -90,7 +90,8 @@ fn explain_prints_imports_grants_refusals_and_usage() {
 async fn one_plugin_has_several_checks_and_documents_under_the_name_of_its_table_and_none_of_another() {
     let (standin, nginx) = (Standin::start("key").await.unwrap(), Nginx::start());
     let home = home(&component("everything"), &nginx);
-    let table = std::fs::read_to_string(home.config()).unwrap();
+    let written = std::fs::read_to_string(home.config()).unwrap();
+    let table = written.split_once("[plugin.").map(|(_, table)| format!("[plugin.{table}")).unwrap();
     let check = table.replace("[plugin.metrics.all]", "[plugin.checks.all]");
     let metadata = table.replace("[plugin.metrics.all]", "[plugin.metadata.all]");
     // The plugin's document `all-more` is another table's.
@@ -98,6 +99,7 @@ async fn one_plugin_has_several_checks_and_documents_under_the_name_of_its_table
     let base = format!("apikey = \"key\"\napibase = {:?}\ncloud_platform = \"none\"\n", standin.url());
     home.configure(&format!("{base}{check}{metadata}{other}"));
     let agent = home.start(&[]);
+    agent.line_with("check all-else: UNKNOWN: nothing is known of it", SOON);
     let reported = |memory: &Memory| {
         let named = |name: &str, status: &str| {
             memory.reports().iter().any(|report| report.name == name && report.status == status)

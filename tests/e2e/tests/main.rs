@@ -13,6 +13,7 @@ mod life_cycle;
 mod nginx;
 mod official_plugins;
 mod old_command_line;
+mod paths;
 mod plugins;
 mod postgres;
 mod programs;

@@ -263,7 +263,7 @@ fn a_protected_page_opens_with_a_header_a_file_of_headers_or_a_user_in_the_addre
     }
     // A page that echoes the credentials.
     let echo = format!("http://bob:hunter2@127.0.0.1:{}/echo", nginx.port);
-    assert!(stderr(&run(&home, &["-uri", &echo])).contains("\"you sent [redacted]\""));
+    assert!(stderr(&run(&home, &["-uri", &echo])).contains("\"you sent Basic [redacted]\""));
 }
 
 #[test]

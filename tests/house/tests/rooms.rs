@@ -36,6 +36,16 @@ fn sources(path: &str) -> Vec<(PathBuf, String)> {
     sources
 }
 
+/// Clippy lets the rooms' tests open files, and with that nothing of `agent/clippy.toml` holds in them.
+#[test]
+fn no_test_of_a_room_sleeps_or_reads_the_wall_clock() {
+    for (path, text) in sources("agent").iter().filter(|(path, _)| !path.ends_with("core/src/clock.rs")) {
+        for call in ["thread::sleep(", "SystemTime::now("] {
+            assert!(!text.contains(call), "{} calls {call}", path.display());
+        }
+    }
+}
+
 /// The arrows that ARCHITECTURE.md draws: each room with those that it may use.
 fn drawn() -> BTreeMap<String, BTreeSet<String>> {
     let text = read("ARCHITECTURE.md");
@@ -101,7 +111,8 @@ fn nothing_is_loose_beside_the_program_and_its_assembly() {
     assert_eq!(files.collect::<BTreeSet<_>>(), BTreeSet::from(expected));
     let loose = std::fs::read_dir(root().join("agent")).unwrap().map(|entry| entry.unwrap());
     let loose = loose.filter(|entry| entry.path().is_file()).map(|entry| entry.file_name().into_string().unwrap());
-    assert_eq!(loose.collect::<Vec<_>>(), ["Cargo.toml"]);
+    let expected = ["Cargo.toml", "clippy.toml"].map(str::to_owned);
+    assert_eq!(loose.collect::<BTreeSet<_>>(), BTreeSet::from(expected));
 }
 
 #[test]
@@ -160,6 +171,27 @@ fn every_path_that_contributing_md_and_architecture_md_name_exists() {
         }
     }
     assert!(count >= 40, "{count}");
+}
+
+#[test]
+fn each_promise_of_security_md_names_tests_that_exist() {
+    let all = ["agent", "tests/e2e/tests"].into_iter().flat_map(sources).map(|(_, text)| text).collect::<String>();
+    let text = read("docs/security.md");
+    let rows = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| promise |"));
+    let mut count = 0;
+    for row in rows {
+        let tests = row.rsplit(" | ").next().unwrap();
+        let names = tests.split('`').skip(1).step_by(2).collect::<Vec<_>>();
+        assert!(!names.is_empty(), "no test in {row}");
+        for name in names {
+            assert!(
+                all.contains(&format!("fn {name}()")),
+                "docs/security.md names the test {name}, which does not exist"
+            );
+            count += 1;
+        }
+    }
+    assert!(count > 20, "only {count} tests");
 }
 
 #[test]

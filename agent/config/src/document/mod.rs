@@ -8,7 +8,7 @@ mod values;
 
 use std::ops::Range;
 
-pub use self::problem::{Level, Problem, read_file};
+pub use self::problem::{Level, Problem, read_file, read_trusted};
 pub use self::reader::Reader;
 pub use self::section::Section;
 pub use self::values::ValueKind;

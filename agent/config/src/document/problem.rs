@@ -3,6 +3,9 @@
 use std::fmt;
 use std::path::Path;
 
+use wasaba_core::paths::trusted::Unopened;
+use wasaba_core::paths::{named, trusted};
+
 /// A problem as the user sees it: file, line and column, what is wrong, the cure, and the line without its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -24,8 +27,14 @@ pub enum Level {
 impl Problem {
     /// A file that cannot be read.
     #[must_use]
-    pub fn of_file(file: &Path, error: &std::io::Error) -> Self {
+    pub fn of_file(file: &Path, error: &dyn fmt::Display) -> Self {
         Self { level: Level::Error, text: format!("cannot read `{}`: {error}", file.display()) }
+    }
+
+    /// A file that another user could have written; it is skipped.
+    #[must_use]
+    pub fn of_untrusted(file: &Path, why: &str) -> Self {
+        Self { level: Level::Warning, text: format!("skipped `{}`: {why}", file.display()) }
     }
 
     /// A problem outside of the files: with a flag, a variable, or all of the files together.
@@ -56,12 +65,23 @@ impl fmt::Display for Problem {
 /// A configuration has a few kilobytes; a longer file is not one.
 const LONGEST_FILE_BYTES: u64 = 1 << 20;
 
-/// The text of an untrusted file. Pipes and devices, which may never end, are refused.
+/// The text of a file that the operator names, whoever owns it. Pipes and devices, which may never end, are refused.
 ///
 /// # Errors
 /// The file cannot be read, is not a regular file, is not UTF-8, or is longer than 1 MiB.
 pub fn read_file(file: &Path) -> std::io::Result<String> {
-    let bytes = wasaba_core::regular_file::read(file, LONGEST_FILE_BYTES)?;
+    text(named::read(file, LONGEST_FILE_BYTES)?)
+}
+
+/// The text of a file that decides what the agent does, and that a pattern or a folder has found.
+///
+/// # Errors
+/// As [`read_file`]; or another user could have written it.
+pub fn read_trusted(file: &Path) -> Result<String, Unopened> {
+    Ok(text(trusted::read(file, LONGEST_FILE_BYTES)?)?)
+}
+
+fn text(bytes: Vec<u8>) -> std::io::Result<String> {
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
         let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;

@@ -9,7 +9,7 @@ use wasaba_core::posting::Posting;
 use wasaba_core::sample::MetricName;
 use wasaba_core::tls::Trust;
 
-use crate::document::{Problem, Reader, Section, read_file};
+use crate::document::{Problem, Reader, Section, read_trusted};
 use crate::raw::{FileLine, RawSettings};
 use crate::table::PluginTable;
 
@@ -144,9 +144,9 @@ pub(crate) fn posting(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Pos
 /// All problems of the file, including warnings, if at least one is an error.
 pub fn beside(component: &Path) -> Result<(PluginTable, Vec<Problem>), Vec<Problem>> {
     let file = component.with_extension("toml");
-    let text = match read_file(&file) {
+    let text = match read_trusted(&file) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) if error.is_missing() => String::new(),
         Err(error) => return Err(vec![Problem::of_file(&file, &error)]),
     };
     let name = component.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();

@@ -4,10 +4,13 @@
 //! missing: to take it for missing would register the machine a second time.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use wasaba_core::paths::named;
+use wasaba_core::paths::own::Folder;
 
 use super::FatalError;
 
@@ -57,7 +60,8 @@ pub(super) fn path(root: &Path) -> PathBuf {
 /// # Errors
 /// It exists but cannot be read.
 pub(super) fn read(root: &Path) -> Result<IdFile, FatalError> {
-    match fs::read(path(root)) {
+    // Longer than any id.
+    match named::read(&path(root), 4_096) {
         Ok(bytes) => Ok(parse(&bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(IdFile::Missing),
         Err(error) => Err(FatalError(format!("cannot read `{}`: {error}", path(root).display()))),
@@ -72,29 +76,24 @@ fn parse(bytes: &[u8]) -> IdFile {
 /// A new id file, created before the host is registered to make sure that it can be written: an id that is lost would
 /// register another host with every start.
 pub(super) struct Draft {
-    root: PathBuf,
-    temporary: PathBuf,
+    root: Folder,
     file: File,
 }
 
+/// The name of a file that is not complete yet.
+const DRAFT: &str = ".id.new";
+
 impl Draft {
     pub(super) fn new(root: &Path) -> Result<Self, FatalError> {
-        let temporary = root.join(".id.new");
         let create = || {
-            fs::create_dir_all(root)?;
-            // A leftover may be a link, so it is removed rather than opened.
-            match fs::remove_file(&temporary) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary)?;
+            let root = Folder::create(root, 0o750)?;
+            let mut file = root.create_file(DRAFT.as_ref(), 0o644)?;
             // A full disk lets files be created but not written.
             file.write_all(&[0; 64])?;
             file.sync_all()?;
-            Ok(file)
+            Ok(Self { root, file })
         };
-        let file = create().map_err(|error| cannot_write(root, &error))?;
-        Ok(Self { root: root.to_owned(), temporary, file })
+        create().map_err(|error| cannot_write(root, &error))
     }
 
     pub(super) fn write(self, id: &HostId) -> Result<(), FatalError> {
@@ -104,10 +103,10 @@ impl Draft {
             self.file.set_len(id.as_str().len() as u64)?;
             self.file.set_permissions(Permissions::from_mode(0o644))?;
             self.file.sync_all()?;
-            fs::rename(&self.temporary, path(&self.root))?;
-            File::open(&self.root)?.sync_all()
+            self.root.rename(DRAFT.as_ref(), "id".as_ref())?;
+            self.root.sync()
         };
-        write().map_err(|error| cannot_write(&self.root, &error))
+        write().map_err(|error| cannot_write(self.root.path(), &error))
     }
 }
 
@@ -120,6 +119,8 @@ fn cannot_write(root: &Path, error: &io::Error) -> FatalError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -147,6 +148,13 @@ mod tests {
         assert_eq!(fs::read(path(&root)).unwrap(), b"4Hkc5RVYYB4");
         assert_eq!(fs::metadata(path(&root)).unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(fs::read_dir(&root).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_pipe_in_place_of_the_file_is_an_error_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, path(folder.path()), rustix::fs::Mode::RUSR).unwrap();
+        assert!(read(folder.path()).unwrap_err().to_string().contains("not a regular file"));
     }
 
     #[test]

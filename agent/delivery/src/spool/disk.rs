@@ -3,8 +3,7 @@
 //! It reports what is wrong with the file ([`FileError`]); the spool decides what to do about it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io};
@@ -15,6 +14,7 @@ use redb::{
     TableError, TransactionError,
 };
 use serde::{Deserialize, Serialize};
+use wasaba_core::paths::own::{self, Folder};
 use wasaba_core::sample::Sample;
 
 use super::encoding::{decode, decode_readings, decode_values, encode, encode_readings, encode_values};
@@ -76,9 +76,9 @@ impl Disk {
     /// Opens the file, creates it if there is none, and checks it from end to end (4 ms for a full day of a small host).
     pub(super) fn open(path: &Path) -> Result<(Self, Contents), FileError> {
         if let Some(root) = path.parent() {
-            DirBuilder::new().recursive(true).mode(0o750).create(root)?;
+            Folder::create(root, 0o750)?;
         }
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let file = own::open_or_create(path, 0o600)?;
         let backend = FileBackend::new(file)?;
         let database = redb::Builder::new()
             .set_cache_size(CACHE_BYTES)
@@ -306,7 +306,7 @@ pub(super) fn set_aside(path: &Path, now: i64, why: &str) -> Result<(), FileErro
     let aside = PathBuf::from(aside);
     fs::rename(path, &aside)?;
     if let Some(root) = path.parent() {
-        File::open(root)?.sync_all()?;
+        Folder::open(root)?.sync()?;
     }
     tracing::warn!(
         "`{}` is damaged ({why}): renamed it to `{}` and started a new one; the values queued in it are lost",

@@ -1,7 +1,6 @@
 //! Block devices: every entry of `/sys/block` with its attributes, unfiltered.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use crate::roots;
@@ -11,9 +10,10 @@ pub(super) type BlockDevices = BTreeMap<String, BTreeMap<&'static str, String>>;
 
 /// Empty where there is no `/sys/block`, as in some containers.
 pub(super) fn read(sys: &Path) -> BlockDevices {
-    let Ok(entries) = fs::read_dir(sys.join("block")) else { return BlockDevices::new() };
+    let folder = sys.join("block");
     // The entries are links into /sys/devices; a path through them works.
-    entries.flatten().map(|entry| (entry.file_name().to_string_lossy().into_owned(), device(&entry.path()))).collect()
+    let names = roots::names(&folder).into_iter();
+    names.map(|name| (name.to_string_lossy().into_owned(), device(&folder.join(&name)))).collect()
 }
 
 fn device(folder: &Path) -> BTreeMap<&'static str, String> {

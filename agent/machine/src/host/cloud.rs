@@ -14,6 +14,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::roots;
 use crate::roots::Roots;
 
 /// How often a request to Google's or Azure's service is sent until there is a response.
@@ -157,7 +158,7 @@ pub async fn detect(platform: CloudPlatform, roots: &Roots, client: &dyn Client)
 /// for timeouts.
 fn is_ec2_machine(sys: &Path) -> bool {
     let files = ["hypervisor/uuid", "devices/virtual/dmi/id/product_uuid"];
-    let uuids = files.iter().filter_map(|file| std::fs::read_to_string(sys.join(file)).ok());
+    let uuids = files.iter().filter_map(|file| roots::read(&sys.join(file)).ok());
     uuids.into_iter().any(|uuid| {
         let uuid = uuid.trim().to_ascii_lowercase();
         let swapped = [6, 4, 2, 0].map(|at| uuid.get(at..at + 2).unwrap_or_default()).concat();
@@ -167,7 +168,7 @@ fn is_ec2_machine(sys: &Path) -> bool {
 
 /// How often the service of `maker` is tried: never if the firmware names another maker, once if it names none, as in containers.
 fn tries(sys: &Path, file: &str, maker: &str) -> Option<usize> {
-    let named = std::fs::read_to_string(sys.join("class/dmi/id").join(file)).unwrap_or_default();
+    let named = roots::read(&sys.join("class/dmi/id").join(file)).unwrap_or_default();
     match named.trim() {
         "" => Some(1),
         named => named.starts_with(maker).then_some(TRIES),

@@ -14,8 +14,7 @@ pub(super) fn links(roots: &Roots) -> Vec<Link> {
     let read = |file: &str| roots::read(&roots.seen(file)).unwrap_or_default();
     let mut addresses = ipv6(&read("net/if_inet6"));
     addresses.extend(ipv4(&read("net/fib_trie"), &read("net/route")));
-    let Ok(entries) = std::fs::read_dir(roots.sys.join("class/net")) else { return Vec::new() };
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let names = roots::names(&roots.sys.join("class/net")).into_iter().filter_map(|name| name.into_string().ok());
     names
         .map(|name| {
             let own = addresses.iter().filter(|(link, _)| *link == name).map(|(_, address)| *address);

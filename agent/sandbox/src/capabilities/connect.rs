@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use url::Host;
+use wasaba_core::paths::named;
 
 use super::address;
 use super::blocking::Blocking;
@@ -126,8 +128,11 @@ pub(super) async fn tcp(host: &Host, port: u16, gate: &Gate, blocking: &Blocking
 ///
 /// # Errors
 /// It is the agent's own, or it does not answer.
-pub(super) async fn unix(path: &str, gate: &Gate) -> Result<UnixStream, Failure> {
-    let stream = UnixStream::connect(path).await.map_err(|error| broken(&error))?;
+pub(super) async fn unix(path: &str, gate: &Gate, blocking: &Blocking) -> Result<UnixStream, Failure> {
+    let owned = PathBuf::from(path);
+    let found = blocking.run(move || named::socket(&owned)).await;
+    let found = found.unwrap_or_else(|| Err(io::Error::other("the agent crashed; this is a bug in wasaba")));
+    let stream = found.map_err(|error| broken(&error))?.connect().await.map_err(|error| broken(&error))?;
     if stream.peer_cred().map_err(|error| broken(&error))?.pid() == i32::try_from(std::process::id()).ok() {
         let refusal = format!("the unix socket {path:?} is the agent's own");
         return gate.check(|_| Err(refusal));
@@ -166,10 +171,14 @@ fn is_localhost(name: &str) -> bool {
     name.eq_ignore_ascii_case("localhost")
 }
 
+/// Lists of servers that block advertisements have some megabytes.
+const LONGEST_HOSTS_BYTES: u64 = 16 << 20;
+
 /// Whether the machine itself, not DNS, calls `name` its own.
 fn names_this_machine(name: &str) -> bool {
     let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    name.eq_ignore_ascii_case(&own) || is_listed(&std::fs::read_to_string("/etc/hosts").unwrap_or_default(), name)
+    let hosts = named::read("/etc/hosts".as_ref(), LONGEST_HOSTS_BYTES).unwrap_or_default();
+    name.eq_ignore_ascii_case(&own) || is_listed(&String::from_utf8_lossy(&hosts), name)
 }
 
 fn is_listed(hosts: &str, name: &str) -> bool {
@@ -265,13 +274,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_socket_is_not_reached_through_a_link_of_others() {
+        use std::os::unix::fs::PermissionsExt;
+        let temp = tempfile::tempdir().unwrap();
+        let (socket, others) = (temp.path().join("root.sock"), temp.path().join("others"));
+        let _listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        std::fs::create_dir(&others).unwrap();
+        std::fs::set_permissions(&others, std::fs::Permissions::from_mode(0o777)).unwrap();
+        std::os::unix::fs::symlink(&socket, others.join("db.sock")).unwrap();
+        let path = others.join("db.sock");
+        let refused = unix(path.to_str().unwrap(), &Gate::default(), &Blocking::default()).await.unwrap_err();
+        assert!(refused.text.contains("is a link, and not followed"), "{refused:?}");
+    }
+
+    #[tokio::test]
     async fn the_agents_own_socket_is_refused_under_every_name() {
         let temp = tempfile::tempdir().unwrap();
         let (socket, link) = (temp.path().join("own.sock"), temp.path().join("link.sock"));
         let _listener = tokio::net::UnixListener::bind(&socket).unwrap();
         std::os::unix::fs::symlink(&socket, &link).unwrap();
         for path in [socket, link] {
-            let refused = unix(path.to_str().unwrap(), &Gate::default()).await.unwrap_err();
+            let refused = unix(path.to_str().unwrap(), &Gate::default(), &Blocking::default()).await.unwrap_err();
             assert!(refused.kind == Kind::Denied && refused.text.contains("agent's own"), "{refused:?}");
         }
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 
 use ring::digest;
-use wasaba_core::regular_file;
+use wasaba_core::paths::named;
 use wasmtime::Result;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
@@ -71,9 +71,9 @@ impl View<'_> {
             return Ok(OpenFile { path, content: Content::Canned(content.into()) });
         }
         let opened = Arc::clone(&path);
-        let file = self.instance.blocking.run(move || regular_file::open(opened.as_ref().as_ref())).await;
-        let file = file.ok_or_else(crashed)?.map_err(|error| unreadable(&path, &error))?;
-        Ok(OpenFile { path, content: Content::Opened(Arc::new(file)) })
+        let opened = self.instance.blocking.run(move || named::open(opened.as_ref().as_ref())).await;
+        let opened = opened.ok_or_else(crashed)?.map_err(|error| unreadable(&path, &error))?;
+        Ok(OpenFile { path, content: Content::Opened(Arc::new(opened.file)) })
     }
 
     /// Does `work` with the open file on a thread that may block.
@@ -279,6 +279,27 @@ mod tests {
             let refused = State::reading(path).open(path).await.unwrap_err();
             assert!(refused.kind == "failed" && refused.message.contains(path), "{path}: {refused:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_granted_path_leads_nowhere_else_at_the_will_of_who_owns_a_folder_on_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let (temp, path) = file("secret");
+        let others = temp.path().join("others");
+        std::fs::create_dir(&others).unwrap();
+        std::fs::set_permissions(&others, std::fs::Permissions::from_mode(0o777)).unwrap();
+        let log = others.join("app.log");
+        let granted = log.to_str().unwrap();
+        for target in [&path, "/proc/self/environ", "/proc/self/mem", "/dev/fd/0", "/proc/self/root/etc/passwd"] {
+            std::os::unix::fs::symlink(target, &log).unwrap();
+            let refused = State::reading(granted).open(granted).await.unwrap_err();
+            let expected = "is a link, and not followed: other users can write";
+            assert!(refused.message.contains(expected), "{target}: {refused:?}");
+            std::fs::remove_file(&log).unwrap();
+        }
+        std::fs::hard_link(&path, &log).unwrap();
+        let refused = State::reading(granted).open(granted).await.unwrap_err();
+        assert!(refused.message.contains("(hard links)"), "{refused:?}");
     }
 
     #[tokio::test]

@@ -14,6 +14,9 @@ use super::meter::Meter;
 use super::script::Script;
 use super::{crypto, files, http, log, tcp, types};
 
+/// How much of a text is shown.
+const SHOWN_BYTES: usize = 4_096;
+
 /// One plugin instance. Clones are the same instance and cost three reference counts: one is made for each call.
 #[derive(Clone)]
 pub struct Instance {
@@ -84,6 +87,12 @@ impl Instance {
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         self.state.log.name()
+    }
+
+    /// A text that names what the plugin named, without secrets: its beginning.
+    #[must_use]
+    pub fn hidden(&self, text: &str) -> String {
+        self.state.secrets.hidden_in(text, SHOWN_BYTES)
     }
 
     /// What it may do.

@@ -114,7 +114,9 @@ impl View<'_> {
         let patience = self.connections.patience;
         let stream: Box<dyn Stream> = match self.script {
             Some(script) => script.connect(&format!("unix:{path}")).map_err(unreachable)?,
-            None => Box::new(patience.wait(timeout, connect::unix(&path, gate)).await.flatten()?),
+            None => {
+                Box::new(patience.wait(timeout, connect::unix(&path, gate, &self.instance.blocking)).await.flatten()?)
+            }
         };
         Ok(Connection { stream: Some(stream), host: None, is_local: true, timeout: None, patience, _slot: slot })
     }

@@ -38,8 +38,11 @@ pub(crate) struct Version {
     /// Links everything that a component of this version may import.
     pub(crate) link: fn(&mut Linker<Guest>) -> Result<()>,
     /// Looks up those [`EXPORTS`] that the component has.
-    pub(crate) exports: fn(&InstancePre<Guest>, &[&'static str]) -> Result<Box<dyn Exports>>,
+    pub(crate) exports: LookUp,
 }
+
+/// Looks up the interfaces of these names in a component.
+type LookUp = fn(&InstancePre<Guest>, &[&'static str]) -> Result<Box<dyn Exports>>;
 
 /// The versions that this agent speaks, the newest that is released first.
 pub(crate) const SPOKEN: &[Version] = &[

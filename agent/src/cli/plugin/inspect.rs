@@ -19,8 +19,8 @@ use crate::cli::flags::AgentFlags;
 /// There is no such plugin, or the file is not a plugin.
 pub fn run(flags: &AgentFlags, wanted: &str) -> Result<(), String> {
     let text = super::with_loader(flags, async |_, loader| {
-        let file = super::plugin_file(loader, wanted)?;
-        let plugin = loader.plugin(&Demands::default(), &file).await?;
+        let (file, is_typed) = super::plugin_file(loader, wanted)?;
+        let plugin = loader.plugin(&Demands { is_typed, ..Demands::default() }, &file).await?;
         let about_it = &plugin.description;
         let defaults = validate(&about_it.settings, about_it.reach, &required(&about_it.settings));
         let values = defaults.as_ref().map(|validated| validated.values.clone()).unwrap_or_default();

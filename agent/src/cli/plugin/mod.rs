@@ -19,7 +19,7 @@ use plugins::instance::Instance;
 use plugins::loader::{Loader, demands};
 use plugins::settings::resolve;
 use sandbox::compile::Order;
-use sandbox::component::Plugin;
+use sandbox::component::{Demands, Plugin};
 use wasaba_core::limits::{Engine, Limits};
 
 use super::flags::{AgentFlags, PluginCommand};
@@ -79,12 +79,13 @@ fn engine(name: &str) -> Result<Engine, String> {
     Engine::named(name).ok_or_else(|| format!("-engine must be pulley or native, not {name:?}"))
 }
 
-/// The file of the plugin that the command line calls `wanted`: the path of a file, or a name as in the configuration.
-fn plugin_file(loader: &Loader, wanted: &str) -> Result<PathBuf, String> {
+/// The file of the plugin that the command line calls `wanted`: the path of a file, or a name as in the configuration; and whether it
+/// is the path.
+fn plugin_file(loader: &Loader, wanted: &str) -> Result<(PathBuf, bool), String> {
     if wanted.ends_with(".wasm") && Path::new(wanted).is_file() {
-        return Ok(wanted.into());
+        return Ok((wanted.into(), true));
     }
-    loader.folders.find(wanted)
+    loader.folders.find(wanted).map(|file| (file, false))
 }
 
 /// The table of the configuration for `wanted`, or one with the defaults.
@@ -109,8 +110,8 @@ struct Loaded {
 async fn load(config: &Config, loader: &Loader, wanted: &str, engine: Option<Engine>) -> Result<Loaded, String> {
     let table = table(config, wanted);
     let table = PluginTable { engine: engine.unwrap_or(table.engine), ..table };
-    let file = plugin_file(loader, &table.wasm)?;
-    let plugin = loader.plugin(&demands(&table), &file).await?;
+    let (file, is_typed) = plugin_file(loader, &table.wasm)?;
+    let plugin = loader.plugin(&Demands { is_typed, ..demands(&table) }, &file).await?;
     Ok(Loaded { plugin, table })
 }
 

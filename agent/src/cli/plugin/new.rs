@@ -5,6 +5,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use wasaba_core::paths::own;
+
 /// The plugin's own files; `{name}`, `{file}` and `{version}` are filled in.
 const PLUGIN: &[(&str, &str)] = &[
     ("Cargo.toml", include_str!("template/Cargo.toml.in")),
@@ -100,7 +102,8 @@ fn write(folder: &Path, name: &str) -> Result<(), String> {
     let copied = COPIED.iter().map(|(file, text)| (format!("wasaba/{file}"), (*text).to_owned()));
     for (file, text) in own.chain(copied) {
         let path = folder.join(file);
-        let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, text));
+        let written =
+            path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| own::write_new(&path, text.as_bytes()));
         written.map_err(|error| format!("cannot write `{}`: {error}", path.display()))?;
     }
     Ok(())

@@ -2,9 +2,7 @@
 //!
 //! The readings of counters are kept in a file between two runs, as the official plugins do, so that the second run has rates.
 
-use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,6 +12,7 @@ use wasaba_core::clock;
 use wasaba_core::collect::rate::Reading;
 use wasaba_core::collect::{Answer, Fault};
 use wasaba_core::graph;
+use wasaba_core::paths::own;
 use wasaba_core::text::{printable, safe_lines};
 
 use crate::cli::flags::AgentFlags;
@@ -132,23 +131,19 @@ fn state_file(plugin: &str, flags: &[String]) -> PathBuf {
     folder.join(format!("wasaba-plugin-{stem}-{hash}.json"))
 }
 
+/// The readings of 10,000 counters with long names.
+const LARGEST_STATE_BYTES: u64 = 4 << 20;
+
 /// The readings of the previous run, if there was one. Others may write to the folder, so another user's file is ignored.
 fn remembered(state: &Path) -> Vec<(String, Reading)> {
-    let own = fs::symlink_metadata(state)
-        .is_ok_and(|about| about.is_file() && about.uid() == rustix::process::geteuid().as_raw());
-    let text = own.then(|| fs::read_to_string(state).ok()).flatten();
-    text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    let text = own::read(state, LARGEST_STATE_BYTES).ok();
+    text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }
 
 /// Replaces the whole file, so that a link planted in its place is not followed.
 fn keep(state: &Path, readings: &[(String, Reading)]) -> Result<(), String> {
-    let mut unfinished = state.as_os_str().to_owned();
-    unfinished.push(format!(".{}", std::process::id()));
-    let unfinished = PathBuf::from(unfinished);
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished).and_then(|mut file| {
-        file.write_all(serde_json::to_string(readings)?.as_bytes())?;
-        fs::rename(&unfinished, state)
-    });
+    let text = serde_json::to_vec(readings).map_err(std::io::Error::from);
+    let written = text.and_then(|text| own::write(state, &text, 0o600));
     written.map_err(|error| {
         format!("cannot write the counters to `{}`: {error}; name another file with -tempfile", state.display())
     })

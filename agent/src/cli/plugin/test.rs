@@ -11,6 +11,7 @@ use plugins::cases::{Case, Expected, Minute};
 use plugins::instance::Instance;
 use plugins::instance::answer::Report;
 use plugins::loader::{Loader, demands};
+use sandbox::component::Demands;
 use sandbox::failure::Failure;
 use wasaba_core::clock;
 use wasaba_core::report::Status;
@@ -29,10 +30,10 @@ pub fn run(agent: &AgentFlags, wanted: &str, file: &Path) -> Result<(), String> 
     let cases = cases::parse(file, &text)
         .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     let differences = super::with_loader(agent, async |_, loader| {
-        let component = super::plugin_file(loader, wanted)?;
+        let (component, is_typed) = super::plugin_file(loader, wanted)?;
         let mut all = Vec::new();
         for case in &cases {
-            all.push(play(loader, &component, case).await);
+            all.push(play(loader, (&component, is_typed), case).await);
         }
         Ok(all)
     })?;
@@ -53,8 +54,8 @@ pub fn run(agent: &AgentFlags, wanted: &str, file: &Path) -> Result<(), String> 
 /// A line of the file, and how the result differs from it.
 type Differences = Vec<(usize, String)>;
 
-async fn play(loader: &Loader, component: &Path, case: &Case) -> Differences {
-    let plugin = match loader.plugin(&demands(&case.table), component).await {
+async fn play(loader: &Loader, (component, is_typed): (&Path, bool), case: &Case) -> Differences {
+    let plugin = match loader.plugin(&Demands { is_typed, ..demands(&case.table) }, component).await {
         Ok(plugin) => plugin,
         Err(problem) => return vec![(case.line, problem)],
     };

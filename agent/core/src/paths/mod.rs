@@ -1,0 +1,47 @@
+//! Paths: the one door through which whatever has a path is opened. No other code of the agent calls `open` or `connect`; clippy's
+//! `disallowed-methods` say so. Only files of the kernel have a door of their own, `machine::roots`.
+//!
+//! A path is text, and whoever may write to a folder on the way decides what it leads to. So each path is walked one name after
+//! the other, from one open folder to the next ([`walk`]), and what is opened is checked by its descriptor. There are three kinds:
+//!
+//! - [`named`]: what the operator names, such as a granted file or socket, or a certificate. It may belong to anybody, but no other
+//!   user can make the path lead elsewhere.
+//! - [`trusted`]: what decides over the agent, such as plugins and included files. Only root and the agent's user may write it.
+//! - [`own`]: the agent's own files.
+
+#[expect(clippy::disallowed_methods, reason = "the door: it connects to the descriptor that was checked")]
+pub mod named;
+#[expect(clippy::disallowed_methods, reason = "the door")]
+pub mod own;
+#[cfg(test)]
+mod tests;
+pub mod trusted;
+#[expect(clippy::disallowed_methods, reason = "the door")]
+mod walk;
+
+use std::fs::{File, Metadata};
+use std::io::{Error, Read, Result};
+
+/// A regular file that is open for reading, and what its descriptor says about it.
+#[derive(Debug)]
+pub struct Opened {
+    /// The file.
+    pub file: File,
+    /// Its size, times, device and inode when it was opened.
+    pub about: Metadata,
+}
+
+impl Opened {
+    /// All of its bytes.
+    ///
+    /// # Errors
+    /// It cannot be read, or is larger than `most_bytes`.
+    pub fn read(self, most_bytes: u64) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.file.take(most_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > most_bytes {
+            return Err(Error::other(format!("larger than {} KiB", most_bytes >> 10)));
+        }
+        Ok(bytes)
+    }
+}
