@@ -53,6 +53,8 @@ pub struct Limits {
     pub memory_bytes: usize,
     /// Table elements, summed over all tables; each costs the host 8 bytes.
     pub table_elements: usize,
+    /// Core instances of the component, its memories, and its tables: each number by itself.
+    pub instances: usize,
     /// Bytes of stack, which limit how deep calls nest.
     pub stack_bytes: usize,
     /// Bytes that one function call may pass between plugin and agent in either direction: strings, lists, results.
@@ -61,6 +63,12 @@ pub struct Limits {
     pub handles: usize,
     /// Samples returned by one call.
     pub samples: usize,
+    /// Graphs that the plugin defines.
+    pub graphs: usize,
+    /// Metrics in all of its graphs.
+    pub metrics: usize,
+    /// Counters of which the agent keeps a reading.
+    pub counters: usize,
     /// Length of a sample's name.
     pub name_bytes: usize,
     /// Lines in the log.
@@ -92,10 +100,14 @@ impl Default for Limits {
             compute: Duration::from_secs(5),
             memory_bytes: 64 << 20,
             table_elements: 100_000,
+            instances: 200,
             stack_bytes: 256 << 10,
             handover_bytes: 8 << 20,
             handles: 1_024,
             samples: 1_000,
+            graphs: 200,
+            metrics: 2_000,
+            counters: 10_000,
             name_bytes: crate::sample::MetricName::MAX_BYTES,
             log_lines: 16,
             log_line_bytes: 1_024,
@@ -146,10 +158,14 @@ pub const KEYS: &[Key] = &[
     },
     key!("memory_mib", 2_048, memory_bytes: usize, 1 << 20),
     key!("table_elements", 10_000_000, table_elements: usize, 1),
+    key!("instances", 10_000, instances: usize, 1),
     key!("stack_kib", 8_192, stack_bytes: usize, 1 << 10),
     key!("handover_kib", 1_048_576, handover_bytes: usize, 1 << 10),
     key!("handles", 100_000, handles: usize, 1),
     key!("samples", 100_000, samples: usize, 1),
+    key!("graphs", 10_000, graphs: usize, 1),
+    key!("metrics", 100_000, metrics: usize, 1),
+    key!("counters", 1_000_000, counters: usize, 1),
     key!("name_bytes", 255, name_bytes: usize, 1),
     key!("log_lines", 10_000, log_lines: u32, 1),
     key!("log_line_bytes", 65_536, log_line_bytes: usize, 1),

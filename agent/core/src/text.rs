@@ -38,9 +38,27 @@ pub fn printable(text: &str, bytes: usize) -> String {
     shown
 }
 
+/// The first of a list that something outside has made as long as it likes, and a line that counts the rest.
+#[must_use]
+pub fn first_of(mut lines: Vec<String>, most: usize) -> Vec<String> {
+    let more = lines.len().saturating_sub(most);
+    if more > 0 {
+        lines.truncate(most);
+        lines.push(format!("and {more} more"));
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_is_cut_and_its_rest_counted() {
+        let lines = |count: usize| (0..count).map(|number| number.to_string()).collect::<Vec<_>>();
+        assert_eq!(first_of(lines(2), 2), ["0", "1"]);
+        assert_eq!(first_of(lines(60_000), 2), ["0", "1", "and 59998 more"]);
+    }
 
     #[test]
     fn a_text_cannot_forge_a_line_or_control_the_terminal() {

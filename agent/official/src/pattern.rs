@@ -7,10 +7,14 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
-use regex_lite::Regex;
+use regex_lite::{Regex, RegexBuilder};
 
 /// The largest repetition count of RE2.
 const MOST_REPETITIONS: u32 = 1_000;
+
+/// How large a compiled expression may be: matching takes as many steps for each character as it has parts, so nested counts
+/// would take seconds for a name.
+const MOST_COMPILED_BYTES: usize = 256 << 10;
 
 /// Compiles `text`, which is in Go's syntax.
 ///
@@ -18,7 +22,10 @@ const MOST_REPETITIONS: u32 = 1_000;
 /// Why it is invalid, as the predicate of a sentence.
 pub fn compile(text: &str) -> Result<Regex, String> {
     let mut writer = Writer { rest: text.chars().peekable(), out: String::new() };
-    let checked = writer.expression().and_then(|()| Regex::new(&writer.out).map_err(|error| error.to_string()));
+    let checked = writer.expression().and_then(|()| {
+        let compiled = RegexBuilder::new(&writer.out).size_limit(MOST_COMPILED_BYTES).build();
+        compiled.map_err(|error| error.to_string())
+    });
     checked.map_err(|why| format!("is not a valid regular expression: {why}"))
 }
 
@@ -268,6 +275,14 @@ enum Escaped {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_expression_whose_counts_multiply_is_refused() {
+        assert!(compile("((a{10}b?){10}c?){1,3}").is_ok());
+        for nested in ["(((a{100}){100}){100})", "((a?b?c?){1000}d){1000}"] {
+            assert!(compile(nested).is_err_and(|why| why.contains("size limit")), "{nested}");
+        }
+    }
 
     const TEXTS: [&str; 27] = [
         "",

@@ -1,6 +1,5 @@
 //! The instance: one plugin with one set of settings, under its own name. The same plugin may have many.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -20,11 +19,9 @@ use wasaba_core::collect::rate::Reading;
 use wasaba_core::collect::{Answer, Kept};
 use wasaba_core::graph::GraphDefinition;
 use wasaba_core::limits::Limits;
-use wasaba_core::posting::Posting;
-use wasaba_core::sample::Sample;
 use wasaba_core::text::printable;
 
-use crate::readings::{Asked, Rules, values};
+use crate::readings::{self, Counters, Rules, Translation};
 use crate::settings::{resolve, validate};
 
 /// More warnings than this about one call would only fill the log.
@@ -36,14 +33,9 @@ pub struct Instance {
     identity: capabilities::Instance,
     plugin: Arc<Plugin>,
     settings: Settings,
-    rules: Rules,
-    posting: Posting,
-    /// The hosts that its samples may name.
-    hosts: Vec<Arc<str>>,
+    translation: Translation,
     /// Its graph definitions, for Mackerel.
     pub graphs: Vec<GraphDefinition>,
-    /// The counters' last readings, by the plugin's own names.
-    readings: Mutex<HashMap<String, Reading>>,
     values: Mutex<Arc<Values>>,
     circuit: Mutex<Circuit>,
     counts: Counts,
@@ -124,22 +116,26 @@ impl Instance {
         let graphs = plugin.graphs(sandbox, Arc::clone(&settings), &table.limits).await;
         let graphs = graphs.map_err(|failure| vec![located(format!("cannot get its graph definitions: {failure}"))])?;
         let posting = table.posting.clone();
-        let rules = Rules::of(&graphs, |name| posting.renamed(name));
+        let rules = Rules::of(&graphs, &table.limits, |name| posting.renamed(name));
         let (rules, graphs) = rules
             .map_err(|problem| vec![located(format!("invalid graph definitions: {}", printable(&problem, 400)))])?;
         let name = table.name.as_str().into();
         let limits = Arc::clone(&table.limits);
-        let identity = capabilities::Instance::new(name, validated.grants, limits, validated.secrets);
+        let identity = capabilities::Instance::new(name, validated.grants, Arc::clone(&limits), validated.secrets);
+        let translation = Translation {
+            rules: Arc::new(rules),
+            counters: Counters::default(),
+            posting: Arc::new(posting),
+            hosts: table.hosts.as_slice().into(),
+            limits,
+        };
         Ok(Self {
             sandbox: Arc::clone(sandbox),
             identity,
             plugin,
             settings,
-            rules,
-            posting,
-            hosts: table.hosts.clone(),
+            translation,
             graphs,
-            readings: Mutex::default(),
             values: Mutex::default(),
             circuit: Mutex::default(),
             counts: Counts::default(),
@@ -186,23 +182,29 @@ impl Instance {
     /// It is asked in every minute since 1970 that is a multiple of this.
     #[must_use]
     pub fn every_minutes(&self) -> u32 {
-        self.posting.every_minutes
+        self.translation.posting.every_minutes
     }
 
     /// The custom identifier of the host that its values belong to, if it is not this one.
     #[must_use]
     pub fn host(&self) -> Option<&Arc<str>> {
-        self.posting.custom_identifier.as_ref()
+        self.translation.posting.custom_identifier.as_ref()
     }
 
     /// Restores the counters' readings from before this process started.
     pub fn remember(&self, readings: impl IntoIterator<Item = (String, Reading)>) {
-        lock(&self.readings).extend(readings);
+        self.translation.counters.extend(readings);
+    }
+
+    /// The counters' last readings.
+    #[must_use]
+    pub fn readings(&self) -> Vec<(String, Reading)> {
+        self.translation.counters.all()
     }
 
     /// Takes over the readings and the stored values of the instance that it replaces.
     pub fn inherit(&self, predecessor: &Self) {
-        lock(&self.readings).clone_from(&lock(&predecessor.readings));
+        self.translation.counters.clone_from(&predecessor.translation.counters);
         lock(&self.values).clone_from(&lock(&predecessor.values));
     }
 
@@ -244,50 +246,21 @@ impl Instance {
     ///
     /// # Errors
     /// As [`Instance::collect`].
-    pub async fn collect_by(&self, time: impl FnOnce() -> SystemTime) -> Result<Answer, Failure> {
-        let outcome =
-            self.run(|plugin, identity, settings| async move { plugin.collect(identity, settings).await }).await?;
-        let now_millis = clock::millis_of(time());
-        let answer::Readings { samples, problems } = outcome.answer;
-        let mut before = lock(&self.readings);
-        let values = values(&self.rules, &before, samples, Asked { unix_millis: now_millis, hosts: &self.hosts });
-        // A counter that is missing this time, since its target is down, may continue from its last reading.
-        before.retain(|_, reading| reading.is_fresh(now_millis));
-        before.extend(values.readings);
-        self.counts.dropped.fetch_add(values.dropped, Ordering::Relaxed);
-        let kept = self.kept(outcome.values);
-        let warnings = problems.iter().map(in_words).chain(values.warnings).collect();
-        let mut answer = Answer { warnings, kept, ..Answer::default() };
-        answer.readings.extend(before.iter().map(|(name, reading)| (name.clone(), *reading)));
-        drop(before);
-        for (time, sample) in values.samples {
-            let name = self.posting.renamed(sample.name().as_str());
-            if !self.posting.wants(&name) {
-                continue;
-            }
-            if name.len() > self.limits().name_bytes {
-                let most = self.limits().name_bytes;
-                let bytes = name.len();
-                answer.warnings.push(format!("skipped a name of {bytes} bytes, more than {most} (limit `name_bytes`)"));
-                continue;
-            }
-            let posted = match Sample::new(format!("custom.{name}"), sample.value()) {
-                Ok(posted) => match sample.host().or(self.host()) {
-                    Some(host) => posted.of_host(host),
-                    None => posted,
-                },
-                Err(error) => {
-                    answer.warnings.push(error.to_string());
-                    continue;
-                }
-            };
-            match time {
-                Some(time) => answer.dated.push((time, posted)),
-                None => answer.samples.push(posted),
-            }
-        }
-        self.make_fit(&mut answer.warnings);
-        Ok(answer)
+    pub async fn collect_by(&self, time: impl FnOnce() -> SystemTime + Send + 'static) -> Result<Answer, Failure> {
+        let translation = self.translation.clone();
+        let call = |plugin: Arc<Plugin>, identity, settings| async move {
+            let Outcome { answer, values } = plugin.collect(identity, settings).await?;
+            let answer::Readings { samples, problems } = answer;
+            let answer = translation.values(samples, clock::millis_of(time())).await;
+            Ok(Outcome { answer: (answer, problems), values })
+        };
+        let Outcome { answer: (answer, problems), values } = self.run(call).await?;
+        self.counts.dropped.fetch_add(answer.dropped, Ordering::Relaxed);
+        let kept = self.kept(values);
+        let mut warnings = problems.iter().map(in_words).chain(answer.warnings).collect();
+        self.make_fit(&mut warnings);
+        let readings::Values { samples, dated, readings, .. } = answer;
+        Ok(Answer { samples, dated, readings, warnings, kept })
     }
 
     /// Runs the check once. Also returns what it stores from now on, if that has changed. An instance that keeps failing is
@@ -357,7 +330,8 @@ impl Instance {
         let now = self.loaded.elapsed();
         lock(&self.circuit).ask(now)?;
         let (plugin, identity, settings) = self.parts();
-        let result = self.sandbox.run(self.limits().time, call(plugin, identity, settings)).await;
+        let result =
+            self.sandbox.run(self.limits().time, self.limits().compute, call(plugin, identity, settings)).await;
         self.counted(ended(result), now)
     }
 
@@ -414,7 +388,7 @@ impl Instance {
     pub async fn time(&self, calls: u32) -> Result<Vec<Duration>, Failure> {
         const MOST_RETURNED: u32 = 1_000;
         let every = calls.div_ceil(MOST_RETURNED);
-        let limit = self.limits().time.saturating_mul(calls);
+        let [limit, compute] = [self.limits().time, self.limits().compute].map(|each| each.saturating_mul(calls));
         let (plugin, identity, settings) = self.parts();
         let timed = async move {
             let mut times = Vec::new();
@@ -427,7 +401,7 @@ impl Instance {
             }
             Ok(times)
         };
-        ended(self.sandbox.run(limit, timed).await)
+        ended(self.sandbox.run(limit, compute, timed).await)
     }
 }
 

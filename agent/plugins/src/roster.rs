@@ -11,7 +11,7 @@ use config::metrics::{Metrics, OfficialLine, StandIn};
 use config::table::PluginTable;
 use containers::Docker;
 use programs::MetricsProgram;
-use wasaba_core::text::printable;
+use wasaba_core::text::{first_of, printable};
 
 use crate::folder::{Folders, Stamp};
 use crate::key::{Key, Kind};
@@ -19,6 +19,9 @@ use crate::watch::{Files, Progress};
 
 /// A longer line of the log about a plugin is cut.
 const LONGEST_LINE_BYTES: usize = 4_096;
+
+/// As many problems of one plugin are logged.
+const MOST_LINES: usize = 10;
 
 /// Something that can run under a key.
 #[derive(Clone, Debug, PartialEq)]
@@ -153,7 +156,8 @@ impl Look {
         }
         // Before they are read, so that a change meanwhile is noticed at the next look.
         let stamps = (Stamp::of(&file), Stamp::of(&settings));
-        let texts = |problems: Vec<Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let texts =
+            |problems: Vec<Problem>| first_of(problems.iter().map(|one| shown(&one.to_string())).collect(), MOST_LINES);
         let wanted = match config::plugin::beside(&file) {
             Ok((table, warnings)) => Wanted { warnings: texts(warnings), ..Wanted::component(key, &table, Ok(file)) },
             Err(problems) => Wanted::new(key, Err(texts(problems))),
@@ -191,7 +195,7 @@ impl Look {
 
 /// Logs why a plugin does not run.
 pub fn skipped(key: &Key, problems: &[String]) {
-    for problem in problems {
+    for problem in &first_of(problems.to_vec(), MOST_LINES) {
         tracing::error!("{} skipped: {}", shown(&key.to_string()), shown(problem));
     }
 }

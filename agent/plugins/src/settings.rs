@@ -11,6 +11,9 @@ use wasaba_core::setting::{Reach, Setting, SettingKind, SettingValue};
 use wasaba_core::tls;
 use wasaba_core::tls::Verification;
 
+/// As many unknown settings are named.
+const MOST_UNKNOWN: usize = 10;
+
 /// The settings of one instance with its command line parsed, not yet validated. It has no `Debug`: there may be secrets in it.
 #[derive(Clone, Default)]
 pub struct ResolvedSettings {
@@ -137,7 +140,9 @@ fn unknown(declared: &[Setting], resolved: &ResolvedSettings) -> Vec<String> {
         None if valid.is_empty() => format!("unknown setting `{key}`: the plugin has no settings"),
         None => format!("unknown setting `{key}`; valid: {valid}"),
     };
-    unknown.map(problem).collect()
+    let more = unknown.clone().count().saturating_sub(MOST_UNKNOWN);
+    let more = (more > 0).then(|| format!("and {more} more unknown settings"));
+    unknown.take(MOST_UNKNOWN).map(problem).chain(more).collect()
 }
 
 /// `url` without the user name and password in it, which the agent sends itself, as the plugin's are secret.
@@ -445,6 +450,14 @@ mod tests {
         let validated = validate(&[], &with_allow).ok().unwrap();
         assert!(may(&validated, "https://status.example.com/x") && may(&validated, "http://db:5432/"));
         assert!(!may(&validated, "http://status.example.com/x"));
+    }
+
+    #[test]
+    fn of_many_unknown_settings_the_first_are_named_and_the_rest_counted() {
+        let many = (0..60_000).map(|number| format!("unknown{number}")).collect::<Vec<_>>();
+        let many = many.iter().map(|key| (key.as_str(), "1")).collect::<Vec<_>>();
+        let problems = validate(&[setting("port", SettingKind::Port, None)], &resolved(&many)).err().unwrap();
+        assert_eq!((problems.len(), problems[10].as_str()), (11, "and 59990 more unknown settings"));
     }
 
     #[test]

@@ -12,7 +12,8 @@ use crate::capabilities::types::Handle;
 use crate::capabilities::{Guest, Instance};
 use crate::contract;
 use crate::failure::{Failure, Kind};
-use crate::thread::{self, Ended};
+use crate::thread::Ended;
+use crate::turn::end_turn;
 
 /// The result of a call that succeeded.
 pub struct Outcome<T> {
@@ -39,13 +40,9 @@ impl Call {
         store.limiter(Guest::memory);
         store.set_hostcall_fuel(limits.handover_bytes);
         store.set_max_component_handles(limits.handles);
-        // At each tick of the sandbox's clock the other plugins may run.
-        let (mut ticks, most) = (0, limits.compute.as_millis() / thread::TICK.as_millis());
+        // At each tick of the sandbox's clock the other plugins may run. How long it has computed is counted by its turns.
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(move |_| {
-            ticks += 1;
-            if ticks > most { Err(ComputedTooLong.into()) } else { Ok(UpdateDeadline::Yield(1)) }
-        });
+        store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(end_turn()))));
         Self { store, ready: ready.clone(), limits }
     }
 
@@ -74,9 +71,9 @@ impl Call {
 
     /// The error that the plugin returned, safe to show.
     pub(crate) fn returned(&self, error: Failure) -> Failure {
-        let Failure { kind, text, retry_after } = error;
+        let Failure { kind, text, retry_after, .. } = error;
         let text = format!("{}: {}", kind.name(), self.store.data().shown(&text));
-        Failure { kind, text, retry_after }
+        Failure { retry_after, ..Failure::new(kind, text) }
     }
 
     /// How the call ended, for the operator.
@@ -88,12 +85,6 @@ impl Call {
                 _ => format!("more table elements than the {}", limits.table_elements),
             };
             return Failure::limit(name, &format!("needs {most} allowed"));
-        }
-        if error.is::<ComputedTooLong>() {
-            return Failure::limit(
-                "compute_ms",
-                &format!("computed for longer than {:?} and was stopped", limits.compute),
-            );
         }
         if matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full)) {
             return Failure::limit("handles", &format!("opened more than {} handles", limits.handles));
@@ -129,18 +120,6 @@ fn is_handover_exceeded(error: &wasmtime::Error) -> bool {
         .any(|cause| cause.to_string().starts_with("too much data is being copied between the host and the guest"))
 }
 
-/// The limit of computing, as it passes through wasmtime's errors.
-#[derive(Debug)]
-struct ComputedTooLong;
-
-impl std::fmt::Display for ComputedTooLong {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("computed for too long")
-    }
-}
-
-impl std::error::Error for ComputedTooLong {}
-
 /// The result of a call that ran in the sandbox.
 ///
 /// # Errors
@@ -148,6 +127,12 @@ impl std::error::Error for ComputedTooLong {}
 pub fn ended<T>(result: Result<Result<T, Failure>, Ended>) -> Result<T, Failure> {
     result.unwrap_or_else(|ended| {
         Err(match ended {
+            Ended::HeldUp(limit, others) => Failure::of_others(format!(
+                "timed out after {limit:?}, of which other plugins computed for {others:.1?} (limit `timeout_seconds`)"
+            )),
+            Ended::Computed(limit) => {
+                Failure::limit("compute_ms", &format!("computed for longer than {limit:?} and was stopped"))
+            }
             Ended::Late(limit) => {
                 Failure::new(Kind::Late, format!("timed out after {limit:?} and was stopped (limit `timeout_seconds`)"))
             }

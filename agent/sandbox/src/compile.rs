@@ -18,11 +18,16 @@ use wasaba_core::paths::Opened;
 use wasaba_core::paths::own::Folder;
 use wasmtime::component::Component;
 
-use crate::compiler::compile_in_child;
-pub use crate::compiler::{CompileError, compile};
+pub use crate::compiler::{CompileError, Order, compile};
+use crate::compiler::{Compiled, compile_in_child};
+use crate::needs::Needs;
 
 /// An entry that was not loaded for this long is removed from the cache.
 const UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// What the cache keeps at most; what was loaded longest ago is removed first. Twenty Python components, or a thousand others.
+const MOST_BYTES: u64 = 1 << 30;
+const MOST_ENTRIES: usize = 1_000;
 
 /// How many compilers may run at once. More than one, so that a slow one does not hold up the others.
 const COMPILERS: usize = 2;
@@ -58,24 +63,28 @@ impl Cache {
         limits: &Limits,
     ) -> Result<Component, CompileError> {
         let key = key(kind, engine, wasm);
-        if let Some((component, file)) = self.found(engine, &key) {
+        if let Some((component, needs, file)) = self.found(engine, &key) {
+            needs.check(limits).map_err(CompileError::Excess)?;
             // Marks it as used; see `prune`. Where that fails, it is compiled again in a month.
             file.set_modified(clock::wall()).ok();
             return Ok(component);
         }
-        if let Some(component) = self.shipped(engine, &key) {
+        if let Some((component, needs)) = self.shipped(engine, &key) {
+            needs.check(limits).map_err(CompileError::Excess)?;
             return Ok(component);
         }
         // Nothing is compiled that cannot be cached: it would be compiled again at each start.
         self.folder.as_ref().map_err(|why| CompileError::Cache(why.clone()))?;
         self.prune(clock::wall());
-        let code = {
+        let compiled = {
             let _compiler = self.compiler();
             compile_in_child(kind, wasm, limits)?
         };
-        let entry = self.store(&key, &code).map_err(CompileError::Cache)?;
+        let entry = self.store(&key, &compiled).map_err(CompileError::Cache)?;
         let folder = self.folder.as_ref().map_err(|why| CompileError::Cache(why.clone()))?;
-        load(engine, folder, &entry).map(|(component, _)| component).map_err(CompileError::Cache)
+        let (component, _) = load(engine, folder, &entry).map_err(CompileError::Cache)?;
+        bound(folder, &entry, MOST_BYTES, MOST_ENTRIES);
+        Ok(component)
     }
 
     /// Waits for a compiler to be free.
@@ -86,19 +95,25 @@ impl Cache {
         Compiler(self)
     }
 
-    /// The component of this key in the agent's own folder, and its file.
-    fn found(&self, engine: &wasmtime::Engine, key: &str) -> Option<(Component, File)> {
+    /// The component of this key in the agent's own folder, what it needs, and its file.
+    fn found(&self, engine: &wasmtime::Engine, key: &str) -> Option<(Component, Needs, File)> {
         let folder = self.folder.as_ref().ok()?;
-        entries(folder, key).find_map(|entry| load(engine, folder, &entry).ok())
+        entries(folder, key).find_map(|entry| {
+            let (component, file) = load(engine, folder, &entry).ok()?;
+            Some((component, needs(&entry)?, file))
+        })
     }
 
     /// The shipped component of this key, of a folder to which only root and the agent's user can write: either could also replace
     /// the program itself.
-    fn shipped(&self, engine: &wasmtime::Engine, key: &str) -> Option<Component> {
+    fn shipped(&self, engine: &wasmtime::Engine, key: &str) -> Option<(Component, Needs)> {
         let mut folders = self.shipped.iter().filter_map(|folder| Folder::trusted(folder).ok());
-        let (component, _) =
-            folders.find_map(|folder| entries(&folder, key).find_map(|entry| load(engine, &folder, &entry).ok()))?;
-        Some(component)
+        folders.find_map(|folder| {
+            entries(&folder, key).find_map(|entry| {
+                let (component, _) = load(engine, &folder, &entry).ok()?;
+                Some((component, needs(&entry)?))
+            })
+        })
     }
 
     /// Removes entries that were not loaded for [`UNUSED`]: plugins come and go, and a Python component's code is 32 MB.
@@ -113,9 +128,12 @@ impl Cache {
 
     /// Stores the code and only then removes the other entries of this key. Another agent or command may be storing the same
     /// component in the same folder: both use the same file name, and the entry exists for both at every moment.
-    fn store(&self, key: &str, code: &[u8]) -> Result<String, String> {
+    fn store(&self, key: &str, compiled: &Compiled) -> Result<String, String> {
         let folder = self.folder.as_ref().map_err(Clone::clone)?;
-        let entry = format!("{key}-{}.cwasm", sha256(code));
+        let Compiled { needs, code } = compiled;
+        let Needs { instances, memory_bytes, table_elements } = needs;
+        let hash = sha256(code);
+        let entry = format!("{key}-{instances:x}.{memory_bytes:x}.{table_elements:x}-{hash}.cwasm");
         let shown = |name: &str| folder.path().join(name).display().to_string();
         folder
             .write(entry.as_ref(), code, 0o600)
@@ -131,6 +149,30 @@ impl Cache {
 fn entries(folder: &Folder, key: &str) -> impl Iterator<Item = String> {
     let names = folder.names().into_iter().flatten().filter_map(|name| name.into_string().ok());
     names.filter(move |name| name.starts_with(key))
+}
+
+/// What an instance of the entry's component needs, which is in its file name.
+fn needs(entry: &str) -> Option<Needs> {
+    let mut parts = entry.strip_suffix(".cwasm")?.rsplit('-').nth(1)?.split('.');
+    let mut number = || u64::from_str_radix(parts.next()?, 16).ok();
+    let needs = Needs { instances: number()?, memory_bytes: number()?, table_elements: number()? };
+    parts.next().is_none().then_some(needs)
+}
+
+/// Removes the entries that were loaded longest ago until `most_bytes` and `most_entries` are kept; never `newest`.
+fn bound(folder: &Folder, newest: &str, most_bytes: u64, most_entries: usize) {
+    let names = folder.names().into_iter().flatten().filter(|name| name != newest);
+    let mut others = names
+        .filter_map(|name| Some((folder.modified(&name).ok()?, folder.size(&name).ok()?, name)))
+        .collect::<Vec<_>>();
+    others.sort_by(|one, other| other.cmp(one));
+    let mut kept_bytes = folder.size(newest.as_ref()).unwrap_or_default();
+    for (number, (_, bytes, name)) in others.into_iter().enumerate() {
+        kept_bytes = kept_bytes.saturating_add(bytes);
+        if kept_bytes > most_bytes || number.saturating_add(1) >= most_entries {
+            folder.remove(&name).ok();
+        }
+    }
 }
 
 /// The folder `compiled` in `root`, created if it is missing, accessible to the agent's user only. It stays open, so that no other
@@ -202,7 +244,8 @@ mod tests {
         let cache = Cache::open(root, Vec::new());
         let key = key(Engine::Pulley, engine, EMPTY_COMPONENT);
         let code = engine::for_compiling(Engine::Pulley).unwrap().precompile_component(EMPTY_COMPONENT).unwrap();
-        let entry = root.join("compiled").join(cache.store(&key, &code).unwrap());
+        let needs = Needs { instances: 3, ..Needs::default() };
+        let entry = root.join("compiled").join(cache.store(&key, &Compiled { needs, code }).unwrap());
         (cache, key, entry)
     }
 
@@ -215,6 +258,38 @@ mod tests {
     /// Why an entry is not loaded.
     fn refusal(cache: &Cache, engine: &wasmtime::Engine, entry: &Path) -> String {
         load(engine, cache.folder.as_ref().unwrap(), entry.file_name().unwrap().to_str().unwrap()).err().unwrap()
+    }
+
+    #[test]
+    fn code_in_the_cache_is_held_against_the_limits_of_now() {
+        let root = tempfile::tempdir().unwrap();
+        let engine = engine::for_running(Engine::Pulley, 256 << 10).unwrap();
+        let (cache, ..) = filled(root.path(), &engine);
+        let component = |instances| {
+            let limits = Limits { instances, ..Limits::default() };
+            cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &limits).map(drop)
+        };
+        assert_eq!(component(3), Ok(()));
+        assert!(matches!(component(2), Err(CompileError::Excess(text)) if text.contains("`instances`")));
+    }
+
+    #[test]
+    fn the_cache_keeps_what_was_loaded_last_up_to_its_bytes_and_its_number() {
+        let left = |most_bytes, most_entries| {
+            let root = tempfile::tempdir().unwrap();
+            let cache = Cache::open(root.path(), Vec::new());
+            let path = |number: u32| root.path().join(format!("compiled/{number}"));
+            for number in 0..5 {
+                fs::write(path(number), [0; 100]).unwrap();
+                let time = clock::wall() - Duration::from_secs(100 - u64::from(number));
+                File::options().append(true).open(path(number)).unwrap().set_modified(time).unwrap();
+            }
+            bound(cache.folder.as_ref().unwrap(), "0", most_bytes, most_entries);
+            (0..5).filter(|number| path(*number).exists()).collect::<Vec<_>>()
+        };
+        assert_eq!(left(1_000, 100), [0, 1, 2, 3, 4]);
+        assert_eq!(left(300, 100), [0, 3, 4], "the one just stored, and the last loaded");
+        assert_eq!(left(1_000, 2), [0, 4]);
     }
 
     #[test]
@@ -239,7 +314,8 @@ mod tests {
                     let cache = Cache::open(root.path(), Vec::new());
                     for _ in 0..50 {
                         fs::write(&damaged, "not its content").unwrap();
-                        let stored = cache.store(&key, &code).unwrap();
+                        let compiled = Compiled { needs: Needs::default(), code: code.clone() };
+                        let stored = cache.store(&key, &compiled).unwrap();
                         load(&engine, cache.folder.as_ref().unwrap(), &stored).unwrap();
                     }
                 });
@@ -360,7 +436,7 @@ mod tests {
         let (_, _, planted) = filled(root.path(), &engine);
         fs::write(&planted, "planted").unwrap();
         assert!(cache.found(&engine, &key).is_some(), "the one in the folder that was opened");
-        cache.store(&key, b"new").unwrap();
+        cache.store(&key, &Compiled { needs: Needs::default(), code: b"new".to_vec() }).unwrap();
         assert_eq!(fs::read(&planted).unwrap(), b"planted");
     }
 

@@ -5,16 +5,28 @@
 use std::fmt;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use wasaba_core::limits::{Engine, Limits};
+use wasaba_core::text::printable;
 
+use crate::confinement::confine;
 use crate::engine;
+use crate::needs::{Excess, Needs, Uncounted, count};
 
 /// A component that compiles to more code than this is refused; a Python interpreter compiles to 32 MB.
 const LARGEST_CODE_BYTES: u64 = 256 << 20;
+
+/// How much of the child's standard error is kept, and how much of that is shown: a component's names are in it.
+const SAID_BYTES: u64 = 4_096;
+const SHOWN_BYTES: usize = 1_024;
+
+/// By the clock, compiling may take this many times `compile_seconds`: the child has the lowest priority.
+const PATIENCE: u32 = 5;
 
 /// Why a component was not compiled, as the rest of a sentence that begins with its file's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +35,12 @@ pub enum CompileError {
     Invalid(String),
     /// It takes more CPU time than `compile_seconds`.
     TooLong(Duration),
+    /// It is not compiled after this long by the clock.
+    Stuck(Duration),
+    /// Something else has killed the compiler.
+    Killed,
+    /// Its instances need more than a call may have.
+    Excess(Excess),
     /// It takes more bytes of memory than `compile_mib`.
     OutOfMemory(u64),
     /// It compiles to too much code.
@@ -40,6 +58,14 @@ impl fmt::Display for CompileError {
             Self::TooLong(limit) => {
                 write!(formatter, "takes longer than {} s to compile (limit `compile_seconds`)", limit.as_secs())
             }
+            Self::Stuck(limit) => {
+                let seconds = limit.as_secs();
+                write!(formatter, "is not compiled after {seconds} s, {PATIENCE} times the limit `compile_seconds`")
+            }
+            Self::Killed => formatter.write_str(
+                "cannot be compiled: the compiler was killed, probably out of memory: free some, or lower `compile_mib`",
+            ),
+            Self::Excess(excess) => formatter.write_str(excess),
             Self::OutOfMemory(limit) => {
                 write!(formatter, "needs more than {} MiB to compile (limit `compile_mib`)", limit >> 20)
             }
@@ -89,38 +115,103 @@ impl Report {
     }
 }
 
+/// What the compiler makes of a component.
+pub(crate) struct Compiled {
+    /// What an instance needs.
+    pub(crate) needs: Needs,
+    /// The code, for wasmtime.
+    pub(crate) code: Vec<u8>,
+}
+
 /// The code of a component, compiled in a child process. Blocks while the child runs.
-pub(crate) fn compile_in_child(kind: Engine, wasm: &[u8], limits: &Limits) -> Result<Vec<u8>, CompileError> {
+pub(crate) fn compile_in_child(kind: Engine, wasm: &[u8], limits: &Limits) -> Result<Compiled, CompileError> {
     let seconds = limits.compile.as_secs().to_string();
     let bytes = limits.compile_bytes.to_string();
-    let child = Command::new("/proc/self/exe")
-        .args(["plugin", "compiler", "--engine", kind.name(), "--cpu-seconds", &seconds, "--memory-bytes", &bytes])
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["plugin", "compiler", "--engine", kind.name(), "--cpu-seconds", &seconds, "--memory-bytes", &bytes]);
+    command.args(["--instances", &limits.instances.to_string()]);
+    command.args(["--start-bytes", &limits.memory_bytes.to_string()]);
+    command.args(["--table-elements", &limits.table_elements.to_string()]);
+    let ended = exchange(&mut command, wasm, limits.compile.saturating_mul(PATIENCE))?;
+    if ended.is_stuck {
+        return Err(CompileError::Stuck(limits.compile.saturating_mul(PATIENCE)));
+    }
+    let Some(output) = ended.output else { return Err(CompileError::TooMuchCode) };
+    if !ended.status.success() {
+        return Err(failure(ended.status, &ended.said, limits));
+    }
+    let (needs, code) =
+        Needs::split(&output).ok_or_else(|| CompileError::Compiler("the compiler returned nothing".into()))?;
+    needs.check(limits).map_err(CompileError::Excess)?;
+    let code = code.to_vec();
+    Ok(Compiled { needs, code })
+}
+
+/// How a child has ended.
+struct Ended {
+    status: ExitStatus,
+    /// What it wrote to standard output; `None` if that was too much.
+    output: Option<Vec<u8>>,
+    /// The beginning of what it wrote to standard error.
+    said: String,
+    /// Whether it was killed because it took longer than its time by the clock.
+    is_stuck: bool,
+}
+
+/// Runs `command` with `input`, and reads both of its outputs as they come, so that it never waits for us, whichever it fills.
+fn exchange(command: &mut Command, input: &[u8], time: Duration) -> Result<Ended, CompileError> {
     let cannot =
         |what: &str, error: std::io::Error| CompileError::Compiler(format!("cannot {what} the compiler: {error}"));
+    let child = command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child.map_err(|error| cannot("start", error))?;
-    let code = exchange(&mut child, wasm);
-    if !matches!(&code, Ok(Some(_))) {
-        child.kill().ok();
-    }
-    let mut said = Vec::new();
-    if let Some(stderr) = child.stderr.take() {
-        stderr.take(4096).read_to_end(&mut said).ok();
-    }
-    let status = child.wait().map_err(|error| cannot("wait for", error))?;
-    match code {
-        Ok(None) => Err(CompileError::TooMuchCode),
-        Ok(Some(code)) if status.success() => Ok(code),
-        // A broken pipe only says that it has ended; its status says why.
-        Err(error) if status.success() || error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(cannot("talk to", error))
+    let id = Pid::from_child(&child);
+    let (ended, is_ended) = mpsc::channel::<()>();
+    let (output, said, is_stuck) = thread::scope(|scope| {
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        // If it ends before it has read everything, its status says why.
+        scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input)));
+        let said = scope.spawn(move || beginning(stderr));
+        let clock = scope.spawn(move || {
+            // The sender is only ever dropped.
+            let is_stuck = is_ended.recv_timeout(time) == Err(mpsc::RecvTimeoutError::Timeout);
+            if is_stuck {
+                kill_process(id, Signal::KILL).ok();
+            }
+            is_stuck
+        });
+        let output = whole(stdout);
+        if !matches!(output, Ok(Some(_))) {
+            kill_process(id, Signal::KILL).ok();
         }
-        _ => Err(failure(status, &String::from_utf8_lossy(&said), limits)),
+        // Not reaped yet, so that the id is still its own when the clock kills it.
+        let exited = waitid(WaitId::Pid(id), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        drop(ended);
+        let is_stuck = clock.join().unwrap_or_default();
+        exited.map(|_| (output, said.join().unwrap_or_default(), is_stuck))
+    })
+    .map_err(|error| cannot("wait for", error.into()))?;
+    let status = child.wait().map_err(|error| cannot("wait for", error))?;
+    let output = output.map_err(|error| cannot("read from", error))?;
+    Ok(Ended { status, output, said, is_stuck })
+}
+
+/// Everything that comes, unless it is too much.
+fn whole(stream: Option<impl Read>) -> std::io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    if let Some(stream) = stream {
+        stream.take(LARGEST_CODE_BYTES.saturating_add(1)).read_to_end(&mut bytes)?;
     }
+    Ok((bytes.len() as u64 <= LARGEST_CODE_BYTES).then_some(bytes))
+}
+
+/// The beginning of what comes, as text; the rest is read and dropped.
+fn beginning(stream: Option<impl Read>) -> String {
+    let mut bytes = Vec::new();
+    if let Some(mut stream) = stream {
+        stream.by_ref().take(SAID_BYTES).read_to_end(&mut bytes).ok();
+        std::io::copy(&mut stream, &mut std::io::sink()).ok();
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Why a child that did not succeed has ended.
@@ -128,69 +219,64 @@ fn failure(status: ExitStatus, said: &str, limits: &Limits) -> CompileError {
     let out_of_memory = CompileError::OutOfMemory(limits.compile_bytes);
     match (status.code(), status.signal()) {
         (Some(REPORTED), _) => match Report::parse(said) {
-            Report::Invalid(text) => CompileError::Invalid(text),
+            Report::Invalid(text) => CompileError::Invalid(first_lines(&text)),
             Report::OutOfMemory => out_of_memory,
-            Report::Failed(text) => CompileError::Compiler(text),
+            Report::Failed(text) => CompileError::Compiler(first_lines(&text)),
         },
-        // The system kills a process that has used up its CPU time.
-        (_, Some(libc::SIGXCPU | libc::SIGKILL)) => CompileError::TooLong(limits.compile),
+        // The system stops a process that has used up its CPU time.
+        (_, Some(libc::SIGXCPU)) => CompileError::TooLong(limits.compile),
+        (_, Some(libc::SIGKILL)) => CompileError::Killed,
         // Rust aborts when an allocation fails; a stack that cannot grow is an invalid access.
         (_, Some(libc::SIGABRT | libc::SIGSEGV | libc::SIGBUS)) => out_of_memory,
         _ => CompileError::Compiler(format!("the compiler crashed ({status}): {}", first_lines(said))),
     }
 }
 
-/// Sends the component and receives the code; `None` if it is too much. The child reads everything before it writes anything,
-/// so neither side waits for the other.
-fn exchange(child: &mut Child, wasm: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
-    let (mut stdin, stdout) = (child.stdin.take(), child.stdout.take());
-    if let Some(stdin) = &mut stdin {
-        stdin.write_all(wasm)?;
-    }
-    drop(stdin);
-    let mut code = Vec::new();
-    if let Some(stdout) = stdout {
-        stdout.take(LARGEST_CODE_BYTES.saturating_add(1)).read_to_end(&mut code)?;
-    }
-    Ok((code.len() as u64 <= LARGEST_CODE_BYTES).then_some(code))
+/// What the child is asked for, and may use.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The engine that will run the code.
+    pub engine: Engine,
+    /// The limit of CPU time, in seconds.
+    pub cpu_seconds: u64,
+    /// The limit of address space, in bytes.
+    pub memory_bytes: u64,
+    /// The limits of the component's instances: `instances`, `memory_bytes` and `table_elements` count.
+    pub limits: Limits,
 }
 
-/// The child's side: bytes in, code out. The component may be hostile, so the limits come first.
+/// The child's side: bytes in, what the component needs and its code out; no code if it needs more than its limits. The component
+/// may be hostile, so confinement comes first.
 ///
 /// # Errors
 /// The report for the agent, to be printed to standard error.
-pub fn compile(
-    kind: Engine,
-    cpu_seconds: u64,
-    memory_bytes: u64,
-    wasm: impl Read,
-    code: impl Write,
-) -> Result<(), String> {
-    compiled(kind, cpu_seconds, memory_bytes, wasm, code).map_err(|report| report.to_string())
+pub fn compile(order: &Order, wasm: impl Read, code: impl Write) -> Result<(), String> {
+    compiled(order, wasm, code).map_err(|report| report.to_string())
 }
 
-fn compiled(
-    kind: Engine,
-    cpu_seconds: u64,
-    memory_bytes: u64,
-    mut wasm: impl Read,
-    mut code: impl Write,
-) -> Result<(), Report> {
+fn compiled(order: &Order, mut wasm: impl Read, mut code: impl Write) -> Result<(), Report> {
     // Collecting comes first; a compiler can wait.
     rustix::process::nice(10).map_err(|error| Report::Failed(format!("cannot lower the priority: {error}")))?;
-    for (resource, limit) in
-        [(Resource::Cpu, cpu_seconds), (Resource::As, memory_bytes), (Resource::Core, 0), (Resource::Fsize, 0)]
-    {
-        setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })
-            .map_err(|error| Report::Failed(format!("cannot limit the compiler: {error}")))?;
-    }
+    confine(order.cpu_seconds, order.memory_bytes).map_err(Report::Failed)?;
     let mut bytes = Vec::new();
     wasm.read_to_end(&mut bytes).map_err(|error| io_report("read the component", &error))?;
-    let compiled = engine::for_compiling(kind).and_then(|engine| engine.precompile_component(&bytes));
-    let compiled = compiled.map_err(|error| {
-        if is_out_of_memory(&error) { Report::OutOfMemory } else { Report::Invalid(first_lines(&format!("{error:#}"))) }
+    let needs = count(&bytes).map_err(|uncounted| match uncounted {
+        Uncounted::Invalid(text) => Report::Invalid(first_lines(&text)),
+        Uncounted::Given => Report::Invalid(
+            "it instantiates a module or component that it imports, so that its instances cannot be counted".into(),
+        ),
     })?;
-    code.write_all(&compiled).and_then(|()| code.flush()).map_err(|error| io_report("hand over the code", &error))
+    let compiled = if needs.check(&order.limits).is_ok() {
+        let compiled = engine::for_compiling(order.engine).and_then(|engine| engine.precompile_component(&bytes));
+        compiled.map_err(|error| {
+            let invalid = || Report::Invalid(first_lines(&format!("{error:#}")));
+            if is_out_of_memory(&error) { Report::OutOfMemory } else { invalid() }
+        })?
+    } else {
+        Vec::new()
+    };
+    let written = code.write_all(&needs.to_bytes()).and_then(|()| code.write_all(&compiled));
+    written.and_then(|()| code.flush()).map_err(|error| io_report("hand over the code", &error))
 }
 
 fn io_report(what: &str, error: &std::io::Error) -> Report {
@@ -211,9 +297,9 @@ fn is_out_of_memory(error: &wasmtime::Error) -> bool {
     error.is::<wasmtime::OutOfMemory>() || error.chain().any(is_io)
 }
 
-/// wasmtime's validation errors fill pages; their beginning says what is wrong.
+/// wasmtime's validation errors fill pages, and quote the component; their beginning says what is wrong.
 fn first_lines(text: &str) -> String {
-    text.lines().take(3).collect::<Vec<_>>().join(" ")
+    printable(&text.lines().take(3).collect::<Vec<_>>().join(" "), SHOWN_BYTES)
 }
 
 #[cfg(test)]
@@ -230,13 +316,16 @@ mod tests {
         let limits = Limits::default();
         let reported = |report: Report| ended(REPORTED << 8, &format!("{report}\n"));
         let text = "unexpected end\nat offset 9".to_owned();
-        assert_eq!(reported(Report::Invalid(text.clone())), CompileError::Invalid(text.clone()));
-        assert_eq!(reported(Report::Failed(text.clone())), CompileError::Compiler(text));
+        let shown = "unexpected end at offset 9".to_owned();
+        assert_eq!(reported(Report::Invalid(text.clone())), CompileError::Invalid(shown.clone()));
+        assert_eq!(reported(Report::Failed(text)), CompileError::Compiler(shown));
         let out_of_memory = CompileError::OutOfMemory(limits.compile_bytes);
         assert_eq!(reported(Report::OutOfMemory), out_of_memory);
         assert_eq!(ended(libc::SIGABRT, "memory allocation of 9 bytes failed"), out_of_memory);
         assert_eq!(ended(libc::SIGABRT, ""), out_of_memory);
-        assert_eq!(ended(libc::SIGKILL, ""), CompileError::TooLong(limits.compile));
+        assert_eq!(ended(libc::SIGXCPU, ""), CompileError::TooLong(limits.compile));
+        assert_eq!(ended(libc::SIGKILL, ""), CompileError::Killed);
+        assert!(CompileError::Killed.to_string().contains("killed, probably out of memory"));
         let panicked = ended(101 << 8, "thread 'main' panicked: out of memory");
         assert!(matches!(&panicked, CompileError::Compiler(text) if text.contains("panicked")), "{panicked:?}");
     }
@@ -247,5 +336,39 @@ mod tests {
         assert!(is_out_of_memory(&mapped.context("cannot map")));
         let invalid = engine::for_compiling(Engine::Pulley).unwrap().precompile_component(b"out of memory");
         assert!(!is_out_of_memory(&invalid.unwrap_err()));
+    }
+
+    /// Runs a shell as the child.
+    fn shell(line: &str, input: &[u8], time: Duration) -> Ended {
+        exchange(Command::new("/bin/sh").args(["-c", line]), input, time).unwrap()
+    }
+
+    #[test]
+    fn a_child_that_fills_both_pipes_before_it_reads_does_not_hang() {
+        let input = vec![b'x'; 1 << 20];
+        let line = "head -c 300000 /dev/zero >&2; head -c 300000 /dev/zero; cat";
+        let ended = shell(line, &input, Duration::from_secs(600));
+        assert!(ended.status.success() && !ended.is_stuck);
+        assert_eq!(ended.output.unwrap().len(), 300_000 + (1 << 20));
+        assert_eq!(ended.said.len() as u64, SAID_BYTES);
+    }
+
+    #[test]
+    fn a_child_that_never_ends_is_killed_by_the_clock() {
+        let ended = shell("exec sleep 1000", b"", Duration::from_millis(50));
+        assert!(ended.is_stuck && ended.status.signal() == Some(libc::SIGKILL));
+    }
+
+    #[test]
+    fn a_child_that_ends_without_reading_is_told_by_its_status() {
+        let ended = shell("echo why >&2; exit 3", &vec![b'x'; 1 << 20], Duration::from_secs(600));
+        assert_eq!((ended.status.code(), ended.said.as_str(), ended.is_stuck), (Some(3), "why\n", false));
+    }
+
+    #[test]
+    fn a_report_is_cut_however_long_the_names_in_it_are() {
+        let long = format!("unknown import {}", "x".repeat(99_000));
+        let CompileError::Invalid(text) = ended(REPORTED << 8, &format!("invalid\n{long}")) else { panic!() };
+        assert!(text.len() <= SHOWN_BYTES + 4, "{} bytes", text.len());
     }
 }

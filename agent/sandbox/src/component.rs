@@ -71,28 +71,35 @@ impl Plugin {
         let error = |problem| LoadError { file: file.to_owned(), problem };
         let engine = sandbox.engine(demands.engine, demands.limits.stack_bytes);
         let engine = engine.map_err(|why| error(load::Problem::Agent(format!("cannot be run: {why}"))))?;
-        let (blocking_engine, blocking_file, demanded) = (engine.clone(), file.to_owned(), demands.clone());
-        let component = tokio::task::spawn_blocking(move || {
+        let (blocking_engine, blocking_file, demanded) = (engine, file.to_owned(), demands.clone());
+        let linked = tokio::task::spawn_blocking(move || {
             let Demands { engine: kind, limits, digest, is_typed } = &demanded;
             let wasm = load::read(&blocking_file, *is_typed || digest.is_some(), limits.component_bytes)?;
             let sha256 = sha256(&wasm);
             load::check_digest(digest.as_deref(), &sha256)?;
             load::check_header(&wasm)?;
             let component = cache.component(*kind, &blocking_engine, &wasm, limits).map_err(load::Problem::Compile)?;
-            Ok((component, sha256))
+            // Here too, since how long it takes depends on the component.
+            Self::link(blocking_engine, &component, &blocking_file, sha256)
         });
         let crashed = || load::Problem::Agent("crashed the loader; this is a bug in wasaba".into());
-        let (component, sha256) = component.await.unwrap_or_else(|_| Err(crashed())).map_err(error)?;
-        Self::link(sandbox, engine, &component, file, sha256, &demands.limits).await.map(Arc::new).map_err(error)
+        let linked = linked.await.unwrap_or_else(|_| Err(crashed())).map_err(error)?;
+        linked.described(sandbox, &demands.limits).await.map(Arc::new).map_err(error)
     }
 
-    async fn link(
-        sandbox: &Sandbox,
+    /// Asks a linked plugin to describe itself.
+    async fn described(mut self, sandbox: &Sandbox, limits: &Arc<Limits>) -> Result<Self, load::Problem> {
+        self.description = self.describe(sandbox, limits).await.map_err(load::Problem::Describe)??;
+        load::check_description(&self.description)?;
+        load::check_reach(&self.description, &self.imports)?;
+        Ok(self)
+    }
+
+    fn link(
         engine: wasmtime::Engine,
         component: &Component,
         file: &Path,
         sha256: String,
-        limits: &Arc<Limits>,
     ) -> Result<Self, load::Problem> {
         let (version, interfaces) = load::check_contract(component)?;
         load::check_imports(component)?;
@@ -104,11 +111,7 @@ impl Plugin {
         let exports = Arc::from((version.exports)(&ready, &interfaces).map_err(foreign)?);
         let does = interfaces.into_iter().filter(|interface| *interface != "about").collect();
         let (description, imports) = (Description::default(), load::imported_capabilities(component));
-        let mut loaded = Self { file: file.to_owned(), sha256, description, imports, engine, ready, does, exports };
-        loaded.description = loaded.describe(sandbox, limits).await.map_err(load::Problem::Describe)??;
-        load::check_description(&loaded.description)?;
-        load::check_reach(&loaded.description, &loaded.imports)?;
-        Ok(loaded)
+        Ok(Self { file: file.to_owned(), sha256, description, imports, engine, ready, does, exports })
     }
 
     /// The interfaces that it exports besides `about`.
@@ -124,7 +127,7 @@ impl Plugin {
         limits: &Arc<Limits>,
     ) -> Result<Result<Description, load::Problem>, Failure> {
         let (mut call, exports) = (self.call_without_grants(limits), Arc::clone(&self.exports));
-        ended(sandbox.run(limits.time, async move { exports.describe(&mut call).await }).await)
+        ended(sandbox.run(limits.time, limits.compute, async move { exports.describe(&mut call).await }).await)
     }
 
     /// The graphs of an instance with these settings; none if the plugin has no metrics.
@@ -141,7 +144,7 @@ impl Plugin {
             return Ok(Vec::new());
         }
         let (mut call, exports) = (self.call_without_grants(limits), Arc::clone(&self.exports));
-        ended(sandbox.run(limits.time, async move { exports.graphs(&mut call, &settings).await }).await)
+        ended(sandbox.run(limits.time, limits.compute, async move { exports.graphs(&mut call, &settings).await }).await)
     }
 
     /// Collects the readings of `instance`: one call in a fresh component instance. Must run in the sandbox.
@@ -275,8 +278,8 @@ mod tests {
     async fn linked(sandbox: &Sandbox, text: &str) -> Result<Plugin, load::Problem> {
         let engine = engine::for_compiling(Engine::Pulley).unwrap();
         let component = Component::new(&engine, wat::parse_str(text).unwrap()).unwrap();
-        let limits = Arc::default();
-        Plugin::link(sandbox, engine, &component, Path::new("a.wasm"), String::new(), &limits).await
+        let linked = Plugin::link(engine, &component, Path::new("a.wasm"), String::new())?;
+        linked.described(sandbox, &Arc::default()).await
     }
 
     #[tokio::test]
@@ -290,7 +293,7 @@ mod tests {
         assert_eq!(graphs.first().map(|graph| graph.name.as_str()), Some("next"));
         let identity = Instance::new("next".into(), Grants::default(), Arc::clone(&limits), Vec::new());
         let call = async move { next.collect(identity, Settings::default()).await };
-        let readings = ended(sandbox.run(limits.time, call).await).unwrap().answer;
+        let readings = ended(sandbox.run(limits.time, limits.compute, call).await).unwrap().answer;
         let sample = readings.samples.first().unwrap();
         assert_eq!((sample.name.as_str(), sample.value.as_f64()), ("next.value", 1.5));
         assert_eq!(sample.labels, [("quality".to_owned(), "good".to_owned())], "the field that 0.2 does not have");

@@ -104,6 +104,8 @@ pub struct Failure {
     pub kind: Kind,
     /// What happened, as a lower-case fragment.
     pub text: String,
+    /// Whether other plugins have caused it, so that skipping this one would not help.
+    pub(crate) is_of_others: bool,
     /// For how long the target asked to be left alone.
     pub retry_after: Option<Duration>,
 }
@@ -111,7 +113,12 @@ pub struct Failure {
 impl Failure {
     /// A failure of this kind.
     pub fn new(kind: Kind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into(), retry_after: None }
+        Self { kind, text: text.into(), retry_after: None, is_of_others: false }
+    }
+
+    /// A timeout that other plugins have caused.
+    pub fn of_others(text: impl Into<String>) -> Self {
+        Self { is_of_others: true, ..Self::new(Kind::Late, text) }
     }
 
     /// A limit that was exceeded, with the name under which it is set.
@@ -167,6 +174,10 @@ impl Circuit {
 
     /// Records a failure and returns it, with the pause that follows in its text.
     pub fn fail(&mut self, mut failure: Failure, now: Duration) -> Failure {
+        if failure.is_of_others {
+            self.last = Some((failure.clone(), now));
+            return failure;
+        }
         self.consecutive = self.consecutive.saturating_add(1);
         let minutes = pause_minutes(failure.kind, self.consecutive);
         if minutes > 0 {
@@ -230,6 +241,17 @@ mod tests {
         let called = called(Kind::Unreachable, 100);
         assert_eq!(called[..11], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11]);
         assert!(called.windows(2).all(|pair| pair[1] - pair[0] <= 5));
+    }
+
+    #[test]
+    fn whoever_is_late_because_of_others_is_called_every_minute() {
+        let mut circuit = Circuit::default();
+        for minute in 0..100 {
+            assert_eq!(circuit.ask(MINUTE * minute), Ok(()));
+            let failure = circuit.fail(Failure::of_others("timed out"), MINUTE * minute);
+            assert_eq!(failure.text, "timed out");
+            assert_eq!(circuit.failure().as_deref(), Some("timed out"));
+        }
     }
 
     #[test]

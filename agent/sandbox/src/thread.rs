@@ -1,27 +1,64 @@
-//! The sandbox's thread, which all plugins run on, and the clock that interrupts those that compute for long.
+//! The sandbox's threads, which all plugins run on, and the clock that interrupts those that compute for long.
 //!
-//! One thread for all plugins, whatever the number of cores: a plugin that computes yields to the others each time the clock
-//! ticks, and never runs on the thread that collects from the host and posts.
+//! Two threads for all plugins, whatever the number of cores. A call begins on the first. Once it has computed for a tick of the
+//! clock, it moves to the second, where those that compute take turns of a tick. So a call that only waits is held up by each
+//! other call for a tick at most, once, and from then on shares no thread with it. None runs on the thread that collects from
+//! the host and posts.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use wasaba_core::limits::Engine;
 
 use crate::engine;
+use crate::turn::{Clocks, ComputedTooLong, Counted, Usage};
 
 /// How long a plugin may compute before the others may run.
 pub(super) const TICK: Duration = Duration::from_millis(20);
 
+/// How many threads may block: each instance blocks at most two, and a thousand instances may hang at once without taking those
+/// of another. A thread exists only while it is needed.
+const BLOCKING_THREADS: usize = 2_048;
+
 /// Where plugins run. One in a process.
 pub struct Sandbox {
-    runtime: tokio::runtime::Handle,
+    waiting: Lane,
+    /// Started when the first call computes for longer than a tick.
+    computing: Mutex<Option<Lane>>,
     clock: Arc<Clock>,
-    /// Dropped with the sandbox, which ends the plugins' thread.
+}
+
+/// A thread that runs calls.
+struct Lane {
+    runtime: Handle,
+    /// Dropped with the lane, which ends the thread.
     _end: tokio::sync::oneshot::Sender<()>,
+}
+
+impl Lane {
+    fn start(name: &str) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .event_interval(1) // looks at timers and sockets after each turn, which may take a tick
+            .thread_keep_alive(Duration::from_secs(75)) // of the threads that resolve names, until the next minute
+            .thread_stack_size(wasaba_core::WORKER_STACK_BYTES)
+            .max_blocking_threads(BLOCKING_THREADS)
+            .build()?;
+        let handle = runtime.handle().clone();
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        thread::Builder::new().name(name.into()).spawn(move || {
+            // The sender is only ever dropped, which is the signal.
+            runtime.block_on(async { ended.await.ok() });
+            runtime.shutdown_background();
+        })?;
+        Ok(Self { runtime: handle, _end: end })
+    }
 }
 
 /// Why a call has no result.
@@ -29,6 +66,10 @@ pub struct Sandbox {
 pub enum Ended {
     /// It timed out after this.
     Late(Duration),
+    /// It timed out after the first, for the second of which others computed while it was ready to run.
+    HeldUp(Duration, Duration),
+    /// It computed for longer than this.
+    Computed(Duration),
     /// The host's own code panicked: a bug of the agent, which costs this call.
     Panicked,
 }
@@ -39,20 +80,7 @@ impl Sandbox {
     /// # Errors
     /// The system cannot create a thread.
     pub fn start() -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .thread_keep_alive(Duration::from_secs(75)) // of the threads that resolve names, until the next minute
-            .thread_stack_size(wasaba_core::WORKER_STACK_BYTES)
-            .max_blocking_threads(64) // each instance blocks at most two
-            .build()?;
-        let handle = runtime.handle().clone();
-        let (end, ended) = tokio::sync::oneshot::channel::<()>();
-        thread::Builder::new().name("plugins".into()).spawn(move || {
-            // The sender is only ever dropped, which is the signal.
-            runtime.block_on(async { ended.await.ok() });
-            runtime.shutdown_background();
-        })?;
-        Ok(Self { runtime: handle, clock: Clock::start()?, _end: end })
+        Ok(Self { waiting: Lane::start("plugins")?, computing: Mutex::default(), clock: Clock::start()? })
     }
 
     /// The engine of this kind with this much stack for each plugin, created when the first plugin needs it.
@@ -70,28 +98,85 @@ impl Sandbox {
         Ok(engine)
     }
 
-    /// Runs `call` on the plugins' thread, for `limit` at most. Dropping the returned future stops the call.
+    /// Runs `call` on the plugins' threads, for `limit` at most, in which it may compute for `compute`. Dropping the returned future
+    /// stops the call.
     ///
     /// # Errors
-    /// It timed out or panicked.
+    /// It timed out, computed for too long, or panicked.
     pub async fn run<T: Send + 'static>(
         &self,
         limit: Duration,
+        compute: Duration,
         call: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Ended> {
-        let mut call = AbortOnDrop(self.runtime.spawn(async move { tokio::time::timeout(limit, call).await }));
+        let call = Counted::new(call, compute, Clocks::SYSTEM);
+        let usage = call.usage();
+        // Timed here, where no plugin computes.
+        match tokio::time::timeout(limit, self.turns(call)).await {
+            Ok(Ok(result)) => result.map_err(|ComputedTooLong| Ended::Computed(compute)),
+            Ok(Err(Panicked)) => Err(Ended::Panicked),
+            Err(_) => Err(late(&usage, limit)),
+        }
+    }
+
+    async fn turns<T: Send + 'static>(&self, call: Counted<T>) -> Result<Result<T, ComputedTooLong>, Panicked> {
+        let mut first = AbortOnDrop(self.waiting.runtime.spawn(FirstTurns(Some(call))));
         // Most calls end long before the first tick and never wake the clock.
-        let result = match tokio::time::timeout(TICK, &mut call.0).await {
-            Ok(result) => result,
+        let ended = match tokio::time::timeout(TICK, &mut first.0).await {
+            Ok(ended) => ended,
             Err(_) => {
                 let _ticking = self.clock.tick_while_held();
-                (&mut call.0).await
+                (&mut first.0).await
             }
         };
-        match result {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(_)) => Err(Ended::Late(limit)),
-            Err(_) => Err(Ended::Panicked),
+        match ended.map_err(|_| Panicked)? {
+            Left::Ended(result) => Ok(result),
+            Left::Computes(call) => {
+                let _ticking = self.clock.tick_while_held();
+                let mut further = AbortOnDrop(self.computing().spawn(call));
+                (&mut further.0).await.map_err(|_| Panicked)
+            }
+        }
+    }
+
+    /// The thread of calls that compute; the other one, if the system can create none.
+    fn computing(&self) -> Handle {
+        let mut computing = self.computing.lock().unwrap_or_else(PoisonError::into_inner);
+        if computing.is_none() {
+            *computing = Lane::start("plugins compute").ok();
+        }
+        computing.as_ref().unwrap_or(&self.waiting).runtime.clone()
+    }
+}
+
+/// Why a call with this usage has not ended within `limit`. A tenth of it is what others may take.
+fn late(usage: &Usage, limit: Duration) -> Ended {
+    let held_up = usage.held_up((Clocks::SYSTEM.wall)());
+    if held_up > limit / 10 { Ended::HeldUp(limit, held_up) } else { Ended::Late(limit) }
+}
+
+struct Panicked;
+
+/// The turns of a call until it has computed for a tick.
+struct FirstTurns<T>(Option<Counted<T>>);
+
+/// How a call has left the first thread.
+enum Left<T> {
+    Ended(Result<T, ComputedTooLong>),
+    Computes(Counted<T>),
+}
+
+impl<T> Future for FirstTurns<T> {
+    type Output = Left<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Left<T>> {
+        let Some(call) = &mut self.0 else { return Poll::Pending };
+        match Pin::new(&mut *call).poll(context) {
+            Poll::Ready(result) => Poll::Ready(Left::Ended(result)),
+            Poll::Pending if call.usage().computed() >= TICK => {
+                self.0.take().map_or(Poll::Pending, |call| Poll::Ready(Left::Computes(call)))
+            }
+            Poll::Pending => Poll::Pending,
         }
     }
 }
@@ -162,22 +247,132 @@ impl Drop for Ticking {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::turn::end_turn;
+
+    const LONG: Duration = Duration::from_secs(600);
 
     #[tokio::test]
     async fn a_call_that_waits_forever_is_stopped_at_its_limit() {
         let sandbox = Sandbox::start().unwrap();
         let limit = Duration::from_millis(10);
-        assert_eq!(sandbox.run(limit, std::future::pending::<()>()).await, Err(Ended::Late(limit)));
-        assert_eq!(sandbox.run(limit, async { 1 }).await, Ok(1), "the next one runs");
+        assert_eq!(sandbox.run(limit, LONG, std::future::pending::<()>()).await, Err(Ended::Late(limit)));
+        assert_eq!(sandbox.run(LONG, LONG, async { 1 }).await, Ok(1), "the next one runs");
     }
 
     #[tokio::test]
     async fn a_panic_costs_one_call() {
         let sandbox = Sandbox::start().unwrap();
-        let limit = Duration::from_secs(10);
-        let broken = sandbox.run(limit, async { assert!(std::hint::black_box(false), "on purpose") }).await;
+        let broken = sandbox.run(LONG, LONG, async { assert!(std::hint::black_box(false), "on purpose") }).await;
         assert_eq!(broken, Err(Ended::Panicked));
-        assert_eq!(sandbox.run(limit, async { 1 }).await, Ok(1));
+        assert_eq!(sandbox.run(LONG, LONG, async { 1 }).await, Ok(1));
+    }
+
+    /// Computes for at least this long.
+    fn compute(time: Duration) {
+        let began = (Clocks::SYSTEM.thread)();
+        while (Clocks::SYSTEM.thread)().saturating_sub(began) < time {}
+    }
+
+    fn thread_name() -> String {
+        thread::current().name().unwrap_or_default().to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_call_leaves_the_thread_of_those_that_wait_once_it_has_computed_for_a_tick() {
+        let sandbox = Sandbox::start().unwrap();
+        let turns = async {
+            let mut names = vec![thread_name()];
+            for _ in 0..3 {
+                compute(TICK);
+                end_turn().await;
+                names.push(thread_name());
+            }
+            names
+        };
+        let names = sandbox.run(LONG, LONG, turns).await.unwrap();
+        assert_eq!(names, ["plugins", "plugins compute", "plugins compute", "plugins compute"]);
+    }
+
+    #[tokio::test]
+    async fn however_many_compute_a_call_that_waits_shares_no_thread_with_them_after_their_first_tick() {
+        let sandbox = Arc::new(Sandbox::start().unwrap());
+        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let computing = (0..20).map(|_| {
+            let (sandbox, stop) = (Arc::clone(&sandbox), Arc::clone(&stop));
+            tokio::spawn(async move {
+                let turns = async move {
+                    let mut names = BTreeSet::new();
+                    for turn in 0.. {
+                        if turn > 0 {
+                            names.insert(thread_name());
+                        }
+                        if stop.load(Ordering::Acquire) {
+                            break;
+                        }
+                        compute(TICK);
+                        end_turn().await;
+                    }
+                    names
+                };
+                sandbox.run(LONG, LONG, turns).await
+            })
+        });
+        let computing = computing.collect::<Vec<_>>();
+        let waits = async {
+            let mut names = BTreeSet::new();
+            for _ in 0..200 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                names.insert(thread_name());
+            }
+            names
+        };
+        assert_eq!(sandbox.run(LONG, LONG, waits).await, Ok(BTreeSet::from(["plugins".to_owned()])));
+        stop.store(true, Ordering::Release);
+        for call in computing {
+            let names = call.await.unwrap().unwrap();
+            assert!(names.iter().all(|name| name == "plugins compute"), "{names:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_computes_for_too_long_ends_without_being_asked() {
+        let sandbox = Sandbox::start().unwrap();
+        let endless = async {
+            loop {
+                compute(TICK / 2);
+                end_turn().await;
+            }
+        };
+        let most = TICK * 3;
+        assert_eq!(sandbox.run::<()>(LONG, most, endless).await, Err(Ended::Computed(most)));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_late_because_others_computed_is_told_apart() {
+        let limit = Duration::from_millis(100);
+        let call = Counted::new(std::future::pending::<()>(), LONG, Clocks::SYSTEM);
+        let usage = call.usage();
+        // It never had a turn.
+        compute(limit);
+        assert!(matches!(late(&usage, limit), Ended::HeldUp(most, others) if most == limit && others >= limit));
+    }
+
+    #[tokio::test]
+    async fn instances_that_hang_leave_threads_for_those_that_do_not() {
+        let sandbox = Sandbox::start().unwrap();
+        let (release, gate) = std::sync::mpsc::channel::<()>();
+        let gate = Arc::new(Mutex::new(gate));
+        let hang = async move {
+            for _ in 0..200 {
+                let gate = Arc::clone(&gate);
+                drop(tokio::task::spawn_blocking(move || gate.lock().unwrap().recv().ok()));
+            }
+            tokio::task::spawn_blocking(|| 1).await.unwrap()
+        };
+        assert_eq!(sandbox.run(LONG, LONG, hang).await, Ok(1));
+        drop(release);
     }
 }

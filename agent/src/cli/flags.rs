@@ -161,6 +161,15 @@ pub enum PluginCommand {
         /// The limit of address space
         #[arg(long)]
         memory_bytes: u64,
+        /// The limit of its core instances
+        #[arg(long)]
+        instances: usize,
+        /// The limit of the memory that they start with
+        #[arg(long)]
+        start_bytes: usize,
+        /// The limit of the table elements that they start with
+        #[arg(long)]
+        table_elements: usize,
     },
 }
 

@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use config::document::{Level as DocumentLevel, Problem};
 use delivery::local::Tail;
@@ -14,7 +15,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter}
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use wasaba_core::clock;
-use wasaba_core::text::safe_lines;
+use wasaba_core::text::{printable, safe_lines};
 
 /// Where the log's lines go.
 #[derive(Clone)]
@@ -63,7 +64,33 @@ pub fn problems(problems: &[Problem]) {
     }
 }
 
+/// A longer message is cut: whatever its text is made of, a line has an end.
+const LONGEST_MESSAGE_BYTES: usize = 8_192;
+
+/// As many lines of libraries are logged each minute: what they warn of may be caused by a plugin or a server, any number of times.
+const LIBRARY_LINES: u32 = 10;
+
 struct Lines;
+
+/// The lines of libraries in the present minute.
+#[derive(Default)]
+struct Allowance {
+    minute: u64,
+    lines: u32,
+}
+
+impl Allowance {
+    /// Whether one more line may be logged at this time, in seconds since 1970.
+    fn take(&mut self, unix_seconds: u64) -> bool {
+        if self.minute != unix_seconds / 60 {
+            *self = Self { minute: unix_seconds / 60, lines: 0 };
+        }
+        self.lines = self.lines.saturating_add(1);
+        self.lines <= LIBRARY_LINES
+    }
+}
+
+static OF_LIBRARIES: Mutex<Allowance> = Mutex::new(Allowance { minute: 0, lines: 0 });
 
 impl<S, N> FormatEvent<S, N> for Lines
 where
@@ -73,11 +100,20 @@ where
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         // Of libraries, only warnings and errors are logged: their other levels are about their own internals.
         let metadata = event.metadata();
-        if !metadata.target().starts_with("wasaba") && *metadata.level() > Level::WARN {
+        let is_ours = metadata.target().starts_with("wasaba");
+        if !is_ours && *metadata.level() > Level::WARN {
             return Ok(());
         }
-        let now = jiff::ZonedDateTime::try_from(clock::wall()).map_err(|_| fmt::Error)?;
+        let now = clock::wall();
+        let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if !is_ours && !OF_LIBRARIES.lock().unwrap_or_else(PoisonError::into_inner).take(seconds) {
+            return Ok(());
+        }
+        let now = jiff::ZonedDateTime::try_from(now).map_err(|_| fmt::Error)?;
         write!(line, "{} {} ", now.strftime("%Y/%m/%d %H:%M:%S"), level(*metadata.level()))?;
+        if !is_ours {
+            write!(line, "library {}: ", metadata.target())?;
+        }
         event.record(&mut Message(&mut line));
         writeln!(line)
     }
@@ -100,11 +136,20 @@ impl Visit for Message<'_, '_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         // A write to a `String` does not fail.
         if field.name() == "message" {
-            write!(self.0, "{}", safe_lines(&format!("{value:?}"))).ok();
+            let text = format!("{value:?}");
+            write!(self.0, "{}", safe_lines(cut(&text))).ok();
+            if text.len() > LONGEST_MESSAGE_BYTES {
+                self.0.write_char('…').ok();
+            }
         } else {
-            write!(self.0, " {}={value:?}", field.name()).ok();
+            write!(self.0, " {}={}", field.name(), printable(&format!("{value:?}"), 1_024)).ok();
         }
     }
+}
+
+/// As much of a message as is logged.
+fn cut(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(LONGEST_MESSAGE_BYTES)).unwrap_or_default()
 }
 
 impl<'a> MakeWriter<'a> for Destination {
@@ -135,6 +180,20 @@ impl Write for LineWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn libraries_log_ten_lines_a_minute_however_often_something_makes_them() {
+        let mut allowance = Allowance::default();
+        let logged = (0..3_000).filter(|_| allowance.take(60)).count();
+        assert_eq!((logged, allowance.take(119), allowance.take(120)), (10, false, true));
+    }
+
+    #[test]
+    fn a_message_is_cut_between_two_characters() {
+        assert_eq!(cut("short"), "short");
+        let long = cut(&"あ".repeat(10_000)).to_owned();
+        assert!(long.len() > LONGEST_MESSAGE_BYTES - 3 && long.len() <= LONGEST_MESSAGE_BYTES);
+    }
 
     #[test]
     fn only_the_last_lines_are_kept() {

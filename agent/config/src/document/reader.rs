@@ -5,15 +5,24 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 use wasaba_core::nearest::nearest;
+use wasaba_core::text::printable;
 
 use super::shown::Shown;
 use super::{Level, Problem, Section, Span};
+
+/// A file with more problems is not read by a person; the rest is counted.
+const MOST_PROBLEMS: usize = 100;
+
+/// As many unknown keys of one table are shown.
+const MOST_UNKNOWN: usize = 10;
 
 /// Reads a document and collects its problems.
 pub struct Reader<'a> {
     file: PathBuf,
     text: &'a str,
     problems: Vec<(usize, Problem)>,
+    /// The problems beyond [`MOST_PROBLEMS`], and the worst of them.
+    more: (usize, Option<Level>),
     /// Whether warnings are errors.
     strict: bool,
     /// Whether the text is invalid TOML.
@@ -26,8 +35,8 @@ impl<'a> Reader<'a> {
     /// A reader of `text`; `file` is for messages.
     #[must_use]
     pub fn new(file: &Path, text: &'a str) -> Self {
-        let (problems, shown) = Default::default();
-        Self { file: file.to_owned(), text, problems, strict: false, is_broken: false, shown }
+        let (problems, more, shown) = Default::default();
+        Self { file: file.to_owned(), text, problems, more, strict: false, is_broken: false, shown }
     }
 
     /// A reader for which warnings are errors.
@@ -64,15 +73,16 @@ impl<'a> Reader<'a> {
 
     /// Shows the line without its values, which may be secrets.
     fn report(&mut self, level: Level, span: Span, what: &str) {
+        if self.problems.len() >= MOST_PROBLEMS {
+            let (count, worst) = self.more;
+            self.more = (count.saturating_add(1), worst.max(Some(level)));
+            return;
+        }
         let before = self.text.get(..span.start).unwrap_or_default();
         let line_number = self.line(span);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
-        let word = match level {
-            Level::Note => "note",
-            Level::Warning => "warning",
-            Level::Error => "error",
-        };
+        let word = word(level);
         let mut text = format!("{}:{line_number}:{column}: {word}: {what}", self.file.display());
         let marked = self.text.get(span.start..span.end).unwrap_or_default().lines().next().unwrap_or_default();
         let shown = self.shown.get_or_init(|| match self.is_broken {
@@ -136,13 +146,18 @@ impl<'a> Reader<'a> {
 
     /// Warns of each key that is still to read, as unknown.
     pub fn finish(&mut self, section: Section<'_>) {
-        for entry in &section.entries {
+        let mut entries = section.entries.iter();
+        for entry in entries.by_ref().take(MOST_UNKNOWN) {
             let lower = entry.key.to_ascii_lowercase();
             let cure = match nearest(&lower, section.known.iter().map(String::as_str)) {
                 Some(key) => format!(", did you mean `{key}`?"),
                 None => format!("; valid keys: {}", section.known.join(", ")),
             };
-            self.warn(entry.span, format!("unknown key `{}`{cure}", entry.key));
+            self.warn(entry.span, format!("unknown key `{}`{cure}", printable(&entry.key, 200)));
+        }
+        if let Some(next) = entries.next() {
+            let more = entries.count().saturating_add(1);
+            self.warn(next.span, format!("and {more} more unknown keys"));
         }
     }
 
@@ -152,6 +167,47 @@ impl<'a> Reader<'a> {
         self.problems.sort_by_key(|(start, _)| *start);
         // A key that is read twice, for a program and for what stands in for it, is reported once.
         self.problems.dedup();
-        self.problems.into_iter().map(|(_, problem)| problem).collect()
+        let mut problems = self.problems.into_iter().map(|(_, problem)| problem).collect::<Vec<_>>();
+        if let (more, Some(level)) = self.more {
+            let text = format!("{}: {}: and {more} more problems", self.file.display(), word(level));
+            problems.push(Problem { level, text });
+        }
+        problems
+    }
+}
+
+fn word(level: Level) -> &'static str {
+    match level {
+        Level::Note => "note",
+        Level::Warning => "warning",
+        Level::Error => "error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_unknown_keys_the_first_are_shown_and_the_rest_counted() {
+        let text = (0..60_000).map(|number| format!("unknown{number} = 1\n")).collect::<String>();
+        let mut reader = Reader::new(Path::new("a.toml"), &text);
+        let section = reader.document().unwrap();
+        reader.finish(section);
+        let problems = reader.into_problems();
+        assert_eq!(problems.len(), MOST_UNKNOWN + 1);
+        assert!(problems[MOST_UNKNOWN].to_string().contains("warning: and 59990 more unknown keys"));
+    }
+
+    #[test]
+    fn of_many_problems_the_rest_is_counted_and_as_bad_as_its_worst() {
+        let mut reader = Reader::new(Path::new("a.toml"), "a = 1");
+        for _ in 0..MOST_PROBLEMS {
+            reader.warn(Span { start: 0, end: 1 }, "odd".into());
+        }
+        reader.fail(Span { start: 0, end: 1 }, "wrong".into());
+        reader.note(Span { start: 0, end: 1 }, "look".into());
+        let last = reader.into_problems().pop().unwrap();
+        assert_eq!((last.to_string().as_str(), last.level()), ("a.toml: error: and 2 more problems", Level::Error));
     }
 }

@@ -176,6 +176,14 @@ impl Folder {
         Ok(SystemTime::UNIX_EPOCH + since)
     }
 
+    /// The size of a file in it, in bytes.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn size(&self, name: &OsStr) -> Result<u64> {
+        Ok(u64::try_from(walk::stat_in(&self.descriptor, name)?.st_size).unwrap_or_default())
+    }
+
     /// Waits until its names are on disk.
     ///
     /// # Errors

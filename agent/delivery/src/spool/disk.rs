@@ -1,4 +1,4 @@
-//! The spool's file: a redb database with three tables, and the one transaction in which everything is written.
+//! The spool's file: a redb database with four tables, and the one transaction in which everything is written.
 //!
 //! It reports what is wrong with the file ([`FileError`]); the spool decides what to do about it.
 
@@ -14,12 +14,12 @@ use redb::{
     TableError, TransactionError,
 };
 use serde::{Deserialize, Serialize};
-use wasaba_core::collect::rate::Reading;
 use wasaba_core::paths::own::{self, Folder};
 use wasaba_core::sample::Sample;
 
 use super::encoding::{decode, decode_readings, decode_values, encode, encode_readings, encode_values};
 use super::pending::{Pending, merge};
+use super::readings::{OfSource, Readings};
 use super::{Ledger, MOST_BYTES, Minute, Settlement, UnwrittenValues, Values};
 
 /// Increased when a version that knows only the previous format would misread the file.
@@ -31,8 +31,11 @@ const CACHE_BYTES: usize = 256 * 1024;
 /// Unix time to [`encode`]d samples.
 const MINUTES: TableDefinition<'_, i64, &[u8]> = TableDefinition::new("minutes");
 
-/// `totals`, `readings` and `host-id`, each in its own encoding.
+/// `totals` and `host-id`, each in its own encoding.
 const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
+
+/// Names of sources to [`encode_readings`]d readings of their counters.
+const READINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("readings");
 
 /// Instance names to [`encode_values`]d values.
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
@@ -55,14 +58,18 @@ struct Totals {
 pub(super) struct Contents {
     /// `None` in a new file.
     pub(super) ledger: Option<Ledger>,
-    pub(super) readings: BTreeMap<String, Reading>,
+    pub(super) readings: BTreeMap<String, OfSource>,
     pub(super) host_id: Option<String>,
 }
 
 /// What a commit writes beside the minutes.
 pub(super) struct Facts<'a> {
-    pub(super) readings: &'a BTreeMap<String, Reading>,
+    /// If it has changed.
     pub(super) host_id: Option<&'a str>,
+    /// Of these, what has changed.
+    pub(super) readings: &'a Readings,
+    /// Those that have changed.
+    pub(super) values: &'a UnwrittenValues,
 }
 
 impl Disk {
@@ -93,8 +100,7 @@ impl Disk {
     pub(super) fn commit(
         &mut self,
         pending: &Pending,
-        facts: Option<Facts<'_>>,
-        values: &UnwrittenValues,
+        facts: &Facts<'_>,
         horizon: Option<i64>,
     ) -> Result<Ledger, FileError> {
         let transaction = self.database.begin_write()?;
@@ -105,16 +111,24 @@ impl Disk {
             pending.settlements.iter().try_for_each(|settlement| queue.settle(settlement.clone()))?;
             queue.expire(horizon)?;
             let mut table = transaction.open_table(FACTS)?;
-            if let Some(facts) = facts {
-                table.insert("readings", encode_readings(facts.readings).as_slice())?;
-                if let Some(host_id) = facts.host_id {
-                    table.insert("host-id", host_id.as_bytes())?;
-                }
+            if let Some(host_id) = facts.host_id {
+                table.insert("host-id", host_id.as_bytes())?;
+                // Of an earlier version, which wrote all of them with each commit.
+                table.remove("readings")?;
             }
             table.insert("totals", serde_json::to_vec(&totals).unwrap_or_default().as_slice())?;
-            if !values.is_empty() {
+            if facts.readings.changed().next().is_some() {
+                let mut table = transaction.open_table(READINGS)?;
+                for (source, readings) in facts.readings.changed() {
+                    match readings {
+                        Some(readings) => table.insert(source, encode_readings(readings).as_slice())?,
+                        None => table.remove(source)?,
+                    };
+                }
+            }
+            if !facts.values.is_empty() {
                 let mut table = transaction.open_table(VALUES)?;
-                for (instance, (values, unix_seconds)) in values {
+                for (instance, (values, unix_seconds)) in facts.values {
                     table.insert(instance.as_str(), encode_values(values, *unix_seconds).as_slice())?;
                 }
             }
@@ -200,10 +214,17 @@ fn read_contents(database: &Database) -> Result<(Totals, Contents), FileError> {
         return Err(FileError::Newer);
     }
     let totals: Totals = serde_json::from_slice(bytes.value()).map_err(|_| damaged("totals"))?;
-    let readings = match table.get("readings")? {
-        Some(bytes) => decode_readings(bytes.value()).ok_or_else(|| damaged("readings"))?,
-        None => BTreeMap::new(),
-    };
+    let mut readings = BTreeMap::new();
+    match database.begin_read()?.open_table(READINGS) {
+        Err(TableError::TableDoesNotExist(_)) => {}
+        rows => {
+            for row in rows?.iter()? {
+                let (source, bytes) = row?;
+                let of_source = decode_readings(bytes.value()).ok_or_else(|| damaged("readings"))?;
+                readings.insert(source.value().to_owned(), of_source);
+            }
+        }
+    }
     let host_id = table.get("host-id")?.and_then(|bytes| String::from_utf8(bytes.value().to_vec()).ok());
     Ok((totals, Contents { ledger: Some(totals.ledger), readings, host_id }))
 }

@@ -62,8 +62,8 @@ fn host<'a>(bytes: &mut &'a [u8]) -> Option<Option<&'a str>> {
     Some(Some(std::str::from_utf8(host).ok()?))
 }
 
-/// The bytes of all readings: JSON, with the bits of each value as a number, since decimals would be rounded, and whether it is a
-/// whole number.
+/// The bytes of a source's readings: JSON, with the bits of each value as a number, since decimals would be rounded, and whether
+/// it is a whole number.
 pub(super) fn encode_readings(readings: &BTreeMap<String, Reading>) -> Vec<u8> {
     let bits = |value| match value {
         Count::Float(number) => (number.to_bits(), false),

@@ -12,9 +12,7 @@ use super::Spool;
 
 impl Memory for Spool {
     fn readings(&self, source: &str) -> BTreeMap<String, Reading> {
-        let (prefix, readings) = (format!("{source}\t"), self.readings());
-        let own = readings.range(prefix.clone()..);
-        own.map_while(|(key, reading)| Some((key.strip_prefix(&prefix)?.to_owned(), *reading))).collect()
+        self.readings(source)
     }
 
     fn values(&self, instance: &str) -> BTreeMap<String, Vec<u8>> {

@@ -10,6 +10,7 @@ mod encoding;
 mod ledger;
 mod memory;
 mod pending;
+mod readings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use disk::{Disk, FileError};
 pub use ledger::{Ledger, Settlement};
 use pending::Pending;
+use readings::Readings;
 use wasaba_core::collect::rate::Reading;
 use wasaba_core::sample::Sample;
 
@@ -66,12 +68,12 @@ struct State {
     /// The ledger of the last commit.
     in_file: Ledger,
     pending: Pending,
-    readings: BTreeMap<String, Reading>,
+    readings: Readings,
     host_id: Option<String>,
     /// Written with the next commit; in memory as long as the disk fails.
     values: UnwrittenValues,
-    /// Whether readings or host id differ from those in the file.
-    facts_changed: bool,
+    /// Whether the host id differs from the one in the file.
+    host_id_changed: bool,
     /// `Some` since the file became unusable, which was logged once; counts the points that memory could not hold.
     dropped_while_failing: Option<u64>,
     /// Why the file is damaged; it is set aside before it is opened again.
@@ -92,10 +94,10 @@ impl Spool {
             disk: None,
             in_file: Ledger::default(),
             pending: Pending::default(),
-            readings: BTreeMap::new(),
+            readings: Readings::default(),
             host_id: None,
             values: UnwrittenValues::new(),
-            facts_changed: false,
+            host_id_changed: false,
             dropped_while_failing: None,
             damaged: None,
         };
@@ -114,11 +116,7 @@ impl Spool {
     pub fn keep(&self, minute: Minute, readings: &[(String, Reading)], now: i64) -> bool {
         let mut state = self.lock();
         state.pending.keep(minute);
-        if !readings.is_empty() {
-            state.facts_changed = true;
-            state.readings.retain(|_, reading| reading.unix_millis >= (now - HORIZON_SECONDS) * 1_000);
-            state.readings.extend(readings.iter().cloned());
-        }
+        state.readings.keep(readings, now);
         state.commit_reopening(&self.path, now)
     }
 
@@ -173,10 +171,10 @@ impl Spool {
         state.in_file.plus(state.pending.ledger)
     }
 
-    /// The last reading of each counter.
+    /// The last reading of each counter of a source, as long as a rate needs it.
     #[must_use]
-    pub fn readings(&self) -> BTreeMap<String, Reading> {
-        self.lock().readings.clone()
+    pub fn readings(&self, source: &str) -> BTreeMap<String, Reading> {
+        self.lock().readings.of(source)
     }
 
     /// The copy of the host id, in case the id file is empty or damaged.
@@ -190,7 +188,7 @@ impl Spool {
         let mut state = self.lock();
         if state.host_id.as_deref() != Some(host_id) {
             state.host_id = Some(host_id.to_owned());
-            state.facts_changed = true;
+            state.host_id_changed = true;
             state.commit(&self.path, None);
         }
     }
@@ -258,14 +256,15 @@ impl State {
     /// Writes everything that is pending, if the file is open. With `now`, also drops what is too old.
     fn commit(&mut self, path: &Path, now: Option<i64>) -> bool {
         let Some(disk) = &mut self.disk else { return false };
-        let facts =
-            self.facts_changed.then_some(disk::Facts { readings: &self.readings, host_id: self.host_id.as_deref() });
-        match disk.commit(&self.pending, facts, &self.values, now.map(|now| now - HORIZON_SECONDS)) {
+        let host_id = self.host_id.as_deref().filter(|_| self.host_id_changed);
+        let facts = disk::Facts { host_id, readings: &self.readings, values: &self.values };
+        match disk.commit(&self.pending, &facts, now.map(|now| now - HORIZON_SECONDS)) {
             Ok(ledger) => {
                 self.in_file = ledger;
                 self.pending = Pending::default();
                 self.values.clear();
-                self.facts_changed = false;
+                self.readings.are_written();
+                self.host_id_changed = false;
                 true
             }
             Err(error) => {
@@ -294,11 +293,12 @@ impl State {
         }
         self.in_file = contents.ledger.unwrap_or(self.in_file);
         self.disk = Some(disk.with_ledger(self.in_file));
-        for (name, reading) in contents.readings {
-            self.readings.entry(name).or_insert(reading);
+        for (source, readings) in contents.readings {
+            self.readings.restore(source, readings, now);
         }
+        self.readings.are_unwritten();
         self.host_id = self.host_id.take().or(contents.host_id);
-        self.facts_changed = true;
+        self.host_id_changed = true;
         Ok(())
     }
 

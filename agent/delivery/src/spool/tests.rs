@@ -40,7 +40,7 @@ fn a_minute_survives_kill_9() {
     let spool = open(&folder);
     let (first, second) = (minute(NOW - 60, &[("a", 1.0), ("b", 2.5)]), minute(NOW, &[("a", 2.0)]));
     let reading = Reading { value: 7.0.into(), unix_millis: NOW };
-    assert!(spool.keep(first.clone(), &[("nginx.requests".to_owned(), reading)], NOW));
+    assert!(spool.keep(first.clone(), &[("plugin web\tnginx.requests".to_owned(), reading)], NOW));
     assert!(spool.keep(second.clone(), &[], NOW));
     spool.keep_host_id("4Hkc5RVYYB4");
     spool.settle(vec![delivered(&first)]);
@@ -51,7 +51,7 @@ fn a_minute_survives_kill_9() {
     let spool = open(&after);
     assert_eq!(spool.newest(100, &BTreeSet::new()), [second]);
     assert_eq!(spool.ledger(), Ledger { collected: 3, delivered: 2, queued: 1, expired: 0, rejected: 0 });
-    assert_eq!(spool.readings(), BTreeMap::from([("nginx.requests".to_owned(), reading)]));
+    assert_eq!(spool.readings("plugin web"), BTreeMap::from([("nginx.requests".to_owned(), reading)]));
     assert_eq!(spool.host_id().as_deref(), Some("4Hkc5RVYYB4"));
     assert!(!set_aside(&after));
 }
@@ -224,6 +224,34 @@ fn a_queue_over_its_limit_in_bytes_drops_its_oldest() {
     assert_conserved(&spool);
     let size = fs::metadata(folder.path().join("wasaba.db")).unwrap().len();
     assert!(size < 3 * MOST_BYTES, "the file has {size} bytes");
+}
+
+#[test]
+fn counters_that_live_for_a_minute_do_not_grow_the_file() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let size = || fs::metadata(folder.path().join("wasaba.db")).unwrap().len();
+    let mut after_an_hour = 0;
+    for number in 0..240 {
+        let now = NOW + number * 60;
+        let reading = Reading { value: 1.0.into(), unix_millis: now * 1_000 };
+        let readings = (0..100).map(|name| (format!("docker\t{number}-{name:0>40}"), reading)).collect::<Vec<_>>();
+        let first = minute(now, &[("a", 1.0)]);
+        assert!(spool.keep(first.clone(), &readings, now));
+        spool.settle(vec![delivered(&first)]);
+        if number == 60 {
+            after_an_hour = size();
+        }
+    }
+    assert!(spool.readings("docker").len() <= 1_100);
+    assert_eq!(size(), after_an_hour);
+    drop(spool);
+    let later = NOW + 240 * 60 + 601;
+    let spool = Spool::open(folder.path(), later).unwrap();
+    assert!(!spool.readings("docker").is_empty());
+    assert!(spool.keep(minute(later + 601, &[("a", 1.0)]), &[], later + 601));
+    drop(spool);
+    assert!(Spool::open(folder.path(), later).unwrap().readings("docker").is_empty(), "the row is removed");
 }
 
 /// A random walk, the same each time, through every event that a spool may meet.

@@ -15,6 +15,7 @@ use super::blocking::Blocking;
 use super::types::{Handle, secret};
 use crate::contract::wire::crypto::{self as contract, Error, ScramProof};
 use crate::failure::{Failure, Kind};
+use crate::turn;
 
 pub(super) fn link<T: Send + 'static>(linker: &mut Linker<T>, view: fn(&mut T) -> View<'_>) -> Result<()> {
     contract::add_to_linker::<_, HasView>(linker, view)
@@ -112,10 +113,11 @@ impl View<'_> {
             key
         };
         // On another thread, so that it does not delay the other plugins.
-        let key = self.instance.blocking.run(derive).await;
-        let key = key.ok_or_else(|| {
+        let key = self.instance.blocking.run(|| turn::timed(derive)).await;
+        let (key, computed) = key.ok_or_else(|| {
             Failure::new(Kind::Failed, "the agent crashed while deriving it; this is a bug in wasaba")
         })?;
+        turn::charge(computed);
         *self.instance.derived.lock().unwrap_or_else(PoisonError::into_inner) = Some((inputs, key));
         Ok(key)
     }

@@ -12,6 +12,7 @@ pub(super) struct Memory {
     limit_bytes: usize,
     left_bytes: usize,
     left_table_elements: usize,
+    instances: usize,
     /// The limit that the call ran into.
     exceeded: Option<&'static str>,
     meter: Arc<Meter>,
@@ -23,6 +24,7 @@ impl Memory {
             limit_bytes: limits.memory_bytes,
             left_bytes: limits.memory_bytes,
             left_table_elements: limits.table_elements,
+            instances: limits.instances,
             exceeded: None,
             meter,
         }
@@ -50,6 +52,19 @@ impl ResourceLimiter for Memory {
             self.exceeded = Some("table_elements");
         }
         Ok(granted)
+    }
+
+    // The compiler has counted them already; these are the engine's own counts.
+    fn instances(&self) -> usize {
+        self.instances
+    }
+
+    fn memories(&self) -> usize {
+        self.instances
+    }
+
+    fn tables(&self) -> usize {
+        self.instances
     }
 }
 

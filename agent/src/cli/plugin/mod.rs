@@ -18,8 +18,9 @@ use official::command_line::{CommandLine, Given};
 use plugins::instance::Instance;
 use plugins::loader::{Loader, demands};
 use plugins::settings::resolve;
+use sandbox::compile::Order;
 use sandbox::component::{Demands, Plugin};
-use wasaba_core::limits::Engine;
+use wasaba_core::limits::{Engine, Limits};
 
 use super::flags::{AgentFlags, PluginCommand};
 
@@ -38,9 +39,10 @@ pub fn run(command: PluginCommand) -> Result<(), String> {
         }
         PluginCommand::New { name } => new::run(&name),
         PluginCommand::Test { agent, plugin, cases } => test::run(&agent, &plugin, &cases),
-        PluginCommand::Compiler { engine, cpu_seconds, memory_bytes } => {
-            let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
-            sandbox::compile::compile(self::engine(&engine)?, cpu_seconds, memory_bytes, input, output)
+        PluginCommand::Compiler { engine, cpu_seconds, memory_bytes, instances, start_bytes, table_elements } => {
+            let limits = Limits { instances, memory_bytes: start_bytes, table_elements, ..Limits::default() };
+            let order = Order { engine: self::engine(&engine)?, cpu_seconds, memory_bytes, limits };
+            sandbox::compile::compile(&order, std::io::stdin().lock(), std::io::stdout().lock())
         }
     }
 }

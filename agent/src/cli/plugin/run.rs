@@ -75,8 +75,8 @@ struct Once {
 async fn once(instance: &Instance) -> Result<Once, Fault> {
     let (does, mut once) = (instance.plugin().does(), Once::default());
     if does.contains(&"metrics") {
-        let Answer { samples, dated, readings, warnings, .. } = instance.collect().await?;
-        once = Once { samples, dated, readings, warnings, ..once };
+        let Answer { samples, dated, warnings, .. } = instance.collect().await?;
+        once = Once { samples, dated, readings: instance.readings(), warnings, ..once };
     }
     if does.contains(&"checks") {
         let (checked, _) = instance.check().await?;

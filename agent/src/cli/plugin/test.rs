@@ -84,7 +84,7 @@ async fn call(instance: &Instance, minute: &Minute, now: SystemTime) -> Vec<Stri
         return vec![format!("expected {call} to fail, but the plugin does not export it")];
     }
     if expected.samples.is_some() || must_fail == Some("metrics") {
-        match instance.collect_by(|| now).await {
+        match instance.collect_by(move || now).await {
             Ok(answer) => {
                 let samples = answer.samples.iter().chain(answer.dated.iter().map(|(_, sample)| sample));
                 let samples = samples.map(|sample| {
