@@ -18,7 +18,7 @@ pub(crate) const MISBEHAVIOURS: &[(&str, &str)] = &[
     ("trap", "attempt to divide by zero"),
     ("recursion", "limit `stack_kib`"),
     ("memory", "more memory than the 64 MiB allowed (limit `memory_mib`)"),
-    ("many-samples", "100000 samples, more than 1000 (limit `samples`)"),
+    ("many-samples", "20000 samples, more than 1000 (limit `samples`)"),
     ("million-samples", "limit `handover_kib`"),
     ("long-name", "limit `handover_kib`"),
     ("long-error", "failed: xxx"),
