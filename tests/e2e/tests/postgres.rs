@@ -454,7 +454,7 @@ fn servers_that_are_down_silent_foreign_or_endless_are_distinguished_and_affect_
     let (home, server) = (Home::with(""), server());
     let table = |name: &str, port: u16| {
         format!(
-            "[plugin.metrics.{name}]\nwasm = \"postgres\"\nkey_prefix = {name:?}\ntimeout_seconds = 30\nsettings = {{ hostname = \
+            "[plugin.metrics.{name}]\nwasm = \"postgres\"\nkey_prefix = {name:?}\ntimeout_seconds = 30\nlimits = {{ compute_ms = 30000 }}\nsettings = {{ hostname = \
              \"127.0.0.1\", port = {port}, user = \"trusty\", database = \"postgres\", connect-timeout = \"1s\" }}\n"
         )
     };

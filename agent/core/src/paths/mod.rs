@@ -2,7 +2,7 @@
 //! `disallowed-methods` say so. Only files of the kernel have a door of their own, `machine::roots`.
 //!
 //! A path is text, and whoever may write to a folder on the way decides what it leads to. So each path is walked one name after
-//! the other, from one open folder to the next ([`walk`]), and what is opened is checked by its descriptor. There are three kinds:
+//! the other, from one open folder to the next (`walk`), and what is opened is checked by its descriptor. There are three kinds:
 //!
 //! - [`named`]: what the operator names, such as a granted file or socket, or a certificate. It may belong to anybody, but no other
 //!   user can make the path lead elsewhere.

@@ -1,13 +1,12 @@
 //! Network interfaces: names and addresses of those with an address that is not loopback.
 
-use std::ffi::OsString;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use nix::ifaddrs::getifaddrs;
 use serde::Serialize;
-use sysinfo::{MacAddr, NetworkData, Networks};
 
 use super::host_links;
-use crate::roots;
 use crate::roots::Roots;
 
 /// An interface, as it is posted.
@@ -31,25 +30,34 @@ pub(super) struct Link {
     pub(super) addresses: Vec<IpAddr>,
 }
 
-/// All links of this network namespace, whatever the roots, unless they are a host's; only the kind of their hardware address is
-/// read from `/sys`.
+/// All links of this network namespace, whatever the roots, unless they are a host's.
+///
+/// Not by sysinfo, which reads an address longer than it is, beyond the end of a page now and then.
 pub(super) fn links(roots: &Roots) -> Vec<Link> {
     if roots.host.is_some() {
         return host_links::links(roots);
     }
-    let Ok(networks) = Networks::new_with_refreshed_list() else { return Vec::new() };
-    let link = |(name, network): (&OsString, &NetworkData)| {
-        let name = name.to_string_lossy().into_owned();
-        let mac = mac(roots, &name, network.mac_address());
-        Link { name, mac, addresses: network.ip_networks().iter().map(|network| network.addr).collect() }
-    };
-    networks.iter().map(link).collect()
+    let Ok(entries) = getifaddrs() else { return Vec::new() };
+    let mut links = BTreeMap::new();
+    for entry in entries {
+        let name = entry.interface_name;
+        let link = links.entry(name.clone()).or_insert(Link { name, mac: None, addresses: Vec::new() });
+        let Some(address) = entry.address else { continue };
+        if let Some(address) = address.as_sockaddr_in() {
+            link.addresses.push(address.ip().into());
+        } else if let Some(address) = address.as_sockaddr_in6() {
+            link.addresses.push(address.ip().into());
+        } else if let Some(hardware) = address.as_link_addr() {
+            link.mac = hardware.addr().and_then(|bytes| mac(hardware.halen(), bytes));
+        }
+    }
+    links.into_values().collect()
 }
 
-/// sysinfo gives six bytes for every link, but a tunnel has none, or the IPv4 address of its end.
-fn mac(roots: &Roots, name: &str, mac: MacAddr) -> Option<String> {
-    let bytes = roots::read(&roots.sys.join("class/net").join(name).join("addr_len")).ok()?;
-    (bytes.trim() == "6" && !mac.is_unspecified()).then(|| mac.to_string())
+/// The kernel gives six bytes for every link, but a tunnel has none of its own, or the IPv4 address of its end.
+fn mac(length: usize, bytes: [u8; 6]) -> Option<String> {
+    let hexadecimal = || bytes.map(|byte| format!("{byte:02x}")).join(":");
+    (length == bytes.len() && bytes != [0; 6]).then(hexadecimal)
 }
 
 /// The interfaces to post, sorted by name, with their addresses sorted.
@@ -89,17 +97,19 @@ mod tests {
 
     #[test]
     fn a_tunnels_address_is_not_a_mac_address() {
-        let sys = tempfile::tempdir().unwrap();
-        let roots = Roots { sys: sys.path().into(), ..Roots::default() };
-        for (name, bytes) in [("eth0", "6\n"), ("tunl0", "4\n"), ("ib0", "20\n")] {
-            std::fs::create_dir_all(sys.path().join("class/net").join(name)).unwrap();
-            std::fs::write(sys.path().join("class/net").join(name).join("addr_len"), bytes).unwrap();
+        let some = [2, 0xfc, 0, 0, 0, 1];
+        assert_eq!(mac(6, some), Some("02:fc:00:00:00:01".to_owned()));
+        assert_eq!(mac(6, [0; 6]), None);
+        for length in [0, 4, 20] {
+            assert_eq!(mac(length, some), None, "{length}");
         }
-        let some = MacAddr([2, 0xfc, 0, 0, 0, 1]);
-        assert_eq!(mac(&roots, "eth0", some), Some("02:fc:00:00:00:01".to_owned()));
-        assert_eq!(mac(&roots, "eth0", MacAddr::UNSPECIFIED), None);
-        for name in ["tunl0", "ib0", "gone0"] {
-            assert_eq!(mac(&roots, name, some), None, "{name}");
-        }
+    }
+
+    #[test]
+    fn loopback_of_this_machine_has_its_address_and_no_mac_address() {
+        let links = links(&Roots::default());
+        let loopback = links.iter().find(|link| link.name == "lo").unwrap();
+        assert!(loopback.addresses.contains(&IpAddr::from([127, 0, 0, 1])), "{loopback:?}");
+        assert_eq!(loopback.mac, None);
     }
 }

@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 
 use serde::Serialize;
+use sysinfo::System;
 
 use super::platform::Platform;
 use crate::roots;
@@ -46,8 +47,8 @@ impl Uname {
         let text = |field: &CStr| field.to_string_lossy().into_owned();
         Self {
             name: text(uname.sysname()),
-            nodename: text(uname.nodename()),
-            release: text(uname.release()),
+            nodename: System::host_name().unwrap_or_else(|_| text(uname.nodename())),
+            release: System::kernel_version().unwrap_or_else(|_| text(uname.release())),
             version: text(uname.version()),
             machine: text(uname.machine()),
         }

@@ -29,6 +29,9 @@ pub(crate) const NAME: &str = "wasaba:plugin";
 /// The interfaces that a component may export.
 pub(crate) const EXPORTS: [&str; 4] = ["about", "metrics", "checks", "metadata"];
 
+/// Looks up the interfaces of these names in a component.
+type LookUp = fn(&InstancePre<Guest>, &[&'static str]) -> Result<Box<dyn Exports>>;
+
 /// A version of the contract.
 pub(crate) struct Version {
     /// The version itself, `0.2.0`.
@@ -40,9 +43,6 @@ pub(crate) struct Version {
     /// Looks up those [`EXPORTS`] that the component has.
     pub(crate) exports: LookUp,
 }
-
-/// Looks up the interfaces of these names in a component.
-type LookUp = fn(&InstancePre<Guest>, &[&'static str]) -> Result<Box<dyn Exports>>;
 
 /// The versions that this agent speaks, the newest that is released first.
 pub(crate) const SPOKEN: &[Version] = &[
