@@ -15,8 +15,7 @@ const NOBODY: u32 = 65_534;
 /// # Errors
 /// A limit cannot be set.
 pub(crate) fn confine(cpu_seconds: u64, memory_bytes: u64) -> Result<(), String> {
-    // The first that the kernel kills when memory runs out. Fails only where /proc is missing.
-    std::fs::write("/proc/self/oom_score_adj", "1000").ok();
+    become_first_victim();
     become_nobody();
     // One second between the signal that says why and the one that cannot be ignored, so that the latter is never ours.
     let limits = [
@@ -35,6 +34,12 @@ pub(crate) fn confine(cpu_seconds: u64, memory_bytes: u64) -> Result<(), String>
     rustix::thread::set_no_new_privs(true).map_err(|error| format!("cannot renounce privileges: {error}"))?;
     filter::install();
     Ok(())
+}
+
+/// The first that the kernel kills when memory runs out. Fails only where /proc is missing.
+#[expect(clippy::disallowed_methods, reason = "the kernel's own file, which no user can put another in place of")]
+fn become_first_victim() {
+    std::fs::write("/proc/self/oom_score_adj", "1000").ok();
 }
 
 /// Where root is not mapped to more than one user (a container), the user stays, without its capabilities.
