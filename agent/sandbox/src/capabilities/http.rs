@@ -178,13 +178,17 @@ fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Failure>
 impl Request {
     /// Sets a header in place of those with its name: a request never has two, of which a server might believe the other.
     fn set(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), Failure> {
-        self.headers.insert(name, value);
-        let bytes = self.headers.iter().map(|(name, value)| name.as_str().len().saturating_add(value.len()));
-        if self.headers.len() > MOST_HEADERS || bytes.sum::<usize>() > MOST_HEADER_BYTES {
+        // Before it is inserted: a plugin that ignores the error must not add more.
+        let others = self.headers.iter().filter(|(other, _)| **other != name);
+        let sizes =
+            others.chain([(&name, &value)]).map(|(name, value)| name.as_str().len().saturating_add(value.len()));
+        let (number, bytes) = sizes.fold((0, 0_usize), |(number, sum), size| (number + 1, sum.saturating_add(size)));
+        if number > MOST_HEADERS || bytes > MOST_HEADER_BYTES {
             let most = MOST_HEADER_BYTES >> 10;
             let why = format!("the request has more than {MOST_HEADERS} headers, or more than {most} KiB of them");
             return Err(Failure::new(Kind::Invalid, why));
         }
+        self.headers.insert(name, value);
         Ok(())
     }
 
@@ -508,9 +512,19 @@ mod tests {
         let mut request = request();
         let mut set = |number: usize| request.set_own(&Gate::default(), &format!("x-{number}"), "");
         (0..MOST_HEADERS).for_each(|number| set(number).unwrap());
-        assert!(set(MOST_HEADERS).unwrap_err().text.contains("100 headers"));
-        let refused = self::request().set_own(&Gate::default(), "x", &"y".repeat(MOST_HEADER_BYTES)).unwrap_err();
-        assert!(refused.text.contains("64 KiB"), "{refused:?}");
+        for number in MOST_HEADERS..40_000 {
+            assert!(set(number).unwrap_err().text.contains("100 headers"));
+        }
+        set(0).unwrap();
+        assert_eq!(request.headers.len(), MOST_HEADERS, "what is refused is not kept");
+        let mut request = self::request();
+        let half = "y".repeat(MOST_HEADER_BYTES / 2);
+        request.set_own(&Gate::default(), "x", &half).unwrap();
+        let refused = request.set_own(&Gate::default(), "z", &half).unwrap_err();
+        assert!(refused.text.contains("64 KiB") && request.headers.len() == 1, "{refused:?}");
+        request.set_own(&Gate::default(), "x", &half).unwrap();
+        let lines = (0..=MOST_HEADERS).map(|number| format!("x-{number}: y\n")).collect::<String>();
+        assert!(self::request().set_lines(&lines).unwrap_err().text.contains("100 headers"));
     }
 
     #[test]
