@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use wasaba_core::limits::Engine;
 
 use crate::engine;
-use crate::turn::{Clocks, ComputedTooLong, Counted, Usage};
+use crate::turn::{Clocks, ComputedTooLong, Counted};
 
 /// How long a plugin may compute before the others may run.
 pub(super) const TICK: Duration = Duration::from_millis(20);
@@ -32,6 +32,8 @@ pub struct Sandbox {
     /// Started when the first call computes for longer than a tick.
     computing: Mutex<Option<Lane>>,
     clock: Arc<Clock>,
+    /// What calls are measured by.
+    clocks: Clocks,
 }
 
 /// A thread that runs calls.
@@ -80,7 +82,8 @@ impl Sandbox {
     /// # Errors
     /// The system cannot create a thread.
     pub fn start() -> std::io::Result<Self> {
-        Ok(Self { waiting: Lane::start("plugins")?, computing: Mutex::default(), clock: Clock::start()? })
+        let (waiting, clock) = (Lane::start("plugins")?, Clock::start()?);
+        Ok(Self { waiting, computing: Mutex::default(), clock, clocks: Clocks::SYSTEM })
     }
 
     /// The engine of this kind with this much stack for each plugin, created when the first plugin needs it.
@@ -109,13 +112,13 @@ impl Sandbox {
         compute: Duration,
         call: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Ended> {
-        let call = Counted::new(call, compute, Clocks::SYSTEM);
+        let call = Counted::new(call, compute, self.clocks);
         let usage = call.usage();
         // Timed here, where no plugin computes.
         match tokio::time::timeout(limit, self.turns(call)).await {
             Ok(Ok(result)) => result.map_err(|ComputedTooLong| Ended::Computed(compute)),
             Ok(Err(Panicked)) => Err(Ended::Panicked),
-            Err(_) => Err(late(&usage, limit)),
+            Err(_) => Err(late(usage.held_up((self.clocks.wall)()), limit)),
         }
     }
 
@@ -149,9 +152,8 @@ impl Sandbox {
     }
 }
 
-/// Why a call with this usage has not ended within `limit`. A tenth of it is what others may take.
-fn late(usage: &Usage, limit: Duration) -> Ended {
-    let held_up = usage.held_up((Clocks::SYSTEM.wall)());
+/// Why a call that was held up for so long has not ended within `limit`. A tenth of it is what others may take.
+fn late(held_up: Duration, limit: Duration) -> Ended {
     if held_up > limit / 10 { Ended::HeldUp(limit, held_up) } else { Ended::Late(limit) }
 }
 
@@ -256,12 +258,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_that_waits_forever_is_stopped_at_its_limit() {
-        let sandbox = Sandbox::start().unwrap();
+        // By a clock that stands still, nothing holds it up.
+        let clocks = Clocks { wall: || Duration::ZERO, ..Clocks::SYSTEM };
+        let sandbox = Sandbox { clocks, ..Sandbox::start().unwrap() };
         let limit = Duration::from_millis(10);
-        let ended = sandbox.run(limit, LONG, std::future::pending::<()>()).await;
-        // On a busy machine others may have held it up.
-        assert!(matches!(ended, Err(Ended::Late(_) | Ended::HeldUp(..))), "{ended:?}");
+        assert_eq!(sandbox.run(limit, LONG, std::future::pending::<()>()).await, Err(Ended::Late(limit)));
         assert_eq!(sandbox.run(LONG, LONG, async { 1 }).await, Ok(1), "the next one runs");
+    }
+
+    #[test]
+    fn a_call_that_was_held_up_for_more_than_a_tenth_of_its_limit_is_late_because_of_others() {
+        let limit = Duration::from_millis(100);
+        let (tenth, more) = (Duration::from_millis(10), Duration::from_millis(11));
+        assert_eq!((late(tenth, limit), late(more, limit)), (Ended::Late(limit), Ended::HeldUp(limit, more)));
     }
 
     #[tokio::test]
@@ -359,7 +368,9 @@ mod tests {
         let usage = call.usage();
         // It never had a turn.
         compute(limit);
-        assert!(matches!(late(&usage, limit), Ended::HeldUp(most, others) if most == limit && others >= limit));
+        assert!(
+            matches!(late(usage.held_up((Clocks::SYSTEM.wall)()), limit), Ended::HeldUp(most, others) if most == limit && others >= limit)
+        );
     }
 
     #[tokio::test]
