@@ -38,7 +38,7 @@ const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
 const READINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("readings");
 
 /// Instance names to [`encode_values`]d values.
-const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
+const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("kept_values");
 
 pub(super) struct Disk {
     database: Database,
