@@ -111,7 +111,7 @@ fn nothing_is_loose_beside_the_program_and_its_assembly() {
     assert_eq!(files.collect::<BTreeSet<_>>(), BTreeSet::from(expected));
     let loose = std::fs::read_dir(root().join("agent")).unwrap().map(|entry| entry.unwrap());
     let loose = loose.filter(|entry| entry.path().is_file()).map(|entry| entry.file_name().into_string().unwrap());
-    let expected = ["Cargo.toml", "clippy.toml"].map(str::to_owned);
+    let expected = ["Cargo.toml", "build.rs", "clippy.toml"].map(str::to_owned);
     assert_eq!(loose.collect::<BTreeSet<_>>(), BTreeSet::from(expected));
 }
 
