@@ -332,7 +332,8 @@ fn a_malicious_file_is_refused_before_it_gets_settings() {
     home.drop_in("python.wasm", &std::fs::read(component("python")).unwrap());
     for (limit, expected) in [
         ("component_mib", "is larger than 1 MiB (limit `component_mib`)"),
-        ("compile_seconds", "longer than 1 s to compile (limit `compile_seconds`)"),
+        // Of CPU time; on a busy machine its wall-clock limit, five times as long, is often reached first.
+        ("compile_seconds", "limit `compile_seconds`"),
         ("compile_mib", "(limit `compile_mib`)"),
     ] {
         home.configure(&format!("[plugin.metrics.big]\nwasm = \"python\"\nlimits = {{ {limit} = 1 }}\n"));
