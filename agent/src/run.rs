@@ -234,7 +234,7 @@ impl Sink for Kept {
             let (minute, values) = (Minute { time, samples }, collected.kept);
             let kept = tokio::task::spawn_blocking(move || {
                 let now = clock::unix_seconds();
-                values.into_iter().for_each(|(source, values)| spool.keep_values(&source, values, now));
+                values.into_iter().for_each(|(source, values)| spool.keep_values(&source, values));
                 spool.keep(minute, &readings, now)
             });
             // The spool logs its own failures.
