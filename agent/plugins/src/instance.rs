@@ -133,6 +133,7 @@ impl Instance {
             counters: Counters::default(),
             posting: Arc::new(posting),
             hosts: table.hosts.as_slice().into(),
+            secrets: identity.secrets_in_names(),
             limits,
         };
         let file = Path::new(&table.wasm).file_stem().unwrap_or_default().to_string_lossy();
@@ -291,6 +292,7 @@ impl Instance {
             let why = match () {
                 () if checked.reports.len() >= MOST_REPORTS => "there are more than 100",
                 () if is_known => "there is another of this name",
+                () if self.translation.secrets.are_in(name) => "there is a secret in its name",
                 () if !name.is_empty() && !is_segment(name, 64) => "a name has letters, digits, - and _, 64 at most",
                 () => {
                     checked.reports.push(report);
@@ -322,6 +324,7 @@ impl Instance {
             let why = match () {
                 () if gathered.documents.len() >= MOST_DOCUMENTS => "there are more than 50".to_owned(),
                 () if gathered.documents.iter().any(|(known, _)| *known == namespace) => "it is there twice".to_owned(),
+                () if self.translation.secrets.are_in(&namespace) => "there is a secret in its name".to_owned(),
                 () if !is_own => format!("a namespace of this plugin is `{own}`, or begins with `{own}-`"),
                 () => {
                     gathered.documents.push((namespace, json));
