@@ -118,6 +118,12 @@ impl fmt::Display for Origin {
     }
 }
 
+/// Whether `url` has a user name or a password, in any spelling that is taken for one: `http:/me:secret@web` has.
+#[must_use]
+pub fn has_user(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| !url.username().is_empty() || url.password().is_some())
+}
+
 /// Why a URL has no origin.
 #[derive(Clone, Copy, Debug)]
 enum NotAnOrigin {

@@ -1,10 +1,10 @@
 //! A plugin's description and settings, what they grant, and what is asked for against them.
 
 use plugins::settings::{ResolvedSettings, validate};
-use sandbox::capabilities::grants::{Grants, Origin};
+use sandbox::capabilities::grants::{Grants, Origin, has_user};
 use sandbox::load::check_description;
 use url::Url;
-use wasaba_core::setting::{Description, Reach, Setting, SettingKind};
+use wasaba_core::setting::{Description, Reach, Setting, SettingKind, SettingValue};
 
 use super::{PLANTED, assert_short, text};
 
@@ -56,12 +56,13 @@ pub fn settings(data: &[u8]) {
             assert!(written || origins.len() <= 1 && origins.iter().all(|origin| origin.is_loopback()), "{origins:?}");
             assert!(written || validated.grants.sockets.is_empty() && validated.grants.files.is_empty());
             for (key, value) in &validated.values {
-                let is_secret = matches!(value, wasaba_core::setting::SettingValue::Secret(_));
-                assert_eq!(is_secret, kind(key) == Some(SettingKind::Secret), "{key}");
-                assert!(
-                    is_secret
-                        || matches!(value, wasaba_core::setting::SettingValue::Text(text) if !text.contains(PLANTED))
-                );
+                match value {
+                    SettingValue::Secret(_) => assert_eq!(kind(key), Some(SettingKind::Secret), "{key}"),
+                    SettingValue::Text(text) => {
+                        assert_ne!(kind(key), Some(SettingKind::Secret), "{key}");
+                        assert!(kind(key) != Some(SettingKind::Url) || !has_user(text), "a plugin sees a user: {text}");
+                    }
+                }
             }
             origins.iter().for_each(assert_readable);
         }
