@@ -34,7 +34,7 @@ fn compiler(component: &[u8]) -> Output {
 fn the_compiler_says_in_one_of_its_words_what_is_wrong_with_any_bytes() {
     let mut all = inputs("component", 60);
     let real = std::fs::read(wasaba_e2e::component("loops")).unwrap();
-    all.extend((0..12).map(|round| mutated(&[real.clone()], &mut Random::new(round))));
+    all.extend((0..12).map(|round| mutated(std::slice::from_ref(&real), &mut Random::new(round))));
     let mut compiled = 0;
     for (number, component) in all.iter().enumerate() {
         let Output { status, stdout, stderr } = compiler(component);

@@ -48,7 +48,7 @@ pub fn test_cases(data: &[u8]) {
 }
 
 fn check(problems: &[Problem]) {
-    assert!(problems.len() <= MOST_PROBLEMS, "{} problems, the first: {}", problems.len(), problems[0]);
+    assert!(problems.len() <= MOST_PROBLEMS, "{} problems", problems.len());
     for problem in problems {
         let shown = problem.to_string();
         assert!(!shown.contains(PLANTED), "shows a secret: {shown}");

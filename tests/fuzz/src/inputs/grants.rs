@@ -51,7 +51,7 @@ pub fn settings(data: &[u8]) {
         Ok(validated) => {
             let is_written = |key: &str| table.given.settings.iter().any(|(name, _)| name == key);
             let written = about.settings.iter().any(|setting| is_written(&setting.key)) || !table.allow.is_empty();
-            // A plugin that nobody wrote a word for reaches one page of this machine, at most.
+            // Without a word of the operator it reaches one page of this machine, at most.
             let origins = &validated.grants.origins;
             assert!(written || origins.len() <= 1 && origins.iter().all(|origin| origin.is_loopback()), "{origins:?}");
             assert!(written || validated.grants.sockets.is_empty() && validated.grants.files.is_empty());

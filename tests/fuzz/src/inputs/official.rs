@@ -11,7 +11,7 @@ use super::text;
 /// A command: as a shell's words, as the line of an official plugin, and as the settings of the component in its place.
 pub fn command_line(data: &[u8]) {
     let text = text(data);
-    let variable = |name: &str| (name.len() % 2 == 0).then(|| format!("value of {name}"));
+    let variable = |name: &str| name.len().is_multiple_of(2).then(|| format!("value of {name}"));
     let command = simple_command(&text, variable);
     let quoted = |word: &String| format!("'{}'", word.replace('\'', "'\\''"));
     let line = command.words.iter().map(quoted).collect::<Vec<_>>().join(" ");
