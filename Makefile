@@ -26,7 +26,7 @@ endif
 TIMED := --config 'target.$(STATIC).runner = ["env", "RUSTC_BOOTSTRAP=1"]'
 TIMES := -Z unstable-options --report-time
 
-.PHONY: build image run test setup format clippy lint checks docs tested compiled doctests unit e2e bench compare plugins test-plugins guests clean
+.PHONY: build image run test setup format clippy lint checks docs tested compiled doctests unit e2e fuzz bench compare plugins test-plugins guests clean
 
 ## build: build the agent, target/release/wasaba, and the official plugins next to it
 build: plugins
@@ -102,6 +102,13 @@ unit:
 ## e2e: run the tests of the program against real servers; make e2e ONLY=docker runs those whose name contains `docker`
 e2e: compiled
 	$(CARGO) test $(WORKSPACE) $(TIMED) --no-fail-fast --test '*' -- $(TIMES) $(ONLY)
+
+## fuzz: run the fuzz targets, guided by what their inputs reach: make fuzz SECONDS=3600 in all, ONLY=redis those with it in their names
+fuzz: SECONDS := 3600
+fuzz:
+	@tests/setup.sh rust
+	@tests/setup.sh fuzz
+	tests/fuzz/run.sh "$(SECONDS)" "$(ONLY)" "$(abspath $(TARGET))"
 
 ## bench: measure the agent's resource usage against its goals; with OFFICIAL_PLUGINS=a folder, also the official plugins in it
 bench: build test-plugins

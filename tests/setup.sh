@@ -4,6 +4,7 @@
 #   setup.sh nginx      the web server of `make run`
 #   setup.sh servers    all servers and tools that the tests use
 #   setup.sh languages  Python and Node.js, for the test plugins
+#   setup.sh fuzz       a C++ compiler, for libFuzzer
 # Debian packages are installed only as root, or with sudo if SUDO=1 is set.
 set -eu
 
@@ -65,8 +66,11 @@ languages)
     python3 -c 'import venv, ensurepip' 2>/dev/null || install_packages python3 python3-venv
     command -v npm >/dev/null || install_packages nodejs npm
     ;;
+fuzz)
+    command -v c++ >/dev/null || install_packages g++
+    ;;
 *)
-    echo "usage: $0 rust|nginx|servers|languages" >&2
+    echo "usage: $0 rust|nginx|servers|languages|fuzz" >&2
     exit 2
     ;;
 esac

@@ -5,6 +5,11 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
+use crate::text::printable;
+
+/// How much of a name is shown in an error.
+const SHOWN_BYTES: usize = 80;
+
 /// A graph, in the form of Mackerel's API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GraphDefinition {
@@ -51,8 +56,9 @@ impl GraphDefinition {
     /// Mackerel would refuse the name.
     pub fn new(name: &str, label: &str, unit: &'static str) -> Result<Self, String> {
         if name.is_empty() || !name.split('.').all(is_segment) || name.matches('#').count() > 1 {
+            let name = printable(name, SHOWN_BYTES);
             return Err(format!(
-                "invalid graph name {name:?}: it must be segments of A-Z a-z 0-9 _ -, or * or one #, joined by dots"
+                "invalid graph name \"{name}\": it must be segments of A-Z a-z 0-9 _ -, or * or one #, joined by dots"
             ));
         }
         Ok(Self { name: format!("custom.{name}"), display_name: non_empty(label), unit, metrics: Vec::new() })
@@ -63,12 +69,22 @@ impl GraphDefinition {
     /// # Errors
     /// Mackerel would refuse the name.
     pub fn with_metric(mut self, name: &str, label: &str, stacked: bool) -> Result<Self, String> {
+        self.add_metric(name, label, stacked)?;
+        Ok(self)
+    }
+
+    /// As [`GraphDefinition::with_metric`], for a metric of many, of which some may be refused.
+    ///
+    /// # Errors
+    /// Mackerel would refuse the name; the graph is then unchanged.
+    pub fn add_metric(&mut self, name: &str, label: &str, stacked: bool) -> Result<(), String> {
         if !is_segment(name) {
-            return Err(format!("invalid metric name {name:?}: it must be one segment of A-Z a-z 0-9 _ -, or *"));
+            let name = printable(name, SHOWN_BYTES);
+            return Err(format!("invalid metric name \"{name}\": it must be one segment of A-Z a-z 0-9 _ -, or *"));
         }
         let name = format!("{}.{name}", self.name);
         self.metrics.push(GraphMetric { name, display_name: non_empty(label), stacked });
-        Ok(self)
+        Ok(())
     }
 
     /// The name, with `custom.`.

@@ -179,22 +179,24 @@ fn file_name(program: &str) -> &str {
 
 /// `exec env A=b program` as `A=b program`.
 fn without_env(mut command: SimpleCommand) -> SimpleCommand {
-    let Some(first) = command.words.first() else { return command };
-    let pairs =
-        command.words.iter().skip(1).map_while(|word| word.split_once('=').filter(|(name, _)| !name.starts_with('-')));
-    let pairs = match file_name(first) {
-        "env" => pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<Vec<_>>(),
-        "exec" => Vec::new(),
-        _ => return command,
-    };
-    let rest = command.words.get(pairs.len().saturating_add(1)..).unwrap_or_default();
-    // A flag here belongs to `env` or `exec`.
-    if rest.first().is_none_or(|word| word.starts_with('-')) {
-        return command;
+    let (mut begin, mut assigned) = (0_usize, Vec::new());
+    while let Some((first, rest)) = command.words.get(begin..).and_then(<[_]>::split_first) {
+        let pairs = rest.iter().map_while(|word| word.split_once('=').filter(|(name, _)| !name.starts_with('-')));
+        let pairs = match file_name(first) {
+            "env" => pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<Vec<_>>(),
+            "exec" => Vec::new(),
+            _ => break,
+        };
+        // A flag here belongs to `env` or `exec`.
+        if rest.get(pairs.len()).is_none_or(|word| word.starts_with('-')) {
+            break;
+        }
+        begin = begin.saturating_add(pairs.len()).saturating_add(1);
+        assigned.extend(pairs);
     }
-    command.words = rest.to_vec();
-    command.assignments.extend(pairs);
-    without_env(command)
+    command.words.drain(..begin);
+    command.assignments.extend(assigned);
+    command
 }
 
 /// Whether a shell would find `program`.
@@ -244,6 +246,14 @@ mod tests {
                 "{command}"
             );
         }
+    }
+
+    #[test]
+    fn any_number_of_env_and_exec_may_stand_before_the_program() {
+        let found = find(&("exec env A=b ".repeat(20_000) + "mackerel-plugin-nginx -x"), "").unwrap();
+        assert_eq!((found.name.as_str(), found.assignments.len(), found.unsupported), ("nginx", 20_000, None));
+        let flagged = find("env A=b env -i mackerel-plugin-nginx", "").unwrap();
+        assert_eq!(flagged.unsupported, Some("a wrapper around the plugin"));
     }
 
     fn folder_with_nginx(mode: u32) -> tempfile::TempDir {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use config::raw::RawSettings;
 use official::command_line::Given;
-use sandbox::capabilities::grants::{Grants, Origin};
+use sandbox::capabilities::grants::{Grants, Origin, has_user};
 use wasaba_core::nearest::nearest;
 use wasaba_core::secret::Secret;
 use wasaba_core::setting::{Reach, Setting, SettingKind, SettingValue};
@@ -147,6 +147,15 @@ fn unknown(declared: &[Setting], resolved: &ResolvedSettings) -> Vec<String> {
 
 /// `url` without the user name and password in it, which the agent sends itself, as the plugin's are secret.
 fn without_user(url: &str, validated: &mut ValidatedSettings) -> Result<String, String> {
+    let url = taken_out(url, validated)?;
+    // The plugin would see what other spellings hide: `http:/me:secret@web`.
+    if has_user(&url) {
+        return Err("has a user name in an odd place: write it like http://user:password@host".to_owned());
+    }
+    Ok(url)
+}
+
+fn taken_out(url: &str, validated: &mut ValidatedSettings) -> Result<String, String> {
     let Some((scheme, rest)) = url.split_once("://") else { return Ok(url.to_owned()) };
     // As browsers do: a backslash ends the host, too, and the last @ before its end counts.
     let (authority, path) = rest.split_at(rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len()));
@@ -363,6 +372,28 @@ mod tests {
             let problems = validate(&declared, &resolved(&[("uri", uri)])).err().unwrap();
             let text = problems.concat();
             assert!(text.contains("`uri`") && text.contains("%25") && !text.contains("hunter"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_user_in_any_spelling_of_a_url_is_refused_or_taken_out() {
+        let declared = [setting("uri", SettingKind::Url, None)];
+        for uri in [
+            "http:/me:hunter2@web",
+            "http:me:hunter2@web",
+            "http:///me:hunter2@web",
+            "http:\\\\me:hunter2@web",
+            "http:\\/me:hunter2@web/x",
+            "ht\ntp:/\t/me:hunter2@web",
+            "http://me:hunter2@you@/@web",
+            " http:/me:hunter2@web ",
+        ] {
+            let (seen, why) = match validate(&declared, &resolved(&[("uri", uri)])) {
+                Ok(validated) => (validated.values, String::new()),
+                Err(problems) => (Vec::new(), problems.concat()),
+            };
+            let shows = |(_, value): &(String, SettingValue)| matches!(value, SettingValue::Text(url) if url.contains("hunter2"));
+            assert!(!seen.iter().any(shows) && !why.contains("hunter2"), "{uri}: {why}");
         }
     }
 

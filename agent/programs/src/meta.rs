@@ -80,7 +80,10 @@ pub fn read(text: &str) -> Result<Option<Meta>, String> {
     let document = document.ok_or("missing JSON after `# mackerel-agent-plugin`".to_owned())?;
     let document =
         document.and_then(|document| serde_json::from_value::<Option<Document>>(with_lower_case_keys(document)));
-    let document = document.map_err(|error| format!("invalid JSON after `# mackerel-agent-plugin`: {error}"))?;
+    let document = document.map_err(|error| {
+        let why = printable(&error.to_string(), 200);
+        format!("invalid JSON after `# mackerel-agent-plugin`: {why}")
+    })?;
     let mut meta = Meta::default();
     for (name, graph) in document.unwrap_or_default().graphs.unwrap_or_default() {
         match definition(&name, graph.unwrap_or_default(), &mut meta.warnings) {
@@ -99,9 +102,8 @@ fn definition(name: &str, graph: Graph, warnings: &mut Vec<String>) -> Result<Gr
     for metric in graph.metrics.unwrap_or_default() {
         let Metric { name: metric, label, stacked } = metric.unwrap_or_default();
         let (metric, label) = (metric.unwrap_or_default(), label.unwrap_or_default());
-        match definition.clone().with_metric(&metric, &label, stacked.unwrap_or_default()) {
-            Ok(with) => definition = with,
-            Err(why) => warnings.push(format!("skipped a metric of graph `{}`: {why}", printable(name, 80))),
+        if let Err(why) = definition.add_metric(&metric, &label, stacked.unwrap_or_default()) {
+            warnings.push(format!("skipped a metric of graph `{}`: {why}", printable(name, 80)));
         }
     }
     Ok(definition)
@@ -181,5 +183,30 @@ mod tests {
         assert_eq!(meta.graphs.iter().map(GraphDefinition::name).collect::<Vec<_>>(), ["custom.d", "custom.good"]);
         assert_eq!(meta.warnings.len(), 3);
         assert!(meta.warnings[1].contains("bytes/sec"), "{:?}", meta.warnings);
+    }
+
+    #[test]
+    fn a_message_is_short_however_long_the_names_and_texts_in_it_are() {
+        let long = "é".repeat(100_000);
+        let graphs = [
+            format!(r#"{{"{long}":{{}}}}"#),
+            format!(r#"{{"a":{{"unit":"{long}"}}}}"#),
+            format!(r#"{{"a":{{"metrics":[{{"name":"{long}"}}]}}}}"#),
+        ];
+        for graphs in graphs {
+            let meta = read(&format!("# mackerel-agent-plugin\n{{\"graphs\":{graphs}}}")).unwrap().unwrap();
+            assert!(meta.warnings.len() == 1 && meta.warnings[0].len() < 600, "{:.900}", meta.warnings[0]);
+        }
+        let invalid = read(&format!("# mackerel-agent-plugin\n{{\"graphs\":\"{long}\"}}")).unwrap_err();
+        assert!(invalid.len() < 600, "{invalid:.900}");
+    }
+
+    /// Each once copied all before it, which took minutes for what a program may print.
+    #[test]
+    fn a_graph_may_have_as_many_metrics_as_fit_into_a_programs_output() {
+        let metrics = vec![r#"{"name":"a"}"#; 60_000].join(",");
+        let text = format!("# mackerel-agent-plugin\n{{\"graphs\":{{\"g\":{{\"metrics\":[{metrics}]}}}}}}");
+        assert!(text.len() < crate::process::MOST_OUTPUT_BYTES);
+        assert_eq!(read(&text).unwrap().unwrap().warnings, Vec::<String>::new());
     }
 }

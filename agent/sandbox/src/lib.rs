@@ -15,6 +15,6 @@ mod contract;
 mod engine;
 pub mod failure;
 pub mod load;
-mod needs;
+pub mod needs;
 pub mod thread;
 pub mod turn;

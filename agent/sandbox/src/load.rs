@@ -118,7 +118,10 @@ pub(crate) fn check_digest(expected: Option<&str>, found: &str) -> Result<(), Pr
 }
 
 /// Recognizes by the first bytes what is not a component; the compiler's error would be less clear.
-pub(crate) fn check_header(wasm: &[u8]) -> Result<(), Problem> {
+///
+/// # Errors
+/// What it is instead, and the cure.
+pub fn check_header(wasm: &[u8]) -> Result<(), Problem> {
     const CURE: &str =
         "build it with `cargo build --release --target wasm32-wasip2`, or your language's component tools";
     Err(Problem::Header(match wasm {
@@ -232,7 +235,10 @@ fn is_capability(word: &str) -> bool {
 }
 
 /// Checks what a plugin says of itself, which is shown and logged in many places, against the bounds of `wit/about.wit`.
-pub(crate) fn check_description(description: &Description) -> Result<(), Problem> {
+///
+/// # Errors
+/// The first bound that it exceeds.
+pub fn check_description(description: &Description) -> Result<(), Problem> {
     let Description { name, version, summary, settings, reach: _, attributes } = description;
     let refuse = |text| Err(Problem::Description(text));
     if !is_name(name) {

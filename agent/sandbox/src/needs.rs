@@ -14,21 +14,22 @@ const ITEM_BYTES: u64 = 64;
 
 /// What one instantiation takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Needs {
+pub struct Needs {
     /// Core instances, those of nested components included.
-    pub(crate) instances: u64,
+    pub instances: u64,
     /// The initial sizes of memories, and what the engine keeps for the instances, in bytes.
-    pub(crate) memory_bytes: u64,
+    pub memory_bytes: u64,
     /// The initial sizes of tables, in elements.
-    pub(crate) table_elements: u64,
+    pub table_elements: u64,
 }
 
 /// A limit that a component needs more than, as the rest of a sentence that begins with its file's name.
-pub(crate) type Excess = String;
+pub type Excess = String;
 
 impl Needs {
     /// The needs as bytes, for a pipe.
-    pub(crate) fn to_bytes(self) -> [u8; 24] {
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 24] {
         let mut bytes = [0; 24];
         let numbers = [self.instances, self.memory_bytes, self.table_elements];
         for (chunk, number) in bytes.chunks_exact_mut(8).zip(numbers) {
@@ -38,7 +39,8 @@ impl Needs {
     }
 
     /// The needs that [`Needs::to_bytes`] wrote, and what follows them.
-    pub(crate) fn split(bytes: &[u8]) -> Option<(Self, &[u8])> {
+    #[must_use]
+    pub fn split(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (instances, rest) = bytes.split_first_chunk::<8>()?;
         let (memory_bytes, rest) = rest.split_first_chunk::<8>()?;
         let (table_elements, rest) = rest.split_first_chunk::<8>()?;
@@ -51,7 +53,7 @@ impl Needs {
     ///
     /// # Errors
     /// The limit that must be raised.
-    pub(crate) fn check(self, limits: &Limits) -> Result<(), Excess> {
+    pub fn check(self, limits: &Limits) -> Result<(), Excess> {
         let Self { instances, memory_bytes, table_elements } = self;
         if instances > limits.instances as u64 {
             let most = limits.instances;
@@ -118,7 +120,7 @@ struct Frame {
 
 /// Why the needs of a component are not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Uncounted {
+pub enum Uncounted {
     /// It is not valid WebAssembly.
     Invalid(String),
     /// It instantiates what it is given when it is instantiated itself, which no language's tools make.
@@ -135,7 +137,7 @@ impl From<BinaryReaderError> for Uncounted {
 ///
 /// # Errors
 /// It cannot be counted.
-pub(crate) fn count(wasm: &[u8]) -> Result<Needs, Uncounted> {
+pub fn count(wasm: &[u8]) -> Result<Needs, Uncounted> {
     let mut frames = Vec::<Frame>::new();
     let mut needs = Needs::default();
     for payload in Parser::new(0).parse_all(wasm) {

@@ -1,14 +1,18 @@
-//! Small values that an instance keeps from call to call. What a call sets is saved when the call succeeds.
+//! Small values that an instance keeps from call to call. What a call sets is saved when the call succeeds. In native unit tests there is
+//! no agent, and nothing is kept.
 
 use std::time::Duration;
 
 use crate::Error;
 use crate::bindings::wasaba::plugin::kv as wire;
 
+/// Whether there is an agent.
+const IS_KEPT: bool = cfg!(target_family = "wasm");
+
 /// The value of `key`, if there is one.
 #[must_use]
 pub fn get(key: &str) -> Option<Vec<u8>> {
-    wire::get(key)
+    if IS_KEPT { wire::get(key) } else { None }
 }
 
 /// Sets the value of `key`.
@@ -16,7 +20,7 @@ pub fn get(key: &str) -> Option<Vec<u8>> {
 /// # Errors
 /// The store is full, or the key is empty or too long.
 pub fn set(key: &str, value: impl AsRef<[u8]>) -> Result<(), Error> {
-    Ok(wire::set(key, value.as_ref(), None)?)
+    if IS_KEPT { Ok(wire::set(key, value.as_ref(), None)?) } else { Ok(()) }
 }
 
 /// Sets the value of `key`, which is gone after this time.
@@ -25,18 +29,20 @@ pub fn set(key: &str, value: impl AsRef<[u8]>) -> Result<(), Error> {
 /// As [`set`].
 pub fn set_for(key: &str, value: impl AsRef<[u8]>, time: Duration) -> Result<(), Error> {
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    Ok(wire::set(key, value.as_ref(), Some(millis))?)
+    if IS_KEPT { Ok(wire::set(key, value.as_ref(), Some(millis))?) } else { Ok(()) }
 }
 
 /// Deletes `key`, if it is there.
 pub fn delete(key: &str) {
-    wire::delete(key);
+    if IS_KEPT {
+        wire::delete(key);
+    }
 }
 
 /// All keys that begin with `prefix`, sorted.
 #[must_use]
 pub fn keys(prefix: &str) -> Vec<String> {
-    wire::keys(prefix)
+    if IS_KEPT { wire::keys(prefix) } else { Vec::new() }
 }
 
 /// How much each of these counters has grown since the previous call, for values that are computed from several of them, such as

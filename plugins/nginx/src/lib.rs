@@ -1,8 +1,9 @@
 //! nginx's connections and requests, from the page of its `stub_status` directive.
 //!
 //! Same settings, metrics and graphs as the official `mackerel-plugin-nginx`; `extra` adds more. `parts` lists what is
-//! collected, `target` says where the page is, `page` reads it.
+//! collected, `target` says where the page is, `page` reads it. `offline` does without a server.
 
+pub mod offline;
 mod page;
 mod parts;
 mod stub_status;

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator as _;
-use postgres_protocol::message::backend::{DataRowBody, ErrorFields, Header, Message, RowDescriptionBody};
+use postgres_protocol::message::backend::{
+    AuthenticationSaslBody, DataRowBody, ErrorFields, Header, Message, RowDescriptionBody,
+};
 use postgres_protocol::message::frontend;
 use wasaba_plugin::tcp::{Connection, TlsFailure, TlsOptions};
 use wasaba_plugin::{Error, Secret, Settings, crypto};
@@ -134,33 +136,13 @@ impl Session {
     ) -> Result<(), Error> {
         let begin = format!("BEGIN READ ONLY; SET LOCAL statement_timeout = {}", timeout.as_millis());
         let mut messages = [begin.as_str()].into_iter().chain(queries.iter().map(String::as_str)).chain(["COMMIT"]);
-        let mut left = messages.clone().count();
+        let mut results = Results::of(messages.clone().count());
         self.wire.send(|buffer| messages.try_for_each(|query| frontend::query(query, buffer)))?;
-        let (wanted, mut current, mut is_refused) = (answers.len().saturating_add(queries.len()), None::<Rows>, false);
-        while left > 0 {
-            match self.wire.next()? {
-                Message::RowDescription(body) => current = Some(Rows { columns: columns(&body)?, rows: Vec::new() }),
-                Message::DataRow(body) => {
-                    if let Some(rows) = &mut current {
-                        rows.rows.push(values(&body)?);
-                    }
-                }
-                Message::CommandComplete(_) => answers.extend(current.take().map(Ok)),
-                Message::ErrorResponse(body) => {
-                    let refusal = Refusal::of(body.fields());
-                    if refusal.is_fatal() {
-                        return Err(Error::Unreachable(format!("the server ended the session: {}", refusal.message)));
-                    }
-                    // Those after it are refused because of it.
-                    if !std::mem::replace(&mut is_refused, true) {
-                        answers.push(Err(refusal));
-                    }
-                }
-                Message::ReadyForQuery(_) => left = left.saturating_sub(1),
-                _ => {}
-            }
+        let wanted = answers.len().saturating_add(queries.len());
+        while !results.are_complete() {
+            results.take(self.wire.next()?, answers)?;
         }
-        if is_refused || answers.len() == wanted {
+        if results.is_refused || answers.len() == wanted {
             Ok(())
         } else {
             Err(Error::Failed("the server did not answer all queries".into()))
@@ -174,6 +156,52 @@ impl Session {
             Ok(())
         };
         self.wire.send(goodbye).ok();
+    }
+}
+
+/// The results of several messages with queries, while they arrive.
+pub(crate) struct Results {
+    /// How many of the messages are not answered yet.
+    left: usize,
+    current: Option<Rows>,
+    is_refused: bool,
+}
+
+impl Results {
+    /// The results of so many messages.
+    pub(crate) fn of(messages: usize) -> Self {
+        Self { left: messages, current: None, is_refused: false }
+    }
+
+    /// Whether everything has arrived.
+    pub(crate) fn are_complete(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Takes the next message, and adds to the `answers` what it completes.
+    pub(crate) fn take(&mut self, message: Message, answers: &mut Vec<Result<Rows, Refusal>>) -> Result<(), Error> {
+        match message {
+            Message::RowDescription(body) => self.current = Some(Rows { columns: columns(&body)?, rows: Vec::new() }),
+            Message::DataRow(body) => {
+                if let Some(rows) = &mut self.current {
+                    rows.rows.push(values(&body)?);
+                }
+            }
+            Message::CommandComplete(_) => answers.extend(self.current.take().map(Ok)),
+            Message::ErrorResponse(body) => {
+                let refusal = Refusal::of(body.fields());
+                if refusal.is_fatal() {
+                    return Err(Error::Unreachable(format!("the server ended the session: {}", refusal.message)));
+                }
+                // Those after it are refused because of it.
+                if !std::mem::replace(&mut self.is_refused, true) {
+                    answers.push(Err(refusal));
+                }
+            }
+            Message::ReadyForQuery(_) => self.left = self.left.saturating_sub(1),
+            _ => {}
+        }
+        Ok(())
     }
 }
 
@@ -217,10 +245,7 @@ impl Login<'_> {
                     wire.send(|buffer| frontend::password_message(hash.as_bytes(), buffer))?;
                 }
                 Message::AuthenticationSasl(body) => {
-                    let mechanisms = body.mechanisms().map(|name| Ok(name.to_owned())).collect::<Vec<_>>()?;
-                    if !mechanisms.iter().any(|name| name == scram::NAME) {
-                        return Err(unsupported(&mechanisms.join(", ")).into());
-                    }
+                    check_mechanisms(&body)?;
                     scram_log_in(wire, self.password()?)?;
                 }
                 Message::ErrorResponse(body) => return Err(Failure::Refused(Refusal::of(body.fields()))),
@@ -262,6 +287,12 @@ fn before_password(password: &Secret) -> Result<Vec<u8>, Error> {
     let length = u32::try_from(password.length().saturating_add(5));
     let length = length.map_err(|_| Error::Misconfigured("`password` is too long".into()))?;
     Ok([&b"p"[..], &length.to_be_bytes()].concat())
+}
+
+/// Whether the server offers the method of authentication that we have.
+pub(crate) fn check_mechanisms(body: &AuthenticationSaslBody) -> Result<(), Error> {
+    let mechanisms = body.mechanisms().map(|name| Ok(name.to_owned())).collect::<Vec<_>>()?;
+    if mechanisms.iter().any(|name| name == scram::NAME) { Ok(()) } else { Err(unsupported(&mechanisms.join(", "))) }
 }
 
 fn unsupported(method: &str) -> Error {
@@ -350,14 +381,56 @@ impl Refusal {
     }
 }
 
+/// What the server has sent: bytes in, messages out.
+pub(crate) struct Inbox {
+    received: BytesMut,
+    left_bytes: usize,
+    left_messages: u32,
+}
+
+/// Why the server's bytes are not messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// They are not PostgreSQL's protocol.
+    Foreign,
+    /// They are more than all answers have.
+    TooLong,
+}
+
+impl Inbox {
+    pub(crate) fn new() -> Self {
+        Self { received: BytesMut::new(), left_bytes: MAX_BYTES, left_messages: MAX_MESSAGES }
+    }
+
+    /// Adds bytes that have arrived, unless they are too many in all.
+    pub(crate) fn add(&mut self, bytes: &[u8]) -> Result<(), Unreadable> {
+        self.left_bytes = self.left_bytes.checked_sub(bytes.len()).ok_or(Unreadable::TooLong)?;
+        self.received.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// The next message; `None` if more bytes must arrive.
+    pub(crate) fn next(&mut self) -> Result<Option<Message>, Unreadable> {
+        if let Some(header) = Header::parse(&self.received).map_err(|_| Unreadable::Foreign)?
+            && usize::try_from(header.len()).is_ok_and(|length| length > MAX_BYTES)
+        {
+            // A peer that has spoken PostgreSQL's protocol before still does.
+            return Err(if self.left_messages < MAX_MESSAGES { Unreadable::TooLong } else { Unreadable::Foreign });
+        }
+        let message = Message::parse(&mut self.received).map_err(|_| Unreadable::Foreign)?;
+        if message.is_some() {
+            self.left_messages = self.left_messages.checked_sub(1).ok_or(Unreadable::TooLong)?;
+        }
+        Ok(message)
+    }
+}
+
 /// The stream of messages.
 struct Wire {
     connection: Connection,
     /// The peer.
     target: Target,
-    received: BytesMut,
-    left_bytes: usize,
-    left_messages: u32,
+    inbox: Inbox,
     /// Whether queries were sent, so that the time until an answer depends on them.
     is_asked: bool,
     /// The timeout's message, if a timeout ended the conversation.
@@ -379,16 +452,7 @@ impl Wire {
         };
         let connection = connected.map_err(|error| target.explain(error))?;
         connection.set_timeout(timeout);
-        Ok(Self {
-            connection,
-            target,
-            received: BytesMut::new(),
-            left_bytes: MAX_BYTES,
-            left_messages: MAX_MESSAGES,
-            is_asked: false,
-            silence: None,
-            is_verified: false,
-        })
+        Ok(Self { connection, target, inbox: Inbox::new(), is_asked: false, silence: None, is_verified: false })
     }
 
     /// Requests TLS and upgrades to it.
@@ -432,28 +496,25 @@ impl Wire {
 
     fn next(&mut self) -> Result<Message, Error> {
         loop {
-            if let Some(header) = Header::parse(&self.received).map_err(|_| self.unknown_protocol())?
-                && usize::try_from(header.len()).is_ok_and(|length| length > MAX_BYTES)
-            {
-                // A peer that has spoken PostgreSQL's protocol before still does.
-                return Err(if self.left_messages < MAX_MESSAGES { too_long() } else { self.unknown_protocol() });
-            }
-            if let Some(message) = Message::parse(&mut self.received).map_err(|_| self.unknown_protocol())? {
-                self.left_messages = self.left_messages.checked_sub(1).ok_or_else(too_long)?;
+            if let Some(message) = self.inbox.next().map_err(|why| self.unreadable(why))? {
                 return Ok(message);
             }
             let bytes = self.connection.receive(16 << 10).map_err(|error| self.interrupted(error))?;
             if bytes.is_empty() {
                 return Err(self.closed());
             }
-            self.left_bytes = self.left_bytes.checked_sub(bytes.len()).ok_or_else(too_long)?;
-            self.received.extend_from_slice(&bytes);
+            self.inbox.add(&bytes).map_err(|why| self.unreadable(why))?;
         }
     }
 
-    /// For what is not a message of PostgreSQL's protocol.
-    fn unknown_protocol(&self) -> Error {
-        let begin = self.received.iter().take(40).map(|byte| char::from(*byte)).collect::<String>();
+    fn unreadable(&self, why: Unreadable) -> Error {
+        if why == Unreadable::TooLong {
+            let most = MAX_BYTES >> 20;
+            return Error::Failed(format!(
+                "the answers are longer than {most} MiB or {MAX_MESSAGES} messages: use fewer parts in `extra`"
+            ));
+        }
+        let begin = self.inbox.received.iter().take(40).map(|byte| char::from(*byte)).collect::<String>();
         let Target { name, settings } = &self.target;
         Error::Failed(format!("{name} does not speak PostgreSQL's protocol, it sent {begin:?}: check {settings}"))
     }
@@ -473,13 +534,6 @@ impl Wire {
         let Target { name, settings } = &self.target;
         Error::Unreachable(format!("{name} closed the connection in the middle of an answer: check {settings}"))
     }
-}
-
-fn too_long() -> Error {
-    let most = MAX_BYTES >> 20;
-    Error::Failed(format!(
-        "the answers are longer than {most} MiB or {MAX_MESSAGES} messages: use fewer parts in `extra`"
-    ))
 }
 
 /// Where the server is.

@@ -1,11 +1,12 @@
 //! PostgreSQL's connections, transactions, blocks, rows, size and write-ahead log, from its statistics views.
 //!
 //! Same settings, metrics and graphs as the official `mackerel-plugin-postgres`; its wrong values are correct here, unless
-//! `compat = "upstream"`. `official` and `extra` list what is collected, `connection` talks to the server.
+//! `compat = "upstream"`. `official` and `extra` list what is collected, `connection` talks to the server, `offline` does without one.
 
 mod connection;
 mod extra;
 mod official;
+pub mod offline;
 mod query;
 mod rows;
 mod scram;

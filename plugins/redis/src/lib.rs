@@ -1,11 +1,13 @@
 //! Commands, clients, keys, memory, cluster and replicas of Redis, Valkey and KeyDB, from INFO.
 //!
 //! Same settings, metrics and graphs as the official `mackerel-plugin-redis`. `official` and `extra` list what is collected,
-//! `server` talks to the server, `info` parses its replies.
+//! `server` talks to the server, `info` parses its replies. `offline` does both without a server.
 
 mod extra;
 mod info;
+mod nesting;
 mod official;
+pub mod offline;
 mod read;
 mod server;
 
@@ -54,17 +56,27 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
 fn values(settings: &Settings, parts: &[&Part<Read>]) -> Result<Values, Error> {
     let mut server = Server::connect(settings)?;
     let text = info(&mut server, parts)?;
-    let mut report = Report { info: Info::parse(&text), ..Report::default() };
-    if report.info.text("redis_version").is_none() {
-        return Err(Error::Failed("the reply to INFO has no `redis_version`".into()));
-    }
+    let mut report = report(&text)?;
     limits(&mut server, settings, &mut report)?;
     let cluster =
         if report.info.text("cluster_enabled") == Some("1") { cluster_info(&mut server)? } else { String::new() };
     report.cluster = Info::parse(&cluster);
+    in_report(&report, parts)
+}
+
+/// The report in the replies to INFO.
+fn report(text: &str) -> Result<Report<'_>, Error> {
+    let info = Info::parse(text);
+    if info.text("redis_version").is_none() {
+        return Err(Error::Failed("the reply to INFO has no `redis_version`".into()));
+    }
+    Ok(Report { info, ..Report::default() })
+}
+
+fn in_report(report: &Report<'_>, parts: &[&Part<Read>]) -> Result<Values, Error> {
     let mut values = Values::new();
     for part in parts {
-        values.extend((part.read.values)(&report)?);
+        values.extend((part.read.values)(report)?);
     }
     Ok(values)
 }
@@ -103,8 +115,7 @@ fn limits(server: &mut Server, settings: &Settings, report: &mut Report<'_>) -> 
     let commands = names.map(|name| [config, "GET", name]);
     for (name, answer) in names.iter().zip(server.ask(&[&commands[0], &commands[1]])?) {
         let value = match answer {
-            Ok(Reply::List(pair)) => pair.last().and_then(|value| value.parse().ok()),
-            Ok(_) => None,
+            Ok(reply) => limit(&reply),
             Err(refusal) => {
                 log::debug(format!("cannot read `{name}`: {}", refusal.0));
                 None
@@ -114,6 +125,14 @@ fn limits(server: &mut Server, settings: &Settings, report: &mut Report<'_>) -> 
         *limit = limit.or(value);
     }
     Ok(())
+}
+
+/// The limit in the reply to CONFIG GET: a name and its value.
+fn limit(reply: &Reply) -> Option<f64> {
+    match reply {
+        Reply::List(pair) => pair.last()?.parse().ok(),
+        _ => None,
+    }
 }
 
 /// If the user may not run it, only the cluster's metrics are missing.

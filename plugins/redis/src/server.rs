@@ -5,6 +5,8 @@ use redis_protocol::resp3::types::OwnedFrame;
 use wasaba_plugin::tcp::{Connection, TlsOptions};
 use wasaba_plugin::{Error, Secret, Settings};
 
+use crate::nesting::is_too_deep;
+
 /// At most this is read from one connection: no reply to our commands is longer.
 const MAX_BYTES: usize = 4 << 20;
 
@@ -19,9 +21,54 @@ pub(crate) struct Server {
     connection: Connection,
     /// The peer: `cache:6379`, or the socket's path.
     target: String,
+    inbox: Inbox,
+}
+
+/// What the server has sent: bytes in, answers out.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
     received: Vec<u8>,
     /// How much of `received` has been decoded.
     decoded: usize,
+}
+
+/// Why the server's bytes are not answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// They are not Redis's protocol.
+    Foreign,
+    /// They are more than all answers have.
+    TooLong,
+}
+
+impl Inbox {
+    /// Adds bytes that have arrived, unless they are too many in all.
+    pub(crate) fn add(&mut self, bytes: &[u8]) -> Result<(), Unreadable> {
+        self.received.extend_from_slice(bytes);
+        if self.received.len() > MAX_BYTES { Err(Unreadable::TooLong) } else { Ok(()) }
+    }
+
+    /// The next answer; `None` if more bytes must arrive.
+    pub(crate) fn next(&mut self) -> Result<Option<Answer>, Unreadable> {
+        loop {
+            let rest = self.received.get(self.decoded..).unwrap_or_default();
+            if is_too_deep(rest) {
+                return Err(Unreadable::Foreign);
+            }
+            match decode(rest).map_err(|_| Unreadable::Foreign)? {
+                // The server may push a message between two answers.
+                Some((OwnedFrame::Push { .. }, length)) => self.decoded += length,
+                Some((frame, length)) => {
+                    self.decoded += length;
+                    return Ok(Some(answer(frame)));
+                }
+                None if self.received.first().is_some_and(|first| !b"+-:$*_,#!=(%~>|".contains(first)) => {
+                    return Err(Unreadable::Foreign);
+                }
+                None => return Ok(None),
+            }
+        }
+    }
 }
 
 /// The answer to a command: a reply, or the server's error.
@@ -53,7 +100,7 @@ impl Server {
         };
         let connection = connected.map_err(|error| silent(error, |why| format!("{target}: {why}: check {TARGET}")))?;
         connection.set_timeout(timeout);
-        let mut server = Self { connection, target, received: Vec::new(), decoded: 0 };
+        let mut server = Self { connection, target, inbox: Inbox::default() };
         if settings.parsed("tls")? {
             let options = TlsOptions { server_name: Some(host), ..TlsOptions::default() };
             server.connection.start_tls(options).map_err(|failure| server.of_tls(failure.error))?;
@@ -93,43 +140,31 @@ impl Server {
 
     fn answer(&mut self) -> Result<Answer, Error> {
         loop {
-            let rest = self.received.get(self.decoded..).unwrap_or_default();
-            match decode(rest).map_err(|_| self.unknown_protocol())? {
-                // The server may push a message between two answers.
-                Some((OwnedFrame::Push { .. }, length)) => self.decoded += length,
-                Some((frame, length)) => {
-                    self.decoded += length;
-                    return Ok(answer(frame));
-                }
+            match self.inbox.next().map_err(|why| self.unreadable(why))? {
+                Some(answer) => return Ok(answer),
                 None => self.receive()?,
             }
         }
     }
 
     fn receive(&mut self) -> Result<(), Error> {
-        if self.received.first().is_some_and(|first| !b"+-:$*_,#!=(%~>|".contains(first)) {
-            return Err(self.unknown_protocol());
-        }
         let bytes = self.connection.receive(16 << 10).map_err(|error| self.broken(error))?;
         if bytes.is_empty() {
             return Err(self.broken(Error::Unreachable("the server closed the connection".into())));
         }
-        self.received.extend(bytes);
-        if self.received.len() > MAX_BYTES {
-            let most = MAX_BYTES >> 20;
-            let target = &self.target;
-            return Err(Error::Failed(format!("{target} sent more than {most} MiB: is it Redis? check {TARGET}")));
-        }
-        Ok(())
+        self.inbox.add(&bytes).map_err(|why| self.unreadable(why))
     }
 
-    /// For what is not a frame of Redis's protocol.
-    fn unknown_protocol(&self) -> Error {
-        let target = &self.target;
-        if self.received.first() == Some(&0x15) {
+    fn unreadable(&self, why: Unreadable) -> Error {
+        let (target, received) = (&self.target, &self.inbox.received);
+        if why == Unreadable::TooLong {
+            let most = MAX_BYTES >> 20;
+            return Error::Failed(format!("{target} sent more than {most} MiB: is it Redis? check {TARGET}"));
+        }
+        if received.first() == Some(&0x15) {
             return Error::Misconfigured(format!("{target} speaks TLS: set `tls`"));
         }
-        let begin = self.received.iter().take(40).map(|byte| char::from(*byte)).collect::<String>();
+        let begin = received.iter().take(40).map(|byte| char::from(*byte)).collect::<String>();
         Error::Failed(format!("{target} is not Redis, it sent {begin:?}: check {TARGET}"))
     }
 
@@ -141,7 +176,7 @@ impl Server {
             Error::Unauthorized(why) => Error::Misconfigured(format!(
                 "{target}: {why}: check `tls`, and `certificate` and `key` of `tls` in this plugin's table"
             )),
-            other if self.received.is_empty() => {
+            other if self.inbox.received.is_empty() => {
                 silent(other, |why| format!("{target}: {why}, before any reply: check {TARGET}, and `tls`"))
             }
             other => silent(other, |why| format!("{target}: {why} in the middle of a reply: check {TARGET}")),
@@ -264,6 +299,12 @@ mod tests {
         assert_eq!(decoded(b"*2\r\n$9\r\nmaxmemory\r\n$1\r\n0\r\n"), list);
         assert_eq!(decoded(b"%1\r\n$9\r\nmaxmemory\r\n$1\r\n0\r\n"), list, "RESP3's map");
         assert_eq!((decoded(b"_\r\n"), decoded(b":5\r\n")), (Ok(Reply::Other), Ok(Reply::Other)));
+        let nested = |levels| {
+            let mut inbox = Inbox::default();
+            inbox.add("*1\r\n".repeat(levels).as_bytes()).unwrap();
+            inbox.next()
+        };
+        assert_eq!((nested(2), nested(100_000)), (Ok(None), Err(Unreadable::Foreign)));
         for error in [&b"-NOAUTH no\r\n"[..], b"!9\r\nNOAUTH no\r\n"] {
             assert_eq!(decoded(error), Err(Refusal("NOAUTH no".into())));
         }

@@ -16,7 +16,7 @@ use programs::{Command, MetricsProgram, Program};
 use wasaba_core::limits::LONGEST_CALL;
 
 use self::checks::{check, metadata};
-pub use self::settings::{beside, settings};
+pub use self::settings::{beside, of_text, settings};
 pub(super) use self::settings::{pattern, posting, trust};
 use super::Config;
 use super::document::{Reader, Section, ValueKind};

@@ -144,13 +144,21 @@ pub(crate) fn posting(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Pos
 /// All problems of the file, including warnings, if at least one is an error.
 pub fn beside(component: &Path) -> Result<(PluginTable, Vec<Problem>), Vec<Problem>> {
     let file = component.with_extension("toml");
-    let text = match read_trusted(&file) {
-        Ok(text) => text,
-        Err(error) if error.is_missing() => String::new(),
-        Err(error) => return Err(vec![Problem::of_file(&file, &error)]),
-    };
+    match read_trusted(&file) {
+        Ok(text) => of_text(component, &text),
+        Err(error) if error.is_missing() => of_text(component, ""),
+        Err(error) => Err(vec![Problem::of_file(&file, &error)]),
+    }
+}
+
+/// As [`beside`], with the text of the file.
+///
+/// # Errors
+/// As [`beside`].
+pub fn of_text(component: &Path, text: &str) -> Result<(PluginTable, Vec<Problem>), Vec<Problem>> {
+    let file = component.with_extension("toml");
     let name = component.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut reader = Reader::new(&file, &text);
+    let mut reader = Reader::new(&file, text);
     let Some(mut section) = reader.document() else { return Err(reader.into_problems()) };
     section.name = format!("`{}`", file.display());
     let mut table = settings(&mut reader, &mut section, &name);

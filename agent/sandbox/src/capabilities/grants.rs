@@ -27,7 +27,10 @@ impl Origin {
     /// Why the text is not such a URL.
     pub fn of_url(text: &str) -> Result<Self, String> {
         let url = Url::parse(text).map_err(|error| format!("is not an absolute URL ({error})"))?;
-        Self::of(&url).ok_or_else(|| "must begin with http:// or https://".to_owned())
+        Self::of(&url).map_err(|why| match why {
+            NotAnOrigin::Scheme => "must begin with http:// or https://".to_owned(),
+            NotAnOrigin::Host => EMPTY_PART.to_owned(),
+        })
     }
 
     /// A host and a port, for any protocol.
@@ -77,10 +80,12 @@ impl Origin {
         Ok(origin)
     }
 
-    fn of(url: &Url) -> Option<Self> {
-        let scheme = Some(url.scheme()).filter(|scheme| matches!(*scheme, "http" | "https"))?;
-        let host = without_dot(url.host()?.to_owned());
-        Some(Self { scheme: Some(scheme.to_owned()), host, port: url.port_or_known_default()? })
+    fn of(url: &Url) -> Result<Self, NotAnOrigin> {
+        let scheme = Some(url.scheme()).filter(|scheme| matches!(*scheme, "http" | "https"));
+        let scheme = scheme.ok_or(NotAnOrigin::Scheme)?;
+        let host = url.host().and_then(|host| without_dot(host.to_owned())).ok_or(NotAnOrigin::Host)?;
+        let port = url.port_or_known_default().ok_or(NotAnOrigin::Scheme)?;
+        Ok(Self { scheme: Some(scheme.to_owned()), host, port })
     }
 
     /// Whether it is this machine: `localhost` or a loopback address.
@@ -113,18 +118,34 @@ impl fmt::Display for Origin {
     }
 }
 
+/// Whether `url` has a user name or a password, in any spelling that is taken for one: `http:/me:secret@web` has.
+#[must_use]
+pub fn has_user(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| !url.username().is_empty() || url.password().is_some())
+}
+
+/// Why a URL has no origin.
+#[derive(Clone, Copy, Debug)]
+enum NotAnOrigin {
+    Scheme,
+    Host,
+}
+
+/// Two dots in a row, or a dot at the beginning: no DNS has such a name, and it could look like another.
+const EMPTY_PART: &str = "is not a host name or address (empty part between dots)";
+
 /// A host as URLs spell it, so that each spelling of an address (`0x7f.1`, `2130706433`) compares equal.
 fn parse_host(text: &str) -> Result<Host, String> {
     let bracketed = if text.contains(':') && !text.starts_with('[') { format!("[{text}]") } else { text.to_owned() };
-    Host::parse(&bracketed).map(without_dot).map_err(|error| format!("is not a host name or address ({error})"))
+    let host = Host::parse(&bracketed).map_err(|error| format!("is not a host name or address ({error})"))?;
+    without_dot(host).ok_or_else(|| EMPTY_PART.to_owned())
 }
 
-/// `example.com.` and `example.com` are the same host.
-fn without_dot(host: Host) -> Host {
-    match host {
-        Host::Domain(name) => Host::Domain(name.strip_suffix('.').map_or_else(|| name.clone(), str::to_owned)),
-        address => address,
-    }
+/// `example.com.` and `example.com` are the same host. `None` for a name with an empty part.
+fn without_dot(host: Host) -> Option<Host> {
+    let Host::Domain(name) = host else { return Some(host) };
+    let name = name.strip_suffix('.').unwrap_or(&name);
+    name.split('.').all(|part| !part.is_empty()).then(|| Host::Domain(name.to_owned()))
 }
 
 /// What one instance may do.
@@ -172,7 +193,10 @@ impl Grants {
     /// The refusal, which names the origin and the line to write. A user name in a URL is refused too: it is how one host is
     /// made to look like another.
     pub fn check_url(&self, url: &Url) -> Result<(), String> {
-        let wanted = Origin::of(url).ok_or_else(|| format!("`{}:` is not http or https", url.scheme()))?;
+        let wanted = Origin::of(url).map_err(|why| match why {
+            NotAnOrigin::Scheme => format!("`{}:` is not http or https", url.scheme()),
+            NotAnOrigin::Host => format!("{:?} {EMPTY_PART}", url.host_str().unwrap_or_default()),
+        })?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(format!("a user name in the URL of {wanted} is not allowed; send an `authorization` header"));
         }
@@ -242,7 +266,7 @@ impl Grants {
     /// The user and password, joined by a colon, that the operator wrote into the URL of this server.
     #[must_use]
     pub fn credentials_for(&self, url: &Url) -> Option<&Secret> {
-        let wanted = Origin::of(url)?;
+        let wanted = Origin::of(url).ok()?;
         self.credentials.iter().find(|(origin, _)| origin.covers(&wanted)).map(|(_, user)| user)
     }
 
@@ -311,6 +335,19 @@ mod tests {
         ] {
             assert!(asks(&grants, refused).is_err(), "{refused} was granted");
         }
+    }
+
+    #[test]
+    fn a_name_with_an_empty_part_is_refused_wherever_it_is_written() {
+        let grants = grants(&["http://a:80", "http://a.b:80"]);
+        for name in ["a..", ".a", "a..b", ".", ".."] {
+            assert!(Origin::of_url(&format!("http://{name}:80/")).is_err(), "{name}");
+            assert!(Origin::of_host(name, 80).is_err(), "{name}");
+            let asked = Url::parse(&format!("http://{name}:80/")).map_or(Ok(()), |url| grants.check_url(&url));
+            assert!(asked.as_ref().map_or_else(|why| why.contains("empty part"), |()| true), "{name}: {asked:?}");
+            assert!(Url::parse(&format!("http://{name}/")).is_err() || asked.is_err(), "{name}");
+        }
+        assert_eq!(Origin::of_host("a.", 80), Origin::of_host("a", 80));
     }
 
     #[test]

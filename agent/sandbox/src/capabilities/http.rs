@@ -165,7 +165,10 @@ pub(super) struct View<'a> {
 
 /// A header for a request: a name that is not the connection's, and a value that cannot smuggle a second header. The value may be a
 /// secret: neither it nor its length is in an error.
-fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Failure> {
+///
+/// # Errors
+/// The name is invalid or the connection's, or the value is invalid.
+pub fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Failure> {
     let invalid = || Failure::new(Kind::Invalid, format!("invalid header {name:?}"));
     let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?;
     if CONNECTION_HEADERS.contains(&parsed.as_str()) {

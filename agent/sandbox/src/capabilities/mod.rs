@@ -43,6 +43,7 @@ use wasmtime::Result;
 use wasmtime::component::Linker;
 
 pub(crate) use self::guest::Guest;
+pub use self::http::header;
 pub use self::instance::Instance;
 
 /// A capability of the contract, as it is linked.
