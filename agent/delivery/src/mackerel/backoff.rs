@@ -75,7 +75,7 @@ pub(super) fn chance() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mackerel::answer::ErrorResponse;
+    use crate::mackerel::answer::{Author, ErrorResponse};
 
     fn unreachable() -> ApiError {
         ApiError::NoAnswer("connection refused".to_owned())
@@ -83,7 +83,7 @@ mod tests {
 
     fn busy(seconds: u64) -> ApiError {
         let retry_after = Some(Duration::from_secs(seconds));
-        ApiError::of(ErrorResponse { status: 429, message: String::new(), retry_after })
+        ApiError::of(ErrorResponse { status: 429, by: Author::Mackerel, message: String::new(), retry_after })
     }
 
     #[test]
@@ -108,7 +108,8 @@ mod tests {
 
     #[test]
     fn a_wrong_key_is_retried_every_five_minutes() {
-        let wrong = ApiError::of(ErrorResponse { status: 403, message: String::new(), retry_after: None });
+        let (by, message) = (Author::Mackerel, String::new());
+        let wrong = ApiError::of(ErrorResponse { status: 403, by, message, retry_after: None });
         let mut backoff = Backoff::default();
         assert!((0..10).all(|_| backoff.wait(&wrong, 0.0) == HOLD));
     }

@@ -155,18 +155,16 @@ impl Queue {
         let mut at_once = MOST_AT_ONCE;
         while !self.reports.is_empty() {
             let count = at_once.min(self.reports.len());
-            let error =
-                match client.post("/api/v0/monitoring/checks/report", body(self.reports.iter().take(count), &id)).await
-                {
-                    Ok(_) => {
-                        tracing::debug!("delivered {count} check reports");
-                        self.reports.drain(..count);
-                        self.backoff.reset();
-                        self.not_before = None;
-                        continue;
-                    }
-                    Err(error) => error,
-                };
+            let error = match client.post_reports(body(self.reports.iter().take(count), &id)).await {
+                Ok(()) => {
+                    tracing::debug!("delivered {count} check reports");
+                    self.reports.drain(..count);
+                    self.backoff.reset();
+                    self.not_before = None;
+                    continue;
+                }
+                Err(error) => error,
+            };
             match (&error, host) {
                 // The bad one is found by posting each alone.
                 (ApiError::Refused(_), _) if count > 1 => {
@@ -294,11 +292,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_report_is_dropped_alone() {
-        let server = Server::start(
-            |request| {
-                if request.body.contains("poison") { answer(400, "{}") } else { answer(200, "{}") }
-            },
-        )
+        let server = Server::start(|request| {
+            if request.body.contains("poison") { answer(400, "{}") } else { answer(200, r#"{"success":true}"#) }
+        })
         .await;
         let mut queues = Queues::default();
         let mut reports = reports(&server, &mut queues);
@@ -319,7 +315,7 @@ mod tests {
             } else if request.body.contains("OTHER") {
                 answer(503, "{}")
             } else {
-                answer(200, "{}")
+                answer(200, r#"{"success":true}"#)
             }
         })
         .await;
@@ -339,7 +335,7 @@ mod tests {
 
     #[tokio::test]
     async fn more_than_a_hundred_reports_take_several_requests_and_old_ones_are_dropped() {
-        let server = Server::start(|_| answer(200, "{}")).await;
+        let server = Server::start(|_| answer(200, r#"{"success":true}"#)).await;
         let mut queues = Queues::default();
         let mut reports = reports(&server, &mut queues);
         reports.queues.push(Report { occurred_at: 0, ..report("old", None) });

@@ -219,7 +219,7 @@ impl Delivery {
     }
 
     async fn post(&self, batch: &[Point]) -> Result<(), ApiError> {
-        self.client.post("/api/v0/tsdb", body(batch)).await?;
+        self.client.post_values(body(batch)).await?;
         tracing::debug!("delivered {} points", batch.len());
         Ok(())
     }

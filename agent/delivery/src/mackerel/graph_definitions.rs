@@ -59,7 +59,7 @@ async fn post(client: &Client, definitions: &[GraphDefinition]) -> Result<(), Ap
         return Ok(());
     }
     let body = serde_json::to_vec(definitions).unwrap_or_default();
-    client.post("/api/v0/graph-defs/create", body).await?;
+    client.post_graphs(body).await?;
     tracing::debug!("posted {} graph definitions", definitions.len());
     Ok(())
 }

@@ -33,9 +33,8 @@ pub(super) async fn keep_posted(
     loop {
         while let (None, Some((namespace, document))) = (retry_at, queue.first_key_value()) {
             let namespace = Arc::clone(namespace);
-            let path = format!("/api/v0/hosts/{host_id}/metadata/{namespace}");
-            match client.put(&path, document.json.clone().into_bytes()).await {
-                Ok(_) => {
+            match client.put_metadata(host_id, &namespace, document.json.clone().into_bytes()).await {
+                Ok(()) => {
                     backoff.reset();
                     tracing::debug!("delivered metadata {namespace}");
                     if let Some(document) = queue.remove(&namespace) {
@@ -84,7 +83,7 @@ mod tests {
             match request.line.as_str() {
                 _ if fails => answer(503, "{}"),
                 line if line.ends_with("/large") => answer(413, "{}"),
-                _ => answer(200, "{}"),
+                _ => answer(200, r#"{"success":true}"#),
             }
         })
         .await;

@@ -8,12 +8,10 @@ use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use wasaba_core::text::printable;
 
 use super::answer::ApiError;
 use super::client::Client;
-use super::id_file::HostId;
 
 /// How long a host id is valid: the host may be retired and registered again.
 const FOUND: Duration = Duration::from_secs(60 * 60);
@@ -58,7 +56,7 @@ impl Hosts {
             return lookup.outcome.id();
         }
         let before = before.map(|lookup| &lookup.outcome);
-        let (outcome, valid, error) = match look_up(client, identifier).await {
+        let (outcome, valid, error) = match client.find_host(identifier).await {
             Ok(Some(id)) => (Outcome::Found(id.as_str().into()), FOUND, None),
             Ok(None) => (Outcome::Absent, ABSENT, None),
             Err(error) => (before.cloned().unwrap_or(Outcome::Unknown), FAILED, Some(error)),
@@ -104,24 +102,6 @@ fn log(identifier: &str, outcome: &Outcome, error: Option<ApiError>) {
              correct `custom_identifier` in the plugin's table"
         ),
     }
-}
-
-/// The host with this custom identifier, whatever its status.
-pub(super) async fn look_up(client: &Client, identifier: &str) -> Result<Option<HostId>, ApiError> {
-    let query = [
-        ("customIdentifier", identifier),
-        ("status", "working"),
-        ("status", "standby"),
-        ("status", "maintenance"),
-        ("status", "poweroff"),
-    ];
-    let answer = client.get("/api/v0/hosts", &query).await?;
-    Ok(answer.get("hosts").and_then(|hosts| hosts.get(0)).and_then(id_in))
-}
-
-/// The `id` in an object.
-pub(super) fn id_in(object: &Value) -> Option<HostId> {
-    HostId::new(object.get("id")?.as_str()?)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod backoff;
 mod check_reports;
 mod client;
 mod delivery;
+mod endpoints;
 mod graph_definitions;
 mod host_metadata;
 mod hosts;
@@ -26,7 +27,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-pub use answer::{ApiError, ErrorResponse};
+pub use answer::{ApiError, Author, ErrorResponse};
 use check_reports::CheckReports;
 pub use client::{Agent, Client, Route};
 use delivery::Delivery;
@@ -191,8 +192,7 @@ async fn run_at(
 }
 
 async fn set_last_status(client: &Client, host_id: &HostId, status: &str, end: Instant) {
-    let post = registration::post_status(client, host_id, status);
-    match timeout_at(end, post).await {
+    match timeout_at(end, client.post_status(host_id, status)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!("cannot set the host's status to `{status}`: {error}"),
         Err(_) => tracing::warn!("cannot set the host's status to `{status}`: timed out"),

@@ -159,6 +159,7 @@ fn mackerel(request: &Request, tsdb: impl FnOnce(&Request) -> String) -> String 
         TSDB => tsdb(request),
         "POST /api/v0/hosts" => answer(200, r#"{"id":"HOST1"}"#),
         "GET /api/v0/hosts/HOST1" => answer(200, r#"{"host":{"id":"HOST1","status":"standby"}}"#),
+        "PUT /api/v0/hosts/HOST1" => answer(200, r#"{"id":"HOST1"}"#),
         _ => answer(200, r#"{"success":true}"#),
     }
 }
@@ -681,7 +682,8 @@ async fn requests_have_the_lines_the_order_and_the_headers_of_the_official_agent
             answer(200, r#"{"hosts":[{"id":"CIHOST"}]}"#)
         }
         line if line.starts_with("GET /api/v0/hosts?") => answer(200, r#"{"hosts":[]}"#),
-        _ => answer(200, "{}"),
+        "PUT /api/v0/hosts/HOSTID12345" => answer(200, r#"{"id":"HOSTID12345"}"#),
+        _ => answer(200, r#"{"success":true}"#),
     })
     .await;
     let enough = |seen: &[Request]| count(seen, TSDB) == 1 && count(seen, "PUT /api/v0/hosts/HOSTID12345") == 1;
