@@ -63,6 +63,12 @@ impl ApiError {
         }
     }
 
+    /// Whether Mackerel itself says what only the operator can change: a wrong key, a missing host. The same status from a proxy or
+    /// firewall may depend on the request.
+    pub(super) fn is_for_the_operator(&self) -> bool {
+        matches!(self, Self::Auth(response) | Self::NotFound(response) if response.by == Author::Mackerel)
+    }
+
     /// How long the server wants clients to wait, if it said so.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {

@@ -40,7 +40,7 @@ pub(super) async fn keep_posted(
                 Duration::MAX
             }
             Err(error) => {
-                let wait = backoff.wait(&error, (pace.random)());
+                let wait = backoff.wait(&error, Instant::now(), (pace.random)());
                 if backoff.is_news(&error, Instant::now()) {
                     tracing::warn!("cannot post the graph definitions: {error}; retrying in {} s", wait.as_secs());
                 }

@@ -47,7 +47,8 @@ pub(super) async fn keep_posted(
                     queue.remove(&namespace);
                 }
                 Err(error) => {
-                    let (now, wait) = (Instant::now(), backoff.wait(&error, (pace.random)()));
+                    let now = Instant::now();
+                    let wait = backoff.wait(&error, now.into_std(), (pace.random)());
                     if backoff.is_news(&error, now.into_std()) {
                         tracing::warn!("cannot deliver metadata: {error}; retrying in {} s", wait.as_secs());
                     }
@@ -96,7 +97,12 @@ mod tests {
         };
         let (good, large) = (send("good"), send("large"));
         let host_id = HostId::new("OWN").unwrap();
-        let pace = Pace { now: clock::wall, random: || 0.0 };
+        let pace = Pace {
+            now: clock::wall,
+            instant: std::time::Instant::now,
+            random: || 0.0,
+            pause: std::time::Duration::ZERO,
+        };
         let mut queue = Queue::new();
         tokio::select! {
             never = keep_posted(&client, &host_id, &mut inbox, &mut queue, pace) => match never {},

@@ -14,8 +14,10 @@ mod host_metadata;
 mod hosts;
 mod id_file;
 mod proxy;
+mod refusals;
 mod registration;
 mod retirement;
+mod size;
 #[cfg(test)]
 mod testing;
 mod timing;
@@ -32,6 +34,7 @@ use check_reports::CheckReports;
 pub use client::{Agent, Client, Route};
 use delivery::Delivery;
 use futures_util::FutureExt;
+use hosts::Hosts;
 pub use id_file::HostId;
 use registration::Registration;
 pub use retirement::{NoHostId, own_id, retire};
@@ -52,6 +55,9 @@ const DELIVERED_WITHIN: Duration = Duration::from_millis(1_000);
 /// After shutdown, the last status must be set within this time. With the rest of the agent's end, that makes two seconds.
 const ENDED_WITHIN: Duration = Duration::from_millis(1_700);
 const _: () = assert!(DELIVERED_WITHIN.as_millis() < ENDED_WITHIN.as_millis() && ENDED_WITHIN.as_millis() < 2_000);
+
+/// See [`Pace::pause`].
+const PAUSE: Duration = Duration::from_secs(20);
 
 /// The settings of the output.
 #[derive(Clone, Debug)]
@@ -135,14 +141,26 @@ pub async fn run(
     signals: Signals,
     inbox: &mut Inbox,
 ) -> Result<(), FatalError> {
-    run_at(settings, spool, description, signals, inbox, Pace { now: clock::wall, random: backoff::chance }).await
+    run_at(
+        settings,
+        spool,
+        description,
+        signals,
+        inbox,
+        Pace { now: clock::wall, instant: std::time::Instant::now, random: backoff::chance, pause: PAUSE },
+    )
+    .await
 }
 
-/// The wall clock and chance, which tests replace.
+/// The clocks, chance, and a pause, which tests replace.
 #[derive(Clone, Copy)]
 struct Pace {
     now: fn() -> SystemTime,
+    instant: fn() -> std::time::Instant,
+    /// From 0 to 1.
     random: fn() -> f64,
+    /// Between two series of requests that look for refused values.
+    pause: Duration,
 }
 
 async fn run_at(
@@ -162,8 +180,9 @@ async fn run_at(
         () = stopped(signals.shutdown.clone()) => return Ok(()),
     };
     let Inbox { reports, documents, queued_reports, queued_documents } = inbox;
-    let delivery = Delivery::new(client.clone(), spool.clone(), host_id.clone(), pace);
-    let checks = CheckReports::new(client.clone(), host_id.clone(), pace, queued_reports);
+    let hosts = Arc::new(Hosts::default());
+    let delivery = Delivery::new(client.clone(), spool.clone(), host_id.clone(), Arc::clone(&hosts), pace);
+    let checks = CheckReports::new(client.clone(), host_id.clone(), Arc::clone(&hosts), pace, queued_reports);
     let shutdown = signals.shutdown.clone();
     let stop = async move {
         stopped(shutdown).await;
@@ -179,6 +198,7 @@ async fn run_at(
     tokio::select! {
         ((), ()) = until_stopped => {}
         never = host_metadata::keep_posted(&client, &host_id, documents, queued_documents, pace) => match never {},
+        never = hosts.keep_looked_up(&client, pace) => match never {},
         never = registration.keep_described(&host_id, &signals.refresh) => match never {},
         never = graph_definitions::keep_posted(&client, signals.definitions.clone(), pace) => match never {},
         () = async { sleep_until(stop.clone().await + DELIVERED_WITHIN).await } => {

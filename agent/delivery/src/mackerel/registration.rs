@@ -59,7 +59,7 @@ impl Registration<'_> {
                 Err(Failure::Fatal(error)) => return Err(error),
                 Err(Failure::Api(error)) => error,
             };
-            let wait = backoff.wait(&error, (self.pace.random)());
+            let wait = backoff.wait(&error, Instant::now(), (self.pace.random)());
             if backoff.is_news(&error, Instant::now()) {
                 self.log(&error, wait);
             }
@@ -190,7 +190,7 @@ impl Registration<'_> {
                     DESCRIBED_EVERY
                 }
                 Err(error) => {
-                    let wait = backoff.wait(&error, (self.pace.random)());
+                    let wait = backoff.wait(&error, Instant::now(), (self.pace.random)());
                     if backoff.is_news(&error, Instant::now()) {
                         tracing::warn!(
                             "cannot update this host's description: {error}; retrying in {} s",
