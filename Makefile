@@ -6,7 +6,7 @@ export WASABA_REVISION ?= $(shell git rev-parse --short=7 HEAD 2>/dev/null || ec
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PLUGINS := nginx postgres redis
-TEST_PLUGINS := naughty loops everything
+TEST_PLUGINS := naughty loops everything leaky
 COMPONENTS := $(TARGET)/wasm32-wasip2/plugin
 # The program is static, so that it runs on any Linux and in an otherwise empty image.
 STATIC := $(shell uname -m)-unknown-linux-musl
@@ -90,7 +90,7 @@ compiled: tested test-plugins
 	@mkdir -p $(TESTED)/compiled && : >$(TESTED)/compiled/agent.conf
 	@echo "compiling components"
 	nice -n -10 $(TESTED)/wasaba plugin compile -conf $(TESTED)/compiled/agent.conf -root $(TESTED)/compiled $(PLUGINS) \
-		$(foreach name,naughty everything python javascript,$(abspath $(COMPONENTS)/$(name).wasm))
+		$(foreach name,naughty everything leaky python javascript,$(abspath $(COMPONENTS)/$(name).wasm))
 
 doctests:
 	$(CARGO) test $(WORKSPACE) --doc --quiet

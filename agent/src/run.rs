@@ -25,7 +25,7 @@ use wasaba_core::collect::registry::{Graphs, Registered, Registry};
 use wasaba_core::collect::rounds::{Rounds, Sink};
 use wasaba_core::collect::source::Source;
 use wasaba_core::collect::sources::{ByInstant, Sources};
-use wasaba_core::graph::GraphDefinition;
+use wasaba_core::graph::Defined;
 use wasaba_core::paths::own::Folder;
 use wasaba_core::{clock, container};
 
@@ -234,7 +234,7 @@ impl Sink for Kept {
             let (minute, values) = (Minute { time, samples }, collected.kept);
             let kept = tokio::task::spawn_blocking(move || {
                 let now = clock::unix_seconds();
-                values.into_iter().for_each(|(source, values)| spool.keep_values(&source, values, now));
+                values.into_iter().for_each(|(source, values)| spool.keep_values(&source, values));
                 spool.keep(minute, &readings, now)
             });
             // The spool logs its own failures.
@@ -263,7 +263,7 @@ struct Output {
     spool: Arc<Spool>,
     board: Arc<local::Board>,
     table: Option<Tail>,
-    defined: watch::Receiver<Arc<Vec<GraphDefinition>>>,
+    defined: watch::Receiver<Arc<Vec<Defined>>>,
     wake: Arc<Notify>,
     inbox: mackerel::Inbox,
 }

@@ -43,7 +43,7 @@ fn the_default_file_contains_the_defaults() {
         metadata: config.metadata.clone(),
         selection: config.selection.clone(),
         network: config.network.clone(),
-        machine: Roots { host: config.machine.host.clone(), ..Roots::default() },
+        machine: Roots { host: config.machine.host.clone(), dev: "/host/dev".into(), ..Roots::default() },
         ..Config::default()
     };
     assert_eq!(format!("{config:?}"), format!("{examples:?}"), "all other keys have their defaults there");

@@ -4,8 +4,8 @@
 /// The variable that marks the agent's image.
 pub const MARK: &str = "WASABA_CONTAINER";
 
-/// The variables of the image whose values are secrets, or files with secrets.
-pub const SECRETS: [&str; 2] = ["apikey", "apikey_file"];
+/// The variables of the image whose values are secrets, files with secrets, or flags among which a secret may be.
+pub const SECRETS: [&str; 3] = ["apikey", "apikey_file", "opts"];
 
 /// Whether this is a container of the agent's image.
 #[must_use]

@@ -1,5 +1,7 @@
 //! The graph definition: how Mackerel draws a plugin's metrics.
 
+use std::sync::Arc;
+
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
@@ -13,6 +15,17 @@ pub struct GraphDefinition {
     unit: &'static str,
     #[serde(serialize_with = "null_if_empty")]
     metrics: Vec<GraphMetric>,
+}
+
+/// A graph, and who defines it. In the form of Mackerel's API, which has no place for that, it is the graph alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Defined {
+    /// The source's name: `plugin web`.
+    #[serde(skip)]
+    pub owner: Arc<str>,
+    /// The graph.
+    pub graph: GraphDefinition,
 }
 
 /// The official agent writes `null` for a graph without metrics.

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod collect;
 pub mod container;
 pub mod document;
+pub mod environment;
 pub mod graph;
 pub mod limits;
 pub mod nearest;

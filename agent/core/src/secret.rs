@@ -71,6 +71,12 @@ impl Secrets {
         Self { texts: texts.into() }
     }
 
+    /// Whether one of them is in `text`.
+    #[must_use]
+    pub fn are_in(&self, text: &str) -> bool {
+        self.texts.iter().any(|secret| text.contains(secret.reveal()))
+    }
+
     /// The beginning of `text`, without secrets: at least `most_bytes` of it are looked at, and no more than a secret's length
     /// beyond. In one pass: what stands in place of a secret is not searched again, so that no text makes another one longer than
     /// its secrets are many.
@@ -128,6 +134,13 @@ mod tests {
         assert_eq!(hidden(&secrets, "redacted"), "[redacted]");
         assert_eq!(hidden(&["e", "abc", ""], "the abc"), "the abc");
         assert_eq!(hidden(&["あいうえ"], "xあいうえ"), "x[redacted]");
+    }
+
+    #[test]
+    fn a_secret_is_found_anywhere_in_a_name() {
+        let secrets = Secrets::new([Secret::new("hunter2"), Secret::new("abc")]);
+        assert!(secrets.are_in("web.hunter2") && secrets.are_in("xhunter2x"));
+        assert!(!secrets.are_in("web.hunter") && !secrets.are_in("abc") && !Secrets::default().are_in("web"));
     }
 
     #[test]

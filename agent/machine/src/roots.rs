@@ -10,13 +10,15 @@ use std::path::{Path, PathBuf};
 
 use wasaba_core::collect::Fault;
 
-/// Where `/proc`, `/sys` and `/etc` are.
+/// Where `/proc`, `/sys`, `/dev` and `/etc` are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roots {
     /// Stands for `/proc`.
     pub proc: PathBuf,
     /// Stands for `/sys`.
     pub sys: PathBuf,
+    /// Stands for `/dev`.
+    pub dev: PathBuf,
     /// Stands for `/etc`, which names the platform.
     pub etc: PathBuf,
     /// Stands for the clouds' metadata services: `http://127.0.0.1:8080`.
@@ -27,7 +29,14 @@ pub struct Roots {
 
 impl Default for Roots {
     fn default() -> Self {
-        Self { proc: "/proc".into(), sys: "/sys".into(), etc: "/etc".into(), metadata: None, host: None }
+        Self {
+            proc: "/proc".into(),
+            sys: "/sys".into(),
+            dev: "/dev".into(),
+            etc: "/etc".into(),
+            metadata: None,
+            host: None,
+        }
     }
 }
 
@@ -35,8 +44,8 @@ impl Roots {
     /// The roots of the host whose `/` is mounted at `root` in this container.
     #[must_use]
     pub fn of_host(root: &Path) -> Self {
-        let host = Some(root.to_owned());
-        Self { proc: root.join("proc"), sys: root.join("sys"), etc: root.join("etc"), host, ..Self::default() }
+        let [proc, sys, dev, etc] = ["proc", "sys", "dev", "etc"].map(|folder| root.join(folder));
+        Self { proc, sys, dev, etc, host: Some(root.to_owned()), ..Self::default() }
     }
 
     /// A file of `/proc` that depends on the namespaces of the reading process: `mountinfo`, `net/dev`. A host's are those of its
@@ -131,12 +140,12 @@ pub(crate) mod frozen {
     use super::*;
 
     pub(crate) fn roots() -> Roots {
-        Roots { proc: file("proc"), sys: file("sys"), etc: file("etc"), ..Roots::default() }
+        Roots { proc: file("proc"), sys: file("sys"), dev: file("dev"), etc: file("etc"), ..Roots::default() }
     }
 
     /// One folder as all roots.
     pub(crate) fn all_in(folder: &Path) -> Roots {
-        Roots { proc: folder.into(), sys: folder.into(), etc: folder.into(), ..Roots::default() }
+        Roots { proc: folder.into(), sys: folder.into(), dev: folder.into(), etc: folder.into(), ..Roots::default() }
     }
 }
 

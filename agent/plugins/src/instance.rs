@@ -1,5 +1,6 @@
 //! The instance: one plugin with one set of settings, under its own name. The same plugin may have many.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -27,9 +28,14 @@ use crate::settings::{resolve, validate};
 /// More warnings than this about one call would only fill the log.
 const MOST_WARNINGS: usize = 5;
 
+/// The key under which the memory keeps whose the values are. A plugin's own keys are not empty.
+const COMPONENT: &str = "";
+
 /// A configured plugin.
 pub struct Instance {
     sandbox: Arc<Sandbox>,
+    /// Which component it is of, across its releases: the name of its file, which the operator gives, and its own.
+    component: String,
     identity: capabilities::Instance,
     plugin: Arc<Plugin>,
     settings: Settings,
@@ -127,10 +133,13 @@ impl Instance {
             counters: Counters::default(),
             posting: Arc::new(posting),
             hosts: table.hosts.as_slice().into(),
+            secrets: identity.secrets_in_names(),
             limits,
         };
+        let file = Path::new(&table.wasm).file_stem().unwrap_or_default().to_string_lossy();
         Ok(Self {
             sandbox: Arc::clone(sandbox),
+            component: format!("{file} {}", plugin.description.name),
             identity,
             plugin,
             settings,
@@ -202,15 +211,20 @@ impl Instance {
         self.translation.counters.all()
     }
 
-    /// Takes over the readings and the stored values of the instance that it replaces.
+    /// Takes over the readings and the stored values of the instance that it replaces, if that is of the same component.
     pub fn inherit(&self, predecessor: &Self) {
-        self.translation.counters.clone_from(&predecessor.translation.counters);
-        lock(&self.values).clone_from(&lock(&predecessor.values));
+        if self.component == predecessor.component {
+            self.translation.counters.clone_from(&predecessor.translation.counters);
+            lock(&self.values).clone_from(&lock(&predecessor.values));
+        }
     }
 
-    /// Restores the stored values from before this process started.
-    pub fn keep(&self, values: Arc<Values>) {
-        *lock(&self.values) = values;
+    /// Restores the stored values from before this process started, if the same component has stored them, and not another one under
+    /// this instance's name.
+    pub fn restore(&self, mut values: Values) {
+        if values.remove(COMPONENT).is_some_and(|component| component == self.component.as_bytes()) {
+            *lock(&self.values) = Arc::new(values);
+        }
     }
 
     /// Its current state.
@@ -278,6 +292,7 @@ impl Instance {
             let why = match () {
                 () if checked.reports.len() >= MOST_REPORTS => "there are more than 100",
                 () if is_known => "there is another of this name",
+                () if self.translation.secrets.are_in(name) => "there is a secret in its name",
                 () if !name.is_empty() && !is_segment(name, 64) => "a name has letters, digits, - and _, 64 at most",
                 () => {
                     checked.reports.push(report);
@@ -309,6 +324,7 @@ impl Instance {
             let why = match () {
                 () if gathered.documents.len() >= MOST_DOCUMENTS => "there are more than 50".to_owned(),
                 () if gathered.documents.iter().any(|(known, _)| *known == namespace) => "it is there twice".to_owned(),
+                () if self.translation.secrets.are_in(&namespace) => "there is a secret in its name".to_owned(),
                 () if !is_own => format!("a namespace of this plugin is `{own}`, or begins with `{own}-`"),
                 () => {
                     gathered.documents.push((namespace, json));
@@ -345,12 +361,13 @@ impl Instance {
         }
     }
 
-    /// Stores what a call has set, if it has set something, for the next call.
+    /// Stores what a call has set, if it has set something, for the next call. Returns what the memory keeps: also whose it is.
     fn kept(&self, values: Option<Kept>) -> Option<Kept> {
-        if let Some(values) = &values {
-            *lock(&self.values) = Arc::clone(values);
-        }
-        values
+        let values = values?;
+        *lock(&self.values) = Arc::clone(&values);
+        let mut kept = Values::clone(&values);
+        kept.insert(COMPONENT.to_owned(), self.component.clone().into_bytes());
+        Some(Arc::new(kept))
     }
 
     /// Counts a call that began at `began`, since the instance was loaded.

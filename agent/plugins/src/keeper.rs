@@ -326,7 +326,7 @@ impl Keeper {
         let known = tokio::task::spawn_blocking(move || (memory.readings(&source), memory.values(&source))).await;
         let (readings, values) = known.unwrap_or_default();
         instance.remember(readings);
-        instance.keep(Arc::new(values));
+        instance.restore(values);
     }
 
     /// Runs a loaded instance, and stops what ran under its key.

@@ -13,6 +13,7 @@ use wasaba_core::graph::GraphDefinition;
 use wasaba_core::limits::Limits;
 use wasaba_core::posting::Posting;
 use wasaba_core::sample::{MetricName, Sample};
+use wasaba_core::secret::Secrets;
 use wasaba_core::text::printable;
 
 /// The longest name or label of a graph, and the longest label of a metric.
@@ -209,6 +210,7 @@ struct Dropped(Vec<(Why, Vec<String>, usize)>);
 #[derive(Clone, Copy, PartialEq)]
 enum Why {
     NoGraph,
+    Secret,
     Name,
     Long,
     Host,
@@ -242,6 +244,7 @@ impl Dropped {
         let line = |(why, names, count): (Why, Vec<String>, usize)| {
             let (what, cure) = match why {
                 Why::NoGraph => ("fit no metric of the plugin's graphs", "its author has to declare them in `graphs`"),
+                Why::Secret => ("have a secret in their name", "its author has to remove it"),
                 Why::Name => ("have an invalid name", "use segments of A-Z a-z 0-9 _ -, joined by dots"),
                 Why::Long => ("have too long a name (limit `name_bytes`)", "its author has to shorten it"),
                 Why::Host => {
@@ -269,6 +272,8 @@ pub struct Translation {
     pub posting: Arc<Posting>,
     /// The hosts in the operator's table that samples may name, by their custom identifiers.
     pub hosts: Arc<[Arc<str>]>,
+    /// The secrets that no name may contain.
+    pub secrets: Secrets,
     /// The limits of the instance.
     pub limits: Arc<Limits>,
 }
@@ -319,6 +324,9 @@ impl Translation {
         let answer::Sample { name, value, unix_seconds, host, labels: _ } = sample;
         // What fits no graph of the plugin's own could be another plugin's metric.
         let Rule { interpretation, scale, .. } = self.rules.0.find(name).ok_or(Why::NoGraph)?;
+        if self.secrets.are_in(name) {
+            return Err(Why::Secret);
+        }
         // Nothing is kept under a name that cannot be posted.
         let name = MetricName::new(name.as_str()).map_err(|_| Why::Name)?;
         let granted = host.as_ref().map(|host| self.hosts.iter().find(|granted| ***granted == **host));

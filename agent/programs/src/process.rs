@@ -12,12 +12,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Child;
 use tokio::time::Instant;
-use wasaba_core::container;
+use wasaba_core::environment;
 
 use super::{Command, Program};
-
-/// The variables by which systemd knows the agent; the programs that it starts do not get them.
-const OF_SYSTEMD: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// A program that prints more than this on its standard output is killed.
 pub const MOST_OUTPUT_BYTES: usize = 1 << 20;
@@ -139,18 +136,14 @@ pub async fn run(program: &Program, variables: &[(&str, &str)]) -> Run {
 
 fn start(program: &Program, variables: &[(&str, &str)]) -> std::io::Result<Child> {
     let mut words = program.words().into_iter();
-    let mut command = tokio::process::Command::new(words.next().unwrap_or_default());
+    let mut command = environment::program(words.next().unwrap_or_default());
     command.args(words);
-    let own: &[_] = if container::is_ours() { &container::SECRETS } else { &[] };
-    for variable in OF_SYSTEMD.iter().chain(own) {
-        command.env_remove(variable);
-    }
     command.env("PATH", path(&std::env::var("PATH").unwrap_or_default()));
     command.envs([("LANG", "C"), ("LC_ALL", "C")]);
     command.envs(program.environment.iter().map(|(name, value)| (name, value)));
     command.envs(variables.iter().copied());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.process_group(0).kill_on_drop(true).spawn()
+    tokio::process::Command::from(command).process_group(0).kill_on_drop(true).spawn()
 }
 
 impl Program {
@@ -315,6 +308,18 @@ mod tests {
         assert!(ran("echo $PATH", PATIENT).await.1.starts_with("/sbin:/usr/sbin:/bin:/usr/bin:"));
         assert_eq!(ran("kill -9 $$", PATIENT).await.0, End::Exited(137));
         assert_eq!(ran("read line; echo \"<$line>\"", PATIENT).await.1, "<>\n", "its standard input is empty");
+    }
+
+    #[tokio::test]
+    async fn a_variable_that_the_configuration_names_as_a_secret_is_not_inherited_unless_the_programs_own_table_passes_it()
+     {
+        // Cargo sets them for tests.
+        let line = "echo ${CARGO_PKG_DESCRIPTION-none} ${CARGO_PKG_NAME-none}";
+        let value = environment::secret("CARGO_PKG_DESCRIPTION").unwrap();
+        assert_eq!(ran(line, PATIENT).await.1, "none wasaba-programs\n");
+        let passed = ("CARGO_PKG_DESCRIPTION".to_owned(), value.clone());
+        let program = Program { environment: vec![passed], ..shell(line, PATIENT) };
+        assert_eq!(run(&program, &[]).await.stdout, format!("{value} wasaba-programs\n").into_bytes());
     }
 
     #[tokio::test]

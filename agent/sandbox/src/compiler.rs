@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use wasaba_core::environment;
 use wasaba_core::limits::{Engine, Limits};
 use wasaba_core::text::printable;
 
@@ -127,7 +128,7 @@ pub(crate) struct Compiled {
 pub(crate) fn compile_in_child(kind: Engine, wasm: &[u8], limits: &Limits) -> Result<Compiled, CompileError> {
     let seconds = limits.compile.as_secs().to_string();
     let bytes = limits.compile_bytes.to_string();
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = environment::own_program("/proc/self/exe");
     command.args(["plugin", "compiler", "--engine", kind.name(), "--cpu-seconds", &seconds, "--memory-bytes", &bytes]);
     command.args(["--instances", &limits.instances.to_string()]);
     command.args(["--start-bytes", &limits.memory_bytes.to_string()]);

@@ -227,7 +227,14 @@ fn without_secrets(call: &Call, json: &mut serde_json::Value) {
                 object.insert(hidden(&key), value);
             }
         }
-        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}
+        serde_json::Value::Number(number) => {
+            let text = number.to_string();
+            let shown = hidden(&text);
+            if shown != text {
+                *json = serde_json::Value::String(shown);
+            }
+        }
+        serde_json::Value::Null | serde_json::Value::Bool(_) => {}
     }
 }
 

@@ -4,7 +4,7 @@
 //! the host, if `auto_retirement` is set.
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
 use config::environment::Environment;
@@ -13,8 +13,8 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tracing::level_filters::LevelFilter;
-use wasaba_core::container;
 use wasaba_core::container::MARK;
+use wasaba_core::{container, environment};
 
 use super::configuration::texts;
 use super::flags::AgentFlags;
@@ -101,7 +101,7 @@ async fn supervise() -> Result<(ExitStatus, bool), String> {
 fn start() -> Result<Child, String> {
     // Flags go after the command.
     let flags = std::env::args_os().skip(2);
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = environment::own_program("/proc/self/exe");
     let started = command.arg("--child").args(flags).stdin(Stdio::null()).spawn();
     started.map_err(|error| format!("cannot start the agent: {error}"))
 }

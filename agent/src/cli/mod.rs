@@ -22,12 +22,15 @@ use std::time::Duration;
 use flags::Command;
 use wasaba_core::text::safe_lines;
 
+use crate::process::privacy;
+
 /// Runs the program.
 ///
 /// Exit codes as with the official agent: 0 success, 1 error, 2 invalid command line.
 #[must_use]
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
     crate::process::footprint::prepare();
+    privacy::conceal_environment();
     let line = match parse::parse(arguments) {
         Ok(line) => line,
         Err(error) => {
@@ -36,6 +39,10 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
             return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
     };
+    // The compiler has no secrets, and confines itself.
+    if !matches!(line.command, Some(Command::Plugin(flags::PluginCommand::Compiler { .. }))) {
+        privacy::hide_memory();
+    }
     let result = match line.command {
         None => agent::run(&line.agent),
         Some(Command::Run(agent)) => agent::run(&agent),

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
+use wasaba_core::environment;
 
 use super::agent::Pidfile;
 use super::configuration::texts;
@@ -97,7 +98,7 @@ async fn exited(child: &mut Option<Child>) -> std::io::Result<ExitStatus> {
 /// Starts `program` with the arguments of this process and `--child`.
 fn start(program: &PathBuf) -> Result<Child, String> {
     // `supervise` is the first argument, since flags go after the command.
-    let mut command = Command::new(program);
+    let mut command = Command::from(environment::own_program(program));
     command.arg("--child").args(std::env::args_os().skip(2)).stdin(Stdio::inherit());
     command.spawn().map_err(|error| format!("cannot start the agent: {error}"))
 }

@@ -6,4 +6,5 @@ pub mod control;
 pub mod footprint;
 pub mod log;
 pub mod metadata_service;
+pub mod privacy;
 pub mod service;

@@ -18,6 +18,7 @@ mod plugins;
 mod postgres;
 mod programs;
 mod redis;
+mod secrets;
 mod service_files;
 mod wire;
 mod zoo;

@@ -4,12 +4,13 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use mackerel_standin::{Memory, Standin};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use wasaba_e2e::agent::{Home, stderr, stdout};
 use wasaba_e2e::nginx::Nginx;
-use wasaba_e2e::{SOON, component, echo};
+use wasaba_e2e::{SOON, component, echo, wasaba};
 
 fn mode(path: &Path, bits: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(bits)).unwrap();
@@ -212,4 +213,21 @@ fn a_granted_log_and_socket_lead_nowhere_else_at_the_will_of_who_owns_their_fold
         symlink(target, &log).unwrap();
         refused(&run(&log, &socket), &log);
     }
+}
+
+#[test]
+fn a_file_system_that_claims_a_device_is_neither_in_the_metrics_nor_in_the_hosts_description() {
+    let home = Home::with("");
+    let point = home.path("claims");
+    fs::create_dir(&point).unwrap();
+    // In a namespace of its own, where any user may mount; with FUSE any user may, in that of the agent.
+    let script = "mount -t tmpfs -o size=1m /dev/claimed \"$0\" && df \"$0\" >&2 && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).arg(point);
+    let output =
+        command.arg(wasaba()).args(["once", "-conf"]).arg(home.config()).stdin(Stdio::null()).output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(log.contains("/dev/claimed"), "this test needs unshare and the permission to mount: {log}");
+    let printed = stdout(&output);
+    assert!(printed.contains("memory.total") && !printed.contains("claimed"), "{printed}");
 }

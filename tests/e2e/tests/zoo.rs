@@ -201,12 +201,13 @@ fn a_name_that_later_resolves_to_this_machine_or_to_a_metadata_service_is_denied
     let home = Home::with(&naughty("fetch", ", url = \"http://rebinds.test:8080/\"", table));
     let resolver = home.path("resolv.conf");
     std::fs::write(&resolver, "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n").unwrap();
-    // In separate namespaces, so that the name server and the resolver configuration affect no other process.
-    let script = "ip link set lo up && ip address add 10.99.0.1/32 dev lo && mount --bind \"$0\" /etc/resolv.conf \
-                  && exec \"$@\"";
+    // In separate namespaces, so that the name server and the resolver configuration affect no other process. 10.99.0.1 is the
+    // address of an interface; 10.98.0.1 leads here without being one, and stands for another machine.
+    let script = "ip link set lo up && ip address add 10.99.0.1/32 dev lo && ip route add local 10.98.0.1/32 dev lo \
+                  && mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "--net", "sh", "-c", script]).arg(resolver);
-    command.arg(env!("CARGO_BIN_EXE_rebinding")).arg("10.99.0.1,127.0.0.1,169.254.169.254,10.99.0.1");
+    command.arg(env!("CARGO_BIN_EXE_rebinding")).arg("10.98.0.1,127.0.0.1,10.99.0.1,169.254.169.254,10.98.0.1");
     command.arg(wasaba()).args(["plugin", "run", "-conf"]).arg(home.config()).arg("fetch");
     let output = command.stdin(Stdio::null()).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
@@ -214,11 +215,12 @@ fn a_name_that_later_resolves_to_this_machine_or_to_a_metadata_service_is_denied
     let text = stdout(&output);
     let lines = text.lines().collect::<Vec<_>>();
     let expected = [
-        ("10.99.0.1: ", "naughty.good\t200.000000"),
+        ("10.98.0.1: ", "naughty.good\t200.000000"),
         ("127.0.0.1: ", "denied: `rebinds.test` resolves to 127.0.0.1, which is this machine itself"),
+        ("10.99.0.1: ", "denied: `rebinds.test` resolves to 10.99.0.1, which is this machine itself"),
         ("169.254.169.254: ", "denied: `rebinds.test` resolves to 169.254.169.254, a link-local address"),
-        ("10.99.0.1: ", "naughty.good\t200.000000"),
-        ("reached: ", "[10.99.0.1, 10.99.0.1]"),
+        ("10.98.0.1: ", "naughty.good\t200.000000"),
+        ("reached: ", "[10.98.0.1, 10.98.0.1]"),
     ];
     assert_eq!(lines.len(), expected.len(), "{text}");
     for (line, (begin, part)) in lines.iter().zip(expected) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use programs::Command;
 use toml::de::DeValue;
+use wasaba_core::environment;
 use wasaba_core::secret::Secret;
 
 use super::section::Entry;
@@ -164,7 +165,7 @@ impl Reader<'_> {
         };
         let found = match (part("file"), part("env"), part("credential")) {
             (Some(file), None, None) => read(Path::new(&file)),
-            (None, Some(env), None) => std::env::var(&env).map_err(|error| match error {
+            (None, Some(env), None) => environment::secret(&env).map_err(|error| match error {
                 VarError::NotPresent => {
                     format!(
                         "the environment variable `{env}` for `{key}` is not set; set it in the agent's environment"

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::source::SourceId;
-use crate::graph::GraphDefinition;
+use crate::graph::{Defined, GraphDefinition};
 
 /// The host that the values belong to, if it is not this one, and the graph's name.
 type Target = (Option<Arc<str>>, String);
@@ -59,14 +59,15 @@ impl Graphs {
         self.warned.retain(|(one, other)| *one != id && *other != id);
     }
 
-    /// All definitions, each name once, if they have changed since the last call.
-    pub(super) fn changed(&mut self) -> Option<Vec<GraphDefinition>> {
+    /// All definitions with their owners, each name once, if they have changed since the last call.
+    pub(super) fn changed(&mut self) -> Option<Vec<Defined>> {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
         let mut names = HashSet::new();
-        let all = self.by_source.values().flat_map(|(_, graphs)| graphs);
-        Some(all.filter(|graph| names.insert(graph.name())).cloned().collect())
+        let all = self.by_source.values().flat_map(|(owner, graphs)| graphs.iter().map(move |graph| (owner, graph)));
+        let first = all.filter(|(_, graph)| names.insert(graph.name()));
+        Some(first.map(|(owner, graph)| Defined { owner: Arc::clone(owner), graph: graph.clone() }).collect())
     }
 
     fn withdraw(&mut self, id: SourceId) {
@@ -92,6 +93,16 @@ mod tests {
         graphs.put(id, &owner.into(), host.as_ref(), names.iter().map(|name| graph(name)).collect())
     }
 
+    /// Who defines which graph.
+    fn changed(graphs: &mut Graphs) -> Vec<(String, String)> {
+        let all = graphs.changed().unwrap().into_iter();
+        all.map(|Defined { owner, graph }| (owner.to_string(), graph.name().to_owned())).collect()
+    }
+
+    fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        expected.iter().map(|(owner, name)| ((*owner).to_owned(), (*name).to_owned())).collect()
+    }
+
     fn ids() -> (SourceId, SourceId) {
         (SourceId::unique(), SourceId::unique())
     }
@@ -104,7 +115,7 @@ mod tests {
         assert!(warning.contains("plugin one and plugin two") && warning.contains("custom.b"), "{warning}");
         assert!(warning.contains("key_prefix"), "{warning}");
         assert_eq!(put(&mut graphs, two, "plugin two", None, &["b"]), None, "it was reported");
-        assert_eq!(graphs.changed().unwrap(), [graph("a"), graph("b")]);
+        assert_eq!(changed(&mut graphs), pairs(&[("plugin one", "custom.a"), ("plugin one", "custom.b")]));
         assert_eq!(graphs.changed(), None);
     }
 
@@ -113,7 +124,7 @@ mod tests {
         let (mut graphs, (one, two)) = (Graphs::default(), ids());
         assert_eq!(put(&mut graphs, one, "plugin one", None, &["a"]), None);
         assert_eq!(put(&mut graphs, two, "plugin two", Some("db1"), &["a"]), None);
-        assert_eq!(graphs.changed().unwrap(), [graph("a")]);
+        assert_eq!(changed(&mut graphs), pairs(&[("plugin one", "custom.a")]));
     }
 
     #[test]
@@ -122,7 +133,7 @@ mod tests {
         put(&mut graphs, one, "plugin one", None, &["a"]);
         graphs.remove(one);
         assert_eq!(put(&mut graphs, two, "plugin two", None, &["a"]), None);
-        assert_eq!(graphs.changed().unwrap(), [graph("a")]);
+        assert_eq!(changed(&mut graphs), pairs(&[("plugin two", "custom.a")]));
         assert!(put(&mut graphs, one, "plugin one", None, &["a"]).is_some());
         graphs.remove(two);
         assert!(put(&mut graphs, two, "plugin two", None, &["a"]).is_some(), "the removed pair is forgotten");

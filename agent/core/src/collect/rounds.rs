@@ -11,7 +11,7 @@ use super::outcomes::Outcomes;
 use super::registry::{self, Change, Changes, Registry};
 use super::sources::{ByInstant, Sources};
 use crate::clock::{self, Moment};
-use crate::graph::GraphDefinition;
+use crate::graph::Defined;
 
 /// How long the first collection waits for plugins, which usually are cached and ready in time. A plugin that must be compiled
 /// first is asked as soon as it is ready.
@@ -32,13 +32,13 @@ pub struct Rounds {
     graphs: Graphs,
     changes: Changes,
     registry: Registry,
-    definitions: watch::Sender<Arc<Vec<GraphDefinition>>>,
+    definitions: watch::Sender<Arc<Vec<Defined>>>,
 }
 
 impl Rounds {
     /// A loop without sources. The receiver has the definitions of all graphs.
     #[must_use]
-    pub fn new() -> (Self, watch::Receiver<Arc<Vec<GraphDefinition>>>) {
+    pub fn new() -> (Self, watch::Receiver<Arc<Vec<Defined>>>) {
         let (definitions, defined) = watch::channel(Arc::default());
         let (registry, changes) = registry::registry();
         (Self { sources: Sources::default(), graphs: Graphs::default(), changes, registry, definitions }, defined)
@@ -155,6 +155,7 @@ mod tests {
     use super::super::source::Source;
     use super::super::{Answer, Moment};
     use super::*;
+    use crate::graph::GraphDefinition;
     use crate::sample::Sample;
 
     #[test]
@@ -213,7 +214,7 @@ mod tests {
         rounds.run(ready, stopped, &mut sink).await;
         sink.names.sort();
         assert_eq!(sink.names, ["kept", "successor"]);
-        let defined = defined.borrow().iter().map(|graph| graph.name().to_owned()).collect::<Vec<_>>();
+        let defined = defined.borrow().iter().map(|defined| defined.graph.name().to_owned()).collect::<Vec<_>>();
         assert_eq!(defined, ["custom.kept.graph"]);
     }
 

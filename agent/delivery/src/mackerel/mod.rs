@@ -43,7 +43,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use wasaba_core::clock;
 use wasaba_core::document::Document;
-use wasaba_core::graph::GraphDefinition;
+use wasaba_core::graph::Defined;
 use wasaba_core::report::Report;
 use wasaba_core::secret::Secret;
 
@@ -125,7 +125,7 @@ pub struct Signals {
     /// Notified when the description must be sent now rather than within the hour.
     pub refresh: Arc<Notify>,
     /// The graph definitions of all plugins.
-    pub definitions: watch::Receiver<Arc<Vec<GraphDefinition>>>,
+    pub definitions: watch::Receiver<Arc<Vec<Defined>>>,
     /// Becomes true (or loses its sender) when the agent must stop.
     pub shutdown: watch::Receiver<bool>,
 }

@@ -29,7 +29,7 @@ struct Machine {
     folder: TempDir,
     spool: Arc<Spool>,
     signals: Signals,
-    definitions: watch::Sender<Arc<Vec<GraphDefinition>>>,
+    definitions: watch::Sender<Arc<Vec<Defined>>>,
     shutdown: watch::Sender<bool>,
     description: Value,
     status: Option<String>,
@@ -515,7 +515,7 @@ async fn a_long_row_of_bad_points_does_not_hide_the_good_ones_behind_it() {
 async fn a_wrong_key_loses_nothing_and_new_values_do_not_shorten_the_wait() {
     let machine = Machine::registered();
     machine.keep(NOW, 5);
-    let server = Server::start(|request| mackerel(request, |_| answer(403, "no"))).await;
+    let server = Server::start(|request| mackerel(request, |_| answer(403, r#"{"error":"no"}"#))).await;
     let put = "PUT /api/v0/hosts/HOST1";
     let script = async {
         server.until(|seen| count(seen, TSDB) == 1 && count(seen, put) == 1).await;
@@ -710,6 +710,43 @@ async fn the_description_is_sent_again_after_a_refresh() {
     machine.run_during(&server, script).await.0.unwrap();
 }
 
+fn defined(owner: &str, name: &str) -> Defined {
+    Defined { owner: owner.into(), graph: wasaba_core::graph::GraphDefinition::new(name, "", "float").unwrap() }
+}
+
+#[tokio::test]
+async fn one_refused_graph_definition_costs_no_other_plugin_its_graphs_and_is_not_posted_again() {
+    for status in [400, 413] {
+        let machine = Machine::registered();
+        let create = "POST /api/v0/graph-defs/create";
+        let server = Server::start(move |request| match request.line.as_str() {
+            line if line == create && request.body.contains("bad") => answer(status, "bad"),
+            _ => mackerel(request, accept),
+        })
+        .await;
+        let names = ["a", "b", "bad", "c", "d"];
+        let mut all = names.map(|name| defined(&format!("plugin {name}"), name)).to_vec();
+        let accepted = |seen: &[Request]| {
+            let good = seen.iter().filter(|request| request.line == create && !request.body.contains("bad"));
+            good.map(|request| request.body.matches(r#""name":"custom."#).count()).sum::<usize>()
+        };
+        let bad = |seen: &[Request]| seen.iter().filter(|request| request.body.contains("bad")).count();
+        let script = async {
+            machine.definitions.send(Arc::new(all.clone())).unwrap();
+            // [a, b, bad, c, d], [a, b], [bad, c, d], [bad], [c, d]
+            let seen = server.until(|seen| accepted(seen) == 4 && bad(seen) == 3).await;
+            let before = bad(&seen);
+            all.push(defined("plugin e", "e"));
+            machine.definitions.send(Arc::new(all)).unwrap();
+            let seen = server.until(|seen| accepted(seen) == 4 + 5).await;
+            (before, bad(&seen))
+        };
+        let (result, (before, after)) = machine.run_during(&server, script).await;
+        result.unwrap();
+        assert_eq!(after, before, "{status}: it was posted again");
+    }
+}
+
 #[tokio::test]
 async fn graph_definitions_are_posted_when_they_change_and_not_again_when_refused() {
     let machine = Machine::registered();
@@ -719,7 +756,7 @@ async fn graph_definitions_are_posted_when_they_change_and_not_again_when_refuse
         _ => mackerel(request, accept),
     })
     .await;
-    let graph = |name: &str| GraphDefinition::new(name, "", "float").unwrap();
+    let graph = |name: &str| defined("plugin web", name);
     let script = async {
         for (n, name) in ["a", "bad", "b"].into_iter().enumerate() {
             machine.definitions.send(Arc::new(vec![graph(name)])).unwrap();

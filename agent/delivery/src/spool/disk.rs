@@ -17,10 +17,12 @@ use serde::{Deserialize, Serialize};
 use wasaba_core::paths::own::{self, Folder};
 use wasaba_core::sample::Sample;
 
-use super::encoding::{decode, decode_readings, decode_values, encode, encode_readings, encode_values};
+use super::encoding::{
+    PRESENT, absent_since, decode, decode_readings, decode_values, encode, encode_readings, encode_values, with_absence,
+};
 use super::pending::{Pending, merge};
 use super::readings::{OfSource, Readings};
-use super::{Ledger, MOST_BYTES, Minute, Settlement, UnwrittenValues, Values};
+use super::{Ledger, MOST_BYTES, Minute, Settlement, UnwrittenValues, VALUES_STAY_SECONDS, Values};
 
 /// Increased when a version that knows only the previous format would misread the file.
 const FORMAT: u32 = 1;
@@ -128,8 +130,8 @@ impl Disk {
             }
             if !facts.values.is_empty() {
                 let mut table = transaction.open_table(VALUES)?;
-                for (instance, (values, unix_seconds)) in facts.values {
-                    table.insert(instance.as_str(), encode_values(values, *unix_seconds).as_slice())?;
+                for (instance, values) in facts.values {
+                    table.insert(instance.as_str(), encode_values(values).as_slice())?;
                 }
             }
         }
@@ -138,8 +140,8 @@ impl Disk {
         Ok(totals.ledger)
     }
 
-    /// The values of an instance, and when it was last seen.
-    pub(super) fn values(&self, instance: &str) -> Result<Option<(Values, i64)>, FileError> {
+    /// The values of an instance.
+    pub(super) fn values(&self, instance: &str) -> Result<Option<Values>, FileError> {
         let table = match self.database.begin_read()?.open_table(VALUES) {
             Err(TableError::TableDoesNotExist(_)) => return Ok(None),
             table => table?,
@@ -149,13 +151,26 @@ impl Disk {
         values.map(Some).ok_or_else(|| FileError::Damaged(format!("invalid values of {instance}")))
     }
 
-    /// Drops the values of instances that were last seen before `horizon`, unless they are among the `known`.
-    pub(super) fn forget_values(&self, known: &[Arc<str>], horizon: i64) -> Result<(), FileError> {
+    /// Notes that the `known` instances are present and the others absent, from `now` on if they were present before. Drops the
+    /// values of those that are absent for longer than [`VALUES_STAY_SECONDS`].
+    pub(super) fn forget_values(&self, known: &[Arc<str>], now: i64) -> Result<(), FileError> {
         let transaction = self.database.begin_write()?;
-        transaction.open_table(VALUES)?.retain(|instance, bytes| {
-            let seen = bytes.split_first_chunk::<8>().map(|(time, _)| i64::from_le_bytes(*time));
-            known.iter().any(|known| **known == *instance) || seen.is_some_and(|seen| seen >= horizon)
-        })?;
+        {
+            let mut table = transaction.open_table(VALUES)?;
+            let mut noted = Vec::new();
+            table.retain(|instance, bytes| {
+                let Some(since) = absent_since(bytes) else { return false };
+                let is_known = known.iter().any(|known| **known == *instance);
+                if is_known == (since != PRESENT) {
+                    noted.push((instance.to_owned(), with_absence(bytes, if is_known { PRESENT } else { now })));
+                    return true;
+                }
+                is_known || now.saturating_sub(since) <= VALUES_STAY_SECONDS
+            })?;
+            for (instance, bytes) in noted {
+                table.insert(instance.as_str(), bytes.as_slice())?;
+            }
+        }
         Ok(transaction.commit()?)
     }
 

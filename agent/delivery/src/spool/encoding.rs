@@ -87,10 +87,13 @@ pub(super) fn decode_readings(bytes: &[u8]) -> Option<BTreeMap<String, Reading>>
     Some(plain.into_iter().map(reading).collect())
 }
 
-/// The bytes of one instance's values: when the instance was last seen (seconds since 1970), and each key with its value,
-/// one byte with the key's length, four with the value's.
-pub(super) fn encode_values(values: &Values, unix_seconds: i64) -> Vec<u8> {
-    let mut bytes = unix_seconds.to_le_bytes().to_vec();
+/// In place of a time: the instance is present.
+pub(super) const PRESENT: i64 = 0;
+
+/// The bytes of the values of an instance that is present: since when it is absent (seconds since 1970), and each key with its
+/// value, one byte with the key's length, four with the value's.
+pub(super) fn encode_values(values: &Values) -> Vec<u8> {
+    let mut bytes = PRESENT.to_le_bytes().to_vec();
     for (key, value) in values {
         // The capability refuses longer keys; a value of more than 4 GiB fits nowhere.
         bytes.push(u8::try_from(key.len()).unwrap_or(u8::MAX));
@@ -101,9 +104,19 @@ pub(super) fn encode_values(values: &Values, unix_seconds: i64) -> Vec<u8> {
     bytes
 }
 
-/// The values and the time when their instance was last seen, or `None` if `bytes` were not made by [`encode_values`].
-pub(super) fn decode_values(bytes: &[u8]) -> Option<(Values, i64)> {
-    let (time, mut bytes) = bytes.split_first_chunk::<8>()?;
+/// Since when the instance with the values in `bytes` is absent; `None` if [`encode_values`] did not make them.
+pub(super) fn absent_since(bytes: &[u8]) -> Option<i64> {
+    bytes.split_first_chunk::<8>().map(|(since, _)| i64::from_le_bytes(*since))
+}
+
+/// The same values of an instance that is absent `since` then.
+pub(super) fn with_absence(bytes: &[u8], since: i64) -> Vec<u8> {
+    [&since.to_le_bytes(), bytes.get(8..).unwrap_or_default()].concat()
+}
+
+/// The values, or `None` if `bytes` were not made by [`encode_values`].
+pub(super) fn decode_values(bytes: &[u8]) -> Option<Values> {
+    let (_, mut bytes) = bytes.split_first_chunk::<8>()?;
     let mut values = Values::new();
     while let Some((&length, rest)) = bytes.split_first() {
         let (key, rest) = rest.split_at_checked(usize::from(length))?;
@@ -112,7 +125,7 @@ pub(super) fn decode_values(bytes: &[u8]) -> Option<(Values, i64)> {
         values.insert(std::str::from_utf8(key).ok()?.to_owned(), value.to_vec());
         bytes = rest;
     }
-    Some((values, i64::from_le_bytes(*time)))
+    Some(values)
 }
 
 #[cfg(test)]
@@ -152,8 +165,10 @@ mod tests {
     #[test]
     fn an_instances_values_come_back_byte_for_byte_and_truncated_bytes_are_refused() {
         let values = Values::from([("k".repeat(255), vec![0, 255, 10]), ("empty".into(), Vec::new())]);
-        let bytes = encode_values(&values, -5);
-        assert_eq!(decode_values(&bytes), Some((values, -5)));
+        let bytes = encode_values(&values);
+        assert_eq!((decode_values(&bytes).as_ref(), absent_since(&bytes)), (Some(&values), Some(PRESENT)));
+        let absent = with_absence(&bytes, -5);
+        assert_eq!((decode_values(&absent), absent_since(&absent)), (Some(values), Some(-5)));
         let unnoticed = (0..bytes.len()).filter(|end| decode_values(&bytes[..*end]).is_some()).collect::<Vec<_>>();
         // A cut between two entries goes unnoticed here, but not by redb's checksum.
         assert_eq!(unnoticed, [8, 8 + 1 + 5 + 4]);

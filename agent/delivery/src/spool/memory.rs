@@ -20,7 +20,7 @@ impl Memory for Spool {
     }
 
     fn keep_values(&self, instance: &str, values: Kept) {
-        self.keep_values(instance, values, clock::unix_seconds());
+        self.keep_values(instance, values);
     }
 
     fn forget_values(&self, known: &[Arc<str>]) {

@@ -51,10 +51,10 @@ impl Minute {
 /// The values that one plugin instance keeps between calls, by key.
 pub type Values = BTreeMap<String, Vec<u8>>;
 
-/// Values that are not in the file yet, by instance, each with the time when the instance was last seen (seconds since 1970).
-type UnwrittenValues = BTreeMap<String, (Arc<Values>, i64)>;
+/// Values that are not in the file yet, by instance.
+type UnwrittenValues = BTreeMap<String, Arc<Values>>;
 
-/// The values of an instance stay for this long after the instance was last seen.
+/// The values of an instance stay for this long after the first start without the instance.
 pub const VALUES_STAY_SECONDS: i64 = 30 * 24 * 60 * 60;
 
 /// The durable queue. Every method may wait for the disk, so async code calls them on a blocking thread.
@@ -197,12 +197,12 @@ impl Spool {
     #[must_use]
     pub fn values(&self, instance: &str) -> Values {
         let mut state = self.lock();
-        if let Some((values, _)) = state.values.get(instance) {
+        if let Some(values) = state.values.get(instance) {
             return Values::clone(values);
         }
         let found = state.disk.as_ref().map(|disk| disk.values(instance));
         match found {
-            Some(Ok(Some((values, _)))) => values,
+            Some(Ok(Some(values))) => values,
             Some(Err(error)) => {
                 state.close_file(&self.path, error);
                 Values::new()
@@ -213,14 +213,15 @@ impl Spool {
 
     /// Replaces all values of an instance. They become durable with the next [`Spool::keep`], so that they belong to the
     /// minute in which they were set.
-    pub fn keep_values(&self, instance: &str, values: Arc<Values>, now: i64) {
-        self.lock().values.insert(instance.to_owned(), (values, now));
+    pub fn keep_values(&self, instance: &str, values: Arc<Values>) {
+        self.lock().values.insert(instance.to_owned(), values);
     }
 
-    /// Drops the values of instances that are not among the `known` and were not seen for [`VALUES_STAY_SECONDS`].
+    /// Drops the values of instances that are not among the `known`, and were not at any start for [`VALUES_STAY_SECONDS`]. Called
+    /// once at each start; how long an instance has stored nothing does not matter.
     pub fn forget_values(&self, known: &[Arc<str>], now: i64) {
         let mut state = self.lock();
-        let result = state.disk.as_ref().map(|disk| disk.forget_values(known, now - VALUES_STAY_SECONDS));
+        let result = state.disk.as_ref().map(|disk| disk.forget_values(known, now));
         if let Some(Err(error)) = result {
             state.close_file(&self.path, error);
         }

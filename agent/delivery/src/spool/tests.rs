@@ -316,27 +316,36 @@ fn an_instances_values_survive_a_restart_together_with_their_minute() {
     let folder = tempfile::tempdir().unwrap();
     let values = Arc::new(Values::from([("position".to_owned(), b"42".to_vec())]));
     let spool = open(&folder);
-    spool.keep_values("web", Arc::clone(&values), NOW);
+    spool.keep_values("web", Arc::clone(&values));
     assert_eq!((spool.values("web"), spool.values("db")), (Values::clone(&values), Values::new()));
     drop(spool);
     let spool = open(&folder);
     assert_eq!(spool.values("web"), Values::new(), "a value without its minute was never set");
-    spool.keep_values("web", Arc::clone(&values), NOW);
+    spool.keep_values("web", Arc::clone(&values));
     spool.keep(minute(NOW, &[("a", 1.0)]), &[], NOW);
     drop(spool);
     assert_eq!(open(&folder).values("web"), *values);
 }
 
 #[test]
-fn values_of_an_instance_that_is_gone_are_dropped_after_a_month() {
+fn values_are_dropped_a_month_after_the_first_start_without_their_instance_however_long_it_was_quiet_before() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(&folder);
-    for (instance, time) in [("old", NOW - VALUES_STAY_SECONDS - 1), ("known", 0), ("recent", NOW)] {
-        spool.keep_values(instance, Arc::new(Values::from([("k".to_owned(), Vec::new())])), time);
-    }
+    let all = ["quiet", "gone", "known"];
+    all.iter().for_each(|name| spool.keep_values(name, Arc::new(Values::from([("k".to_owned(), Vec::new())]))));
     spool.keep(minute(NOW, &[("a", 1.0)]), &[], NOW);
-    spool.forget_values(&["known".into()], NOW);
-    assert_eq!(["old", "known", "recent"].map(|instance| spool.values(instance).len()), [0, 1, 1]);
+    let start = |known: &[&str], now: i64| {
+        let known = known.iter().map(|name| Arc::from(*name)).collect::<Vec<_>>();
+        spool.forget_values(&known, now);
+        all.map(|name| spool.values(name).len())
+    };
+    assert_eq!(start(&all, NOW), [1, 1, 1]);
+    // They have stored nothing since; one is commented out for one restart, another for good.
+    let absent = NOW + 2 * VALUES_STAY_SECONDS;
+    assert_eq!(start(&["known"], absent), [1, 1, 1]);
+    assert_eq!(start(&["known", "quiet"], absent + 60), [1, 1, 1]);
+    assert_eq!(start(&["known", "quiet"], absent + VALUES_STAY_SECONDS), [1, 1, 1]);
+    assert_eq!(start(&["known"], absent + VALUES_STAY_SECONDS + 1), [1, 0, 1]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod table;
 
 use std::collections::HashSet;
 use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use prober::{Answer, Prober, Space};
@@ -21,6 +22,8 @@ pub struct Mounts {
     table: RereadFile,
     /// For a host's mounts: where its `/` is mounted here, and this container's own table, which says which of them are visible.
     host: Option<(PathBuf, RereadFile)>,
+    /// Where the devices are.
+    dev: PathBuf,
     prober: Prober,
 }
 
@@ -57,7 +60,7 @@ impl Mounts {
         let (full, short) = (roots.seen("mountinfo"), roots.proc.join("mounts"));
         let table = if !full.exists() && short.exists() && roots.host.is_none() { short } else { full };
         let host = roots.host.clone().map(|root| (root, RereadFile::at("/proc/self/mountinfo".into())));
-        Self { table: RereadFile::at(table), host, prober }
+        Self { table: RereadFile::at(table), host, dev: roots.dev.clone(), prober }
     }
 
     /// The name and the mount point of each local file system; no size is read.
@@ -66,7 +69,7 @@ impl Mounts {
     /// As [`Mounts::list`].
     pub fn points(&mut self) -> Result<Vec<(String, String)>, Fault> {
         let text = self.table.read()?;
-        let mounts = table::local(&table::parse(&text), |_| true);
+        let mounts = table::local(&table::parse(&text), |_| true, |path| number_of(&self.dev, path));
         Ok(mounts.iter().map(|mount| (name(&mount.source), mount.point.to_string())).collect())
     }
 
@@ -76,7 +79,7 @@ impl Mounts {
     /// The kernel's table cannot be read.
     pub fn list(&mut self, wanted: impl Fn(&str) -> bool) -> Result<Listing, Fault> {
         let text = self.table.read()?;
-        let mut mounts = table::local(&table::parse(&text), wanted);
+        let mut mounts = table::local(&table::parse(&text), wanted, |path| number_of(&self.dev, path));
         let mut points: Vec<PathBuf> = mounts.iter().map(|mount| PathBuf::from(&*mount.point)).collect();
         if let Some((root, own)) = &mut self.host {
             let own = own.read()?;
@@ -99,6 +102,13 @@ impl Mounts {
         }
         Ok(listing)
     }
+}
+
+/// The number of the block device at `path`, with `/dev` at `dev`.
+fn number_of(dev: &Path, path: &str) -> Option<table::Number> {
+    let about = std::fs::metadata(dev.join(path.strip_prefix("/dev/")?)).ok()?;
+    let number = about.rdev();
+    about.file_type().is_block_device().then(|| (rustix::fs::major(number), rustix::fs::minor(number)))
 }
 
 /// The path here of a host's mount `point`, with the host's `/` at `root`.
@@ -134,10 +144,11 @@ fn row(source: &str, point: &str, space: Space) -> Option<Filesystem> {
 }
 
 /// `df` resolves a source that ends in a UUID, such as `/dev/mapper/luks-…`, to the shorter `/dev/dm-0`; so metrics of encrypted
-/// disks are named after that.
+/// disks are named after that. Only of what is below `/dev`: elsewhere a user can place a link, or a file system that hangs.
 fn name(source: &str) -> String {
     let uuid = |tail: &str| tail.len() == 36 && tail.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit());
-    if source.len() > 36
+    if source.starts_with("/dev/")
+        && source.len() > 36
         && source.get(source.len() - 36..).is_some_and(uuid)
         && let Ok(target) = std::fs::canonicalize(source)
     {
@@ -191,13 +202,31 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_ends_in_a_uuid_is_named_after_its_target() {
+    fn a_source_below_dev_that_ends_in_a_uuid_is_named_after_its_target() {
+        for (parent, is_followed) in [("/dev/shm", true), ("/tmp", false)] {
+            let folder = tempfile::tempdir_in(parent).unwrap();
+            let target = folder.path().canonicalize().unwrap().join("dm-0");
+            std::fs::write(&target, "").unwrap();
+            let source = folder.path().join("luks-828fc648-9f30-43d8-a0b1-f7196a2edb66");
+            std::os::unix::fs::symlink(&target, &source).unwrap();
+            let expected = if is_followed { &target } else { &source };
+            assert_eq!(name(source.to_str().unwrap()), expected.to_str().unwrap());
+        }
+    }
+
+    #[test]
+    fn the_number_of_a_block_device_is_read_and_nothing_else_has_one() {
         let folder = tempfile::tempdir().unwrap();
-        let target = folder.path().canonicalize().unwrap().join("dm-0");
-        std::fs::write(&target, "").unwrap();
-        let source = folder.path().join("luks-828fc648-9f30-43d8-a0b1-f7196a2edb66");
-        std::os::unix::fs::symlink(&target, &source).unwrap();
-        assert_eq!(name(source.to_str().unwrap()), target.to_str().unwrap());
+        std::fs::write(folder.path().join("vda"), "").unwrap();
+        assert_eq!(number_of(folder.path(), "/dev/vda"), None);
+        assert_eq!(number_of(Path::new("/dev"), "/dev/null"), None, "a device of another kind");
+        let blocks = std::fs::read_dir("/sys/class/block").into_iter().flatten().flatten();
+        for entry in blocks {
+            let name = entry.file_name().into_string().unwrap();
+            let written = std::fs::read_to_string(entry.path().join("dev")).unwrap();
+            let Some((major, minor)) = number_of(Path::new("/dev"), &format!("/dev/{name}")) else { continue };
+            assert_eq!(written.trim(), format!("{major}:{minor}"), "{name}");
+        }
     }
 
     #[test]

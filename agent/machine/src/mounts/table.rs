@@ -23,13 +23,21 @@ pub(super) struct Mount<'table> {
     ids: Option<(&'table str, &'table str)>,
 }
 
+/// The major and minor number of a device.
+pub(super) type Number = (u32, u32);
+
 /// All mounts in `/proc/self/mountinfo`, or in the older `/proc/mounts`. Lines of neither form are skipped.
 pub(super) fn parse(text: &str) -> Vec<Mount<'_>> {
     whole_lines(text).filter_map(|line| long_line(line).or_else(|| short_line(line))).collect()
 }
 
-/// The mounts that `df -l` would show: local, with a `wanted` source, not covered by another mount, one for each device.
-pub(super) fn local<'table>(mounts: &[Mount<'table>], wanted: impl Fn(&str) -> bool) -> Vec<Mount<'table>> {
+/// The mounts that `df -l` would show: local, with a `wanted` source, not covered by another mount, one for each device. Unlike in
+/// `df`, none has the name of a device that it is not on; `number_of` is that of the device at a path, if it is known.
+pub(super) fn local<'table>(
+    mounts: &[Mount<'table>],
+    wanted: impl Fn(&str) -> bool,
+    number_of: impl Fn(&str) -> Option<Number>,
+) -> Vec<Mount<'table>> {
     let cover = Cover::over(mounts);
     let mut chosen: Vec<Mount<'table>> = Vec::new();
     let mut seen: HashMap<&str, usize> = HashMap::new();
@@ -37,7 +45,7 @@ pub(super) fn local<'table>(mounts: &[Mount<'table>], wanted: impl Fn(&str) -> b
         if !wanted(&mount.source) || !mount.point.starts_with('/') || is_dummy(mount) || is_remote(mount) {
             continue;
         }
-        if cover.hides(at, mount) {
+        if !is_on_its_source(mount, &number_of) || cover.hides(at, mount) {
             continue;
         }
         match seen.get(&*mount.device).and_then(|at| chosen.get_mut(*at)) {
@@ -150,6 +158,29 @@ fn is_remote(mount: &Mount<'_>) -> bool {
     mount.source.contains(':') || mount.source == "-hosts" || REMOTE.contains(&mount.kind)
 }
 
+/// Whether the file system is on the device that it gives as its source, if it gives one. The source is the word of whoever mounted
+/// it: of a file system in user space (FUSE) that can be any user, and any word. The number of its device is the kernel's.
+fn is_on_its_source(mount: &Mount<'_>, number_of: impl Fn(&str) -> Option<Number>) -> bool {
+    /// Kinds of the kernel that are on a device and have a number of their own: of several devices, or of none with blocks.
+    const NUMBERED: [&str; 7] = ["apfs", "bcachefs", "btrfs", "simfs", "ubifs", "vzfs", "zfs"];
+    if !mount.source.starts_with("/dev/") {
+        return true;
+    }
+    match number(&mount.device) {
+        // The short table has no numbers.
+        None => mount.kind != "fuse" && !mount.kind.starts_with("fuse."),
+        Some((0, _)) => NUMBERED.contains(&mount.kind),
+        // A source that is not there, like /dev/root, cannot be compared; only root mounts what is on a device with blocks.
+        Some(number) => number_of(&mount.source).is_none_or(|known| known == number),
+    }
+}
+
+/// `8:1`
+fn number(device: &str) -> Option<Number> {
+    let (major, minor) = device.split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
 /// Whether `df` would show `mount` instead of `rival`, an earlier mount of the same device (its `filter_mount_list`).
 fn wins(mount: &Mount<'_>, rival: &Mount<'_>) -> bool {
     let named = mount.source.contains('/') && !rival.source.contains('/');
@@ -202,7 +233,7 @@ mod tests {
 
     fn shown(text: &str) -> Vec<(String, String)> {
         let pair = |mount: Mount<'_>| (mount.source.into_owned(), mount.point.into_owned());
-        local(&parse(text), |_| true).into_iter().map(pair).collect()
+        local(&parse(text), |_| true, |_| None).into_iter().map(pair).collect()
     }
 
     fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -259,6 +290,48 @@ mod tests {
             ("ext4", "/dev/disk/by-path/pci-0000:00"),
         ] {
             assert_eq!(shown(&format!("1 1 0:5 / /mnt rw - {kind} {source} rw\n")), [], "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_mount_that_claims_a_device_that_it_is_not_on_does_not_take_its_name() {
+        let root = "1 1 254:0 / / rw - ext4 /dev/vda rw\n";
+        for claim in [
+            "2 1 0:60 / /home/eve/a rw - fuse.claims /dev/vda rw,user_id=1001",
+            "2 1 0:60 / /b rw - fuse /dev/vda rw,user_id=1001",
+            "2 1 0:60 / /b rw - fuse.btrfs /dev/vda rw,user_id=1001",
+            "2 1 0:60 / /b rw - fuse.claims /dev/../dev/vda rw,user_id=1001",
+            "2 1 0:60 / /b rw - fuse.claims /dev/shm/x-828fc648-9f30-43d8-a0b1-f7196a2edb66 rw,user_id=1001",
+            "2 1 0:60 / /b rw - tmpfs /dev/vda rw",
+        ] {
+            assert_eq!(shown(&format!("{root}{claim}\n")), pairs(&[("/dev/vda", "/")]), "{claim}");
+        }
+        let short = "/dev/vda /long/path ext4 rw 0 0\n/dev/vda /b fuse.claims rw,user_id=1001 0 0\n";
+        assert_eq!(shown(short), pairs(&[("/dev/vda", "/long/path")]), "in the table without numbers");
+    }
+
+    #[test]
+    fn the_number_of_the_device_decides_whose_name_a_mount_has() {
+        let text = "1 1 254:0 / / rw - ext4 /dev/vda rw\n2 1 254:16 / /b rw - ext4 /dev/vda rw\n";
+        let number_of = |path: &str| (path == "/dev/vda").then_some((254, 0));
+        let points = local(&parse(text), |_| true, number_of).into_iter().map(|mount| mount.point.into_owned());
+        assert_eq!(points.collect::<Vec<_>>(), ["/"]);
+    }
+
+    #[test]
+    fn what_is_on_a_device_under_a_number_of_its_own_or_on_none_keeps_its_name() {
+        for (number, kind, source) in [
+            ("0:45", "btrfs", "/dev/nvme0n1p1"),
+            ("0:46", "simfs", "/dev/simfs"),
+            ("8:17", "fuseblk", "/dev/sdb1"),
+            ("179:2", "ext4", "/dev/root"),
+            ("31:3", "jffs2", "/dev/mtdblock3"),
+            ("0:47", "overlay", "overlay"),
+            ("0:48", "fuse.lxcfs", "lxcfs"),
+            ("0:49", "zfs", "pool/data"),
+        ] {
+            let text = format!("1 1 {number} / /b rw - {kind} {source} rw\n");
+            assert_eq!(shown(&text), pairs(&[(source, "/b")]), "{kind}");
         }
     }
 

@@ -152,13 +152,16 @@ pub(super) async fn resolve(name: &str, gate: &Gate, blocking: &Blocking) -> Res
     let owned = name.to_owned();
     let looked_up = blocking.run(move || {
         let found = (owned.as_str(), 0).to_socket_addrs()?.map(|address| address.ip()).collect::<Vec<_>>();
-        let own = found.iter().any(|address| address::is_loopback(*address)) && names_this_machine(&owned);
-        Ok::<_, io::Error>((found, own))
+        let own = address::own();
+        let here = found.iter().find(|address| address::is_this_machine(**address, &own)).copied();
+        // The machine's own word counts, and is asked for only where it matters.
+        let here = here.filter(|_| !names_this_machine(&owned));
+        Ok::<_, io::Error>((found, here))
     });
-    let Some(Ok((found, own))) = looked_up.await else {
+    let Some(Ok((found, here))) = looked_up.await else {
         return Err(unreachable(&format!("`{name}` has no address")));
     };
-    gate.check(|grants| check(name, &found, own, grants))?;
+    gate.check(|grants| check(name, &found, here, grants))?;
     Ok(found)
 }
 
@@ -177,8 +180,24 @@ const LONGEST_HOSTS_BYTES: u64 = 16 << 20;
 /// Whether the machine itself, not DNS, calls `name` its own.
 fn names_this_machine(name: &str) -> bool {
     let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let hosts = named::read("/etc/hosts".as_ref(), LONGEST_HOSTS_BYTES).unwrap_or_default();
-    name.eq_ignore_ascii_case(&own) || is_listed(&String::from_utf8_lossy(&hosts), name)
+    let read = |file: &str| {
+        let bytes = named::read(file.as_ref(), LONGEST_HOSTS_BYTES).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    is_host_name(name, &own, &read("/etc/resolv.conf")) || is_listed(&read("/etc/hosts"), name)
+}
+
+/// Whether `name` is the host's `own` name, with or without its domain, or with one that the resolver appends.
+fn is_host_name(name: &str, own: &str, resolver: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let short = own.split('.').next().unwrap_or_default();
+    if name.eq_ignore_ascii_case(own) || name.eq_ignore_ascii_case(short) {
+        return true;
+    }
+    let lines = resolver.lines().map(|line| line.split(['#', ';']).next().unwrap_or_default().split_whitespace());
+    let mut domains =
+        lines.filter_map(|mut words| matches!(words.next(), Some("search" | "domain")).then_some(words)).flatten();
+    domains.any(|domain| name.eq_ignore_ascii_case(&format!("{short}.{}", domain.trim_end_matches('.'))))
 }
 
 fn is_listed(hosts: &str, name: &str) -> bool {
@@ -187,18 +206,15 @@ fn is_listed(hosts: &str, name: &str) -> bool {
     names.any(|known| known.eq_ignore_ascii_case(name))
 }
 
-/// One refused address among several refuses the name: its owner is then not who it seems to be. A name that DNS resolves to
-/// a loopback address is refused as well, since it would reach this machine's own services at the will of a stranger,
-/// unless the name is the machine's `own`.
-fn check(name: &str, found: &[IpAddr], own: bool, grants: &Grants) -> Result<(), String> {
-    for address in found {
-        let why = address::refusal(*address);
-        let why = why.or_else(|| (!own && address::is_loopback(*address)).then_some("which is this machine itself"));
-        if let Some(why) = why {
-            return Err(grants.refuse_address(name, *address, why));
-        }
+/// One refused address among several refuses the name: its owner is then not who it seems to be. A name that DNS resolves to an
+/// address of this machine is refused as well, since it would reach this machine's own services at the will of a stranger: `here`,
+/// unless the machine itself calls the name its own.
+fn check(name: &str, found: &[IpAddr], here: Option<IpAddr>, grants: &Grants) -> Result<(), String> {
+    let refused = found.iter().find_map(|address| Some((*address, address::refusal(*address)?)));
+    match refused.or(here.map(|address| (address, "which is this machine itself"))) {
+        Some((address, why)) => Err(grants.refuse_address(name, address, why)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// A share of the file descriptors that all plugins together may have open: half of what the process may. `None` if all are
@@ -225,23 +241,36 @@ mod tests {
         Grants { place: "[plugin.metrics.web]".into(), ..Grants::default() }
     }
 
-    fn checked(addresses: &[&str], own: bool) -> Result<(), String> {
-        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect::<Vec<_>>();
-        check("web", &addresses, own, &grants())
+    fn checked(addresses: &[&str], here: Option<&str>) -> Result<(), String> {
+        let parsed = |address: &&str| address.parse().unwrap();
+        let addresses = addresses.iter().map(parsed).collect::<Vec<_>>();
+        check("web", &addresses, here.as_ref().map(parsed), &grants())
     }
 
     #[test]
     fn a_name_that_resolves_to_a_refused_address_is_denied_even_beside_a_good_one() {
-        assert_eq!(checked(&["10.0.0.1"], false), Ok(()));
-        let refused = checked(&["10.0.0.1", "169.254.169.254"], true).unwrap_err();
+        assert_eq!(checked(&["10.0.0.1"], None), Ok(()));
+        let refused = checked(&["10.0.0.1", "169.254.169.254"], None).unwrap_err();
         assert!(refused.contains("169.254.169.254") && refused.contains("[plugin.metrics.web]"), "{refused}");
     }
 
     #[test]
-    fn only_the_machines_own_names_may_resolve_to_loopback() {
-        for spelling in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
-            assert!(checked(&[spelling], false).is_err_and(|text| text.contains("this machine itself")), "{spelling}");
-            assert_eq!(checked(&[spelling], true), Ok(()), "{spelling}");
+    fn a_name_that_resolves_to_this_machine_is_denied_even_beside_another_address() {
+        let refused = checked(&["10.0.0.1", "10.99.0.1"], Some("10.99.0.1")).unwrap_err();
+        assert!(refused.contains("10.99.0.1, which is this machine itself"), "{refused}");
+    }
+
+    #[test]
+    fn the_hosts_name_is_its_own_with_the_domains_of_the_resolver_and_no_others() {
+        let resolver = "nameserver 10.0.0.2\nsearch corp.example. lab.example # old.example\n; domain no.example\n";
+        for own in ["box", "BOX", "box.", "box.corp.example", "box.lab.example."] {
+            assert!(is_host_name(own, "box", resolver), "{own}");
+        }
+        assert!(
+            is_host_name("box", "box.corp.example", "") && is_host_name("box.corp.example", "box.corp.example", "")
+        );
+        for other in ["box.old.example", "box.no.example", "box.evil.example", "corp.example", "mybox", ""] {
+            assert!(!is_host_name(other, "box", resolver), "{other}");
         }
     }
 

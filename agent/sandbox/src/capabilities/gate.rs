@@ -2,22 +2,32 @@
 
 use std::sync::Arc;
 
+use wasaba_core::secret::Secrets;
 use wasaba_core::tls::Trust;
 
 use super::grants::Grants;
 use super::meter::Meter;
 use crate::failure::{Failure, Kind};
 
+/// The most bytes of a refusal that are shown: it names what the plugin asked for.
+const REFUSAL_BYTES: usize = 1_024;
+
 /// The grants of one instance, with the meter that counts what they refuse. Clones share both.
 #[derive(Clone, Default)]
 pub(super) struct Gate {
     grants: Arc<Grants>,
     meter: Arc<Meter>,
+    secrets: Secrets,
 }
 
 impl Gate {
     pub(super) fn new(grants: Arc<Grants>, meter: Arc<Meter>) -> Self {
-        Self { grants, meter }
+        Self { grants, meter, secrets: Secrets::default() }
+    }
+
+    /// The same, with refusals that do not show these.
+    pub(super) fn hiding(self, secrets: Secrets) -> Self {
+        Self { secrets, ..self }
     }
 
     /// Asks the grants.
@@ -25,7 +35,10 @@ impl Gate {
     /// # Errors
     /// The refusal, which is counted.
     pub(super) fn check<T>(&self, ask: impl FnOnce(&Grants) -> Result<T, String>) -> Result<T, Failure> {
-        ask(&self.grants).map_err(|refusal| Failure::new(Kind::Denied, self.meter.refuse(refusal)))
+        ask(&self.grants).map_err(|refusal| {
+            let refusal = self.secrets.hidden_in(&refusal, REFUSAL_BYTES);
+            Failure::new(Kind::Denied, self.meter.refuse(refusal))
+        })
     }
 
     /// The grants, for what is not refused.
@@ -42,6 +55,15 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_is_remembered_without_secrets() {
+        let secrets = Secrets::new([wasaba_core::secret::Secret::new("hunter2")]);
+        let gate = Gate { secrets, ..Gate::default() };
+        let refused = gate.check(|_| Err::<(), _>("no grant for http://hunter2.example".to_owned())).unwrap_err();
+        assert_eq!(gate.meter.refused(), ["no grant for http://[redacted].example"]);
+        assert_eq!(refused.text, "no grant for http://[redacted].example");
+    }
 
     #[test]
     fn only_a_refusal_is_counted() {

@@ -49,7 +49,8 @@ impl Instance {
         let sent = grants.credentials.iter().map(|(_, user)| Secret::new(http::base64(user.reveal().as_bytes())));
         let secrets = Secrets::new(secrets.into_iter().chain(sent.collect::<Vec<_>>()));
         let (grants, meter) = (Arc::new(grants), Arc::<Meter>::default());
-        let (gate, blocking) = (Gate::new(Arc::clone(&grants), Arc::clone(&meter)), Blocking::default());
+        let gate = Gate::new(Arc::clone(&grants), Arc::clone(&meter)).hiding(secrets.clone());
+        let blocking = Blocking::default();
         let state = State {
             types: types::OfInstance::new(gate.clone()),
             http: http::OfInstance::new(gate.clone(), blocking.clone(), Arc::clone(&meter), limits.body_bytes),
@@ -93,6 +94,13 @@ impl Instance {
     #[must_use]
     pub fn hidden(&self, text: &str) -> String {
         self.state.secrets.hidden_in(text, SHOWN_BYTES)
+    }
+
+    /// The secrets that no name may contain: all, if the plugin may see their text. If it may not, a name is like a secret by
+    /// accident only, such as that of a database whose password is its name.
+    #[must_use]
+    pub fn secrets_in_names(&self) -> Secrets {
+        if self.state.grants.reveal { self.state.secrets.clone() } else { Secrets::default() }
     }
 
     /// What it may do.
