@@ -31,10 +31,21 @@ pub enum ApiError {
 pub struct ErrorResponse {
     /// The HTTP status.
     pub status: u16,
+    /// Who wrote it.
+    pub by: Author,
     /// The server's message, or the name of the status.
     pub message: String,
     /// From the `Retry-After` header.
     pub retry_after: Option<Duration>,
+}
+
+/// Who answered: an error of Mackerel's says why in JSON, one of a proxy, gateway or firewall in between does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Author {
+    /// Mackerel itself.
+    Mackerel,
+    /// Probably something between this machine and the server with this name.
+    Unknown(String),
 }
 
 impl ApiError {
@@ -52,6 +63,12 @@ impl ApiError {
         }
     }
 
+    /// Whether Mackerel itself says what only the operator can change: a wrong key, a missing host. The same status from a proxy or
+    /// firewall may depend on the request.
+    pub(super) fn is_for_the_operator(&self) -> bool {
+        matches!(self, Self::Auth(response) | Self::NotFound(response) if response.by == Author::Mackerel)
+    }
+
     /// How long the server wants clients to wait, if it said so.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
@@ -67,17 +84,36 @@ impl ApiError {
 impl fmt::Display for ApiError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Auth(ErrorResponse { status, message, .. }) => write!(
+            Self::Auth(ErrorResponse { status, message, by: Author::Mackerel, .. }) => write!(
                 formatter,
                 "Mackerel refuses the API key ({status}: {message}): check that `apikey` is a key of your organisation that \
                  may read and write, and that it may be used from this machine's address"
             ),
-            Self::NotFound(ErrorResponse { status, message, .. })
-            | Self::Busy(ErrorResponse { status, message, .. })
-            | Self::Refused(ErrorResponse { status, message, .. }) => {
-                write!(formatter, "Mackerel answered {status}: {message}")
+            Self::Auth(response) | Self::NotFound(response) | Self::Busy(response) | Self::Refused(response) => {
+                response.fmt(formatter)
             }
             Self::NoAnswer(why) => formatter.write_str(why),
+        }
+    }
+}
+
+impl fmt::Display for ErrorResponse {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { status, by, message, .. } = self;
+        match by {
+            Author::Mackerel => write!(formatter, "Mackerel answered {status}: {message}"),
+            Author::Unknown(_) if *status == 407 => write!(
+                formatter,
+                "the proxy requires a login (407): write its user and password into `https_proxy` or `http_proxy`"
+            ),
+            Author::Unknown(server) => {
+                let key = if matches!(status, 401 | 403) { "`apikey` and " } else { "" };
+                write!(
+                    formatter,
+                    "a request to {server} was answered with {message}, without the reason that Mackerel gives: check \
+                     {key}`apibase`, and whether a proxy, gateway or firewall on the way answered"
+                )
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Pure: chance and time are parameters; it neither waits nor logs.
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::mem::{Discriminant, discriminant};
 use std::time::{Duration, Instant};
@@ -20,6 +21,10 @@ const HOLD: Duration = Duration::from_mins(5);
 /// A longer `Retry-After` is taken for a mistake.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
 
+/// While calls only fail, at most this many are made within [`WINDOW`].
+const MOST_FAILURES: usize = 28;
+const WINDOW: Duration = Duration::from_hours(1);
+
 /// A lasting failure is logged again after this time.
 const LOGGED_AGAIN: Duration = Duration::from_hours(1);
 
@@ -30,17 +35,40 @@ const LOGGED_AGAIN: Duration = Duration::from_hours(1);
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
+    /// The failures within the last [`WINDOW`] since the last success, the oldest first.
+    recent: VecDeque<Instant>,
     logged: Option<(Discriminant<ApiError>, Instant)>,
 }
 
 impl Backoff {
-    /// The wait after `error`; `random` is from 0 to 1.
-    pub(super) fn wait(&mut self, error: &ApiError, random: f64) -> Duration {
-        let wait = match error {
-            ApiError::Auth(_) | ApiError::NotFound(_) => HOLD,
-            ApiError::Busy(_) | ApiError::Refused(_) | ApiError::NoAnswer(_) => self.jittered(random),
+    /// The wait after a call that failed at `now` with `error`; `random` is from 0 to 1.
+    pub(super) fn wait(&mut self, error: &ApiError, now: Instant, random: f64) -> Duration {
+        self.count(now);
+        self.wait_again(error, now, random)
+    }
+
+    /// As [`Backoff::wait`], for a failure that was counted already.
+    pub(super) fn wait_again(&mut self, error: &ApiError, now: Instant, random: f64) -> Duration {
+        let allowed = match self.recent.front() {
+            Some(oldest) if self.is_exhausted(now) => (*oldest + WINDOW).saturating_duration_since(now),
+            _ => Duration::ZERO,
         };
-        wait.max(error.retry_after().unwrap_or_default().min(LONGEST_RETRY_AFTER))
+        let wait = if error.is_for_the_operator() { HOLD } else { self.jittered(random) };
+        wait.max(error.retry_after().unwrap_or_default().min(LONGEST_RETRY_AFTER)).max(allowed)
+    }
+
+    /// Counts a call that failed.
+    pub(super) fn count(&mut self, now: Instant) {
+        self.recent.push_back(now);
+        if self.recent.len() > MOST_FAILURES {
+            self.recent.pop_front();
+        }
+    }
+
+    /// Whether no further call may be made at `now`, since too many only failed.
+    pub(super) fn is_exhausted(&self, now: Instant) -> bool {
+        let recent = self.recent.iter().filter(|at| now.saturating_duration_since(**at) < WINDOW);
+        recent.count() >= MOST_FAILURES
     }
 
     /// Whether `error` is due for the log; if so, it counts as logged.
@@ -54,9 +82,15 @@ impl Backoff {
         is_news
     }
 
-    /// Ends the series, after a call that succeeded.
+    /// Whether a failure was logged.
+    pub(super) fn has_logged(&self) -> bool {
+        self.logged.is_some()
+    }
+
+    /// Ends the series, after a call that succeeded. A failure that returns within the hour is still not logged again.
     pub(super) fn reset(&mut self) {
-        *self = Self::default();
+        let logged = self.logged.take();
+        *self = Self { logged, ..Self::default() };
     }
 
     fn jittered(&mut self, random: f64) -> Duration {
@@ -75,7 +109,7 @@ pub(super) fn chance() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mackerel::answer::ErrorResponse;
+    use crate::mackerel::answer::{Author, ErrorResponse};
 
     fn unreachable() -> ApiError {
         ApiError::NoAnswer("connection refused".to_owned())
@@ -83,34 +117,65 @@ mod tests {
 
     fn busy(seconds: u64) -> ApiError {
         let retry_after = Some(Duration::from_secs(seconds));
-        ApiError::of(ErrorResponse { status: 429, message: String::new(), retry_after })
+        ApiError::of(ErrorResponse { status: 429, by: Author::Mackerel, message: String::new(), retry_after })
     }
 
     #[test]
     fn the_wait_doubles_up_to_five_minutes_and_starts_again_after_a_success() {
         let mut backoff = Backoff::default();
-        let waits: Vec<u64> = (0..9).map(|_| backoff.wait(&unreachable(), 1.0).as_secs()).collect();
+        let mut now = Instant::now();
+        let mut wait = |backoff: &mut Backoff, random| {
+            let wait = backoff.wait(&unreachable(), now, random);
+            now += wait;
+            wait
+        };
+        let waits: Vec<u64> = (0..9).map(|_| wait(&mut backoff, 1.0).as_secs()).collect();
         assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 300]);
         for _ in 0..100 {
-            assert_eq!(backoff.wait(&unreachable(), 1.0), LONGEST);
+            assert_eq!(wait(&mut backoff, 1.0), LONGEST);
         }
         backoff.reset();
-        assert_eq!(backoff.wait(&unreachable(), 0.5), Duration::from_secs(1));
+        assert_eq!(wait(&mut backoff, 0.5), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn while_calls_only_fail_there_are_at_most_28_in_any_hour_however_short_the_waits() {
+        for random in [0.0, 0.1, 0.5, 1.0] {
+            let (start, mut backoff, mut calls) = (Instant::now(), Backoff::default(), Vec::new());
+            let mut now = start;
+            while now < start + Duration::from_hours(24) {
+                calls.push(now);
+                now += backoff.wait(&unreachable(), now, random);
+            }
+            let most = calls.windows(MOST_FAILURES + 1).all(|calls| calls[MOST_FAILURES] - calls[0] >= WINDOW);
+            assert!(most, "{random}");
+            assert!(calls.len() > 24 * 10, "{} calls in a day with {random}", calls.len());
+        }
+    }
+
+    #[test]
+    fn a_success_allows_further_calls() {
+        let (now, mut backoff) = (Instant::now(), Backoff::default());
+        (0..MOST_FAILURES).for_each(|_| backoff.count(now));
+        assert!(backoff.is_exhausted(now) && !backoff.is_exhausted(now + WINDOW));
+        backoff.reset();
+        assert!(!backoff.is_exhausted(now));
     }
 
     #[test]
     fn retry_after_is_a_minimum_of_at_most_an_hour() {
         let mut backoff = Backoff::default();
-        assert_eq!(backoff.wait(&busy(90), 0.0), Duration::from_secs(90));
-        assert_eq!(backoff.wait(&busy(1), 1.0), Duration::from_secs(4));
-        assert_eq!(backoff.wait(&busy(86_400), 1.0), LONGEST_RETRY_AFTER);
+        assert_eq!(backoff.wait(&busy(90), Instant::now(), 0.0), Duration::from_secs(90));
+        assert_eq!(backoff.wait(&busy(1), Instant::now(), 1.0), Duration::from_secs(4));
+        assert_eq!(backoff.wait(&busy(86_400), Instant::now(), 1.0), LONGEST_RETRY_AFTER);
     }
 
     #[test]
     fn a_wrong_key_is_retried_every_five_minutes() {
-        let wrong = ApiError::of(ErrorResponse { status: 403, message: String::new(), retry_after: None });
+        let (by, message) = (Author::Mackerel, String::new());
+        let wrong = ApiError::of(ErrorResponse { status: 403, by, message, retry_after: None });
         let mut backoff = Backoff::default();
-        assert!((0..10).all(|_| backoff.wait(&wrong, 0.0) == HOLD));
+        assert!((0..10).all(|_| backoff.wait(&wrong, Instant::now(), 0.0) == HOLD));
     }
 
     #[test]
@@ -122,7 +187,10 @@ mod tests {
         assert_eq!(logged, [true, false, false, true, false]);
         assert!(backoff.is_news(&busy(1), at(62)));
         backoff.reset();
-        assert!(backoff.is_news(&busy(1), at(62)));
+        assert!(
+            !backoff.is_news(&busy(1), at(63)) && backoff.is_news(&busy(1), at(122)),
+            "also when it comes and goes"
+        );
     }
 
     #[test]

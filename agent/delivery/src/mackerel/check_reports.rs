@@ -36,7 +36,7 @@ const MOST_QUEUED: usize = 10_000;
 pub(super) struct CheckReports<'a> {
     client: Client,
     host_id: HostId,
-    hosts: Hosts,
+    hosts: Arc<Hosts>,
     pace: Pace,
     queues: &'a mut Queues,
 }
@@ -79,15 +79,16 @@ impl Queues {
 }
 
 impl<'a> CheckReports<'a> {
-    pub(super) fn new(client: Client, host_id: HostId, pace: Pace, queues: &'a mut Queues) -> Self {
+    pub(super) fn new(client: Client, host_id: HostId, hosts: Arc<Hosts>, pace: Pace, queues: &'a mut Queues) -> Self {
         queues.reset();
-        Self { client, host_id, hosts: Hosts::default(), pace, queues }
+        Self { client, host_id, hosts, pace, queues }
     }
 
     /// Posts queued reports and those from the inbox until shutdown, and then once more.
     pub(super) async fn run(mut self, inbox: &mut mpsc::Receiver<Report>, shutdown: watch::Receiver<bool>) {
         self.flush(Instant::now()).await;
         let mut next = Instant::now() + GATHERED;
+        let mut found = self.hosts.found();
         loop {
             tokio::select! {
                 Some(report) = inbox.recv() => {
@@ -105,6 +106,8 @@ impl<'a> CheckReports<'a> {
                         next = Instant::now() + GATHERED;
                     }
                 }
+                // The sender is in `hosts`, which lives as long as this.
+                Ok(()) = found.changed() => self.flush(Instant::now()).await,
                 () = stopped(shutdown.clone()) => break,
             }
         }
@@ -129,11 +132,10 @@ impl<'a> CheckReports<'a> {
             }
             let id = match host {
                 None => Some(self.host_id.as_str().into()),
-                Some(identifier) => self.hosts.id(&self.client, identifier, now.into_std()).await,
+                Some(identifier) => self.hosts.id(identifier, now.into_std()),
             };
-            match id {
-                Some(id) => work.push(queue.deliver(&self.client, host.as_ref(), id, self.pace)),
-                None => queue.not_before = Some(now + GATHERED),
+            if let Some(id) = id {
+                work.push(queue.deliver(&self.client, host.as_ref(), id, self.pace));
             }
         }
         let results = join_all(work).await;
@@ -155,18 +157,16 @@ impl Queue {
         let mut at_once = MOST_AT_ONCE;
         while !self.reports.is_empty() {
             let count = at_once.min(self.reports.len());
-            let error =
-                match client.post("/api/v0/monitoring/checks/report", body(self.reports.iter().take(count), &id)).await
-                {
-                    Ok(_) => {
-                        tracing::debug!("delivered {count} check reports");
-                        self.reports.drain(..count);
-                        self.backoff.reset();
-                        self.not_before = None;
-                        continue;
-                    }
-                    Err(error) => error,
-                };
+            let error = match client.post_reports(body(self.reports.iter().take(count), &id)).await {
+                Ok(()) => {
+                    tracing::debug!("delivered {count} check reports");
+                    self.reports.drain(..count);
+                    self.backoff.reset();
+                    self.not_before = None;
+                    continue;
+                }
+                Err(error) => error,
+            };
             match (&error, host) {
                 // The bad one is found by posting each alone.
                 (ApiError::Refused(_), _) if count > 1 => {
@@ -182,7 +182,7 @@ impl Queue {
                 (ApiError::NotFound(_), Some(identifier)) => return Some(Arc::clone(identifier)),
                 _ => {}
             }
-            let wait = self.backoff.wait(&error, (pace.random)());
+            let wait = self.backoff.wait(&error, std::time::Instant::now(), (pace.random)());
             self.not_before = Some(Instant::now() + wait);
             if self.backoff.is_news(&error, std::time::Instant::now()) {
                 tracing::warn!(
@@ -272,8 +272,8 @@ mod tests {
     }
 
     fn reports<'a>(server: &Server, queues: &'a mut Queues) -> CheckReports<'a> {
-        let pace = Pace { now: clock::wall, random: || 1.0 };
-        CheckReports::new(client(&server.base), HostId::new("OWN").unwrap(), pace, queues)
+        let pace = Pace { now: clock::wall, instant: std::time::Instant::now, random: || 1.0, pause: Duration::ZERO };
+        CheckReports::new(client(&server.base), HostId::new("OWN").unwrap(), Arc::default(), pace, queues)
     }
 
     fn bodies(server: &Server) -> Vec<String> {
@@ -294,11 +294,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_report_is_dropped_alone() {
-        let server = Server::start(
-            |request| {
-                if request.body.contains("poison") { answer(400, "{}") } else { answer(200, "{}") }
-            },
-        )
+        let server = Server::start(|request| {
+            if request.body.contains("poison") { answer(400, "{}") } else { answer(200, r#"{"success":true}"#) }
+        })
         .await;
         let mut queues = Queues::default();
         let mut reports = reports(&server, &mut queues);
@@ -319,7 +317,7 @@ mod tests {
             } else if request.body.contains("OTHER") {
                 answer(503, "{}")
             } else {
-                answer(200, "{}")
+                answer(200, r#"{"success":true}"#)
             }
         })
         .await;
@@ -328,6 +326,14 @@ mod tests {
         reports.queues.push(report("a", Some("other")));
         reports.queues.push(report("b", None));
         let now = Instant::now();
+        // Whose id is asked for; a look-up answers.
+        reports.flush(now).await;
+        let (hosts, client, pace) = (Arc::clone(&reports.hosts), reports.client.clone(), reports.pace);
+        let mut found = hosts.found();
+        tokio::select! {
+            never = hosts.keep_looked_up(&client, pace) => match never {},
+            found = found.changed() => found.unwrap(),
+        }
         reports.flush(now).await;
         assert_eq!(reports.queues.0[&None].reports.len(), 0);
         let queue = &reports.queues.0[&Some("other".into())];
@@ -339,7 +345,7 @@ mod tests {
 
     #[tokio::test]
     async fn more_than_a_hundred_reports_take_several_requests_and_old_ones_are_dropped() {
-        let server = Server::start(|_| answer(200, "{}")).await;
+        let server = Server::start(|_| answer(200, r#"{"success":true}"#)).await;
         let mut queues = Queues::default();
         let mut reports = reports(&server, &mut queues);
         reports.queues.push(Report { occurred_at: 0, ..report("old", None) });

@@ -15,7 +15,7 @@ use wasaba_core::secret::Secret;
 use wasaba_core::tls;
 
 use super::FatalError;
-use super::answer::{self, ApiError, ErrorResponse};
+use super::answer::{self, ApiError, Author, ErrorResponse};
 use super::proxy::proxy_to;
 
 /// The limit for a whole request, as in the official agent.
@@ -95,7 +95,9 @@ impl Client {
             .user_agent(format!("wasaba/{} (Revision {})", agent.version, agent.revision))
             // reqwest would send the key to other servers too.
             .redirect(redirect::Policy::custom(move |attempt| {
-                if attempt.previous().len() < 10 && attempt.url().origin() == own_origin.origin() {
+                // Other redirects turn a POST into a GET, whose answer would say nothing about what was posted.
+                let keeps_method = matches!(attempt.status().as_u16(), 307 | 308);
+                if keeps_method && attempt.previous().len() < 10 && attempt.url().origin() == own_origin.origin() {
                     attempt.follow()
                 } else {
                     attempt.stop()
@@ -110,73 +112,73 @@ impl Client {
         Ok(Self { http, base, key })
     }
 
-    /// `GET path`.
-    ///
-    /// # Errors
-    /// See [`ApiError`].
-    pub async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, ApiError> {
-        let mut url = self.url(path);
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
-        self.send(self.http.request(Method::GET, url)).await
-    }
-
-    /// `POST path` with JSON.
-    ///
-    /// # Errors
-    /// See [`ApiError`].
-    pub async fn post(&self, path: &str, json: Vec<u8>) -> Result<Value, ApiError> {
-        self.send_json(Method::POST, path, json).await
-    }
-
-    /// `PUT path` with JSON.
-    ///
-    /// # Errors
-    /// See [`ApiError`].
-    pub async fn put(&self, path: &str, json: Vec<u8>) -> Result<Value, ApiError> {
-        self.send_json(Method::PUT, path, json).await
-    }
-
     fn url(&self, path: &str) -> Url {
         let mut url = self.base.clone();
         url.set_path(path);
         url
     }
 
-    async fn send_json(&self, method: Method, path: &str, json: Vec<u8>) -> Result<Value, ApiError> {
-        self.send(self.http.request(method, self.url(path)).header(CONTENT_TYPE, "application/json").body(json)).await
-    }
-
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Value, ApiError> {
+    /// Sends one request, with JSON or without a body. `success` finds in the answer what Mackerel answers on success.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub(super) async fn send<T>(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        json: Option<Vec<u8>>,
+        success: impl FnOnce(&Value) -> Option<T>,
+    ) -> Result<T, ApiError> {
+        let mut url = self.url(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let mut request = self.http.request(method, url);
+        if let Some(json) = json {
+            request = request.header(CONTENT_TYPE, "application/json").body(json);
+        }
         let response = request.send().await.map_err(|error| self.unreachable(error))?;
         let status = response.status();
         let retry_after = response
             .headers()
             .get(RETRY_AFTER)
             .and_then(|value| answer::retry_after(value.to_str().ok()?, clock::wall()));
-        let body = self.body(response).await?;
         if !status.is_success() {
-            let message = self.key.redacted_in(&answer::message(&body).unwrap_or_else(|| status.to_string()));
-            return Err(ApiError::of(ErrorResponse { status: status.as_u16(), message, retry_after }));
+            // What can be read of the reason. A body that is long or ends early hides neither status nor Retry-After.
+            let message = answer::message(&self.body(response).await.0);
+            return Err(ApiError::of(ErrorResponse {
+                status: status.as_u16(),
+                by: if message.is_some() { Author::Mackerel } else { Author::Unknown(self.host()) },
+                message: self.key.redacted_in(&message.unwrap_or_else(|| status.to_string())),
+                retry_after,
+            }));
         }
-        serde_json::from_slice(&body).map_err(|_| {
+        let (body, end) = self.body(response).await;
+        end?;
+        serde_json::from_slice(&body).ok().as_ref().and_then(success).ok_or_else(|| {
             ApiError::NoAnswer(format!(
-                "{} answered {status} with invalid JSON: is it Mackerel, or a proxy's login page?",
+                "{} answered {status}, but not what Mackerel answers on success: is `apibase` right, or does a proxy or login \
+                 page answer in its place?",
                 self.host()
             ))
         })
     }
 
-    async fn body(&self, mut response: Response) -> Result<Vec<u8>, ApiError> {
+    /// The body as far as it was read, and why it is not the whole.
+    async fn body(&self, mut response: Response) -> (Vec<u8>, Result<(), ApiError>) {
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(error))? {
-            if body.len() + chunk.len() > LONGEST_RESPONSE {
-                return Err(ApiError::NoAnswer(format!("the response of {} is longer than 1 MiB", self.host())));
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if body.len() + chunk.len() > LONGEST_RESPONSE => {
+                    let why = format!("the response of {} is longer than 1 MiB", self.host());
+                    return (body, Err(ApiError::NoAnswer(why)));
+                }
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => return (body, Ok(())),
+                Err(error) => return (body, Err(self.unreachable(error))),
             }
-            body.extend_from_slice(&chunk);
         }
-        Ok(body)
     }
 
     fn unreachable(&self, error: reqwest::Error) -> ApiError {
@@ -242,6 +244,11 @@ mod tests {
         Client::new(apibase, Secret::new("very-secret"), &agent, &Route::default()).unwrap()
     }
 
+    /// A request that any JSON answers.
+    async fn get(client: &Client) -> Result<Value, ApiError> {
+        client.send(Method::GET, "/x", &[], None, |answer| Some(answer.clone())).await
+    }
+
     #[test]
     fn only_scheme_user_host_and_port_of_apibase_count() {
         let url = |text| client(text).url("/api/v0/tsdb").to_string();
@@ -271,7 +278,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_carries_the_headers_that_mackerel_knows() {
         let server = Server::start(|_| answer(200, r#"{"success":true}"#)).await;
-        client(&server.base).post("/api/v0/tsdb", b"[]".to_vec()).await.unwrap();
+        client(&server.base).post_values(b"[]".to_vec()).await.unwrap();
         let request = server.requests().remove(0);
         assert_eq!((request.line.as_str(), request.body.as_str()), ("POST /api/v0/tsdb", "[]"));
         let expected = [
@@ -292,7 +299,7 @@ mod tests {
         let mut kinds = String::new();
         for status in statuses {
             let server = Server::start(move |_| answer(status, "no json")).await;
-            kinds.push(match client(&server.base).get("/x", &[]).await.unwrap_err() {
+            kinds.push(match get(&client(&server.base)).await.unwrap_err() {
                 ApiError::Auth(_) => 'a',
                 ApiError::NotFound(_) => 'n',
                 ApiError::Busy(_) => 'b',
@@ -310,20 +317,32 @@ mod tests {
         let server =
             Server::start(move |_| format!("HTTP/1.1 307 No\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n"))
                 .await;
-        assert!(client(&server.base).get("/x", &[]).await.is_err());
+        assert!(get(&client(&server.base)).await.is_err());
         assert!(other.requests().is_empty());
     }
 
     #[tokio::test]
     async fn a_response_that_is_too_long_is_an_error() {
         let server = Server::start(|_| answer(200, &"x".repeat(LONGEST_RESPONSE + 1))).await;
-        let error = client(&server.base).get("/x", &[]).await.unwrap_err();
+        let error = get(&client(&server.base)).await.unwrap_err();
         assert!(error.to_string().ends_with("is longer than 1 MiB"), "{error}");
     }
 
     #[tokio::test]
+    async fn a_long_or_truncated_error_hides_neither_its_status_nor_when_to_retry() {
+        let long = "x".repeat(LONGEST_RESPONSE + 1);
+        let head = "HTTP/1.1 503 Busy\r\nretry-after: 90\r\ncontent-length:";
+        for response in [format!("{head} {}\r\n\r\n{long}", long.len()), format!("{head} 9\r\n\r\nx")] {
+            let server = Server::start(move |_| response.clone()).await;
+            let error = get(&client(&server.base)).await.unwrap_err();
+            assert_eq!(error.retry_after(), Some(Duration::from_secs(90)), "{error}");
+            assert!(error.to_string().contains("503"), "{error}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_refused_connection_is_reported_once_and_without_the_password() {
-        let error = client("http://user:secret@127.0.0.1:1").get("/x", &[]).await.unwrap_err().to_string();
+        let error = get(&client("http://user:secret@127.0.0.1:1")).await.unwrap_err().to_string();
         assert!(error.contains("127.0.0.1:1") && !error.contains("secret"), "{error}");
         assert_eq!(error.matches("onnection refused").count(), 1, "{error}");
     }
@@ -335,7 +354,7 @@ mod tests {
         for (no_keep_alive, expected) in [(false, 0), (true, 1)] {
             let route = Route { no_keep_alive, ..Route::default() };
             let client = Client::new(&server.base, Secret::new("key"), &agent, &route).unwrap();
-            client.get("/x", &[]).await.unwrap();
+            get(&client).await.unwrap();
             let head = server.requests().pop().unwrap().head;
             assert_eq!(head.matches("connection: close").count(), expected, "{head}");
         }
@@ -356,8 +375,8 @@ mod tests {
         let agent = Agent { version: "0".to_owned(), revision: "0".to_owned() };
         let route = Route { http_proxy: Some(Secret::new(proxy.base.as_str())), ..Route::default() };
         let client = Client::new("http://mackerel.example.com", Secret::new("key"), &agent, &route).unwrap();
-        client.get("/api/v0/hosts", &[]).await.unwrap();
-        assert_eq!(proxy.requests().remove(0).line, "GET http://mackerel.example.com/api/v0/hosts");
+        get(&client).await.unwrap();
+        assert_eq!(proxy.requests().remove(0).line, "GET http://mackerel.example.com/x");
         assert!(!format!("{route:?}").contains("127.0.0.1"), "it may hold a password");
     }
 }

@@ -1,6 +1,7 @@
-//! The delivery: from the spool to `POST /api/v0/tsdb`, newest first, many minutes per request.
+//! The delivery: from the spool to `POST /api/v0/tsdb`, newest first.
 //!
-//! A request that Mackerel refuses is halved until the bad points are isolated, and only those are dropped. Delivered points
+//! A request begins small and grows ([`size`](super::size)). What Mackerel refuses is halved until the refused values are known,
+//! and only those are dropped ([`refusals`](super::refusals)); if it accepts nothing at all, nothing is dropped. Delivered points
 //! are settled before the next request is sent. The second of the minute at which it posts is in `timing`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,31 +17,33 @@ use super::backoff::Backoff;
 use super::client::Client;
 use super::hosts::Hosts;
 use super::id_file::HostId;
+use super::refusals::Refusals;
+use super::size::Size;
 use super::timing::Timing;
 use super::{Pace, stopped};
 use crate::spool::{Minute, Settlement, Spool};
 
-/// About 500 kB of JSON. Mackerel documents no limit; a day of a small host takes nine such requests.
-const MOST_POINTS: usize = 5_000;
-
-/// A batch with bad points in it costs at most this many requests before the next backoff.
+/// The requests with which the refused values of a minute are looked for before a pause ([`Pace::pause`]), if some are accepted.
 const MOST_REQUESTS: usize = 64;
 
-/// Further dropped points are counted, not listed.
-const MOST_LINES: usize = 10;
+/// The same, if none is accepted: then probably none of any minute is.
+const MOST_REFUSED_REQUESTS: usize = 10;
 
 pub(super) struct Delivery {
     client: Client,
     spool: Arc<Spool>,
     host_id: HostId,
-    hosts: Hosts,
+    hosts: Arc<Hosts>,
     pace: Pace,
     timing: Timing,
+    size: Size,
     backoff: Backoff,
+    refusals: Refusals,
     outage: Option<Outage>,
+    suspects: Suspects,
     /// Which half of a refused batch is posted first. It changes after a round in which no point was accepted, since a long row
     /// of bad points at one end must not hide good ones at the other.
-    oldest_first: bool,
+    is_last_half_first: bool,
 }
 
 /// A series of failed rounds, and what was delivered since then.
@@ -50,38 +53,78 @@ struct Outage {
     points: usize,
 }
 
+/// The minutes of which nothing was accepted. They are tried again after another minute was: only then their times are at fault.
+#[derive(Default)]
+struct Suspects {
+    times: BTreeSet<i64>,
+    /// Whether another minute was accepted since.
+    are_alone: bool,
+}
+
+impl Suspects {
+    /// The latest time of the minute to try next, if there is such an old one: if many minutes are refused, the clock was wrong
+    /// for a while, so the steps back become longer.
+    fn before(&self) -> i64 {
+        match self.times.first() {
+            Some(oldest) if !self.are_alone => oldest - (60 << (self.times.len() - 1).min(10)),
+            _ => i64::MAX,
+        }
+    }
+}
+
 /// A point: a sample with its time and the id of its host on Mackerel.
+#[derive(Clone)]
 struct Point {
     host_id: Arc<str>,
     time: i64,
     sample: Sample,
 }
 
+/// How the refused values of a minute were looked for.
+enum Search {
+    /// They are known.
+    Complete,
+    /// It continues after a pause.
+    Paused,
+    /// Nothing was accepted.
+    AllRefused,
+}
+
 impl Delivery {
-    pub(super) fn new(client: Client, spool: Arc<Spool>, host_id: HostId, pace: Pace) -> Self {
+    pub(super) fn new(client: Client, spool: Arc<Spool>, host_id: HostId, hosts: Arc<Hosts>, pace: Pace) -> Self {
         Self {
             client,
             spool,
             timing: Timing::of(&host_id),
             host_id,
-            hosts: Hosts::default(),
+            hosts,
             pace,
+            size: Size::default(),
             backoff: Backoff::default(),
+            refusals: Refusals::default(),
             outage: None,
-            oldest_first: false,
+            suspects: Suspects::default(),
+            is_last_half_first: false,
         }
     }
 
     /// Delivers the first values at once, and later ones after each `wake` at this host's second of the minute. On shutdown, it
     /// tries once more.
     pub(super) async fn run(mut self, wake: &Notify, shutdown: watch::Receiver<bool>) {
+        let mut found = self.hosts.found();
         loop {
             let wait = self.round().await;
+            let retry = self.refusals.next().map(|next| next.saturating_duration_since(self.now()));
             let next = async {
                 match wait {
                     Some(wait) => tokio::time::sleep(wait).await,
                     None => {
-                        wake.notified().await;
+                        tokio::select! {
+                            () = wake.notified() => {}
+                            // The sender is in `hosts`, which lives as long as this.
+                            Ok(()) = found.changed() => {}
+                            () = tokio::time::sleep(retry.unwrap_or_default()), if retry.is_some() => {}
+                        }
                         tokio::time::sleep(self.timing.wait((self.pace.now)())).await;
                     }
                 }
@@ -96,59 +139,93 @@ impl Delivery {
 
     /// Delivers until the queue is empty (`None`) or a request fails (the time to wait).
     async fn round(&mut self) -> Option<Duration> {
-        match self.deliver_all().await {
-            Ok(()) => {
+        let result = self.deliver_all().await;
+        if let Some(line) = self.refusals.line(self.now()) {
+            tracing::warn!("{line}");
+        }
+        let error = match result {
+            Ok(pause) => {
                 self.backoff.reset();
                 if let Some(outage) = self.outage.take() {
                     let Outage { since, minutes, points } = outage;
                     tracing::info!(
                         "delivery recovered after {} s: delivered {points} queued points of {minutes} minutes",
-                        since.elapsed().as_secs()
+                        self.now().saturating_duration_since(since).as_secs()
                     );
                 }
-                None
+                return pause;
             }
-            Err(error) => {
-                self.outage.get_or_insert_with(|| Outage { since: Instant::now(), minutes: 0, points: 0 });
-                let wait = self.backoff.wait(&error, (self.pace.random)());
-                if self.backoff.is_news(&error, Instant::now()) {
-                    log(&error, &self.host_id, wait);
-                } else {
-                    tracing::debug!("cannot deliver: {error}; retrying in {} s", wait.as_secs());
-                }
-                Some(wait)
-            }
+            Err(error) => error,
+        };
+        let now = self.now();
+        self.outage.get_or_insert_with(|| Outage { since: now, minutes: 0, points: 0 });
+        let wait = self.backoff.wait_again(&error, now, (self.pace.random)());
+        if self.backoff.is_news(&error, now) {
+            log(&error, &self.host_id, wait);
+        } else {
+            tracing::debug!("cannot deliver: {error}; retrying in {} s", wait.as_secs());
         }
+        Some(wait)
     }
 
-    async fn deliver_all(&mut self) -> Result<(), ApiError> {
-        let mut minutes = self.newest().await;
-        while !minutes.is_empty() {
-            let points = self.addressed(minutes).await;
-            minutes = if points.is_empty() { self.newest().await } else { self.deliver(points).await? };
+    /// Delivers all but the held names, and then those of them that are due. Returns how long to pause before the rest.
+    async fn deliver_all(&mut self) -> Result<Option<Duration>, ApiError> {
+        loop {
+            let minutes = self.newest().await;
+            if minutes.is_empty() {
+                break;
+            }
+            let mut points = self.addressed(minutes);
+            points.truncate(self.size.points());
+            if !points.is_empty() && self.deliver(points).await? {
+                return Ok(Some(self.pace.pause));
+            }
             self.timing.delivered((self.pace.now)());
         }
-        Ok(())
+        self.retry_suspects().await?;
+        self.retry_refused().await
     }
 
-    /// The minutes to deliver next, without the points of absent hosts.
-    async fn newest(&self) -> Vec<Minute> {
-        let absent = self.hosts.absent(Instant::now());
-        self.blocking(move |spool| spool.newest(MOST_POINTS, &absent)).await
-    }
-
-    /// The points of `minutes` with the ids of their hosts, without those of hosts that Mackerel does not know.
-    async fn addressed(&mut self, minutes: Vec<Minute>) -> Vec<Point> {
-        let own: Arc<str> = self.host_id.as_str().into();
-        let others = minutes.iter().flat_map(|minute| &minute.samples).filter_map(Sample::host).cloned();
-        let mut ids = BTreeMap::new();
-        for identifier in others.collect::<BTreeSet<_>>() {
-            let id = self.hosts.id(&self.client, &identifier, Instant::now()).await;
-            ids.insert(identifier, id);
+    /// The minutes to deliver next, without the points of absent hosts, of held names, and of suspect minutes.
+    async fn newest(&mut self) -> Vec<Minute> {
+        let mut minutes = self.newest_before(self.suspects.before()).await;
+        if minutes.is_empty() && !self.suspects.times.is_empty() && !self.suspects.are_alone {
+            minutes = self.newest_before(i64::MAX).await;
+            if minutes.is_empty() {
+                // There is no other minute to compare them with.
+                self.suspects = Suspects::default();
+                minutes = self.newest_before(i64::MAX).await;
+            }
         }
+        minutes
+    }
+
+    async fn newest_before(&self, before: i64) -> Vec<Minute> {
+        let (most, absent, held) = (self.size.minutes_up_to(), self.hosts.absent(self.now()), self.refusals.held());
+        let suspects = self.suspects.times.clone();
+        let filter = move |time: i64, sample: &Sample| {
+            time <= before
+                && !suspects.contains(&time)
+                && sample.host().is_none_or(|host| !absent.contains(host))
+                && !held.contains(sample)
+        };
+        self.blocking(move |spool| spool.newest(most, &filter)).await
+    }
+
+    fn now(&self) -> Instant {
+        (self.pace.instant)()
+    }
+
+    /// The points of `minutes` with the ids of their hosts, without those of hosts whose id is not known (yet).
+    fn addressed(&self, minutes: Vec<Minute>) -> Vec<Point> {
+        let own: Arc<str> = self.host_id.as_str().into();
+        let now = self.now();
+        let others = minutes.iter().flat_map(|minute| &minute.samples).filter_map(Sample::host);
+        let others = others.collect::<BTreeSet<_>>().into_iter();
+        let ids = others.map(|host| (Arc::clone(host), self.hosts.id(host, now))).collect::<BTreeMap<_, _>>();
+        let host_id = |sample: &Sample| sample.host().map_or(Some(&own), |host| ids.get(host)?.as_ref()).cloned();
         let mut points = Vec::new();
         for Minute { time, samples } in minutes {
-            let host_id = |sample: &Sample| sample.host().map_or(Some(&own), |host| ids.get(host)?.as_ref()).cloned();
             points.extend(
                 samples.into_iter().filter_map(|sample| Some(Point { time, host_id: host_id(&sample)?, sample })),
             );
@@ -156,139 +233,196 @@ impl Delivery {
         points
     }
 
-    /// Delivers one batch, in pieces if necessary, and returns the minutes to deliver next.
-    async fn deliver(&mut self, batch: Vec<Point>) -> Result<Vec<Minute>, ApiError> {
-        let mut batches = in_requests(batch);
-        let mut refused = Refused::default();
-        let mut accepted = false;
-        let mut requests = 0;
-        while let Some(mut batch) = batches.pop() {
+    /// Delivers one batch. If Mackerel refuses it, looks for what it refuses. Returns whether to pause.
+    async fn deliver(&mut self, batch: Vec<Point>) -> Result<bool, ApiError> {
+        let count = batch.len();
+        let (batch, error) = match self.post(batch).await {
+            Ok(()) => {
+                self.size.grow(count);
+                return Ok(false);
+            }
+            Err(failed) => failed,
+        };
+        let (newest, oldest) = (batch.first().map(|point| point.time), batch.last().map(|point| point.time));
+        match error {
+            ApiError::NotFound(_) if batch.iter().any(|point| point.sample.host().is_some()) => {
+                // One of the other hosts has been retired since, which must not hold up this host's points.
+                let others = batch.iter().filter_map(|point| point.sample.host());
+                others.for_each(|identifier| self.hosts.doubt(identifier, self.now()));
+                Ok(false)
+            }
+            // Perhaps it is the size.
+            ApiError::Refused(_) if newest != oldest && !self.backoff.is_exhausted(self.now()) => {
+                self.size.shrink(count);
+                Ok(false)
+            }
+            ApiError::Refused(_) if newest == oldest => {
+                // Without an accepted minute in between, the next ones are only compared with the first.
+                let is_first = self.suspects.times.is_empty() || self.suspects.are_alone;
+                let search = if is_first { self.search(batch, &error).await? } else { Search::AllRefused };
+                match search {
+                    Search::Complete => Ok(false),
+                    Search::Paused => Ok(true),
+                    Search::AllRefused => {
+                        self.suspects.times.extend(newest);
+                        self.size.shrink(count);
+                        if self.suspects.are_alone { Ok(false) } else { Err(error) }
+                    }
+                }
+            }
+            error => {
+                self.size.shrink(count);
+                Err(error)
+            }
+        }
+    }
+
+    /// Looks for the refused points of a batch of one minute by halving it; what is accepted on the way is delivered.
+    async fn search(&mut self, batch: Vec<Point>, error: &ApiError) -> Result<Search, ApiError> {
+        let why = error.to_string();
+        let mut batches = self.halves(batch);
+        let (mut refused, mut accepted, mut requests) = (Vec::new(), false, 1);
+        let mut failed = None;
+        while let Some(batch) = batches.pop() {
+            let most = if accepted { MOST_REQUESTS } else { MOST_REFUSED_REQUESTS };
+            if requests >= most || self.backoff.is_exhausted(self.now()) {
+                batches.push(batch);
+                break;
+            }
             requests += 1;
-            match self.post(&batch).await {
-                Ok(()) => {
-                    accepted = true;
-                    let last = batches.is_empty();
-                    let next = self.settle(batch, refused.take(), last).await;
-                    if last {
-                        refused.log_unlisted();
-                        return Ok(next);
-                    }
-                }
-                Err(error @ ApiError::Refused(_)) if requests >= MOST_REQUESTS => {
-                    refused.last = Some(error);
+            match self.post(batch).await {
+                Ok(()) => accepted = true,
+                Err((mut batch, ApiError::Refused(_))) if batch.len() == 1 => refused.append(&mut batch),
+                Err((batch, ApiError::Refused(_))) => batches.extend(self.halves(batch)),
+                Err((_, error)) => {
+                    failed = Some(error);
                     break;
-                }
-                Err(error @ ApiError::Refused(_)) => {
-                    if batch.len() > 1 {
-                        let older = batch.split_off(batch.len() / 2);
-                        batches.extend(if self.oldest_first { [batch, older] } else { [older, batch] });
-                    } else {
-                        refused.points.append(&mut batch);
-                    }
-                    refused.last = Some(error);
-                }
-                Err(ApiError::NotFound(_)) if batch.iter().any(|point| point.sample.host().is_some()) => {
-                    // One of the other hosts has been retired since, which must not hold up this host's points.
-                    let others = batch.iter().filter_map(|point| point.sample.host());
-                    others.for_each(|identifier| self.hosts.doubt(identifier, Instant::now()));
-                    self.settle_refused(&mut refused, accepted).await;
-                    return Ok(self.newest().await);
-                }
-                Err(error) => {
-                    self.settle_refused(&mut refused, accepted).await;
-                    return Err(error);
                 }
             }
         }
-        self.settle_refused(&mut refused, accepted).await;
-        let is_done = accepted && batches.is_empty();
-        self.oldest_first ^= !accepted;
-        match refused.last {
-            Some(error) if !is_done => Err(error),
-            _ => Ok(self.newest().await),
+        if accepted {
+            let samples = refused.iter().map(|point| &point.sample);
+            self.refusals.hold(samples, &why, self.now());
+            self.settle(Vec::new(), refused).await;
+        }
+        match failed {
+            Some(error) => Err(error),
+            None if !accepted => {
+                self.is_last_half_first = !self.is_last_half_first;
+                Ok(Search::AllRefused)
+            }
+            None if batches.is_empty() => Ok(Search::Complete),
+            None => Ok(Search::Paused),
         }
     }
 
-    /// Drops the refused points, but only if others were accepted. If Mackerel refuses everything, the points are not to blame.
-    async fn settle_refused(&mut self, refused: &mut Refused, accepted: bool) {
-        if accepted && !refused.points.is_empty() {
-            let points = refused.take();
-            self.settle(Vec::new(), points, false).await;
-        }
-        refused.log_unlisted();
+    /// Both halves of a batch, the one to post first last.
+    fn halves(&self, mut batch: Vec<Point>) -> Vec<Vec<Point>> {
+        let last = batch.split_off(batch.len() / 2);
+        if self.is_last_half_first { vec![batch, last] } else { vec![last, batch] }
     }
 
-    async fn post(&self, batch: &[Point]) -> Result<(), ApiError> {
-        self.client.post("/api/v0/tsdb", body(batch)).await?;
-        tracing::debug!("delivered {} points", batch.len());
+    /// Tries suspect minutes again once another was accepted; of what is refused again as a whole, the points are dropped.
+    async fn retry_suspects(&mut self) -> Result<(), ApiError> {
+        if !self.suspects.are_alone {
+            return Ok(());
+        }
+        while let Some(time) = self.suspects.times.pop_last() {
+            let held = self.refusals.held();
+            let filter = move |other: i64, sample: &Sample| other == time && !held.contains(sample);
+            let minutes = self.blocking(move |spool| spool.newest(1, &filter)).await;
+            let mut points = self.addressed(minutes);
+            points.truncate(self.size.points());
+            if points.is_empty() {
+                continue;
+            }
+            let (points, error) = match self.post(points).await {
+                Ok(()) => continue,
+                Err((points, error @ ApiError::Refused(_))) => (points, error),
+                Err((points, error)) => {
+                    self.size.shrink(points.len());
+                    return Err(error);
+                }
+            };
+            let same = points.clone();
+            if let Search::AllRefused = self.search(points, &error).await? {
+                self.refusals.count(same.len(), &error.to_string());
+                self.settle(Vec::new(), same).await;
+            }
+        }
+        self.suspects.are_alone = false;
         Ok(())
     }
 
-    /// Settles in one commit, and with `read_next` also reads the minutes to deliver next.
-    async fn settle(&mut self, delivered: Vec<Point>, rejected: Vec<Point>, read_next: bool) -> Vec<Minute> {
+    /// Tries the held names that are due again, all together. Refused ones are held for another hour, and what is queued of them
+    /// is dropped.
+    async fn retry_refused(&mut self) -> Result<Option<Duration>, ApiError> {
+        let (now, held) = (self.now(), self.refusals.held());
+        if self.refusals.next().is_none_or(|next| now < next) {
+            return Ok(None);
+        }
+        let absent = self.hosts.absent(now);
+        let is_present = move |sample: &Sample| sample.host().is_none_or(|host| !absent.contains(host));
+        let due = held.clone();
+        let filter = move |_: i64, sample: &Sample| due.is_due(sample, now) && is_present(sample);
+        let most = self.size.points();
+        let minutes = self.blocking(move |spool| spool.newest(most, &filter)).await;
+        // The newest of each name; the rest follows if it is accepted.
+        let mut seen = BTreeSet::new();
+        let is_first = |point: &Point| seen.insert((Arc::clone(&point.host_id), point.sample.name().clone()));
+        let (newest, older): (Vec<_>, Vec<_>) = self.addressed(minutes).into_iter().partition(is_first);
+        self.refusals.extend_due(now);
+        if newest.is_empty() {
+            return Ok(None);
+        }
+        let samples = newest.iter().map(|point| point.sample.clone()).collect::<Vec<_>>();
+        let (points, error) = match self.post(newest).await {
+            Ok(()) => {
+                samples.iter().for_each(|sample| self.refusals.release(sample));
+                return Ok(Some(Duration::ZERO));
+            }
+            Err((points, error @ ApiError::Refused(_))) => (points, error),
+            Err((_, error)) => return Err(error),
+        };
+        let why = error.to_string();
+        self.refusals.count(points.len() + older.len(), &why);
+        self.settle(Vec::new(), points.into_iter().chain(older).collect()).await;
+        Ok(None)
+    }
+
+    /// Posts a batch, and settles it if it is accepted; else returns it with the error, which is counted.
+    async fn post(&mut self, batch: Vec<Point>) -> Result<(), (Vec<Point>, ApiError)> {
+        if let Err(error) = self.client.post_values(body(&batch)).await {
+            self.backoff.count(self.now());
+            return Err((batch, error));
+        }
+        tracing::debug!("delivered {} points", batch.len());
+        self.backoff.reset();
+        self.suspects.are_alone = !self.suspects.times.is_empty();
+        self.settle(batch, Vec::new()).await;
+        Ok(())
+    }
+
+    /// Settles in one commit.
+    async fn settle(&mut self, delivered: Vec<Point>, rejected: Vec<Point>) {
         let points = delivered.len();
         let settlements = settlements(delivered, rejected);
+        if settlements.is_empty() {
+            return;
+        }
         if let Some(outage) = &mut self.outage {
             outage.points += points;
             outage.minutes += settlements.iter().filter(|settlement| !settlement.delivered.is_empty()).count();
         }
-        let absent = self.hosts.absent(Instant::now());
-        self.blocking(move |spool| {
-            spool.settle(settlements);
-            if read_next { spool.newest(MOST_POINTS, &absent) } else { Vec::new() }
-        })
-        .await
+        self.blocking(move |spool| spool.settle(settlements)).await;
     }
 
-    async fn blocking(&self, work: impl FnOnce(&Spool) -> Vec<Minute> + Send + 'static) -> Vec<Minute> {
+    async fn blocking<T: Default + Send + 'static>(&self, work: impl FnOnce(&Spool) -> T + Send + 'static) -> T {
         let spool = self.spool.clone();
         tokio::task::spawn_blocking(move || work(&spool)).await.unwrap_or_else(|error| {
             tracing::error!("a bug in wasaba's spool: {error}");
-            Vec::new()
+            T::default()
         })
-    }
-}
-
-/// The batch in pieces of [`MOST_POINTS`], the first one last: a single minute may have more.
-fn in_requests(mut batch: Vec<Point>) -> Vec<Vec<Point>> {
-    let mut pieces = Vec::new();
-    while batch.len() > MOST_POINTS {
-        let rest = batch.split_off(MOST_POINTS);
-        pieces.push(std::mem::replace(&mut batch, rest));
-    }
-    pieces.push(batch);
-    pieces.reverse();
-    pieces
-}
-
-/// The points of one batch that Mackerel refused individually.
-#[derive(Default)]
-struct Refused {
-    points: Vec<Point>,
-    listed: usize,
-    unlisted: usize,
-    last: Option<ApiError>,
-}
-
-impl Refused {
-    /// Takes the points out to be dropped, which is logged.
-    fn take(&mut self) -> Vec<Point> {
-        for point in &self.points {
-            if self.listed == MOST_LINES {
-                self.unlisted += 1;
-                continue;
-            }
-            self.listed += 1;
-            let why = self.last.as_ref().map(ToString::to_string).unwrap_or_default();
-            tracing::warn!("dropped `{}` of {}: {why}", point.sample.name(), point.time);
-        }
-        std::mem::take(&mut self.points)
-    }
-
-    fn log_unlisted(&mut self) {
-        if self.unlisted > 0 {
-            tracing::warn!("dropped {} more points that Mackerel refuses", std::mem::take(&mut self.unlisted));
-        }
     }
 }
 

@@ -24,11 +24,14 @@ const POSTED_EVERY: Duration = Duration::from_hours(1);
 const MOST_REQUESTS: usize = 64;
 const PAUSE: Duration = Duration::from_secs(60);
 
+/// If none is accepted, it is tried with this many requests an hour.
+const MOST_REFUSED_REQUESTS: usize = 16;
+
 /// As many refused definitions of a source are named.
 const MOST_NAMED: usize = 3;
 
-/// Posts the definitions now, when they change, and every hour, without those that Mackerel refuses. If it refuses all of them,
-/// none is posted until they change.
+/// Posts the definitions now, when they change, and every hour, without those that Mackerel refuses. If it refuses all of them, they
+/// are tried again in an hour.
 pub(super) async fn keep_posted(
     client: &Client,
     mut definitions: watch::Receiver<Arc<Vec<Defined>>>,
@@ -55,7 +58,7 @@ pub(super) async fn keep_posted(
             }
             Err(error) => {
                 unfinished = Some(posting);
-                let wait = backoff.wait(&error, (pace.random)());
+                let wait = backoff.wait(&error, Instant::now(), (pace.random)());
                 if backoff.is_news(&error, Instant::now()) {
                     tracing::warn!("cannot post the graph definitions: {error}; retrying in {} s", wait.as_secs());
                 }
@@ -76,6 +79,7 @@ struct Posting {
     batches: VecDeque<Vec<Defined>>,
     accepted: bool,
     refused: Vec<(Defined, ApiError)>,
+    last: Option<ApiError>,
 }
 
 impl Posting {
@@ -83,23 +87,29 @@ impl Posting {
     fn new(definitions: Arc<Vec<Defined>>, known: &[Defined]) -> Self {
         let all = definitions.iter().filter(|defined| !known.contains(defined)).cloned().collect::<Vec<_>>();
         let batches = Some(all).filter(|all| !all.is_empty()).into_iter().collect();
-        Self { definitions, batches, accepted: false, refused: Vec::new() }
+        Self { definitions, batches, accepted: false, refused: Vec::new(), last: None }
     }
 
-    /// Posts what is left, with [`MOST_REQUESTS`].
+    /// Posts what is left, with [`MOST_REQUESTS`], or with [`MOST_REFUSED_REQUESTS`] if none is accepted.
     ///
     /// # Errors
     /// A request failed for another reason than its definitions.
     async fn post(&mut self, client: &Client) -> Result<(), ApiError> {
-        for _ in 0..MOST_REQUESTS {
-            let Some(mut batch) = self.batches.pop_front() else { break };
+        for request in 0..MOST_REQUESTS {
+            if request >= MOST_REFUSED_REQUESTS && !self.accepted {
+                self.batches.clear();
+            }
+            // The smallest first until one is accepted.
+            let next = if self.accepted { self.batches.pop_front() } else { self.batches.pop_back() };
+            let Some(mut batch) = next else { break };
             let body = serde_json::to_vec(&batch).unwrap_or_default();
-            match client.post("/api/v0/graph-defs/create", body).await {
-                Ok(_) => {
+            match client.post_graphs(body).await {
+                Ok(()) => {
                     self.accepted = true;
                     tracing::debug!("posted {} graph definitions", batch.len());
                 }
                 Err(error @ ApiError::Refused(_)) => {
+                    self.last = Some(error.clone());
                     let rest = batch.split_off(batch.len() / 2);
                     match (batch.is_empty(), <[_; 1]>::try_from(rest)) {
                         (true, Ok([alone])) => self.refused.push((alone, error)),
@@ -108,7 +118,7 @@ impl Posting {
                     }
                 }
                 Err(error) => {
-                    self.batches.push_front(batch);
+                    self.batches.push_back(batch);
                     return Err(error);
                 }
             }
@@ -118,13 +128,11 @@ impl Posting {
 
     /// Logs and remembers what was refused; returns how long to wait for the next posting.
     fn settle(self, refused: &mut Vec<Defined>) -> Duration {
-        let Self { definitions, refused: now, accepted, .. } = self;
+        let Self { definitions, refused: now, accepted, last, .. } = self;
         // If Mackerel refuses everything, the definitions are not to blame.
-        if let ([_, .., (_, error)], false) = (now.as_slice(), accepted) {
-            tracing::error!(
-                "Mackerel refuses all graph definitions: {error}; not posting them again until they change"
-            );
-            return Duration::MAX;
+        if let (Some(error), false, true) = (last, accepted, definitions.len() > 1) {
+            tracing::error!("Mackerel refuses all graph definitions: {error}; retrying in an hour");
+            return POSTED_EVERY;
         }
         for line in lines(&now) {
             tracing::warn!("{line}");
@@ -165,7 +173,7 @@ async fn changed(definitions: &mut watch::Receiver<Arc<Vec<Defined>>>) {
 mod tests {
     use wasaba_core::graph::GraphDefinition;
 
-    use super::super::answer::ErrorResponse;
+    use super::super::answer::{Author, ErrorResponse};
     use super::super::testing::{self, Server, answer};
     use super::*;
 
@@ -175,7 +183,8 @@ mod tests {
 
     #[test]
     fn a_refused_definition_is_named_with_its_plugin_and_the_cure() {
-        let response = ErrorResponse { status: 413, message: "too large".into(), retry_after: None };
+        let response =
+            ErrorResponse { status: 413, by: Author::Mackerel, message: "too large".into(), retry_after: None };
         let refused =
             ["a", "b", "c", "d"].map(|name| (defined("plugin web", name), ApiError::Refused(response.clone())));
         let [line] = &lines(&refused)[..] else { panic!("one line") };
@@ -185,9 +194,13 @@ mod tests {
 
     #[tokio::test]
     async fn however_many_are_bad_the_good_ones_are_posted_with_a_limited_number_of_requests_at_once() {
-        let server = Server::start(|request| answer(if request.body.contains("bad") { 400 } else { 200 }, "{}")).await;
+        let server = Server::start(|request| match request.body.contains("bad") {
+            true => answer(400, "{}"),
+            false => answer(200, r#"{"success":true}"#),
+        })
+        .await;
         let client = testing::client(&server.base);
-        let name = |number: usize| if number % 50 == 7 { format!("good{number}") } else { format!("bad{number}") };
+        let name = |number: usize| if number % 5 == 2 { format!("good{number}") } else { format!("bad{number}") };
         let all = (0..200).map(|number| defined("plugin web", &name(number))).collect::<Vec<_>>();
         let mut posting = Posting::new(Arc::new(all), &[]);
         while !posting.batches.is_empty() {
@@ -197,8 +210,18 @@ mod tests {
         }
         let mut refused = Vec::new();
         assert_eq!(posting.settle(&mut refused), POSTED_EVERY);
-        assert_eq!(refused.len(), 196);
+        assert_eq!(refused.len(), 160);
         assert!(refused.iter().all(|defined| defined.graph.name().starts_with("custom.bad")));
+    }
+
+    #[tokio::test]
+    async fn if_mackerel_refuses_each_of_many_definitions_few_requests_are_made() {
+        let server = Server::start(|_| answer(400, "{}")).await;
+        let all = (0..200).map(|number| defined("plugin web", &format!("g{number}"))).collect::<Vec<_>>();
+        let mut posting = Posting::new(Arc::new(all), &[]);
+        posting.post(&testing::client(&server.base)).await.unwrap();
+        assert!(posting.batches.is_empty() && server.requests().len() == MOST_REFUSED_REQUESTS);
+        assert_eq!(posting.settle(&mut Vec::new()), POSTED_EVERY);
     }
 
     #[tokio::test]
@@ -208,6 +231,6 @@ mod tests {
         let mut posting = Posting::new(Arc::new(all.to_vec()), &[]);
         posting.post(&testing::client(&server.base)).await.unwrap();
         let mut refused = Vec::new();
-        assert_eq!((posting.settle(&mut refused), refused.len()), (Duration::MAX, 0));
+        assert_eq!((posting.settle(&mut refused), refused.len()), (POSTED_EVERY, 0));
     }
 }

@@ -33,9 +33,8 @@ pub(super) async fn keep_posted(
     loop {
         while let (None, Some((namespace, document))) = (retry_at, queue.first_key_value()) {
             let namespace = Arc::clone(namespace);
-            let path = format!("/api/v0/hosts/{host_id}/metadata/{namespace}");
-            match client.put(&path, document.json.clone().into_bytes()).await {
-                Ok(_) => {
+            match client.put_metadata(host_id, &namespace, document.json.clone().into_bytes()).await {
+                Ok(()) => {
                     backoff.reset();
                     tracing::debug!("delivered metadata {namespace}");
                     if let Some(document) = queue.remove(&namespace) {
@@ -48,7 +47,8 @@ pub(super) async fn keep_posted(
                     queue.remove(&namespace);
                 }
                 Err(error) => {
-                    let (now, wait) = (Instant::now(), backoff.wait(&error, (pace.random)()));
+                    let now = Instant::now();
+                    let wait = backoff.wait(&error, now.into_std(), (pace.random)());
                     if backoff.is_news(&error, now.into_std()) {
                         tracing::warn!("cannot deliver metadata: {error}; retrying in {} s", wait.as_secs());
                     }
@@ -84,7 +84,7 @@ mod tests {
             match request.line.as_str() {
                 _ if fails => answer(503, "{}"),
                 line if line.ends_with("/large") => answer(413, "{}"),
-                _ => answer(200, "{}"),
+                _ => answer(200, r#"{"success":true}"#),
             }
         })
         .await;
@@ -97,7 +97,12 @@ mod tests {
         };
         let (good, large) = (send("good"), send("large"));
         let host_id = HostId::new("OWN").unwrap();
-        let pace = Pace { now: clock::wall, random: || 0.0 };
+        let pace = Pace {
+            now: clock::wall,
+            instant: std::time::Instant::now,
+            random: || 0.0,
+            pause: std::time::Duration::ZERO,
+        };
         let mut queue = Queue::new();
         tokio::select! {
             never = keep_posted(&client, &host_id, &mut inbox, &mut queue, pace) => match never {},

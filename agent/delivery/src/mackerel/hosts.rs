@@ -4,14 +4,19 @@
 //! is looked up again.
 
 use std::collections::{BTreeSet, HashMap};
-use std::mem::discriminant;
-use std::sync::Arc;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{Notify, watch};
+use tokio::time::sleep_until;
 use wasaba_core::text::printable;
 
+use super::Pace;
 use super::answer::ApiError;
+use super::backoff::Backoff;
 use super::client::Client;
 use super::id_file::HostId;
 
@@ -24,14 +29,22 @@ const ABSENT: Duration = Duration::from_secs(10 * 60);
 /// The wait after a lookup that failed.
 const FAILED: Duration = Duration::from_secs(60);
 
-/// The other hosts that were looked up, by their custom identifiers.
-#[derive(Default)]
-pub(super) struct Hosts(HashMap<Arc<str>, Lookup>);
+/// The other hosts, by their custom identifiers. Whoever needs an id asks for it and gets on with the rest: the look-ups are made
+/// by [`Hosts::keep_looked_up`], each with a back-off of its own.
+pub(super) struct Hosts {
+    lookups: Mutex<HashMap<Arc<str>, Lookup>>,
+    /// An id was asked for that is not known or no longer valid.
+    wanted: Notify,
+    /// Counts the hosts that were found.
+    found: watch::Sender<u64>,
+}
 
 /// The outcome of a lookup, and until when it is valid.
 struct Lookup {
     outcome: Outcome,
     until: Instant,
+    is_running: bool,
+    backoff: Backoff,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,40 +53,136 @@ enum Outcome {
     Found(Arc<str>),
     /// No host has the custom identifier.
     Absent,
-    /// The lookup failed, or Mackerel has not known the id any more since.
+    /// It was not looked up yet, the lookup failed, or Mackerel has not known the id any more since.
     Unknown,
+}
+
+impl Default for Hosts {
+    fn default() -> Self {
+        Self { lookups: Mutex::default(), wanted: Notify::new(), found: watch::Sender::new(0) }
+    }
 }
 
 impl Hosts {
     /// The custom identifiers without a known host.
     pub(super) fn absent(&self, now: Instant) -> BTreeSet<Arc<str>> {
-        let absent = self.0.iter().filter(|(_, lookup)| lookup.outcome.id().is_none() && now < lookup.until);
-        absent.map(|(identifier, _)| Arc::clone(identifier)).collect()
+        let lookups = self.lock();
+        let is_absent = |lookup: &Lookup| match lookup.outcome {
+            Outcome::Found(_) => false,
+            Outcome::Unknown => true,
+            Outcome::Absent => now < lookup.until,
+        };
+        lookups.iter().filter(|(_, lookup)| is_absent(lookup)).map(|(identifier, _)| Arc::clone(identifier)).collect()
     }
 
-    /// The id of the host, if it is known. A change is logged.
-    pub(super) async fn id(&mut self, client: &Client, identifier: &Arc<str>, now: Instant) -> Option<Arc<str>> {
-        let before = self.0.get(identifier);
-        if let Some(lookup) = before.filter(|lookup| now < lookup.until) {
-            return lookup.outcome.id();
+    /// The id of the host, if it is known; an older one until a lookup says otherwise.
+    pub(super) fn id(&self, identifier: &Arc<str>, now: Instant) -> Option<Arc<str>> {
+        let mut lookups = self.lock();
+        let lookup = lookups.entry(Arc::clone(identifier)).or_insert_with(|| Lookup {
+            outcome: Outcome::Unknown,
+            until: now,
+            is_running: false,
+            backoff: Backoff::default(),
+        });
+        if now >= lookup.until {
+            if lookup.outcome == Outcome::Absent {
+                lookup.outcome = Outcome::Unknown;
+            }
+            self.wanted.notify_one();
         }
-        let before = before.map(|lookup| &lookup.outcome);
-        let (outcome, valid, error) = match look_up(client, identifier).await {
-            Ok(Some(id)) => (Outcome::Found(id.as_str().into()), FOUND, None),
-            Ok(None) => (Outcome::Absent, ABSENT, None),
-            Err(error) => (before.cloned().unwrap_or(Outcome::Unknown), FAILED, Some(error)),
-        };
-        if outcome.is_news(before) {
-            log(identifier, &outcome, error);
-        }
-        let id = outcome.id();
-        self.0.insert(Arc::clone(identifier), Lookup { outcome, until: now + valid });
-        id
+        lookup.outcome.id()
     }
 
     /// Records that Mackerel answered 404 to a request with the id of this host.
-    pub(super) fn doubt(&mut self, identifier: &Arc<str>, now: Instant) {
-        self.0.insert(Arc::clone(identifier), Lookup { outcome: Outcome::Unknown, until: now + ABSENT });
+    pub(super) fn doubt(&self, identifier: &Arc<str>, now: Instant) {
+        if let Some(lookup) = self.lock().get_mut(identifier) {
+            (lookup.outcome, lookup.until) = (Outcome::Unknown, now + ABSENT);
+        }
+    }
+
+    /// Changes whenever a host was found.
+    pub(super) fn found(&self) -> watch::Receiver<u64> {
+        self.found.subscribe()
+    }
+
+    /// Looks up what is wanted, side by side.
+    pub(super) async fn keep_looked_up(&self, client: &Client, pace: Pace) -> Infallible {
+        let mut running = FuturesUnordered::new();
+        loop {
+            let now = Instant::now();
+            for identifier in self.take_due(now) {
+                running.push(async move {
+                    let result = client.find_host(&identifier).await;
+                    (identifier, result)
+                });
+            }
+            let next = self.next();
+            tokio::select! {
+                Some((identifier, result)) = running.next() => self.record(&identifier, result, Instant::now(), pace),
+                () = self.wanted.notified() => {}
+                () = sleep_until(next.unwrap_or(now).into()), if next.is_some() => {}
+            }
+        }
+    }
+
+    /// The hosts to look up at `now`, which count as being looked up.
+    fn take_due(&self, now: Instant) -> Vec<Arc<str>> {
+        let mut lookups = self.lock();
+        let due = lookups.iter_mut().filter(|(_, lookup)| !lookup.is_running && now >= lookup.until);
+        let due = due.map(|(identifier, lookup)| {
+            lookup.is_running = true;
+            Arc::clone(identifier)
+        });
+        due.collect()
+    }
+
+    /// When the next unknown host is due.
+    fn next(&self) -> Option<Instant> {
+        let lookups = self.lock();
+        let unknown = lookups.values().filter(|lookup| !lookup.is_running && lookup.outcome == Outcome::Unknown);
+        unknown.map(|lookup| lookup.until).min()
+    }
+
+    fn record(&self, identifier: &Arc<str>, result: Result<Option<HostId>, ApiError>, now: Instant, pace: Pace) {
+        let mut lookups = self.lock();
+        let Some(lookup) = lookups.get_mut(identifier) else { return };
+        lookup.is_running = false;
+        let shown = printable(identifier, 200);
+        match result {
+            Ok(Some(id)) => {
+                let was_missed = lookup.outcome.id().is_none() && lookup.backoff.has_logged();
+                *lookup = Lookup {
+                    outcome: Outcome::Found(id.as_str().into()),
+                    until: now + FOUND,
+                    is_running: false,
+                    backoff: Backoff::default(),
+                };
+                if was_missed {
+                    tracing::info!("found the host `{shown}`; delivering its values");
+                }
+                self.found.send_modify(|count| *count += 1);
+            }
+            Ok(None) => {
+                (lookup.outcome, lookup.until) = (Outcome::Absent, now + ABSENT);
+                if lookup.backoff.is_news(&ApiError::NoAnswer(String::new()), now) {
+                    tracing::warn!(
+                        "no host has the custom identifier `{shown}`; its values stay queued for up to 24 h: register that \
+                         host, or correct `custom_identifier` in the plugin's table"
+                    );
+                }
+            }
+            Err(error) => {
+                lookup.until = now + FAILED.max(lookup.backoff.wait(&error, now, (pace.random)()));
+                if lookup.backoff.is_news(&error, now) {
+                    tracing::warn!("cannot look up the host `{shown}`: {error}; its values stay queued");
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Lookup>> {
+        // No lookup is half recorded.
+        self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -84,67 +193,23 @@ impl Outcome {
             Self::Absent | Self::Unknown => None,
         }
     }
-
-    /// Whether it differs in kind from the outcome `before`. That a host is found at first is not news.
-    fn is_news(&self, before: Option<&Self>) -> bool {
-        match before {
-            Some(before) => discriminant(before) != discriminant(self),
-            None => self.id().is_none(),
-        }
-    }
-}
-
-fn log(identifier: &str, outcome: &Outcome, error: Option<ApiError>) {
-    let shown = printable(identifier, 200);
-    match (outcome, error) {
-        (Outcome::Found(_), _) => tracing::info!("found the host `{shown}`; delivering its values"),
-        (_, Some(error)) => tracing::warn!("cannot look up the host `{shown}`: {error}; its values stay queued"),
-        (_, None) => tracing::warn!(
-            "no host has the custom identifier `{shown}`; its values stay queued for up to 24 h: register that host, or \
-             correct `custom_identifier` in the plugin's table"
-        ),
-    }
-}
-
-/// The host with this custom identifier, whatever its status.
-pub(super) async fn look_up(client: &Client, identifier: &str) -> Result<Option<HostId>, ApiError> {
-    let query = [
-        ("customIdentifier", identifier),
-        ("status", "working"),
-        ("status", "standby"),
-        ("status", "maintenance"),
-        ("status", "poweroff"),
-    ];
-    let answer = client.get("/api/v0/hosts", &query).await?;
-    Ok(answer.get("hosts").and_then(|hosts| hosts.get(0)).and_then(id_in))
-}
-
-/// The `id` in an object.
-pub(super) fn id_in(object: &Value) -> Option<HostId> {
-    HostId::new(object.get("id")?.as_str()?)
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use wasaba_core::clock;
+
     use super::*;
     use crate::mackerel::testing::{Server, answer, client};
 
-    #[test]
-    fn a_host_is_news_when_it_appears_or_disappears_but_not_when_it_is_there_at_first() {
-        let found = |id: &str| Outcome::Found(id.into());
-        for (before, after, is_news) in [
-            (None, found("A"), false),
-            (None, Outcome::Absent, true),
-            (None, Outcome::Unknown, true),
-            (Some(found("A")), found("B"), false),
-            (Some(Outcome::Absent), Outcome::Absent, false),
-            (Some(Outcome::Absent), found("A"), true),
-            (Some(Outcome::Unknown), Outcome::Absent, true),
-            (Some(Outcome::Unknown), found("A"), true),
-        ] {
-            assert_eq!(after.is_news(before.as_ref()), is_news, "{before:?} to {after:?}");
+    const PACE: Pace = Pace { now: clock::wall, instant: Instant::now, random: || 0.0, pause: Duration::ZERO };
+
+    /// Looks up what is due.
+    async fn look_up(hosts: &Hosts, client: &Client, now: Instant) {
+        for identifier in hosts.take_due(now) {
+            hosts.record(&identifier, client.find_host(&identifier).await, now, PACE);
         }
     }
 
@@ -158,14 +223,63 @@ mod tests {
         })
         .await;
         let (client, db, start) = (client(&server.base), Arc::from("db"), Instant::now());
-        let mut hosts = Hosts::default();
+        let hosts = Hosts::default();
         let mut ids = Vec::new();
-        for seconds in [0, 3_599, 3_600, 3_659, 3_660] {
+        for seconds in [0, 3_599, 3_600, 3_659, 3_660, 4_259, 4_260] {
             let now = start + Duration::from_secs(seconds);
-            ids.push((hosts.id(&client, &db, now).await, server.requests().len()));
+            let before = hosts.id(&db, now);
+            look_up(&hosts, &client, now).await;
+            ids.push((before, hosts.id(&db, now), server.requests().len()));
         }
         let a = || Some(Arc::from("A"));
-        assert_eq!(ids, [(a(), 1), (a(), 1), (a(), 2), (a(), 2), (None, 3)]);
-        assert_eq!(hosts.absent(start + Duration::from_secs(3_660)), BTreeSet::from([db]));
+        let expected = [
+            (None, a(), 1),
+            (a(), a(), 1),
+            (a(), a(), 2),
+            (a(), a(), 2),
+            (a(), None, 3),
+            (None, None, 3),
+            (None, None, 4),
+        ];
+        assert_eq!(ids, expected);
+        assert_eq!(hosts.absent(start + Duration::from_secs(4_260)), BTreeSet::from([db]));
+    }
+
+    #[tokio::test]
+    async fn a_lookup_that_hangs_delays_no_other_and_a_found_host_is_announced() {
+        let server = Server::start_pending(|request| {
+            (!request.line.contains("=slow&")).then(|| answer(200, r#"{"hosts":[{"id":"A"}]}"#))
+        })
+        .await;
+        let (client, hosts, now) = (client(&server.base), Hosts::default(), Instant::now());
+        let (slow, quick): (Arc<str>, Arc<str>) = ("slow".into(), "quick".into());
+        let mut found = hosts.found();
+        assert_eq!(hosts.id(&slow, now), None);
+        let script = async {
+            // The slow one is asked for first, alone.
+            server.until(|seen| !seen.is_empty()).await;
+            assert_eq!(hosts.id(&quick, now), None);
+            found.changed().await.unwrap();
+        };
+        tokio::select! {
+            never = hosts.keep_looked_up(&client, PACE) => match never {},
+            () = script => {}
+        }
+        assert_eq!((hosts.id(&slow, now), hosts.id(&quick, now)), (None, Some("A".into())));
+    }
+
+    #[tokio::test]
+    async fn a_host_that_mackerel_no_longer_knows_is_looked_up_again_ten_minutes_later() {
+        let server = Server::start(|_| answer(200, r#"{"hosts":[{"id":"A"}]}"#)).await;
+        let (client, hosts, start, db) = (client(&server.base), Hosts::default(), Instant::now(), Arc::from("db"));
+        hosts.id(&db, start);
+        look_up(&hosts, &client, start).await;
+        hosts.doubt(&db, start);
+        for (seconds, requests) in [(0, 1), (599, 1), (600, 2)] {
+            let now = start + Duration::from_secs(seconds);
+            assert_eq!(hosts.id(&db, now), None);
+            look_up(&hosts, &client, now).await;
+            assert_eq!(server.requests().len(), requests, "{seconds}");
+        }
     }
 }

@@ -8,13 +8,16 @@ mod backoff;
 mod check_reports;
 mod client;
 mod delivery;
+mod endpoints;
 mod graph_definitions;
 mod host_metadata;
 mod hosts;
 mod id_file;
 mod proxy;
+mod refusals;
 mod registration;
 mod retirement;
+mod size;
 #[cfg(test)]
 mod testing;
 mod timing;
@@ -26,11 +29,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-pub use answer::{ApiError, ErrorResponse};
+pub use answer::{ApiError, Author, ErrorResponse};
 use check_reports::CheckReports;
 pub use client::{Agent, Client, Route};
 use delivery::Delivery;
 use futures_util::FutureExt;
+use hosts::Hosts;
 pub use id_file::HostId;
 use registration::Registration;
 pub use retirement::{NoHostId, own_id, retire};
@@ -51,6 +55,9 @@ const DELIVERED_WITHIN: Duration = Duration::from_millis(1_000);
 /// After shutdown, the last status must be set within this time. With the rest of the agent's end, that makes two seconds.
 const ENDED_WITHIN: Duration = Duration::from_millis(1_700);
 const _: () = assert!(DELIVERED_WITHIN.as_millis() < ENDED_WITHIN.as_millis() && ENDED_WITHIN.as_millis() < 2_000);
+
+/// See [`Pace::pause`].
+const PAUSE: Duration = Duration::from_secs(20);
 
 /// The settings of the output.
 #[derive(Clone, Debug)]
@@ -134,14 +141,26 @@ pub async fn run(
     signals: Signals,
     inbox: &mut Inbox,
 ) -> Result<(), FatalError> {
-    run_at(settings, spool, description, signals, inbox, Pace { now: clock::wall, random: backoff::chance }).await
+    run_at(
+        settings,
+        spool,
+        description,
+        signals,
+        inbox,
+        Pace { now: clock::wall, instant: std::time::Instant::now, random: backoff::chance, pause: PAUSE },
+    )
+    .await
 }
 
-/// The wall clock and chance, which tests replace.
+/// The clocks, chance, and a pause, which tests replace.
 #[derive(Clone, Copy)]
 struct Pace {
     now: fn() -> SystemTime,
+    instant: fn() -> std::time::Instant,
+    /// From 0 to 1.
     random: fn() -> f64,
+    /// Between two series of requests that look for refused values.
+    pause: Duration,
 }
 
 async fn run_at(
@@ -161,8 +180,9 @@ async fn run_at(
         () = stopped(signals.shutdown.clone()) => return Ok(()),
     };
     let Inbox { reports, documents, queued_reports, queued_documents } = inbox;
-    let delivery = Delivery::new(client.clone(), spool.clone(), host_id.clone(), pace);
-    let checks = CheckReports::new(client.clone(), host_id.clone(), pace, queued_reports);
+    let hosts = Arc::new(Hosts::default());
+    let delivery = Delivery::new(client.clone(), spool.clone(), host_id.clone(), Arc::clone(&hosts), pace);
+    let checks = CheckReports::new(client.clone(), host_id.clone(), Arc::clone(&hosts), pace, queued_reports);
     let shutdown = signals.shutdown.clone();
     let stop = async move {
         stopped(shutdown).await;
@@ -178,6 +198,7 @@ async fn run_at(
     tokio::select! {
         ((), ()) = until_stopped => {}
         never = host_metadata::keep_posted(&client, &host_id, documents, queued_documents, pace) => match never {},
+        never = hosts.keep_looked_up(&client, pace) => match never {},
         never = registration.keep_described(&host_id, &signals.refresh) => match never {},
         never = graph_definitions::keep_posted(&client, signals.definitions.clone(), pace) => match never {},
         () = async { sleep_until(stop.clone().await + DELIVERED_WITHIN).await } => {
@@ -191,8 +212,7 @@ async fn run_at(
 }
 
 async fn set_last_status(client: &Client, host_id: &HostId, status: &str, end: Instant) {
-    let post = registration::post_status(client, host_id, status);
-    match timeout_at(end, post).await {
+    match timeout_at(end, client.post_status(host_id, status)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!("cannot set the host's status to `{status}`: {error}"),
         Err(_) => tracing::warn!("cannot set the host's status to `{status}`: timed out"),

@@ -7,13 +7,13 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::answer::ApiError;
 use super::backoff::Backoff;
 use super::client::Client;
-use super::hosts::{id_in, look_up};
+use super::endpoints::Host;
 use super::id_file::{self, Draft, HostId, IdFile};
 use super::{Description, FatalError, Pace, Settings};
 use crate::spool::Spool;
@@ -59,7 +59,7 @@ impl Registration<'_> {
                 Err(Failure::Fatal(error)) => return Err(error),
                 Err(Failure::Api(error)) => error,
             };
-            let wait = backoff.wait(&error, (self.pace.random)());
+            let wait = backoff.wait(&error, Instant::now(), (self.pace.random)());
             if backoff.is_news(&error, Instant::now()) {
                 self.log(&error, wait);
             }
@@ -90,18 +90,17 @@ impl Registration<'_> {
             Some(host_id) => host_id,
             None => self.new_id().await?,
         };
-        let answer = self.client.get(&format!("/api/v0/hosts/{host_id}"), &[]).await?;
-        let host = answer.get("host").unwrap_or(&Value::Null);
-        self.check_identity(&host_id, host).await?;
-        if host.get("isRetired").and_then(Value::as_bool) == Some(true) {
+        let host = self.client.get_host(&host_id).await?;
+        self.check_identity(&host_id, &host).await?;
+        if host.is_retired {
             tracing::warn!(
                 "host `{host_id}` is retired in Mackerel: delete `{}` to register this machine as a new host",
                 id_file::path(&self.settings.root).display()
             );
         }
-        let status = host.get("status").and_then(Value::as_str);
+        let status = host.status.as_deref();
         if let Some(on_start) = self.settings.status_on_start.as_deref().filter(|on_start| status != Some(on_start)) {
-            post_status(self.client, &host_id, on_start).await?;
+            self.client.post_status(&host_id, on_start).await?;
         }
         tracing::info!("this machine is host `{host_id}` on Mackerel");
         Ok(host_id)
@@ -142,19 +141,12 @@ impl Registration<'_> {
         let draft = blocking(move || Draft::new(&root)).await??;
         let description = self.describe().await;
         let known = match custom_identifier(&description) {
-            Some(identifier) => look_up(self.client, identifier).await?,
+            Some(identifier) => self.client.find_host(identifier).await?,
             None => None,
         };
         let host_id = match known {
             Some(host_id) => host_id,
-            None => {
-                let answer = self.client.post("/api/v0/hosts", description.to_string().into_bytes()).await?;
-                id_in(&answer).ok_or_else(|| {
-                    ApiError::NoAnswer(
-                        "the response to the registration has no host id: is it from Mackerel?".to_owned(),
-                    )
-                })?
-            }
+            None => self.client.post_host(description.to_string().into_bytes()).await?,
         };
         let (spool, id) = (self.spool.clone(), host_id.clone());
         blocking(move || {
@@ -167,8 +159,8 @@ impl Registration<'_> {
     }
 
     /// A machine made from another's disk image has the other's id file; both would post as one host.
-    async fn check_identity(&self, host_id: &HostId, host: &Value) -> Result<(), Failure> {
-        let Some(theirs) = custom_identifier(host) else { return Ok(()) };
+    async fn check_identity(&self, host_id: &HostId, host: &Host) -> Result<(), Failure> {
+        let Some(theirs) = host.custom_identifier.as_deref() else { return Ok(()) };
         let description = self.describe().await;
         let ours = custom_identifier(&description);
         if ours == Some(theirs) {
@@ -198,7 +190,7 @@ impl Registration<'_> {
                     DESCRIBED_EVERY
                 }
                 Err(error) => {
-                    let wait = backoff.wait(&error, (self.pace.random)());
+                    let wait = backoff.wait(&error, Instant::now(), (self.pace.random)());
                     if backoff.is_news(&error, Instant::now()) {
                         tracing::warn!(
                             "cannot update this host's description: {error}; retrying in {} s",
@@ -217,7 +209,7 @@ impl Registration<'_> {
 
     async fn put_description(&self, host_id: &HostId) -> Result<(), ApiError> {
         let description = self.describe().await;
-        self.client.put(&format!("/api/v0/hosts/{host_id}"), description.to_string().into_bytes()).await?;
+        self.client.put_host(host_id, description.to_string().into_bytes()).await?;
         tracing::debug!("sent the host's description");
         Ok(())
     }
@@ -225,12 +217,6 @@ impl Registration<'_> {
     async fn describe(&self) -> Value {
         (self.description)().await
     }
-}
-
-/// Sets the host's status.
-pub(super) async fn post_status(client: &Client, host_id: &HostId, status: &str) -> Result<(), ApiError> {
-    let body = json!({ "status": status }).to_string().into_bytes();
-    client.post(&format!("/api/v0/hosts/{host_id}/status"), body).await.map(drop)
 }
 
 fn custom_identifier(host: &Value) -> Option<&str> {

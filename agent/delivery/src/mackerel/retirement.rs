@@ -59,7 +59,7 @@ impl std::error::Error for NoHostId {}
 /// Mackerel's last answer, if it refuses or keeps failing; the id file then stays.
 pub async fn retire(client: &Client, root: &Path, id: &HostId) -> Result<(), ApiError> {
     let mut tries = 1;
-    while let Err(error) = client.post(&format!("/api/v0/hosts/{id}/retire"), b"{}".to_vec()).await {
+    while let Err(error) = client.post_retire(id).await {
         let is_temporary = matches!(error, ApiError::Busy(_) | ApiError::NoAnswer(_));
         if !is_temporary || tries == TRIES {
             return Err(error);
@@ -96,7 +96,7 @@ mod tests {
         std::fs::create_dir(&delivered).unwrap();
         std::fs::write(delivered.join("md.json"), "{}").unwrap();
         std::fs::write(id_file::path(root.path()), "HOST1").unwrap();
-        let server = Server::start(|_| answer(200, "{}")).await;
+        let server = Server::start(|_| answer(200, r#"{"success":true}"#)).await;
         retire(&client(&server.base), root.path(), &HostId::new("HOST1").unwrap()).await.unwrap();
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
         assert_eq!(server.requests().remove(0).line, "POST /api/v0/hosts/HOST1/retire");

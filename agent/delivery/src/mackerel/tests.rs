@@ -18,8 +18,12 @@ const TSDB: &str = "POST /api/v0/tsdb";
 const REPORT: &str = "POST /api/v0/monitoring/checks/report";
 
 /// The last second of a minute, which is past every host's second, so that no test waits; backoffs do not wait either.
-const PACE: Pace =
-    Pace { now: || SystemTime::UNIX_EPOCH + Duration::from_secs(NOW.unsigned_abs() + 59), random: || 0.0 };
+const PACE: Pace = Pace {
+    now: || SystemTime::UNIX_EPOCH + Duration::from_secs(NOW.unsigned_abs() + 59),
+    instant: Instant::now,
+    random: || 0.0,
+    pause: Duration::ZERO,
+};
 
 struct Machine {
     folder: TempDir,
@@ -109,6 +113,15 @@ impl Machine {
 
     /// The output with this key, and an inbox that outlives it.
     fn run_with(&self, server: &Server, key: &str) -> impl AsyncFnOnce(&mut Inbox) -> Result<(), FatalError> + use<> {
+        self.run_with_pace(server, key, PACE)
+    }
+
+    fn run_with_pace(
+        &self,
+        server: &Server,
+        key: &str,
+        pace: Pace,
+    ) -> impl AsyncFnOnce(&mut Inbox) -> Result<(), FatalError> + use<> {
         let settings = Settings {
             apibase: server.base.clone(),
             apikey: Secret::new(key),
@@ -122,7 +135,7 @@ impl Machine {
         let description = self.description.clone();
         let describe: Description = Arc::new(move || Box::pin(std::future::ready(description.clone())));
         let (spool, signals) = (self.spool.clone(), self.signals.clone());
-        async move |inbox| run_at(settings, spool, describe, signals, inbox, PACE).await
+        async move |inbox| run_at(settings, spool, describe, signals, inbox, pace).await
     }
 
     /// Runs the output beside `script`, and stops it at the script's end.
@@ -142,6 +155,22 @@ impl Machine {
         server.requests()
     }
 
+    /// As [`Machine::run_during`], at another pace.
+    async fn run_at_pace<T>(
+        &self,
+        server: &Server,
+        pace: Pace,
+        script: impl Future<Output = T>,
+    ) -> (Result<(), FatalError>, T) {
+        let script = async {
+            let result = script.await;
+            self.shutdown.send(true).unwrap();
+            result
+        };
+        let running = self.run_with_pace(server, "key", pace);
+        tokio::join!(async move { running(&mut inbox().2).await }, script)
+    }
+
     async fn fatal(&self, server: &Server) -> String {
         self.run(server).await.unwrap_err().to_string()
     }
@@ -159,6 +188,7 @@ fn mackerel(request: &Request, tsdb: impl FnOnce(&Request) -> String) -> String 
         TSDB => tsdb(request),
         "POST /api/v0/hosts" => answer(200, r#"{"id":"HOST1"}"#),
         "GET /api/v0/hosts/HOST1" => answer(200, r#"{"host":{"id":"HOST1","status":"standby"}}"#),
+        "PUT /api/v0/hosts/HOST1" => answer(200, r#"{"id":"HOST1"}"#),
         _ => answer(200, r#"{"success":true}"#),
     }
 }
@@ -178,6 +208,11 @@ fn count(requests: &[Request], line: &str) -> usize {
 fn names(request: &Request) -> Vec<String> {
     let body: Value = serde_json::from_str(&request.body).unwrap();
     body.as_array().unwrap().iter().map(|point| point["name"].as_str().unwrap().to_owned()).collect()
+}
+
+/// How many points these requests have.
+fn points<'a>(requests: impl Iterator<Item = &'a Request>) -> usize {
+    requests.map(|request| names(request).len()).sum()
 }
 
 #[tokio::test]
@@ -309,23 +344,22 @@ async fn nothing_is_lost_or_sent_twice_when_mackerel_is_down_for_a_while() {
         })
     })
     .await;
-    let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 4).await;
-    assert_eq!(count(&requests, TSDB), 4);
+    machine.run_until(&server, |seen| points(seen.iter().filter(|seen| seen.line == TSDB).skip(3)) == 300).await;
     machine.assert_ledger(300, 0, 0);
 }
 
 #[tokio::test]
-async fn a_long_queue_is_delivered_newest_first_in_few_requests() {
+async fn a_long_queue_is_delivered_newest_first_in_requests_that_grow() {
     let machine = Machine::registered();
     (0..12).for_each(|n| machine.keep(NOW - n * 60, 1000));
     let server = Server::start(|request| mackerel(request, accept)).await;
-    let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 3).await;
+    let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 4).await;
     let posts: Vec<Value> = requests
         .iter()
         .filter(|request| request.line == TSDB)
         .map(|request| serde_json::from_str(&request.body).unwrap())
         .collect();
-    assert_eq!(posts.iter().map(|post| post.as_array().unwrap().len()).collect::<Vec<_>>(), [5000, 5000, 2000]);
+    assert_eq!(posts.iter().map(|post| post.as_array().unwrap().len()).collect::<Vec<_>>(), [1000, 2000, 4000, 5000]);
     assert_eq!(posts[0][0], json!({"hostId": "HOST1", "name": "m0", "time": NOW, "value": 0}));
     machine.assert_ledger(12_000, 0, 0);
 }
@@ -344,8 +378,9 @@ async fn a_bad_point_is_dropped_alone() {
         accepted.map(|request| names(request).len()).sum::<usize>() == 54
     };
     let requests = machine.run_until(&server, accepted).await;
-    assert!(count(&requests, TSDB) <= 64);
-    machine.assert_ledger(54, 0, 6);
+    assert!(count(&requests, TSDB) <= 20, "{}", count(&requests, TSDB));
+    // The values of the other minutes are tried within the hour.
+    machine.assert_ledger(54, 4, 2);
 }
 
 #[tokio::test]
@@ -377,6 +412,92 @@ async fn nothing_is_dropped_when_everything_is_refused() {
 }
 
 #[tokio::test]
+async fn fifty_refused_names_of_two_hundred_delay_no_other_value_and_cost_few_requests() {
+    let machine = Machine::registered();
+    (0..10).for_each(|n| machine.keep(NOW - n * 60, 200));
+    let is_bad = |name: &String| name[1..].parse::<u32>().unwrap() % 4 == 3;
+    let bad = move |request: &Request| names(request).iter().any(is_bad);
+    let server = Server::start(move |request| {
+        mackerel(request, |_| if bad(request) { answer(400, "metric limit exceeded") } else { accept(request) })
+    })
+    .await;
+    let accepted = move |seen: &[Request]| points(seen.iter().filter(|seen| seen.line == TSDB && !bad(seen))) == 1_500;
+    let requests = machine.run_until(&server, accepted).await;
+    assert!(count(&requests, TSDB) < 400, "{}", count(&requests, TSDB));
+    machine.assert_ledger(1_500, 450, 50);
+}
+
+static HOURS: AtomicUsize = AtomicUsize::new(0);
+
+#[tokio::test]
+async fn a_refused_name_is_tried_alone_an_hour_later_and_again_with_the_others_once_it_is_accepted() {
+    let machine = Machine::registered();
+    (0..3).for_each(|n| machine.keep(NOW - n * 60, 20));
+    let is_bad = |request: &Request| request.line == TSDB && names(request).iter().any(|name| name == "m7");
+    let server = Server::start(move |request| {
+        let is_bad = is_bad(request) && HOURS.load(Ordering::SeqCst) < 2;
+        mackerel(request, |_| if is_bad { answer(400, "no") } else { accept(request) })
+    })
+    .await;
+    let pace = Pace {
+        instant: || {
+            static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+            let hours = HOURS.load(Ordering::SeqCst) as u64;
+            *START.get_or_init(Instant::now) + Duration::from_secs(3_601 * hours)
+        },
+        ..PACE
+    };
+    let alone = |seen: &[Request]| {
+        let own = seen.iter().filter(|seen| seen.line == TSDB && names(seen).iter().all(|name| name == "m7"));
+        own.count()
+    };
+    let script = async {
+        server.until(|seen| points(seen.iter().filter(|seen| seen.line == TSDB && !is_bad(seen))) == 57).await;
+        let isolated = alone(&server.requests());
+        machine.signals.wake.notify_one();
+        HOURS.store(1, Ordering::SeqCst);
+        machine.keep(NOW + 60, 20);
+        // Refused again, and what was queued is dropped.
+        server.until(|seen| alone(seen) == isolated + 1).await;
+        HOURS.store(2, Ordering::SeqCst);
+        machine.keep(NOW + 120, 20);
+        server.until(|seen| alone(seen) == isolated + 2).await;
+        machine.keep(NOW + 180, 20);
+        server
+            .until(|seen| {
+                seen.iter().any(|seen| {
+                    seen.line == TSDB
+                        && names(seen).len() == 20
+                        && is_bad(seen)
+                        && seen.body.contains(&(NOW + 180).to_string())
+                })
+            })
+            .await;
+    };
+    let (result, ()) = machine.run_at_pace(&server, pace, script).await;
+    assert_eq!(result, Ok(()));
+    machine.assert_ledger(120 - 4, 0, 4);
+}
+
+#[tokio::test]
+async fn what_only_large_requests_fail_of_is_delivered_in_small_ones() {
+    // What a proxy or a firewall does to a large request: it closes the connection, or answers by itself.
+    let responses = [413, 504, 403, 404, 400, 302, 200].map(|status| answer(status, "<html>"));
+    for response in [String::new()].into_iter().chain(responses) {
+        let machine = Machine::registered();
+        (0..30).for_each(|n| machine.keep(NOW - n * 60, 100));
+        let server = Server::start(move |request| match request.line == TSDB && request.body.len() > 20_000 {
+            true => response.clone(),
+            false => mackerel(request, accept),
+        })
+        .await;
+        let is_small = |seen: &&Request| seen.line == TSDB && seen.body.len() <= 20_000;
+        machine.run_until(&server, |seen| points(seen.iter().filter(is_small)) == 3_000).await;
+        machine.assert_ledger(3_000, 0, 0);
+    }
+}
+
+#[tokio::test]
 async fn a_long_row_of_bad_points_does_not_hide_the_good_ones_behind_it() {
     let machine = Machine::registered();
     (0..4).for_each(|n| machine.keep(NOW - n * 60, 100));
@@ -394,7 +515,7 @@ async fn a_long_row_of_bad_points_does_not_hide_the_good_ones_behind_it() {
 async fn a_wrong_key_loses_nothing_and_new_values_do_not_shorten_the_wait() {
     let machine = Machine::registered();
     machine.keep(NOW, 5);
-    let server = Server::start(|request| mackerel(request, |_| answer(403, "no"))).await;
+    let server = Server::start(|request| mackerel(request, |_| answer(403, r#"{"error":"no"}"#))).await;
     let put = "PUT /api/v0/hosts/HOST1";
     let script = async {
         server.until(|seen| count(seen, TSDB) == 1 && count(seen, put) == 1).await;
@@ -663,11 +784,12 @@ async fn values_of_another_host_are_posted_for_it_and_stay_queued_while_it_is_ab
         }
     })
     .await;
-    let requests = machine.run_until(&server, |requests| count(requests, TSDB) == 1).await;
-    let body = requests.iter().find(|request| request.line == TSDB).map(|request| request.body.clone()).unwrap();
-    let points = serde_json::from_str::<Value>(&body).unwrap();
-    let points = points.as_array().unwrap().iter().map(|point| (&point["hostId"], &point["name"])).collect::<Vec<_>>();
-    assert_eq!(points, [(&json!("HOST1"), &json!("own")), (&json!("DB"), &json!("present"))]);
+    let requests = machine.run_until(&server, |requests| count(requests, TSDB) == 2).await;
+    let bodies = requests.iter().filter(|request| request.line == TSDB).map(|request| request.body.as_str());
+    let points = bodies.flat_map(|body| serde_json::from_str::<Vec<Value>>(body).unwrap());
+    let points = points.map(|point| (point["hostId"].clone(), point["name"].clone())).collect::<Vec<_>>();
+    // Without waiting for the look-up.
+    assert_eq!(points, [(json!("HOST1"), json!("own")), (json!("DB"), json!("present"))]);
     let lookup =
         "GET /api/v0/hosts?customIdentifier=db2&status=working&status=standby&status=maintenance&status=poweroff";
     assert_eq!(count(&requests, lookup), 1, "{:?}", lines(&requests));
@@ -687,7 +809,8 @@ async fn a_retired_other_host_does_not_hold_up_this_hosts_values() {
         }),
     })
     .await;
-    machine.run_until(&server, |requests| count(requests, TSDB) == 2).await;
+    let is_refused = |request: &Request| request.line == TSDB && request.body.contains("DB");
+    machine.run_until(&server, |requests| requests.iter().any(is_refused)).await;
     machine.assert_ledger(1, 1, 0);
 }
 
@@ -718,7 +841,8 @@ async fn requests_have_the_lines_the_order_and_the_headers_of_the_official_agent
             answer(200, r#"{"hosts":[{"id":"CIHOST"}]}"#)
         }
         line if line.starts_with("GET /api/v0/hosts?") => answer(200, r#"{"hosts":[]}"#),
-        _ => answer(200, "{}"),
+        "PUT /api/v0/hosts/HOSTID12345" => answer(200, r#"{"id":"HOSTID12345"}"#),
+        _ => answer(200, r#"{"success":true}"#),
     })
     .await;
     let enough = |seen: &[Request]| count(seen, TSDB) == 1 && count(seen, "PUT /api/v0/hosts/HOSTID12345") == 1;

@@ -178,7 +178,7 @@ impl Disk {
     pub(super) fn newest(
         &self,
         max_points: usize,
-        filter: &impl Fn(&Sample) -> bool,
+        filter: &impl Fn(i64, &Sample) -> bool,
     ) -> Result<Vec<Minute>, FileError> {
         if self.totals.ledger.queued == 0 {
             return Ok(Vec::new());

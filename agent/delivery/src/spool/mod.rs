@@ -12,7 +12,7 @@ mod memory;
 mod pending;
 mod readings;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,8 +41,9 @@ pub struct Minute {
 
 impl Minute {
     /// The same minute with only the samples that pass the filter; `None` if none does.
-    fn filtered(mut self, filter: &impl Fn(&Sample) -> bool) -> Option<Self> {
-        self.samples.retain(filter);
+    fn filtered(mut self, filter: &impl Fn(i64, &Sample) -> bool) -> Option<Self> {
+        let time = self.time;
+        self.samples.retain(|sample| filter(time, sample));
         (!self.samples.is_empty()).then_some(self)
     }
 }
@@ -120,14 +121,13 @@ impl Spool {
         state.commit_reopening(&self.path, now)
     }
 
-    /// The newest minutes, newest first, with at most `max_points` points, but at least one minute if there is any. Skips the
-    /// points of `absent` hosts, which are given by their custom identifiers.
+    /// The newest minutes, newest first, with at most `max_points` points, but at least one minute if there is any. Only the
+    /// points that pass the filter, which is given the time of each.
     #[must_use]
-    pub fn newest(&self, max_points: usize, absent: &BTreeSet<Arc<str>>) -> Vec<Minute> {
+    pub fn newest(&self, max_points: usize, filter: &impl Fn(i64, &Sample) -> bool) -> Vec<Minute> {
         let mut state = self.lock();
-        let is_present = |sample: &Sample| sample.host().is_none_or(|host| !absent.contains(host));
-        let mut minutes = state.read_file(&self.path, |disk| disk.newest(max_points, &is_present));
-        minutes.extend(state.pending.minutes().filter_map(|minute| minute.filtered(&is_present)));
+        let mut minutes = state.read_file(&self.path, |disk| disk.newest(max_points, filter));
+        minutes.extend(state.pending.minutes().filter_map(|minute| minute.filtered(filter)));
         minutes.sort_by_key(|minute| std::cmp::Reverse(minute.time));
         let mut points = 0;
         minutes.retain(|minute| {

@@ -1,0 +1,90 @@
+//! The size of the next request: what a slow link, a proxy or Mackerel itself refuses of a large request, it may take of a small
+//! one.
+//!
+//! Pure: it sends nothing.
+
+/// About 500 kB of JSON. Mackerel documents no limit; a day of a small host takes nine such requests.
+pub(super) const MOST_POINTS: usize = 5_000;
+
+/// About 5 kB of JSON: a request of this size fails for another reason.
+const FEWEST_POINTS: usize = 50;
+
+/// How many points the next request may have. It begins with the newest minute alone, since that is what people look at, grows
+/// with each success, and shrinks with each failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size {
+    most: usize,
+    is_newest_minute_alone: bool,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self { most: MOST_POINTS, is_newest_minute_alone: true }
+    }
+}
+
+impl Size {
+    /// Whole minutes of up to this many points are sent together, but at least one minute.
+    pub(super) fn minutes_up_to(self) -> usize {
+        if self.is_newest_minute_alone { 1 } else { self.most }
+    }
+
+    /// A longer minute takes several requests.
+    pub(super) fn points(self) -> usize {
+        self.most
+    }
+
+    /// Records that a request with so many points was accepted.
+    pub(super) fn grow(&mut self, points: usize) {
+        let basis = if self.is_newest_minute_alone { points } else { self.most };
+        self.most = (basis * 2).clamp(FEWEST_POINTS, MOST_POINTS);
+        self.is_newest_minute_alone = false;
+    }
+
+    /// Records that a request with so many points failed.
+    pub(super) fn shrink(&mut self, points: usize) {
+        self.most = (points / 2).clamp(FEWEST_POINTS, self.most.max(FEWEST_POINTS));
+        self.is_newest_minute_alone = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_begins_with_the_newest_minute_and_doubles_up_to_the_largest_request() {
+        let mut size = Size::default();
+        let mut sizes = Vec::new();
+        for _ in 0..7 {
+            sizes.push(size.minutes_up_to());
+            size.grow(200);
+        }
+        assert_eq!(sizes, [1, 400, 800, 1_600, 3_200, 5_000, 5_000]);
+    }
+
+    #[test]
+    fn after_a_failure_it_begins_again_with_half_down_to_a_few_points() {
+        let mut size = Size::default();
+        (0..10).for_each(|_| size.grow(200));
+        let mut failed = 5_000;
+        let mut sizes = Vec::new();
+        for _ in 0..8 {
+            size.shrink(failed);
+            assert_eq!(size.minutes_up_to(), 1);
+            failed = size.points();
+            sizes.push(failed);
+        }
+        assert_eq!(sizes, [2_500, 1_250, 625, 312, 156, 78, 50, 50]);
+        size.grow(50);
+        assert_eq!((size.minutes_up_to(), size.points()), (100, 100));
+    }
+
+    #[test]
+    fn the_failure_of_a_small_request_does_not_make_the_next_one_larger() {
+        let mut size = Size::default();
+        size.shrink(60);
+        size.shrink(4_000);
+        assert_eq!(size.points(), 50);
+    }
+}
