@@ -158,7 +158,7 @@ impl Delivery {
             Err(error) => error,
         };
         let now = self.now();
-        self.outage.get_or_insert_with(|| Outage { since: now, minutes: 0, points: 0 });
+        self.outage.get_or_insert(Outage { since: now, minutes: 0, points: 0 });
         let wait = self.backoff.wait_again(&error, now, (self.pace.random)());
         if self.backoff.is_news(&error, now) {
             log(&error, &self.host_id, wait);
