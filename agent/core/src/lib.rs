@@ -10,6 +10,7 @@ pub mod container;
 pub mod document;
 pub mod graph;
 pub mod limits;
+pub mod lines;
 pub mod nearest;
 pub mod paths;
 pub mod posting;
