@@ -157,7 +157,7 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
             Ok((0..1_000_u32).map(|number| Sample::new(name(number), number)).collect())
         }
         "new-error" => Err(Error::Failed(format!("it failed in minute {}", call::minute()))),
-        "now-and-then" if call::minute() / 60 % 2 == 0 => Err(Error::Failed("not now".into())),
+        "now-and-then" if (call::minute() / 60).is_multiple_of(2) => Err(Error::Failed("not now".into())),
         // Each failure may be logged.
         "odd-methods" => {
             let mut last = Ok(());

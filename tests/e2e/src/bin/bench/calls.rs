@@ -117,7 +117,9 @@ pub(crate) fn compare(before: &Path, mut compared: impl FnMut(&Compared)) {
                 let cost = cost(|| drop(stdout(&command.stdin(Stdio::null()).output().unwrap())));
                 cost.cpu_ms * 1e3
             };
-            (0..2).for_each(|which| drop(cpu_micros(which, 1))); // compiles it
+            for which in 0..2 {
+                cpu_micros(which, 1); // compiles it
+            }
             let one = |which| (cpu_micros(which, calls + 10) - cpu_micros(which, 10)) / f64::from(calls);
             let rounds = (0..9).map(|round| match round % 2 {
                 0 => (one(0), one(1)),
