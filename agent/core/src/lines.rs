@@ -34,6 +34,11 @@ impl LinesAnHour {
             _ => Some(line),
         }
     }
+
+    /// Admits no more lines in this hour.
+    pub fn exhaust(&mut self) {
+        self.count = self.most;
+    }
 }
 
 #[cfg(test)]
@@ -52,5 +57,14 @@ mod tests {
             |minute: u32| format!("{minute} (the last of 3 lines about it in an hour; further ones are not logged)");
         let expected = ["0".to_owned(), "1".to_owned(), last(2), "60".to_owned(), "61".to_owned(), last(62)];
         assert_eq!(logged, expected);
+    }
+
+    #[test]
+    fn an_exhausted_hour_ends_too() {
+        let start = Instant::now();
+        let mut lines = LinesAnHour::new(3, start);
+        lines.exhaust();
+        assert_eq!(lines.admitted("a".into(), start), None);
+        assert_eq!(lines.admitted("b".into(), start + HOUR).as_deref(), Some("b"));
     }
 }

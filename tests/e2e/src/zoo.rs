@@ -67,7 +67,7 @@ impl Animal {
         let limits = listed(format!("{compute}memory_mib = {memory_mib}"), limits);
         format!(
             "[plugin.metrics.{name}]\nwasm = {:?}\nsettings = {{ {settings} }}\ntimeout_seconds = {timeout_seconds}\n\
-             limits = {{ {limits} }}\n{table}\n",
+             limits = {{ {limits} }}\nkey_prefix = {name:?}\n{table}\n",
             component("naughty")
         )
     }
@@ -88,7 +88,7 @@ pub const ANIMALS: &[Animal] = &[
     Animal::of("recursion", "limit `stack_kib`"),
     Animal::of("memory", "more memory than the 64 MiB allowed (limit `memory_mib`)").memory_mib(64),
     Animal::of("many-samples", "20000 samples, more than 1000 (limit `samples`)"),
-    Animal::of("million-samples", "limit `handover_kib`").memory_mib(1_024),
+    Animal::of("more-than-is-handed-over", "limit `handover_kib`").memory_mib(128),
     Animal::of("long-name", "limit `handover_kib`").memory_mib(64),
     Animal::of("long-error", "failed: xxx").memory_mib(32),
     Animal::of("bad-samples", "are not a finite number"),
@@ -103,7 +103,7 @@ pub const ANIMALS: &[Animal] = &[
         .limits("handover_kib = 65536"),
     Animal::of("many-graphs", "10000 graphs, more than 200 (limit `graphs`)"),
     // The same where the operator allows it.
-    Animal::of("most-metrics", "many.m0\t1")
+    Animal::of("most-metrics", "most-metrics.m0\t1")
         .timeout_seconds(45)
         .memory_mib(128)
         .limits("handover_kib = 65536, metrics = 100000, samples = 100000, compute_ms = 40000")
@@ -150,7 +150,7 @@ const VISITORS: &[Animal] = &[
 ];
 
 /// As many instances connect to a silent server as often as they may.
-const HOARDERS: u32 = 10;
+const HOARDERS: u32 = 4;
 
 const HOARDER: Animal = Animal::of("hoard-connections", "").settings("url = \"SILENT\"").table("allow = [\"SILENT\"]");
 
@@ -403,6 +403,7 @@ impl Zoo {
     /// # Panics
     /// A file cannot be written.
     pub fn fill(&self) {
+        self.home.configure(&format!("{}{}", self.base, self.animals().0));
         for (name, bytes, _) in bad_files() {
             self.home.drop_in(&format!("bad-{name}.wasm"), &bytes);
         }
@@ -415,7 +416,6 @@ impl Zoo {
         }
         self.home.drop_in("hangs.toml", b"settings = { do = \"sleep\" }\ntimeout_seconds = 30\n");
         self.home.drop_in("hangs.wasm", &naughty);
-        self.home.configure(&format!("{}{}", self.base, self.animals().0));
     }
 
     /// Watches an agent for as many full minutes with all animals in it.

@@ -40,7 +40,7 @@ async fn main() -> ExitCode {
     let left =
         |index: usize| after.get(index).copied().unwrap_or_default() - before.get(index).copied().unwrap_or_default();
     row("threads more when they were gone", left(0), 8.0, "");
-    row("file descriptors more when they were gone", left(1), 4.0, "");
+    row("file descriptors more when they were gone", left(1), 8.0, "");
     row("anonymous memory more when they were gone", left(2), 24.0, "MB");
 
     if found.log.len() > 200 {

@@ -9,9 +9,10 @@ async fn while_all_plugins_misbehave_no_minute_has_gaps_and_afterwards_nothing_h
     assert_eq!(found.gaps, Vec::<String>::new(), "{found:?}");
     assert_eq!(found.refusals, Vec::<String>::new());
     assert!(found.most_anonymous_mb < found.limits_mb + 20.0, "{found:?}");
-    assert!(found.database_mb < 4.0 && found.other_files_mb < 6.0 && found.log.len() < 200, "{found:?}");
+    assert!(found.database_mb < 4.0 && found.other_files_mb < 6.0 && found.log.len() < 300, "{found:?}");
     let ([threads, descriptors, memory], [left_threads, left_descriptors, left_memory]) = (found.before, found.after);
-    // The pool that loaded eight plugins in parallel may keep its threads; no thread belongs to a plugin.
-    assert!(left_threads <= threads + 8.0 && left_descriptors <= descriptors + 4.0, "{found:?}");
+    // The pool that loaded eight plugins in parallel may keep its threads; no thread belongs to a plugin. The thread for those that
+    // compute has four descriptors, and there are connections to Mackerel for reports and documents.
+    assert!(left_threads <= threads + 8.0 && left_descriptors <= descriptors + 8.0, "{found:?}");
     assert!(left_memory < memory + 24.0, "{found:?}");
 }
