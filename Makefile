@@ -26,7 +26,7 @@ endif
 TIMED := --config 'target.$(STATIC).runner = ["env", "RUSTC_BOOTSTRAP=1"]'
 TIMES := -Z unstable-options --report-time
 
-.PHONY: build image run test setup format clippy lint checks docs tested compiled doctests unit e2e fuzz bench compare plugins test-plugins guests clean
+.PHONY: build image run test setup format clippy lint checks docs tested compiled doctests unit e2e fuzz bench zoo compare plugins test-plugins guests clean
 
 ## build: build the agent, target/release/wasaba, and the official plugins next to it
 build: plugins
@@ -110,10 +110,15 @@ fuzz:
 	@tests/setup.sh fuzz
 	tests/fuzz/run.sh "$(SECONDS)" "$(ONLY)" "$(abspath $(TARGET))"
 
-## bench: measure the agent's resource usage against its goals; with OFFICIAL_PLUGINS=a folder, also the official plugins in it
+## bench: measure the agent's resource usage against its goals; make bench ONLY=calls measures a part, see tests/e2e/src/bin/bench; with
+## OFFICIAL_PLUGINS=a folder, also the official plugins in it; with BEFORE=a target folder of another release, a call beside its
 bench: build test-plugins
 	@tests/setup.sh servers
-	$(CARGO) run --release --locked -p wasaba-e2e --bin bench
+	$(CARGO) run --release --locked -p wasaba-e2e --bin bench -- $(ONLY)
+
+## zoo: run all misbehaving plugins in one agent, and judge what the others notice of it: make zoo MINUTES=10
+zoo: build test-plugins
+	$(CARGO) run --release --locked -p wasaba-e2e --bin zoo -- $(or $(MINUTES),10)
 
 ## compare: compare our plugins with the official ones on the same live servers: make compare OFFICIAL=a folder with mackerel-plugin-*
 compare: build

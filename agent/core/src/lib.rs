@@ -11,6 +11,7 @@ pub mod document;
 pub mod environment;
 pub mod graph;
 pub mod limits;
+pub mod lines;
 pub mod nearest;
 pub mod paths;
 pub mod posting;

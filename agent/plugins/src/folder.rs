@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use wasaba_core::paths::patient::{self, LOOK};
 use wasaba_core::paths::trusted::{self, Unopened};
 use wasaba_core::text::printable;
 
@@ -56,6 +57,9 @@ impl Folders {
     /// There is no such file; the text lists where it was looked up, and the names that exist.
     pub fn find(&self, wanted: &str) -> Result<PathBuf, String> {
         let candidates = if wanted.contains('/') {
+            // Wherever the operator's path leads; the other folders are looked at before.
+            patient::ask(Path::new(wanted), LOOK, |path| drop(fs::metadata(path)))
+                .map_err(|error| format!("cannot look at `{wanted}`: {error}"))?;
             vec![PathBuf::from(wanted)]
         } else {
             let file = if wanted.ends_with(".wasm") { wanted.to_owned() } else { format!("{wanted}.wasm") };
@@ -72,6 +76,24 @@ impl Folders {
         let names = self.names();
         let names = if names.is_empty() { String::new() } else { format!("; there are: {}", names.join(", ")) };
         Err(format!("there is no plugin `{wanted}`: looked for {searched}{names}"))
+    }
+
+    /// The folders whose file systems answer, and why others are skipped. Whatever is asked about a file in these may be asked at
+    /// once.
+    #[must_use]
+    pub fn answering(&self) -> (Self, Vec<String>) {
+        let mut skipped = Vec::new();
+        let mut answering = |folders: &[PathBuf]| {
+            let answers = |folder: &&PathBuf| {
+                let asked = patient::ask(&folder.join("any"), LOOK, |file| drop(file.parent().map(fs::metadata)));
+                asked
+                    .map_err(|error| skipped.push(format!("skipped the plugins in `{}`: {error}", folder.display())))
+                    .is_ok()
+            };
+            folders.iter().filter(answers).cloned().collect()
+        };
+        let folders = Self { drop_in: answering(&self.drop_in), installed: answering(&self.installed) };
+        (folders, skipped)
     }
 
     /// The `.wasm` files in the drop-in folders, by name, each name once; and why a folder was skipped.

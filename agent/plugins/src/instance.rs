@@ -78,9 +78,14 @@ pub struct Gathered {
     pub warnings: Vec<String>,
 }
 
-/// The most reports of one check, and the most namespaces of a host.
-const MOST_REPORTS: usize = 100;
-const MOST_DOCUMENTS: usize = 50;
+/// Of how many measured calls the times are returned, at most.
+const MOST_TIMES: u32 = 1_000;
+
+/// The most reports of one check.
+pub const MOST_REPORTS: usize = 100;
+
+/// The most namespaces of a host, and so of one table.
+pub const MOST_DOCUMENTS: usize = 50;
 
 /// The state of an instance at a moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -403,8 +408,7 @@ impl Instance {
     /// # Errors
     /// As [`Instance::collect`].
     pub async fn time(&self, calls: u32) -> Result<Vec<Duration>, Failure> {
-        const MOST_RETURNED: u32 = 1_000;
-        let every = calls.div_ceil(MOST_RETURNED);
+        let every = calls.div_ceil(MOST_TIMES);
         let [limit, compute] = [self.limits().time, self.limits().compute].map(|each| each.saturating_mul(calls));
         let (plugin, identity, settings) = self.parts();
         let timed = async move {
@@ -419,6 +423,24 @@ impl Instance {
             Ok(times)
         };
         ended(self.sandbox.run(limit, compute, timed).await)
+    }
+
+    /// How long `calls` collections take, one after the other, each as in a minute of the agent: on the sandbox's threads, and with the
+    /// values that are made of the samples. Of many only about 1,000 are returned.
+    ///
+    /// # Errors
+    /// As [`Instance::collect`].
+    pub async fn time_whole(&self, calls: u32) -> Result<Vec<Duration>, Failure> {
+        let every = calls.div_ceil(MOST_TIMES);
+        let mut times = Vec::new();
+        for call in 0..calls {
+            let begin = Instant::now();
+            drop(self.collect().await?);
+            if call.is_multiple_of(every) {
+                times.push(begin.elapsed());
+            }
+        }
+        Ok(times)
     }
 }
 

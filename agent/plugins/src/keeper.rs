@@ -223,7 +223,7 @@ impl Keeper {
         let looking = tokio::task::spawn_blocking(move || {
             let folders = folders(&config);
             // Before the look, so that no later change is missed.
-            let watched = attach(&descriptor, folders.drop_in());
+            let watched = attach(&descriptor, folders.answering().0.drop_in());
             (watched, look(&config, &folders, &files))
         });
         let Ok((watched, mut found)) = looking.await else { return (false, Vec::new()) };

@@ -9,6 +9,7 @@ use sandbox::compile::Cache;
 use sandbox::component::{Demands, Plugin};
 use sandbox::thread::Sandbox;
 use tokio::sync::Semaphore;
+use wasaba_core::paths::patient::{self, LOOK};
 
 use crate::folder::{Folders, Stamp};
 use crate::instance::Instance;
@@ -109,7 +110,8 @@ impl<T: Send + Sync + 'static> Shared<T> {
         let mut known = slot.lock().await;
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         // Before the file is read: if it changes meanwhile, the stamp is too old, and it is loaded again.
-        let stamp = tokio::task::spawn_blocking(move || Stamp::of(&file)).await.ok().flatten();
+        let stamp = tokio::task::spawn_blocking(move || patient::ask(&file, LOOK, Stamp::of).ok().flatten());
+        let stamp = stamp.await.ok().flatten();
         let same = known.as_ref().filter(|(known, _)| Some(*known) == stamp);
         if let Some(plugin) = same.and_then(|(_, plugin)| plugin.upgrade()) {
             return Ok(plugin);

@@ -80,7 +80,9 @@ pub struct Look {
 /// so it may block.
 #[must_use]
 pub fn look(config: &Config, folders: &Folders, files: &Files) -> Look {
-    let mut look = Look::default();
+    let (folders, hanging) = folders.answering();
+    let folders = &folders;
+    let mut look = Look { refused: hanging.into_iter().collect(), ..Look::default() };
     let mut configured = BTreeSet::new();
     for plugin in &config.metrics {
         let key = Key::metrics(&plugin.name);

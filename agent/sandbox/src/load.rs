@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use wasaba_core::paths::patient::{self, READ};
 use wasaba_core::paths::trusted::Unopened;
 use wasaba_core::paths::{named, trusted};
 use wasaba_core::setting::{Description, Setting, SettingKind};
@@ -88,11 +89,20 @@ impl fmt::Display for Problem {
 /// The packages of WASI 0.2.
 const WASI: &[&str] = &["cli", "clocks", "filesystem", "http", "io", "random", "sockets"];
 
+/// [`read_now`], unless the file system does not answer.
+///
+/// # Errors
+/// As [`read_now`], and that it took too long.
+pub(crate) fn read(path: &Path, is_known: bool, limit: u64) -> Result<Vec<u8>, Problem> {
+    patient::ask(path, READ, move |path| read_now(path, is_known, limit))
+        .unwrap_or_else(|error| Err(Problem::Unreadable(error.to_string())))
+}
+
 /// Reads `path` in one go, so that the bytes that were hashed are those that are compiled. `is_known` says that the file may be anybody's.
 ///
 /// # Errors
 /// It cannot be read, is larger than `limit` bytes, or another user could have written it.
-pub(crate) fn read(path: &Path, is_known: bool, limit: u64) -> Result<Vec<u8>, Problem> {
+fn read_now(path: &Path, is_known: bool, limit: u64) -> Result<Vec<u8>, Problem> {
     let unreadable = |error: std::io::Error| Problem::Unreadable(error.to_string());
     let opened = match is_known {
         true => named::open(path).map_err(unreadable)?,

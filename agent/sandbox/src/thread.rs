@@ -68,8 +68,8 @@ impl Lane {
 pub enum Ended {
     /// It timed out after this.
     Late(Duration),
-    /// It timed out after the first, for the second of which others computed while it was ready to run.
-    HeldUp(Duration, Duration),
+    /// It timed out after this, and others had their turns while it was ready for its own.
+    HeldUp(Duration),
     /// It computed for longer than this.
     Computed(Duration),
     /// The host's own code panicked: a bug of the agent, which costs this call.
@@ -153,8 +153,12 @@ impl Sandbox {
 }
 
 /// Why a call that was held up for so long has not ended within `limit`. A tenth of it is what others may take.
+///
+/// Two plugins that compute side by side hold each other up, and so are never skipped for being late. That gains them nothing: what a
+/// call may use (time, computing, memory) is bounded for each call, and one that succeeds is called every minute too. Skipping saves
+/// the work of what is broken; it is not what bounds it.
 fn late(held_up: Duration, limit: Duration) -> Ended {
-    if held_up > limit / 10 { Ended::HeldUp(limit, held_up) } else { Ended::Late(limit) }
+    if held_up > limit / 10 { Ended::HeldUp(limit) } else { Ended::Late(limit) }
 }
 
 struct Panicked;
@@ -270,7 +274,7 @@ mod tests {
     fn a_call_that_was_held_up_for_more_than_a_tenth_of_its_limit_is_late_because_of_others() {
         let limit = Duration::from_millis(100);
         let (tenth, more) = (Duration::from_millis(10), Duration::from_millis(11));
-        assert_eq!((late(tenth, limit), late(more, limit)), (Ended::Late(limit), Ended::HeldUp(limit, more)));
+        assert_eq!((late(tenth, limit), late(more, limit)), (Ended::Late(limit), Ended::HeldUp(limit)));
     }
 
     #[tokio::test]
@@ -368,9 +372,7 @@ mod tests {
         let usage = call.usage();
         // It never had a turn.
         compute(limit);
-        assert!(
-            matches!(late(usage.held_up((Clocks::SYSTEM.wall)()), limit), Ended::HeldUp(most, others) if most == limit && others >= limit)
-        );
+        assert_eq!(late(usage.held_up((Clocks::SYSTEM.wall)()), limit), Ended::HeldUp(limit));
     }
 
     #[tokio::test]

@@ -3,13 +3,14 @@
 //! A check compares each result with the previous one and sends a report if Mackerel needs it; delivering it is the business of
 //! `delivery`.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use config::check::{Check, Runner};
 use plugins::components::Components;
-use plugins::instance::{Checked, answer};
+use plugins::instance::{Checked, MOST_REPORTS, answer};
 use programs::process::End;
 use programs::{Program, process};
 use tokio::sync::mpsc::Sender;
@@ -17,11 +18,15 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use wasaba_core::clock;
+use wasaba_core::lines::LinesAnHour;
 use wasaba_core::report::{Report, Status};
 use wasaba_core::text::printable;
 
 /// The longest message that Mackerel stores, in characters.
 const LONGEST_MESSAGE: usize = 1_024;
+
+/// How many lines about one check are logged in an hour: a plugin may have a hundred reports, and change all of them each minute.
+const MOST_LINES: u32 = 20;
 
 /// A variable of a program's environment can hold 128 KiB.
 const MOST_VARIABLE_BYTES: usize = 100 << 10;
@@ -51,6 +56,7 @@ pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Rep
     let mut last_worst = None;
     let mut action = Action(None);
     let mut last_warnings = Vec::new();
+    let mut lines = LinesAnHour::new(MOST_LINES, Instant::now());
     loop {
         ticks.tick().await;
         let occurred_at = clock::unix_seconds();
@@ -64,7 +70,9 @@ pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Rep
             is_free
         });
         for warning in warnings.iter().filter(|warning| !last_warnings.contains(*warning)) {
-            tracing::warn!("check {}: {warning}", check.name);
+            if let Some(warning) = lines.admitted(warning.clone(), Instant::now()) {
+                tracing::warn!("check {}: {warning}", check.name);
+            }
         }
         last_warnings = warnings;
         // A plugin that reports under other names does not say that a failure of the whole call is over.
@@ -77,6 +85,7 @@ pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Rep
             action.start(&check.name, program, last_worst, worst.status, &worst.message);
         }
         last_worst = worst.map(|worst| worst.status).or(last_worst);
+        forget(&mut before, &check, &found);
         for found in found {
             let name = full_name(&check, &found);
             let Found { status, message, .. } = found;
@@ -86,10 +95,11 @@ pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Rep
                 Entry::Vacant(_) => None,
             };
             if last.is_none_or(|(last, _)| *last != status) {
-                let shown = printable(message.trim(), 300);
-                match status {
-                    Status::Ok => tracing::info!("check {name}: OK: {shown}"),
-                    bad => tracing::warn!("check {name}: {}: {shown}", bad.word()),
+                let line = format!("{}: {}", status.word(), printable(message.trim(), 300));
+                match (lines.admitted(line, Instant::now()), status) {
+                    (Some(line), Status::Ok) => tracing::info!("check {name}: {line}"),
+                    (Some(line), _) => tracing::warn!("check {name}: {line}"),
+                    (None, _) => {}
                 }
             }
             let message = message.chars().take(LONGEST_MESSAGE).collect::<String>();
@@ -111,6 +121,15 @@ pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Rep
             }
             before.insert_entry((status, message));
         }
+    }
+}
+
+/// Forgets the names that were not reported this time, once there are more than one run can report: a plugin could report under new
+/// ones for ever.
+fn forget(before: &mut HashMap<Arc<str>, (Status, String)>, check: &Check, found: &[Found]) {
+    if before.len() > MOST_REPORTS {
+        let reported = found.iter().map(|found| full_name(check, found)).collect::<HashSet<_>>();
+        before.retain(|name, _| *name == check.name || reported.contains(name));
     }
 }
 
@@ -255,6 +274,21 @@ mod tests {
         assert_eq!(reported(bad, Status::Ok, "fine"), Some(true));
         let silent = Check { prevents_auto_close: true, ..check.clone() };
         assert_eq!(urgency(&silent, Some(&(Status::Critical, String::new())), Status::Ok, ""), None);
+    }
+
+    #[test]
+    fn a_plugin_that_reports_under_new_names_each_minute_is_remembered_by_the_last_of_them() {
+        let (check, mut before) = (check(""), HashMap::from([("c".into(), (Status::Critical, String::new()))]));
+        for minute in 0..10 {
+            let name = |number: usize| format!("m{minute}n{number}");
+            let found = (0..MOST_REPORTS).map(|number| Found { name: name(number), ..Found::own(Status::Ok, "") });
+            let found = found.collect::<Vec<_>>();
+            forget(&mut before, &check, &found);
+            assert!(before.len() <= 1 + MOST_REPORTS, "{}", before.len());
+            before.extend(found.iter().map(|found| (full_name(&check, found), (found.status, String::new()))));
+        }
+        assert!(before.contains_key("c"), "whether the whole check failed is never forgotten");
+        assert!(before.contains_key("c-m9n0") && !before.contains_key("c-m7n0"));
     }
 
     /// The one report of a program.

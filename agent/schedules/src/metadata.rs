@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Instant;
 
 use config::check::{Metadata, Runner};
 use delivery::spool::Spool;
 use plugins::components::Components;
-use plugins::instance::Gathered;
+use plugins::instance::{Gathered, MOST_DOCUMENTS};
 use programs::process::End;
 use programs::{Program, process};
 use serde_json::Value;
@@ -21,6 +22,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 use wasaba_core::document::{self, Document};
+use wasaba_core::lines::LinesAnHour;
 use wasaba_core::paths::own::{self, Folder};
 
 use crate::checks::Taken;
@@ -30,6 +32,9 @@ const LONGEST_BYTES: usize = 100_000;
 
 /// A record is a document and the id of its host.
 const LARGEST_RECORD_BYTES: u64 = 2 * LONGEST_BYTES as u64;
+
+/// How many lines about the metadata of one table are logged in an hour.
+const MOST_LINES: u32 = 10;
 
 /// Where delivered documents are recorded.
 #[derive(Clone)]
@@ -96,6 +101,7 @@ pub async fn keep(
     let mut ticks = tokio::time::interval(metadata.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut last_problems = Vec::new();
+    let mut lines = LinesAnHour::new(MOST_LINES, Instant::now());
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -113,6 +119,9 @@ pub async fn keep(
                 continue;
             }
             if !namespaces.contains_key(&name) {
+                if !has_room(namespaces.len(), &mut problems) {
+                    continue;
+                }
                 let namespace = Namespace::new(&cache.root, &name).await;
                 namespaces.insert(Arc::clone(&name), namespace);
             }
@@ -131,10 +140,23 @@ pub async fn keep(
         }
         // The same problem is logged once.
         for problem in problems.iter().filter(|problem| !last_problems.contains(*problem)) {
-            tracing::warn!("metadata {}: {problem}", metadata.name);
+            if let Some(problem) = lines.admitted(problem.clone(), Instant::now()) {
+                tracing::warn!("metadata {}: {problem}", metadata.name);
+            }
         }
         last_problems = problems;
     }
+}
+
+/// Whether a document may fill another namespace beside as many; else the reason is in `problems`, once. Each is kept in memory and in
+/// a file, and a plugin could think of new ones for ever.
+fn has_room(namespaces: usize, problems: &mut Vec<String>) -> bool {
+    let has_room = namespaces < MOST_DOCUMENTS;
+    let why = format!("dropped documents: it has filled {MOST_DOCUMENTS} namespaces since the agent started");
+    if !has_room && !problems.contains(&why) {
+        problems.push(why);
+    }
+    has_room
 }
 
 /// A namespace whose document was delivered, and for which host; `None` if its delivery failed. Waits for ever if none is pending.
@@ -247,6 +269,14 @@ mod tests {
             timeout: Duration::from_secs(20),
         };
         Metadata { name: "md".into(), runner: Runner::Program(program), every: Duration::from_millis(20) }
+    }
+
+    #[test]
+    fn the_documents_of_one_table_fill_fifty_namespaces_and_the_others_are_reported_once() {
+        let mut problems = Vec::new();
+        assert!((0..MOST_DOCUMENTS).all(|filled| has_room(filled, &mut problems)) && problems.is_empty());
+        assert!(!has_room(MOST_DOCUMENTS, &mut problems) && !has_room(MOST_DOCUMENTS, &mut problems));
+        assert_eq!(problems, ["dropped documents: it has filled 50 namespaces since the agent started"]);
     }
 
     #[tokio::test]

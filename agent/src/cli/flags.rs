@@ -127,6 +127,9 @@ pub enum PluginCommand {
         /// The number of calls
         #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
         calls: u32,
+        /// Measure the whole way as in the agent: from the question to the values
+        #[arg(long)]
+        whole: bool,
         /// The plugin's name, or the path of a .wasm file
         plugin: String,
         /// The plugin's settings as flags: -host=web -port 8080

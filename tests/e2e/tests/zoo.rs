@@ -4,39 +4,12 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use wasaba_e2e::agent::{Home, stderr, stdout};
 use wasaba_e2e::hostile::{self, Server};
+use wasaba_e2e::zoo::{ANIMALS, alone, bad_files, compiler, naughty};
 use wasaba_e2e::{compiled, component, wasaba};
-
-/// What the plugin `naughty` does wrong without a server, and the expected output.
-pub(crate) const MISBEHAVIOURS: &[(&str, &str)] = &[
-    ("loop", "limit `compute_ms`"),
-    ("sleep", "timed out after 2s and was stopped (limit `timeout_seconds`)"),
-    ("abort", "crashed ("),
-    ("trap", "attempt to divide by zero"),
-    ("recursion", "limit `stack_kib`"),
-    ("memory", "more memory than the 64 MiB allowed (limit `memory_mib`)"),
-    ("many-samples", "20000 samples, more than 1000 (limit `samples`)"),
-    ("million-samples", "limit `handover_kib`"),
-    ("long-name", "limit `handover_kib`"),
-    ("long-error", "failed: xxx"),
-    ("bad-samples", "are not a finite number"),
-    ("flood", "dropped 984 more log lines of this call (limit `log_lines`)"),
-    ("flood-stderr", "line 9999)"),
-    ("hoard-values", "limit `kv_kib`"),
-    ("derive", "limit `pbkdf2_iterations`"),
-    ("scan", "no grant for 127.0.0.1:1024"),
-];
-
-pub(crate) fn naughty(what: &str, settings: &str, table: &str) -> String {
-    let wasm = component("naughty");
-    format!(
-        "[plugin.metrics.{what}]\nwasm = {wasm:?}\nsettings = {{ do = {what:?}{settings} }}\ntimeout_seconds = 2\n\
-         {table}\n"
-    )
-}
 
 /// The output of `wasaba plugin run` for the table `name` in `config`: standard error, then standard output.
 fn run(name: &str, config: &str) -> String {
@@ -51,19 +24,9 @@ fn attempt(what: &str, target: &str, table: &str) -> String {
 
 #[test]
 fn each_misbehaviour_is_stopped_and_the_log_names_the_limit() {
-    for (what, expected) in MISBEHAVIOURS {
-        // The others get plenty of time, so that none times out first on a busy machine.
-        let config = match *what {
-            "sleep" => naughty(what, "", ""),
-            "loop" => naughty(what, "", "limits = { compute_ms = 300 }").replace("_seconds = 2\n", "_seconds = 50\n"),
-            // A million samples do not fit into the usual memory.
-            "million-samples" => naughty(what, "", "limits = { compute_ms = 40000, memory_mib = 1024 }")
-                .replace("_seconds = 2\n", "_seconds = 50\n"),
-            _ => naughty(what, ", token = \"any\"", "limits = { compute_ms = 40000 }")
-                .replace("_seconds = 2\n", "_seconds = 50\n"),
-        };
-        let said = run(what, &config);
-        assert!(said.contains(expected), "{what}: {}", said.chars().take(2_000).collect::<String>());
+    for animal in ANIMALS {
+        let (what, said) = (animal.what, run(animal.what, &alone(animal)));
+        assert!(said.contains(animal.said), "{what}: {}", said.chars().take(2_000).collect::<String>());
         assert!(said.len() < 40_000, "{what} logs {} bytes", said.len());
         assert!(!said.contains('\u{1b}'), "{what} prints an escape character");
     }
@@ -228,6 +191,62 @@ fn a_name_that_later_resolves_to_this_machine_or_to_a_metadata_service_is_denied
     }
 }
 
+/// The output of `wasaba once` with `config`, in namespaces of its own that `script` prepares, before it runs its arguments. `DEAD` stands
+/// for a folder in the home, which is the script's first argument.
+fn once_in_namespaces(script: &str, config: &str, arguments: &[&str]) -> (String, String) {
+    let home = Home::default();
+    let dead = home.path("dead");
+    std::fs::create_dir(&dead).unwrap();
+    home.configure(&config.replace("DEAD", &dead.display().to_string()));
+    let resolver = home.path("resolv.conf");
+    // Longer than any call here may take.
+    std::fs::write(resolver, "nameserver 127.0.0.1\noptions timeout:30 attempts:1\n").unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "--net", "sh", "-ec", script, "sh"]).arg(home.path(""));
+    command.args(arguments).arg(wasaba()).args(["once", "-conf"]).arg(home.config());
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "this test needs unshare, /dev/fuse and the permission to mount: {error}");
+    (stdout(&output), error)
+}
+
+#[test]
+fn thirty_two_instances_whose_names_are_not_resolved_leave_threads_for_the_others() {
+    // They took all 64 threads that could block, two each, from all other plugins and from delivery.
+    let mut config = String::new();
+    for number in 0..32 {
+        let table = naughty("fetch", ", url = \"http://hangs.test/\"", "allow = [\"http://hangs.test\"]");
+        config.push_str(&table.replacen("fetch]", &format!("hangs{number}]"), 1));
+    }
+    let file = component("naughty");
+    let allow = format!("allow = [\"file:{}\"]", file.display());
+    config.push_str(&naughty("read-file", &format!(", url = {:?}", file.display().to_string()), &allow));
+    let script = "ip link set lo up; mount --bind \"$1/resolv.conf\" /etc/resolv.conf; shift; exec \"$@\"";
+    let (values, error) = once_in_namespaces(script, &config, &[env!("CARGO_BIN_EXE_rebinding"), "silent"]);
+    assert!(values.contains("custom.naughty.good"), "the file was not read: {error}");
+    assert_eq!(error.matches("no answer within the call's 2s").count(), 32, "{error}");
+}
+
+#[test]
+fn components_and_files_on_a_file_system_that_does_not_answer_hold_up_no_other_plugin() {
+    // A file system whose server never answers: everything that touches it waits in the kernel.
+    let script = "exec 9<>/dev/fuse; mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0 dead \"$1/dead\"; shift; \
+                  exec \"$@\"";
+    // Ten such components took the eight permits for loading, for ever.
+    let mut config = String::new();
+    for number in 0..10 {
+        config.push_str(&format!("[plugin.metrics.dead{number}]\nwasm = \"DEAD/n{number}.wasm\"\n"));
+    }
+    for number in 0..32 {
+        let table = naughty("read-file", ", url = \"DEAD/log\"", "allow = [\"file:DEAD/log\"]");
+        config.push_str(&table.replacen("read-file]", &format!("reads{number}]"), 1));
+    }
+    config.push_str(&naughty("nothing", "", ""));
+    let (values, error) = once_in_namespaces(script, &config, &[]);
+    assert!(values.contains("custom.naughty.good"), "{error}");
+    assert_eq!(error.matches("its file system does not answer").count(), 10, "{error}");
+}
+
 #[test]
 fn each_interface_of_wasi_is_linked_and_denied() {
     let server = hostile::silent();
@@ -257,72 +276,6 @@ fn sockets_and_files_of_the_machine_are_denied_and_a_secret_is_not_shown() {
     assert!(said.contains("misconfigured") && !said.contains("hunter2"), "{said}");
 }
 
-/// A component whose core module has `fields`; it has the names of the contract's exports, but not their types.
-fn shell(fields: &str) -> Vec<u8> {
-    let text = format!(
-        "(component
-           (core module $m {fields} (func (export \"f\")))
-           (core instance $i (instantiate $m))
-           (func $f (canon lift (core func $i \"f\")))
-           (instance $plugin (export \"describe\" (func $f)))
-           (instance $metrics (export \"graphs\" (func $f)) (export \"collect\" (func $f)))
-           (export \"wasaba:plugin/about@0.2.0\" (instance $plugin))
-           (export \"wasaba:plugin/metrics@0.2.0\" (instance $metrics)))"
-    );
-    wat::parse_str(text).unwrap()
-}
-
-/// A component with as many core instances of a module with `fields`.
-fn instances(fields: &str, count: usize) -> Vec<u8> {
-    let component = wat::parse_str(format!(
-        "(component (core module $g {fields}) {} (core module $m (func (export \"f\"))) (core instance (instantiate $m)))",
-        "(core instance (instantiate $g))".repeat(count)
-    ));
-    component.unwrap()
-}
-
-/// A component that imports a function of this name, whose type it does not say right: the compiler quotes it.
-fn imports(name: &str) -> Vec<u8> {
-    wat::parse_str(format!("(component (import \"{name}\" (func)) (import \"{name}\" (func)))")).unwrap()
-}
-
-/// Files that are not valid plugins: name, content, and the expected error.
-pub(crate) fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
-    let foreign = "(component (import \"evil:corp/everything@1.0.0\" (instance)))";
-    let foreign = [foreign, &foreign.replace("evil:corp/everything@1.0.0", "wasi:sockets/tcp@0.3.0")];
-    let [corp, wasi] = foreign.map(|import| {
-        // With the contract's exports, so that only the import is wrong.
-        let shell = "(core module $m (func (export \"f\"))) (core instance $i (instantiate $m))
-            (func $f (canon lift (core func $i \"f\"))) (instance $p (export \"describe\" (func $f)))
-            (instance $q (export \"graphs\" (func $f)) (export \"collect\" (func $f)))
-            (export \"wasaba:plugin/about@0.2.0\" (instance $p)) (export \"wasaba:plugin/metrics@0.2.0\" (instance $q)))";
-        wat::parse_str(format!("{}{shell}", import.strip_suffix(')').unwrap())).unwrap()
-    });
-    vec![
-        (
-            "tables",
-            shell("(table 10000000 funcref)"),
-            "table elements to start, more than 100000 (limit `table_elements`)",
-        ),
-        (
-            "two-tables",
-            shell("(table 60000 funcref) (table 60000 funcref)"),
-            "table elements to start, more than 100000 (limit `table_elements`)",
-        ),
-        ("memory", shell("(memory 65536)"), "MiB of memory to start, more than 64 (limit `memory_mib`)"),
-        ("memories", shell("(memory 600) (memory 600)"), "MiB of memory to start, more than 64 (limit `memory_mib`)"),
-        ("globals", instances(&"(global i32 (i32.const 0))".repeat(20_000), 150), "MiB of memory to start, more than"),
-        ("instances", instances("", 201), "has 202 core instances, more than 200 (limit `instances`)"),
-        ("long-name", imports(&"x".repeat(99_000)), "xxx"),
-        ("start", shell("(func $s (loop br 0)) (start $s)"), "cannot describe itself: "),
-        ("types", shell(""), "does not keep the contract wasaba:plugin@0.2.0"),
-        ("corp", corp, "imports `evil:corp/everything@1.0.0`, which this agent does not have"),
-        ("wasi", wasi, "imports `wasi:sockets/tcp@0.3.0`, which this agent does not have"),
-        ("loops", std::fs::read(component("loops")).unwrap(), "cannot describe itself: "),
-        ("evil", machine_code(), "is machine code"),
-    ]
-}
-
 #[test]
 fn a_malicious_file_is_refused_before_it_gets_settings() {
     let home = Home::with("[plugin.metrics.big]\nwasm = \"python\"\nlimits = { component_mib = 1 }\n");
@@ -342,25 +295,6 @@ fn a_malicious_file_is_refused_before_it_gets_settings() {
         let error = stderr(&home.command(&["plugin", "run"], &["big"]));
         assert!(error.contains(expected), "{limit}: {error}");
     }
-}
-
-/// The native code that the agent compiles a component to, which it trusts only in its own folder.
-fn machine_code() -> Vec<u8> {
-    let mut child = compiler();
-    child.stdin.take().unwrap().write_all(&std::fs::read(component("everything")).unwrap()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    // What the component needs comes first.
-    let (_, code) = output.stdout.split_at_checked(24).unwrap();
-    assert!(output.status.success() && !code.is_empty());
-    code.to_vec()
-}
-
-/// The agent's compiler, which waits for a component.
-fn compiler() -> Child {
-    let mut command = Command::new(wasaba());
-    command.args(["plugin", "compiler", "--engine=pulley", "--cpu-seconds=60", "--memory-bytes=2147483648"]);
-    command.args(["--instances=200", "--start-bytes=67108864", "--table-elements=100000"]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 #[test]

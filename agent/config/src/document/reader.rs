@@ -200,6 +200,21 @@ mod tests {
     }
 
     #[test]
+    fn a_table_of_settings_with_more_keys_than_any_plugin_has_is_refused_before_it_is_read() {
+        let read = |count: usize| {
+            let text = (0..count).map(|number| format!("key{number} = 1\n")).collect::<String>();
+            let text = format!("[settings]\n{text}");
+            let mut reader = Reader::new(Path::new("a.toml"), &text);
+            let mut section = reader.document().unwrap();
+            let (pairs, _) = reader.pairs_with_secrets(&mut section, "settings");
+            (pairs.len(), reader.into_problems().iter().map(ToString::to_string).collect::<String>())
+        };
+        assert_eq!(read(1_000), (1_000, String::new()));
+        let (pairs, problem) = read(60_000);
+        assert!(pairs == 0 && problem.contains("error: `settings` has 60000 keys, more than 1000"), "{problem}");
+    }
+
+    #[test]
     fn of_many_problems_the_rest_is_counted_and_as_bad_as_its_worst() {
         let mut reader = Reader::new(Path::new("a.toml"), "a = 1");
         for _ in 0..MOST_PROBLEMS {

@@ -27,6 +27,9 @@ pub enum ValueKind {
     Table,
 }
 
+/// The most keys of a table of settings.
+const MOST_PAIRS: usize = 1_000;
+
 impl Reader<'_> {
     /// The number under `key`.
     pub fn number(&mut self, section: &mut Section<'_>, key: &str) -> Option<f64> {
@@ -115,6 +118,12 @@ impl Reader<'_> {
     /// `{ credential = "NAME" }`. The second list has the keys of these references.
     pub fn pairs_with_secrets(&mut self, section: &mut Section<'_>, key: &str) -> (Vec<(String, String)>, Vec<String>) {
         let Some(mut inner) = self.section(section, key) else { return Default::default() };
+        // Each is looked for among all, and a plugin has 200 settings at most.
+        if inner.entries.len() > MOST_PAIRS {
+            let what = format!("`{key}` has {} keys, more than {MOST_PAIRS}", inner.entries.len());
+            self.fail(inner.place, what);
+            return Default::default();
+        }
         let mut secrets = Vec::new();
         for key in inner.keys() {
             if self.is_table(&mut inner, &key) {

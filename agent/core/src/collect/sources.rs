@@ -19,6 +19,7 @@ use super::outcomes::{CollectionResult, Outcomes};
 use super::rate::Reading;
 use super::source::{Source, SourceId, panicked};
 use super::{Answer, Fault, Kept, Moment};
+use crate::lines::LinesAnHour;
 use crate::sample::Sample;
 
 /// How long the quick sources' values wait for those of slower ones before they are handed over.
@@ -29,6 +30,9 @@ const START_GRACE: Duration = Duration::from_millis(200);
 
 /// How long slow sources' values wait for each other, so that they do not cost a commit each.
 const LATE_GRACE: Duration = Duration::from_secs(5);
+
+/// How many lines about the health of one source are logged in an hour. One whose health changes each minute would fill the log.
+const MOST_LINES: u32 = 10;
 
 /// How a source is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,6 +76,7 @@ struct Slot {
     /// It is asked again as soon as the question under way is answered.
     owed: bool,
     health: Health,
+    lines: LinesAnHour,
 }
 
 /// A question that has no answer yet. Dropping it cancels it.
@@ -126,7 +131,8 @@ impl Sources {
             slot.source = source;
             return;
         }
-        self.slots.insert(id, Slot { source, under_way: None, owed: false, health: Health::default() });
+        let lines = LinesAnHour::new(MOST_LINES, Instant::now().into_std());
+        self.slots.insert(id, Slot { source, under_way: None, owed: false, health: Health::default(), lines });
     }
 
     /// Puts a source as [`Sources::put`] and asks it at once. A question under way to its predecessor is still answered, and the
@@ -316,25 +322,31 @@ impl Collected {
 
 impl Slot {
     fn judge(&mut self, answer: Result<&Answer, &Fault>) {
-        let name = &self.source.name;
         let failure = match answer {
             Ok(answer) if answer.warnings.is_empty() => None,
             Ok(answer) => Some(answer.warnings.join("; ")),
             Err(fault) => Some(fault.0.clone()),
         };
-        let Health { failure: known, failures } = &mut self.health;
-        match (&*known, &failure) {
-            (None, Some(failure)) => tracing::warn!("{name}: {failure}"),
+        let Health { failure: known, failures } = &self.health;
+        let changed = match (known, &failure) {
+            (None, Some(failure)) => Some(failure.clone()),
             // A changed reason is logged; the same one a minute later is not.
-            (Some(known), Some(failure)) if known != failure => tracing::warn!("{name}: {failure}"),
+            (Some(known), Some(failure)) if known != failure => Some(failure.clone()),
             (Some(_), None) => {
                 let plural = if *failures == 1 { "" } else { "s" };
-                tracing::info!("{name}: recovered after {failures} failed collection{plural}");
+                Some(format!("recovered after {failures} failed collection{plural}"))
             }
-            _ => {}
+            _ => None,
+        };
+        let name = &self.source.name;
+        if let Some(line) = changed.and_then(|line| self.lines.admitted(line, Instant::now().into_std())) {
+            match failure {
+                Some(_) => tracing::warn!("{name}: {line}"),
+                None => tracing::info!("{name}: {line}"),
+            }
         }
-        *failures = if failure.is_some() { failures.saturating_add(1) } else { 0 };
-        *known = failure;
+        let failures = if failure.is_some() { self.health.failures.saturating_add(1) } else { 0 };
+        self.health = Health { failure, failures };
     }
 }
 

@@ -8,11 +8,14 @@
 //!   user can make the path lead elsewhere.
 //! - [`trusted`]: what decides over the agent, such as plugins and included files. Only root and the agent's user may write it.
 //! - [`own`]: the agent's own files.
+//!
+//! [`patient`] asks about paths that may be on a file system which does not answer.
 
 #[expect(clippy::disallowed_methods, reason = "the door: it connects to the descriptor that was checked")]
 pub mod named;
 #[expect(clippy::disallowed_methods, reason = "the door")]
 pub mod own;
+pub mod patient;
 #[cfg(test)]
 mod tests;
 pub mod trusted;

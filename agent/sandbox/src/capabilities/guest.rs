@@ -1,6 +1,7 @@
 //! The guest: the host's side of one call, and what each capability sees of it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use wasaba_core::clock;
 use wasaba_core::secret::Secret;
@@ -48,7 +49,7 @@ impl Guest {
             call: call::OfCall::new(Arc::clone(limits), began),
             connections: connect::OfCall::new(limits.connections, limits.time),
             kv: kv::OfCall::new(Arc::clone(&instance.values), limits.kv_bytes, clock::millis_of(began)),
-            log: log::OfCall::new(Arc::clone(&state.log), limits.log_lines),
+            log: log::OfCall::new(Arc::clone(&state.log), limits.log_lines, Instant::now()),
             crypto: crypto::OfCall::new(limits.pbkdf2_iterations),
             memory: Memory::new(limits, Arc::clone(&state.meter)),
             // Nothing is opened: no files, no sockets, no names, no environment, no arguments, and of the standard streams

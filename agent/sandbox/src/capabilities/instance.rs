@@ -55,7 +55,7 @@ impl Instance {
             types: types::OfInstance::new(gate.clone()),
             http: http::OfInstance::new(gate.clone(), blocking.clone(), Arc::clone(&meter), limits.body_bytes),
             tcp: tcp::OfInstance::new(gate.clone(), blocking.clone(), Arc::clone(&meter)),
-            log: Arc::new(log::OfInstance::new(name, secrets.clone(), Arc::clone(&meter), limits.log_line_bytes)),
+            log: Arc::new(log::OfInstance::new(name, secrets.clone(), Arc::clone(&meter), &limits)),
             files: files::OfInstance::new(gate, blocking.clone(), limits.file_bytes),
             crypto: crypto::OfInstance::new(blocking),
             limits,

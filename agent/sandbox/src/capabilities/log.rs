@@ -1,8 +1,11 @@
 //! `log`: lines in the agent's log, under the plugin's name, few and short.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use wasaba_core::limits::Limits;
+use wasaba_core::lines::LinesAnHour;
 use wasaba_core::secret::Secrets;
 use wasaba_core::text::printable;
 use wasmtime::Result;
@@ -15,17 +18,23 @@ pub(super) fn link<T: Send + 'static>(linker: &mut Linker<T>, view: fn(&mut T) -
     contract::add_to_linker::<_, HasSelf<OfCall>>(linker, view)
 }
 
-/// Under which name an instance logs, and what is hidden in its lines.
+/// In an hour, an instance may log this many times as many lines as in one call: one a minute for ever, with the usual limit. One that
+/// exceeds the limit of a call logs nothing more in that hour.
+const CALLS_AN_HOUR: u32 = 4;
+
+/// Under which name an instance logs, what is hidden in its lines, and how many it has left.
 pub(super) struct OfInstance {
     name: Arc<str>,
     secrets: Secrets,
     meter: Arc<Meter>,
     line_bytes: usize,
+    hour: Mutex<LinesAnHour>,
 }
 
 impl OfInstance {
-    pub(super) fn new(name: Arc<str>, secrets: Secrets, meter: Arc<Meter>, line_bytes: usize) -> Self {
-        Self { name, secrets, meter, line_bytes }
+    pub(super) fn new(name: Arc<str>, secrets: Secrets, meter: Arc<Meter>, limits: &Limits) -> Self {
+        let hour = LinesAnHour::new(limits.log_lines.saturating_mul(CALLS_AN_HOUR), Instant::now());
+        Self { name, secrets, meter, line_bytes: limits.log_line_bytes, hour: Mutex::new(hour) }
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
@@ -38,21 +47,34 @@ pub(super) struct OfCall {
     instance: Arc<OfInstance>,
     lines_left: u32,
     dropped: u32,
+    began: Instant,
 }
 
 impl OfCall {
-    pub(super) fn new(instance: Arc<OfInstance>, lines: u32) -> Self {
-        Self { instance, lines_left: lines, dropped: 0 }
+    /// A call that may log this many `lines` and `began` at that time.
+    pub(super) fn new(instance: Arc<OfInstance>, lines: u32, began: Instant) -> Self {
+        Self { instance, lines_left: lines, dropped: 0, began }
     }
 
-    /// The line as it is logged, or `None` if the call has used up its lines.
+    /// The line as it is logged, or `None` if the call or its instance has used up its lines.
     fn admitted(&mut self, line: &str) -> Option<String> {
         match self.lines_left.checked_sub(1) {
             Some(left) => self.lines_left = left,
             None => self.dropped = self.dropped.saturating_add(1),
         }
+        if self.dropped > 0 {
+            return None;
+        }
         let OfInstance { secrets, line_bytes, .. } = &*self.instance;
-        (self.dropped == 0).then(|| printable(&secrets.hidden_in(line, *line_bytes), *line_bytes))
+        self.of_hour(printable(&secrets.hidden_in(line, *line_bytes), *line_bytes))
+    }
+
+    fn of_hour(&self, line: String) -> Option<String> {
+        self.hour().admitted(line, self.began)
+    }
+
+    fn hour(&self) -> MutexGuard<'_, LinesAnHour> {
+        self.instance.hour.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -61,7 +83,13 @@ impl Drop for OfCall {
         if self.dropped > 0 {
             let (OfInstance { name, meter, .. }, dropped) = (&*self.instance, self.dropped);
             meter.dropped_lines.fetch_add(dropped.into(), Ordering::Relaxed);
-            tracing::warn!("plugin {name}: dropped {dropped} more log lines of this call (limit `log_lines`)");
+            let line = format!(
+                "plugin {name}: dropped {dropped} more log lines of this call (limit `log_lines`), and drops those of the next hour"
+            );
+            if let Some(line) = self.of_hour(line) {
+                tracing::warn!("{line}");
+            }
+            self.hour().exhaust();
         }
     }
 }
@@ -82,6 +110,8 @@ impl contract::Host for OfCall {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use wasaba_core::secret::Secret;
 
     use super::contract::Host;
@@ -89,7 +119,8 @@ mod tests {
 
     fn log(lines: u32) -> OfCall {
         let secrets = Secrets::new([Secret::new("hunter2")]);
-        OfCall::new(Arc::new(OfInstance::new("web".into(), secrets, Arc::default(), 20)), lines)
+        let limits = Limits { log_lines: lines, log_line_bytes: 20, ..Limits::default() };
+        OfCall::new(Arc::new(OfInstance::new("web".into(), secrets, Arc::default(), &limits)), lines, Instant::now())
     }
 
     #[tokio::test]
@@ -102,6 +133,28 @@ mod tests {
         let instance = Arc::clone(&log.instance);
         drop(log);
         assert_eq!(instance.meter.dropped_lines.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn a_plugin_that_logs_more_than_a_call_may_is_cut_off_until_the_next_hour() {
+        let first = log(3);
+        let (instance, start) = (Arc::clone(&first.instance), first.began);
+        let mut lines = |minute: u64| {
+            let mut call = OfCall::new(Arc::clone(&instance), 3, start + Duration::from_secs(minute * 60));
+            (0..100).filter_map(|_| call.admitted("line")).count()
+        };
+        assert_eq!((0..60).map(&mut lines).collect::<Vec<_>>()[..3], [3, 0, 0]);
+        assert_eq!((60..120).map(&mut lines).sum::<usize>(), 3);
+    }
+
+    #[test]
+    fn a_plugin_that_logs_a_line_a_minute_is_never_cut_off() {
+        let first = log(16);
+        for minute in 0..300 {
+            let began = first.began + Duration::from_secs(minute * 60);
+            let mut call = OfCall::new(Arc::clone(&first.instance), 16, began);
+            assert!(call.admitted("line").is_some(), "minute {minute}");
+        }
     }
 
     #[test]

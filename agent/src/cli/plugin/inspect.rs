@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use official::command_line::Given;
+use plugins::readings::Rules;
 use plugins::settings::{ResolvedSettings, kind_in_words, validate};
 use sandbox::answer::Interpretation;
 use sandbox::capabilities::grants::Grants;
@@ -24,8 +25,12 @@ pub fn run(flags: &AgentFlags, wanted: &str) -> Result<(), String> {
         let about_it = &plugin.description;
         let defaults = validate(&about_it.settings, about_it.reach, &required(&about_it.settings));
         let values = defaults.as_ref().map(|validated| validated.values.clone()).unwrap_or_default();
-        let graphs = plugin.graphs(&loader.sandbox, Arc::new(values), &Arc::default()).await;
+        let limits = Arc::default();
+        let graphs = plugin.graphs(&loader.sandbox, Arc::new(values), &limits).await;
         let graphs = graphs.map_err(|failure| format!("`{}`: {failure}", file.display()))?;
+        // The agent would refuse them, too.
+        Rules::of(&graphs, &limits, str::to_owned)
+            .map_err(|why| format!("`{}`: invalid graph definitions: {}", file.display(), printable(&why, 400)))?;
         let mut text = about(&plugin);
         if plugin.does().contains(&"metrics") {
             text.push_str("\ngraphs and metrics:\n");

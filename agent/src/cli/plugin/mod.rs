@@ -34,8 +34,8 @@ pub fn run(command: PluginCommand) -> Result<(), String> {
         PluginCommand::Inspect { agent, plugin } => inspect::run(&agent, &plugin),
         PluginCommand::Compile { agent, engine, plugins } => compile::run(&agent, &engine, &plugins),
         PluginCommand::List { agent, json } => list::run(&agent, json),
-        PluginCommand::Time { agent, engine, calls, plugin, settings } => {
-            time::run(&agent, &engine, calls, &plugin, &settings)
+        PluginCommand::Time { agent, engine, calls, whole, plugin, settings } => {
+            time::run(&agent, &engine, (calls, whole), &plugin, &settings)
         }
         PluginCommand::New { name } => new::run(&name),
         PluginCommand::Test { agent, plugin, cases } => test::run(&agent, &plugin, &cases),

@@ -2,7 +2,8 @@
 //! server, which resolves every name to the current address, a web server, and the command. Prints the output of each run, and the
 //! addresses on which the web server was reached.
 //!
-//! `rebinding ADDRESS,ADDRESS COMMAND ...` runs the command once for each address.
+//! `rebinding ADDRESS,ADDRESS COMMAND ...` runs the command once for each address; `rebinding silent COMMAND ...` once, with a name server
+//! that never answers.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "part of a test, which fails by panicking")]
 
 use std::io::{Read, Write};
@@ -13,8 +14,13 @@ use std::thread;
 
 fn main() {
     let arguments = std::env::args().skip(1).collect::<Vec<_>>();
-    let addresses = arguments[0].split(',').map(|address| address.parse().unwrap()).collect::<Vec<Ipv4Addr>>();
     let socket = UdpSocket::bind("127.0.0.1:53").unwrap();
+    if arguments[0] == "silent" {
+        let status = Command::new(&arguments[1]).args(&arguments[2..]).stdin(Stdio::null()).status().unwrap();
+        assert!(status.success(), "{status}");
+        return;
+    }
+    let addresses = arguments[0].split(',').map(|address| address.parse().unwrap()).collect::<Vec<Ipv4Addr>>();
     let (now, reached) = (Arc::new(Mutex::new(addresses[0])), Arc::new(Mutex::new(Vec::new())));
     let answer = Arc::clone(&now);
     thread::spawn(move || answer_queries(&socket, &answer));

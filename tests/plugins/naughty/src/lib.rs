@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use wasaba_plugin::tcp::Connection;
 use wasaba_plugin::{
-    Error, Graph, Metric, Plugin, Reach, Sample, Secret, Setting, Settings, Unit, crypto, files, http, kv, log,
+    Documents, Error, Graph, Metric, Plugin, Reach, Report, Sample, Secret, Setting, Settings, Unit, call, crypto,
+    files, http, kv, log,
 };
 
-wasaba_plugin::export!(describe, collect);
+wasaba_plugin::export!(describe, metrics: collect, checks: check, metadata: gather);
 
 fn describe() -> Plugin {
     Plugin::new("naughty", env!("CARGO_PKG_VERSION"), "misbehaves on request")
@@ -16,6 +17,42 @@ fn describe() -> Plugin {
         .setting(Setting::text("url").default("http://localhost/").help("the target; a text, which grants nothing"))
         .setting(Setting::secret("token").help("a secret that must not be shown"))
         .graph(Graph::new("naughty", "Naughty", Unit::Float).metric(Metric::gauge("*", "%1")))
+        .graphs_by_settings(graphs)
+}
+
+/// Graphs for those who misbehave with their number.
+fn graphs(settings: &Settings) -> Vec<Graph> {
+    let many = |count: u32| {
+        let graph = Graph::new("many", "Many", Unit::Float);
+        (0..count).fold(graph, |graph, number| graph.metric(Metric::gauge(&format!("m{number}"), "")))
+    };
+    match settings.text("do") {
+        Ok("many-metrics") => vec![many(60_000)],
+        Ok("most-metrics") => vec![many(100_000)],
+        Ok("many-graphs") => {
+            (0..10_000).map(|number| Graph::new(format!("many.g{number}"), "Many", Unit::Float)).collect()
+        }
+        Ok("new-counters" | "new-long-counters") => {
+            vec![Graph::new("counted", "Counted", Unit::Integer).metric(Metric::per_minute("*", "%1"))]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// A thousand reports with new names in each call, or none.
+fn check(settings: &Settings) -> Result<Vec<Report>, Error> {
+    let name = |number| format!("m{}n{number}", call::minute());
+    let count = if settings.text("do")? == "new-reports" { 1_000 } else { 0 };
+    Ok((0..count).map(|number| Report::critical("x".repeat(4_096)).named(name(number))).collect())
+}
+
+/// A hundred large documents in new namespaces in each call, which begin with the setting `url`; or none.
+fn gather(settings: &Settings) -> Result<Documents, Error> {
+    let own = settings.text("url")?;
+    let name = |number| format!("{own}-m{}n{number}", call::minute());
+    let count = if settings.text("do")? == "new-documents" { 100 } else { 0 };
+    let documents = (0..count).map(|number| (name(number), format!("\"{}\"", "x".repeat(50_000)))).collect();
+    Ok(Documents { documents, problems: Vec::new() })
 }
 
 fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
@@ -105,7 +142,56 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
             Sample::new("custom.memory", 1.0),
         ]),
         "many-samples" => Ok((0..20_000).map(|number| Sample::new(format!("naughty.n{number}"), 1.0)).collect()),
-        "million-samples" => Ok((0..1_000_000).map(|_| Sample::new("n", 1.0)).collect()),
+        "most-metrics" => Ok((0..100_000).map(|number| Sample::new(format!("many.m{number}"), 1.0)).collect()),
+        // Names as a pattern of the operator's might dislike them: almost what it matches.
+        "long-names" => {
+            Ok((0..1_000).map(|number| Sample::new(format!("naughty.{}-{number}", "a".repeat(200)), 1.0)).collect())
+        }
+        // What comes and goes, such as containers and sessions: no name is ever seen again.
+        "new-counters" => {
+            let name = |number| format!("counted.m{}n{number}", call::minute());
+            Ok((0..1_000_u32).map(|number| Sample::new(name(number), number)).collect())
+        }
+        "new-long-counters" => {
+            let name = |number| format!("counted.m{}n{number}{}", call::minute(), "x".repeat(8_000));
+            Ok((0..1_000_u32).map(|number| Sample::new(name(number), number)).collect())
+        }
+        "new-error" => Err(Error::Failed(format!("it failed in minute {}", call::minute()))),
+        "now-and-then" if (call::minute() / 60).is_multiple_of(2) => Err(Error::Failed("not now".into())),
+        // Each failure may be logged.
+        "odd-methods" => {
+            let mut last = Ok(());
+            for _ in 0..3_000 {
+                last = http::request("CONNECT", target).send().map(drop);
+            }
+            last?;
+            good(1.0)
+        }
+        "many-headers" => {
+            let request =
+                (0..40_000).fold(http::get(target), |request, number| request.header(&format!("x-{number}"), "x"));
+            good(f64::from(request.send()?.status))
+        }
+        "many-secrets" => {
+            let secret = token(settings)?.reveal()?;
+            log::info(secret.repeat(1_000));
+            Err(Error::Failed(secret.repeat(100_000)))
+        }
+        // What the agent computes for it.
+        "derive-often" => {
+            for number in 0..u32::MAX {
+                crypto::scram_sha256(token(settings)?, &number.to_le_bytes(), 4_096, "")?;
+            }
+            good(1.0)
+        }
+        "wait" => {
+            for _ in 0..20 {
+                #[expect(clippy::disallowed_methods, reason = "it waits as for a server that takes a moment")]
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            good(1.0)
+        }
+        "more-than-is-handed-over" => Ok((0..200_000).map(|_| Sample::new("n", 1.0)).collect()),
         "long-name" => Ok(vec![Sample::new("n".repeat(20 << 20), 1.0)]),
         "long-error" => Err(Error::Failed("x".repeat(4 << 20))),
         "wasi" => Err(Error::Failed(wasi(target).join(", "))),

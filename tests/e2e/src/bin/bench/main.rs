@@ -1,12 +1,17 @@
-//! Measures the agent's resource usage against its goals: `make bench`. Takes about twelve minutes, since the agent works in real
-//! minutes. With the argument `collections`, only the official plugins are measured, in half a minute; with `containers`, also
-//! Docker's metrics, in a few minutes. Absolute times depend on the machine and its load; compare the ratios.
+//! Measures the agent's resource usage against its goals: `make bench`. Takes about twenty minutes, since the agent works in real
+//! minutes. `make bench ONLY=PART` measures one part: `collections` (the official plugins), `containers` (Docker's metrics), `agent`
+//! (its start, stop and steady state), `fairness` (plugins that wait beside some that compute), `calls` (a million of them),
+//! `instances` (a thousand). With `BEFORE=FOLDER`, a target folder of another release, its calls are compared. Absolute times depend
+//! on the machine and its load; compare the ratios.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark that cannot run panics with the reason")]
 
+mod calls;
 mod collections;
 mod containers;
+mod fairness;
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,73 +20,138 @@ use mackerel_standin::{Memory, Misbehaviour, Standin};
 use rustix::process::Signal;
 use wasaba_e2e::agent::{Agent, Home, stdout};
 use wasaba_e2e::nginx::Nginx;
+use wasaba_e2e::zoo::memory_mb;
 use wasaba_e2e::{component, unix_seconds, wasaba};
 
 /// Full minutes over which the steady state is measured.
 const MINUTES: u32 = 4;
 const LONG: Duration = Duration::from_secs(120);
 
+/// The table of goals.
+#[derive(Default)]
+struct Goals {
+    missed: u32,
+}
+
+impl Goals {
+    fn row(&mut self, what: &str, value: f64, goal: f64, unit: &str) {
+        let verdict = if value <= goal { "met" } else { "MISSED" };
+        self.missed += u32::from(value > goal);
+        println!("{what:<52} {value:>10.2} {unit:<3} goal <= {goal:>7.2} {unit:<3} {verdict}");
+    }
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let mut missed = 0;
-    let mut row = |what: &str, value: f64, goal: f64, unit: &str| {
-        let verdict = if value <= goal { "met" } else { "MISSED" };
-        missed += usize::from(value > goal);
-        println!("{what:<52} {value:>10.2} {unit:<3} goal <= {goal:>7.2} {unit:<3} {verdict}");
-    };
-    row("binary size", std::fs::metadata(wasaba()).unwrap().len() as f64 / 1e6, 15.0, "MB");
+    let only = std::env::args().nth(1);
+    let wants = |part: &str| only.as_deref().is_none_or(|only| only == part);
+    let mut goals = Goals::default();
+    if wants("collections") {
+        of_collections(&mut goals);
+    }
+    if wants("containers") {
+        of_containers(&mut goals);
+    }
+    if wants("agent") {
+        of_the_agent(&mut goals).await;
+    }
+    if wants("fairness") {
+        of_fairness(&mut goals).await;
+    }
+    if wants("calls") {
+        of_calls(&mut goals);
+    }
+    if wants("before")
+        && let Some(before) = std::env::var_os("BEFORE")
+    {
+        of_another_release(&mut goals, &PathBuf::from(before));
+    }
+    if wants("instances") {
+        of_instances(&mut goals).await;
+    }
+    println!("\n{} goals missed", goals.missed);
+}
 
+fn of_collections(goals: &mut Goals) {
     let collections = collections::all();
     for collection in &collections {
         let what = format!("CPU of one {} collection", collection.plugin);
-        row(&what, collection.pulley.cpu_ms, collection.goal_ms, "ms");
+        goals.row(&what, collection.pulley.cpu_ms, collection.goal_ms, "ms");
     }
-    if std::env::args().nth(1).as_deref() == Some("collections") {
-        collections.iter().for_each(Collection::print);
-        return;
-    }
+    collections.iter().for_each(Collection::print);
+}
+
+fn of_containers(goals: &mut Goals) {
     let (containers, image_bytes) = containers::all(&[5, 200]);
-    row("image size", image_bytes / 1e6, 20.0, "MB");
+    goals.row("image size", image_bytes / 1e6, 20.0, "MB");
     let goal = containers[0].goal();
-    row("CPU of one collection of 5 containers", containers[0].agent.cpu_ms, goal.cpu_ms, "ms");
-    row("wall time of one collection of 5 containers", containers[0].agent.wall_ms, goal.wall_ms, "ms");
-    if std::env::args().nth(1).as_deref() == Some("containers") {
-        containers.iter().for_each(containers::Collection::print);
-        return;
-    }
+    goals.row("CPU of one collection of 5 containers", containers[0].agent.cpu_ms, goal.cpu_ms, "ms");
+    goals.row("wall time of one collection of 5 containers", containers[0].agent.wall_ms, goal.wall_ms, "ms");
+    containers.iter().for_each(containers::Collection::print);
+}
+
+async fn of_the_agent(goals: &mut Goals) {
+    goals.row("binary size", std::fs::metadata(wasaba()).unwrap().len() as f64 / 1e6, 15.0, "MB");
     let exec = median((0..200).map(|_| exec_of_a_trivial_program()).collect());
     let pulley = plugin_call("pulley");
     let native = plugin_call("native");
-    row("plugin call, Pulley, median wall time", pulley, 150.0, "µs");
-    row("plugin call, native code, median wall time", native, 60.0, "µs");
-
+    goals.row("plugin call, Pulley, median wall time", pulley, 150.0, "µs");
+    goals.row("plugin call, native code, median wall time", native, 60.0, "µs");
+    println!("  exec of /bin/true: {exec:.2} µs, so a call takes 1/{:.1}, 1/{:.1} of it", exec / pulley, exec / native);
     let nginx = Nginx::start();
     let starts = [first_post(&nginx).await, first_post(&nginx).await, first_post(&nginx).await];
-    row("start to first post, precompiled plugin, median of 3", median(starts.to_vec()), 2.0, "s");
-    row("dropped-in component to its first value", dropped_in(), 2.0, "s");
-    row("stop while Mackerel does not answer", stop_while_mackerel_is_silent().await, 2.0, "s");
+    goals.row("start to first post, precompiled plugin, median of 3", median(starts.to_vec()), 2.0, "s");
+    goals.row("dropped-in component to its first value", dropped_in(), 2.0, "s");
+    goals.row("stop while Mackerel does not answer", stop_while_mackerel_is_silent().await, 2.0, "s");
     let Steady { cpu_millis_a_minute, pss_megabytes, anonymous_megabytes } = steady_state(&nginx).await;
-    row("CPU per minute of the process tree, steady state", cpu_millis_a_minute, 3.0, "ms");
-    row("PSS, steady state", pss_megabytes, 8.0, "MB");
-    row("anonymous memory, steady state", anonymous_megabytes, 4.0, "MB");
-
-    let Memory1M { first, last, most, calls } = a_million_calls();
-    row("growth of anonymous memory over 1,000,000 calls", last - first, 0.2, "MB");
-    let Steady { cpu_millis_a_minute, pss_megabytes, anonymous_megabytes } = a_thousand_instances(&nginx).await;
-    row("1,000 nginx instances: CPU per minute", cpu_millis_a_minute, 1_000.0, "ms");
-    row("1,000 nginx instances: PSS", pss_megabytes, 60.0, "MB");
-
-    println!("\nfor comparison, measured at the same time on this machine:");
-    println!("  exec of /bin/true, median wall time                {exec:>10.2} µs");
-    collections.iter().for_each(Collection::print);
-    containers.iter().for_each(containers::Collection::print);
-    println!(
-        "  {calls} calls: {first:.2} MB anonymous in the second tenth, {last:.2} MB in the last, at most {most:.2} MB"
-    );
-    println!("  1,000 nginx instances: {anonymous_megabytes:.2} MB anonymous");
-    println!("  a plugin call takes 1/{:.1} (Pulley), 1/{:.1} (native) of that exec", exec / pulley, exec / native);
+    goals.row("CPU per minute of the process tree, steady state", cpu_millis_a_minute, 3.0, "ms");
+    goals.row("PSS, steady state", pss_megabytes, 8.0, "MB");
+    goals.row("anonymous memory, steady state", anonymous_megabytes, 4.0, "MB");
     println!("  on another 2-core VM: the official agent 9-10 ms per minute, its nginx plugin 7.1 ms per exec");
-    println!("\n{missed} goals missed");
+}
+
+async fn of_fairness(goals: &mut Goals) {
+    let (alone, beside) = fairness::all().await;
+    println!("  20 short waits alone: {alone:.1} ms");
+    for beside in beside {
+        goals.row(&beside.what(), beside.waiting_ms, beside.goal_ms(alone), "ms");
+        goals.row("  its longest call outlasts the limit of 10 s by", beside.outlasted_ms(), 1_020.0, "ms");
+    }
+}
+
+fn of_calls(goals: &mut Goals) {
+    let slices = calls::a_million();
+    for (number, slice) in slices.iter().enumerate() {
+        let calls::Slice { pss_mb, anonymous_mb, descriptors, micros } = slice;
+        println!(
+            "  tenth {} of 1,000,000 calls: {micros:.1} µs, {pss_mb:.2} MB PSS, {anonymous_mb:.2} MB anonymous, \
+             {descriptors:.0} file descriptors",
+            number + 1
+        );
+    }
+    // The first warms up.
+    let (second, last) = (slices[1], slices[9]);
+    goals.row("1,000,000 calls: growth of anonymous memory", last.anonymous_mb - second.anonymous_mb, 0.2, "MB");
+    goals.row("1,000,000 calls: growth of PSS", last.pss_mb - second.pss_mb, 0.2, "MB");
+    goals.row("1,000,000 calls: more file descriptors", last.descriptors - second.descriptors, 0.0, "");
+    let later = median(slices[5..].iter().map(|slice| slice.micros).collect());
+    let earlier = median(slices[..5].iter().map(|slice| slice.micros).collect());
+    goals.row("1,000,000 calls: the later half beside the earlier", later / earlier, 1.1, "");
+}
+
+fn of_another_release(goals: &mut Goals, before: &std::path::Path) {
+    calls::compare(before, |compared| {
+        goals.row(&format!("{}, beside before", compared.what), compared.ratio(), 1.0 + compared.spread(), "");
+        compared.print();
+    });
+}
+
+async fn of_instances(goals: &mut Goals) {
+    let (steady, slowest_ms) = a_thousand_instances(&Nginx::start()).await;
+    goals.row("1,000 nginx instances: wall time of a minute", slowest_ms, 1_000.0, "ms");
+    goals.row("1,000 nginx instances: CPU per minute", steady.cpu_millis_a_minute, 1_000.0, "ms");
+    goals.row("1,000 nginx instances: PSS", steady.pss_megabytes, 60.0, "MB");
+    println!("  1,000 nginx instances: {:.2} MB anonymous", steady.anonymous_megabytes);
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -163,36 +233,9 @@ struct Steady {
     anonymous_megabytes: f64,
 }
 
-struct Memory1M {
-    first: f64,
-    last: f64,
-    most: f64,
-    calls: u32,
-}
-
-/// Megabytes of anonymous memory while one process calls a plugin a million times.
-fn a_million_calls() -> Memory1M {
-    const CALLS: u32 = 1_000_000;
-    let (home, file) = (Home::with(""), component("naughty"));
-    let mut command = Command::new(wasaba());
-    command.args(["plugin", "time", "-conf"]).arg(home.config()).arg(format!("-calls={CALLS}")).arg(&file);
-    let mut calling = Agent::spawn(command);
-    let mut seen = Vec::new();
-    while calling.lines().is_empty() && seen.len() < 6_000 {
-        std::thread::park_timeout(Duration::from_millis(100));
-        seen.extend(memory(calling.pid(), "Anonymous:"));
-    }
-    assert!(calling.ended(LONG).success());
-    let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
-    let tenth = seen.len() / 10;
-    assert!(tenth > 0, "the process exited before it could be measured");
-    // The last reading may be of an exiting process.
-    let (first, last) = (mean(&seen[tenth..2 * tenth]), mean(&seen[seen.len() - tenth - 1..seen.len() - 1]));
-    Memory1M { first, last, most: seen.iter().copied().fold(0.0, f64::max), calls: CALLS }
-}
-
-/// Two minutes of an agent with a thousand instances of the nginx plugin, each with its own graphs.
-async fn a_thousand_instances(nginx: &Nginx) -> Steady {
+/// Two minutes of an agent with a thousand instances of the nginx plugin, each with its own graphs; and how long the slowest collection
+/// of the last minute took, from its beginning on, in milliseconds.
+async fn a_thousand_instances(nginx: &Nginx) -> (Steady, f64) {
     let standin = Standin::start("key").await.unwrap();
     let mut config = format!("apikey = \"key\"\napibase = {:?}\n", standin.url());
     for number in 0..1_000 {
@@ -217,18 +260,15 @@ async fn a_thousand_instances(nginx: &Nginx) -> Steady {
         until_second(45).await;
     }
     let cpu = cpu_of(&agent) - before;
-    Steady {
+    let steady = Steady {
         cpu_millis_a_minute: cpu.as_secs_f64() * 1e3 / 2.0,
-        pss_megabytes: memory(agent.pid(), "Pss:").unwrap(),
-        anonymous_megabytes: memory(agent.pid(), "Anonymous:").unwrap(),
-    }
-}
-
-/// A value of /proc/PID/smaps_rollup, in megabytes, or nothing if the process has exited.
-fn memory(pid: u32, key: &str) -> Option<f64> {
-    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let line = rollup.lines().find(|line| line.starts_with(key))?;
-    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? * 1024.0 / 1e6)
+        pss_megabytes: memory_mb(agent.pid(), "Pss:").unwrap(),
+        anonymous_megabytes: memory_mb(agent.pid(), "Anonymous:").unwrap(),
+    };
+    let report = stdout(&home.command(&["plugin", "list"], &["-json"]));
+    let report = serde_json::from_str::<serde_json::Value>(&report).unwrap();
+    let collectors = report["collectors"].as_array().unwrap().iter();
+    (steady, collectors.filter_map(|collector| collector["took_ms"].as_f64()).fold(0.0, f64::max))
 }
 
 /// [`MINUTES`] minutes of an agent with one plugin, from second 45 to second 45, so that the posts of full minutes are included.
@@ -247,8 +287,8 @@ async fn steady_state(nginx: &Nginx) -> Steady {
     let cpu = cpu_of(&agent) - before;
     let steady = Steady {
         cpu_millis_a_minute: cpu.as_secs_f64() * 1e3 / f64::from(MINUTES),
-        pss_megabytes: memory(agent.pid(), "Pss:").unwrap(),
-        anonymous_megabytes: memory(agent.pid(), "Anonymous:").unwrap(),
+        pss_megabytes: memory_mb(agent.pid(), "Pss:").unwrap(),
+        anonymous_megabytes: memory_mb(agent.pid(), "Anonymous:").unwrap(),
     };
     agent.signal(Signal::TERM);
     assert!(agent.ended(LONG).success());
