@@ -12,49 +12,51 @@ use super::id_file::HostId;
 
 /// A host, as Mackerel knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Host {
+pub struct Host {
     /// `working`, `standby`, …
-    pub(super) status: Option<String>,
+    pub status: Option<String>,
     /// What a cloud, or the operator, calls it.
-    pub(super) custom_identifier: Option<String>,
-    pub(super) is_retired: bool,
+    pub custom_identifier: Option<String>,
+    /// Whether it was retired.
+    pub is_retired: bool,
 }
 
+/// Each of these fails as [`ApiError`] says.
 impl Client {
     /// Posts values, an array of points.
-    pub(super) async fn post_values(&self, points: Vec<u8>) -> Result<(), ApiError> {
+    pub async fn post_values(&self, points: Vec<u8>) -> Result<(), ApiError> {
         self.send(Method::POST, "/api/v0/tsdb", &[], Some(points), is_done).await
     }
 
     /// Posts the reports of checks.
-    pub(super) async fn post_reports(&self, reports: Vec<u8>) -> Result<(), ApiError> {
+    pub async fn post_reports(&self, reports: Vec<u8>) -> Result<(), ApiError> {
         self.send(Method::POST, "/api/v0/monitoring/checks/report", &[], Some(reports), is_done).await
     }
 
     /// Posts graph definitions, an array.
-    pub(super) async fn post_graphs(&self, definitions: Vec<u8>) -> Result<(), ApiError> {
+    pub async fn post_graphs(&self, definitions: Vec<u8>) -> Result<(), ApiError> {
         self.send(Method::POST, "/api/v0/graph-defs/create", &[], Some(definitions), is_done).await
     }
 
     /// Replaces a document of a host's metadata.
-    pub(super) async fn put_metadata(&self, host: &HostId, namespace: &str, document: Vec<u8>) -> Result<(), ApiError> {
+    pub async fn put_metadata(&self, host: &HostId, namespace: &str, document: Vec<u8>) -> Result<(), ApiError> {
         let path = format!("/api/v0/hosts/{host}/metadata/{namespace}");
         self.send(Method::PUT, &path, &[], Some(document), is_done).await
     }
 
     /// Registers a host, and returns its id.
-    pub(super) async fn post_host(&self, description: Vec<u8>) -> Result<HostId, ApiError> {
+    pub async fn post_host(&self, description: Vec<u8>) -> Result<HostId, ApiError> {
         self.send(Method::POST, "/api/v0/hosts", &[], Some(description), id).await
     }
 
     /// Replaces the description of a host.
-    pub(super) async fn put_host(&self, host: &HostId, description: Vec<u8>) -> Result<(), ApiError> {
+    pub async fn put_host(&self, host: &HostId, description: Vec<u8>) -> Result<(), ApiError> {
         let is_host = |answer: &Value| (id(answer)? == *host).then_some(());
         self.send(Method::PUT, &format!("/api/v0/hosts/{host}"), &[], Some(description), is_host).await
     }
 
     /// A host by its id.
-    pub(super) async fn get_host(&self, host: &HostId) -> Result<Host, ApiError> {
+    pub async fn get_host(&self, host: &HostId) -> Result<Host, ApiError> {
         let is_host = |answer: &Value| {
             let found = answer.get("host")?;
             let text = |key: &str| found.get(key)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
@@ -68,7 +70,7 @@ impl Client {
     }
 
     /// The host with a custom identifier, whatever its status.
-    pub(super) async fn find_host(&self, custom_identifier: &str) -> Result<Option<HostId>, ApiError> {
+    pub async fn find_host(&self, custom_identifier: &str) -> Result<Option<HostId>, ApiError> {
         let query = [
             ("customIdentifier", custom_identifier),
             ("status", "working"),
@@ -84,13 +86,13 @@ impl Client {
     }
 
     /// Sets a host's status.
-    pub(super) async fn post_status(&self, host: &HostId, status: &str) -> Result<(), ApiError> {
+    pub async fn post_status(&self, host: &HostId, status: &str) -> Result<(), ApiError> {
         let body = serde_json::json!({ "status": status }).to_string().into_bytes();
         self.send(Method::POST, &format!("/api/v0/hosts/{host}/status"), &[], Some(body), is_done).await
     }
 
     /// Retires a host.
-    pub(super) async fn post_retire(&self, host: &HostId) -> Result<(), ApiError> {
+    pub async fn post_retire(&self, host: &HostId) -> Result<(), ApiError> {
         self.send(Method::POST, &format!("/api/v0/hosts/{host}/retire"), &[], Some(b"{}".to_vec()), is_done).await
     }
 }

@@ -33,6 +33,7 @@ pub use answer::{ApiError, Author, ErrorResponse};
 use check_reports::CheckReports;
 pub use client::{Agent, Client, Route};
 use delivery::Delivery;
+pub use endpoints::Host;
 use futures_util::FutureExt;
 use hosts::Hosts;
 pub use id_file::HostId;

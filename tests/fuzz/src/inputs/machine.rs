@@ -30,7 +30,7 @@ fn empty() -> (TempDir, Roots) {
         std::fs::create_dir_all(folder.path().join(folder_of_file)).unwrap();
     }
     let at = |name: &str| folder.path().join(name);
-    let roots = Roots { proc: at("proc"), sys: at("sys"), etc: at("etc"), metadata: None, host: None };
+    let roots = Roots { proc: at("proc"), sys: at("sys"), dev: at("dev"), etc: at("etc"), metadata: None, host: None };
     (folder, roots)
 }
 

@@ -10,7 +10,7 @@ use containers::Docker;
 use containers::collection::{State, collect};
 use containers::endpoint::Endpoint;
 use containers::metrics::EXTRA;
-use delivery::mackerel::{Agent, Client, Route};
+use delivery::mackerel::{Agent, Client, HostId, Route};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use machine::host::cloud::{self, CloudPlatform};
 use machine::roots::Roots;
@@ -167,10 +167,18 @@ pub fn mackerel(data: &[u8]) {
                 }
             }
         };
-        let answer = wait(async {
-            tokio::select! { answer = client.get("/api/v0/hosts", &[("name", "a b")]) => answer, never = serve => never }
+        let answers = wait(async {
+            let requests = async {
+                let host = HostId::new("HOST1").unwrap();
+                [
+                    client.find_host("a b").await.map(drop),
+                    client.get_host(&host).await.map(drop),
+                    client.post_values(b"[]".to_vec()).await,
+                ]
+            };
+            tokio::select! { answers = requests => answers, never = serve => never }
         });
-        if let Err(error) = answer {
+        for error in answers.into_iter().filter_map(Result::err) {
             let shown = error.to_string();
             assert!(!shown.contains(PLANTED) && !shown.contains(char::is_control), "{shown:?}");
             assert_short(&shown, 2_048);
