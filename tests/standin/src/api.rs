@@ -137,13 +137,14 @@ fn put_metadata(memory: &mut Memory, id: &str, namespace: &str, call: &Call) -> 
     Ok(json!({"success": true}))
 }
 
-/// The hosts that match `query`: `customIdentifier` at most once, `status` any number of times.
+/// The hosts that match `query`: `customIdentifier` and `name` at most once, `status` any number of times.
 fn list(memory: &Memory, query: &str) -> Result<Value, Refusal> {
-    let mut identifier = None;
+    let (mut identifier, mut name) = (None, None);
     let mut statuses = Vec::new();
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
         match key.as_ref() {
             "customIdentifier" if identifier.is_none() => identifier = Some(value.into_owned()),
+            "name" if name.is_none() => name = Some(value.into_owned()),
             "status" if hosts::STATUSES.contains(&value.as_ref()) => statuses.push(value.into_owned()),
             _ => return Err(Refusal::new(400, format!("unsupported query parameter {key}={value}"))),
         }
@@ -153,7 +154,11 @@ fn list(memory: &Memory, query: &str) -> Result<Value, Refusal> {
     }
     let matches = |host: &&Host| {
         let own = host.body.get("customIdentifier").and_then(Value::as_str);
-        !host.retired && statuses.contains(&host.status) && (identifier.is_none() || identifier.as_deref() == own)
+        let is_called = |name: &String| host.body.get("name").and_then(Value::as_str) == Some(name);
+        !host.retired
+            && statuses.contains(&host.status)
+            && (identifier.is_none() || identifier.as_deref() == own)
+            && name.as_ref().is_none_or(is_called)
     };
     let found: Vec<Value> = memory.hosts().iter().filter(matches).map(Host::to_json).collect();
     Ok(json!({"hosts": found}))

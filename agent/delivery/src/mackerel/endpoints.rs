@@ -3,6 +3,8 @@
 //! A status of 200 with JSON proves nothing: a captive portal, a login page or a gateway may answer that too, and a value that
 //! counts as delivered is gone. So every request is made here, and only what Mackerel answers to that very request is success.
 
+use std::collections::BTreeSet;
+
 use reqwest::Method;
 use serde_json::Value;
 
@@ -20,6 +22,27 @@ pub struct Host {
     /// Whether it was retired.
     pub is_retired: bool,
 }
+
+/// A host in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its id.
+    pub id: HostId,
+    /// When it was registered, in seconds since 1970.
+    pub created_at: i64,
+    /// The hardware addresses of its interfaces; `None` if the list does not say.
+    pub macs: Option<BTreeSet<String>>,
+}
+
+/// The hardware addresses in a description of a host.
+pub(super) fn macs(host: &Value) -> Option<BTreeSet<String>> {
+    let interfaces = host.get("interfaces")?.as_array()?.iter();
+    Some(interfaces.filter_map(|interface| Some(interface.get("macAddress")?.as_str()?.to_lowercase())).collect())
+}
+
+/// Whatever its status, a host that is not retired has one of these.
+const STATUSES: [(&str, &str); 4] =
+    [("status", "working"), ("status", "standby"), ("status", "maintenance"), ("status", "poweroff")];
 
 /// Each of these fails as [`ApiError`] says.
 impl Client {
@@ -71,18 +94,23 @@ impl Client {
 
     /// The host with a custom identifier, whatever its status.
     pub async fn find_host(&self, custom_identifier: &str) -> Result<Option<HostId>, ApiError> {
-        let query = [
-            ("customIdentifier", custom_identifier),
-            ("status", "working"),
-            ("status", "standby"),
-            ("status", "maintenance"),
-            ("status", "poweroff"),
-        ];
+        let query = [("customIdentifier", custom_identifier)].into_iter().chain(STATUSES).collect::<Vec<_>>();
         let first = |answer: &Value| match answer.get("hosts")?.as_array()?.first() {
             Some(host) => id(host).map(Some),
             None => Some(None),
         };
         self.send(Method::GET, "/api/v0/hosts", &query, None, first).await
+    }
+
+    /// The hosts with a name, whatever their status.
+    pub async fn find_hosts(&self, name: &str) -> Result<Vec<Listed>, ApiError> {
+        let query = [("name", name)].into_iter().chain(STATUSES).collect::<Vec<_>>();
+        let listed = |host: &Value| {
+            let created_at = host.get("createdAt")?.as_i64()?;
+            Some(Listed { id: id(host)?, created_at, macs: macs(host) })
+        };
+        let all = |answer: &Value| answer.get("hosts")?.as_array()?.iter().map(listed).collect();
+        self.send(Method::GET, "/api/v0/hosts", &query, None, all).await
     }
 
     /// Sets a host's status.
@@ -142,11 +170,12 @@ mod tests {
             client.put_host(&host, b"{}".to_vec()).await,
             client.get_host(&host).await.map(drop),
             client.find_host("i-1").await.map(drop),
+            client.find_hosts("web1").await.map(drop),
         ]
     }
 
     /// What each endpoint answers on success.
-    const ENDPOINTS: [&str; 10] = [
+    const ENDPOINTS: [&str; 11] = [
         r#"{"success":true}"#,
         r#"{"success":true}"#,
         r#"{"success":true}"#,
@@ -156,6 +185,7 @@ mod tests {
         r#"{"id":"HOST1"}"#,
         r#"{"id":"HOST1"}"#,
         r#"{"host":{"id":"HOST1"}}"#,
+        r#"{"hosts":[]}"#,
         r#"{"hosts":[]}"#,
     ];
 

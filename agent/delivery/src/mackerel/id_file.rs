@@ -78,22 +78,46 @@ fn parse(bytes: &[u8]) -> IdFile {
 pub(super) struct Draft {
     root: Folder,
     file: File,
+    earlier: Option<i64>,
 }
 
 /// The name of a file that is not complete yet.
 const DRAFT: &str = ".id.new";
 
+/// The file that says since when this machine is being registered, in seconds since 1970. It stays until the id file is written, so
+/// that a host whose id never arrived is found again instead of registered twice.
+const SINCE: &str = ".id.since";
+
 impl Draft {
-    pub(super) fn new(root: &Path) -> Result<Self, FatalError> {
+    /// A draft at `now`, in seconds since 1970.
+    pub(super) fn new(root: &Path, now: i64) -> Result<Self, FatalError> {
         let create = || {
             let root = Folder::create(root, 0o750)?;
             let mut file = root.create_file(DRAFT.as_ref(), 0o644)?;
             // A full disk lets files be created but not written.
             file.write_all(&[0; 64])?;
             file.sync_all()?;
-            Ok(Self { root, file })
+            let earlier = match root.read_only(SINCE) {
+                // A damaged one is as old as can be.
+                Ok(opened) => {
+                    let bytes = opened.read(64)?;
+                    Some(std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0))
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    root.write(SINCE.as_ref(), format!("{now}\n").as_bytes(), 0o644)?;
+                    root.sync()?;
+                    None
+                }
+                Err(error) => return Err(error),
+            };
+            Ok(Self { root, file, earlier })
         };
         create().map_err(|error| cannot_write(root, &error))
+    }
+
+    /// When an earlier registration began of which no id arrived, in seconds since 1970.
+    pub(super) fn earlier(&self) -> Option<i64> {
+        self.earlier
     }
 
     pub(super) fn write(self, id: &HostId) -> Result<(), FatalError> {
@@ -104,9 +128,18 @@ impl Draft {
             self.file.set_permissions(Permissions::from_mode(0o644))?;
             self.file.sync_all()?;
             self.root.rename(DRAFT.as_ref(), "id".as_ref())?;
-            self.root.sync()
+            self.root.sync()?;
+            self.root.remove(SINCE.as_ref())
         };
         write().map_err(|error| cannot_write(self.root.path(), &error))
+    }
+}
+
+/// Removes what a registration left that ended right after it had written the id file.
+pub(super) fn tidy(root: &Path) {
+    if let Ok(root) = Folder::open(root) {
+        // Hardly ever there.
+        root.remove(SINCE.as_ref()).ok();
     }
 }
 
@@ -144,7 +177,7 @@ mod tests {
     fn the_file_equals_the_official_agents() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("new");
-        Draft::new(&root).unwrap().write(&HostId::new("4Hkc5RVYYB4").unwrap()).unwrap();
+        Draft::new(&root, 0).unwrap().write(&HostId::new("4Hkc5RVYYB4").unwrap()).unwrap();
         assert_eq!(fs::read(path(&root)).unwrap(), b"4Hkc5RVYYB4");
         assert_eq!(fs::metadata(path(&root)).unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(fs::read_dir(&root).unwrap().count(), 1);
@@ -158,11 +191,26 @@ mod tests {
     }
 
     #[test]
+    fn a_registration_without_an_id_is_remembered_until_there_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        assert_eq!(Draft::new(root, 100).unwrap().earlier(), None);
+        assert_eq!(Draft::new(root, 200).unwrap().earlier(), Some(100));
+        fs::write(root.join(SINCE), "1\0").unwrap();
+        let draft = Draft::new(root, 300).unwrap();
+        assert_eq!(draft.earlier(), Some(0));
+        draft.write(&HostId::new("A").unwrap()).unwrap();
+        assert_eq!(Draft::new(root, 400).unwrap().earlier(), None);
+        tidy(root);
+        assert_eq!(Draft::new(root, 500).unwrap().earlier(), None);
+    }
+
+    #[test]
     fn a_draft_fails_where_nothing_can_be_written() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
-        let error = Draft::new(&file).err().unwrap().to_string();
+        let error = Draft::new(&file, 0).err().unwrap().to_string();
         assert!(error.contains("make the folder writable"), "{error}");
     }
 }

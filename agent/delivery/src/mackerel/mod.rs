@@ -33,7 +33,7 @@ pub use answer::{ApiError, Author, ErrorResponse};
 use check_reports::CheckReports;
 pub use client::{Agent, Client, Route};
 use delivery::Delivery;
-pub use endpoints::Host;
+pub use endpoints::{Host, Listed};
 use futures_util::FutureExt;
 use hosts::Hosts;
 pub use id_file::HostId;
@@ -175,11 +175,12 @@ async fn run_at(
     let client = Client::new(&settings.apibase, settings.apikey.clone(), &settings.agent, &settings.route)?;
     let registration =
         Registration { settings: &settings, client: &client, spool: &spool, description: &description, pace };
-    let host_id = tokio::select! {
-        host_id = registration.register() => host_id?,
+    let registered = tokio::select! {
+        registered = registration.register() => registered?,
         never = inbox.gather() => match never {},
         () = stopped(signals.shutdown.clone()) => return Ok(()),
     };
+    let host_id = registered.host_id.clone();
     let Inbox { reports, documents, queued_reports, queued_documents } = inbox;
     let hosts = Arc::new(Hosts::default());
     let delivery = Delivery::new(client.clone(), spool.clone(), host_id.clone(), Arc::clone(&hosts), pace);
@@ -199,6 +200,7 @@ async fn run_at(
     tokio::select! {
         ((), ()) = until_stopped => {}
         never = host_metadata::keep_posted(&client, &host_id, documents, queued_documents, pace) => match never {},
+        error = registration.keep_checked(&registered) => return Err(error),
         never = hosts.keep_looked_up(&client, pace) => match never {},
         never = registration.keep_described(&host_id, &signals.refresh) => match never {},
         never = graph_definitions::keep_posted(&client, signals.definitions.clone(), pace) => match never {},

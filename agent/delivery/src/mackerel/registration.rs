@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::Notify;
+use tokio::time::timeout;
+use wasaba_core::clock;
 
 use super::answer::ApiError;
 use super::backoff::Backoff;
 use super::client::Client;
-use super::endpoints::Host;
+use super::endpoints::{self, Host, Listed};
 use super::id_file::{self, Draft, HostId, IdFile};
 use super::{Description, FatalError, Pace, Settings};
 use crate::spool::Spool;
@@ -29,9 +31,24 @@ pub(super) struct Registration<'a> {
     pub(super) pace: Pace,
 }
 
+/// How far Mackerel's clock may be behind this machine's.
+const CLOCK_SKEW_SECONDS: i64 = 600;
+
+/// The wait for Mackerel to say what it knows of a host whose id is known.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// This machine's host.
+pub(super) struct Registered {
+    pub(super) host_id: HostId,
+    /// Whether Mackerel has said that it has this host.
+    is_checked: bool,
+}
+
 /// Why one attempt to register failed.
 enum Failure {
     Fatal(FatalError),
+    /// It is not known yet whether the host is this machine.
+    Unidentified(ApiError),
     /// Another attempt may succeed.
     Api(ApiError),
 }
@@ -49,17 +66,20 @@ impl From<ApiError> for Failure {
 }
 
 impl Registration<'_> {
-    /// The id of this machine's host, which is registered if necessary. It retries for as long as it takes, and reads the id
-    /// file again each time, so that a correction needs no restart.
-    pub(super) async fn register(&self) -> Result<HostId, FatalError> {
+    /// This machine's host, which is registered if necessary. It retries for as long as it takes, and reads the id file again each
+    /// time, so that a correction needs no restart. A host whose id is known need not be found in Mackerel: values, reports and the
+    /// rest are posted for it, and [`Registration::keep_checked`] tries again.
+    pub(super) async fn register(&self) -> Result<Registered, FatalError> {
         let mut backoff = Backoff::default();
         loop {
-            let error = match self.try_once().await {
-                Ok(host_id) => return Ok(host_id),
+            let (error, wait) = match self.try_once().await {
+                Ok(registered) => return Ok(registered),
                 Err(Failure::Fatal(error)) => return Err(error),
-                Err(Failure::Api(error)) => error,
+                Err(Failure::Unidentified(error) | Failure::Api(error)) => {
+                    let wait = backoff.wait(&error, Instant::now(), (self.pace.random)());
+                    (error, wait)
+                }
             };
-            let wait = backoff.wait(&error, Instant::now(), (self.pace.random)());
             if backoff.is_news(&error, Instant::now()) {
                 self.log(&error, wait);
             }
@@ -85,13 +105,31 @@ impl Registration<'_> {
         }
     }
 
-    async fn try_once(&self) -> Result<HostId, Failure> {
+    async fn try_once(&self) -> Result<Registered, Failure> {
         let host_id = match self.known_id().await? {
             Some(host_id) => host_id,
             None => self.new_id().await?,
         };
-        let host = self.client.get_host(&host_id).await?;
-        self.check_identity(&host_id, &host).await?;
+        match timeout(PATIENCE, self.check(&host_id)).await {
+            Ok(Ok(())) => Ok(Registered { host_id, is_checked: true }),
+            // Nothing can be posted for a host that is not there.
+            Ok(Err(Failure::Api(error @ ApiError::NotFound(_)))) if error.is_for_the_operator() => Err(error.into()),
+            Ok(Err(Failure::Api(error))) => {
+                tracing::warn!("cannot look up host `{host_id}`: {error}; posting its values all the same");
+                Ok(Registered { host_id, is_checked: false })
+            }
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => {
+                tracing::warn!("looking up host `{host_id}` takes long; posting its values meanwhile");
+                Ok(Registered { host_id, is_checked: false })
+            }
+        }
+    }
+
+    /// Looks the host up, as which this machine posts, and sets its first status.
+    async fn check(&self, host_id: &HostId) -> Result<(), Failure> {
+        let host = self.client.get_host(host_id).await?;
+        self.check_identity(host_id, &host).await?;
         if host.is_retired {
             tracing::warn!(
                 "host `{host_id}` is retired in Mackerel: delete `{}` to register this machine as a new host",
@@ -100,10 +138,33 @@ impl Registration<'_> {
         }
         let status = host.status.as_deref();
         if let Some(on_start) = self.settings.status_on_start.as_deref().filter(|on_start| status != Some(on_start)) {
-            self.client.post_status(&host_id, on_start).await?;
+            self.client.post_status(host_id, on_start).await?;
         }
         tracing::info!("this machine is host `{host_id}` on Mackerel");
-        Ok(host_id)
+        Ok(())
+    }
+
+    /// Looks the host up until that succeeds, if it did not at the start. Returns only if this machine must not post as that host.
+    pub(super) async fn keep_checked(&self, registered: &Registered) -> FatalError {
+        let Registered { host_id, is_checked } = registered;
+        let mut backoff = Backoff::default();
+        while !is_checked {
+            let error = match self.check(host_id).await {
+                Ok(()) => break,
+                Err(Failure::Fatal(error)) => return error,
+                Err(Failure::Unidentified(error) | Failure::Api(error)) => error,
+            };
+            let now = Instant::now();
+            let wait = backoff.wait(&error, now, (self.pace.random)());
+            if backoff.is_news(&error, now) {
+                tracing::warn!(
+                    "cannot look up host `{host_id}` or set its status: {error}; retrying in {} s",
+                    wait.as_secs()
+                );
+            }
+            tokio::time::sleep(wait).await;
+        }
+        std::future::pending().await
     }
 
     /// The id in the id file, or the spool's copy if that file is invalid.
@@ -112,6 +173,7 @@ impl Registration<'_> {
         blocking(move || match id_file::read(&root)? {
             IdFile::Missing => Ok(None),
             IdFile::Id(host_id) => {
+                id_file::tidy(&root);
                 spool.keep_host_id(host_id.as_str());
                 Ok(Some(host_id))
             }
@@ -124,7 +186,7 @@ impl Registration<'_> {
                         path.display()
                     ))
                 })?;
-                Draft::new(&root)?.write(&copy)?;
+                Draft::new(&root, 0)?.write(&copy)?;
                 tracing::warn!(
                     "`{}` did not contain a valid host id: restored `{copy}` from wasaba's own copy",
                     path.display()
@@ -138,11 +200,13 @@ impl Registration<'_> {
     /// Finds the host with the cloud's identifier, or registers a new host, and writes the id file at once.
     async fn new_id(&self) -> Result<HostId, Failure> {
         let root = self.settings.root.clone();
-        let draft = blocking(move || Draft::new(&root)).await??;
+        let now = clock::seconds_of((self.pace.now)());
+        let draft = blocking(move || Draft::new(&root, now)).await??;
         let description = self.describe().await;
-        let known = match custom_identifier(&description) {
-            Some(identifier) => self.client.find_host(identifier).await?,
-            None => None,
+        let known = match (custom_identifier(&description), draft.earlier()) {
+            (Some(identifier), _) => self.client.find_host(identifier).await?,
+            (None, Some(since)) => self.registered_since(since, &description).await?,
+            (None, None) => None,
         };
         let host_id = match known {
             Some(host_id) => host_id,
@@ -158,6 +222,22 @@ impl Registration<'_> {
         Ok(host_id)
     }
 
+    /// The host that an earlier attempt may have registered, although its id never arrived: of the same name and hardware addresses,
+    /// registered since then.
+    async fn registered_since(&self, since: i64, description: &Value) -> Result<Option<HostId>, ApiError> {
+        let Some(name) = description.get("name").and_then(Value::as_str) else { return Ok(None) };
+        let own = endpoints::macs(description).unwrap_or_default();
+        let hosts = self.client.find_hosts(name).await?.into_iter();
+        let is_own = |host: &Listed| {
+            host.created_at >= since - CLOCK_SKEW_SECONDS && host.macs.as_ref().is_none_or(|macs| *macs == own)
+        };
+        let found = hosts.filter(is_own).min_by_key(|host| host.created_at);
+        if let Some(host) = &found {
+            tracing::info!("found host `{}`, which this machine registered before it could write the id", host.id);
+        }
+        Ok(found.map(|host| host.id))
+    }
+
     /// A machine made from another's disk image has the other's id file; both would post as one host.
     async fn check_identity(&self, host_id: &HostId, host: &Host) -> Result<(), Failure> {
         let Some(theirs) = host.custom_identifier.as_deref() else { return Ok(()) };
@@ -167,7 +247,7 @@ impl Registration<'_> {
             return Ok(());
         }
         if ours.is_none() && self.settings.asks_cloud {
-            return Err(Failure::Api(ApiError::NoAnswer(format!(
+            return Err(Failure::Unidentified(ApiError::NoAnswer(format!(
                 "host `{host_id}` belongs to the cloud instance `{theirs}`, but no metadata service has identified this \
                  machine yet"
             ))));

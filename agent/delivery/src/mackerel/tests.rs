@@ -189,6 +189,7 @@ fn mackerel(request: &Request, tsdb: impl FnOnce(&Request) -> String) -> String 
         "POST /api/v0/hosts" => answer(200, r#"{"id":"HOST1"}"#),
         "GET /api/v0/hosts/HOST1" => answer(200, r#"{"host":{"id":"HOST1","status":"standby"}}"#),
         "PUT /api/v0/hosts/HOST1" => answer(200, r#"{"id":"HOST1"}"#),
+        line if line.starts_with("GET /api/v0/hosts?") => answer(200, r#"{"hosts":[]}"#),
         _ => answer(200, r#"{"success":true}"#),
     }
 }
@@ -292,6 +293,79 @@ async fn registration_is_retried_for_as_long_as_mackerel_is_down() {
     .await;
     machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
     machine.assert_ledger(2, 0, 0);
+}
+
+/// What the list of hosts has of one.
+fn listed(id: &str, created_at: i64, mac: &str) -> Value {
+    json!({"id": id, "name": "web1", "createdAt": created_at, "interfaces": [{"name": "eth0", "macAddress": mac}]})
+}
+
+#[tokio::test]
+async fn a_host_whose_id_never_arrived_is_found_again_and_not_registered_twice() {
+    let mut machine = Machine::new();
+    machine.description = json!({"name": "web1", "interfaces": [{"name": "eth0", "macAddress": "02:00:00:00:00:01"}]});
+    machine.keep(NOW, 1);
+    let posts = Arc::new(AtomicUsize::new(0));
+    let registered = Arc::clone(&posts);
+    let server = Server::start(move |request| match request.line.as_str() {
+        "POST /api/v0/hosts" => {
+            registered.fetch_add(1, Ordering::SeqCst);
+            String::new()
+        }
+        line if line.starts_with("GET /api/v0/hosts?name=web1&status=working&") => {
+            // Others: older, and of another machine with the same name.
+            let mut hosts =
+                vec![listed("OLD", NOW - 3_600, "02:00:00:00:00:01"), listed("OTHER", NOW, "02:00:00:00:00:02")];
+            if registered.load(Ordering::SeqCst) > 0 {
+                hosts.push(listed("HOST1", NOW + 60, "02:00:00:00:00:01"));
+            }
+            answer(200, &json!({ "hosts": hosts }).to_string())
+        }
+        _ => mackerel(request, accept),
+    })
+    .await;
+    machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
+    assert_eq!(posts.load(Ordering::SeqCst), 1);
+    assert_eq!(fs::read(machine.folder.path().join("id")).unwrap(), b"HOST1");
+}
+
+#[tokio::test]
+async fn values_are_posted_although_the_host_cannot_be_looked_up_or_its_status_set() {
+    for (line, response) in [
+        ("GET /api/v0/hosts/HOST1", Some(answer(500, ""))),
+        ("GET /api/v0/hosts/HOST1", Some(answer(403, ""))),
+        ("GET /api/v0/hosts/HOST1", Some(answer(200, "{}"))),
+        ("GET /api/v0/hosts/HOST1", None),
+        ("POST /api/v0/hosts/HOST1/status", Some(answer(400, r#"{"error":"no"}"#))),
+        ("POST /api/v0/hosts/HOST1/status", None),
+    ] {
+        let mut machine = Machine::registered();
+        machine.status = Some("working".to_owned());
+        machine.keep(NOW, 3);
+        let said = response.clone();
+        let server = Server::start_pending(move |request| match request.line == line {
+            true => said.clone(),
+            false => Some(mackerel(request, accept)),
+        })
+        .await;
+        machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
+        machine.assert_ledger(3, 0, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_copied_disk_image_is_found_out_even_if_the_first_look_up_fails() {
+    let mut machine = Machine::registered();
+    machine.description = json!({"customIdentifier": "i-2"});
+    let tries = AtomicUsize::new(0);
+    let server = Server::start(move |request| match request.line.as_str() {
+        "GET /api/v0/hosts/HOST1" if tries.fetch_add(1, Ordering::Relaxed) == 0 => answer(503, ""),
+        "GET /api/v0/hosts/HOST1" => answer(200, r#"{"host":{"id":"HOST1","customIdentifier":"i-1"}}"#),
+        _ => mackerel(request, accept),
+    })
+    .await;
+    let error = machine.fatal(&server).await;
+    assert!(error.starts_with("host `HOST1` belongs to the cloud instance `i-1`, but this one is `i-2`:"), "{error}");
 }
 
 #[tokio::test]
