@@ -1,6 +1,7 @@
 //! The report: the result of one run of a check.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The status that a check found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,4 +59,32 @@ pub struct Report {
     pub max_check_attempts: Option<u32>,
     /// Whether the status has changed, so that it is posted at once.
     pub is_urgent: bool,
+    /// Set if the report is dropped.
+    pub lost: Lost,
 }
+
+/// Whether a check's last report was dropped: then Mackerel does not know the status, and the next run is reported whatever it finds.
+/// Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Lost(Arc<AtomicBool>);
+
+impl Lost {
+    /// Records that the report was dropped.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the report was dropped.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl PartialEq for Lost {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Lost {}

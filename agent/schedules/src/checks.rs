@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use wasaba_core::clock;
 use wasaba_core::lines::LinesAnHour;
-use wasaba_core::report::{Report, Status};
+use wasaba_core::report::{Lost, Report, Status};
 use wasaba_core::text::printable;
 
 /// The longest message that Mackerel stores, in characters.
@@ -52,7 +52,7 @@ impl Found {
 pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Report>, taken: Taken) {
     let mut ticks = tokio::time::interval(check.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut before: HashMap<Arc<str>, (Status, String)> = HashMap::new();
+    let mut before: HashMap<Arc<str>, Last> = HashMap::new();
     let mut last_worst = None;
     let mut action = Action(None);
     let mut last_warnings = Vec::new();
@@ -76,7 +76,7 @@ pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Rep
         }
         last_warnings = warnings;
         // A plugin that reports under other names does not say that a failure of the whole call is over.
-        let failed = before.get(&check.name).is_some_and(|(status, _)| *status != Status::Ok);
+        let failed = before.get(&check.name).is_some_and(|last| last.status != Status::Ok);
         if failed && found.iter().all(|found| !found.name.is_empty()) {
             found.push(Found::own(Status::Ok, "the check succeeds again"));
         }
@@ -94,7 +94,7 @@ pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Rep
                 Entry::Occupied(last) => Some(last.get()),
                 Entry::Vacant(_) => None,
             };
-            if last.is_none_or(|(last, _)| *last != status) {
+            if last.is_none_or(|last| last.status != status) {
                 let line = format!("{}: {}", status.word(), printable(message.trim(), 300));
                 match (lines.admitted(line, Instant::now()), status) {
                     (Some(line), Status::Ok) => tracing::info!("check {name}: {line}"),
@@ -103,7 +103,9 @@ pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Rep
                 }
             }
             let message = message.chars().take(LONGEST_MESSAGE).collect::<String>();
+            let mut lost = last.map(|last| last.lost.clone()).unwrap_or_default();
             if let Some(is_urgent) = urgency(&check, last, status, &message) {
+                lost = Lost::default();
                 let report = Report {
                     name: Arc::clone(&name),
                     host: check.custom_identifier.clone(),
@@ -113,20 +115,22 @@ pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Rep
                     notification_interval_minutes: check.notification_interval_minutes,
                     max_check_attempts: check.max_check_attempts,
                     is_urgent,
+                    lost: lost.clone(),
                 };
                 // Without an API key the queue is closed, and the report is dropped.
                 if let Err(TrySendError::Full(_)) = reports.try_send(report) {
+                    lost.set();
                     tracing::debug!("check {name}: dropped a report: the queue is full");
                 }
             }
-            before.insert_entry((status, message));
+            before.insert_entry(Last { status, message, lost });
         }
     }
 }
 
 /// Forgets the names that were not reported this time, once there are more than one run can report: a plugin could report under new
 /// ones for ever.
-fn forget(before: &mut HashMap<Arc<str>, (Status, String)>, check: &Check, found: &[Found]) {
+fn forget(before: &mut HashMap<Arc<str>, Last>, check: &Check, found: &[Found]) {
     if before.len() > MOST_REPORTS {
         let reported = found.iter().map(|found| full_name(check, found)).collect::<HashSet<_>>();
         before.retain(|name, _| *name == check.name || reported.contains(name));
@@ -148,17 +152,25 @@ fn severity(status: Status) -> u8 {
     }
 }
 
+/// The last result under a name, and what became of its report.
+struct Last {
+    status: Status,
+    message: String,
+    lost: Lost,
+}
+
 /// Whether the result must be reported: `Some(true)` at once, `Some(false)` with the next reports, `None` not at all. A status
-/// other than OK is reported each time, since Mackerel counts the attempts.
-fn urgency(check: &Check, before: Option<&(Status, String)>, status: Status, message: &str) -> Option<bool> {
+/// other than OK is reported each time, since Mackerel counts the attempts; an OK that Mackerel has is not.
+fn urgency(check: &Check, before: Option<&Last>, status: Status, message: &str) -> Option<bool> {
+    let is_lost = before.is_some_and(|last| last.lost.is_set());
     if status == Status::Ok {
-        let same = before.is_some_and(|(status, last)| *status == Status::Ok && last == message);
-        if same || check.prevents_auto_close {
+        let same = before.is_some_and(|last| last.status == Status::Ok && last.message == message);
+        if (same && !is_lost) || check.prevents_auto_close {
             return None;
         }
     }
     // A first OK can wait for the other reports.
-    Some(before.map_or(status != Status::Ok, |(before, _)| *before != status))
+    Some(is_lost || before.map_or(status != Status::Ok, |last| last.status != status))
 }
 
 /// What the check finds, and what was dropped of it.
@@ -259,33 +271,47 @@ mod tests {
         }
     }
 
+    fn last(status: Status, message: &str) -> Last {
+        Last { status, message: message.to_owned(), lost: Lost::default() }
+    }
+
+    #[test]
+    fn a_result_is_reported_again_if_its_report_was_dropped() {
+        let check = check("");
+        let before = last(Status::Ok, "fine");
+        assert_eq!(urgency(&check, Some(&before), Status::Ok, "fine"), None);
+        before.lost.set();
+        assert_eq!(urgency(&check, Some(&before), Status::Ok, "fine"), Some(true));
+        let silent = Check { prevents_auto_close: true, ..check };
+        assert_eq!(urgency(&silent, Some(&before), Status::Ok, "fine"), None);
+    }
+
     #[test]
     fn a_repeated_ok_is_not_reported_and_everything_else_is() {
-        let (check, ok) = (check(""), |message: &str| Some((Status::Ok, message.to_owned())));
-        let reported =
-            |before: Option<(Status, String)>, status, message| urgency(&check, before.as_ref(), status, message);
+        let (check, ok) = (check(""), |message: &str| Some(last(Status::Ok, message)));
+        let reported = |before: Option<Last>, status, message| urgency(&check, before.as_ref(), status, message);
         assert_eq!(reported(None, Status::Ok, "fine"), Some(false));
         assert_eq!(reported(ok("fine"), Status::Ok, "fine"), None);
         assert_eq!(reported(ok("fine"), Status::Ok, "finer"), Some(false));
         assert_eq!(reported(ok("fine"), Status::Critical, "bad"), Some(true));
         assert_eq!(reported(None, Status::Warning, "bad"), Some(true));
-        let bad = Some((Status::Critical, "bad".to_owned()));
-        assert_eq!(reported(bad.clone(), Status::Critical, "bad"), Some(false));
-        assert_eq!(reported(bad, Status::Ok, "fine"), Some(true));
+        let bad = || Some(last(Status::Critical, "bad"));
+        assert_eq!(reported(bad(), Status::Critical, "bad"), Some(false));
+        assert_eq!(reported(bad(), Status::Ok, "fine"), Some(true));
         let silent = Check { prevents_auto_close: true, ..check.clone() };
-        assert_eq!(urgency(&silent, Some(&(Status::Critical, String::new())), Status::Ok, ""), None);
+        assert_eq!(urgency(&silent, Some(&last(Status::Critical, "")), Status::Ok, ""), None);
     }
 
     #[test]
     fn a_plugin_that_reports_under_new_names_each_minute_is_remembered_by_the_last_of_them() {
-        let (check, mut before) = (check(""), HashMap::from([("c".into(), (Status::Critical, String::new()))]));
+        let (check, mut before) = (check(""), HashMap::from([("c".into(), last(Status::Critical, ""))]));
         for minute in 0..10 {
             let name = |number: usize| format!("m{minute}n{number}");
             let found = (0..MOST_REPORTS).map(|number| Found { name: name(number), ..Found::own(Status::Ok, "") });
             let found = found.collect::<Vec<_>>();
             forget(&mut before, &check, &found);
             assert!(before.len() <= 1 + MOST_REPORTS, "{}", before.len());
-            before.extend(found.iter().map(|found| (full_name(&check, found), (found.status, String::new()))));
+            before.extend(found.iter().map(|found| (full_name(&check, found), last(found.status, ""))));
         }
         assert!(before.contains_key("c"), "whether the whole check failed is never forgotten");
         assert!(before.contains_key("c-m9n0") && !before.contains_key("c-m7n0"));

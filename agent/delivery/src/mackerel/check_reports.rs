@@ -27,6 +27,12 @@ const MOST_AT_ONCE: usize = 100;
 /// Reports that are not urgent wait up to this long.
 const GATHERED: Duration = Duration::from_secs(60);
 
+/// While Mackerel accepts nothing, this many refused requests in a row are made.
+const MOST_REFUSALS: usize = 8;
+
+/// Dropped reports are logged this often.
+const LOGGED_AGAIN: Duration = Duration::from_hours(1);
+
 /// Mackerel ignores older reports.
 const OLDEST_HOURS: i64 = 6;
 
@@ -52,8 +58,42 @@ struct Queue {
     backoff: Backoff,
     /// No request is sent before then.
     not_before: Option<Instant>,
-    /// How many reports were dropped because the queue was full; 0 once it is logged.
+    dropped: Dropped,
+}
+
+/// The reports that were dropped since the log last said so, by reason.
+#[derive(Debug, Default)]
+struct Dropped {
+    old: usize,
     overflowed: usize,
+    refused: usize,
+    /// A check whose report was refused, and Mackerel's reason.
+    example: Option<(Arc<str>, String)>,
+    logged: Option<Instant>,
+}
+
+impl Dropped {
+    /// The line for the log, at most once an hour.
+    fn line(&mut self, now: Instant) -> Option<String> {
+        let is_soon = self.logged.is_some_and(|at| now.saturating_duration_since(at) < LOGGED_AGAIN);
+        if is_soon || self.old + self.overflowed + self.refused == 0 {
+            return None;
+        }
+        let Self { old, overflowed, refused, example, .. } = std::mem::take(self);
+        self.logged = Some(now);
+        let mut reasons = Vec::new();
+        if old > 0 {
+            reasons.push(format!("{old} older than {OLDEST_HOURS} h"));
+        }
+        if overflowed > 0 {
+            reasons.push(format!("{overflowed} since more than {MOST_QUEUED} were queued for one host"));
+        }
+        if let (1.., Some((name, why))) = (refused, example) {
+            reasons.push(format!("{refused} that Mackerel refuses, such as that of check {name} ({why})"));
+        }
+        let reasons = reasons.join(", ");
+        Some(format!("dropped check reports: {reasons}; each check's next result is reported again"))
+    }
 }
 
 impl Queues {
@@ -62,9 +102,11 @@ impl Queues {
         let is_urgent = report.is_urgent;
         let queue = self.0.entry(report.host.clone()).or_default();
         queue.reports.push_back(report);
-        if queue.reports.len() > MOST_QUEUED {
-            queue.reports.pop_front();
-            queue.overflowed += 1;
+        if queue.reports.len() > MOST_QUEUED
+            && let Some(oldest) = queue.reports.pop_front()
+        {
+            oldest.lost.set();
+            queue.dropped.overflowed += 1;
         }
         is_urgent
     }
@@ -72,8 +114,8 @@ impl Queues {
     /// Forgets earlier failures, which another key or server may not have.
     fn reset(&mut self) {
         for queue in self.0.values_mut() {
-            let (reports, overflowed) = (std::mem::take(&mut queue.reports), queue.overflowed);
-            *queue = Queue { reports, overflowed, ..Queue::default() };
+            let (reports, dropped) = (std::mem::take(&mut queue.reports), std::mem::take(&mut queue.dropped));
+            *queue = Queue { reports, dropped, ..Queue::default() };
         }
     }
 }
@@ -127,6 +169,9 @@ impl<'a> CheckReports<'a> {
         let mut work = Vec::new();
         for (host, queue) in &mut self.queues.0 {
             queue.drop_old(clock::seconds_of((self.pace.now)()));
+            if let Some(line) = queue.dropped.line(now) {
+                tracing::warn!("{line}");
+            }
             if queue.reports.is_empty() || queue.not_before.is_some_and(|time| now < time) {
                 continue;
             }
@@ -154,60 +199,71 @@ impl Queue {
         id: Arc<str>,
         pace: Pace,
     ) -> Option<Arc<str>> {
-        let mut at_once = MOST_AT_ONCE;
+        let (mut at_once, mut accepted, mut refusals) = (MOST_AT_ONCE, false, 0);
         while !self.reports.is_empty() {
             let count = at_once.min(self.reports.len());
-            let error = match client.post_reports(body(self.reports.iter().take(count), &id)).await {
-                Ok(()) => {
-                    tracing::debug!("delivered {count} check reports");
-                    self.reports.drain(..count);
-                    self.backoff.reset();
-                    self.not_before = None;
-                    continue;
-                }
-                Err(error) => error,
+            let Err(error) = client.post_reports(body(self.reports.iter().take(count), &id)).await else {
+                tracing::debug!("delivered {count} check reports");
+                self.reports.drain(..count);
+                self.backoff.reset();
+                self.not_before = None;
+                (accepted, refusals) = (true, 0);
+                at_once = (at_once * 2).min(MOST_AT_ONCE);
+                continue;
             };
+            self.backoff.count((pace.instant)());
             match (&error, host) {
-                // The bad one is found by posting each alone.
-                (ApiError::Refused(_), _) if count > 1 => {
-                    at_once = 1;
-                    continue;
-                }
-                (ApiError::Refused(_), _) => {
-                    let refused = self.reports.pop_front();
-                    let name = refused.as_ref().map(|report| &*report.name).unwrap_or_default();
-                    tracing::error!("dropped a report of check {name}: {error}");
-                    continue;
+                (ApiError::Refused(_), _) if refusals < MOST_REFUSALS || accepted => {
+                    refusals += 1;
+                    if count > 1 {
+                        at_once = count.div_ceil(2);
+                        continue;
+                    }
+                    // Only if another is accepted, this one is to blame: the others are tried first.
+                    if accepted {
+                        self.drop_first(&error);
+                        // One acceptance proves one refusal: a gateway may have begun to refuse everything.
+                        accepted = false;
+                        continue;
+                    }
+                    if self.reports.len() > 1 {
+                        self.reports.rotate_left(1);
+                        continue;
+                    }
                 }
                 (ApiError::NotFound(_), Some(identifier)) => return Some(Arc::clone(identifier)),
                 _ => {}
             }
-            let wait = self.backoff.wait(&error, std::time::Instant::now(), (pace.random)());
+            let wait = self.backoff.wait_again(&error, (pace.instant)(), (pace.random)());
             self.not_before = Some(Instant::now() + wait);
-            if self.backoff.is_news(&error, std::time::Instant::now()) {
+            if self.backoff.is_news(&error, (pace.instant)()) {
                 tracing::warn!(
                     "cannot post check reports: {error}; {} stay queued, retrying in {} s",
                     self.reports.len(),
                     wait.as_secs()
                 );
             }
-            return None;
+            break;
         }
+        // In case refused ones were moved behind others.
+        self.reports.make_contiguous().sort_by_key(|report| report.occurred_at);
         None
     }
 
-    /// Drops reports that are too old, and logs how many were dropped.
+    /// Drops the first report, which Mackerel refuses.
+    fn drop_first(&mut self, error: &ApiError) {
+        let Some(report) = self.reports.pop_front() else { return };
+        report.lost.set();
+        self.dropped.refused += 1;
+        self.dropped.example.get_or_insert_with(|| (report.name, error.to_string()));
+    }
+
+    /// Drops reports that are too old.
     fn drop_old(&mut self, now: i64) {
         let is_old = |report: &Report| now - report.occurred_at >= OLDEST_HOURS * 60 * 60;
         let old = self.reports.iter().take_while(|report| is_old(report)).count();
-        self.reports.drain(..old);
-        if old > 0 {
-            tracing::warn!("dropped {old} check reports older than {OLDEST_HOURS} h");
-        }
-        if self.overflowed > 0 {
-            let overflowed = std::mem::take(&mut self.overflowed);
-            tracing::warn!("dropped {overflowed} check reports: more than {MOST_QUEUED} were queued for one host");
-        }
+        self.reports.drain(..old).for_each(|report| report.lost.set());
+        self.dropped.old += old;
     }
 }
 
@@ -253,7 +309,7 @@ fn body<'a>(reports: impl Iterator<Item = &'a Report>, host_id: &str) -> Vec<u8>
 
 #[cfg(test)]
 mod tests {
-    use wasaba_core::report::Status;
+    use wasaba_core::report::{Lost, Status};
 
     use super::*;
     use crate::mackerel::testing::{Server, answer, client};
@@ -268,6 +324,7 @@ mod tests {
             notification_interval_minutes: None,
             max_check_attempts: Some(3),
             is_urgent: true,
+            lost: Lost::default(),
         }
     }
 
@@ -293,20 +350,59 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refused_report_is_dropped_alone() {
-        let server = Server::start(|request| {
-            if request.body.contains("poison") { answer(400, "{}") } else { answer(200, r#"{"success":true}"#) }
-        })
-        .await;
+    async fn a_refused_report_is_dropped_alone_and_its_check_learns_of_it() {
+        for order in [["poison", "a", "b"], ["a", "poison", "b"], ["a", "b", "poison"]] {
+            let server = Server::start(|request| match request.body.contains("poison") {
+                true => answer(400, "{}"),
+                false => answer(200, r#"{"success":true}"#),
+            })
+            .await;
+            let mut queues = Queues::default();
+            let mut reports = reports(&server, &mut queues);
+            let queued = order.map(|name| report(name, None));
+            let lost = queued.clone().map(|report| (report.name == "poison".into(), report.lost));
+            for report in queued {
+                reports.queues.push(report);
+            }
+            reports.flush(Instant::now()).await;
+            assert!(reports.queues.0[&None].reports.is_empty(), "{order:?}");
+            let accepted = bodies(&server).into_iter().filter(|body| !body.contains("poison"));
+            assert_eq!(accepted.map(|body| body.matches("\"name\"").count()).sum::<usize>(), 2);
+            assert!(lost.iter().all(|(is_poison, lost)| lost.is_set() == *is_poison), "{order:?}");
+            let line = reports.queues.0.get_mut(&None).unwrap().dropped.line(Instant::now()).unwrap();
+            assert!(line.contains("1 that Mackerel refuses, such as that of check poison ("), "{line}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_dropped_and_few_requests_are_made_while_everything_is_refused() {
+        let server = Server::start(|_| answer(400, "<html>")).await;
         let mut queues = Queues::default();
         let mut reports = reports(&server, &mut queues);
-        for name in ["a", "poison", "b"] {
-            reports.queues.push(report(name, None));
+        for number in 0..300 {
+            reports.queues.push(report(&format!("c{number}"), None));
         }
         reports.flush(Instant::now()).await;
-        assert!(reports.queues.0[&None].reports.is_empty());
-        let accepted = bodies(&server).into_iter().filter(|body| !body.contains("poison")).count();
-        assert_eq!(accepted, 2);
+        let queue = &reports.queues.0[&None];
+        assert!(queue.reports.len() == 300 && queue.not_before.is_some());
+        assert_eq!(bodies(&server).len(), MOST_REFUSALS + 1);
+    }
+
+    #[test]
+    fn dropped_reports_are_logged_once_an_hour_by_reason() {
+        let (start, mut queues) = (Instant::now(), Queues::default());
+        for _ in 0..MOST_QUEUED + 2 {
+            queues.push(Report { occurred_at: 0, ..report("c", None) });
+        }
+        let queue = queues.0.get_mut(&None).unwrap();
+        let expected = "dropped check reports: 2 since more than 10000 were queued for one host; each check's next result is \
+                        reported again";
+        assert_eq!(queue.dropped.line(start).as_deref(), Some(expected));
+        queue.drop_old(OLDEST_HOURS * 3_600);
+        assert_eq!(queue.dropped.line(start + LOGGED_AGAIN / 2), None);
+        let line = queue.dropped.line(start + LOGGED_AGAIN).unwrap();
+        assert!(line.starts_with("dropped check reports: 10000 older than 6 h; "), "{line}");
+        assert_eq!(queue.dropped.line(start + LOGGED_AGAIN * 3), None, "nothing is new");
     }
 
     #[tokio::test]

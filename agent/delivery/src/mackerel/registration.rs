@@ -3,6 +3,7 @@
 //! A machine is registered once, when it has no id file. Any other problem with its identity is reported to the operator
 //! rather than solved by registering it again.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,6 +31,10 @@ pub(super) struct Registration<'a> {
     pub(super) description: &'a Description,
     pub(super) pace: Pace,
 }
+
+/// A script may send SIGHUP in a loop.
+const MOST_A_MINUTE: usize = 5;
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// How far Mackerel's clock may be behind this machine's.
 const CLOCK_SKEW_SECONDS: i64 = 600;
@@ -260,10 +265,13 @@ impl Registration<'_> {
         ))))
     }
 
-    /// Sends the description now, every hour, and whenever `refresh` is notified. Failures are logged and retried.
+    /// Sends the description now, every hour, and whenever `refresh` is notified, but not more than [`MOST_A_MINUTE`]. Failures are
+    /// logged and retried.
     pub(super) async fn keep_described(&self, host_id: &HostId, refresh: &Notify) -> Infallible {
         let mut backoff = Backoff::default();
+        let mut sent = VecDeque::new();
         loop {
+            sent.push_back(Instant::now());
             let wait = match self.put_description(host_id).await {
                 Ok(()) => {
                     backoff.reset();
@@ -283,6 +291,11 @@ impl Registration<'_> {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = refresh.notified() => {}
+            }
+            if sent.len() >= MOST_A_MINUTE
+                && let Some(first) = sent.pop_front()
+            {
+                tokio::time::sleep_until((first + MINUTE).into()).await;
             }
         }
     }

@@ -66,6 +66,7 @@ fn report(name: &str, status: Status, is_urgent: bool) -> Report {
         notification_interval_minutes: None,
         max_check_attempts: None,
         is_urgent,
+        lost: wasaba_core::report::Lost::default(),
     }
 }
 
@@ -819,6 +820,24 @@ async fn one_refused_graph_definition_costs_no_other_plugin_its_graphs_and_is_no
         result.unwrap();
         assert_eq!(after, before, "{status}: it was posted again");
     }
+}
+
+#[tokio::test]
+async fn a_loop_of_refreshes_sends_the_description_five_times_a_minute() {
+    let machine = Machine::registered();
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let put = "PUT /api/v0/hosts/HOST1";
+    let script = async {
+        for n in 0..30 {
+            machine.signals.refresh.notify_one();
+            // A whole round trip, in which the description would be sent.
+            machine.keep(NOW + n * 60, 1);
+            server.until(|seen| count(seen, TSDB) > n as usize).await;
+        }
+        count(&server.requests(), put)
+    };
+    let (result, puts) = machine.run_during(&server, script).await;
+    assert_eq!((result, puts), (Ok(()), 5));
 }
 
 #[tokio::test]
