@@ -21,6 +21,9 @@ use wasaba_core::collect::outcomes::{CollectionResult, Outcome, Outcomes};
 use wasaba_core::paths::named;
 use wasaba_core::text::printable;
 
+/// The wait after a connection could not be accepted.
+const ACCEPTED_AGAIN: Duration = Duration::from_secs(1);
+
 /// How long a reader may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -194,7 +197,15 @@ pub async fn serve(root: &Path, tables: Tables) -> io::Result<()> {
     let _removed = Removed(path.clone());
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     loop {
-        let (mut stream, _) = listener.accept().await?;
+        let mut stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            // Too many open files, for instance; the next one may succeed.
+            Err(error) => {
+                tracing::debug!("cannot accept a connection at `{}`: {error}", path.display());
+                tokio::time::sleep(ACCEPTED_AGAIN).await;
+                continue;
+            }
+        };
         let document = serde_json::to_vec(&report(&tables)).unwrap_or_default();
         // One connection at a time, so a reader that does not read is cut off. One that has disconnected is not an error.
         tokio::time::timeout(WRITE_TIMEOUT, stream.write_all(&document)).await.ok();

@@ -223,8 +223,8 @@ fn replica(report: &Report<'_>) -> Values {
         ("replica.is_replica", info.text("role").map(|role| if role == "slave" { 1.0 } else { 0.0 })),
         ("replica.link_up", info.text("master_link_status").map(|status| if status == "up" { 1.0 } else { 0.0 })),
         // -1 is never.
-        ("replica_link.silent", info.number("master_last_io_seconds_ago").filter(|seconds| *seconds >= 0.0)),
-        ("replica_link.down", info.number("master_link_down_since_seconds").filter(|seconds| *seconds >= 0.0)),
+        ("replica_link.silent", info.number("master_last_io_seconds_ago")),
+        ("replica_link.down", info.number("master_link_down_since_seconds")),
     ];
     values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }

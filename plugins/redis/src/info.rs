@@ -56,7 +56,7 @@ impl<'a> Info<'a> {
 
     /// The number under `key`.
     pub(crate) fn number(&self, key: &str) -> Option<f64> {
-        self.text(key)?.parse().ok()
+        measured(self.text(key)?)
     }
 
     /// The count under `key`.
@@ -96,13 +96,27 @@ impl<'a> Fields<'a> {
 
     /// The number in the field of this name.
     pub(crate) fn number(self, name: &str) -> Option<f64> {
-        self.iter().find(|(key, _)| *key == name)?.1.parse().ok()
+        measured(self.iter().find(|(key, _)| *key == name)?.1)
     }
+}
+
+/// A number. Nothing that INFO counts or measures is negative: -1 says that the server does not know.
+fn measured(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|number| *number >= 0.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_negative_number_is_not_a_measurement() {
+        let text = "a:-1\nb:0\nc:-0.5\ndb0:keys=1,avg_ttl=-1\nslave0:ip=x,lag=-1";
+        let info = Info::parse(text);
+        assert_eq!(["a", "b", "c"].map(|key| info.number(key)), [None, Some(0.0), None]);
+        assert_eq!(info.databases().map(|(_, fields)| fields.number("avg_ttl")).collect::<Vec<_>>(), [None]);
+        assert_eq!(info.replicas().map(|(_, fields)| fields.number("lag")).collect::<Vec<_>>(), [None]);
+    }
 
     #[test]
     fn lines_may_end_in_lf_or_crlf_and_headings_are_skipped() {

@@ -154,9 +154,13 @@ pub async fn detect(platform: CloudPlatform, roots: &Roots, client: &dyn Client)
     }
 }
 
-/// Whether the machine's UUID begins with `ec2`, in either byte order. A machine without one is not queried: that would only wait
-/// for timeouts.
+/// Whether the firmware names Amazon EC2, or the machine's UUID begins with `ec2`, in either byte order: only root may read the UUID of
+/// a newer instance, and an older one has no such name. Another machine is not queried: that would only wait for timeouts.
 fn is_ec2_machine(sys: &Path) -> bool {
+    let vendors = ["sys_vendor", "board_vendor"].map(|file| roots::read(&sys.join("class/dmi/id").join(file)));
+    if vendors.into_iter().flatten().any(|vendor| vendor.trim() == "Amazon EC2") {
+        return true;
+    }
     let files = ["hypervisor/uuid", "devices/virtual/dmi/id/product_uuid"];
     let uuids = files.iter().filter_map(|file| roots::read(&sys.join(file)).ok());
     uuids.into_iter().any(|uuid| {
@@ -430,6 +434,22 @@ mod tests {
         let (roots, client) = service(|_, _| Some("x".into()));
         assert_eq!(detect(CloudPlatform::None, &roots, &client).await, None);
         assert!(client.1.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_instance_whose_uuid_only_root_may_read_is_recognized_by_the_names_in_its_firmware() {
+        for (file, vendor, expected) in [
+            ("sys_vendor", "Amazon EC2\n", true),
+            ("board_vendor", "Amazon EC2\n", true),
+            ("sys_vendor", "Amazon\n", false),
+            ("chassis_vendor", "Amazon EC2\n", false),
+        ] {
+            let sys = tempfile::tempdir().unwrap();
+            let dmi = sys.path().join("class/dmi/id");
+            std::fs::create_dir_all(&dmi).unwrap();
+            std::fs::write(dmi.join(file), vendor).unwrap();
+            assert_eq!(is_ec2_machine(sys.path()), expected, "{file} {vendor}");
+        }
     }
 
     #[test]
