@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -132,7 +132,8 @@ impl Agent {
     /// The lines printed so far.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        self.output.lines.lock().unwrap().clone()
+        // Also after a failed assertion: this prints them.
+        self.output.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits for a line that contains `text`, and returns it.

@@ -154,7 +154,7 @@ fn only_certificate_authorities_named_in_the_environment_are_trusted() {
         [("SSL_CERT_FILE", authority.file(), stranger.file()), ("SSL_CERT_DIR", folder(&authority), folder(&stranger))]
     {
         // This server is not Mackerel, which the agent notices if it trusts the certificate.
-        for (path, said) in [(good, "with invalid JSON"), (bad, "invalid peer certificate: ")] {
+        for (path, said) in [(good, "not what Mackerel answers on success"), (bad, "invalid peer certificate: ")] {
             let home = Home::with(&base);
             let mut command = Command::new(wasaba());
             command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR").env(variable, path);

@@ -329,15 +329,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_long_or_truncated_error_hides_neither_its_status_nor_when_to_retry() {
+    async fn a_long_error_hides_neither_its_status_nor_when_to_retry() {
         let long = "x".repeat(LONGEST_RESPONSE + 1);
-        let head = "HTTP/1.1 503 Busy\r\nretry-after: 90\r\ncontent-length:";
-        for response in [format!("{head} {}\r\n\r\n{long}", long.len()), format!("{head} 9\r\n\r\nx")] {
-            let server = Server::start(move |_| response.clone()).await;
-            let error = get(&client(&server.base)).await.unwrap_err();
-            assert_eq!(error.retry_after(), Some(Duration::from_secs(90)), "{error}");
-            assert!(error.to_string().contains("503"), "{error}");
-        }
+        let response = format!("HTTP/1.1 503 Busy\r\nretry-after: 90\r\ncontent-length: {}\r\n\r\n{long}", long.len());
+        let server = Server::start(move |_| response.clone()).await;
+        let error = get(&client(&server.base)).await.unwrap_err();
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(90)), "{error}");
+        assert!(error.to_string().contains("503"), "{error}");
     }
 
     #[tokio::test]
