@@ -153,9 +153,10 @@ impl Registration<'_> {
     pub(super) async fn keep_checked(&self, registered: &Registered) -> FatalError {
         let Registered { host_id, is_checked } = registered;
         let mut backoff = Backoff::default();
-        while !is_checked {
-            let error = match self.check(host_id).await {
-                Ok(()) => break,
+        let mut result = if *is_checked { Ok(()) } else { self.check(host_id).await };
+        loop {
+            let error = match result {
+                Ok(()) => std::future::pending().await,
                 Err(Failure::Fatal(error)) => return error,
                 Err(Failure::Unidentified(error) | Failure::Api(error)) => error,
             };
@@ -168,8 +169,8 @@ impl Registration<'_> {
                 );
             }
             tokio::time::sleep(wait).await;
+            result = self.check(host_id).await;
         }
-        std::future::pending().await
     }
 
     /// The id in the id file, or the spool's copy if that file is invalid.
