@@ -283,14 +283,11 @@ fn compare_reports(memory: &Memory, official: &[Value], own: &str, other: &str) 
     assert_eq!(names.len(), 6);
 }
 
-/// Points of both hosts in one request, each with the same keys. Omitted: a name that Mackerel would refuse, and Go's metrics. Ours in
+/// Points of both hosts, each with the same keys. The other host's values come in a request of their own, since its id is looked up
+/// while the first ones are posted. Omitted: a name that Mackerel would refuse, and Go's metrics. Ours in
 /// addition: `custom.wasaba.*`. Rates need a second minute; golden files have their names.
 fn compare_points(memory: &Memory, official: &Value, own: &str, other: &str) {
     let requests = sent(memory, "POST", "/tsdb");
-    let has_both = |body: &&Value| {
-        [own, other].iter().all(|host| body.as_array().unwrap().iter().any(|point| point["hostId"] == **host))
-    };
-    assert!(requests.iter().any(|body| has_both(&body)), "no request has values of both hosts");
     let points = requests.iter().flat_map(|body| body.as_array().unwrap()).collect::<Vec<_>>();
     let value_of = |name: &str, host: &str| {
         let point = points.iter().find(|point| point["name"] == name && point["hostId"] == host);
