@@ -34,15 +34,17 @@ struct Found {
     name: String,
     status: Status,
     message: String,
+    /// The exit code of a program.
+    code: Option<i32>,
 }
 
 impl Found {
     fn own(status: Status, message: impl Into<String>) -> Self {
-        Self { name: String::new(), status, message: message.into() }
+        Self { name: String::new(), status, message: message.into(), code: None }
     }
 }
 
-/// Runs the check for ever, and sends its reports. Those that a plugin names are posted as `<check>-<name>`, unless that name is
+/// Runs the check forever, and sends its reports. Those that a plugin names are posted as `<check>-<name>`, unless that name is
 /// `taken`.
 pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Report>, taken: Taken) {
     let mut ticks = tokio::time::interval(check.every);
@@ -79,14 +81,14 @@ pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Rep
         last_worst = worst.map(|worst| worst.status).or(last_worst);
         for found in found {
             let name = full_name(&check, &found);
-            let Found { status, message, .. } = found;
+            let Found { status, message, code, .. } = found;
             let before = before.entry(Arc::clone(&name));
             let last = match &before {
                 Entry::Occupied(last) => Some(last.get()),
                 Entry::Vacant(_) => None,
             };
             if last.is_none_or(|(last, _)| *last != status) {
-                let shown = printable(message.trim(), 300);
+                let shown = shown(&message, code);
                 match status {
                     Status::Ok => tracing::info!("check {name}: OK: {shown}"),
                     bad => tracing::warn!("check {name}: {}: {shown}", bad.word()),
@@ -111,6 +113,14 @@ pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Rep
             }
             before.insert_entry((status, message));
         }
+    }
+}
+
+/// The message for the log. A program that printed nothing is described by its exit code.
+fn shown(message: &str, code: Option<i32>) -> String {
+    match (message.trim(), code) {
+        ("", Some(code)) if code != 0 => format!("exited with code {code} and printed nothing"),
+        (message, _) => printable(message, 300),
     }
 }
 
@@ -152,7 +162,10 @@ async fn ask(check: &Check, components: &Components) -> (Vec<Found>, Vec<String>
                 tracing::warn!("check {}: {line}", check.name);
             }
             match run.end {
-                End::Exited(code) => own(Status::of_code(code), String::from_utf8_lossy(&run.stdout).into_owned()),
+                End::Exited(code) => {
+                    let message = String::from_utf8_lossy(&run.stdout).into_owned();
+                    (vec![Found { code: Some(code), ..Found::own(Status::of_code(code), message) }], Vec::new())
+                }
                 // In the official agent's words.
                 End::TimedOut => own(Status::Unknown, "command timed out".to_owned()),
                 End::NotStarted(_, why) => own(Status::Unknown, why),
@@ -161,7 +174,7 @@ async fn ask(check: &Check, components: &Components) -> (Vec<Found>, Vec<String>
         }
         Runner::Component(table) => match components.check(&check.name, table).await {
             Ok(Checked { reports, warnings }) => {
-                let found = |answer::Report { name, status, message }| Found { name, status, message };
+                let found = |answer::Report { name, status, message }| Found { name, status, message, code: None };
                 (reports.into_iter().map(found).collect(), warnings)
             }
             Err(why) => own(Status::Unknown, why),
@@ -255,6 +268,19 @@ mod tests {
         assert_eq!(reported(bad, Status::Ok, "fine"), Some(true));
         let silent = Check { prevents_auto_close: true, ..check.clone() };
         assert_eq!(urgency(&silent, Some(&(Status::Critical, String::new())), Status::Ok, ""), None);
+    }
+
+    #[test]
+    fn a_program_that_printed_nothing_is_logged_with_its_exit_code() {
+        for (message, code, expected) in [
+            ("", Some(9), "exited with code 9 and printed nothing"),
+            (" \n", Some(2), "exited with code 2 and printed nothing"),
+            ("bad\n", Some(2), "bad"),
+            ("", Some(0), ""),
+            ("", None, ""),
+        ] {
+            assert_eq!(shown(message, code), expected, "{message:?} {code:?}");
+        }
     }
 
     /// The one report of a program.

@@ -71,7 +71,7 @@ fn a_file_that_is_not_a_plugin_is_reported_with_the_reason_and_affects_nothing_e
     }
     home.drop_in("version.wasm", &component_of_version("9.1.0"));
     let error = stderr(&home.command(&["plugin", "inspect"], &["version"]));
-    assert!(error.contains("speaks version 9.1.0") && error.contains("this agent speaks 0.2.0"), "{error}");
+    assert!(error.contains("was built for version 9.1.0") && error.contains("this agent supports 0.2.0"), "{error}");
 
     // In the plugins folder of an agent, the same files do not affect another plugin.
     home.drop_in("good.wasm", &good);
@@ -206,7 +206,7 @@ fn inspect_shows_what_a_plugin_is_and_what_it_would_be_granted() {
 #[test]
 fn a_missing_plugin_is_reported_with_those_that_exist() {
     let error = stderr(&Home::with("").command(&["plugin", "inspect"], &["ngnix"]));
-    assert!(error.contains("there is no plugin `ngnix`") && error.contains("there are: nginx"), "{error}");
+    assert!(error.contains("unknown plugin `ngnix`, searched ") && error.contains("; available: nginx"), "{error}");
 }
 
 #[test]
@@ -223,5 +223,5 @@ fn a_component_compiled_ahead_of_time_needs_no_compiler() {
     assert!(stdout(&home.command(&["plugin", "run"], &["good"])).contains("naughty.good"));
     assert_eq!(entries(), 2);
     let missing = stderr(&home.command(&["plugin", "compile"], &["ngnix"]));
-    assert!(missing.contains("there is no plugin `ngnix`"), "{missing}");
+    assert!(missing.contains("unknown plugin `ngnix`"), "{missing}");
 }

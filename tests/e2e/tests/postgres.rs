@@ -2,8 +2,9 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use wasaba_e2e::SOON;
 use wasaba_e2e::agent::{Home, stderr, stdout};
 use wasaba_e2e::certificates::Authority;
 use wasaba_e2e::hostile;
@@ -198,7 +199,9 @@ fn every_value_is_the_one_that_psql_shows() {
     let _aborted = server.session(&["BEGIN;", "SELECT 1/0;"], "");
     let _waiting = server.session(&[], "SELECT pg_sleep(1000);");
     let states = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND wait_event IS NOT NULL";
+    let begin = Instant::now();
     while server.number(states) < 1.0 {
+        assert!(begin.elapsed() < SOON, "no session waits");
         std::thread::park_timeout(Duration::from_millis(20));
     }
     let state = home.path("state").display().to_string();

@@ -313,7 +313,7 @@ pub(crate) fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("instances", instances("", 201), "has 202 core instances, more than 200 (limit `instances`)"),
         ("long-name", imports(&"x".repeat(99_000)), "xxx"),
         ("start", shell("(func $s (loop br 0)) (start $s)"), "cannot describe itself: "),
-        ("types", shell(""), "does not keep the contract wasaba:plugin@0.2.0"),
+        ("types", shell(""), "does not match the contract wasaba:plugin@0.2.0"),
         ("corp", corp, "imports `evil:corp/everything@1.0.0`, which this agent does not have"),
         ("wasi", wasi, "imports `wasi:sockets/tcp@0.3.0`, which this agent does not have"),
         ("loops", std::fs::read(component("loops")).unwrap(), "cannot describe itself: "),
@@ -362,7 +362,7 @@ fn compiler() -> Child {
 }
 
 #[test]
-fn the_compiler_is_nobody_before_it_reads_a_byte() {
+fn the_compiler_is_an_unprivileged_user_before_it_reads_a_byte() {
     let mut child = compiler();
     let folder = format!("/proc/{}", child.id());
     let status = loop {

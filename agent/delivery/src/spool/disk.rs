@@ -16,11 +16,12 @@ use redb::{
 use serde::{Deserialize, Serialize};
 use wasaba_core::paths::own::{self, Folder};
 use wasaba_core::sample::Sample;
+use wasaba_core::text::counted;
 
 use super::encoding::{decode, decode_readings, decode_values, encode, encode_readings, encode_values};
 use super::pending::{Pending, merge};
 use super::readings::{OfSource, Readings};
-use super::{Ledger, MOST_BYTES, Minute, Settlement, UnwrittenValues, Values};
+use super::{Ledger, MOST_BYTES, Minute, Settlement, StoredValues, UnwrittenValues};
 
 /// Increased when a version that knows only the previous format would misread the file.
 const FORMAT: u32 = 1;
@@ -139,7 +140,7 @@ impl Disk {
     }
 
     /// The values of an instance, and when it was last seen.
-    pub(super) fn values(&self, instance: &str) -> Result<Option<(Values, i64)>, FileError> {
+    pub(super) fn values(&self, instance: &str) -> Result<Option<(StoredValues, i64)>, FileError> {
         let table = match self.database.begin_read()?.open_table(VALUES) {
             Err(TableError::TableDoesNotExist(_)) => return Ok(None),
             table => table?,
@@ -276,7 +277,9 @@ impl Queue<'_, '_> {
         self.totals.ledger.expire(points);
         if points > 0 {
             tracing::warn!(
-                "dropped {points} undelivered points of {minutes} minutes: older than 24 h, or the queue exceeded {} MiB",
+                "dropped {} of {}: older than 24 h, or the queue exceeded {} MiB",
+                counted(points, "undelivered point"),
+                counted(minutes, "minute"),
                 MOST_BYTES / 1024 / 1024
             );
         }
@@ -300,6 +303,7 @@ impl Queue<'_, '_> {
 }
 
 /// Renames a damaged file to `wasaba.db.damaged-<time>`, so that it can be inspected.
+#[expect(clippy::disallowed_methods, reason = "a name in the agent's own folder")]
 pub(super) fn set_aside(path: &Path, now: i64, why: &str) -> Result<(), FileError> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(format!(".damaged-{now}"));

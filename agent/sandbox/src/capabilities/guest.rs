@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use wasaba_core::clock;
+use wasaba_core::collect::StoredValues;
 use wasaba_core::secret::Secret;
 use wasaba_core::text::printable;
 use wasmtime::ResourceLimiter;
@@ -10,7 +11,6 @@ use wasmtime::component::{Resource, ResourceTable, ResourceTableError};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::instance::Instance;
-use super::kv::Values;
 use super::memory::Memory;
 use super::stderr::Stderr;
 use super::types::Handle;
@@ -114,7 +114,7 @@ impl Guest {
     }
 
     /// The stored values, if the call has changed them; they count only if the call succeeds.
-    pub(crate) fn changed_values(&self) -> Option<Arc<Values>> {
+    pub(crate) fn changed_values(&self) -> Option<Arc<StoredValues>> {
         self.kv.changed()
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use wasaba_core::limits::Engine;
+use wasaba_core::text::counted;
 
 use crate::cli::flags::AgentFlags;
 
@@ -14,7 +15,7 @@ pub fn run(agent: &AgentFlags, engine: &str, calls: u32, wanted: &str, flags: &[
     let engine = super::engine(engine)?;
     let times = super::with_loader(agent, async |config, loader| {
         let loaded = super::load(config, loader, wanted, Some(engine)).await?;
-        let (instance, _) = loaded.instance(loader, wanted, flags).await?;
+        let (instance, _) = loaded.instance("time", loader, wanted, flags).await?;
         instance.time(calls).await.map_err(|fault| format!("{wanted}: {fault}"))
     });
     crate::cli::print(&summary(engine, times?))
@@ -25,9 +26,9 @@ fn summary(engine: Engine, mut times: Vec<Duration>) -> String {
     let micros = |index: usize| times.get(index).map_or(0.0, |time| time.as_secs_f64() * 1e6);
     let (median, last) = (micros(times.len() / 2), micros(times.len().saturating_sub(1)));
     format!(
-        "{engine}: median {median:.1} µs, fastest {:.1} µs, slowest {last:.1} µs of {} calls\n",
+        "{engine}: median {median:.1} µs, fastest {:.1} µs, slowest {last:.1} µs of {}\n",
         micros(0),
-        times.len()
+        counted(times.len() as u64, "call")
     )
 }
 
