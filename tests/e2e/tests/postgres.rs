@@ -428,7 +428,7 @@ fn values_received_before_a_query_outlasts_the_call_are_kept() {
     for timeout in ["-statement-timeout=20s", "-statement-timeout=0s"] {
         let output = run(&home, &server, "trusty", &["-extra=up", "-extra=checkpoints", timeout]);
         let log = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(log.contains("cannot read \"checkpoints\": no answer within the call's 10s"), "{log}");
+        assert!(log.contains("cannot read \"checkpoints\": no answer within the call's 10 s"), "{log}");
         assert!(log.contains("reduce `statement-timeout`"), "{log}");
         let found = values(&output);
         assert!(found.contains_key("connections.active") && found.contains_key("size.total_size"), "{found:?}");

@@ -161,11 +161,11 @@ async fn programs_that_time_out_trap_the_signal_or_flood_affect_only_themselves(
     standin.wait_until(SOON, "the value of the signal handler", has("custom.trapped")).await.unwrap();
     standin.wait_until(SOON, "the good line", has("custom.bytes.good")).await.unwrap();
     for line in [
-        "plugin hangs: timed out after 2s and was killed (limit `timeout_seconds`)",
+        "plugin hangs: timed out after 2 s and was killed (limit `timeout_seconds`)",
         "plugin floods: printed more than 1 MiB and was killed",
         "plugin bytes: skipped `\u{fffd}\u{fffd}`: invalid metric name \"custom.\u{fffd}\u{fffd}\"",
         "plugin missing: cannot be started: exit code: 127, /no/such/program",
-        "plugin stubborn: timed out after 1s",
+        "plugin stubborn: timed out after 1 s",
     ] {
         agent.line_with(line, SOON);
     }

@@ -13,7 +13,7 @@ use wasaba_e2e::{compiled, component, wasaba};
 /// What the plugin `naughty` does wrong without a server, and the expected output.
 pub(crate) const MISBEHAVIOURS: &[(&str, &str)] = &[
     ("loop", "limit `compute_ms`"),
-    ("sleep", "timed out after 2s and was stopped (limit `timeout_seconds`)"),
+    ("sleep", "timed out after 2 s and was stopped (limit `timeout_seconds`)"),
     ("abort", "crashed ("),
     ("trap", "attempt to divide by zero"),
     ("recursion", "limit `stack_kib`"),
