@@ -28,14 +28,14 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn configtest_reports_all_problems_at_once_on_standard_error_and_fails_on_a_warning() {
     let home = Home::with(
-        "apikey = \"hunter2\"\npodfile = \"x\"\n[plugin.metric.dice]\ncommand = \"x\"\n[filesystems]\nignore = \"(\"\n",
+        "apikey = \"hunter2\"\ndisplya_name = \"x\"\n[plugin.metric.dice]\ncommand = \"x\"\n[filesystems]\nignore = \"(\"\n",
     );
     let output = home.command(&["configtest"], &[]);
     assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
     let said = text(&output.stderr).replace(&home.config().display().to_string(), "<CONF>");
     assert_golden("configtest-broken.txt", &said);
 
-    home.configure("apikey = \"hunter2\"\npodfile = \"x\"\n");
+    home.configure("apikey = \"hunter2\"\ndisplya_name = \"x\"\n");
     assert_eq!(home.command(&["configtest"], &[]).status.code(), Some(1), "an unknown key alone");
     home.configure("");
     assert!(stderr(&home.command(&["configtest"], &[])).contains("there is no `apikey`"));
@@ -96,12 +96,15 @@ fn a_missing_configuration_file_has_one_message_whatever_looks_for_it() {
 
 #[test]
 fn a_warning_has_its_level_once_in_the_log_and_its_place_first_in_configtest() {
-    let home = Home::with("apikey = \"k\"\npodfile = \"x\"\n");
+    let home = Home::with("apikey = \"k\"\ndisplya_name = \"x\"\n");
     let place = format!("{}:4:1: ", home.config().display());
     let log = text(&home.command(&["once"], &[]).stderr);
-    assert!(log.contains(&format!(" WARNING {place}unknown key `podfile`, did you mean `pidfile`?")), "{log}");
+    assert!(
+        log.contains(&format!(" WARNING {place}unknown key `displya_name`, did you mean `display_name`?")),
+        "{log}"
+    );
     let said = stderr(&home.command(&["configtest"], &[]));
-    assert!(said.starts_with(&format!("{place}warning: unknown key `podfile`")), "{said}");
+    assert!(said.starts_with(&format!("{place}warning: unknown key `displya_name`")), "{said}");
 }
 
 #[test]

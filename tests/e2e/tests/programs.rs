@@ -315,9 +315,9 @@ async fn sighup_starts_new_plugins_and_does_not_restart_the_others() {
     ));
     let agent = home.start(&[]);
     standin.wait_until(SOON, "old", has("custom.old")).await.unwrap();
-    home.configure(&format!("podfile = \"x\"\nverbose = true\ndiagnostic = true\n{kept}[plugin.metrics.new]\ncommand = \"echo new 1 0\"\n[plugin.checks.d]\ncommand = \"exit 1\"\n"));
+    home.configure(&format!("displya_name = \"x\"\nverbose = true\ndiagnostic = true\n{kept}[plugin.metrics.new]\ncommand = \"echo new 1 0\"\n[plugin.checks.d]\ncommand = \"exit 1\"\n"));
     agent.signal(Signal::HUP);
-    agent.line_with("unknown key `podfile`, did you mean `pidfile`?", SOON);
+    agent.line_with("unknown key `displya_name`, did you mean `display_name`?", SOON);
     agent.line_with("reloaded the configuration", SOON);
     standin.wait_until(SOON, "new", has("custom.new")).await.unwrap();
     standin.wait_until(SOON, "the diagnostic", has("custom.agent.memory.alloc")).await.unwrap();
