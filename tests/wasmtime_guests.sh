@@ -20,7 +20,7 @@ p2_cli_no_udp - - ok
 p2_cli_no_ip_name_lookup - - ok
 p2_cli_default_clocks - - ok
 p2_cli_sleep - - ok
-p2_cli_sleep_forever - - timed out after 2s and was stopped (limit `timeout_seconds`)
+p2_cli_sleep_forever - - timed out after 2 s and was stopped (limit `timeout_seconds`)
 p2_cli_max_resources - - ok
 p2_cli_max_resources - handles=50 limit `handles`
 p2_cli_many_resources - handles=100 limit `handles`

@@ -1,4 +1,7 @@
-//! The assembly: the one place that knows every room. It opens them, connects them, and waits until the agent stops.
+//! The assembly of the running agent: it opens the rooms, connects them, and waits until the agent stops.
+
+mod sink;
+mod sources;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,30 +10,25 @@ use config::{Config, Network};
 use containers::Engines;
 use delivery::local::{self, Tail};
 use delivery::mackerel;
-use delivery::spool::{Minute, Spool};
-use machine::diagnostic::{self, Diagnostic};
+use delivery::spool::Spool;
 use machine::host;
 use machine::host::cloud::{self, Cloud, CloudPlatform};
-use machine::metrics::selection::Current;
 use machine::roots::Roots;
 use plugins::components::Components;
-use plugins::keeper::{self, Rooms};
+use plugins::keeper::{self, Context};
 use plugins::register::Register;
-use plugins::self_metrics::{self, SelfMetrics};
 use schedules::routines::{self, Outbox};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use wasaba_core::collect::memory::Memory;
-use wasaba_core::collect::readers::Readers;
-use wasaba_core::collect::registry::{Graphs, Registered, Registry};
-use wasaba_core::collect::rounds::{Rounds, Sink};
-use wasaba_core::collect::source::Source;
-use wasaba_core::collect::sources::{ByInstant, Sources};
+use wasaba_core::collect::rounds::Rounds;
 use wasaba_core::graph::Defined;
 use wasaba_core::paths::own::Folder;
 use wasaba_core::{clock, container};
 
+use self::sink::Kept;
+pub use self::sources::host_sources;
+use self::sources::{HostSources, Reloading, self_metrics_of};
 use crate::process::control::{self, Pulse, Tables};
-use crate::process::footprint;
 use crate::process::metadata_service::MetadataService;
 
 /// How many check reports, and documents, are queued until the host is registered and the output takes them over.
@@ -77,17 +75,17 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     let (rounds, defined) = Rounds::new();
     let (registry, register, pulse) = (rounds.registry(), Register::default(), Pulse::since(clock::unix_seconds()));
     let tables = Tables { register: register.clone(), outcomes: rounds.outcomes(), pulse: pulse.clone() };
-    let mut machine = Machine::start(&config, &registry);
+    let mut machine = HostSources::start(&config, &registry);
     if config.self_metrics {
         machine.sources.push(self_metrics_of(&register, &registry)?);
     }
     let mut reloading = Reloading { machine, engines: Engines::default(), registry: registry.clone(), memory };
     reloading.apply(&config).await;
     let components = Components::new(register.clone(), Arc::clone(&reloading.memory));
-    let rooms = Rooms { registry, register: register.clone(), memory: Arc::clone(&reloading.memory) };
+    let context = Context { registry, register: register.clone(), memory: Arc::clone(&reloading.memory) };
     let (ready, is_ready) = oneshot::channel();
     let background = [
-        tokio::spawn(keeper::keep(signals.configs.clone(), rooms, ready)),
+        tokio::spawn(keeper::keep(signals.configs.clone(), context, ready)),
         tokio::spawn(serve(root, tables)),
         tokio::spawn(routines::keep(
             signals.configs.clone(),
@@ -122,7 +120,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
         task.abort();
     }
     let ledger = tokio::task::spawn_blocking(move || spool.ledger()).await.unwrap_or_default();
-    tracing::info!("stopped; points since the beginning: {ledger}");
+    tracing::info!("stopped; points since this queue was created: {ledger}");
     result
 }
 
@@ -141,120 +139,6 @@ async fn serve(root: PathBuf, tables: Tables) {
         let path = control::path(&root);
         let path = path.display();
         tracing::warn!("cannot listen at `{path}`: {error}; `wasaba plugin list` and `wasaba health` will not work");
-    }
-}
-
-/// The host's own collectors, while they run.
-struct Machine {
-    selection: Current,
-    sources: Vec<Registered>,
-    /// The agent's own resource usage, if it is configured.
-    diagnostic: Option<Registered>,
-}
-
-impl Machine {
-    fn start(config: &Config, registry: &Registry) -> Self {
-        let selection = Current::default();
-        let sources = host_sources(config, &selection).into_iter().map(|source| registry.add(source)).collect();
-        Self { selection, sources, diagnostic: None }
-    }
-
-    fn apply(&mut self, config: &Config, registry: &Registry) {
-        self.selection.set(config.selection.clone());
-        if config.diagnostic && self.diagnostic.is_none() {
-            let source = Source::of_collector("diagnostic", Box::new(Diagnostic), &Readers::default());
-            let registered = registry.add(source);
-            let definitions = diagnostic::graphs().unwrap_or_default();
-            registered.define(Graphs { owner: "diagnostic".into(), host: None, definitions });
-            self.diagnostic = Some(registered);
-        } else if !config.diagnostic {
-            self.diagnostic = None;
-        }
-    }
-}
-
-/// The resource usage of plugins, as one more source.
-fn self_metrics_of(register: &Register, registry: &Registry) -> Result<Registered, String> {
-    let collector = Box::new(SelfMetrics::new(register.clone()));
-    let registered = registry.add(Source::of_collector("self", collector, &Readers::default()));
-    let definitions = self_metrics::graphs()?;
-    registered.define(Graphs { owner: "wasaba itself".into(), host: None, definitions });
-    Ok(registered)
-}
-
-/// What is reloaded with the configuration, except the plugins.
-struct Reloading {
-    machine: Machine,
-    engines: Engines,
-    registry: Registry,
-    memory: Arc<dyn Memory>,
-}
-
-impl Reloading {
-    async fn apply(&mut self, config: &Config) {
-        self.machine.apply(config, &self.registry);
-        self.engines.follow(config.docker.as_ref(), &self.registry, &self.memory).await;
-    }
-
-    async fn keep(mut self, mut configs: watch::Receiver<Arc<Config>>) {
-        while configs.changed().await.is_ok() {
-            let config = configs.borrow_and_update().clone();
-            self.apply(&config).await;
-        }
-        // There will be no other configuration; everything keeps running.
-        std::future::pending().await
-    }
-}
-
-/// Keeps what was collected, and wakes the output.
-struct Kept {
-    spool: Arc<Spool>,
-    board: Option<Arc<local::Board>>,
-    wake: Arc<Notify>,
-    pulse: Pulse,
-    /// How many minutes were collected.
-    minutes: u64,
-    /// The newest of them, in seconds since 1970.
-    newest: i64,
-}
-
-impl Sink for Kept {
-    async fn keep(&mut self, collected: ByInstant, sources: &Sources) {
-        let newest = collected.keys().next_back().copied();
-        for (time, collected) in collected {
-            if let Some(board) = &self.board {
-                board.take(time, &collected);
-            }
-            if collected.is_empty() {
-                continue;
-            }
-            let spool = Arc::clone(&self.spool);
-            let samples = collected.samples.into_iter().flat_map(|(_, samples)| samples).collect::<Vec<_>>();
-            let (count, readings) = (samples.len(), collected.readings);
-            let (minute, values) = (Minute { time, samples }, collected.kept);
-            let kept = tokio::task::spawn_blocking(move || {
-                let now = clock::unix_seconds();
-                values.into_iter().for_each(|(source, values)| spool.keep_values(&source, values));
-                spool.keep(minute, &readings, now)
-            });
-            // The spool logs its own failures.
-            if kept.await.is_ok_and(|on_disk| on_disk) {
-                tracing::debug!("kept {count} values of {time}");
-            }
-            self.wake.notify_one();
-            self.pulse.beat(clock::unix_seconds());
-        }
-        if let Some(board) = &self.board {
-            board.judge(sources.health());
-        }
-        if let Some(newest) = newest.filter(|newest| newest.div_euclid(60) > self.newest.div_euclid(60)) {
-            self.newest = newest;
-            self.minutes = self.minutes.wrapping_add(1);
-            // After the second minute, everything that a minute needs has run once; the host's description is made every hour.
-            if self.minutes % 60 == 2 {
-                footprint::release();
-            }
-        }
     }
 }
 
@@ -289,7 +173,9 @@ async fn output(config: &Config, shared: Output, signals: Signals) -> Result<(),
     loop {
         let config = configs.borrow_and_update().clone();
         let Some(settings) = settings(&config) else { return Ok(()) };
-        tracing::info!("wasaba {} posts to {}", crate::VERSION, config.api_base.host_str().unwrap_or_default());
+        let (base, port) =
+            (&config.api_base, config.api_base.port().map(|port| format!(":{port}")).unwrap_or_default());
+        tracing::info!("wasaba {} posts to {}{port}", crate::VERSION, base.host_str().unwrap_or_default());
         let signals = mackerel::Signals {
             wake: Arc::clone(&wake),
             refresh: Arc::clone(&signals.refresh),
@@ -339,16 +225,6 @@ pub fn agent() -> mackerel::Agent {
 pub fn route(network: &Network) -> mackerel::Route {
     let Network { http_proxy, https_proxy, no_keep_alive } = network.clone();
     mackerel::Route { http_proxy, https_proxy, no_keep_alive }
-}
-
-/// The host's own collectors, which share their readers.
-#[must_use]
-pub fn host_sources(config: &Config, selection: &Current) -> Vec<Source> {
-    let readers = Readers::default();
-    let open = |family: &machine::metrics::Family| {
-        Source::of_collector(family.name, (family.open)(&config.machine, selection), &readers)
-    };
-    machine::metrics::ALL.iter().map(open).collect()
 }
 
 /// The description of the host for Mackerel, with its cloud's metadata; reads files and asks the system, so it may block.

@@ -11,7 +11,7 @@ use config::Config;
 use config::check::Runner;
 use config::table::PluginTable;
 use plugins::components::Components;
-use plugins::keeper::{self, Rooms};
+use plugins::keeper::{self, Context};
 use plugins::key::Key;
 use plugins::register::Register;
 use tokio::sync::{oneshot, watch};
@@ -67,8 +67,8 @@ impl Kept {
     fn start(config: Arc<Config>) -> Self {
         let (configs, register) = (watch::Sender::new(config), Register::default());
         let (rounds, _defined) = Rounds::new();
-        let rooms = Rooms { registry: rounds.registry(), register: register.clone(), memory: Arc::new(Forgetful) };
-        let keeper = tokio::spawn(keeper::keep(configs.subscribe(), rooms, oneshot::channel().0));
+        let context = Context { registry: rounds.registry(), register: register.clone(), memory: Arc::new(Forgetful) };
+        let keeper = tokio::spawn(keeper::keep(configs.subscribe(), context, oneshot::channel().0));
         let components = Components::new(register.clone(), Arc::new(Forgetful));
         Self { configs, register, components, keeper }
     }

@@ -29,8 +29,8 @@ pub(super) fn same_graphs(config: &Config) -> Option<Problem> {
         engines.iter().enumerate().flat_map(|(at, one)| engines.iter().skip(at + 1).map(move |other| (one, other)));
     let ((one, _), (other, _)) = pairs.find(|((_, one), (_, other))| graphs(one) == graphs(other))?;
     let cure = "remove one, or give one a `key_prefix`";
-    let why = format!("{one} and {other} post to the same graphs, overwriting each other's values: {cure}");
-    Some(Problem::of_flag(Level::Warning, format!("warning: {why}")))
+    let why = format!("both post to the same graphs, overwriting each other's values: {cure}");
+    Some(Problem::at(format!("{one} and {other}"), Level::Warning, why))
 }
 
 /// The engines with the tables that configure them.
@@ -77,11 +77,14 @@ fn patterns(reader: &mut Reader<'_>, section: &mut Section<'_>, key: &str) -> Pa
 
 fn extra(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Vec<&'static str> {
     let mut words = Vec::new();
-    for (word, span) in reader.texts(section, "extra") {
+    let written = reader.texts(section, "extra");
+    let missing = EXTRA.iter().copied().filter(|known| written.iter().all(|(word, _)| word != known));
+    let missing = missing.collect::<Vec<_>>();
+    for (word, span) in written {
         match EXTRA.iter().find(|known| **known == word) {
             Some(known) => words.push(*known),
             None => {
-                let meant = nearest(&word, EXTRA.iter().copied());
+                let meant = nearest(&word, missing.iter().copied());
                 let hint = meant.map(|meant| format!(", did you mean \"{meant}\"?")).unwrap_or_else(|| ";".to_owned());
                 let valid = EXTRA.join(", ");
                 reader.fail(span, format!("unknown value {word:?} in `extra`{hint} valid: {valid}"));
@@ -184,7 +187,7 @@ mod tests {
             let (_, problems) = parse(Path::new("agent.conf"), &text).unwrap();
             problems.iter().map(ToString::to_string).collect::<String>()
         };
-        let warning = "warning: [docker] and [plugin.metrics.docker] post to the same graphs";
+        let warning = "[docker] and [plugin.metrics.docker]: warning: both post to the same graphs";
         assert!(problems("").starts_with(warning), "{}", problems(""));
         assert_eq!(problems("key_prefix = \"other\"\n"), "");
     }
@@ -215,8 +218,8 @@ mod tests {
             assert_eq!((posting.custom_identifier.as_deref(), posting.every_minutes), (Some("node1"), 3));
             let program = &line.program.program;
             assert_eq!((program.timeout, program.user.as_deref()), (Duration::from_secs(5), Some("u")));
-            let (_, problems) = parse(Path::new("agent.conf"), &format!("{text}usr = \"u\"\n")).unwrap();
-            assert!(problems[0].to_string().contains("did you mean `user`"), "{}", problems[0]);
+            let (_, problems) = parse(Path::new("agent.conf"), &format!("{text}key_prefx = \"u\"\n")).unwrap();
+            assert!(problems[0].to_string().contains("did you mean `key_prefix`"), "{}", problems[0]);
         }
     }
 

@@ -9,6 +9,7 @@ use tracing::level_filters::LevelFilter;
 use url::Url;
 use wasaba_core::paths::trusted::Unopened;
 use wasaba_core::secret::Secret;
+use wasaba_core::text::printable;
 
 use crate::document::{Problem, Reader, Section, ValueKind, read_trusted};
 use crate::{Config, Network, docker, plugin};
@@ -166,11 +167,18 @@ fn roles(reader: &mut Reader<'_>, top: &mut Section<'_>) -> Option<Vec<String>> 
         if is_role(&role) {
             roles.push(role);
         } else {
-            let form = "write `Service:role`, with only letters, digits, - and _ in both names";
-            reader.warn(span, format!("invalid role, skipped: {form}"));
+            // Without its text, as every value of the file: it may be a secret in the wrong place.
+            reader.warn(span, invalid_role(None));
         }
     }
     Some(roles)
+}
+
+/// The warning about a role that is not one.
+#[must_use]
+pub fn invalid_role(role: Option<&str>) -> String {
+    let role = role.map(|role| format!(" {:?}", printable(role, 80))).unwrap_or_default();
+    format!("invalid role{role}, skipped: write `Service:role`, with only letters, digits, - and _ in both names")
 }
 
 /// Whether `text` is the name of a service, a colon and the name of a role.

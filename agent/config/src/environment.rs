@@ -11,7 +11,7 @@ use wasaba_core::container::MARK;
 use wasaba_core::secret::Secret;
 
 use super::document::{Level, Problem};
-use super::{Config, is_role};
+use super::{Config, invalid_role, is_role};
 
 /// The variables of the image. Without `Debug`, since they contain a secret.
 #[derive(Clone, Default)]
@@ -90,7 +90,7 @@ impl Environment {
         if let Some(roles) = &self.roles {
             config.roles = roles.iter().filter(|role| is_role(role)).cloned().collect();
             for role in roles.iter().filter(|role| !is_role(role)) {
-                let why = format!("{role:?} of the variable `roles` is skipped: it must look like Service:role");
+                let why = format!("the variable `roles`: {}", invalid_role(Some(role)));
                 problems.push(Problem::of_flag(Level::Warning, why));
             }
         }

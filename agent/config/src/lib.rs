@@ -40,7 +40,7 @@ use crate::check::{Check, Metadata};
 use crate::metrics::{Metrics, MetricsPlugin, StandIn};
 use crate::table::PluginTable;
 
-pub use crate::draft::{api_base, is_role};
+pub use crate::draft::{api_base, invalid_role, is_role};
 
 /// The configuration file of the official agent and of this one.
 pub const DEFAULT_FILE: &str = "/etc/mackerel-agent/mackerel-agent.conf";
@@ -193,7 +193,10 @@ pub fn load_with(file: Option<&Path>, include: Option<&str>) -> Result<(Config, 
     let mut draft = Draft::default();
     let mut problems = Vec::new();
     if let Some(file) = file {
-        let text = document::read_file(file).map_err(|error| vec![Problem::of_file(file, &error)])?;
+        let text = document::read_file(file).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => vec![Problem::of_missing_file(file)],
+            _ => vec![Problem::of_file(file, &error)],
+        })?;
         problems = draft.read(file, &text, false);
     }
     match include.map(official::glob::files) {

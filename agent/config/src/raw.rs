@@ -20,7 +20,7 @@ pub struct RawSettings {
     pub references: Vec<String>,
     /// The command line of the official plugin that it stands in for.
     pub command_line: Option<CommandLine>,
-    /// The table or file, for messages: `[plugin.metrics.web]`.
+    /// The table or file, for messages: `[plugin.metrics.web]`. Empty if there is none.
     pub place: String,
     /// Its file and line.
     pub line: FileLine,
@@ -29,6 +29,14 @@ pub struct RawSettings {
 /// A file and a line, `agent.conf:12`, or nothing. All compare equal: a table that only moved has not changed.
 #[derive(Clone, Default, Eq)]
 pub struct FileLine(pub String);
+
+impl FileLine {
+    /// Whether the table is in a file of the configuration.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        !self.0.is_empty()
+    }
+}
 
 impl PartialEq for FileLine {
     fn eq(&self, _: &Self) -> bool {
@@ -41,6 +49,10 @@ impl RawSettings {
     #[must_use]
     pub fn problem(&self, what: &str) -> String {
         let Self { place, line, .. } = self;
-        if line.0.is_empty() { format!("{place}: {what}") } else { format!("{}: {place}: {what}", line.0) }
+        match (line.is_known(), place.is_empty()) {
+            (true, _) => format!("{}: {place}: {what}", line.0),
+            (false, true) => what.to_owned(),
+            (false, false) => format!("{place}: {what}"),
+        }
     }
 }

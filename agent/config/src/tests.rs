@@ -170,7 +170,7 @@ fn a_reference_to_a_secret_is_not_followed_through_a_link_of_others() {
     assert!(parsed(&text).unwrap().0.api_key.is_some());
     std::fs::set_permissions(&others, PermissionsExt::from_mode(0o777)).unwrap();
     let said = shown(&parsed(&text).unwrap_err());
-    assert!(said.contains("is a link, and not followed") && said.contains("chmod go-w"), "{said}");
+    assert!(said.contains("is a symbolic link that is not followed") && said.contains("chmod go-w"), "{said}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use wasaba_core::collect::rate::Reading;
 use wasaba_core::collect::{Answer, Fault, Moment, rate};
 use wasaba_core::sample::Sample;
-use wasaba_core::text::printable;
+use wasaba_core::text::{duration, printable};
 
 use super::Docker;
 use super::answers::{Stats, Summary};
@@ -135,7 +135,7 @@ impl<'a> Engine<'a> {
         let timeout = self.docker.timeout;
         let late = missing
             .values()
-            .map(|name| format!("{}: timed out after {timeout:?} (limit `timeout_seconds`)", shown(name)));
+            .map(|name| format!("{}: timed out after {} (limit `timeout_seconds`)", shown(name), duration(timeout)));
         values.warnings.extend(late);
         Ok(())
     }
@@ -406,7 +406,7 @@ fn is_gone(error: &Error) -> bool {
 /// Why a request failed, with the cure where there is one.
 fn reason(error: &Error) -> String {
     match error {
-        Error::RequestTimeoutError => format!("timed out after {REQUEST_TIMEOUT:?}"),
+        Error::RequestTimeoutError => format!("timed out after {}", duration(REQUEST_TIMEOUT)),
         Error::DockerResponseServerError { status_code, message } => {
             format!("status {status_code}: {}", printable(message.trim(), 200))
         }

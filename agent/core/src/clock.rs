@@ -1,8 +1,11 @@
 //! The clock: the one place that asks the system for the time.
 //!
-//! Everything else takes the time as a parameter, so that a test can choose it.
+//! Everything else takes the time as a parameter, so that a test can choose it, or asks here. Only tokio's `Instant`, with which async
+//! code waits, is asked for elsewhere: it is the runtime's, which a test can stop.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// When a reading is taken, on both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +20,7 @@ impl Moment {
     /// The present.
     #[must_use]
     pub fn now() -> Self {
-        Self { unix_seconds: unix_seconds(), instant: Instant::now() }
+        Self { unix_seconds: unix_seconds(), instant: instant() }
     }
 }
 
@@ -26,6 +29,36 @@ impl Moment {
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn wall() -> SystemTime {
     SystemTime::now()
+}
+
+/// The monotonic clock, which no one sets.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+pub fn instant() -> Instant {
+    Instant::now()
+}
+
+/// How long ago `instant` was.
+#[must_use]
+pub fn since(then: Instant) -> Duration {
+    instant().saturating_duration_since(then)
+}
+
+/// The monotonic clock as the time since a fixed moment.
+#[must_use]
+pub fn monotonic() -> Duration {
+    read(ClockId::Monotonic)
+}
+
+/// How long the thread that asks has computed.
+#[must_use]
+pub fn thread_cpu() -> Duration {
+    read(ClockId::ThreadCPUTime)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+fn read(clock: ClockId) -> Duration {
+    Duration::try_from(clock_gettime(clock)).unwrap_or_default()
 }
 
 /// The wall clock in seconds since 1970; 0 before that.
@@ -62,6 +95,14 @@ pub fn until(unix_seconds: i64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_passes_and_a_thread_that_computes_uses_it() {
+        let (then, before, computed) = (instant(), monotonic(), thread_cpu());
+        while thread_cpu() == computed {}
+        assert!(monotonic() > before && since(then) > Duration::ZERO);
+        assert_eq!(since(then + Duration::from_secs(1_000)), Duration::ZERO, "what is to come is no time ago");
+    }
 
     #[test]
     fn a_time_before_1970_is_zero_and_a_full_second_is_reached_at_once() {

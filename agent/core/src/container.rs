@@ -1,4 +1,4 @@
-//! The container that the agent may run in: how it recognises its own image, and which variables the programs that it starts
+//! The container that the agent may run in: how it recognizes its own image, and which variables the programs that it starts
 //! there do not get.
 
 /// The variable that marks the agent's image.

@@ -23,5 +23,5 @@ pub mod text;
 pub mod tls;
 pub mod wildcard;
 
-/// The stack of a worker thread, in bytes. Without optimisation the same functions need several times as much.
+/// The stack of a worker thread, in bytes. Without optimization the same functions need several times as much.
 pub const WORKER_STACK_BYTES: usize = if cfg!(debug_assertions) { 2 << 20 } else { 256 << 10 };

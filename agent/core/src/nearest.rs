@@ -3,9 +3,9 @@
 /// With more edits than this it is another word, not a typo.
 const MOST_EDITS: usize = 2;
 
-/// The one of `known` that `word` was probably meant to be.
+/// The one of `known` that `word` was probably meant to be. Two letters that changed places are one edit.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let nearest = known.into_iter().map(|known| (strsim::levenshtein(known, word), known)).min();
+    let nearest = known.into_iter().map(|known| (strsim::osa_distance(known, word), known)).min();
     nearest.filter(|(edits, _)| *edits <= MOST_EDITS).map(|(_, known)| known)
 }
 
@@ -21,5 +21,6 @@ mod tests {
             assert_eq!(nearest(word, ["port", "host", "hostname"]), expected, "{word}");
         }
         assert_eq!(nearest("a", []), None);
+        assert_eq!(nearest("nmae", ["image", "label", "name"]), Some("name"), "a swap is one edit, not two");
     }
 }

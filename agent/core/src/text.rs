@@ -38,6 +38,24 @@ pub fn printable(text: &str, bytes: usize) -> String {
     shown
 }
 
+/// A duration for a message: `500 ms`, `2 s`, `1.5 s`.
+#[must_use]
+pub fn duration(duration: std::time::Duration) -> String {
+    match (duration.as_secs(), duration.subsec_millis()) {
+        (0, 0) if duration.is_zero() => "0 s".to_owned(),
+        (0, 0) => format!("{} µs", duration.as_micros()),
+        (0, millis) => format!("{millis} ms"),
+        (seconds, 0) => format!("{seconds} s"),
+        _ => format!("{:.1} s", duration.as_secs_f64()),
+    }
+}
+
+/// A number of things for a message: `1 sample`, `2 samples`.
+#[must_use]
+pub fn counted(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
 /// The first of a list that something outside has made as long as it likes, and a line that counts the rest.
 #[must_use]
 pub fn first_of(mut lines: Vec<String>, most: usize) -> Vec<String> {
@@ -52,6 +70,27 @@ pub fn first_of(mut lines: Vec<String>, most: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_has_a_space_before_its_unit_and_the_unit_that_makes_it_short() {
+        use std::time::Duration;
+        for (micros, expected) in [
+            (0, "0 s"),
+            (250, "250 µs"),
+            (1_000, "1 ms"),
+            (500_000, "500 ms"),
+            (1_000_000, "1 s"),
+            (1_500_000, "1.5 s"),
+            (60_000_000, "60 s"),
+        ] {
+            assert_eq!(duration(Duration::from_micros(micros)), expected);
+        }
+    }
+
+    #[test]
+    fn one_thing_is_singular_and_any_other_number_plural() {
+        assert_eq!([0, 1, 2].map(|count| counted(count, "sample")), ["0 samples", "1 sample", "2 samples"]);
+    }
 
     #[test]
     fn a_list_is_cut_and_its_rest_counted() {

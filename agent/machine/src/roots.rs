@@ -84,7 +84,7 @@ pub fn read(path: &Path) -> Result<String, Fault> {
 
 /// The names in a folder; none if it cannot be read.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "the door to the kernel's files")]
+#[expect(clippy::disallowed_methods, reason = "the only module that opens the kernel's files")]
 pub fn names(folder: &Path) -> Vec<OsString> {
     std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect()
 }
@@ -118,7 +118,7 @@ impl RereadFile {
         Fault(format!("`{}` {why}", self.path.display()))
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the door to the kernel's files")]
+    #[expect(clippy::disallowed_methods, reason = "the only module that opens the kernel's files")]
     fn fill(&mut self) -> io::Result<()> {
         self.bytes.clear();
         // Behind `take`: `File::read_to_end` would reserve memory by the length, which is always 0 in /proc.

@@ -127,6 +127,12 @@ impl CommandLine {
         Self { flags, environment, unsupported, official, typed: true }
     }
 
+    /// The settings that its flags are.
+    #[must_use]
+    pub fn keys(&self, declared: &[Setting]) -> Vec<String> {
+        Flags::parse(declared, &self.flags).settings.into_iter().map(|(key, _)| key).collect()
+    }
+
     /// `table`, the plugin's own, merged with this command line: a typed line wins over the table, the table over a `command`, and
     /// both over the environment.
     ///
@@ -165,9 +171,14 @@ impl CommandLine {
     ) -> String {
         let mut settings = flags;
         self.add_environment(&mut settings);
-        let settings = table::inline(declared, &settings);
-        let tls = self.tls_in_table().map(|tls| format!(" and `tls = {tls}`")).unwrap_or_default();
-        let table = format!("`wasm = {plugin:?}` and `settings = {settings}`{tls}")
+        let wasm = Some(format!("`wasm = {plugin:?}`"));
+        let inline = (!settings.is_empty()).then(|| format!("`settings = {}`", table::inline(declared, &settings)));
+        let tls = self.tls_in_table().map(|tls| format!("`tls = {tls}`"));
+        let table = [wasm, inline, tls]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(" and ")
             .replace("\\0", "...")
             .replace(UNKNOWABLE, "...");
         let dots = if table.contains("...") { ", with the value of each `...`" } else { "" };
@@ -202,7 +213,7 @@ impl CommandLine {
         }
     }
 
-    /// Where the official program connects to if no flag says so, which is the operator's word in its command line, and how it logs in:
+    /// Where the official program connects to if no flag says so, which is the operator's explicit choice in its command line, and how it logs in:
     /// as the server asks.
     fn add_defaults(&self, settings: &mut Vec<(String, String)>, declared: &[Setting]) {
         if self.official.is_none() {
@@ -380,7 +391,7 @@ mod tests {
         for (command, table) in [
             ("mackerel-plugin-nginx -bogus -host web -port 81", "host = \"web\", port = 81 }` instead of the command"),
             ("mackerel-plugin-nginx -bogus x -host web", "{ host = \"web\" }"),
-            ("mackerel-plugin-nginx -bogus=x web -host", "{  }"),
+            ("mackerel-plugin-nginx -bogus=x web -host", "write `wasm = \"nginx\"` instead of the command"),
             (
                 "mackerel-plugin-postgres -hostname=${X:-y} -port $(p) -password=$RP -database d",
                 "{ hostname = \"...\", port = ..., password = { file = \"/path/to/the/secret\" }, database = \"d\" }` instead \

@@ -18,7 +18,7 @@ cp "$release"/plugins/*.wasm "$out/usr/lib/wasaba/plugins/"
 compiled=$(mktemp -d)
 trap 'rm -rf "$compiled"' EXIT
 touch "$compiled/empty.conf"
-"$out/usr/bin/wasaba" plugin compile -conf "$compiled/empty.conf" -root "$compiled" nginx postgres redis >/dev/null
+"$out/usr/bin/wasaba" plugin compile -conf "$compiled/empty.conf" -root "$compiled" "$out"/usr/lib/wasaba/plugins/*.wasm >/dev/null
 mv "$compiled/compiled" "$out/usr/lib/wasaba/compiled"
 chmod 755 "$out/usr/lib/wasaba/compiled"
 chmod 644 "$out"/usr/lib/wasaba/compiled/*

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use config::table::PluginTable;
-use wasaba_core::collect::Kept;
+use wasaba_core::collect::StoredValues;
 use wasaba_core::collect::memory::{Forgetful, Memory};
 
 use crate::instance::{Checked, Gathered, Instance};
@@ -59,7 +59,7 @@ impl Components {
         self.register.loaded(key, table).await.map_err(|problems| problems.join("; "))
     }
 
-    async fn keep(&self, key: &Key, kept: Option<Kept>) {
+    async fn keep(&self, key: &Key, kept: Option<Arc<StoredValues>>) {
         if let Some(kept) = kept {
             let (memory, key) = (Arc::clone(&self.memory), key.to_string());
             // The memory logs its own failures.

@@ -54,7 +54,7 @@ impl Folders {
     /// name.
     ///
     /// # Errors
-    /// There is no such file; the text lists where it was looked up, and the names that exist.
+    /// There is no such file; the text of a name lists where it was looked up, and the names that exist.
     pub fn find(&self, wanted: &str) -> Result<PathBuf, String> {
         let candidates = if wanted.contains('/') {
             // Wherever the operator's path leads; the other folders are looked at before.
@@ -73,9 +73,12 @@ impl Folders {
             return Ok(found);
         }
         let searched = candidates.iter().map(|path| format!("`{}`", path.display())).collect::<Vec<_>>().join(", ");
+        if wanted.contains('/') {
+            return Err(format!("there is no file {searched}"));
+        }
         let names = self.names();
-        let names = if names.is_empty() { String::new() } else { format!("; there are: {}", names.join(", ")) };
-        Err(format!("there is no plugin `{wanted}`: looked for {searched}{names}"))
+        let names = if names.is_empty() { String::new() } else { format!("; available: {}", names.join(", ")) };
+        Err(format!("unknown plugin `{wanted}`, searched {searched}{names}"))
     }
 
     /// The folders whose file systems answer, and why others are skipped. Whatever is asked about a file in these may be asked at
@@ -211,7 +214,10 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         put(&temp.path().join("plugins"), &["nginx.wasm", "redis.wasm", "notes.txt", ".half.wasm"]);
         let error = Folders::new(temp.path(), None, None).find("ngnix").unwrap_err();
-        assert!(error.contains("there are: nginx, redis"), "{error}");
+        assert!(error.starts_with("unknown plugin `ngnix`, searched `"), "{error}");
+        assert!(error.ends_with("; available: nginx, redis"), "{error}");
+        let path = Folders::new(temp.path(), None, None).find("/no/such.wasm");
+        assert_eq!(path, Err("there is no file `/no/such.wasm`".to_owned()), "a path is not a name");
     }
 
     #[test]
@@ -222,7 +228,7 @@ mod tests {
         let folders = Folders::new(temp.path(), None, None);
         assert_eq!(folders.dropped_in().0, [temp.path().join("plugins/a\nERROR b.wasm")]);
         let error = folders.find("ngnix").unwrap_err();
-        assert!(error.ends_with("there are: a\\nERROR b"), "{error}");
+        assert!(error.ends_with("available: a\\nERROR b"), "{error}");
     }
 
     #[test]

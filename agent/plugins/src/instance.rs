@@ -9,21 +9,20 @@ use config::table::PluginTable;
 pub use sandbox::answer;
 use sandbox::capabilities;
 use sandbox::capabilities::grants::Grants;
-use sandbox::capabilities::kv::Values;
 use sandbox::capabilities::meter::Meter;
 use sandbox::capabilities::script::Script;
-use sandbox::component::{Outcome, Plugin, Settings, ended};
+use sandbox::component::{Answered, Plugin, Settings, ended};
 use sandbox::failure::{Circuit, Failure, Kind};
 use sandbox::thread::Sandbox;
 use wasaba_core::clock;
 use wasaba_core::collect::rate::Reading;
-use wasaba_core::collect::{Answer, Kept};
+use wasaba_core::collect::{Answer, StoredValues};
 use wasaba_core::graph::GraphDefinition;
 use wasaba_core::limits::Limits;
 use wasaba_core::text::printable;
 
 use crate::readings::{self, Counters, Rules, Translation};
-use crate::settings::{resolve, validate};
+use crate::settings::{Invalid, ResolvedSettings, resolve, validate};
 
 /// More warnings than this about one call would only fill the log.
 const MOST_WARNINGS: usize = 5;
@@ -36,13 +35,13 @@ pub struct Instance {
     sandbox: Arc<Sandbox>,
     /// Which component it is of, across its releases: the name of its file, which the operator gives, and its own.
     component: String,
-    identity: capabilities::Instance,
+    sandboxed: capabilities::Instance,
     plugin: Arc<Plugin>,
     settings: Settings,
     translation: Translation,
     /// Its graph definitions, for Mackerel.
     pub graphs: Vec<GraphDefinition>,
-    values: Mutex<Arc<Values>>,
+    values: Mutex<Arc<StoredValues>>,
     circuit: Mutex<Circuit>,
     counts: Counts,
     loaded: Instant,
@@ -110,19 +109,38 @@ pub struct Status {
     pub dropped: u64,
     /// Why its last call failed, if it did.
     pub failure: Option<String>,
+    /// Whether it failed because something was refused.
+    pub is_denied: bool,
 }
 
 impl Instance {
-    /// Validates the settings in `table` and asks the plugin for its graph definitions.
+    /// Resolves and validates the settings in `table`, and asks the plugin for its graph definitions.
     ///
     /// # Errors
     /// Every problem with the settings or the graphs, a line each.
     pub async fn new(sandbox: &Arc<Sandbox>, plugin: Arc<Plugin>, table: &PluginTable) -> Result<Self, Vec<String>> {
+        let resolved = resolve(&table.raw, &table.wasm, &plugin.description.settings);
+        let resolved = resolved.map_err(|problem| vec![table.raw.problem(&problem)])?;
+        Self::with_settings(sandbox, plugin, table, &resolved).await
+    }
+
+    /// As [`Instance::new`], with these settings instead of those in `table`.
+    ///
+    /// # Errors
+    /// As [`Instance::new`].
+    pub async fn with_settings(
+        sandbox: &Arc<Sandbox>,
+        plugin: Arc<Plugin>,
+        table: &PluginTable,
+        resolved: &ResolvedSettings,
+    ) -> Result<Self, Vec<String>> {
         let located = |problem: String| table.raw.problem(&problem);
-        let declared = &plugin.description.settings;
-        let resolved = resolve(&table.raw, &table.wasm, declared).map_err(|problem| vec![located(problem)])?;
-        let validated = validate(declared, plugin.description.reach, &resolved);
-        let validated = validated.map_err(|problems| problems.into_iter().map(located).collect::<Vec<_>>())?;
+        let validated = validate(&plugin.description.settings, plugin.description.reach, resolved);
+        let in_words = |problem| match problem {
+            Invalid::InTable(problem) => located(problem),
+            Invalid::InFlag(problem) => problem,
+        };
+        let validated = validated.map_err(|problems| problems.into_iter().map(in_words).collect::<Vec<_>>())?;
         let settings = Arc::new(validated.values);
         let graphs = plugin.graphs(sandbox, Arc::clone(&settings), &table.limits).await;
         let graphs = graphs.map_err(|failure| vec![located(format!("cannot get its graph definitions: {failure}"))])?;
@@ -132,20 +150,20 @@ impl Instance {
             .map_err(|problem| vec![located(format!("invalid graph definitions: {}", printable(&problem, 400)))])?;
         let name = table.name.as_str().into();
         let limits = Arc::clone(&table.limits);
-        let identity = capabilities::Instance::new(name, validated.grants, Arc::clone(&limits), validated.secrets);
+        let sandboxed = capabilities::Instance::new(name, validated.grants, Arc::clone(&limits), validated.secrets);
         let translation = Translation {
             rules: Arc::new(rules),
             counters: Counters::default(),
             posting: Arc::new(posting),
             hosts: table.hosts.as_slice().into(),
-            secrets: identity.secrets_in_names(),
+            secrets: sandboxed.secrets_in_names(),
             limits,
         };
         let file = Path::new(&table.wasm).file_stem().unwrap_or_default().to_string_lossy();
         Ok(Self {
             sandbox: Arc::clone(sandbox),
             component: format!("{file} {}", plugin.description.name),
-            identity,
+            sandboxed,
             plugin,
             settings,
             translation,
@@ -153,20 +171,20 @@ impl Instance {
             values: Mutex::default(),
             circuit: Mutex::default(),
             counts: Counts::default(),
-            loaded: Instant::now(),
+            loaded: clock::instant(),
         })
     }
 
     /// Replaces the outside world with `script` and the clock with `time`, and resets the circuit.
     pub fn play(&mut self, script: Arc<Script>, time: SystemTime) {
-        self.identity = self.identity.clone().with_script(script).with_time(time);
+        self.sandboxed = self.sandboxed.clone().with_script(script).with_time(time);
         lock(&self.circuit).close();
     }
 
     /// Its name: the last part of `[plugin.metrics.NAME]`, or the file's name without `.wasm`.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
-        self.identity.name()
+        self.sandboxed.name()
     }
 
     /// The plugin that it is an instance of.
@@ -178,19 +196,19 @@ impl Instance {
     /// The limits of its calls.
     #[must_use]
     pub fn limits(&self) -> &Limits {
-        self.identity.limits()
+        self.sandboxed.limits()
     }
 
     /// Its grants.
     #[must_use]
     pub fn grants(&self) -> &Grants {
-        self.identity.grants()
+        self.sandboxed.grants()
     }
 
     /// Its usage and refusals.
     #[must_use]
     pub fn meter(&self) -> &Meter {
-        self.identity.meter()
+        self.sandboxed.meter()
     }
 
     /// It is asked in every minute since 1970 that is a multiple of this.
@@ -226,7 +244,7 @@ impl Instance {
 
     /// Restores the stored values from before this process started, if the same component has stored them, and not another one under
     /// this instance's name.
-    pub fn restore(&self, mut values: Values) {
+    pub fn restore(&self, mut values: StoredValues) {
         if values.remove(COMPONENT).is_some_and(|component| component == self.component.as_bytes()) {
             *lock(&self.values) = Arc::new(values);
         }
@@ -235,7 +253,7 @@ impl Instance {
     /// Its current state.
     #[must_use]
     pub fn status(&self) -> Status {
-        let (counts, meter) = (&self.counts, self.identity.meter());
+        let (counts, meter) = (&self.counts, self.sandboxed.meter());
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let failures = Kind::ALL.iter().zip(&counts.failures).map(|(kind, count)| (kind.name(), get(count)));
         Status {
@@ -249,6 +267,7 @@ impl Instance {
             refusals: meter.refusals(),
             dropped: get(&counts.dropped),
             failure: lock(&self.circuit).failure(),
+            is_denied: lock(&self.circuit).is_denied(),
         }
     }
 
@@ -267,13 +286,13 @@ impl Instance {
     /// As [`Instance::collect`].
     pub async fn collect_by(&self, time: impl FnOnce() -> SystemTime + Send + 'static) -> Result<Answer, Failure> {
         let translation = self.translation.clone();
-        let call = |plugin: Arc<Plugin>, identity, settings| async move {
-            let Outcome { answer, values } = plugin.collect(identity, settings).await?;
+        let call = |plugin: Arc<Plugin>, sandboxed, settings| async move {
+            let Answered { answer, values } = plugin.collect(sandboxed, settings).await?;
             let answer::Readings { samples, problems } = answer;
             let answer = translation.values(samples, clock::millis_of(time())).await;
-            Ok(Outcome { answer: (answer, problems), values })
+            Ok(Answered { answer: (answer, problems), values })
         };
-        let Outcome { answer: (answer, problems), values } = self.run(call).await?;
+        let Answered { answer: (answer, problems), values } = self.run(call).await?;
         self.counts.dropped.fetch_add(answer.dropped, Ordering::Relaxed);
         let kept = self.kept(values);
         let mut warnings = problems.iter().map(in_words).chain(answer.warnings).collect();
@@ -287,18 +306,20 @@ impl Instance {
     ///
     /// # Errors
     /// The plugin's own error, or how the call failed.
-    pub async fn check(&self) -> Result<(Checked, Option<Kept>), Failure> {
+    pub async fn check(&self) -> Result<(Checked, Option<Arc<StoredValues>>), Failure> {
         let outcome =
-            self.run(|plugin, identity, settings| async move { plugin.check(identity, settings).await }).await?;
+            self.run(|plugin, sandboxed, settings| async move { plugin.check(sandboxed, settings).await }).await?;
         let mut checked = Checked::default();
         for report in outcome.answer {
             let name = &report.name;
             let is_known = checked.reports.iter().any(|known| known.name == *name);
             let why = match () {
-                () if checked.reports.len() >= MOST_REPORTS => "there are more than 100",
-                () if is_known => "there is another of this name",
+                () if checked.reports.len() >= MOST_REPORTS => "more than 100 reports",
+                () if is_known => "duplicate name",
                 () if self.translation.secrets.are_in(name) => "there is a secret in its name",
-                () if !name.is_empty() && !is_segment(name, 64) => "a name has letters, digits, - and _, 64 at most",
+                () if !name.is_empty() && !is_segment(name, 64) => {
+                    "invalid name: letters, digits, - and _ are allowed, 64 at most"
+                }
                 () => {
                     checked.reports.push(report);
                     continue;
@@ -316,8 +337,8 @@ impl Instance {
     ///
     /// # Errors
     /// The plugin's own error, or how the call failed.
-    pub async fn metadata(&self) -> Result<(Gathered, Option<Kept>), Failure> {
-        let call = |plugin: Arc<Plugin>, identity, settings| async move { plugin.metadata(identity, settings).await };
+    pub async fn metadata(&self) -> Result<(Gathered, Option<Arc<StoredValues>>), Failure> {
+        let call = |plugin: Arc<Plugin>, sandboxed, settings| async move { plugin.metadata(sandboxed, settings).await };
         let outcome = self.run(call).await?;
         let answer::Documents { documents, problems } = outcome.answer;
         let mut gathered = Gathered { warnings: problems.iter().map(in_words).collect(), ..Gathered::default() };
@@ -327,10 +348,12 @@ impl Instance {
             let rest = namespace.strip_prefix(&**own);
             let is_own = rest.is_some_and(|rest| rest.is_empty() || (rest.starts_with('-') && is_segment(rest, 255)));
             let why = match () {
-                () if gathered.documents.len() >= MOST_DOCUMENTS => "there are more than 50".to_owned(),
-                () if gathered.documents.iter().any(|(known, _)| *known == namespace) => "it is there twice".to_owned(),
+                () if gathered.documents.len() >= MOST_DOCUMENTS => "more than 50 documents".to_owned(),
+                () if gathered.documents.iter().any(|(known, _)| *known == namespace) => {
+                    "duplicate namespace".to_owned()
+                }
                 () if self.translation.secrets.are_in(&namespace) => "there is a secret in its name".to_owned(),
-                () if !is_own => format!("a namespace of this plugin is `{own}`, or begins with `{own}-`"),
+                () if !is_own => format!("invalid namespace: a plugin's own is `{own}`, or begins with `{own}-`"),
                 () => {
                     gathered.documents.push((namespace, json));
                     continue;
@@ -344,15 +367,15 @@ impl Instance {
     }
 
     /// One call in the sandbox, unless the circuit is open; the counts and the circuit record the result.
-    async fn run<T: Send + 'static, C: Future<Output = Result<Outcome<T>, Failure>> + Send + 'static>(
+    async fn run<T: Send + 'static, C: Future<Output = Result<Answered<T>, Failure>> + Send + 'static>(
         &self,
         call: impl FnOnce(Arc<Plugin>, capabilities::Instance, Settings) -> C,
-    ) -> Result<Outcome<T>, Failure> {
-        let now = self.loaded.elapsed();
+    ) -> Result<Answered<T>, Failure> {
+        let now = clock::since(self.loaded);
         lock(&self.circuit).ask(now)?;
-        let (plugin, identity, settings) = self.parts();
+        let (plugin, sandboxed, settings) = self.parts();
         let result =
-            self.sandbox.run(self.limits().time, self.limits().compute, call(plugin, identity, settings)).await;
+            self.sandbox.run(self.limits().time, self.limits().compute, call(plugin, sandboxed, settings)).await;
         self.counted(ended(result), now)
     }
 
@@ -360,24 +383,24 @@ impl Instance {
     fn make_fit(&self, warnings: &mut Vec<String>) {
         let all = warnings.len();
         warnings.truncate(MOST_WARNINGS);
-        warnings.iter_mut().for_each(|warning| *warning = self.identity.hidden(warning));
+        warnings.iter_mut().for_each(|warning| *warning = self.sandboxed.hidden(warning));
         if all > MOST_WARNINGS {
             warnings.push(format!("and {} more", all - MOST_WARNINGS));
         }
     }
 
     /// Stores what a call has set, if it has set something, for the next call. Returns what the memory keeps: also whose it is.
-    fn kept(&self, values: Option<Kept>) -> Option<Kept> {
+    fn kept(&self, values: Option<Arc<StoredValues>>) -> Option<Arc<StoredValues>> {
         let values = values?;
         *lock(&self.values) = Arc::clone(&values);
-        let mut kept = Values::clone(&values);
+        let mut kept = StoredValues::clone(&values);
         kept.insert(COMPONENT.to_owned(), self.component.clone().into_bytes());
         Some(Arc::new(kept))
     }
 
     /// Counts a call that began at `began`, since the instance was loaded.
-    fn counted<T>(&self, result: Result<Outcome<T>, Failure>, began: Duration) -> Result<Outcome<T>, Failure> {
-        let now = self.loaded.elapsed();
+    fn counted<T>(&self, result: Result<Answered<T>, Failure>, began: Duration) -> Result<Answered<T>, Failure> {
+        let now = clock::since(self.loaded);
         let micros = u64::try_from(now.saturating_sub(began).as_micros()).unwrap_or(u64::MAX);
         self.counts.calls.fetch_add(1, Ordering::Relaxed);
         self.counts.last_micros.store(micros, Ordering::Relaxed);
@@ -398,8 +421,8 @@ impl Instance {
     }
 
     fn parts(&self) -> (Arc<Plugin>, capabilities::Instance, Settings) {
-        let identity = self.identity.clone().with_values(Arc::clone(&lock(&self.values)));
-        (Arc::clone(&self.plugin), identity, Arc::clone(&self.settings))
+        let sandboxed = self.sandboxed.clone().with_values(Arc::clone(&lock(&self.values)));
+        (Arc::clone(&self.plugin), sandboxed, Arc::clone(&self.settings))
     }
 
     /// How long `calls` calls take, one after the other, each from creating the component's instance to dropping it. Of many
@@ -410,14 +433,14 @@ impl Instance {
     pub async fn time(&self, calls: u32) -> Result<Vec<Duration>, Failure> {
         let every = calls.div_ceil(MOST_TIMES);
         let [limit, compute] = [self.limits().time, self.limits().compute].map(|each| each.saturating_mul(calls));
-        let (plugin, identity, settings) = self.parts();
+        let (plugin, sandboxed, settings) = self.parts();
         let timed = async move {
             let mut times = Vec::new();
             for call in 0..calls {
-                let begin = Instant::now();
-                drop(plugin.collect(identity.clone(), Arc::clone(&settings)).await?);
+                let begin = clock::instant();
+                drop(plugin.collect(sandboxed.clone(), Arc::clone(&settings)).await?);
                 if call.is_multiple_of(every) {
-                    times.push(begin.elapsed());
+                    times.push(clock::since(begin));
                 }
             }
             Ok(times)
@@ -434,10 +457,10 @@ impl Instance {
         let every = calls.div_ceil(MOST_TIMES);
         let mut times = Vec::new();
         for call in 0..calls {
-            let begin = Instant::now();
+            let begin = clock::instant();
             drop(self.collect().await?);
             if call.is_multiple_of(every) {
-                times.push(begin.elapsed());
+                times.push(clock::since(begin));
             }
         }
         Ok(times)

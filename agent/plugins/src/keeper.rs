@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use config::Config;
 use config::check::Runner;
-use config::document::Level;
 use config::metrics::{Metrics, StandIn};
 use config::table::PluginTable;
 use official::command::Search;
@@ -53,27 +52,27 @@ pub fn candidates(config: &Config) -> impl Iterator<Item = (Key, Candidate)> {
     look(config, &folders(config), &Files::default()).usable()
 }
 
-/// The problems of the configuration's components: loads each with its settings. Compiled ones are cached in the root. The
-/// problem of an official command line is a note: the line is valid for the program, which would report problems itself.
-pub async fn problems(config: &Config) -> Vec<(Level, String)> {
+/// The problems of the configuration's components: loads each with its settings, as the keeper does. Compiled ones are cached in the
+/// root. An official command line is loaded only where its program is not installed.
+pub async fn problems(config: &Config) -> Vec<String> {
     let mut problems = Vec::new();
     let mut tables = Vec::new();
     for plugin in &config.metrics {
         match &plugin.runs {
-            Metrics::Component(table) => tables.push((**table).clone()),
+            Metrics::Component(table) => tables.push((Kind::Metrics, (**table).clone())),
             Metrics::Official(line) if line.search.is_installed() => {}
             Metrics::Official(line) => match &line.stand_in {
-                StandIn::Component(table) => tables.push((**table).clone()),
-                StandIn::Docker(Err(why)) => problems.push((Level::Note, why.clone())),
+                StandIn::Component(table) => tables.push((Kind::Metrics, (**table).clone())),
+                StandIn::Docker(Err(why)) => problems.push(why.clone()),
                 StandIn::Docker(Ok(_)) => {}
             },
             Metrics::Program(_) => {}
         }
     }
-    let checks = config.checks.iter().map(|check| &check.runner);
-    let runners = checks.chain(config.metadata.iter().map(|metadata| &metadata.runner));
-    tables.extend(runners.filter_map(|runner| match runner {
-        Runner::Component(table) => Some((**table).clone()),
+    let checks = config.checks.iter().map(|check| (Kind::Check, &check.runner));
+    let runners = checks.chain(config.metadata.iter().map(|metadata| (Kind::Metadata, &metadata.runner)));
+    tables.extend(runners.filter_map(|(kind, runner)| match runner {
+        Runner::Component(table) => Some((kind, (**table).clone())),
         Runner::Program(_) => None,
     }));
     if tables.is_empty() {
@@ -82,24 +81,21 @@ pub async fn problems(config: &Config) -> Vec<(Level, String)> {
     let loader = match loader(config) {
         Ok(loader) => loader,
         Err(why) => {
-            let why = format!("cannot check the components: {why}; run configtest as the agent's user");
-            problems.push((Level::Error, why));
+            problems.push(format!("cannot check the components: {why}; run configtest as the agent's user"));
             return problems;
         }
     };
-    for table in tables {
-        let found = match loader.folders.find(&table.wasm) {
-            Ok(file) => loader.instance(&table, &file).await.err().unwrap_or_default(),
+    for (kind, table) in tables {
+        problems.extend(match loader.folders.find(&table.wasm) {
+            Ok(file) => loader.instance(kind, &table, &file).await.err().unwrap_or_default(),
             Err(problem) => vec![table.raw.problem(&problem)],
-        };
-        let level = if table.raw.command_line.is_some() { Level::Note } else { Level::Error };
-        problems.extend(found.into_iter().map(|problem| (level, problem)));
+        });
     }
     problems
 }
 
-/// The rooms that a keeper works with.
-pub struct Rooms {
+/// What a keeper works with.
+pub struct Context {
     /// Where the sources of metrics plugins are added.
     pub registry: Registry,
     /// Where the state of each component is recorded.
@@ -110,18 +106,18 @@ pub struct Rooms {
 
 /// Keeps the plugins of the newest configuration running. `ready` is sent when loading was tried for all that existed at the
 /// start.
-pub async fn keep(mut configs: watch::Receiver<Arc<Config>>, rooms: Rooms, ready: oneshot::Sender<()>) {
+pub async fn keep(mut configs: watch::Receiver<Arc<Config>>, context: Context, ready: oneshot::Sender<()>) {
     let first = configs.borrow().clone();
     let Ok(loader) = tokio::task::spawn_blocking(move || loader(&first)).await else { return };
     let loader = match loader {
         Ok(loader) => Arc::new(loader),
         Err(why) => {
-            rooms.register.fail(why.clone());
+            context.register.fail(why.clone());
             return tracing::error!("cannot load any plugin: {why}");
         }
     };
     let (roster, loading, aborts, running) = (Roster::default(), JoinSet::new(), HashMap::new(), HashMap::new());
-    let mut keeper = Keeper { loader, roster, loading, aborts, running, rooms };
+    let mut keeper = Keeper { loader, roster, loading, aborts, running, context };
     let mut watch = Watch::new();
     let mut ready = Some(ready);
     loop {
@@ -212,7 +208,7 @@ struct Keeper {
     /// What cancels the last attempt for a key.
     aborts: HashMap<Key, AbortHandle>,
     running: HashMap<Key, Running>,
-    rooms: Rooms,
+    context: Context,
 }
 
 impl Keeper {
@@ -239,7 +235,7 @@ impl Keeper {
                 Step::Load { key, attempt, table, file } => {
                     let (loader, loaded) = (Arc::clone(&self.loader), key.clone());
                     let abort = self.loading.spawn(async move {
-                        let result = loader.instance(&table, &file).await;
+                        let result = loader.instance(key.kind, &table, &file).await;
                         Attempt { key, attempt, table: *table, result }
                     });
                     if let Some(superseded) = self.aborts.insert(loaded, abort) {
@@ -253,7 +249,7 @@ impl Keeper {
                 }
                 Step::Remove(key) => {
                     self.cancel(&key);
-                    self.rooms.register.remove(&key);
+                    self.context.register.remove(&key);
                     self.running.remove(&key);
                 }
             }
@@ -270,9 +266,9 @@ impl Keeper {
     /// Starts a program or an engine, and stops what ran under its key.
     async fn start(&mut self, key: Key, candidate: Candidate) {
         self.cancel(&key);
-        self.rooms.register.remove(&key);
+        self.context.register.remove(&key);
         let is_switched = self.running.remove(&key).is_some_and(|before| !matches!(before, Running::Program(_)));
-        let registry = &self.rooms.registry;
+        let registry = &self.context.registry;
         let running = match candidate {
             Candidate::Program(program) => {
                 if is_switched {
@@ -281,7 +277,7 @@ impl Keeper {
                 Running::Program(programs::metrics::start(program, registry))
             }
             Candidate::Engine(docker) => {
-                let (registry, memory) = (registry.clone(), Arc::clone(&self.rooms.memory));
+                let (registry, memory) = (registry.clone(), Arc::clone(&self.context.memory));
                 let started = tokio::task::spawn_blocking(move || containers::start(*docker, &registry, &*memory));
                 let Ok(registered) = started.await else { return };
                 Running::Engine(registered)
@@ -312,17 +308,17 @@ impl Keeper {
     fn skip(&mut self, key: Key, table: Option<PluginTable>, problems: Vec<String>, keeps: bool) {
         if !keeps {
             self.running.remove(&key);
-            self.rooms.register.remove(&key);
+            self.context.register.remove(&key);
         }
-        self.rooms.register.skip(key, table, problems);
+        self.context.register.skip(key, table, problems);
     }
 
     /// Restores an instance's readings and stored values, from its predecessor or from before this process started.
     async fn remember(&self, key: &Key, instance: &Arc<Instance>) {
-        if let Some(predecessor) = self.rooms.register.instance(key) {
+        if let Some(predecessor) = self.context.register.instance(key) {
             return instance.inherit(&predecessor);
         }
-        let (memory, source) = (Arc::clone(&self.rooms.memory), key.to_string());
+        let (memory, source) = (Arc::clone(&self.context.memory), key.to_string());
         let known = tokio::task::spawn_blocking(move || (memory.readings(&source), memory.values(&source))).await;
         let (readings, values) = known.unwrap_or_default();
         instance.remember(readings);
@@ -331,7 +327,7 @@ impl Keeper {
 
     /// Runs a loaded instance, and stops what ran under its key.
     fn run(&mut self, key: Key, table: PluginTable, instance: Arc<Instance>) {
-        self.rooms.register.run(key.clone(), table, Arc::clone(&instance));
+        self.context.register.run(key.clone(), table, Arc::clone(&instance));
         let before = self.running.remove(&key);
         if matches!(before, Some(Running::Program(_))) {
             tracing::info!("{key}: switched from the program of its `command` to the component");
@@ -345,7 +341,7 @@ impl Keeper {
                     registered.replace(source);
                     registered
                 }
-                _ => self.rooms.registry.add(source),
+                _ => self.context.registry.add(source),
             };
             registered.define(graphs);
             registered
@@ -358,15 +354,15 @@ impl Keeper {
         let metrics = config.metrics.iter().map(|plugin| Key::metrics(&plugin.name));
         let checks = config.checks.iter().map(|check| Key::check(&check.name));
         let metadata = config.metadata.iter().map(|metadata| Key::metadata(&metadata.name));
-        let loaded = self.rooms.register.all().into_iter().map(|(key, _)| key);
+        let loaded = self.context.register.all().into_iter().map(|(key, _)| key);
         let known = metrics.chain(checks).chain(metadata).chain(loaded).map(|key| key.to_string().into());
-        let (memory, known) = (Arc::clone(&self.rooms.memory), known.collect::<Vec<Arc<str>>>());
+        let (memory, known) = (Arc::clone(&self.context.memory), known.collect::<Vec<Arc<str>>>());
         tokio::task::spawn_blocking(move || memory.forget_values(&known)).await.ok();
     }
 
     /// Loads again, at the next look, what could not be loaded and what is failing.
     fn retry(&mut self) {
-        let running = self.rooms.register.running().into_iter();
+        let running = self.context.register.running().into_iter();
         let failing = running.filter(|(_, instance)| instance.status().failure.is_some()).map(|(key, _)| key);
         self.roster.retry(&failing.collect::<BTreeSet<_>>());
     }
@@ -389,9 +385,9 @@ mod tests {
         let configs = watch::Sender::new(config);
         let (rounds, _defined) = Rounds::new();
         let register = Register::default();
-        let rooms = Rooms { registry: rounds.registry(), register: register.clone(), memory: Arc::new(Forgetful) };
+        let context = Context { registry: rounds.registry(), register: register.clone(), memory: Arc::new(Forgetful) };
         let (ready, is_ready) = oneshot::channel();
-        let keeper = tokio::spawn(keep(configs.subscribe(), rooms, ready));
+        let keeper = tokio::spawn(keep(configs.subscribe(), context, ready));
         tokio::time::timeout(Duration::from_secs(60), is_ready).await.expect("ready in time").unwrap();
         let [(key, Entry::Skipped(why))] = &register.all()[..] else { panic!("one that was skipped") };
         assert!(*key == Key::metrics("broken") && why[0].contains("WebAssembly"), "{why:?}");

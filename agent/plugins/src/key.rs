@@ -14,6 +14,29 @@ pub enum Kind {
     Metadata,
 }
 
+impl Kind {
+    /// The interface that its component must export.
+    #[must_use]
+    pub fn export(self) -> &'static str {
+        match self {
+            Self::Metrics => "metrics",
+            Self::Check => "checks",
+            Self::Metadata => "metadata",
+        }
+    }
+}
+
+/// `a metrics plugin`, `a check`, `a metadata plugin`.
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Metrics => "a metrics plugin",
+            Self::Check => "a check",
+            Self::Metadata => "a metadata plugin",
+        })
+    }
+}
+
 /// Identifies a plugin instance.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {

@@ -10,9 +10,11 @@ use sandbox::component::{Demands, Plugin};
 use sandbox::thread::Sandbox;
 use tokio::sync::Semaphore;
 use wasaba_core::paths::patient::{self, LOOK};
+use wasaba_core::text::printable;
 
 use crate::folder::{Folders, Stamp};
 use crate::instance::Instance;
+use crate::key::Kind;
 
 /// How many plugins are loaded at once: enough that a few slow ones do not block the others, and few enough that a thousand
 /// do not take a thread each. Even fewer are compiled at once; see [`Cache`].
@@ -62,12 +64,24 @@ impl Loader {
         self.loaded.get(key, load).await
     }
 
-    /// The instance that `table` describes, of the component in `file`.
+    /// The instance that `table` describes, of the component in `file`, to be asked as a plugin of this `kind`.
     ///
     /// # Errors
     /// Every problem, a line each, with the table that must be corrected.
-    pub async fn instance(&self, table: &PluginTable, file: &Path) -> Result<Instance, Vec<String>> {
-        let plugin = self.plugin(&demands(table), file).await.map_err(|problem| vec![problem])?;
+    pub async fn instance(&self, kind: Kind, table: &PluginTable, file: &Path) -> Result<Instance, Vec<String>> {
+        // The file beside a dropped component may not exist.
+        let located = |problem: String| match table.raw.line.is_known() {
+            true => vec![table.raw.problem(&problem)],
+            false => vec![problem],
+        };
+        let plugin = self.plugin(&demands(table), file).await.map_err(located)?;
+        let (does, export) = (plugin.does(), kind.export());
+        if !does.contains(&export) {
+            let (file, does) = (printable(&file.to_string_lossy(), 400), does.join(", "));
+            return Err(located(format!(
+                "`{file}` does not export `{export}`, which {kind} needs; it exports: {does}"
+            )));
+        }
         let permit = self.asking.acquire().await;
         let instance = Instance::new(&self.sandbox, plugin, table).await;
         drop(permit);

@@ -3,18 +3,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sandbox::answer::{self, Interpretation, Unit};
 use sandbox::failure::Failure;
 use sandbox::turn::end_turn;
+use wasaba_core::clock;
 use wasaba_core::collect::rate::{Reading, delta, growth, growth_of_32_bits};
 use wasaba_core::graph::GraphDefinition;
 use wasaba_core::limits::Limits;
 use wasaba_core::posting::Posting;
 use wasaba_core::sample::{MetricName, Sample};
 use wasaba_core::secret::Secrets;
-use wasaba_core::text::printable;
+use wasaba_core::text::{counted, printable};
 
 /// The longest name or label of a graph, and the longest label of a metric.
 const LONGEST_TEXT_BYTES: usize = 255;
@@ -242,20 +243,44 @@ impl Dropped {
     /// A line for each reason.
     fn warnings(self) -> Vec<String> {
         let line = |(why, names, count): (Why, Vec<String>, usize)| {
-            let (what, cure) = match why {
-                Why::NoGraph => ("fit no metric of the plugin's graphs", "its author has to declare them in `graphs`"),
-                Why::Secret => ("have a secret in their name", "its author has to remove it"),
-                Why::Name => ("have an invalid name", "use segments of A-Z a-z 0-9 _ -, joined by dots"),
-                Why::Long => ("have too long a name (limit `name_bytes`)", "its author has to shorten it"),
-                Why::Host => {
-                    ("name a host that is not granted", "write its custom identifier into `hosts` of the table")
+            // Of one sample, of several, and the cure.
+            let (one, what, cure) = match why {
+                Why::NoGraph => (
+                    "fits no metric of the plugin's graphs",
+                    "fit no metric of the plugin's graphs",
+                    "its author has to declare them in `graphs`",
+                ),
+                Why::Secret => {
+                    ("has a secret in its name", "have a secret in their name", "its author has to remove it")
                 }
-                Why::Time => ("are more than 24 hours old or from the future", "compare the clocks"),
-                Why::NotFinite => ("are not a finite number", "the plugin has to omit them"),
+                Why::Name => {
+                    ("has an invalid name", "have an invalid name", "use segments of A-Z a-z 0-9 _ -, joined by dots")
+                }
+                Why::Long => (
+                    "has too long a name (limit `name_bytes`)",
+                    "have too long a name (limit `name_bytes`)",
+                    "its author has to shorten it",
+                ),
+                Why::Host => (
+                    "names a host that is not granted",
+                    "name a host that is not granted",
+                    "write its custom identifier into `hosts` of the table",
+                ),
+                Why::Time => (
+                    "is more than 24 hours old or from the future",
+                    "are more than 24 hours old or from the future",
+                    "compare the clocks",
+                ),
+                Why::NotFinite => ("is not a finite number", "are not a finite number", "the plugin has to omit them"),
             };
             let more = count.saturating_sub(names.len());
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            format!("dropped {count} samples that {what}: {}{more}; {cure}", names.join(", "))
+            let samples = counted(count as u64, "sample");
+            format!(
+                "dropped {samples} that {}: {}{more}; {cure}",
+                if count == 1 { one } else { what },
+                names.join(", ")
+            )
         };
         self.0.into_iter().map(line).collect()
     }
@@ -290,11 +315,11 @@ impl Translation {
     pub async fn values(&self, samples: Vec<answer::Sample>, unix_millis: i64) -> Values {
         let mut values = Values::default();
         let (mut dropped, mut read) = (Dropped::default(), BTreeMap::new());
-        let mut turn = Instant::now();
+        let mut turn = clock::instant();
         for sample in samples {
-            if turn.elapsed() > TURN {
+            if clock::since(turn) > TURN {
                 end_turn().await;
-                turn = Instant::now();
+                turn = clock::instant();
             }
             match self.value(&sample, unix_millis, &mut read) {
                 Ok(Some((Some(time), posted))) => values.dated.push((time, posted)),

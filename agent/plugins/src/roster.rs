@@ -158,8 +158,9 @@ impl Look {
         }
         // Before they are read, so that a change meanwhile is noticed at the next look.
         let stamps = (Stamp::of(&file), Stamp::of(&settings));
-        let texts =
-            |problems: Vec<Problem>| first_of(problems.iter().map(|one| shown(&one.to_string())).collect(), MOST_LINES);
+        let texts = |problems: Vec<Problem>| {
+            first_of(problems.iter().map(|one| shown(&one.without_level())).collect(), MOST_LINES)
+        };
         let wanted = match config::plugin::beside(&file) {
             Ok((table, warnings)) => Wanted { warnings: texts(warnings), ..Wanted::component(key, &table, Ok(file)) },
             Err(problems) => Wanted::new(key, Err(texts(problems))),

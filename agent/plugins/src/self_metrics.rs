@@ -78,16 +78,16 @@ pub fn graphs() -> Result<Vec<GraphDefinition>, String> {
     let each = |name: &str, label: &str, unit| {
         GraphDefinition::new(&format!("wasaba.plugin.{name}"), label, unit)?.with_metric("*", "%1", false)
     };
-    let mut failures = GraphDefinition::new("wasaba.plugin.failures.#", "Plugin failures a minute", "integer")?;
+    let mut failures = GraphDefinition::new("wasaba.plugin.failures.#", "Plugin failures per minute", "integer")?;
     for kind in Kind::ALL {
         failures = failures.with_metric(kind.name(), kind.name(), true)?;
     }
-    let network = GraphDefinition::new("wasaba.plugin.network.#", "Plugin network a minute", "bytes")?;
+    let network = GraphDefinition::new("wasaba.plugin.network.#", "Plugin network per minute", "bytes")?;
     Ok(vec![
-        each("calls", "Plugin calls a minute", "integer")?,
+        each("calls", "Plugin calls per minute", "integer")?,
         each("duration", "Plugin call, mean duration", "milliseconds")?,
         each("memory", "Plugin memory, peak of a call", "bytes")?,
-        each("refusals", "Plugin requests refused a minute", "integer")?,
+        each("refusals", "Plugin requests refused per minute", "integer")?,
         network.with_metric("sent", "sent", false)?.with_metric("received", "received", false)?,
         failures,
     ])
@@ -110,6 +110,7 @@ mod tests {
             refusals: 0,
             dropped: 0,
             failure: None,
+            is_denied: false,
         }
     }
 

@@ -27,8 +27,49 @@ pub struct ResolvedSettings {
     pub virtual_host: Option<String>,
     /// Keys whose values were read from a file or the environment; only secrets may be.
     pub references: Vec<String>,
-    /// Their table, for messages.
+    /// Their table, where a grant would be added, for messages.
     pub place: String,
+    /// Which of them were typed as flags, for messages.
+    pub typed: Typed,
+}
+
+/// The settings that messages call flags.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Typed {
+    /// None: all are in a table.
+    #[default]
+    None,
+    /// Those with these keys; the rest is in a table.
+    Keys(Vec<String>),
+    /// All of them, also one that is missing: there is no table.
+    All,
+}
+
+/// What is wrong with the settings: a line that names the setting and what is valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Invalid {
+    /// In the table.
+    InTable(String),
+    /// In a flag, which the line names.
+    InFlag(String),
+}
+
+impl ResolvedSettings {
+    fn is_typed(&self, key: &str) -> bool {
+        match &self.typed {
+            Typed::None => false,
+            Typed::Keys(keys) => keys.iter().any(|typed| typed == key),
+            Typed::All => true,
+        }
+    }
+
+    /// A problem with the setting `key`: `says` is about its name in messages.
+    fn invalid(&self, key: &str, says: impl FnOnce(&str) -> String) -> Invalid {
+        match self.is_typed(key) {
+            true => Invalid::InFlag(says(&format!("-{key}"))),
+            false => Invalid::InTable(says(&format!("the setting `{key}`"))),
+        }
+    }
 }
 
 /// An instance's settings as the plugin gets them, and their grants. It has no `Debug`: there may be secrets in it.
@@ -54,7 +95,7 @@ pub fn resolve(raw: &RawSettings, plugin: &str, declared: &[Setting]) -> Result<
         Some(line) => line.merged_with(given, plugin, declared)?,
         None => given,
     };
-    Ok(ResolvedSettings { given, allow, reveal, virtual_host, references, place })
+    Ok(ResolvedSettings { given, allow, reveal, virtual_host, references, place, typed: Typed::None })
 }
 
 /// Validates `resolved` against the plugin's `declared` settings, and grants what they name as far as the plugin says that it reaches
@@ -66,8 +107,8 @@ pub fn validate(
     declared: &[Setting],
     reach: Reach,
     resolved: &ResolvedSettings,
-) -> Result<ValidatedSettings, Vec<String>> {
-    let mut problems = unknown(declared, resolved);
+) -> Result<ValidatedSettings, Vec<Invalid>> {
+    let mut problems = unknown(declared, resolved).into_iter().map(Invalid::InTable).collect::<Vec<_>>();
     let mut validated = ValidatedSettings::default();
     let ResolvedSettings { place, reveal, virtual_host, .. } = resolved.clone();
     let trust = resolved.given.trust.clone();
@@ -79,13 +120,20 @@ pub fn validate(
             resolved.given.settings.iter().filter(|(key, _)| *key == setting.key).map(|(_, value)| value.clone());
         let mut values = values.collect::<Vec<_>>();
         if values.len() > 1 && !setting.repeatable {
-            problems.push(format!("the setting `{}` is set {} times, but takes one value", setting.key, values.len()));
+            let count = values.len();
+            problems.push(
+                resolved.invalid(&setting.key, |name| format!("{name} is set {count} times; it takes a single value")),
+            );
         }
         if values.is_empty() {
             values.extend(setting.default.clone());
         }
         if values.is_empty() && setting.required {
-            problems.push(format!("the setting `{}` is required: {}", setting.key, setting.help));
+            let help = &setting.help;
+            problems.push(match resolved.typed {
+                Typed::All => Invalid::InFlag(format!("missing flag -{}: {help}", setting.key)),
+                _ => Invalid::InTable(format!("missing setting `{}`: {help}", setting.key)),
+            });
         }
         for value in values {
             let checked = well_formed(setting, &value).and_then(|()| match setting.kind {
@@ -104,25 +152,25 @@ pub fn validate(
                     }
                     validated.values.push((setting.key.clone(), value));
                 }
-                Err(why) => problems.push(format!("the setting `{}` {why}", setting.key)),
+                Err(why) => problems.push(resolved.invalid(&setting.key, |name| format!("{name} {why}"))),
             }
         }
     }
     let shown =
         |key: &&String| declared.iter().any(|setting| setting.key == **key && setting.kind != SettingKind::Secret);
     for key in resolved.references.iter().filter(shown) {
-        problems.push(format!(
+        problems.push(Invalid::InTable(format!(
             "the setting `{key}` is not a secret and may appear in messages, so it must not come from a file or the environment"
-        ));
+        )));
     }
     for entry in &resolved.allow {
         if let Err(why) = validated.grants.allow(entry) {
-            problems.push(format!("{entry:?} in `allow` {why}"));
+            problems.push(Invalid::InTable(format!("{entry:?} in `allow` {why}")));
         }
     }
     // Checked now, so that a wrong file is reported at the start and not with the first connection.
     if let Err(why) = tls::client(&resolved.given.trust).map(drop) {
-        problems.push(format!("`tls`: {why}"));
+        problems.push(Invalid::InTable(format!("`tls`: {why}")));
     }
     if !problems.is_empty() {
         return Err(problems);
@@ -135,7 +183,10 @@ fn unknown(declared: &[Setting], resolved: &ResolvedSettings) -> Vec<String> {
     let keys = || declared.iter().map(|setting| setting.key.as_str());
     let valid = keys().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
     let unknown = resolved.given.settings.iter().filter(|(key, _)| keys().all(|known| known != key));
-    let problem = |(key, _): &(String, String)| match nearest(key, keys()) {
+    let is_given = |key: &String| resolved.given.settings.iter().any(|(given, _)| given == key);
+    let free = declared.iter().filter(|setting| setting.repeatable || !is_given(&setting.key));
+    let free = free.map(|setting| setting.key.as_str()).collect::<Vec<_>>();
+    let problem = |(key, _): &(String, String)| match nearest(key, free.iter().copied()) {
         Some(nearest) => format!("unknown setting `{key}`, did you mean `{nearest}`? valid: {valid}"),
         None if valid.is_empty() => format!("unknown setting `{key}`: the plugin has no settings"),
         None => format!("unknown setting `{key}`; valid: {valid}"),
@@ -318,7 +369,13 @@ mod tests {
 
     /// Of a plugin that reaches everything.
     fn validate(declared: &[Setting], resolved: &ResolvedSettings) -> Result<ValidatedSettings, Vec<String>> {
-        super::validate(declared, Reach::ALL, resolved)
+        super::validate(declared, Reach::ALL, resolved).map_err(|problems| {
+            let text = |problem| match problem {
+                Invalid::InTable(text) => text,
+                Invalid::InFlag(text) => format!("flag: {text}"),
+            };
+            problems.into_iter().map(text).collect()
+        })
     }
 
     fn may(validated: &ValidatedSettings, url: &str) -> bool {
@@ -497,15 +554,43 @@ mod tests {
             Setting { required: true, ..setting("token", SettingKind::Secret, None) },
             setting("port", SettingKind::Port, None),
         ];
-        let problems = validate(&declared, &resolved(&[("prot", "1"), ("port", "0")])).err().unwrap();
+        let problems = validate(&declared, &resolved(&[("prot", "1"), ("port", "0"), ("tokne", "x")])).err().unwrap();
         assert_eq!(
             problems,
             [
-                "unknown setting `prot`, did you mean `port`? valid: `token`, `port`",
-                "the setting `token` is required: why",
+                "unknown setting `prot`; valid: `token`, `port`",
+                "unknown setting `tokne`, did you mean `token`? valid: `token`, `port`",
+                "missing setting `token`: why",
                 "the setting `port` must be a port from 1 to 65535, not \"0\"",
             ]
         );
+    }
+
+    #[test]
+    fn the_problem_of_a_typed_setting_names_its_flag_and_that_of_another_its_table() {
+        let declared = [
+            Setting { required: true, ..setting("token", SettingKind::Secret, None) },
+            setting("port", SettingKind::Port, None),
+            setting("size", SettingKind::Integer, None),
+        ];
+        let problems = |typed| {
+            let given = resolved(&[("port", "abc"), ("size", "x"), ("size", "2")]);
+            validate(&declared, &ResolvedSettings { typed, ..given }).err().unwrap()
+        };
+        let expected = [
+            "flag: missing flag -token: why",
+            "flag: -port must be a port from 1 to 65535, not \"abc\"",
+            "flag: -size is set 2 times; it takes a single value",
+            "flag: -size must be a whole number, not \"x\"",
+        ];
+        assert_eq!(problems(Typed::All), expected);
+        let expected = [
+            "missing setting `token`: why",
+            "flag: -port must be a port from 1 to 65535, not \"abc\"",
+            "the setting `size` is set 2 times; it takes a single value",
+            "the setting `size` must be a whole number, not \"x\"",
+        ];
+        assert_eq!(problems(Typed::Keys(vec!["port".to_owned()])), expected);
     }
 
     #[test]

@@ -196,7 +196,7 @@ impl Watch {
         }
     }
 
-    /// Waits until another look is due, possibly for ever; dropping the future loses nothing.
+    /// Waits until another look is due, possibly forever; dropping the future loses nothing.
     pub async fn changed(&mut self) {
         loop {
             let complete_at = self.writing.values().map(|writing| writing.last + LONGEST_PAUSE).min();
@@ -288,7 +288,7 @@ struct Event {
     name: OsString,
 }
 
-/// Waits for inotify events; for ever without inotify.
+/// Waits for inotify events; forever without inotify.
 async fn events(inotify: Option<&AsyncFd<Arc<OwnedFd>>>) -> std::io::Result<Vec<Event>> {
     let Some(inotify) = inotify else { return std::future::pending().await };
     let mut ready = inotify.readable().await?;

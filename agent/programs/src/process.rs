@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Child;
 use tokio::time::Instant;
 use wasaba_core::environment;
+use wasaba_core::text::duration;
 
 use super::{Command, Program};
 
@@ -151,7 +152,9 @@ impl Program {
     #[must_use]
     pub fn failure(&self, end: &End) -> String {
         match end {
-            End::TimedOut => format!("timed out after {:?} and was killed (limit `timeout_seconds`)", self.timeout),
+            End::TimedOut => {
+                format!("timed out after {} and was killed (limit `timeout_seconds`)", duration(self.timeout))
+            }
             End::Flooded => format!("printed more than {} MiB and was killed", MOST_OUTPUT_BYTES >> 20),
             End::NotStarted(_, why) => format!("cannot be started: {why}; check `command`"),
             End::Exited(code) => format!("exited with code {code}"),
@@ -301,6 +304,9 @@ mod tests {
 
     const PATIENT: u64 = 20_000;
 
+    /// The limit of a program that exceeds it: long enough for a shell to start and print on a busy machine.
+    const IMPATIENT: u64 = 3_000;
+
     #[tokio::test]
     async fn the_output_and_the_exit_code_are_returned() {
         let (end, stdout, stderr) = ran("echo $OWN $EXTRA $LANG; echo oh >&2; exit 3", PATIENT).await;
@@ -334,7 +340,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_times_out_is_killed_with_its_whole_group() {
-        let (end, stdout, _) = ran("echo before; sleep 1000 & echo $!; wait", 300).await;
+        let (end, stdout, _) = ran("echo before; sleep 1000 & echo $!; wait", IMPATIENT).await;
         assert_eq!(end, End::TimedOut);
         let child = stdout.lines().nth(1).unwrap();
         assert!(is_gone(child).await, "{child} still runs");
@@ -342,7 +348,7 @@ mod tests {
 
     /// Whether a process has exited, or does so soon: a killed orphan waits for its new parent to reap it.
     async fn is_gone(process: &str) -> bool {
-        for _ in 0..500 {
+        for _ in 0..6_000 {
             let state = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
             if state.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.starts_with(" Z")) {
                 return true;
@@ -355,7 +361,7 @@ mod tests {
     #[tokio::test]
     async fn a_program_that_traps_the_signal_and_exits_has_not_timed_out() {
         let line = "trap 'echo trapped; exit 23' TERM; while :; do sleep 0.05; done";
-        let (end, stdout, _) = ran(line, 300).await;
+        let (end, stdout, _) = ran(line, IMPATIENT).await;
         assert_eq!((end, stdout.as_str()), (End::Exited(23), "trapped\n"));
     }
 
@@ -380,19 +386,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_stopped_program_times_out_too() {
-        assert_eq!(ran("kill -STOP $$", 300).await.0, End::TimedOut);
+        assert_eq!(ran("kill -STOP $$", IMPATIENT).await.0, End::TimedOut);
     }
 
     #[tokio::test]
     async fn processes_that_are_left_behind_do_not_delay_the_run_and_may_finish_their_output() {
-        let begin = std::time::Instant::now();
         let (end, stdout, _) = ran("setsid sleep 1000 & echo $!; (sleep 0.3; echo late) & exit 0", PATIENT).await;
         let (leaked, late) = stdout.split_once('\n').unwrap();
         assert_eq!((end, late), (End::Exited(0), "late\n"));
-        // It has left the group, so the run does not kill it; the test does.
+        // It has left the group, so the run has neither waited for it nor killed it; the test does.
         let leaked = leaked.parse().ok().and_then(Pid::from_raw).unwrap();
         rustix::process::kill_process(leaked, Signal::KILL).unwrap();
-        assert!(begin.elapsed() < Duration::from_secs(15));
     }
 
     #[tokio::test]
@@ -409,13 +413,16 @@ mod tests {
         let file = folder.path().join("pids");
         let program = shell(&format!("sleep 1000 & echo $$ $! > {}; wait", file.display()), PATIENT);
         let running = tokio::spawn(async move { run(&program, &[]).await });
-        let pids = loop {
-            let text = std::fs::read_to_string(&file).unwrap_or_default();
-            if text.ends_with('\n') {
-                break text;
+        let written = async {
+            loop {
+                let text = std::fs::read_to_string(&file).unwrap_or_default();
+                if text.ends_with('\n') {
+                    return text;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
         };
+        let pids = tokio::time::timeout(Duration::from_secs(60), written).await.expect("the program's processes");
         running.abort();
         for process in pids.split_whitespace() {
             assert!(is_gone(process).await, "{process} still runs");

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use wasaba_core::collect::StoredValues;
 use wasaba_core::limits::Limits;
 use wasaba_core::secret::Secret;
+use wasaba_core::text::duration;
 use wasmtime::component::{InstancePre, Resource, ResourceTableError};
 use wasmtime::{Store, Trap, UpdateDeadline};
 
-use crate::capabilities::kv::Values;
 use crate::capabilities::types::Handle;
 use crate::capabilities::{Guest, Instance};
 use crate::contract;
@@ -16,11 +17,11 @@ use crate::thread::Ended;
 use crate::turn::end_turn;
 
 /// The result of a call that succeeded.
-pub struct Outcome<T> {
+pub struct Answered<T> {
     /// The plugin's answer.
     pub answer: T,
     /// What the instance stores from now on, if the call has changed it.
-    pub values: Option<Arc<Values>>,
+    pub values: Option<Arc<StoredValues>>,
 }
 
 /// One call. Its store is dropped with it, so that nothing leaks from call to call.
@@ -56,8 +57,8 @@ impl Call {
     }
 
     /// The outcome of a call with this answer.
-    pub(crate) fn outcome<T>(&self, answer: T) -> Outcome<T> {
-        Outcome { answer, values: self.store.data().changed_values() }
+    pub(crate) fn outcome<T>(&self, answer: T) -> Answered<T> {
+        Answered { answer, values: self.store.data().changed_values() }
     }
 
     /// A handle of `secret` for the plugin.
@@ -129,13 +130,15 @@ pub fn ended<T>(result: Result<Result<T, Failure>, Ended>) -> Result<T, Failure>
         Err(match ended {
             // Without the share of the others, which would be another text each minute, and another line of the log.
             Ended::HeldUp(limit) => Failure::of_others(format!(
-                "timed out after {limit:?}, for more than a tenth of which other plugins computed (limit `timeout_seconds`)"
+                "timed out after {}, for more than a tenth of which other plugins computed (limit `timeout_seconds`)",
+                duration(limit)
             )),
             Ended::Computed(limit) => {
-                Failure::limit("compute_ms", &format!("computed for longer than {limit:?} and was stopped"))
+                Failure::limit("compute_ms", &format!("computed for longer than {} and was stopped", duration(limit)))
             }
             Ended::Late(limit) => {
-                Failure::new(Kind::Late, format!("timed out after {limit:?} and was stopped (limit `timeout_seconds`)"))
+                let limit = duration(limit);
+                Failure::new(Kind::Late, format!("timed out after {limit} and was stopped (limit `timeout_seconds`)"))
             }
             Ended::Panicked => {
                 Failure::new(Kind::Internal, "the agent crashed inside the call; this is a bug in wasaba")
@@ -192,7 +195,7 @@ mod tests {
         let late = ended::<()>(Err(Ended::Late(std::time::Duration::from_secs(10)))).unwrap_err();
         assert_eq!(
             (late.kind, late.text.as_str()),
-            (Kind::Late, "timed out after 10s and was stopped (limit `timeout_seconds`)")
+            (Kind::Late, "timed out after 10 s and was stopped (limit `timeout_seconds`)")
         );
     }
 }

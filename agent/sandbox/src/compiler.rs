@@ -57,11 +57,11 @@ impl fmt::Display for CompileError {
         match self {
             Self::Invalid(why) => write!(formatter, "cannot be used as a component: {why}"),
             Self::TooLong(limit) => {
-                write!(formatter, "takes longer than {} s to compile (limit `compile_seconds`)", limit.as_secs())
+                write!(formatter, "did not finish compiling within {} s of CPU time (limit `compile_seconds`)", limit.as_secs())
             }
             Self::Stuck(limit) => {
                 let seconds = limit.as_secs();
-                write!(formatter, "is not compiled after {seconds} s, {PATIENCE} times the limit `compile_seconds`")
+                write!(formatter, "did not finish compiling within {seconds} s, {PATIENCE} times the limit `compile_seconds`")
             }
             Self::Killed => formatter.write_str(
                 "cannot be compiled: the compiler was killed, probably out of memory: free some, or lower `compile_mib`",
@@ -82,7 +82,7 @@ impl std::error::Error for CompileError {}
 
 /// What the child reports on standard error, and exits with [`REPORTED`]. Its first line is the word, the rest the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Report {
+enum CompilerReport {
     /// The component is invalid.
     Invalid(String),
     /// An allocation failed, and the compiler noticed.
@@ -94,7 +94,7 @@ enum Report {
 /// The exit code of a child that has reported why there is no code; every command that fails has it.
 const REPORTED: i32 = 1;
 
-impl fmt::Display for Report {
+impl fmt::Display for CompilerReport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Invalid(text) => write!(formatter, "invalid\n{text}"),
@@ -104,7 +104,7 @@ impl fmt::Display for Report {
     }
 }
 
-impl Report {
+impl CompilerReport {
     fn parse(text: &str) -> Self {
         let (word, rest) = text.trim_end().split_once('\n').unwrap_or((text.trim_end(), ""));
         match word {
@@ -219,10 +219,10 @@ fn beginning(stream: Option<impl Read>) -> String {
 fn failure(status: ExitStatus, said: &str, limits: &Limits) -> CompileError {
     let out_of_memory = CompileError::OutOfMemory(limits.compile_bytes);
     match (status.code(), status.signal()) {
-        (Some(REPORTED), _) => match Report::parse(said) {
-            Report::Invalid(text) => CompileError::Invalid(first_lines(&text)),
-            Report::OutOfMemory => out_of_memory,
-            Report::Failed(text) => CompileError::Compiler(first_lines(&text)),
+        (Some(REPORTED), _) => match CompilerReport::parse(said) {
+            CompilerReport::Invalid(text) => CompileError::Invalid(first_lines(&text)),
+            CompilerReport::OutOfMemory => out_of_memory,
+            CompilerReport::Failed(text) => CompileError::Compiler(first_lines(&text)),
         },
         // The system stops a process that has used up its CPU time.
         (_, Some(libc::SIGXCPU)) => CompileError::TooLong(limits.compile),
@@ -255,23 +255,23 @@ pub fn compile(order: &Order, wasm: impl Read, code: impl Write) -> Result<(), S
     compiled(order, wasm, code).map_err(|report| report.to_string())
 }
 
-fn compiled(order: &Order, mut wasm: impl Read, mut code: impl Write) -> Result<(), Report> {
+fn compiled(order: &Order, mut wasm: impl Read, mut code: impl Write) -> Result<(), CompilerReport> {
     // Collecting comes first; a compiler can wait.
-    rustix::process::nice(10).map_err(|error| Report::Failed(format!("cannot lower the priority: {error}")))?;
-    confine(order.cpu_seconds, order.memory_bytes).map_err(Report::Failed)?;
+    rustix::process::nice(10).map_err(|error| CompilerReport::Failed(format!("cannot lower the priority: {error}")))?;
+    confine(order.cpu_seconds, order.memory_bytes).map_err(CompilerReport::Failed)?;
     let mut bytes = Vec::new();
     wasm.read_to_end(&mut bytes).map_err(|error| io_report("read the component", &error))?;
     let needs = count(&bytes).map_err(|uncounted| match uncounted {
-        Uncounted::Invalid(text) => Report::Invalid(first_lines(&text)),
-        Uncounted::Given => Report::Invalid(
+        Uncounted::Invalid(text) => CompilerReport::Invalid(first_lines(&text)),
+        Uncounted::Given => CompilerReport::Invalid(
             "it instantiates a module or component that it imports, so that its instances cannot be counted".into(),
         ),
     })?;
     let compiled = if needs.check(&order.limits).is_ok() {
         let compiled = engine::for_compiling(order.engine).and_then(|engine| engine.precompile_component(&bytes));
         compiled.map_err(|error| {
-            let invalid = || Report::Invalid(first_lines(&format!("{error:#}")));
-            if is_out_of_memory(&error) { Report::OutOfMemory } else { invalid() }
+            let invalid = || CompilerReport::Invalid(first_lines(&format!("{error:#}")));
+            if is_out_of_memory(&error) { CompilerReport::OutOfMemory } else { invalid() }
         })?
     } else {
         Vec::new()
@@ -280,10 +280,10 @@ fn compiled(order: &Order, mut wasm: impl Read, mut code: impl Write) -> Result<
     written.and_then(|()| code.flush()).map_err(|error| io_report("hand over the code", &error))
 }
 
-fn io_report(what: &str, error: &std::io::Error) -> Report {
+fn io_report(what: &str, error: &std::io::Error) -> CompilerReport {
     match error.kind() {
-        std::io::ErrorKind::OutOfMemory => Report::OutOfMemory,
-        _ => Report::Failed(format!("cannot {what}: {error}")),
+        std::io::ErrorKind::OutOfMemory => CompilerReport::OutOfMemory,
+        _ => CompilerReport::Failed(format!("cannot {what}: {error}")),
     }
 }
 
@@ -315,13 +315,13 @@ mod tests {
     #[test]
     fn every_end_of_a_compiler_has_its_own_error() {
         let limits = Limits::default();
-        let reported = |report: Report| ended(REPORTED << 8, &format!("{report}\n"));
+        let reported = |report: CompilerReport| ended(REPORTED << 8, &format!("{report}\n"));
         let text = "unexpected end\nat offset 9".to_owned();
         let shown = "unexpected end at offset 9".to_owned();
-        assert_eq!(reported(Report::Invalid(text.clone())), CompileError::Invalid(shown.clone()));
-        assert_eq!(reported(Report::Failed(text)), CompileError::Compiler(shown));
+        assert_eq!(reported(CompilerReport::Invalid(text.clone())), CompileError::Invalid(shown.clone()));
+        assert_eq!(reported(CompilerReport::Failed(text)), CompileError::Compiler(shown));
         let out_of_memory = CompileError::OutOfMemory(limits.compile_bytes);
-        assert_eq!(reported(Report::OutOfMemory), out_of_memory);
+        assert_eq!(reported(CompilerReport::OutOfMemory), out_of_memory);
         assert_eq!(ended(libc::SIGABRT, "memory allocation of 9 bytes failed"), out_of_memory);
         assert_eq!(ended(libc::SIGABRT, ""), out_of_memory);
         assert_eq!(ended(libc::SIGXCPU, ""), CompileError::TooLong(limits.compile));
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_allocation_is_told_apart_from_an_invalid_component() {
+    fn a_failed_allocation_is_distinguished_from_an_invalid_component() {
         let mapped = wasmtime::Error::from(std::io::Error::from(std::io::ErrorKind::OutOfMemory));
         assert!(is_out_of_memory(&mapped.context("cannot map")));
         let invalid = engine::for_compiling(Engine::Pulley).unwrap().precompile_component(b"out of memory");
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_ends_without_reading_is_told_by_its_status() {
+    fn a_child_that_ends_without_reading_reports_by_its_status() {
         let ended = shell("echo why >&2; exit 3", &vec![b'x'; 1 << 20], Duration::from_secs(600));
         assert_eq!((ended.status.code(), ended.said.as_str(), ended.is_stuck), (Some(3), "why\n", false));
     }

@@ -10,7 +10,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::answer::{Document, Documents, Graph, Problem, Readings, Report};
 use crate::call::Call;
-pub use crate::call::{Outcome, ended};
+pub use crate::call::{Answered, ended};
 use crate::capabilities::grants::Grants;
 use crate::capabilities::{self, Guest, Instance};
 use crate::compile::{Cache, sha256};
@@ -151,7 +151,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin's own error, or how the call failed.
-    pub async fn collect(&self, instance: Instance, settings: Settings) -> Result<Outcome<Readings>, Failure> {
+    pub async fn collect(&self, instance: Instance, settings: Settings) -> Result<Answered<Readings>, Failure> {
         let mut call = self.call(instance);
         let mut readings = self.exports.collect(&mut call, &settings).await?;
         if readings.samples.len() > call.limits.samples {
@@ -166,7 +166,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin's own error, or how the call failed.
-    pub async fn check(&self, instance: Instance, settings: Settings) -> Result<Outcome<Vec<Report>>, Failure> {
+    pub async fn check(&self, instance: Instance, settings: Settings) -> Result<Answered<Vec<Report>>, Failure> {
         let mut call = self.call(instance);
         let mut reports = self.exports.check(&mut call, &settings).await?;
         for report in &mut reports {
@@ -179,7 +179,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin's own error, how the call failed, or that a document is invalid JSON.
-    pub async fn metadata(&self, instance: Instance, settings: Settings) -> Result<Outcome<Documents>, Failure> {
+    pub async fn metadata(&self, instance: Instance, settings: Settings) -> Result<Answered<Documents>, Failure> {
         let mut call = self.call(instance);
         let Gathered { documents, problems } = self.exports.gather(&mut call, &settings).await?;
         let document = |(namespace, json): (String, String)| {
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn two_versions_of_the_contract_are_spoken_side_by_side() {
+    async fn two_versions_of_the_contract_are_supported_side_by_side() {
         let sandbox = Sandbox::start().unwrap();
         let (next, released) = (linked(&sandbox, NEXT).await.unwrap(), linked(&sandbox, RELEASED).await.unwrap());
         assert_eq!((next.description.name.as_str(), next.does()), ("next", vec!["metrics"]));
@@ -311,7 +311,10 @@ mod tests {
         let sandbox = Sandbox::start().unwrap();
         let older = RELEASED.replace("@0.2.0", "@0.1.0");
         let problem = linked(&sandbox, &older).await.err().unwrap().to_string();
-        assert!(problem.contains("speaks version 0.1.0") && problem.contains("this agent speaks 0.2.0"), "{problem}");
+        assert!(
+            problem.contains("was built for version 0.1.0") && problem.contains("this agent supports 0.2.0"),
+            "{problem}"
+        );
         let mixed = NEXT.replace("metrics@0.3.0", "metrics@0.2.0");
         let problem = linked(&sandbox, &mixed).await.err().unwrap().to_string();
         assert!(problem.contains("metrics` of version 0.2.0, but `about` of 0.3.0"), "{problem}");

@@ -16,7 +16,7 @@ const NOBODY: u32 = 65_534;
 /// A limit cannot be set.
 pub(crate) fn confine(cpu_seconds: u64, memory_bytes: u64) -> Result<(), String> {
     become_first_victim();
-    become_nobody();
+    become_unprivileged_user();
     // One second between the signal that says why and the one that cannot be ignored, so that the latter is never ours.
     let limits = [
         (Resource::Cpu, cpu_seconds, cpu_seconds.saturating_add(1)),
@@ -31,7 +31,7 @@ pub(crate) fn confine(cpu_seconds: u64, memory_bytes: u64) -> Result<(), String>
             .map_err(|error| format!("cannot limit the compiler: {error}"))?;
     }
     // Needed for the filter without privileges; without it, a kernel without seccomp has at least this.
-    rustix::thread::set_no_new_privs(true).map_err(|error| format!("cannot renounce privileges: {error}"))?;
+    rustix::thread::set_no_new_privs(true).map_err(|error| format!("cannot drop privileges: {error}"))?;
     filter::install();
     Ok(())
 }
@@ -43,7 +43,7 @@ fn become_first_victim() {
 }
 
 /// Where root is not mapped to more than one user (a container), the user stays, without its capabilities.
-fn become_nobody() {
+fn become_unprivileged_user() {
     if rustix::process::geteuid().is_root() {
         let (group, user) = (Gid::from_raw(NOBODY), Uid::from_raw(NOBODY));
         rustix::thread::set_thread_groups(&[]).ok();

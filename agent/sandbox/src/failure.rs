@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use wasaba_core::collect::Fault;
+use wasaba_core::text::{counted, duration};
 
 /// What kind of failure it is, which says who has to act. The first eleven are those of the contract (`wit/types.wit`), which
 /// plugins return and capabilities return to them.
@@ -19,7 +20,7 @@ pub enum Kind {
     Timeout,
     /// The operator: a grant is missing.
     Denied,
-    /// Whoever runs the target, or the plugin's author: the answer cannot be used.
+    /// The operator of the target, or the plugin's author: the answer cannot be used.
     Failed,
     /// The operator: the target is another thing, or another version of it, than the plugin knows.
     Unsupported,
@@ -108,12 +109,36 @@ pub struct Failure {
     pub(crate) is_of_others: bool,
     /// For how long the target asked to be left alone.
     pub retry_after: Option<Duration>,
+    /// What went wrong with TLS, if that is the reason.
+    pub(crate) tls: Option<TlsFault>,
+}
+
+/// What went wrong with TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TlsFault {
+    /// The peer's certificate is not trusted.
+    Certificate,
+    /// The peer refused with an alert, as it does without the certificate that it asks for.
+    Alert,
+    /// The peer's answer is not TLS.
+    NotTls,
+}
+
+impl TlsFault {
+    /// Its word in the contract: the value of the attribute `tls`.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Certificate => "certificate",
+            Self::Alert => "alert",
+            Self::NotTls => "not-tls",
+        }
+    }
 }
 
 impl Failure {
     /// A failure of this kind.
     pub fn new(kind: Kind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into(), retry_after: None, is_of_others: false }
+        Self { kind, text: text.into(), retry_after: None, tls: None, is_of_others: false }
     }
 
     /// A timeout that other plugins have caused.
@@ -161,6 +186,12 @@ impl Circuit {
         }
     }
 
+    /// Whether the last call failed because something was refused.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        self.last.as_ref().is_some_and(|(failure, _)| failure.kind == Kind::Denied)
+    }
+
     /// The text of the last failure, if the last call failed.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
@@ -181,16 +212,16 @@ impl Circuit {
         self.consecutive = self.consecutive.saturating_add(1);
         let minutes = pause_minutes(failure.kind, self.consecutive);
         if minutes > 0 {
-            let pause = if minutes == 1 { "minute".to_owned() } else { format!("{minutes} minutes") };
-            let failures = self.consecutive;
-            failure.text.push_str(&format!("; skipping the next {pause} after {failures} consecutive failures"));
+            let pause = if minutes == 1 { "minute".to_owned() } else { counted(minutes, "minute") };
+            let failures = counted(self.consecutive.into(), "consecutive failure");
+            failure.text.push_str(&format!("; skipping the next {pause} after {failures}"));
         }
         // A little less, so that the minute after the pause is not skipped if its clock ticks early.
         let pause = Duration::from_secs((minutes + 1) * 60).saturating_sub(Duration::from_secs(30));
         let pause = if minutes == 0 { Duration::ZERO } else { pause };
         let asked = failure.retry_after.unwrap_or_default().min(LONGEST_PAUSE);
         if asked > pause {
-            failure.text.push_str(&format!("; skipping it for {} s, as the target asks", asked.as_secs()));
+            failure.text.push_str(&format!("; skipping it for {}, as the target asks", duration(asked)));
         }
         self.last = Some((failure.clone(), now.saturating_add(pause.max(asked))));
         failure

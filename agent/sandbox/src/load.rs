@@ -44,7 +44,7 @@ pub enum Problem {
     Header(String),
     /// It cannot be compiled.
     Compile(CompileError),
-    /// It does not keep the contract, or speaks another version.
+    /// It does not match the contract, or was built for another version.
     Contract(String),
     /// It imports something that the agent does not have.
     Import(String),
@@ -146,7 +146,7 @@ pub fn check_header(wasm: &[u8]) -> Result<(), Problem> {
     }))
 }
 
-/// The version of the contract that the component speaks, and which of its interfaces it exports. Distinguishes a missing one from
+/// The version of the contract that the component was built for, and which of its interfaces it exports. Distinguishes a missing one from
 /// one of another version, which the linker does not.
 pub(crate) fn check_contract(component: &Component) -> Result<(&'static Version, Vec<&'static str>), Problem> {
     let (name, current) = (contract::NAME, contract::CURRENT.name);
@@ -157,21 +157,21 @@ pub(crate) fn check_contract(component: &Component) -> Result<(&'static Version,
         exports.iter().filter_map(|name| name.strip_prefix(&prefix)).map(str::to_owned).collect::<Vec<_>>()
     };
     let versions = versions_of("about");
-    let Some(spoken) = versions.iter().find_map(|version| contract::spoken(version)) else {
+    let Some(supported) = versions.iter().find_map(|version| contract::supported(version)) else {
         // What a contract was that had other names.
         let others =
             exports.iter().filter_map(|export| export.strip_prefix(name)?.split_once('@')).map(|(_, version)| version);
         let other = versions.iter().map(String::as_str).chain(others).next();
         return Err(Problem::Contract(match other {
             Some(version) => format!(
-                "speaks version {} of the contract {name}, this agent speaks {current}: build the plugin with the SDK of \
-                 this agent's release, or update the agent",
+                "was built for version {} of the contract {name}; this agent supports {current}: build the plugin with the SDK \
+                 of this agent's release, or update the agent",
                 printable(version, 40)
             ),
             None => format!("is not a wasaba plugin: it does not export `{name}/about@{current}`"),
         }));
     };
-    let is_of_it = |version: &String| contract::spoken(version).is_some_and(|other| other.name == spoken.name);
+    let is_of_it = |version: &String| contract::supported(version).is_some_and(|other| other.name == supported.name);
     let mut found = Vec::new();
     for interface in contract::EXPORTS {
         let versions = versions_of(interface);
@@ -182,23 +182,23 @@ pub(crate) fn check_contract(component: &Component) -> Result<(&'static Version,
                 return Err(Problem::Contract(format!(
                     "exports `{name}/{interface}` of version {}, but `about` of {}: build it against one version",
                     printable(other, 40),
-                    spoken.name
+                    supported.name
                 )));
             }
         }
     }
     if found.len() < 2 {
         return Err(Problem::Contract(format!(
-            "does nothing: besides `about` it must export `{name}/metrics@{current}`, `checks` or `metadata`"
+            "exports nothing to run: besides `about` it must export `{name}/metrics@{current}`, `checks` or `metadata`"
         )));
     }
-    Ok((spoken, found))
+    Ok((supported, found))
 }
 
-/// The error of a component that does not keep the contract.
+/// The error of a component that does not match the contract.
 pub(crate) fn foreign(error: wasmtime::Error) -> Problem {
     Problem::Contract(format!(
-        "does not keep the contract {}@{}: {}; build it with the contract of this release",
+        "does not match the contract {}@{}: {}; build it with the contract of this release",
         contract::NAME,
         contract::CURRENT.name,
         format!("{error:#}").lines().next().unwrap_or_default()
@@ -210,9 +210,9 @@ pub(crate) fn check_imports(component: &Component) -> Result<(), Problem> {
     let component_type = component.component_type();
     for (name, _) in component_type.imports(component.engine()) {
         let (interface, version) = name.split_once('@').unwrap_or((name, ""));
-        let is_spoken = contract::spoken(version).is_some();
+        let is_supported = contract::supported(version).is_some();
         let known = match interface.split_once('/') {
-            Some((contract::NAME, word)) => is_spoken && (word == "types" || is_capability(word)),
+            Some((contract::NAME, word)) => is_supported && (word == "types" || is_capability(word)),
             Some((package, _)) => {
                 let wasi = package.strip_prefix("wasi:").is_some_and(|package| WASI.contains(&package));
                 wasi && version.starts_with("0.2.")
@@ -306,11 +306,11 @@ fn check_setting(setting: &Setting, all: &[Setting]) -> Result<(), Problem> {
         )));
     }
     if help.chars().count() > 500 {
-        return refuse("with a help of more than 500 characters");
+        return refuse("with help text of more than 500 characters");
     }
     match default {
         Some(_) if *kind == SettingKind::Secret => {
-            return refuse("with a default, but a secret is the operator's alone");
+            return refuse("with a default, which a secret cannot have");
         }
         Some(default) if default.len() > 4_096 => return refuse("with a default of more than 4,096 bytes"),
         _ => {}
@@ -456,7 +456,10 @@ mod tests {
         let good = vec![host.clone(), of_host(port.clone()), aliased(&[("require", "encrypt")])];
         assert_eq!(check_description(&described("web", good)), Ok(()));
         for (settings, expected) in [
-            (vec![Setting { default: Some("x".into()), ..setting("token", SettingKind::Secret) }], "operator's alone"),
+            (
+                vec![Setting { default: Some("x".into()), ..setting("token", SettingKind::Secret) }],
+                "which a secret cannot have",
+            ),
             (vec![of_host(setting("a", SettingKind::Text)), host.clone()], "is not a port"),
             (vec![of_host(port.clone())], "does not describe"),
             (vec![of_host(Setting { repeatable: true, ..port.clone() }), host.clone()], "use the kind `endpoint`"),

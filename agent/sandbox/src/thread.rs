@@ -118,7 +118,7 @@ impl Sandbox {
         match tokio::time::timeout(limit, self.turns(call)).await {
             Ok(Ok(result)) => result.map_err(|ComputedTooLong| Ended::Computed(compute)),
             Ok(Err(Panicked)) => Err(Ended::Panicked),
-            Err(_) => Err(late(usage.held_up((self.clocks.wall)()), limit)),
+            Err(_) => Err(late(usage.held_up((self.clocks.monotonic)()), limit)),
         }
     }
 
@@ -263,7 +263,7 @@ mod tests {
     #[tokio::test]
     async fn a_call_that_waits_forever_is_stopped_at_its_limit() {
         // By a clock that stands still, nothing holds it up.
-        let clocks = Clocks { wall: || Duration::ZERO, ..Clocks::SYSTEM };
+        let clocks = Clocks { monotonic: || Duration::ZERO, ..Clocks::SYSTEM };
         let sandbox = Sandbox { clocks, ..Sandbox::start().unwrap() };
         let limit = Duration::from_millis(10);
         assert_eq!(sandbox.run(limit, LONG, std::future::pending::<()>()).await, Err(Ended::Late(limit)));
@@ -366,13 +366,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_that_is_late_because_others_computed_is_told_apart() {
+    async fn a_call_that_is_late_because_others_computed_is_distinguished() {
         let limit = Duration::from_millis(100);
         let call = Counted::new(std::future::pending::<()>(), LONG, Clocks::SYSTEM);
         let usage = call.usage();
         // It never had a turn.
         compute(limit);
-        assert_eq!(late(usage.held_up((Clocks::SYSTEM.wall)()), limit), Ended::HeldUp(limit));
+        assert_eq!(late(usage.held_up((Clocks::SYSTEM.monotonic)()), limit), Ended::HeldUp(limit));
     }
 
     #[tokio::test]

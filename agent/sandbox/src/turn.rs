@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use wasaba_core::clock;
 
 /// Since a fixed moment.
 type Time = Duration;
@@ -17,18 +17,14 @@ type Time = Duration;
 #[derive(Clone, Copy)]
 pub(super) struct Clocks {
     /// Time that passes.
-    pub(super) wall: fn() -> Time,
+    pub(super) monotonic: fn() -> Time,
     /// Time in which this thread computes.
     pub(super) thread: fn() -> Time,
 }
 
 impl Clocks {
     /// The system's.
-    pub(super) const SYSTEM: Self = Self { wall: || now(ClockId::Monotonic), thread: || now(ClockId::ThreadCPUTime) };
-}
-
-fn now(clock: ClockId) -> Time {
-    Duration::try_from(clock_gettime(clock)).unwrap_or_default()
+    pub(super) const SYSTEM: Self = Self { monotonic: clock::monotonic, thread: clock::thread_cpu };
 }
 
 thread_local! {
@@ -103,8 +99,9 @@ impl<T> Counted<T> {
     /// A call that may compute this long, and is ready for its first turn.
     pub(super) fn new(call: impl Future<Output = T> + Send + 'static, compute: Duration, clocks: Clocks) -> Self {
         let usage = Usage::default();
-        usage.lock().ready = Some((clocks.wall)());
-        let waker = Arc::new(ReadyWaker { usage: usage.clone(), wall: clocks.wall, executor: Mutex::default() });
+        usage.lock().ready = Some((clocks.monotonic)());
+        let waker =
+            Arc::new(ReadyWaker { usage: usage.clone(), monotonic: clocks.monotonic, executor: Mutex::default() });
         Self { call: Box::pin(call), usage, compute, clocks, waker }
     }
 
@@ -120,9 +117,9 @@ impl<T> Future for Counted<T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         this.waker.wakes(context.waker());
-        let wall = (this.clocks.wall)();
+        let monotonic = (this.clocks.monotonic)();
         let mut used = this.usage.lock();
-        let held_up = used.ready.take().map_or(Duration::ZERO, |ready| wall.saturating_sub(ready));
+        let held_up = used.ready.take().map_or(Duration::ZERO, |ready| monotonic.saturating_sub(ready));
         used.held_up += held_up;
         drop(used);
         YIELDED.set(false);
@@ -134,7 +131,7 @@ impl<T> Future for Counted<T> {
         let mut used = this.usage.lock();
         used.computed = used.computed.saturating_add(took).saturating_add(CHARGED.take());
         if YIELDED.take() {
-            used.ready = Some((this.clocks.wall)());
+            used.ready = Some((this.clocks.monotonic)());
         }
         match result {
             Poll::Ready(result) => Poll::Ready(Ok(result)),
@@ -147,7 +144,7 @@ impl<T> Future for Counted<T> {
 /// Notes since when a call is ready, and wakes its executor.
 struct ReadyWaker {
     usage: Usage,
-    wall: fn() -> Time,
+    monotonic: fn() -> Time,
     executor: Mutex<Option<Waker>>,
 }
 
@@ -166,7 +163,7 @@ impl Wake for ReadyWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.usage.lock().ready.get_or_insert_with(self.wall);
+        self.usage.lock().ready.get_or_insert_with(self.monotonic);
         let executor = self.executor.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(executor) = executor {
             executor.wake();
@@ -182,14 +179,14 @@ mod tests {
     use super::*;
 
     thread_local! {
-        static WALL: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+        static MONOTONIC: Cell<Duration> = const { Cell::new(Duration::ZERO) };
         static THREAD: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     }
 
-    const CLOCKS: Clocks = Clocks { wall: || WALL.get(), thread: || THREAD.get() };
+    const CLOCKS: Clocks = Clocks { monotonic: || MONOTONIC.get(), thread: || THREAD.get() };
 
     fn pass(wall_millis: u64, computed_millis: u64) {
-        WALL.set(WALL.get() + Duration::from_millis(wall_millis));
+        MONOTONIC.set(MONOTONIC.get() + Duration::from_millis(wall_millis));
         THREAD.set(THREAD.get() + Duration::from_millis(computed_millis));
     }
 
@@ -241,16 +238,16 @@ mod tests {
         let mut call = Counted::new(receiver, millis(20), CLOCKS);
         let usage = call.usage();
         pass(3, 0);
-        assert_eq!(usage.held_up(WALL.get()), millis(3), "it has had no turn yet");
+        assert_eq!(usage.held_up(MONOTONIC.get()), millis(3), "it has had no turn yet");
         assert!(poll(&mut call).is_pending());
         pass(100, 0);
-        assert_eq!(usage.held_up(WALL.get()), millis(3), "it waits");
+        assert_eq!(usage.held_up(MONOTONIC.get()), millis(3), "it waits");
         sender.send(()).unwrap();
         pass(7, 0);
-        assert_eq!(usage.held_up(WALL.get()), millis(10), "its turn has not come");
+        assert_eq!(usage.held_up(MONOTONIC.get()), millis(10), "its turn has not come");
         assert_eq!(poll(&mut call), Poll::Ready(Ok(Ok(()))));
         pass(100, 0);
-        assert_eq!(usage.held_up(WALL.get()), millis(10));
+        assert_eq!(usage.held_up(MONOTONIC.get()), millis(10));
     }
 
     #[test]
@@ -264,6 +261,6 @@ mod tests {
         let mut call = Counted::new(yields, millis(20), CLOCKS);
         assert!(poll(&mut call).is_pending());
         pass(40, 0);
-        assert_eq!(call.usage().held_up(WALL.get()), millis(40));
+        assert_eq!(call.usage().held_up(MONOTONIC.get()), millis(40));
     }
 }

@@ -6,7 +6,6 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
 
 use config::check::{Check, Runner};
 use plugins::components::Components;
@@ -39,15 +38,17 @@ struct Found {
     name: String,
     status: Status,
     message: String,
+    /// The exit code of a program.
+    code: Option<i32>,
 }
 
 impl Found {
     fn own(status: Status, message: impl Into<String>) -> Self {
-        Self { name: String::new(), status, message: message.into() }
+        Self { name: String::new(), status, message: message.into(), code: None }
     }
 }
 
-/// Runs the check for ever, and sends its reports. Those that a plugin names are posted as `<check>-<name>`, unless that name is
+/// Runs the check forever, and sends its reports. Those that a plugin names are posted as `<check>-<name>`, unless that name is
 /// `taken`.
 pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Report>, taken: Taken) {
     let mut ticks = tokio::time::interval(check.every);
@@ -56,7 +57,7 @@ pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Rep
     let mut last_worst = None;
     let mut action = Action(None);
     let mut last_warnings = Vec::new();
-    let mut lines = LinesAnHour::new(MOST_LINES, Instant::now());
+    let mut lines = LinesAnHour::new(MOST_LINES, clock::instant());
     loop {
         ticks.tick().await;
         let occurred_at = clock::unix_seconds();
@@ -70,7 +71,7 @@ pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Rep
             is_free
         });
         for warning in warnings.iter().filter(|warning| !last_warnings.contains(*warning)) {
-            if let Some(warning) = lines.admitted(warning.clone(), Instant::now()) {
+            if let Some(warning) = lines.admitted(warning.clone(), clock::instant()) {
                 tracing::warn!("check {}: {warning}", check.name);
             }
         }
@@ -88,15 +89,15 @@ pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Rep
         forget(&mut before, &check, &found);
         for found in found {
             let name = full_name(&check, &found);
-            let Found { status, message, .. } = found;
+            let Found { status, message, code, .. } = found;
             let before = before.entry(Arc::clone(&name));
             let last = match &before {
                 Entry::Occupied(last) => Some(last.get()),
                 Entry::Vacant(_) => None,
             };
             if last.is_none_or(|last| last.status != status) {
-                let line = format!("{}: {}", status.word(), printable(message.trim(), 300));
-                match (lines.admitted(line, Instant::now()), status) {
+                let line = format!("{}: {}", status.word(), shown(&message, code));
+                match (lines.admitted(line, clock::instant()), status) {
                     (Some(line), Status::Ok) => tracing::info!("check {name}: {line}"),
                     (Some(line), _) => tracing::warn!("check {name}: {line}"),
                     (None, _) => {}
@@ -134,6 +135,14 @@ fn forget(before: &mut HashMap<Arc<str>, Last>, check: &Check, found: &[Found]) 
     if before.len() > MOST_REPORTS {
         let reported = found.iter().map(|found| full_name(check, found)).collect::<HashSet<_>>();
         before.retain(|name, _| *name == check.name || reported.contains(name));
+    }
+}
+
+/// The message for the log. A program that printed nothing is described by its exit code.
+fn shown(message: &str, code: Option<i32>) -> String {
+    match (message.trim(), code) {
+        ("", Some(code)) if code != 0 => format!("exited with code {code} and printed nothing"),
+        (message, _) => printable(message, 300),
     }
 }
 
@@ -183,7 +192,10 @@ async fn ask(check: &Check, components: &Components) -> (Vec<Found>, Vec<String>
                 tracing::warn!("check {}: {line}", check.name);
             }
             match run.end {
-                End::Exited(code) => own(Status::of_code(code), String::from_utf8_lossy(&run.stdout).into_owned()),
+                End::Exited(code) => {
+                    let message = String::from_utf8_lossy(&run.stdout).into_owned();
+                    (vec![Found { code: Some(code), ..Found::own(Status::of_code(code), message) }], Vec::new())
+                }
                 // In the official agent's words.
                 End::TimedOut => own(Status::Unknown, "command timed out".to_owned()),
                 End::NotStarted(_, why) => own(Status::Unknown, why),
@@ -192,7 +204,7 @@ async fn ask(check: &Check, components: &Components) -> (Vec<Found>, Vec<String>
         }
         Runner::Component(table) => match components.check(&check.name, table).await {
             Ok(Checked { reports, warnings }) => {
-                let found = |answer::Report { name, status, message }| Found { name, status, message };
+                let found = |answer::Report { name, status, message }| Found { name, status, message, code: None };
                 (reports.into_iter().map(found).collect(), warnings)
             }
             Err(why) => own(Status::Unknown, why),
@@ -315,6 +327,19 @@ mod tests {
         }
         assert!(before.contains_key("c"), "whether the whole check failed is never forgotten");
         assert!(before.contains_key("c-m9n0") && !before.contains_key("c-m7n0"));
+    }
+
+    #[test]
+    fn a_program_that_printed_nothing_is_logged_with_its_exit_code() {
+        for (message, code, expected) in [
+            ("", Some(9), "exited with code 9 and printed nothing"),
+            (" \n", Some(2), "exited with code 2 and printed nothing"),
+            ("bad\n", Some(2), "bad"),
+            ("", Some(0), ""),
+            ("", None, ""),
+        ] {
+            assert_eq!(shown(message, code), expected, "{message:?} {code:?}");
+        }
     }
 
     /// The one report of a program.

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
 
 use config::check::{Metadata, Runner};
 use delivery::spool::Spool;
@@ -21,6 +20,7 @@ use serde_json::Value;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
+use wasaba_core::clock;
 use wasaba_core::document::{self, Document};
 use wasaba_core::lines::LinesAnHour;
 use wasaba_core::paths::own::{self, Folder};
@@ -101,7 +101,7 @@ pub async fn keep(
     let mut ticks = tokio::time::interval(metadata.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut last_problems = Vec::new();
-    let mut lines = LinesAnHour::new(MOST_LINES, Instant::now());
+    let mut lines = LinesAnHour::new(MOST_LINES, clock::instant());
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -140,7 +140,7 @@ pub async fn keep(
         }
         // The same problem is logged once.
         for problem in problems.iter().filter(|problem| !last_problems.contains(*problem)) {
-            if let Some(problem) = lines.admitted(problem.clone(), Instant::now()) {
+            if let Some(problem) = lines.admitted(problem.clone(), clock::instant()) {
                 tracing::warn!("metadata {}: {problem}", metadata.name);
             }
         }
@@ -303,12 +303,23 @@ mod tests {
         }
     }
 
+    /// Waits until something is so.
+    async fn until(what: &str, is_so: impl Fn() -> bool) {
+        let waiting = async {
+            while !is_so() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap_or_else(|_| panic!("not yet: {what}"));
+    }
+
     #[tokio::test]
     async fn a_document_is_queued_once_and_again_when_it_changes_but_not_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let source = folder.path().join("source");
         std::fs::write(&source, "{\"a\":1}").unwrap();
-        let plugin = Arc::new(metadata(&format!("cat {}", source.display())));
+        let runs = folder.path().join("runs");
+        let plugin = Arc::new(metadata(&format!("echo run >>{}; cat {}", runs.display(), source.display())));
         let spool = Arc::new(Spool::open(folder.path(), 0).unwrap());
         spool.keep_host_id("HOST1");
         let start = || {
@@ -326,9 +337,7 @@ mod tests {
         // Other white space is not a change; a document whose delivery failed is queued again.
         std::fs::write(&source, "{ \"a\" : 1 }").unwrap();
         let kept = folder.path().join("metadata/md.json");
-        while !kept.exists() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until("the document is kept", || kept.exists()).await;
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&kept), mode(kept.parent().unwrap())), (0o600, 0o700));
         std::fs::write(&source, "{\"a\":2}").unwrap();
@@ -338,19 +347,19 @@ mod tests {
         let again = documents.recv().await.unwrap();
         assert_eq!(again.json, "{\"a\":2}");
         again.delivered.send("HOST1".into()).unwrap();
-        while std::fs::read_to_string(&kept).unwrap() != "{\"host\":\"HOST1\",\"document\":{\"a\":2}}" {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let is_kept = |text: &str| std::fs::read_to_string(&kept).unwrap() == text;
+        until("the second is kept", || is_kept("{\"host\":\"HOST1\",\"document\":{\"a\":2}}")).await;
         running.abort();
         let (running, mut documents) = start();
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        // What a run has read is looked at before the next run begins.
+        let count = || std::fs::metadata(&runs).map_or(0, |about| about.len() / 4);
+        let before = count();
+        until("it ran twice more", || count() >= before + 2).await;
         std::fs::write(&source, "3").unwrap();
         let third = documents.recv().await.unwrap();
         assert_eq!(third.json, "3", "the delivered document was queued again");
         third.delivered.send("HOST1".into()).unwrap();
-        while std::fs::read_to_string(&kept).unwrap() != "{\"host\":\"HOST1\",\"document\":3}" {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until("the third is kept", || is_kept("{\"host\":\"HOST1\",\"document\":3}")).await;
         // It was not delivered for another host.
         spool.keep_host_id("HOST2");
         assert_eq!(documents.recv().await.unwrap().json, "3");

@@ -167,6 +167,7 @@ const LONGEST_PID_BYTES: usize = 64;
 pub(super) struct Pidfile(PathBuf);
 
 impl Pidfile {
+    #[expect(clippy::disallowed_methods, reason = "the operator names the folder, as for the official agent")]
     pub(super) fn claim(file: &Path) -> Result<Self, String> {
         let shown = file.display();
         let own = std::process::id();
@@ -190,6 +191,7 @@ impl Pidfile {
 }
 
 impl Drop for Pidfile {
+    #[expect(clippy::disallowed_methods, reason = "only the name goes, and the file was just read as our own")]
     fn drop(&mut self) {
         // Only our own: another agent may have claimed the file since.
         if own::read(&self.0, LONGEST_PID_BYTES as u64)

@@ -1,9 +1,12 @@
-//! `wasaba configtest`: reports every problem in the configuration at once: exactly those that the running agent would log.
+//! `wasaba configtest`: reports at once every problem in the configuration that the agent would find when it starts: in the files, and in
+//! the components that they name, which are loaded and validated by the same code. What only a call can show is not found: a server that
+//! does not answer, a program that does not run.
 
 use std::io::Write;
 
 use config::document::{Level, Problem};
 use plugins::keeper;
+use wasaba_core::text::counted;
 
 use super::configuration::texts;
 use super::flags::AgentFlags;
@@ -16,7 +19,7 @@ use super::flags::AgentFlags;
 pub fn run(flags: &AgentFlags) -> Result<(), String> {
     let file = flags.file();
     if !file.exists() {
-        return Err(format!("there is no `{}`; name another file with -conf", file.display()));
+        return Err(Problem::of_missing_file(&file).to_string());
     }
     let (mut problems, config) = match flags.config() {
         Ok((config, problems)) => (problems, Some(config)),
@@ -28,16 +31,13 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
             problems.push(Problem::of_flag(Level::Error, why));
         }
         let found = super::runtime()?.block_on(keeper::problems(config));
-        let word = |level| if level == Level::Error { "error" } else { "note" };
-        let found = found.into_iter().map(|(level, text)| Problem::of_flag(level, format!("{}: {text}", word(level))));
-        problems.extend(found);
+        problems.extend(found.into_iter().map(|text| Problem::of_flag(Level::Error, text)));
     }
-    let count = |level| problems.iter().filter(|problem| problem.level() == level).count();
+    let count = |level| problems.iter().filter(|problem| problem.level() == level).count() as u64;
     let (errors, warnings) = (count(Level::Error), count(Level::Warning));
     let text = texts(&problems);
     if errors + warnings > 0 {
-        let plural = |count: usize| if count == 1 { "" } else { "s" };
-        return Err(format!("{text}\n{errors} error{}, {warnings} warning{}", plural(errors), plural(warnings)));
+        return Err(format!("{text}\n{}, {}", counted(errors, "error"), counted(warnings, "warning")));
     }
     let notes = if text.is_empty() { text } else { format!("{text}\n") };
     let text = format!("{notes}`{}`: no errors, no warnings\n", file.display());

@@ -94,8 +94,7 @@ impl AgentFlags {
         if !self.role.is_empty() {
             let (valid, invalid) = self.role.iter().cloned().partition::<Vec<_>, _>(|role| config::is_role(role));
             for role in invalid {
-                let why =
-                    format!("ignoring -role {role:?}: it must look like `Service:role`, letters, digits, - and _");
+                let why = format!("-role: {}", config::invalid_role(Some(&role)));
                 problems.push(Problem::of_flag(Level::Warning, why));
             }
             config.roles = valid;
@@ -133,7 +132,11 @@ mod tests {
         assert_eq!(over("wasaba -root /flag", &file).0.root, PathBuf::from("/flag"));
         assert_eq!(over("wasaba -v", &file).0.root, PathBuf::from("/file"));
         let (config, problems) = over("wasaba -role role,A:a", &file);
-        assert!(config.roles == ["A:a"] && problems.contains("ignoring -role \"role\""), "{problems}");
+        assert!(
+            config.roles == ["A:a"]
+                && problems.contains("-role: invalid role \"role\", skipped: write `Service:role`, "),
+            "{problems}"
+        );
         assert!(over("wasaba -apibase nonsense", &file).1.contains("-apibase"));
     }
 

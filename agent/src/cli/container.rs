@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tracing::level_filters::LevelFilter;
 use wasaba_core::container::MARK;
+use wasaba_core::text::duration;
 use wasaba_core::{container, environment};
 
 use super::configuration::texts;
@@ -71,7 +72,7 @@ async fn supervise() -> Result<(ExitStatus, bool), String> {
                 if let Some(agent) = pid(&agent) {
                     kill_process(agent, Signal::KILL).ok();
                 }
-                tracing::error!("the agent did not stop within {STOP_TIMEOUT:?} and was killed");
+                tracing::error!("the agent did not stop within {} and was killed", duration(STOP_TIMEOUT));
                 deadline = None;
                 continue;
             }
@@ -141,7 +142,8 @@ async fn retire(flags: &AgentFlags) {
         Ok(Err(why)) => tracing::error!("auto_retirement: {why}"),
         Err(_) => {
             tracing::error!(
-                "auto_retirement: no answer within {RETIREMENT_TIMEOUT:?}; retire the host with `wasaba retire`"
+                "auto_retirement: no answer within {}; retire the host with `wasaba retire`",
+                duration(RETIREMENT_TIMEOUT)
             )
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 use super::completion;
 
@@ -63,7 +63,8 @@ pub enum Command {
     Plugin(PluginCommand),
     /// Print a completion script for bash, zsh or fish
     Completion {
-        /// The shell
+        /// The shell: bash, zsh or fish
+        #[arg(hide_possible_values = true)]
         shell: completion::Shell,
     },
     /// Print the version
@@ -125,7 +126,7 @@ pub enum PluginCommand {
         #[arg(long, default_value = "pulley")]
         engine: String,
         /// The number of calls
-        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+        #[arg(long, default_value_t = 1_000, value_parser = calls)]
         calls: u32,
         /// Measure the whole way as in the agent: from the question to the values
         #[arg(long)]
@@ -214,6 +215,23 @@ pub struct AgentFlags {
     pub child: bool,
 }
 
+/// How often a plugin is called.
+fn calls(text: &str) -> Result<u32, String> {
+    let calls = text.parse().ok().filter(|calls| *calls > 0);
+    calls.ok_or_else(|| format!("must be a whole number from 1 to {}", u32::MAX))
+}
+
+impl Line {
+    /// The flags of `wasaba plugin COMMAND`.
+    #[must_use]
+    pub fn flags_of_plugin_command(command: &str) -> Vec<String> {
+        let line = Self::command();
+        let command = line.find_subcommand("plugin").and_then(|plugin| plugin.find_subcommand(command));
+        let flags = command.into_iter().flat_map(clap::Command::get_arguments);
+        flags.filter_map(|flag| flag.get_long().map(str::to_owned)).collect()
+    }
+}
+
 /// The values that Go's flags take for `true` and `false`.
 fn boolean(text: &str) -> Result<bool, String> {
     match text {
@@ -225,8 +243,6 @@ fn boolean(text: &str) -> Result<bool, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

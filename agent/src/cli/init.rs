@@ -12,6 +12,7 @@ use crate::process::log::Destination;
 ///
 /// # Errors
 /// The file is not a valid configuration, or cannot be written.
+#[expect(clippy::disallowed_methods, reason = "the operator names the folder that is made")]
 pub fn run(file: &Path, key: &str, base: Option<&str>) -> Result<(), String> {
     log::start(tracing::level_filters::LevelFilter::INFO, Destination::Stderr);
     let shown = file.display();
@@ -36,7 +37,8 @@ pub fn run(file: &Path, key: &str, base: Option<&str>) -> Result<(), String> {
     // TOML reads the escapes of JSON.
     let line = |name: &str, value: &str| format!("{name} = {}\n", serde_json::Value::from(value));
     let base = base.map(|base| line("apibase", base)).unwrap_or_default();
-    if let Some(folder) = file.parent() {
+    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+        tracing::info!("creating the folder `{}`", folder.display());
         fs::create_dir_all(folder).map_err(|error| format!("cannot create the folder of `{shown}`: {error}"))?;
     }
     // With the key in it, for no other user; unless the operator made the file for others.

@@ -76,7 +76,7 @@ async fn add_plugins(config: &Config, sources: &mut Sources) -> Vec<Arc<MetricsP
             }
             Candidate::Component(table, file) => {
                 let Some(loader) = &loader else { continue };
-                match loader.instance(&table, &file).await {
+                match loader.instance(key.kind, &table, &file).await {
                     Ok(instance) => {
                         sources.add(keeper::source_of(Arc::new(instance)));
                     }

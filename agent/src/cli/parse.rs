@@ -3,7 +3,9 @@
 
 use std::ffi::OsString;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
+use wasaba_core::nearest::nearest;
 use wasaba_core::text::printable;
 
 use super::flags::{AgentFlags, Line};
@@ -18,11 +20,12 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Line, clap::Error> {
     if !first.is_empty() && !first.starts_with('-') && !grammar.is_command(&first) {
         return Err(grammar.unknown_command(&first));
     }
-    let line = Line::try_parse_from(grammar.in_claps_form(arguments))?;
+    let arguments = grammar.in_claps_form(arguments);
+    let line = Line::try_parse_from(&arguments).map_err(|error| grammar.in_our_words(error, &arguments))?;
     if line.command.is_some() && line.agent != AgentFlags::default() {
         // If they were ignored, a command would read another configuration than the user meant.
         let text = "flags go after the command: `wasaba once -conf FILE`\n";
-        return Err(clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, text));
+        return Err(clap::Error::raw(ErrorKind::ArgumentConflict, text));
     }
     Ok(line)
 }
@@ -43,16 +46,75 @@ impl Grammar {
 
     /// Lists the commands, as the official agent does.
     fn unknown_command(&self, word: &str) -> clap::Error {
-        let names = self.0.get_subcommands().map(clap::Command::get_name);
-        let nearest = names.map(|name| (strsim::levenshtein(name, word), name)).min();
-        let meant = nearest.filter(|(distance, _)| *distance < 3);
-        let meant = meant.map(|(_, name)| format!(", did you mean `{name}`?")).unwrap_or_default();
+        let meant = nearest(word, self.0.get_subcommands().map(clap::Command::get_name));
+        let meant = meant.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default();
         let mut text = format!("unknown command `{}`{meant}\n\nCommands:\n", printable(word, 40));
         for command in self.0.get_subcommands() {
             let about = command.get_about().map(ToString::to_string).unwrap_or_default();
             text.push_str(&format!("  {:<11} {about}\n", command.get_name()));
         }
-        clap::Error::raw(clap::error::ErrorKind::InvalidSubcommand, text)
+        clap::Error::raw(ErrorKind::InvalidSubcommand, text)
+    }
+
+    /// The command that `arguments` name, as far as there is one.
+    fn named_by(&self, arguments: &[OsString]) -> &clap::Command {
+        arguments.iter().skip(1).fold(&self.0, |command, word| command.find_subcommand(word).unwrap_or(command))
+    }
+
+    /// clap's error in the words of all other messages: one dash before a flag, backticks, and the cure.
+    fn in_our_words(&self, error: clap::Error, arguments: &[OsString]) -> clap::Error {
+        let command = self.named_by(arguments);
+        let line = command.get_bin_name().unwrap_or("wasaba");
+        let text = |kind| match error.get(kind) {
+            Some(ContextValue::String(text)) => text.as_str(),
+            Some(ContextValue::Strings(texts)) => texts.first().map_or("", String::as_str),
+            _ => "",
+        };
+        let (argument, value) = (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue));
+        // `--conf <FILE>` is the flag -conf, and `<SHELL>` is not a flag.
+        let flag = argument.starts_with('-').then(|| {
+            let name = argument.trim_start_matches('-');
+            name.split([' ', '=', '[']).next().unwrap_or(name)
+        });
+        let shown = printable(argument, 40);
+        let why = match (error.kind(), flag) {
+            (ErrorKind::UnknownArgument, Some(name)) => {
+                let known = command.get_arguments().filter(|known| !known.is_hide_set() && !known.is_positional());
+                let name = printable(name, 40);
+                let meant = nearest(&name, known.filter_map(clap::Arg::get_long));
+                match meant {
+                    Some(meant) => format!("unknown flag -{name}, did you mean -{meant}?"),
+                    None => format!("unknown flag -{name}; `{line} -help` lists the flags"),
+                }
+            }
+            (ErrorKind::UnknownArgument, None) => {
+                format!("unexpected argument {shown:?}; `{line} -help` lists what it takes")
+            }
+            (ErrorKind::InvalidSubcommand, _) => {
+                let word = text(ContextKind::InvalidSubcommand);
+                let names = command.get_subcommands().filter(|known| !known.is_hide_set());
+                let names = names.map(clap::Command::get_name).collect::<Vec<_>>();
+                let cure = match nearest(word, names.iter().copied()) {
+                    Some(meant) => format!(", did you mean `{meant}`?"),
+                    None => format!("; the commands are: {}", names.join(", ")),
+                };
+                let before = line.strip_prefix("wasaba ").unwrap_or_default();
+                format!("unknown command `{before} {}`{cure}", printable(word, 40))
+            }
+            (ErrorKind::InvalidValue, Some(name)) if value.is_empty() => format!("flag -{name} needs a value"),
+            (ErrorKind::InvalidValue | ErrorKind::ValueValidation, _) => {
+                let name = flag.map_or_else(|| shown.trim_matches(['<', '>']).to_owned(), |name| format!("-{name}"));
+                let must = match (std::error::Error::source(&error), error.get(ContextKind::ValidValue)) {
+                    (Some(source), _) => source.to_string(),
+                    (None, Some(ContextValue::Strings(valid))) => format!("must be one of {}", valid.join(", ")),
+                    (None, _) => "is invalid".to_owned(),
+                };
+                format!("{name} {must}, not {:?}", printable(value, 40))
+            }
+            (ErrorKind::MissingRequiredArgument, None) => format!("missing {shown}; `{line} -help` shows the command"),
+            _ => return error,
+        };
+        clap::Error::raw(error.kind(), format!("{why}\n"))
     }
 
     /// Whether the line of this command ends at the first word that is not a flag, as with Go: true for commands with the agent's
@@ -218,6 +280,37 @@ mod tests {
             "{text}"
         );
         assert!(error("nonsense").to_string().contains("unknown command `nonsense`\n"));
+    }
+
+    #[test]
+    fn an_invalid_line_is_refused_in_the_words_of_all_other_messages() {
+        for (line, expected) in [
+            ("wasaba -prot x", "unknown flag -prot, did you mean -root?"),
+            ("wasaba --prot=x", "unknown flag -prot, did you mean -root?"),
+            ("wasaba once -nonsense", "unknown flag -nonsense; `wasaba once -help` lists the flags"),
+            ("wasaba plugin lst", "unknown command `plugin lst`, did you mean `list`?"),
+            (
+                "wasaba plugin destroy",
+                "unknown command `plugin destroy`; the commands are: run, inspect, compile, list, time, new, test",
+            ),
+            ("wasaba once -conf", "flag -conf needs a value"),
+            ("wasaba -diagnostic=maybe", "-diagnostic must be true or false, not \"maybe\""),
+            ("wasaba plugin time -calls 0 nginx", "-calls must be a whole number from 1 to 4294967295, not \"0\""),
+            (
+                "wasaba plugin time -calls many nginx",
+                "-calls must be a whole number from 1 to 4294967295, not \"many\"",
+            ),
+            ("wasaba completion tcsh", "SHELL must be one of bash, zsh, fish, not \"tcsh\""),
+            ("wasaba plugin run", "missing <PLUGIN>; `wasaba plugin run -help` shows the command"),
+            (
+                "wasaba plugin inspect a b",
+                "unexpected argument \"b\"; `wasaba plugin inspect -help` lists what it takes",
+            ),
+        ] {
+            let error = parse(line.split(' ').map(OsString::from).collect()).unwrap_err();
+            assert_eq!(error.to_string().trim_end(), format!("error: {expected}"), "{line}");
+            assert!(error.use_stderr(), "{line}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use wasaba_core::environment;
+use wasaba_core::text::duration;
 
 use super::agent::Pidfile;
 use super::configuration::texts;
@@ -62,9 +63,9 @@ async fn supervise(program: PathBuf) -> Result<(), String> {
                 }
                 let pause = pauses.after(started.elapsed());
                 let pause = pause.ok_or_else(|| {
-                    format!("the agent exited during startup (within {} s): {}", STARTUP.as_secs(), shown(status))
+                    format!("the agent exited during startup (within {}): {}", duration(STARTUP), shown(status))
                 })?;
-                tracing::warn!("the agent died ({}); restarting it in {pause:?}", shown(status));
+                tracing::warn!("the agent died ({}); restarting it in {}", shown(status), duration(pause));
                 pauses.end = Some(Instant::now() + pause);
                 continue;
             }
@@ -109,7 +110,7 @@ fn restart(program: &PathBuf, pauses: &mut Pauses) -> Option<Child> {
     let child = start(program);
     if let Err(why) = &child {
         let pause = pauses.longer();
-        tracing::error!("{why}; retrying in {pause:?}");
+        tracing::error!("{why}; retrying in {}", duration(pause));
         pauses.end = Some(Instant::now() + pause);
     }
     child.ok()

@@ -32,7 +32,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The document that the agent sends.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub struct Report {
+pub struct AgentState {
     /// The agent's release.
     pub version: String,
     /// Its process id.
@@ -169,8 +169,11 @@ pub struct PluginReport {
     pub received_bytes: u64,
     /// How many requests were refused for want of a grant.
     pub refusals: u64,
-    /// The last distinct refusals.
+    /// The last distinct refusals; the newest is the last.
     pub refused: Vec<String>,
+    /// Whether the newest of them made the last call fail, so that it is among the problems.
+    #[serde(default)]
+    pub denied: bool,
     /// How many samples, reports and documents were dropped.
     #[serde(default)]
     pub dropped: u64,
@@ -187,6 +190,7 @@ pub fn path(root: &Path) -> PathBuf {
 ///
 /// # Errors
 /// The socket cannot be created.
+#[expect(clippy::disallowed_methods, reason = "the one socket on which the agent listens, in its own folder")]
 pub async fn serve(root: &Path, tables: Tables) -> io::Result<()> {
     let path = path(root);
     match std::fs::remove_file(&path) {
@@ -215,6 +219,7 @@ pub async fn serve(root: &Path, tables: Tables) -> io::Result<()> {
 struct Removed(PathBuf);
 
 impl Drop for Removed {
+    #[expect(clippy::disallowed_methods, reason = "the agent's own socket, in its own folder")]
     fn drop(&mut self) {
         std::fs::remove_file(&self.0).ok();
     }
@@ -224,7 +229,7 @@ impl Drop for Removed {
 ///
 /// # Errors
 /// No agent is running, or this user may not connect to it.
-pub fn ask(root: &Path) -> Result<Report, String> {
+pub fn ask(root: &Path) -> Result<AgentState, String> {
     let path = path(root);
     let shown = path.display();
     let stream =
@@ -244,14 +249,14 @@ pub fn ask(root: &Path) -> Result<Report, String> {
     })
 }
 
-fn report(tables: &Tables) -> Report {
+fn report(tables: &Tables) -> AgentState {
     let plugins = tables.register.all().into_iter().map(|(key, entry)| match entry {
         Entry::Running(instance, newer) => running(&key, &instance, newer),
         Entry::Skipped(why) => {
             PluginReport { name: name_of(&key), state: State::Skipped, problems: why, ..PluginReport::default() }
         }
     });
-    Report {
+    AgentState {
         version: crate::VERSION.to_owned(),
         process: std::process::id(),
         collected: tables.pulse.0.load(Ordering::Relaxed),
@@ -269,7 +274,17 @@ fn name_of(key: &Key) -> String {
 fn running(key: &Key, instance: &Instance, newer: Vec<String>) -> PluginReport {
     let newer = newer.into_iter().map(|problem| format!("keeps running unchanged: {}", printable(&problem, 1_024)));
     let Status {
-        calls, failures, last_ms, memory_bytes, sent_bytes, received_bytes, refusals, failure, dropped, ..
+        calls,
+        failures,
+        last_ms,
+        memory_bytes,
+        sent_bytes,
+        received_bytes,
+        refusals,
+        failure,
+        is_denied,
+        dropped,
+        ..
     } = instance.status();
     let plugin = instance.plugin();
     let about = &plugin.description;
@@ -288,6 +303,7 @@ fn running(key: &Key, instance: &Instance, newer: Vec<String>) -> PluginReport {
         received_bytes,
         refusals,
         refused: instance.meter().refused().iter().map(|why| printable(why, 1_024)).collect(),
+        denied: is_denied,
         dropped,
     }
 }
@@ -327,7 +343,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let root = temp.path().to_owned();
         let register = Register::default();
-        register.skip(Key::metrics("web"), None, vec!["there is no plugin `ngnix`".into()]);
+        register.skip(Key::metrics("web"), None, vec!["unknown plugin `ngnix`".into()]);
         std::fs::write(path(&root), "left behind by a dead agent").unwrap();
         let server = tokio::spawn({
             let root = root.clone();

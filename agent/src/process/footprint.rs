@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn released_code_leaves_memory_and_still_runs() {
+    fn released_code_leaves_memory() {
         // Other tests may run more code meanwhile, so one success in several attempts counts.
         let shrank = (0..10).any(|_| {
             let before = resident_kib();
@@ -101,6 +101,5 @@ mod tests {
             before > 0 && resident_kib() < before
         });
         assert!(shrank);
-        assert_eq!("still here".to_uppercase(), "STILL HERE");
     }
 }

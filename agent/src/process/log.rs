@@ -15,7 +15,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter}
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use wasaba_core::clock;
-use wasaba_core::text::{printable, safe_lines};
+use wasaba_core::text::{counted, printable, safe_lines};
 
 /// Where the log's lines go.
 #[derive(Clone)]
@@ -53,14 +53,14 @@ pub fn start(level: LevelFilter, destination: Destination) {
 pub fn problems(problems: &[Problem]) {
     for problem in problems {
         match problem.level() {
-            DocumentLevel::Note => tracing::info!("{problem}"),
-            DocumentLevel::Warning | DocumentLevel::Error => tracing::warn!("{problem}"),
+            DocumentLevel::Note => tracing::info!("{}", problem.without_level()),
+            DocumentLevel::Warning | DocumentLevel::Error => tracing::warn!("{}", problem.without_level()),
         }
     }
     let warnings = problems.iter().filter(|problem| problem.level() == DocumentLevel::Warning).count();
     if warnings > 0 {
-        let plural = if warnings == 1 { "" } else { "s" };
-        tracing::warn!("{warnings} warning{plural} about the configuration; check it with `wasaba configtest`");
+        let warnings = counted(warnings as u64, "warning");
+        tracing::warn!("{warnings} about the configuration; check it with `wasaba configtest`");
     }
 }
 

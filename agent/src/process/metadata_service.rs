@@ -6,6 +6,7 @@ use std::time::Duration;
 use machine::host::cloud::{Client, Request};
 use reqwest::header::CONTENT_LENGTH;
 use reqwest::{Method, StatusCode, redirect};
+use wasaba_core::text::duration;
 use wasaba_core::tls;
 
 /// The limit of one request: connecting, sending, and the whole response.
@@ -31,7 +32,7 @@ impl Client for MetadataService {
 async fn text(request: Request<'_>, deadline: impl Future<Output = ()>) -> Result<Option<String>, String> {
     tokio::select! {
         text = exchange(request) => text,
-        () = deadline => Err(format!("timed out after {TIMEOUT:?}")),
+        () = deadline => Err(format!("timed out after {}", duration(TIMEOUT))),
     }
 }
 
@@ -154,7 +155,7 @@ mod tests {
             };
             let request = Request { is_put: false, url: &url, headers: &[] };
             let (text, closed) = tokio::join!(text(request, deadline), service);
-            assert_eq!(text, Err("timed out after 3s".to_owned()));
+            assert_eq!(text, Err("timed out after 3 s".to_owned()));
             assert!(closed.is_err(), "it is closed with the request");
         }
     }

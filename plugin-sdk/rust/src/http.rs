@@ -1,7 +1,7 @@
 //! HTTP requests to what the operator granted. The agent speaks HTTP and TLS. It does not follow redirects;
 //! [`Request::follow`] does.
 
-use crate::bindings::wasaba::plugin::http as wire;
+use crate::bindings::wasaba::plugin::{http as wire, types};
 use crate::{Error, Secret};
 
 /// A request that has not been sent yet.
@@ -79,7 +79,7 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     /// As [`Request::send`]; and too many redirects.
-    pub fn follow(mut self, limit: u32) -> Result<Response, Error> {
+    pub fn follow(mut self, limit: u32) -> Result<Response, RequestFailure> {
         for _ in 0..limit {
             let response = self.send()?;
             let Some(target) = redirect(&self.url, &response) else { return Ok(response) };
@@ -90,7 +90,7 @@ impl<'a> Request<'a> {
         }
         let response = self.send()?;
         match response.status {
-            301 | 302 | 303 | 307 | 308 => Err(Error::Failed(format!("more than {limit} redirects"))),
+            301 | 302 | 303 | 307 | 308 => Err(Error::Failed(format!("more than {limit} redirects")).into()),
             _ => Ok(response),
         }
     }
@@ -99,7 +99,7 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     /// No grant, no connection, a response that is too large, a malformed request.
-    pub fn send(&self) -> Result<Response, Error> {
+    pub fn send(&self) -> Result<Response, RequestFailure> {
         let response = wire::send(&self.built()?)?;
         Ok(Response { status: response.status(), headers: response.headers(), body: response.body()? })
     }
@@ -158,6 +158,52 @@ fn redirect(url: &str, response: &Response) -> Option<String> {
     })
 }
 
+/// Why a request has no response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestFailure {
+    /// The reason; `?` passes it on.
+    pub error: Error,
+    /// What went wrong with TLS, if that is the reason.
+    pub tls: Option<TlsFault>,
+}
+
+/// What went wrong with TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsFault {
+    /// The server's certificate is not trusted.
+    Certificate,
+    /// The server refused, for example because it asks for a certificate.
+    Alert,
+    /// The server's answer is not TLS.
+    NotTls,
+}
+
+impl From<RequestFailure> for Error {
+    fn from(failure: RequestFailure) -> Self {
+        failure.error
+    }
+}
+
+impl From<Error> for RequestFailure {
+    fn from(error: Error) -> Self {
+        Self { error, tls: None }
+    }
+}
+
+impl From<types::Error> for RequestFailure {
+    fn from(error: types::Error) -> Self {
+        let word = error.attributes.iter().find(|(key, _)| key == "tls").map(|(_, word)| word.as_str());
+        let tls = match word {
+            Some("certificate") => Some(TlsFault::Certificate),
+            Some("alert") => Some(TlsFault::Alert),
+            Some("not-tls") => Some(TlsFault::NotTls),
+            _ => None,
+        };
+        Self { error: error.into(), tls }
+    }
+}
+
 /// A server's response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
@@ -200,6 +246,25 @@ mod tests {
             assert_eq!(origin(url), expected);
         }
         assert_ne!(origin("http://a/"), origin("https://a/"));
+    }
+
+    #[test]
+    fn a_failed_request_knows_what_went_wrong_with_tls() {
+        let failure = |attributes: &[(&str, &str)]| {
+            let attributes = attributes.iter().map(|(key, word)| ((*key).to_owned(), (*word).to_owned())).collect();
+            let (kind, message) = ("unauthorized".to_owned(), "why".to_owned());
+            RequestFailure::from(types::Error { kind, message, retry_after_ms: None, attributes })
+        };
+        for (word, fault) in [
+            ("certificate", Some(TlsFault::Certificate)),
+            ("alert", Some(TlsFault::Alert)),
+            ("not-tls", Some(TlsFault::NotTls)),
+            ("a-word-of-a-newer-agent", None),
+        ] {
+            let RequestFailure { error, tls } = failure(&[("more", "x"), ("tls", word)]);
+            assert_eq!((error, tls), (Error::Unauthorized("why".into()), fault), "{word}");
+        }
+        assert_eq!(failure(&[]).tls, None);
     }
 
     #[test]

@@ -131,15 +131,24 @@ fn nearest<'v>(value: &str, valid: &[&'v str]) -> Option<&'v str> {
     few.min_by_key(|(edits, _)| *edits).map(|(_, known)| known)
 }
 
-/// The Levenshtein distance: how many bytes must be added, removed or replaced to get from one text to the other.
+/// The distance of optimal string alignment: how many bytes must be added, removed, replaced or swapped with the next to get from one
+/// text to the other.
 fn edits(from: &str, to: &str) -> usize {
-    let mut row = (1..=to.len()).collect::<Vec<_>>();
-    for (number, from) in from.bytes().enumerate() {
-        let (mut diagonal, mut left) = (number, number + 1);
-        for (above, to) in row.iter_mut().zip(to.bytes()) {
-            left = (left.min(*above) + 1).min(diagonal + usize::from(from != to));
-            diagonal = std::mem::replace(above, left);
+    let (from, to) = (from.as_bytes(), to.as_bytes());
+    // The distances from the bytes before this one, and before the one before, to each start of `to`.
+    let (mut before, mut row) = (Vec::<usize>::new(), (0..=to.len()).collect::<Vec<_>>());
+    for (number, byte) in from.iter().enumerate() {
+        let mut next = vec![number + 1];
+        let mut left = number + 1;
+        for (at, (other, above)) in to.iter().zip(row.windows(2)).enumerate() {
+            let [diagonal, above] = above else { continue };
+            let last = |text: &[u8], index: usize| text.get(index.wrapping_sub(1)).copied();
+            let is_swap = last(from, number) == Some(*other) && last(to, at) == Some(*byte);
+            let swapped = before.get(at.wrapping_sub(1)).filter(|_| is_swap).map_or(usize::MAX, |edits| edits + 1);
+            left = (diagonal + usize::from(byte != other)).min(above + 1).min(left + 1).min(swapped);
+            next.push(left);
         }
+        before = std::mem::replace(&mut row, next);
     }
     row.last().copied().unwrap_or(from.len())
 }
@@ -218,6 +227,8 @@ mod tests {
             ("databas", Some("database")),
             ("databasess", Some("databases")),
             ("u", Some("up")),
+            ("pu", Some("up")),
+            ("databsae", Some("database")),
             ("", None),
             ("updates", None),
             ("latency", None),

@@ -138,7 +138,7 @@ impl From<TlsFailure> for Error {
     }
 }
 
-/// Zero is no timeout; less than a millisecond counts as one.
+/// Zero means no timeout; less than a millisecond is rounded up to one.
 fn millis(timeout: Duration) -> Option<u64> {
     let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
     (!timeout.is_zero()).then_some(millis.max(1))
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zero_is_no_timeout_and_less_than_a_millisecond_is_one() {
+    fn zero_means_no_timeout_and_less_than_a_millisecond_is_rounded_up_to_one() {
         assert_eq!([0, 1, 2_500].map(|micros| millis(Duration::from_micros(micros))), [None, Some(1), Some(2)]);
     }
 

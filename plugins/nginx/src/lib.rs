@@ -9,7 +9,8 @@ mod parts;
 mod stub_status;
 mod target;
 
-use wasaba_plugin::{Error, Part, Plugin, Reach, Sample, Setting, Settings, Values, http};
+use wasaba_plugin::http::{self, RequestFailure, TlsFault};
+use wasaba_plugin::{Error, Part, Plugin, Reach, Sample, Setting, Settings, Values};
 
 use parts::{PARTS, Read};
 use stub_status::StubStatus;
@@ -66,7 +67,7 @@ fn status(settings: &Settings) -> Result<StubStatus, Error> {
 }
 
 /// The capability's error with the URL and the setting to check. TLS errors are the operator's to fix.
-fn explain(target: &Target, error: Error) -> Error {
+fn explain(target: &Target, RequestFailure { error, tls }: RequestFailure) -> Error {
     let Target { url, shown, setting, .. } = target;
     let (scheme, settings) = match (*setting, url.starts_with("https")) {
         ("uri", _) => ("`uri`", "`uri`"),
@@ -74,14 +75,13 @@ fn explain(target: &Target, error: Error) -> Error {
         _ => ("`scheme`", "`host` and `port`"),
     };
     match error {
-        Error::Unauthorized(text) if text.contains("fatal alert") => Error::Misconfigured(format!(
+        Error::Unauthorized(text) if tls == Some(TlsFault::Alert) => Error::Misconfigured(format!(
             "{shown}: {text}: check {scheme}, and `certificate` and `key` of `tls` in the plugin's table"
         )),
         Error::Unauthorized(text) => Error::Misconfigured(format!(
             "{shown}: {text}; name its authority under `tls` in the plugin's table: `tls = {{ authority = \"/path/to/ca.pem\" }}`"
         )),
-        // How TLS reports an answer that is not TLS.
-        Error::Failed(text) if text.contains("InvalidContentType") => {
+        Error::Failed(text) if tls == Some(TlsFault::NotTls) => {
             Error::Misconfigured(format!("{shown}: {text}; does it speak TLS? check {scheme}"))
         }
         Error::Unreachable(text) => Error::Unreachable(format!("{shown}: {text}: check {settings}")),
@@ -102,10 +102,10 @@ mod tests {
     fn a_refusal_is_passed_on_unchanged_and_a_missing_answer_names_the_url_and_the_setting() {
         let target = Target::of(&Settings::from([("uri", "https://a/s?hunter2")])).unwrap();
         let refusal = "no grant for http://b:80; to grant it, write `allow = [\"http://b:80\"]` into the table";
-        assert_eq!(explain(&target, Error::Denied(refusal.into())), Error::Denied(refusal.into()));
-        let silent = explain(&target, Error::Unreachable("no answer".into()));
+        assert_eq!(explain(&target, Error::Denied(refusal.into()).into()), Error::Denied(refusal.into()));
+        let silent = explain(&target, Error::Unreachable("no answer".into()).into());
         assert_eq!(silent, Error::Unreachable("https://a/s: no answer: check `uri`".into()));
-        let untrusted = explain(&target, Error::Unauthorized("invalid peer certificate: UnknownIssuer".into()));
+        let untrusted = explain(&target, Error::Unauthorized("invalid peer certificate: UnknownIssuer".into()).into());
         assert!(
             matches!(&untrusted, Error::Misconfigured(text) if text.contains("`tls = { authority")),
             "{untrusted:?}"
@@ -117,12 +117,14 @@ mod tests {
         let target = |scheme| {
             Target::of(&Settings::from([("scheme", scheme), ("host", "a"), ("port", "1"), ("path", "/")])).unwrap()
         };
-        let why = |scheme, of: fn(String) -> Error, text: &str| explain(&target(scheme), of(text.to_owned()));
-        let unauthorized = |text| why("https", Error::Unauthorized, text);
+        let why = |scheme, of: fn(String) -> Error, text: &str| explain(&target(scheme), of(text.to_owned()).into());
+        let of_tls = |error: fn(String) -> Error, tls| {
+            explain(&target("https"), RequestFailure { error: error("why".to_owned()), tls: Some(tls) })
+        };
         for (error, setting) in [
-            (unauthorized("received fatal alert: CertificateRequired"), "`certificate` and `key`"),
-            (unauthorized("invalid peer certificate: UnknownIssuer"), "authority"),
-            (why("https", Error::Failed, "received corrupt message of type InvalidContentType"), "check `scheme`"),
+            (of_tls(Error::Unauthorized, TlsFault::Alert), "`certificate` and `key`"),
+            (of_tls(Error::Unauthorized, TlsFault::Certificate), "authority"),
+            (of_tls(Error::Failed, TlsFault::NotTls), "check `scheme`"),
         ] {
             assert!(matches!(&error, Error::Misconfigured(text) if text.contains(setting)), "{error:?}");
         }
@@ -133,7 +135,7 @@ mod tests {
             matches!(&eof, Error::Unreachable(text) if text.ends_with("check `scheme`, `host` and `port`")),
             "{eof:?}"
         );
-        let cut = explain(&target("http"), Error::Failed("end of file before message length reached".into()));
+        let cut = explain(&target("http"), Error::Failed("end of file before message length reached".into()).into());
         assert!(matches!(&cut, Error::Failed(text) if text.ends_with("check `host` and `port`")), "{cut:?}");
     }
 }

@@ -31,8 +31,11 @@ pub(crate) fn read(target: &Target, sent: &dyn Fn(&str) -> bool, response: &Resp
         }
         403 => return Err(misconfigured("add an `allow` line with this host's address to its location block")),
         404 => {
-            let other =
-                if sent("host") { "`header` to another Host" } else { "`header` to the Host of its server block" };
+            let other = if sent("host") {
+                "set another `Host` in `header`"
+            } else {
+                "set `Host` in `header` to the name of its server block"
+            };
             return Err(misconfigured(&format!("{to_location}, or {other}")));
         }
         status => {
@@ -89,9 +92,9 @@ mod tests {
             ),
             (why(401, b"", [], "authorization"), "the server refused the user name"),
             (why(403, b"", [], ""), "`allow` line"),
-            (why(404, b"", [], ""), "set `path` to a location with stub_status, or `header` to the Host"),
+            (why(404, b"", [], ""), "set `path` to a location with stub_status, or set `Host` in `header`"),
             (why(404, b"", [("uri", "http://a/s")], ""), "set `uri` to a location"),
-            (why(404, b"", [], "host"), "`header` to another Host"),
+            (why(404, b"", [], "host"), "set another `Host` in `header`"),
         ] {
             let Error::Misconfigured(text) = error else { panic!("{error:?}") };
             assert!(text.contains(expected) && !text.contains("hunter2"), "{text}");

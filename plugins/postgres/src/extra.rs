@@ -369,7 +369,7 @@ fn xid_age_graphs(prefix: &Prefix) -> Vec<Graph> {
     vec![
         prefix.graph("xid_age", "Age of oldest Transaction ID", Unit::Integer).metric(Metric::gauge("*", "%1")),
         prefix
-            .graph("xid_used", "Way to Transaction ID Wraparound", Unit::Percentage)
+            .graph("xid_used", "Progress to Transaction ID Wraparound", Unit::Percentage)
             .metric(Metric::gauge("oldest", "Oldest")),
     ]
 }

@@ -208,11 +208,11 @@ fn replica_graphs(prefix: &Prefix) -> Vec<Graph> {
         prefix
             .graph("replica", "Replica", Unit::Integer)
             .metric(Metric::gauge("is_replica", "Is a replica (1: yes, 0: no)"))
-            .metric(Metric::gauge("link_up", "Link to the primary (1: up, 0: down)")),
+            .metric(Metric::gauge("link_up", "Replication link (1: up, 0: down)")),
         prefix
-            .graph("replica_link", "Link to the Primary", Unit::Seconds)
-            .metric(Metric::gauge("silent", "Since the primary was heard"))
-            .metric(Metric::gauge("down", "Since the link is down")),
+            .graph("replica_link", "Replication link times", Unit::Seconds)
+            .metric(Metric::gauge("silent", "Since last contact with the primary"))
+            .metric(Metric::gauge("down", "Since the link went down")),
     ]
 }
 

@@ -208,14 +208,14 @@ fn encoded(words: &[&str]) -> Vec<u8> {
     begun(words, words.len())
 }
 
-/// The begin of a command whose last text, of this length in bytes, is a secret.
+/// The beginning of a command whose last text, of this length in bytes, is a secret.
 fn encoded_before(words: &[&str], length: usize) -> Vec<u8> {
     let mut bytes = begun(words, words.len() + 1);
     bytes.extend_from_slice(format!("${length}\r\n").as_bytes());
     bytes
 }
 
-/// The begin of a command of `count` texts, with the first of them.
+/// The beginning of a command of `count` texts, with the first of them.
 fn begun(words: &[&str], count: usize) -> Vec<u8> {
     let words_with_lengths = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect::<String>();
     format!("*{count}\r\n{words_with_lengths}").into_bytes()

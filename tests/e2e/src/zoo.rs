@@ -82,7 +82,7 @@ impl Animal {
 /// What `naughty` does wrong without a server. What it did to an agent without the limit is noted where it is not obvious.
 pub const ANIMALS: &[Animal] = &[
     Animal::of("loop", "limit `compute_ms`").limits("compute_ms = 300"),
-    Animal::of("sleep", "timed out after 2s and was stopped (limit `timeout_seconds`)"),
+    Animal::of("sleep", "timed out after 2 s and was stopped (limit `timeout_seconds`)"),
     Animal::of("abort", "crashed ("),
     Animal::of("trap", "attempt to divide by zero"),
     Animal::of("recursion", "limit `stack_kib`"),
@@ -225,7 +225,7 @@ pub fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("instances", instances("", 201), "has 202 core instances, more than 200 (limit `instances`)"),
         ("long-name", imports(&"x".repeat(99_000)), "xxx"),
         ("start", shell("(func $s (loop br 0)) (start $s)"), "cannot describe itself: "),
-        ("types", shell(""), "does not keep the contract wasaba:plugin@0.2.0"),
+        ("types", shell(""), "does not match the contract wasaba:plugin@0.2.0"),
         ("corp", corp, "imports `evil:corp/everything@1.0.0`, which this agent does not have"),
         ("wasi", wasi, "imports `wasi:sockets/tcp@0.3.0`, which this agent does not have"),
         ("loops", std::fs::read(component("loops")).unwrap(), "cannot describe itself: "),

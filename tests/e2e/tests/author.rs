@@ -154,7 +154,7 @@ samples = { "naughty.good" = 1.0000000001 }
     let said = said.lines().map(|line| line.split("; to grant it").next().unwrap()).collect::<Vec<_>>().join("\n");
     let expected = "\
 FAILED  a request without a grant
-        cases.toml:2: failed (denied): denied: no grant for http://elsewhere.example:80
+        cases.toml:2: failed (denied): no grant for http://elsewhere.example:80
         cases.toml:2: the response to GET http://elsewhere.example/ was not used
 FAILED  the same, granted, with another status
         cases.toml:8: naughty.good is 404, not 200
@@ -164,7 +164,7 @@ ok      a limit of the case
 FAILED  an expected error that does not occur
         cases.toml:28: expected a failure, got: naughty.good = 1
 FAILED  a response larger than the limit
-        cases.toml:33: failed (too-large): too-large: the response is larger than 1024 bytes (limit `body_kib`)
+        cases.toml:33: failed (too-large): the response is larger than 1024 bytes (limit `body_kib`)
 FAILED  a response that is not read
         cases.toml:41: naughty.good is 1, not 1.0000000001
         cases.toml:41: the conversation with db:1 ended before the plugin read \"hello\"

@@ -79,7 +79,7 @@ fn all_errors_in_a_configuration_are_reported_at_once_with_exit_code_1() {
     assert!(!error.contains("hunter2"), "{error}");
 
     let missing = plain(&["-conf", "/no/such/file.conf"]);
-    assert!(stderr(&missing).contains("cannot read `/no/such/file.conf`"));
+    assert!(stderr(&missing).contains("there is no `/no/such/file.conf`; name another file with -conf"));
 }
 
 #[test]

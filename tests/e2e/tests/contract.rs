@@ -64,7 +64,7 @@ fn missing_required_settings_are_reported_all_at_once() {
     let file = component("everything").display().to_string();
     let error = stderr(&Home::with("").command(&["plugin", "run"], &[&file]));
     for setting in ["url", "socket", "file"] {
-        assert!(error.contains(&format!("the setting `{setting}` is required")), "{error}");
+        assert!(error.contains(&format!("missing flag -{setting}: ")), "{error}");
     }
 }
 
@@ -139,7 +139,7 @@ fn a_plugin_that_was_only_dropped_in_reaches_no_server_but_an_official_line_reac
     let cure = "no grant for localhost:6379; to grant it, write `allow = [\"localhost:6379\"]` into `";
     assert!(log.contains(cure) && log.contains("plugins/redis.toml`"), "{log}");
 
-    // It is the operator's word, whether or not there is a server.
+    // It is the operator's explicit choice, whether or not there is a server.
     home.configure("[plugin.metrics.own]\ncommand = \"mackerel-plugin-redis\"\n");
     std::fs::remove_file(home.root().join("plugins/redis.wasm")).unwrap();
     let output = home.command(&["once"], &[]);

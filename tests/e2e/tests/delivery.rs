@@ -182,7 +182,10 @@ async fn minutes_collected_in_an_outage_survive_kill_9_and_arrive_once_for_the_s
     kept.extend(collected(&agent));
     agent.kill();
     // Values of the same second overwrite each other in Mackerel, which would make counting hard.
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let killed = unix_seconds();
+    while unix_seconds() <= killed {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let agent = home.start(&["-v"]);
     agent.line_with("DEBUG kept ", SOON);
     tokio::time::sleep(Duration::from_millis(1_500)).await;

@@ -28,14 +28,14 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn configtest_reports_all_problems_at_once_on_standard_error_and_fails_on_a_warning() {
     let home = Home::with(
-        "apikey = \"hunter2\"\npodfile = \"x\"\n[plugin.metric.dice]\ncommand = \"x\"\n[filesystems]\nignore = \"(\"\n",
+        "apikey = \"hunter2\"\ndisplya_name = \"x\"\n[plugin.metric.dice]\ncommand = \"x\"\n[filesystems]\nignore = \"(\"\n",
     );
     let output = home.command(&["configtest"], &[]);
     assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
     let said = text(&output.stderr).replace(&home.config().display().to_string(), "<CONF>");
     assert_golden("configtest-broken.txt", &said);
 
-    home.configure("apikey = \"hunter2\"\npodfile = \"x\"\n");
+    home.configure("apikey = \"hunter2\"\ndisplya_name = \"x\"\n");
     assert_eq!(home.command(&["configtest"], &[]).status.code(), Some(1), "an unknown key alone");
     home.configure("");
     assert!(stderr(&home.command(&["configtest"], &[])).contains("there is no `apikey`"));
@@ -57,7 +57,54 @@ fn configtest_validates_the_settings_of_components() {
         said.contains("agent.conf:4: [plugin.metrics.web]: unknown setting `prot`, did you mean `port`?"),
         "{said}"
     );
-    assert!(said.contains("there is no plugin `gone`") && said.contains("2 errors, 0 warnings"), "{said}");
+    assert!(said.contains("unknown plugin `gone`") && said.contains("2 errors, 0 warnings"), "{said}");
+}
+
+#[test]
+fn configtest_finds_what_a_start_would_find_in_components_and_names_table_and_line() {
+    let home = Home::with("");
+    for (table, problem) in [
+        ("[plugin.metrics.a]\nwasm = \"/etc/passwd\"\n", "[plugin.metrics.a]: `/etc/passwd` is not a WebAssembly file"),
+        ("[plugin.metrics.a]\nwasm = \"/no/such.wasm\"\n", "[plugin.metrics.a]: there is no file `/no/such.wasm`"),
+        ("[plugin.checks.a]\nwasm = \"nginx\"\n", "does not export `checks`, which a check needs; it exports: metrics"),
+        ("[plugin.metadata.a]\nwasm = \"nginx\"\n", "does not export `metadata`, which a metadata plugin needs"),
+        (
+            "[plugin.metrics.a]\ncommand = \"mackerel-plugin-nginx -prot 80\"\n",
+            "unknown flag -prot, did you mean -port?",
+        ),
+    ] {
+        home.configure(&format!("apikey = \"k\"\n\n{table}"));
+        let output = home.command(&["configtest"], &[]);
+        let said = stderr(&output);
+        let place = format!("{}:5: [plugin.", home.config().display());
+        assert!(said.starts_with(&place) && said.contains(problem), "{table}{said}");
+        assert!(output.status.code() == Some(1) && said.ends_with("1 error, 0 warnings\n"), "{table}{said}");
+        let started = text(&home.command(&["once"], &[]).stderr);
+        // `once` collects metrics alone.
+        assert!(table.contains("metrics") == started.contains(problem), "{table}{started}");
+    }
+}
+
+#[test]
+fn a_missing_configuration_file_has_one_message_whatever_looks_for_it() {
+    for command in [&["configtest"] as &[&str], &["once"], &["retire"], &["health"], &["plugin", "list"], &["run"]] {
+        let output = Command::new(wasaba()).args(command).args(["-conf", "/no/such"]).output().unwrap();
+        let expected = "there is no `/no/such`; name another file with -conf\n";
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(1), expected.to_owned()), "{command:?}");
+    }
+}
+
+#[test]
+fn a_warning_has_its_level_once_in_the_log_and_its_place_first_in_configtest() {
+    let home = Home::with("apikey = \"k\"\ndisplya_name = \"x\"\n");
+    let place = format!("{}:4:1: ", home.config().display());
+    let log = text(&home.command(&["once"], &[]).stderr);
+    assert!(
+        log.contains(&format!(" WARNING {place}unknown key `displya_name`, did you mean `display_name`?")),
+        "{log}"
+    );
+    let said = stderr(&home.command(&["configtest"], &[]));
+    assert!(said.starts_with(&format!("{place}warning: unknown key `displya_name`")), "{said}");
 }
 
 #[test]
@@ -67,7 +114,10 @@ fn init_writes_the_key_once() {
     let init = |arguments: &[&str]| {
         Command::new(wasaba()).arg("init").arg("-conf").arg(&file).args(arguments).output().unwrap()
     };
-    assert!(init(&["-apikey=hoge"]).status.success());
+    let first = init(&["-apikey=hoge"]);
+    assert!(first.status.success());
+    let made = format!("creating the folder `{}`", home.path("new").display());
+    assert!(text(&first.stderr).contains(&made), "{}", text(&first.stderr));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "apikey = \"hoge\"\n");
     let again = init(&["-apikey", "other"]);
     assert!(again.status.success() && text(&again.stderr).contains("already has an API key"));
@@ -77,16 +127,16 @@ fn init_writes_the_key_once() {
 }
 
 #[test]
-fn configtest_accepts_the_official_sample_and_notes_what_its_components_lack() {
+fn configtest_finds_in_the_official_sample_just_what_its_components_lack() {
     let home = Home::with("");
     let sample = include_str!("../../fixtures/official/sample.conf").replace("apikey = \"\"", "apikey = \"k\"");
     std::fs::write(home.config(), sample).unwrap();
     let root = home.root().display().to_string();
     let output = home.command(&["configtest"], &["-root", &root]);
     let said = text(&output.stderr);
-    assert!(output.status.success() && said.contains("no errors, no warnings"), "{said}");
-    let notes = said.lines().filter(|line| line.starts_with("note: ")).collect::<Vec<_>>();
-    assert!(notes.len() == 1 && notes[0].contains("[plugin.metrics.postgres]") && notes[0].contains("user"), "{said}");
+    assert!(output.status.code() == Some(1) && said.ends_with("1 error, 0 warnings\n"), "{said}");
+    let is_of_file = said.starts_with(&format!("{}:", home.config().display()));
+    assert!(is_of_file && said.contains("[plugin.metrics.postgres]: missing setting `user`"), "{said}");
 }
 
 #[test]
@@ -289,7 +339,7 @@ async fn supervise_exits_if_the_first_child_dies_early_and_restarts_one_that_die
     // Startup is over after 30 s.
     tokio::time::sleep(Duration::from_secs(31)).await;
     kill_process(child, Signal::KILL).unwrap();
-    supervisor.line_with("restarting it in 1s", SOON);
+    supervisor.line_with("restarting it in 1 s", SOON);
     let end = Instant::now() + SOON;
     while child_of(supervisor.pid()) == child {
         assert!(Instant::now() < end);
@@ -334,12 +384,12 @@ async fn supervise_restarts_the_upgraded_program_and_a_stop_interrupts_its_pause
     // Startup is over after 30 s.
     tokio::time::sleep(Duration::from_secs(31).saturating_sub(started.elapsed())).await;
     kill_process(child, Signal::KILL).unwrap();
-    supervisor.line_with("restarting it in 1s", SOON);
+    supervisor.line_with("restarting it in 1 s", SOON);
     let running = |child: Pid| std::fs::read_link(format!("/proc/{}/exe", child.as_raw_nonzero())).ok();
     until("the new program runs", || running(child_of(supervisor.pid())).as_ref() == Some(&program));
 
     // The next children die early, until the pause is much longer than any stop.
-    for pause in ["2s", "4s", "8s"] {
+    for pause in ["2 s", "4 s", "8 s"] {
         kill_process(child_of(supervisor.pid()), Signal::KILL).unwrap();
         supervisor.line_with(&format!("restarting it in {pause}"), SOON);
     }

@@ -280,7 +280,7 @@ async fn an_agent_that_hangs_is_killed_in_time_and_its_host_is_still_retired() {
     assert!(!health.status.success() && said.contains("does not answer"), "{said}");
     engine.docker(&["stop", "hung-agent"]);
     let logs = logs(&engine, "hung-agent");
-    assert!(logs.contains("signal 9") && logs.contains("did not stop within 3s and was killed"), "{logs}");
+    assert!(logs.contains("signal 9") && logs.contains("did not stop within 3 s and was killed"), "{logs}");
     assert!(standin.memory().hosts().first().unwrap().retired, "{logs}");
     assert_ne!(engine.docker(&["inspect", "-f", "{{.State.ExitCode}}", "hung-agent"]), "137", "Docker killed it");
 }

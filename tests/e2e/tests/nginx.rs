@@ -315,7 +315,7 @@ fn a_faulty_server_is_named_and_affects_no_other_instance() {
     let down = format!("http://127.0.0.1:{}/", wasaba_e2e::free_port());
     let bad = [
         ("down", down.clone(), "unreachable", "Connection refused: check `uri`"),
-        ("silent", silent.url(), "timeout", "no answer within the call's 1s (limit `timeout_seconds`)"),
+        ("silent", silent.url(), "timeout", "no answer within the call's 1 s (limit `timeout_seconds`)"),
         ("endless", endless.url(), "too-large", "larger than 4194304 bytes (limit `body_kib`)"),
         ("huge", huge.url(), "too-large", "larger than 4194304 bytes (limit `body_kib`)"),
         ("truncated", truncated.url(), "failed", "end of file before message length reached: check `uri`"),

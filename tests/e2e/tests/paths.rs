@@ -203,7 +203,8 @@ fn a_granted_log_and_socket_lead_nowhere_else_at_the_will_of_who_owns_their_fold
     assert!(said.contains("custom.everything.done.file"), "links of its own user are followed: {said}");
     mode(&others, 0o777);
     let refused = |said: &str, path: &Path| {
-        let expected = format!("`{}` is a link, and not followed: other users can write to", path.display());
+        let expected =
+            format!("`{}` is a symbolic link that is not followed: other users can write to", path.display());
         assert!(said.contains(&expected) && said.contains(&format!("chmod go-w {}", others.display())), "{said}");
         assert!(!said.contains("custom.everything.done.file"), "{said}");
     };

@@ -71,7 +71,7 @@ fn a_file_that_is_not_a_plugin_is_reported_with_the_reason_and_affects_nothing_e
     }
     home.drop_in("version.wasm", &component_of_version("9.1.0"));
     let error = stderr(&home.command(&["plugin", "inspect"], &["version"]));
-    assert!(error.contains("speaks version 9.1.0") && error.contains("this agent speaks 0.2.0"), "{error}");
+    assert!(error.contains("was built for version 9.1.0") && error.contains("this agent supports 0.2.0"), "{error}");
 
     // In the plugins folder of an agent, the same files do not affect another plugin.
     home.drop_in("good.wasm", &good);
@@ -103,7 +103,7 @@ fn component_of_version(version: &str) -> Vec<u8> {
 #[test]
 fn a_plugin_that_fails_is_named_and_the_values_of_the_host_are_there() {
     for (what, expected) in [
-        ("loop", "timed out after 2s"),
+        ("loop", "timed out after 2 s"),
         ("abort", "crashed"),
         ("memory", "more memory than the 64 MiB"),
         ("many-samples", "samples, more than 1000 (limit `samples`)"),
@@ -132,9 +132,9 @@ fn a_flood_of_log_lines_is_cut_and_only_invalid_samples_are_dropped() {
     let log = String::from_utf8(output.stderr.clone()).unwrap();
     assert!(stdout(&output).contains("custom.naughty.good"));
     for expected in [
-        "dropped 1 samples that are not a finite number: `naughty.nan`",
-        "dropped 1 samples that have an invalid name: `naughty.\\u{1b}[2J`",
-        "dropped 1 samples that fit no metric of the plugin's graphs: `custom.memory`",
+        "dropped 1 sample that is not a finite number: `naughty.nan`",
+        "dropped 1 sample that has an invalid name: `naughty.\\u{1b}[2J`",
+        "dropped 1 sample that fits no metric of the plugin's graphs: `custom.memory`",
     ] {
         assert!(log.contains(expected), "{expected:?} is not in {log}");
     }
@@ -208,9 +208,35 @@ fn inspect_shows_what_a_plugin_is_and_what_it_would_be_granted() {
 }
 
 #[test]
+fn the_problem_of_a_typed_setting_names_its_flag_and_no_table() {
+    let home = Home::with("");
+    for (words, arguments, expected) in [
+        (
+            ["plugin", "run"],
+            &["nginx", "-port", "abc"] as &[&str],
+            "-port must be a port from 1 to 65535, not \"abc\"\n",
+        ),
+        (["plugin", "run"], &["nginx", "-prot", "80"], "unknown flag -prot, did you mean -port?\n"),
+        (["plugin", "run"], &["postgres"], "missing flag -user: "),
+        (
+            ["plugin", "time"],
+            &["nginx", "-calls", "3"],
+            "-calls is a flag of `plugin time`: write it before the plugin's name\n",
+        ),
+    ] {
+        let error = stderr(&home.command(&words, arguments));
+        assert!(error.starts_with(expected), "{arguments:?}: {error}");
+    }
+    home.configure("[plugin.metrics.nginx]\nwasm = \"nginx\"\nsettings = { port = 0 }\n");
+    let error = stderr(&home.command(&["plugin", "run"], &["nginx", "-host", "web"]));
+    let expected = format!("{}:3: [plugin.metrics.nginx]: the setting `port` must be", home.config().display());
+    assert!(error.starts_with(&expected), "{error}");
+}
+
+#[test]
 fn a_missing_plugin_is_reported_with_those_that_exist() {
     let error = stderr(&Home::with("").command(&["plugin", "inspect"], &["ngnix"]));
-    assert!(error.contains("there is no plugin `ngnix`") && error.contains("there are: nginx"), "{error}");
+    assert!(error.contains("unknown plugin `ngnix`, searched ") && error.contains("; available: nginx"), "{error}");
 }
 
 #[test]
@@ -227,5 +253,5 @@ fn a_component_compiled_ahead_of_time_needs_no_compiler() {
     assert!(stdout(&home.command(&["plugin", "run"], &["good"])).contains("naughty.good"));
     assert_eq!(entries(), 2);
     let missing = stderr(&home.command(&["plugin", "compile"], &["ngnix"]));
-    assert!(missing.contains("there is no plugin `ngnix`"), "{missing}");
+    assert!(missing.contains("unknown plugin `ngnix`"), "{missing}");
 }

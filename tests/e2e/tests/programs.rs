@@ -161,11 +161,11 @@ async fn programs_that_time_out_trap_the_signal_or_flood_affect_only_themselves(
     standin.wait_until(SOON, "the value of the signal handler", has("custom.trapped")).await.unwrap();
     standin.wait_until(SOON, "the good line", has("custom.bytes.good")).await.unwrap();
     for line in [
-        "plugin hangs: timed out after 2s and was killed (limit `timeout_seconds`)",
+        "plugin hangs: timed out after 2 s and was killed (limit `timeout_seconds`)",
         "plugin floods: printed more than 1 MiB and was killed",
         "plugin bytes: skipped `\u{fffd}\u{fffd}`: invalid metric name \"custom.\u{fffd}\u{fffd}\"",
         "plugin missing: cannot be started: exit code: 127, /no/such/program",
-        "plugin stubborn: timed out after 1s",
+        "plugin stubborn: timed out after 1 s",
     ] {
         agent.line_with(line, SOON);
     }
@@ -315,9 +315,9 @@ async fn sighup_starts_new_plugins_and_does_not_restart_the_others() {
     ));
     let agent = home.start(&[]);
     standin.wait_until(SOON, "old", has("custom.old")).await.unwrap();
-    home.configure(&format!("podfile = \"x\"\nverbose = true\ndiagnostic = true\n{kept}[plugin.metrics.new]\ncommand = \"echo new 1 0\"\n[plugin.checks.d]\ncommand = \"exit 1\"\n"));
+    home.configure(&format!("displya_name = \"x\"\nverbose = true\ndiagnostic = true\n{kept}[plugin.metrics.new]\ncommand = \"echo new 1 0\"\n[plugin.checks.d]\ncommand = \"exit 1\"\n"));
     agent.signal(Signal::HUP);
-    agent.line_with("unknown key `podfile`, did you mean `pidfile`?", SOON);
+    agent.line_with("unknown key `displya_name`, did you mean `display_name`?", SOON);
     agent.line_with("reloaded the configuration", SOON);
     standin.wait_until(SOON, "new", has("custom.new")).await.unwrap();
     standin.wait_until(SOON, "the diagnostic", has("custom.agent.memory.alloc")).await.unwrap();

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use wasaba_e2e::SOON;
 use wasaba_e2e::agent::{Home, stderr, stdout};
 use wasaba_e2e::certificates::Authority;
 use wasaba_e2e::hostile;
@@ -235,7 +236,9 @@ fn a_primary_reports_the_lag_of_each_replica_and_a_replica_its_link() {
     replica.wait_until("master_link_status", "up");
     primary.cli(&["SET", "a", "1"]);
     let offset = |server: &Redis| server.number("master_repl_offset");
+    let begin = Instant::now();
     while offset(&replica) < offset(&primary) {
+        assert!(begin.elapsed() < SOON, "the replica has not caught up");
         std::thread::park_timeout(Duration::from_millis(20));
     }
     let found = values(&run_on(&home, &primary, &["-extra=replica"]));

@@ -298,7 +298,7 @@ fn a_malicious_file_is_refused_before_it_gets_settings() {
 }
 
 #[test]
-fn the_compiler_is_nobody_before_it_reads_a_byte() {
+fn the_compiler_is_an_unprivileged_user_before_it_reads_a_byte() {
     let mut child = compiler();
     let folder = format!("/proc/{}", child.id());
     let status = loop {

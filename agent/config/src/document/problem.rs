@@ -10,6 +10,8 @@ use wasaba_core::paths::{named, trusted};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub(super) level: Level,
+    /// `FILE:LINE:COLUMN`, or a file; empty if it is in the text, or nowhere.
+    pub(super) place: String,
     pub(super) text: String,
 }
 
@@ -28,19 +30,30 @@ impl Problem {
     /// A file that cannot be read.
     #[must_use]
     pub fn of_file(file: &Path, error: &dyn fmt::Display) -> Self {
-        Self { level: Level::Error, text: format!("cannot read `{}`: {error}", file.display()) }
+        Self::of_flag(Level::Error, format!("cannot read `{}`: {error}", file.display()))
+    }
+
+    /// The configuration file that was named does not exist.
+    #[must_use]
+    pub fn of_missing_file(file: &Path) -> Self {
+        Self::of_flag(Level::Error, format!("there is no `{}`; name another file with -conf", file.display()))
     }
 
     /// A file that another user could have written; it is skipped.
     #[must_use]
     pub fn of_untrusted(file: &Path, why: &str) -> Self {
-        Self { level: Level::Warning, text: format!("skipped `{}`: {why}", file.display()) }
+        Self::of_flag(Level::Warning, format!("skipped `{}`: {why}", file.display()))
+    }
+
+    /// A problem of tables that may be in several files.
+    pub(crate) fn at(place: String, level: Level, text: String) -> Self {
+        Self { level, place, text }
     }
 
     /// A problem outside of the files: with a flag, a variable, or all of the files together.
     #[must_use]
     pub fn of_flag(level: Level, text: String) -> Self {
-        Self { level, text }
+        Self { level, place: String::new(), text }
     }
 
     /// Whether it makes the configuration unusable.
@@ -54,11 +67,33 @@ impl Problem {
     pub fn level(&self) -> Level {
         self.level
     }
+
+    /// Its text for the log, whose lines have a level of their own.
+    #[must_use]
+    pub fn without_level(&self) -> String {
+        let Self { place, text, .. } = self;
+        if place.is_empty() { text.clone() } else { format!("{place}: {text}") }
+    }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.text)
+        let Self { level, place, text } = self;
+        if place.is_empty() {
+            formatter.write_str(text)
+        } else {
+            write!(formatter, "{place}: {}: {text}", level.word())
+        }
+    }
+}
+
+impl Level {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
     }
 }
 

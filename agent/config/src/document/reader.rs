@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 use wasaba_core::nearest::nearest;
-use wasaba_core::text::printable;
+use wasaba_core::text::{counted, printable};
 
 use super::shown::Shown;
 use super::{Level, Problem, Section, Span};
@@ -82,8 +82,7 @@ impl<'a> Reader<'a> {
         let line_number = self.line(span);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
-        let word = word(level);
-        let mut text = format!("{}:{line_number}:{column}: {word}: {what}", self.file.display());
+        let (place, mut text) = (format!("{}:{line_number}:{column}", self.file.display()), what.to_owned());
         let marked = self.text.get(span.start..span.end).unwrap_or_default().lines().next().unwrap_or_default();
         let shown = self.shown.get_or_init(|| match self.is_broken {
             true => Shown::of_broken(self.text),
@@ -93,7 +92,7 @@ impl<'a> Reader<'a> {
             text.push('\n');
             text.push_str(&lines);
         }
-        self.problems.push((span.start, Problem { level, text }));
+        self.problems.push((span.start, Problem { level, place, text }));
     }
 
     /// The table under `key`.
@@ -146,10 +145,13 @@ impl<'a> Reader<'a> {
 
     /// Warns of each key that is still to read, as unknown.
     pub fn finish(&mut self, section: Section<'_>) {
+        let is_missing =
+            |known: &&str| section.present.iter().all(|present: &String| !present.eq_ignore_ascii_case(known));
+        let missing = section.known.iter().map(String::as_str).filter(is_missing).collect::<Vec<_>>();
         let mut entries = section.entries.iter();
         for entry in entries.by_ref().take(MOST_UNKNOWN) {
             let lower = entry.key.to_ascii_lowercase();
-            let cure = match nearest(&lower, section.known.iter().map(String::as_str)) {
+            let cure = match nearest(&lower, missing.iter().copied()) {
                 Some(key) => format!(", did you mean `{key}`?"),
                 None => format!("; valid keys: {}", section.known.join(", ")),
             };
@@ -157,7 +159,7 @@ impl<'a> Reader<'a> {
         }
         if let Some(next) = entries.next() {
             let more = entries.count().saturating_add(1);
-            self.warn(next.span, format!("and {more} more unknown keys"));
+            self.warn(next.span, format!("and {}", counted(more as u64, "more unknown key")));
         }
     }
 
@@ -169,18 +171,10 @@ impl<'a> Reader<'a> {
         self.problems.dedup();
         let mut problems = self.problems.into_iter().map(|(_, problem)| problem).collect::<Vec<_>>();
         if let (more, Some(level)) = self.more {
-            let text = format!("{}: {}: and {more} more problems", self.file.display(), word(level));
-            problems.push(Problem { level, text });
+            let text = format!("and {}", counted(more as u64, "more problem"));
+            problems.push(Problem { level, place: self.file.display().to_string(), text });
         }
         problems
-    }
-}
-
-fn word(level: Level) -> &'static str {
-    match level {
-        Level::Note => "note",
-        Level::Warning => "warning",
-        Level::Error => "error",
     }
 }
 
@@ -212,6 +206,23 @@ mod tests {
         assert_eq!(read(1_000), (1_000, String::new()));
         let (pairs, problem) = read(60_000);
         assert!(pairs == 0 && problem.contains("error: `settings` has 60000 keys, more than 1000"), "{problem}");
+    }
+
+    #[test]
+    fn a_misspelt_key_is_not_taken_for_one_that_is_there() {
+        let cure = |text: &str| {
+            let mut reader = Reader::new(Path::new("a.toml"), text);
+            let mut section = reader.document().unwrap();
+            for key in ["name", "image", "names"] {
+                reader.text(&mut section, key);
+            }
+            reader.finish(section);
+            reader.into_problems().pop().unwrap().to_string().lines().next().unwrap().to_owned()
+        };
+        assert!(cure("nmae = \"web\"\nimage = \"x\"").ends_with("unknown key `nmae`, did you mean `name`?"));
+        assert!(cure("nmae = \"web\"\nNAME = \"x\"").ends_with("did you mean `image`?"));
+        let cure = cure("nmae = \"web\"\nname = \"x\"\nimage = \"x\"\nnames = \"x\"");
+        assert!(cure.ends_with("; valid keys: name, image, names"), "{cure}");
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub struct Section<'a> {
     pub(super) entries: Vec<Entry<'a>>,
     /// The keys that a reader knows, which a misspelt one may stand for.
     pub(super) known: Vec<String>,
+    /// The keys that it has, whether they were read or not: a misspelt one does not stand for any of these.
+    pub(super) present: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -32,7 +34,8 @@ impl<'a> Section<'a> {
             .map(|(key, value)| Entry { key: key.get_ref().to_string(), span: key.span().into(), value: value.clone() })
             .collect::<Vec<_>>();
         entries.sort_by_key(|entry| entry.span.start);
-        Self { name, place, entries, known: Vec::new() }
+        let present = entries.iter().map(|entry| entry.key.clone()).collect();
+        Self { name, place, entries, known: Vec::new(), present }
     }
 
     /// Its keys that are still to read, as written, in the order of the file.

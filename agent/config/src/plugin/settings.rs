@@ -122,6 +122,13 @@ pub(crate) fn trust(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Trust
     Trust { authority, identity, ..Trust::default() }
 }
 
+fn key_prefix(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Option<String> {
+    let span = section.span_of("key_prefix");
+    let text = reader.text(section, "key_prefix")?;
+    let name = MetricName::new(&text).map_err(|error| reader.fail(span, format!("invalid `key_prefix`: {error}")));
+    name.ok().map(|name| name.as_str().to_owned())
+}
+
 pub(crate) fn posting(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Posting {
     Posting {
         custom_identifier: custom_identifier(reader, section),
@@ -129,10 +136,7 @@ pub(crate) fn posting(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Pos
             .positive(section, "interval_minutes", 60)
             .and_then(|minutes| u32::try_from(minutes).ok())
             .unwrap_or(1),
-        key_prefix: reader.parsed(section, "key_prefix", |text| match MetricName::new(text) {
-            Ok(name) => Ok(name.as_str().to_owned()),
-            Err(error) => Err(format!("cannot begin a metric's name: {error}")),
-        }),
+        key_prefix: key_prefix(reader, section),
         include: reader.parsed(section, "include_pattern", pattern).flatten(),
         exclude: reader.parsed(section, "exclude_pattern", pattern).flatten(),
     }

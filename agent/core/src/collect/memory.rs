@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Kept;
+use super::StoredValues;
 use super::rate::Reading;
 
 /// What survives a restart: the readings of counters, and the values that plugins store. It is in the queue's file; its methods
@@ -13,10 +13,10 @@ pub trait Memory: Send + Sync {
     fn readings(&self, source: &str) -> BTreeMap<String, Reading>;
 
     /// The values that an instance has stored.
-    fn values(&self, instance: &str) -> BTreeMap<String, Vec<u8>>;
+    fn values(&self, instance: &str) -> StoredValues;
 
     /// Replaces everything that an instance has stored.
-    fn keep_values(&self, instance: &str, values: Kept);
+    fn keep_values(&self, instance: &str, values: Arc<StoredValues>);
 
     /// Drops the values of instances that are not among the `known` and have not been for a while.
     fn forget_values(&self, known: &[Arc<str>]);
@@ -31,11 +31,11 @@ impl Memory for Forgetful {
         BTreeMap::new()
     }
 
-    fn values(&self, _: &str) -> BTreeMap<String, Vec<u8>> {
-        BTreeMap::new()
+    fn values(&self, _: &str) -> StoredValues {
+        StoredValues::new()
     }
 
-    fn keep_values(&self, _: &str, _: Kept) {}
+    fn keep_values(&self, _: &str, _: Arc<StoredValues>) {}
 
     fn forget_values(&self, _: &[Arc<str>]) {}
 }

@@ -46,13 +46,13 @@ pub struct Answer {
     /// The readings of its counters, if it does not keep them itself; under names of its own choosing.
     pub readings: Vec<(String, rate::Reading)>,
     /// What it stores from now on, if that has changed; all of it, by key.
-    pub kept: Option<Kept>,
+    pub kept: Option<Arc<StoredValues>>,
     /// What was skipped although there are values.
     pub warnings: Vec<String>,
 }
 
-/// Everything that one source stores, by key.
-pub type Kept = Arc<BTreeMap<String, Vec<u8>>>;
+/// Everything that one plugin instance has stored, by key.
+pub type StoredValues = BTreeMap<String, Vec<u8>>;
 
 /// Why a collector has no values this time: a fragment without its collector's name, outermost cause first.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,9 +18,10 @@ use tokio::time::Instant;
 use super::outcomes::{CollectionResult, Outcomes};
 use super::rate::Reading;
 use super::source::{Source, SourceId, panicked};
-use super::{Answer, Fault, Kept, Moment};
+use super::{Answer, Fault, Moment, StoredValues};
 use crate::lines::LinesAnHour;
 use crate::sample::Sample;
+use crate::text::{counted, duration};
 
 /// How long the quick sources' values wait for those of slower ones before they are handed over.
 const GRACE: Duration = Duration::from_millis(700);
@@ -51,7 +52,7 @@ pub struct Collected {
     /// Counters' readings, under `source TAB name`.
     pub readings: Vec<(String, Reading)>,
     /// What sources store from now on, by their names.
-    pub kept: Vec<(Arc<str>, Kept)>,
+    pub kept: Vec<(Arc<str>, Arc<StoredValues>)>,
 }
 
 /// What was collected, by its instant in seconds since 1970.
@@ -184,7 +185,7 @@ impl Sources {
         }
     }
 
-    /// Waits for the next values to keep, possibly for ever; dropping the future loses nothing. `now` stamps what is asked
+    /// Waits for the next values to keep, possibly forever; dropping the future loses nothing. `now` stamps what is asked
     /// meanwhile. The values may be empty: then the sources' health has changed.
     pub async fn next(&mut self, now: impl Fn() -> Moment) -> ByInstant {
         loop {
@@ -280,7 +281,7 @@ impl Sources {
             None => {
                 question.late = true;
                 let replaced = question.to_predecessor;
-                slot.judge(Err(&Fault(format!("timed out: no answer within {:?}", slot.source.deadline))));
+                slot.judge(Err(&Fault(format!("timed out: no answer within {}", duration(slot.source.deadline)))));
                 if replaced {
                     slot.under_way = None;
                 } else {
@@ -332,10 +333,7 @@ impl Slot {
             (None, Some(failure)) => Some(failure.clone()),
             // A changed reason is logged; the same one a minute later is not.
             (Some(known), Some(failure)) if known != failure => Some(failure.clone()),
-            (Some(_), None) => {
-                let plural = if *failures == 1 { "" } else { "s" };
-                Some(format!("recovered after {failures} failed collection{plural}"))
-            }
+            (Some(_), None) => Some(format!("recovered after {}", counted(*failures, "failed collection"))),
             _ => None,
         };
         let name = &self.source.name;

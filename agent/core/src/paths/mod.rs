@@ -1,5 +1,5 @@
-//! Paths: the one door through which whatever has a path is opened. No other code of the agent calls `open` or `connect`; clippy's
-//! `disallowed-methods` say so. Only files of the kernel have a door of their own, `machine::roots`.
+//! Paths: the only code that opens what has a path. No other code of the agent calls `open` or `connect`; clippy's
+//! `disallowed-methods` say so. Only files of the kernel are opened elsewhere, in `machine::roots`.
 //!
 //! A path is text, and whoever may write to a folder on the way decides what it leads to. So each path is walked one name after
 //! the other, from one open folder to the next (`walk`), and what is opened is checked by its descriptor. There are three kinds:
@@ -11,15 +11,18 @@
 //!
 //! [`patient`] asks about paths that may be on a file system which does not answer.
 
-#[expect(clippy::disallowed_methods, reason = "the door: it connects to the descriptor that was checked")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the only module that connects to sockets: to the descriptor that was checked"
+)]
 pub mod named;
-#[expect(clippy::disallowed_methods, reason = "the door")]
+#[expect(clippy::disallowed_methods, reason = "the only module that opens files")]
 pub mod own;
 pub mod patient;
 #[cfg(test)]
 mod tests;
 pub mod trusted;
-#[expect(clippy::disallowed_methods, reason = "the door")]
+#[expect(clippy::disallowed_methods, reason = "the only module that opens files")]
 mod walk;
 
 use std::fs::{File, Metadata};

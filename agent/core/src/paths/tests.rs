@@ -1,4 +1,4 @@
-//! The tests of the door: what other users can place, swap or plant, and what is opened all the same.
+//! The tests of the only module that opens files: what other users can place, swap or plant, and what is opened all the same.
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
@@ -106,7 +106,7 @@ fn a_link_in_a_folder_of_others_is_not_followed_wherever_in_the_path_it_is() {
         symlink("/nowhere", others.join("dangling")).unwrap();
         for path in ["file", "folder/secret", "folder/../secrets/secret", "dangling"] {
             let why = named(others.join(path)).unwrap_err();
-            assert!(why.contains("is a link, and not followed: other users can"), "{name} {path}: {why}");
+            assert!(why.contains("is a symbolic link that is not followed: other users can"), "{name} {path}: {why}");
             let cure =
                 if bits & 0o1000 == 0 { format!("chmod go-w {}", others.display()) } else { "another folder".into() };
             assert!(why.contains(&cure), "{name} {path}: {why}");
@@ -261,7 +261,7 @@ fn a_socket_is_neither_reached_through_a_link_of_others_nor_replaced_by_another_
     let others = folder(&temp, "open", 0o777);
     symlink(temp.path().join("socket"), others.join("link")).unwrap();
     let why = named::socket(&others.join("link")).unwrap_err().to_string();
-    assert!(why.contains("is a link, and not followed"), "{why}");
+    assert!(why.contains("is a symbolic link that is not followed"), "{why}");
     fs::hard_link(temp.path().join("socket"), others.join("name")).unwrap();
     assert!(named::socket(&others.join("name")).unwrap_err().to_string().contains("hard links"));
     assert_eq!(named::socket(&put(temp.path(), "file")).unwrap_err().to_string(), "not a socket");
@@ -405,7 +405,7 @@ fn a_folder_of_ours_is_closed_to_others_but_one_for_everybody_is_not_touched() {
 }
 
 #[test]
-fn a_private_folder_is_no_other_users_and_no_link() {
+fn a_private_folder_belongs_to_the_agent_and_is_not_a_link() {
     let temp = temp();
     let open = folder(&temp, "open", 0o777);
     Folder::create_private(&open).unwrap();

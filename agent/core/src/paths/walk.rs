@@ -299,11 +299,11 @@ impl Walk {
     fn follow(&mut self, name: &OsStr, link: &Entry) -> Result<()> {
         let shown = self.way.shown.join(name);
         if let Some(why) = &self.way.open_to_others {
-            return Err(refused(format!("`{}` is a link, and not followed: {why}", shown.display())));
+            return Err(refused(format!("`{}` is a symbolic link that is not followed: {why}", shown.display())));
         }
         if !self.way.folder.keeps_link(link.stat.st_uid) {
             let why = self.way.folder.why(&self.way.shown);
-            return Err(refused(format!("`{}` is a link, and not followed: {why}", shown.display())));
+            return Err(refused(format!("`{}` is a symbolic link that is not followed: {why}", shown.display())));
         }
         self.links += 1;
         if self.links > MOST_LINKS {
@@ -413,7 +413,7 @@ pub(super) fn open_file<E: From<Error>>(
             return Ok(Opened { file, about });
         }
     }
-    Err(Error::other("it is replaced again and again").into())
+    Err(Error::other("it keeps being replaced").into())
 }
 
 /// The names in a folder that is open for reading.

@@ -7,10 +7,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use wasaba_core::graph::Defined;
+
+use wasaba_core::clock;
 
 use super::Pace;
 use super::answer::ApiError;
@@ -58,8 +60,8 @@ pub(super) async fn keep_posted(
             }
             Err(error) => {
                 unfinished = Some(posting);
-                let wait = backoff.wait(&error, Instant::now(), (pace.random)());
-                if backoff.is_news(&error, Instant::now()) {
+                let wait = backoff.wait(&error, clock::instant(), (pace.random)());
+                if backoff.is_news(&error, clock::instant()) {
                     tracing::warn!("cannot post the graph definitions: {error}; retrying in {} s", wait.as_secs());
                 }
                 wait

@@ -14,6 +14,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::sleep_until;
 use wasaba_core::text::printable;
 
+use wasaba_core::clock;
+
 use super::Pace;
 use super::answer::ApiError;
 use super::backoff::Backoff;
@@ -109,7 +111,7 @@ impl Hosts {
     pub(super) async fn keep_looked_up(&self, client: &Client, pace: Pace) -> Infallible {
         let mut running = FuturesUnordered::new();
         loop {
-            let now = Instant::now();
+            let now = clock::instant();
             for identifier in self.take_due(now) {
                 running.push(async move {
                     let result = client.find_host(&identifier).await;
@@ -118,7 +120,7 @@ impl Hosts {
             }
             let next = self.next();
             tokio::select! {
-                Some((identifier, result)) = running.next() => self.record(&identifier, result, Instant::now(), pace),
+                Some((identifier, result)) = running.next() => self.record(&identifier, result, clock::instant(), pace),
                 () = self.wanted.notified() => {}
                 () = sleep_until(next.unwrap_or(now).into()), if next.is_some() => {}
             }

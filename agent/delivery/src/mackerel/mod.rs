@@ -148,7 +148,7 @@ pub async fn run(
         description,
         signals,
         inbox,
-        Pace { now: clock::wall, instant: std::time::Instant::now, random: backoff::chance, pause: PAUSE },
+        Pace { now: clock::wall, instant: clock::instant, random: backoff::chance, pause: PAUSE },
     )
     .await
 }

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -81,11 +81,11 @@ impl Registration<'_> {
                 Ok(registered) => return Ok(registered),
                 Err(Failure::Fatal(error)) => return Err(error),
                 Err(Failure::Unidentified(error) | Failure::Api(error)) => {
-                    let wait = backoff.wait(&error, Instant::now(), (self.pace.random)());
+                    let wait = backoff.wait(&error, clock::instant(), (self.pace.random)());
                     (error, wait)
                 }
             };
-            if backoff.is_news(&error, Instant::now()) {
+            if backoff.is_news(&error, clock::instant()) {
                 self.log(&error, wait);
             }
             tokio::time::sleep(wait).await;
@@ -160,7 +160,7 @@ impl Registration<'_> {
                 Err(Failure::Fatal(error)) => return error,
                 Err(Failure::Unidentified(error) | Failure::Api(error)) => error,
             };
-            let now = Instant::now();
+            let now = clock::instant();
             let wait = backoff.wait(&error, now, (self.pace.random)());
             if backoff.is_news(&error, now) {
                 tracing::warn!(
@@ -272,15 +272,15 @@ impl Registration<'_> {
         let mut backoff = Backoff::default();
         let mut sent = VecDeque::new();
         loop {
-            sent.push_back(Instant::now());
+            sent.push_back(clock::instant());
             let wait = match self.put_description(host_id).await {
                 Ok(()) => {
                     backoff.reset();
                     DESCRIBED_EVERY
                 }
                 Err(error) => {
-                    let wait = backoff.wait(&error, Instant::now(), (self.pace.random)());
-                    if backoff.is_news(&error, Instant::now()) {
+                    let wait = backoff.wait(&error, clock::instant(), (self.pace.random)());
+                    if backoff.is_news(&error, clock::instant()) {
                         tracing::warn!(
                             "cannot update this host's description: {error}; retrying in {} s",
                             wait.as_secs()

@@ -16,13 +16,14 @@ use redb::{
 use serde::{Deserialize, Serialize};
 use wasaba_core::paths::own::{self, Folder};
 use wasaba_core::sample::Sample;
+use wasaba_core::text::counted;
 
 use super::encoding::{
     PRESENT, absent_since, decode, decode_readings, decode_values, encode, encode_readings, encode_values, with_absence,
 };
 use super::pending::{Pending, merge};
 use super::readings::{OfSource, Readings};
-use super::{Ledger, MOST_BYTES, Minute, Settlement, UnwrittenValues, VALUES_STAY_SECONDS, Values};
+use super::{Ledger, MOST_BYTES, Minute, Settlement, StoredValues, UnwrittenValues, VALUES_STAY_SECONDS};
 
 /// Increased when a version that knows only the previous format would misread the file.
 const FORMAT: u32 = 1;
@@ -141,7 +142,7 @@ impl Disk {
     }
 
     /// The values of an instance.
-    pub(super) fn values(&self, instance: &str) -> Result<Option<Values>, FileError> {
+    pub(super) fn values(&self, instance: &str) -> Result<Option<StoredValues>, FileError> {
         let table = match self.database.begin_read()?.open_table(VALUES) {
             Err(TableError::TableDoesNotExist(_)) => return Ok(None),
             table => table?,
@@ -291,7 +292,9 @@ impl Queue<'_, '_> {
         self.totals.ledger.expire(points);
         if points > 0 {
             tracing::warn!(
-                "dropped {points} undelivered points of {minutes} minutes: older than 24 h, or the queue exceeded {} MiB",
+                "dropped {} of {}: older than 24 h, or the queue exceeded {} MiB",
+                counted(points, "undelivered point"),
+                counted(minutes, "minute"),
                 MOST_BYTES / 1024 / 1024
             );
         }
@@ -315,6 +318,7 @@ impl Queue<'_, '_> {
 }
 
 /// Renames a damaged file to `wasaba.db.damaged-<time>`, so that it can be inspected.
+#[expect(clippy::disallowed_methods, reason = "a name in the agent's own folder")]
 pub(super) fn set_aside(path: &Path, now: i64, why: &str) -> Result<(), FileError> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(format!(".damaged-{now}"));

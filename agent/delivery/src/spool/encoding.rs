@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use wasaba_core::collect::rate::{Count, Reading};
 use wasaba_core::sample::{MetricName, Sample};
 
-use super::Values;
+use super::StoredValues;
 
 // The length of a name is one byte.
 const _: () = assert!(MetricName::MAX_BYTES <= u8::MAX as usize);
@@ -92,7 +92,7 @@ pub(super) const PRESENT: i64 = 0;
 
 /// The bytes of the values of an instance that is present: since when it is absent (seconds since 1970), and each key with its
 /// value, one byte with the key's length, four with the value's.
-pub(super) fn encode_values(values: &Values) -> Vec<u8> {
+pub(super) fn encode_values(values: &StoredValues) -> Vec<u8> {
     let mut bytes = PRESENT.to_le_bytes().to_vec();
     for (key, value) in values {
         // The capability refuses longer keys; a value of more than 4 GiB fits nowhere.
@@ -115,9 +115,9 @@ pub(super) fn with_absence(bytes: &[u8], since: i64) -> Vec<u8> {
 }
 
 /// The values, or `None` if `bytes` were not made by [`encode_values`].
-pub(super) fn decode_values(bytes: &[u8]) -> Option<Values> {
+pub(super) fn decode_values(bytes: &[u8]) -> Option<StoredValues> {
     let (_, mut bytes) = bytes.split_first_chunk::<8>()?;
-    let mut values = Values::new();
+    let mut values = StoredValues::new();
     while let Some((&length, rest)) = bytes.split_first() {
         let (key, rest) = rest.split_at_checked(usize::from(length))?;
         let (length, rest) = rest.split_first_chunk::<4>()?;
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn an_instances_values_come_back_byte_for_byte_and_truncated_bytes_are_refused() {
-        let values = Values::from([("k".repeat(255), vec![0, 255, 10]), ("empty".into(), Vec::new())]);
+        let values = StoredValues::from([("k".repeat(255), vec![0, 255, 10]), ("empty".into(), Vec::new())]);
         let bytes = encode_values(&values);
         assert_eq!((decode_values(&bytes).as_ref(), absent_since(&bytes)), (Some(&values), Some(PRESENT)));
         let absent = with_absence(&bytes, -5);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wasaba_core::clock;
-use wasaba_core::collect::Kept;
+use wasaba_core::collect::StoredValues;
 use wasaba_core::collect::memory::Memory;
 use wasaba_core::collect::rate::Reading;
 
@@ -15,11 +15,11 @@ impl Memory for Spool {
         self.readings(source)
     }
 
-    fn values(&self, instance: &str) -> BTreeMap<String, Vec<u8>> {
+    fn values(&self, instance: &str) -> StoredValues {
         self.values(instance)
     }
 
-    fn keep_values(&self, instance: &str, values: Kept) {
+    fn keep_values(&self, instance: &str, values: Arc<StoredValues>) {
         self.keep_values(instance, values);
     }
 

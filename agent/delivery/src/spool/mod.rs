@@ -21,8 +21,10 @@ use disk::{Disk, FileError};
 pub use ledger::{Ledger, Settlement};
 use pending::Pending;
 use readings::Readings;
+use wasaba_core::collect::StoredValues;
 use wasaba_core::collect::rate::Reading;
 use wasaba_core::sample::Sample;
+use wasaba_core::text::counted;
 
 /// Mackerel answers 200 to points older than this but does not store them, so sending them is pointless.
 pub const HORIZON_SECONDS: i64 = 24 * 60 * 60;
@@ -48,11 +50,8 @@ impl Minute {
     }
 }
 
-/// The values that one plugin instance keeps between calls, by key.
-pub type Values = BTreeMap<String, Vec<u8>>;
-
 /// Values that are not in the file yet, by instance.
-type UnwrittenValues = BTreeMap<String, Arc<Values>>;
+type UnwrittenValues = BTreeMap<String, Arc<StoredValues>>;
 
 /// The values of an instance stay for this long after the first start without the instance.
 pub const VALUES_STAY_SECONDS: i64 = 30 * 24 * 60 * 60;
@@ -195,25 +194,25 @@ impl Spool {
 
     /// The values of the instance of this name.
     #[must_use]
-    pub fn values(&self, instance: &str) -> Values {
+    pub fn values(&self, instance: &str) -> StoredValues {
         let mut state = self.lock();
         if let Some(values) = state.values.get(instance) {
-            return Values::clone(values);
+            return StoredValues::clone(values);
         }
         let found = state.disk.as_ref().map(|disk| disk.values(instance));
         match found {
             Some(Ok(Some(values))) => values,
             Some(Err(error)) => {
                 state.close_file(&self.path, error);
-                Values::new()
+                StoredValues::new()
             }
-            Some(Ok(None)) | None => Values::new(),
+            Some(Ok(None)) | None => StoredValues::new(),
         }
     }
 
     /// Replaces all values of an instance. They become durable with the next [`Spool::keep`], so that they belong to the
     /// minute in which they were set.
-    pub fn keep_values(&self, instance: &str, values: Arc<Values>) {
+    pub fn keep_values(&self, instance: &str, values: Arc<StoredValues>) {
         self.lock().values.insert(instance.to_owned(), values);
     }
 
@@ -247,8 +246,10 @@ impl State {
         }
         if let Some(dropped) = self.dropped_while_failing.take() {
             tracing::info!(
-                "`{}` recovered: moved {minutes} minutes from memory to it; dropped {dropped} points meanwhile",
-                path.display()
+                "`{}` recovered: moved {} from memory to it; dropped {} meanwhile",
+                path.display(),
+                counted(minutes as u64, "minute"),
+                counted(dropped, "point")
             );
         }
         true
@@ -332,7 +333,10 @@ impl State {
         let dropped = self.pending.expire(now - HORIZON_SECONDS);
         let total = self.dropped_while_failing.get_or_insert(0);
         if dropped > 0 && *total == 0 {
-            tracing::warn!("the queue in memory is full: dropped {dropped} points, and each new minute drops more");
+            tracing::warn!(
+                "the queue in memory is full: dropped {}, and each new minute drops more",
+                counted(dropped, "point")
+            );
         }
         *total += dropped;
     }

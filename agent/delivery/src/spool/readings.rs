@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_row_of_a_source_that_was_heard_of_is_written() {
+    fn only_the_row_of_a_source_that_has_new_readings_is_written() {
         let mut all = Readings::default();
         all.keep(&[readings("a", 0..2, NOW), readings("b", 0..3, NOW)].concat(), NOW);
         assert_eq!(written(&mut all), [("a".to_owned(), Some(2)), ("b".to_owned(), Some(3))]);

@@ -61,7 +61,7 @@ fn a_minute_survives_kill_9() {
 
 #[test]
 fn the_file_is_the_agents_own() {
-    // The agent makes its folder before, open to all.
+    // The agent makes its folder before; here all may read it.
     let folder = TempDir::new().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let _spool = open(&folder);
@@ -314,13 +314,13 @@ fn no_sequence_of_events_breaks_the_conservation_law() {
 #[test]
 fn an_instances_values_survive_a_restart_together_with_their_minute() {
     let folder = tempfile::tempdir().unwrap();
-    let values = Arc::new(Values::from([("position".to_owned(), b"42".to_vec())]));
+    let values = Arc::new(StoredValues::from([("position".to_owned(), b"42".to_vec())]));
     let spool = open(&folder);
     spool.keep_values("web", Arc::clone(&values));
-    assert_eq!((spool.values("web"), spool.values("db")), (Values::clone(&values), Values::new()));
+    assert_eq!((spool.values("web"), spool.values("db")), (StoredValues::clone(&values), StoredValues::new()));
     drop(spool);
     let spool = open(&folder);
-    assert_eq!(spool.values("web"), Values::new(), "a value without its minute was never set");
+    assert_eq!(spool.values("web"), StoredValues::new(), "a value without its minute was never set");
     spool.keep_values("web", Arc::clone(&values));
     spool.keep(minute(NOW, &[("a", 1.0)]), &[], NOW);
     drop(spool);
@@ -332,7 +332,7 @@ fn values_are_dropped_a_month_after_the_first_start_without_their_instance_howev
     let folder = tempfile::tempdir().unwrap();
     let spool = open(&folder);
     let all = ["quiet", "gone", "known"];
-    all.iter().for_each(|name| spool.keep_values(name, Arc::new(Values::from([("k".to_owned(), Vec::new())]))));
+    all.iter().for_each(|name| spool.keep_values(name, Arc::new(StoredValues::from([("k".to_owned(), Vec::new())]))));
     spool.keep(minute(NOW, &[("a", 1.0)]), &[], NOW);
     let start = |known: &[&str], now: i64| {
         let known = known.iter().map(|name| Arc::from(*name)).collect::<Vec<_>>();

@@ -194,7 +194,8 @@ mod tests {
             }
             Ok(SPACE)
         };
-        (Prober::new(probe, Duration::from_millis(500)), release, probes)
+        // Long enough for a thread to start on a busy machine.
+        (Prober::new(probe, Duration::from_secs(5)), release, probes)
     }
 
     fn answers(prober: &Prober) -> String {

@@ -29,12 +29,12 @@ pub(super) struct OfCall {
 impl OfCall {
     /// A call that begins now, at `began` by the wall clock.
     pub(super) fn new(limits: Arc<Limits>, began: SystemTime) -> Self {
-        let ends = Instant::now() + limits.time;
+        let ends = clock::instant() + limits.time;
         Self { limits, began, ends }
     }
 
     fn remaining(&self) -> Duration {
-        self.ends.saturating_duration_since(Instant::now())
+        self.ends.saturating_duration_since(clock::instant())
     }
 
     fn limit_named(&self, name: &str) -> Option<u64> {

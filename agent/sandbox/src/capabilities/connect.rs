@@ -13,12 +13,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use url::Host;
 use wasaba_core::paths::named;
+use wasaba_core::text::duration;
 
 use super::address;
 use super::blocking::Blocking;
 use super::gate::Gate;
 use super::grants::Grants;
-use super::http::kind_of_tls;
+use super::http::failure_of;
 use crate::failure::{Failure, Kind};
 
 /// A stream of bytes in both directions.
@@ -30,7 +31,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 pub(super) fn broken(error: &io::Error) -> Failure {
     // The system's message, without the number that Rust adds.
     let text = error.to_string();
-    Failure::new(kind_of_tls(error).unwrap_or(Kind::Unreachable), text.split(" (os error").next().unwrap_or_default())
+    failure_of(error, Kind::Unreachable, text.split(" (os error").next().unwrap_or_default())
 }
 
 /// The connections of one call, HTTP's included: how many may be open, and how long the call may wait for them.
@@ -93,8 +94,10 @@ impl Patience {
         let own = own.filter(|(ends, _)| *ends < self.ends);
         tokio::time::timeout_at(own.map_or(self.ends, |(ends, _)| ends), io).await.map_err(|_| {
             let why = match own {
-                Some((_, timeout)) => format!("no answer within {timeout:?}"),
-                None => format!("no answer within the call's {:?} (limit `timeout_seconds`)", self.call),
+                Some((_, timeout)) => format!("timed out: no answer within {}", duration(timeout)),
+                None => {
+                    format!("timed out: no answer within the call's {} (limit `timeout_seconds`)", duration(self.call))
+                }
             };
             Failure::new(Kind::Timeout, why)
         })
@@ -115,7 +118,7 @@ pub(super) async fn tcp(host: &Host, port: u16, gate: &Gate, blocking: &Blocking
         Host::Ipv6(address) => vec![IpAddr::V6(*address)],
         Host::Domain(name) => resolve(name, gate, blocking).await?,
     };
-    let (last, others) = addresses.split_last().ok_or_else(|| unreachable("it has no address"))?;
+    let (last, others) = addresses.split_last().ok_or_else(|| unreachable("no address found"))?;
     for address in others {
         if let Ok(Ok(stream)) = tokio::time::timeout(NEXT_ADDRESS, TcpStream::connect((*address, port))).await {
             return Ok(stream);
@@ -159,7 +162,7 @@ pub(super) async fn resolve(name: &str, gate: &Gate, blocking: &Blocking) -> Res
         Ok::<_, io::Error>((found, here))
     });
     let Some(Ok((found, here))) = looked_up.await else {
-        return Err(unreachable(&format!("`{name}` has no address")));
+        return Err(unreachable(&format!("cannot resolve `{name}`: no address found")));
     };
     gate.check(|grants| check(name, &found, here, grants))?;
     Ok(found)
@@ -285,7 +288,7 @@ mod tests {
     async fn waiting_ends_with_the_plugins_own_timeout_or_shortly_before_the_calls() {
         let (call, short) = (Duration::from_millis(80), Duration::from_millis(1));
         for (timeout, expected) in
-            [(None, "`timeout_seconds`"), (Some(short), "within 1ms"), (Some(Duration::MAX), "`timeout_seconds`")]
+            [(None, "`timeout_seconds`"), (Some(short), "within 1 ms"), (Some(Duration::MAX), "`timeout_seconds`")]
         {
             let waited = Patience::of_call(call).wait(timeout, std::future::pending::<()>()).await;
             let late = waited.unwrap_err();
@@ -313,7 +316,7 @@ mod tests {
         std::os::unix::fs::symlink(&socket, others.join("db.sock")).unwrap();
         let path = others.join("db.sock");
         let refused = unix(path.to_str().unwrap(), &Gate::default(), &Blocking::default()).await.unwrap_err();
-        assert!(refused.text.contains("is a link, and not followed"), "{refused:?}");
+        assert!(refused.text.contains("is a symbolic link that is not followed"), "{refused:?}");
     }
 
     #[tokio::test]

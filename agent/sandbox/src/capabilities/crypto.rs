@@ -93,7 +93,7 @@ impl View<'_> {
         if iterations < FEWEST_ITERATIONS || salt.is_empty() {
             let why = format!(
                 "the server asks for a SCRAM proof of {iterations} iterations with a salt of {} bytes, which would give the \
-                 password away: {FEWEST_ITERATIONS} iterations and a salt are the least",
+                 password away: at least {FEWEST_ITERATIONS} iterations and a salt are required",
                 salt.len()
             );
             return Err(Failure::new(Kind::Invalid, why));

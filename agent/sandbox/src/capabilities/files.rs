@@ -293,7 +293,7 @@ mod tests {
         for target in [&path, "/proc/self/environ", "/proc/self/mem", "/dev/fd/0", "/proc/self/root/etc/passwd"] {
             std::os::unix::fs::symlink(target, &log).unwrap();
             let refused = State::reading(granted).open(granted).await.unwrap_err();
-            let expected = "is a link, and not followed: other users can write";
+            let expected = "is a symbolic link that is not followed: other users can write";
             assert!(refused.message.contains(expected), "{target}: {refused:?}");
             std::fs::remove_file(&log).unwrap();
         }

@@ -69,7 +69,7 @@ impl Origin {
         let origin = Self::of_url(entry).or_else(|why| refuse(&why))?;
         let url = Url::parse(entry).map_err(|error| error.to_string())?;
         if !url.username().is_empty() || url.password().is_some() {
-            return refuse("has a user name, which grants nothing");
+            return refuse("must not contain a user name");
         }
         if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
             return refuse("has a path, but a grant covers the whole server");

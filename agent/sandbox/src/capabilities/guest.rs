@@ -1,9 +1,9 @@
 //! The guest: the host's side of one call, and what each capability sees of it.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use wasaba_core::clock;
+use wasaba_core::collect::StoredValues;
 use wasaba_core::secret::Secret;
 use wasaba_core::text::printable;
 use wasmtime::ResourceLimiter;
@@ -11,7 +11,6 @@ use wasmtime::component::{Resource, ResourceTable, ResourceTableError};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::instance::Instance;
-use super::kv::Values;
 use super::memory::Memory;
 use super::stderr::Stderr;
 use super::types::Handle;
@@ -49,7 +48,7 @@ impl Guest {
             call: call::OfCall::new(Arc::clone(limits), began),
             connections: connect::OfCall::new(limits.connections, limits.time),
             kv: kv::OfCall::new(Arc::clone(&instance.values), limits.kv_bytes, clock::millis_of(began)),
-            log: log::OfCall::new(Arc::clone(&state.log), limits.log_lines, Instant::now()),
+            log: log::OfCall::new(Arc::clone(&state.log), limits.log_lines, clock::instant()),
             crypto: crypto::OfCall::new(limits.pbkdf2_iterations),
             memory: Memory::new(limits, Arc::clone(&state.meter)),
             // Nothing is opened: no files, no sockets, no names, no environment, no arguments, and of the standard streams
@@ -115,7 +114,7 @@ impl Guest {
     }
 
     /// The stored values, if the call has changed them; they count only if the call succeeds.
-    pub(crate) fn changed_values(&self) -> Option<Arc<Values>> {
+    pub(crate) fn changed_values(&self) -> Option<Arc<StoredValues>> {
         self.kv.changed()
     }
 

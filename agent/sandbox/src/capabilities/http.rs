@@ -24,7 +24,7 @@ use super::meter::Meter;
 use super::script::{self, Script};
 use super::types::{Handle, secret};
 use crate::contract::wire::http::{self as contract, Error};
-use crate::failure::{Failure, Kind};
+use crate::failure::{Failure, Kind, TlsFault};
 
 pub(super) fn link<T: Send + 'static>(linker: &mut Linker<T>, view: fn(&mut T) -> View<'_>) -> Result<()> {
     contract::add_to_linker::<_, HasView>(linker, view)
@@ -195,7 +195,7 @@ impl Request {
         Ok(())
     }
 
-    /// Sets a header of the plugin's own; `host` needs the operator's word.
+    /// Sets a header of the plugin's own; `host` needs the operator's explicit choice.
     fn set_own(&mut self, gate: &Gate, name: &str, value: &str) -> Result<(), Failure> {
         let (name, parsed) = header(name, value)?;
         if name == HOST {
@@ -418,7 +418,7 @@ fn explain(error: &reqwest::Error) -> Failure {
         if let Some(Unresolved(failure)) = inner.downcast_ref::<Unresolved>() {
             return failure.clone();
         }
-        of_tls = of_tls.or_else(|| kind_of_tls(inner));
+        of_tls = of_tls.or_else(|| tls_error(inner));
         causes.push(inner.to_string());
         cause = inner.source();
     }
@@ -426,16 +426,36 @@ fn explain(error: &reqwest::Error) -> Failure {
     let why = causes.pop().unwrap_or_else(|| "no answer".to_owned());
     let why = why.split(" (os error").next().unwrap_or_default();
     let other = if error.is_decode() || error.is_body() { Kind::Failed } else { Kind::Unreachable };
-    Failure::new(of_tls.unwrap_or(other), why)
+    of_tls.map_or_else(|| Failure::new(other, why), |error| of_handshake(error, why))
 }
 
-/// Who has to act if the error is one of TLS: the operator, if one side does not trust the other's certificate.
-pub(super) fn kind_of_tls(error: &(dyn std::error::Error + 'static)) -> Option<Kind> {
+/// The failure of a connection with this text: of the kind `other`, unless TLS is the reason.
+pub(super) fn failure_of(error: &(dyn std::error::Error + 'static), other: Kind, text: impl Into<String>) -> Failure {
+    match tls_error(error) {
+        Some(error) => of_handshake(error, text),
+        None => Failure::new(other, text),
+    }
+}
+
+/// The error of TLS that `error` is or carries.
+fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
     // An error of input and output does not name what it carries as its source.
     if let Some(carried) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        return kind_of_tls(carried);
+        return tls_error(carried);
     }
-    Some(kind_of_handshake(error.downcast_ref::<rustls::Error>()?))
+    error.downcast_ref()
+}
+
+/// Who has to act: the operator, if one side does not trust the other's certificate.
+fn of_handshake(error: &rustls::Error, text: impl Into<String>) -> Failure {
+    use rustls::Error as Tls;
+    let fault = match error {
+        Tls::InvalidCertificate(_) | Tls::NoCertificatesPresented => Some(TlsFault::Certificate),
+        Tls::AlertReceived(_) => Some(TlsFault::Alert),
+        Tls::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => Some(TlsFault::NotTls),
+        _ => None,
+    };
+    Failure { tls: fault, ..Failure::new(kind_of_handshake(error), text) }
 }
 
 fn kind_of_handshake(error: &rustls::Error) -> Kind {
@@ -504,7 +524,7 @@ mod tests {
         let granted = gate(Grants { virtual_host: Some("virtual".into()), ..Grants::default() });
         let mut request = request();
         request.set_own(&granted, "Host", "virtual").unwrap();
-        // In the operator's own lines it is the operator's word; the last one counts.
+        // In the operator's own lines it is the operator's explicit choice; the last one counts.
         request.set_lines("HOST: own\nX-A: 1\r\n\nx-a:2:3").unwrap();
         let all = |name| request.headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
         assert_eq!((all("host"), all("x-a")), (vec!["own"], vec!["2:3"]));
@@ -625,6 +645,28 @@ mod tests {
         assert!(headers.contains(&("x-raw".into(), vec![0xff])), "{headers:?}");
         let stranger = State::new(granting(&entry), 100).fetch("GET", &url).await.unwrap_err();
         assert!(stranger.kind == "unauthorized" && stranger.message.contains("certificate"), "{stranger:?}");
+        assert_eq!(stranger.attributes, [("tls".to_owned(), "certificate".to_owned())]);
+    }
+
+    #[tokio::test]
+    async fn an_error_of_tls_says_in_a_word_what_went_wrong() {
+        let of = |error: rustls::Error| {
+            let carried = io::Error::other(error);
+            let Error { kind, attributes, .. } = failure_of(&carried, Kind::Unreachable, "x").into();
+            (kind, attributes.into_iter().map(|(key, word)| format!("{key}={word}")).collect::<Vec<_>>().concat())
+        };
+        let alert = |alert| rustls::Error::AlertReceived(alert);
+        for (error, kind, word) in [
+            (alert(rustls::AlertDescription::CertificateRequired), "unauthorized", "tls=alert"),
+            (alert(rustls::AlertDescription::HandshakeFailure), "failed", "tls=alert"),
+            (rustls::Error::NoCertificatesPresented, "unauthorized", "tls=certificate"),
+            (rustls::InvalidMessage::InvalidContentType.into(), "failed", "tls=not-tls"),
+            (rustls::Error::DecryptError, "failed", ""),
+        ] {
+            assert_eq!(of(error.clone()), (kind.to_owned(), word.to_owned()), "{error:?}");
+        }
+        let other: Error = failure_of(&io::Error::other("x"), Kind::Unreachable, "x").into();
+        assert_eq!((other.kind.as_str(), other.attributes.len()), ("unreachable", 0));
     }
 
     #[tokio::test]

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use wasaba_core::collect::StoredValues;
 use wasaba_core::limits::Limits;
 use wasaba_core::secret::{Secret, Secrets};
 
 use super::blocking::Blocking;
 use super::gate::Gate;
 use super::grants::Grants;
-use super::kv::Values;
 use super::meter::Meter;
 use super::script::Script;
 use super::{crypto, files, http, log, tcp, types};
@@ -21,7 +21,7 @@ const SHOWN_BYTES: usize = 4_096;
 #[derive(Clone)]
 pub struct Instance {
     pub(super) state: Arc<State>,
-    pub(super) values: Arc<Values>,
+    pub(super) values: Arc<StoredValues>,
     pub(super) script: Option<Arc<Script>>,
     /// When its calls begin, if not now.
     pub(super) time: Option<SystemTime>,
@@ -74,7 +74,7 @@ impl Instance {
 
     /// The same instance with these stored values.
     #[must_use]
-    pub fn with_values(self, values: Arc<Values>) -> Self {
+    pub fn with_values(self, values: Arc<StoredValues>) -> Self {
         Self { values, ..self }
     }
 

@@ -1,8 +1,8 @@
 //! `kv`: small values that one instance keeps. A call works on a copy, which counts only if the call succeeds.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use wasaba_core::collect::StoredValues;
 use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker};
 
@@ -13,9 +13,6 @@ pub(super) fn link<T: Send + 'static>(linker: &mut Linker<T>, view: fn(&mut T) -
     contract::add_to_linker::<_, HasSelf<OfCall>>(linker, view)
 }
 
-/// The values of one instance, by key; before each, eight bytes say until when it is there, in milliseconds since 1970; 0 is for ever.
-pub type Values = BTreeMap<String, Vec<u8>>;
-
 /// A value, and until when it is there.
 fn parts(stored: &[u8]) -> Option<(i64, &[u8])> {
     stored.split_first_chunk::<8>().map(|(until, value)| (i64::from_le_bytes(*until), value))
@@ -25,7 +22,8 @@ const LONGEST_KEY_BYTES: usize = 255;
 
 /// One call's copy of the values, all that this capability sees.
 pub(super) struct OfCall {
-    values: Arc<Values>,
+    /// Before each, eight bytes say until when it is there, in milliseconds since 1970; 0 is forever.
+    values: Arc<StoredValues>,
     changed: bool,
     quota_bytes: usize,
     /// When the call began.
@@ -33,7 +31,7 @@ pub(super) struct OfCall {
 }
 
 impl OfCall {
-    pub(super) fn new(values: Arc<Values>, quota_bytes: usize, unix_millis: i64) -> Self {
+    pub(super) fn new(values: Arc<StoredValues>, quota_bytes: usize, unix_millis: i64) -> Self {
         Self { values, changed: false, quota_bytes, unix_millis }
     }
 
@@ -43,7 +41,7 @@ impl OfCall {
     }
 
     /// The values, if the call has changed them.
-    pub(super) fn changed(&self) -> Option<Arc<Values>> {
+    pub(super) fn changed(&self) -> Option<Arc<StoredValues>> {
         self.changed.then(|| Arc::clone(&self.values))
     }
 
@@ -64,7 +62,7 @@ impl OfCall {
         if self.values.get(&key) != Some(&stored) {
             let now = self.unix_millis;
             let values = Arc::make_mut(&mut self.values);
-            // What is over makes room.
+            // Expired values make room.
             values.retain(|_, stored| parts(stored).is_some_and(|(until, _)| until == 0 || until > now));
             values.insert(key, stored);
             self.changed = true;

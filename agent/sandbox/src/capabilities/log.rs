@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use wasaba_core::clock;
 use wasaba_core::limits::Limits;
 use wasaba_core::lines::LinesAnHour;
 use wasaba_core::secret::Secrets;
@@ -33,7 +34,7 @@ pub(super) struct OfInstance {
 
 impl OfInstance {
     pub(super) fn new(name: Arc<str>, secrets: Secrets, meter: Arc<Meter>, limits: &Limits) -> Self {
-        let hour = LinesAnHour::new(limits.log_lines.saturating_mul(CALLS_AN_HOUR), Instant::now());
+        let hour = LinesAnHour::new(limits.log_lines.saturating_mul(CALLS_AN_HOUR), clock::instant());
         Self { name, secrets, meter, line_bytes: limits.log_line_bytes, hour: Mutex::new(hour) }
     }
 
@@ -120,7 +121,7 @@ mod tests {
     fn log(lines: u32) -> OfCall {
         let secrets = Secrets::new([Secret::new("hunter2")]);
         let limits = Limits { log_lines: lines, log_line_bytes: 20, ..Limits::default() };
-        OfCall::new(Arc::new(OfInstance::new("web".into(), secrets, Arc::default(), &limits)), lines, Instant::now())
+        OfCall::new(Arc::new(OfInstance::new("web".into(), secrets, Arc::default(), &limits)), lines, clock::instant())
     }
 
     #[tokio::test]

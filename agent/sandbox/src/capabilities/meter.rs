@@ -27,11 +27,10 @@ impl Meter {
     pub fn refuse(&self, why: String) -> String {
         self.refusals.fetch_add(1, Ordering::Relaxed);
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if !refused.contains(&why) {
-            refused.push_back(why.clone());
-            if refused.len() > REMEMBERED {
-                refused.pop_front();
-            }
+        refused.retain(|known| *known != why);
+        refused.push_back(why.clone());
+        if refused.len() > REMEMBERED {
+            refused.pop_front();
         }
         why
     }
@@ -42,7 +41,7 @@ impl Meter {
         self.refusals.load(Ordering::Relaxed)
     }
 
-    /// The last different refusals, oldest first.
+    /// The last different refusals; the newest is the last.
     #[must_use]
     pub fn refused(&self) -> Vec<String> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
@@ -67,5 +66,8 @@ mod tests {
         (0..REMEMBERED).for_each(|number| drop(meter.refuse(format!("no grant for {number}"))));
         assert_eq!((meter.refusals(), meter.refused().len()), (3 + REMEMBERED as u64, REMEMBERED));
         assert_eq!(meter.refused().last().map(String::as_str), Some("no grant for 7"));
+        meter.refuse("no grant for 3".into());
+        assert_eq!(meter.refused().last().map(String::as_str), Some("no grant for 3"), "it is the newest again");
+        assert_eq!(meter.refused().len(), REMEMBERED);
     }
 }

@@ -7,16 +7,9 @@
 //! A capability sees its own state only: it is linked with a `View`, a few references out of `Guest`, and the contract's
 //! `Host` trait is implemented on that view. So no capability names the guest, and each is tested without one.
 //!
-//! # Adding a capability
-//!
-//! 1. `wit/WORD.wit`: the contract, imported by the world `capabilities`.
-//! 2. `WORD.rs` beside this file: its `View` with the contract's `Host` trait, and `link`, which takes the function that makes
-//!    the view. What it keeps for an instance is its `OfInstance` (a field of [`Instance`]), what it keeps for one call its
-//!    `OfCall` (a field of `Guest`). What it shares with others comes as a narrow handle: `gate::Gate` asks the grants and
-//!    counts refusals, `blocking::Blocking` lends threads that may block, `types::Handle` is a secret,
-//!    `connect::OfCall` counts connections and bounds waiting.
-//! 3. Its line in `ALL`, with the view out of `Guest`.
-//! 4. Its tests, among them one for each way that it refuses, and `plugin-sdk/rust/src/WORD.rs`.
+//! To add one, follow the list in `CONTRIBUTING.md`. What it shares with others comes as a narrow handle: `gate::Gate` asks the grants
+//! and counts refusals, `blocking::Blocking` lends threads that may block, `types::Handle` is a secret, `connect::OfCall` counts
+//! connections and bounds waiting.
 
 mod address;
 mod blocking;

@@ -18,7 +18,7 @@ use super::blocking::Blocking;
 use super::connect::{self, Patience, Slot, Stream, broken};
 use super::gate::Gate;
 use super::grants::Origin;
-use super::http::kind_of_tls;
+use super::http::failure_of;
 use super::meter::Meter;
 use super::script::Script;
 use super::types::{Handle, secret};
@@ -176,9 +176,8 @@ impl Connection {
         let stream = self.stream.take().ok_or_else(closed)?;
         let connect = TlsConnector::from(Arc::new(config)).connect(parsed, stream);
         let encrypted = self.patience.wait(self.timeout, connect).await?;
-        let encrypted = encrypted.map_err(|error| {
-            Failure::new(kind_of_tls(&error).unwrap_or(Kind::Failed), format!("TLS with `{name}`: {error}"))
-        })?;
+        let encrypted =
+            encrypted.map_err(|error| failure_of(&error, Kind::Failed, format!("TLS with `{name}`: {error}")))?;
         let (_, session) = encrypted.get_ref();
         let protocol = match session.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
@@ -420,7 +419,7 @@ mod tests {
         view.set_timeout(Resource::new_borrow(id), Some(20)).await.unwrap();
         let late = view.read(Resource::new_borrow(id), 1).await.unwrap();
         let late = late.unwrap_err();
-        assert!(late.kind == "timeout" && late.message.contains("20ms"), "{late:?}");
+        assert!(late.kind == "timeout" && late.message.contains("20 ms"), "{late:?}");
     }
 
     #[tokio::test]

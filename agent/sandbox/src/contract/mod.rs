@@ -2,7 +2,7 @@
 //! their types and those that the rest of the agent uses. Nothing outside this folder and the capabilities names a generated type.
 //!
 //! Which version a component speaks is decided by what it exports. A second version is a file beside `v0_2` and a line in
-//! [`SPOKEN`]; the capabilities implement its traits, too, on the same views.
+//! [`SUPPORTED`]; the capabilities implement its traits, too, on the same views.
 
 pub(crate) mod v0_2;
 #[cfg(test)]
@@ -45,7 +45,7 @@ pub(crate) struct Version {
 }
 
 /// The versions that this agent speaks, the newest that is released first.
-pub(crate) const SPOKEN: &[Version] = &[
+pub(crate) const SUPPORTED: &[Version] = &[
     v0_2::VERSION,
     #[cfg(test)]
     v0_3::VERSION,
@@ -55,8 +55,8 @@ pub(crate) const SPOKEN: &[Version] = &[
 pub(crate) const CURRENT: &Version = &v0_2::VERSION;
 
 /// The version that a component speaks which names this one, if it is understood.
-pub(crate) fn spoken(version: &str) -> Option<&'static Version> {
-    SPOKEN.iter().find(|spoken| version.starts_with(spoken.prefix))
+pub(crate) fn supported(version: &str) -> Option<&'static Version> {
+    SUPPORTED.iter().find(|supported| version.starts_with(supported.prefix))
 }
 
 /// An answer of a plugin, or how the call failed.

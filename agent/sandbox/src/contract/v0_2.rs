@@ -204,9 +204,10 @@ impl From<types::Error> for Failure {
 }
 
 impl From<Failure> for types::Error {
-    fn from(Failure { kind, text, retry_after, .. }: Failure) -> Self {
+    fn from(Failure { kind, text, retry_after, tls, .. }: Failure) -> Self {
         let retry_after_ms = retry_after.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-        Self { kind: kind.name().to_owned(), message: text, retry_after_ms, attributes: Vec::new() }
+        let attributes = tls.map(|fault| ("tls".to_owned(), fault.word().to_owned())).into_iter().collect();
+        Self { kind: kind.name().to_owned(), message: text, retry_after_ms, attributes }
     }
 }
 

@@ -1,7 +1,9 @@
 //! `wasaba plugin compile`: fills the cache of compiled plugins ahead of time, for images and packages.
 
 use std::fmt::Write as _;
-use std::time::Instant;
+
+use wasaba_core::clock;
+use wasaba_core::text::duration;
 
 use crate::cli::configuration::texts;
 use crate::cli::flags::AgentFlags;
@@ -18,9 +20,16 @@ pub fn run(flags: &AgentFlags, engine: &str, plugins: &[String]) -> Result<(), S
     let text = super::with_loader(&flags, async |config, loader| {
         let mut text = String::new();
         for wanted in plugins {
-            let begin = Instant::now();
+            let begin = clock::instant();
             let about = &super::load(config, loader, wanted, Some(engine)).await?.plugin.description;
-            writeln!(text, "{} {}: ready for {engine} after {:.1?}", about.name, about.version, begin.elapsed()).ok();
+            writeln!(
+                text,
+                "{} {}: ready for {engine} after {}",
+                about.name,
+                about.version,
+                duration(clock::since(begin))
+            )
+            .ok();
         }
         Ok(text)
     });

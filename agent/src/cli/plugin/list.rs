@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::cli::configuration::texts;
 use crate::cli::flags::AgentFlags;
 use crate::process::control;
-use crate::process::control::{PluginReport, Report};
+use crate::process::control::{AgentState, PluginReport};
 
 /// Prints a table, or JSON.
 ///
@@ -21,7 +21,7 @@ pub fn run(flags: &AgentFlags, json: bool) -> Result<(), String> {
     crate::cli::print(&table(&report))
 }
 
-fn table(report: &Report) -> String {
+fn table(report: &AgentState) -> String {
     if report.plugins.is_empty() {
         return format!("wasaba {} (process {}) has no plugins\n", report.version, report.process);
     }
@@ -42,9 +42,9 @@ fn table(report: &Report) -> String {
              {component}"
         )
         .ok();
-        // A refusal that made the call fail is part of the problem's text.
-        let is_new = |refusal: &&String| plugin.problems.iter().all(|problem| !problem.contains(*refusal));
-        for line in plugin.problems.iter().chain(plugin.refused.iter().filter(is_new)) {
+        // The refusal that made the last call fail is part of the problem's text.
+        let others = plugin.refused.len().saturating_sub(usize::from(plugin.denied));
+        for line in plugin.problems.iter().chain(plugin.refused.iter().take(others)) {
             writeln!(text, "{:<longest$}  {line}", "").ok();
         }
     }
@@ -61,7 +61,7 @@ mod tests {
         let web = PluginReport {
             name: "web".into(),
             state: State::Failing,
-            problems: vec!["unreachable: Connection refused".into()],
+            problems: vec!["denied: no grant for http://b:80".into()],
             component: Some("nginx 0.1.0".into()),
             calls: 10,
             failures: vec![("unreachable".into(), 2), ("late".into(), 1)],
@@ -69,11 +69,12 @@ mod tests {
             memory_bytes: 1 << 20,
             refusals: 1,
             dropped: 5,
-            refused: vec!["no grant for http://a:80".into(), "Connection refused".into()],
+            refused: vec!["no grant for http://a:80".into(), "no grant for http://b:80".into()],
+            denied: true,
             ..PluginReport::default()
         };
         let skipped = PluginReport { name: "longer-name".into(), state: State::Skipped, ..PluginReport::default() };
-        let report = Report {
+        let mut report = AgentState {
             version: "0.1.0".into(),
             process: 1,
             collected: 0,
@@ -84,9 +85,11 @@ mod tests {
 NAME         STATE      CALLS   FAILED       LAST     MEMORY  REFUSED  DROPPED  COMPONENT
 longer-name  skipped        0        0     0.0 ms      0 KiB        0        0  -
 web          failing       10        3     0.4 ms   1024 KiB        1        5  nginx 0.1.0
-             unreachable: Connection refused
+             denied: no grant for http://b:80
              no grant for http://a:80
 ";
         assert_eq!(table(&report), expected);
+        report.plugins[1].denied = false;
+        assert!(table(&report).contains("\n             no grant for http://b:80\n"), "another call was refused it");
     }
 }

@@ -12,17 +12,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use config::Config;
-use config::raw::RawSettings;
 use config::table::PluginTable;
-use official::command_line::{CommandLine, Given};
+use official::command_line::CommandLine;
 use plugins::instance::Instance;
 use plugins::loader::{Loader, demands};
-use plugins::settings::resolve;
+use plugins::settings::{Typed, resolve};
 use sandbox::compile::Order;
 use sandbox::component::{Demands, Plugin};
 use wasaba_core::limits::{Engine, Limits};
 
-use super::flags::{AgentFlags, PluginCommand};
+use super::flags::{AgentFlags, Line, PluginCommand};
 
 /// Runs the command.
 ///
@@ -93,9 +92,8 @@ fn table(config: &Config, wanted: &str) -> PluginTable {
     let configured = config.components().find(|table| table.name == wanted);
     let name = Path::new(wanted).file_stem().map_or(wanted.into(), |stem| stem.to_string_lossy());
     configured.cloned().unwrap_or_else(|| PluginTable {
-        name: name.clone().into_owned(),
+        name: name.into_owned(),
         wasm: wanted.to_owned(),
-        raw: RawSettings { place: format!("[plugin.metrics.{name}] of the configuration"), ..RawSettings::default() },
         ..PluginTable::default()
     })
 }
@@ -116,20 +114,56 @@ async fn load(config: &Config, loader: &Loader, wanted: &str, engine: Option<Eng
 }
 
 impl Loaded {
-    /// An instance with the flags that were typed after `wanted` on top of the table's settings, and the parsed flags.
+    /// An instance with the flags that were typed after `wanted` on top of the table's settings, and the parsed flags; for
+    /// `wasaba plugin COMMAND`.
     async fn instance(
         self,
+        command: &str,
         loader: &Loader,
         wanted: &str,
         flags: &[String],
     ) -> Result<(Instance, CommandLine), String> {
-        let Self { plugin, mut table } = self;
+        let Self { plugin, table } = self;
         let declared = &plugin.description.settings;
         let line = CommandLine::typed(wanted, flags.to_vec(), |name| std::env::var(name).ok());
-        let configured = resolve(&table.raw, &table.wasm, declared)?;
-        let Given { settings, trust } = line.merged_with(configured.given, wanted, declared)?;
-        table.raw = RawSettings { settings, trust, command_line: None, ..table.raw };
-        let instance = Instance::new(&loader.sandbox, plugin, &table).await;
+        let located = |problem: String| table.raw.problem(&problem);
+        let mut settings = resolve(&table.raw, &table.wasm, declared).map_err(located)?;
+        let is_configured = !settings.place.is_empty();
+        settings.typed = if is_configured { Typed::Keys(line.keys(declared)) } else { Typed::All };
+        if !is_configured {
+            settings.place = format!("[plugin.metrics.{}] of the configuration", table.name);
+        }
+        settings.given = line
+            .merged_with(settings.given, wanted, declared)
+            .map_err(|why| misplaced(command, flags).unwrap_or(why))?;
+        let instance = Instance::with_settings(&loader.sandbox, plugin, &table, &settings).await;
         Ok((instance.map_err(|problems| problems.join("\n"))?, line))
+    }
+}
+
+/// The message about a flag of the command itself among the `flags` of its plugin, which has no such setting.
+fn misplaced(command: &str, flags: &[String]) -> Option<String> {
+    let own = Line::flags_of_plugin_command(command);
+    let names = flags.iter().filter(|flag| flag.starts_with('-')).map(|flag| flag.trim_start_matches('-'));
+    let name =
+        names.map(|flag| flag.split('=').next().unwrap_or(flag)).find(|name| own.iter().any(|own| own == name))?;
+    Some(format!("-{name} is a flag of `plugin {command}`: write it before the plugin's name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_of_the_command_after_the_plugins_name_is_reported_with_its_place() {
+        let misplaced =
+            |command, flags: &[&str]| misplaced(command, &flags.iter().map(|&flag| flag.into()).collect::<Vec<_>>());
+        for (command, flag) in [("time", "-calls"), ("time", "--engine=native"), ("run", "-explain"), ("run", "-conf")]
+        {
+            let name = flag.trim_start_matches('-').split('=').next().unwrap();
+            let expected = format!("-{name} is a flag of `plugin {command}`: write it before the plugin's name");
+            assert_eq!(misplaced(command, &["-port", "80", flag, "3"]), Some(expected));
+        }
+        assert_eq!(misplaced("run", &["-calls", "3", "conf"]), None);
     }
 }

@@ -4,7 +4,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use plugins::instance::{Instance, Status};
 use sha2::{Digest, Sha256};
@@ -13,7 +13,7 @@ use wasaba_core::collect::rate::Reading;
 use wasaba_core::collect::{Answer, Fault};
 use wasaba_core::graph;
 use wasaba_core::paths::own;
-use wasaba_core::text::{printable, safe_lines};
+use wasaba_core::text::{duration, printable, safe_lines};
 
 use crate::cli::flags::AgentFlags;
 
@@ -25,20 +25,20 @@ use crate::cli::flags::AgentFlags;
 /// There is no such plugin, a flag is invalid, or the collection failed.
 pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) -> Result<(), String> {
     let text = super::with_loader(agent, async |config, loader| {
-        let begin = Instant::now();
+        let begin = clock::instant();
         let loaded = super::load(config, loader, wanted, None).await?;
-        let load_time = begin.elapsed();
-        let (instance, line) = loaded.instance(loader, wanted, flags).await?;
+        let load_time = clock::since(begin);
+        let (instance, line) = loaded.instance("run", loader, wanted, flags).await?;
         let declared = &instance.plugin().description.settings;
         let state = line.state_file(declared).unwrap_or_else(|| state_file(wanted, flags));
         if std::env::var_os("MACKEREL_AGENT_PLUGIN_META").is_some_and(|value| !value.is_empty()) {
             return Ok(graph::in_official_form(&instance.graphs));
         }
         instance.remember(remembered(&state));
-        let begin = Instant::now();
+        let begin = clock::instant();
         let result = once(&instance).await;
         if explain {
-            eprint(&explained(&instance, load_time, begin.elapsed()));
+            eprint(&explained(&instance, load_time, clock::since(begin)));
         }
         let answer = result.map_err(|fault| format!("{wanted}: {fault}"))?;
         for warning in &answer.warnings {
@@ -112,8 +112,10 @@ fn explained(instance: &Instance, load_time: Duration, call_time: Duration) -> S
     refused.iter().for_each(|why| text.push_str(&format!("  {}\n", printable(why, 1_024))));
     let Status { memory_bytes, sent_bytes, received_bytes, .. } = status;
     text.push_str(&format!(
-        "used:\n  time       {load_time:.1?} to load, {call_time:.1?} to run\n  memory     {} KiB at peak\n  \
+        "used:\n  time       {} to load, {} to run\n  memory     {} KiB at peak\n  \
          network    {sent_bytes} bytes sent, {received_bytes} received\n",
+        duration(load_time),
+        duration(call_time),
         memory_bytes >> 10
     ));
     text

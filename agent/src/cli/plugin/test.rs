@@ -172,7 +172,9 @@ fn other_failure(expected: &Expected, failure: &Failure) -> Option<String> {
     if expected.error == Some(kind) {
         missing_text(expected, &failure.text)
     } else {
-        Some(format!("failed ({kind}): {failure}"))
+        // A text that the plugin returned begins with its kind.
+        let text = failure.text.strip_prefix(kind).and_then(|text| text.strip_prefix(": ")).unwrap_or(&failure.text);
+        Some(format!("failed ({kind}): {text}"))
     }
 }
 
@@ -199,7 +201,7 @@ mod tests {
     #[test]
     fn another_failure_than_the_expected_one_is_reported() {
         use sandbox::failure::Kind;
-        let failure = Failure::new(Kind::Unreachable, "connection refused");
+        let failure = Failure::new(Kind::Unreachable, "unreachable: connection refused");
         let expected =
             |error, says: &str| Expected { error: Some(error), says: Some(says.into()), ..Expected::default() };
         assert_eq!(other_failure(&expected("unreachable", "refused"), &failure), None);

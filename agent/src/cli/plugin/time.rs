@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use wasaba_core::limits::Engine;
+use wasaba_core::text::counted;
 
 use crate::cli::flags::AgentFlags;
 
@@ -21,7 +22,7 @@ pub fn run(
     let engine = super::engine(engine)?;
     let times = super::with_loader(agent, async |config, loader| {
         let loaded = super::load(config, loader, wanted, Some(engine)).await?;
-        let (instance, _) = loaded.instance(loader, wanted, flags).await?;
+        let (instance, _) = loaded.instance("time", loader, wanted, flags).await?;
         let times = if whole { instance.time_whole(calls).await } else { instance.time(calls).await };
         times.map_err(|fault| format!("{wanted}: {fault}"))
     });
@@ -32,11 +33,11 @@ fn summary(engine: Engine, times: Vec<Duration>) -> String {
     let tenths = times.chunks(times.len().div_ceil(10).max(1)).map(|tenth| format!("{:.1}", micros(&sorted(tenth), 2)));
     let (tenths, times) = (tenths.collect::<Vec<_>>().join(" "), sorted(&times));
     format!(
-        "{engine}: median {:.1} µs, fastest {:.1} µs, slowest {:.1} µs of {} calls\nmedians by tenths: {tenths} µs\n",
+        "{engine}: median {:.1} µs, fastest {:.1} µs, slowest {:.1} µs of {}\nmedians by tenths: {tenths} µs\n",
         micros(&times, 2),
         micros(&times, usize::MAX),
         micros(&times, 1),
-        times.len()
+        counted(times.len() as u64, "call")
     )
 }
 

@@ -160,7 +160,7 @@ async fn an_engine_that_hangs_or_restarts_loses_only_its_own_values_and_is_logge
         memory.points().iter().rev().find(|point| point.name == name).map(|point| point.value)
     };
     standin.wait_until(SOON, "the host's values", move |memory| value(memory, "loadavg5").is_some()).await.unwrap();
-    let hung = agent.line_with("timed out after 8s", SOON);
+    let hung = agent.line_with("timed out after 8 s", SOON);
     assert!(hung.contains("docker: cannot query the engine at `unix://") && hung.contains("WARNING"), "{hung}");
     standin
         .wait_until(TWO_MINUTES, "up is 0", move |memory| value(memory, "custom.docker.engine.up") == Some(0.0))
@@ -175,7 +175,7 @@ async fn an_engine_that_hangs_or_restarts_loses_only_its_own_values_and_is_logge
     standin.wait_until(TWO_MINUTES, "the container's values", has_recovered).await.unwrap();
     // An engine that is starting fails with another error, which is also logged.
     let lines = agent.lines();
-    assert_eq!(lines.iter().filter(|line| line.contains("timed out after 8s")).count(), 1, "{lines:#?}");
+    assert_eq!(lines.iter().filter(|line| line.contains("timed out after 8 s")).count(), 1, "{lines:#?}");
     agent.signal(Signal::TERM);
     assert!(agent.ended(SOON).success());
     assert_eq!(standin.memory().refusals(), []);

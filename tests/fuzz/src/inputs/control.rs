@@ -1,10 +1,10 @@
 //! The control socket, of which only the agent's answer is read.
 
-use wasaba::process::control::Report;
+use wasaba::process::control::AgentState;
 
 /// What `wasaba plugin list` and `wasaba health` read.
 pub fn report(data: &[u8]) {
-    let Ok(report) = serde_json::from_slice::<Report>(data) else { return };
+    let Ok(report) = serde_json::from_slice::<AgentState>(data) else { return };
     let again = serde_json::to_vec(&report).unwrap();
-    assert_eq!(serde_json::from_slice::<Report>(&again).unwrap(), report);
+    assert_eq!(serde_json::from_slice::<AgentState>(&again).unwrap(), report);
 }
