@@ -309,17 +309,18 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_found_by_its_custom_identifier_and_status() {
+    fn a_host_is_found_by_its_custom_identifier_name_and_status() {
         let (mut memory, id) = with_host();
         let count = |memory: &mut Memory, query: &str| {
             get(memory, &format!("/api/v0/hosts?{query}")).unwrap()["hosts"].as_array().unwrap().len()
         };
         assert_eq!(count(&mut memory, "customIdentifier=i-1%20a"), 1);
         assert_eq!(count(&mut memory, "customIdentifier=i-2"), 0);
+        assert_eq!((count(&mut memory, "name=box"), count(&mut memory, "name=bo")), (1, 0));
         post(&mut memory, &format!("/api/v0/hosts/{id}/status"), json!({"status": "poweroff"})).unwrap();
         assert_eq!(count(&mut memory, "customIdentifier=i-1+a"), 0);
         assert_eq!(count(&mut memory, "customIdentifier=i-1+a&status=working&status=poweroff"), 1);
-        for bad in ["name=box", "status=asleep", "customIdentifier=a&customIdentifier=b"] {
+        for bad in ["nmae=box", "name=a&name=b", "status=asleep", "customIdentifier=a&customIdentifier=b"] {
             assert_eq!(status_of(get(&mut memory, &format!("/api/v0/hosts?{bad}"))), 400, "{bad}");
         }
     }
