@@ -81,7 +81,7 @@ pub async fn collect(docker: &Docker, state: &mut State, moment: Moment) -> Resu
     }
     if let Err(why) = collected {
         if values.named.is_empty() {
-            return Err(Fault(why));
+            return Err(Fault::new(why));
         }
         values.warnings.push(why);
     }

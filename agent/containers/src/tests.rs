@@ -257,7 +257,9 @@ async fn a_thousand_failing_containers_give_few_warnings() {
 async fn a_missing_engine_is_a_fault_that_names_its_address() {
     let canned = Canned::start(engine(list(&[]), |_| None));
     let absent = Docker { endpoint: Endpoint::Unix("/nowhere/docker.sock".into()), ..canned.docker() };
-    let Err(Fault(why)) = collect(&absent, &mut State::default(), at(60)).await else { panic!("it responded") };
+    let Err(Fault { text: why, .. }) = collect(&absent, &mut State::default(), at(60)).await else {
+        panic!("it responded")
+    };
     assert!(why.starts_with("cannot query the engine at `unix:///nowhere/docker.sock`: No such file"), "{why}");
     let with_up = Docker { extra: vec!["up"], ..absent };
     let answer = collect(&with_up, &mut State::default(), at(60)).await.unwrap();
@@ -289,7 +291,7 @@ async fn a_certificate_that_either_side_does_not_accept_is_a_fault_that_points_t
         };
         let mut state = State::default();
         let (collected, _) = tokio::join!(collect(&docker, &mut state, at(60)), refuse);
-        let Err(Fault(text)) = collected else { panic!("it is accepted") };
+        let Err(Fault { text, .. }) = collected else { panic!("it is accepted") };
         assert!(text.contains(why) && text.ends_with("; check `tls` in [docker]"), "{text}");
     }
 }
@@ -302,7 +304,9 @@ async fn an_invalid_response_and_a_refusal_are_faults_with_the_reason() {
         (403, "Forbidden by administrative rules", "status 403: Forbidden by administrative rules"),
     ] {
         let canned = Canned::start(Box::new(move |_| Some((status, body.to_owned()))));
-        let Err(Fault(why)) = collect(&canned.docker(), &mut State::default(), at(60)).await else { panic!("{body}") };
+        let Err(Fault { text: why, .. }) = collect(&canned.docker(), &mut State::default(), at(60)).await else {
+            panic!("{body}")
+        };
         assert!(why.contains(expected), "{why}");
     }
 }

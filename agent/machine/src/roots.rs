@@ -115,7 +115,7 @@ impl RereadFile {
     /// The fault of a file that could be read but is invalid: "`/proc/stat` " and then `why`.
     #[must_use]
     pub fn fault(&self, why: &str) -> Fault {
-        Fault(format!("`{}` {why}", self.path.display()))
+        Fault::new(format!("`{}` {why}", self.path.display()))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the only module that opens the kernel's files")]
@@ -156,12 +156,12 @@ mod tests {
     #[test]
     fn a_missing_file_is_named() {
         let fault = read(Path::new("/nowhere/stat")).unwrap_err();
-        assert!(fault.0.starts_with("cannot read `/nowhere/stat`: "), "{fault}");
+        assert!(fault.text.starts_with("cannot read `/nowhere/stat`: "), "{fault}");
     }
 
     #[test]
     fn an_endless_file_is_refused() {
-        assert_eq!(read(Path::new("/dev/zero")).unwrap_err().0, "cannot read `/dev/zero`: larger than 8 MiB");
+        assert_eq!(read(Path::new("/dev/zero")).unwrap_err().text, "cannot read `/dev/zero`: larger than 8 MiB");
     }
 
     #[test]

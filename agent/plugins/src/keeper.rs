@@ -125,6 +125,7 @@ pub async fn keep(mut configs: watch::Receiver<Arc<Config>>, context: Context, r
         let (again, installed) = keeper.look(&config, &mut watch).await;
         let mut installation = std::pin::pin!(installation(&config, installed));
         loop {
+            keeper.roster.tell_rest();
             if !again
                 && !keeper.roster.is_loading()
                 && let Some(ready) = ready.take()

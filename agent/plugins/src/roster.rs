@@ -20,8 +20,11 @@ use crate::watch::{Files, Progress};
 /// A longer line of the log about a plugin is cut.
 const LONGEST_LINE_BYTES: usize = 4_096;
 
-/// As many problems of one plugin are logged.
+/// As many problems of one plugin are logged, and as many plugins that started or ended together one by one.
 const MOST_LINES: usize = 10;
+
+/// As many plugins are named in a line about several.
+const MOST_NAMES: usize = 5;
 
 /// Something that can run under a key.
 #[derive(Clone, Debug, PartialEq)]
@@ -213,11 +216,77 @@ pub struct Roster {
     entries: BTreeMap<Key, Entry>,
     refused: BTreeSet<String>,
     attempts: u64,
+    news: News,
+}
+
+/// What has happened to plugins since nothing was being loaded, for the log: the first of them one by one, the rest together, since
+/// there may be a thousand.
+#[derive(Default)]
+struct News {
+    lines: usize,
+    more: BTreeMap<Event, BTreeSet<String>>,
+}
+
+/// What happens to a plugin, in the words of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Runs,
+    Replaced,
+    Removed,
+    /// Loading it was tried again because the configuration was reloaded, with the problems that the log has already.
+    StillSkipped,
+}
+
+impl Event {
+    /// What is logged of one plugin, or of several.
+    fn words(self, several: bool) -> &'static str {
+        match self {
+            Self::Runs if several => "run",
+            Self::Runs => "runs",
+            Self::Replaced if several => "were replaced",
+            Self::Replaced => "was replaced",
+            Self::Removed if several => "were removed",
+            Self::Removed => "was removed",
+            Self::StillSkipped if several => {
+                "are still skipped, for the same reasons as before (`wasaba plugin list` shows them)"
+            }
+            Self::StillSkipped => "is still skipped, for the same reason as before (`wasaba plugin list` shows it)",
+        }
+    }
+}
+
+impl News {
+    /// The line about this event, unless it is kept for the end.
+    fn line(&mut self, key: &Key, event: Event) -> Option<String> {
+        let name = shown(&key.to_string());
+        if self.lines < MOST_LINES {
+            self.lines += 1;
+            return Some(format!("{name} {}", event.words(false)));
+        }
+        self.more.entry(event).or_default().insert(name);
+        None
+    }
+
+    /// The lines about the rest, a line for each event.
+    fn rest(&mut self) -> Vec<String> {
+        let Self { more, .. } = std::mem::take(self);
+        let line = |(event, names): (Event, BTreeSet<String>)| {
+            let named = names.iter().take(MOST_NAMES).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let unnamed = names.len().saturating_sub(MOST_NAMES);
+            let and = if unnamed > 0 { format!(" and {unnamed} more") } else { String::new() };
+            format!("{named}{and} {}", event.words(names.len() > 1))
+        };
+        more.into_iter().map(line).collect()
+    }
 }
 
 struct Entry {
     /// What was tried last; `None` makes it be tried again.
     tried: Option<Wanted>,
+    /// What the log has of why it is skipped.
+    problems: Vec<String>,
+    /// Whether the last attempt is of the same files and table as the one before.
+    is_retry: bool,
     attempt: u64,
     /// Whether the last attempt succeeded; `None` while it is under way.
     ended: Option<bool>,
@@ -296,7 +365,7 @@ impl Roster {
         let gone = self.entries.keys().filter(|key| !keys.contains(*key)).cloned().collect::<Vec<_>>();
         for key in gone {
             if self.entries.remove(&key).is_some_and(|entry| entry.runs != Runs::Nothing) {
-                tracing::info!("{} was removed", shown(&key.to_string()));
+                self.tell(&key, Event::Removed);
             }
             steps.push(Step::Remove(key));
         }
@@ -304,18 +373,18 @@ impl Roster {
     }
 
     fn want(&mut self, wanted: Wanted) -> Option<Step> {
-        let runs = match self.entries.get(&wanted.key) {
+        let (runs, problems, is_retry) = match self.entries.get_mut(&wanted.key) {
             Some(entry) if entry.tried.as_ref() == Some(&wanted) => return None,
-            Some(entry) => entry.runs,
-            None => Runs::Nothing,
+            Some(entry) => (entry.runs, std::mem::take(&mut entry.problems), entry.tried.is_none()),
+            None => (Runs::Nothing, Vec::new(), false),
         };
-        for warning in &wanted.warnings {
+        for warning in wanted.warnings.iter().filter(|_| !is_retry) {
             tracing::warn!("{}", shown(warning));
         }
         self.attempts = self.attempts.wrapping_add(1);
         let attempt = self.attempts;
         let Wanted { key, what, table, .. } = wanted.clone();
-        self.entries.insert(key.clone(), Entry { tried: Some(wanted), attempt, ended: None, runs });
+        self.entries.insert(key.clone(), Entry { tried: Some(wanted), problems, is_retry, attempt, ended: None, runs });
         match what {
             Ok(Candidate::Component(table, file)) => Some(Step::Load { key, attempt, table, file }),
             Ok(candidate) => {
@@ -332,28 +401,52 @@ impl Roster {
     /// Records the result of loading. A metrics plugin that cannot be replaced keeps running; a check or metadata plugin does not,
     /// since its report would be that of another table, and neither does a program in place of which a component is configured.
     pub fn loaded(&mut self, key: &Key, attempt: u64, result: Result<(), Vec<String>>) -> Loaded {
-        let name = shown(&key.to_string());
         let Some(ran) = self.end(key, attempt, result.is_ok().then_some(Runs::Component)) else {
             return Loaded::Superseded;
         };
         match result {
             Ok(()) => {
-                tracing::info!("{name} {}", if ran == Runs::Component { "was replaced" } else { "runs" });
+                self.tell(key, if ran == Runs::Component { Event::Replaced } else { Event::Runs });
                 Loaded::Run
             }
             Err(problems) if ran == Runs::Component && key.kind == Kind::Metrics => {
+                let name = shown(&key.to_string());
                 for problem in problems {
                     tracing::error!("{name} keeps running unchanged: {}", shown(&problem));
                 }
                 Loaded::KeepsRunning
             }
             Err(problems) => {
-                skipped(key, &problems);
+                if self.is_known(key, &problems) {
+                    self.tell(key, Event::StillSkipped);
+                } else {
+                    skipped(key, &problems);
+                }
                 if let Some(entry) = self.entries.get_mut(key) {
                     entry.runs = Runs::Nothing;
                 }
                 Loaded::Skipped
             }
+        }
+    }
+
+    /// Whether the log has these problems already, from an attempt with the same files and table.
+    fn is_known(&mut self, key: &Key, problems: &[String]) -> bool {
+        let Some(entry) = self.entries.get_mut(key) else { return false };
+        let known = std::mem::replace(&mut entry.problems, problems.to_vec());
+        entry.is_retry && known == problems
+    }
+
+    fn tell(&mut self, key: &Key, event: Event) {
+        if let Some(line) = self.news.line(key, event) {
+            tracing::info!("{line}");
+        }
+    }
+
+    /// Logs the rest of what has happened, once nothing is being loaded any more.
+    pub fn tell_rest(&mut self) {
+        if !self.is_loading() {
+            self.news.rest().into_iter().for_each(|line| tracing::info!("{line}"));
         }
     }
 
@@ -506,6 +599,39 @@ mod tests {
         assert_eq!(home.steps().0, ["load plugin b"]);
         home.roster.retry(&[Key::metrics("a")].into());
         assert_eq!(home.steps().0, ["load plugin a"]);
+    }
+
+    #[test]
+    fn a_thousand_plugins_that_start_together_have_eleven_lines_and_a_later_one_has_its_own() {
+        let mut news = News::default();
+        let mut start = |number: usize| news.line(&Key::metrics(&format!("p{number:03}")), Event::Runs);
+        let lines = (0..1_000).filter_map(&mut start).collect::<Vec<_>>();
+        assert_eq!((lines.len(), lines[0].as_str()), (10, "plugin p000 runs"));
+        assert_eq!(news.line(&Key::metrics("q"), Event::Removed), None);
+        let named = "plugin p010, plugin p011, plugin p012, plugin p013, plugin p014";
+        assert_eq!(news.rest(), [format!("{named} and 985 more run"), "plugin q was removed".to_owned()]);
+        assert_eq!(news.rest(), Vec::<String>::new());
+        assert!(news.line(&Key::metrics("r"), Event::Runs).is_some());
+    }
+
+    #[test]
+    fn a_reload_does_not_repeat_the_problems_that_the_log_has_but_a_changed_file_does() {
+        let mut home = Home::new();
+        home.put("a.wasm", "");
+        let fails = |home: &mut Home, why: &str| {
+            let (_, attempt) = home.steps();
+            let (key, problems) = (Key::metrics("a"), vec![why.to_owned()]);
+            home.roster.news = News { lines: MOST_LINES, ..News::default() };
+            assert_eq!(home.roster.loaded(&key, attempt, Err(problems)), Loaded::Skipped);
+            home.roster.news.more.contains_key(&Event::StillSkipped)
+        };
+        assert!(!fails(&mut home, "no"));
+        home.roster.retry(&BTreeSet::new());
+        assert!(fails(&mut home, "no"));
+        home.roster.retry(&BTreeSet::new());
+        assert!(!fails(&mut home, "another reason"));
+        home.put("a.wasm", "changed");
+        assert!(!fails(&mut home, "another reason"));
     }
 
     #[test]

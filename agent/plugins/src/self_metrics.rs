@@ -40,7 +40,7 @@ impl Collector for SelfMetrics {
             if let Some(before) = self.before.get(&name) {
                 for (metric, value) in values(&segment(&name), before, &status) {
                     let sample = Sample::new(format!("custom.wasaba.plugin.{metric}"), value);
-                    samples.push(sample.map_err(|error| Fault(error.to_string()))?);
+                    samples.push(sample.map_err(|error| Fault::new(error.to_string()))?);
                 }
             }
             now.insert(name, status);

@@ -81,13 +81,13 @@ async fn collect(program: &MetricsProgram, moment: Moment) -> Result<Answer, Fau
     // The code does not matter if there are values: many a program exits with 1 although its values are good.
     let code = match &run.end {
         End::Exited(code) => *code,
-        end => return Err(Fault(program.program.failure(end))),
+        end => return Err(Fault::new(program.program.failure(end))),
     };
     let text = String::from_utf8_lossy(&run.stdout);
     let lines::Values { samples, dated, mut warnings } =
         lines::values(&text, moment.unix_seconds, &program.posting, program.own_timestamps);
     if samples.is_empty() && dated.is_empty() && code != 0 && warnings.is_empty() {
-        return Err(Fault(format!("exited with code {code} and printed no values")));
+        return Err(Fault::new(format!("exited with code {code} and printed no values")));
     }
     let all = warnings.len();
     if all > MOST_WARNINGS {
@@ -145,7 +145,7 @@ mod tests {
     #[tokio::test]
     async fn the_exit_code_does_not_matter_if_there_are_values() {
         assert_eq!(collected("echo a 1 0; exit 1").await.unwrap().samples.len(), 1);
-        assert!(collected("exit 1").await.unwrap_err().0.contains("code 1"));
+        assert!(collected("exit 1").await.unwrap_err().text.contains("code 1"));
         assert_eq!(collected("true").await.unwrap(), Answer::default());
     }
 

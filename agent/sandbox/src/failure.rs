@@ -105,6 +105,8 @@ pub struct Failure {
     pub kind: Kind,
     /// What happened, as a lower-case fragment.
     pub text: String,
+    /// For how long the instance is skipped because of it, as an addition to the text; empty if it is not.
+    pub(crate) pause: String,
     /// Whether other plugins have caused it, so that skipping this one would not help.
     pub(crate) is_of_others: bool,
     /// For how long the target asked to be left alone.
@@ -138,7 +140,7 @@ impl TlsFault {
 impl Failure {
     /// A failure of this kind.
     pub fn new(kind: Kind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into(), retry_after: None, tls: None, is_of_others: false }
+        Self { kind, text: text.into(), pause: String::new(), retry_after: None, tls: None, is_of_others: false }
     }
 
     /// A timeout that other plugins have caused.
@@ -155,13 +157,14 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.text)
+        write!(formatter, "{}{}", self.text, self.pause)
     }
 }
 
 impl From<Failure> for Fault {
     fn from(failure: Failure) -> Self {
-        Self(failure.text)
+        let Failure { text, pause, is_of_others, .. } = failure;
+        Self { text, pause, is_of_others }
     }
 }
 
@@ -192,10 +195,10 @@ impl Circuit {
         self.last.as_ref().is_some_and(|(failure, _)| failure.kind == Kind::Denied)
     }
 
-    /// The text of the last failure, if the last call failed.
+    /// The last failure, with the pause that follows, if the last call failed.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
-        self.last.as_ref().map(|(failure, _)| failure.text.clone())
+        self.last.as_ref().map(|(failure, _)| failure.to_string())
     }
 
     /// Records a success.
@@ -203,7 +206,7 @@ impl Circuit {
         *self = Self::default();
     }
 
-    /// Records a failure and returns it, with the pause that follows in its text.
+    /// Records a failure and returns it, with the pause that follows.
     pub fn fail(&mut self, mut failure: Failure, now: Duration) -> Failure {
         if failure.is_of_others {
             self.last = Some((failure.clone(), now));
@@ -214,14 +217,14 @@ impl Circuit {
         if minutes > 0 {
             let pause = if minutes == 1 { "minute".to_owned() } else { counted(minutes, "minute") };
             let failures = counted(self.consecutive.into(), "consecutive failure");
-            failure.text.push_str(&format!("; skipping the next {pause} after {failures}"));
+            failure.pause.push_str(&format!("; skipping the next {pause} after {failures}"));
         }
         // A little less, so that the minute after the pause is not skipped if its clock ticks early.
         let pause = Duration::from_secs((minutes + 1) * 60).saturating_sub(Duration::from_secs(30));
         let pause = if minutes == 0 { Duration::ZERO } else { pause };
         let asked = failure.retry_after.unwrap_or_default().min(LONGEST_PAUSE);
         if asked > pause {
-            failure.text.push_str(&format!("; skipping it for {}, as the target asks", duration(asked)));
+            failure.pause.push_str(&format!("; skipping it for {}, as the target asks", duration(asked)));
         }
         self.last = Some((failure.clone(), now.saturating_add(pause.max(asked))));
         failure
@@ -291,7 +294,7 @@ mod tests {
             let (mut circuit, start) = (Circuit::default(), MINUTE);
             let failure = Failure::new(Kind::Unreachable, "busy");
             let failure = Failure { retry_after: Some(Duration::from_secs(asked)), ..failure };
-            let text = circuit.fail(failure, start).text;
+            let text = circuit.fail(failure, start).to_string();
             assert_eq!(text, format!("busy; skipping it for {expected} s, as the target asks"));
             let until = start + Duration::from_secs(expected);
             assert!(circuit.ask(until - Duration::from_millis(1)).is_err() && circuit.ask(until).is_ok());
@@ -311,8 +314,8 @@ mod tests {
         let mut circuit = Circuit::default();
         let last = (0..3).map(|_| circuit.fail(Failure::new(Kind::Crashed, "crashed"), MINUTE)).last();
         let text = "crashed; skipping the next minute after 3 consecutive failures";
-        assert_eq!(last.map(|failure| failure.text).as_deref(), Some(text));
-        assert_eq!(circuit.ask(MINUTE * 2).unwrap_err().text, text);
+        assert_eq!(last.map(|failure| failure.to_string()).as_deref(), Some(text));
+        assert_eq!(circuit.ask(MINUTE * 2).unwrap_err().to_string(), text);
         assert_eq!(circuit.ask(MINUTE * 3), Ok(()));
         circuit.close();
         assert_eq!(circuit, Circuit::default());

@@ -25,7 +25,7 @@ use wasaba_core::text::printable;
 const LONGEST_MESSAGE: usize = 1_024;
 
 /// How many lines about one check are logged in an hour: a plugin may have a hundred reports, and change all of them each minute.
-const MOST_LINES: u32 = 20;
+const MOST_LINES: u32 = 10;
 
 /// A variable of a program's environment can hold 128 KiB.
 const MOST_VARIABLE_BYTES: usize = 100 << 10;

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use mackerel_standin::{Memory, Standin};
 use rustix::process::Signal;
@@ -88,7 +88,7 @@ pub const ANIMALS: &[Animal] = &[
     Animal::of("recursion", "limit `stack_kib`"),
     Animal::of("memory", "more memory than the 64 MiB allowed (limit `memory_mib`)").memory_mib(64),
     Animal::of("many-samples", "20000 samples, more than 1000 (limit `samples`)"),
-    Animal::of("more-than-is-handed-over", "limit `handover_kib`").memory_mib(128),
+    Animal::of("million-samples", "limit `handover_kib`").memory_mib(1_024),
     Animal::of("long-name", "limit `handover_kib`").memory_mib(64),
     Animal::of("long-error", "failed: xxx").memory_mib(32),
     Animal::of("bad-samples", "are not a finite number"),
@@ -150,7 +150,7 @@ const VISITORS: &[Animal] = &[
 ];
 
 /// As many instances connect to a silent server as often as they may.
-const HOARDERS: u32 = 4;
+const HOARDERS: u32 = 10;
 
 const HOARDER: Animal = Animal::of("hoard-connections", "").settings("url = \"SILENT\"").table("allow = [\"SILENT\"]");
 
@@ -319,6 +319,8 @@ pub struct Findings {
     pub most_anonymous_mb: f64,
     /// The sum of the animals' `memory_mib`, in the same unit.
     pub limits_mb: f64,
+    /// The sum of what a call of each has had at most, in the same unit: what all have that are called at once.
+    pub peaks_mb: f64,
     /// The size of the queue's file, in the same unit.
     pub database_mb: f64,
     /// The size of all else under the agent's root, without compiled components.
@@ -331,6 +333,8 @@ pub struct Findings {
     pub before: [f64; 3],
     /// See `before`.
     pub after: [f64; 3],
+    /// The descriptors that are open when they are gone and were not before, and the largest anonymous mappings.
+    pub left: Vec<String>,
     /// What the stand-in refused.
     pub refusals: Vec<String>,
 }
@@ -425,10 +429,10 @@ impl Zoo {
     pub async fn watch(&self, minutes: i64) -> Findings {
         let agent = self.agent();
         self.until("the first values", "custom.naughty.good", 0).await;
-        let before = resources(&agent);
+        let (before, descriptors) = (resources(&agent), descriptors(&agent));
         self.fill();
         agent.signal(Signal::HUP);
-        agent.line_with("plugin loop: ", LONG);
+        self.until_called("loop").await;
         // Replaced during a call, by the same component with an additional custom section.
         let naughty = std::fs::read(component("naughty")).unwrap();
         self.home.drop_in("hangs.wasm", &[naughty.as_slice(), &[0, 2, 1, b'x']].concat());
@@ -449,12 +453,12 @@ impl Zoo {
         let database_mb = size(&self.home.root().join("wasaba.db"));
         let metadata = std::fs::read_dir(self.home.root().join("metadata")).into_iter().flatten().flatten();
         let other_files_mb = metadata.map(|entry| size(&entry.path())).sum();
-        let log = agent.lines();
+        let (log, peaks_mb) = (agent.lines(), self.peaks_mb());
 
         std::fs::remove_dir_all(self.home.root().join("plugins")).unwrap();
         self.home.configure(&self.base);
         agent.signal(Signal::HUP);
-        agent.line_with("plugin sleep was removed", LONG);
+        agent.line_with("more were removed", LONG);
         let quiet = (unix_seconds() as i64).div_euclid(60) * 60 + 60;
         self.until("a quiet minute", "memory.total", quiet).await;
         self.until("a quiet minute", "custom.naughty.good", quiet).await;
@@ -479,13 +483,36 @@ impl Zoo {
             most_pss_mb,
             most_anonymous_mb,
             limits_mb: f64::from(self.animals().1) * 1.048_576,
+            peaks_mb,
             database_mb,
             other_files_mb,
             log,
             compiling_seconds,
             before,
             after: resources(&agent),
+            left: left(&agent, descriptors),
             refusals: self.standin.memory().refusals().iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// What `wasaba plugin list` says of each plugin.
+    fn plugins(&self) -> Vec<serde_json::Value> {
+        let output = self.home.command(&["plugin", "list"], &["-json"]);
+        let report = serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap();
+        report["plugins"].as_array().unwrap().clone()
+    }
+
+    /// What a call of each plugin has had at most, in all, in megabytes.
+    fn peaks_mb(&self) -> f64 {
+        self.plugins().iter().map(|plugin| plugin["memory_bytes"].as_f64().unwrap()).sum::<f64>() / 1e6
+    }
+
+    /// Waits for the first call of this plugin.
+    async fn until_called(&self, name: &str) {
+        let end = Instant::now() + LONG;
+        while !self.plugins().iter().any(|plugin| plugin["name"] == name && plugin["calls"] != 0) {
+            assert!(Instant::now() < end, "{name} was not called");
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 
@@ -514,6 +541,40 @@ impl Zoo {
 fn resources(agent: &Agent) -> [f64; 3] {
     let count = |folder: &str| std::fs::read_dir(format!("/proc/{}/{folder}", agent.pid())).unwrap().count() as f64;
     [count("task"), count("fd"), memory_mb(agent.pid(), "Anonymous:").unwrap()]
+}
+
+/// What is open, and how often.
+fn descriptors(agent: &Agent) -> BTreeMap<String, i64> {
+    let mut descriptors = BTreeMap::new();
+    for entry in std::fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().flatten() {
+        if let Ok(target) = std::fs::read_link(entry.path()) {
+            // Without the number of a socket or pipe.
+            let kind = target.to_string_lossy().split(":[").next().unwrap_or_default().to_owned();
+            *descriptors.entry(kind).or_default() += 1;
+        }
+    }
+    descriptors
+}
+
+fn left(agent: &Agent, before: BTreeMap<String, i64>) -> Vec<String> {
+    let more = descriptors(agent).into_iter().map(|(kind, count)| {
+        let more = count - before.get(&kind).copied().unwrap_or_default();
+        (kind, more)
+    });
+    let mut left =
+        more.filter(|(_, more)| *more != 0).map(|(kind, more)| format!("{more:+} {kind}")).collect::<Vec<_>>();
+    let smaps = std::fs::read_to_string(format!("/proc/{}/smaps", agent.pid())).unwrap();
+    let (mut mappings, mut mapping) = (Vec::new(), "");
+    for line in smaps.lines() {
+        match line.strip_prefix("Anonymous:") {
+            Some(size) => mappings.push((size.trim_end_matches("kB").trim().parse::<u64>().unwrap(), mapping)),
+            None if !line.split(' ').next().unwrap_or_default().ends_with(':') => mapping = line,
+            None => {}
+        }
+    }
+    mappings.sort_unstable();
+    left.extend(mappings.iter().rev().take(10).map(|(kib, mapping)| format!("{kib} KiB of {mapping}")));
+    left
 }
 
 /// CPU time of children that have exited.

@@ -9,6 +9,9 @@ use crate::graph::{Defined, GraphDefinition};
 /// The host that the values belong to, if it is not this one, and the graph's name.
 type Target = (Option<Arc<str>>, String);
 
+/// As many sources are warned about that post to the graphs of one.
+const MOST_WARNINGS: usize = 5;
+
 /// The graph definitions of each source. Two instances of one plugin have the same ones, unless a prefix distinguishes them.
 #[derive(Default)]
 pub(super) struct Graphs {
@@ -22,7 +25,7 @@ pub(super) struct Graphs {
 
 impl Graphs {
     /// Stores the definitions of the source `id`, which is named `owner` and posts values of `host`, if not of this one. Returns
-    /// a warning if another source posts to one of the graphs too, once for each pair.
+    /// a warning if another source posts to one of the graphs too, once for each pair, for a few of those with the same one.
     pub(super) fn put(
         &mut self,
         id: SourceId,
@@ -45,10 +48,16 @@ impl Graphs {
         self.changed = true;
         let (other, graph) = shared?;
         let (other_owner, _) = self.by_source.get(&other)?;
-        self.warned.insert((other, id)).then(|| {
+        let count = self.warned.iter().filter(|(one, _)| *one == other).count();
+        let further = if count + 1 == MOST_WARNINGS {
+            format!("; further ones beside {other_owner} are not named")
+        } else {
+            String::new()
+        };
+        (count < MOST_WARNINGS && self.warned.insert((other, id))).then(|| {
             format!(
                 "{other_owner} and {owner} post to the same graph `{graph}` and overwrite each other's values: \
-                 give one of them a `key_prefix`, or remove it"
+                 give one of them a `key_prefix`, or remove it{further}"
             )
         })
     }
@@ -117,6 +126,18 @@ mod tests {
         assert_eq!(put(&mut graphs, two, "plugin two", None, &["b"]), None, "it was reported");
         assert_eq!(changed(&mut graphs), pairs(&[("plugin one", "custom.a"), ("plugin one", "custom.b")]));
         assert_eq!(graphs.changed(), None);
+    }
+
+    #[test]
+    fn of_a_thousand_sources_with_one_graph_five_are_warned_about_and_the_last_warning_says_so() {
+        let mut graphs = Graphs::default();
+        let mut add = |number: u32| put(&mut graphs, SourceId::unique(), &format!("plugin {number}"), None, &["a"]);
+        let warnings = (0..1_000).filter_map(&mut add).collect::<Vec<_>>();
+        assert_eq!(warnings.len(), 5);
+        assert!(
+            !warnings[3].contains("further") && warnings[4].contains("further ones beside plugin 0"),
+            "{warnings:?}"
+        );
     }
 
     #[test]

@@ -54,20 +54,33 @@ pub struct Answer {
 /// Everything that one plugin instance has stored, by key.
 pub type StoredValues = BTreeMap<String, Vec<u8>>;
 
-/// Why a collector has no values this time: a fragment without its collector's name, outermost cause first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault(pub String);
+/// Why a collector has no values this time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fault {
+    /// A fragment without its collector's name, outermost cause first.
+    pub text: String,
+    /// For how long the source is skipped because of it, as an addition to the text; empty if it is not. It grows with each failure, so
+    /// the log has the first one only.
+    pub pause: String,
+    /// Whether other sources have caused it. The log names those together.
+    pub is_of_others: bool,
+}
 
 impl Fault {
+    /// A fault that the source is not skipped for.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), ..Self::default() }
+    }
+
     /// A fault in reading `path`.
     pub fn reading(path: &std::path::Path, error: &std::io::Error) -> Self {
-        Self(format!("cannot read `{}`: {error}", path.display()))
+        Self::new(format!("cannot read `{}`: {error}", path.display()))
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
+        write!(formatter, "{}{}", self.text, self.pause)
     }
 }
 

@@ -66,5 +66,5 @@ impl Source {
 }
 
 pub(super) fn panicked() -> Fault {
-    Fault("it panicked; this is a bug in wasaba".into())
+    Fault::new("it panicked; this is a bug in wasaba")
 }

@@ -1,10 +1,10 @@
 //! The sources: asks each one when it is due, and isolates its failures.
 //!
-//! A source that is late, fails or panics is logged once, and once more when it has recovered; in between its failures are only
-//! counted. Values that arrive in time are handed over together; those of slow sources follow when they arrive. Sources are
+//! A source that is late, fails or panics is logged once, once more when it is skipped for that, and once when it has recovered; in
+//! between its failures are only counted. Those that are late because of others are logged together. Values that arrive in time are handed over together; those of slow sources follow when they arrive. Sources are
 //! added, removed and replaced at any time: a new one is asked at once, and then whenever its minute begins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -34,6 +34,15 @@ const LATE_GRACE: Duration = Duration::from_secs(5);
 
 /// How many lines about the health of one source are logged in an hour. One whose health changes each minute would fill the log.
 const MOST_LINES: u32 = 10;
+
+/// How many lines about sources that others held up are logged in an hour.
+const MOST_LINES_OF_HELD_UP: u32 = 3;
+
+/// As many reasons of a source that keeps failing are remembered, so that two which alternate are logged once each.
+const MOST_REASONS: usize = 10;
+
+/// As many sources are named in a line about several.
+const MOST_NAMES: usize = 5;
 
 /// How a source is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,6 +77,14 @@ pub struct Sources {
     collected: ByInstant,
     batch: Option<Batch>,
     outcomes: Outcomes,
+    held_up: HeldUp,
+}
+
+/// The sources that others have held up, since the last values were handed over.
+#[derive(Default)]
+struct HeldUp {
+    names: BTreeSet<Arc<str>>,
+    lines: Option<LinesAnHour>,
 }
 
 /// A source's slot, which outlives its replacement.
@@ -77,6 +94,8 @@ struct Slot {
     /// It is asked again as soon as the question under way is answered.
     owed: bool,
     health: Health,
+    /// The reasons that were logged since it last had values, whether it was skipped for them too, the newest last.
+    logged: VecDeque<(String, bool)>,
     lines: LinesAnHour,
 }
 
@@ -133,7 +152,8 @@ impl Sources {
             return;
         }
         let lines = LinesAnHour::new(MOST_LINES, Instant::now().into_std());
-        self.slots.insert(id, Slot { source, under_way: None, owed: false, health: Health::default(), lines });
+        let (under_way, health, logged) = (None, Health::default(), VecDeque::new());
+        self.slots.insert(id, Slot { source, under_way, owed: false, health, logged, lines });
     }
 
     /// Puts a source as [`Sources::put`] and asks it at once. A question under way to its predecessor is still answered, and the
@@ -205,6 +225,9 @@ impl Sources {
     /// The values that have arrived and were not handed over yet.
     pub fn rest(&mut self) -> ByInstant {
         self.batch = None;
+        if let Some(line) = self.held_up.line(Instant::now()) {
+            tracing::warn!("{line}");
+        }
         std::mem::take(&mut self.collected)
     }
 
@@ -226,9 +249,9 @@ impl Sources {
         let outcomes = self.outcomes.clone();
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let fail = |slot: &mut Slot, fault: Fault| {
-            let failed = CollectionResult::Failed(fault.0.clone());
+            let failed = CollectionResult::Failed(fault.to_string());
             outcomes.note(id, &slot.source.name, moment.unix_seconds, Duration::ZERO, failed);
-            slot.judge(Err(&fault));
+            slot.note(Err(&fault));
         };
         match &slot.under_way {
             Some(question) if !question.late => {
@@ -236,7 +259,7 @@ impl Sources {
                 return;
             }
             Some(question) if !question.task.is_finished() => {
-                return fail(slot, Fault("still busy with an earlier minute's collection".into()));
+                return fail(slot, Fault::new("still busy with an earlier minute's collection"));
             }
             _ => {}
         }
@@ -269,7 +292,10 @@ impl Sources {
         match answered.answer {
             Some(answer) => {
                 slot.under_way = None;
-                slot.judge(answer.as_ref());
+                if answer.as_ref().is_err_and(|fault| fault.is_of_others) {
+                    self.held_up.names.insert(Arc::clone(&slot.source.name));
+                }
+                slot.note(answer.as_ref());
                 if let Ok(mut answer) = answer {
                     for (time, sample) in std::mem::take(&mut answer.dated) {
                         let dated = Answer { samples: vec![sample], ..Answer::default() };
@@ -281,7 +307,8 @@ impl Sources {
             None => {
                 question.late = true;
                 let replaced = question.to_predecessor;
-                slot.judge(Err(&Fault(format!("timed out: no answer within {}", duration(slot.source.deadline)))));
+                let fault = Fault::new(format!("timed out: no answer within {}", duration(slot.source.deadline)));
+                slot.note(Err(&fault));
                 if replaced {
                     slot.under_way = None;
                 } else {
@@ -298,7 +325,7 @@ impl Sources {
 fn result_of(answer: Option<&Result<Answer, Fault>>) -> CollectionResult {
     match answer {
         None => CollectionResult::TimedOut,
-        Some(Err(fault)) => CollectionResult::Failed(fault.0.clone()),
+        Some(Err(fault)) => CollectionResult::Failed(fault.to_string()),
         Some(Ok(answer)) => match answer.samples.len().saturating_add(answer.dated.len()) {
             0 if answer.warnings.is_empty() => CollectionResult::NoData,
             count => CollectionResult::Values { count, warnings: answer.warnings.clone() },
@@ -321,30 +348,72 @@ impl Collected {
     }
 }
 
+/// A change of a source's health, as it is logged.
+#[derive(Debug, PartialEq, Eq)]
+enum Change {
+    Failing(String),
+    Recovered(String),
+}
+
+impl HeldUp {
+    /// What is logged of them, if anything.
+    fn line(&mut self, now: Instant) -> Option<String> {
+        let names = std::mem::take(&mut self.names);
+        let count = names.len();
+        let named = names.iter().take(MOST_NAMES).map(|name| &**name).collect::<Vec<_>>().join(", ");
+        let more = match count.checked_sub(MOST_NAMES) {
+            None | Some(0) => String::new(),
+            Some(more) => format!(" and {more} more"),
+        };
+        let line = format!(
+            "{count} timed out because other plugins computed: {named}{more}; `wasaba plugin list` shows how long each takes, \
+             and the limit `compute_ms` of a plugin bounds it"
+        );
+        let now = now.into_std();
+        let lines = self.lines.get_or_insert_with(|| LinesAnHour::new(MOST_LINES_OF_HELD_UP, now));
+        (count > 0).then(|| lines.admitted(line, now)).flatten()
+    }
+}
+
 impl Slot {
-    fn judge(&mut self, answer: Result<&Answer, &Fault>) {
+    /// Records and logs how a collection ended.
+    fn note(&mut self, answer: Result<&Answer, &Fault>) {
+        let change = self.judge(answer, Instant::now());
+        let name = &self.source.name;
+        match change {
+            Some(Change::Failing(line)) => tracing::warn!("{name}: {line}"),
+            Some(Change::Recovered(line)) => tracing::info!("{name}: {line}"),
+            None => {}
+        }
+    }
+
+    /// Records how a collection ended. Returns the change that is logged: a reason is, once until there are values again, and once more
+    /// when the source is skipped for it.
+    fn judge(&mut self, answer: Result<&Answer, &Fault>, now: Instant) -> Option<Change> {
         let failure = match answer {
             Ok(answer) if answer.warnings.is_empty() => None,
-            Ok(answer) => Some(answer.warnings.join("; ")),
-            Err(fault) => Some(fault.0.clone()),
+            Ok(answer) => Some(Fault::new(answer.warnings.join("; "))),
+            Err(fault) => Some(fault.clone()),
         };
-        let Health { failure: known, failures } = &self.health;
-        let changed = match (known, &failure) {
-            (None, Some(failure)) => Some(failure.clone()),
-            // A changed reason is logged; the same one a minute later is not.
-            (Some(known), Some(failure)) if known != failure => Some(failure.clone()),
-            (Some(_), None) => Some(format!("recovered after {}", counted(*failures, "failed collection"))),
-            _ => None,
-        };
-        let name = &self.source.name;
-        if let Some(line) = changed.and_then(|line| self.lines.admitted(line, Instant::now().into_std())) {
-            match failure {
-                Some(_) => tracing::warn!("{name}: {line}"),
-                None => tracing::info!("{name}: {line}"),
+        let before = self.health.failures;
+        let failures = if failure.is_some() { before.saturating_add(1) } else { 0 };
+        self.health = Health { failure: failure.as_ref().map(Fault::to_string), failures };
+        let Some(failure) = failure else {
+            if std::mem::take(&mut self.logged).is_empty() {
+                return None;
             }
+            let line = format!("recovered after {}", counted(before, "failed collection"));
+            return self.lines.admitted(line, now.into_std()).map(Change::Recovered);
+        };
+        let reason = (failure.text.clone(), !failure.pause.is_empty());
+        if failure.is_of_others || self.logged.contains(&reason) {
+            return None;
         }
-        let failures = if failure.is_some() { self.health.failures.saturating_add(1) } else { 0 };
-        self.health = Health { failure, failures };
+        if self.logged.len() == MOST_REASONS {
+            self.logged.pop_front();
+        }
+        self.logged.push_back(reason);
+        self.lines.admitted(failure.to_string(), now.into_std()).map(Change::Failing)
     }
 }
 
@@ -391,7 +460,7 @@ mod tests {
     #[tokio::test]
     async fn a_failing_and_a_panicking_collector_do_not_affect_the_others() {
         let mut sources = Sources::default();
-        sources.add(source("failing", || Err(Fault("no such file".into()))));
+        sources.add(source("failing", || Err(Fault::new("no such file"))));
         sources.add(source("panicking", || panic!("on purpose")));
         sources.add(good("good"));
         for minute in 1..=2 {
@@ -441,7 +510,7 @@ mod tests {
         let mut broken = true;
         let mut sources = Sources::default();
         sources.add(source("moody", move || {
-            let answer = if broken { Err(Fault("not today".into())) } else { Ok(Vec::new()) };
+            let answer = if broken { Err(Fault::new("not today")) } else { Ok(Vec::new()) };
             broken = false;
             answer
         }));
@@ -449,6 +518,78 @@ mod tests {
         assert_eq!(sources.health().next().unwrap().1.failure.as_deref(), Some("not today"));
         ask(&mut sources).await;
         assert_eq!(*sources.health().next().unwrap().1, Health::default());
+    }
+
+    fn slot() -> Slot {
+        let mut sources = Sources::default();
+        let id = sources.add(good("web"));
+        sources.slots.remove(&id).unwrap()
+    }
+
+    fn failing(line: &str) -> Option<Change> {
+        Some(Change::Failing(line.to_owned()))
+    }
+
+    #[tokio::test]
+    async fn a_reason_is_logged_once_and_once_more_when_the_source_is_skipped_for_it_until_there_are_values() {
+        let (mut slot, now) = (slot(), Instant::now());
+        let skipped = |pause: &str| Fault { pause: pause.to_owned(), ..Fault::new("crashed") };
+        assert_eq!(slot.judge(Err(&Fault::new("crashed")), now), failing("crashed"));
+        assert_eq!(slot.judge(Err(&Fault::new("crashed")), now), None);
+        assert_eq!(slot.judge(Err(&skipped("; skipping a minute")), now), failing("crashed; skipping a minute"));
+        for minutes in ["2", "4", "8"] {
+            assert_eq!(slot.judge(Err(&skipped(minutes)), now), None);
+            assert_eq!(slot.health.failure, Some(format!("crashed{minutes}")), "the list has the last one");
+        }
+        assert_eq!(slot.judge(Err(&Fault::new("denied")), now), failing("denied"));
+        assert_eq!(slot.judge(Err(&skipped("")), now), None, "two reasons that alternate");
+        let recovered = Some(Change::Recovered("recovered after 8 failed collections".to_owned()));
+        assert_eq!(slot.judge(Ok(&Answer::default()), now), recovered);
+        assert_eq!(slot.judge(Ok(&Answer::default()), now), None);
+        assert_eq!(slot.judge(Err(&Fault::new("crashed")), now), failing("crashed"));
+    }
+
+    #[tokio::test]
+    async fn what_keeps_failing_for_new_reasons_or_comes_and_goes_has_ten_lines_an_hour() {
+        let now = Instant::now();
+        for recovers in [false, true] {
+            let mut slot = slot();
+            let mut minute = |number: u64| {
+                let now = now + Duration::from_secs(number * 60);
+                let failing = slot.judge(Err(&Fault::new(number.to_string())), now).is_some();
+                usize::from(failing) + usize::from(recovers && slot.judge(Ok(&Answer::default()), now).is_some())
+            };
+            assert_eq!((0..60).map(&mut minute).sum::<usize>(), 10);
+            assert_eq!((60..120).map(&mut minute).sum::<usize>(), 10);
+            assert!(slot.logged.len() <= MOST_REASONS);
+        }
+    }
+
+    #[tokio::test]
+    async fn those_that_others_held_up_are_named_together_and_not_one_by_one() {
+        let mut slot = slot();
+        let late = Fault { is_of_others: true, ..Fault::new("timed out") };
+        assert_eq!(slot.judge(Err(&late), Instant::now()), None);
+        assert_eq!(slot.health, Health { failure: Some("timed out".into()), failures: 1 });
+        assert_eq!(slot.judge(Ok(&Answer::default()), Instant::now()), None, "it was not said to fail");
+
+        let mut sources = Sources::default();
+        for number in 0..40 {
+            let late = late.clone();
+            sources.add(source(&format!("p{number:02}"), move || Err(late.clone())));
+        }
+        ask(&mut sources).await;
+        assert!(sources.held_up.names.is_empty() && sources.held_up.lines.is_some(), "they were logged");
+        let mut held_up = HeldUp::default();
+        let mut said = || {
+            held_up.names = (0..40).map(|number| format!("p{number:02}").into()).collect();
+            held_up.line(Instant::now())
+        };
+        let lines = (0..60).filter_map(|_| said()).collect::<Vec<_>>();
+        assert_eq!(lines.len(), 3);
+        let begin = "40 timed out because other plugins computed: p00, p01, p02, p03, p04 and 35 more; ";
+        assert!(lines[0].starts_with(begin), "{}", lines[0]);
+        assert_eq!(HeldUp::default().line(Instant::now()), None);
     }
 
     /// A source that answers with this value, once for each permit.
@@ -571,7 +712,7 @@ mod tests {
         let outcomes = sources.outcomes();
         sources.add(good("good"));
         sources.add(source("empty", || Ok(Vec::new())));
-        let failing = sources.add(source("failing", || Err(Fault("no such file".into()))));
+        let failing = sources.add(source("failing", || Err(Fault::new("no such file"))));
         sources.add(Source::new("hanging".into(), Duration::from_secs(3), |_| Box::pin(std::future::pending())));
         ask(&mut sources).await;
         ask(&mut sources).await;

@@ -120,7 +120,7 @@ fn a_missing_file_is_a_fault_that_names_it_and_keeps_the_last_reading() {
         machine.read(0, earlier).unwrap();
         std::fs::remove_file(&machine.file).unwrap();
         let fault = machine.collect(1).unwrap_err();
-        assert!(fault.0.contains(&*machine.file.to_string_lossy()), "{name}: {fault}");
+        assert!(fault.text.contains(&*machine.file.to_string_lossy()), "{name}: {fault}");
         assert!(!machine.read(2, later).unwrap().is_empty(), "{name}");
         assert!(machine.folder.path().exists());
     }

@@ -31,7 +31,8 @@ async fn main() -> ExitCode {
     let latest = arrivals_seconds.iter().copied().fold(0.0, f64::max);
     row("arrival of the host metrics, compared with a quiet minute", latest - quiet_arrival_seconds, 2.0, "s");
     row("PSS, compared with the sum of the limits", found.most_pss_mb, found.limits_mb + 20.0, "MB");
-    row("anonymous memory, the same", found.most_anonymous_mb, found.limits_mb + 20.0, "MB");
+    row("the same, with what a call of each has taken", found.most_pss_mb, found.peaks_mb + 20.0, "MB");
+    row("anonymous memory, the same", found.most_anonymous_mb, found.peaks_mb + 20.0, "MB");
     row("the queue's file", found.database_mb, 4.0, "MB");
     row("documents that were delivered", found.other_files_mb, 6.0, "MB");
     row("lines in the log", found.log.len() as f64, 200.0, "");
@@ -40,9 +41,10 @@ async fn main() -> ExitCode {
     let left =
         |index: usize| after.get(index).copied().unwrap_or_default() - before.get(index).copied().unwrap_or_default();
     row("threads more when they were gone", left(0), 8.0, "");
-    row("file descriptors more when they were gone", left(1), 8.0, "");
+    row("file descriptors more when they were gone", left(1), 4.0, "");
     row("anonymous memory more when they were gone", left(2), 24.0, "MB");
 
+    found.left.iter().for_each(|line| println!("  {line}"));
     if found.log.len() > 200 {
         found.log.iter().for_each(|line| println!("  {}", line.chars().take(160).collect::<String>()));
     }

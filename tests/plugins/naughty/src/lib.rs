@@ -191,7 +191,7 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
             }
             good(1.0)
         }
-        "more-than-is-handed-over" => Ok((0..200_000).map(|_| Sample::new("n", 1.0)).collect()),
+        "million-samples" => Ok((0..1_000_000).map(|_| Sample::new("n", 1.0)).collect()),
         "long-name" => Ok(vec![Sample::new("n".repeat(20 << 20), 1.0)]),
         "long-error" => Err(Error::Failed("x".repeat(4 << 20))),
         "wasi" => Err(Error::Failed(wasi(target).join(", "))),
