@@ -22,7 +22,7 @@ pub(crate) const MISBEHAVIOURS: &[(&str, &str)] = &[
     ("million-samples", "limit `handover_kib`"),
     ("long-name", "limit `handover_kib`"),
     ("long-error", "failed: xxx"),
-    ("bad-samples", "are not a finite number"),
+    ("bad-samples", "is not a finite number"),
     ("flood", "dropped 984 more log lines of this call (limit `log_lines`)"),
     ("flood-stderr", "line 9999)"),
     ("hoard-values", "limit `kv_kib`"),
@@ -73,8 +73,8 @@ fn each_misbehaviour_is_stopped_and_the_log_names_the_limit() {
 fn a_hostile_server_fails_only_one_call() {
     let grant = |server: &Server| format!("allow = [\"http://127.0.0.1:{0}\", \"127.0.0.1:{0}\"]", server.port);
     for (server, expected) in [
-        (hostile::silent(), "no answer within the call's 2s"),
-        (hostile::slow(), "no answer within the call's 2s"),
+        (hostile::silent(), "timed out: no answer within the call's 2 s"),
+        (hostile::slow(), "timed out: no answer within the call's 2 s"),
         (hostile::endless(), "the response is larger than 4194304 bytes (limit `body_kib`)"),
         (hostile::answering("not HTTP\r\n\r\n".into(), vec![0; 100]), "unreachable:"),
         (hostile::answering("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n".into(), vec![0; 3]), "failed:"),
