@@ -254,6 +254,11 @@ impl Instance {
     #[must_use]
     pub fn status(&self) -> Status {
         let (counts, meter) = (&self.counts, self.sandboxed.meter());
+        // Locked once: in the expression below, a guard would be held to its end.
+        let (failure, is_denied) = {
+            let circuit = lock(&self.circuit);
+            (circuit.failure(), circuit.is_denied())
+        };
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let failures = Kind::ALL.iter().zip(&counts.failures).map(|(kind, count)| (kind.name(), get(count)));
         Status {
@@ -266,8 +271,8 @@ impl Instance {
             received_bytes: get(&meter.received_bytes),
             refusals: meter.refusals(),
             dropped: get(&counts.dropped),
-            failure: lock(&self.circuit).failure(),
-            is_denied: lock(&self.circuit).is_denied(),
+            failure,
+            is_denied,
         }
     }
 

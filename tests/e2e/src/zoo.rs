@@ -91,7 +91,7 @@ pub const ANIMALS: &[Animal] = &[
     Animal::of("million-samples", "limit `handover_kib`").memory_mib(1_024),
     Animal::of("long-name", "limit `handover_kib`").memory_mib(64),
     Animal::of("long-error", "failed: xxx").memory_mib(32),
-    Animal::of("bad-samples", "are not a finite number"),
+    Animal::of("bad-samples", "is not a finite number"),
     Animal::of("flood", "dropped 984 more log lines of this call (limit `log_lines`)"),
     Animal::of("flood-stderr", "line 9999)"),
     Animal::of("hoard-values", "limit `kv_kib`"),

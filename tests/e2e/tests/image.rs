@@ -317,5 +317,5 @@ async fn a_failed_retirement_is_logged_with_its_reason() {
     first.signal(Signal::TERM);
     assert!(first.ended(SOON).success());
     let said = first.lines().join("\n");
-    assert!(said.contains("auto_retirement: no answer within 6s; retire the host with `wasaba retire`"), "{said}");
+    assert!(said.contains("auto_retirement: no answer within 6 s; retire the host with `wasaba retire`"), "{said}");
 }

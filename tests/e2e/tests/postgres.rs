@@ -428,7 +428,7 @@ fn values_received_before_a_query_outlasts_the_call_are_kept() {
     for timeout in ["-statement-timeout=20s", "-statement-timeout=0s"] {
         let output = run(&home, &server, "trusty", &["-extra=up", "-extra=checkpoints", timeout]);
         let log = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(log.contains("cannot read \"checkpoints\": no answer within the call's 10 s"), "{log}");
+        assert!(log.contains("cannot read \"checkpoints\": timed out: no answer within the call's 10 s"), "{log}");
         assert!(log.contains("reduce `statement-timeout`"), "{log}");
         let found = values(&output);
         assert!(found.contains_key("connections.active") && found.contains_key("size.total_size"), "{found:?}");
@@ -482,7 +482,7 @@ fn servers_that_are_down_silent_foreign_or_endless_are_distinguished_and_affect_
     for (name, expected) in [
         ("down", "unreachable: 127.0.0.1:"),
         ("down", "Connection refused: check `hostname` and `port`"),
-        ("silent", ": no answer within 1s: check `hostname` and `port`"),
+        ("silent", ": timed out: no answer within 1 s: check `hostname` and `port`"),
         ("web", " does not speak PostgreSQL's protocol, it sent \"HTTP/1.1 400"),
         ("endless", "failed: the answers are longer than"),
         ("truncated", " closed the connection in the middle of an answer: check `hostname` and `port`"),

@@ -193,7 +193,10 @@ fn the_unix_socket_and_tls_accept_the_same_login() {
     let plain = Redis::start("", &[]);
     let port = plain.port.to_string();
     let tls_to_plain = stderr(&run(&home, &["-host=localhost", "-port", &port, "-tls", "-timeout=1"]));
-    assert!(tls_to_plain.contains(": no answer within 1s, in the TLS handshake: check `tls`"), "{tls_to_plain}");
+    assert!(
+        tls_to_plain.contains(": timed out: no answer within 1 s, in the TLS handshake: check `tls`"),
+        "{tls_to_plain}"
+    );
 }
 
 #[test]
@@ -355,7 +358,7 @@ fn servers_that_are_down_silent_foreign_or_endless_are_distinguished_and_affect_
     assert!(stdout(&output).contains("custom.good.clients.connected_clients"), "{log}");
     for (name, expected) in [
         ("down", "unreachable: 127.0.0.1:"),
-        ("silent", ": no answer within 1s, before any reply: check `host` and `port`"),
+        ("silent", ": timed out: no answer within 1 s, before any reply: check `host` and `port`"),
         ("web", " is not Redis, it sent \"HTTP/1.1 400"),
         ("endless", " sent more than 4 MiB"),
         ("truncated", ": the server closed the connection in the middle of a reply: check `host` and `port`"),

@@ -36,8 +36,8 @@ fn each_misbehaviour_is_stopped_and_the_log_names_the_limit() {
 fn a_hostile_server_fails_only_one_call() {
     let grant = |server: &Server| format!("allow = [\"http://127.0.0.1:{0}\", \"127.0.0.1:{0}\"]", server.port);
     for (server, expected) in [
-        (hostile::silent(), "no answer within the call's 2s"),
-        (hostile::slow(), "no answer within the call's 2s"),
+        (hostile::silent(), "timed out: no answer within the call's 2 s"),
+        (hostile::slow(), "timed out: no answer within the call's 2 s"),
         (hostile::endless(), "the response is larger than 4194304 bytes (limit `body_kib`)"),
         (hostile::answering("not HTTP\r\n\r\n".into(), vec![0; 100]), "unreachable:"),
         (hostile::answering("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n".into(), vec![0; 3]), "failed:"),
