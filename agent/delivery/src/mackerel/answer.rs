@@ -86,7 +86,7 @@ impl fmt::Display for ApiError {
         match self {
             Self::Auth(ErrorResponse { status, message, by: Author::Mackerel, .. }) => write!(
                 formatter,
-                "Mackerel refuses the API key ({status}: {message}): check that `apikey` is a key of your organisation that \
+                "Mackerel refuses the API key ({status}: {message}): check that `apikey` is a key of your organization that \
                  may read and write, and that it may be used from this machine's address"
             ),
             Self::Auth(response) | Self::NotFound(response) | Self::Busy(response) | Self::Refused(response) => {

@@ -100,6 +100,14 @@ impl Backoff {
     }
 }
 
+/// The end of a message about a failure.
+pub(super) fn retrying(wait: Duration) -> String {
+    match wait.as_secs() {
+        0 => "retrying now".to_owned(),
+        seconds => format!("retrying in {seconds} s"),
+    }
+}
+
 /// A number from 0 to 1 that differs from host to host and call to call. Not for secrets.
 pub(super) fn chance() -> f64 {
     // Each `RandomState` has new keys; this spares a dependency.

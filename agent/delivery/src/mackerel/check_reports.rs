@@ -15,7 +15,7 @@ use wasaba_core::clock;
 use wasaba_core::report::Report;
 
 use super::answer::ApiError;
-use super::backoff::Backoff;
+use super::backoff::{Backoff, retrying};
 use super::client::Client;
 use super::hosts::Hosts;
 use super::id_file::HostId;
@@ -238,9 +238,9 @@ impl Queue {
             self.not_before = Some(Instant::now() + wait);
             if self.backoff.is_news(&error, (pace.instant)()) {
                 tracing::warn!(
-                    "cannot post check reports: {error}; {} stay queued, retrying in {} s",
+                    "cannot post check reports: {error}; {} stay queued, {}",
                     self.reports.len(),
-                    wait.as_secs()
+                    retrying(wait)
                 );
             }
             break;

@@ -66,7 +66,7 @@ impl Route {
     }
 }
 
-/// A client for one organisation. Cloning is cheap, and clones share their connections.
+/// A client for one organization. Cloning is cheap, and clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use wasaba_core::sample::Sample;
 
 use super::answer::ApiError;
-use super::backoff::Backoff;
+use super::backoff::{Backoff, retrying};
 use super::client::Client;
 use super::hosts::Hosts;
 use super::id_file::HostId;
@@ -163,7 +163,7 @@ impl Delivery {
         if self.backoff.is_news(&error, now) {
             log(&error, &self.host_id, wait);
         } else {
-            tracing::debug!("cannot deliver: {error}; retrying in {} s", wait.as_secs());
+            tracing::debug!("cannot deliver: {error}; {}", retrying(wait));
         }
         Some(wait)
     }
@@ -427,19 +427,19 @@ impl Delivery {
 }
 
 fn log(error: &ApiError, host_id: &HostId, wait: Duration) {
-    let wait = wait.as_secs();
+    let wait = retrying(wait);
     match error {
-        ApiError::Auth(_) => tracing::error!("{error}; values stay queued, retrying in {wait} s"),
+        ApiError::Auth(_) => tracing::error!("{error}; values stay queued, {wait}"),
         ApiError::NotFound(_) => tracing::error!(
-            "{error}: host `{host_id}` does not belong to this organisation: check that `apikey` is of the right one, or stop \
+            "{error}: host `{host_id}` does not belong to this organization: check that `apikey` is of the right one, or stop \
              wasaba, delete the file `id` in its `root` and start it again to register a new host; values stay queued, \
-             retrying in {wait} s"
+             {wait}"
         ),
         ApiError::Refused(_) => {
-            tracing::error!("Mackerel refuses all values: {error}; they stay queued, retrying in {wait} s");
+            tracing::error!("Mackerel refuses all values: {error}; they stay queued, {wait}");
         }
         ApiError::Busy(_) | ApiError::NoAnswer(_) => {
-            tracing::warn!("cannot deliver: {error}; values stay queued, retrying in {wait} s");
+            tracing::warn!("cannot deliver: {error}; values stay queued, {wait}");
         }
     }
 }

@@ -16,7 +16,7 @@ use wasaba_core::clock;
 
 use super::Pace;
 use super::answer::ApiError;
-use super::backoff::Backoff;
+use super::backoff::{Backoff, retrying};
 use super::client::Client;
 
 /// As often as the host's description.
@@ -62,7 +62,7 @@ pub(super) async fn keep_posted(
                 unfinished = Some(posting);
                 let wait = backoff.wait(&error, clock::instant(), (pace.random)());
                 if backoff.is_news(&error, clock::instant()) {
-                    tracing::warn!("cannot post the graph definitions: {error}; retrying in {} s", wait.as_secs());
+                    tracing::warn!("cannot post the graph definitions: {error}; {}", retrying(wait));
                 }
                 wait
             }

@@ -13,7 +13,7 @@ use wasaba_core::document::Document;
 
 use super::Pace;
 use super::answer::ApiError;
-use super::backoff::Backoff;
+use super::backoff::{Backoff, retrying};
 use super::client::Client;
 use super::id_file::HostId;
 
@@ -50,7 +50,7 @@ pub(super) async fn keep_posted(
                     let now = Instant::now();
                     let wait = backoff.wait(&error, now.into_std(), (pace.random)());
                     if backoff.is_news(&error, now.into_std()) {
-                        tracing::warn!("cannot deliver metadata: {error}; retrying in {} s", wait.as_secs());
+                        tracing::warn!("cannot deliver metadata: {error}; {}", retrying(wait));
                     }
                     retry_at = Some(now + wait);
                 }

@@ -65,7 +65,7 @@ const PAUSE: Duration = Duration::from_secs(20);
 pub struct Settings {
     /// Mackerel's URL; only scheme, user, host and port count.
     pub apibase: String,
-    /// The organisation's key.
+    /// The organization's key.
     pub apikey: Secret,
     /// The folder of the id file.
     pub root: PathBuf,

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use wasaba_core::clock;
 
 use super::answer::ApiError;
-use super::backoff::Backoff;
+use super::backoff::{Backoff, retrying};
 use super::client::Client;
 use super::endpoints::{self, Host, Listed};
 use super::id_file::{self, Draft, HostId, IdFile};
@@ -93,19 +93,19 @@ impl Registration<'_> {
     }
 
     fn log(&self, error: &ApiError, wait: Duration) {
-        let wait = wait.as_secs();
+        let wait = retrying(wait);
         let path = id_file::path(&self.settings.root);
         match error {
             ApiError::NotFound(_) => tracing::error!(
-                "{error}: the host in `{}` does not belong to this organisation: check that `apikey` is of the right one, or \
-                 delete the file to register this machine as a new host; values stay queued, retrying in {wait} s",
+                "{error}: the host in `{}` does not belong to this organization: check that `apikey` is of the right one, or \
+                 delete the file to register this machine as a new host; values stay queued, {wait}",
                 path.display()
             ),
             ApiError::Auth(_) | ApiError::Refused(_) => {
-                tracing::error!("cannot register this host: {error}; values stay queued, retrying in {wait} s");
+                tracing::error!("cannot register this host: {error}; values stay queued, {wait}");
             }
             ApiError::Busy(_) | ApiError::NoAnswer(_) => {
-                tracing::warn!("cannot register this host: {error}; values stay queued, retrying in {wait} s");
+                tracing::warn!("cannot register this host: {error}; values stay queued, {wait}");
             }
         }
     }
@@ -163,10 +163,7 @@ impl Registration<'_> {
             let now = clock::instant();
             let wait = backoff.wait(&error, now, (self.pace.random)());
             if backoff.is_news(&error, now) {
-                tracing::warn!(
-                    "cannot look up host `{host_id}` or set its status: {error}; retrying in {} s",
-                    wait.as_secs()
-                );
+                tracing::warn!("cannot look up host `{host_id}` or set its status: {error}; {}", retrying(wait));
             }
             tokio::time::sleep(wait).await;
             result = self.check(host_id).await;
@@ -281,10 +278,7 @@ impl Registration<'_> {
                 Err(error) => {
                     let wait = backoff.wait(&error, clock::instant(), (self.pace.random)());
                     if backoff.is_news(&error, clock::instant()) {
-                        tracing::warn!(
-                            "cannot update this host's description: {error}; retrying in {} s",
-                            wait.as_secs()
-                        );
+                        tracing::warn!("cannot update this host's description: {error}; {}", retrying(wait));
                     }
                     wait
                 }

@@ -8,6 +8,7 @@ use wasaba_core::document;
 
 use super::FatalError;
 use super::answer::ApiError;
+use super::backoff::retrying;
 use super::client::Client;
 use super::id_file::{self, HostId, IdFile};
 
@@ -65,7 +66,7 @@ pub async fn retire(client: &Client, root: &Path, id: &HostId) -> Result<(), Api
             return Err(error);
         }
         let pause = PAUSE.max(error.retry_after().unwrap_or_default().min(PAUSE * 10));
-        tracing::warn!("cannot retire host `{id}`: {error}; retrying in {} s", pause.as_secs());
+        tracing::warn!("cannot retire host `{id}`: {error}; {}", retrying(pause));
         tries += 1;
         tokio::time::sleep(pause).await;
     }
