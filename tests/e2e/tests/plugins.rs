@@ -121,7 +121,11 @@ fn a_plugin_that_fails_is_named_and_the_values_of_the_host_are_there() {
 fn a_flood_of_log_lines_is_cut_and_only_invalid_samples_are_dropped() {
     let output = naughty("flood", "").command(&["once"], &[]);
     let log = String::from_utf8(output.stderr.clone()).unwrap();
-    assert_eq!(log.matches("plugin naughty: line ").count(), 32, "16 lines for each of the two readings:\n{log}");
+    assert_eq!(
+        log.matches("plugin naughty: line ").count(),
+        16,
+        "16 lines of the first reading, none of the second:\n{log}"
+    );
     assert!(log.contains("984 more log lines"), "{log}");
 
     let output = naughty("bad-samples", "").command(&["once"], &[]);
@@ -226,8 +230,28 @@ fn a_component_compiled_ahead_of_time_needs_no_compiler() {
     assert!(missing.contains("there is no plugin `ngnix`"), "{missing}");
 }
 
-/// A component of metrics whose `graphs` returns `list`: where it is in its memory, and how long it is.
-fn defining(list: &str, data: &str) -> Vec<u8> {
+/// A component of metrics with as many graphs, of which the first has as many metrics; all have the same name.
+fn defining(graphs: u32, metrics: u32) -> Vec<u8> {
+    // Texts and lists are a pointer and a length. A graph has name, label, unit, metrics and attributes; a metric has name, label,
+    // stacked, reading, scale and attributes.
+    const NAME: u32 = 200;
+    const UNIT: u32 = 208;
+    const READING: u32 = 216;
+    const METRICS: u32 = 4_096;
+    const GRAPHS: u32 = 204_800;
+    let graph = |number| [NAME, 1, NAME, 1, UNIT, 5, METRICS, if number == 0 { metrics } else { 0 }, 0, 0];
+    let metric = [NAME, 1, NAME, 1, 0, READING, 5, 0, 0, 0, 0, 0, 0, 0];
+    let escaped = |words: &[u32]| {
+        words.iter().flat_map(|word| word.to_le_bytes()).map(|byte| format!("\\{byte:02x}")).collect::<String>()
+    };
+    let list = escaped(&[GRAPHS, graphs]);
+    let graphs = (0..graphs).flat_map(graph).collect::<Vec<_>>();
+    let data = format!(
+        "(data (i32.const {NAME}) \"a\") (data (i32.const {UNIT}) \"float\") (data (i32.const {READING}) \"gauge\")
+        (data (i32.const {METRICS}) \"{}\") (data (i32.const {GRAPHS}) \"{}\")",
+        escaped(&metric).repeat(metrics as usize),
+        escaped(&graphs)
+    );
     let text = include_str!("../../checks/failing.wat");
     let (begin, _) = text.split_once("  (type $status").unwrap();
     let begin = begin.replace(
@@ -272,16 +296,13 @@ fn defining(list: &str, data: &str) -> Vec<u8> {
 
 #[test]
 fn what_the_agent_would_refuse_for_its_many_graphs_or_metrics_inspect_refuses_too() {
-    // Zeros are graphs and metrics with empty names. The last graph has its metrics at 4096.
-    let graphs = r"\00\08\00\00\c9\00\00\00";
-    let (one, metrics) = (r"\00\08\00\00\01\00\00\00", r#"(data (i32.const 2072) "\00\10\00\00\d1\07\00\00")"#);
-    for (list, data, expected) in [
-        (graphs, "", "201 graphs, more than 200 (limit `graphs`)"),
-        (one, metrics, "2001 metrics, more than 2000 (limit `metrics`)"),
+    for (graphs, metrics, expected) in [
+        (201, 0, "201 graphs, more than 200 (limit `graphs`)"),
+        (1, 2_001, "2001 metrics, more than 2000 (limit `metrics`)"),
     ] {
         let home = Home::with("");
         let file = home.path("many.wasm");
-        std::fs::write(&file, defining(list, data)).unwrap();
+        std::fs::write(&file, defining(graphs, metrics)).unwrap();
         let output = home.command(&["plugin", "inspect"], &[file.to_str().unwrap()]);
         let said = stderr(&output);
         assert!(!output.status.success() && said.contains(expected), "{said}");
