@@ -341,8 +341,12 @@ impl Prefix {
 
     /// The full name of what is called `name` under the prefix.
     pub fn name(&self, name: &str) -> String {
-        // Not `format!`, which is slow in the interpreter.
-        [&self.key, ".", name].concat()
+        // Neither `format!` nor `concat`, which are slow in the interpreter.
+        let mut full = String::with_capacity(self.key.len() + 1 + name.len());
+        full.push_str(&self.key);
+        full.push('.');
+        full.push_str(name);
+        full
     }
 }
 

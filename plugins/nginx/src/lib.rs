@@ -48,9 +48,11 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
 }
 
 fn values(status: &StubStatus, parts: &[&Part<Read>]) -> Values {
-    let mut values = Values::new();
+    let mut values = Values::with_capacity(8);
     for part in parts {
-        values.extend((part.read)(status).into_iter().map(|(name, number)| (name.to_owned(), number as f64)));
+        for (name, number) in (part.read)(status) {
+            values.push((name.to_owned(), number as f64));
+        }
     }
     values
 }

@@ -14,25 +14,19 @@ pub(crate) struct StubStatus {
 
 impl StubStatus {
     /// Parses the page of nginx, OpenResty or Tengine (which has a fourth counter, the request time). `None` if it is any
-    /// other page.
+    /// other page. Word by word: searching texts in it was a third of a call in the interpreter.
     pub(crate) fn parse(page: &str) -> Option<Self> {
         let mut lines = page.trim_start().lines();
-        let connections = number_after(lines.next()?, "Active connections:")?;
+        let connections = lines.next()?.strip_prefix("Active connections:")?.trim_ascii().parse().ok()?;
         lines.next()?; // the headings of the next line: "server accepts handled requests"
-        let mut counters = lines.next()?.split_whitespace().map(str::parse);
+        let mut counters = lines.next()?.split_ascii_whitespace().map(str::parse);
         let mut counter = || counters.next()?.ok();
         let (accepts, handled, requests) = (counter()?, counter()?, counter()?);
-        let states = lines.next()?;
-        let state = |label| number_after(states, label);
+        let mut words = lines.next()?.split_ascii_whitespace();
+        let mut state = |label| if words.next()? == label { words.next()?.parse().ok() } else { None };
         let (reading, writing, waiting) = (state("Reading:")?, state("Writing:")?, state("Waiting:")?);
         Some(Self { connections, accepts, handled, requests, reading, writing, waiting })
     }
-}
-
-/// The number that follows `label` in `line`.
-fn number_after(line: &str, label: &str) -> Option<u64> {
-    let (_, rest) = line.split_once(label)?;
-    rest.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]

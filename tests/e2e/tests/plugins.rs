@@ -255,3 +255,82 @@ fn a_component_compiled_ahead_of_time_needs_no_compiler() {
     let missing = stderr(&home.command(&["plugin", "compile"], &["ngnix"]));
     assert!(missing.contains("unknown plugin `ngnix`"), "{missing}");
 }
+
+/// A component of metrics with as many graphs, of which the first has as many metrics; all have the same name.
+fn defining(graphs: u32, metrics: u32) -> Vec<u8> {
+    // Texts and lists are a pointer and a length. A graph has name, label, unit, metrics and attributes; a metric has name, label,
+    // stacked, reading, scale and attributes.
+    const NAME: u32 = 200;
+    const UNIT: u32 = 208;
+    const READING: u32 = 216;
+    const METRICS: u32 = 4_096;
+    const GRAPHS: u32 = 204_800;
+    let graph = |number| [NAME, 1, NAME, 1, UNIT, 5, METRICS, if number == 0 { metrics } else { 0 }, 0, 0];
+    let metric = [NAME, 1, NAME, 1, 0, READING, 5, 0, 0, 0, 0, 0, 0, 0];
+    let escaped = |words: &[u32]| {
+        words.iter().flat_map(|word| word.to_le_bytes()).map(|byte| format!("\\{byte:02x}")).collect::<String>()
+    };
+    let list = escaped(&[GRAPHS, graphs]);
+    let graphs = (0..graphs).flat_map(graph).collect::<Vec<_>>();
+    let data = format!(
+        "(data (i32.const {NAME}) \"a\") (data (i32.const {UNIT}) \"float\") (data (i32.const {READING}) \"gauge\")
+        (data (i32.const {METRICS}) \"{}\") (data (i32.const {GRAPHS}) \"{}\")",
+        escaped(&metric).repeat(metrics as usize),
+        escaped(&graphs)
+    );
+    let text = include_str!("../../checks/failing.wat");
+    let (begin, _) = text.split_once("  (type $status").unwrap();
+    let begin = begin.replace(
+        r#"(func (export "check") (param i32 i32) (result i32) unreachable)"#,
+        &format!(
+            r#"(data (i32.const 128) "{list}") {data}
+            (func (export "graphs") (param i32 i32) (result i32) (i32.const 128))
+            (func (export "collect") (param i32 i32) (result i32) unreachable)"#
+        ),
+    );
+    let begin = begin.replace(r#"(memory (export "memory") 1)"#, r#"(memory (export "memory") 4)"#);
+    let begin = begin.replace(
+        r#"(export "error" (type (eq $fields)))"#,
+        r#"(export "error" (type $error (eq $fields)))
+        (type $labels (list (tuple string string)))
+        (type $problem (record (field "target" string) (field "error" $error) (field "attributes" $labels)))
+        (export "problem" (type (eq $problem)))"#,
+    );
+    let rest = r#"
+      (alias export $types "problem" (type $problem))
+      (type $labels (list (tuple string string)))
+      (type $metric (record (field "name" string) (field "label" string) (field "stacked" bool) (field "reading" string)
+        (field "scale" (option f64)) (field "attributes" $labels)))
+      (type $graph (record (field "name" string) (field "label" string) (field "unit" string)
+        (field "metrics" (list $metric)) (field "attributes" $labels)))
+      (type $value (variant (case "float" f64) (case "unsigned" u64)))
+      (type $sample (record (field "name" string) (field "value" $value) (field "unix-seconds" (option u64))
+        (field "host" (option string)) (field "attributes" $labels)))
+      (type $readings (record (field "samples" (list $sample)) (field "problems" (list $problem))
+        (field "attributes" $labels)))
+      (func $graphs (param "settings" $settings) (result (list $graph))
+        (canon lift (core func $code "graphs") (memory (core memory $memory)) (realloc (core func $allocate))))
+      (func $collect (param "settings" $settings) (result (result $readings (error $error)))
+        (canon lift (core func $code "collect") (memory (core memory $memory)) (realloc (core func $allocate))))
+      (instance $metrics
+        (export "metric" (type $metric)) (export "graph" (type $graph)) (export "value" (type $value))
+        (export "sample" (type $sample)) (export "readings" (type $readings))
+        (export "graphs" (func $graphs)) (export "collect" (func $collect)))
+      (export "wasaba:plugin/metrics@0.2.0" (instance $metrics)))"#;
+    wat::parse_str(begin + rest).unwrap()
+}
+
+#[test]
+fn what_the_agent_would_refuse_for_its_many_graphs_or_metrics_inspect_refuses_too() {
+    for (graphs, metrics, expected) in [
+        (201, 0, "201 graphs, more than 200 (limit `graphs`)"),
+        (1, 2_001, "2001 metrics, more than 2000 (limit `metrics`)"),
+    ] {
+        let home = Home::with("");
+        let file = home.path("many.wasm");
+        std::fs::write(&file, defining(graphs, metrics)).unwrap();
+        let output = home.command(&["plugin", "inspect"], &[file.to_str().unwrap()]);
+        let said = stderr(&output);
+        assert!(!output.status.success() && said.contains(expected), "{said}");
+    }
+}
