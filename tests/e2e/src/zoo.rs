@@ -106,7 +106,7 @@ pub const ANIMALS: &[Animal] = &[
     Animal::of("most-metrics", "most-metrics.m0\t1")
         .timeout_seconds(45)
         .memory_mib(128)
-        .limits("handover_kib = 65536, metrics = 100001, samples = 100000, compute_ms = 40000")
+        .limits("handover_kib = 65536, metrics = 100000, samples = 100000, compute_ms = 40000")
         .table("exclude_pattern = 'm[1-9]'"),
     // Matched on the agent's own thread: 32.7 s.
     Animal::of("long-names", "").table("include_pattern = '(a?){60}(a{60}){3}b'"),
