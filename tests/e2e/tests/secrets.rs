@@ -61,7 +61,7 @@ async fn no_way_out_of_a_plugin_leads_a_secret_to_the_log_or_to_mackerel_or_into
         "the crash: [redacted]",
         "the target: [redacted]: failed: the problem: [redacted]",
         "has a secret in its name: `leaky.[redacted]`",
-        "fit no metric of the plugin's graphs: `[redacted]`",
+        "fits no metric of the plugin's graphs: `[redacted]`",
         "check answer-checks: WARNING: the message: [redacted]",
         "dropped the report \"[redacted]\": there is a secret in its name",
         "dropped the document \"answer-metadata-[redacted]\": there is a secret in its name",
