@@ -119,10 +119,10 @@ pub async fn keep(
                 continue;
             }
             if !namespaces.contains_key(&name) {
-                if !has_room(namespaces.len(), &mut problems) {
+                let namespace = Namespace::new(&cache.root, &name).await;
+                if namespace.last.is_none() && !has_room(filled(&cache.root, &namespaces).await, &mut problems) {
                     continue;
                 }
-                let namespace = Namespace::new(&cache.root, &name).await;
                 namespaces.insert(Arc::clone(&name), namespace);
             }
             let Some(namespace) = namespaces.get_mut(&name) else { continue };
@@ -148,11 +148,23 @@ pub async fn keep(
     }
 }
 
+/// How many namespaces of the host are filled: those of which a delivery is recorded, by any table and before a restart too, and
+/// those that wait for their first.
+async fn filled(root: &Path, namespaces: &HashMap<Arc<str>, Namespace>) -> usize {
+    let folder = document::folder(root);
+    let recorded = tokio::task::spawn_blocking(move || Folder::open(&folder).and_then(|folder| folder.names()));
+    let recorded = recorded.await.ok().and_then(Result::ok).map_or(0, |names| names.len());
+    recorded.saturating_add(namespaces.values().filter(|namespace| namespace.last.is_none()).count())
+}
+
 /// Whether a document may fill another namespace beside as many; else the reason is in `problems`, once. Each is kept in memory and in
-/// a file, and a plugin could think of new ones for ever.
-fn has_room(namespaces: usize, problems: &mut Vec<String>) -> bool {
-    let has_room = namespaces < MOST_DOCUMENTS;
-    let why = format!("dropped documents: it has filled {MOST_DOCUMENTS} namespaces since the agent started");
+/// a file, Mackerel takes no more, and a plugin could think of new ones for ever.
+fn has_room(filled: usize, problems: &mut Vec<String>) -> bool {
+    let has_room = filled < MOST_DOCUMENTS;
+    let why = format!(
+        "dropped documents: {MOST_DOCUMENTS} namespaces of this host are filled, as many as Mackerel accepts; delete those that are \
+         not needed any more, on Mackerel and in `metadata` of the agent's root"
+    );
     if !has_room && !problems.contains(&why) {
         problems.push(why);
     }
@@ -272,11 +284,26 @@ mod tests {
     }
 
     #[test]
-    fn the_documents_of_one_table_fill_fifty_namespaces_and_the_others_are_reported_once() {
+    fn documents_fill_fifty_namespaces_and_the_others_are_reported_once() {
         let mut problems = Vec::new();
         assert!((0..MOST_DOCUMENTS).all(|filled| has_room(filled, &mut problems)) && problems.is_empty());
         assert!(!has_room(MOST_DOCUMENTS, &mut problems) && !has_room(MOST_DOCUMENTS, &mut problems));
-        assert_eq!(problems, ["dropped documents: it has filled 50 namespaces since the agent started"]);
+        assert!(problems.len() == 1 && problems[0].contains("50 namespaces of this host are filled"), "{problems:?}");
+    }
+
+    #[tokio::test]
+    async fn namespaces_that_were_filled_before_a_restart_or_by_another_table_count_and_so_do_those_that_wait() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut namespaces = HashMap::new();
+        assert_eq!(filled(temp.path(), &namespaces).await, 0);
+        for name in ["other", "md-a"] {
+            let record = "{\"host\":\"h\",\"document\":1}".to_owned();
+            keep_file(&document::folder(temp.path()).join(format!("{name}.json")), record).await;
+        }
+        for name in ["md-a", "md-b"] {
+            namespaces.insert(name.into(), Namespace::new(temp.path(), name).await);
+        }
+        assert_eq!(filled(temp.path(), &namespaces).await, 3, "md-a is recorded, md-b waits");
     }
 
     #[tokio::test]

@@ -333,6 +333,8 @@ pub struct Findings {
     pub before: [f64; 3],
     /// See `before`.
     pub after: [f64; 3],
+    /// The same when all have come and gone once more, if they have.
+    pub again: Option<[f64; 3]>,
     /// The descriptors that are open when they are gone and were not before, and the largest anonymous mappings.
     pub left: Vec<String>,
     /// What the stand-in refused.
@@ -422,11 +424,11 @@ impl Zoo {
         self.home.drop_in("hangs.wasm", &naughty);
     }
 
-    /// Watches an agent for as many full minutes with all animals in it.
+    /// Watches an agent for as many full minutes with all animals in it, and lets them in `again` when they are gone.
     ///
     /// # Panics
     /// Nothing happens for minutes.
-    pub async fn watch(&self, minutes: i64) -> Findings {
+    pub async fn watch(&self, minutes: i64, again: bool) -> Findings {
         let agent = self.agent();
         self.until("the first values", "custom.naughty.good", 0).await;
         let (before, descriptors) = (resources(&agent), descriptors(&agent));
@@ -455,13 +457,18 @@ impl Zoo {
         let other_files_mb = metadata.map(|entry| size(&entry.path())).sum();
         let (log, peaks_mb) = (agent.lines(), self.peaks_mb());
 
-        std::fs::remove_dir_all(self.home.root().join("plugins")).unwrap();
-        self.home.configure(&self.base);
-        agent.signal(Signal::HUP);
-        agent.line_with("more were removed", LONG);
-        let quiet = (unix_seconds() as i64).div_euclid(60) * 60 + 60;
-        self.until("a quiet minute", "memory.total", quiet).await;
-        self.until("a quiet minute", "custom.naughty.good", quiet).await;
+        let quiet = self.empty(&agent).await;
+        let (after, left) = (resources(&agent), left(&agent, descriptors));
+        let again = if again {
+            self.fill();
+            agent.signal(Signal::HUP);
+            self.until_called("loop").await;
+            self.until("a full minute", "memory.total", (unix_seconds() as i64).div_euclid(60) * 60 + 60).await;
+            self.empty(&agent).await;
+            Some(resources(&agent))
+        } else {
+            None
+        };
         let arrivals = self.arrivals(first, last);
         let all = arrivals.values().flat_map(|(_, names)| names).collect::<BTreeSet<_>>();
         let missing = |minute: i64| {
@@ -489,10 +496,27 @@ impl Zoo {
             log,
             compiling_seconds,
             before,
-            after: resources(&agent),
-            left: left(&agent, descriptors),
+            after,
+            again,
+            left,
             refusals: self.standin.memory().refusals().iter().map(ToString::to_string).collect(),
         }
+    }
+
+    /// Removes all animals, and waits for the end of a minute without them; returns that minute.
+    async fn empty(&self, agent: &Agent) -> i64 {
+        std::fs::remove_dir_all(self.home.root().join("plugins")).unwrap();
+        self.home.configure(&self.base);
+        agent.signal(Signal::HUP);
+        let end = Instant::now() + LONG;
+        while self.plugins().len() > 1 {
+            assert!(Instant::now() < end, "the animals are still there");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let quiet = (unix_seconds() as i64).div_euclid(60) * 60 + 60;
+        self.until("a quiet minute", "memory.total", quiet).await;
+        self.until("a quiet minute", "custom.naughty.good", quiet).await;
+        quiet
     }
 
     /// What `wasaba plugin list` says of each plugin.

@@ -5,14 +5,15 @@ use wasaba_e2e::zoo::Zoo;
 
 #[tokio::test]
 async fn while_all_plugins_misbehave_no_minute_has_gaps_and_afterwards_nothing_has_leaked() {
-    let found = Zoo::open().await.watch(2).await;
+    let found = Zoo::open().await.watch(2, false).await;
     assert_eq!(found.gaps, Vec::<String>::new(), "{found:?}");
     assert_eq!(found.refusals, Vec::<String>::new());
     assert!(found.most_anonymous_mb < found.peaks_mb + 20.0 && found.peaks_mb < found.limits_mb, "{found:?}");
     assert!(found.database_mb < 4.0 && found.other_files_mb < 6.0 && found.log.len() < 200, "{found:?}");
     let ([threads, descriptors, memory], [left_threads, left_descriptors, left_memory]) = (found.before, found.after);
     // The pool that loaded eight plugins in parallel may keep its threads; no thread belongs to a plugin. The thread for those that
-    // compute has four descriptors, and there are connections to Mackerel for reports and documents.
-    assert!(left_threads <= threads + 8.0 && left_descriptors <= descriptors + 8.0, "{found:?}");
-    assert!(left_memory < memory + 24.0, "{found:?}");
+    // compute has four descriptors, and there may be two connections to Mackerel more, for reports and documents.
+    assert!(left_threads <= threads + 8.0 && left_descriptors <= descriptors + 6.0, "{found:?}");
+    // What the heap of small blocks keeps for later; `make zoo` shows that it does not grow when they come and go once more.
+    assert!(left_memory < memory + 32.0, "{found:?}");
 }
