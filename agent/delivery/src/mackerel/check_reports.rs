@@ -17,6 +17,7 @@ use wasaba_core::report::Report;
 use super::answer::ApiError;
 use super::backoff::{Backoff, retrying};
 use super::client::Client;
+use super::halving::{Found, Halving};
 use super::hosts::Hosts;
 use super::id_file::HostId;
 use super::{Pace, stopped};
@@ -26,9 +27,6 @@ const MOST_AT_ONCE: usize = 100;
 
 /// Reports that are not urgent wait up to this long.
 const GATHERED: Duration = Duration::from_secs(60);
-
-/// While Mackerel accepts nothing, this many refused requests in a row are made.
-const MOST_REFUSALS: usize = 8;
 
 /// Dropped reports are logged this often.
 const LOGGED_AGAIN: Duration = Duration::from_hours(1);
@@ -199,63 +197,81 @@ impl Queue {
         id: Arc<str>,
         pace: Pace,
     ) -> Option<Arc<str>> {
-        let (mut at_once, mut accepted, mut refusals) = (MOST_AT_ONCE, false, 0);
         while !self.reports.is_empty() {
-            let count = at_once.min(self.reports.len());
-            let Err(error) = client.post_reports(body(self.reports.iter().take(count), &id)).await else {
-                tracing::debug!("delivered {count} check reports");
-                self.reports.drain(..count);
-                self.backoff.reset();
-                self.not_before = None;
-                (accepted, refusals) = (true, 0);
-                at_once = (at_once * 2).min(MOST_AT_ONCE);
-                continue;
-            };
-            self.backoff.count((pace.instant)());
-            match (&error, host) {
-                (ApiError::Refused(_), _) if refusals < MOST_REFUSALS || accepted => {
-                    refusals += 1;
-                    if count > 1 {
-                        at_once = count.div_ceil(2);
-                        continue;
-                    }
-                    // Only if another is accepted, this one is to blame: the others are tried first.
-                    if accepted {
-                        self.drop_first(&error);
-                        // One acceptance proves one refusal: a gateway may have begun to refuse everything.
-                        accepted = false;
-                        continue;
-                    }
-                    if self.reports.len() > 1 {
-                        self.reports.rotate_left(1);
-                        continue;
-                    }
-                }
+            let batch = self.reports.iter().take(MOST_AT_ONCE).cloned().collect::<Vec<_>>();
+            let Err(error) = self.post(client, &batch, &id, pace).await else { continue };
+            let error = match (error, host) {
+                (error @ ApiError::Refused(_), _) => match self.search(client, batch, &id, pace, error).await {
+                    Ok(()) => continue,
+                    Err(error) => error,
+                },
                 (ApiError::NotFound(_), Some(identifier)) => return Some(Arc::clone(identifier)),
-                _ => {}
-            }
-            let wait = self.backoff.wait_again(&error, (pace.instant)(), (pace.random)());
+                (error, _) => error,
+            };
+            let now = (pace.instant)();
+            let wait = self.backoff.wait_again(&error, now, (pace.random)());
             self.not_before = Some(Instant::now() + wait);
-            if self.backoff.is_news(&error, (pace.instant)()) {
+            if self.backoff.is_news(&error, now) {
                 tracing::warn!(
                     "cannot post check reports: {error}; {} stay queued, {}",
                     self.reports.len(),
                     retrying(wait)
                 );
             }
-            break;
+            return None;
         }
-        // In case refused ones were moved behind others.
-        self.reports.make_contiguous().sort_by_key(|report| report.occurred_at);
         None
     }
 
-    /// Drops the first report, which Mackerel refuses.
-    fn drop_first(&mut self, error: &ApiError) {
-        let Some(report) = self.reports.pop_front() else { return };
-        report.lost.set();
-        self.dropped.refused += 1;
-        self.dropped.example.get_or_insert_with(|| (report.name, error.to_string()));
+    /// Posts reports, which leave the queue only then, since this may be interrupted at any time.
+    async fn post(&mut self, client: &Client, batch: &[Report], id: &str, pace: Pace) -> Result<(), ApiError> {
+        if let Err(error) = client.post_reports(body(batch.iter(), id)).await {
+            self.backoff.count((pace.instant)());
+            return Err(error);
+        }
+        tracing::debug!("delivered {} check reports", batch.len());
+        self.reports.retain(|report| !batch.contains(report));
+        self.backoff.reset();
+        self.not_before = None;
+        Ok(())
+    }
+
+    /// Looks for the refused reports of a batch that was refused, and drops them; the others are delivered on the way.
+    ///
+    /// # Errors
+    /// Nothing was accepted, or a request failed for another reason.
+    async fn search(
+        &mut self,
+        client: &Client,
+        batch: Vec<Report>,
+        id: &str,
+        pace: Pace,
+        error: ApiError,
+    ) -> Result<(), ApiError> {
+        let mut search = Halving::of_refused(batch, (pace.random)());
+        loop {
+            while let Some(batch) = search.next() {
+                match self.post(client, &batch, id, pace).await {
+                    Ok(()) => search.accept(),
+                    Err(ApiError::Refused(_)) => search.refuse(batch),
+                    Err(error) => return Err(error),
+                }
+            }
+            let (refused, is_finished) = match search.found() {
+                Found::All(refused) => (refused, true),
+                Found::Some(refused) => (refused, false),
+                Found::NothingAccepted => return Err(error),
+            };
+            for report in refused {
+                self.reports.retain(|queued| *queued != report);
+                report.lost.set();
+                self.dropped.refused += 1;
+                self.dropped.example.get_or_insert_with(|| (report.name, error.to_string()));
+            }
+            if is_finished {
+                return Ok(());
+            }
+        }
     }
 
     /// Drops reports that are too old.
@@ -312,6 +328,7 @@ mod tests {
     use wasaba_core::report::{Lost, Status};
 
     use super::*;
+    use crate::mackerel::halving::MOST_REFUSED_REQUESTS;
     use crate::mackerel::testing::{Server, answer, client};
 
     fn report(name: &str, host: Option<&str>) -> Report {
@@ -385,7 +402,7 @@ mod tests {
         reports.flush(Instant::now()).await;
         let queue = &reports.queues.0[&None];
         assert!(queue.reports.len() == 300 && queue.not_before.is_some());
-        assert_eq!(bodies(&server).len(), MOST_REFUSALS + 1);
+        assert!(bodies(&server).len() <= MOST_REFUSED_REQUESTS, "{}", bodies(&server).len());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use wasaba_core::sample::Sample;
 use super::answer::ApiError;
 use super::backoff::{Backoff, retrying};
 use super::client::Client;
+use super::halving::{Found, Halving};
 use super::hosts::Hosts;
 use super::id_file::HostId;
 use super::refusals::Refusals;
@@ -23,11 +24,8 @@ use super::timing::Timing;
 use super::{Pace, stopped};
 use crate::spool::{Minute, Settlement, Spool};
 
-/// The requests with which the refused values of a minute are looked for before a pause ([`Pace::pause`]), if some are accepted.
-const MOST_REQUESTS: usize = 64;
-
-/// The same, if none is accepted: then probably none of any minute is.
-const MOST_REFUSED_REQUESTS: usize = 10;
+/// Held names are dropped if something else was accepted this long before: else Mackerel may be refusing everything.
+const PROOF: Duration = Duration::from_mins(5);
 
 pub(super) struct Delivery {
     client: Client,
@@ -41,9 +39,10 @@ pub(super) struct Delivery {
     refusals: Refusals,
     outage: Option<Outage>,
     suspects: Suspects,
-    /// Which half of a refused batch is posted first. It changes after a round in which no point was accepted, since a long row
-    /// of bad points at one end must not hide good ones at the other.
-    is_last_half_first: bool,
+    /// A search for refused points that pauses, and why they are refused.
+    unfinished: Option<(Halving<Point>, ApiError)>,
+    /// When something was accepted last.
+    accepted: Option<Instant>,
 }
 
 /// A series of failed rounds, and what was delivered since then.
@@ -58,7 +57,7 @@ struct Outage {
 struct Suspects {
     times: BTreeSet<i64>,
     /// Whether another minute was accepted since.
-    are_alone: bool,
+    others_are_accepted: bool,
 }
 
 impl Suspects {
@@ -66,7 +65,7 @@ impl Suspects {
     /// for a while, so the steps back become longer.
     fn before(&self) -> i64 {
         match self.times.first() {
-            Some(oldest) if !self.are_alone => oldest - (60 << (self.times.len() - 1).min(10)),
+            Some(oldest) if !self.others_are_accepted => oldest - (60 << (self.times.len() - 1).min(10)),
             _ => i64::MAX,
         }
     }
@@ -78,16 +77,6 @@ struct Point {
     host_id: Arc<str>,
     time: i64,
     sample: Sample,
-}
-
-/// How the refused values of a minute were looked for.
-enum Search {
-    /// They are known.
-    Complete,
-    /// It continues after a pause.
-    Paused,
-    /// Nothing was accepted.
-    AllRefused,
 }
 
 impl Delivery {
@@ -104,7 +93,8 @@ impl Delivery {
             refusals: Refusals::default(),
             outage: None,
             suspects: Suspects::default(),
-            is_last_half_first: false,
+            unfinished: None,
+            accepted: None,
         }
     }
 
@@ -170,6 +160,11 @@ impl Delivery {
 
     /// Delivers all but the held names, and then those of them that are due. Returns how long to pause before the rest.
     async fn deliver_all(&mut self) -> Result<Option<Duration>, ApiError> {
+        if let Some((search, why)) = self.unfinished.take()
+            && self.search(search, &why).await? == Some(true)
+        {
+            return Ok(Some(self.pace.pause));
+        }
         loop {
             let minutes = self.newest().await;
             if minutes.is_empty() {
@@ -189,7 +184,7 @@ impl Delivery {
     /// The minutes to deliver next, without the points of absent hosts, of held names, and of suspect minutes.
     async fn newest(&mut self) -> Vec<Minute> {
         let mut minutes = self.newest_before(self.suspects.before()).await;
-        if minutes.is_empty() && !self.suspects.times.is_empty() && !self.suspects.are_alone {
+        if minutes.is_empty() && !self.suspects.times.is_empty() && !self.suspects.others_are_accepted {
             minutes = self.newest_before(i64::MAX).await;
             if minutes.is_empty() {
                 // There is no other minute to compare them with.
@@ -258,17 +253,16 @@ impl Delivery {
             }
             ApiError::Refused(_) if newest == oldest => {
                 // Without an accepted minute in between, the next ones are only compared with the first.
-                let is_first = self.suspects.times.is_empty() || self.suspects.are_alone;
-                let search = if is_first { self.search(batch, &error).await? } else { Search::AllRefused };
-                match search {
-                    Search::Complete => Ok(false),
-                    Search::Paused => Ok(true),
-                    Search::AllRefused => {
-                        self.suspects.times.extend(newest);
-                        self.size.shrink(count);
-                        if self.suspects.are_alone { Ok(false) } else { Err(error) }
+                let is_first = self.suspects.times.is_empty() || self.suspects.others_are_accepted;
+                if is_first {
+                    let search = Halving::of_refused(batch, (self.pace.random)());
+                    if let Some(is_unfinished) = self.search(search, &error).await? {
+                        return Ok(is_unfinished);
                     }
                 }
+                self.suspects.times.extend(newest);
+                self.size.shrink(count);
+                if self.suspects.others_are_accepted { Ok(false) } else { Err(error) }
             }
             error => {
                 self.size.shrink(count);
@@ -277,54 +271,37 @@ impl Delivery {
         }
     }
 
-    /// Looks for the refused points of a batch of one minute by halving it; what is accepted on the way is delivered.
-    async fn search(&mut self, batch: Vec<Point>, error: &ApiError) -> Result<Search, ApiError> {
-        let why = error.to_string();
-        let mut batches = self.halves(batch);
-        let (mut refused, mut accepted, mut requests) = (Vec::new(), false, 1);
+    /// Looks for refused points; what is accepted on the way is delivered. The refused points are dropped, and their names held. Returns
+    /// whether the search is unfinished; `None` if nothing was accepted.
+    async fn search(&mut self, mut search: Halving<Point>, why: &ApiError) -> Result<Option<bool>, ApiError> {
         let mut failed = None;
-        while let Some(batch) = batches.pop() {
-            let most = if accepted { MOST_REQUESTS } else { MOST_REFUSED_REQUESTS };
-            if requests >= most || self.backoff.is_exhausted(self.now()) {
-                batches.push(batch);
-                break;
-            }
-            requests += 1;
+        while let Some(batch) = search.next() {
             match self.post(batch).await {
-                Ok(()) => accepted = true,
-                Err((mut batch, ApiError::Refused(_))) if batch.len() == 1 => refused.append(&mut batch),
-                Err((batch, ApiError::Refused(_))) => batches.extend(self.halves(batch)),
+                Ok(()) => search.accept(),
+                Err((batch, ApiError::Refused(_))) => search.refuse(batch),
                 Err((_, error)) => {
                     failed = Some(error);
                     break;
                 }
             }
         }
-        if accepted {
-            let samples = refused.iter().map(|point| &point.sample);
-            self.refusals.hold(samples, &why, self.now());
-            self.settle(Vec::new(), refused).await;
+        let (refused, is_unfinished) = match search.found() {
+            Found::All(refused) => (refused, Some(false)),
+            Found::Some(refused) => (refused, Some(true)),
+            Found::NothingAccepted => (Vec::new(), None),
+        };
+        self.refusals.hold(refused.iter().map(|point| &point.sample), &why.to_string(), self.now());
+        self.settle(Vec::new(), refused).await;
+        if let Some(error) = failed {
+            return Err(error);
         }
-        match failed {
-            Some(error) => Err(error),
-            None if !accepted => {
-                self.is_last_half_first = !self.is_last_half_first;
-                Ok(Search::AllRefused)
-            }
-            None if batches.is_empty() => Ok(Search::Complete),
-            None => Ok(Search::Paused),
-        }
-    }
-
-    /// Both halves of a batch, the one to post first last.
-    fn halves(&self, mut batch: Vec<Point>) -> Vec<Vec<Point>> {
-        let last = batch.split_off(batch.len() / 2);
-        if self.is_last_half_first { vec![batch, last] } else { vec![last, batch] }
+        self.unfinished = (is_unfinished == Some(true)).then(|| (search, why.clone()));
+        Ok(is_unfinished)
     }
 
     /// Tries suspect minutes again once another was accepted; of what is refused again as a whole, the points are dropped.
     async fn retry_suspects(&mut self) -> Result<(), ApiError> {
-        if !self.suspects.are_alone {
+        if !self.suspects.others_are_accepted {
             return Ok(());
         }
         while let Some(time) = self.suspects.times.pop_last() {
@@ -345,12 +322,13 @@ impl Delivery {
                 }
             };
             let same = points.clone();
-            if let Search::AllRefused = self.search(points, &error).await? {
+            let search = Halving::of_refused(points, (self.pace.random)());
+            if self.search(search, &error).await?.is_none() {
                 self.refusals.count(same.len(), &error.to_string());
                 self.settle(Vec::new(), same).await;
             }
         }
-        self.suspects.are_alone = false;
+        self.suspects.others_are_accepted = false;
         Ok(())
     }
 
@@ -375,19 +353,30 @@ impl Delivery {
         if newest.is_empty() {
             return Ok(None);
         }
-        let samples = newest.iter().map(|point| point.sample.clone()).collect::<Vec<_>>();
-        let (points, error) = match self.post(newest).await {
-            Ok(()) => {
-                samples.iter().for_each(|sample| self.refusals.release(sample));
-                return Ok(Some(Duration::ZERO));
-            }
-            Err((points, error @ ApiError::Refused(_))) => (points, error),
+        let all = newest.clone();
+        let (newest, error) = match self.post(newest).await {
+            Ok(()) => return Ok(Some(Duration::ZERO)),
+            Err((newest, error @ ApiError::Refused(_))) => (newest, error),
             Err((_, error)) => return Err(error),
         };
-        let why = error.to_string();
-        self.refusals.count(points.len() + older.len(), &why);
-        self.settle(Vec::new(), points.into_iter().chain(older).collect()).await;
-        Ok(None)
+        let search = Halving::of_refused(newest, (self.pace.random)());
+        let pause = match self.search(search, &error).await? {
+            Some(is_unfinished) => is_unfinished.then_some(self.pace.pause),
+            None => {
+                // Something else must have been accepted meanwhile: else the names are not to blame.
+                if self.accepted.is_none_or(|at| now.saturating_duration_since(at) >= PROOF) {
+                    return Err(error);
+                }
+                self.refusals.count(all.len(), &error.to_string());
+                self.settle(Vec::new(), all).await;
+                None
+            }
+        };
+        let held = self.refusals.held();
+        let (older, accepted): (Vec<_>, Vec<_>) = older.into_iter().partition(|point| held.contains(&point.sample));
+        self.refusals.count(older.len(), &error.to_string());
+        self.settle(Vec::new(), older).await;
+        Ok(pause.or((!accepted.is_empty()).then_some(Duration::ZERO)))
     }
 
     /// Posts a batch, and settles it if it is accepted; else returns it with the error, which is counted.
@@ -398,7 +387,9 @@ impl Delivery {
         }
         tracing::debug!("delivered {} points", batch.len());
         self.backoff.reset();
-        self.suspects.are_alone = !self.suspects.times.is_empty();
+        self.suspects.others_are_accepted = !self.suspects.times.is_empty();
+        self.accepted = Some(self.now());
+        batch.iter().for_each(|point| self.refusals.release(&point.sample));
         self.settle(batch, Vec::new()).await;
         Ok(())
     }

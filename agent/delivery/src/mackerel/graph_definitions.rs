@@ -4,7 +4,7 @@
 //! for some hours. If Mackerel refuses them, they are halved until the refused ones are alone; these are not posted again until
 //! they change. Where they come from is not known here.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,22 +12,17 @@ use std::time::Duration;
 use tokio::sync::watch;
 use wasaba_core::graph::Defined;
 
-use wasaba_core::clock;
-
 use super::Pace;
 use super::answer::ApiError;
 use super::backoff::{Backoff, retrying};
 use super::client::Client;
+use super::halving::{Found, Halving};
 
 /// As often as the host's description.
 const POSTED_EVERY: Duration = Duration::from_hours(1);
 
-/// Definitions with many bad ones among them cost at most this many requests at once; the next follow after [`PAUSE`].
-const MOST_REQUESTS: usize = 64;
+/// If many are refused, the search for the rest of them continues after this time.
 const PAUSE: Duration = Duration::from_secs(60);
-
-/// If none is accepted, it is tried with this many requests an hour.
-const MOST_REFUSED_REQUESTS: usize = 16;
 
 /// As many refused definitions of a source are named.
 const MOST_NAMED: usize = 3;
@@ -39,29 +34,18 @@ pub(super) async fn keep_posted(
     mut definitions: watch::Receiver<Arc<Vec<Defined>>>,
     pace: Pace,
 ) -> Infallible {
-    let mut backoff = Backoff::default();
-    let mut refused = Vec::new();
-    let mut unfinished: Option<Posting> = None;
+    let (mut backoff, mut posting) = (Backoff::default(), Posting::default());
     loop {
-        let current = definitions.borrow_and_update().clone();
-        let same = unfinished.take().filter(|posting| Arc::ptr_eq(&posting.definitions, &current));
-        let mut posting = same.unwrap_or_else(|| {
-            refused.retain(|known| current.contains(known));
-            Posting::new(current, &refused)
-        });
-        let wait = match posting.post(client).await {
-            Ok(()) if posting.batches.is_empty() => {
+        posting.change(&definitions.borrow_and_update());
+        let wait = match posting.post(client, (pace.random)()).await {
+            Ok(wait) => {
                 backoff.reset();
-                posting.settle(&mut refused)
-            }
-            Ok(()) => {
-                unfinished = Some(posting);
-                PAUSE
+                wait
             }
             Err(error) => {
-                unfinished = Some(posting);
-                let wait = backoff.wait(&error, clock::instant(), (pace.random)());
-                if backoff.is_news(&error, clock::instant()) {
+                let now = (pace.instant)();
+                let wait = backoff.wait(&error, now, (pace.random)());
+                if backoff.is_news(&error, now) {
                     tracing::warn!("cannot post the graph definitions: {error}; {}", retrying(wait));
                 }
                 wait
@@ -74,88 +58,105 @@ pub(super) async fn keep_posted(
     }
 }
 
-/// One posting of all definitions, in pieces if necessary.
+/// The definitions, and what is known of them.
+#[derive(Default)]
 struct Posting {
-    definitions: Arc<Vec<Defined>>,
-    /// What is still to be posted, the larger ones first: good ones are accepted early, wherever the bad ones are.
-    batches: VecDeque<Vec<Defined>>,
-    accepted: bool,
-    refused: Vec<(Defined, ApiError)>,
-    last: Option<ApiError>,
+    all: Arc<Vec<Defined>>,
+    refused: Vec<Defined>,
+    /// A search for refused ones that pauses, and why they are refused.
+    unfinished: Option<(Halving<Defined>, ApiError)>,
 }
 
 impl Posting {
-    /// A posting of all except the `known` bad ones.
-    fn new(definitions: Arc<Vec<Defined>>, known: &[Defined]) -> Self {
-        let all = definitions.iter().filter(|defined| !known.contains(defined)).cloned().collect::<Vec<_>>();
-        let batches = Some(all).filter(|all| !all.is_empty()).into_iter().collect();
-        Self { definitions, batches, accepted: false, refused: Vec::new(), last: None }
+    /// Replaces the definitions, if they are other ones.
+    fn change(&mut self, all: &Arc<Vec<Defined>>) {
+        if *all != self.all {
+            self.all = Arc::clone(all);
+            self.refused.retain(|known| all.contains(known));
+            self.unfinished = None;
+        }
     }
 
-    /// Posts what is left, with [`MOST_REQUESTS`], or with [`MOST_REFUSED_REQUESTS`] if none is accepted.
+    /// Posts all definitions that are not known as refused, and looks for those that are now. `random` is from 0 to 1. Returns the wait
+    /// until the next posting.
     ///
     /// # Errors
     /// A request failed for another reason than its definitions.
-    async fn post(&mut self, client: &Client) -> Result<(), ApiError> {
-        for request in 0..MOST_REQUESTS {
-            if request >= MOST_REFUSED_REQUESTS && !self.accepted {
-                self.batches.clear();
-            }
-            // The smallest first until one is accepted.
-            let next = if self.accepted { self.batches.pop_front() } else { self.batches.pop_back() };
-            let Some(mut batch) = next else { break };
-            let body = serde_json::to_vec(&batch).unwrap_or_default();
-            match client.post_graphs(body).await {
-                Ok(()) => {
-                    self.accepted = true;
-                    tracing::debug!("posted {} graph definitions", batch.len());
+    async fn post(&mut self, client: &Client, random: f64) -> Result<Duration, ApiError> {
+        let (search, error) = match self.unfinished.take() {
+            Some(unfinished) => unfinished,
+            None => {
+                let good = self.all.iter().filter(|defined| !self.refused.contains(defined)).cloned();
+                let good = good.collect::<Vec<_>>();
+                if good.is_empty() {
+                    return Ok(Duration::MAX);
                 }
-                Err(error @ ApiError::Refused(_)) => {
-                    self.last = Some(error.clone());
-                    let rest = batch.split_off(batch.len() / 2);
-                    match (batch.is_empty(), <[_; 1]>::try_from(rest)) {
-                        (true, Ok([alone])) => self.refused.push((alone, error)),
-                        (_, Ok(one)) => self.batches.extend([batch, one.into()]),
-                        (_, Err(rest)) => self.batches.extend([batch, rest]),
+                match client.post_graphs(body(&good)).await {
+                    Ok(()) => {
+                        tracing::debug!("posted {} graph definitions", good.len());
+                        return Ok(POSTED_EVERY);
                     }
-                }
-                Err(error) => {
-                    self.batches.push_back(batch);
-                    return Err(error);
+                    Err(error @ ApiError::Refused(_)) => (Halving::of_refused(good, random), error),
+                    Err(error) => return Err(error),
                 }
             }
-        }
-        Ok(())
+        };
+        self.search(client, search, error).await
     }
 
-    /// Logs and remembers what was refused; returns how long to wait for the next posting.
-    fn settle(self, refused: &mut Vec<Defined>) -> Duration {
-        let Self { definitions, refused: now, accepted, last, .. } = self;
-        // If Mackerel refuses everything, the definitions are not to blame.
-        if let (Some(error), false, true) = (last, accepted, definitions.len() > 1) {
-            tracing::error!("Mackerel refuses all graph definitions: {error}; retrying in an hour");
-            return POSTED_EVERY;
+    async fn search(
+        &mut self,
+        client: &Client,
+        mut search: Halving<Defined>,
+        error: ApiError,
+    ) -> Result<Duration, ApiError> {
+        while let Some(batch) = search.next() {
+            match client.post_graphs(body(&batch)).await {
+                Ok(()) => search.accept(),
+                Err(ApiError::Refused(_)) => search.refuse(batch),
+                Err(error) => return Err(error),
+            }
         }
-        for line in lines(&now) {
+        let (found, wait) = match search.found() {
+            Found::All(found) => (found, POSTED_EVERY),
+            Found::Some(found) => {
+                self.unfinished = Some((search, error.clone()));
+                (found, PAUSE)
+            }
+            // Then the definitions are not to blame, or there is only one.
+            Found::NothingAccepted => {
+                let example = self.all.iter().find(|defined| !self.refused.contains(defined));
+                let example = example.map(|defined| format!("`{}` of {}", defined.graph.name(), defined.owner));
+                tracing::error!(
+                    "Mackerel refuses all graph definitions, such as that of {}: {error}; retrying in an hour",
+                    example.unwrap_or_default()
+                );
+                return Ok(POSTED_EVERY);
+            }
+        };
+        for line in lines(&found, &error) {
             tracing::warn!("{line}");
         }
-        refused.extend(now.into_iter().map(|(defined, _)| defined));
-        if refused.len() == definitions.len() { Duration::MAX } else { POSTED_EVERY }
+        self.refused.extend(found);
+        Ok(wait)
     }
 }
 
+fn body(definitions: &[Defined]) -> Vec<u8> {
+    serde_json::to_vec(definitions).unwrap_or_default()
+}
+
 /// A line for each source whose definitions were refused.
-fn lines(refused: &[(Defined, ApiError)]) -> Vec<String> {
-    let mut by_owner = BTreeMap::<&str, Vec<&(Defined, ApiError)>>::new();
+fn lines(refused: &[Defined], error: &ApiError) -> Vec<String> {
+    let mut by_owner = BTreeMap::<&str, Vec<&Defined>>::new();
     for one in refused {
-        by_owner.entry(&one.0.owner).or_default().push(one);
+        by_owner.entry(&one.owner).or_default().push(one);
     }
-    let line = |(owner, refused): (&str, Vec<&(Defined, ApiError)>)| {
-        let names = refused.iter().take(MOST_NAMED).map(|(defined, _)| format!("`{}`", defined.graph.name()));
+    let line = |(owner, refused): (&str, Vec<&Defined>)| {
+        let names = refused.iter().take(MOST_NAMED).map(|defined| format!("`{}`", defined.graph.name()));
         let names = names.collect::<Vec<_>>().join(", ");
         let more = refused.len().saturating_sub(MOST_NAMED);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let error = refused.first().map(|(_, error)| error.to_string()).unwrap_or_default();
         format!(
             "Mackerel refuses the definition of the graphs {names}{more} of {owner}: {error}; its values are posted without it. \
              Correct it in the plugin: it is not posted again until it changes"
@@ -176,6 +177,7 @@ mod tests {
     use wasaba_core::graph::GraphDefinition;
 
     use super::super::answer::{Author, ErrorResponse};
+    use super::super::halving::{MOST_REFUSED_REQUESTS, MOST_REQUESTS};
     use super::super::testing::{self, Server, answer};
     use super::*;
 
@@ -187,9 +189,8 @@ mod tests {
     fn a_refused_definition_is_named_with_its_plugin_and_the_cure() {
         let response =
             ErrorResponse { status: 413, by: Author::Mackerel, message: "too large".into(), retry_after: None };
-        let refused =
-            ["a", "b", "c", "d"].map(|name| (defined("plugin web", name), ApiError::Refused(response.clone())));
-        let [line] = &lines(&refused)[..] else { panic!("one line") };
+        let refused = ["a", "b", "c", "d"].map(|name| defined("plugin web", name));
+        let [line] = &lines(&refused, &ApiError::Refused(response))[..] else { panic!("one line") };
         assert!(line.contains("`custom.a`, `custom.b`, `custom.c` and 1 more of plugin web: "), "{line}");
         assert!(line.contains("413: too large") && line.contains("Correct it in the plugin"), "{line}");
     }
@@ -204,35 +205,30 @@ mod tests {
         let client = testing::client(&server.base);
         let name = |number: usize| if number % 5 == 2 { format!("good{number}") } else { format!("bad{number}") };
         let all = (0..200).map(|number| defined("plugin web", &name(number))).collect::<Vec<_>>();
-        let mut posting = Posting::new(Arc::new(all), &[]);
-        while !posting.batches.is_empty() {
+        let mut posting = Posting::default();
+        posting.change(&Arc::new(all));
+        // Each time at another place, until the first is accepted.
+        for random in (0..20).map(|number| f64::from(number) / 20.0) {
             let before = server.requests().len();
-            posting.post(&client).await.unwrap();
+            posting.post(&client, random).await.unwrap();
             assert!(server.requests().len() - before <= MOST_REQUESTS);
         }
-        let mut refused = Vec::new();
-        assert_eq!(posting.settle(&mut refused), POSTED_EVERY);
-        assert_eq!(refused.len(), 160);
-        assert!(refused.iter().all(|defined| defined.graph.name().starts_with("custom.bad")));
+        assert_eq!(posting.refused.len(), 160);
+        assert!(posting.refused.iter().all(|defined| defined.graph.name().starts_with("custom.bad")));
+        assert!(posting.unfinished.is_none());
     }
 
     #[tokio::test]
-    async fn if_mackerel_refuses_each_of_many_definitions_few_requests_are_made() {
+    async fn if_mackerel_refuses_all_definitions_none_of_them_is_to_blame_and_few_requests_are_made() {
         let server = Server::start(|_| answer(400, "{}")).await;
-        let all = (0..200).map(|number| defined("plugin web", &format!("g{number}"))).collect::<Vec<_>>();
-        let mut posting = Posting::new(Arc::new(all), &[]);
-        posting.post(&testing::client(&server.base)).await.unwrap();
-        assert!(posting.batches.is_empty() && server.requests().len() == MOST_REFUSED_REQUESTS);
-        assert_eq!(posting.settle(&mut Vec::new()), POSTED_EVERY);
-    }
-
-    #[tokio::test]
-    async fn if_mackerel_refuses_all_definitions_none_of_them_is_to_blame() {
-        let server = Server::start(|_| answer(400, "{}")).await;
-        let all = ["a", "b", "c"].map(|name| defined("plugin web", name));
-        let mut posting = Posting::new(Arc::new(all.to_vec()), &[]);
-        posting.post(&testing::client(&server.base)).await.unwrap();
-        let mut refused = Vec::new();
-        assert_eq!((posting.settle(&mut refused), refused.len()), (POSTED_EVERY, 0));
+        let client = testing::client(&server.base);
+        for count in [1, 3, 200] {
+            let before = server.requests().len();
+            let all = (0..count).map(|number| defined("plugin web", &format!("g{number}"))).collect::<Vec<_>>();
+            let mut posting = Posting::default();
+            posting.change(&Arc::new(all));
+            assert_eq!(posting.post(&client, 0.0).await, Ok(POSTED_EVERY));
+            assert!(posting.refused.is_empty() && server.requests().len() - before <= MOST_REFUSED_REQUESTS, "{count}");
+        }
     }
 }

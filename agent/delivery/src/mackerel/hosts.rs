@@ -14,8 +14,6 @@ use tokio::sync::{Notify, watch};
 use tokio::time::sleep_until;
 use wasaba_core::text::printable;
 
-use wasaba_core::clock;
-
 use super::Pace;
 use super::answer::ApiError;
 use super::backoff::Backoff;
@@ -111,7 +109,7 @@ impl Hosts {
     pub(super) async fn keep_looked_up(&self, client: &Client, pace: Pace) -> Infallible {
         let mut running = FuturesUnordered::new();
         loop {
-            let now = clock::instant();
+            let now = (pace.instant)();
             for identifier in self.take_due(now) {
                 running.push(async move {
                     let result = client.find_host(&identifier).await;
@@ -120,7 +118,7 @@ impl Hosts {
             }
             let next = self.next();
             tokio::select! {
-                Some((identifier, result)) = running.next() => self.record(&identifier, result, clock::instant(), pace),
+                Some((identifier, result)) = running.next() => self.record(&identifier, result, (pace.instant)(), pace),
                 () = self.wanted.notified() => {}
                 () = sleep_until(next.unwrap_or(now).into()), if next.is_some() => {}
             }

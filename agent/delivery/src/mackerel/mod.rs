@@ -10,6 +10,7 @@ mod client;
 mod delivery;
 mod endpoints;
 mod graph_definitions;
+mod halving;
 mod host_metadata;
 mod hosts;
 mod id_file;

@@ -81,11 +81,11 @@ impl Registration<'_> {
                 Ok(registered) => return Ok(registered),
                 Err(Failure::Fatal(error)) => return Err(error),
                 Err(Failure::Unidentified(error) | Failure::Api(error)) => {
-                    let wait = backoff.wait(&error, clock::instant(), (self.pace.random)());
+                    let wait = backoff.wait(&error, (self.pace.instant)(), (self.pace.random)());
                     (error, wait)
                 }
             };
-            if backoff.is_news(&error, clock::instant()) {
+            if backoff.is_news(&error, (self.pace.instant)()) {
                 self.log(&error, wait);
             }
             tokio::time::sleep(wait).await;
@@ -160,7 +160,7 @@ impl Registration<'_> {
                 Err(Failure::Fatal(error)) => return error,
                 Err(Failure::Unidentified(error) | Failure::Api(error)) => error,
             };
-            let now = clock::instant();
+            let now = (self.pace.instant)();
             let wait = backoff.wait(&error, now, (self.pace.random)());
             if backoff.is_news(&error, now) {
                 tracing::warn!("cannot look up host `{host_id}` or set its status: {error}; {}", retrying(wait));
@@ -269,15 +269,15 @@ impl Registration<'_> {
         let mut backoff = Backoff::default();
         let mut sent = VecDeque::new();
         loop {
-            sent.push_back(clock::instant());
+            sent.push_back((self.pace.instant)());
             let wait = match self.put_description(host_id).await {
                 Ok(()) => {
                     backoff.reset();
                     DESCRIBED_EVERY
                 }
                 Err(error) => {
-                    let wait = backoff.wait(&error, clock::instant(), (self.pace.random)());
-                    if backoff.is_news(&error, clock::instant()) {
+                    let wait = backoff.wait(&error, (self.pace.instant)(), (self.pace.random)());
+                    if backoff.is_news(&error, (self.pace.instant)()) {
                         tracing::warn!("cannot update this host's description: {error}; {}", retrying(wait));
                     }
                     wait

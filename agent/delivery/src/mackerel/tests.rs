@@ -1,7 +1,7 @@
 //! The tests of the whole output against a server on loopback: which requests it sends, and what stays in the spool.
 
 use std::fs;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use serde_json::json;
@@ -555,6 +555,45 @@ async fn a_refused_name_is_tried_alone_an_hour_later_and_again_with_the_others_o
 }
 
 #[tokio::test]
+async fn a_single_value_that_is_refused_is_not_dropped_while_nothing_else_is_accepted() {
+    let machine = Machine::registered();
+    machine.keep(NOW, 1);
+    let server = Server::start(|request| {
+        mackerel(request, |_| if request.body == "[]" { accept(request) } else { answer(400, "no") })
+    })
+    .await;
+    let requests = machine.run_until(&server, |seen| count(seen, TSDB) > 5).await;
+    assert!(requests.iter().all(|request| request.body != "[]"), "its acceptance proves nothing");
+    machine.assert_ledger(0, 1, 0);
+}
+
+#[tokio::test]
+async fn a_held_value_that_is_due_is_not_dropped_while_everything_is_refused() {
+    static HOURS: AtomicU64 = AtomicU64::new(0);
+    let machine = Machine::registered();
+    (0..3).for_each(|n| machine.keep(NOW - n * 60, 20));
+    let is_bad = |request: &Request| names(request).iter().any(|name| name == "m7");
+    let server = Server::start(move |request| {
+        let is_refused = || HOURS.load(Ordering::SeqCst) > 0 || is_bad(request);
+        mackerel(request, |_| if is_refused() { answer(400, "no") } else { accept(request) })
+    })
+    .await;
+    let instant = || {
+        static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        *START.get_or_init(Instant::now) + Duration::from_secs(3_601 * HOURS.load(Ordering::SeqCst))
+    };
+    let script = async {
+        server.until(|seen| points(seen.iter().filter(|seen| seen.line == TSDB && !is_bad(seen))) == 57).await;
+        HOURS.store(1, Ordering::SeqCst);
+        machine.keep(NOW + 60, 20);
+        let posts = count(&server.requests(), TSDB);
+        server.until(|seen| count(seen, TSDB) > posts + 20).await;
+    };
+    machine.run_at_pace(&server, Pace { instant, ..PACE }, script).await.0.unwrap();
+    machine.assert_ledger(57, 22, 1);
+}
+
+#[tokio::test]
 async fn what_only_large_requests_fail_of_is_delivered_in_small_ones() {
     // What a proxy or a firewall does to a large request: it closes the connection, or answers by itself.
     let responses = [413, 504, 403, 404, 400, 302, 200].map(|status| answer(status, "<html>"));
@@ -732,7 +771,8 @@ async fn reports_and_metadata_queued_under_a_wrong_key_are_delivered_with_anothe
 
 #[tokio::test]
 async fn reports_during_a_long_registration_are_queued_and_not_dropped() {
-    let machine = Machine::registered();
+    static HOURS: AtomicU64 = AtomicU64::new(0);
+    let machine = Machine::new();
     let (reports, _documents, mut inbox) = inbox();
     let is_down = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let down = Arc::clone(&is_down);
@@ -743,6 +783,9 @@ async fn reports_during_a_long_registration_are_queued_and_not_dropped() {
             },
         )
         .await;
+    // However long this takes on a busy machine, it retries.
+    let instant = || Instant::now() + Duration::from_hours(HOURS.fetch_add(1, Ordering::Relaxed));
+    let pace = Pace { instant, ..PACE };
     let script = async {
         // More than the channel holds.
         for number in 0..20 {
@@ -753,7 +796,7 @@ async fn reports_during_a_long_registration_are_queued_and_not_dropped() {
     };
     let script = tokio::time::timeout(Duration::from_secs(30), script);
     tokio::select! {
-        result = machine.run_with(&server, "key")(&mut inbox) => panic!("{result:?}"),
+        result = machine.run_with_pace(&server, "key", pace)(&mut inbox) => panic!("{result:?}"),
         requests = script => {
             let names = reported(&requests.expect("the reports are not queued"), |_| true);
             assert_eq!((names[0].as_str(), names[19].as_str()), ("c0 CRITICAL", "c19 CRITICAL"));

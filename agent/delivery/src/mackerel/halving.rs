@@ -1,0 +1,169 @@
+//! Halving: what Mackerel refuses of a batch is found by posting halves of it until the refused things are alone.
+//!
+//! Pure: it sends nothing. Values, graph definitions and reports are looked through in the same way, and by the same rule: as long as
+//! nothing is accepted, a thing that is refused alone proves nothing, since a gateway may be refusing everything.
+
+use std::collections::VecDeque;
+
+/// After this many requests the search pauses.
+pub(super) const MOST_REQUESTS: usize = 64;
+
+/// The same, as long as none was accepted: then probably none will be.
+pub(super) const MOST_REFUSED_REQUESTS: usize = 10;
+
+/// A search for what is refused of a batch.
+pub(super) struct Halving<T> {
+    /// What is still to be posted, the largest first.
+    batches: VecDeque<Vec<T>>,
+    /// Since the search began or was continued.
+    requests: usize,
+    accepted: bool,
+    refused: Vec<T>,
+    /// Where something is tried alone next: from 0, the beginning, to 1, the end.
+    place: f64,
+}
+
+/// How far a search is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found<T> {
+    /// These are refused; everything else was accepted.
+    All(Vec<T>),
+    /// These are refused so far.
+    Some(Vec<T>),
+    /// Nothing was accepted.
+    NothingAccepted,
+}
+
+impl<T> Halving<T> {
+    /// A search through a batch that was refused as a whole. `random` is from 0 to 1.
+    pub(super) fn of_refused(batch: Vec<T>, random: f64) -> Self {
+        let mut search =
+            Self { batches: VecDeque::new(), requests: 1, accepted: false, refused: Vec::new(), place: random.fract() };
+        search.refuse(batch);
+        search
+    }
+
+    /// What to post next. The largest, so that most is accepted soon; but until something is accepted, every other time one thing alone,
+    /// since of many refused things one is in every large batch. `None` if all is known, or for now.
+    pub(super) fn next(&mut self) -> Option<Vec<T>> {
+        let most = if self.accepted { MOST_REQUESTS } else { MOST_REFUSED_REQUESTS };
+        if self.requests >= most || self.batches.is_empty() {
+            return None;
+        }
+        self.requests += 1;
+        if self.accepted || self.requests.is_multiple_of(2) {
+            self.batches.pop_front()
+        } else {
+            Some(vec![self.one()?])
+        }
+    }
+
+    /// One thing of what is still to be posted, from another place each time, also from those close to it.
+    fn one(&mut self) -> Option<T> {
+        const GOLDEN_RATIO: f64 = 0.618_033_988_749_895;
+        let place = self.place * self.batches.len() as f64;
+        self.place = (self.place + GOLDEN_RATIO).fract();
+        let index = place as usize;
+        let batch = self.batches.get_mut(index)?;
+        let one = batch.remove((place.fract() * batch.len() as f64) as usize);
+        if batch.is_empty() {
+            self.batches.remove(index);
+        }
+        Some(one)
+    }
+
+    /// Records that the batch of [`Halving::next`] was accepted.
+    pub(super) fn accept(&mut self) {
+        self.accepted = true;
+    }
+
+    /// Records that it was refused.
+    pub(super) fn refuse(&mut self, mut batch: Vec<T>) {
+        if batch.len() < 2 {
+            self.refused.append(&mut batch);
+            return;
+        }
+        let last = batch.split_off(batch.len() / 2);
+        self.batches.extend([batch, last]);
+    }
+
+    /// What was found since the search began or was continued. It can be continued.
+    pub(super) fn found(&mut self) -> Found<T> {
+        self.requests = 0;
+        if !self.accepted {
+            return Found::NothingAccepted;
+        }
+        let refused = std::mem::take(&mut self.refused);
+        if self.batches.is_empty() { Found::All(refused) } else { Found::Some(refused) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Continues a search through numbers, of which the bad ones are refused; what is found, and how many requests that takes.
+    fn continued(search: &mut Halving<u32>, is_bad: impl Fn(u32) -> bool) -> (Found<u32>, usize) {
+        while let Some(batch) = search.next() {
+            assert!(!batch.is_empty(), "an empty batch is accepted, and proves nothing");
+            if batch.iter().any(|number| is_bad(*number)) { search.refuse(batch) } else { search.accept() }
+        }
+        let requests = search.requests;
+        (search.found(), requests)
+    }
+
+    fn search(count: u32, is_bad: impl Fn(u32) -> bool) -> (Found<u32>, usize) {
+        continued(&mut Halving::of_refused((0..count).collect(), 0.0), is_bad)
+    }
+
+    #[test]
+    fn one_refused_thing_of_thousands_is_found_wherever_it_is() {
+        for bad in [0, 1, 1_250, 2_499, 2_500, 2_501, 3_750, 4_998, 4_999] {
+            let (found, requests) = search(5_000, |number| number == bad);
+            assert_eq!(found, Found::All(vec![bad]), "{bad} after {requests} requests");
+            assert!(requests <= 30, "{bad}: {requests}");
+        }
+    }
+
+    #[test]
+    fn if_nothing_is_accepted_nothing_is_found_and_few_requests_are_made() {
+        for count in [1, 2, 3, 5_000] {
+            let (found, requests) = search(count, |_| true);
+            assert_eq!(found, Found::NothingAccepted, "{count}");
+            assert!(requests <= MOST_REFUSED_REQUESTS, "{count}: {requests}");
+        }
+    }
+
+    #[test]
+    fn a_long_search_pauses_and_finds_exactly_the_rest_when_it_is_continued() {
+        let mut search = Halving::of_refused((0..1_000).collect(), 0.0);
+        let mut all = Vec::new();
+        loop {
+            let (found, requests) = continued(&mut search, |number| number % 4 == 0);
+            assert!(requests <= MOST_REQUESTS);
+            match found {
+                Found::Some(refused) => all.extend(refused),
+                Found::All(refused) => break all.extend(refused),
+                Found::NothingAccepted => panic!("three of four are good"),
+            }
+        }
+        all.sort_unstable();
+        assert_eq!(all, (0..250).map(|number| number * 4).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn good_things_are_found_between_bad_ones_and_behind_a_long_row_of_them() {
+        for (what, is_bad) in [
+            ("every other", (|number| number % 2 == 0) as fn(u32) -> bool),
+            ("two of three", |number| number % 3 != 1),
+            ("the first 900", |number| number < 900),
+            ("the last 900", |number| number >= 100),
+        ] {
+            // If not at once, then at another place.
+            let is_found = (0..20).map(|number| f64::from(number) / 20.0).any(|random| {
+                continued(&mut Halving::of_refused((0..1_000).collect(), random), is_bad).0 != Found::NothingAccepted
+            });
+            assert!(is_found, "{what}");
+        }
+    }
+}
