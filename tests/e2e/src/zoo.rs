@@ -127,7 +127,7 @@ pub const ANIMALS: &[Animal] = &[
         .memory_mib(64)
         .settings("token = \"redacted\"")
         .table("reveal = true"),
-    // What the agent computed for a plugin was nobody's time.
+    // What the agent computed for a plugin was not counted as the plugin's time.
     Animal::of("derive-often", "limit `pbkdf2_iterations`").settings("token = \"any\""),
     // A changed reason is logged; one that changes each minute, or comes and goes, had a line a minute.
     Animal::of("new-error", "failed: it failed in minute"),
@@ -404,7 +404,7 @@ impl Zoo {
         (tables, memory_mib)
     }
 
-    /// Lets all animals in; a running agent notices those with a table when it is told to read the configuration again.
+    /// Lets all animals in; a running agent notices those with a table when it reads the configuration again.
     ///
     /// # Panics
     /// A file cannot be written.

@@ -1,5 +1,5 @@
 //! Questions about a path whose file system may never answer: one whose server is gone keeps `stat`, `open` and `read` in the kernel,
-//! where no signal ends them. Each is asked on a thread of its own, and nobody else waits for longer than was said.
+//! where no signal ends them. Each is asked on a thread of its own, and no other waits longer than its patience.
 
 use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub fn ask<T: Send + 'static>(
     }
     let ((answered, answer), asked) = (sync_channel(1), path.to_owned());
     let thread = Builder::new().name("slow file".to_owned()).stack_size(crate::WORKER_STACK_BYTES);
-    // It fails if nobody waits any more.
+    // It fails if no one waits any more.
     let thread = thread.spawn(move || drop(answered.send(question(&asked))))?;
     match answer.recv_timeout(patience) {
         Ok(answer) => Ok(answer),
