@@ -50,6 +50,12 @@ pub fn monotonic() -> Duration {
     read(ClockId::Monotonic)
 }
 
+/// How long this machine has been running, with the time that it was suspended.
+#[must_use]
+pub fn running() -> Duration {
+    read(ClockId::Boottime)
+}
+
 /// How long the thread that asks has computed.
 #[must_use]
 pub fn thread_cpu() -> Duration {
@@ -100,7 +106,7 @@ mod tests {
     fn time_passes_and_a_thread_that_computes_uses_it() {
         let (then, before, computed) = (instant(), monotonic(), thread_cpu());
         while thread_cpu() == computed {}
-        assert!(monotonic() > before && since(then) > Duration::ZERO);
+        assert!(monotonic() > before && since(then) > Duration::ZERO && running() >= monotonic());
         assert_eq!(since(then + Duration::from_secs(1_000)), Duration::ZERO, "what is to come is no time ago");
     }
 
