@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use wasaba_core::clock;
-use wasaba_core::collect::sources::{Collected, Health};
+use wasaba_core::collect::health::Health;
+use wasaba_core::collect::sources::Collected;
 use wasaba_core::text::printable;
 
 /// The newest value of every metric, and the health of each source.

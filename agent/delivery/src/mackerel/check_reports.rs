@@ -277,7 +277,9 @@ impl Queue {
     ) -> Result<(), ApiError> {
         let mut search = Halving::of_refused(batch, (pace.random)());
         loop {
-            while let Some(batch) = search.next() {
+            while !self.backoff.is_exhausted((pace.instant)())
+                && let Some(batch) = search.next()
+            {
                 match self.post(client, &batch, id, pace).await {
                     Ok(()) => search.accept(),
                     Err(ApiError::Refused(_)) => search.refuse(batch),

@@ -276,7 +276,9 @@ impl Delivery {
     /// whether the search is unfinished; `None` if nothing was accepted.
     async fn search(&mut self, mut search: Halving<Point>, why: &ApiError) -> Result<Option<bool>, ApiError> {
         let mut failed = None;
-        while let Some(batch) = search.next() {
+        while !self.backoff.is_exhausted(self.now())
+            && let Some(batch) = search.next()
+        {
             match self.post(batch).await {
                 Ok(()) => search.accept(),
                 Err((batch, ApiError::Refused(_))) => search.refuse(batch),
@@ -430,15 +432,15 @@ fn log(error: &ApiError, host_id: &HostId, wait: Duration) {
     let wait = retrying(wait);
     match error {
         ApiError::Auth(_) => tracing::error!("{error}; values stay queued, {wait}"),
-        ApiError::NotFound(_) => tracing::error!(
+        ApiError::NotFound(_) if error.is_by_mackerel() => tracing::error!(
             "{error}: host `{host_id}` does not belong to this organization: check that `apikey` is of the right one, or stop \
              wasaba, delete the file `id` in its `root` and start it again to register a new host; values stay queued, \
              {wait}"
         ),
-        ApiError::Refused(_) => {
+        ApiError::Refused(_) if error.is_by_mackerel() => {
             tracing::error!("Mackerel refuses all values: {error}; they stay queued, {wait}");
         }
-        ApiError::Busy(_) | ApiError::NoAnswer(_) => {
+        ApiError::NotFound(_) | ApiError::Refused(_) | ApiError::Busy(_) | ApiError::NoAnswer(_) => {
             tracing::warn!("cannot deliver: {error}; values stay queued, {wait}");
         }
     }

@@ -48,7 +48,9 @@ pub(super) async fn keep_posted(
                 if backoff.is_news(&error, now) {
                     tracing::warn!("cannot post the graph definitions: {error}; {}", retrying(wait));
                 }
-                wait
+                // New definitions would fail, too.
+                tokio::time::sleep(wait).await;
+                continue;
             }
         };
         tokio::select! {
@@ -128,7 +130,7 @@ impl Posting {
                 let example = self.all.iter().find(|defined| !self.refused.contains(defined));
                 let example = example.map(|defined| format!("`{}` of {}", defined.graph.name(), defined.owner));
                 tracing::error!(
-                    "Mackerel refuses all graph definitions, such as that of {}: {error}; retrying in an hour",
+                    "cannot post any graph definition, such as that of {}: {error}; retrying in an hour",
                     example.unwrap_or_default()
                 );
                 return Ok(POSTED_EVERY);

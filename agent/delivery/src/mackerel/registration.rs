@@ -45,8 +45,14 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// This machine's host.
 pub(super) struct Registered {
     pub(super) host_id: HostId,
-    /// Whether Mackerel has said that it has this host.
-    is_checked: bool,
+    /// Why Mackerel has not said yet that it has this host.
+    unchecked: Option<Unchecked>,
+}
+
+/// Why a known host is not checked.
+enum Unchecked {
+    Late,
+    Failed(ApiError),
 }
 
 /// Why one attempt to register failed.
@@ -56,6 +62,8 @@ enum Failure {
     Unidentified(ApiError),
     /// Another attempt may succeed.
     Api(ApiError),
+    /// The host is there, but its status could not be set.
+    Status(ApiError),
 }
 
 impl From<FatalError> for Failure {
@@ -80,7 +88,7 @@ impl Registration<'_> {
             let (error, wait) = match self.try_once().await {
                 Ok(registered) => return Ok(registered),
                 Err(Failure::Fatal(error)) => return Err(error),
-                Err(Failure::Unidentified(error) | Failure::Api(error)) => {
+                Err(Failure::Unidentified(error) | Failure::Api(error) | Failure::Status(error)) => {
                     let wait = backoff.wait(&error, (self.pace.instant)(), (self.pace.random)());
                     (error, wait)
                 }
@@ -96,12 +104,12 @@ impl Registration<'_> {
         let wait = retrying(wait);
         let path = id_file::path(&self.settings.root);
         match error {
-            ApiError::NotFound(_) => tracing::error!(
+            ApiError::NotFound(_) if error.is_by_mackerel() => tracing::error!(
                 "{error}: the host in `{}` does not belong to this organization: check that `apikey` is of the right one, or \
                  delete the file to register this machine as a new host; values stay queued, {wait}",
                 path.display()
             ),
-            ApiError::Auth(_) | ApiError::Refused(_) => {
+            ApiError::Auth(_) | ApiError::NotFound(_) | ApiError::Refused(_) => {
                 tracing::error!("cannot register this host: {error}; values stay queued, {wait}");
             }
             ApiError::Busy(_) | ApiError::NoAnswer(_) => {
@@ -116,17 +124,16 @@ impl Registration<'_> {
             None => self.new_id().await?,
         };
         match timeout(PATIENCE, self.check(&host_id)).await {
-            Ok(Ok(())) => Ok(Registered { host_id, is_checked: true }),
+            Ok(Ok(())) => Ok(Registered { host_id, unchecked: None }),
             // Nothing can be posted for a host that is not there.
             Ok(Err(Failure::Api(error @ ApiError::NotFound(_)))) if error.is_for_the_operator() => Err(error.into()),
-            Ok(Err(Failure::Api(error))) => {
-                tracing::warn!("cannot look up host `{host_id}`: {error}; posting its values all the same");
-                Ok(Registered { host_id, is_checked: false })
+            Ok(Err(Failure::Api(error) | Failure::Status(error))) => {
+                Ok(Registered { host_id, unchecked: Some(Unchecked::Failed(error)) })
             }
             Ok(Err(failure)) => Err(failure),
             Err(_) => {
                 tracing::warn!("looking up host `{host_id}` takes long; posting its values meanwhile");
-                Ok(Registered { host_id, is_checked: false })
+                Ok(Registered { host_id, unchecked: Some(Unchecked::Late) })
             }
         }
     }
@@ -143,7 +150,7 @@ impl Registration<'_> {
         }
         let status = host.status.as_deref();
         if let Some(on_start) = self.settings.status_on_start.as_deref().filter(|on_start| status != Some(on_start)) {
-            self.client.post_status(host_id, on_start).await?;
+            self.client.post_status(host_id, on_start).await.map_err(Failure::Status)?;
         }
         tracing::info!("this machine is host `{host_id}` on Mackerel");
         Ok(())
@@ -151,19 +158,26 @@ impl Registration<'_> {
 
     /// Looks the host up until that succeeds, if it did not at the start. Returns only if this machine must not post as that host.
     pub(super) async fn keep_checked(&self, registered: &Registered) -> FatalError {
-        let Registered { host_id, is_checked } = registered;
+        let Registered { host_id, unchecked } = registered;
         let mut backoff = Backoff::default();
-        let mut result = if *is_checked { Ok(()) } else { self.check(host_id).await };
+        let mut result = match unchecked {
+            None => Ok(()),
+            Some(Unchecked::Late) => self.check(host_id).await,
+            Some(Unchecked::Failed(error)) => Err(Failure::Api(error.clone())),
+        };
         loop {
             let error = match result {
                 Ok(()) => std::future::pending().await,
                 Err(Failure::Fatal(error)) => return error,
-                Err(Failure::Unidentified(error) | Failure::Api(error)) => error,
+                Err(Failure::Unidentified(error) | Failure::Api(error) | Failure::Status(error)) => error,
             };
             let now = (self.pace.instant)();
             let wait = backoff.wait(&error, now, (self.pace.random)());
             if backoff.is_news(&error, now) {
-                tracing::warn!("cannot look up host `{host_id}` or set its status: {error}; {}", retrying(wait));
+                tracing::warn!(
+                    "cannot look up host `{host_id}` or set its status: {error}; posting its values all the same, {}",
+                    retrying(wait)
+                );
             }
             tokio::time::sleep(wait).await;
             result = self.check(host_id).await;
