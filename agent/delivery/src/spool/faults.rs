@@ -269,3 +269,79 @@ fn a_torn_end_is_not_damage_wherever_it_is_torn() {
         }
     }
 }
+
+#[test]
+fn a_row_that_rots_in_the_file_is_counted_as_damaged_when_it_is_read_and_holds_up_no_other() {
+    let disk = Simulated::default();
+    let spool = on(&disk);
+    let minutes = (0..4).map(|n| minute(NOW + n * 60, &[("a", 1.0), ("b", 0.1)])).collect::<Vec<_>>();
+    for minute in &minutes {
+        spool.keep(vec![minute.clone()], &[], NOW);
+    }
+    let mut bytes = disk.bytes("wasaba.db").unwrap();
+    let end = bytes.len();
+    // In the last frame.
+    bytes[end - 20] ^= 1;
+    disk.write("wasaba.db", &bytes);
+    assert_eq!(queued(&spool), minutes[..3].iter().rev().cloned().collect::<Vec<_>>());
+    spool.settle(vec![delivered(&minutes[0])]);
+    assert_eq!(spool.ledger(), Ledger { collected: 8, delivered: 2, queued: 4, damaged: 2, ..Ledger::default() });
+    assert_conserved(&spool);
+}
+
+#[test]
+fn while_the_file_cannot_be_read_new_minutes_are_delivered_and_nothing_is_dropped() {
+    let disk = Simulated::default();
+    let spool = on(&disk);
+    let (first, second) = (minute(NOW, &[("a", 1.0)]), minute(NOW + 60, &[("a", 2.0)]));
+    spool.keep(vec![first.clone()], &[], NOW);
+    disk.script(|what, _| matches!(what, "read" | "write").then_some(Wrong::Input));
+    assert!(!spool.keep(vec![second.clone()], &[], NOW));
+    assert_eq!(queued(&spool), std::slice::from_ref(&second));
+    assert_eq!(spool.ledger().queued, 2);
+    disk.heal();
+    assert!(spool.keep(Vec::new(), &[], NOW));
+    assert_eq!(queued(&spool), [second, first]);
+    assert_conserved(&spool);
+}
+
+#[test]
+fn of_a_damaged_state_the_rest_is_kept_and_the_queue_and_host_id_are_not_touched() {
+    let disk = Simulated::default();
+    let spool = on(&disk);
+    let first = minute(NOW, &[("a", 1.0)]);
+    spool.keep_host_id("HOST1");
+    spool.keep(vec![first.clone()], &[], NOW);
+    for key in ["x", "y", "z"] {
+        spool.put("test", key, &[7; 100]);
+        spool.keep(Vec::new(), &[], NOW);
+    }
+    drop(spool);
+    let mut bytes = disk.bytes("wasaba.state").unwrap();
+    let end = bytes.len();
+    // In the frame before the last one.
+    bytes[end - 200] ^= 1;
+    disk.write("wasaba.state", &bytes);
+    let spool = on(&disk);
+    assert_eq!(spool.all("test").into_keys().collect::<Vec<_>>(), ["x", "z"]);
+    assert_eq!((queued(&spool), spool.host_id().as_deref()), (vec![first], Some("HOST1")));
+    disk.write("wasaba.state", &[7; 1_000]);
+    drop(spool);
+    assert_eq!(on(&disk).host_id().as_deref(), Some("HOST1"), "the queue has it, too");
+}
+
+#[test]
+fn what_is_dropped_is_logged_once_an_hour_with_its_reason_and_what_the_queue_holds() {
+    let mut files = files::Files::new(Arc::new(Simulated::default()), MOST_BYTES);
+    files.open_queue(NOW, Duration::ZERO).unwrap();
+    let mut lines = |why, points, time, now| files.lines(plan::Drops::of(why, points, time), now);
+    let (overflowed, misdated) = (ledger::Loss::Overflowed, ledger::Loss::Misdated);
+    let expected = "dropped 3 undelivered points of 1 minute, the oldest: the queue has reached its 32 MiB";
+    assert_eq!(lines(overflowed, 3, NOW, NOW), [expected]);
+    assert_eq!(lines(overflowed, 3, NOW + 60, NOW + 60), [""; 0]);
+    let expected = "dropped 1 undelivered point of 1 minute: dated more than 10 minutes ahead of Mackerel's time; set this \
+                    machine's clock";
+    assert_eq!(lines(misdated, 1, NOW, NOW + 120), [expected], "each reason for itself");
+    let expected = "dropped 7 undelivered points of 2 minutes, the oldest: the queue has reached its 32 MiB";
+    assert_eq!(lines(overflowed, 4, NOW + 120, NOW + 3_600), [expected]);
+}

@@ -105,7 +105,8 @@ impl Files {
         payloads.try_for_each(|payload| state.commit(now, |_, _| payload))
     }
 
-    fn lines(&mut self, drops: Drops, now: i64) -> Vec<String> {
+    /// The lines for the log about what a commit has dropped.
+    pub(super) fn lines(&mut self, drops: Drops, now: i64) -> Vec<String> {
         let (hours, path) = (
             self.queue.as_ref().and_then(|queue| queue.contents().hours(self.most_bytes)),
             shown(&*self.disk, Queue::KIND),

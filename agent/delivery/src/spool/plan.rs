@@ -25,6 +25,13 @@ pub(super) struct Dropped {
 }
 
 impl Drops {
+    #[cfg(test)]
+    pub(super) fn of(why: Loss, points: u64, time: i64) -> Self {
+        let mut drops = Self::default();
+        drops.add(why, time, points);
+        drops
+    }
+
     fn add(&mut self, why: Loss, time: i64, points: u64) {
         if points > 0 {
             let dropped = self.0.entry(why).or_default();
