@@ -12,9 +12,6 @@ use super::disk::Disk;
 use super::log::{self, Draft, Kind, Log, Opened, Place, Unreadable};
 use super::trouble::Trouble;
 
-/// So many dead bytes are never worth a rewrite.
-const DEAD_BYTES: u64 = 256 * 1024;
-
 /// So many dead bytes always are, however many are alive.
 const MOST_DEAD_BYTES: u64 = 8 * 1024 * 1024;
 
@@ -43,13 +40,20 @@ pub(super) trait Contents: Default {
 pub(super) struct Durable<C> {
     log: Log,
     contents: C,
+    /// So many dead bytes are never worth a rewrite.
+    few_dead_bytes: u64,
     /// After a failed rewrite, the next is not tried before the file has grown to this.
     next_rewrite: u64,
 }
 
 impl<C: Contents> Durable<C> {
     /// Opens the file, or makes it. What is damaged in it is set aside.
-    pub(super) fn open(disk: &Arc<dyn Disk>, now: i64, patience: Duration) -> Result<Self, Trouble> {
+    pub(super) fn open(
+        disk: &Arc<dyn Disk>,
+        now: i64,
+        patience: Duration,
+        few_dead_bytes: u64,
+    ) -> Result<Self, Trouble> {
         let mut contents = C::default();
         let mut visit = |at: u64, payload: &[u8]| contents.replay(at, payload);
         let (log, scan) = match Log::open(disk, C::KIND, patience, &mut visit)? {
@@ -62,7 +66,7 @@ impl<C: Contents> Durable<C> {
                 }
             }
         };
-        let mut durable = Self { log, contents, next_rewrite: 0 };
+        let mut durable = Self { log, contents, few_dead_bytes, next_rewrite: 0 };
         let damaged = scan.damaged.iter().map(|range| range.end - range.start).sum::<u64>();
         if damaged > 0 {
             durable.mend(damaged, now);
@@ -114,12 +118,12 @@ impl<C: Contents> Durable<C> {
         self.contents.replay(at, &payload);
         self.log.forget();
         let (end, live) = (self.log.end(), self.contents.live_bytes());
-        if end.saturating_sub(live) > live.min(MOST_DEAD_BYTES) + DEAD_BYTES
+        if end.saturating_sub(live) > live.min(MOST_DEAD_BYTES) + self.few_dead_bytes
             && end >= self.next_rewrite
             && let Err(error) = self.rewrite()
         {
             tracing::debug!("cannot rewrite `{}` yet: {error}", self.log.path().display());
-            self.next_rewrite = end + DEAD_BYTES;
+            self.next_rewrite = end + self.few_dead_bytes;
         }
         Ok(())
     }

@@ -332,7 +332,7 @@ fn of_a_damaged_state_the_rest_is_kept_and_the_queue_and_host_id_are_not_touched
 
 #[test]
 fn what_is_dropped_is_logged_once_an_hour_with_its_reason_and_what_the_queue_holds() {
-    let mut files = files::Files::new(Arc::new(Simulated::default()), MOST_BYTES);
+    let mut files = files::Files::new(Arc::new(Simulated::default()), QUICK);
     files.open_queue(NOW, Duration::ZERO).unwrap();
     let mut lines = |why, points, time, now| files.lines(plan::Drops::of(why, points, time), now);
     let (overflowed, misdated) = (ledger::Loss::Overflowed, ledger::Loss::Misdated);

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use wasaba_core::text::counted;
 
-use super::Minute;
 use super::batch::Batch;
 use super::disk::Disk;
 use super::durable::{Contents, Durable, shown};
@@ -18,13 +17,14 @@ use super::queue::{Id, Queue};
 use super::readings::{self, OfSource};
 use super::store::{MOST_KIND_BYTES, Puts, Store};
 use super::trouble::Trouble;
+use super::{Bounds, Minute};
 
 /// A kind of loss is logged this often, in seconds.
 const LOGGED_AGAIN: i64 = 60 * 60;
 
 pub(super) struct Files {
     disk: Arc<dyn Disk>,
-    most_bytes: u64,
+    bounds: Bounds,
     queue: Option<Durable<Queue>>,
     state: Option<Durable<Store>>,
     /// Rows whose frames were found damaged.
@@ -44,10 +44,10 @@ struct Unlogged {
 }
 
 impl Files {
-    pub(super) fn new(disk: Arc<dyn Disk>, most_bytes: u64) -> Self {
+    pub(super) fn new(disk: Arc<dyn Disk>, bounds: Bounds) -> Self {
         Self {
             disk,
-            most_bytes,
+            bounds,
             queue: None,
             state: None,
             unreadable: Vec::new(),
@@ -62,7 +62,7 @@ impl Files {
         if self.queue.is_some() {
             return Ok(false);
         }
-        self.queue = Some(Durable::open(&self.disk, now, patience)?);
+        self.queue = Some(Durable::open(&self.disk, now, patience, self.bounds.dead_bytes)?);
         Ok(true)
     }
 
@@ -71,7 +71,7 @@ impl Files {
         if self.state.is_some() {
             return Ok(false);
         }
-        self.state = Some(Durable::open(&self.disk, now, patience)?);
+        self.state = Some(Durable::open(&self.disk, now, patience, self.bounds.dead_bytes)?);
         Ok(true)
     }
 
@@ -79,7 +79,7 @@ impl Files {
     pub(super) fn commit(&mut self, batch: &Batch, now: i64) -> Result<Vec<String>, Trouble> {
         let Some(queue) = &mut self.queue else { return Ok(Vec::new()) };
         let mut drops = Drops::default();
-        let (unreadable, most_bytes) = (&self.unreadable, self.most_bytes);
+        let (unreadable, most_bytes) = (&self.unreadable, self.bounds.bytes);
         queue.commit(now, |contents, log| {
             let (payload, dropped) = Plan::of(contents, log, batch, unreadable, most_bytes);
             drops = dropped;
@@ -108,7 +108,7 @@ impl Files {
     /// The lines for the log about what a commit has dropped.
     pub(super) fn lines(&mut self, drops: Drops, now: i64) -> Vec<String> {
         let (hours, path) = (
-            self.queue.as_ref().and_then(|queue| queue.contents().hours(self.most_bytes)),
+            self.queue.as_ref().and_then(|queue| queue.contents().hours(self.bounds.bytes)),
             shown(&*self.disk, Queue::KIND),
         );
         let owner = self.queue.as_ref().and_then(|queue| queue.contents().owner.clone()).unwrap_or_default();
@@ -133,7 +133,7 @@ impl Files {
                     let hours = hours.map(|hours| format!(", which hold {hours:.1} h at the present rate"));
                     format!(
                         "{dropped}, the oldest: the queue has reached its {} MiB{}",
-                        self.most_bytes >> 20,
+                        self.bounds.bytes >> 20,
                         hours.unwrap_or_default()
                     )
                 }
@@ -173,7 +173,7 @@ impl Files {
             oldest,
             newest,
             bytes,
-            hours: contents.hours(self.most_bytes),
+            hours: contents.hours(self.bounds.bytes),
             is_open: true,
         }
     }

@@ -94,9 +94,16 @@ struct Bounds {
     lock: Duration,
     /// [`MOST_BYTES`]
     bytes: u64,
+    /// So many dead bytes in a file are never worth a rewrite.
+    dead_bytes: u64,
 }
 
-const BOUNDS: Bounds = Bounds { patience: Duration::from_secs(2), lock: Duration::from_secs(1), bytes: MOST_BYTES };
+const BOUNDS: Bounds = Bounds {
+    patience: Duration::from_secs(2),
+    lock: Duration::from_secs(1),
+    bytes: MOST_BYTES,
+    dead_bytes: 256 * 1024,
+};
 
 /// What is queued and where it is.
 #[derive(Clone, Debug)]

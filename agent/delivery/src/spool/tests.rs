@@ -30,7 +30,7 @@ fn open(folder: &TempDir) -> Spool {
 }
 
 /// A test that hangs has no patience, and none of the others needs any.
-pub(super) const QUICK: Bounds = Bounds { patience: Duration::from_secs(30), lock: Duration::ZERO, bytes: MOST_BYTES };
+pub(super) const QUICK: Bounds = Bounds { patience: Duration::from_secs(30), lock: Duration::ZERO, ..BOUNDS };
 
 /// A spool on a simulated disk.
 pub(super) fn on(disk: &Simulated) -> Spool {

@@ -63,7 +63,7 @@ impl Shared {
         thread.spawn(move || {
             // However it ends, no one waits for it any longer.
             let _ended = Ended(Arc::clone(&writer));
-            writer.run(Files::new(disk, bounds.bytes), now);
+            writer.run(Files::new(disk, bounds), now);
         })?;
         Ok(shared)
     }
