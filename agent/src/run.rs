@@ -119,7 +119,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     for task in background {
         task.abort();
     }
-    let ledger = tokio::task::spawn_blocking(move || spool.ledger()).await.unwrap_or_default();
+    let ledger = tokio::task::spawn_blocking(move || spool.close()).await.unwrap_or_default();
     tracing::info!("stopped; points since this queue was created: {ledger}");
     result
 }

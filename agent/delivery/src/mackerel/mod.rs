@@ -18,6 +18,7 @@ mod proxy;
 mod refusals;
 mod registration;
 mod retirement;
+mod saved_reports;
 mod size;
 #[cfg(test)]
 mod testing;
@@ -185,7 +186,8 @@ async fn run_at(
     let Inbox { reports, documents, queued_reports, queued_documents } = inbox;
     let hosts = Arc::new(Hosts::default());
     let delivery = Delivery::new(client.clone(), spool.clone(), host_id.clone(), Arc::clone(&hosts), pace);
-    let checks = CheckReports::new(client.clone(), host_id.clone(), Arc::clone(&hosts), pace, queued_reports);
+    let checks =
+        CheckReports::new(client.clone(), host_id.clone(), Arc::clone(&hosts), pace, queued_reports, spool.clone());
     let shutdown = signals.shutdown.clone();
     let stop = async move {
         stopped(shutdown).await;
