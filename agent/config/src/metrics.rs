@@ -38,6 +38,8 @@ pub struct OfficialLine {
     pub search: Search,
     /// What runs while it is not installed.
     pub stand_in: StandIn,
+    /// Which variables in it are not set, and where it is; `None` if all are.
+    pub unset: Option<String>,
 }
 
 /// What stands in for an official program.

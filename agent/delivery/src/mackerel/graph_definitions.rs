@@ -128,7 +128,7 @@ impl Posting {
                 let example = self.all.iter().find(|defined| !self.refused.contains(defined));
                 let example = example.map(|defined| format!("`{}` of {}", defined.graph.name(), defined.owner));
                 tracing::error!(
-                    "Mackerel refuses all graph definitions, such as that of {}: {error}; retrying in an hour",
+                    "all graph definitions are refused, such as that of {}: {error}; retrying in an hour",
                     example.unwrap_or_default()
                 );
                 return Ok(POSTED_EVERY);

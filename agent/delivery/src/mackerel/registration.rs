@@ -96,12 +96,12 @@ impl Registration<'_> {
         let wait = retrying(wait);
         let path = id_file::path(&self.settings.root);
         match error {
-            ApiError::NotFound(_) => tracing::error!(
+            ApiError::NotFound(_) if error.is_of_mackerel() => tracing::error!(
                 "{error}: the host in `{}` does not belong to this organization: check that `apikey` is of the right one, or \
                  delete the file to register this machine as a new host; values stay queued, {wait}",
                 path.display()
             ),
-            ApiError::Auth(_) | ApiError::Refused(_) => {
+            ApiError::Auth(_) | ApiError::NotFound(_) | ApiError::Refused(_) => {
                 tracing::error!("cannot register this host: {error}; values stay queued, {wait}");
             }
             ApiError::Busy(_) | ApiError::NoAnswer(_) => {
