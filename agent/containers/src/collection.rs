@@ -64,7 +64,9 @@ impl State {
     fn take(&mut self, readings: &[(String, Reading)]) {
         let newest = readings.iter().map(|(_, reading)| reading.unix_millis).max();
         self.readings.extend(readings.iter().cloned());
-        self.readings.retain(|_, reading| newest.is_none_or(|newest| reading.is_fresh(newest)));
+        let is_fresh = |reading: &Reading| newest.is_none_or(|newest| reading.is_fresh(newest));
+        // What was killed since then is counted, however long ago it was.
+        self.readings.retain(|key, reading| key == EVENTS_UNTIL || is_fresh(reading));
     }
 }
 

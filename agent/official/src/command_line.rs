@@ -269,10 +269,10 @@ pub fn unset(names: &[String]) -> Option<String> {
     let cure = format!("write {them} into `env` of the table, or set {them} where the agent is started");
     let capitals =
         (!shown.is_empty()).then(|| format!("{} {are} not set in this environment: {cure}", shown.join(", ")));
-    let others = (shown.len() < names.len()).then(|| {
-        "a variable in small letters is not set in this environment: if its `$` stands for itself, put the word in single quotes"
-    });
-    let all = capitals.into_iter().chain(others.map(str::to_owned)).collect::<Vec<_>>().join("; ");
+    let quotes = "if its `$` stands for itself, put the word in single quotes";
+    let others = (shown.len() < names.len())
+        .then(|| format!("a variable in small letters is not set in this environment: {quotes}"));
+    let all = capitals.into_iter().chain(others).collect::<Vec<_>>().join("; ");
     (!all.is_empty()).then_some(all)
 }
 

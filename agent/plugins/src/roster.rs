@@ -754,7 +754,7 @@ mod tests {
         ] {
             home.config = parsed(&format!("\n[plugin.metrics.web]\ncommand = {command:?}\n"));
             let look = home.look(&Files::default());
-            let [wanted] = &look.wanted[..] else { panic!("{command}") };
+            let wanted = look.wanted.iter().find(|wanted| wanted.key == Key::metrics("web")).unwrap();
             let said = wanted.warnings.concat();
             let begin = "agent.conf:2: `command` of [plugin.metrics.web]: `$WASABA_NO_SUCH` is not set";
             assert_eq!(said.starts_with(begin), expected, "{command}: {said}");
