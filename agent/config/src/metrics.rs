@@ -38,7 +38,7 @@ pub struct OfficialLine {
     pub search: Search,
     /// What runs while it is not installed.
     pub stand_in: StandIn,
-    /// Which variables in it are not set, and where it is; `None` if all are.
+    /// What is wrong with the variables in it, which are not set or not expanded, and where it is; `None` if nothing is.
     pub unset: Option<String>,
 }
 

@@ -108,6 +108,12 @@ fn an_official_line_means_what_its_writer_meant() {
             "command = \"mackerel-plugin-redis -password='abcd$geh==1('\"",
             "redis -password=abcd$geh==1(",
         ),
+        (
+            "a list instead of a text",
+            "command = [\"mackerel-plugin-postgres\", \"-user=me\", \"-password=$PG_PASSWORD\"]",
+            "postgres -user=me -password=$PG_PASSWORD; agent.conf:1: `command` of [plugin.metrics.p]: `$PG_PASSWORD` stays as it is, \
+             since a list of words is not run by a shell: write the command as one text in quotes",
+        ),
         ("tabs", "command = \"\\tmackerel-plugin-redis\\t-port\\t6380\"", "redis -port 6380"),
         (
             "cron's habits",

@@ -214,7 +214,7 @@ fn a_table_with_an_error_is_skipped_and_the_agent_runs_without_it() {
 }
 
 #[test]
-fn every_key_at_the_top_is_known_to_belong_there_and_is_told_so_in_each_table() {
+fn every_key_at_the_top_is_known_to_belong_there_and_each_table_says_so() {
     let text = switched_on();
     let above = text.lines().take_while(|line| !line.starts_with('[')).filter_map(|line| line.split_once(" = "));
     let mut above = above.map(|(key, _)| key).filter(|key| !key.starts_with('#')).collect::<Vec<_>>();

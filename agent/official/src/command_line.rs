@@ -12,7 +12,7 @@ use wasaba_core::tls::Trust;
 
 use crate::command::{OfficialCommand, Search};
 use crate::flags::Flags;
-use crate::shell::{SimpleCommand, UNKNOWABLE};
+use crate::shell::{SimpleCommand, UNKNOWABLE, simple_command};
 use crate::table;
 
 /// A command line for a plugin that is not loaded yet. It has no `Debug`: there may be secrets in it.
@@ -276,12 +276,21 @@ pub fn unset(names: &[String]) -> Option<String> {
     (!all.is_empty()).then_some(all)
 }
 
+/// What to say about variables in a list of words, which no shell expands, if there are any.
+#[must_use]
+pub fn unexpanded(words: &[String]) -> Option<String> {
+    let names = words.iter().flat_map(|word| simple_command(word, |_| None).unset);
+    let names = names.filter(|name| !name.bytes().any(|byte| byte.is_ascii_lowercase()));
+    let shown = names.map(|name| format!("`${}`", printable(&name, 80))).collect::<Vec<_>>().join(", ");
+    let cure = "write the command as one text in quotes";
+    (!shown.is_empty()).then(|| format!("{shown} stays as it is, since a list of words is not run by a shell: {cure}"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::shell::simple_command;
 
     fn setting(key: &str, kind: SettingKind) -> Setting {
         Setting { repeatable: key == "header", ..Setting::new(key, kind) }

@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_setting_is_told_from_a_wrong_one() {
+    fn a_missing_setting_is_distinguished_from_a_wrong_one() {
         let required = Setting { required: true, ..setting("user", SettingKind::Text, None) };
         let declared = [required, setting("port", SettingKind::Port, None)];
         for (given, expected) in [

@@ -212,7 +212,12 @@ impl<'a> Reader<'a> {
             }
             // A short word is near to any other.
             let above = || nearest(&lower, self.above.iter().copied()).filter(|_| is_inside && lower.len() > 4);
-            let cure = match (nearest(&lower, missing.iter().copied()), above()) {
+            // A table may have several headers, so that one which is there may be meant, too.
+            let nearest = match self.is_headed(entry.span) {
+                true => nearest(&lower, section.known.iter().map(String::as_str)),
+                false => nearest(&lower, missing.iter().copied()),
+            };
+            let cure = match (nearest, above()) {
                 (Some(key), _) => format!(", did you mean `{key}`?"),
                 (None, Some(key)) => format!(", did you mean `{key}`? That belongs above the first table of the file"),
                 (None, None) => format!("; valid keys: {}", section.known.join(", ")),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use containers::Docker;
 use official::command::{OfficialCommand, Search};
-use official::command_line::{CommandLine, unset};
+use official::command_line::{CommandLine, unexpanded, unset};
 use official::shell::{SimpleCommand, simple_command};
 use programs::process::path;
 use programs::{Command, MetricsProgram, Program};
@@ -166,7 +166,7 @@ fn metrics(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Op
     }
 }
 
-/// What runs while the program of an official plugin's `command` is not installed, and which of its variables are not set; `None` for
+/// What runs while the program of an official plugin's `command` is not installed, and what is wrong with its variables; `None` for
 /// other commands.
 fn stand_in(
     reader: &mut Reader<'_>,
@@ -182,9 +182,13 @@ fn stand_in(
         Command::Shell(line) => simple_command(line, |name| of_table(name).or_else(|| of_agent(name))),
         Command::Words(words) => SimpleCommand { words: words.clone(), ..SimpleCommand::default() },
     };
+    let literal = match command {
+        Command::Shell(_) => None,
+        Command::Words(words) => unexpanded(words),
+    };
     let path = of_table("PATH").or_else(|| of_agent("PATH")).unwrap_or_default();
     if let Some(command) = OfficialCommand::of(&simple, containers::flags::OFFICIAL, &path) {
-        let (search, unset) = (command.search.clone(), unset(&command.unset));
+        let (search, unset) = (command.search.clone(), unset(&command.unset).or(literal));
         return Some((search, StandIn::Docker(engine(reader, section, name, &command, environment, timeout)), unset));
     }
     let (component, line, search) = CommandLine::of_command(simple, environment, of_agent)?;
@@ -193,7 +197,7 @@ fn stand_in(
     if let Some(timeout) = shorter(timeout, line.timeout) {
         Arc::make_mut(&mut table.limits).time = timeout.min(LONGEST_CALL);
     }
-    let unset = unset(&line.unset);
+    let unset = unset(&line.unset).or(literal);
     table.raw.command_line = Some(line);
     Some((search, StandIn::Component(Box::new(table)), unset))
 }
