@@ -388,6 +388,78 @@ async fn the_events_of_each_second_of_the_engines_clock_are_requested_once_and_n
     assert_eq!(windows(), ["since=120", "until=179.999999999"]);
 }
 
+/// The responses of an engine with one container, that of an id that begins with `a1`: `stats` and `events` are its own.
+fn with_kills(
+    stats: impl Fn() -> Option<(u16, String)> + Send + Sync + 'static,
+    events: impl Fn() -> Option<(u16, String)> + Send + Sync + 'static,
+) -> Responses {
+    let others = engine(list(&[("web", "a1")]), move |_| stats());
+    Box::new(move |path| if path == "/events" { events() } else { others(path) })
+}
+
+/// So many kills in that container.
+fn kills(count: usize) -> Option<(u16, String)> {
+    let actor =
+        json!({ "ID": format!("{:0<64}", "a1"), "Attributes": { "name": "web", "image": "app:1", "team": "a" } });
+    let event = json!({ "Type": "container", "Action": "oom", "Actor": actor }).to_string();
+    Some((200, (event + "\n").repeat(count)))
+}
+
+#[tokio::test]
+async fn kills_are_counted_once_although_the_engine_is_slow_or_the_agent_restarts() {
+    const NAME: &str = "custom.docker.oom_kills.web.kills";
+    let quick = || Some((200, stats(0, 10)));
+    let canned = Canned::start(with_kills(quick, || None));
+    let docker = Docker { extra: vec!["oom"], timeout: Duration::from_secs(2), ..canned.docker() };
+    let mut state = State::default();
+    let first = collect(&docker, &mut state, at(60)).await.unwrap();
+    assert_eq!(values(&first).get(NAME), None, "no window yet");
+    // Its events do not come in time: nothing is known, and nothing is lost.
+    let silent = collect(&docker, &mut state, at(120)).await.unwrap();
+    assert_eq!(values(&silent).get(NAME), None);
+    let [why] = &silent.warnings[..] else { panic!("{:?}", silent.warnings) };
+    assert!(why.ends_with("events: timed out after 2 s; they are read again in the next minute"), "{why}");
+    // The statistics of a container that is out of memory do not come in time: its kills are counted all the same.
+    canned.respond_with(with_kills(|| None, || kills(3)));
+    let late = collect(&docker, &mut state, at(180)).await.unwrap();
+    assert_eq!(values(&late), BTreeMap::from([(NAME.to_owned(), 3.0)]), "{:?}", late.warnings);
+    // A restart of the agent opens the window where the last one was closed.
+    canned.respond_with(with_kills(quick, || kills(2)));
+    let mut restarted = State::from(late.readings.into_iter().collect::<std::collections::HashMap<_, _>>());
+    let next = collect(&docker, &mut restarted, at(240)).await.unwrap();
+    assert_eq!(values(&next).get(NAME), Some(&2.0));
+    let requests = canned.requests.lock().unwrap();
+    let windows = requests.iter().filter(|request| request.starts_with("/events?"));
+    let since = windows.filter_map(|request| request.split_once("since=")?.1.split('&').next()).collect::<Vec<_>>();
+    assert_eq!(since, ["0", "0", "120"]);
+}
+
+#[tokio::test]
+async fn a_container_of_several_names_is_found_by_any_of_them() {
+    let regex = |text| Some(official::pattern::compile(text).unwrap());
+    for (names, pattern, expected) in [
+        // timdaman/check_docker#31: `docker ps` shows `mariadb` alone, which is not the first.
+        (&["/hylotox/mysql", "/mantis-test/mysql", "/mariadb", "/vtiger/mysql"] as &[&str], "^mariadb$", true),
+        (&["/hylotox/mysql", "/mariadb"], "^hylotox/", true),
+        (&["/hylotox/mysql", "/mariadb"], "^mysql$", false),
+        // kiyoto/fluent-plugin-docker-metrics#11
+        (&["/fluentd/norikra", "/norikra"], "^norikra$", true),
+        // influxdata/telegraf#8703: docker-compose renames the old container for a moment.
+        (&["/689a5b5f3679_influxdb"], "^influxdb$", false),
+        (&[], "web", false),
+    ] {
+        let container = json!([{ "Id": "a".repeat(64), "Names": names, "Image": "app:1", "State": "running" }]);
+        let canned = Canned::start(engine(container.to_string(), |_| Some((200, stats(0, 1)))));
+        let mut docker = Docker { naming: Naming::Id, ..canned.docker() };
+        docker.include.name = regex(pattern);
+        let included = collect(&docker, &mut State::default(), at(60)).await.unwrap();
+        docker.exclude.name = docker.include.name.take();
+        let excluded = collect(&docker, &mut State::default(), at(60)).await.unwrap();
+        let found = (!included.samples.is_empty(), excluded.samples.is_empty());
+        assert_eq!(found, (expected, expected), "{names:?} {pattern}");
+    }
+}
+
 #[tokio::test]
 async fn an_engine_with_a_wrong_clock_has_the_same_rates() {
     for apart in [-86_400, 86_400] {

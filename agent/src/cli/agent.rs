@@ -37,7 +37,8 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
     let (config, problems) = flags.config().map_err(|problems| texts(&problems))?;
     let table = config.api_key.is_none() && super::stdout_is_terminal();
     let tail = Tail::default();
-    log::start(config.log_level, if table { Destination::Tail(tail.clone()) } else { Destination::Stderr });
+    let destination = if table { Destination::Tail(tail.clone()) } else { Destination::Stderr };
+    log::start(config.log_level, destination, config.machine.host.as_deref());
     log::problems(&problems);
     // Two agents must not post for one host. A local one posts nothing, and should not need write access to /var/run.
     let _pidfile = (config.api_key.is_some() && !flags.child).then(|| Pidfile::claim(&config.pidfile)).transpose()?;

@@ -1,12 +1,16 @@
-//! The log: lines on standard error in the official agent's format, `2026/11/24 10:00:00 INFO message`, in local time.
+//! The log: lines on standard error in the official agent's format, `2026/11/24 10:00:00+09:00 INFO message`, in local time with its
+//! offset, which the official agent does not write.
 
 use std::fmt;
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use config::document::{Level as DocumentLevel, Problem};
 use delivery::local::Tail;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
@@ -16,6 +20,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use wasaba_core::clock;
 use wasaba_core::text::{counted, printable, safe_lines};
+
+use super::time_zone;
 
 /// Where the log's lines go.
 #[derive(Clone)]
@@ -38,8 +44,14 @@ pub fn set_level(level: LevelFilter) {
     }
 }
 
-/// Starts the log. Called once per process.
-pub fn start(level: LevelFilter, destination: Destination) {
+/// The time zone of the lines.
+static TIME_ZONE: OnceLock<TimeZone> = OnceLock::new();
+
+/// Starts the log. Called once per process. Where a host's `/` is mounted, its time zones are found, too.
+pub fn start(level: LevelFilter, destination: Destination, host: Option<&Path>) {
+    let (zone, warning) = time_zone::of_this_process(host);
+    // In tests, a log may have been started before.
+    TIME_ZONE.set(zone).ok();
     let (filter, handle) = tracing_subscriber::reload::Layer::new(level);
     let lines =
         tracing_subscriber::fmt::layer().with_writer(destination).event_format(Lines).log_internal_errors(false);
@@ -47,6 +59,9 @@ pub fn start(level: LevelFilter, destination: Destination) {
     // In tests, a log may have been started before; the first one stays.
     SET_LEVEL.set(Box::new(move |level| handle.reload(level).is_ok())).ok();
     tracing::subscriber::set_global_default(subscriber).ok();
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
+    }
 }
 
 /// Logs the problems of a configuration that can be used.
@@ -54,13 +69,16 @@ pub fn problems(problems: &[Problem]) {
     for problem in problems {
         match problem.level() {
             DocumentLevel::Note => tracing::info!("{}", problem.without_level()),
-            DocumentLevel::Warning | DocumentLevel::Error => tracing::warn!("{}", problem.without_level()),
+            DocumentLevel::Warning => tracing::warn!("{}", problem.without_level()),
+            DocumentLevel::Invalid | DocumentLevel::Error => tracing::error!("{}", problem.without_level()),
         }
     }
-    let warnings = problems.iter().filter(|problem| problem.level() == DocumentLevel::Warning).count();
-    if warnings > 0 {
-        let warnings = counted(warnings as u64, "warning");
-        tracing::warn!("{warnings} about the configuration; check it with `wasaba configtest`");
+    let count = |level| problems.iter().filter(|problem| problem.level() == level).count() as u64;
+    let (errors, warnings) = (count(DocumentLevel::Invalid), count(DocumentLevel::Warning));
+    let counts = [(errors, "error"), (warnings, "warning")].into_iter().filter(|(count, _)| *count > 0);
+    let counts = counts.map(|(count, what)| counted(count, what)).collect::<Vec<_>>().join(" and ");
+    if !counts.is_empty() {
+        tracing::warn!("{counts} about the configuration; check it with `wasaba configtest`");
     }
 }
 
@@ -109,8 +127,9 @@ where
         if !is_ours && !OF_LIBRARIES.lock().unwrap_or_else(PoisonError::into_inner).take(seconds) {
             return Ok(());
         }
-        let now = jiff::ZonedDateTime::try_from(now).map_err(|_| fmt::Error)?;
-        write!(line, "{} {} ", now.strftime("%Y/%m/%d %H:%M:%S"), level(*metadata.level()))?;
+        let now = Timestamp::try_from(now).map_err(|_| fmt::Error)?;
+        let now = time_zone::shown(now, TIME_ZONE.get().unwrap_or(&TimeZone::UTC));
+        write!(line, "{now} {} ", level(*metadata.level()))?;
         if !is_ours {
             write!(line, "library {}: ", metadata.target())?;
         }

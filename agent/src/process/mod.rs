@@ -1,4 +1,4 @@
-//! The agent as a process: its log, its memory, its notifications to systemd, the socket that reports the state of its plugins,
+//! The agent as a process: its log and the time zone of that, its memory, its notifications to systemd, the socket that reports the state of its plugins,
 //! and its requests to a cloud's metadata service.
 
 pub mod allocator;
@@ -8,3 +8,4 @@ pub mod log;
 pub mod metadata_service;
 pub mod privacy;
 pub mod service;
+mod time_zone;

@@ -37,7 +37,8 @@ pub(super) struct Backoff {
     failures: u32,
     /// The failures within the last [`WINDOW`] since the last success, the oldest first.
     recent: VecDeque<Instant>,
-    logged: Option<(Discriminant<ApiError>, Instant)>,
+    /// When each kind of failure was last logged.
+    logged: Vec<(Discriminant<ApiError>, Instant)>,
 }
 
 impl Backoff {
@@ -76,23 +77,22 @@ impl Backoff {
 
     /// Whether `error` is due for the log; if so, it counts as logged.
     pub(super) fn is_news(&mut self, error: &ApiError, now: Instant) -> bool {
-        let is_news = self
-            .logged
-            .is_none_or(|(kind, at)| kind != discriminant(error) || now.saturating_duration_since(at) >= LOGGED_AGAIN);
+        self.logged.retain(|(_, at)| now.saturating_duration_since(*at) < LOGGED_AGAIN);
+        let is_news = self.logged.iter().all(|(kind, _)| *kind != discriminant(error));
         if is_news {
-            self.logged = Some((discriminant(error), now));
+            self.logged.push((discriminant(error), now));
         }
         is_news
     }
 
     /// Whether a failure was logged.
     pub(super) fn has_logged(&self) -> bool {
-        self.logged.is_some()
+        !self.logged.is_empty()
     }
 
     /// Ends the series, after a call that succeeded. A failure that returns within the hour is still not logged again.
     pub(super) fn reset(&mut self) {
-        let logged = self.logged.take();
+        let logged = std::mem::take(&mut self.logged);
         *self = Self { logged, ..Self::default() };
     }
 
@@ -233,6 +233,23 @@ mod tests {
         assert!(
             !backoff.is_news(&busy(1), at(63)) && backoff.is_news(&busy(1), at(122)),
             "also when it comes and goes"
+        );
+    }
+
+    #[test]
+    fn two_failures_that_alternate_each_minute_have_a_line_an_hour_each() {
+        let (start, mut backoff) = (Instant::now(), Backoff::default());
+        let errors = [unreachable(), busy(1)];
+        let logged = (0..180_u64).zip(errors.iter().cycle());
+        let logged = logged.filter(|(minute, error)| backoff.is_news(error, start + Duration::from_mins(*minute)));
+        assert_eq!(logged.map(|(minute, _)| minute).collect::<Vec<_>>(), [0, 1, 60, 61, 120, 121]);
+    }
+
+    #[test]
+    fn a_wait_of_less_than_a_second_is_not_called_0_s() {
+        assert_eq!(
+            [0, 999, 1_000].map(|millis| retrying(Duration::from_millis(millis))),
+            ["retrying now", "retrying now", "retrying in 1 s"]
         );
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{CONNECTION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Method, Proxy, Response, redirect};
+use reqwest::{Method, Response, redirect};
 use serde_json::Value;
 use url::Url;
 use wasaba_core::clock;
@@ -17,7 +17,7 @@ use wasaba_core::tls;
 
 use super::FatalError;
 use super::answer::{self, ApiError, Author, ErrorResponse};
-use super::proxy::proxy_to;
+use super::proxy::{Proxy, proxy_to};
 
 /// The limit for a whole request, as in the official agent.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -54,21 +54,21 @@ pub struct Route {
 impl Route {
     /// The proxy for this server, if there is one.
     fn proxy(&self, base: &Url) -> Result<Option<Proxy>, FatalError> {
-        let (key, given) = match base.scheme() {
-            "https" => ("https_proxy", &self.https_proxy),
-            _ => ("http_proxy", &self.http_proxy),
+        let given = if base.scheme() == "https" { &self.https_proxy } else { &self.http_proxy };
+        proxy_to(base, given.as_ref(), |name| std::env::var(name).ok())
+    }
+}
+
+impl Proxy {
+    /// As the HTTP library takes it.
+    fn of_client(&self) -> Result<reqwest::Proxy, FatalError> {
+        let unusable = |error: reqwest::Error| {
+            FatalError(format!("{} cannot be used: {}", self.source, chain(&error.without_url())))
         };
-        let Some(proxy) = proxy_to(base, given.as_ref(), |name| std::env::var(name).ok()) else { return Ok(None) };
-        let address = proxy.reveal();
-        let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-        // The environment's may be of another kind, for instance SOCKS, which this client does not speak.
-        let is_http = Url::parse(&address).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        let proxy = is_http.then(|| Proxy::all(address).ok()).flatten();
-        proxy.map(Some).ok_or_else(|| {
-            FatalError(format!(
-                "`{key}`, or the environment variable of that name, is not the address of an HTTP proxy; write for instance \
-                 http://proxy:8080"
-            ))
+        let proxy = reqwest::Proxy::all(&self.address.url).map_err(unusable)?;
+        Ok(match &self.address.login {
+            Some((user, password)) => proxy.basic_auth(user, password.reveal()),
+            None => proxy,
         })
     }
 }
@@ -81,6 +81,8 @@ pub struct Client {
     key: Secret,
     /// Mackerel's time in its last answer, in seconds since 1970, and how long this machine was running then.
     told: Arc<Mutex<Option<(i64, Duration)>>>,
+    /// The proxy on the way and where it is written, for messages.
+    proxy: Option<Arc<str>>,
 }
 
 impl Client {
@@ -115,12 +117,14 @@ impl Client {
                 }
             }))
             .tls_backend_preconfigured(tls);
-        if let Some(proxy) = route.proxy(&base)? {
-            builder = builder.proxy(proxy);
+        let proxy = route.proxy(&base)?;
+        if let Some(proxy) = &proxy {
+            builder = builder.proxy(proxy.of_client()?);
         }
         let http =
             builder.build().map_err(|error| FatalError(format!("cannot create an HTTP client: {}", chain(&error))))?;
-        Ok(Self { http, base, key, told: Arc::default() })
+        let proxy = proxy.map(|proxy| format!("`{}` of {}", proxy.address.server, proxy.source).into());
+        Ok(Self { http, base, key, told: Arc::default(), proxy })
     }
 
     /// The time by Mackerel's clock, in seconds since 1970, if it has told it within the last minutes. Unlike this machine's it can be
@@ -208,8 +212,17 @@ impl Client {
 
     fn unreachable(&self, error: reqwest::Error) -> ApiError {
         // The URL may hold a password.
+        let is_of_way = error.is_connect();
         let why = self.key.redacted_in(&chain(&error.without_url()));
-        ApiError::NoAnswer(format!("cannot reach Mackerel: {}: {why}", self.host()))
+        ApiError::NoAnswer(match &self.proxy {
+            // The proxy is not there, refuses this machine, or does not reach Mackerel.
+            Some(proxy) if is_of_way => format!(
+                "cannot reach {} through the proxy {proxy}: {why}; check its address, its user and password, and whether it lets \
+                 this machine through",
+                self.host()
+            ),
+            _ => format!("cannot reach Mackerel: {}: {why}", self.host()),
+        })
     }
 
     fn host(&self) -> String {
@@ -407,6 +420,48 @@ mod tests {
         let error = Client::new("http://mackerel.example.com", Secret::new("key"), &agent, &route).unwrap_err();
         let error = error.to_string();
         assert!(error.contains("http_proxy") && !error.contains("hunter2"), "{error}");
+    }
+
+    /// A client whose requests go through this proxy.
+    fn behind(proxy: &str, apibase: &str) -> Client {
+        let agent = Agent { version: "0".to_owned(), revision: "0".to_owned() };
+        let proxy = Some(Secret::new(proxy));
+        let route = Route { http_proxy: proxy.clone(), https_proxy: proxy, ..Route::default() };
+        Client::new(apibase, Secret::new("key"), &agent, &route).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_a_proxy_is_not_called_mackerels() {
+        let absent = behind("http://me:hunter2@127.0.0.1:1", "https://mackerel.example.com");
+        let login = Server::start(|_| answer(407, "no")).await;
+        let server = login.base.trim_start_matches("http://").to_owned();
+        let refusing = behind(&login.base, "https://mackerel.example.com");
+        for (client, proxy, why) in
+            [(absent, "127.0.0.1:1", "onnection refused"), (refusing, server.as_str(), "proxy authorization required")]
+        {
+            let error = get(&client).await.unwrap_err().to_string();
+            let begin = format!("cannot reach mackerel.example.com through the proxy `{proxy}` of `https_proxy`: ");
+            assert!(error.starts_with(&begin) && error.contains(why), "{error}");
+            assert!(error.contains("user and password") && !error.contains("hunter2"), "{error}");
+        }
+        // Without TLS, the proxy answers in Mackerel's place.
+        let error = get(&behind(&login.base, "http://mackerel.example.com")).await.unwrap_err().to_string();
+        assert!(error.starts_with("the proxy requires a login (407)"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_proxy_gets_user_and_password_as_they_were_written() {
+        for (written, sent) in [
+            ("me:hunter2", "bWU6aHVudGVyMg=="),
+            ("DOMAIN\\me:p#ss@1", "RE9NQUlOXG1lOnAjc3NAMQ=="),
+            ("me:p%23ss", "bWU6cCNzcw=="),
+        ] {
+            let proxy = Server::start(|_| answer(200, "{}")).await;
+            let address = format!("http://{written}@{}", proxy.base.trim_start_matches("http://"));
+            get(&behind(&address, "http://mackerel.example.com")).await.unwrap();
+            let head = proxy.requests().remove(0).head;
+            assert!(head.contains(&format!("proxy-authorization: Basic {sent}")), "{written}: {head}");
+        }
     }
 
     #[tokio::test]

@@ -429,20 +429,27 @@ impl Delivery {
 }
 
 fn log(error: &ApiError, host_id: &HostId, wait: Duration) {
+    let line = said(error, host_id, wait);
+    match error {
+        ApiError::Auth(_) | ApiError::NotFound(_) | ApiError::Refused(_) => tracing::error!("{line}"),
+        ApiError::Busy(_) | ApiError::NoAnswer(_) => tracing::warn!("{line}"),
+    }
+}
+
+/// The line about values that cannot be delivered. Only what Mackerel itself says has a cure that is known.
+fn said(error: &ApiError, host_id: &HostId, wait: Duration) -> String {
     let wait = retrying(wait);
     match error {
-        ApiError::Auth(_) => tracing::error!("{error}; values stay queued, {wait}"),
-        ApiError::NotFound(_) if error.is_by_mackerel() => tracing::error!(
+        ApiError::Auth(_) if error.is_of_mackerel() => format!("{error}; values stay queued, {wait}"),
+        ApiError::NotFound(_) if error.is_of_mackerel() => format!(
             "{error}: host `{host_id}` does not belong to this organization: check that `apikey` is of the right one, or stop \
              wasaba, delete the file `id` in its `root` and start it again to register a new host; values stay queued, \
              {wait}"
         ),
-        ApiError::Refused(_) if error.is_by_mackerel() => {
-            tracing::error!("Mackerel refuses all values: {error}; they stay queued, {wait}");
+        ApiError::Refused(_) if error.is_of_mackerel() => {
+            format!("Mackerel refuses all values: {error}; they stay queued, {wait}")
         }
-        ApiError::NotFound(_) | ApiError::Refused(_) | ApiError::Busy(_) | ApiError::NoAnswer(_) => {
-            tracing::warn!("cannot deliver: {error}; values stay queued, {wait}");
-        }
+        _ => format!("cannot deliver: {error}; values stay queued, {wait}"),
     }
 }
 
@@ -482,6 +489,7 @@ impl Serialize for Point {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mackerel::answer::{Author, ErrorResponse};
 
     #[test]
     fn numbers_are_written_like_the_official_agents() {
@@ -492,5 +500,25 @@ mod tests {
         let values: Vec<&str> = body.split("\"value\":").skip(1).map(|rest| rest.split('}').next().unwrap()).collect();
         assert_eq!(values, ["5", "0", "0", "0.25", "1e+21", "12345678901"]);
         assert!(body.starts_with(r#"[{"hostId":"X","name":"a","time":60,"value":5},"#), "{body}");
+    }
+
+    #[test]
+    fn the_cure_of_mackerels_own_refusal_is_not_that_of_a_gateways() {
+        let host = HostId::new("HOST1").unwrap();
+        let line = |status: u16, by: Author| {
+            let error = ApiError::of(ErrorResponse { status, by, message: "no".to_owned(), retry_after: None });
+            said(&error, &host, Duration::from_secs(300))
+        };
+        for (status, cure) in
+            [(401, "`apikey` is a key"), (403, "may be used from"), (404, "delete the file `id`"), (400, "refuses all")]
+        {
+            let (own, other) =
+                (line(status, Author::Mackerel), line(status, Author::Unknown("api.example.com".into())));
+            assert!(own.contains(cure) && own.ends_with("stay queued, retrying in 300 s"), "{own}");
+            assert!(
+                !other.contains(cure) && other.starts_with("cannot deliver: a request to api.example.com "),
+                "{other}"
+            );
+        }
     }
 }

@@ -104,7 +104,7 @@ impl Registration<'_> {
         let wait = retrying(wait);
         let path = id_file::path(&self.settings.root);
         match error {
-            ApiError::NotFound(_) if error.is_by_mackerel() => tracing::error!(
+            ApiError::NotFound(_) if error.is_of_mackerel() => tracing::error!(
                 "{error}: the host in `{}` does not belong to this organization: check that `apikey` is of the right one, or \
                  delete the file to register this machine as a new host; values stay queued, {wait}",
                 path.display()

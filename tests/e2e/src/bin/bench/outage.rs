@@ -43,7 +43,9 @@ impl Counting {
             loop {
                 let mut header = String::new();
                 stream.read_line(&mut header).await.ok()?;
-                if let Some((_, value)) = header.split_once(':').filter(|(key, _)| key.eq_ignore_ascii_case("content-length")) {
+                if let Some((_, value)) =
+                    header.split_once(':').filter(|(key, _)| key.eq_ignore_ascii_case("content-length"))
+                {
                     length = value.trim().parse().ok()?;
                 }
                 if header.trim().is_empty() {
@@ -87,8 +89,10 @@ fn queue(home: &Home, metrics: usize) -> f64 {
     let newest = unix_seconds() as i64 / 60 * 60 + 5 * 60;
     let (spool, mut random) = (Spool::open(&home.root(), newest).unwrap(), random());
     for number in 0..MINUTES {
-        let samples = (0..metrics).map(|metric| Sample::new(format!("custom.app{}.metric{metric}", metric % 40), random()));
-        let minute = Minute { time: newest - (MINUTES - 1 - number) * 60, samples: samples.map(Result::unwrap).collect() };
+        let samples =
+            (0..metrics).map(|metric| Sample::new(format!("custom.app{}.metric{metric}", metric % 40), random()));
+        let minute =
+            Minute { time: newest - (MINUTES - 1 - number) * 60, samples: samples.map(Result::unwrap).collect() };
         spool.keep(vec![minute], &[], newest);
     }
     let ledger = spool.close();
@@ -125,10 +129,11 @@ pub async fn a_day(metrics: usize) -> Outage {
     std::fs::write(empty.root().join("id"), "HOST1").unwrap();
     let agent = empty.start(&[]);
     let is_over = AtomicBool::new(false);
-    let (anonymous_before_mb, ()) = tokio::join!(most_anonymous_mb(agent.pid(), || is_over.load(Ordering::SeqCst)), async {
-        tokio::time::sleep(Duration::from_secs(10)).await;
-        is_over.store(true, Ordering::SeqCst);
-    });
+    let (anonymous_before_mb, ()) =
+        tokio::join!(most_anonymous_mb(agent.pid(), || is_over.load(Ordering::SeqCst)), async {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            is_over.store(true, Ordering::SeqCst);
+        });
     drop(agent);
 
     let home = Home::with(&config);
