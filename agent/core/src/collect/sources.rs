@@ -19,6 +19,7 @@ use super::outcomes::{CollectionResult, Outcomes};
 use super::rate::Reading;
 use super::source::{Source, SourceId, panicked};
 use super::{Answer, Fault, Moment, StoredValues};
+use crate::clock::Stamp;
 use crate::sample::Sample;
 use crate::text::duration;
 
@@ -36,7 +37,7 @@ const LATE_GRACE: Duration = Duration::from_secs(5);
 pub struct Collected {
     /// The values, by the name of their source.
     pub samples: Vec<(Arc<str>, Vec<Sample>)>,
-    /// Counters' readings, under `source TAB name`.
+    /// Counters' readings by the wall clock, under `source TAB name`.
     pub readings: Vec<(String, Reading)>,
     /// What sources store from now on, by their names.
     pub kept: Vec<(Arc<str>, Arc<StoredValues>)>,
@@ -302,7 +303,9 @@ fn result_of(answer: Option<&Result<Answer, Fault>>) -> CollectionResult {
 
 impl Collected {
     fn take(&mut self, source: &Arc<str>, answer: Answer) {
-        let readings = answer.readings.into_iter().map(|(name, reading)| (format!("{source}\t{name}"), reading));
+        let step = Stamp::now().step_millis();
+        let stored = |(name, reading): (String, Reading)| (format!("{source}\t{name}"), reading.ahead_by(step));
+        let readings = answer.readings.into_iter().map(stored);
         self.readings.extend(readings);
         self.kept.extend(answer.kept.map(|kept| (Arc::clone(source), kept)));
         self.samples.push((Arc::clone(source), answer.samples));
