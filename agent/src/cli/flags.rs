@@ -58,6 +58,15 @@ pub enum Command {
     Container(AgentFlags),
     /// Check whether the running agent is working; exit code 1 if not
     Health(AgentFlags),
+    /// Show the state of the running agent: delivery, queue, losses, plugins, checks
+    Status {
+        /// The agent's flags, which name the agent by its root
+        #[command(flatten)]
+        agent: AgentFlags,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Run and inspect plugins
     #[command(subcommand)]
     Plugin(PluginCommand),

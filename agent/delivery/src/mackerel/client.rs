@@ -45,13 +45,24 @@ pub struct Route {
 }
 
 impl Route {
-    /// The proxy for this server, if there is one.
-    fn proxy(&self, base: &Url) -> Result<Option<Proxy>, FatalError> {
+    /// The address of the proxy for this server, if there is one, and the key that can set it.
+    fn address(&self, base: &Url) -> (&'static str, Option<Secret>) {
         let (key, given) = match base.scheme() {
             "https" => ("https_proxy", &self.https_proxy),
             _ => ("http_proxy", &self.http_proxy),
         };
-        let Some(proxy) = proxy_to(base, given.as_ref(), |name| std::env::var(name).ok()) else { return Ok(None) };
+        (key, proxy_to(base, given.as_ref(), |name| std::env::var(name).ok()))
+    }
+
+    /// The way to this server, without credentials: its own address, and that of the proxy if there is one.
+    pub(super) fn shown(&self, apibase: &str) -> (String, Option<String>) {
+        let proxy = Url::parse(apibase).ok().and_then(|base| self.address(&base).1);
+        (without_credentials(apibase), proxy.map(|proxy| without_credentials(proxy.reveal())))
+    }
+
+    /// The proxy for this server, if there is one.
+    fn proxy(&self, base: &Url) -> Result<Option<Proxy>, FatalError> {
+        let (key, Some(proxy)) = self.address(base) else { return Ok(None) };
         let address = proxy.reveal();
         let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
         // The environment's may be of another kind, for instance SOCKS, which this client does not speak.
@@ -193,6 +204,17 @@ impl Client {
     }
 }
 
+/// An address that may be shown: scheme, host and port.
+fn without_credentials(address: &str) -> String {
+    let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+    let url = Url::parse(&address).ok().filter(|url| url.has_host() && url.query().or(url.fragment()).is_none());
+    // A password with a sign that it must not have may have become part of the host.
+    let Some(url) = url else { return "[invalid address]".to_owned() };
+    let user = if url.username().is_empty() && url.password().is_none() { "" } else { "[redacted]@" };
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{user}{}{port}", url.scheme(), url.host_str().unwrap_or_default())
+}
+
 fn base(apibase: &str) -> Result<Url, FatalError> {
     let wrong = |why: &str| {
         // Not the value itself, which may hold a password.
@@ -258,6 +280,28 @@ mod tests {
             let error = base(wrong).unwrap_err().to_string();
             assert!(error.contains("apibase = ") && !error.contains("secret"), "{error}");
         }
+    }
+
+    #[test]
+    fn the_way_is_shown_without_credentials() {
+        for (address, expected) in [
+            ("https://api.mackerelio.com/", "https://api.mackerelio.com"),
+            ("http://127.0.0.1:8080/some/path", "http://127.0.0.1:8080"),
+            ("http://user:secret@proxy:3128", "http://[redacted]@proxy:3128"),
+            ("user:secret@proxy:3128", "http://[redacted]@proxy:3128"),
+            ("proxy:3128", "http://proxy:3128"),
+            ("http://user:80#secret@proxy", "[invalid address]"),
+            ("http://user:80?secret@proxy", "[invalid address]"),
+            ("http://user:se#cret@proxy", "[invalid address]"),
+        ] {
+            assert_eq!(without_credentials(address), expected);
+        }
+        let route = Route { https_proxy: Some(Secret::new("http://u:p@proxy:1")), ..Route::default() };
+        let (server, proxy) = route.shown("https://api.mackerelio.com/");
+        assert_eq!(
+            (server.as_str(), proxy.as_deref()),
+            ("https://api.mackerelio.com", Some("http://[redacted]@proxy:1"))
+        );
     }
 
     #[test]

@@ -11,11 +11,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use wasaba_core::document::Document;
 
-use super::Pace;
 use super::answer::ApiError;
-use super::backoff::{Backoff, retrying};
 use super::client::Client;
 use super::id_file::HostId;
+use super::lanes::{Lane, Words};
 
 /// The queued documents, by namespace.
 pub(super) type Queue = BTreeMap<Arc<str>, Document>;
@@ -26,16 +25,16 @@ pub(super) async fn keep_posted(
     host_id: &HostId,
     inbox: &mut mpsc::Receiver<Document>,
     queue: &mut Queue,
-    pace: Pace,
+    mut lane: Lane,
 ) -> Infallible {
-    let mut backoff = Backoff::default();
     let mut retry_at = None;
     loop {
         while let (None, Some((namespace, document))) = (retry_at, queue.first_key_value()) {
             let namespace = Arc::clone(namespace);
-            match client.put_metadata(host_id, &namespace, document.json.clone().into_bytes()).await {
+            let put = client.put_metadata(host_id, &namespace, document.json.clone().into_bytes());
+            match lane.request(1, put).await {
                 Ok(()) => {
-                    backoff.reset();
+                    lane.is_well();
                     tracing::debug!("delivered metadata {namespace}");
                     if let Some(document) = queue.remove(&namespace) {
                         // The receiver may be gone.
@@ -44,15 +43,13 @@ pub(super) async fn keep_posted(
                 }
                 Err(error @ ApiError::Refused(_)) => {
                     tracing::error!("dropped metadata {namespace}: {error}");
+                    lane.dropped("refused", 1);
                     queue.remove(&namespace);
                 }
                 Err(error) => {
-                    let now = Instant::now();
-                    let wait = backoff.wait(&error, now.into_std(), (pace.random)());
-                    if backoff.is_news(&error, now.into_std()) {
-                        tracing::warn!("cannot deliver metadata: {error}; {}", retrying(wait));
-                    }
-                    retry_at = Some(now + wait);
+                    let wait =
+                        lane.wait(&error, &Words::new("deliver metadata", "the newest of each namespace stays queued"));
+                    retry_at = Some(Instant::now() + wait);
                 }
             }
         }
@@ -71,10 +68,10 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use tokio::sync::oneshot;
-    use wasaba_core::clock;
 
     use super::*;
-    use crate::mackerel::testing::{Server, answer, client};
+    use crate::mackerel::lanes::{Kind, Lanes};
+    use crate::mackerel::testing::{PACE, Server, answer, client};
 
     #[tokio::test]
     async fn documents_are_confirmed_when_delivered_dropped_when_refused_and_kept_during_an_outage() {
@@ -97,15 +94,10 @@ mod tests {
         };
         let (good, large) = (send("good"), send("large"));
         let host_id = HostId::new("OWN").unwrap();
-        let pace = Pace {
-            now: clock::wall,
-            instant: std::time::Instant::now,
-            random: || 0.0,
-            pause: std::time::Duration::ZERO,
-        };
-        let mut queue = Queue::new();
+        let (mut queue, lanes) = (Queue::new(), Lanes::default());
+        let lane = lanes.lane(Kind::Metadata, None, PACE);
         tokio::select! {
-            never = keep_posted(&client, &host_id, &mut inbox, &mut queue, pace) => match never {},
+            never = keep_posted(&client, &host_id, &mut inbox, &mut queue, lane) => match never {},
             (good, large) = async { (good.await, large.await) } => assert!(good.as_deref() == Ok("OWN") && large.is_err()),
         }
         let last = server
@@ -114,5 +106,7 @@ mod tests {
             .find(|request| request.line == "PUT /api/v0/hosts/OWN/metadata/good")
             .unwrap();
         assert_eq!(last.body, "{\"a\":1}");
+        let facts = lanes.facts((PACE.instant)()).into_iter().find(|facts| facts.kind == Kind::Metadata).unwrap();
+        assert_eq!((facts.delivered, facts.failures, facts.dropped.get("refused")), (1, 3, Some(&1)));
     }
 }
