@@ -206,7 +206,9 @@ fn aligned(rows: &[Vec<String>], below: &[Vec<String>]) -> String {
         let line =
             row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect::<Vec<_>>().join("  ");
         writeln!(text, "{}", line.trim_end()).ok();
-        below.iter().for_each(|line| drop(writeln!(text, "  {line}")));
+        for line in below {
+            writeln!(text, "  {line}").ok();
+        }
     }
     text
 }
