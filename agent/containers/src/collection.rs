@@ -43,6 +43,32 @@ pub struct State {
     readings: HashMap<String, Reading>,
     /// The end of the last window of events, in seconds since 1970 by the engine's clock.
     events_until: Option<i64>,
+    engine_clock: EngineClock,
+}
+
+/// The engine's clock, which dates all readings and may be set at any time.
+#[derive(Clone, Copy, Debug, Default)]
+struct EngineClock {
+    /// What it showed when the engine was asked last, and when that was.
+    last: Option<(i64, std::time::Instant)>,
+    /// By how much it was set since it was asked first.
+    step_millis: i64,
+}
+
+impl EngineClock {
+    /// An answer is dated with a whole second, and may have been under way for a while.
+    const TOLERANCE_MILLIS: i64 = 3_000;
+
+    /// Notes what it shows at `instant`.
+    fn note(&mut self, shown_millis: i64, instant: std::time::Instant) {
+        if let Some((shown_before, before)) = self.last.replace((shown_millis, instant)) {
+            let passed = i64::try_from(instant.saturating_duration_since(before).as_millis()).unwrap_or(i64::MAX);
+            let step = shown_millis.saturating_sub(shown_before).saturating_sub(passed);
+            if step.saturating_abs() > Self::TOLERANCE_MILLIS {
+                self.step_millis = self.step_millis.saturating_add(step);
+            }
+        }
+    }
 }
 
 impl From<HashMap<String, Reading>> for State {
@@ -106,6 +132,9 @@ impl<'a> Engine<'a> {
 
     async fn collect(&self, state: &mut State, moment: Moment, values: &mut Values) -> Result<(), String> {
         let (date, all) = self.list(self.has_extra("state"), values).await?;
+        if let Some(date) = date {
+            state.engine_clock.note(date.as_millisecond(), moment.instant);
+        }
         if self.has_extra("state") {
             values.count_states(&all);
         }
@@ -128,7 +157,8 @@ impl<'a> Engine<'a> {
             missing.remove(&container.identity.id);
             facts.oom_kills =
                 kills.as_ref().map(|kills| kills.get(&container.identity.id).map_or(0.0, |(_, count)| *count));
-            let counters = Counters { before: &state.readings, container: &container, moment };
+            let step_millis = state.engine_clock.step_millis;
+            let counters = Counters { before: &state.readings, container: &container, moment, step_millis };
             values.take(self.docker, &counters, &facts);
             values.warnings.extend(warning);
         }
@@ -282,6 +312,8 @@ struct Counters<'a> {
     before: &'a HashMap<String, Reading>,
     container: &'a Container,
     moment: Moment,
+    /// By how much the engine's clock was set.
+    step_millis: i64,
 }
 
 impl Counters<'_> {
@@ -291,10 +323,11 @@ impl Counters<'_> {
         format!("{} {graph}.{name}", id.get(..12).unwrap_or(id))
     }
 
-    /// The time of the reading, in milliseconds since 1970.
+    /// The time of the reading, in milliseconds since 1970 by the engine's clock as if it had not been set.
     fn read_at(&self, facts: &Facts) -> i64 {
         let read = facts.stats.read.as_ref().and_then(|read| read.parse::<jiff::Timestamp>().ok());
-        read.map_or_else(|| self.moment.unix_seconds.saturating_mul(1_000), jiff::Timestamp::as_millisecond)
+        let read = read.map_or_else(|| self.moment.unix_seconds.saturating_mul(1_000), jiff::Timestamp::as_millisecond);
+        read.saturating_sub(self.step_millis)
     }
 
     /// The value of a reading, given the one before it.
@@ -446,5 +479,21 @@ mod tests {
         assert_eq!(text, "peer sent no certificates; check `tls` in [docker]");
         let refused = io::Error::new(io::ErrorKind::ConnectionRefused, "certificate of baptism");
         assert_eq!(reason(&refused.into()), "certificate of baptism");
+    }
+
+    #[test]
+    fn a_step_of_the_engines_clock_is_taken_out_and_a_drift_or_a_slow_answer_is_not() {
+        const DAY: i64 = 86_400_000;
+        let mut clock = EngineClock::default();
+        let begin = wasaba_core::clock::instant();
+        let mut step = |shown, passed| {
+            clock.note(shown, begin + Duration::from_millis(passed));
+            clock.step_millis
+        };
+        // It is ahead of ours by a day from the beginning, and drifts by two seconds a minute.
+        assert_eq!([step(DAY, 0), step(DAY + 62_000, 60_000), step(DAY + 124_000, 120_000)], [0, 0, 0]);
+        assert_eq!(step(DAY + 154_000, 180_000), -30_000, "set back by half a minute");
+        assert_eq!(step(DAY + 214_000, 240_000), -30_000, "once");
+        assert_eq!(step(2 * DAY + 214_000, 300_000), DAY - 60_000 - 30_000, "set ahead by a day");
     }
 }

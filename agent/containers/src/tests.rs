@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -32,6 +32,8 @@ struct Canned {
     folder: TempDir,
     responses: Arc<Mutex<Responses>>,
     requests: Arc<Mutex<Vec<String>>>,
+    /// What its clock shows next.
+    minutes: Arc<AtomicI64>,
 }
 
 impl Canned {
@@ -39,8 +41,9 @@ impl Canned {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("engine.sock")).unwrap();
         let (responses, requests) = (Arc::new(Mutex::new(responses)), Arc::default());
-        let canned = Self { folder, responses: Arc::clone(&responses), requests: Arc::clone(&requests) };
         let minutes = Arc::new(AtomicI64::new(0));
+        let (shown, recorded) = (Arc::clone(&minutes), Arc::clone(&requests));
+        let canned = Self { folder, responses: Arc::clone(&responses), requests: recorded, minutes: shown };
         tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
@@ -102,8 +105,13 @@ fn recorded(folder: &Path) -> Responses {
     })
 }
 
+/// A moment, by two clocks of which none is set.
 fn at(unix_seconds: i64) -> Moment {
-    Moment { unix_seconds, instant: Instant::now() }
+    static BEGIN: OnceLock<Instant> = OnceLock::new();
+    Moment {
+        unix_seconds,
+        instant: *BEGIN.get_or_init(Instant::now) + Duration::from_secs(unix_seconds.unsigned_abs()),
+    }
 }
 
 fn values(answer: &Answer) -> BTreeMap<String, f64> {
@@ -391,6 +399,23 @@ async fn an_engine_with_a_wrong_clock_has_the_same_rates() {
         canned.respond_with(minute(120, 40));
         let values = values(&collect(&canned.docker(), &mut state, at(1_000_120)).await.unwrap());
         assert_eq!(values.get("custom.docker.cpuacct_percentage.a.user"), Some(&50.0), "{apart} s");
+    }
+}
+
+#[tokio::test]
+async fn an_engine_whose_clock_is_set_has_the_same_rates() {
+    for step_minutes in [-1_440, -1, 1, 60] {
+        let minute = |time: i64, user: u64| engine(list(&[("a", "a1")]), move |_| Some((200, stats(time, user))));
+        let canned = Canned::start(minute(100_000, 10));
+        let mut state = State::default();
+        collect(&canned.docker(), &mut state, at(1_000_060)).await.unwrap();
+        canned.minutes.fetch_add(step_minutes, Ordering::Relaxed);
+        for (time, user) in [(60, 40), (120, 70)] {
+            canned.respond_with(minute(100_000 + time + step_minutes * 60, user));
+            let values = values(&collect(&canned.docker(), &mut state, at(1_000_060 + time)).await.unwrap());
+            let rate = values.get("custom.docker.cpuacct_percentage.a.user");
+            assert_eq!(rate, Some(&50.0), "{time} s, set by {step_minutes} minutes");
+        }
     }
 }
 

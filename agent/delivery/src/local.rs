@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use wasaba_core::clock;
-use wasaba_core::collect::sources::{Collected, Health};
+use wasaba_core::collect::health::Health;
+use wasaba_core::collect::sources::Collected;
 use wasaba_core::outlet::{Descriptor, Outlet};
 use wasaba_core::text::{counted, printable};
 

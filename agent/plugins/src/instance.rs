@@ -14,7 +14,7 @@ use sandbox::capabilities::script::Script;
 use sandbox::component::{Answered, Plugin, Settings, ended};
 use sandbox::failure::{Circuit, Failure, Kind};
 use sandbox::thread::Sandbox;
-use wasaba_core::clock;
+use wasaba_core::clock::{self, Stamp};
 use wasaba_core::collect::rate::Reading;
 use wasaba_core::collect::{Answer, StoredValues};
 use wasaba_core::graph::GraphDefinition;
@@ -285,19 +285,19 @@ impl Instance {
     /// # Errors
     /// The plugin's own error, or how the call failed.
     pub async fn collect(&self) -> Result<Answer, Failure> {
-        self.collect_by(clock::wall).await
+        self.collect_by(Stamp::now).await
     }
 
     /// As [`Instance::collect`], with the readings taken at the time that `time` returns after the call.
     ///
     /// # Errors
     /// As [`Instance::collect`].
-    pub async fn collect_by(&self, time: impl FnOnce() -> SystemTime + Send + 'static) -> Result<Answer, Failure> {
+    pub async fn collect_by(&self, time: impl FnOnce() -> Stamp + Send + 'static) -> Result<Answer, Failure> {
         let translation = self.translation.clone();
         let call = |plugin: Arc<Plugin>, sandboxed, settings| async move {
             let Answered { answer, values } = plugin.collect(sandboxed, settings).await?;
             let answer::Readings { samples, problems } = answer;
-            let answer = translation.values(samples, clock::millis_of(time())).await;
+            let answer = translation.values(samples, time()).await;
             Ok(Answered { answer: (answer, problems), values })
         };
         let Answered { answer: (answer, problems), values } = self.run(call).await?;

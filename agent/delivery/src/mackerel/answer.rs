@@ -66,7 +66,17 @@ impl ApiError {
     /// Whether Mackerel itself says what only the operator can change: a wrong key, a missing host. The same status from a proxy or
     /// firewall may depend on the request.
     pub(super) fn is_for_the_operator(&self) -> bool {
-        matches!(self, Self::Auth(response) | Self::NotFound(response) if response.by == Author::Mackerel)
+        matches!(self, Self::Auth(_) | Self::NotFound(_)) && self.is_by_mackerel()
+    }
+
+    /// Whether Mackerel itself gave this answer, and not something on the way to it.
+    pub(super) fn is_by_mackerel(&self) -> bool {
+        match self {
+            Self::Auth(response) | Self::NotFound(response) | Self::Busy(response) | Self::Refused(response) => {
+                response.by == Author::Mackerel
+            }
+            Self::NoAnswer(_) => false,
+        }
     }
 
     /// How long the server wants clients to wait, if it said so.

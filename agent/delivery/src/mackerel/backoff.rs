@@ -38,7 +38,10 @@ impl Backoff {
     /// The wait after a call that failed at `now` with `error` and was counted; `random` is from 0 to 1.
     pub(super) fn wait(&mut self, error: &ApiError, now: Instant, random: f64) -> Duration {
         let allowed = match self.recent.front() {
-            Some(oldest) if self.is_exhausted(now) => (*oldest + WINDOW).saturating_duration_since(now),
+            // All hosts began to fail at the same time, and must not come back at the same time.
+            Some(oldest) if self.is_exhausted(now) => {
+                (*oldest + WINDOW).saturating_duration_since(now) + LONGEST.mul_f64(random.clamp(0.0, 1.0))
+            }
             _ => Duration::ZERO,
         };
         let wait = if error.is_for_the_operator() { HOLD } else { self.jittered(random) };
@@ -131,6 +134,39 @@ mod tests {
             let most = calls.windows(MOST_FAILURES + 1).all(|calls| calls[MOST_FAILURES] - calls[0] >= WINDOW);
             assert!(most, "{random}");
             assert!(calls.len() > 24 * 10, "{} calls in a day with {random}", calls.len());
+        }
+    }
+
+    /// When each of a thousand hosts calls first after an outage of all of them, in seconds after it.
+    fn returns(outage: Duration, error: &ApiError) -> Vec<u64> {
+        let start = Instant::now();
+        // A generator of the usual constants: other chances each time would make this test fail now and then.
+        let mut state = 1_u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 11) as f64 / (1_u64 << 53) as f64
+        };
+        let mut first_call = || {
+            let (mut backoff, mut now) = (Backoff::default(), start + Duration::from_secs_f64(random() * 20.0));
+            while now < start + outage {
+                backoff.count(now);
+                now += backoff.wait(error, now, random());
+            }
+            (now - start - outage).as_secs()
+        };
+        (0..1_000).map(|_| first_call()).collect()
+    }
+
+    #[test]
+    fn a_thousand_hosts_that_fail_together_come_back_one_by_one_within_minutes() {
+        for minutes in [1, 10, 55, 59, 60, 61, 119, 600] {
+            let returns = returns(Duration::from_mins(minutes), &unreachable());
+            let within_ten_seconds = |begin: u64| returns.iter().filter(|at| (begin..begin + 10).contains(at)).count();
+            let most = (0..700).map(within_ten_seconds).max().unwrap();
+            // After a minute, the waits are still short.
+            assert!(most <= if minutes == 1 { 300 } else { 80 }, "{minutes} min: {most} within ten seconds");
+            let last = returns.iter().max().unwrap();
+            assert!(*last <= 900, "{minutes} min: the last comes after {last} s");
         }
     }
 

@@ -290,7 +290,9 @@ impl Queue {
     ) -> Result<(), ApiError> {
         let mut search = Halving::of_refused(batch, (pace.random)());
         loop {
-            while let Some(batch) = search.next() {
+            while !lane.is_exhausted()
+                && let Some(batch) = search.next()
+            {
                 match self.post(lane, client, &batch, id).await {
                     Ok(()) => search.accept(),
                     Err(ApiError::Refused(_)) => search.refuse(batch),

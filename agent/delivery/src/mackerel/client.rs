@@ -21,6 +21,9 @@ use super::proxy::proxy_to;
 /// The limit for a whole request, as in the official agent.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Each redirect is another request.
+const MOST_REDIRECTS: usize = 3;
+
 /// Mackerel's responses have a few kilobytes; the description of a host with many interfaces perhaps fifty.
 const LONGEST_RESPONSE: usize = 1024 * 1024;
 
@@ -108,7 +111,9 @@ impl Client {
             .redirect(redirect::Policy::custom(move |attempt| {
                 // Other redirects turn a POST into a GET, whose answer would say nothing about what was posted.
                 let keeps_method = matches!(attempt.status().as_u16(), 307 | 308);
-                if keeps_method && attempt.previous().len() < 10 && attempt.url().origin() == own_origin.origin() {
+                let is_circle = attempt.previous().contains(attempt.url());
+                let is_own = attempt.url().origin() == own_origin.origin();
+                if keeps_method && is_own && !is_circle && attempt.previous().len() <= MOST_REDIRECTS {
                     attempt.follow()
                 } else {
                     attempt.stop()

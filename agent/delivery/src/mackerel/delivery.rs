@@ -260,7 +260,9 @@ impl Delivery {
     /// whether the search is unfinished; `None` if nothing was accepted.
     async fn search(&mut self, mut search: Halving<Point>, why: &ApiError) -> Result<Option<bool>, ApiError> {
         let mut failed = None;
-        while let Some(batch) = search.next() {
+        while !self.lane.is_exhausted()
+            && let Some(batch) = search.next()
+        {
             match self.post(batch).await {
                 Ok(()) => search.accept(),
                 Err((batch, ApiError::Refused(_))) => search.refuse(batch),

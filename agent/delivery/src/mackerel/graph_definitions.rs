@@ -41,7 +41,11 @@ pub(super) async fn keep_posted(
         let words = Words::new("post the graph definitions", "values are posted without them");
         let wait = match posting.post(client, &mut lane, (pace.random)()).await {
             Ok(wait) => wait,
-            Err(error) => lane.wait(&error, &words),
+            Err(error) => {
+                // New definitions would fail, too.
+                tokio::time::sleep(lane.wait(&error, &words)).await;
+                continue;
+            }
         };
         tokio::select! {
             () = changed(&mut definitions) => {}
@@ -122,7 +126,7 @@ impl Posting {
             Found::NothingAccepted => {
                 let example = self.all.iter().find(|defined| !self.refused.contains(defined));
                 let example = example.map(|defined| format!("`{}` of {}", defined.graph.name(), defined.owner));
-                let task = format!("post the graph definitions, such as that of {}", example.unwrap_or_default());
+                let task = format!("post any graph definition, such as that of {}", example.unwrap_or_default());
                 lane.fault(POSTED_EVERY, &error, &Words::new(&task, "values are posted without them"));
                 return Ok(POSTED_EVERY);
             }

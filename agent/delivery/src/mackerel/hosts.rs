@@ -98,6 +98,8 @@ impl Hosts {
     pub(super) fn doubt(&self, identifier: &Arc<str>, now: Instant) {
         if let Some(lookup) = self.lock().get_mut(identifier) {
             (lookup.outcome, lookup.until) = (Outcome::Unknown, now + ABSENT);
+            // The look-ups must know when it is due.
+            self.wanted.notify_one();
         }
     }
 

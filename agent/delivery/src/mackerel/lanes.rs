@@ -323,10 +323,11 @@ impl Lane {
             at_fault.place(),
             retrying(wait)
         );
-        match (is_news, error) {
+        match (is_news, at_fault) {
             (false, _) => tracing::debug!("{line}"),
-            (true, ApiError::Auth(_) | ApiError::NotFound(_) | ApiError::Refused(_)) => tracing::error!("{line}"),
-            (true, ApiError::Busy(_) | ApiError::NoAnswer(_)) => tracing::warn!("{line}"),
+            // It does not end by itself.
+            (true, AtFault::Configuration | AtFault::Content) => tracing::error!("{line}"),
+            (true, AtFault::Mackerel | AtFault::Network) => tracing::warn!("{line}"),
         }
     }
 
@@ -343,7 +344,8 @@ impl Lane {
             let host = self.key.1.as_ref().map(|host| format!(" {}", printable(host, 200))).unwrap_or_default();
             let lasted = lasting(now.saturating_duration_since(since));
             let name = self.key.0.name();
-            let since = if delivered == 0 { String::new() } else { format!("; {delivered} delivered since the fault began") };
+            let since =
+                if delivered == 0 { String::new() } else { format!("; {delivered} delivered since the fault began") };
             tracing::info!("{name}{host}: recovered after {lasted}{since}");
         }
     }

@@ -127,7 +127,7 @@ impl Inbox {
                     self.queued_reports.push(report);
                 }
                 Some(document) = self.documents.recv() => {
-                    self.queued_documents.insert(Arc::clone(&document.namespace), document);
+                    self.queued_documents.push(document);
                 }
                 // Both senders are gone.
                 else => std::future::pending().await,
@@ -270,5 +270,7 @@ impl fmt::Display for FatalError {
 
 impl std::error::Error for FatalError {}
 
+#[cfg(test)]
+mod matrix;
 #[cfg(test)]
 mod tests;

@@ -49,8 +49,14 @@ const UNIDENTIFIED: &str = "check that the cloud's metadata service answers this
 /// This machine's host.
 pub(super) struct Registered {
     pub(super) host_id: HostId,
-    /// Whether Mackerel has said that it has this host.
-    is_checked: bool,
+    /// Why Mackerel has not said yet that it has this host.
+    unchecked: Option<Unchecked>,
+}
+
+/// Why a known host is not checked.
+enum Unchecked {
+    Late,
+    Failed(ApiError),
 }
 
 /// Why one attempt to register failed.
@@ -60,6 +66,8 @@ enum Failure {
     Unidentified(ApiError),
     /// Another attempt may succeed.
     Api(ApiError),
+    /// The host is there, but its status could not be set.
+    Status(ApiError),
 }
 
 impl From<FatalError> for Failure {
@@ -104,7 +112,7 @@ impl Registration<'_> {
             }
             Err(Failure::Fatal(error)) => return Err(error),
             Err(Failure::Unidentified(error)) => (error, Some((AtFault::Network, UNIDENTIFIED.to_owned()))),
-            Err(Failure::Api(error)) => {
+            Err(Failure::Api(error) | Failure::Status(error)) => {
                 let cure = self.cure_of(&error);
                 (error, cure)
             }
@@ -134,13 +142,18 @@ impl Registration<'_> {
         match timeout(PATIENCE, self.check(&host_id)).await {
             Ok(Ok(())) => {
                 self.lanes.lane(Kind::Status, None, self.pace).record(1, &Ok(()));
-                Ok(Registered { host_id, is_checked: true })
+                Ok(Registered { host_id, unchecked: None })
             }
             // Nothing can be posted for a host that is not there.
             Ok(Err(Failure::Api(error @ ApiError::NotFound(_)))) if error.is_for_the_operator() => Err(error.into()),
-            Ok(Err(failure @ (Failure::Fatal(_) | Failure::Unidentified(_)))) => Err(failure),
-            // Everything is posted all the same, and it is looked up again, which the log says if it fails.
-            Ok(Err(Failure::Api(_))) | Err(_) => Ok(Registered { host_id, is_checked: false }),
+            Ok(Err(Failure::Api(error) | Failure::Status(error))) => {
+                Ok(Registered { host_id, unchecked: Some(Unchecked::Failed(error)) })
+            }
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => {
+                tracing::warn!("looking up host `{host_id}` takes long; posting its values meanwhile");
+                Ok(Registered { host_id, unchecked: Some(Unchecked::Late) })
+            }
         }
     }
 
@@ -156,7 +169,7 @@ impl Registration<'_> {
         }
         let status = host.status.as_deref();
         if let Some(on_start) = self.settings.status_on_start.as_deref().filter(|on_start| status != Some(on_start)) {
-            self.client.post_status(host_id, on_start).await?;
+            self.client.post_status(host_id, on_start).await.map_err(Failure::Status)?;
         }
         tracing::info!("this machine is host `{host_id}` on Mackerel");
         Ok(())
@@ -164,14 +177,15 @@ impl Registration<'_> {
 
     /// Looks the host up until that succeeds, if it did not at the start. Returns only if this machine must not post as that host.
     pub(super) async fn keep_checked(&self, registered: &Registered) -> FatalError {
-        let Registered { host_id, is_checked } = registered;
-        if *is_checked {
-            std::future::pending::<()>().await;
-        }
+        let Registered { host_id, unchecked } = registered;
         let mut lane = self.lanes.lane(Kind::Status, None, self.pace);
         let task = format!("look up host `{host_id}` or set its status");
+        let mut tried = match unchecked {
+            None => std::future::pending().await,
+            Some(Unchecked::Late) => self.check(host_id).await,
+            Some(Unchecked::Failed(error)) => Err(Failure::Api(error.clone())),
+        };
         loop {
-            let tried = self.check(host_id).await;
             if tried.is_ok() {
                 lane.record(1, &Ok(()));
             }
@@ -180,6 +194,7 @@ impl Registration<'_> {
                 Ok(Err(wait)) => tokio::time::sleep(wait).await,
                 Err(error) => return error,
             }
+            tried = self.check(host_id).await;
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wasaba_core::clock;
+use wasaba_core::clock::{self, Stamp};
 use wasaba_core::collect::StoredValues;
 use wasaba_core::collect::memory::Memory;
 use wasaba_core::collect::rate::Reading;
@@ -12,7 +12,8 @@ use super::Spool;
 
 impl Memory for Spool {
     fn readings(&self, source: &str) -> BTreeMap<String, Reading> {
-        self.readings(source)
+        let step = Stamp::now().step_millis();
+        self.readings(source).into_iter().map(|(name, reading)| (name, reading.ahead_by(-step))).collect()
     }
 
     fn values(&self, instance: &str) -> StoredValues {
