@@ -87,7 +87,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
         outcomes: rounds.outcomes(),
         pulse: pulse.clone(),
         lanes: inbox.lanes(),
-        books: Books::of(Arc::clone(&spool), &root),
+        books: Books::of(Arc::clone(&spool)),
         statuses: Statuses::default(),
         whereabouts: Whereabouts::default(),
     };
@@ -144,13 +144,15 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     for task in background {
         task.abort();
     }
+    let closing = Arc::clone(&spool);
+    let closed = tokio::task::spawn_blocking(move || closing.close());
     // It waits for the disk.
-    let ledger = tokio::task::spawn_blocking(move || spool.ledger());
-    match timeout(ending::patience(Duration::from_secs(60)), ledger).await {
-        Ok(ledger) => {
-            tracing::info!("stopped; points since this queue was created: {}", ledger.unwrap_or_default());
-        }
-        Err(_) => tracing::warn!("stopped; the disk of the queue does not answer"),
+    match timeout(ending::patience(Duration::from_secs(60)), closed).await {
+        Ok(ledger) => tracing::info!("stopped; points since this queue was created: {}", ledger.unwrap_or_default()),
+        Err(_) => tracing::warn!(
+            "stopped before the disk of the queue answered; points since this queue was created: {}",
+            spool.ledger()
+        ),
     }
     result
 }

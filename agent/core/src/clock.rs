@@ -85,9 +85,15 @@ impl Stamp {
 #[must_use]
 pub fn steady_millis() -> i64 {
     static BEGIN: OnceLock<i64> = OnceLock::new();
-    let since_boot = || i64::try_from(read(ClockId::Boottime).as_millis()).unwrap_or(i64::MAX);
+    let since_boot = || i64::try_from(running().as_millis()).unwrap_or(i64::MAX);
     let begin = BEGIN.get_or_init(|| unix_millis().saturating_sub(since_boot()));
     begin.saturating_add(since_boot())
+}
+
+/// How long this machine has been running, with the time that it was suspended.
+#[must_use]
+pub fn running() -> Duration {
+    read(ClockId::Boottime)
 }
 
 /// How long the thread that asks has computed.
@@ -140,7 +146,7 @@ mod tests {
     fn time_passes_and_a_thread_that_computes_uses_it() {
         let (then, before, computed) = (instant(), monotonic(), thread_cpu());
         while thread_cpu() == computed {}
-        assert!(monotonic() > before && since(then) > Duration::ZERO);
+        assert!(monotonic() > before && since(then) > Duration::ZERO && running() >= monotonic());
         assert_eq!(since(then + Duration::from_secs(1_000)), Duration::ZERO, "what is to come is no time ago");
     }
 

@@ -11,6 +11,7 @@ pub mod init;
 pub mod once;
 pub mod parse;
 pub mod plugin;
+pub mod queue;
 pub mod retire;
 pub mod status;
 pub mod supervise;
@@ -56,6 +57,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Some(Command::Retire { agent, force }) => retire::run(&agent, force),
         Some(Command::Container(agent)) => container::run(&agent),
         Some(Command::Health(agent)) => health::run(&agent),
+        Some(Command::Queue(command)) => queue::run(&command),
         Some(Command::Status { agent, json }) => return status::run(&agent, json),
         Some(Command::Supervise(agent)) => supervise::run(&agent),
         Some(Command::Completion { shell }) => print(&shell.script()),

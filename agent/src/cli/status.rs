@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use delivery::spool;
 use serde::Serialize;
 use wasaba_core::text::{counted, lasting};
 
@@ -43,7 +44,14 @@ pub fn run(flags: &AgentFlags, json: bool) -> ExitCode {
     };
     let state = match control::ask(&root) {
         Ok(state) => state,
-        Err(why) => return failed(&why, NOT_RUNNING),
+        Err(why) => {
+            // Without an agent, what waits for it.
+            let queue = spool::read(&root).map(|queue| super::queue::head(&queue));
+            return failed(
+                &format!("{why}{}", queue.map(|head| format!("\nqueue: {head}")).unwrap_or_default()),
+                NOT_RUNNING,
+            );
+        }
     };
     let printed = if json { document(&state) } else { Ok(table(&state)) };
     if let Err(why) = printed.and_then(|text| super::print(&text)) {
@@ -101,7 +109,7 @@ fn head(state: &AgentState) -> String {
 fn queued(queue: &QueueReport, now: i64) -> String {
     let QueueReport { points, minutes, oldest, file_bytes, hours_held, memory, collected, delivered, .. } = queue;
     let mut text = counted(*points, "point");
-    text.extend(minutes.map(|minutes| format!(" of {}", counted(minutes, "minute"))));
+    write!(text, " of {}", counted(*minutes, "minute")).ok();
     text.extend(oldest.filter(|_| *points > 0).map(|oldest| format!(", the oldest from {}", ago(oldest, now))));
     write!(text, "; {collected} collected, {delivered} delivered; the file has {} KiB", file_bytes.div_ceil(1_024))
         .ok();
@@ -299,7 +307,7 @@ mod tests {
             ],
             queue: Some(QueueReport {
                 points: 360,
-                minutes: Some(12),
+                minutes: 12,
                 oldest: Some(NOW - 780),
                 file_bytes: 54_321,
                 hours_held: Some(29.7),

@@ -1,13 +1,13 @@
 //! The books: what the queue holds and what became of every point, as the spool last said; it may be waiting for a disk.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use delivery::spool::{Ledger, Spool};
+use delivery::spool::{Facts, Place, Spool};
 use serde::{Deserialize, Serialize};
+use wasaba_core::text::printable;
 
 /// How long an answer waits for the spool. The one before it is sent then.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -17,13 +17,13 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub struct QueueReport {
     /// The points that wait.
     pub points: u64,
-    /// How many minutes they are of, if the spool says so.
-    pub minutes: Option<u64>,
-    /// The time of the oldest of them, in seconds since 1970, if the spool says so.
+    /// How many minutes they are of.
+    pub minutes: u64,
+    /// The time of the oldest of them, in seconds since 1970.
     pub oldest: Option<i64>,
     /// The size of the file.
     pub file_bytes: u64,
-    /// For how many hours there is room at the present rate, if the spool says so.
+    /// For how many hours there is room at the present rate, if that is known.
     pub hours_held: Option<f64>,
     /// Why new values stay in memory; none if they go to the disk.
     pub memory: Option<MemoryReport>,
@@ -50,7 +50,6 @@ pub struct Books(Arc<Inner>);
 
 struct Inner {
     spool: Arc<Spool>,
-    file: PathBuf,
     is_reading: AtomicBool,
     last: Mutex<Option<Page>>,
 }
@@ -63,11 +62,11 @@ struct Page {
 }
 
 impl Books {
-    /// The books of the spool in this root.
+    /// The books of this spool.
     #[must_use]
-    pub fn of(spool: Arc<Spool>, root: &Path) -> Self {
+    pub fn of(spool: Arc<Spool>) -> Self {
         let (is_reading, last) = Default::default();
-        Self(Arc::new(Inner { spool, file: root.join("wasaba.db"), is_reading, last }))
+        Self(Arc::new(Inner { spool, is_reading, last }))
     }
 
     /// What the queue holds. While the spool does not answer, what it said last, if it said anything; it is asked once at a time.
@@ -91,8 +90,8 @@ impl Books {
 
     /// Asks the spool, and waits for it.
     pub fn read(&self) -> QueueReport {
-        let Inner { spool, file, .. } = &*self.0;
-        let queue = report(spool, file);
+        let spool = &self.0.spool;
+        let queue = report(spool);
         let page = Page { queue: queue.clone(), host_id: spool.host_id() };
         *self.0.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(page);
         queue
@@ -104,18 +103,21 @@ impl Books {
 }
 
 /// The one place that knows what the spool can say.
-fn report(spool: &Spool, file: &Path) -> QueueReport {
-    let Ledger { collected, delivered, queued, expired, rejected } = spool.ledger();
-    let losses = [("expired", expired), ("rejected", rejected)];
+fn report(spool: &Spool) -> QueueReport {
+    let Facts { minutes, oldest, bytes, hours, place, ledger } = spool.facts();
+    let losses = ledger.losses().into_iter().filter(|(_, points)| *points > 0);
     QueueReport {
-        points: queued,
-        minutes: None,
-        oldest: None,
-        hours_held: None,
-        memory: None,
-        file_bytes: std::fs::metadata(file).map_or(0, |about| about.len()),
-        collected,
-        delivered,
-        losses: losses.into_iter().filter(|(_, points)| *points > 0).map(|(why, n)| (why.to_owned(), n)).collect(),
+        points: ledger.queued,
+        minutes,
+        oldest,
+        file_bytes: bytes,
+        hours_held: hours,
+        memory: match place {
+            Place::Disk => None,
+            Place::Memory { since, why } => Some(MemoryReport { since, why: printable(&why, 1_024) }),
+        },
+        collected: ledger.collected,
+        delivered: ledger.delivered,
+        losses: losses.map(|(reason, points)| (reason.to_owned(), points)).collect(),
     }
 }

@@ -29,6 +29,7 @@ pub(super) struct Kept {
 impl Sink for Kept {
     async fn keep(&mut self, collected: ByInstant, sources: &Sources) {
         let newest = collected.keys().next_back().copied();
+        let (mut minutes, mut readings, mut values) = (Vec::new(), Vec::new(), Vec::new());
         for (time, collected) in collected {
             if let Some(board) = &self.board {
                 board.take(time, &collected);
@@ -36,18 +37,30 @@ impl Sink for Kept {
             if collected.is_empty() {
                 continue;
             }
-            let spool = Arc::clone(&self.spool);
-            let samples = collected.samples.into_iter().flat_map(|(_, samples)| samples).collect::<Vec<_>>();
-            let (count, readings) = (samples.len(), collected.readings);
-            let (minute, values) = (Minute { time, samples }, collected.kept);
+            let samples = collected.samples.into_iter().flat_map(|(_, samples)| samples).collect();
+            minutes.push(Minute { time, samples });
+            readings.extend(collected.readings);
+            values.extend(collected.kept);
+        }
+        if !minutes.is_empty() {
+            let (spool, is_local) = (Arc::clone(&self.spool), self.board.is_some());
+            let (count, first) = (
+                minutes.iter().map(|minute| minute.samples.len()).sum::<usize>(),
+                minutes.first().map(|minute| minute.time),
+            );
             let kept = tokio::task::spawn_blocking(move || {
                 let now = clock::unix_seconds();
                 values.into_iter().for_each(|(source, values)| spool.keep_values(&source, values));
-                spool.keep(minute, &readings, now)
+                let is_on_disk = spool.keep(minutes, &readings, now);
+                if is_local {
+                    // Without Mackerel there is no better clock.
+                    spool.expire(now);
+                }
+                is_on_disk
             });
             // The spool logs its own failures.
             if kept.await.is_ok_and(|on_disk| on_disk) {
-                tracing::debug!("kept {count} values of {time}");
+                tracing::debug!("kept {count} values of {} and later", first.unwrap_or_default());
             }
             self.wake.notify_one();
             self.pulse.beat(clock::instant());

@@ -216,13 +216,17 @@ impl fmt::Display for ApiError {
 
 impl Error for ApiError {}
 
+/// The time in a `Date` header, in seconds since 1970.
+pub(super) fn date(value: &str) -> Option<i64> {
+    Some(jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value.trim()).ok()?.as_second())
+}
+
 /// The wait in either form of the `Retry-After` header: seconds, or a date.
 pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value.trim()).ok()?;
-    let date = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(date.as_second()).ok()?);
+    let date = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(date(value)?).ok()?);
     Some(date.duration_since(now).unwrap_or_default())
 }
 

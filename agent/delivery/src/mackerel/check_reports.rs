@@ -21,7 +21,9 @@ use super::halving::{Found, Halving};
 use super::hosts::Hosts;
 use super::id_file::HostId;
 use super::lanes::{Kind, Lane, Lanes, Words};
+use super::saved_reports::Saved;
 use super::{Pace, stopped};
+use crate::spool::Spool;
 
 /// Mackerel accepts no more in one request.
 const MOST_AT_ONCE: usize = 100;
@@ -47,6 +49,7 @@ pub(super) struct CheckReports<'a> {
     lanes: BTreeMap<Option<Arc<str>>, Lane>,
     pace: Pace,
     queues: &'a mut Queues,
+    saved: Saved,
 }
 
 /// The queued reports, by the custom identifier of their host; `None` is this host.
@@ -141,6 +144,17 @@ impl Queues {
         is_urgent
     }
 
+    fn reports(&self) -> impl Iterator<Item = &Report> {
+        self.0.values().flat_map(|queue| &queue.reports)
+    }
+
+    /// Queues reports of an earlier run before those of this one.
+    fn restore(&mut self, reports: Vec<Report>) {
+        for report in reports.into_iter().rev() {
+            self.0.entry(report.host.clone()).or_default().reports.push_front(report);
+        }
+    }
+
     /// Forgets earlier failures, which another key or server may not have.
     fn reset(&mut self) {
         for queue in self.0.values_mut() {
@@ -157,13 +171,17 @@ impl<'a> CheckReports<'a> {
         board: Lanes,
         pace: Pace,
         queues: &'a mut Queues,
+        spool: Arc<Spool>,
     ) -> Self {
         queues.reset();
-        Self { client, host_id, hosts, board, lanes: BTreeMap::new(), pace, queues }
+        let saved = Saved::new(spool, host_id.clone());
+        Self { client, host_id, hosts, board, lanes: BTreeMap::new(), pace, queues, saved }
     }
 
     /// Posts queued reports and those from the inbox until shutdown, and then once more.
     pub(super) async fn run(mut self, inbox: &mut mpsc::Receiver<Report>, shutdown: watch::Receiver<bool>) {
+        let restored = self.saved.restore(self.queues.reports()).await;
+        self.queues.restore(restored);
         self.flush(Instant::now()).await;
         let mut next = Instant::now() + GATHERED;
         let mut found = self.hosts.found();
@@ -192,6 +210,8 @@ impl<'a> CheckReports<'a> {
         while let Ok(report) = inbox.try_recv() {
             self.queues.push(report);
         }
+        // The last request may be cut short.
+        self.saved.follow(self.queues.reports());
         self.flush(Instant::now()).await;
     }
 
@@ -232,6 +252,7 @@ impl<'a> CheckReports<'a> {
         for gone in results.into_iter().flatten() {
             self.hosts.doubt(&gone, now.into_std());
         }
+        self.saved.follow(self.queues.reports());
     }
 }
 
@@ -367,6 +388,8 @@ fn body<'a>(reports: impl Iterator<Item = &'a Report>, host_id: &str) -> Vec<u8>
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use wasaba_core::report::{Lost, Status};
 
     use super::*;
@@ -391,7 +414,8 @@ mod tests {
         let pace = Pace { random: || 1.0, ..PACE };
         let board = Lanes::default();
         let hosts = Arc::new(Hosts::new(board.clone()));
-        CheckReports::new(client(&server.base), HostId::new("OWN").unwrap(), hosts, board, pace, queues)
+        let spool = Arc::new(Spool::open(tempfile::tempdir().unwrap().path(), 0).unwrap());
+        CheckReports::new(client(&server.base), HostId::new("OWN").unwrap(), hosts, board, pace, queues, spool)
     }
 
     fn bodies(server: &Server) -> Vec<String> {
@@ -467,6 +491,35 @@ mod tests {
         let line = queue.dropped.line(start + LOGGED_AGAIN).unwrap();
         assert!(line.starts_with("dropped check reports: 10000 older than 6 h; "), "{line}");
         assert_eq!(queue.dropped.line(start + LOGGED_AGAIN * 3), None, "nothing is new");
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_posted_after_a_restart_once_and_for_the_same_host_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = async |own: &str, pushed: Vec<Report>, status: u16| {
+            let server = Server::start(move |_| answer(status, r#"{"success":true}"#)).await;
+            let spool = Arc::new(Spool::open(folder.path(), 0).unwrap());
+            let pace =
+                Pace { now: clock::wall, instant: std::time::Instant::now, random: || 1.0, pause: Duration::ZERO };
+            let (own, mut queues) = (HostId::new(own).unwrap(), Queues::default());
+            for report in pushed {
+                queues.push(report);
+            }
+            let ((_keep, mut inbox), (_, stop)) = (mpsc::channel(1), watch::channel(true));
+            let reports = CheckReports::new(client(&server.base), own, Arc::default(), pace, &mut queues, spool);
+            reports.run(&mut inbox, stop).await;
+            let names = bodies(&server).into_iter().flat_map(|body| {
+                let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+                body["reports"].as_array().unwrap().iter().map(|report| report["name"].to_string()).collect::<Vec<_>>()
+            });
+            names.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" ")
+        };
+        let waiting = || vec![report("a", None), report("b", None)];
+        assert_eq!(run("OWN", waiting(), 503).await, r#""a" "b""#);
+        assert_eq!(run("OWN", vec![report("c", None)], 200).await, r#""a" "b" "c""#);
+        assert_eq!(run("OWN", Vec::new(), 200).await, "", "they were posted");
+        assert_eq!(run("OWN", waiting(), 503).await, r#""a" "b""#);
+        assert_eq!(run("ANOTHER", Vec::new(), 200).await, "");
     }
 
     #[tokio::test]

@@ -4,9 +4,10 @@
 //! cannot be printed.
 
 use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONNECTION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Proxy, Response, redirect};
 use serde_json::Value;
 use url::Url;
@@ -20,6 +21,9 @@ use super::proxy::proxy_to;
 
 /// The limit for a whole request, as in the official agent.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// So long after an answer, Mackerel's time is known.
+const TIME_TOLD: Duration = Duration::from_mins(5);
 
 /// Each redirect is another request.
 const MOST_REDIRECTS: usize = 3;
@@ -86,6 +90,8 @@ pub struct Client {
     http: reqwest::Client,
     base: Url,
     key: Secret,
+    /// Mackerel's time in its last answer, in seconds since 1970, and how long this machine was running then.
+    told: Arc<Mutex<Option<(i64, Duration)>>>,
 }
 
 impl Client {
@@ -125,7 +131,15 @@ impl Client {
         }
         let http =
             builder.build().map_err(|error| FatalError(format!("cannot create an HTTP client: {}", chain(&error))))?;
-        Ok(Self { http, base, key })
+        Ok(Self { http, base, key, told: Arc::default() })
+    }
+
+    /// The time by Mackerel's clock, in seconds since 1970, if it has told it within the last minutes. Unlike this machine's it can be
+    /// trusted.
+    pub(super) fn mackerel_time(&self) -> Option<i64> {
+        let (told, then) = (*self.told.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let since = clock::running().saturating_sub(then);
+        (since <= TIME_TOLD).then(|| told.saturating_add(i64::try_from(since.as_secs()).unwrap_or_default()))
     }
 
     fn url(&self, path: &str) -> Url {
@@ -170,9 +184,15 @@ impl Client {
                 retry_after,
             }));
         }
+        let told = response.headers().get(DATE).and_then(|value| answer::date(value.to_str().ok()?));
+        let arrived = clock::running();
         let (body, end) = self.body(response).await;
         end?;
-        serde_json::from_slice(&body).ok().as_ref().and_then(success).ok_or_else(|| {
+        let found = serde_json::from_slice(&body).ok().as_ref().and_then(success);
+        if let (Some(told), Some(_)) = (told, &found) {
+            *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some((told, arrived));
+        }
+        found.ok_or_else(|| {
             ApiError::NoAnswer(format!(
                 "{} answered {status}, but not what Mackerel answers on success: is `apibase` right, or does a proxy or login \
                  page answer in its place?",
@@ -274,6 +294,23 @@ mod tests {
     /// A request that any JSON answers.
     async fn get(client: &Client) -> Result<Value, ApiError> {
         client.send(Method::GET, "/x", &[], None, |answer| Some(answer.clone())).await
+    }
+
+    #[tokio::test]
+    async fn mackerels_time_is_that_of_its_last_success_and_not_that_of_a_gateway() {
+        let server = Server::start(|request| {
+            let date = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+            let (status, body) = if request.line == "GET /x" { ("200 OK", "{}") } else { ("502 Bad Gateway", "") };
+            format!("HTTP/1.1 {status}\r\n{date}Content-Length: {}\r\n\r\n{body}", body.len())
+        })
+        .await;
+        let client = client(&server.base);
+        let failed = client.send(Method::GET, "/y", &[], None, |answer| Some(answer.clone())).await;
+        assert!(failed.is_err() && client.mackerel_time().is_none());
+        let login_page = client.send(Method::GET, "/x", &[], None, |_| None::<()>).await;
+        assert!(login_page.is_err() && client.mackerel_time().is_none());
+        assert!(get(&client).await.is_ok());
+        assert!(client.clone().mackerel_time().is_some_and(|time| (784_111_777..784_112_077).contains(&time)));
     }
 
     #[test]

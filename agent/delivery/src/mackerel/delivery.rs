@@ -145,6 +145,7 @@ impl Delivery {
 
     /// Delivers all but the held names, and then those of them that are due. Returns how long to pause before the rest.
     async fn deliver_all(&mut self) -> Result<Option<Duration>, ApiError> {
+        self.expire().await;
         if let Some((search, why)) = self.unfinished.take()
             && self.search(search, &why).await? == Some(true)
         {
@@ -376,7 +377,15 @@ impl Delivery {
         self.accepted = Some(self.now());
         batch.iter().for_each(|point| self.refusals.release(&point.sample));
         self.settle(batch, Vec::new()).await;
+        self.expire().await;
         Ok(())
+    }
+
+    /// Drops what is too old or dated ahead by Mackerel's clock, if that is known.
+    async fn expire(&self) {
+        if let Some(time) = self.client.mackerel_time() {
+            self.blocking(move |spool| spool.expire(time)).await;
+        }
     }
 
     /// Settles in one commit.

@@ -463,7 +463,7 @@ async fn cell(endpoint: Endpoint, misbehaviour: Misbehaviour, folder: &Path, lin
             }
             let own = (0..20).map(|number| Sample::new(format!("custom.m.{number:02}"), f64::from(minute)).unwrap());
             let other = Sample::new("loadavg1", f64::from(minute)).unwrap().of_host(&other_host);
-            spool.keep(Minute { time, samples: own.chain([other]).collect() }, &[], time);
+            spool.keep(vec![Minute { time, samples: own.chain([other]).collect() }], &[], time);
             wake.notify_one();
             match minute {
                 0 => {

@@ -19,6 +19,7 @@ mod proxy;
 mod refusals;
 mod registration;
 mod retirement;
+mod saved_reports;
 mod size;
 #[cfg(test)]
 mod testing;
@@ -211,8 +212,8 @@ async fn run_at(
     let lane = |kind| lanes.lane(kind, None, pace);
     let values = lane(Kind::Values);
     let delivery = Delivery::new(client.clone(), spool.clone(), host_id.clone(), Arc::clone(&hosts), values, pace);
-    let board = lanes.clone();
-    let checks = CheckReports::new(client.clone(), host_id.clone(), Arc::clone(&hosts), board, pace, queued_reports);
+    let (board, own) = (lanes.clone(), host_id.clone());
+    let checks = CheckReports::new(client.clone(), own, Arc::clone(&hosts), board, pace, queued_reports, spool.clone());
     let shutdown = signals.shutdown.clone();
     let stop = async move {
         stopped(shutdown).await;

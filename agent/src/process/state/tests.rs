@@ -15,7 +15,7 @@ pub(crate) fn tables(root: &Path) -> Tables {
         outcomes: Outcomes::default(),
         pulse: Pulse::since(Moment::now().instant),
         lanes: Lanes::default(),
-        books: Books::of(Arc::new(Spool::open(root, NOW).unwrap()), root),
+        books: Books::of(Arc::new(Spool::open(root, NOW).unwrap())),
         statuses: Statuses::default(),
         whereabouts: Whereabouts::default(),
     }
