@@ -13,6 +13,7 @@ pub mod graph;
 pub mod limits;
 pub mod lines;
 pub mod nearest;
+pub mod outlet;
 pub mod paths;
 pub mod posting;
 pub mod report;

@@ -109,6 +109,8 @@ pub struct Status {
     pub dropped: u64,
     /// Why its last call failed, if it did.
     pub failure: Option<String>,
+    /// For how much longer it is skipped, if it is.
+    pub skipped_for: Option<Duration>,
     /// Whether it failed because something was refused.
     pub is_denied: bool,
 }
@@ -255,9 +257,9 @@ impl Instance {
     pub fn status(&self) -> Status {
         let (counts, meter) = (&self.counts, self.sandboxed.meter());
         // Locked once: in the expression below, a guard would be held to its end.
-        let (failure, is_denied) = {
+        let (failure, skipped_for, is_denied) = {
             let circuit = lock(&self.circuit);
-            (circuit.failure(), circuit.is_denied())
+            (circuit.failure(), circuit.skipped_for(clock::since(self.loaded)), circuit.is_denied())
         };
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let failures = Kind::ALL.iter().zip(&counts.failures).map(|(kind, count)| (kind.name(), get(count)));
@@ -272,6 +274,7 @@ impl Instance {
             refusals: meter.refusals(),
             dropped: get(&counts.dropped),
             failure,
+            skipped_for,
             is_denied,
         }
     }

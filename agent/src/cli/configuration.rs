@@ -59,7 +59,7 @@ impl AgentFlags {
     /// Text for the user, a paragraph for each problem.
     pub fn config_for_command(&self) -> Result<Config, String> {
         let (config, problems) = self.config().map_err(|problems| texts(&problems))?;
-        log::start(config.log_level, Destination::Stderr, config.machine.host.as_deref());
+        log::start(config.log_level, Destination::Stderr, config.machine.host.as_deref())?;
         log::problems(&problems);
         Ok(config)
     }

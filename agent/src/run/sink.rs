@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use delivery::local::Board;
 use delivery::spool::{Minute, Spool};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use wasaba_core::clock;
 use wasaba_core::collect::rounds::Sink;
 use wasaba_core::collect::sources::{ByInstant, Sources};
 
-use crate::process::control::Pulse;
 use crate::process::footprint;
+use crate::process::state::Pulse;
 
 /// Keeps what was collected, and wakes the output.
 pub(super) struct Kept {
@@ -18,6 +18,8 @@ pub(super) struct Kept {
     pub(super) board: Option<Arc<Board>>,
     pub(super) wake: Arc<Notify>,
     pub(super) pulse: Pulse,
+    /// Takes word of the first collection.
+    pub(super) begun: Option<oneshot::Sender<()>>,
     /// How many minutes were collected.
     pub(super) minutes: u64,
     /// The newest of them, in seconds since 1970.
@@ -61,7 +63,11 @@ impl Sink for Kept {
                 tracing::debug!("kept {count} values of {} and later", first.unwrap_or_default());
             }
             self.wake.notify_one();
-            self.pulse.beat(clock::unix_seconds());
+            self.pulse.beat(clock::instant());
+        }
+        if let Some(begun) = self.begun.take() {
+            // Where systemd is not there, no one waits.
+            begun.send(()).ok();
         }
         if let Some(board) = &self.board {
             board.judge(sources.health());

@@ -1,10 +1,9 @@
-//! The backoff: how long to wait after a call to Mackerel failed, and which failures to log.
+//! The backoff: how long to wait after a call to Mackerel failed.
 //!
 //! Pure: chance and time are parameters; it neither waits nor logs.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
-use std::mem::{Discriminant, discriminant};
 use std::time::{Duration, Instant};
 
 use super::answer::ApiError;
@@ -25,31 +24,19 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
 const MOST_FAILURES: usize = 28;
 const WINDOW: Duration = Duration::from_hours(1);
 
-/// A lasting failure is logged again after this time.
-const LOGGED_AGAIN: Duration = Duration::from_hours(1);
-
 /// A series of failures of one kind of call.
 ///
-/// Waits are exponential with full jitter, so that a thousand hosts do not come back at once. A failure is due for the log
-/// once, again when it becomes another one, and hourly while it lasts.
+/// Waits are exponential with full jitter, so that a thousand hosts do not come back at once.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
     /// The failures within the last [`WINDOW`] since the last success, the oldest first.
     recent: VecDeque<Instant>,
-    /// When each kind of failure was last logged.
-    logged: Vec<(Discriminant<ApiError>, Instant)>,
 }
 
 impl Backoff {
-    /// The wait after a call that failed at `now` with `error`; `random` is from 0 to 1.
+    /// The wait after a call that failed at `now` with `error` and was counted; `random` is from 0 to 1.
     pub(super) fn wait(&mut self, error: &ApiError, now: Instant, random: f64) -> Duration {
-        self.count(now);
-        self.wait_again(error, now, random)
-    }
-
-    /// As [`Backoff::wait`], for a failure that was counted already.
-    pub(super) fn wait_again(&mut self, error: &ApiError, now: Instant, random: f64) -> Duration {
         let allowed = match self.recent.front() {
             // All hosts began to fail at the same time, and must not come back at the same time.
             Some(oldest) if self.is_exhausted(now) => {
@@ -75,25 +62,9 @@ impl Backoff {
         recent.count() >= MOST_FAILURES
     }
 
-    /// Whether `error` is due for the log; if so, it counts as logged.
-    pub(super) fn is_news(&mut self, error: &ApiError, now: Instant) -> bool {
-        self.logged.retain(|(_, at)| now.saturating_duration_since(*at) < LOGGED_AGAIN);
-        let is_news = self.logged.iter().all(|(kind, _)| *kind != discriminant(error));
-        if is_news {
-            self.logged.push((discriminant(error), now));
-        }
-        is_news
-    }
-
-    /// Whether a failure was logged.
-    pub(super) fn has_logged(&self) -> bool {
-        !self.logged.is_empty()
-    }
-
-    /// Ends the series, after a call that succeeded. A failure that returns within the hour is still not logged again.
+    /// Ends the series, after a call that succeeded.
     pub(super) fn reset(&mut self) {
-        let logged = std::mem::take(&mut self.logged);
-        *self = Self { logged, ..Self::default() };
+        *self = Self::default();
     }
 
     fn jittered(&mut self, random: f64) -> Duration {
@@ -136,6 +107,7 @@ mod tests {
         let mut backoff = Backoff::default();
         let mut now = Instant::now();
         let mut wait = |backoff: &mut Backoff, random| {
+            backoff.count(now);
             let wait = backoff.wait(&unreachable(), now, random);
             now += wait;
             wait
@@ -156,6 +128,7 @@ mod tests {
             let mut now = start;
             while now < start + Duration::from_hours(24) {
                 calls.push(now);
+                backoff.count(now);
                 now += backoff.wait(&unreachable(), now, random);
             }
             let most = calls.windows(MOST_FAILURES + 1).all(|calls| calls[MOST_FAILURES] - calls[0] >= WINDOW);
@@ -176,6 +149,7 @@ mod tests {
         let mut first_call = || {
             let (mut backoff, mut now) = (Backoff::default(), start + Duration::from_secs_f64(random() * 20.0));
             while now < start + outage {
+                backoff.count(now);
                 now += backoff.wait(error, now, random());
             }
             (now - start - outage).as_secs()
@@ -219,30 +193,6 @@ mod tests {
         let wrong = ApiError::of(ErrorResponse { status: 403, by, message, retry_after: None });
         let mut backoff = Backoff::default();
         assert!((0..10).all(|_| backoff.wait(&wrong, Instant::now(), 0.0) == HOLD));
-    }
-
-    #[test]
-    fn a_lasting_failure_is_logged_once_an_hour_and_another_failure_at_once() {
-        let start = Instant::now();
-        let at = |minutes: u64| start + Duration::from_mins(minutes);
-        let mut backoff = Backoff::default();
-        let logged: Vec<bool> = [0, 1, 59, 60, 61].map(|minutes| backoff.is_news(&unreachable(), at(minutes))).to_vec();
-        assert_eq!(logged, [true, false, false, true, false]);
-        assert!(backoff.is_news(&busy(1), at(62)));
-        backoff.reset();
-        assert!(
-            !backoff.is_news(&busy(1), at(63)) && backoff.is_news(&busy(1), at(122)),
-            "also when it comes and goes"
-        );
-    }
-
-    #[test]
-    fn two_failures_that_alternate_each_minute_have_a_line_an_hour_each() {
-        let (start, mut backoff) = (Instant::now(), Backoff::default());
-        let errors = [unreachable(), busy(1)];
-        let logged = (0..180_u64).zip(errors.iter().cycle());
-        let logged = logged.filter(|(minute, error)| backoff.is_news(error, start + Duration::from_mins(*minute)));
-        assert_eq!(logged.map(|(minute, _)| minute).collect::<Vec<_>>(), [0, 1, 60, 61, 120, 121]);
     }
 
     #[test]

@@ -57,6 +57,12 @@ impl Route {
         let given = if base.scheme() == "https" { &self.https_proxy } else { &self.http_proxy };
         proxy_to(base, given.as_ref(), |name| std::env::var(name).ok())
     }
+
+    /// The way to this server, without credentials: its own address, and that of the proxy if there is one.
+    pub(super) fn shown(&self, apibase: &str) -> (String, Option<String>) {
+        let proxy = Url::parse(apibase).ok().and_then(|base| self.proxy(&base).ok().flatten());
+        (without_credentials(apibase), proxy.map(|proxy| without_credentials(&proxy.address.url)))
+    }
 }
 
 impl Proxy {
@@ -231,6 +237,17 @@ impl Client {
     }
 }
 
+/// An address that may be shown: scheme, host and port.
+fn without_credentials(address: &str) -> String {
+    let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+    let url = Url::parse(&address).ok().filter(|url| url.has_host() && url.query().or(url.fragment()).is_none());
+    // A password with a sign that it must not have may have become part of the host.
+    let Some(url) = url else { return "[invalid address]".to_owned() };
+    let user = if url.username().is_empty() && url.password().is_none() { "" } else { "[redacted]@" };
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{user}{}{port}", url.scheme(), url.host_str().unwrap_or_default())
+}
+
 fn base(apibase: &str) -> Result<Url, FatalError> {
     let wrong = |why: &str| {
         // Not the value itself, which may hold a password.
@@ -313,6 +330,28 @@ mod tests {
             let error = base(wrong).unwrap_err().to_string();
             assert!(error.contains("apibase = ") && !error.contains("secret"), "{error}");
         }
+    }
+
+    #[test]
+    fn the_way_is_shown_without_credentials() {
+        for (address, expected) in [
+            ("https://api.mackerelio.com/", "https://api.mackerelio.com"),
+            ("http://127.0.0.1:8080/some/path", "http://127.0.0.1:8080"),
+            ("http://user:secret@proxy:3128", "http://[redacted]@proxy:3128"),
+            ("user:secret@proxy:3128", "http://[redacted]@proxy:3128"),
+            ("proxy:3128", "http://proxy:3128"),
+            ("http://user:80#secret@proxy", "[invalid address]"),
+            ("http://user:80?secret@proxy", "[invalid address]"),
+            ("http://user:se#cret@proxy", "[invalid address]"),
+        ] {
+            assert_eq!(without_credentials(address), expected);
+        }
+        let route = Route { https_proxy: Some(Secret::new("http://u:p@proxy:1")), ..Route::default() };
+        let (server, proxy) = route.shown("https://api.mackerelio.com/");
+        assert_eq!(
+            (server.as_str(), proxy.as_deref()),
+            ("https://api.mackerelio.com", Some("http://proxy:1"))
+        );
     }
 
     #[test]

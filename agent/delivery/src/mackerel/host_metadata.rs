@@ -14,11 +14,10 @@ use tokio::time::{Instant, sleep_until};
 use wasaba_core::document::Document;
 use wasaba_core::lines::LinesAnHour;
 
-use super::Pace;
 use super::answer::ApiError;
-use super::backoff::{Backoff, retrying};
 use super::client::Client;
 use super::id_file::HostId;
+use super::lanes::{Lane, Words};
 
 /// How long a document is not posted after it was refused.
 const HELD: Duration = Duration::from_hours(1);
@@ -72,18 +71,18 @@ pub(super) async fn keep_posted(
     host_id: &HostId,
     inbox: &mut mpsc::Receiver<Document>,
     queue: &mut Queue,
-    pace: Pace,
+    mut lane: Lane,
 ) -> Infallible {
-    let mut backoff = Backoff::default();
     let mut lines = LinesAnHour::new(MOST_LINES, Instant::now().into_std());
     let mut retry_at = None;
+    let words = Words::new("deliver metadata", "the newest document of each namespace stays queued");
     loop {
         while let (None, Some((namespace, json))) = (retry_at, queue.next(Instant::now())) {
-            let result = client.put_metadata(host_id, &namespace, json).await;
+            let result = lane.request(1, client.put_metadata(host_id, &namespace, json)).await;
             let now = Instant::now();
             match result {
                 Ok(()) => {
-                    backoff.reset();
+                    lane.is_well();
                     tracing::debug!("delivered metadata {namespace}");
                     if let Some(Queued { document, .. }) = queue.documents.remove(&namespace) {
                         // The receiver may be gone.
@@ -100,17 +99,12 @@ pub(super) async fn keep_posted(
                     if let Some(line) = lines.admitted(line, now.into_std()) {
                         tracing::error!("{line}");
                     }
-                    backoff.count(now.into_std());
-                    if backoff.is_exhausted(now.into_std()) {
-                        retry_at = Some(now + backoff.wait_again(&error, now.into_std(), (pace.random)()));
+                    if lane.is_exhausted() {
+                        retry_at = Some(now + lane.wait(&error, &words));
                     }
                 }
                 Err(error) => {
-                    let wait = backoff.wait(&error, now.into_std(), (pace.random)());
-                    if backoff.is_news(&error, now.into_std()) {
-                        tracing::warn!("cannot deliver metadata: {error}; {}", retrying(wait));
-                    }
-                    retry_at = Some(now + wait);
+                    retry_at = Some(now + lane.wait(&error, &words));
                 }
             }
         }
@@ -128,10 +122,10 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use tokio::sync::oneshot;
-    use wasaba_core::clock;
 
     use super::*;
-    use crate::mackerel::testing::{Server, answer, client};
+    use crate::mackerel::lanes::{Kind, Lanes};
+    use crate::mackerel::testing::{PACE, Server, answer, client};
 
     /// A document, and a receiver of its delivery.
     fn document(namespace: &str, json: &str) -> (Document, oneshot::Receiver<Arc<str>>) {
@@ -171,10 +165,10 @@ mod tests {
             arrived
         });
         let host_id = HostId::new("OWN").unwrap();
-        let pace = Pace { now: clock::wall, instant: std::time::Instant::now, random: || 0.0, pause: Duration::ZERO };
-        let mut queue = Queue::default();
+        let (mut queue, lanes) = (Queue::default(), Lanes::default());
+        let lane = lanes.lane(Kind::Metadata, None, PACE);
         tokio::select! {
-            never = keep_posted(&client, &host_id, &mut inbox, &mut queue, pace) => match never {},
+            never = keep_posted(&client, &host_id, &mut inbox, &mut queue, lane) => match never {},
             good = good => assert_eq!(good.as_deref(), Ok("OWN")),
         }
         assert_eq!(queue.documents.keys().map(|namespace| &**namespace).collect::<Vec<_>>(), ["large"]);
@@ -188,5 +182,7 @@ mod tests {
             .find(|request| request.line == "PUT /api/v0/hosts/OWN/metadata/good")
             .unwrap();
         assert_eq!(last.body, "{\"a\":1}");
+        let facts = lanes.facts((PACE.instant)()).into_iter().find(|facts| facts.kind == Kind::Metadata).unwrap();
+        assert_eq!((facts.delivered, facts.failures), (1, 3));
     }
 }
