@@ -32,9 +32,6 @@ const GROWTH: Duration = Duration::from_millis(50);
 /// The most connections at once.
 const MOST: usize = 256;
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-
 /// The body of a request, whatever it is.
 pub(super) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
