@@ -98,10 +98,10 @@ pub fn check(trust: &Trust) -> Result<(), String> {
 fn cure(error: &Error, trust: &Trust) -> Option<String> {
     let Error::InvalidCertificate(error) = error else { return None };
     match (error, &trust.authority) {
-        (CertificateError::UnknownIssuer, None) => {
+        (CertificateError::UnknownIssuer | CertificateError::BadSignature, None) => {
             Some("install its authority into /etc/ssl/certs, or set SSL_CERT_FILE".to_owned())
         }
-        (CertificateError::UnknownIssuer, Some(file)) => {
+        (CertificateError::UnknownIssuer | CertificateError::BadSignature, Some(file)) => {
             Some(format!("`{}` has neither its authority nor the certificate itself", file.display()))
         }
         (CertificateError::Expired | CertificateError::ExpiredContext { .. }, _) => {
