@@ -1,14 +1,15 @@
 //! A network whose name server misbehaves. A test starts this in separate namespaces, with `resolv.conf` and `hosts` of its own.
 //!
 //! `names WASABA CONFIG ROOT NAME ...` starts the name server and servers that accept every connection, asks for each name in every
-//! way, and prints who has reached it, in columns: glibc (`getent`), `curl`, and the agent on its way to Mackerel. Then it prints what
-//! `wasaba once` says of the plugins in the configuration.
-#![expect(clippy::unwrap_used, reason = "part of a test, which fails by panicking")]
+//! way, and prints who has reached it, in columns: glibc (`getent`), `curl`, and the agent on its way to Mackerel. Then it prints how often
+//! the plugins in the configuration have reached a page, port 6379 and port 5432 in `wasaba once`, and what that says of them.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "part of a test, which fails by panicking")]
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use wasaba_testing::name_server::{NameServer, Zone};
@@ -18,16 +19,25 @@ const PAGE: &str =
     "Active connections: 1 \nserver accepts handled requests\n 1 1 1 \nReading: 0 Writing: 1 Waiting: 0 \n";
 const SUCCESS: &str = "{\"success\":true}";
 
+/// Pages, connections to port 6379, connections to port 5432.
+static VISITS: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
+
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let [wasaba, config, root] = [(); 3].map(|()| arguments.next().unwrap());
     let zone = Zone { v4: Ipv4Addr::new(10, 98, 0, 1), v6: Ipv6Addr::new(0xfd00, 0x98, 0, 0, 0, 0, 0, 1) };
     let _server = NameServer::start((Ipv4Addr::LOCALHOST, 53).into(), zone).unwrap();
     thread::spawn(web);
-    for port in [6379, 5432] {
+    let [_, redis, postgres] = &VISITS;
+    for (port, visits) in [(6379, redis), (5432, postgres)] {
         // Both families. A connection ends at once.
         let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap();
-        thread::spawn(move || listener.incoming().flatten().for_each(drop));
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                visits.fetch_add(1, Ordering::SeqCst);
+                drop(stream);
+            }
+        });
     }
     let asking = arguments.map(|name| {
         let (wasaba, root) = (wasaba.clone(), Path::new(&root).join(&name));
@@ -36,8 +46,13 @@ fn main() {
             let curl = run(Command::new("curl").args(["-sS", "-m", "20", &format!("http://{name}:8080/")]));
             std::fs::create_dir_all(&root).unwrap();
             std::fs::write(root.join("id"), "abc").unwrap();
+            std::fs::write(root.join("empty.conf"), "").unwrap();
             let mut retire = Command::new(wasaba);
-            retire.args(["retire", "-force", "-apikey", "key", "-conf", "/dev/null", "-root"]).arg(&root);
+            retire
+                .args(["retire", "-force", "-apikey", "key", "-conf"])
+                .arg(root.join("empty.conf"))
+                .arg("-root")
+                .arg(&root);
             let retire = run(retire.args(["-apibase", &format!("http://{name}:8080")]));
             let said = [&getent, &curl, &retire].map(|output| if output.status.success() { "yes" } else { "no" });
             let error = [curl.stderr, retire.stderr].concat();
@@ -47,8 +62,10 @@ fn main() {
     for asked in asking.collect::<Vec<_>>() {
         println!("{}", asked.join().unwrap());
     }
+    VISITS.iter().for_each(|visits| visits.store(0, Ordering::SeqCst));
     let once = run(Command::new(wasaba).args(["once", "-conf", &config]));
-    println!("--\n{}", String::from_utf8_lossy(&once.stderr));
+    let visits = VISITS.each_ref().map(|visits| visits.load(Ordering::SeqCst).to_string());
+    println!("{}\n--\n{}", visits.join("\t"), String::from_utf8_lossy(&once.stderr));
 }
 
 fn run(command: &mut Command) -> Output {
@@ -61,6 +78,9 @@ fn web() {
         thread::spawn(move || {
             let mut request = [0; 4_096];
             let length = stream.read(&mut request).unwrap_or_default();
+            if length > 0 {
+                VISITS[0].fetch_add(1, Ordering::SeqCst);
+            }
             let body =
                 if request.get(..length).is_some_and(|request| request.starts_with(b"POST")) { SUCCESS } else { PAGE };
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
