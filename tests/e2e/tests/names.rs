@@ -1,5 +1,4 @@
 //! Names, in a network of its own whose name server misbehaves: the agent and its plugins beside `getent` and `curl`, which use glibc.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};

@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_truncated_answer_a_code_and_a_referral_are_told_apart() {
+    fn a_truncated_answer_a_code_and_a_referral_are_distinguished() {
         let asked = question("web.test");
         let with = |flags: [u8; 2]| {
             let mut message = answer(&asked, 0, &[]);

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_next_address_is_tried_when_one_refuses_and_the_first_failure_is_told() {
+    async fn the_next_address_is_tried_when_one_refuses_and_the_first_failure_is_reported() {
         let (_listener, accepts, refuses) = accepting_and_refusing().await;
         assert_eq!(connect(&[refuses, accepts]).await.unwrap().peer_addr().unwrap(), accepts);
         let unreachable = "[2001:db8::dead]:1".parse().unwrap();
