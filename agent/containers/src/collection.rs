@@ -16,6 +16,7 @@ use wasaba_core::collect::rate::Reading;
 use wasaba_core::collect::{Answer, Fault, Moment, rate};
 use wasaba_core::sample::Sample;
 use wasaba_core::text::{duration, printable};
+use wasaba_core::tls::{self, Trust};
 
 use super::Docker;
 use super::answers::{Stats, Summary};
@@ -41,6 +42,8 @@ const NEVER: &str = "0001-01-01";
 pub struct State {
     /// Where the counters stood: see [`Counters::key`].
     readings: HashMap<String, Reading>,
+    /// What was read of the files for TLS.
+    secure: tls::Client,
     engine_clock: EngineClock,
 }
 
@@ -103,7 +106,7 @@ impl State {
 /// The engine itself cannot be queried. A failure of single containers is a warning in the answer.
 pub async fn collect(docker: &Docker, state: &mut State, moment: Moment) -> Result<Answer, Fault> {
     let mut values = Values::default();
-    let collected = match Engine::of(docker) {
+    let collected = match Engine::of(docker, &mut state.secure).await {
         Ok(engine) => engine.collect(state, moment, &mut values).await,
         Err(why) => Err(why),
     };
@@ -129,8 +132,8 @@ struct Engine<'a> {
 }
 
 impl<'a> Engine<'a> {
-    fn of(docker: &'a Docker) -> Result<Self, String> {
-        let transport = docker.endpoint.transport(&docker.trust)?;
+    async fn of(docker: &'a Docker, secure: &mut tls::Client) -> Result<Self, String> {
+        let transport = docker.endpoint.transport(&docker.trust, secure).await?;
         let client = transport.client(REQUEST_TIMEOUT)?;
         Ok(Self { docker, client, transport, deadline: Instant::now() + docker.timeout })
     }
@@ -219,8 +222,9 @@ impl<'a> Engine<'a> {
         format!("cannot query the engine at `{}`: {}", self.transport.address(), self.reason(error))
     }
 
+    /// Why a request failed, with the cure where there is one.
     fn reason(&self, error: &Error) -> String {
-        reason(error, REQUEST_TIMEOUT.min(self.docker.timeout))
+        reason(error, REQUEST_TIMEOUT.min(self.docker.timeout), self.transport.trust())
     }
 
     /// The engine's time, and its containers, each parsed separately: the library would refuse all of them for one unknown word.
@@ -248,8 +252,7 @@ impl<'a> Engine<'a> {
             Facts { healthy: container.healthy, in_nanoseconds: self.docker.cpu_in_nanoseconds, ..Facts::default() };
         let (stats, restarts) = tokio::join!(self.stats(&container), self.restarts(&container));
         let warn = |error: &Error| {
-            (!is_gone(error))
-                .then(|| format!("{}: {}", shown(&container.identity.name), reason(error, REQUEST_TIMEOUT)))
+            (!is_gone(error)).then(|| format!("{}: {}", shown(&container.identity.name), self.reason(error)))
         };
         let warning = match (&stats, &restarts) {
             (Err(error), _) | (_, Err(error)) => warn(error),
@@ -473,7 +476,7 @@ fn is_gone(error: &Error) -> bool {
 }
 
 /// Why a request with this time limit failed, with the cure where there is one.
-fn reason(error: &Error, limit: Duration) -> String {
+fn reason(error: &Error, limit: Duration, trust: &Trust) -> String {
     match error {
         Error::RequestTimeoutError => format!("timed out after {}", duration(limit)),
         Error::DockerResponseServerError { status_code, message } => {
@@ -483,23 +486,21 @@ fn reason(error: &Error, limit: Duration) -> String {
             format!("{err}; add the agent's user to the group of the socket")
         }
         Error::JsonDataError { .. } | Error::JsonSerdeError { .. } => format!("invalid response: {error}"),
-        Error::IOError { err } => with_causes(err),
-        Error::HyperResponseError { err } => with_causes(err),
-        _ => with_causes(error),
+        Error::IOError { err } => with_causes(err, trust),
+        Error::HyperResponseError { err } => with_causes(err, trust),
+        _ => with_causes(error, trust),
     }
 }
 
-fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = || std::iter::successors(Some(error), |error| error.source());
-    let text = causes().map(ToString::to_string).collect::<Vec<_>>().join(": ");
-    if causes().any(is_of_tls) { format!("{text}; check `tls` in [docker]") } else { text }
-}
-
-/// Whether TLS failed: a certificate, ours or the engine's, is missing or not accepted, or the other side does not speak TLS. An I/O
-/// error does not list the error inside it among its causes.
-fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
-    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
+/// An error and its causes. One of TLS points to the table: a certificate, ours or the engine's, is missing or not accepted, or the other
+/// side does not speak TLS.
+fn with_causes(error: &(dyn std::error::Error + 'static), trust: &Trust) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let text = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    match tls::error_of(error) {
+        Some(_) => format!("{}; check `tls` in [docker]", tls::with_cure(text, error, trust)),
+        None => text,
+    }
 }
 
 #[cfg(test)]
@@ -511,10 +512,10 @@ mod tests {
     #[test]
     fn a_failure_of_tls_points_to_the_table_and_another_one_does_not() {
         let of_tls = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::NoCertificatesPresented);
-        let text = reason(&of_tls.into(), REQUEST_TIMEOUT);
+        let text = reason(&of_tls.into(), REQUEST_TIMEOUT, &Trust::default());
         assert_eq!(text, "peer sent no certificates; check `tls` in [docker]");
         let refused = io::Error::new(io::ErrorKind::ConnectionRefused, "certificate of baptism");
-        assert_eq!(reason(&refused.into(), REQUEST_TIMEOUT), "certificate of baptism");
+        assert_eq!(reason(&refused.into(), REQUEST_TIMEOUT, &Trust::default()), "certificate of baptism");
     }
 
     #[test]

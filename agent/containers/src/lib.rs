@@ -7,6 +7,7 @@
 
 pub mod answers;
 pub mod collection;
+mod connections;
 pub mod endpoint;
 pub mod flags;
 pub mod metrics;

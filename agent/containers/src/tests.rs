@@ -15,7 +15,7 @@ use wasaba_core::collect::registry::Registered;
 use wasaba_core::collect::rounds::Rounds;
 use wasaba_core::collect::{Answer, Fault, Moment};
 use wasaba_core::tls::Trust;
-use wasaba_testing::authority::Authority;
+use wasaba_testing::authority::{Authority, SelfSigned, Validity};
 use wasaba_testing::golden;
 
 use super::Docker;
@@ -301,7 +301,52 @@ async fn a_certificate_that_either_side_does_not_accept_is_a_fault_that_points_t
         let (collected, _) = tokio::join!(collect(&docker, &mut state, at(60)), refuse);
         let Err(Fault { text, .. }) = collected else { panic!("it is accepted") };
         assert!(text.contains(why) && text.ends_with("; check `tls` in [docker]"), "{text}");
+        assert_eq!(text.contains("has neither its authority nor"), why.starts_with("invalid"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn an_engine_over_tls_with_its_own_certificate_answers_many_requests_over_few_connections() {
+    let own = SelfSigned::new("localhost", true, Validity::Now);
+    let (listener, server) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), own.server());
+    let port = listener.local_addr().unwrap().port();
+    let ids = (0..60).map(|number| format!("a{number}f")).collect::<Vec<_>>();
+    let names = ids.iter().map(|id| (id.as_str(), id.as_str())).collect::<Vec<_>>();
+    let responses = Arc::new(engine(list(&names), |_| Some((200, stats(60, 1)))));
+    let counts = Arc::new([AtomicI64::new(0), AtomicI64::new(0)]);
+    let counted = Arc::clone(&counts);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (server, responses, counted) = (server.clone(), Arc::clone(&responses), Arc::clone(&counted));
+            tokio::spawn(async move {
+                let mut stream = server.accept(stream).await.unwrap();
+                counted[0].fetch_add(1, Ordering::Relaxed);
+                let mut request = Vec::new();
+                while let Ok(byte) = stream.read_u8().await {
+                    request.push(byte);
+                    if request.ends_with(b"\r\n\r\n") {
+                        counted[1].fetch_add(1, Ordering::Relaxed);
+                        let head = String::from_utf8(std::mem::take(&mut request)).unwrap();
+                        let target = head.split([' ', '?']).nth(1).unwrap();
+                        let (status, body) = responses(target).unwrap();
+                        let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n", body.len());
+                        stream.write_all((head + &body).as_bytes()).await.unwrap();
+                        stream.flush().await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    let docker = Docker {
+        endpoint: Endpoint::Tcp { host: "localhost".into(), port, tls: true },
+        trust: Trust { authority: Some(own.file()), ..Trust::default() },
+        ..Docker::default()
+    };
+    let answer = collect(&docker, &mut State::default(), at(60)).await.unwrap();
+    assert_eq!(answer.warnings, Vec::<String>::new());
+    let [connections, requests] = [0, 1].map(|number: usize| counts[number].load(Ordering::Relaxed));
+    assert!(requests == 61 && connections <= 30, "{connections} connections for {requests} requests");
 }
 
 #[tokio::test]

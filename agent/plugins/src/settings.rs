@@ -169,7 +169,7 @@ pub fn validate(
         }
     }
     // Checked now, so that a wrong file is reported at the start and not with the first connection.
-    if let Err(why) = tls::client(&resolved.given.trust).map(drop) {
+    if let Err(why) = tls::check(&resolved.given.trust) {
         problems.push(Invalid::InTable(format!("`tls`: {why}")));
     }
     if !problems.is_empty() {

@@ -15,6 +15,7 @@ use machine::roots;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use wasaba_core::paths::own;
+use wasaba_core::tls;
 
 use super::configuration::texts;
 use super::flags::AgentFlags;
@@ -86,7 +87,11 @@ async fn reload(
     loop {
         hangup.notified().await;
         let flags = flags.clone();
-        let read = tokio::task::spawn_blocking(move || flags.config()).await;
+        let read = tokio::task::spawn_blocking(move || {
+            tls::read_again();
+            flags.config()
+        });
+        let read = read.await;
         let bug =
             |_| Err(vec![Problem::of_flag(Level::Error, "the reload panicked; this is a bug in wasaba".to_owned())]);
         match read.unwrap_or_else(bug) {

@@ -4,16 +4,18 @@
 //! cannot be printed.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONNECTION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, redirect};
 use serde_json::Value;
 use url::Url;
-use wasaba_core::clock;
 use wasaba_core::secret::Secret;
-use wasaba_core::tls;
+use wasaba_core::tls::{self, Trust};
+use wasaba_core::{clock, names};
 
 use super::FatalError;
 use super::answer::{self, ApiError, Author, ErrorResponse};
@@ -27,6 +29,8 @@ const TIME_TOLD: Duration = Duration::from_mins(5);
 
 /// Each redirect is another request.
 const MOST_REDIRECTS: usize = 3;
+/// The limit for connecting, the look-up of the name included; several addresses share it.
+const CONNECT: Duration = Duration::from_secs(20);
 
 /// Mackerel's responses have a few kilobytes; the description of a host with many interfaces perhaps fifty.
 const LONGEST_RESPONSE: usize = 1024 * 1024;
@@ -92,19 +96,22 @@ pub struct Client {
 }
 
 impl Client {
-    /// Prepares everything, including TLS roots, but does not connect. Of `apibase` only scheme, user, host and port count.
+    /// Prepares everything, but reads no file and does not connect. Of `apibase` only scheme, user, host and port count.
     ///
     /// # Errors
     /// An `apibase` that is not an http or https URL, or a key that is not valid in a header.
     pub fn new(apibase: &str, key: Secret, agent: &Agent, route: &Route) -> Result<Self, FatalError> {
         let base = base(apibase)?;
-        // reqwest needs a TLS configuration even for plain HTTP, but then no roots are read.
+        // reqwest needs a TLS configuration even for plain HTTP.
         let tls = if base.scheme() == "https" { tls::verifying() } else { tls::none() };
         let tls = tls.map_err(|error| FatalError(format!("cannot set up TLS: {error}")))?;
         let own_origin = base.clone();
+        #[expect(clippy::disallowed_methods, reason = "it resolves names by `names`")]
         let mut builder = reqwest::Client::builder()
             .http1_only()
+            .dns_resolver(Resolver)
             .timeout(TIMEOUT)
+            .connect_timeout(CONNECT)
             .pool_idle_timeout(Duration::from_secs(90))
             .pool_max_idle_per_host(if route.no_keep_alive { 0 } else { usize::MAX })
             .default_headers(headers(&key, agent, route)?)
@@ -167,6 +174,9 @@ impl Client {
         if let Some(json) = json {
             request = request.header(CONTENT_TYPE, "application/json").body(json);
         }
+        if self.base.scheme() == "https" {
+            tls::ready().await;
+        }
         let response = request.send().await.map_err(|error| self.unreachable(error))?;
         let status = response.status();
         let retry_after = response
@@ -219,7 +229,8 @@ impl Client {
     fn unreachable(&self, error: reqwest::Error) -> ApiError {
         // The URL may hold a password.
         let is_of_way = error.is_connect();
-        let why = self.key.redacted_in(&chain(&error.without_url()));
+        let error = error.without_url();
+        let why = tls::with_cure(self.key.redacted_in(&chain(&error)), &error, &Trust::default());
         ApiError::NoAnswer(match &self.proxy {
             // The proxy is not there, refuses this machine, or does not reach Mackerel.
             Some(proxy) if is_of_way => format!(
@@ -246,6 +257,19 @@ fn without_credentials(address: &str) -> String {
     let user = if url.username().is_empty() && url.password().is_none() { "" } else { "[redacted]@" };
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     format!("{}://{user}{}{port}", url.scheme(), url.host_str().unwrap_or_default())
+}
+
+/// The agent's resolver, for an HTTP client.
+#[derive(Clone, Copy, Debug)]
+pub struct Resolver;
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found = names::lookup(name.as_str()).await?;
+            Ok(Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
+        })
+    }
 }
 
 fn base(apibase: &str) -> Result<Url, FatalError> {
@@ -348,10 +372,7 @@ mod tests {
         }
         let route = Route { https_proxy: Some(Secret::new("http://u:p@proxy:1")), ..Route::default() };
         let (server, proxy) = route.shown("https://api.mackerelio.com/");
-        assert_eq!(
-            (server.as_str(), proxy.as_deref()),
-            ("https://api.mackerelio.com", Some("http://proxy:1"))
-        );
+        assert_eq!((server.as_str(), proxy.as_deref()), ("https://api.mackerelio.com", Some("http://proxy:1")));
     }
 
     #[test]
