@@ -148,7 +148,7 @@ fn round(seed: u64) {
     let mut now = NOW;
     let mut value = 0;
     // Half of the rounds rewrite the files all the time.
-    let bounds = if seed % 2 == 0 { QUICK } else { Bounds { dead_bytes: 200, ..QUICK } };
+    let bounds = if seed.is_multiple_of(2) { QUICK } else { Bounds { dead_bytes: 200, ..QUICK } };
     let mut spool = Spool::on(Arc::new(disk.clone()), bounds, now).unwrap();
     let is_traced = std::env::var_os("WASABA_CRASH_TRACE").is_some();
     let trace = |what: &dyn fmt::Debug| {

@@ -91,7 +91,7 @@ fn walk(seed: u64, names: u64) {
     let mut disk = Simulated::default();
     let (mut model, mut now) = (Model::default(), NOW);
     // Half of the walks rewrite the files all the time.
-    let bounds = if seed % 2 == 0 { QUICK } else { Bounds { dead_bytes: 200, ..QUICK } };
+    let bounds = if seed.is_multiple_of(2) { QUICK } else { Bounds { dead_bytes: 200, ..QUICK } };
     let mut spool = Spool::on(Arc::new(disk.clone()), bounds, now).unwrap();
     let host: Arc<str> = "db1".into();
     for step in 0..60 {
