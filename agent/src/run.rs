@@ -60,7 +60,7 @@ pub struct Signals {
 /// Why it cannot start, as text with the cure. A running agent does not fail.
 pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     let config = signals.configs.borrow().clone();
-    for missing in config.machine.missing() {
+    for missing in config.machine.missing(config.display_name.is_some()) {
         tracing::warn!("host_root: {missing}");
     }
     if let Some(warning) = container_warning(&config) {

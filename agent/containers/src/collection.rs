@@ -3,7 +3,7 @@
 //! Containers are queried concurrently, some hundreds at a time, each with its own timeout: one that fails, hangs or is removed
 //! meanwhile costs only itself.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use bollard::Docker as Client;
@@ -16,6 +16,7 @@ use wasaba_core::collect::rate::Reading;
 use wasaba_core::collect::{Answer, Fault, Moment, rate};
 use wasaba_core::sample::Sample;
 use wasaba_core::text::{duration, printable};
+use wasaba_core::tls::{self, Trust};
 
 use super::Docker;
 use super::answers::{Stats, Summary};
@@ -41,8 +42,8 @@ const NEVER: &str = "0001-01-01";
 pub struct State {
     /// Where the counters stood: see [`Counters::key`].
     readings: HashMap<String, Reading>,
-    /// The end of the last window of events, in seconds since 1970 by the engine's clock.
-    events_until: Option<i64>,
+    /// What was read of the files for TLS.
+    secure: tls::Client,
     engine_clock: EngineClock,
 }
 
@@ -77,18 +78,25 @@ impl From<HashMap<String, Reading>> for State {
     }
 }
 
+/// Among the readings, the end of the last window of events that was read, by the engine's clock. So it outlives a restart, too.
+const EVENTS_UNTIL: &str = "events until";
+
 impl State {
     /// The window of events to request at this `second` of the engine's clock; none at first. The events of that second itself come
     /// with the next window: an engine responds only when the end of the window has passed.
-    fn window_of_events(&mut self, second: i64) -> Option<(i64, i64)> {
-        Some((self.events_until.replace(second)?, second)).filter(|(since, until)| since < until)
+    fn window_of_events(&self, second: i64) -> Option<(i64, i64)> {
+        let since =
+            self.readings.get(EVENTS_UNTIL)?.ahead_by(self.engine_clock.step_millis).unix_millis.div_euclid(1_000);
+        Some((since, second)).filter(|(since, until)| since < until)
     }
 
     /// Replaces the readings by these, and drops those that are old by the engine's clock, which may differ from ours.
     fn take(&mut self, readings: &[(String, Reading)]) {
         let newest = readings.iter().map(|(_, reading)| reading.unix_millis).max();
         self.readings.extend(readings.iter().cloned());
-        self.readings.retain(|_, reading| newest.is_none_or(|newest| reading.is_fresh(newest)));
+        let is_fresh = |reading: &Reading| newest.is_none_or(|newest| reading.is_fresh(newest));
+        // What was killed since then is counted, however long ago it was.
+        self.readings.retain(|key, reading| key == EVENTS_UNTIL || is_fresh(reading));
     }
 }
 
@@ -98,7 +106,7 @@ impl State {
 /// The engine itself cannot be queried. A failure of single containers is a warning in the answer.
 pub async fn collect(docker: &Docker, state: &mut State, moment: Moment) -> Result<Answer, Fault> {
     let mut values = Values::default();
-    let collected = match Engine::of(docker) {
+    let collected = match Engine::of(docker, &mut state.secure).await {
         Ok(engine) => engine.collect(state, moment, &mut values).await,
         Err(why) => Err(why),
     };
@@ -124,8 +132,8 @@ struct Engine<'a> {
 }
 
 impl<'a> Engine<'a> {
-    fn of(docker: &'a Docker) -> Result<Self, String> {
-        let transport = docker.endpoint.transport(&docker.trust)?;
+    async fn of(docker: &'a Docker, secure: &mut tls::Client) -> Result<Self, String> {
+        let transport = docker.endpoint.transport(&docker.trust, secure).await?;
         let client = transport.client(REQUEST_TIMEOUT)?;
         Ok(Self { docker, client, transport, deadline: Instant::now() + docker.timeout })
     }
@@ -139,22 +147,33 @@ impl<'a> Engine<'a> {
             values.count_states(&all);
         }
         let wanted = all.into_iter().filter_map(|summary| Container::of(summary, self.docker)).collect::<Vec<_>>();
-        let now = date.filter(|_| self.has_extra("oom"));
-        let window = now.and_then(|now| state.window_of_events(now.as_second()));
-        let names = wanted.iter().map(|container| (container.identity.id.clone(), container.identity.name.clone()));
+        let now = date.filter(|_| self.has_extra("oom")).map(|now| now.as_second());
+        let window = now.and_then(|now| state.window_of_events(now));
+        let names = wanted
+            .iter()
+            .map(|Container { identity, key, .. }| (identity.id.clone(), (identity.name.clone(), key.clone())));
         let mut missing = names.collect::<BTreeMap<_, _>>();
+        let mut answered = BTreeSet::new();
         let (all_facts, kills) = tokio::join!(self.all_facts(wanted), self.kills(window));
-        let kills = kills.unwrap_or_else(|why| {
-            // The next window begins where this one did.
-            state.events_until = window.map(|(since, _)| since);
-            values.warnings.push(why);
-            None
-        });
-        if let Some(kills) = &kills {
-            values.take_kills_of_others(kills, &missing, self.docker);
+        match (&kills, now) {
+            // If it cannot be read, the next window begins where this one did.
+            (Err(why), _) => {
+                values.warnings.push(why.clone());
+                values
+                    .readings
+                    .extend(state.readings.get_key_value(EVENTS_UNTIL).map(|(key, kept)| (key.clone(), *kept)));
+            }
+            (Ok(_), Some(now)) => {
+                let until = Reading { value: 0.0.into(), unix_millis: now.saturating_mul(1_000) };
+                let until = until.ahead_by(-state.engine_clock.step_millis);
+                values.readings.push((EVENTS_UNTIL.to_owned(), until));
+            }
+            (Ok(_), None) => {}
         }
+        let kills = kills.ok().flatten();
         for (container, mut facts, warning) in all_facts {
             missing.remove(&container.identity.id);
+            answered.insert(container.identity.id.clone());
             facts.oom_kills =
                 kills.as_ref().map(|kills| kills.get(&container.identity.id).map_or(0.0, |(_, count)| *count));
             let step_millis = state.engine_clock.step_millis;
@@ -162,10 +181,18 @@ impl<'a> Engine<'a> {
             values.take(self.docker, &counters, &facts);
             values.warnings.extend(warning);
         }
+        for (id, (identity, count)) in kills.iter().flatten().filter(|(id, _)| !answered.contains(*id)) {
+            // It is late, or does not run any more.
+            let key = match missing.get(id) {
+                Some((_, key)) => Some(key.clone()),
+                None => self.docker.naming.of(identity).filter(|_| self.docker.wants(identity)),
+            };
+            values.take_kills(key, *count);
+        }
         let timeout = self.docker.timeout;
-        let late = missing
-            .values()
-            .map(|name| format!("{}: timed out after {} (limit `timeout_seconds`)", shown(name), duration(timeout)));
+        let late = missing.values().map(|(name, _)| {
+            format!("{}: timed out after {} (limit `timeout_seconds`)", shown(name), duration(timeout))
+        });
         values.warnings.extend(late);
         Ok(())
     }
@@ -180,19 +207,30 @@ impl<'a> Engine<'a> {
         self.docker.extra.contains(&word)
     }
 
+    /// The result of a request within [`REQUEST_TIMEOUT`], and before the collection's deadline: later, what it says would be dropped.
+    async fn before_deadline<T>(&self, request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let request = tokio::time::timeout_at(self.deadline, self.in_time(request));
+        request.await.unwrap_or(Err(Error::RequestTimeoutError))
+    }
+
     /// The result of a request within [`REQUEST_TIMEOUT`].
     async fn in_time<T>(&self, request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         tokio::time::timeout(REQUEST_TIMEOUT, request).await.unwrap_or(Err(Error::RequestTimeoutError))
     }
 
     fn fault(&self, error: &Error) -> String {
-        format!("cannot query the engine at `{}`: {}", self.transport.address(), reason(error))
+        format!("cannot query the engine at `{}`: {}", self.transport.address(), self.reason(error))
+    }
+
+    /// Why a request failed, with the cure where there is one.
+    fn reason(&self, error: &Error) -> String {
+        reason(error, REQUEST_TIMEOUT.min(self.docker.timeout), self.transport.trust())
     }
 
     /// The engine's time, and its containers, each parsed separately: the library would refuse all of them for one unknown word.
     async fn list(&self, all: bool, values: &mut Values) -> Result<(Option<jiff::Timestamp>, Vec<Summary>), String> {
         let path = if all { "/containers/json?all=true" } else { "/containers/json" };
-        let response = self.in_time(self.transport.get(path)).await.map_err(|error| self.fault(&error))?;
+        let response = self.before_deadline(self.transport.get(path)).await.map_err(|error| self.fault(&error))?;
         let list = serde_json::from_slice::<Vec<serde_json::Value>>(&response.body)
             .map_err(|error| self.fault(&error.into()))?;
         let mut containers = Vec::new();
@@ -214,7 +252,7 @@ impl<'a> Engine<'a> {
             Facts { healthy: container.healthy, in_nanoseconds: self.docker.cpu_in_nanoseconds, ..Facts::default() };
         let (stats, restarts) = tokio::join!(self.stats(&container), self.restarts(&container));
         let warn = |error: &Error| {
-            (!is_gone(error)).then(|| format!("{}: {}", shown(&container.identity.name), reason(error)))
+            (!is_gone(error)).then(|| format!("{}: {}", shown(&container.identity.name), self.reason(error)))
         };
         let warning = match (&stats, &restarts) {
             (Err(error), _) | (_, Err(error)) => warn(error),
@@ -255,10 +293,10 @@ impl<'a> Engine<'a> {
         let until = format!("{}.999999999", until.saturating_sub(1));
         let options = EventsOptions { since: Some(since.to_string()), until: Some(until), filters: Some(filters) };
         let events = self.client.events(Some(options)).try_collect::<Vec<_>>();
-        let events = self.in_time(events).await;
-        events
-            .map(|events| Some(count(events)))
-            .map_err(|error| format!("cannot get out-of-memory events: {}", reason(&error)))
+        let events = self.before_deadline(events).await;
+        events.map(|events| Some(count(events))).map_err(|error| {
+            format!("cannot get out-of-memory events: {}; they are read again in the next minute", self.reason(&error))
+        })
     }
 }
 
@@ -273,7 +311,8 @@ fn count(events: Vec<EventMessage>) -> Kills {
         let mut attributes = actor.attributes.unwrap_or_default();
         let mut take = |key: &str| attributes.remove(key).unwrap_or_default();
         let (name, image) = (take("name"), take("image"));
-        let identity = Identity { id: id.clone(), name, image, labels: attributes.into_iter().collect() };
+        let labels = attributes.into_iter().collect();
+        let identity = Identity { id: id.clone(), name, image, labels, ..Identity::default() };
         kills.entry(id).or_insert((identity, 0.0)).1 += 1.0;
     }
     kills
@@ -294,10 +333,12 @@ impl Container {
         let state = summary.state.as_deref();
         let runs = matches!(state, Some("running" | "paused" | "restarting") | None);
         let (healthy, is_restarting) = (summary.healthy(), state == Some("restarting"));
-        let name = summary.names.and_then(|names| names.into_iter().next()).unwrap_or_default();
+        let names = summary.names.unwrap_or_default().into_iter();
+        let mut names = names.map(|name| name.strip_prefix('/').unwrap_or(&name).to_owned());
         let identity = Identity {
             id: summary.id,
-            name: name.strip_prefix('/').unwrap_or(&name).to_owned(),
+            name: names.next().unwrap_or_default(),
+            aliases: names.collect(),
             image: summary.image.unwrap_or_default(),
             labels: summary.labels.unwrap_or_default().into_iter().collect(),
         };
@@ -369,12 +410,10 @@ impl Values {
         }
     }
 
-    /// The kills in containers that do not run any more.
-    fn take_kills_of_others(&mut self, kills: &Kills, running: &BTreeMap<String, String>, docker: &Docker) {
-        for (identity, count) in kills.values().filter(|(identity, _)| !running.contains_key(&identity.id)) {
-            if let Some(key) = docker.naming.of(identity).filter(|_| docker.wants(identity)) {
-                self.add(format!("docker.oom_kills.{key}.kills"), *count, |one, other| one + other);
-            }
+    /// The kills in a container without other values.
+    fn take_kills(&mut self, key: Option<String>, count: f64) {
+        if let Some(key) = key {
+            self.add(format!("docker.oom_kills.{key}.kills"), count, |one, other| one + other);
         }
     }
 
@@ -436,10 +475,10 @@ fn is_gone(error: &Error) -> bool {
     matches!(error, Error::DockerResponseServerError { status_code: 404 | 409, .. })
 }
 
-/// Why a request failed, with the cure where there is one.
-fn reason(error: &Error) -> String {
+/// Why a request with this time limit failed, with the cure where there is one.
+fn reason(error: &Error, limit: Duration, trust: &Trust) -> String {
     match error {
-        Error::RequestTimeoutError => format!("timed out after {}", duration(REQUEST_TIMEOUT)),
+        Error::RequestTimeoutError => format!("timed out after {}", duration(limit)),
         Error::DockerResponseServerError { status_code, message } => {
             format!("status {status_code}: {}", printable(message.trim(), 200))
         }
@@ -447,23 +486,21 @@ fn reason(error: &Error) -> String {
             format!("{err}; add the agent's user to the group of the socket")
         }
         Error::JsonDataError { .. } | Error::JsonSerdeError { .. } => format!("invalid response: {error}"),
-        Error::IOError { err } => with_causes(err),
-        Error::HyperResponseError { err } => with_causes(err),
-        _ => with_causes(error),
+        Error::IOError { err } => with_causes(err, trust),
+        Error::HyperResponseError { err } => with_causes(err, trust),
+        _ => with_causes(error, trust),
     }
 }
 
-fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = || std::iter::successors(Some(error), |error| error.source());
-    let text = causes().map(ToString::to_string).collect::<Vec<_>>().join(": ");
-    if causes().any(is_of_tls) { format!("{text}; check `tls` in [docker]") } else { text }
-}
-
-/// Whether TLS failed: a certificate, ours or the engine's, is missing or not accepted, or the other side does not speak TLS. An I/O
-/// error does not list the error inside it among its causes.
-fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
-    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
+/// An error and its causes. One of TLS points to the table: a certificate, ours or the engine's, is missing or not accepted, or the other
+/// side does not speak TLS.
+fn with_causes(error: &(dyn std::error::Error + 'static), trust: &Trust) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let text = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    match tls::error_of(error) {
+        Some(_) => format!("{}; check `tls` in [docker]", tls::with_cure(text, error, trust)),
+        None => text,
+    }
 }
 
 #[cfg(test)]
@@ -475,10 +512,10 @@ mod tests {
     #[test]
     fn a_failure_of_tls_points_to_the_table_and_another_one_does_not() {
         let of_tls = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::NoCertificatesPresented);
-        let text = reason(&of_tls.into());
+        let text = reason(&of_tls.into(), REQUEST_TIMEOUT, &Trust::default());
         assert_eq!(text, "peer sent no certificates; check `tls` in [docker]");
         let refused = io::Error::new(io::ErrorKind::ConnectionRefused, "certificate of baptism");
-        assert_eq!(reason(&refused.into()), "certificate of baptism");
+        assert_eq!(reason(&refused.into(), REQUEST_TIMEOUT, &Trust::default()), "certificate of baptism");
     }
 
     #[test]

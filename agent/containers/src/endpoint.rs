@@ -11,18 +11,17 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
+use hyper::client::conn::TrySendError;
 use hyper::header::{DATE, HOST, HeaderValue};
-use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio_rustls::TlsConnector;
 use wasaba_core::paths::named;
 use wasaba_core::tls;
 use wasaba_core::tls::Trust;
+
+use super::connections::{Connection, Connections};
 
 /// The default sockets of Docker and Podman; the first that exists is used.
 const DEFAULT_SOCKETS: [&str; 3] = ["/var/run/docker.sock", "/run/docker.sock", "/run/podman/podman.sock"];
@@ -158,29 +157,53 @@ impl Endpoint {
         Ok((address, trust))
     }
 
-    /// Resolves the address and reads the files for TLS. Nothing is connected yet.
+    /// Finds the address, and reads the files for TLS unless `secure` has them. Nothing is connected yet.
     ///
     /// # Errors
     /// No default socket exists, or a certificate cannot be read.
-    pub fn transport(&self, trust: &Trust) -> Result<Transport, String> {
+    pub async fn transport(&self, trust: &Trust, secure: &mut tls::Client) -> Result<Transport, String> {
         let (address, trust) = self.resolve(trust, |name| std::env::var(name).ok(), Path::exists)?;
-        let tls = match &address {
-            Self::Tcp { tls: true, .. } => Some(TlsConnector::from(Arc::new(tls::client(&trust)?))),
-            _ => None,
+        if trust != *secure.trust() {
+            *secure = tls::Client::new(trust.clone());
+        }
+        let way = match address.clone() {
+            Self::Default => return Err("the default socket was not resolved".to_owned()),
+            Self::Unix(path) => Way::Unix(path),
+            Self::Tcp { host, port, tls } => {
+                let tls = if tls { Some(TlsConnector::from(secure.config().await?)) } else { None };
+                Way::Tcp(Connections::new(&host, port, tls))
+            }
         };
-        Ok(Transport(Arc::new((address, tls))))
+        Ok(Transport(Arc::new(Inner { address, trust, way })))
     }
 }
 
-/// The address of an engine, and how to speak TLS with it.
+/// The way to an engine during one collection.
 #[derive(Clone)]
-pub struct Transport(Arc<(Endpoint, Option<TlsConnector>)>);
+pub struct Transport(Arc<Inner>);
+
+struct Inner {
+    address: Endpoint,
+    trust: Trust,
+    way: Way,
+}
+
+enum Way {
+    Unix(PathBuf),
+    Tcp(Connections),
+}
 
 impl Transport {
     /// The address of the engine.
     #[must_use]
     pub fn address(&self) -> &Endpoint {
-        &self.0.0
+        &self.0.address
+    }
+
+    /// Which certificates are trusted.
+    #[must_use]
+    pub fn trust(&self) -> &Trust {
+        &self.0.trust
     }
 
     /// The library's client over this transport.
@@ -191,7 +214,7 @@ impl Transport {
         let transport = self.clone();
         let transport = move |request: BollardRequest| {
             let transport = transport.clone();
-            async move { exchange(&transport.0.0, transport.0.1.as_ref(), request).await }
+            async move { transport.exchange(request).await }
         };
         // The version is not used: the library sends paths without one, to which an engine of any age responds in its own version.
         let version = ClientVersion { major_version: 1, minor_version: 41 };
@@ -206,7 +229,7 @@ impl Transport {
     /// No response, or another status than 200.
     pub async fn get(&self, path: &str) -> Result<EngineResponse, Error> {
         let request = hyper::Request::get(path).body(bollard::body_full(Bytes::new()))?;
-        let response = exchange(&self.0.0, self.0.1.as_ref(), request).await?;
+        let response = self.exchange(request).await?;
         let status_code = response.status().as_u16();
         let date = response
             .headers()
@@ -231,60 +254,44 @@ pub struct EngineResponse {
     pub body: Bytes,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-
-/// Sends one request over a connection of its own, as engines expect: nothing stays open between two minutes.
-async fn exchange(
-    address: &Endpoint,
-    tls: Option<&TlsConnector>,
-    mut request: BollardRequest,
-) -> Result<Response<Incoming>, Error> {
-    let (stream, host) = connect(address, tls).await?;
-    let path = request.uri().path().to_owned();
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    *request.uri_mut() =
-        target.parse().map_err(|error| io::Error::other(format!("invalid path {target:?}: {error}")))?;
-    let host = HeaderValue::from_str(&host).map_err(|error| io::Error::other(error.to_string()))?;
-    request.headers_mut().insert(HOST, host);
-    // A longer response ends as if the engine had closed the connection.
-    let most = if path.ends_with("/stats") { LARGEST_STATS } else { LARGEST_RESPONSE };
-    let (read, write) = tokio::io::split(stream);
-    let stream = tokio::io::join(read.take(most), write);
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // It ends with the response's body, whose reader gets its errors.
-    tokio::spawn(connection);
-    Ok(sender.send_request(request).await?)
-}
-
-async fn unix(path: &Path) -> io::Result<UnixStream> {
-    let owned = path.to_owned();
-    let found = tokio::task::spawn_blocking(move || named::socket(&owned)).await;
-    found.map_err(io::Error::other)??.connect().await
-}
-
-async fn connect(address: &Endpoint, tls: Option<&TlsConnector>) -> io::Result<(Box<dyn Stream>, String)> {
-    match address {
-        Endpoint::Default => Err(io::Error::other("the default socket was not resolved")),
-        Endpoint::Unix(path) => loop {
-            match unix(path).await {
-                // The queue of the socket is full; on older systems it has 128 places.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(RETRY_PAUSE).await,
-                stream => return Ok((Box::new(stream?), "engine".to_owned())),
+impl Transport {
+    /// Sends one request. A connection of its own is made to a socket of this machine; those over TCP are kept for the collection.
+    async fn exchange(&self, mut request: BollardRequest) -> Result<Response<Incoming>, Error> {
+        let host = match &self.0.way {
+            Way::Unix(_) => "engine".to_owned(),
+            Way::Tcp(connections) => connections.shown(),
+        };
+        let path = request.uri().path().to_owned();
+        let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+        *request.uri_mut() =
+            target.parse().map_err(|error| io::Error::other(format!("invalid path {target:?}: {error}")))?;
+        let host = HeaderValue::from_str(&host).map_err(|error| io::Error::other(error.to_string()))?;
+        request.headers_mut().insert(HOST, host);
+        // A longer response ends as if the engine had closed the connection.
+        let most = if path.ends_with("/stats") { LARGEST_STATS } else { LARGEST_RESPONSE };
+        let request = request.map(BodyExt::boxed_unsync);
+        match &self.0.way {
+            Way::Unix(path) => {
+                let response = Connection::over(unix(path).await?).await?.send(request, most).await;
+                Ok(response.map_err(TrySendError::into_error)?)
             }
-        },
-        Endpoint::Tcp { host, port, .. } => {
-            let stream = TcpStream::connect(format!("{host}:{port}")).await?;
-            stream.set_nodelay(true)?;
-            let shown = format!("{host}:{port}");
-            let Some(tls) = tls else { return Ok((Box::new(stream), shown)) };
-            let name = host.trim_matches(['[', ']']).to_owned();
-            let name = ServerName::try_from(name).map_err(io::Error::other)?;
-            Ok((Box::new(tls.connect(name, stream).await?), shown))
+            Way::Tcp(connections) => connections.exchange(request, most).await,
         }
     }
 }
 
+/// A connection to the socket at `path`.
+async fn unix(path: &Path) -> io::Result<UnixStream> {
+    loop {
+        let owned = path.to_owned();
+        let found = tokio::task::spawn_blocking(move || named::socket(&owned)).await;
+        match found.map_err(io::Error::other)??.connect().await {
+            // The queue of the socket is full; on older systems it has 128 places.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(RETRY_PAUSE).await,
+            stream => return stream,
+        }
+    }
+}
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,8 +343,7 @@ mod tests {
             rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM, None).unwrap();
         rustix::net::bind(&socket, &rustix::net::SocketAddrUnix::new(&path).unwrap()).unwrap();
         rustix::net::listen(&socket, 1).unwrap();
-        let address = Endpoint::Unix(path);
-        let connecting = (0..20).map(|_| connect(&address, None)).collect::<Vec<_>>();
+        let connecting = (0..20).map(|_| unix(&path)).collect::<Vec<_>>();
         let listener = std::os::unix::net::UnixListener::from(socket);
         // Polled first, all of them try before the first is accepted.
         let accepting = async {

@@ -15,7 +15,7 @@ use wasaba_core::collect::registry::Registered;
 use wasaba_core::collect::rounds::Rounds;
 use wasaba_core::collect::{Answer, Fault, Moment};
 use wasaba_core::tls::Trust;
-use wasaba_testing::authority::Authority;
+use wasaba_testing::authority::{Authority, SelfSigned, Validity};
 use wasaba_testing::golden;
 
 use super::Docker;
@@ -301,7 +301,52 @@ async fn a_certificate_that_either_side_does_not_accept_is_a_fault_that_points_t
         let (collected, _) = tokio::join!(collect(&docker, &mut state, at(60)), refuse);
         let Err(Fault { text, .. }) = collected else { panic!("it is accepted") };
         assert!(text.contains(why) && text.ends_with("; check `tls` in [docker]"), "{text}");
+        assert_eq!(text.contains("has neither its authority nor"), why.starts_with("invalid"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn an_engine_over_tls_with_its_own_certificate_answers_many_requests_over_few_connections() {
+    let own = SelfSigned::new("localhost", true, Validity::Now);
+    let (listener, server) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), own.server());
+    let port = listener.local_addr().unwrap().port();
+    let ids = (0..60).map(|number| format!("a{number}f")).collect::<Vec<_>>();
+    let names = ids.iter().map(|id| (id.as_str(), id.as_str())).collect::<Vec<_>>();
+    let responses = Arc::new(engine(list(&names), |_| Some((200, stats(60, 1)))));
+    let counts = Arc::new([AtomicI64::new(0), AtomicI64::new(0)]);
+    let counted = Arc::clone(&counts);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (server, responses, counted) = (server.clone(), Arc::clone(&responses), Arc::clone(&counted));
+            tokio::spawn(async move {
+                let mut stream = server.accept(stream).await.unwrap();
+                counted[0].fetch_add(1, Ordering::Relaxed);
+                let mut request = Vec::new();
+                while let Ok(byte) = stream.read_u8().await {
+                    request.push(byte);
+                    if request.ends_with(b"\r\n\r\n") {
+                        counted[1].fetch_add(1, Ordering::Relaxed);
+                        let head = String::from_utf8(std::mem::take(&mut request)).unwrap();
+                        let target = head.split([' ', '?']).nth(1).unwrap();
+                        let (status, body) = responses(target).unwrap();
+                        let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n", body.len());
+                        stream.write_all((head + &body).as_bytes()).await.unwrap();
+                        stream.flush().await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    let docker = Docker {
+        endpoint: Endpoint::Tcp { host: "localhost".into(), port, tls: true },
+        trust: Trust { authority: Some(own.file()), ..Trust::default() },
+        ..Docker::default()
+    };
+    let answer = collect(&docker, &mut State::default(), at(60)).await.unwrap();
+    assert_eq!(answer.warnings, Vec::<String>::new());
+    let [connections, requests] = [0, 1].map(|number: usize| counts[number].load(Ordering::Relaxed));
+    assert!(requests == 61 && connections <= 30, "{connections} connections for {requests} requests");
 }
 
 #[tokio::test]
@@ -386,6 +431,78 @@ async fn the_events_of_each_second_of_the_engines_clock_are_requested_once_and_n
     assert_eq!(windows(), ["since=0", "until=119.999999999"]);
     collect(&docker, &mut state, at(1_000_180)).await.unwrap();
     assert_eq!(windows(), ["since=120", "until=179.999999999"]);
+}
+
+/// The responses of an engine with one container, that of an id that begins with `a1`: `stats` and `events` are its own.
+fn with_kills(
+    stats: impl Fn() -> Option<(u16, String)> + Send + Sync + 'static,
+    events: impl Fn() -> Option<(u16, String)> + Send + Sync + 'static,
+) -> Responses {
+    let others = engine(list(&[("web", "a1")]), move |_| stats());
+    Box::new(move |path| if path == "/events" { events() } else { others(path) })
+}
+
+/// So many kills in that container.
+fn kills(count: usize) -> Option<(u16, String)> {
+    let actor =
+        json!({ "ID": format!("{:0<64}", "a1"), "Attributes": { "name": "web", "image": "app:1", "team": "a" } });
+    let event = json!({ "Type": "container", "Action": "oom", "Actor": actor }).to_string();
+    Some((200, (event + "\n").repeat(count)))
+}
+
+#[tokio::test]
+async fn kills_are_counted_once_although_the_engine_is_slow_or_the_agent_restarts() {
+    const NAME: &str = "custom.docker.oom_kills.web.kills";
+    let quick = || Some((200, stats(0, 10)));
+    let canned = Canned::start(with_kills(quick, || None));
+    let docker = Docker { extra: vec!["oom"], timeout: Duration::from_secs(2), ..canned.docker() };
+    let mut state = State::default();
+    let first = collect(&docker, &mut state, at(60)).await.unwrap();
+    assert_eq!(values(&first).get(NAME), None, "no window yet");
+    // Its events do not come in time: nothing is known, and nothing is lost.
+    let silent = collect(&docker, &mut state, at(120)).await.unwrap();
+    assert_eq!(values(&silent).get(NAME), None);
+    let [why] = &silent.warnings[..] else { panic!("{:?}", silent.warnings) };
+    assert!(why.ends_with("events: timed out after 2 s; they are read again in the next minute"), "{why}");
+    // The statistics of a container that is out of memory do not come in time: its kills are counted all the same.
+    canned.respond_with(with_kills(|| None, || kills(3)));
+    let late = collect(&docker, &mut state, at(180)).await.unwrap();
+    assert_eq!(values(&late), BTreeMap::from([(NAME.to_owned(), 3.0)]), "{:?}", late.warnings);
+    // A restart of the agent opens the window where the last one was closed.
+    canned.respond_with(with_kills(quick, || kills(2)));
+    let mut restarted = State::from(late.readings.into_iter().collect::<std::collections::HashMap<_, _>>());
+    let next = collect(&docker, &mut restarted, at(240)).await.unwrap();
+    assert_eq!(values(&next).get(NAME), Some(&2.0));
+    let requests = canned.requests.lock().unwrap();
+    let windows = requests.iter().filter(|request| request.starts_with("/events?"));
+    let since = windows.filter_map(|request| request.split_once("since=")?.1.split('&').next()).collect::<Vec<_>>();
+    assert_eq!(since, ["0", "0", "120"]);
+}
+
+#[tokio::test]
+async fn a_container_of_several_names_is_found_by_any_of_them() {
+    let regex = |text| Some(official::pattern::compile(text).unwrap());
+    for (names, pattern, expected) in [
+        // timdaman/check_docker#31: `docker ps` shows `mariadb` alone, which is not the first.
+        (&["/hylotox/mysql", "/mantis-test/mysql", "/mariadb", "/vtiger/mysql"] as &[&str], "^mariadb$", true),
+        (&["/hylotox/mysql", "/mariadb"], "^hylotox/", true),
+        (&["/hylotox/mysql", "/mariadb"], "^mysql$", false),
+        // kiyoto/fluent-plugin-docker-metrics#11
+        (&["/fluentd/norikra", "/norikra"], "^norikra$", true),
+        // influxdata/telegraf#8703: docker-compose renames the old container for a moment.
+        (&["/689a5b5f3679_influxdb"], "^influxdb$", false),
+        (&[], "web", false),
+    ] {
+        let container = json!([{ "Id": "a".repeat(64), "Names": names, "Image": "app:1", "State": "running" }]);
+        let canned = Canned::start(engine(container.to_string(), |_| Some((200, stats(0, 1)))));
+        let mut docker = Docker { naming: Naming::Id, ..canned.docker() };
+        docker.include.name = regex(pattern);
+        let included = collect(&docker, &mut State::default(), at(60)).await.unwrap();
+        docker.exclude.name = docker.include.name.take();
+        let excluded = collect(&docker, &mut State::default(), at(60)).await.unwrap();
+        let found = (!included.samples.is_empty(), excluded.samples.is_empty());
+        assert_eq!(found, (expected, expected), "{names:?} {pattern}");
+    }
 }
 
 #[tokio::test]

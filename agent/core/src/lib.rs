@@ -12,6 +12,7 @@ pub mod environment;
 pub mod graph;
 pub mod limits;
 pub mod lines;
+pub mod names;
 pub mod nearest;
 pub mod outlet;
 pub mod paths;

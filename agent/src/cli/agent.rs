@@ -15,6 +15,7 @@ use machine::roots;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use wasaba_core::paths::own;
+use wasaba_core::tls;
 
 use super::configuration::texts;
 use super::flags::AgentFlags;
@@ -37,7 +38,8 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
     let (config, problems) = flags.config().map_err(|problems| texts(&problems))?;
     let table = config.api_key.is_none() && super::stdout_is_terminal();
     let tail = Tail::default();
-    log::start(config.log_level, if table { Destination::Tail(tail.clone()) } else { Destination::Stderr })?;
+    let destination = if table { Destination::Tail(tail.clone()) } else { Destination::Stderr };
+    log::start(config.log_level, destination, config.machine.host.as_deref())?;
     log::problems(&problems);
     // Two agents must not post for one host. A local one posts nothing, and should not need write access to /var/run.
     let _pidfile = (config.api_key.is_some() && !flags.child).then(|| Pidfile::claim(&config.pidfile)).transpose()?;
@@ -85,7 +87,11 @@ async fn reload(
     loop {
         hangup.notified().await;
         let flags = flags.clone();
-        let read = tokio::task::spawn_blocking(move || flags.config()).await;
+        let read = tokio::task::spawn_blocking(move || {
+            tls::read_again();
+            flags.config()
+        });
+        let read = read.await;
         let bug =
             |_| Err(vec![Problem::of_flag(Level::Error, "the reload panicked; this is a bug in wasaba".to_owned())]);
         match read.unwrap_or_else(bug) {

@@ -1,14 +1,18 @@
-//! The log: lines on standard error in the official agent's format, `2026/11/24 10:00:00 INFO message`, in local time.
+//! The log: lines on standard error in the official agent's format, `2026/11/24 10:00:00+09:00 INFO message`, in local time with its
+//! offset, which the official agent does not write.
 //!
 //! Nothing waits for standard error: whoever reads it may be stuck, and lines that it does not take are dropped and counted.
 
 use std::fmt;
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use config::document::{Level as DocumentLevel, Problem};
 use delivery::local::Tail;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
@@ -20,7 +24,7 @@ use wasaba_core::clock;
 use wasaba_core::outlet::{Descriptor, Outlet};
 use wasaba_core::text::{counted, printable, safe_lines};
 
-use super::ending;
+use super::{ending, time_zone};
 
 /// Where the log's lines go.
 #[derive(Clone)]
@@ -43,11 +47,17 @@ pub fn set_level(level: LevelFilter) {
     }
 }
 
-/// Starts the log. Called once per process.
+/// The time zone of the lines.
+static TIME_ZONE: OnceLock<TimeZone> = OnceLock::new();
+
+/// Starts the log. Called once per process. Where a host's `/` is mounted, its time zones are found, too.
 ///
 /// # Errors
 /// The system refuses the thread that writes it.
-pub fn start(level: LevelFilter, destination: Destination) -> Result<(), String> {
+pub fn start(level: LevelFilter, destination: Destination, host: Option<&Path>) -> Result<(), String> {
+    let (zone, warning) = time_zone::of_this_process(host);
+    // In tests, a log may have been started before.
+    TIME_ZONE.set(zone).ok();
     let writer = match destination {
         Destination::Stderr => LineWriter::Outlet(stderr()?),
         Destination::Tail(tail) => LineWriter::Tail(tail),
@@ -58,6 +68,9 @@ pub fn start(level: LevelFilter, destination: Destination) -> Result<(), String>
     // In tests, a log may have been started before; the first one stays.
     SET_LEVEL.set(Box::new(move |level| handle.reload(level).is_ok())).ok();
     tracing::subscriber::set_global_default(subscriber).ok();
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
+    }
     // The standard library would write it to standard error, and wait.
     std::panic::set_hook(Box::new(|panic| tracing::error!("a bug in wasaba: {panic}")));
     Ok(())
@@ -109,13 +122,16 @@ pub fn problems(problems: &[Problem]) {
     for problem in problems {
         match problem.level() {
             DocumentLevel::Note => tracing::info!("{}", problem.without_level()),
-            DocumentLevel::Warning | DocumentLevel::Error => tracing::warn!("{}", problem.without_level()),
+            DocumentLevel::Warning => tracing::warn!("{}", problem.without_level()),
+            DocumentLevel::Invalid | DocumentLevel::Error => tracing::error!("{}", problem.without_level()),
         }
     }
-    let warnings = problems.iter().filter(|problem| problem.level() == DocumentLevel::Warning).count();
-    if warnings > 0 {
-        let warnings = counted(warnings as u64, "warning");
-        tracing::warn!("{warnings} about the configuration; check it with `wasaba configtest`");
+    let count = |level| problems.iter().filter(|problem| problem.level() == level).count() as u64;
+    let (errors, warnings) = (count(DocumentLevel::Invalid), count(DocumentLevel::Warning));
+    let counts = [(errors, "error"), (warnings, "warning")].into_iter().filter(|(count, _)| *count > 0);
+    let counts = counts.map(|(count, what)| counted(count, what)).collect::<Vec<_>>().join(" and ");
+    if !counts.is_empty() {
+        tracing::warn!("{counts} about the configuration; check it with `wasaba configtest`");
     }
 }
 
@@ -173,10 +189,11 @@ where
     }
 }
 
-/// How a line begins: `2026/11/24 10:00:00 INFO`.
+/// How a line begins: `2026/11/24 10:00:00+09:00 INFO`.
 fn stamp(time: SystemTime, of: Level) -> Result<String, fmt::Error> {
-    let time = jiff::ZonedDateTime::try_from(time).map_err(|_| fmt::Error)?;
-    Ok(format!("{} {}", time.strftime("%Y/%m/%d %H:%M:%S"), level(of)))
+    let time = Timestamp::try_from(time).map_err(|_| fmt::Error)?;
+    let time = time_zone::shown(time, TIME_ZONE.get().unwrap_or(&TimeZone::UTC));
+    Ok(format!("{time} {}", level(of)))
 }
 
 /// The official agent's names of the levels.

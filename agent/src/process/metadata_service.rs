@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use delivery::mackerel::Resolver;
 use machine::host::cloud::{Client, Request};
 use reqwest::header::CONTENT_LENGTH;
 use reqwest::{Method, StatusCode, redirect};
@@ -41,7 +42,9 @@ async fn exchange(request: Request<'_>) -> Result<Option<String>, String> {
         error.to_string()
     }
     // reqwest needs a TLS configuration even for plain HTTP.
-    let client = reqwest::Client::builder().http1_only().no_proxy().redirect(redirect::Policy::none());
+    #[expect(clippy::disallowed_methods, reason = "it resolves names by the agent's resolver")]
+    let client = reqwest::Client::builder().dns_resolver(Resolver);
+    let client = client.http1_only().no_proxy().redirect(redirect::Policy::none());
     let client = client.tls_backend_preconfigured(tls::none().map_err(text)?).build().map_err(text)?;
     let method = if request.is_put { Method::PUT } else { Method::GET };
     let headers = request.headers.iter();

@@ -1,5 +1,5 @@
-//! The agent as a process: its log, its memory, its notifications to systemd, the socket that reports its state, and its requests to a
-//! cloud's metadata service.
+//! The agent as a process: its log and the time zone of that, its memory, its notifications to systemd, the socket that reports its state,
+//! and its requests to a cloud's metadata service.
 
 pub mod allocator;
 pub mod books;
@@ -11,3 +11,4 @@ pub mod metadata_service;
 pub mod privacy;
 pub mod service;
 pub mod state;
+mod time_zone;

@@ -10,6 +10,7 @@ mod drop_in;
 mod image;
 mod languages;
 mod life_cycle;
+mod names;
 mod nginx;
 mod official_plugins;
 mod old_command_line;

@@ -4,9 +4,7 @@
 //! `tests/shipped.rs` sends such inputs to the shipped program. `make fuzz` runs the same functions for as long as one likes, guided by
 //! the code that an input reaches (`fuzz/`, the layout of cargo-fuzz).
 //!
-//! Two texts have no target, since the agent does not parse them: answers of DNS, and `resolv.conf`, are read by the C library, and
-//! what comes of them are addresses; on the control socket nothing is read at all, so [`control`](inputs::control::report) is the
-//! other side of it.
+//! One text has no target: on the control socket nothing is read at all, so [`control`](inputs::control::report) is the other side of it.
 
 #![expect(clippy::unwrap_used, reason = "a target fails by panicking, with the reason")]
 
@@ -42,6 +40,8 @@ macro_rules! every_target {
             secrets: texts::secrets, 5_000;
             printable: texts::printable, 10_000;
             names: texts::names, 20_000;
+            dns: texts::dns, 20_000;
+            resolver: texts::resolver, 4_000;
             nginx: servers::nginx, 20_000;
             redis: servers::redis, 3_000;
             postgres: servers::postgres, 6_000;
@@ -54,6 +54,7 @@ macro_rules! every_target {
             pattern: official::pattern, 2_000;
             duration: official::duration, 40_000;
             no_proxy: official::no_proxy, 20_000;
+            proxy: official::proxy, 20_000;
             program_lines: programs::lines, 1_000;
             program_meta: programs::meta, 1_000;
             machine: machine::metrics, 500;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -82,5 +82,63 @@ impl Authority {
 impl Default for Authority {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// When a certificate is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validity {
+    /// It has expired.
+    Past,
+    /// It is valid.
+    Now,
+    /// It is not valid yet.
+    Future,
+}
+
+/// A server's certificate that it has signed itself, as `openssl req -x509` makes it, with its file in a temporary folder.
+pub struct SelfSigned {
+    certificate: Certificate,
+    key: KeyPair,
+    folder: tempfile::TempDir,
+}
+
+impl SelfSigned {
+    /// A new certificate for `name`, which is also that of an authority if `is_authority`.
+    ///
+    /// # Panics
+    /// The folder cannot be written.
+    #[must_use]
+    pub fn new(name: &str, is_authority: bool, validity: Validity) -> Self {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.is_ca = if is_authority { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::ExplicitNoCa };
+        match validity {
+            Validity::Past => params.not_after = date_time_ymd(2001, 1, 1),
+            Validity::Now => {}
+            Validity::Future => params.not_before = date_time_ymd(3001, 1, 1),
+        }
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("server.pem"), certificate.pem()).unwrap();
+        Self { certificate, key, folder }
+    }
+
+    /// The file with the certificate.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        self.folder.path().join("server.pem")
+    }
+
+    /// A TLS server with it.
+    ///
+    /// # Panics
+    /// rustls refuses it.
+    #[must_use]
+    pub fn server(&self) -> TlsAcceptor {
+        let key = PrivatePkcs8KeyDer::from(self.key.serialize_der()).into();
+        let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+        let config = builder.with_no_client_auth().with_single_cert(vec![self.certificate.der().clone()], key).unwrap();
+        TlsAcceptor::from(Arc::new(config))
     }
 }

@@ -66,17 +66,18 @@ impl ApiError {
     /// Whether Mackerel itself says what only the operator can change: a wrong key, a missing host. The same status from a proxy or
     /// firewall may depend on the request.
     pub(super) fn is_for_the_operator(&self) -> bool {
-        matches!(self, Self::Auth(_) | Self::NotFound(_)) && self.is_by_mackerel()
+        matches!(self, Self::Auth(_) | Self::NotFound(_)) && self.is_of_mackerel()
     }
 
-    /// Whether Mackerel itself gave this answer, and not something on the way to it.
-    pub(super) fn is_by_mackerel(&self) -> bool {
-        match self {
+    /// Whether Mackerel itself answered with this error, so that what is known of Mackerel's errors is the cure.
+    pub(super) fn is_of_mackerel(&self) -> bool {
+        let by = match self {
             Self::Auth(response) | Self::NotFound(response) | Self::Busy(response) | Self::Refused(response) => {
-                response.by == Author::Mackerel
+                &response.by
             }
-            Self::NoAnswer(_) => false,
-        }
+            Self::NoAnswer(_) => return false,
+        };
+        *by == Author::Mackerel
     }
 
     /// How long the server wants clients to wait, if it said so.
@@ -258,5 +259,26 @@ mod tests {
         assert_eq!(message(b"<html>"), None);
         let long = format!(r#"{{"error":"{}"}}"#, "x".repeat(1000));
         assert_eq!(message(long.as_bytes()).map(|text| text.len()), Some(LONGEST_MESSAGE));
+    }
+
+    #[test]
+    fn only_an_answer_with_a_reason_is_mackerels_and_each_other_points_to_what_is_in_between() {
+        for status in [400, 401, 403, 404, 407, 413, 429, 502, 503, 504] {
+            let error =
+                |by: Author| ApiError::of(ErrorResponse { status, by, message: "no".to_owned(), retry_after: None });
+            let (own, other) = (error(Author::Mackerel), error(Author::Unknown("api.example.com".to_owned())));
+            assert!(own.is_of_mackerel() && !other.is_of_mackerel());
+            assert_eq!(
+                (own.is_for_the_operator(), other.is_for_the_operator()),
+                (matches!(status, 401 | 403 | 404), false)
+            );
+            assert!(own.to_string().starts_with("Mackerel "), "{own}");
+            let said = other.to_string();
+            assert!(!said.contains("Mackerel refuses") && !said.contains("Mackerel answered"), "{said}");
+            assert!(
+                if status == 407 { said.starts_with("the proxy ") } else { said.contains("proxy, gateway") },
+                "{said}"
+            );
+        }
     }
 }

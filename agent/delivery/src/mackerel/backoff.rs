@@ -196,6 +196,14 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_of_less_than_a_second_is_not_called_0_s() {
+        assert_eq!(
+            [0, 999, 1_000].map(|millis| retrying(Duration::from_millis(millis))),
+            ["retrying now", "retrying now", "retrying in 1 s"]
+        );
+    }
+
+    #[test]
     fn chance_is_between_0_and_1_and_not_constant() {
         let numbers: Vec<f64> = (0..20).map(|_| chance()).collect();
         assert!(numbers.iter().all(|number| (0.0..=1.0).contains(number)));

@@ -499,14 +499,16 @@ mod tests {
         let run = async |own: &str, pushed: Vec<Report>, status: u16| {
             let server = Server::start(move |_| answer(status, r#"{"success":true}"#)).await;
             let spool = Arc::new(Spool::open(folder.path(), 0).unwrap());
-            let (pace, board) = (Pace { random: || 1.0, ..PACE }, Lanes::default());
-            let hosts = Arc::new(Hosts::new(board.clone()));
+            let pace =
+                Pace { now: clock::wall, instant: std::time::Instant::now, random: || 1.0, pause: Duration::ZERO };
             let (own, mut queues) = (HostId::new(own).unwrap(), Queues::default());
             for report in pushed {
                 queues.push(report);
             }
             let ((_keep, mut inbox), (_, stop)) = (mpsc::channel(1), watch::channel(true));
-            let reports = CheckReports::new(client(&server.base), own, hosts, board, pace, &mut queues, spool);
+            let (board, client) = (Lanes::default(), client(&server.base));
+            let hosts = Arc::new(Hosts::new(board.clone()));
+            let reports = CheckReports::new(client, own, hosts, board, pace, &mut queues, spool);
             reports.run(&mut inbox, stop).await;
             let names = bodies(&server).into_iter().flat_map(|body| {
                 let body: serde_json::Value = serde_json::from_str(&body).unwrap();

@@ -4,20 +4,22 @@
 //! cannot be printed.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONNECTION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Method, Proxy, Response, redirect};
+use reqwest::{Method, Response, redirect};
 use serde_json::Value;
 use url::Url;
-use wasaba_core::clock;
 use wasaba_core::secret::Secret;
-use wasaba_core::tls;
+use wasaba_core::tls::{self, Trust};
+use wasaba_core::{clock, names};
 
 use super::FatalError;
 use super::answer::{self, ApiError, Author, ErrorResponse};
-use super::proxy::proxy_to;
+use super::proxy::{Proxy, proxy_to};
 
 /// The limit for a whole request, as in the official agent.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -27,6 +29,8 @@ const TIME_TOLD: Duration = Duration::from_mins(5);
 
 /// Each redirect is another request.
 const MOST_REDIRECTS: usize = 3;
+/// The limit for connecting, the look-up of the name included; several addresses share it.
+const CONNECT: Duration = Duration::from_secs(20);
 
 /// Mackerel's responses have a few kilobytes; the description of a host with many interfaces perhaps fifty.
 const LONGEST_RESPONSE: usize = 1024 * 1024;
@@ -52,34 +56,29 @@ pub struct Route {
 }
 
 impl Route {
-    /// The address of the proxy for this server, if there is one, and the key that can set it.
-    fn address(&self, base: &Url) -> (&'static str, Option<Secret>) {
-        let (key, given) = match base.scheme() {
-            "https" => ("https_proxy", &self.https_proxy),
-            _ => ("http_proxy", &self.http_proxy),
-        };
-        (key, proxy_to(base, given.as_ref(), |name| std::env::var(name).ok()))
+    /// The proxy for this server, if there is one.
+    fn proxy(&self, base: &Url) -> Result<Option<Proxy>, FatalError> {
+        let given = if base.scheme() == "https" { &self.https_proxy } else { &self.http_proxy };
+        proxy_to(base, given.as_ref(), |name| std::env::var(name).ok())
     }
 
     /// The way to this server, without credentials: its own address, and that of the proxy if there is one.
     pub(super) fn shown(&self, apibase: &str) -> (String, Option<String>) {
-        let proxy = Url::parse(apibase).ok().and_then(|base| self.address(&base).1);
-        (without_credentials(apibase), proxy.map(|proxy| without_credentials(proxy.reveal())))
+        let proxy = Url::parse(apibase).ok().and_then(|base| self.proxy(&base).ok().flatten());
+        (without_credentials(apibase), proxy.map(|proxy| without_credentials(&proxy.address.url)))
     }
+}
 
-    /// The proxy for this server, if there is one.
-    fn proxy(&self, base: &Url) -> Result<Option<Proxy>, FatalError> {
-        let (key, Some(proxy)) = self.address(base) else { return Ok(None) };
-        let address = proxy.reveal();
-        let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-        // The environment's may be of another kind, for instance SOCKS, which this client does not speak.
-        let is_http = Url::parse(&address).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        let proxy = is_http.then(|| Proxy::all(address).ok()).flatten();
-        proxy.map(Some).ok_or_else(|| {
-            FatalError(format!(
-                "`{key}`, or the environment variable of that name, is not the address of an HTTP proxy; write for instance \
-                 http://proxy:8080"
-            ))
+impl Proxy {
+    /// As the HTTP library takes it.
+    fn of_client(&self) -> Result<reqwest::Proxy, FatalError> {
+        let unusable = |error: reqwest::Error| {
+            FatalError(format!("{} cannot be used: {}", self.source, chain(&error.without_url())))
+        };
+        let proxy = reqwest::Proxy::all(&self.address.url).map_err(unusable)?;
+        Ok(match &self.address.login {
+            Some((user, password)) => proxy.basic_auth(user, password.reveal()),
+            None => proxy,
         })
     }
 }
@@ -92,22 +91,27 @@ pub struct Client {
     key: Secret,
     /// Mackerel's time in its last answer, in seconds since 1970, and how long this machine was running then.
     told: Arc<Mutex<Option<(i64, Duration)>>>,
+    /// The proxy on the way and where it is written, for messages.
+    proxy: Option<Arc<str>>,
 }
 
 impl Client {
-    /// Prepares everything, including TLS roots, but does not connect. Of `apibase` only scheme, user, host and port count.
+    /// Prepares everything, but reads no file and does not connect. Of `apibase` only scheme, user, host and port count.
     ///
     /// # Errors
     /// An `apibase` that is not an http or https URL, or a key that is not valid in a header.
     pub fn new(apibase: &str, key: Secret, agent: &Agent, route: &Route) -> Result<Self, FatalError> {
         let base = base(apibase)?;
-        // reqwest needs a TLS configuration even for plain HTTP, but then no roots are read.
+        // reqwest needs a TLS configuration even for plain HTTP.
         let tls = if base.scheme() == "https" { tls::verifying() } else { tls::none() };
         let tls = tls.map_err(|error| FatalError(format!("cannot set up TLS: {error}")))?;
         let own_origin = base.clone();
+        #[expect(clippy::disallowed_methods, reason = "it resolves names by `names`")]
         let mut builder = reqwest::Client::builder()
             .http1_only()
+            .dns_resolver(Resolver)
             .timeout(TIMEOUT)
+            .connect_timeout(CONNECT)
             .pool_idle_timeout(Duration::from_secs(90))
             .pool_max_idle_per_host(if route.no_keep_alive { 0 } else { usize::MAX })
             .default_headers(headers(&key, agent, route)?)
@@ -126,12 +130,14 @@ impl Client {
                 }
             }))
             .tls_backend_preconfigured(tls);
-        if let Some(proxy) = route.proxy(&base)? {
-            builder = builder.proxy(proxy);
+        let proxy = route.proxy(&base)?;
+        if let Some(proxy) = &proxy {
+            builder = builder.proxy(proxy.of_client()?);
         }
         let http =
             builder.build().map_err(|error| FatalError(format!("cannot create an HTTP client: {}", chain(&error))))?;
-        Ok(Self { http, base, key, told: Arc::default() })
+        let proxy = proxy.map(|proxy| format!("`{}` of {}", proxy.address.server, proxy.source).into());
+        Ok(Self { http, base, key, told: Arc::default(), proxy })
     }
 
     /// The time by Mackerel's clock, in seconds since 1970, if it has told it within the last minutes. Unlike this machine's it can be
@@ -167,6 +173,9 @@ impl Client {
         let mut request = self.http.request(method, url);
         if let Some(json) = json {
             request = request.header(CONTENT_TYPE, "application/json").body(json);
+        }
+        if self.base.scheme() == "https" {
+            tls::ready().await;
         }
         let response = request.send().await.map_err(|error| self.unreachable(error))?;
         let status = response.status();
@@ -219,8 +228,18 @@ impl Client {
 
     fn unreachable(&self, error: reqwest::Error) -> ApiError {
         // The URL may hold a password.
-        let why = self.key.redacted_in(&chain(&error.without_url()));
-        ApiError::NoAnswer(format!("cannot reach Mackerel: {}: {why}", self.host()))
+        let is_of_way = error.is_connect();
+        let error = error.without_url();
+        let why = tls::with_cure(self.key.redacted_in(&chain(&error)), &error, &Trust::default());
+        ApiError::NoAnswer(match &self.proxy {
+            // The proxy is not there, refuses this machine, or does not reach Mackerel.
+            Some(proxy) if is_of_way => format!(
+                "cannot reach {} through the proxy {proxy}: {why}; check its address, its user and password, and whether it lets \
+                 this machine through",
+                self.host()
+            ),
+            _ => format!("cannot reach Mackerel: {}: {why}", self.host()),
+        })
     }
 
     fn host(&self) -> String {
@@ -238,6 +257,19 @@ fn without_credentials(address: &str) -> String {
     let user = if url.username().is_empty() && url.password().is_none() { "" } else { "[redacted]@" };
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     format!("{}://{user}{}{port}", url.scheme(), url.host_str().unwrap_or_default())
+}
+
+/// The agent's resolver, for an HTTP client.
+#[derive(Clone, Copy, Debug)]
+pub struct Resolver;
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found = names::lookup(name.as_str()).await?;
+            Ok(Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
+        })
+    }
 }
 
 fn base(apibase: &str) -> Result<Url, FatalError> {
@@ -340,10 +372,7 @@ mod tests {
         }
         let route = Route { https_proxy: Some(Secret::new("http://u:p@proxy:1")), ..Route::default() };
         let (server, proxy) = route.shown("https://api.mackerelio.com/");
-        assert_eq!(
-            (server.as_str(), proxy.as_deref()),
-            ("https://api.mackerelio.com", Some("http://[redacted]@proxy:1"))
-        );
+        assert_eq!((server.as_str(), proxy.as_deref()), ("https://api.mackerelio.com", Some("http://proxy:1")));
     }
 
     #[test]
@@ -451,6 +480,48 @@ mod tests {
         let error = Client::new("http://mackerel.example.com", Secret::new("key"), &agent, &route).unwrap_err();
         let error = error.to_string();
         assert!(error.contains("http_proxy") && !error.contains("hunter2"), "{error}");
+    }
+
+    /// A client whose requests go through this proxy.
+    fn behind(proxy: &str, apibase: &str) -> Client {
+        let agent = Agent { version: "0".to_owned(), revision: "0".to_owned() };
+        let proxy = Some(Secret::new(proxy));
+        let route = Route { http_proxy: proxy.clone(), https_proxy: proxy, ..Route::default() };
+        Client::new(apibase, Secret::new("key"), &agent, &route).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_a_proxy_is_not_called_mackerels() {
+        let absent = behind("http://me:hunter2@127.0.0.1:1", "https://mackerel.example.com");
+        let login = Server::start(|_| answer(407, "no")).await;
+        let server = login.base.trim_start_matches("http://").to_owned();
+        let refusing = behind(&login.base, "https://mackerel.example.com");
+        for (client, proxy, why) in
+            [(absent, "127.0.0.1:1", "onnection refused"), (refusing, server.as_str(), "proxy authorization required")]
+        {
+            let error = get(&client).await.unwrap_err().to_string();
+            let begin = format!("cannot reach mackerel.example.com through the proxy `{proxy}` of `https_proxy`: ");
+            assert!(error.starts_with(&begin) && error.contains(why), "{error}");
+            assert!(error.contains("user and password") && !error.contains("hunter2"), "{error}");
+        }
+        // Without TLS, the proxy answers in Mackerel's place.
+        let error = get(&behind(&login.base, "http://mackerel.example.com")).await.unwrap_err().to_string();
+        assert!(error.starts_with("the proxy requires a login (407)"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_proxy_gets_user_and_password_as_they_were_written() {
+        for (written, sent) in [
+            ("me:hunter2", "bWU6aHVudGVyMg=="),
+            ("DOMAIN\\me:p#ss@1", "RE9NQUlOXG1lOnAjc3NAMQ=="),
+            ("me:p%23ss", "bWU6cCNzcw=="),
+        ] {
+            let proxy = Server::start(|_| answer(200, "{}")).await;
+            let address = format!("http://{written}@{}", proxy.base.trim_start_matches("http://"));
+            get(&behind(&address, "http://mackerel.example.com")).await.unwrap();
+            let head = proxy.requests().remove(0).head;
+            assert!(head.contains(&format!("proxy-authorization: Basic {sent}")), "{written}: {head}");
+        }
     }
 
     #[tokio::test]

@@ -34,7 +34,7 @@ use std::time::{Duration, SystemTime};
 
 pub use answer::{ApiError, AtFault, Author, ErrorResponse};
 use check_reports::CheckReports;
-pub use client::{Agent, Client, Route};
+pub use client::{Agent, Client, Resolver, Route};
 use delivery::Delivery;
 pub use endpoints::{Host, Listed};
 use futures_util::FutureExt;

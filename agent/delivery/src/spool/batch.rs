@@ -149,9 +149,9 @@ impl Batch {
         }
     }
 
-    /// Forgets what was settled before this time.
-    pub(super) fn forget_done(&mut self, before: i64) {
-        self.done = self.done.split_off(&before);
+    /// Forgets what was settled before this time, unless the file, whose rows end at `newest`, may have an earlier value of it.
+    pub(super) fn forget_done(&mut self, before: i64, newest: Option<i64>) {
+        self.done.retain(|time, _| *time >= before || Some(*time) <= newest);
     }
 }
 

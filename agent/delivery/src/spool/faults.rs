@@ -345,3 +345,22 @@ fn what_is_dropped_is_logged_once_an_hour_with_its_reason_and_what_the_queue_hol
     let expected = "dropped 7 undelivered points of 2 minutes, the oldest: the queue has reached its 32 MiB";
     assert_eq!(lines(overflowed, 4, NOW + 120, NOW + 3_600), [expected]);
 }
+
+#[test]
+fn a_value_that_replaced_one_in_the_file_is_not_followed_by_it_however_late_the_disk_recovers() {
+    let disk = Simulated::default();
+    let spool = on(&disk);
+    spool.keep(vec![minute(NOW, &[("a", 1.0)])], &[], NOW);
+    full(&disk);
+    let later = minute(NOW, &[("a", 2.0)]);
+    spool.keep(vec![later.clone()], &[], NOW);
+    spool.settle(vec![delivered(&later)]);
+    let hour = minute(NOW + 3_600, &[("a", 3.0)]);
+    spool.keep(vec![hour.clone()], &[], NOW);
+    spool.settle(vec![delivered(&hour)]);
+    assert_eq!(queued(&spool), []);
+    disk.heal();
+    assert!(spool.keep(Vec::new(), &[], NOW));
+    assert_eq!(queued(&spool), []);
+    assert_eq!(spool.ledger(), Ledger { collected: 2, delivered: 2, ..Ledger::default() });
+}

@@ -134,7 +134,8 @@ impl Front {
         }
         let newest = self.recent.keys().next_back().copied().unwrap_or_default();
         self.recent = self.recent.split_off(&(newest - queue::RECENT));
-        self.waiting.forget_done(newest - queue::RECENT);
+        let in_flight = self.flying.as_ref().and_then(|batch| batch.minutes.keys().next_back().copied());
+        self.waiting.forget_done(newest - queue::RECENT, in_flight.max(self.picture.newest));
     }
 
     /// What is not in the file, the older first.

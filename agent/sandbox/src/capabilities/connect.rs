@@ -1,7 +1,7 @@
 //! Connecting to a granted place: a name is resolved once, each of its addresses checked, and only a checked one connected to.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use url::Host;
+use wasaba_core::names::{self, Unresolved};
 use wasaba_core::paths::named;
 use wasaba_core::text::duration;
 
@@ -104,9 +105,6 @@ impl Patience {
     }
 }
 
-/// How long an address may take to answer before the name's next one is tried.
-const NEXT_ADDRESS: Duration = Duration::from_secs(3);
-
 /// Connects to `port` of a granted host.
 ///
 /// # Errors
@@ -118,13 +116,8 @@ pub(super) async fn tcp(host: &Host, port: u16, gate: &Gate, blocking: &Blocking
         Host::Ipv6(address) => vec![IpAddr::V6(*address)],
         Host::Domain(name) => resolve(name, gate, blocking).await?,
     };
-    let (last, others) = addresses.split_last().ok_or_else(|| unreachable("no address found"))?;
-    for address in others {
-        if let Ok(Ok(stream)) = tokio::time::timeout(NEXT_ADDRESS, TcpStream::connect((*address, port))).await {
-            return Ok(stream);
-        }
-    }
-    TcpStream::connect((*last, port)).await.map_err(|error| broken(&error))
+    let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect::<Vec<_>>();
+    names::connect(&addresses).await.map_err(|error| broken(&error))
 }
 
 /// Connects to a granted unix socket, unless the agent itself listens there: its own socket is for the operator.
@@ -148,23 +141,16 @@ pub(super) async fn unix(path: &str, gate: &Gate, blocking: &Blocking) -> Result
 /// # Errors
 /// One of them is refused, which is counted, or there is none.
 pub(super) async fn resolve(name: &str, gate: &Gate, blocking: &Blocking) -> Result<Vec<IpAddr>, Failure> {
-    // Never asked of DNS (RFC 6761), and what most plugins connect to.
-    if is_localhost(name) {
-        return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
-    }
     let owned = name.to_owned();
-    let looked_up = blocking.run(move || {
-        let found = (owned.as_str(), 0).to_socket_addrs()?.map(|address| address.ip()).collect::<Vec<_>>();
-        let own = address::own();
-        let here = found.iter().find(|address| address::is_this_machine(**address, &own)).copied();
-        // The machine's own word counts, and is asked for only where it matters.
-        let here = here.filter(|_| !names_this_machine(&owned));
-        Ok::<_, io::Error>((found, here))
-    });
-    let Some(Ok((found, here))) = looked_up.await else {
-        return Err(unreachable(&format!("cannot resolve `{name}`: no address found")));
-    };
-    gate.check(|grants| check(name, &found, here, grants))?;
+    let read = blocking.run(move || Ok::<_, Unresolved>((names::read(&owned)?, address::own()))).await;
+    let unresolved = |error: Unresolved| unreachable(&error.to_string());
+    let read = read.ok_or_else(|| unreachable("the agent crashed; this is a bug in wasaba"))?;
+    let (known, own) = read.map_err(unresolved)?;
+    // The machine's own word counts.
+    let is_own = known.is_own() || is_host_name(name, &host_name(), known.domains());
+    let found = known.addresses().await.map_err(unresolved)?;
+    let here = found.iter().find(|address| address::is_this_machine(**address, &own)).copied();
+    gate.check(|grants| check(name, &found, here.filter(|_| !is_own), grants))?;
     Ok(found)
 }
 
@@ -172,41 +158,16 @@ fn unreachable(why: &str) -> Failure {
     Failure::new(Kind::Unreachable, why)
 }
 
-fn is_localhost(name: &str) -> bool {
-    let name = name.strip_suffix('.').unwrap_or(name);
-    name.eq_ignore_ascii_case("localhost")
-}
-
-/// Lists of servers that block advertisements have some megabytes.
-const LONGEST_HOSTS_BYTES: u64 = 16 << 20;
-
-/// Whether the machine itself, not DNS, calls `name` its own.
-fn names_this_machine(name: &str) -> bool {
-    let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let read = |file: &str| {
-        let bytes = named::read(file.as_ref(), LONGEST_HOSTS_BYTES).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
-    is_host_name(name, &own, &read("/etc/resolv.conf")) || is_listed(&read("/etc/hosts"), name)
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Whether `name` is the host's `own` name, with or without its domain, or with one that the resolver appends.
-fn is_host_name(name: &str, own: &str, resolver: &str) -> bool {
+fn is_host_name(name: &str, own: &str, domains: &[String]) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let short = own.split('.').next().unwrap_or_default();
-    if name.eq_ignore_ascii_case(own) || name.eq_ignore_ascii_case(short) {
-        return true;
-    }
-    let lines = resolver.lines().map(|line| line.split(['#', ';']).next().unwrap_or_default().split_whitespace());
-    let mut domains =
-        lines.filter_map(|mut words| matches!(words.next(), Some("search" | "domain")).then_some(words)).flatten();
-    domains.any(|domain| name.eq_ignore_ascii_case(&format!("{short}.{}", domain.trim_end_matches('.'))))
-}
-
-fn is_listed(hosts: &str, name: &str) -> bool {
-    let lines = hosts.lines().map(|line| line.split('#').next().unwrap_or_default());
-    let mut names = lines.flat_map(|line| line.split_whitespace().skip(1));
-    names.any(|known| known.eq_ignore_ascii_case(name))
+    let with = |domain: &String| name.eq_ignore_ascii_case(&format!("{short}.{domain}"));
+    name.eq_ignore_ascii_case(own) || name.eq_ignore_ascii_case(short) || domains.iter().any(with)
 }
 
 /// One refused address among several refuses the name: its owner is then not who it seems to be. A name that DNS resolves to an
@@ -265,23 +226,16 @@ mod tests {
 
     #[test]
     fn the_hosts_name_is_its_own_with_the_domains_of_the_resolver_and_no_others() {
-        let resolver = "nameserver 10.0.0.2\nsearch corp.example. lab.example # old.example\n; domain no.example\n";
+        let domains = ["corp.example", "lab.example"].map(str::to_owned);
         for own in ["box", "BOX", "box.", "box.corp.example", "box.lab.example."] {
-            assert!(is_host_name(own, "box", resolver), "{own}");
+            assert!(is_host_name(own, "box", &domains), "{own}");
         }
-        assert!(
-            is_host_name("box", "box.corp.example", "") && is_host_name("box.corp.example", "box.corp.example", "")
-        );
-        for other in ["box.old.example", "box.no.example", "box.evil.example", "corp.example", "mybox", ""] {
-            assert!(!is_host_name(other, "box", resolver), "{other}");
+        for own in ["box", "box.corp.example"] {
+            assert!(is_host_name(own, "box.corp.example", &[]), "{own}");
         }
-    }
-
-    #[test]
-    fn a_name_is_the_machines_own_if_the_hosts_file_lists_it() {
-        let hosts = "127.0.0.1 localhost\n127.0.1.1\tbox.example Box # old-box\n";
-        assert!(is_listed(hosts, "box") && is_listed(hosts, "box.example"));
-        assert!(!is_listed(hosts, "old-box") && !is_listed(hosts, "127.0.1.1") && !is_listed(hosts, "evil.example"));
+        for other in ["box.old.example", "box.evil.example", "corp.example", "mybox", ""] {
+            assert!(!is_host_name(other, "box", &domains), "{other}");
+        }
     }
 
     #[tokio::test]
@@ -301,7 +255,7 @@ mod tests {
     async fn localhost_is_never_asked_of_dns() {
         for spelling in ["localhost", "LOCALHOST", "localhost."] {
             let addresses = resolve(spelling, &Gate::default(), &Blocking::default()).await.unwrap();
-            assert_eq!(addresses, [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)], "{spelling}");
+            assert!(addresses.len() == 2 && addresses.iter().all(IpAddr::is_loopback), "{spelling}: {addresses:?}");
         }
     }
 

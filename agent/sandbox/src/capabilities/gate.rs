@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use wasaba_core::secret::Secrets;
-use wasaba_core::tls::Trust;
+use wasaba_core::tls;
 
 use super::grants::Grants;
 use super::meter::Meter;
@@ -12,17 +12,19 @@ use crate::failure::{Failure, Kind};
 /// The most bytes of a refusal that are shown: it names what the plugin asked for.
 const REFUSAL_BYTES: usize = 1_024;
 
-/// The grants of one instance, with the meter that counts what they refuse. Clones share both.
+/// The grants of one instance, with the meter that counts what they refuse, and the TLS of its connections. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Gate {
     grants: Arc<Grants>,
     meter: Arc<Meter>,
     secrets: Secrets,
+    tls: tls::Client,
 }
 
 impl Gate {
     pub(super) fn new(grants: Arc<Grants>, meter: Arc<Meter>) -> Self {
-        Self { grants, meter, secrets: Secrets::default() }
+        let tls = tls::Client::new(grants.trust.clone());
+        Self { grants, meter, secrets: Secrets::default(), tls }
     }
 
     /// The same, with refusals that do not show these.
@@ -46,9 +48,9 @@ impl Gate {
         &self.grants
     }
 
-    /// Which certificates the instance's connections trust.
-    pub(super) fn trust(&self) -> &Trust {
-        &self.grants.trust
+    /// The TLS of the instance's connections.
+    pub(super) fn tls(&self) -> &tls::Client {
+        &self.tls
     }
 }
 

@@ -3,16 +3,17 @@
 
 use std::error::Error as _;
 use std::fmt;
-use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method};
+use rustls::ClientConfig;
 use url::Url;
 use wasaba_core::secret::Secret;
-use wasaba_core::tls;
+use wasaba_core::tls::{self, Trust};
 use wasmtime::Result;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
@@ -85,37 +86,47 @@ pub(super) struct OfInstance {
     meter: Arc<Meter>,
     body_bytes: usize,
     plain: OnceLock<Client>,
-    encrypted: OnceLock<Client>,
+    /// With the configuration that it was made for.
+    encrypted: Mutex<Option<(Arc<ClientConfig>, Client)>>,
 }
+
+/// How long connecting may take, the look-up of the name included; several addresses share it.
+const CONNECT: Duration = Duration::from_secs(9);
 
 impl OfInstance {
     pub(super) fn new(gate: Gate, blocking: Blocking, meter: Arc<Meter>, body_bytes: usize) -> Self {
-        Self { gate, blocking, meter, body_bytes, plain: OnceLock::new(), encrypted: OnceLock::new() }
+        Self { gate, blocking, meter, body_bytes, plain: OnceLock::new(), encrypted: Mutex::default() }
     }
 
-    fn client(&self, encrypted: bool) -> Result<Client, Failure> {
+    async fn client(&self, encrypted: bool) -> Result<Client, Failure> {
         let unusable = |why| Failure::new(Kind::Misconfigured, why);
-        let trust = self.gate.trust();
-        if encrypted && (trust.authority.is_some() || trust.identity.is_some()) {
-            // Made for each request, so that a renewed certificate takes effect.
-            return self.new_client(encrypted).map_err(unusable);
+        if !encrypted {
+            if let Some(client) = self.plain.get() {
+                return Ok(client.clone());
+            }
+            let tls = tls::none().map_err(|error| unusable(error.to_string()))?;
+            let client = self.new_client(tls).map_err(unusable)?;
+            return Ok(self.plain.get_or_init(|| client).clone());
         }
-        let slot = if encrypted { &self.encrypted } else { &self.plain };
-        if let Some(client) = slot.get() {
-            return Ok(client.clone());
+        let config = self.gate.tls().config().await.map_err(unusable)?;
+        let mut kept = self.encrypted.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some((same, client)) if Arc::ptr_eq(same, &config) => Ok(client.clone()),
+            _ => {
+                let client = self.new_client(ClientConfig::clone(&config)).map_err(unusable)?;
+                Ok(kept.insert((config, client)).1.clone())
+            }
         }
-        let client = self.new_client(encrypted).map_err(unusable)?;
-        Ok(slot.get_or_init(|| client).clone())
     }
 
-    fn new_client(&self, encrypted: bool) -> Result<Client, String> {
-        let tls =
-            if encrypted { tls::client(self.gate.trust())? } else { tls::none().map_err(|error| error.to_string())? };
+    #[expect(clippy::disallowed_methods, reason = "it resolves names by `connect::resolve`")]
+    fn new_client(&self, tls: ClientConfig) -> Result<Client, String> {
         let names = CheckedNames { gate: self.gate.clone(), blocking: self.blocking.clone() };
         Client::builder()
             .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())
             .dns_resolver(Arc::new(names))
+            .connect_timeout(CONNECT)
             // A proxy would connect to unchecked addresses.
             .no_proxy()
             // One request a minute: an idle connection costs both sides more memory than a new one costs time, and a
@@ -283,13 +294,17 @@ impl Sender<'_> {
             return Ok(Response { status, headers, body });
         }
         let _slot = self.connections.slot()?;
-        let client = self.instance.client(url.scheme() == "https")?;
+        let client = self.connections.patience.wait(None, self.instance.client(url.scheme() == "https")).await??;
         let mut builder = client.request(method, url).headers(headers);
         if let Some(body) = request.body {
             meter.sent_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
             builder = builder.body(body);
         }
-        let whole = async { response(builder.send().await.map_err(|error| explain(&error))?, *body_bytes).await };
+        let trust = self.instance.gate.tls().trust();
+        let whole = async {
+            let sent = builder.send().await.map_err(|error| explain(&error, trust))?;
+            response(sent, *body_bytes, trust).await
+        };
         let response = self.connections.patience.wait(None, whole).await??;
         meter.received_bytes.fetch_add(response.body.len() as u64, Ordering::Relaxed);
         Ok(response)
@@ -300,9 +315,9 @@ fn too_large(most: usize) -> Failure {
     Failure::new(Kind::TooLarge, format!("the response is larger than {most} bytes (limit `body_kib`)"))
 }
 
-async fn response(mut response: reqwest::Response, most: usize) -> Result<Response, Failure> {
+async fn response(mut response: reqwest::Response, most: usize, trust: &Trust) -> Result<Response, Failure> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| explain(&error))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| explain(&error, trust))? {
         if body.len().saturating_add(chunk.len()) > most {
             return Err(too_large(most));
         }
@@ -410,40 +425,29 @@ impl contract::HostResponse for View<'_> {
 
 /// The HTTP client's error in the contract's form. The client's own text names the URL, which may carry a secret in its query,
 /// so only the causes are shown.
-fn explain(error: &reqwest::Error) -> Failure {
+fn explain(error: &reqwest::Error, trust: &Trust) -> Failure {
     let mut causes = Vec::new();
-    let mut of_tls = None;
     let mut cause = error.source();
     while let Some(inner) = cause {
         if let Some(Unresolved(failure)) = inner.downcast_ref::<Unresolved>() {
             return failure.clone();
         }
-        of_tls = of_tls.or_else(|| tls_error(inner));
         causes.push(inner.to_string());
         cause = inner.source();
     }
     // The last cause is the system's message ("Connection refused"); those around it only repeat where it happened.
     let why = causes.pop().unwrap_or_else(|| "no answer".to_owned());
-    let why = why.split(" (os error").next().unwrap_or_default();
+    let why = why.split(" (os error").next().unwrap_or_default().to_owned();
     let other = if error.is_decode() || error.is_body() { Kind::Failed } else { Kind::Unreachable };
-    of_tls.map_or_else(|| Failure::new(other, why), |error| of_handshake(error, why))
+    failure_of(error, other, tls::with_cure(why, error, trust))
 }
 
 /// The failure of a connection with this text: of the kind `other`, unless TLS is the reason.
 pub(super) fn failure_of(error: &(dyn std::error::Error + 'static), other: Kind, text: impl Into<String>) -> Failure {
-    match tls_error(error) {
+    match tls::error_of(error) {
         Some(error) => of_handshake(error, text),
         None => Failure::new(other, text),
     }
-}
-
-/// The error of TLS that `error` is or carries.
-fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
-    // An error of input and output does not name what it carries as its source.
-    if let Some(carried) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        return tls_error(carried);
-    }
-    error.downcast_ref()
 }
 
 /// Who has to act: the operator, if one side does not trust the other's certificate.
@@ -478,7 +482,7 @@ fn kind_of_handshake(error: &rustls::Error) -> Kind {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::io;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
@@ -645,6 +649,10 @@ mod tests {
         assert!(headers.contains(&("x-raw".into(), vec![0xff])), "{headers:?}");
         let stranger = State::new(granting(&entry), 100).fetch("GET", &url).await.unwrap_err();
         assert!(stranger.kind == "unauthorized" && stranger.message.contains("certificate"), "{stranger:?}");
+        assert!(
+            stranger.message.ends_with("install its authority into /etc/ssl/certs, or set SSL_CERT_FILE"),
+            "{stranger:?}"
+        );
         assert_eq!(stranger.attributes, [("tls".to_owned(), "certificate".to_owned())]);
     }
 

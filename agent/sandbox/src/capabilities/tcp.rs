@@ -164,20 +164,23 @@ impl Connection {
     }
 
     /// Upgrades to TLS; `seen` gets the peer's certificates.
-    async fn start_tls(&mut self, trust: &Trust, options: &TlsOptions, seen: &Seen) -> Result<TlsInfo, Failure> {
+    async fn start_tls(&mut self, tls: &tls::Client, options: &TlsOptions, seen: &Seen) -> Result<TlsInfo, Failure> {
         let invalid = |why: String| Failure::new(Kind::Invalid, why);
         let name = options.server_name.clone().or_else(|| self.host.clone());
         let name = name.ok_or_else(|| invalid("TLS over a unix socket needs a server name".into()))?;
         let parsed =
             ServerName::try_from(name.clone()).map_err(|_| invalid(format!("invalid server name {name:?}")))?;
-        let config = tls::watched(trust, seen);
+        let config = self.patience.wait(self.timeout, tls.watched(seen)).await?;
         let mut config = config.map_err(|why| Failure::new(Kind::Misconfigured, format!("`tls`: {why}")))?;
         config.alpn_protocols = options.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let stream = self.stream.take().ok_or_else(closed)?;
         let connect = TlsConnector::from(Arc::new(config)).connect(parsed, stream);
         let encrypted = self.patience.wait(self.timeout, connect).await?;
-        let encrypted =
-            encrypted.map_err(|error| failure_of(&error, Kind::Failed, format!("TLS with `{name}`: {error}")))?;
+        let failed = |error| {
+            let text = tls::with_cure(format!("TLS with `{name}`: {error}"), &error, tls.trust());
+            failure_of(&error, Kind::Failed, text)
+        };
+        let encrypted = encrypted.map_err(failed)?;
         let (_, session) = encrypted.get_ref();
         let protocol = match session.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
@@ -185,7 +188,7 @@ impl Connection {
             _ => "unknown",
         };
         let alpn = session.alpn_protocol().map(|protocol| String::from_utf8_lossy(protocol).into_owned());
-        let info = tls_info(protocol, alpn, trust, seen.chain());
+        let info = tls_info(protocol, alpn, tls.trust(), seen.chain());
         self.stream = Some(Box::new(encrypted));
         Ok(info)
     }
@@ -293,15 +296,15 @@ impl contract::HostConnection for View<'_> {
         connection: Resource<Connection>,
         options: Resource<TlsOptions>,
     ) -> Result<Result<TlsInfo, TlsFailure>> {
-        let trust = self.instance.gate.trust();
+        let tls = self.instance.gate.tls();
         let TlsOptions { server_name, alpn } = self.table.get(&options)?;
         let options = TlsOptions { server_name: server_name.clone(), alpn: alpn.clone() };
         if self.script.is_some() {
             // A scripted conversation is in plain text.
-            return Ok(Ok(tls_info("TLSv1.3", options.alpn.into_iter().next(), trust, Vec::new())));
+            return Ok(Ok(tls_info("TLSv1.3", options.alpn.into_iter().next(), tls.trust(), Vec::new())));
         }
         let seen = Seen::default();
-        let upgraded = self.connection(&connection)?.start_tls(trust, &options, &seen).await;
+        let upgraded = self.connection(&connection)?.start_tls(tls, &options, &seen).await;
         let failed =
             |failure: Failure| TlsFailure { error: failure.into(), chain: seen.chain(), attributes: Vec::new() };
         Ok(upgraded.map_err(failed))

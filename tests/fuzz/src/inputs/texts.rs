@@ -52,3 +52,13 @@ pub fn names(data: &[u8]) {
         assert!(id.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric()));
     }
 }
+
+/// A message of a name server.
+pub fn dns(data: &[u8]) {
+    wasaba_core::names::check_message(data);
+}
+
+/// A `resolv.conf`, and lines of `hosts`.
+pub fn resolver(data: &[u8]) {
+    wasaba_core::names::check_files(&text(data));
+}

@@ -1,0 +1,481 @@
+//! Names: the only code that finds the addresses of a name, and connects to one. Clippy's `disallowed-methods` refuse the C library's
+//! resolver everywhere: that of the shipped program is musl's, which differs from glibc's in what people rely on.
+//!
+//! What `getent ahosts` finds with glibc's `files` and `dns` is found here: in `/etc/hosts` or by the name servers of
+//! `/etc/resolv.conf`. Both files are read for each name, so that a change counts at once, and nothing is kept. The two families are asked
+//! for side by side, each through all servers, and what one of them finds is used whatever happens to the other. Addresses that can be
+//! reached come first ([`connect`] tries both families).
+//!
+//! Where glibc gives up or waits long, this does not: each family asks the next server for itself, one that has found addresses waits
+//! for the other a second only, and a server that was silent is asked last for ten minutes.
+
+mod files;
+mod message;
+mod order;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io::{Error, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+
+use self::files::Config;
+use self::message::{Answer, Family, Name, Question, Reply};
+use crate::clock;
+use crate::text::duration;
+
+pub use self::order::connect;
+
+/// How long a name may take in all.
+const LONGEST: Duration = Duration::from_secs(25);
+
+/// How long the family that has found addresses waits for the other.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// After this time without an answer, a server was silent.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// How long a server that was silent is asked last.
+const AVOIDANCE: Duration = Duration::from_secs(600);
+
+/// The most bytes of a datagram that are read. Without EDNS, servers send 512 at most.
+const LARGEST_DATAGRAM: usize = 4_096;
+
+/// The most datagrams that are no answer, before a server counts as failed.
+const MOST_STRAY: usize = 100;
+
+/// Why a name has no addresses.
+#[derive(Clone, Debug)]
+pub struct Unresolved {
+    name: String,
+    why: Why,
+}
+
+#[derive(Clone, Debug)]
+enum Why {
+    /// It cannot be a name.
+    Invalid,
+    /// It exists neither in DNS nor in `hosts`.
+    Missing,
+    /// It exists, without an address.
+    NoAddress,
+    /// No server could say.
+    Failed(Fault),
+    /// The time for all servers is over.
+    Late,
+    /// A file cannot be read.
+    File(String),
+}
+
+impl Unresolved {
+    fn new(name: &str, why: Why) -> Self {
+        Self { name: name.to_owned(), why }
+    }
+
+    fn file(name: &str, path: &Path, error: &Error) -> Self {
+        Self::new(name, Why::File(format!("cannot read `{}`: {error}", path.display())))
+    }
+}
+
+impl fmt::Display for Unresolved {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "cannot resolve `{}`: ", self.name)?;
+        match &self.why {
+            Why::Invalid => formatter.write_str("it is not a valid name of a host"),
+            Why::Missing => formatter.write_str("no address found: neither /etc/hosts nor DNS has this name"),
+            Why::NoAddress => formatter.write_str("no address found: DNS has this name, but without an address"),
+            Why::Failed(fault) => write!(formatter, "{fault}; check `nameserver` in /etc/resolv.conf"),
+            Why::Late => {
+                let limit = duration(LONGEST);
+                write!(formatter, "no answer within {limit}; check `nameserver` in /etc/resolv.conf")
+            }
+            Why::File(text) => formatter.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for Unresolved {}
+
+/// Why a server has not answered.
+#[derive(Clone, Debug)]
+struct Fault {
+    server: SocketAddr,
+    kind: FaultKind,
+}
+
+#[derive(Clone, Debug)]
+enum FaultKind {
+    Silent(Duration),
+    Code(u8),
+    Referral,
+    Malformed,
+    System(String),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "the name server {} ", self.server.ip())?;
+        match &self.kind {
+            FaultKind::Silent(timeout) => write!(formatter, "did not answer within {}", duration(*timeout)),
+            FaultKind::Code(code) => write!(formatter, "answered {}", message::name_of_code(*code)),
+            FaultKind::Referral => formatter.write_str("does not ask other servers"),
+            FaultKind::Malformed => formatter.write_str("sent an invalid answer"),
+            FaultKind::System(why) => write!(formatter, "cannot be reached: {why}"),
+        }
+    }
+}
+
+/// Where names are looked up.
+#[derive(Clone, Debug)]
+struct Places {
+    hosts: PathBuf,
+    config: PathBuf,
+    /// Of name servers.
+    port: u16,
+}
+
+impl Places {
+    fn of_machine() -> Self {
+        Self { hosts: "/etc/hosts".into(), config: "/etc/resolv.conf".into(), port: 53 }
+    }
+
+    fn read(&self, name: &str) -> Result<Known, Unresolved> {
+        let known = |addresses| Ok(Known { name: name.to_owned(), addresses, config: None });
+        if let Ok(address) = name.parse() {
+            return known(vec![address]);
+        }
+        let bare = name.strip_suffix('.').unwrap_or(name);
+        // Never asked of DNS (RFC 6761).
+        let is_within_localhost = bare.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("localhost"));
+        let loopback = || vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        if bare.eq_ignore_ascii_case("localhost") {
+            return known(loopback());
+        }
+        let mut addresses = files::hosts(&self.hosts, name)?;
+        order::sort(&mut addresses);
+        if addresses.is_empty() && is_within_localhost {
+            addresses = loopback();
+        }
+        let config = files::config(&self.config, self.port, name)?;
+        Ok(Known { name: name.to_owned(), addresses, config: Some(config) })
+    }
+
+    async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, Unresolved> {
+        let (places, owned) = (self.clone(), name.to_owned());
+        let read = tokio::task::spawn_blocking(move || places.read(&owned)).await;
+        let bug = |_| Err(Unresolved::new(name, Why::File("the agent crashed; this is a bug in wasaba".to_owned())));
+        read.unwrap_or_else(bug)?.addresses().await
+    }
+}
+
+/// What this machine knows of a name.
+#[derive(Clone, Debug)]
+pub struct Known {
+    name: String,
+    addresses: Vec<IpAddr>,
+    /// `None` if the name needs no server.
+    config: Option<Config>,
+}
+
+/// Reads what this machine's files say of a name. Blocks.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn read(name: &str) -> Result<Known, Unresolved> {
+    Places::of_machine().read(name)
+}
+
+/// The addresses of a name, the best first; there is at least one.
+///
+/// # Errors
+/// It has none, or no name server says.
+pub async fn lookup(name: &str) -> Result<Vec<IpAddr>, Unresolved> {
+    Places::of_machine().lookup(name).await
+}
+
+/// Connects to a port of a host: a name, or an address without brackets. The caller limits the time.
+///
+/// # Errors
+/// The name has no address, or none accepts.
+pub async fn connect_to(host: &str, port: u16) -> std::io::Result<TcpStream> {
+    let addresses = lookup(host).await.map_err(|error| Error::new(ErrorKind::NotFound, error))?;
+    connect(&addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect::<Vec<_>>()).await
+}
+
+impl Known {
+    /// Whether it is this machine that has the addresses, so that no server is asked for them.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        !self.addresses.is_empty()
+    }
+
+    /// The domains that are appended to names.
+    #[must_use]
+    pub fn domains(&self) -> &[String] {
+        self.config.as_ref().map_or(&[], |config| &config.domains)
+    }
+
+    /// The addresses, the best first; there is at least one.
+    ///
+    /// # Errors
+    /// The name has none, or no name server says.
+    pub async fn addresses(self) -> Result<Vec<IpAddr>, Unresolved> {
+        match self.config {
+            Some(config) if self.addresses.is_empty() => {
+                let found = tokio::time::timeout(LONGEST, config.search(&self.name)).await;
+                let mut found = found.unwrap_or(Err(Why::Late)).map_err(|why| Unresolved::new(&self.name, why))?;
+                order::sort(&mut found);
+                Ok(found)
+            }
+            _ => Ok(self.addresses),
+        }
+    }
+}
+
+/// What the servers say of a complete name.
+enum Said {
+    Addresses(Vec<IpAddr>),
+    /// It is the alias of a name without an address.
+    LeadsNowhere,
+    NoAddress,
+    Missing,
+    Failed(Fault),
+}
+
+impl Said {
+    /// What both families say together.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Addresses(mut one), Self::Addresses(other)) => {
+                one.extend(other);
+                Self::Addresses(one)
+            }
+            (found @ Self::Addresses(_), _) | (_, found @ Self::Addresses(_)) => found,
+            (Self::LeadsNowhere, _) | (_, Self::LeadsNowhere) => Self::LeadsNowhere,
+            (Self::NoAddress, _) | (_, Self::NoAddress) => Self::NoAddress,
+            (Self::Missing, _) | (_, Self::Missing) => Self::Missing,
+            (failed, Self::Failed(_)) => failed,
+        }
+    }
+}
+
+impl Config {
+    /// Asks for a name as it is written and with each domain, in glibc's order.
+    async fn search(&self, name: &str) -> Result<Vec<IpAddr>, Why> {
+        let (mut failed, mut has_no_address) = (None, false);
+        // Whether servers answered at all: they would be asked again for each domain.
+        let mut are_silent = false;
+        for (candidate, has_domain) in self.candidates(name).ok_or(Why::Invalid)? {
+            if has_domain && are_silent {
+                continue;
+            }
+            match self.ask(&candidate).await {
+                Said::Addresses(addresses) => return Ok(addresses),
+                Said::LeadsNowhere => return Err(Why::NoAddress),
+                Said::NoAddress => has_no_address = true,
+                Said::Missing => {}
+                Said::Failed(fault) => {
+                    are_silent |= !matches!(fault.kind, FaultKind::Code(_));
+                    failed.get_or_insert(fault);
+                }
+            }
+        }
+        Err(match failed {
+            Some(fault) => Why::Failed(fault),
+            None if has_no_address => Why::NoAddress,
+            None => Why::Missing,
+        })
+    }
+
+    /// The complete names that `name` may stand for, and whether they have a domain of ours.
+    fn candidates(&self, name: &str) -> Option<Vec<(Name, bool)>> {
+        let bare = name.strip_suffix('.').unwrap_or(name);
+        let mut candidates = vec![(Name::parse(bare)?, false)];
+        if bare.len() == name.len() {
+            // One with the root, an empty domain, is as it is written.
+            let domains = self.domains.iter().filter_map(|domain| Name::parse(&format!("{bare}.{domain}")));
+            candidates.extend(domains.map(|name| (name, true)));
+            if bare.matches('.').count() < self.ndots {
+                candidates.rotate_left(1);
+            }
+        }
+        Some(candidates)
+    }
+
+    /// Asks for both families of a complete name.
+    async fn ask(&self, name: &Name) -> Said {
+        let v4 = self.family(name, Family::V4);
+        if self.only_v4 {
+            return v4.await;
+        }
+        let v6 = self.family(name, Family::V6);
+        tokio::pin!(v4, v6);
+        let (one, other) = tokio::select! {
+            said = &mut v4 => (in_grace(&said, v6).await, said),
+            said = &mut v6 => (in_grace(&said, v4).await, said),
+        };
+        match one {
+            Some(one) => one.and(other),
+            None => other,
+        }
+    }
+
+    /// Asks the servers in turn, until one knows.
+    async fn family(&self, name: &Name, family: Family) -> Said {
+        let mut last = None;
+        for _ in 0..self.attempts {
+            for server in self.in_turn() {
+                let mut wait = Wait { server, since: clock::instant(), is_over: false };
+                let said = tokio::time::timeout(self.timeout, self.exchange(server, name, family)).await;
+                wait.is_over = said.is_ok();
+                let kind = match said.map(|answer| answer.and_then(Answer::said)) {
+                    Ok(Ok(said)) => return said,
+                    Ok(Err(kind)) => kind,
+                    Err(_) => FaultKind::Silent(self.timeout),
+                };
+                last = Some(Fault { server, kind });
+            }
+        }
+        last.map_or(Said::Missing, Said::Failed)
+    }
+
+    /// The servers in the order in which they are asked.
+    fn in_turn(&self) -> Vec<SocketAddr> {
+        static TURN: AtomicUsize = AtomicUsize::new(0);
+        let mut servers = self.servers.clone();
+        if self.rotates {
+            let turn = TURN.fetch_add(1, Ordering::Relaxed).checked_rem(servers.len()).unwrap_or(0);
+            servers.rotate_left(turn);
+        }
+        if servers.len() > 1 {
+            let avoided = avoided();
+            servers.sort_by_key(|server| {
+                avoided.iter().any(|(other, since)| other == server && clock::since(*since) < AVOIDANCE)
+            });
+        }
+        servers
+    }
+
+    /// Asks one server, by a datagram unless the answer is too long for it.
+    #[expect(clippy::disallowed_methods, reason = "addresses, not names")]
+    async fn exchange(&self, server: SocketAddr, name: &Name, family: Family) -> Result<Answer, FaultKind> {
+        let mut number = [0; 2];
+        SystemRandom::new().fill(&mut number).map_err(|_| FaultKind::System("no random number".to_owned()))?;
+        let question = Question::new(number, name.clone(), family);
+        if self.only_tcp {
+            return over_tcp(server, &question).await;
+        }
+        let any = if server.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+        let system = |error: Error| FaultKind::System(plain(&error));
+        // A port of its own for each question: it is chosen at random, and some firewalls lose the second question from the same one.
+        let socket = UdpSocket::bind((any, 0)).await.map_err(system)?;
+        socket.connect(server).await.map_err(system)?;
+        socket.send(&question.bytes).await.map_err(system)?;
+        let mut datagram = vec![0; LARGEST_DATAGRAM];
+        for _ in 0..MOST_STRAY {
+            let length = socket.recv(&mut datagram).await.map_err(system)?;
+            match message::read(datagram.get(..length).unwrap_or_default(), &question) {
+                Reply::Other => {}
+                Reply::Malformed if length < LARGEST_DATAGRAM => return Err(FaultKind::Malformed),
+                Reply::Truncated | Reply::Malformed => return over_tcp(server, &question).await,
+                Reply::Answer(answer) => return Ok(answer),
+            }
+        }
+        Err(FaultKind::Malformed)
+    }
+}
+
+async fn over_tcp(server: SocketAddr, question: &Question) -> Result<Answer, FaultKind> {
+    let exchange = async {
+        let mut stream = connect(&[server]).await?;
+        let length = u16::try_from(question.bytes.len()).map_err(Error::other)?;
+        stream.write_all(&[&length.to_be_bytes()[..], &question.bytes].concat()).await?;
+        let mut message = vec![0; stream.read_u16().await?.into()];
+        stream.read_exact(&mut message).await?;
+        Ok::<_, Error>(message)
+    };
+    let message = exchange.await.map_err(|error| FaultKind::System(plain(&error)))?;
+    match message::read(&message, question) {
+        Reply::Answer(answer) => Ok(answer),
+        _ => Err(FaultKind::Malformed),
+    }
+}
+
+/// The system's message, without the number that Rust adds.
+fn plain(error: &Error) -> String {
+    error.to_string().split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+/// What the other family says, for which one that has usable addresses does not wait long.
+async fn in_grace(one: &Said, other: impl Future<Output = Said>) -> Option<Said> {
+    match one {
+        Said::Addresses(addresses) if addresses.iter().any(|address| order::is_reachable(*address)) => {
+            tokio::time::timeout(GRACE, other).await.ok()
+        }
+        _ => Some(other.await),
+    }
+}
+
+impl Answer {
+    /// What it says, or why the next server is asked.
+    fn said(self) -> Result<Said, FaultKind> {
+        match self.code {
+            0 if !self.addresses.is_empty() => Ok(Said::Addresses(self.addresses)),
+            0 if self.has_records => Ok(Said::LeadsNowhere),
+            0 if self.is_referral => Err(FaultKind::Referral),
+            0 => Ok(Said::NoAddress),
+            message::NO_SUCH_NAME => Ok(Said::Missing),
+            code => Err(FaultKind::Code(code)),
+        }
+    }
+}
+
+/// The servers that were silent, and when.
+static AVOIDED: Mutex<Vec<(SocketAddr, Instant)>> = Mutex::new(Vec::new());
+
+fn avoided() -> MutexGuard<'static, Vec<(SocketAddr, Instant)>> {
+    AVOIDED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A wait for a server. If it ends without an answer, also since the caller has no more time, the server is asked last from then on.
+struct Wait {
+    server: SocketAddr,
+    since: Instant,
+    is_over: bool,
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        let is_silent = !self.is_over && clock::since(self.since) >= SILENCE;
+        if self.is_over || is_silent {
+            avoided().retain(|(server, since)| *server != self.server && clock::since(*since) < AVOIDANCE);
+        }
+        if is_silent {
+            avoided().push((self.server, clock::instant()));
+        }
+    }
+}
+
+/// For the fuzz targets: what must hold for every message of a name server.
+///
+/// # Panics
+/// It does not hold.
+pub fn check_message(message: &[u8]) {
+    message::check(message);
+}
+
+/// For the fuzz targets: what must hold for every `hosts` and `resolv.conf`.
+///
+/// # Panics
+/// It does not hold.
+pub fn check_files(text: &str) {
+    files::check(text);
+}
