@@ -1,5 +1,4 @@
 //! `wasaba status` and `wasaba health`: what a running agent says of its delivery, before, in and after an outage.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::time::{Duration, Instant};
 
