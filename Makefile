@@ -26,7 +26,7 @@ endif
 TIMED := --config 'target.$(STATIC).runner = ["env", "RUSTC_BOOTSTRAP=1"]'
 TIMES := -Z unstable-options --report-time
 
-.PHONY: build image run test setup format clippy lint checks docs tested compiled doctests unit e2e fuzz bench zoo compare plugins test-plugins guests clean
+.PHONY: build image run test setup format clippy lint checks docs tested compiled doctests unit e2e fuzz matrix bench zoo compare plugins test-plugins guests clean
 
 ## build: build the agent, target/release/wasaba, and the official plugins next to it
 build: plugins
@@ -102,6 +102,10 @@ unit:
 ## e2e: run the tests of the program against real servers; make e2e ONLY=docker runs those whose name contains `docker`
 e2e: compiled
 	$(CARGO) test $(WORKSPACE) $(TIMED) --no-fail-fast --test '*' -- $(TIMES) $(ONLY)
+
+## matrix: let each endpoint of Mackerel misbehave in each way for a simulated hour; `make unit` runs half of it: make matrix ONLY=504
+matrix:
+	ALL=1 ONLY="$(ONLY)" $(CARGO) test $(WORKSPACE) --lib no_misbehaviour_of_any_endpoint -- --nocapture
 
 ## fuzz: run the fuzz targets, guided by what their inputs reach: make fuzz SECONDS=3600 in all, ONLY=redis those with it in their names
 fuzz: SECONDS := 3600

@@ -1,10 +1,12 @@
 //! The assembly of the running agent: it opens the rooms, connects them, and waits until the agent stops.
 
+mod delivery_metrics;
 mod sink;
 mod sources;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use config::{Config, Network};
 use containers::Engines;
@@ -18,18 +20,24 @@ use plugins::components::Components;
 use plugins::keeper::{self, Context};
 use plugins::register::Register;
 use schedules::routines::{self, Outbox};
+use schedules::statuses::Statuses;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::timeout;
 use wasaba_core::collect::memory::Memory;
 use wasaba_core::collect::rounds::Rounds;
 use wasaba_core::graph::Defined;
 use wasaba_core::paths::own::Folder;
+use wasaba_core::text::lasting;
 use wasaba_core::{clock, container};
 
 use self::sink::Kept;
 pub use self::sources::host_sources;
 use self::sources::{HostSources, Reloading, self_metrics_of};
-use crate::process::control::{self, Pulse, Tables};
+use crate::process::books::Books;
 use crate::process::metadata_service::MetadataService;
+use crate::process::service::{self, Progress};
+use crate::process::state::{MOST_SECONDS_UNCOLLECTED, Pulse, ServerReport, Tables, Whereabouts};
+use crate::process::{control, ending};
 
 /// How many check reports, and documents, are queued until the host is registered and the output takes them over.
 const MOST_WAITING: usize = 1_000;
@@ -52,7 +60,7 @@ pub struct Signals {
 /// Why it cannot start, as text with the cure. A running agent does not fail.
 pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     let config = signals.configs.borrow().clone();
-    for missing in config.machine.missing() {
+    for missing in config.machine.missing(config.display_name.is_some()) {
         tracing::warn!("host_root: {missing}");
     }
     if let Some(warning) = container_warning(&config) {
@@ -73,25 +81,39 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     let inbox = mackerel::Inbox::new(reported, documented);
 
     let (rounds, defined) = Rounds::new();
-    let (registry, register, pulse) = (rounds.registry(), Register::default(), Pulse::since(clock::unix_seconds()));
-    let tables = Tables { register: register.clone(), outcomes: rounds.outcomes(), pulse: pulse.clone() };
+    let (registry, register, pulse) = (rounds.registry(), Register::default(), Pulse::since(clock::instant()));
+    let tables = Tables {
+        register: register.clone(),
+        outcomes: rounds.outcomes(),
+        pulse: pulse.clone(),
+        lanes: inbox.lanes(),
+        books: Books::of(Arc::clone(&spool)),
+        statuses: Statuses::default(),
+        whereabouts: Whereabouts::default(),
+    };
     let mut machine = HostSources::start(&config, &registry);
     if config.self_metrics {
-        machine.sources.push(self_metrics_of(&register, &registry)?);
+        machine.sources.extend(self_metrics_of(&tables, &registry)?);
     }
     let mut reloading = Reloading { machine, engines: Engines::default(), registry: registry.clone(), memory };
     reloading.apply(&config).await;
     let components = Components::new(register.clone(), Arc::clone(&reloading.memory));
     let context = Context { registry, register: register.clone(), memory: Arc::clone(&reloading.memory) };
     let (ready, is_ready) = oneshot::channel();
+    let (begun, has_begun) = oneshot::channel();
     let background = [
         tokio::spawn(keeper::keep(signals.configs.clone(), context, ready)),
-        tokio::spawn(serve(root, tables)),
+        tokio::spawn(serve(root, tables.clone())),
+        tokio::spawn(service::supervise(has_begun, signals.stop.clone(), {
+            let tables = tables.clone();
+            move || progress(&tables, clock::instant())
+        })),
         tokio::spawn(routines::keep(
             signals.configs.clone(),
             components,
             Arc::clone(&spool),
             Outbox { reports, documents },
+            tables.statuses.clone(),
         )),
         tokio::spawn(reloading.keep(signals.configs.clone())),
     ];
@@ -101,6 +123,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
         board: config.api_key.is_none().then(|| Arc::clone(&board)),
         wake: Arc::clone(&wake),
         pulse,
+        begun: Some(begun),
         minutes: 0,
         newest: 0,
     };
@@ -109,7 +132,9 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
         is_ready.await.ok();
     };
     let mut collecting = std::pin::pin!(rounds.run(tried, signals.stop.clone(), &mut kept));
-    let output = output(&config, Output { spool: Arc::clone(&spool), board, table, defined, wake, inbox }, signals);
+    let whereabouts = tables.whereabouts;
+    let shared = Output { spool: Arc::clone(&spool), board, table, defined, wake, inbox, whereabouts };
+    let output = output(&config, shared, signals);
     let mut output = std::pin::pin!(output);
     let result = tokio::select! {
         // Collecting ends only when the agent stops; then the output delivers the rest.
@@ -119,8 +144,16 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     for task in background {
         task.abort();
     }
-    let ledger = tokio::task::spawn_blocking(move || spool.ledger()).await.unwrap_or_default();
-    tracing::info!("stopped; points since this queue was created: {ledger}");
+    let closing = Arc::clone(&spool);
+    let closed = tokio::task::spawn_blocking(move || closing.close());
+    // It waits for the disk.
+    match timeout(ending::patience(Duration::from_secs(60)), closed).await {
+        Ok(ledger) => tracing::info!("stopped; points since this queue was created: {}", ledger.unwrap_or_default()),
+        Err(_) => tracing::warn!(
+            "stopped before the disk of the queue answered; points since this queue was created: {}",
+            spool.ledger()
+        ),
+    }
     result
 }
 
@@ -133,12 +166,36 @@ fn container_warning(config: &Config) -> Option<String> {
     })
 }
 
+/// Whether the agent makes progress, for systemd.
+fn progress(tables: &Tables, now: Instant) -> Progress {
+    let patience = Duration::from_secs(MOST_SECONDS_UNCOLLECTED);
+    let age = tables.pulse.age(now);
+    let stuck = if age > patience {
+        Some(format!("nothing was collected for {}", lasting(age)))
+    } else if !tables.lanes.is_delivery_alive(now, patience) {
+        Some("the delivery of values hangs".to_owned())
+    } else {
+        None
+    };
+    let lanes = tables.lanes.facts(now);
+    let fault = lanes.iter().find_map(|lane| Some((lane.kind.name(), lane.fault.as_ref()?)));
+    let delivered = lanes.iter().find(|lane| lane.kind == mackerel::Kind::Values).and_then(|lane| lane.succeeded_ago);
+    let text = match (fault, delivered) {
+        (Some((lane, fault)), _) => format!("{lane} fail for {}: {}", lasting(fault.lasts), fault.error),
+        (None, Some(ago)) => format!("collected {} ago, delivered {} ago", lasting(age), lasting(ago)),
+        (None, None) => format!("collected {} ago, nothing delivered yet", lasting(age)),
+    };
+    Progress { text, stuck }
+}
+
 /// Answers requests for the state of the agent and its plugins.
 async fn serve(root: PathBuf, tables: Tables) {
     if let Err(error) = control::serve(&root, tables).await {
         let path = control::path(&root);
         let path = path.display();
-        tracing::warn!("cannot listen at `{path}`: {error}; `wasaba plugin list` and `wasaba health` will not work");
+        tracing::warn!(
+            "cannot listen at `{path}`: {error}; `wasaba status`, `wasaba health` and `wasaba plugin list` will not work"
+        );
     }
 }
 
@@ -150,23 +207,28 @@ struct Output {
     defined: watch::Receiver<Arc<Vec<Defined>>>,
     wake: Arc<Notify>,
     inbox: mackerel::Inbox,
+    whereabouts: Whereabouts,
 }
 
 async fn output(config: &Config, shared: Output, signals: Signals) -> Result<(), String> {
-    let Output { spool, board, table, defined, wake, mut inbox } = shared;
+    let Output { spool, board, table, defined, wake, mut inbox, whereabouts } = shared;
     if config.api_key.is_none() {
         tracing::info!("no API key: the values stay on this machine, for 24 h");
-        local::run(board, table, signals.stop).await;
-        return Ok(());
+        let shown = local::run(board, table, signals.stop).await;
+        return shown.map_err(|error| format!("cannot start the output's thread: {error}"));
     }
     let cloud = Arc::new(cloud::Found::default());
     let configs = signals.configs.clone();
+    let named = whereabouts.clone();
     let description: mackerel::Description = Arc::new(move || {
-        let (config, cloud) = (configs.borrow().clone(), Arc::clone(&cloud));
+        let (config, cloud, named) = (configs.borrow().clone(), Arc::clone(&cloud), named.clone());
         Box::pin(async move {
             let found = cloud.detect(config.cloud_platform, &config.machine, &MetadataService).await;
             let describe = describe(&config, found);
-            tokio::task::spawn_blocking(describe).await.unwrap_or_default()
+            let description = tokio::task::spawn_blocking(describe).await.unwrap_or_default();
+            let name = ["displayName", "name"].iter().find_map(|key| description.get(key)?.as_str());
+            named.name(name.map(str::to_owned));
+            description
         })
     });
     let mut configs = signals.configs;
@@ -175,6 +237,8 @@ async fn output(config: &Config, shared: Output, signals: Signals) -> Result<(),
         let Some(settings) = settings(&config) else { return Ok(()) };
         let (base, port) =
             (&config.api_base, config.api_base.port().map(|port| format!(":{port}")).unwrap_or_default());
+        let (apibase, proxy) = settings.shown_way();
+        whereabouts.server(ServerReport { apibase, proxy });
         tracing::info!("wasaba {} posts to {}{port}", crate::VERSION, base.host_str().unwrap_or_default());
         let signals = mackerel::Signals {
             wake: Arc::clone(&wake),

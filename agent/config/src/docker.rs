@@ -10,15 +10,25 @@ use wasaba_core::nearest::nearest;
 
 use super::Config;
 use super::document::{Level, Problem, Reader, Section};
+use super::draft::Skipped;
 use super::plugin::{pattern, posting, trust};
 use crate::metrics::{Metrics, StandIn};
 
-/// Replaces the engine of `config` with that of this document, if it has one.
-pub(super) fn merge(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut Config) {
-    let Some(mut section) = reader.section(top, "docker") else { return };
-    let docker = docker(reader, &mut section);
-    config.docker = Some(docker);
-    reader.finish(section);
+/// The table's name.
+pub(super) const TABLE: &str = "[docker]";
+
+/// Replaces the engine of `config` with that of this document, if it has one. An invalid one is skipped, like a plugin.
+pub(super) fn merge(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut Config, skipped: &mut Skipped) {
+    let (found, is_valid) = reader.skipping(TABLE, |reader| {
+        let mut section = reader.section(top, "docker")?;
+        let docker = docker(reader, &mut section);
+        reader.finish(section);
+        Some(docker)
+    });
+    if found.is_some() || !is_valid {
+        skipped.note(TABLE.to_owned(), is_valid);
+        config.docker = found.or(config.docker.take());
+    }
 }
 
 /// Warns of two engines that post to the same graphs.
@@ -68,6 +78,12 @@ fn docker(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Docker {
 }
 
 fn patterns(reader: &mut Reader<'_>, section: &mut Section<'_>, key: &str) -> Patterns {
+    if key == "include" && section.is_text(key) {
+        let cure = "a pattern of files belongs above the first table of the file";
+        let what = format!("`include` of {TABLE} must be a table, like {{ name = \"^shop-\" }}; {cure}");
+        reader.fail(section.span_of(key), what);
+        reader.skip(section, key);
+    }
     let Some(mut inner) = reader.section(section, key) else { return Patterns::default() };
     let mut read = |key| reader.parsed(&mut inner, key, pattern).flatten();
     let patterns = Patterns { name: read("name"), image: read("image"), label: read("label") };

@@ -1,10 +1,12 @@
 //! Merging files into one configuration: the top-level keys and the small tables.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use machine::host::cloud::CloudPlatform;
 use machine::metrics::selection::Selection;
 use machine::roots::Roots;
+use official::proxy::ProxyAddress;
 use tracing::level_filters::LevelFilter;
 use url::Url;
 use wasaba_core::paths::trusted::Unopened;
@@ -12,18 +14,75 @@ use wasaba_core::secret::Secret;
 use wasaba_core::text::printable;
 
 use crate::document::{Problem, Reader, Section, ValueKind, read_trusted};
-use crate::{Config, Network, docker, plugin};
+use crate::{Config, Loaded, Network, docker, plugin};
+
+/// The keys that are not in a table, and so belong above all of them.
+pub(crate) const KEYS_ABOVE: &[&str] = &[
+    "apikey",
+    "apibase",
+    "root",
+    "pidfile",
+    "roles",
+    "display_name",
+    "verbose",
+    "silent",
+    "plugins",
+    "self_metrics",
+    "diagnostic",
+    "disable_http_keep_alive",
+    "http_proxy",
+    "https_proxy",
+    "cloud_platform",
+    "host_root",
+    "include",
+];
+
+/// The tables.
+const TABLES: &[&str] = &["host_status", "machine", "filesystems", "disks", "interfaces", "docker", "plugin"];
+
+/// The tables that are skipped, by their names: those whose last version in the files is invalid.
+#[derive(Default)]
+pub(crate) struct Skipped(BTreeSet<String>);
+
+impl Skipped {
+    /// A table was read.
+    pub(crate) fn note(&mut self, table: String, is_valid: bool) {
+        if is_valid {
+            self.0.remove(&table);
+        } else {
+            self.0.insert(table);
+        }
+    }
+
+    /// Removes what they configure.
+    pub(crate) fn remove_from(&self, config: &mut Config) {
+        let is_valid = |kind: &str, name: &str| !self.0.contains(&format!("[plugin.{kind}.{name}]"));
+        config.metrics.retain(|plugin| is_valid("metrics", &plugin.name));
+        config.checks.retain(|check| is_valid("checks", &check.name));
+        config.metadata.retain(|metadata| is_valid("metadata", &metadata.name));
+        config.docker = config.docker.take().filter(|_| !self.0.contains(docker::TABLE));
+    }
+}
 
 /// The configuration in the files that were read so far. Each further file overwrites the keys that it has.
-#[derive(Default)]
 pub(crate) struct Draft {
     config: Config,
+    skipped: Skipped,
+    /// Whether each file could be read, and has a valid `apikey` or none.
+    pub(crate) knows_key: bool,
     verbose: bool,
     silent: bool,
     http_proxy: String,
     https_proxy: String,
     /// The files to include, which are still to read.
     pub(crate) included: Vec<PathBuf>,
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        let (config, skipped, verbose, silent, http_proxy, https_proxy, included) = Default::default();
+        Self { config, skipped, knows_key: true, verbose, silent, http_proxy, https_proxy, included }
+    }
 }
 
 /// Overwrites `target` if there is a value.
@@ -35,26 +94,33 @@ fn set<T>(target: &mut T, value: Option<T>) {
 
 impl Draft {
     /// Reads the files to include and returns the configuration; `problems` are those of the main file.
-    pub(crate) fn read_included(mut self, mut problems: Vec<Problem>) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+    pub(crate) fn read_included(mut self, mut problems: Vec<Problem>) -> Loaded {
         for file in std::mem::take(&mut self.included) {
             match read_trusted(&file) {
                 Ok(text) => problems.extend(self.read(&file, &text, true)),
                 Err(Unopened::Untrusted(why)) => problems.push(Problem::of_untrusted(&file, &why)),
-                Err(error) => problems.push(Problem::of_file(&file, &error)),
+                Err(error) => {
+                    self.knows_key = false;
+                    problems.push(Problem::of_file(&file, &error));
+                }
             }
         }
         problems.extend(docker::same_graphs(&self.config));
-        if problems.iter().any(Problem::is_error) { Err(problems) } else { Ok((self.finish(), problems)) }
+        let (config, skipped, knows_key) = self.finish();
+        Loaded { config, problems, knows_key, skipped }
     }
 
     /// Merges the configuration in `text`; `file` is for messages.
     pub(crate) fn read(&mut self, file: &Path, text: &str, is_included: bool) -> Vec<Problem> {
-        let mut reader = Reader::new(file, text);
-        if let Some(mut top) = reader.document() {
-            self.merge(&mut reader, &mut top, is_included);
-            // The official agent reads this key and overwrites it with the flag's value.
-            reader.ignore(&mut top, &[("conffile", ValueKind::Text)]);
-            reader.finish(top);
+        let mut reader = Reader::new(file, text).with_keys_above(KEYS_ABOVE, TABLES);
+        match reader.document() {
+            Some(mut top) => {
+                self.merge(&mut reader, &mut top, is_included);
+                // The official agent reads this key and overwrites it with the flag's value.
+                reader.ignore(&mut top, &[("conffile", ValueKind::Text)]);
+                reader.finish(top);
+            }
+            None => self.knows_key = false,
         }
         reader.into_problems()
     }
@@ -65,6 +131,7 @@ impl Draft {
         if let Some(key) = reader.secret(top, "apikey") {
             config.api_key = Some(key);
         }
+        self.knows_key &= reader.failures() == 0;
         set(&mut config.api_base, reader.parsed(top, "apibase", api_base));
         set(&mut config.root, non_empty(reader.text(top, "root")).map(PathBuf::from));
         set(&mut config.pidfile, non_empty(reader.text(top, "pidfile")).map(PathBuf::from));
@@ -88,12 +155,12 @@ impl Draft {
         // Ignored in an included file, as in the official agent.
         let find = |pattern: &str| if is_included { Ok(Vec::new()) } else { official::glob::files(pattern) };
         self.included.extend(reader.parsed(top, "include", find).unwrap_or_default());
-        docker::merge(reader, top, config);
-        plugin::merge(reader, top, config);
+        docker::merge(reader, top, config, &mut self.skipped);
+        plugin::merge(reader, top, config, &mut self.skipped);
     }
 
-    fn finish(self) -> Config {
-        let Self { mut config, verbose, silent, http_proxy, https_proxy, .. } = self;
+    fn finish(self) -> (Config, Skipped, bool) {
+        let Self { mut config, skipped, knows_key, verbose, silent, http_proxy, https_proxy, .. } = self;
         // `verbose` overrides `silent`, as in the official agent.
         config.log_level = match (verbose, silent) {
             (true, _) => LevelFilter::DEBUG,
@@ -111,7 +178,7 @@ impl Draft {
             // In front, so that the plugin's own `env` overrides them.
             program.environment.splice(0..0, proxies.iter().cloned());
         }
-        config
+        (config, skipped, knows_key)
     }
 }
 
@@ -126,11 +193,9 @@ fn plugins_folder(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut C
 
 /// The address of a proxy, or `direct`. It may contain a password, so the error does not show it.
 fn proxy(text: &str) -> Result<String, String> {
-    let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    match Url::parse(&url) {
-        _ if text.is_empty() || text == "direct" => Ok(text.to_owned()),
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(text.to_owned()),
-        _ => Err("must be the address of an HTTP proxy, like \"http://proxy:8080\", or \"direct\"".to_owned()),
+    match text.trim() {
+        "" | "direct" => Ok(text.trim().to_owned()),
+        address => Ok(ProxyAddress::parse(address)?.escaped.reveal().to_owned()),
     }
 }
 

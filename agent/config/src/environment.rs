@@ -27,7 +27,8 @@ pub struct Environment {
     docker: bool,
     roles: Option<Vec<String>>,
     display_name: Option<String>,
-    host_root: Option<PathBuf>,
+    /// Where the host's `/` is mounted.
+    pub host_root: Option<PathBuf>,
     /// Whether the host is retired when the container stops.
     pub auto_retirement: bool,
 }
@@ -36,7 +37,12 @@ impl Environment {
     /// Reads the variables in our image; elsewhere all are missing.
     #[must_use]
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
-        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let variable = |name: &str| {
+            let value = variable(name)?;
+            // In `opts`, quotes belong to the flags.
+            let value = if name == "opts" { value.trim() } else { unquoted(&value) };
+            Some(value.to_owned()).filter(|value| !value.is_empty())
+        };
         if variable(MARK).is_none() {
             return Self::default();
         }
@@ -108,9 +114,16 @@ impl Environment {
     }
 }
 
+/// A value without the quotes around it, which Docker's `--env-file` passes on, and without the end of a line that Windows wrote.
+fn unquoted(value: &str) -> &str {
+    let value = value.trim();
+    let inner = |quote: char| value.strip_prefix(quote).and_then(|rest: &str| rest.strip_suffix(quote));
+    inner('"').or_else(|| inner('\'')).map_or(value, str::trim)
+}
+
 fn key_in(file: &Path) -> Result<Secret, String> {
-    let read =
-        wasaba_core::paths::named::read(file, 4_096).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
+    let read = wasaba_core::paths::named::read(file, 4_096).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let read = read.map(|key| key.trim_start_matches('\u{feff}').trim().to_owned());
     match read {
         Ok(key) if key.is_empty() => Err(format!(
             "the file `{}` of the variable `apikey_file` is empty: write the API key into it",
@@ -161,6 +174,26 @@ mod tests {
             environment(&[("opts", "-v -role='Svc: a'"), ("auto_retirement", "true"), ("include", "/c/*.conf")]);
         assert_eq!((environment.opts, environment.auto_retirement), (vec!["-v".into(), "-role=Svc: a".into()], true));
         assert_eq!(environment.include.as_deref(), Some("/c/*.conf"));
+    }
+
+    #[test]
+    fn quotes_and_line_ends_that_an_env_file_leaves_around_a_value_are_not_part_of_it() {
+        for (variables, expected) in [
+            // moby/moby#46773, docker/for-linux#1208, docker/cli#4665: quotes stay in the value.
+            ([("apikey", "\"hunter2\""), ("roles", "'Svc:web'"), ("display_name", "\"web 1\"")], "web 1"),
+            // microsoft/WSL#12502: lines end with CR LF.
+            ([("apikey", "hunter2\r"), ("roles", "Svc:web\r"), ("display_name", "web-1\r")], "web-1"),
+            ([("apikey", " hunter2 "), ("roles", "\"Svc:web\"\r"), ("display_name", "it's \"1\"")], "it's \"1\""),
+        ] {
+            let (config, problems) = over(Config::default(), &variables);
+            assert_eq!((config.api_key, config.roles), (Some(Secret::new("hunter2")), vec!["Svc:web".to_owned()]));
+            assert_eq!((config.display_name.as_deref(), problems.len()), (Some(expected), 0));
+        }
+        let quoted =
+            [("include", "\"/etc/*.conf\""), ("opts", "-v -role='Svc: a'\r"), ("enable_docker_plugin", "\"0\"")];
+        let read = environment(&quoted);
+        assert_eq!((read.include.as_deref(), read.docker), (Some("/etc/*.conf"), false));
+        assert_eq!(read.opts, ["-v", "-role=Svc: a"]);
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub mod metrics;
 pub mod plugin;
 pub mod raw;
 #[cfg(test)]
+mod reported;
+#[cfg(test)]
 mod secrecy;
 pub mod table;
 #[cfg(test)]
@@ -28,7 +30,7 @@ use std::path::{Path, PathBuf};
 
 use containers::Docker;
 use document::Problem;
-use draft::Draft;
+use draft::{Draft, Skipped};
 use machine::host::cloud::CloudPlatform;
 use machine::metrics::selection::Selection;
 use machine::roots::Roots;
@@ -177,27 +179,56 @@ impl Config {
     }
 }
 
-/// Reads `file` and the files that it includes. With the configuration come the warnings and notes, for the log.
-///
-/// # Errors
-/// All problems, including warnings, in the order of the files, if at least one is an error.
-pub fn load(file: &Path) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
-    load_with(Some(file), None)
+/// What was read of the files, whatever is wrong with it.
+pub struct Loaded {
+    /// The configuration, also with what is invalid as far as it could be read.
+    pub config: Config,
+    /// What is wrong with it, in the order of the files.
+    pub problems: Vec<Problem>,
+    /// Whether each file could be read, and has a valid `apikey` or none; if not, a missing key may not be missing.
+    pub knows_key: bool,
+    skipped: Skipped,
 }
 
-/// As [`load`], with an optional file, and with another pattern of files to include, that of the variable `include`.
+impl Loaded {
+    /// The configuration without the tables that are invalid, and the problems, for the log.
+    ///
+    /// # Errors
+    /// All problems, including warnings, if at least one is an error outside of the tables of plugins.
+    pub fn usable(self) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+        let Self { mut config, problems, skipped, .. } = self;
+        if problems.iter().any(Problem::is_error) {
+            return Err(problems);
+        }
+        skipped.remove_from(&mut config);
+        Ok((config, problems))
+    }
+}
+
+/// Reads `file` and the files that it includes. With the configuration come the problems, for the log.
 ///
 /// # Errors
-/// As [`load`].
-pub fn load_with(file: Option<&Path>, include: Option<&str>) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+/// As [`Loaded::usable`].
+pub fn load(file: &Path) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+    load_with(Some(file), None).usable()
+}
+
+/// Reads `file` and the files that it includes, with an optional file, and with another pattern of files to include, that of the
+/// variable `include`.
+#[must_use]
+pub fn load_with(file: Option<&Path>, include: Option<&str>) -> Loaded {
     let mut draft = Draft::default();
     let mut problems = Vec::new();
-    if let Some(file) = file {
-        let text = document::read_file(file).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => vec![Problem::of_missing_file(file)],
-            _ => vec![Problem::of_file(file, &error)],
-        })?;
-        problems = draft.read(file, &text, false);
+    match file.map(|file| (file, document::read_file(file))) {
+        Some((file, Ok(text))) => problems = draft.read(file, &text, false),
+        Some((file, Err(error))) => {
+            draft.knows_key = false;
+            problems.push(match error.kind() {
+                std::io::ErrorKind::NotFound => Problem::of_missing_file(file),
+                _ => Problem::of_file(file, &error),
+            });
+        }
+        None => {}
     }
     match include.map(official::glob::files) {
         Some(Ok(files)) => draft.included.extend(files),
@@ -212,9 +243,9 @@ pub fn load_with(file: Option<&Path>, include: Option<&str>) -> Result<(Config, 
 /// Parses `text` and reads the files that it includes; messages name `file`.
 ///
 /// # Errors
-/// As [`load`].
+/// As [`Loaded::usable`].
 pub fn parse(file: &Path, text: &str) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     let mut draft = Draft::default();
     let problems = draft.read(file, text, false);
-    draft.read_included(problems)
+    draft.read_included(problems).usable()
 }

@@ -38,6 +38,8 @@ pub struct OfficialLine {
     pub search: Search,
     /// What runs while it is not installed.
     pub stand_in: StandIn,
+    /// What is wrong with the variables in it, which are not set or not expanded, and where it is; `None` if nothing is.
+    pub unset: Option<String>,
 }
 
 /// What stands in for an official program.

@@ -55,7 +55,8 @@ fn a_reference_to_a_secret_is_resolved_and_an_invalid_one_is_reported() {
     assert_eq!(raw.settings, [("password".to_owned(), "hunter2".to_owned())]);
     assert_eq!(raw.references, ["password"]);
     for invalid in ["{ fiel = \"/x\" }", "{ file = \"/no/such\" }", "{ env = \"WASABA_NO_SUCH\" }", "{}"] {
-        let problems = parsed(&table(invalid)).unwrap_err();
+        let (config, problems) = parsed(&table(invalid)).unwrap();
+        assert_eq!(config.components().count(), 0, "it does not run without its password");
         assert!(shown(&problems).contains(":3:"), "{invalid}: {}", shown(&problems));
     }
 }

@@ -6,7 +6,8 @@ use machine::roots::Roots;
 use wasaba_core::secret::Secret;
 
 use crate::document::{Level, Problem};
-use crate::{Config, DEFAULT_TEXT, is_role, load, parse};
+use crate::draft::KEYS_ABOVE;
+use crate::{Config, DEFAULT_TEXT, is_role, load, load_with, parse};
 
 /// Parses a configuration called `agent.conf`.
 pub(crate) fn parsed(text: &str) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
@@ -174,6 +175,93 @@ fn a_reference_to_a_secret_is_not_followed_through_a_link_of_others() {
 }
 
 #[test]
+fn a_table_with_an_error_is_skipped_and_the_agent_runs_without_it() {
+    let names = |config: &Config| {
+        let metrics = config.metrics.iter().map(|plugin| format!("m {}", plugin.name));
+        let checks = config.checks.iter().map(|check| format!("c {}", check.name));
+        let metadata = config.metadata.iter().map(|metadata| format!("d {}", metadata.name));
+        let docker = config.docker.iter().map(|_| "docker".to_owned());
+        metrics.chain(checks).chain(metadata).chain(docker).collect::<Vec<_>>().join(", ")
+    };
+    let good = "[plugin.metrics.a]\ncommand = \"x\"\n[plugin.checks.a]\ncommand = \"x\"\n[plugin.metadata.a]\ncommand = \"x\"\n";
+    for (table, skipped) in [
+        ("[plugin.metrics.b]\ncommand = \"x\"\ntimeout_seconds = \"30\"\n", "[plugin.metrics.b]"),
+        ("[plugin.metrics.b]\nwasm = \"x\"\nsettings = { p = { file = \"/no/such\" } }\n", "[plugin.metrics.b]"),
+        ("[plugin.checks.b]\ncommand = \"x\"\ncheck_interval = \"soon\"\n", "[plugin.checks.b]"),
+        ("[plugin.checks.b]\ncommand = \"x\"\naction = { command = 5 }\n", "[plugin.checks.b]"),
+        ("[plugin.metadata.b]\ncommand = 5\n", "[plugin.metadata.b]"),
+        ("[docker]\nname_format = \"pod\"\n", "[docker]"),
+        ("[plugin.metrics]\nb = 5\n", "[plugin.metrics.b]"),
+        ("[plugin.checks]\n\"\" = {}\n", "[plugin.checks.]"),
+    ] {
+        let (config, problems) =
+            parsed(&format!("{good}{table}")).unwrap_or_else(|problems| panic!("{}", shown(&problems)));
+        assert_eq!(names(&config), "m a, c a, d a", "{table}");
+        let [problem] = &problems[..] else { panic!("{table}{}", shown(&problems)) };
+        assert_eq!(problem.level(), Level::Invalid);
+        assert!(problem.to_string().contains(": error: "), "{problem}");
+        let said = problem.without_level();
+        assert!(said.starts_with("agent.conf:") && said.contains(&format!(": skipped {skipped}: ")), "{said}");
+    }
+    // The last table of a name counts, whichever file it is in.
+    let (valid, invalid) = ("[plugin.metrics.a]\ncommand = \"x\"\n", "[plugin.metrics.a]\ncommand = 5\n");
+    for (first, last, expected) in [(valid, invalid, ""), (invalid, valid, "m a"), (valid, valid, "m a")] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.conf"), last).unwrap();
+        let (config, _) = parsed(&format!("include = \"{}/*.conf\"\n{first}", folder.path().display())).unwrap();
+        assert_eq!(names(&config), expected, "{first}{last}");
+    }
+}
+
+#[test]
+fn every_key_at_the_top_is_known_to_belong_there_and_each_table_says_so() {
+    let text = switched_on();
+    let above = text.lines().take_while(|line| !line.starts_with('[')).filter_map(|line| line.split_once(" = "));
+    let mut above = above.map(|(key, _)| key).filter(|key| !key.starts_with('#')).collect::<Vec<_>>();
+    let mut known = KEYS_ABOVE.to_vec();
+    above.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(above, known);
+    for table in
+        ["[plugin.metrics.m]\ncommand = \"x\"", "[plugin.checks.c]\nwasm = \"x\"", "[docker]", "[machine]", "[plugin]"]
+    {
+        for key in KEYS_ABOVE.iter().filter(|key| table != "[docker]" || **key != "include") {
+            let (config, problems) = parsed(&format!("{table}\n{key} = \"x\"\n")).unwrap();
+            let said = shown(&problems);
+            let name = table.split('\n').next().unwrap();
+            assert!(said.contains(&format!("warning: `{key}` is ignored: it stands in {name}, ")), "{said}");
+            assert!(said.contains("move it above the first table"), "{said}");
+            assert_eq!(problems.len(), 1);
+            assert!(table != "[plugin.metrics.m]" || config.metrics.len() == 1);
+        }
+    }
+}
+
+#[test]
+fn what_is_read_of_an_unusable_configuration_is_known_and_whether_its_key_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("agent.conf");
+    let loaded = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        load_with(Some(&file), None)
+    };
+    for (text, knows_key, plugins) in [
+        ("verbose = 1\n[plugin.metrics.a]\nwasm = \"x\"\n", true, 1),
+        ("apikey = \"\"\n[plugin.metrics.a]\nwasm = \"x\"\nreveal = 5\n", true, 1),
+        ("apikey = 5\n", false, 0),
+        ("apikey = { file = \"/no/such\" }\n", false, 0),
+        ("apikey = \"x\n", false, 0),
+    ] {
+        let loaded = loaded(text);
+        let found = (loaded.config.api_key.is_some(), loaded.knows_key, loaded.config.metrics.len());
+        assert_eq!(found, (false, knows_key, plugins), "{text}");
+        assert!(!loaded.problems.is_empty() || text.contains("\"\""), "{text}");
+    }
+    let missing = load_with(Some(&folder.path().join("none")), None);
+    assert!(!missing.knows_key && missing.usable().is_err());
+}
+
+#[test]
 fn a_component_replaces_a_program_of_its_name_and_vice_versa() {
     let folder = tempfile::tempdir().unwrap();
     let text = format!(
@@ -205,6 +293,15 @@ fn proxies_are_resolved_as_in_the_official_agent() {
     }
     let problems = shown(&parsed("http_proxy = \"ftp://me:hunter2@h\"\n").unwrap_err());
     assert!(!problems.contains("hunter2"), "{problems}");
+    // Programs get a URL.
+    let text = "http_proxy = 'DOMAIN\\me:p#ss@h:1'\n[plugin.metrics.m]\ncommand = \"x\"\n";
+    let (config, _) = parsed(text).unwrap();
+    let [program] = &config.programs().collect::<Vec<_>>()[..] else { panic!("one program") };
+    let proxy = "http://DOMAIN%5Cme:p%23ss@h:1";
+    assert_eq!(
+        program.program.environment[..],
+        ["HTTP_PROXY", "HTTPS_PROXY"].map(|name| (name.to_owned(), proxy.to_owned()))
+    );
 }
 
 #[test]

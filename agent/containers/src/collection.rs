@@ -3,7 +3,7 @@
 //! Containers are queried concurrently, some hundreds at a time, each with its own timeout: one that fails, hangs or is removed
 //! meanwhile costs only itself.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use bollard::Docker as Client;
@@ -44,8 +44,32 @@ pub struct State {
     readings: HashMap<String, Reading>,
     /// What was read of the files for TLS.
     secure: tls::Client,
-    /// The end of the last window of events, in seconds since 1970 by the engine's clock.
-    events_until: Option<i64>,
+    engine_clock: EngineClock,
+}
+
+/// The engine's clock, which dates all readings and may be set at any time.
+#[derive(Clone, Copy, Debug, Default)]
+struct EngineClock {
+    /// What it showed when the engine was asked last, and when that was.
+    last: Option<(i64, std::time::Instant)>,
+    /// By how much it was set since it was asked first.
+    step_millis: i64,
+}
+
+impl EngineClock {
+    /// An answer is dated with a whole second, and may have been under way for a while.
+    const TOLERANCE_MILLIS: i64 = 3_000;
+
+    /// Notes what it shows at `instant`.
+    fn note(&mut self, shown_millis: i64, instant: std::time::Instant) {
+        if let Some((shown_before, before)) = self.last.replace((shown_millis, instant)) {
+            let passed = i64::try_from(instant.saturating_duration_since(before).as_millis()).unwrap_or(i64::MAX);
+            let step = shown_millis.saturating_sub(shown_before).saturating_sub(passed);
+            if step.saturating_abs() > Self::TOLERANCE_MILLIS {
+                self.step_millis = self.step_millis.saturating_add(step);
+            }
+        }
+    }
 }
 
 impl From<HashMap<String, Reading>> for State {
@@ -54,18 +78,25 @@ impl From<HashMap<String, Reading>> for State {
     }
 }
 
+/// Among the readings, the end of the last window of events that was read, by the engine's clock. So it outlives a restart, too.
+const EVENTS_UNTIL: &str = "events until";
+
 impl State {
     /// The window of events to request at this `second` of the engine's clock; none at first. The events of that second itself come
     /// with the next window: an engine responds only when the end of the window has passed.
-    fn window_of_events(&mut self, second: i64) -> Option<(i64, i64)> {
-        Some((self.events_until.replace(second)?, second)).filter(|(since, until)| since < until)
+    fn window_of_events(&self, second: i64) -> Option<(i64, i64)> {
+        let since =
+            self.readings.get(EVENTS_UNTIL)?.ahead_by(self.engine_clock.step_millis).unix_millis.div_euclid(1_000);
+        Some((since, second)).filter(|(since, until)| since < until)
     }
 
     /// Replaces the readings by these, and drops those that are old by the engine's clock, which may differ from ours.
     fn take(&mut self, readings: &[(String, Reading)]) {
         let newest = readings.iter().map(|(_, reading)| reading.unix_millis).max();
         self.readings.extend(readings.iter().cloned());
-        self.readings.retain(|_, reading| newest.is_none_or(|newest| reading.is_fresh(newest)));
+        let is_fresh = |reading: &Reading| newest.is_none_or(|newest| reading.is_fresh(newest));
+        // What was killed since then is counted, however long ago it was.
+        self.readings.retain(|key, reading| key == EVENTS_UNTIL || is_fresh(reading));
     }
 }
 
@@ -109,36 +140,59 @@ impl<'a> Engine<'a> {
 
     async fn collect(&self, state: &mut State, moment: Moment, values: &mut Values) -> Result<(), String> {
         let (date, all) = self.list(self.has_extra("state"), values).await?;
+        if let Some(date) = date {
+            state.engine_clock.note(date.as_millisecond(), moment.instant);
+        }
         if self.has_extra("state") {
             values.count_states(&all);
         }
         let wanted = all.into_iter().filter_map(|summary| Container::of(summary, self.docker)).collect::<Vec<_>>();
-        let now = date.filter(|_| self.has_extra("oom"));
-        let window = now.and_then(|now| state.window_of_events(now.as_second()));
-        let names = wanted.iter().map(|container| (container.identity.id.clone(), container.identity.name.clone()));
+        let now = date.filter(|_| self.has_extra("oom")).map(|now| now.as_second());
+        let window = now.and_then(|now| state.window_of_events(now));
+        let names = wanted
+            .iter()
+            .map(|Container { identity, key, .. }| (identity.id.clone(), (identity.name.clone(), key.clone())));
         let mut missing = names.collect::<BTreeMap<_, _>>();
+        let mut answered = BTreeSet::new();
         let (all_facts, kills) = tokio::join!(self.all_facts(wanted), self.kills(window));
-        let kills = kills.unwrap_or_else(|why| {
-            // The next window begins where this one did.
-            state.events_until = window.map(|(since, _)| since);
-            values.warnings.push(why);
-            None
-        });
-        if let Some(kills) = &kills {
-            values.take_kills_of_others(kills, &missing, self.docker);
+        match (&kills, now) {
+            // If it cannot be read, the next window begins where this one did.
+            (Err(why), _) => {
+                values.warnings.push(why.clone());
+                values
+                    .readings
+                    .extend(state.readings.get_key_value(EVENTS_UNTIL).map(|(key, kept)| (key.clone(), *kept)));
+            }
+            (Ok(_), Some(now)) => {
+                let until = Reading { value: 0.0.into(), unix_millis: now.saturating_mul(1_000) };
+                let until = until.ahead_by(-state.engine_clock.step_millis);
+                values.readings.push((EVENTS_UNTIL.to_owned(), until));
+            }
+            (Ok(_), None) => {}
         }
+        let kills = kills.ok().flatten();
         for (container, mut facts, warning) in all_facts {
             missing.remove(&container.identity.id);
+            answered.insert(container.identity.id.clone());
             facts.oom_kills =
                 kills.as_ref().map(|kills| kills.get(&container.identity.id).map_or(0.0, |(_, count)| *count));
-            let counters = Counters { before: &state.readings, container: &container, moment };
+            let step_millis = state.engine_clock.step_millis;
+            let counters = Counters { before: &state.readings, container: &container, moment, step_millis };
             values.take(self.docker, &counters, &facts);
             values.warnings.extend(warning);
         }
+        for (id, (identity, count)) in kills.iter().flatten().filter(|(id, _)| !answered.contains(*id)) {
+            // It is late, or does not run any more.
+            let key = match missing.get(id) {
+                Some((_, key)) => Some(key.clone()),
+                None => self.docker.naming.of(identity).filter(|_| self.docker.wants(identity)),
+            };
+            values.take_kills(key, *count);
+        }
         let timeout = self.docker.timeout;
-        let late = missing
-            .values()
-            .map(|name| format!("{}: timed out after {} (limit `timeout_seconds`)", shown(name), duration(timeout)));
+        let late = missing.values().map(|(name, _)| {
+            format!("{}: timed out after {} (limit `timeout_seconds`)", shown(name), duration(timeout))
+        });
         values.warnings.extend(late);
         Ok(())
     }
@@ -153,6 +207,12 @@ impl<'a> Engine<'a> {
         self.docker.extra.contains(&word)
     }
 
+    /// The result of a request within [`REQUEST_TIMEOUT`], and before the collection's deadline: later, what it says would be dropped.
+    async fn before_deadline<T>(&self, request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let request = tokio::time::timeout_at(self.deadline, self.in_time(request));
+        request.await.unwrap_or(Err(Error::RequestTimeoutError))
+    }
+
     /// The result of a request within [`REQUEST_TIMEOUT`].
     async fn in_time<T>(&self, request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         tokio::time::timeout(REQUEST_TIMEOUT, request).await.unwrap_or(Err(Error::RequestTimeoutError))
@@ -164,13 +224,13 @@ impl<'a> Engine<'a> {
 
     /// Why a request failed, with the cure where there is one.
     fn reason(&self, error: &Error) -> String {
-        reason(error, self.transport.trust())
+        reason(error, REQUEST_TIMEOUT.min(self.docker.timeout), self.transport.trust())
     }
 
     /// The engine's time, and its containers, each parsed separately: the library would refuse all of them for one unknown word.
     async fn list(&self, all: bool, values: &mut Values) -> Result<(Option<jiff::Timestamp>, Vec<Summary>), String> {
         let path = if all { "/containers/json?all=true" } else { "/containers/json" };
-        let response = self.in_time(self.transport.get(path)).await.map_err(|error| self.fault(&error))?;
+        let response = self.before_deadline(self.transport.get(path)).await.map_err(|error| self.fault(&error))?;
         let list = serde_json::from_slice::<Vec<serde_json::Value>>(&response.body)
             .map_err(|error| self.fault(&error.into()))?;
         let mut containers = Vec::new();
@@ -192,7 +252,10 @@ impl<'a> Engine<'a> {
             Facts { healthy: container.healthy, in_nanoseconds: self.docker.cpu_in_nanoseconds, ..Facts::default() };
         let (stats, restarts) = tokio::join!(self.stats(&container), self.restarts(&container));
         let warn = |error: &Error| {
-            (!is_gone(error)).then(|| format!("{}: {}", shown(&container.identity.name), self.reason(error)))
+            (!is_gone(error)).then(|| {
+                let why = reason(error, REQUEST_TIMEOUT, self.transport.trust());
+                format!("{}: {why}", shown(&container.identity.name))
+            })
         };
         let warning = match (&stats, &restarts) {
             (Err(error), _) | (_, Err(error)) => warn(error),
@@ -233,10 +296,10 @@ impl<'a> Engine<'a> {
         let until = format!("{}.999999999", until.saturating_sub(1));
         let options = EventsOptions { since: Some(since.to_string()), until: Some(until), filters: Some(filters) };
         let events = self.client.events(Some(options)).try_collect::<Vec<_>>();
-        let events = self.in_time(events).await;
-        events
-            .map(|events| Some(count(events)))
-            .map_err(|error| format!("cannot get out-of-memory events: {}", self.reason(&error)))
+        let events = self.before_deadline(events).await;
+        events.map(|events| Some(count(events))).map_err(|error| {
+            format!("cannot get out-of-memory events: {}; they are read again in the next minute", self.reason(&error))
+        })
     }
 }
 
@@ -251,7 +314,8 @@ fn count(events: Vec<EventMessage>) -> Kills {
         let mut attributes = actor.attributes.unwrap_or_default();
         let mut take = |key: &str| attributes.remove(key).unwrap_or_default();
         let (name, image) = (take("name"), take("image"));
-        let identity = Identity { id: id.clone(), name, image, labels: attributes.into_iter().collect() };
+        let labels = attributes.into_iter().collect();
+        let identity = Identity { id: id.clone(), name, image, labels, ..Identity::default() };
         kills.entry(id).or_insert((identity, 0.0)).1 += 1.0;
     }
     kills
@@ -272,10 +336,12 @@ impl Container {
         let state = summary.state.as_deref();
         let runs = matches!(state, Some("running" | "paused" | "restarting") | None);
         let (healthy, is_restarting) = (summary.healthy(), state == Some("restarting"));
-        let name = summary.names.and_then(|names| names.into_iter().next()).unwrap_or_default();
+        let names = summary.names.unwrap_or_default().into_iter();
+        let mut names = names.map(|name| name.strip_prefix('/').unwrap_or(&name).to_owned());
         let identity = Identity {
             id: summary.id,
-            name: name.strip_prefix('/').unwrap_or(&name).to_owned(),
+            name: names.next().unwrap_or_default(),
+            aliases: names.collect(),
             image: summary.image.unwrap_or_default(),
             labels: summary.labels.unwrap_or_default().into_iter().collect(),
         };
@@ -290,6 +356,8 @@ struct Counters<'a> {
     before: &'a HashMap<String, Reading>,
     container: &'a Container,
     moment: Moment,
+    /// By how much the engine's clock was set.
+    step_millis: i64,
 }
 
 impl Counters<'_> {
@@ -299,10 +367,11 @@ impl Counters<'_> {
         format!("{} {graph}.{name}", id.get(..12).unwrap_or(id))
     }
 
-    /// The time of the reading, in milliseconds since 1970.
+    /// The time of the reading, in milliseconds since 1970 by the engine's clock as if it had not been set.
     fn read_at(&self, facts: &Facts) -> i64 {
         let read = facts.stats.read.as_ref().and_then(|read| read.parse::<jiff::Timestamp>().ok());
-        read.map_or_else(|| self.moment.unix_seconds.saturating_mul(1_000), jiff::Timestamp::as_millisecond)
+        let read = read.map_or_else(|| self.moment.unix_seconds.saturating_mul(1_000), jiff::Timestamp::as_millisecond);
+        read.saturating_sub(self.step_millis)
     }
 
     /// The value of a reading, given the one before it.
@@ -344,12 +413,10 @@ impl Values {
         }
     }
 
-    /// The kills in containers that do not run any more.
-    fn take_kills_of_others(&mut self, kills: &Kills, running: &BTreeMap<String, String>, docker: &Docker) {
-        for (identity, count) in kills.values().filter(|(identity, _)| !running.contains_key(&identity.id)) {
-            if let Some(key) = docker.naming.of(identity).filter(|_| docker.wants(identity)) {
-                self.add(format!("docker.oom_kills.{key}.kills"), *count, |one, other| one + other);
-            }
+    /// The kills in a container without other values.
+    fn take_kills(&mut self, key: Option<String>, count: f64) {
+        if let Some(key) = key {
+            self.add(format!("docker.oom_kills.{key}.kills"), count, |one, other| one + other);
         }
     }
 
@@ -411,9 +478,10 @@ fn is_gone(error: &Error) -> bool {
     matches!(error, Error::DockerResponseServerError { status_code: 404 | 409, .. })
 }
 
-fn reason(error: &Error, trust: &Trust) -> String {
+/// Why a request with this time limit failed, with the cure where there is one.
+fn reason(error: &Error, limit: Duration, trust: &Trust) -> String {
     match error {
-        Error::RequestTimeoutError => format!("timed out after {}", duration(REQUEST_TIMEOUT)),
+        Error::RequestTimeoutError => format!("timed out after {}", duration(limit)),
         Error::DockerResponseServerError { status_code, message } => {
             format!("status {status_code}: {}", printable(message.trim(), 200))
         }
@@ -447,9 +515,25 @@ mod tests {
     #[test]
     fn a_failure_of_tls_points_to_the_table_and_another_one_does_not() {
         let of_tls = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::NoCertificatesPresented);
-        let text = reason(&of_tls.into(), &Trust::default());
+        let text = reason(&of_tls.into(), REQUEST_TIMEOUT, &Trust::default());
         assert_eq!(text, "peer sent no certificates; check `tls` in [docker]");
         let refused = io::Error::new(io::ErrorKind::ConnectionRefused, "certificate of baptism");
-        assert_eq!(reason(&refused.into(), &Trust::default()), "certificate of baptism");
+        assert_eq!(reason(&refused.into(), REQUEST_TIMEOUT, &Trust::default()), "certificate of baptism");
+    }
+
+    #[test]
+    fn a_step_of_the_engines_clock_is_taken_out_and_a_drift_or_a_slow_answer_is_not() {
+        const DAY: i64 = 86_400_000;
+        let mut clock = EngineClock::default();
+        let begin = wasaba_core::clock::instant();
+        let mut step = |shown, passed| {
+            clock.note(shown, begin + Duration::from_millis(passed));
+            clock.step_millis
+        };
+        // It is ahead of ours by a day from the beginning, and drifts by two seconds a minute.
+        assert_eq!([step(DAY, 0), step(DAY + 62_000, 60_000), step(DAY + 124_000, 120_000)], [0, 0, 0]);
+        assert_eq!(step(DAY + 154_000, 180_000), -30_000, "set back by half a minute");
+        assert_eq!(step(DAY + 214_000, 240_000), -30_000, "once");
+        assert_eq!(step(2 * DAY + 214_000, 300_000), DAY - 60_000 - 30_000, "set ahead by a day");
     }
 }

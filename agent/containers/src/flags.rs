@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use official::command::OfficialCommand;
+use official::command_line::unset;
 use official::flags::Flags;
 use wasaba_core::setting::{Setting, SettingKind};
 
@@ -28,7 +29,11 @@ pub fn docker(table: &str, command: &OfficialCommand, env: &[(String, String)]) 
         let mut written = env.iter().chain(&command.assignments).rev();
         written.find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     };
-    if let Some(why) = command.unsupported.map(|what| format!("`command` has {what}")).or(flags.error) {
+    let error = flags.error.map(|why| match unset(&command.unset) {
+        Some(unset) => format!("{unset}; without it: {why}"),
+        None => why,
+    });
+    if let Some(why) = command.unsupported.map(|what| format!("`command` has {what}")).or(error) {
         return Err(format!("{why}; write a [docker] table instead of this one"));
     }
     let given = |key: &str| flags.settings.iter().rfind(|(name, _)| name == key).map(|(_, value)| value.as_str());

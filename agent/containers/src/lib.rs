@@ -79,7 +79,7 @@ impl Default for Docker {
 /// Regular expressions that select containers.
 #[derive(Clone, Debug, Default)]
 pub struct Patterns {
-    /// For the name.
+    /// For the name, or any of several.
     pub name: Option<Regex>,
     /// For the image, by the name that it was started with.
     pub image: Option<Regex>,
@@ -102,7 +102,8 @@ impl Patterns {
     fn matches(&self, container: &Identity) -> impl Iterator<Item = bool> {
         let label =
             |regex: &Regex| container.labels.iter().any(|(key, value)| regex.is_match(&format!("{key}={value}")));
-        let name = self.name.as_ref().map(|regex| regex.is_match(&container.name));
+        let names = || std::iter::once(&container.name).chain(&container.aliases);
+        let name = self.name.as_ref().map(|regex| names().any(|name| regex.is_match(name)));
         let image = self.image.as_ref().map(|regex| regex.is_match(&container.image));
         [name, image, self.label.as_ref().map(label)].into_iter().flatten()
     }

@@ -27,8 +27,10 @@ pub enum Naming {
 pub struct Identity {
     /// All its hexadecimal digits.
     pub id: String,
-    /// Without the leading `/` of the engine.
+    /// The first of its names, without the leading `/` of the engine.
     pub name: String,
+    /// Its other names, which it has where other containers link to it: `proxy/web`.
+    pub aliases: Vec<String>,
     /// By the name that it was started with: `nginx:1.27`.
     pub image: String,
     /// Its labels.
@@ -60,7 +62,7 @@ impl Naming {
     /// The container's name as one segment of a metric's name. `None` if the container lacks it.
     #[must_use]
     pub fn of(&self, container: &Identity) -> Option<String> {
-        let Identity { id, name, image, labels } = container;
+        let Identity { id, name, aliases: _, image, labels } = container;
         let short = id.get(..6).unwrap_or(id);
         let text = match self {
             Self::Name => name.clone(),
@@ -87,6 +89,7 @@ mod tests {
             name: "my-mongodb".into(),
             image: "tutum/mongodb".into(),
             labels,
+            ..Identity::default()
         };
         for (word, expected) in [
             ("name_id", "my-mongodb_bab2b0"),

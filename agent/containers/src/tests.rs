@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -32,6 +32,8 @@ struct Canned {
     folder: TempDir,
     responses: Arc<Mutex<Responses>>,
     requests: Arc<Mutex<Vec<String>>>,
+    /// What its clock shows next.
+    minutes: Arc<AtomicI64>,
 }
 
 impl Canned {
@@ -39,8 +41,9 @@ impl Canned {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("engine.sock")).unwrap();
         let (responses, requests) = (Arc::new(Mutex::new(responses)), Arc::default());
-        let canned = Self { folder, responses: Arc::clone(&responses), requests: Arc::clone(&requests) };
         let minutes = Arc::new(AtomicI64::new(0));
+        let (shown, recorded) = (Arc::clone(&minutes), Arc::clone(&requests));
+        let canned = Self { folder, responses: Arc::clone(&responses), requests: recorded, minutes: shown };
         tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
@@ -102,8 +105,13 @@ fn recorded(folder: &Path) -> Responses {
     })
 }
 
+/// A moment, by two clocks of which none is set.
 fn at(unix_seconds: i64) -> Moment {
-    Moment { unix_seconds, instant: Instant::now() }
+    static BEGIN: OnceLock<Instant> = OnceLock::new();
+    Moment {
+        unix_seconds,
+        instant: *BEGIN.get_or_init(Instant::now) + Duration::from_secs(unix_seconds.unsigned_abs()),
+    }
 }
 
 fn values(answer: &Answer) -> BTreeMap<String, f64> {
@@ -425,6 +433,78 @@ async fn the_events_of_each_second_of_the_engines_clock_are_requested_once_and_n
     assert_eq!(windows(), ["since=120", "until=179.999999999"]);
 }
 
+/// The responses of an engine with one container, that of an id that begins with `a1`: `stats` and `events` are its own.
+fn with_kills(
+    stats: impl Fn() -> Option<(u16, String)> + Send + Sync + 'static,
+    events: impl Fn() -> Option<(u16, String)> + Send + Sync + 'static,
+) -> Responses {
+    let others = engine(list(&[("web", "a1")]), move |_| stats());
+    Box::new(move |path| if path == "/events" { events() } else { others(path) })
+}
+
+/// So many kills in that container.
+fn kills(count: usize) -> Option<(u16, String)> {
+    let actor =
+        json!({ "ID": format!("{:0<64}", "a1"), "Attributes": { "name": "web", "image": "app:1", "team": "a" } });
+    let event = json!({ "Type": "container", "Action": "oom", "Actor": actor }).to_string();
+    Some((200, (event + "\n").repeat(count)))
+}
+
+#[tokio::test]
+async fn kills_are_counted_once_although_the_engine_is_slow_or_the_agent_restarts() {
+    const NAME: &str = "custom.docker.oom_kills.web.kills";
+    let quick = || Some((200, stats(0, 10)));
+    let canned = Canned::start(with_kills(quick, || None));
+    let docker = Docker { extra: vec!["oom"], timeout: Duration::from_secs(2), ..canned.docker() };
+    let mut state = State::default();
+    let first = collect(&docker, &mut state, at(60)).await.unwrap();
+    assert_eq!(values(&first).get(NAME), None, "no window yet");
+    // Its events do not come in time: nothing is known, and nothing is lost.
+    let silent = collect(&docker, &mut state, at(120)).await.unwrap();
+    assert_eq!(values(&silent).get(NAME), None);
+    let [why] = &silent.warnings[..] else { panic!("{:?}", silent.warnings) };
+    assert!(why.ends_with("events: timed out after 2 s; they are read again in the next minute"), "{why}");
+    // The statistics of a container that is out of memory do not come in time: its kills are counted all the same.
+    canned.respond_with(with_kills(|| None, || kills(3)));
+    let late = collect(&docker, &mut state, at(180)).await.unwrap();
+    assert_eq!(values(&late), BTreeMap::from([(NAME.to_owned(), 3.0)]), "{:?}", late.warnings);
+    // A restart of the agent opens the window where the last one was closed.
+    canned.respond_with(with_kills(quick, || kills(2)));
+    let mut restarted = State::from(late.readings.into_iter().collect::<std::collections::HashMap<_, _>>());
+    let next = collect(&docker, &mut restarted, at(240)).await.unwrap();
+    assert_eq!(values(&next).get(NAME), Some(&2.0));
+    let requests = canned.requests.lock().unwrap();
+    let windows = requests.iter().filter(|request| request.starts_with("/events?"));
+    let since = windows.filter_map(|request| request.split_once("since=")?.1.split('&').next()).collect::<Vec<_>>();
+    assert_eq!(since, ["0", "0", "120"]);
+}
+
+#[tokio::test]
+async fn a_container_of_several_names_is_found_by_any_of_them() {
+    let regex = |text| Some(official::pattern::compile(text).unwrap());
+    for (names, pattern, expected) in [
+        // timdaman/check_docker#31: `docker ps` shows `mariadb` alone, which is not the first.
+        (&["/hylotox/mysql", "/mantis-test/mysql", "/mariadb", "/vtiger/mysql"] as &[&str], "^mariadb$", true),
+        (&["/hylotox/mysql", "/mariadb"], "^hylotox/", true),
+        (&["/hylotox/mysql", "/mariadb"], "^mysql$", false),
+        // kiyoto/fluent-plugin-docker-metrics#11
+        (&["/fluentd/norikra", "/norikra"], "^norikra$", true),
+        // influxdata/telegraf#8703: docker-compose renames the old container for a moment.
+        (&["/689a5b5f3679_influxdb"], "^influxdb$", false),
+        (&[], "web", false),
+    ] {
+        let container = json!([{ "Id": "a".repeat(64), "Names": names, "Image": "app:1", "State": "running" }]);
+        let canned = Canned::start(engine(container.to_string(), |_| Some((200, stats(0, 1)))));
+        let mut docker = Docker { naming: Naming::Id, ..canned.docker() };
+        docker.include.name = regex(pattern);
+        let included = collect(&docker, &mut State::default(), at(60)).await.unwrap();
+        docker.exclude.name = docker.include.name.take();
+        let excluded = collect(&docker, &mut State::default(), at(60)).await.unwrap();
+        let found = (!included.samples.is_empty(), excluded.samples.is_empty());
+        assert_eq!(found, (expected, expected), "{names:?} {pattern}");
+    }
+}
+
 #[tokio::test]
 async fn an_engine_with_a_wrong_clock_has_the_same_rates() {
     for apart in [-86_400, 86_400] {
@@ -436,6 +516,23 @@ async fn an_engine_with_a_wrong_clock_has_the_same_rates() {
         canned.respond_with(minute(120, 40));
         let values = values(&collect(&canned.docker(), &mut state, at(1_000_120)).await.unwrap());
         assert_eq!(values.get("custom.docker.cpuacct_percentage.a.user"), Some(&50.0), "{apart} s");
+    }
+}
+
+#[tokio::test]
+async fn an_engine_whose_clock_is_set_has_the_same_rates() {
+    for step_minutes in [-1_440, -1, 1, 60] {
+        let minute = |time: i64, user: u64| engine(list(&[("a", "a1")]), move |_| Some((200, stats(time, user))));
+        let canned = Canned::start(minute(100_000, 10));
+        let mut state = State::default();
+        collect(&canned.docker(), &mut state, at(1_000_060)).await.unwrap();
+        canned.minutes.fetch_add(step_minutes, Ordering::Relaxed);
+        for (time, user) in [(60, 40), (120, 70)] {
+            canned.respond_with(minute(100_000 + time + step_minutes * 60, user));
+            let values = values(&collect(&canned.docker(), &mut state, at(1_000_060 + time)).await.unwrap());
+            let rate = values.get("custom.docker.cpuacct_percentage.a.user");
+            assert_eq!(rate, Some(&50.0), "{time} s, set by {step_minutes} minutes");
+        }
     }
 }
 

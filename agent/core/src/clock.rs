@@ -3,6 +3,7 @@
 //! Everything else takes the time as a parameter, so that a test can choose it, or asks here. Only tokio's `Instant`, with which async
 //! code waits, is asked for elsewhere: it is the runtime's, which a test can stop.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -48,6 +49,51 @@ pub fn since(then: Instant) -> Duration {
 #[must_use]
 pub fn monotonic() -> Duration {
     read(ClockId::Monotonic)
+}
+
+/// Both clocks in milliseconds, when counters were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// The wall clock since 1970, which may be set at any time.
+    pub unix_millis: i64,
+    /// [`steady_millis`].
+    pub steady_millis: i64,
+}
+
+impl Stamp {
+    /// The present.
+    #[must_use]
+    pub fn now() -> Self {
+        Self { unix_millis: unix_millis(), steady_millis: steady_millis() }
+    }
+
+    /// The time that a clock shows which was not set.
+    #[must_use]
+    pub fn of(unix_millis: i64) -> Self {
+        Self { unix_millis, steady_millis: unix_millis }
+    }
+
+    /// By how much the wall clock was set since this process asked first.
+    #[must_use]
+    pub fn step_millis(self) -> i64 {
+        self.unix_millis.saturating_sub(self.steady_millis)
+    }
+}
+
+/// A clock that no one sets, in milliseconds: what the wall clock would show if it had not been set since this process asked first. It
+/// counts the time in which the machine is suspended.
+#[must_use]
+pub fn steady_millis() -> i64 {
+    static BEGIN: OnceLock<i64> = OnceLock::new();
+    let since_boot = || i64::try_from(running().as_millis()).unwrap_or(i64::MAX);
+    let begin = BEGIN.get_or_init(|| unix_millis().saturating_sub(since_boot()));
+    begin.saturating_add(since_boot())
+}
+
+/// How long this machine has been running, with the time that it was suspended.
+#[must_use]
+pub fn running() -> Duration {
+    read(ClockId::Boottime)
 }
 
 /// How long the thread that asks has computed.
@@ -100,8 +146,19 @@ mod tests {
     fn time_passes_and_a_thread_that_computes_uses_it() {
         let (then, before, computed) = (instant(), monotonic(), thread_cpu());
         while thread_cpu() == computed {}
-        assert!(monotonic() > before && since(then) > Duration::ZERO);
+        assert!(monotonic() > before && since(then) > Duration::ZERO && running() >= monotonic());
         assert_eq!(since(then + Duration::from_secs(1_000)), Duration::ZERO, "what is to come is no time ago");
+    }
+
+    #[test]
+    fn the_steady_clock_shows_the_wall_clocks_time_until_that_is_set() {
+        let stamp = Stamp::now();
+        // The clock of the machine that tests may be set meanwhile, but not for long.
+        let begin = std::iter::repeat_with(Stamp::now).take(100).map(Stamp::step_millis).min();
+        assert!(begin <= Some(stamp.step_millis()), "{begin:?} {stamp:?}");
+        assert_eq!(Stamp { unix_millis: 40_000, steady_millis: 10_000 }.step_millis(), 30_000);
+        let before = steady_millis();
+        assert!(steady_millis() >= before);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod limits;
 pub mod lines;
 pub mod names;
 pub mod nearest;
+pub mod outlet;
 pub mod paths;
 pub mod posting;
 pub mod report;

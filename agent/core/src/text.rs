@@ -50,6 +50,23 @@ pub fn duration(duration: std::time::Duration) -> String {
     }
 }
 
+/// How long something lasts, for people: `40 s`, `12 min`, `3 h 5 min`, `2 d 3 h`.
+#[must_use]
+pub fn lasting(duration: std::time::Duration) -> String {
+    let seconds = duration.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    let two = |first: u64, unit: &str, second: u64, smaller: &str| match second {
+        0 => format!("{first} {unit}"),
+        _ => format!("{first} {unit} {second} {smaller}"),
+    };
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min"),
+        (0, ..) => two(hours, "h", minutes, "min"),
+        _ => two(days, "d", hours, "h"),
+    }
+}
+
 /// A number of things for a message: `1 sample`, `2 samples`.
 #[must_use]
 pub fn counted(count: u64, thing: &str) -> String {
@@ -85,6 +102,13 @@ mod tests {
         ] {
             assert_eq!(duration(Duration::from_micros(micros)), expected);
         }
+    }
+
+    #[test]
+    fn a_long_time_is_shown_in_the_two_units_that_matter() {
+        let seconds = [0, 59, 60, 3_599, 3_600, 3_660, 86_399, 86_400, 183_600];
+        let expected = ["0 s", "59 s", "1 min", "59 min", "1 h", "1 h 1 min", "23 h 59 min", "1 d", "2 d 3 h"];
+        assert_eq!(seconds.map(|seconds| lasting(std::time::Duration::from_secs(seconds))), expected);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Delivery: the queue on disk and its two outputs. No other crate names redb or knows Mackerel's API.
+//! Delivery: the queue on disk and its two outputs. No other crate knows Mackerel's API.
 //!
 //! Exactly one output runs: Mackerel with an API key, the terminal without one.
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make and read the files that they need"))]

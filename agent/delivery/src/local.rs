@@ -1,17 +1,20 @@
 //! Local mode: the newest values on the terminal, as a table that refreshes, or as lines if standard output is not a terminal.
 //!
-//! It delivers nothing: values stay queued in the spool.
+//! It delivers nothing: values stay queued in the spool. It waits for no reader: what a stuck one does not take is dropped from the
+//! output, and the log says so.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use wasaba_core::clock;
-use wasaba_core::collect::sources::{Collected, Health};
-use wasaba_core::text::printable;
+use wasaba_core::collect::health::Health;
+use wasaba_core::collect::sources::Collected;
+use wasaba_core::outlet::{Descriptor, Outlet};
+use wasaba_core::text::{counted, printable};
 
 /// The newest value of every metric, and the health of each source.
 #[derive(Default)]
@@ -63,13 +66,33 @@ impl Board {
     }
 }
 
+/// How long the end waits for the last text.
+const LAST_TEXT: Duration = Duration::from_millis(500);
+
 /// Shows the board until `stop` is true: as a table with the `tail` of the log below it, or as lines.
-pub async fn run(board: Arc<Board>, tail: Option<Tail>, mut stop: watch::Receiver<bool>) {
-    let screen = tail.map(Screen::open);
+///
+/// # Errors
+/// The system refuses the thread that writes.
+pub async fn run(board: Arc<Board>, tail: Option<Tail>, stop: watch::Receiver<bool>) -> io::Result<()> {
+    let after_loss = |lines| {
+        tracing::warn!("dropped {}: standard output was not read; they stay queued", counted(lines, "printed value"));
+        Vec::new()
+    };
+    let output = Outlet::start(Descriptor::new(io::stdout()), after_loss)?;
+    show(&board, tail, stop, &output).await;
+    output.finish(LAST_TEXT);
+    Ok(())
+}
+
+async fn show(board: &Board, tail: Option<Tail>, mut stop: watch::Receiver<bool>, output: &Outlet) {
+    let screen = tail.map(|tail| Screen::open(tail, output));
     loop {
+        let lines = std::mem::take(&mut board.lock().lines);
         match &screen {
-            Some(screen) => screen.draw(&board.lock().clone()),
-            None => print_lines(std::mem::take(&mut board.lock().lines)),
+            // A picture that the terminal does not take yet is replaced by the next one.
+            Some(screen) if output.is_empty() => screen.draw(&board.lock().clone()),
+            Some(_) => {}
+            None => lines.iter().for_each(|line| output.push(format!("{line}\n").as_bytes())),
         }
         // The ages in the table change every second; lines only come with values.
         let pause = if screen.is_some() { Duration::from_secs(1) } else { Duration::MAX };
@@ -78,15 +101,6 @@ pub async fn run(board: Arc<Board>, tail: Option<Tail>, mut stop: watch::Receive
             () = tokio::time::sleep(pause) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
-    }
-}
-
-fn print_lines(lines: Vec<String>) {
-    let mut text = lines.join("\n");
-    if !text.is_empty() {
-        text.push('\n');
-        // If the reader has closed the pipe, the agent keeps collecting.
-        io::stdout().write_all(text.as_bytes()).ok();
     }
 }
 
@@ -115,39 +129,35 @@ impl Tail {
 }
 
 /// The terminal, restored when dropped.
-struct Screen(Tail);
+struct Screen<'a> {
+    tail: Tail,
+    output: &'a Outlet,
+}
 
-impl Screen {
-    fn open(tail: Tail) -> Self {
-        print("\x1b[?1049h\x1b[?25l"); // the alternate screen, without a cursor
-        Self(tail)
+impl<'a> Screen<'a> {
+    fn open(tail: Tail, output: &'a Outlet) -> Self {
+        output.push(b"\x1b[?1049h\x1b[?25l"); // the alternate screen, without a cursor
+        Self { tail, output }
     }
 
     fn draw(&self, state: &State) {
         let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
         let (columns, rows) = size.map_or((80, 24), |size| (usize::from(size.ws_col), usize::from(size.ws_row)));
         let mut text = String::from("\x1b[H");
-        for line in picture(state, &self.0.lines(), clock::unix_seconds(), columns.max(20), rows.max(8)) {
+        for line in picture(state, &self.tail.lines(), clock::unix_seconds(), columns.max(20), rows.max(8)) {
             write!(text, "{line}\x1b[K\r\n").ok();
         }
         text.truncate(text.trim_end_matches("\r\n").len());
         text.push_str("\x1b[J");
-        print(&text);
+        self.output.push(text.as_bytes());
     }
 }
 
-impl Drop for Screen {
+impl Drop for Screen<'_> {
     fn drop(&mut self) {
-        print("\x1b[?25h\x1b[?1049l");
-        for line in self.0.lines() {
-            writeln!(io::stderr(), "{line}").ok();
-        }
+        let log = self.tail.lines().iter().map(|line| format!("{line}\n")).collect::<String>();
+        self.output.push(format!("\x1b[?25h\x1b[?1049l{log}").as_bytes());
     }
-}
-
-fn print(text: &str) {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).ok();
 }
 
 /// The table as lines that fit `columns` and `rows`. Plugins' values come first, since users know the host's already.

@@ -55,18 +55,29 @@ impl Roots {
         self.proc.join(if self.host.is_some() { "1" } else { "self" }).join(file)
     }
 
-    /// What is missing of the host's files: a message each, with the cure.
+    /// What is missing of the host's files: a message each, with the cure. A host that `has_display_name` needs no other name.
     #[must_use]
-    pub fn missing(&self) -> Vec<String> {
+    pub fn missing(&self, has_display_name: bool) -> Vec<String> {
         let Some(host) = &self.host else { return Vec::new() };
         let files = [self.proc.join("stat"), self.seen("mountinfo"), self.sys.join("class"), self.etc.clone()];
         let is_missing = |file: &PathBuf| std::fs::metadata(file).is_err();
         let cure = format!("mount the host's / with its submounts: -v /:{}:ro,rslave", host.display());
-        files
-            .iter()
-            .filter(|file| is_missing(file))
-            .map(|file| format!("`{}` is missing; {cure}", file.display()))
-            .collect()
+        let missing = files.iter().filter(|file| is_missing(file));
+        let missing = missing.map(|file| format!("`{}` is missing; {cure}", file.display()));
+        let hostname = self.etc.join("hostname");
+        let nameless = (!has_display_name && self.hostname().is_none()).then(|| {
+            let cure = "write the host's name into that file, or `display_name` into the configuration";
+            format!("`{}` has no name, so this host has the container's name on Mackerel; {cure}", hostname.display())
+        });
+        missing.chain(nameless).collect()
+    }
+
+    /// The name in `/etc/hostname`: its first line that is neither empty nor a comment, hostname(5).
+    #[must_use]
+    pub fn hostname(&self) -> Option<String> {
+        let text = read(&self.etc.join("hostname")).ok()?;
+        let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
+        lines.filter(|line| !line.starts_with('#')).find(|line| !line.is_empty()).map(str::to_owned)
     }
 }
 
@@ -157,6 +168,56 @@ mod tests {
     fn a_missing_file_is_named() {
         let fault = read(Path::new("/nowhere/stat")).unwrap_err();
         assert!(fault.text.starts_with("cannot read `/nowhere/stat`: "), "{fault}");
+    }
+
+    /// A folder as a host's `/`, with this `/etc/hostname`.
+    fn host(hostname: Option<&str>) -> (tempfile::TempDir, Roots) {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["proc/1", "sys/class", "etc"] {
+            std::fs::create_dir_all(folder.path().join(name)).unwrap();
+        }
+        for name in ["proc/stat", "proc/1/mountinfo"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        if let Some(hostname) = hostname {
+            std::fs::write(folder.path().join("etc/hostname"), hostname).unwrap();
+        }
+        let roots = Roots::of_host(folder.path());
+        (folder, roots)
+    }
+
+    #[test]
+    fn the_name_of_a_host_is_the_first_line_that_is_not_a_comment() {
+        for (text, expected) in [
+            ("web1\n", "web1"),
+            ("# made by cloud-init\n\n  web1.example.com  \n", "web1.example.com"),
+            ("#web0\nweb1\nweb2\n", "web1"),
+            ("web1\r\n", "web1"),
+            ("\u{feff}web1", "web1"),
+            // microsoft/OMS-Agent-for-Linux#276: the file is mounted, and its name is meant.
+            ("\nmy-vm", "my-vm"),
+        ] {
+            let (_folder, roots) = host(Some(text));
+            assert_eq!(roots.hostname().as_deref(), Some(expected), "{text:?}");
+            assert_eq!(roots.missing(false), Vec::<String>::new());
+        }
+    }
+
+    /// DataDog/docker-dd-agent#139, DataDog/datadog-agent#4503: hosts were called by the ids of containers, without a word.
+    #[test]
+    fn a_host_without_a_name_is_reported_with_the_cure() {
+        for text in [None, Some(""), Some("# web1\n\n"), Some("#web1")] {
+            let (_folder, roots) = host(text);
+            let missing = roots.missing(false);
+            assert_eq!(roots.missing(true), Vec::<String>::new());
+            assert!(roots.hostname().is_none() && missing.len() == 1, "{missing:?}");
+            assert!(
+                missing[0].contains("etc/hostname` has no name") && missing[0].contains("`display_name`"),
+                "{}",
+                missing[0]
+            );
+        }
+        assert_eq!(Roots::default().missing(false), Vec::<String>::new(), "without host_root");
     }
 
     #[test]

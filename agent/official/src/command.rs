@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::shell::{SimpleCommand, UNKNOWABLE, simple_command};
 
@@ -17,6 +18,10 @@ pub struct OfficialCommand {
     pub assignments: Vec<(String, String)>,
     /// Where its program would be.
     pub search: Search,
+    /// How long `timeout` in front of it lets it run.
+    pub timeout: Option<Duration>,
+    /// The variables in the line that are not set.
+    pub unset: Vec<String>,
 }
 
 /// Where a shell would look for a program.
@@ -113,14 +118,16 @@ impl OfficialCommand {
 
     /// The official plugin that `command` runs, whether or not it is installed.
     pub(crate) fn find(command: &SimpleCommand, path: &str) -> Option<Self> {
-        let first = without_env(command.clone());
+        let (first, timeout) = without_prefixes(command.clone());
         let path = first.variable("PATH").unwrap_or(path);
+        let unset = command.unset.clone();
         if let Some(found) = Self::run_by(&first.words, path) {
-            return Some(Self { unsupported: command.needs_shell, assignments: first.assignments, ..found });
+            let unsupported = command.needs_shell;
+            return Some(Self { unsupported, assignments: first.assignments, timeout, unset, ..found });
         }
         let path = format!("{path}:{DEFAULT_PATH}");
         let unsupported = command.needs_shell.unwrap_or("a wrapper around the plugin");
-        Some(Self { unsupported: Some(unsupported), ..Self::inside(command, &path)? })
+        Some(Self { unsupported: Some(unsupported), unset, ..Self::inside(command, &path)? })
     }
 
     /// The same for words of which the first is the program.
@@ -142,6 +149,8 @@ impl OfficialCommand {
             unsupported: None,
             assignments: Vec::new(),
             search,
+            timeout: None,
+            unset: Vec::new(),
         })
     }
 
@@ -177,26 +186,74 @@ fn file_name(program: &str) -> &str {
     program.rsplit('/').next().unwrap_or_default()
 }
 
-/// `exec env A=b program` as `A=b program`.
-fn without_env(mut command: SimpleCommand) -> SimpleCommand {
-    let (mut begin, mut assigned) = (0_usize, Vec::new());
+/// `exec env A=b timeout 30 nice program` as `A=b program` that may run for 30 s. Priorities are the program's own affair: a component has
+/// its limits.
+fn without_prefixes(mut command: SimpleCommand) -> (SimpleCommand, Option<Duration>) {
+    let (mut begin, mut assigned, mut timeout) = (0_usize, Vec::new(), None::<Duration>);
     while let Some((first, rest)) = command.words.get(begin..).and_then(<[_]>::split_first) {
-        let pairs = rest.iter().map_while(|word| word.split_once('=').filter(|(name, _)| !name.starts_with('-')));
-        let pairs = match file_name(first) {
-            "env" => pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<Vec<_>>(),
-            "exec" => Vec::new(),
+        let length = match file_name(first) {
+            "env" => {
+                let pairs =
+                    rest.iter().map_while(|word| word.split_once('=').filter(|(name, _)| !name.starts_with('-')));
+                let before = assigned.len();
+                assigned.extend(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
+                assigned.len().saturating_sub(before)
+            }
+            "exec" | "nohup" => 0,
+            "nice" => options(rest, &["n"], "0123456789", &["adjustment"]),
+            "ionice" => options(rest, &["c", "n"], "t", &["class", "classdata", "ignore"]),
+            "timeout" => {
+                let length = options(rest, &["k", "s"], "fpv", TIMEOUT_FLAGS);
+                let Some(limit) = rest.get(length).and_then(|word| limit(word)) else { break };
+                // 0 stands for none.
+                timeout = timeout.into_iter().chain((!limit.is_zero()).then_some(limit)).min();
+                length.saturating_add(1)
+            }
             _ => break,
         };
-        // A flag here belongs to `env` or `exec`.
-        if rest.get(pairs.len()).is_none_or(|word| word.starts_with('-')) {
+        // What is not understood here belongs to the prefix.
+        if rest.get(length).is_none_or(|word| word.starts_with('-')) {
             break;
         }
-        begin = begin.saturating_add(pairs.len()).saturating_add(1);
-        assigned.extend(pairs);
+        begin = begin.saturating_add(length).saturating_add(1);
     }
     command.words.drain(..begin);
     command.assignments.extend(assigned);
-    command
+    (command, timeout)
+}
+
+/// The long options of `timeout`.
+const TIMEOUT_FLAGS: &[&str] = &["kill-after", "signal", "foreground", "preserve-status", "verbose"];
+
+/// How many of `words` are options: short ones `with_value` (`-n 5`, `-n5`) or made of the letters in `plain` (`-5`, `-v`), and long ones
+/// (`--signal=KILL`).
+fn options(words: &[String], with_value: &[&str], plain: &str, long: &[&str]) -> usize {
+    let mut count = 0_usize;
+    while let Some(option) = words.get(count).and_then(|word| word.strip_prefix('-')) {
+        let is_long = option
+            .strip_prefix('-')
+            .is_some_and(|name| long.contains(&name.split_once('=').map_or(name, |(name, _)| name)));
+        let is_plain = !option.is_empty() && option.chars().all(|letter| plain.contains(letter));
+        count = match with_value.iter().find_map(|letter| option.strip_prefix(letter)) {
+            Some("") => count.saturating_add(2),
+            Some(_) => count.saturating_add(1),
+            None if is_long || is_plain => count.saturating_add(1),
+            None => break,
+        };
+    }
+    count
+}
+
+/// The time in `30`, `30s`, `0.5m`, `1h` or `1d`.
+fn limit(text: &str) -> Option<Duration> {
+    let (number, seconds) = match text.strip_suffix(['s', 'm', 'h', 'd']) {
+        Some(number) if text.ends_with('m') => (number, 60.0),
+        Some(number) if text.ends_with('h') => (number, 3_600.0),
+        Some(number) if text.ends_with('d') => (number, 86_400.0),
+        number => (number.unwrap_or(text), 1.0),
+    };
+    let number = Some(number).filter(|number| number.starts_with(|first: char| first.is_ascii_digit()))?;
+    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()
 }
 
 /// Whether a shell would find `program`.
@@ -254,6 +311,35 @@ mod tests {
         assert_eq!((found.name.as_str(), found.assignments.len(), found.unsupported), ("nginx", 20_000, None));
         let flagged = find("env A=b env -i mackerel-plugin-nginx", "").unwrap();
         assert_eq!(flagged.unsupported, Some("a wrapper around the plugin"));
+    }
+
+    #[test]
+    fn a_time_limit_and_a_priority_in_front_of_the_program_are_understood_and_the_shortest_limit_counts() {
+        for (command, expected) in [
+            ("timeout 30 mackerel-plugin-docker 2>/dev/null", Some(30)),
+            ("/usr/bin/timeout 1m mackerel-plugin-docker || true", Some(60)),
+            ("timeout -k 5 -s KILL 2.0 mackerel-plugin-docker", Some(2)),
+            ("timeout --kill-after=5 --foreground -v 1h mackerel-plugin-docker", Some(3_600)),
+            ("timeout 30 env A=b timeout 10 mackerel-plugin-docker", Some(10)),
+            ("timeout 0 mackerel-plugin-docker", None),
+            ("nice -n 19 ionice -c3 mackerel-plugin-docker", None),
+            ("nohup nice -10 timeout -s9 30s mackerel-plugin-docker", Some(30)),
+        ] {
+            let found = find(command, "").unwrap();
+            assert_eq!((found.name.as_str(), found.unsupported), ("docker", None), "{command}");
+            assert_eq!(found.timeout, expected.map(Duration::from_secs), "{command}");
+        }
+        for command in [
+            "timeout -x 30 mackerel-plugin-docker",
+            "timeout soon mackerel-plugin-docker",
+            "timeout -t 30 mackerel-plugin-docker",
+            "timeout 30 sudo mackerel-plugin-docker",
+            "nice -n 19 chroot mackerel-plugin-docker",
+            "ionice -p 1 mackerel-plugin-docker",
+        ] {
+            let found = find(command, "");
+            assert!(found.is_none_or(|found| found.unsupported.is_some()), "{command}");
+        }
     }
 
     fn folder_with_nginx(mode: u32) -> tempfile::TempDir {

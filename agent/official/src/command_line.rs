@@ -4,13 +4,15 @@
 //! the component of that name runs; its settings have the names of the program's flags. `wasaba plugin run` takes the same flags.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use wasaba_core::setting::{Setting, SettingKind};
+use wasaba_core::text::printable;
 use wasaba_core::tls::Trust;
 
 use crate::command::{OfficialCommand, Search};
 use crate::flags::Flags;
-use crate::shell::{SimpleCommand, UNKNOWABLE};
+use crate::shell::{SimpleCommand, UNKNOWABLE, simple_command};
 use crate::table;
 
 /// A command line for a plugin that is not loaded yet. It has no `Debug`: there may be secrets in it.
@@ -22,6 +24,10 @@ pub struct CommandLine {
     pub environment: Vec<(String, String)>,
     /// The first thing that a component does not support.
     pub unsupported: Option<String>,
+    /// How long `timeout` in front of its program lets that run.
+    pub timeout: Option<Duration>,
+    /// The variables in it that are not set, for which a shell puts nothing.
+    pub unset: Vec<String>,
     /// The official plugin that it is a command line of.
     official: Option<&'static Official>,
     /// Whether it was typed for this run, so that it wins over the table.
@@ -96,7 +102,7 @@ impl CommandLine {
         let path =
             env.iter().rfind(|(name, _)| name == "PATH").map(|(_, value)| value.clone()).or_else(|| variable("PATH"));
         let found = OfficialCommand::find(&command, &path.unwrap_or_default());
-        let OfficialCommand { name, arguments: flags, assignments, unsupported, search } = found?;
+        let OfficialCommand { name, arguments: flags, assignments, unsupported, search, timeout, unset } = found?;
         let official = Official::named(&name)?;
         let written = env.iter().chain(&assignments);
         let foreign = written.clone().find(|(name, _)| official.unsupported.contains(&name.as_str()));
@@ -105,7 +111,7 @@ impl CommandLine {
         let unsupported = unsupported.map(|what| format!("`command` has {what}")).or(foreign);
         let inherited = Self::typed(official.name, Vec::new(), variable);
         let unsupported = unsupported.or(inherited.unsupported);
-        let mut line = Self { flags, unsupported, typed: false, ..inherited };
+        let mut line = Self { flags, unsupported, timeout, unset, typed: false, ..inherited };
         line.environment.extend(written.filter(|(name, _)| official.reads(name)).cloned());
         Some((official.name, line, search))
     }
@@ -124,7 +130,7 @@ impl CommandLine {
         let foreign = foreign.find(|name| variable(name).is_some_and(|value| !value.is_empty()));
         let unsupported =
             foreign.map(|name| format!("the environment has {name}, which the component does not support; unset it"));
-        Self { flags, environment, unsupported, official, typed: true }
+        Self { flags, environment, unsupported, official, typed: true, ..Self::default() }
     }
 
     /// The settings that its flags are.
@@ -140,6 +146,10 @@ impl CommandLine {
     /// An invalid flag, or something that a component does not support; for a `command` with the table to write instead.
     pub fn merged_with(&self, table: Given, plugin: &str, declared: &[Setting]) -> Result<Given, String> {
         let Flags { settings: mut flags, error, has_unknowable, .. } = Flags::parse(declared, &self.flags);
+        let error = error.map(|why| match unset(&self.unset) {
+            Some(unset) => format!("{unset}; without it: {why}"),
+            None => why,
+        });
         let error = self.unsupported.clone().or(error);
         let socket = self.socket_of_folder(&mut flags);
         if let Some(why) = error.or(socket.err()) {
@@ -249,12 +259,38 @@ impl CommandLine {
     }
 }
 
+/// What to say about variables in a command line that are not set, if there are any. Names in capitals are those of variables; another
+/// one may be the end of a password with a `$` in it.
+#[must_use]
+pub fn unset(names: &[String]) -> Option<String> {
+    let is_name = |name: &&String| !name.bytes().any(|byte| byte.is_ascii_lowercase());
+    let shown = names.iter().filter(is_name).map(|name| format!("`${}`", printable(name, 80))).collect::<Vec<_>>();
+    let (are, them) = if shown.len() == 1 { ("is", "it") } else { ("are", "them") };
+    let cure = format!("write {them} into `env` of the table, or set {them} where the agent is started");
+    let capitals =
+        (!shown.is_empty()).then(|| format!("{} {are} not set in this environment: {cure}", shown.join(", ")));
+    let quotes = "if its `$` stands for itself, put the word in single quotes";
+    let others = (shown.len() < names.len())
+        .then(|| format!("a variable in small letters is not set in this environment: {quotes}"));
+    let all = capitals.into_iter().chain(others).collect::<Vec<_>>().join("; ");
+    (!all.is_empty()).then_some(all)
+}
+
+/// What to say about variables in a list of words, which no shell expands, if there are any.
+#[must_use]
+pub fn unexpanded(words: &[String]) -> Option<String> {
+    let names = words.iter().flat_map(|word| simple_command(word, |_| None).unset);
+    let names = names.filter(|name| !name.bytes().any(|byte| byte.is_ascii_lowercase()));
+    let shown = names.map(|name| format!("`${}`", printable(&name, 80))).collect::<Vec<_>>().join(", ");
+    let cure = "write the command as one text in quotes";
+    (!shown.is_empty()).then(|| format!("{shown} stays as it is, since a list of words is not run by a shell: {cure}"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::shell::simple_command;
 
     fn setting(key: &str, kind: SettingKind) -> Setting {
         Setting { repeatable: key == "header", ..Setting::new(key, kind) }
@@ -364,10 +400,11 @@ mod tests {
             ("env -i mackerel-plugin-nginx -port 81", "a wrapper around the plugin"),
             ("env -u FOO /usr/bin/mackerel-plugin nginx -port 81", "a wrapper around the plugin"),
             ("cd / && mackerel-plugin-nginx -port 81", "a `&`"),
-            ("timeout 10 nice -n 5 mackerel-plugin-nginx -port 81", "a wrapper around the plugin"),
+            ("timeout -x 10 nice -n 5 mackerel-plugin-nginx -port 81", "a wrapper around the plugin"),
             ("sh -c 'mackerel-plugin-nginx -port 81'", "a wrapper around the plugin"),
             ("su -c 'cd /; exec mackerel-plugin-nginx -port=81' nobody", "a wrapper around the plugin"),
             ("[ -e /x ] && /usr/bin/mackerel-plugin-nginx -port 81 || true", "a `&`"),
+            ("mackerel-plugin-nginx -port 81 || mackerel-plugin-redis", "a `||`"),
             ("sleep 1\nmackerel-plugin-nginx -port 81", "a second command"),
         ] {
             let error = settings(command).unwrap_err();
@@ -383,7 +420,32 @@ mod tests {
             let error = settings(command).unwrap_err();
             assert!(error.contains("password = { file = ") && !error.contains("hunter2"), "{command}: {error}");
         }
-        assert_eq!(settings("exec mackerel-plugin-nginx -port 81").unwrap(), ["port=81"]);
+        for prefix in ["exec", "timeout 10 nice -n 5", "nohup ionice -c 3"] {
+            assert_eq!(settings(&format!("{prefix} mackerel-plugin-nginx -port 81")).unwrap(), ["port=81"], "{prefix}");
+        }
+        let (_, limited) = line("timeout 10 mackerel-plugin-nginx", &[]).unwrap();
+        assert_eq!(limited.timeout, Some(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn a_variable_that_is_not_set_is_named_where_the_line_is_invalid_without_it() {
+        for (command, said) in [
+            ("mackerel-plugin-postgres -password $PG_PASSWORD", "`$PG_PASSWORD` is not set"),
+            ("mackerel-plugin-postgres -hostname $PGHOST -port ${PGPORT} -x", "`$PGHOST`, `$PGPORT` are not set"),
+        ] {
+            let error = settings(command).unwrap_err();
+            assert!(error.starts_with(said) && error.contains("into `env` of the table"), "{command}: {error}");
+        }
+        let line_of = |command: &str| line(command, &[]).unwrap();
+        let (_, line) = line_of("mackerel-plugin-postgres -password=$PG_PASSWORD -port 1");
+        assert_eq!(unset(&line.unset).unwrap().split(' ').next(), Some("`$PG_PASSWORD`"), "and where it is valid");
+        assert_eq!(unset(&[]), None);
+        // prometheus/snmp_exporter#1499: a `$` in a password. What follows it is not shown.
+        let (_, line) = line_of("mackerel-plugin-postgres -password=abcd$hunter==1");
+        let said = unset(&line.unset).unwrap();
+        assert!(said.contains("put the word in single quotes") && !said.contains("hunter"), "{said}");
+        let piped = settings("A=1; mackerel-plugin-postgres -password $A -x | cat").unwrap_err();
+        assert!(!piped.contains("not set"), "{piped}");
     }
 
     #[test]

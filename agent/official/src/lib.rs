@@ -10,5 +10,6 @@ pub mod flags;
 pub mod glob;
 pub mod no_proxy;
 pub mod pattern;
+pub mod proxy;
 pub mod shell;
 mod table;

@@ -5,14 +5,16 @@ use std::net::IpAddr;
 /// Whether `host` is reached directly: by an entry of `no_proxy`, or since it is this machine itself, which no proxy can reach.
 /// An IPv6 address may have brackets; `port` is the one that is connected to.
 ///
-/// The entries are separated by commas: `*`, an address, a network, a name with all that is below it, or `.name` or `*.name` for
+/// The entries are separated by commas, or by white space, which no entry contains: `*`, an address, a network, a name with all that is below it, or `.name` or `*.name` for
 /// only that; with `:port` behind it only for that port.
 #[must_use]
 pub fn is_direct(host: &str, port: Option<u16>, no_proxy: &str) -> bool {
     let host = without_brackets(host).unwrap_or(host).to_ascii_lowercase();
     let address = host.parse::<IpAddr>().ok();
     is_loopback(&host, address)
-        || no_proxy.split(',').any(|entry| matches(&entry.trim().to_ascii_lowercase(), &host, address, port))
+        || no_proxy
+            .split(|char: char| char == ',' || char.is_whitespace())
+            .any(|entry| matches(&entry.to_ascii_lowercase(), &host, address, port))
 }
 
 fn is_loopback(host: &str, address: Option<IpAddr>) -> bool {
@@ -93,6 +95,11 @@ mod tests {
             (".example", "example", 80, false),
             ("*.example", "a.example", 80, true),
             ("x, A.Example ,y", "a.example", 80, true),
+            // DataDog/documentation#37802: separated by blanks.
+            ("x a.example y", "a.example", 80, true),
+            ("x\ta.example\r", "a.example", 80, true),
+            // curl/curl#9773, fluent/fluent-bit#6242: networks.
+            (".domain1,.domain2,127.0.0.1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16", "10.10.20.1", 80, true),
             ("a.example", "A.Example", 80, true),
             ("a.example:8080", "a.example", 8080, true),
             ("a.example:8080", "a.example", 80, false),

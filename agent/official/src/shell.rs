@@ -1,6 +1,7 @@
 //! Shell lines, read as simple commands (POSIX, 2.9.1): assignments, a program, its words.
 //!
-//! What needs a shell (pipes, redirections, substitutions) is reported, not executed; the rest is read all the same.
+//! What needs a shell (pipes, redirections, substitutions) is reported, not executed; the rest is read all the same. What changes neither
+//! the words nor the output (`2>/dev/null`, `|| true`) needs none.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -19,6 +20,8 @@ pub struct SimpleCommand {
     pub needs_shell: Option<&'static str>,
     /// The commands after it in the same text.
     pub following: Vec<SimpleCommand>,
+    /// The variables in the text that are not set, each once.
+    pub unset: Vec<String>,
 }
 
 impl SimpleCommand {
@@ -27,19 +30,34 @@ impl SimpleCommand {
     pub fn variable(&self, name: &str) -> Option<&str> {
         self.assignments.iter().rfind(|(assigned, _)| assigned == name).map(|(_, value)| value.as_str())
     }
+
+    /// Whether it only sets an exit code of 0: `true`, `:`, `exit 0`.
+    fn is_idle(&self) -> bool {
+        let words = self.words.iter().map(String::as_str).collect::<Vec<_>>();
+        self.assignments.is_empty()
+            && matches!(words[..], ["true" | "/bin/true" | "/usr/bin/true" | ":"] | ["exit", "0"])
+    }
 }
 
 /// Parses `text`. `variable` gives the value of `$NAME`.
 pub fn simple_command(text: &str, variable: impl Fn(&str) -> Option<String>) -> SimpleCommand {
-    let mut lexer = Lexer { chars: text.chars().peekable(), variable, needs_shell: None };
+    let (needs_shell, is_alternative, unset) = Default::default();
+    let mut lexer = Lexer { chars: text.chars().peekable(), variable, needs_shell, is_alternative, unset };
     let mut first = lexer.command();
-    while lexer.chars.peek().is_some() {
+    while lexer.is_alternative || lexer.chars.peek().is_some() {
+        let is_alternative = std::mem::take(&mut lexer.is_alternative);
         let next = lexer.command();
+        if is_alternative && next.is_idle() {
+            continue;
+        }
+        if is_alternative {
+            lexer.note("a `||`");
+        }
         if !next.words.is_empty() || !next.assignments.is_empty() {
             first.following.push(next);
         }
     }
-    first.needs_shell = lexer.needs_shell;
+    (first.needs_shell, first.unset) = (lexer.needs_shell, lexer.unset);
     first
 }
 
@@ -65,6 +83,10 @@ struct Lexer<'a, V> {
     variable: V,
     /// The first thing that needs a shell.
     needs_shell: Option<&'static str>,
+    /// Whether the next command runs only if the one before it fails: it follows a `||`.
+    is_alternative: bool,
+    /// The variables that are not set, each once.
+    unset: Vec<String>,
 }
 
 impl<V: Fn(&str) -> Option<String>> Lexer<'_, V> {
@@ -102,13 +124,19 @@ impl<V: Fn(&str) -> Option<String>> Lexer<'_, V> {
 
     /// Whether the command ends here; its end is then consumed.
     fn is_at_end_of_command(&mut self) -> bool {
+        if self.is_at("||") {
+            self.chars.next();
+            self.chars.next();
+            self.is_alternative = true;
+            return true;
+        }
         let what = match self.chars.peek() {
             None => return true,
             Some('\n') => {
                 let has_more = self.chars.clone().any(|char| !char.is_whitespace());
                 if has_more { "a second command" } else { "" }
             }
-            Some('|') => "a pipe or `||`",
+            Some('|') => "a pipe",
             Some('&') => "a `&`",
             Some(';') => "a second command",
             Some('(' | ')') => "a parenthesis",
@@ -123,6 +151,11 @@ impl<V: Fn(&str) -> Option<String>> Lexer<'_, V> {
         true
     }
 
+    /// Whether `text` comes next.
+    fn is_at(&self, text: &str) -> bool {
+        self.chars.clone().take(text.len()).eq(text.chars())
+    }
+
     /// The word that begins here; none if it is only a continued line or a redirection.
     fn one_word(&mut self) -> Option<Word> {
         let mut word = Word { text: String::new(), plain: 0 };
@@ -131,9 +164,9 @@ impl<V: Fn(&str) -> Option<String>> Lexer<'_, V> {
             self.chars.next_if(|char| !matches!(char, ' ' | '\t' | '\n' | '|' | '&' | ';' | '(' | ')'))
         {
             if matches!(char, '<' | '>') {
-                self.redirection();
                 // `2>` begins with the number of a stream.
                 let is_stream = word.text.bytes().all(|byte| byte.is_ascii_digit());
+                self.redirection(char, if is_stream { word.text.as_str() } else { "" });
                 return Some(word).filter(|_| begun && !is_stream);
             }
             quoted |= matches!(char, '\'' | '"' | '\\' | '$' | '`');
@@ -173,12 +206,30 @@ impl<V: Fn(&str) -> Option<String>> Lexer<'_, V> {
         text.push(UNKNOWABLE);
     }
 
-    /// The rest of a redirection, after its `<` or `>`.
-    fn redirection(&mut self) {
-        self.note("a redirection");
-        while self.chars.next_if(|char| matches!(char, '<' | '>' | '&' | '|')).is_some() {}
+    /// The rest of a redirection, after its `first` sign and the number of its `stream`. What a program reads and what it says on
+    /// standard error concerns no one who runs something else in its place; everything else needs a shell.
+    fn redirection(&mut self, first: char, stream: &str) {
+        let mut signs = String::from(first);
+        signs.extend(std::iter::from_fn(|| self.chars.next_if(|char| matches!(char, '<' | '>' | '&' | '|'))));
         while self.chars.next_if(|char| matches!(char, ' ' | '\t')).is_some() {}
-        self.one_word();
+        let target = self.one_word().map(|word| word.text).unwrap_or_default();
+        let is_harmless = matches!(
+            (stream, signs.as_str(), target.as_str()),
+            ("2", ">" | ">>" | ">|", "/dev/null") | ("2", ">&", "1" | "-") | ("" | "0", "<", "/dev/null")
+        );
+        if !is_harmless {
+            self.note("a redirection");
+        }
+    }
+
+    /// The value of a variable; nothing if it is not set.
+    fn value(&mut self, name: String) -> String {
+        (self.variable)(&name).unwrap_or_else(|| {
+            if !self.unset.contains(&name) {
+                self.unset.push(name);
+            }
+            String::new()
+        })
     }
 
     fn backquoted(&mut self, text: &mut String) {
@@ -224,7 +275,7 @@ impl<V: Fn(&str) -> Option<String>> Lexer<'_, V> {
             Some('{') => {
                 let name = self.enclosed('{', '}').filter(|inner| !inner.is_empty() && inner.chars().all(in_name));
                 return match name {
-                    Some(name) => text.push_str(&(self.variable)(&name).unwrap_or_default()),
+                    Some(name) => text.push_str(&self.value(name)),
                     None => self.unknowable("a parameter expansion like `${NAME:-default}`", text),
                 };
             }
@@ -238,7 +289,7 @@ impl<V: Fn(&str) -> Option<String>> Lexer<'_, V> {
         while let Some(char) = self.chars.next_if(|char| in_name(*char)) {
             name.push(char);
         }
-        if name.is_empty() { text.push('$') } else { text.push_str(&(self.variable)(&name).unwrap_or_default()) }
+        if name.is_empty() { text.push('$') } else { text.push_str(&self.value(name)) }
     }
 
     /// The text between `open`, which comes next, and its `close`, if there is one. Quotes are ignored: it is never
@@ -303,7 +354,18 @@ mod tests {
             ("a -b\nc", "a second command"),
             ("a -b && c", "a `&`"),
             ("a -b >/dev/null", "a redirection"),
-            ("a -b 2>&1", "a redirection"),
+            ("a -b >/dev/null 2>&1", "a redirection"),
+            ("a -b 1>&2", "a redirection"),
+            ("a -b 2>/tmp/log", "a redirection"),
+            ("a -b 2>$LOG", "a redirection"),
+            ("a -b 2>&1 | c", "a pipe"),
+            ("a -b </etc/x", "a redirection"),
+            ("a -b <<x", "a redirection"),
+            ("a -b || c", "a `||`"),
+            ("a -b ||", "a `||`"),
+            ("a -b || true && c", "a `&`"),
+            ("a -b || A=1 true", "a `||`"),
+            ("a -b || false", "a `||`"),
             ("a -b $(c)", "a command substitution"),
             ("a -b `c`", "a command substitution"),
             ("a -b \"`c`\"", "a command substitution"),
@@ -329,13 +391,47 @@ mod tests {
             ("a `b c`x -p", &["a", "\0x", "-p"]),
             ("a \"${X:-{y}}\" $HOST -p", &["a", "\0", "\0", "-p"]),
             ("a >/dev/null -p 2>&1 b3 2> /x 4", &["a", "-p", "b3", "4"]),
+            ("a -p 2>/dev/null || b", &["a", "-p"]),
             ("a b>c d", &["a", "b", "d"]),
             ("a $@ -p", &["a", "\0", "-p"]),
             ("a ${X", &["a", "\0"]),
         ] {
             let command = parsed(text);
             assert_eq!(command.words, expected, "{text}");
-            assert!(command.following.is_empty() && command.needs_shell.is_some(), "{text}");
+            assert!(
+                command.following.len() == usize::from(text.contains("||")) && command.needs_shell.is_some(),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_changes_neither_the_words_nor_the_output_needs_no_shell() {
+        for text in [
+            "a -b 2>/dev/null",
+            "a 2> /dev/null -b",
+            "a -b 2>>/dev/null </dev/null",
+            "a -b 2>&1",
+            "a -b 2>&-",
+            "a -b || true",
+            "a -b 2>/dev/null||:",
+            "a -b || exit 0\n",
+            "a -b || true || true # c",
+        ] {
+            let command = parsed(text);
+            assert_eq!((command.words.join(" ").as_str(), command.needs_shell), ("a -b", None), "{text}");
+            assert!(command.following.is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_variable_that_is_not_set_is_named_once() {
+        for (text, expected) in [
+            ("a -p=$PW \"${PW}$USER\" $HOST", &["PW", "USER"] as &[&str]),
+            ("a '$PW' \\$PW $1 ${PW:-x}", &[]),
+            ("a; b $PW", &["PW"]),
+        ] {
+            assert_eq!(parsed(text).unset, expected, "{text}");
         }
     }
 
@@ -346,6 +442,7 @@ mod tests {
             ("A=1; b", "A=1 | b"),
             ("a\n  b # c\nd &\n", "a | b | d"),
             ("(a -b) || c", " | a -b | c"),
+            ("a || b || true; c", "a | b | c"),
             ("a # b\n# c\n", "a"),
         ] {
             let whole = parsed(text);

@@ -14,7 +14,7 @@ use sandbox::capabilities::script::Script;
 use sandbox::component::{Answered, Plugin, Settings, ended};
 use sandbox::failure::{Circuit, Failure, Kind};
 use sandbox::thread::Sandbox;
-use wasaba_core::clock;
+use wasaba_core::clock::{self, Stamp};
 use wasaba_core::collect::rate::Reading;
 use wasaba_core::collect::{Answer, StoredValues};
 use wasaba_core::graph::GraphDefinition;
@@ -109,6 +109,8 @@ pub struct Status {
     pub dropped: u64,
     /// Why its last call failed, if it did.
     pub failure: Option<String>,
+    /// For how much longer it is skipped, if it is.
+    pub skipped_for: Option<Duration>,
     /// Whether it failed because something was refused.
     pub is_denied: bool,
 }
@@ -255,9 +257,9 @@ impl Instance {
     pub fn status(&self) -> Status {
         let (counts, meter) = (&self.counts, self.sandboxed.meter());
         // Locked once: in the expression below, a guard would be held to its end.
-        let (failure, is_denied) = {
+        let (failure, skipped_for, is_denied) = {
             let circuit = lock(&self.circuit);
-            (circuit.failure(), circuit.is_denied())
+            (circuit.failure(), circuit.skipped_for(clock::since(self.loaded)), circuit.is_denied())
         };
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let failures = Kind::ALL.iter().zip(&counts.failures).map(|(kind, count)| (kind.name(), get(count)));
@@ -272,6 +274,7 @@ impl Instance {
             refusals: meter.refusals(),
             dropped: get(&counts.dropped),
             failure,
+            skipped_for,
             is_denied,
         }
     }
@@ -282,19 +285,19 @@ impl Instance {
     /// # Errors
     /// The plugin's own error, or how the call failed.
     pub async fn collect(&self) -> Result<Answer, Failure> {
-        self.collect_by(clock::wall).await
+        self.collect_by(Stamp::now).await
     }
 
     /// As [`Instance::collect`], with the readings taken at the time that `time` returns after the call.
     ///
     /// # Errors
     /// As [`Instance::collect`].
-    pub async fn collect_by(&self, time: impl FnOnce() -> SystemTime + Send + 'static) -> Result<Answer, Failure> {
+    pub async fn collect_by(&self, time: impl FnOnce() -> Stamp + Send + 'static) -> Result<Answer, Failure> {
         let translation = self.translation.clone();
         let call = |plugin: Arc<Plugin>, sandboxed, settings| async move {
             let Answered { answer, values } = plugin.collect(sandboxed, settings).await?;
             let answer::Readings { samples, problems } = answer;
-            let answer = translation.values(samples, clock::millis_of(time())).await;
+            let answer = translation.values(samples, time()).await;
             Ok(Answered { answer: (answer, problems), values })
         };
         let Answered { answer: (answer, problems), values } = self.run(call).await?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use config::Config;
 use config::check::Runner;
+use config::document::{Level, Problem};
 use config::metrics::{Metrics, StandIn};
 use config::table::PluginTable;
 use official::command::Search;
@@ -54,17 +55,21 @@ pub fn candidates(config: &Config) -> impl Iterator<Item = (Key, Candidate)> {
 
 /// The problems of the configuration's components: loads each with its settings, as the keeper does. Compiled ones are cached in the
 /// root. An official command line is loaded only where its program is not installed.
-pub async fn problems(config: &Config) -> Vec<String> {
+pub async fn problems(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut tables = Vec::new();
+    let mut add = |level, text: &str| problems.push(Problem::of_flag(level, text.to_owned()));
     for plugin in &config.metrics {
         match &plugin.runs {
-            Metrics::Component(table) => tables.push((Kind::Metrics, (**table).clone())),
+            Metrics::Component(table) => tables.push((Kind::Metrics, (**table).clone(), None)),
             Metrics::Official(line) if line.search.is_installed() => {}
-            Metrics::Official(line) => match &line.stand_in {
-                StandIn::Component(table) => tables.push((Kind::Metrics, (**table).clone())),
-                StandIn::Docker(Err(why)) => problems.push(why.clone()),
-                StandIn::Docker(Ok(_)) => {}
+            Metrics::Official(line) => match (&line.stand_in, &line.unset) {
+                (StandIn::Component(table), unset) => {
+                    tables.push((Kind::Metrics, (**table).clone(), Some(unset.clone())));
+                }
+                (StandIn::Docker(Err(why)), _) => add(Level::Invalid, why),
+                (StandIn::Docker(Ok(_)), Some(unset)) => add(Level::Warning, unset),
+                (StandIn::Docker(Ok(_)), None) => {}
             },
             Metrics::Program(_) => {}
         }
@@ -72,7 +77,7 @@ pub async fn problems(config: &Config) -> Vec<String> {
     let checks = config.checks.iter().map(|check| (Kind::Check, &check.runner));
     let runners = checks.chain(config.metadata.iter().map(|metadata| (Kind::Metadata, &metadata.runner)));
     tables.extend(runners.filter_map(|(kind, runner)| match runner {
-        Runner::Component(table) => Some((kind, (**table).clone())),
+        Runner::Component(table) => Some((kind, (**table).clone(), None)),
         Runner::Program(_) => None,
     }));
     if tables.is_empty() {
@@ -81,15 +86,27 @@ pub async fn problems(config: &Config) -> Vec<String> {
     let loader = match loader(config) {
         Ok(loader) => loader,
         Err(why) => {
-            problems.push(format!("cannot check the components: {why}; run configtest as the agent's user"));
+            add(Level::Error, &format!("cannot check the components: {why}; run configtest as the agent's user"));
             return problems;
         }
     };
-    for (kind, table) in tables {
-        problems.extend(match loader.folders.find(&table.wasm) {
-            Ok(file) => loader.instance(kind, &table, &file).await.err().unwrap_or_default(),
-            Err(problem) => vec![table.raw.problem(&problem)],
-        });
+    for (kind, table, official) in tables {
+        let found: Vec<(Level, String)> = match loader.folders.find(&table.wasm) {
+            Ok(file) => match loader.instance(kind, &table, &file).await {
+                Ok(_) => Vec::new(),
+                // Where it is installed, the official program exits for it: a line like those of its sample file, which was never used.
+                Err(found) if official.is_some() && loader.lacks_only_settings(&table, &file).await => {
+                    let until =
+                        format!("; skipped until it is there, as mackerel-plugin-{} exits without it", table.wasm);
+                    found.into_iter().map(|text| (Level::Note, text + &until)).collect()
+                }
+                Err(found) => found.into_iter().map(|text| (Level::Invalid, text)).collect(),
+            },
+            Err(problem) => vec![(Level::Invalid, table.raw.problem(&problem))],
+        };
+        let unset = official.flatten().filter(|_| found.is_empty());
+        problems.extend(found.into_iter().map(|(level, text)| Problem::of_flag(level, text)));
+        problems.extend(unset.map(|unset| Problem::of_flag(Level::Warning, unset)));
     }
     problems
 }

@@ -15,6 +15,7 @@ use wasaba_core::text::printable;
 use crate::folder::{Folders, Stamp};
 use crate::instance::Instance;
 use crate::key::Kind;
+use crate::settings::{lacks_only_settings, resolve};
 
 /// How many plugins are loaded at once: enough that a few slow ones do not block the others, and few enough that a thousand
 /// do not take a thread each. Even fewer are compiled at once; see [`Cache`].
@@ -86,6 +87,16 @@ impl Loader {
         let instance = Instance::new(&self.sandbox, plugin, table).await;
         drop(permit);
         instance
+    }
+}
+
+impl Loader {
+    /// Whether nothing is wrong with a table but that settings are missing which the plugin requires.
+    pub async fn lacks_only_settings(&self, table: &PluginTable, file: &Path) -> bool {
+        let Ok(plugin) = self.plugin(&demands(table), file).await else { return false };
+        let (declared, reach) = (&plugin.description.settings, plugin.description.reach);
+        let resolved = resolve(&table.raw, &table.wasm, declared);
+        resolved.is_ok_and(|resolved| lacks_only_settings(declared, reach, &resolved))
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sandbox::answer::{self, Interpretation, Unit};
 use sandbox::failure::Failure;
 use sandbox::turn::end_turn;
-use wasaba_core::clock;
+use wasaba_core::clock::{self, Stamp};
 use wasaba_core::collect::rate::{Reading, delta, growth, growth_of_32_bits};
 use wasaba_core::graph::GraphDefinition;
 use wasaba_core::limits::Limits;
@@ -310,9 +310,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
 
 impl Translation {
-    /// Makes values of the samples that a plugin returned at `unix_millis`, the time of those that have none. Part of the plugin's
+    /// Makes values of the samples that a plugin returned `now`, the time of those that have none. Part of the plugin's
     /// call: others have their turns in between.
-    pub async fn values(&self, samples: Vec<answer::Sample>, unix_millis: i64) -> Values {
+    pub async fn values(&self, samples: Vec<answer::Sample>, now: Stamp) -> Values {
         let mut values = Values::default();
         let (mut dropped, mut read) = (Dropped::default(), BTreeMap::new());
         let mut turn = clock::instant();
@@ -321,7 +321,7 @@ impl Translation {
                 end_turn().await;
                 turn = clock::instant();
             }
-            match self.value(&sample, unix_millis, &mut read) {
+            match self.value(&sample, now, &mut read) {
                 Ok(Some((Some(time), posted))) => values.dated.push((time, posted)),
                 Ok(Some((None, posted))) => values.samples.push(posted),
                 Ok(None) => {}
@@ -329,7 +329,7 @@ impl Translation {
             }
         }
         let count = read.len();
-        values.readings = self.counters.take(read, self.limits.counters, unix_millis);
+        values.readings = self.counters.take(read, self.limits.counters, now.steady_millis);
         values.dropped = dropped.count();
         values.warnings = dropped.warnings();
         if let Some(skipped @ 1..) = count.checked_sub(values.readings.len()) {
@@ -343,7 +343,7 @@ impl Translation {
     fn value(
         &self,
         sample: &answer::Sample,
-        unix_millis: i64,
+        now: Stamp,
         read: &mut BTreeMap<String, Reading>,
     ) -> Result<Option<(Option<i64>, Sample)>, Why> {
         let answer::Sample { name, value, unix_seconds, host, labels: _ } = sample;
@@ -357,7 +357,7 @@ impl Translation {
         let granted = host.as_ref().map(|host| self.hosts.iter().find(|granted| ***granted == **host));
         let granted = granted.map(|granted| granted.ok_or(Why::Host)).transpose()?;
         let time = unix_seconds.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
-        let now_seconds = unix_millis.div_euclid(1_000);
+        let now_seconds = now.unix_millis.div_euclid(1_000);
         let plausible = now_seconds.saturating_sub(OLDEST_SECONDS)..=now_seconds.saturating_add(AHEAD_SECONDS);
         if time.is_some_and(|time| !plausible.contains(&time)) {
             return Err(Why::Time);
@@ -374,8 +374,8 @@ impl Translation {
         }
         let posted = MetricName::new(format!("custom.{posted}")).map_err(|_| Why::Name)?;
         let mut counted = |growth: &dyn Fn(Reading, Reading) -> Option<f64>| {
-            let unix_millis = time.map_or(unix_millis, |time| time.saturating_mul(1_000));
-            let now = Reading { value: *value, unix_millis };
+            let unix_millis = time.map_or(now.unix_millis, |time| time.saturating_mul(1_000));
+            let now = Reading { value: *value, unix_millis }.ahead_by(-now.step_millis());
             let key = host.as_ref().map_or_else(|| name.to_string(), |host| format!("{name} {host}"));
             let before = self.counters.get(&key);
             let last = read.insert(key, now).or(before);
@@ -431,13 +431,38 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_clock_that_is_set_changes_no_rate_of_samples_with_or_without_a_time() {
+        let metrics = [("hits", Interpretation::PerMinute, 1.0)];
+        for step_millis in [-3_600_000, -30_000, 0, 30_000, 3_600_000] {
+            let translation = translation(&metrics);
+            let begin = 1_800_000_000_000;
+            translation.values(vec![sample("web.a.hits", 100.0)], Stamp::of(begin)).await;
+            let later = Stamp { unix_millis: begin + 60_000 + step_millis, steady_millis: begin + 60_000 };
+            let values = translation.values(vec![sample("web.a.hits", 130.0)], later).await;
+            assert_eq!(values.samples.iter().map(Sample::value).collect::<Vec<_>>(), [30.0], "{step_millis}");
+
+            let dated = |count, stamp: Stamp| answer::Sample {
+                unix_seconds: Some(stamp.unix_millis as u64 / 1_000),
+                ..sample("web.b.hits", count)
+            };
+            translation.values(vec![dated(0.0, Stamp::of(begin))], Stamp::of(begin)).await;
+            let values = translation.values(vec![dated(10.0, later)], later).await;
+            assert_eq!(
+                values.dated.iter().map(|(_, sample)| sample.value()).collect::<Vec<_>>(),
+                [10.0],
+                "{step_millis}"
+            );
+        }
+    }
+
+    #[tokio::test]
     async fn a_counter_has_no_value_until_its_second_reading() {
         let translation = translation(&[("*", Interpretation::PerMinute, 1.0)]);
-        let first = translation.values(vec![sample("web.a.hits", 100.0)], 0).await;
+        let first = translation.values(vec![sample("web.a.hits", 100.0)], Stamp::of(0)).await;
         assert_eq!(posted(&first), []);
-        let second = translation.values(vec![sample("web.a.hits", 130.0)], 30_000).await;
+        let second = translation.values(vec![sample("web.a.hits", 130.0)], Stamp::of(30_000)).await;
         assert_eq!(posted(&second), [("custom.web.a.hits", 60.0)]);
-        let reset = translation.values(vec![sample("web.a.hits", 5.0)], 90_000).await;
+        let reset = translation.values(vec![sample("web.a.hits", 5.0)], Stamp::of(90_000)).await;
         assert_eq!(posted(&reset), []);
     }
 
@@ -446,8 +471,8 @@ mod tests {
         let translation =
             translation(&[("bytes", Interpretation::PerSecond, 8.0), ("ratio", Interpretation::Gauge, 100.0)]);
         let samples = |bytes: f64| vec![sample("web.a.bytes", bytes), sample("web.a.ratio", 0.5)];
-        translation.values(samples(0.0), 0).await;
-        let second = translation.values(samples(10.0), 10_000).await;
+        translation.values(samples(0.0), Stamp::of(0)).await;
+        let second = translation.values(samples(10.0), Stamp::of(10_000)).await;
         assert_eq!(posted(&second), [("custom.web.a.bytes", 8.0), ("custom.web.a.ratio", 50.0)]);
     }
 
@@ -463,8 +488,8 @@ mod tests {
             |count: u64| ways.map(|(name, ..)| sample(&format!("web.a.{name}"), Count::Whole(count))).to_vec();
         let after = async |count| {
             let translation = translation(&ways.map(|(name, way, _)| (name, way, 1.0)));
-            translation.values(samples(4_294_967_290), 0).await;
-            translation.values(samples(count), 30_000).await
+            translation.values(samples(4_294_967_290), Stamp::of(0)).await;
+            translation.values(samples(count), Stamp::of(30_000)).await
         };
         let grown = after(4_294_967_320).await;
         assert_eq!(posted(&grown).iter().map(|(_, value)| *value).collect::<Vec<_>>(), ways.map(|(.., value)| value));
@@ -476,15 +501,15 @@ mod tests {
     async fn a_whole_counter_beyond_the_exact_range_of_floats_keeps_its_growth() {
         let translation = translation(&[("*", Interpretation::PerMinute, 1.0)]);
         let samples = |count| vec![sample("web.a.hits", Count::Whole(count))];
-        translation.values(samples((1 << 60) + 1), 0).await;
-        let second = translation.values(samples((1 << 60) + 4), 60_000).await;
+        translation.values(samples((1 << 60) + 1), Stamp::of(0)).await;
+        let second = translation.values(samples((1 << 60) + 4), Stamp::of(60_000)).await;
         assert_eq!(posted(&second), [("custom.web.a.hits", 3.0)]);
     }
 
     #[tokio::test]
     async fn what_fits_no_graph_of_the_plugin_is_dropped_and_reported_with_three_names() {
         let given = (0..5).map(|number| sample(&format!("docker.n{number}"), 1.0)).chain([sample("web.a.good", 1.0)]);
-        let values = translation(&[("good", Interpretation::Gauge, 1.0)]).values(given.collect(), 0).await;
+        let values = translation(&[("good", Interpretation::Gauge, 1.0)]).values(given.collect(), Stamp::of(0)).await;
         assert_eq!((posted(&values), values.dropped), (vec![("custom.web.a.good", 1.0)], 5));
         let expected = "dropped 5 samples that fit no metric of the plugin's graphs: `docker.n0`, `docker.n1`, `docker.n2` and 2 \
                         more; its author has to declare them in `graphs`";
@@ -501,7 +526,7 @@ mod tests {
             sample(&long, 1.0),
             sample("web.a.nan", f64::NAN),
         ];
-        let values = translation.values(given, 0).await;
+        let values = translation.values(given, Stamp::of(0)).await;
         assert_eq!((values.samples.len(), values.readings.len(), values.dropped), (0, 0, 4));
         assert!(translation.counters.all().is_empty());
         let warnings = values.warnings.join("\n");
@@ -517,9 +542,9 @@ mod tests {
         let mut translation = translation(&[("*", Interpretation::PerMinute, 1.0)]);
         translation.hosts = Arc::new(["db1".into(), "db2".into()]);
         let of = |host: &str, count: f64| answer::Sample { host: Some(host.into()), ..sample("web.a.hits", count) };
-        translation.values(vec![of("db1", 1.0), of("db2", 5.0), sample("web.a.hits", 9.0)], 0).await;
+        translation.values(vec![of("db1", 1.0), of("db2", 5.0), sample("web.a.hits", 9.0)], Stamp::of(0)).await;
         let second = vec![of("db1", 2.0), of("db2", 7.0), of("mail", 1.0), sample("web.a.hits", 12.0)];
-        let second = translation.values(second, 60_000).await;
+        let second = translation.values(second, Stamp::of(60_000)).await;
         let found = second.samples.iter().map(|sample| (sample.host().map(|host| &**host), sample.value()));
         assert_eq!(found.collect::<Vec<_>>(), [(Some("db1"), 1.0), (Some("db2"), 2.0), (None, 3.0)]);
         assert!(second.dropped == 1 && second.warnings[0].contains("`hosts`"), "{:?}", second.warnings);
@@ -534,13 +559,13 @@ mod tests {
         };
         let now = 1_000_000_000;
         let given = vec![at_time(999_700, 1.0), at_time(999_760, 4.0), at_time(999_820, 9.0)];
-        let backlog = translation(&metrics).values(given, now).await;
+        let backlog = translation(&metrics).values(given, Stamp::of(now)).await;
         let found = backlog.dated.iter().map(|(time, sample)| (*time, sample.value())).collect::<Vec<_>>();
         assert_eq!(found, [(999_760, 3.0), (999_820, 5.0)]);
         for (unix_seconds, dropped) in
             [(913_600, 0), (913_599, 1), (1_000_060, 0), (1_000_061, 1), (u64::MAX, 1), (0, 1)]
         {
-            let one = translation(&metrics).values(vec![at_time(unix_seconds, 1.0)], now).await;
+            let one = translation(&metrics).values(vec![at_time(unix_seconds, 1.0)], Stamp::of(now)).await;
             assert_eq!(one.dropped, dropped, "{unix_seconds}");
         }
     }
@@ -549,7 +574,7 @@ mod tests {
     async fn a_name_over_the_limit_is_dropped_and_the_limit_named() {
         let gauges = vec![metric("*", Interpretation::Gauge, 1.0)];
         let translation = of(&[graph("web", gauges)], Limits { name_bytes: 8, ..Limits::default() });
-        let values = translation.values(vec![sample("web.long", 1.0), sample("web.longer", 1.0)], 0).await;
+        let values = translation.values(vec![sample("web.long", 1.0), sample("web.longer", 1.0)], Stamp::of(0)).await;
         assert_eq!((posted(&values), values.dropped), (vec![("custom.web.long", 1.0)], 1));
         assert!(values.warnings[0].contains("limit `name_bytes`"), "{:?}", values.warnings);
     }
@@ -561,7 +586,7 @@ mod tests {
         translation.posting = Arc::new(posting);
         let long = format!("web.a.{}", "x".repeat(8_000));
         let given = [long.as_str(), "web.a.日本", "web..hits", "web.a.excluded", "web.a.hits"];
-        let values = translation.values(given.map(|name| sample(name, 1.0)).to_vec(), 0).await;
+        let values = translation.values(given.map(|name| sample(name, 1.0)).to_vec(), Stamp::of(0)).await;
         assert_eq!(values.readings.len(), 1, "{:?}", values.readings);
         assert_eq!(translation.counters.all(), values.readings);
     }
@@ -571,7 +596,7 @@ mod tests {
         let translation = translation(&[("*", Interpretation::PerMinute, 1.0)]);
         for minute in 0..60 {
             let names = (0..100).map(|number| sample(&format!("web.m{minute}.c{number}"), 1.0)).collect();
-            let values = translation.values(names, minute * 60_000).await;
+            let values = translation.values(names, Stamp::of(minute * 60_000)).await;
             assert_eq!(values.readings.len(), 100, "only what changed is written");
             assert!(translation.counters.all().len() <= 1_100);
         }
@@ -582,9 +607,9 @@ mod tests {
         let metrics = vec![metric("*", Interpretation::PerMinute, 1.0)];
         let translation = of(&[graph("web", metrics)], Limits { counters: 2, ..Limits::default() });
         let samples = |value| ["a", "b", "c"].map(|name| sample(&format!("web.{name}"), value)).to_vec();
-        let first = translation.values(samples(0.0), 0).await;
+        let first = translation.values(samples(0.0), Stamp::of(0)).await;
         assert!(first.warnings[0].contains("skipped 1 counters") && first.warnings[0].contains("`counters`"));
-        let second = translation.values(samples(5.0), 60_000).await;
+        let second = translation.values(samples(5.0), Stamp::of(60_000)).await;
         assert_eq!(posted(&second), [("custom.web.a", 5.0), ("custom.web.b", 5.0)]);
     }
 

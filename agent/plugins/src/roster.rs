@@ -129,12 +129,17 @@ impl Look {
         let is_installed = line.search.is_installed();
         self.installed.push(is_installed);
         let (what, stand_in) = match &line.stand_in {
-            StandIn::Component(table) if !is_installed => return self.component(key, table, folders, files),
+            StandIn::Component(table) if !is_installed => {
+                let file = self.component(key.clone(), table, folders, files);
+                self.warn(&key, line.unset.as_ref());
+                return file;
+            }
             // While the program is installed, its file must not run as a dropped one.
             StandIn::Component(table) => (Ok(()), folders.find(&table.wasm).ok()),
             StandIn::Docker(_) if is_installed => (Ok(()), None),
             StandIn::Docker(Ok(docker)) => {
-                self.wanted.push(Wanted::new(key, Ok(Candidate::Engine(docker.clone()))));
+                self.wanted.push(Wanted::new(key.clone(), Ok(Candidate::Engine(docker.clone()))));
+                self.warn(&key, line.unset.as_ref());
                 return None;
             }
             StandIn::Docker(Err(problem)) => (Err(vec![problem.clone()]), None),
@@ -142,6 +147,13 @@ impl Look {
         let what = what.map(|()| Candidate::Program(Arc::new(line.program.clone())));
         self.wanted.push(Wanted::new(key, what));
         stand_in
+    }
+
+    /// Adds a warning to a plugin that was just added, unless its file is incomplete.
+    fn warn(&mut self, key: &Key, warning: Option<&String>) {
+        if let Some(wanted) = self.wanted.last_mut().filter(|wanted| wanted.key == *key) {
+            wanted.warnings.extend(warning.cloned());
+        }
     }
 
     fn dropped_in(&mut self, file: PathBuf, names: &mut BTreeSet<String>, files: &Files) {
@@ -728,6 +740,25 @@ mod tests {
         assert_eq!(home.steps().0, ["start plugin web"]);
         fs::remove_file(&program).unwrap();
         assert_eq!(home.steps().0, ["load plugin web"]);
+    }
+
+    #[test]
+    fn a_variable_that_is_not_set_is_warned_about_where_no_program_of_the_line_is_installed() {
+        let mut home = Home::new();
+        home.put("nginx.wasm", "");
+        for (command, expected) in [
+            ("mackerel-plugin-nginx -host=$WASABA_NO_SUCH", true),
+            ("DOCKER_HOST=$WASABA_NO_SUCH mackerel-plugin-docker", true),
+            ("mackerel-plugin-nginx -host='$WASABA_NO_SUCH'", false),
+            ("mackerel-plugin-mysql -host=$WASABA_NO_SUCH", false),
+        ] {
+            home.config = parsed(&format!("\n[plugin.metrics.web]\ncommand = {command:?}\n"));
+            let look = home.look(&Files::default());
+            let wanted = look.wanted.iter().find(|wanted| wanted.key == Key::metrics("web")).unwrap();
+            let said = wanted.warnings.concat();
+            let begin = "agent.conf:2: `command` of [plugin.metrics.web]: `$WASABA_NO_SUCH` is not set";
+            assert_eq!(said.starts_with(begin), expected, "{command}: {said}");
+        }
     }
 
     #[test]

@@ -110,6 +110,7 @@ mod tests {
             refusals: 0,
             dropped: 0,
             failure: None,
+            skipped_for: None,
             is_denied: false,
         }
     }

@@ -179,6 +179,15 @@ pub fn validate(
     Ok(validated)
 }
 
+/// Whether each problem of [`validate`] is a required setting that is missing.
+#[must_use]
+pub fn lacks_only_settings(declared: &[Setting], reach: Reach, resolved: &ResolvedSettings) -> bool {
+    let is_given = |key: &str| resolved.given.settings.iter().any(|(given, _)| given == key);
+    let is_missing = |setting: &&Setting| setting.required && setting.default.is_none() && !is_given(&setting.key);
+    let missing = declared.iter().filter(is_missing).count();
+    validate(declared, reach, resolved).is_err_and(|problems| problems.len() == missing)
+}
+
 fn unknown(declared: &[Setting], resolved: &ResolvedSettings) -> Vec<String> {
     let keys = || declared.iter().map(|setting| setting.key.as_str());
     let valid = keys().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
@@ -393,6 +402,21 @@ mod tests {
             [setting("hostname", SettingKind::Host, None), setting("port", SettingKind::Port, Some("5432"))];
         let validated = validate(&unrelated, &resolved(&[("hostname", "db")])).ok().unwrap();
         assert!(validated.grants.check_host("db", 5432).is_err());
+    }
+
+    #[test]
+    fn a_missing_setting_is_distinguished_from_a_wrong_one() {
+        let required = Setting { required: true, ..setting("user", SettingKind::Text, None) };
+        let declared = [required, setting("port", SettingKind::Port, None)];
+        for (given, expected) in [
+            (&[] as &[(&str, &str)], true),
+            (&[("port", "1")], true),
+            (&[("user", "me")], false),
+            (&[("port", "x")], false),
+            (&[("hots", "x")], false),
+        ] {
+            assert_eq!(lacks_only_settings(&declared, Reach::ALL, &resolved(given)), expected, "{given:?}");
+        }
     }
 
     #[test]

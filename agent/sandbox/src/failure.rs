@@ -201,6 +201,13 @@ impl Circuit {
         self.last.as_ref().map(|(failure, _)| failure.to_string())
     }
 
+    /// How much longer the instance is skipped at `now`, if it is.
+    #[must_use]
+    pub fn skipped_for(&self, now: Duration) -> Option<Duration> {
+        let (_, until) = self.last.as_ref()?;
+        until.checked_sub(now).filter(|left| !left.is_zero())
+    }
+
     /// Records a success.
     pub fn close(&mut self) {
         *self = Self::default();

@@ -21,6 +21,8 @@ use wasaba_core::lines::LinesAnHour;
 use wasaba_core::report::{Lost, Report, Status};
 use wasaba_core::text::printable;
 
+use crate::statuses::Statuses;
+
 /// The longest message that Mackerel stores, in characters.
 const LONGEST_MESSAGE: usize = 1_024;
 
@@ -48,9 +50,16 @@ impl Found {
     }
 }
 
-/// Runs the check forever, and sends its reports. Those that a plugin names are posted as `<check>-<name>`, unless that name is
-/// `taken`.
-pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Report>, taken: Taken) {
+/// Runs the check forever, sends its reports, and shows its results in `statuses`. Those that a plugin names are posted as
+/// `<check>-<name>`, unless that name is `taken`.
+pub async fn keep(
+    check: Arc<Check>,
+    components: Components,
+    reports: Sender<Report>,
+    taken: Taken,
+    statuses: Statuses,
+) {
+    let shown_statuses = statuses.of(&check.name);
     let mut ticks = tokio::time::interval(check.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut before: HashMap<Arc<str>, Last> = HashMap::new();
@@ -90,6 +99,7 @@ pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Rep
         for found in found {
             let name = full_name(&check, &found);
             let Found { status, message, code, .. } = found;
+            shown_statuses.note(&name, status, &message, occurred_at);
             let before = before.entry(Arc::clone(&name));
             let last = match &before {
                 Entry::Occupied(last) => Some(last.get()),
@@ -126,6 +136,7 @@ pub async fn keep(check: Arc<Check>, components: Components, reports: Sender<Rep
             }
             before.insert_entry(Last { status, message, lost });
         }
+        shown_statuses.keep(|name| before.contains_key(name));
     }
 }
 
@@ -384,12 +395,16 @@ mod tests {
         );
         let check = Check { action: Some(program(&act)), every: Duration::from_millis(200), ..check(&line) };
         let (sender, mut reports) = mpsc::channel(10);
-        let running = tokio::spawn(keep(Arc::new(check), Components::default(), sender, Arc::new(|_| false)));
+        let statuses = Statuses::default();
+        let running =
+            tokio::spawn(keep(Arc::new(check), Components::default(), sender, Arc::new(|_| false), statuses.clone()));
         let mut reported = Vec::new();
         for _ in 0..3 {
             let report = reports.recv().await.unwrap();
             reported.push((report.status, report.is_urgent));
         }
+        let shown = statuses.all();
+        assert_eq!((&*shown[0].name, shown[0].status, shown[0].message.trim()), ("c", Status::Critical, "down"));
         running.abort();
         assert_eq!(reported, [(Status::Ok, false), (Status::Critical, true), (Status::Critical, false)]);
         let log = std::fs::read_to_string(&log).unwrap();

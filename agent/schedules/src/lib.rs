@@ -4,3 +4,4 @@
 pub mod checks;
 pub mod metadata;
 pub mod routines;
+pub mod statuses;

@@ -13,6 +13,7 @@ use wasaba_core::document::Document;
 use wasaba_core::report::Report;
 
 use crate::metadata::Cache;
+use crate::statuses::Statuses;
 use crate::{checks, metadata};
 
 /// The queues for the results.
@@ -25,12 +26,13 @@ pub struct Outbox {
 }
 
 /// Keeps the checks and metadata plugins of the newest configuration running until it is dropped; unchanged ones are not
-/// restarted. `spool` has the host's id.
+/// restarted. `spool` has the host's id; `statuses` shows what the checks find.
 pub async fn keep(
     mut configs: watch::Receiver<Arc<Config>>,
     components: Components,
     spool: Arc<Spool>,
     outbox: Outbox,
+    statuses: Statuses,
 ) {
     let (mut checks, mut metadata) = (Tasks::default(), Tasks::default());
     let cache = Cache { root: configs.borrow().root.clone(), spool };
@@ -48,7 +50,8 @@ pub async fn keep(
             |check: &Check| &check.name,
             |check| {
                 let (components, reports) = (components.clone(), outbox.reports.clone());
-                tokio::spawn(checks::keep(Arc::new(check), components, reports, Arc::clone(&is_check)))
+                let (taken, statuses) = (Arc::clone(&is_check), statuses.clone());
+                tokio::spawn(checks::keep(Arc::new(check), components, reports, taken, statuses))
             },
         );
         metadata.follow(

@@ -20,7 +20,7 @@ use wasaba_core::tls;
 use super::configuration::texts;
 use super::flags::AgentFlags;
 use crate::process::log::Destination;
-use crate::process::{log, service};
+use crate::process::{ending, log};
 use crate::run;
 use crate::run::Signals;
 
@@ -38,7 +38,8 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
     let (config, problems) = flags.config().map_err(|problems| texts(&problems))?;
     let table = config.api_key.is_none() && super::stdout_is_terminal();
     let tail = Tail::default();
-    log::start(config.log_level, if table { Destination::Tail(tail.clone()) } else { Destination::Stderr });
+    let destination = if table { Destination::Tail(tail.clone()) } else { Destination::Stderr };
+    log::start(config.log_level, destination, config.machine.host.as_deref())?;
     log::problems(&problems);
     // Two agents must not post for one host. A local one posts nothing, and should not need write access to /var/run.
     let _pidfile = (config.api_key.is_some() && !flags.child).then(|| Pidfile::claim(&config.pidfile)).transpose()?;
@@ -51,10 +52,10 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
         let (autoshutdown, stop) = (flags.private_autoshutdown, Arc::new(stop));
         let forced = listen(Arc::clone(&stop), Arc::clone(&hangup));
         let forced = forced.map_err(|error| format!("cannot listen for signals: {error}"))?;
-        let _supervised = service::Supervised::notify_ready();
         let stop_when_replaced = async {
             replaced().await;
             tracing::info!("the program's file has changed: stopping");
+            ending::begins();
             stop.send_replace(true);
             std::future::pending::<()>().await;
         };
@@ -148,6 +149,7 @@ fn listen(stop: Arc<watch::Sender<bool>>, reload: Arc<Notify>) -> std::io::Resul
                 _ = terminate.recv() => {}
                 _ = quit.recv() => {}
             }
+            ending::begins();
             if stop.send_replace(true) {
                 return;
             }

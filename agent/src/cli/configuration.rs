@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use config::Config;
 use config::document::{Level, Problem};
 use config::environment::Environment;
+use config::{Config, Loaded};
 use tracing::level_filters::LevelFilter;
 use wasaba_core::secret::Secret;
 
@@ -26,18 +26,31 @@ impl AgentFlags {
     /// # Errors
     /// All problems of a configuration that cannot be used.
     pub fn config(&self) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+        self.loaded().usable()
+    }
+
+    /// The same, whatever is wrong with it.
+    #[must_use]
+    pub fn loaded(&self) -> Loaded {
         let environment = Environment::of_this_process();
-        if let Some(why) = environment.wrong_opts() {
-            return Err(vec![Problem::of_flag(Level::Error, why)]);
-        }
-        let flags = self.with_opts(&environment.opts).map_err(|why| vec![Problem::of_flag(Level::Error, why)])?;
+        let mut problems = Vec::new();
+        let flags = match environment.wrong_opts() {
+            Some(why) => Err(why),
+            None => self.with_opts(&environment.opts),
+        };
+        let flags = flags.unwrap_or_else(|why| {
+            problems.push(Problem::of_flag(Level::Error, why));
+            self.clone()
+        });
         let file = flags.file();
         // Without -conf the file may be missing: a first look at the agent needs no configuration.
         let file = (flags.conf.is_some() || file.exists()).then_some(file);
-        let (mut config, mut problems) = config::load_with(file.as_deref(), environment.include.as_deref())?;
-        environment.over(&mut config, &mut problems);
-        let config = flags.over(config, &mut problems);
-        if problems.iter().any(Problem::is_error) { Err(problems) } else { Ok((config, problems)) }
+        let mut loaded = config::load_with(file.as_deref(), environment.include.as_deref());
+        problems.append(&mut loaded.problems);
+        environment.over(&mut loaded.config, &mut problems);
+        loaded.config = flags.over(loaded.config, &mut problems);
+        loaded.problems = problems;
+        loaded
     }
 
     /// As [`AgentFlags::config`], for a command that logs: starts the log and writes the problems to it.
@@ -46,7 +59,7 @@ impl AgentFlags {
     /// Text for the user, a paragraph for each problem.
     pub fn config_for_command(&self) -> Result<Config, String> {
         let (config, problems) = self.config().map_err(|problems| texts(&problems))?;
-        log::start(config.log_level, Destination::Stderr);
+        log::start(config.log_level, Destination::Stderr, config.machine.host.as_deref())?;
         log::problems(&problems);
         Ok(config)
     }

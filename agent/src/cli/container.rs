@@ -39,7 +39,7 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
     if !container::is_ours() {
         return Err(format!("this is not a container of wasaba's image: {MARK} is not set in the environment"));
     }
-    log::start(LevelFilter::INFO, Destination::Stderr);
+    log::start(LevelFilter::INFO, Destination::Stderr, environment.host_root.as_deref())?;
     if std::process::id() != 1 {
         // Where another program is the first process, orphaned processes become our children all the same.
         if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {

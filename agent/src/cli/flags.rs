@@ -58,6 +58,18 @@ pub enum Command {
     Container(AgentFlags),
     /// Check whether the running agent is working; exit code 1 if not
     Health(AgentFlags),
+    /// Show the state of the running agent: delivery, queue, losses, plugins, checks
+    Status {
+        /// The agent's flags, which name the agent by its root
+        #[command(flatten)]
+        agent: AgentFlags,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what the queue's file holds, also while the agent runs
+    #[command(subcommand)]
+    Queue(QueueCommand),
     /// Run and inspect plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -69,6 +81,17 @@ pub enum Command {
     },
     /// Print the version
     Version,
+}
+
+/// The commands around the queue. They change nothing.
+#[derive(Debug, Subcommand)]
+pub enum QueueCommand {
+    /// List the queued minutes with their numbers of points, and what became of all others
+    Show(AgentFlags),
+    /// Check that the file is whole and every point is accounted for; exit code 1 if not
+    Verify(AgentFlags),
+    /// Print every queued point as a line of JSON: time, host, name, value
+    Export(AgentFlags),
 }
 
 /// The commands around plugins, each with a file of its name.

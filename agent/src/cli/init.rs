@@ -14,7 +14,7 @@ use crate::process::log::Destination;
 /// The file is not a valid configuration, or cannot be written.
 #[expect(clippy::disallowed_methods, reason = "the operator names the folder that is made")]
 pub fn run(file: &Path, key: &str, base: Option<&str>) -> Result<(), String> {
-    log::start(tracing::level_filters::LevelFilter::INFO, Destination::Stderr);
+    log::start(tracing::level_filters::LevelFilter::INFO, Destination::Stderr, None)?;
     let shown = file.display();
     if key.is_empty() {
         return Err("no API key to write: pass -apikey=<YOUR_API_KEY>".to_owned());

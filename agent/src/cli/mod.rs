@@ -11,7 +11,9 @@ pub mod init;
 pub mod once;
 pub mod parse;
 pub mod plugin;
+pub mod queue;
 pub mod retire;
+pub mod status;
 pub mod supervise;
 
 use std::ffi::OsString;
@@ -22,11 +24,11 @@ use std::time::Duration;
 use flags::Command;
 use wasaba_core::text::safe_lines;
 
-use crate::process::privacy;
+use crate::process::{log, privacy};
 
 /// Runs the program.
 ///
-/// Exit codes as with the official agent: 0 success, 1 error, 2 invalid command line.
+/// Exit codes as with the official agent: 0 success, 1 error, 2 invalid command line. `wasaba status` has its own.
 #[must_use]
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
     crate::process::footprint::prepare();
@@ -43,6 +45,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     if !matches!(line.command, Some(Command::Plugin(flags::PluginCommand::Compiler { .. }))) {
         privacy::hide_memory();
     }
+    let _last_lines = log::LastLines;
     let result = match line.command {
         None => agent::run(&line.agent),
         Some(Command::Run(agent)) => agent::run(&agent),
@@ -54,6 +57,8 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Some(Command::Retire { agent, force }) => retire::run(&agent, force),
         Some(Command::Container(agent)) => container::run(&agent),
         Some(Command::Health(agent)) => health::run(&agent),
+        Some(Command::Queue(command)) => queue::run(&command),
+        Some(Command::Status { agent, json }) => return status::run(&agent, json),
         Some(Command::Supervise(agent)) => supervise::run(&agent),
         Some(Command::Completion { shell }) => print(&shell.script()),
         Some(Command::Plugin(command)) => plugin::run(command),
@@ -62,7 +67,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {
-            writeln!(std::io::stderr(), "{}", safe_lines(&text)).ok();
+            log::print(&format!("{text}\n"));
             ExitCode::FAILURE
         }
     }

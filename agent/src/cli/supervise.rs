@@ -35,7 +35,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The configuration cannot be used, the first child exits during startup, or the last one with a failure.
 pub fn run(flags: &AgentFlags) -> Result<(), String> {
     let (config, problems) = flags.config().map_err(|problems| texts(&problems))?;
-    log::start(config.log_level, Destination::Stderr);
+    log::start(config.log_level, Destination::Stderr, config.machine.host.as_deref())?;
     log::problems(&problems);
     if config.api_key.is_none() {
         return Err(super::NO_API_KEY.to_owned());

@@ -1,25 +1,21 @@
-//! The control socket, where a running agent reports the state of its plugins. `wasaba plugin list` and `wasaba health` read it.
+//! The control socket, where a running agent reports its state. `wasaba status`, `wasaba health` and `wasaba plugin list` read it.
 //!
-//! A unix socket in the agent's root, open to the agent's user and root only. Each connection is sent one JSON document, and nothing is
-//! read from it. Plugins cannot connect to it, whatever they were granted: see `capabilities::connect`.
+//! A unix socket in the agent's root, open to the agent's user and root only. Each connection is sent one JSON document
+//! ([`AgentState`]), and nothing is read from it. Plugins cannot connect to it, whatever they were granted: see `capabilities::connect`.
 
-use std::fmt;
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use plugins::instance::{Instance, Status};
-use plugins::key::{Key, Kind};
-use plugins::register::{Entry, Register};
-use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
-use tokio::net::UnixListener;
-use wasaba_core::collect::outcomes::{CollectionResult, Outcome, Outcomes};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::{AbortHandle, JoinSet};
+use wasaba_core::clock::Moment;
 use wasaba_core::paths::named;
-use wasaba_core::text::printable;
+
+use super::state::{AgentState, Tables};
 
 /// The wait after a connection could not be accepted.
 const ACCEPTED_AGAIN: Duration = Duration::from_secs(1);
@@ -27,157 +23,11 @@ const ACCEPTED_AGAIN: Duration = Duration::from_secs(1);
 /// How long a reader may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How many readers are served at once; one more cuts off the oldest, which does not read.
+const MOST_READERS: usize = 8;
+
 /// How long the agent may take to answer; shorter than the timeout of a container's health check.
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// The document that the agent sends.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub struct AgentState {
-    /// The agent's release.
-    pub version: String,
-    /// Its process id.
-    pub process: u32,
-    /// When it last collected, or else started, in seconds since 1970.
-    pub collected: i64,
-    /// Every configured plugin instance, by name.
-    pub plugins: Vec<PluginReport>,
-    /// The last collection of every source of metrics, in the order in which they were added.
-    #[serde(default)]
-    pub collectors: Vec<CollectorReport>,
-}
-
-/// What the report is made of. Clones show the same.
-#[derive(Clone)]
-pub struct Tables {
-    /// What became of each component.
-    pub register: Register,
-    /// How each source's last collection went.
-    pub outcomes: Outcomes,
-    /// When the agent last collected.
-    pub pulse: Pulse,
-}
-
-/// The report on one source of metrics: a family of the host's, a plugin, a program, an engine.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub struct CollectorReport {
-    /// The source's name: `cpu`, `plugin web`.
-    pub name: String,
-    /// When it was asked last, in seconds since 1970.
-    pub asked: i64,
-    /// How long its last collection took, in milliseconds.
-    pub took_ms: f64,
-    /// `values`, `no data`, `failed` or `timed out`.
-    pub result: String,
-    /// How many values it gave.
-    pub values: usize,
-    /// Why it failed, or what it had to skip.
-    pub problems: Vec<String>,
-    /// Collections since it was added.
-    pub collections: u64,
-    /// Of these, how many failed or timed out.
-    pub failed: u64,
-}
-
-impl From<Outcome> for CollectorReport {
-    fn from(outcome: Outcome) -> Self {
-        let Outcome { source, unix_seconds, took, result, collections, failed } = outcome;
-        let (word, values, problems) = match result {
-            CollectionResult::Values { count, warnings } => ("values", count, warnings),
-            CollectionResult::NoData => ("no data", 0, Vec::new()),
-            CollectionResult::Failed(why) => ("failed", 0, vec![why]),
-            CollectionResult::TimedOut => ("timed out", 0, Vec::new()),
-        };
-        Self {
-            name: printable(&source, 100),
-            asked: unix_seconds,
-            took_ms: took.as_secs_f64() * 1e3,
-            result: word.to_owned(),
-            values,
-            problems: problems.iter().map(|problem| printable(problem, 1_024)).collect(),
-            collections,
-            failed,
-        }
-    }
-}
-
-/// When the agent last collected, which shows that it is working.
-#[derive(Clone, Debug)]
-pub struct Pulse(Arc<AtomicI64>);
-
-impl Pulse {
-    /// The pulse of an agent that starts now, in seconds since 1970.
-    #[must_use]
-    pub fn since(unix_seconds: i64) -> Self {
-        Self(Arc::new(AtomicI64::new(unix_seconds)))
-    }
-
-    /// Records that the agent has collected now.
-    pub fn beat(&self, unix_seconds: i64) {
-        self.0.store(unix_seconds, Ordering::Relaxed);
-    }
-}
-
-/// Whether a plugin instance is running.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// It runs, and its last call succeeded.
-    #[default]
-    Running,
-    /// It runs, but its last call failed.
-    Failing,
-    /// It could not be loaded.
-    Skipped,
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(match self {
-            Self::Running => "running",
-            Self::Failing => "failing",
-            Self::Skipped => "skipped",
-        })
-    }
-}
-
-/// The report on one plugin instance.
-#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct PluginReport {
-    /// The instance's name.
-    pub name: String,
-    /// Whether it is running.
-    pub state: State,
-    /// Why it is failing or skipped, a line each.
-    pub problems: Vec<String>,
-    /// The component's file, if it could be loaded.
-    pub file: Option<String>,
-    /// The component's own name and version.
-    pub component: Option<String>,
-    /// The SHA-256 of the file.
-    pub sha256: Option<String>,
-    /// Calls since it was loaded.
-    pub calls: u64,
-    /// How many calls failed, by kind, without the kinds that never occurred.
-    pub failures: Vec<(String, u64)>,
-    /// How long the last call took, in milliseconds.
-    pub last_ms: f64,
-    /// The peak memory of a call, in bytes.
-    pub memory_bytes: u64,
-    /// How much its connections have sent, in bytes.
-    pub sent_bytes: u64,
-    /// How much its connections have received, in bytes.
-    pub received_bytes: u64,
-    /// How many requests were refused for want of a grant.
-    pub refusals: u64,
-    /// The last distinct refusals; the newest is the last.
-    pub refused: Vec<String>,
-    /// Whether the newest of them made the last call fail, so that it is among the problems.
-    #[serde(default)]
-    pub denied: bool,
-    /// How many samples, reports and documents were dropped.
-    #[serde(default)]
-    pub dropped: u64,
-}
 
 /// The path of the socket of the agent with this root.
 #[must_use]
@@ -200,19 +50,42 @@ pub async fn serve(root: &Path, tables: Tables) -> io::Result<()> {
     let listener = UnixListener::bind(&path)?;
     let _removed = Removed(path.clone());
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let mut readers = Readers::default();
     loop {
-        let mut stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        match listener.accept().await {
+            Ok((stream, _)) => readers.serve(stream, tables.clone()),
             // Too many open files, for instance; the next one may succeed.
             Err(error) => {
                 tracing::debug!("cannot accept a connection at `{}`: {error}", path.display());
                 tokio::time::sleep(ACCEPTED_AGAIN).await;
-                continue;
             }
-        };
-        let document = serde_json::to_vec(&report(&tables)).unwrap_or_default();
-        // One connection at a time, so a reader that does not read is cut off. One that has disconnected is not an error.
-        tokio::time::timeout(WRITE_TIMEOUT, stream.write_all(&document)).await.ok();
+        }
+    }
+}
+
+/// Those that are being served. A reader that does not read holds up no other.
+#[derive(Default)]
+struct Readers {
+    tasks: JoinSet<()>,
+    /// The oldest first.
+    handles: VecDeque<AbortHandle>,
+}
+
+impl Readers {
+    fn serve(&mut self, mut stream: UnixStream, tables: Tables) {
+        while self.tasks.try_join_next().is_some() {}
+        self.handles.retain(|handle| !handle.is_finished());
+        if self.handles.len() >= MOST_READERS
+            && let Some(oldest) = self.handles.pop_front()
+        {
+            oldest.abort();
+        }
+        self.handles.push_back(self.tasks.spawn(async move {
+            let document = AgentState::of(&tables, Moment::now()).await;
+            let document = serde_json::to_vec(&document).unwrap_or_default();
+            // One that has disconnected is not an error.
+            tokio::time::timeout(WRITE_TIMEOUT, stream.write_all(&document)).await.ok();
+        }));
     }
 }
 
@@ -236,7 +109,7 @@ pub fn ask(root: &Path) -> Result<AgentState, String> {
         named::socket(&path).and_then(|socket| socket.connect_blocking()).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 format!(
-                    "no agent is running with this root (`{shown}`: {error}); name another root with -root or -conf"
+                    "no agent is running with this root (`{shown}`: {error}); start it, or name another root with -root or -conf"
                 )
             }
             _ => format!("cannot connect to the agent at `{shown}`: {error}; only its own user and root may"),
@@ -249,125 +122,59 @@ pub fn ask(root: &Path) -> Result<AgentState, String> {
     })
 }
 
-fn report(tables: &Tables) -> AgentState {
-    let plugins = tables.register.all().into_iter().map(|(key, entry)| match entry {
-        Entry::Running(instance, newer) => running(&key, &instance, newer),
-        Entry::Skipped(why) => {
-            PluginReport { name: name_of(&key), state: State::Skipped, problems: why, ..PluginReport::default() }
-        }
-    });
-    AgentState {
-        version: crate::VERSION.to_owned(),
-        process: std::process::id(),
-        collected: tables.pulse.0.load(Ordering::Relaxed),
-        plugins: plugins.collect(),
-        collectors: tables.outcomes.all().into_iter().map(CollectorReport::from).collect(),
-    }
-}
-
-/// A metrics plugin is called by its name, others by what they are, too.
-fn name_of(key: &Key) -> String {
-    let name = if key.kind == Kind::Metrics { key.name.to_string() } else { key.to_string() };
-    printable(&name, 100)
-}
-
-fn running(key: &Key, instance: &Instance, newer: Vec<String>) -> PluginReport {
-    let newer = newer.into_iter().map(|problem| format!("keeps running unchanged: {}", printable(&problem, 1_024)));
-    let Status {
-        calls,
-        failures,
-        last_ms,
-        memory_bytes,
-        sent_bytes,
-        received_bytes,
-        refusals,
-        failure,
-        is_denied,
-        dropped,
-        ..
-    } = instance.status();
-    let plugin = instance.plugin();
-    let about = &plugin.description;
-    PluginReport {
-        name: name_of(key),
-        state: if failure.is_some() { State::Failing } else { State::Running },
-        problems: failure.into_iter().chain(newer).collect(),
-        file: Some(printable(&plugin.file.to_string_lossy(), 400)),
-        component: Some(format!("{} {}", about.name, printable(&about.version, 40))),
-        sha256: Some(plugin.sha256.clone()),
-        calls,
-        failures: failures.into_iter().filter(|(_, count)| *count > 0).map(|(kind, n)| (kind.to_owned(), n)).collect(),
-        last_ms,
-        memory_bytes,
-        sent_bytes,
-        received_bytes,
-        refusals,
-        refused: instance.meter().refused().iter().map(|why| printable(why, 1_024)).collect(),
-        denied: is_denied,
-        dropped,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use plugins::key::Key;
 
-    #[test]
-    fn the_report_on_a_collector_has_its_duration_and_its_result_in_words() {
-        let outcome = |result| Outcome {
-            source: "cpu".into(),
-            unix_seconds: 60,
-            took: Duration::from_micros(1_500),
-            result,
-            collections: 2,
-            failed: 1,
-        };
-        let report = |result| {
-            let report = CollectorReport::from(outcome(result));
-            (report.result, report.values, report.problems)
-        };
-        let warnings = vec!["skipped one".to_owned()];
-        assert_eq!(
-            report(CollectionResult::Values { count: 3, warnings: warnings.clone() }),
-            ("values".to_owned(), 3, warnings)
-        );
-        assert_eq!(report(CollectionResult::NoData), ("no data".to_owned(), 0, Vec::new()));
-        let failed = report(CollectionResult::Failed("no\u{1b}file".into()));
-        assert_eq!(failed, ("failed".to_owned(), 0, vec!["no\\u{1b}file".to_owned()]));
-        assert_eq!(report(CollectionResult::TimedOut).0, "timed out");
-        assert!((CollectorReport::from(outcome(CollectionResult::NoData)).took_ms - 1.5).abs() < 1e-9);
+    use super::*;
+    use crate::process::state::State;
+    use crate::process::state::tests::tables;
+
+    /// The answer of the agent that serves `root`, as soon as it does.
+    async fn answer(root: &Path) -> AgentState {
+        let root = root.to_owned();
+        let asked = tokio::task::spawn_blocking(move || {
+            loop {
+                match ask(&root) {
+                    Ok(state) => return state,
+                    Err(_) => std::thread::yield_now(),
+                }
+            }
+        });
+        asked.await.unwrap()
     }
 
     #[tokio::test]
     async fn the_report_is_sent_on_a_socket_that_only_its_owner_may_use() {
         let temp = tempfile::tempdir().unwrap();
-        let root = temp.path().to_owned();
-        let register = Register::default();
-        register.skip(Key::metrics("web"), None, vec!["unknown plugin `ngnix`".into()]);
+        let (root, tables) = (temp.path().to_owned(), tables(temp.path()));
+        tables.register.skip(Key::metrics("web"), None, vec!["unknown plugin `ngnix`".into()]);
         std::fs::write(path(&root), "left behind by a dead agent").unwrap();
-        let server = tokio::spawn({
-            let root = root.clone();
-            async move {
-                let pulse = Pulse::since(1);
-                pulse.beat(7);
-                let outcomes = Outcomes::default();
-                serve(&root, Tables { register, outcomes, pulse }).await
-            }
-        });
-        let asked = tokio::task::spawn_blocking(move || {
-            loop {
-                match ask(&root) {
-                    Ok(report) => return (report, std::fs::metadata(path(&root)).unwrap().permissions().mode()),
-                    Err(_) => std::thread::yield_now(),
-                }
-            }
-        });
-        let (report, mode) = asked.await.unwrap();
-        assert_eq!((report.plugins[0].state, report.collected, mode & 0o777), (State::Skipped, 7, 0o600));
+        let server = tokio::spawn(async move { serve(&root, tables).await });
+        let state = answer(temp.path()).await;
+        let mode = std::fs::metadata(path(temp.path())).unwrap().permissions().mode();
+        assert_eq!((state.plugins[0].state, mode & 0o777), (State::Skipped, 0o600));
         server.abort();
         assert!(server.await.is_err_and(|error| error.is_cancelled()));
         assert!(!path(temp.path()).exists());
         let error = ask(temp.path()).unwrap_err();
         assert!(error.contains("no agent is running") && error.contains("-root"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn readers_that_do_not_read_hold_up_no_other() {
+        let temp = tempfile::tempdir().unwrap();
+        let (root, tables) = (temp.path().to_owned(), tables(temp.path()));
+        // More than a socket's buffers hold.
+        (0..2_000)
+            .for_each(|number| tables.register.skip(Key::metrics(&format!("p{number}")), None, vec!["x".repeat(500)]));
+        let server = tokio::spawn(async move { serve(&root, tables).await });
+        assert_eq!(answer(temp.path()).await.plugins.len(), 2_000);
+        let mut stuck = Vec::new();
+        for _ in 0..3 * MOST_READERS {
+            stuck.push(UnixStream::connect(path(temp.path())).await.unwrap());
+        }
+        assert_eq!(answer(temp.path()).await.plugins.len(), 2_000);
+        server.abort();
     }
 }

@@ -1,12 +1,18 @@
-//! The log: lines on standard error in the official agent's format, `2026/11/24 10:00:00 INFO message`, in local time.
+//! The log: lines on standard error in the official agent's format, `2026/11/24 10:00:00+09:00 INFO message`, in local time with its
+//! offset, which the official agent does not write.
+//!
+//! Nothing waits for standard error: whoever reads it may be stuck, and lines that it does not take are dropped and counted.
 
 use std::fmt;
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use config::document::{Level as DocumentLevel, Problem};
 use delivery::local::Tail;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
@@ -15,7 +21,10 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter}
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use wasaba_core::clock;
+use wasaba_core::outlet::{Descriptor, Outlet};
 use wasaba_core::text::{counted, printable, safe_lines};
+
+use super::{ending, time_zone};
 
 /// Where the log's lines go.
 #[derive(Clone)]
@@ -38,15 +47,74 @@ pub fn set_level(level: LevelFilter) {
     }
 }
 
-/// Starts the log. Called once per process.
-pub fn start(level: LevelFilter, destination: Destination) {
+/// The time zone of the lines.
+static TIME_ZONE: OnceLock<TimeZone> = OnceLock::new();
+
+/// Starts the log. Called once per process. Where a host's `/` is mounted, its time zones are found, too.
+///
+/// # Errors
+/// The system refuses the thread that writes it.
+pub fn start(level: LevelFilter, destination: Destination, host: Option<&Path>) -> Result<(), String> {
+    let (zone, warning) = time_zone::of_this_process(host);
+    // In tests, a log may have been started before.
+    TIME_ZONE.set(zone).ok();
+    let writer = match destination {
+        Destination::Stderr => LineWriter::Outlet(stderr()?),
+        Destination::Tail(tail) => LineWriter::Tail(tail),
+    };
     let (filter, handle) = tracing_subscriber::reload::Layer::new(level);
-    let lines =
-        tracing_subscriber::fmt::layer().with_writer(destination).event_format(Lines).log_internal_errors(false);
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).event_format(Lines).log_internal_errors(false);
     let subscriber = tracing_subscriber::registry().with(filter).with(lines);
     // In tests, a log may have been started before; the first one stays.
     SET_LEVEL.set(Box::new(move |level| handle.reload(level).is_ok())).ok();
     tracing::subscriber::set_global_default(subscriber).ok();
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
+    }
+    // The standard library would write it to standard error, and wait.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("a bug in wasaba: {panic}")));
+    Ok(())
+}
+
+/// The way to standard error, once the log has been started.
+static STDERR: OnceLock<Outlet> = OnceLock::new();
+
+/// How long the end of the process waits for the last lines.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+fn stderr() -> Result<Outlet, String> {
+    if let Some(outlet) = STDERR.get() {
+        return Ok(outlet.clone());
+    }
+    let after_loss = |lines| {
+        let text = format!("dropped {}: standard error was not read", counted(lines, "log line"));
+        let line = stamp(clock::wall(), Level::WARN).map(|stamp| format!("{stamp} {text}\n"));
+        line.unwrap_or_default().into_bytes()
+    };
+    let outlet = Outlet::start(Descriptor::new(io::stderr()), after_loss);
+    let outlet = outlet.map_err(|error| format!("cannot start the log's thread: {error}"))?;
+    Ok(STDERR.get_or_init(|| outlet).clone())
+}
+
+/// Prints what a command says on standard error, after the lines of the log, with control characters escaped.
+pub fn print(text: &str) {
+    let text = safe_lines(text);
+    match STDERR.get() {
+        Some(outlet) => outlet.push(text.as_bytes()),
+        None => drop(io::stderr().write_all(text.as_bytes())),
+    }
+}
+
+/// Writes the last lines when it is dropped, at the end of the process.
+#[must_use]
+pub struct LastLines;
+
+impl Drop for LastLines {
+    fn drop(&mut self) {
+        if let Some(outlet) = STDERR.get() {
+            outlet.finish(ending::patience(LAST_LINES));
+        }
+    }
 }
 
 /// Logs the problems of a configuration that can be used.
@@ -54,13 +122,16 @@ pub fn problems(problems: &[Problem]) {
     for problem in problems {
         match problem.level() {
             DocumentLevel::Note => tracing::info!("{}", problem.without_level()),
-            DocumentLevel::Warning | DocumentLevel::Error => tracing::warn!("{}", problem.without_level()),
+            DocumentLevel::Warning => tracing::warn!("{}", problem.without_level()),
+            DocumentLevel::Invalid | DocumentLevel::Error => tracing::error!("{}", problem.without_level()),
         }
     }
-    let warnings = problems.iter().filter(|problem| problem.level() == DocumentLevel::Warning).count();
-    if warnings > 0 {
-        let warnings = counted(warnings as u64, "warning");
-        tracing::warn!("{warnings} about the configuration; check it with `wasaba configtest`");
+    let count = |level| problems.iter().filter(|problem| problem.level() == level).count() as u64;
+    let (errors, warnings) = (count(DocumentLevel::Invalid), count(DocumentLevel::Warning));
+    let counts = [(errors, "error"), (warnings, "warning")].into_iter().filter(|(count, _)| *count > 0);
+    let counts = counts.map(|(count, what)| counted(count, what)).collect::<Vec<_>>().join(" and ");
+    if !counts.is_empty() {
+        tracing::warn!("{counts} about the configuration; check it with `wasaba configtest`");
     }
 }
 
@@ -109,14 +180,20 @@ where
         if !is_ours && !OF_LIBRARIES.lock().unwrap_or_else(PoisonError::into_inner).take(seconds) {
             return Ok(());
         }
-        let now = jiff::ZonedDateTime::try_from(now).map_err(|_| fmt::Error)?;
-        write!(line, "{} {} ", now.strftime("%Y/%m/%d %H:%M:%S"), level(*metadata.level()))?;
+        write!(line, "{} ", stamp(now, *metadata.level())?)?;
         if !is_ours {
             write!(line, "library {}: ", metadata.target())?;
         }
         event.record(&mut Message(&mut line));
         writeln!(line)
     }
+}
+
+/// How a line begins: `2026/11/24 10:00:00+09:00 INFO`.
+fn stamp(time: SystemTime, of: Level) -> Result<String, fmt::Error> {
+    let time = Timestamp::try_from(time).map_err(|_| fmt::Error)?;
+    let time = time_zone::shown(time, TIME_ZONE.get().unwrap_or(&TimeZone::UTC));
+    Ok(format!("{time} {}", level(of)))
 }
 
 /// The official agent's names of the levels.
@@ -152,22 +229,28 @@ fn cut(text: &str) -> &str {
     text.get(..text.floor_char_boundary(LONGEST_MESSAGE_BYTES)).unwrap_or_default()
 }
 
-impl<'a> MakeWriter<'a> for Destination {
-    type Writer = LineWriter;
+/// Takes whole lines.
+#[derive(Clone)]
+pub enum LineWriter {
+    /// To standard error.
+    Outlet(Outlet),
+    /// The last ones are kept.
+    Tail(Tail),
+}
 
-    fn make_writer(&'a self) -> LineWriter {
-        LineWriter(self.clone())
+impl<'a> MakeWriter<'a> for LineWriter {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
     }
 }
 
-/// Writes whole lines to a destination.
-pub struct LineWriter(Destination);
-
 impl Write for LineWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match &self.0 {
-            Destination::Stderr => io::stderr().write_all(line)?,
-            Destination::Tail(tail) => tail.push(&String::from_utf8_lossy(line)),
+        match self {
+            Self::Outlet(outlet) => outlet.push(line),
+            Self::Tail(tail) => tail.push(&String::from_utf8_lossy(line)),
         }
         Ok(line.len())
     }

@@ -1,10 +1,14 @@
-//! The agent as a process: its log, its memory, its notifications to systemd, the socket that reports the state of its plugins,
+//! The agent as a process: its log and the time zone of that, its memory, its notifications to systemd, the socket that reports its state,
 //! and its requests to a cloud's metadata service.
 
 pub mod allocator;
+pub mod books;
 pub mod control;
+pub mod ending;
 pub mod footprint;
 pub mod log;
 pub mod metadata_service;
 pub mod privacy;
 pub mod service;
+pub mod state;
+mod time_zone;

@@ -1,45 +1,173 @@
-//! systemd: notifies it that the agent is ready, alive and about to stop. Without systemd, nothing is sent.
+//! systemd: notifies it that the agent is ready, alive and about to stop, and what it does. Without systemd, nothing is sent.
+//!
+//! It is ready when it collects. It is alive while it makes progress, not merely while it runs: a minute was collected lately, and the
+//! delivery delivers or waits for its next try. An outage of Mackerel restarts nothing.
 
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use sd_notify::NotifyState;
-use tokio::task::JoinHandle;
+use tokio::sync::{oneshot, watch};
+use wasaba_core::text::printable;
 
-/// While it exists, systemd's watchdog is notified that the agent is alive, from the agent's own thread: if that hangs, the
-/// notifications stop.
-pub struct Supervised(Option<JoinHandle<()>>);
+/// How often what the agent does is shown, where no watchdog asks more often.
+const SHOWN_EVERY: Duration = Duration::from_secs(30);
 
-impl Supervised {
-    /// Notifies systemd that the agent is ready. Must be called on the agent's runtime.
-    #[must_use]
-    pub fn notify_ready() -> Self {
-        notify(NotifyState::Ready);
-        let mut micros = 0;
-        // Half of the watchdog's timeout, as sd_watchdog_enabled(3) recommends.
-        let has_watchdog = sd_notify::watchdog_enabled(false, &mut micros) && micros > 0;
-        Self(has_watchdog.then(|| tokio::spawn(keep_notifying(Duration::from_micros(micros / 2)))))
-    }
+/// How the agent is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// For a person, in a line.
+    pub text: String,
+    /// Why it makes no progress, if it does not.
+    pub stuck: Option<String>,
 }
 
-impl Drop for Supervised {
-    fn drop(&mut self) {
-        if let Some(notifying) = &self.0 {
-            notifying.abort();
+/// Notifies systemd until `stop` becomes `true`, from when `begun` says that collecting has begun.
+pub async fn supervise(begun: oneshot::Receiver<()>, mut stop: watch::Receiver<bool>, progress: impl Fn() -> Progress) {
+    let Some(systemd) = Systemd::of_environment() else { return };
+    let notifying = async {
+        // Otherwise it could not begin, and ends.
+        if begun.await.is_ok() {
+            systemd.send("READY=1");
+            keep_notifying(&systemd, progress).await;
         }
-        notify(NotifyState::Stopping);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = notifying => {}
+        // Also if its sender is gone.
+        _ = stop.wait_for(|stop| *stop) => {}
     }
 }
 
-async fn keep_notifying(interval: Duration) {
-    let mut ticks = tokio::time::interval(interval.max(Duration::from_millis(1)));
+async fn keep_notifying(systemd: &Systemd, progress: impl Fn() -> Progress) {
+    let mut ticks = tokio::time::interval(systemd.watchdog.unwrap_or(SHOWN_EVERY).min(SHOWN_EVERY));
+    let (mut shown, mut is_stuck) = (String::new(), false);
     loop {
         ticks.tick().await;
-        notify(NotifyState::Watchdog);
+        let Progress { text, stuck } = progress();
+        let text = printable(&text, 500);
+        if text != shown {
+            systemd.send(&format!("STATUS={text}"));
+            shown = text;
+        }
+        match stuck {
+            None if systemd.watchdog.is_some() => systemd.send("WATCHDOG=1"),
+            Some(why) if systemd.watchdog.is_some() && !is_stuck => {
+                tracing::error!("{why}; systemd is no longer notified, so that its watchdog restarts the agent");
+                is_stuck = true;
+            }
+            _ => {}
+        }
     }
 }
 
-fn notify(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(false, &[state]) {
-        tracing::debug!("cannot notify systemd: {error}");
+/// The way to systemd.
+struct Systemd {
+    socket: UnixDatagram,
+    address: SocketAddr,
+    /// How often it must be notified, half of its timeout, as sd_watchdog_enabled(3) recommends.
+    watchdog: Option<Duration>,
+}
+
+impl Systemd {
+    /// From the variables of sd_notify(3) and sd_watchdog_enabled(3); none if systemd did not start this process.
+    fn of_environment() -> Option<Self> {
+        let variable = |name| std::env::var(name).ok();
+        let path = variable("NOTIFY_SOCKET")?;
+        let made = Self::at(&path, watchdog(variable, std::process::id()));
+        made.inspect_err(|error| tracing::debug!("cannot notify systemd: {error}")).ok()
+    }
+
+    fn at(path: &str, watchdog: Option<Duration>) -> io::Result<Self> {
+        let address = match path.strip_prefix('@') {
+            Some(name) => SocketAddr::from_abstract_name(name)?,
+            None => SocketAddr::from_pathname(path)?,
+        };
+        let socket = UnixDatagram::unbound()?;
+        // Whoever does not read must not stop the agent.
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, address, watchdog })
+    }
+
+    fn send(&self, state: &str) {
+        if let Err(error) = self.socket.send_to_addr(state.as_bytes(), &self.address) {
+            tracing::debug!("cannot notify systemd: {error}");
+        }
+    }
+}
+
+impl Drop for Systemd {
+    fn drop(&mut self) {
+        self.send("STOPPING=1");
+    }
+}
+
+/// How often this process must notify the watchdog, if there is one for it.
+fn watchdog(variable: impl Fn(&'static str) -> Option<String>, process: u32) -> Option<Duration> {
+    let is_other = |pid: String| pid.parse() != Ok(process);
+    if variable("WATCHDOG_PID").is_some_and(is_other) {
+        return None;
+    }
+    let micros = variable("WATCHDOG_USEC")?.parse::<u64>().ok().filter(|micros| *micros > 1)?;
+    Some(Duration::from_micros(micros / 2).max(Duration::from_millis(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn the_watchdog_applies_to_the_process_that_systemd_started_and_to_no_other() {
+        let of = |usec: Option<&'static str>, pid: Option<&'static str>| {
+            let variable = |name| if name == "WATCHDOG_USEC" { usec } else { pid };
+            watchdog(|name| variable(name).map(str::to_owned), 7)
+        };
+        let half = Some(Duration::from_secs(30));
+        assert_eq!((of(Some("60000000"), Some("7")), of(Some("60000000"), None)), (half, half));
+        assert_eq!(of(Some("60000000"), Some("8")), None);
+        assert_eq!((of(None, Some("7")), of(Some("0"), None), of(Some("soon"), None)), (None, None, None));
+    }
+
+    fn received(socket: &UnixDatagram) -> Vec<String> {
+        let mut all = Vec::new();
+        let mut bytes = [0; 1_024];
+        while let Ok(length) = socket.recv(&mut bytes) {
+            all.push(String::from_utf8(bytes[..length].to_vec()).unwrap());
+        }
+        all
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_makes_no_progress_is_not_alive_although_it_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let systemd = Systemd::at(path.to_str().unwrap(), Some(Duration::from_secs(10))).unwrap();
+        let progress = RefCell::new(Progress { text: "well".into(), stuck: None });
+        let run = |seconds| {
+            tokio::time::timeout(Duration::from_secs(seconds), keep_notifying(&systemd, || progress.borrow().clone()))
+        };
+        assert!(run(25).await.is_err());
+        assert_eq!(received(&socket), ["STATUS=well", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1"]);
+        *progress.borrow_mut() = Progress { text: "stuck".into(), stuck: Some("it hangs".into()) };
+        assert!(run(25).await.is_err());
+        assert_eq!(received(&socket), ["STATUS=stuck"]);
+        drop(systemd);
+        assert_eq!(received(&socket), ["STOPPING=1"]);
+    }
+
+    #[test]
+    fn a_receiver_that_does_not_read_does_not_stop_the_agent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let _full = UnixDatagram::bind(&path).unwrap();
+        let systemd = Systemd::at(path.to_str().unwrap(), None).unwrap();
+        // More than the kernel queues.
+        (0..10_000).for_each(|_| systemd.send("WATCHDOG=1"));
     }
 }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use delivery::local::Board;
 use delivery::spool::{Minute, Spool};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use wasaba_core::clock;
 use wasaba_core::collect::rounds::Sink;
 use wasaba_core::collect::sources::{ByInstant, Sources};
 
-use crate::process::control::Pulse;
 use crate::process::footprint;
+use crate::process::state::Pulse;
 
 /// Keeps what was collected, and wakes the output.
 pub(super) struct Kept {
@@ -18,6 +18,8 @@ pub(super) struct Kept {
     pub(super) board: Option<Arc<Board>>,
     pub(super) wake: Arc<Notify>,
     pub(super) pulse: Pulse,
+    /// Takes word of the first collection.
+    pub(super) begun: Option<oneshot::Sender<()>>,
     /// How many minutes were collected.
     pub(super) minutes: u64,
     /// The newest of them, in seconds since 1970.
@@ -27,6 +29,7 @@ pub(super) struct Kept {
 impl Sink for Kept {
     async fn keep(&mut self, collected: ByInstant, sources: &Sources) {
         let newest = collected.keys().next_back().copied();
+        let (mut minutes, mut readings, mut values) = (Vec::new(), Vec::new(), Vec::new());
         for (time, collected) in collected {
             if let Some(board) = &self.board {
                 board.take(time, &collected);
@@ -34,21 +37,37 @@ impl Sink for Kept {
             if collected.is_empty() {
                 continue;
             }
-            let spool = Arc::clone(&self.spool);
-            let samples = collected.samples.into_iter().flat_map(|(_, samples)| samples).collect::<Vec<_>>();
-            let (count, readings) = (samples.len(), collected.readings);
-            let (minute, values) = (Minute { time, samples }, collected.kept);
+            let samples = collected.samples.into_iter().flat_map(|(_, samples)| samples).collect();
+            minutes.push(Minute { time, samples });
+            readings.extend(collected.readings);
+            values.extend(collected.kept);
+        }
+        if !minutes.is_empty() {
+            let (spool, is_local) = (Arc::clone(&self.spool), self.board.is_some());
+            let (count, first) = (
+                minutes.iter().map(|minute| minute.samples.len()).sum::<usize>(),
+                minutes.first().map(|minute| minute.time),
+            );
             let kept = tokio::task::spawn_blocking(move || {
                 let now = clock::unix_seconds();
                 values.into_iter().for_each(|(source, values)| spool.keep_values(&source, values));
-                spool.keep(minute, &readings, now)
+                let is_on_disk = spool.keep(minutes, &readings, now);
+                if is_local {
+                    // Without Mackerel there is no better clock.
+                    spool.expire(now);
+                }
+                is_on_disk
             });
             // The spool logs its own failures.
             if kept.await.is_ok_and(|on_disk| on_disk) {
-                tracing::debug!("kept {count} values of {time}");
+                tracing::debug!("kept {count} values of {} and later", first.unwrap_or_default());
             }
             self.wake.notify_one();
-            self.pulse.beat(clock::unix_seconds());
+            self.pulse.beat(clock::instant());
+        }
+        if let Some(begun) = self.begun.take() {
+            // Where systemd is not there, no one waits.
+            begun.send(()).ok();
         }
         if let Some(board) = &self.board {
             board.judge(sources.health());

@@ -6,13 +6,15 @@ use config::Config;
 use containers::Engines;
 use machine::diagnostic::{self, Diagnostic};
 use machine::metrics::selection::Current;
-use plugins::register::Register;
 use plugins::self_metrics::{self, SelfMetrics};
 use tokio::sync::watch;
 use wasaba_core::collect::memory::Memory;
 use wasaba_core::collect::readers::Readers;
 use wasaba_core::collect::registry::{Graphs, Registered, Registry};
 use wasaba_core::collect::source::Source;
+
+use super::delivery_metrics::{self, DeliveryMetrics};
+use crate::process::state::Tables;
 
 /// The host's own collectors, which share their readers.
 #[must_use]
@@ -53,13 +55,16 @@ impl HostSources {
     }
 }
 
-/// The resource usage of plugins, as one more source.
-pub(super) fn self_metrics_of(register: &Register, registry: &Registry) -> Result<Registered, String> {
-    let collector = Box::new(SelfMetrics::new(register.clone()));
-    let registered = registry.add(Source::of_collector("self", collector, &Readers::default()));
-    let definitions = self_metrics::graphs()?;
-    registered.define(Graphs { owner: "wasaba itself".into(), host: None, definitions });
-    Ok(registered)
+/// The resource usage of plugins, and how the delivery is doing, as two more sources.
+pub(super) fn self_metrics_of(tables: &Tables, registry: &Registry) -> Result<[Registered; 2], String> {
+    let plugins = Box::new(SelfMetrics::new(tables.register.clone()));
+    let plugins = registry.add(Source::of_collector("self", plugins, &Readers::default()));
+    plugins.define(Graphs { owner: "wasaba itself".into(), host: None, definitions: self_metrics::graphs()? });
+    let delivery = Box::new(DeliveryMetrics::new(tables.lanes.clone(), tables.books.clone()));
+    // With a reader of its own, which may wait for the queue's disk.
+    let delivery = registry.add(Source::of_collector("delivery", delivery, &Readers::default()));
+    delivery.define(Graphs { owner: "wasaba itself".into(), host: None, definitions: delivery_metrics::graphs()? });
+    Ok([plugins, delivery])
 }
 
 /// What is reloaded with the configuration, except the plugins.

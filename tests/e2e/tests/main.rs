@@ -21,5 +21,7 @@ mod programs;
 mod redis;
 mod secrets;
 mod service_files;
+mod status;
+mod stuck;
 mod wire;
 mod zoo;

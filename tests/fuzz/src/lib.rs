@@ -54,6 +54,7 @@ macro_rules! every_target {
             pattern: official::pattern, 2_000;
             duration: official::duration, 40_000;
             no_proxy: official::no_proxy, 20_000;
+            proxy: official::proxy, 20_000;
             program_lines: programs::lines, 1_000;
             program_meta: programs::meta, 1_000;
             machine: machine::metrics, 500;

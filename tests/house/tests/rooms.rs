@@ -144,19 +144,18 @@ fn each_room_uses_just_the_rooms_that_architecture_md_draws() {
 }
 
 #[test]
-fn only_the_sandbox_names_wasmtime_and_only_delivery_names_redb() {
+fn only_the_sandbox_names_wasmtime() {
     for room in drawn().into_keys() {
         let named = dependencies(&room);
         let names = |start: &str| named.iter().any(|name| name.starts_with(start));
         assert_eq!(names("wasmtime"), room == "sandbox", "wasmtime in agent/{room}");
-        assert_eq!(names("redb"), room == "delivery", "redb in agent/{room}");
     }
 }
 
 #[test]
 fn the_machine_is_built_without_the_sandbox_the_queue_and_an_http_client_and_delivery_without_the_sandbox() {
     let machine = built_from("machine");
-    for heavy in ["wasmtime", "wasmtime-wasi", "cranelift-codegen", "redb", "reqwest"] {
+    for heavy in ["wasmtime", "wasmtime-wasi", "cranelift-codegen", "reqwest"] {
         assert!(!machine.contains(heavy), "wasaba-machine is built from {heavy}");
     }
     for room in ["delivery", "config", "programs", "official", "containers", "core"] {

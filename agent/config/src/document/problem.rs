@@ -12,6 +12,8 @@ pub struct Problem {
     pub(super) level: Level,
     /// `FILE:LINE:COLUMN`, or a file; empty if it is in the text, or nowhere.
     pub(super) place: String,
+    /// The table that is skipped because of it: `[plugin.metrics.web]`; empty for other problems.
+    pub(super) table: String,
     pub(super) text: String,
 }
 
@@ -22,6 +24,8 @@ pub enum Level {
     Note,
     /// Something is ignored or skipped; the agent runs.
     Warning,
+    /// A table is invalid, so what it configures is skipped; the agent runs without it.
+    Invalid,
     /// The configuration cannot be used.
     Error,
 }
@@ -47,13 +51,13 @@ impl Problem {
 
     /// A problem of tables that may be in several files.
     pub(crate) fn at(place: String, level: Level, text: String) -> Self {
-        Self { level, place, text }
+        Self { level, place, table: String::new(), text }
     }
 
     /// A problem outside of the files: with a flag, a variable, or all of the files together.
     #[must_use]
     pub fn of_flag(level: Level, text: String) -> Self {
-        Self { level, place: String::new(), text }
+        Self::at(String::new(), level, text)
     }
 
     /// Whether it makes the configuration unusable.
@@ -71,14 +75,16 @@ impl Problem {
     /// Its text for the log, whose lines have a level of their own.
     #[must_use]
     pub fn without_level(&self) -> String {
-        let Self { place, text, .. } = self;
-        if place.is_empty() { text.clone() } else { format!("{place}: {text}") }
+        let Self { place, table, text, .. } = self;
+        let place = if place.is_empty() { String::new() } else { format!("{place}: ") };
+        let skipped = if table.is_empty() { String::new() } else { format!("skipped {table}: ") };
+        format!("{place}{skipped}{text}")
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { level, place, text } = self;
+        let Self { level, place, text, .. } = self;
         if place.is_empty() {
             formatter.write_str(text)
         } else {
@@ -92,7 +98,7 @@ impl Level {
         match self {
             Self::Note => "note",
             Self::Warning => "warning",
-            Self::Error => "error",
+            Self::Invalid | Self::Error => "error",
         }
     }
 }
@@ -117,6 +123,12 @@ pub fn read_trusted(file: &Path) -> Result<String, Unopened> {
 }
 
 fn text(bytes: Vec<u8>) -> std::io::Result<String> {
+    // Text has none, unless each of its characters has two bytes.
+    if bytes.contains(&0) {
+        return Err(std::io::Error::other("not UTF-8 text, perhaps UTF-16; save the file as UTF-8"));
+    }
+    // Windows' editors begin a file with a mark that is not part of its text.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").map(<[_]>::to_vec).unwrap_or(bytes);
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
         let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;

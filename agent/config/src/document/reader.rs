@@ -25,6 +25,14 @@ pub struct Reader<'a> {
     more: (usize, Option<Level>),
     /// Whether warnings are errors.
     strict: bool,
+    /// The table that is skipped if there is an error in it; see [`Reader::skipping`].
+    skippable: Option<String>,
+    /// How many errors were reported.
+    failures: usize,
+    /// The keys that belong above all tables, if it is a document of which these are known.
+    above: &'static [&'static str],
+    /// The tables of such a document, which may be written as `table.key = value` there.
+    tables: &'static [&'static str],
     /// Whether the text is invalid TOML.
     is_broken: bool,
     /// Built for the first problem.
@@ -35,8 +43,43 @@ impl<'a> Reader<'a> {
     /// A reader of `text`; `file` is for messages.
     #[must_use]
     pub fn new(file: &Path, text: &'a str) -> Self {
-        let (problems, more, shown) = Default::default();
-        Self { file: file.to_owned(), text, problems, more, strict: false, is_broken: false, shown }
+        let (problems, more, shown, skippable) = Default::default();
+        let (strict, is_broken, failures, above, tables) = (false, false, 0, &[] as &[_], &[] as &[_]);
+        Self {
+            file: file.to_owned(),
+            text,
+            problems,
+            more,
+            strict,
+            skippable,
+            failures,
+            above,
+            tables,
+            is_broken,
+            shown,
+        }
+    }
+
+    /// This reader, for a document with the keys `above` all of these `tables`.
+    #[must_use]
+    pub fn with_keys_above(self, above: &'static [&'static str], tables: &'static [&'static str]) -> Self {
+        Self { above, tables, ..self }
+    }
+
+    /// What `read` reads, and whether there was no error in it: an error there does not make the document unusable, but what the
+    /// table `name` configures is skipped.
+    pub fn skipping<T>(&mut self, name: &str, read: impl FnOnce(&mut Self) -> T) -> (T, bool) {
+        let before = self.failures;
+        let outer = self.skippable.replace(name.to_owned());
+        let read = read(self);
+        self.skippable = outer;
+        (read, self.failures == before)
+    }
+
+    /// How many errors were reported so far.
+    #[must_use]
+    pub fn failures(&self) -> usize {
+        self.failures
     }
 
     /// A reader for which warnings are errors.
@@ -58,7 +101,8 @@ impl<'a> Reader<'a> {
 
     /// Reports an error.
     pub fn fail(&mut self, span: Span, what: String) {
-        self.report(Level::Error, span, &what);
+        self.failures = self.failures.saturating_add(1);
+        self.report(if self.skippable.is_some() { Level::Invalid } else { Level::Error }, span, &what);
     }
 
     /// Reports a warning.
@@ -92,7 +136,8 @@ impl<'a> Reader<'a> {
             text.push('\n');
             text.push_str(&lines);
         }
-        self.problems.push((span.start, Problem { level, place, text }));
+        let table = self.skippable.clone().filter(|_| level == Level::Invalid).unwrap_or_default();
+        self.problems.push((span.start, Problem { level, place, table, text }));
     }
 
     /// The table under `key`.
@@ -131,6 +176,13 @@ impl<'a> Reader<'a> {
         section.find(key).is_some_and(|entry| entry.value.get_ref().is_table())
     }
 
+    /// Whether a key is part of a header, `[a.b.key]`.
+    #[must_use]
+    pub fn is_headed(&self, key: Span) -> bool {
+        let before = self.text.get(..key.start).unwrap_or_default();
+        before.rsplit('\n').next().is_some_and(|line| line.trim_start().starts_with('['))
+    }
+
     /// The line of a span, counted from 1.
     #[must_use]
     pub fn line(&self, span: Span) -> usize {
@@ -151,9 +203,24 @@ impl<'a> Reader<'a> {
         let mut entries = section.entries.iter();
         for entry in entries.by_ref().take(MOST_UNKNOWN) {
             let lower = entry.key.to_ascii_lowercase();
-            let cure = match nearest(&lower, missing.iter().copied()) {
-                Some(key) => format!(", did you mean `{key}`?"),
-                None => format!("; valid keys: {}", section.known.join(", ")),
+            let is_inside = !section.name.is_empty();
+            let is_above = self.above.contains(&lower.as_str())
+                || (self.tables.contains(&lower.as_str()) && !self.is_headed(entry.span));
+            if is_inside && is_above {
+                self.warn(entry.span, misplaced(&entry.key, &section.name));
+                continue;
+            }
+            // A short word is near to any other.
+            let above = || nearest(&lower, self.above.iter().copied()).filter(|_| is_inside && lower.len() > 4);
+            // A table may have several headers, so that one which is there may be meant, too.
+            let nearest = match self.is_headed(entry.span) {
+                true => nearest(&lower, section.known.iter().map(String::as_str)),
+                false => nearest(&lower, missing.iter().copied()),
+            };
+            let cure = match (nearest, above()) {
+                (Some(key), _) => format!(", did you mean `{key}`?"),
+                (None, Some(key)) => format!(", did you mean `{key}`? That belongs above the first table of the file"),
+                (None, None) => format!("; valid keys: {}", section.known.join(", ")),
             };
             self.warn(entry.span, format!("unknown key `{}`{cure}", printable(&entry.key, 200)));
         }
@@ -172,10 +239,18 @@ impl<'a> Reader<'a> {
         let mut problems = self.problems.into_iter().map(|(_, problem)| problem).collect::<Vec<_>>();
         if let (more, Some(level)) = self.more {
             let text = format!("and {}", counted(more as u64, "more problem"));
-            problems.push(Problem { level, place: self.file.display().to_string(), text });
+            problems.push(Problem::at(self.file.display().to_string(), level, text));
         }
         problems
     }
+}
+
+/// The message about a key that belongs above all tables.
+fn misplaced(key: &str, table: &str) -> String {
+    format!(
+        "`{key}` is ignored: it stands in {table}, since a table ends at the next `[...]` only; move it above the first table of \
+         the file"
+    )
 }
 
 #[cfg(test)]

@@ -56,6 +56,20 @@ impl<'a> Section<'a> {
         entry.map_or(self.place, |entry| entry.value.span().into())
     }
 
+    /// Whether the value of a key is a string.
+    #[must_use]
+    pub fn is_text(&self, key: &str) -> bool {
+        let entry = self.entries.iter().find(|entry| entry.key.eq_ignore_ascii_case(key));
+        entry.is_some_and(|entry| entry.value.get_ref().as_str().is_some())
+    }
+
+    /// The span of a key itself; that of the table's header if the key is missing.
+    #[must_use]
+    pub fn key_span_of(&self, key: &str) -> Span {
+        let entry = self.entries.iter().find(|entry| entry.key.eq_ignore_ascii_case(key));
+        entry.map_or(self.place, |entry| entry.span)
+    }
+
     /// The keys of the table under `key`, with their spans.
     #[must_use]
     pub fn keys_within(&self, key: &str) -> Vec<(String, Span)> {

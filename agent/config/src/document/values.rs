@@ -212,7 +212,8 @@ impl Reader<'_> {
         let words = value.as_array().map(|list| list.iter().map(|word| word.get_ref().as_str().map(str::to_owned)));
         let words = words.and_then(|words| words.collect::<Option<Vec<_>>>());
         let command = match (value.as_str(), words) {
-            (Some(line), _) => Command::Shell(line.to_owned()),
+            // A shell takes the carriage return of a line of Windows for a part of the last word.
+            (Some(line), _) => Command::Shell(line.replace("\r\n", "\n")),
             (None, Some(words)) if !words.is_empty() => Command::Words(words),
             (None, _) => {
                 let found = match value {

@@ -9,17 +9,19 @@ use std::time::Duration;
 
 use containers::Docker;
 use official::command::{OfficialCommand, Search};
-use official::command_line::CommandLine;
+use official::command_line::{CommandLine, unexpanded, unset};
 use official::shell::{SimpleCommand, simple_command};
 use programs::process::path;
 use programs::{Command, MetricsProgram, Program};
 use wasaba_core::limits::LONGEST_CALL;
+use wasaba_core::text::printable;
 
 use self::checks::{check, metadata};
 pub use self::settings::{beside, of_text, settings};
 pub(super) use self::settings::{pattern, posting, trust};
 use super::Config;
 use super::document::{Reader, Section, ValueKind};
+use super::draft::{KEYS_ABOVE, Skipped};
 use crate::metrics::{Metrics, MetricsPlugin, OfficialLine, StandIn};
 use crate::table::PluginTable;
 
@@ -42,8 +44,9 @@ const OFFICIAL: &[(&str, ValueKind)] = &[
 /// The longest timeout of a program: one day.
 const LONGEST_TIMEOUT_SECONDS: u64 = 86_400;
 
-/// Merges the plugins of this document into `config`; a plugin replaces an earlier one of the same kind and name.
-pub(super) fn merge(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut Config) {
+/// Merges the plugins of this document into `config`; a plugin replaces an earlier one of the same kind and name. `skipped` are those
+/// whose last table is invalid.
+pub(super) fn merge(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut Config, skipped: &mut Skipped) {
     if top.has("plugin") && !reader.is_table(top, "plugin") {
         let span = top.span_of("plugin");
         reader.skip(top, "plugin");
@@ -51,29 +54,42 @@ pub(super) fn merge(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut
         return reader.warn(span, "`plugin` is ignored: it must be a table, like [plugin.metrics.NAME]".to_owned());
     }
     let Some(mut plugin) = reader.section(top, "plugin") else { return };
-    for (name, mut section) in tables(reader, &mut plugin, "metrics") {
-        if let Some(runs) = metrics(reader, &mut section, &name) {
+    for (name, section) in tables(reader, &mut plugin, "metrics") {
+        if let Some(runs) = read(reader, section, &name, skipped, metrics) {
             let plugin = MetricsPlugin { name: name.as_str().into(), runs };
             replace(&mut config.metrics, plugin, |other| *other.name == *name);
         }
-        reader.ignore(&mut section, OFFICIAL);
-        reader.finish(section);
     }
-    for (name, mut section) in tables(reader, &mut plugin, "checks") {
-        if let Some(check) = check(reader, &mut section, &name) {
+    for (name, section) in tables(reader, &mut plugin, "checks") {
+        if let Some(check) = read(reader, section, &name, skipped, check) {
             replace(&mut config.checks, check, |check| *check.name == *name);
         }
-        reader.ignore(&mut section, OFFICIAL);
-        reader.finish(section);
     }
-    for (name, mut section) in tables(reader, &mut plugin, "metadata") {
-        if let Some(metadata) = metadata(reader, &mut section, &name) {
+    for (name, section) in tables(reader, &mut plugin, "metadata") {
+        if let Some(metadata) = read(reader, section, &name, skipped, metadata) {
             replace(&mut config.metadata, metadata, |metadata| *metadata.name == *name);
         }
-        reader.ignore(&mut section, OFFICIAL);
-        reader.finish(section);
     }
     reader.finish(plugin);
+}
+
+/// Reads the table of a plugin. One with an error is skipped, and the agent runs without it.
+fn read<T>(
+    reader: &mut Reader<'_>,
+    mut section: Section<'_>,
+    name: &str,
+    skipped: &mut Skipped,
+    read: impl FnOnce(&mut Reader<'_>, &mut Section<'_>, &str) -> Option<T>,
+) -> Option<T> {
+    let table = section.name.clone();
+    let (found, is_valid) = reader.skipping(&table, |reader| {
+        let found = read(reader, &mut section, name);
+        reader.ignore(&mut section, OFFICIAL);
+        reader.finish(section);
+        found
+    });
+    skipped.note(table, is_valid);
+    found
 }
 
 /// Replaces the element that `is_same` finds, or appends `new`.
@@ -98,18 +114,21 @@ pub(super) fn programs(config: &mut Config) -> impl Iterator<Item = &mut Program
 
 /// The tables of one kind, with their names.
 fn tables<'b>(reader: &mut Reader<'_>, plugin: &mut Section<'b>, kind: &str) -> Vec<(String, Section<'b>)> {
-    let Some(mut all) = reader.section(plugin, kind) else { return Vec::new() };
+    let (all, _) = reader.skipping(&format!("[plugin.{kind}]"), |reader| reader.section(plugin, kind));
+    let Some(mut all) = all else { return Vec::new() };
     let mut tables = Vec::new();
     for name in all.keys() {
-        let Some(section) = reader.section(&mut all, &name) else { continue };
-        if name.is_empty() || name.chars().any(char::is_control) {
-            reader.fail(
-                section.place,
-                "invalid plugin name: it must not be empty or contain control characters".to_owned(),
-            );
-            continue;
-        }
-        tables.push((name, section));
+        let table = format!("[plugin.{kind}.{}]", printable(&name, 80));
+        let (section, _) = reader.skipping(&table, |reader| {
+            let section = reader.section(&mut all, &name)?;
+            let is_name = !name.is_empty() && !name.chars().any(char::is_control);
+            if !is_name {
+                let rule = "invalid plugin name: it must not be empty or contain control characters";
+                reader.fail(section.place, rule.to_owned());
+            }
+            is_name.then_some(section)
+        });
+        tables.extend(section.map(|section| (name, section)));
     }
     tables
 }
@@ -136,14 +155,19 @@ fn metrics(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Op
             let program = MetricsProgram { name: name.into(), program, posting, own_timestamps };
             section.mark_read_as_in(copy);
             Some(match stand_in {
-                Some((search, stand_in)) => Metrics::Official(Box::new(OfficialLine { program, search, stand_in })),
+                Some((search, stand_in, unset)) => {
+                    let place = reader.file_and_line(section.place);
+                    let unset = unset.map(|unset| format!("{place}: `command` of {}: {unset}", section.name));
+                    Metrics::Official(Box::new(OfficialLine { program, search, stand_in, unset }))
+                }
                 None => Metrics::Program(Box::new(program)),
             })
         }
     }
 }
 
-/// What runs while the program of an official plugin's `command` is not installed; `None` for other commands.
+/// What runs while the program of an official plugin's `command` is not installed, and what is wrong with its variables; `None` for
+/// other commands.
 fn stand_in(
     reader: &mut Reader<'_>,
     section: &mut Section<'_>,
@@ -151,26 +175,36 @@ fn stand_in(
     command: &Command,
     environment: &[(String, String)],
     timeout: Option<Duration>,
-) -> Option<(Search, StandIn)> {
+) -> Option<(Search, StandIn, Option<String>)> {
     let of_agent = |name: &str| std::env::var(name).ok().map(|value| if name == "PATH" { path(&value) } else { value });
     let of_table = |wanted: &str| environment.iter().rfind(|(name, _)| name == wanted).map(|(_, value)| value.clone());
     let simple = match command {
         Command::Shell(line) => simple_command(line, |name| of_table(name).or_else(|| of_agent(name))),
         Command::Words(words) => SimpleCommand { words: words.clone(), ..SimpleCommand::default() },
     };
+    let literal = match command {
+        Command::Shell(_) => None,
+        Command::Words(words) => unexpanded(words),
+    };
     let path = of_table("PATH").or_else(|| of_agent("PATH")).unwrap_or_default();
     if let Some(command) = OfficialCommand::of(&simple, containers::flags::OFFICIAL, &path) {
-        let search = command.search.clone();
-        return Some((search, StandIn::Docker(engine(reader, section, name, &command, environment, timeout))));
+        let (search, unset) = (command.search.clone(), unset(&command.unset).or(literal));
+        return Some((search, StandIn::Docker(engine(reader, section, name, &command, environment, timeout)), unset));
     }
     let (component, line, search) = CommandLine::of_command(simple, environment, of_agent)?;
     let mut table = settings(reader, section, name);
     component.clone_into(&mut table.wasm);
-    if let Some(timeout) = timeout {
+    if let Some(timeout) = shorter(timeout, line.timeout) {
         Arc::make_mut(&mut table.limits).time = timeout.min(LONGEST_CALL);
     }
+    let unset = unset(&line.unset).or(literal);
     table.raw.command_line = Some(line);
-    Some((search, StandIn::Component(Box::new(table))))
+    Some((search, StandIn::Component(Box::new(table)), unset))
+}
+
+/// The shorter of the table's time limit and that of a `timeout` in its command.
+fn shorter(of_table: Option<Duration>, of_command: Option<Duration>) -> Option<Duration> {
+    of_table.into_iter().chain(of_command).min()
 }
 
 /// The engine that the official plugin would query; the error says where and why its command line is unsupported.
@@ -185,7 +219,7 @@ fn engine(
     let posting = posting(reader, section);
     let docker = containers::flags::docker(name, command, env)
         .map_err(|why| format!("{}: `command` of {}: {why}", reader.file_and_line(section.place), section.name))?;
-    let timeout = timeout.unwrap_or(docker.timeout).min(LONGEST_CALL);
+    let timeout = shorter(timeout, command.timeout).unwrap_or(docker.timeout).min(LONGEST_CALL);
     Ok(Box::new(Docker { posting, timeout, ..docker }))
 }
 
@@ -240,9 +274,27 @@ fn environment(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Vec<(Strin
             reader.fail(span, format!("invalid name \"{front}=…\" in `env` of {}: {cure}", section.name));
         }
     }
+    // A table `[plugin.metrics.NAME.env]` takes what was meant for the table above it, or for the top of the file.
+    for (name, span) in section.keys_within("env") {
+        if reader.is_headed(section.key_span_of("env")) && is_of_a_table(&name) {
+            let inside = section.name.trim_matches(['[', ']']);
+            let why = format!("a variable of the program, since it stands in [{inside}.env]");
+            reader.warn(span, format!("`{name}` is {why}; if it is a key of the agent, move it above that line"));
+        }
+    }
     let (pairs, _) = reader.pairs_with_secrets(section, "env");
     let pairs = pairs.into_iter().map(|(name, value)| (name.trim().to_owned(), value));
     pairs.filter(|(name, _)| !name.is_empty()).collect()
+}
+
+/// Whether a name is that of a key that is meant behind a table `env`, and not that of a variable.
+fn is_of_a_table(name: &str) -> bool {
+    const VARIABLES: &[&str] =
+        &["http_proxy", "https_proxy", "root", "verbose", "silent", "plugins", "include", "user", "memo", "action"];
+    let is_key = ["command", "timeout_seconds", "interval_minutes"].contains(&name)
+        || KEYS_ABOVE.contains(&name)
+        || OFFICIAL.iter().any(|(key, _)| *key == name);
+    is_key && !VARIABLES.contains(&name)
 }
 
 /// The time limit of a program, if the table has one.

@@ -9,7 +9,7 @@ use super::rate::Reading;
 /// What survives a restart: the readings of counters, and the values that plugins store. It is in the queue's file; its methods
 /// may block.
 pub trait Memory: Send + Sync {
-    /// The last readings of a source's counters, by the source's own names for them.
+    /// The last readings of a source's counters, by the source's own names for them, and by the clock of this process.
     fn readings(&self, source: &str) -> BTreeMap<String, Reading>;
 
     /// The values that an instance has stored.

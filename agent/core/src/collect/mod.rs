@@ -4,6 +4,7 @@
 //! the log, and keeps a late, failing or panicking one from affecting the others.
 
 mod graphs;
+pub mod health;
 pub mod memory;
 pub mod outcomes;
 pub mod rate;

@@ -64,11 +64,18 @@ impl From<f64> for Count {
 pub struct Reading {
     /// The counter's value.
     pub value: Count,
-    /// Wall clock, milliseconds since 1970. The monotonic clock would not survive a restart.
+    /// When it was read, in milliseconds since 1970: by [`clock::steady_millis`](crate::clock::steady_millis), so that a rate is right
+    /// although the wall clock was set; by the wall clock where it is stored, since the other does not survive a restart.
     pub unix_millis: i64,
 }
 
 impl Reading {
+    /// The same reading by a clock that is ahead by this.
+    #[must_use]
+    pub fn ahead_by(self, millis: i64) -> Self {
+        Self { unix_millis: self.unix_millis.saturating_add(millis), ..self }
+    }
+
     /// Whether a reading at `unix_millis` can still give a rate with it.
     #[must_use]
     pub fn is_fresh(self, unix_millis: i64) -> bool {

@@ -1,10 +1,9 @@
 //! The sources: asks each one when it is due, and isolates its failures.
 //!
-//! A source that is late, fails or panics is logged once, once more when it is skipped for that, and once when it has recovered; in
-//! between its failures are only counted. Those that are late because of others are logged together. Values that arrive in time are handed over together; those of slow sources follow when they arrive. Sources are
-//! added, removed and replaced at any time: a new one is asked at once, and then whenever its minute begins.
+//! Values that arrive in time are handed over together; those of slow sources follow when they arrive. Sources are added, removed and
+//! replaced at any time: a new one is asked at once, and then whenever its minute begins. How each is doing is recorded in [`Health`].
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -15,13 +14,14 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::health::{Health, HeldUp, Record};
 use super::outcomes::{CollectionResult, Outcomes};
 use super::rate::Reading;
 use super::source::{Source, SourceId, panicked};
 use super::{Answer, Fault, Moment, StoredValues};
-use crate::lines::LinesAnHour;
+use crate::clock::Stamp;
 use crate::sample::Sample;
-use crate::text::{counted, duration};
+use crate::text::duration;
 
 /// How long the quick sources' values wait for those of slower ones before they are handed over.
 const GRACE: Duration = Duration::from_millis(700);
@@ -32,33 +32,12 @@ const START_GRACE: Duration = Duration::from_millis(200);
 /// How long slow sources' values wait for each other, so that they do not cost a commit each.
 const LATE_GRACE: Duration = Duration::from_secs(5);
 
-/// How many lines about the health of one source are logged in an hour. One whose health changes each minute would fill the log.
-const MOST_LINES: u32 = 10;
-
-/// How many lines about sources that others held up are logged in an hour.
-const MOST_LINES_OF_HELD_UP: u32 = 3;
-
-/// As many reasons of a source that keeps failing are remembered, so that two which alternate are logged once each.
-const MOST_REASONS: usize = 10;
-
-/// As many sources are named in a line about several.
-const MOST_NAMES: usize = 5;
-
-/// How a source is doing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Health {
-    /// Why the last collection failed, or what it had to skip; `None` if nothing is wrong.
-    pub failure: Option<String>,
-    /// Consecutive collections with a failure.
-    pub failures: u64,
-}
-
 /// What was collected for one instant and is ready to be kept; the same instant may have several.
 #[derive(Debug, Default)]
 pub struct Collected {
     /// The values, by the name of their source.
     pub samples: Vec<(Arc<str>, Vec<Sample>)>,
-    /// Counters' readings, under `source TAB name`.
+    /// Counters' readings by the wall clock, under `source TAB name`.
     pub readings: Vec<(String, Reading)>,
     /// What sources store from now on, by their names.
     pub kept: Vec<(Arc<str>, Arc<StoredValues>)>,
@@ -80,23 +59,13 @@ pub struct Sources {
     held_up: HeldUp,
 }
 
-/// The sources that others have held up, since the last values were handed over.
-#[derive(Default)]
-struct HeldUp {
-    names: BTreeSet<Arc<str>>,
-    lines: Option<LinesAnHour>,
-}
-
 /// A source's slot, which outlives its replacement.
 struct Slot {
     source: Source,
     under_way: Option<Question>,
     /// It is asked again as soon as the question under way is answered.
     owed: bool,
-    health: Health,
-    /// The reasons that were logged since it last had values, whether it was skipped for them too, the newest last.
-    logged: VecDeque<(String, bool)>,
-    lines: LinesAnHour,
+    record: Record,
 }
 
 /// A question that has no answer yet. Dropping it cancels it.
@@ -151,9 +120,8 @@ impl Sources {
             slot.source = source;
             return;
         }
-        let lines = LinesAnHour::new(MOST_LINES, Instant::now().into_std());
-        let (under_way, health, logged) = (None, Health::default(), VecDeque::new());
-        self.slots.insert(id, Slot { source, under_way, owed: false, health, logged, lines });
+        let record = Record::new(Instant::now());
+        self.slots.insert(id, Slot { source, under_way: None, owed: false, record });
     }
 
     /// Puts a source as [`Sources::put`] and asks it at once. A question under way to its predecessor is still answered, and the
@@ -176,7 +144,7 @@ impl Sources {
 
     /// How each is doing, in the order in which they were added.
     pub fn health(&self) -> impl Iterator<Item = (&Arc<str>, &Health)> {
-        self.slots.values().map(|slot| (&slot.source.name, &slot.health))
+        self.slots.values().map(|slot| (&slot.source.name, slot.record.health()))
     }
 
     /// How each one's last collection went; the table stays up to date.
@@ -251,7 +219,7 @@ impl Sources {
         let fail = |slot: &mut Slot, fault: Fault| {
             let failed = CollectionResult::Failed(fault.to_string());
             outcomes.note(id, &slot.source.name, moment.unix_seconds, Duration::ZERO, failed);
-            slot.note(Err(&fault));
+            slot.record.note(&slot.source.name, Err(&fault));
         };
         match &slot.under_way {
             Some(question) if !question.late => {
@@ -293,9 +261,9 @@ impl Sources {
             Some(answer) => {
                 slot.under_way = None;
                 if answer.as_ref().is_err_and(|fault| fault.is_of_others) {
-                    self.held_up.names.insert(Arc::clone(&slot.source.name));
+                    self.held_up.add(&slot.source.name);
                 }
-                slot.note(answer.as_ref());
+                slot.record.note(&slot.source.name, answer.as_ref());
                 if let Ok(mut answer) = answer {
                     for (time, sample) in std::mem::take(&mut answer.dated) {
                         let dated = Answer { samples: vec![sample], ..Answer::default() };
@@ -308,7 +276,7 @@ impl Sources {
                 question.late = true;
                 let replaced = question.to_predecessor;
                 let fault = Fault::new(format!("timed out: no answer within {}", duration(slot.source.deadline)));
-                slot.note(Err(&fault));
+                slot.record.note(&slot.source.name, Err(&fault));
                 if replaced {
                     slot.under_way = None;
                 } else {
@@ -335,7 +303,9 @@ fn result_of(answer: Option<&Result<Answer, Fault>>) -> CollectionResult {
 
 impl Collected {
     fn take(&mut self, source: &Arc<str>, answer: Answer) {
-        let readings = answer.readings.into_iter().map(|(name, reading)| (format!("{source}\t{name}"), reading));
+        let step = Stamp::now().step_millis();
+        let stored = |(name, reading): (String, Reading)| (format!("{source}\t{name}"), reading.ahead_by(step));
+        let readings = answer.readings.into_iter().map(stored);
         self.readings.extend(readings);
         self.kept.extend(answer.kept.map(|kept| (Arc::clone(source), kept)));
         self.samples.push((Arc::clone(source), answer.samples));
@@ -345,75 +315,6 @@ impl Collected {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.samples.iter().all(|(_, samples)| samples.is_empty()) && self.readings.is_empty() && self.kept.is_empty()
-    }
-}
-
-/// A change of a source's health, as it is logged.
-#[derive(Debug, PartialEq, Eq)]
-enum Change {
-    Failing(String),
-    Recovered(String),
-}
-
-impl HeldUp {
-    /// What is logged of them, if anything.
-    fn line(&mut self, now: Instant) -> Option<String> {
-        let names = std::mem::take(&mut self.names);
-        let count = names.len();
-        let named = names.iter().take(MOST_NAMES).map(|name| &**name).collect::<Vec<_>>().join(", ");
-        let more = match count.checked_sub(MOST_NAMES) {
-            None | Some(0) => String::new(),
-            Some(more) => format!(" and {more} more"),
-        };
-        let line = format!(
-            "{count} timed out because other plugins computed: {named}{more}; `wasaba plugin list` shows how long each takes, \
-             and the limit `compute_ms` of a plugin bounds it"
-        );
-        let now = now.into_std();
-        let lines = self.lines.get_or_insert_with(|| LinesAnHour::new(MOST_LINES_OF_HELD_UP, now));
-        (count > 0).then(|| lines.admitted(line, now)).flatten()
-    }
-}
-
-impl Slot {
-    /// Records and logs how a collection ended.
-    fn note(&mut self, answer: Result<&Answer, &Fault>) {
-        let change = self.judge(answer, Instant::now());
-        let name = &self.source.name;
-        match change {
-            Some(Change::Failing(line)) => tracing::warn!("{name}: {line}"),
-            Some(Change::Recovered(line)) => tracing::info!("{name}: {line}"),
-            None => {}
-        }
-    }
-
-    /// Records how a collection ended. Returns the change that is logged: a reason is, once until there are values again, and once more
-    /// when the source is skipped for it.
-    fn judge(&mut self, answer: Result<&Answer, &Fault>, now: Instant) -> Option<Change> {
-        let failure = match answer {
-            Ok(answer) if answer.warnings.is_empty() => None,
-            Ok(answer) => Some(Fault::new(answer.warnings.join("; "))),
-            Err(fault) => Some(fault.clone()),
-        };
-        let before = self.health.failures;
-        let failures = if failure.is_some() { before.saturating_add(1) } else { 0 };
-        self.health = Health { failure: failure.as_ref().map(Fault::to_string), failures };
-        let Some(failure) = failure else {
-            if std::mem::take(&mut self.logged).is_empty() {
-                return None;
-            }
-            let line = format!("recovered after {}", counted(before, "failed collection"));
-            return self.lines.admitted(line, now.into_std()).map(Change::Recovered);
-        };
-        let reason = (failure.text.clone(), !failure.pause.is_empty());
-        if failure.is_of_others || self.logged.contains(&reason) {
-            return None;
-        }
-        if self.logged.len() == MOST_REASONS {
-            self.logged.pop_front();
-        }
-        self.logged.push_back(reason);
-        self.lines.admitted(failure.to_string(), now.into_std()).map(Change::Failing)
     }
 }
 
@@ -520,59 +421,9 @@ mod tests {
         assert_eq!(*sources.health().next().unwrap().1, Health::default());
     }
 
-    fn slot() -> Slot {
-        let mut sources = Sources::default();
-        let id = sources.add(good("web"));
-        sources.slots.remove(&id).unwrap()
-    }
-
-    fn failing(line: &str) -> Option<Change> {
-        Some(Change::Failing(line.to_owned()))
-    }
-
     #[tokio::test]
-    async fn a_reason_is_logged_once_and_once_more_when_the_source_is_skipped_for_it_until_there_are_values() {
-        let (mut slot, now) = (slot(), Instant::now());
-        let skipped = |pause: &str| Fault { pause: pause.to_owned(), ..Fault::new("crashed") };
-        assert_eq!(slot.judge(Err(&Fault::new("crashed")), now), failing("crashed"));
-        assert_eq!(slot.judge(Err(&Fault::new("crashed")), now), None);
-        assert_eq!(slot.judge(Err(&skipped("; skipping a minute")), now), failing("crashed; skipping a minute"));
-        for minutes in ["2", "4", "8"] {
-            assert_eq!(slot.judge(Err(&skipped(minutes)), now), None);
-            assert_eq!(slot.health.failure, Some(format!("crashed{minutes}")), "the list has the last one");
-        }
-        assert_eq!(slot.judge(Err(&Fault::new("denied")), now), failing("denied"));
-        assert_eq!(slot.judge(Err(&skipped("")), now), None, "two reasons that alternate");
-        let recovered = Some(Change::Recovered("recovered after 8 failed collections".to_owned()));
-        assert_eq!(slot.judge(Ok(&Answer::default()), now), recovered);
-        assert_eq!(slot.judge(Ok(&Answer::default()), now), None);
-        assert_eq!(slot.judge(Err(&Fault::new("crashed")), now), failing("crashed"));
-    }
-
-    #[tokio::test]
-    async fn what_keeps_failing_for_new_reasons_or_comes_and_goes_has_ten_lines_an_hour() {
-        let now = Instant::now();
-        for recovers in [false, true] {
-            let mut slot = slot();
-            let mut minute = |number: u64| {
-                let now = now + Duration::from_secs(number * 60);
-                let failing = slot.judge(Err(&Fault::new(number.to_string())), now).is_some();
-                usize::from(failing) + usize::from(recovers && slot.judge(Ok(&Answer::default()), now).is_some())
-            };
-            assert_eq!((0..60).map(&mut minute).sum::<usize>(), 10);
-            assert_eq!((60..120).map(&mut minute).sum::<usize>(), 10);
-            assert!(slot.logged.len() <= MOST_REASONS);
-        }
-    }
-
-    #[tokio::test]
-    async fn those_that_others_held_up_are_named_together_and_not_one_by_one() {
-        let mut slot = slot();
+    async fn those_that_others_held_up_are_logged_when_values_are_handed_over() {
         let late = Fault { is_of_others: true, ..Fault::new("timed out") };
-        assert_eq!(slot.judge(Err(&late), Instant::now()), None);
-        assert_eq!(slot.health, Health { failure: Some("timed out".into()), failures: 1 });
-        assert_eq!(slot.judge(Ok(&Answer::default()), Instant::now()), None, "it was not said to fail");
-
         let mut sources = Sources::default();
         for number in 0..40 {
             let late = late.clone();
@@ -580,16 +431,6 @@ mod tests {
         }
         ask(&mut sources).await;
         assert!(sources.held_up.names.is_empty() && sources.held_up.lines.is_some(), "they were logged");
-        let mut held_up = HeldUp::default();
-        let mut said = || {
-            held_up.names = (0..40).map(|number| format!("p{number:02}").into()).collect();
-            held_up.line(Instant::now())
-        };
-        let lines = (0..60).filter_map(|_| said()).collect::<Vec<_>>();
-        assert_eq!(lines.len(), 3);
-        let begin = "40 timed out because other plugins computed: p00, p01, p02, p03, p04 and 35 more; ";
-        assert!(lines[0].starts_with(begin), "{}", lines[0]);
-        assert_eq!(HeldUp::default().line(Instant::now()), None);
     }
 
     /// A source that answers with this value, once for each permit.

@@ -66,7 +66,18 @@ impl ApiError {
     /// Whether Mackerel itself says what only the operator can change: a wrong key, a missing host. The same status from a proxy or
     /// firewall may depend on the request.
     pub(super) fn is_for_the_operator(&self) -> bool {
-        matches!(self, Self::Auth(response) | Self::NotFound(response) if response.by == Author::Mackerel)
+        matches!(self, Self::Auth(_) | Self::NotFound(_)) && self.is_of_mackerel()
+    }
+
+    /// Whether Mackerel itself answered with this error, so that what is known of Mackerel's errors is the cure.
+    pub(super) fn is_of_mackerel(&self) -> bool {
+        let by = match self {
+            Self::Auth(response) | Self::NotFound(response) | Self::Busy(response) | Self::Refused(response) => {
+                &response.by
+            }
+            Self::NoAnswer(_) => return false,
+        };
+        *by == Author::Mackerel
     }
 
     /// How long the server wants clients to wait, if it said so.
@@ -81,52 +92,142 @@ impl ApiError {
     }
 }
 
-impl fmt::Display for ApiError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// Whose fault a failure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtFault {
+    /// The agent's configuration: its key, its host.
+    Configuration,
+    /// Mackerel itself, which is down or limits requests.
+    Mackerel,
+    /// The way to Mackerel: the network, a name server, a proxy, gateway or firewall.
+    Network,
+    /// What was posted.
+    Content,
+}
+
+impl AtFault {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Configuration, Self::Mackerel, Self::Network, Self::Content];
+
+    /// Its word in JSON.
+    #[must_use]
+    pub fn word(self) -> &'static str {
         match self {
-            Self::Auth(ErrorResponse { status, message, by: Author::Mackerel, .. }) => write!(
-                formatter,
-                "Mackerel refuses the API key ({status}: {message}): check that `apikey` is a key of your organization that \
-                 may read and write, and that it may be used from this machine's address"
-            ),
-            Self::Auth(response) | Self::NotFound(response) | Self::Busy(response) | Self::Refused(response) => {
-                response.fmt(formatter)
-            }
-            Self::NoAnswer(why) => formatter.write_str(why),
+            Self::Configuration => "configuration",
+            Self::Mackerel => "mackerel",
+            Self::Network => "network",
+            Self::Content => "content",
+        }
+    }
+
+    /// For people, after "the fault is".
+    #[must_use]
+    pub fn place(self) -> &'static str {
+        match self {
+            Self::Configuration => "in this agent's configuration",
+            Self::Mackerel => "Mackerel's",
+            Self::Network => "between this machine and Mackerel",
+            Self::Content => "in what is posted",
         }
     }
 }
 
-impl fmt::Display for ErrorResponse {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { status, by, message, .. } = self;
-        match by {
-            Author::Mackerel => write!(formatter, "Mackerel answered {status}: {message}"),
-            Author::Unknown(_) if *status == 407 => write!(
-                formatter,
-                "the proxy requires a login (407): write its user and password into `https_proxy` or `http_proxy`"
-            ),
-            Author::Unknown(server) => {
-                let key = if matches!(status, 401 | 403) { "`apikey` and " } else { "" };
-                write!(
-                    formatter,
-                    "a request to {server} was answered with {message}, without the reason that Mackerel gives: check \
-                     {key}`apibase`, and whether a proxy, gateway or firewall on the way answered"
-                )
+impl ApiError {
+    /// What happened, without whose fault it is and the cure.
+    pub(super) fn what(&self) -> String {
+        let response = match self {
+            Self::NoAnswer(why) => return why.clone(),
+            Self::Auth(response) | Self::NotFound(response) | Self::Busy(response) | Self::Refused(response) => {
+                response
+            }
+        };
+        let ErrorResponse { status, message, by, .. } = response;
+        match (self, by) {
+            (Self::Auth(_), Author::Mackerel) => format!("Mackerel refuses the API key ({status}: {message})"),
+            (_, Author::Mackerel) => format!("Mackerel answered {status}: {message}"),
+            (_, Author::Unknown(_)) if *status == 407 => "the proxy requires a login (407)".to_owned(),
+            (_, Author::Unknown(server)) => {
+                format!("a request to {server} was answered with {message}, without the reason that Mackerel gives")
             }
         }
+    }
+
+    /// Whose fault it is.
+    pub(super) fn at_fault(&self) -> AtFault {
+        match self {
+            Self::Auth(ErrorResponse { by: Author::Mackerel, .. })
+            | Self::NotFound(ErrorResponse { by: Author::Mackerel, .. }) => AtFault::Configuration,
+            Self::Busy(ErrorResponse { by: Author::Mackerel, .. }) => AtFault::Mackerel,
+            Self::Refused(ErrorResponse { by: Author::Mackerel, .. }) => AtFault::Content,
+            Self::Auth(_) | Self::NotFound(_) | Self::Busy(_) | Self::Refused(_) | Self::NoAnswer(_) => {
+                AtFault::Network
+            }
+        }
+    }
+
+    /// What to do about it.
+    pub(super) fn cure(&self) -> String {
+        let response = match self {
+            Self::NoAnswer(_) => {
+                return "check the network, the name server, the proxy and `apibase`".to_owned();
+            }
+            Self::Auth(response) | Self::NotFound(response) | Self::Busy(response) | Self::Refused(response) => {
+                response
+            }
+        };
+        match (self, &response.by) {
+            (Self::Auth(_), Author::Mackerel) => {
+                "check that `apikey` is a key of your organization that may read and write, and that it may be used from this \
+                 machine's address"
+            }
+            (Self::NotFound(_), Author::Mackerel) => {
+                "check that `apikey` is of the organization that this host belongs to, or stop wasaba, delete the file `id` in \
+                 its `root` and start it again to register a new host"
+            }
+            (Self::Refused(_), Author::Mackerel) => {
+                "check this machine's clock and what its plugins post; what is refused alone is dropped and named"
+            }
+            (_, Author::Mackerel) => "nothing to do here, since it is tried again",
+            (_, Author::Unknown(_)) if response.status == 407 => {
+                "write its user and password into `https_proxy` or `http_proxy`"
+            }
+            (Self::Auth(_), Author::Unknown(_)) => {
+                "check `apikey` and `apibase`, and whether a proxy, gateway or firewall on the way answered"
+            }
+            (_, Author::Unknown(_)) => "check `apibase`, and whether a proxy, gateway or firewall on the way answered",
+        }
+        .to_owned()
+    }
+}
+
+/// What happened, and the cure if it is not obvious.
+impl fmt::Display for ApiError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.what())?;
+        let is_of_others = match self {
+            Self::Auth(_) => true,
+            Self::NotFound(response) | Self::Busy(response) | Self::Refused(response) => {
+                response.by != Author::Mackerel
+            }
+            Self::NoAnswer(_) => false,
+        };
+        if is_of_others { write!(formatter, ": {}", self.cure()) } else { Ok(()) }
     }
 }
 
 impl Error for ApiError {}
+
+/// The time in a `Date` header, in seconds since 1970.
+pub(super) fn date(value: &str) -> Option<i64> {
+    Some(jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value.trim()).ok()?.as_second())
+}
 
 /// The wait in either form of the `Retry-After` header: seconds, or a date.
 pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value.trim()).ok()?;
-    let date = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(date.as_second()).ok()?);
+    let date = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(date(value)?).ok()?);
     Some(date.duration_since(now).unwrap_or_default())
 }
 
@@ -158,5 +259,26 @@ mod tests {
         assert_eq!(message(b"<html>"), None);
         let long = format!(r#"{{"error":"{}"}}"#, "x".repeat(1000));
         assert_eq!(message(long.as_bytes()).map(|text| text.len()), Some(LONGEST_MESSAGE));
+    }
+
+    #[test]
+    fn only_an_answer_with_a_reason_is_mackerels_and_each_other_points_to_what_is_in_between() {
+        for status in [400, 401, 403, 404, 407, 413, 429, 502, 503, 504] {
+            let error =
+                |by: Author| ApiError::of(ErrorResponse { status, by, message: "no".to_owned(), retry_after: None });
+            let (own, other) = (error(Author::Mackerel), error(Author::Unknown("api.example.com".to_owned())));
+            assert!(own.is_of_mackerel() && !other.is_of_mackerel());
+            assert_eq!(
+                (own.is_for_the_operator(), other.is_for_the_operator()),
+                (matches!(status, 401 | 403 | 404), false)
+            );
+            assert!(own.to_string().starts_with("Mackerel "), "{own}");
+            let said = other.to_string();
+            assert!(!said.contains("Mackerel refuses") && !said.contains("Mackerel answered"), "{said}");
+            assert!(
+                if status == 407 { said.starts_with("the proxy ") } else { said.contains("proxy, gateway") },
+                "{said}"
+            );
+        }
     }
 }

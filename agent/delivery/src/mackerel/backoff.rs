@@ -1,10 +1,9 @@
-//! The backoff: how long to wait after a call to Mackerel failed, and which failures to log.
+//! The backoff: how long to wait after a call to Mackerel failed.
 //!
 //! Pure: chance and time are parameters; it neither waits nor logs.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
-use std::mem::{Discriminant, discriminant};
 use std::time::{Duration, Instant};
 
 use super::answer::ApiError;
@@ -25,32 +24,24 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
 const MOST_FAILURES: usize = 28;
 const WINDOW: Duration = Duration::from_hours(1);
 
-/// A lasting failure is logged again after this time.
-const LOGGED_AGAIN: Duration = Duration::from_hours(1);
-
 /// A series of failures of one kind of call.
 ///
-/// Waits are exponential with full jitter, so that a thousand hosts do not come back at once. A failure is due for the log
-/// once, again when it becomes another one, and hourly while it lasts.
+/// Waits are exponential with full jitter, so that a thousand hosts do not come back at once.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
     /// The failures within the last [`WINDOW`] since the last success, the oldest first.
     recent: VecDeque<Instant>,
-    logged: Option<(Discriminant<ApiError>, Instant)>,
 }
 
 impl Backoff {
-    /// The wait after a call that failed at `now` with `error`; `random` is from 0 to 1.
+    /// The wait after a call that failed at `now` with `error` and was counted; `random` is from 0 to 1.
     pub(super) fn wait(&mut self, error: &ApiError, now: Instant, random: f64) -> Duration {
-        self.count(now);
-        self.wait_again(error, now, random)
-    }
-
-    /// As [`Backoff::wait`], for a failure that was counted already.
-    pub(super) fn wait_again(&mut self, error: &ApiError, now: Instant, random: f64) -> Duration {
         let allowed = match self.recent.front() {
-            Some(oldest) if self.is_exhausted(now) => (*oldest + WINDOW).saturating_duration_since(now),
+            // All hosts began to fail at the same time, and must not come back at the same time.
+            Some(oldest) if self.is_exhausted(now) => {
+                (*oldest + WINDOW).saturating_duration_since(now) + LONGEST.mul_f64(random.clamp(0.0, 1.0))
+            }
             _ => Duration::ZERO,
         };
         let wait = if error.is_for_the_operator() { HOLD } else { self.jittered(random) };
@@ -71,26 +62,9 @@ impl Backoff {
         recent.count() >= MOST_FAILURES
     }
 
-    /// Whether `error` is due for the log; if so, it counts as logged.
-    pub(super) fn is_news(&mut self, error: &ApiError, now: Instant) -> bool {
-        let is_news = self
-            .logged
-            .is_none_or(|(kind, at)| kind != discriminant(error) || now.saturating_duration_since(at) >= LOGGED_AGAIN);
-        if is_news {
-            self.logged = Some((discriminant(error), now));
-        }
-        is_news
-    }
-
-    /// Whether a failure was logged.
-    pub(super) fn has_logged(&self) -> bool {
-        self.logged.is_some()
-    }
-
-    /// Ends the series, after a call that succeeded. A failure that returns within the hour is still not logged again.
+    /// Ends the series, after a call that succeeded.
     pub(super) fn reset(&mut self) {
-        let logged = self.logged.take();
-        *self = Self { logged, ..Self::default() };
+        *self = Self::default();
     }
 
     fn jittered(&mut self, random: f64) -> Duration {
@@ -133,6 +107,7 @@ mod tests {
         let mut backoff = Backoff::default();
         let mut now = Instant::now();
         let mut wait = |backoff: &mut Backoff, random| {
+            backoff.count(now);
             let wait = backoff.wait(&unreachable(), now, random);
             now += wait;
             wait
@@ -153,11 +128,45 @@ mod tests {
             let mut now = start;
             while now < start + Duration::from_hours(24) {
                 calls.push(now);
+                backoff.count(now);
                 now += backoff.wait(&unreachable(), now, random);
             }
             let most = calls.windows(MOST_FAILURES + 1).all(|calls| calls[MOST_FAILURES] - calls[0] >= WINDOW);
             assert!(most, "{random}");
             assert!(calls.len() > 24 * 10, "{} calls in a day with {random}", calls.len());
+        }
+    }
+
+    /// When each of a thousand hosts calls first after an outage of all of them, in seconds after it.
+    fn returns(outage: Duration, error: &ApiError) -> Vec<u64> {
+        let start = Instant::now();
+        // A generator of the usual constants: other chances each time would make this test fail now and then.
+        let mut state = 1_u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 11) as f64 / (1_u64 << 53) as f64
+        };
+        let mut first_call = || {
+            let (mut backoff, mut now) = (Backoff::default(), start + Duration::from_secs_f64(random() * 20.0));
+            while now < start + outage {
+                backoff.count(now);
+                now += backoff.wait(error, now, random());
+            }
+            (now - start - outage).as_secs()
+        };
+        (0..1_000).map(|_| first_call()).collect()
+    }
+
+    #[test]
+    fn a_thousand_hosts_that_fail_together_come_back_one_by_one_within_minutes() {
+        for minutes in [1, 10, 55, 59, 60, 61, 119, 600] {
+            let returns = returns(Duration::from_mins(minutes), &unreachable());
+            let within_ten_seconds = |begin: u64| returns.iter().filter(|at| (begin..begin + 10).contains(at)).count();
+            let most = (0..700).map(within_ten_seconds).max().unwrap();
+            // After a minute, the waits are still short.
+            assert!(most <= if minutes == 1 { 300 } else { 80 }, "{minutes} min: {most} within ten seconds");
+            let last = returns.iter().max().unwrap();
+            assert!(*last <= 900, "{minutes} min: the last comes after {last} s");
         }
     }
 
@@ -187,17 +196,10 @@ mod tests {
     }
 
     #[test]
-    fn a_lasting_failure_is_logged_once_an_hour_and_another_failure_at_once() {
-        let start = Instant::now();
-        let at = |minutes: u64| start + Duration::from_mins(minutes);
-        let mut backoff = Backoff::default();
-        let logged: Vec<bool> = [0, 1, 59, 60, 61].map(|minutes| backoff.is_news(&unreachable(), at(minutes))).to_vec();
-        assert_eq!(logged, [true, false, false, true, false]);
-        assert!(backoff.is_news(&busy(1), at(62)));
-        backoff.reset();
-        assert!(
-            !backoff.is_news(&busy(1), at(63)) && backoff.is_news(&busy(1), at(122)),
-            "also when it comes and goes"
+    fn a_wait_of_less_than_a_second_is_not_called_0_s() {
+        assert_eq!(
+            [0, 999, 1_000].map(|millis| retrying(Duration::from_millis(millis))),
+            ["retrying now", "retrying now", "retrying in 1 s"]
         );
     }
 

@@ -13,14 +13,17 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use wasaba_core::clock;
 use wasaba_core::report::Report;
+use wasaba_core::text::counted;
 
 use super::answer::ApiError;
-use super::backoff::{Backoff, retrying};
 use super::client::Client;
 use super::halving::{Found, Halving};
 use super::hosts::Hosts;
 use super::id_file::HostId;
+use super::lanes::{Kind, Lane, Lanes, Words};
+use super::saved_reports::Saved;
 use super::{Pace, stopped};
+use crate::spool::Spool;
 
 /// Mackerel accepts no more in one request.
 const MOST_AT_ONCE: usize = 100;
@@ -41,8 +44,12 @@ pub(super) struct CheckReports<'a> {
     client: Client,
     host_id: HostId,
     hosts: Arc<Hosts>,
+    board: Lanes,
+    /// One for each queue.
+    lanes: BTreeMap<Option<Arc<str>>, Lane>,
     pace: Pace,
     queues: &'a mut Queues,
+    saved: Saved,
 }
 
 /// The queued reports, by the custom identifier of their host; `None` is this host.
@@ -53,32 +60,52 @@ pub(super) struct Queues(BTreeMap<Option<Arc<str>>, Queue>);
 #[derive(Debug, Default)]
 struct Queue {
     reports: VecDeque<Report>,
-    backoff: Backoff,
     /// No request is sent before then.
     not_before: Option<Instant>,
     dropped: Dropped,
 }
 
-/// The reports that were dropped since the log last said so, by reason.
-#[derive(Debug, Default)]
-struct Dropped {
+/// How many reports were dropped, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
     old: usize,
     overflowed: usize,
     refused: usize,
+}
+
+/// The reports that were dropped.
+#[derive(Debug, Default)]
+struct Dropped {
+    all: Counts,
+    /// Those that the log has mentioned.
+    logged: Counts,
+    logged_at: Option<Instant>,
+    /// Those that the board of lanes has.
+    noted: Counts,
     /// A check whose report was refused, and Mackerel's reason.
     example: Option<(Arc<str>, String)>,
-    logged: Option<Instant>,
+}
+
+impl Counts {
+    fn since(self, before: Self) -> Self {
+        Self {
+            old: self.old - before.old,
+            overflowed: self.overflowed - before.overflowed,
+            refused: self.refused - before.refused,
+        }
+    }
 }
 
 impl Dropped {
     /// The line for the log, at most once an hour.
     fn line(&mut self, now: Instant) -> Option<String> {
-        let is_soon = self.logged.is_some_and(|at| now.saturating_duration_since(at) < LOGGED_AGAIN);
-        if is_soon || self.old + self.overflowed + self.refused == 0 {
+        let is_soon = self.logged_at.is_some_and(|at| now.saturating_duration_since(at) < LOGGED_AGAIN);
+        if is_soon || self.all == self.logged {
             return None;
         }
-        let Self { old, overflowed, refused, example, .. } = std::mem::take(self);
-        self.logged = Some(now);
+        let Counts { old, overflowed, refused } = self.all.since(self.logged);
+        (self.logged, self.logged_at) = (self.all, Some(now));
+        let example = self.example.take();
         let mut reasons = Vec::new();
         if old > 0 {
             reasons.push(format!("{old} older than {OLDEST_HOURS} h"));
@@ -92,6 +119,14 @@ impl Dropped {
         let reasons = reasons.join(", ");
         Some(format!("dropped check reports: {reasons}; each check's next result is reported again"))
     }
+
+    /// Notes on the board what it does not have yet.
+    fn note(&mut self, lane: &mut Lane) {
+        let Counts { old, overflowed, refused } = self.all.since(self.noted);
+        self.noted = self.all;
+        let reasons = [("too old", old), ("too many were queued", overflowed), ("refused", refused)];
+        reasons.into_iter().filter(|(_, count)| *count > 0).for_each(|(reason, count)| lane.dropped(reason, count));
+    }
 }
 
 impl Queues {
@@ -104,28 +139,49 @@ impl Queues {
             && let Some(oldest) = queue.reports.pop_front()
         {
             oldest.lost.set();
-            queue.dropped.overflowed += 1;
+            queue.dropped.all.overflowed += 1;
         }
         is_urgent
+    }
+
+    fn reports(&self) -> impl Iterator<Item = &Report> {
+        self.0.values().flat_map(|queue| &queue.reports)
+    }
+
+    /// Queues reports of an earlier run before those of this one.
+    fn restore(&mut self, reports: Vec<Report>) {
+        for report in reports.into_iter().rev() {
+            self.0.entry(report.host.clone()).or_default().reports.push_front(report);
+        }
     }
 
     /// Forgets earlier failures, which another key or server may not have.
     fn reset(&mut self) {
         for queue in self.0.values_mut() {
-            let (reports, dropped) = (std::mem::take(&mut queue.reports), std::mem::take(&mut queue.dropped));
-            *queue = Queue { reports, dropped, ..Queue::default() };
+            queue.not_before = None;
         }
     }
 }
 
 impl<'a> CheckReports<'a> {
-    pub(super) fn new(client: Client, host_id: HostId, hosts: Arc<Hosts>, pace: Pace, queues: &'a mut Queues) -> Self {
+    pub(super) fn new(
+        client: Client,
+        host_id: HostId,
+        hosts: Arc<Hosts>,
+        board: Lanes,
+        pace: Pace,
+        queues: &'a mut Queues,
+        spool: Arc<Spool>,
+    ) -> Self {
         queues.reset();
-        Self { client, host_id, hosts, pace, queues }
+        let saved = Saved::new(spool, host_id.clone());
+        Self { client, host_id, hosts, board, lanes: BTreeMap::new(), pace, queues, saved }
     }
 
     /// Posts queued reports and those from the inbox until shutdown, and then once more.
     pub(super) async fn run(mut self, inbox: &mut mpsc::Receiver<Report>, shutdown: watch::Receiver<bool>) {
+        let restored = self.saved.restore(self.queues.reports()).await;
+        self.queues.restore(restored);
         self.flush(Instant::now()).await;
         let mut next = Instant::now() + GATHERED;
         let mut found = self.hosts.found();
@@ -154,6 +210,8 @@ impl<'a> CheckReports<'a> {
         while let Ok(report) = inbox.try_recv() {
             self.queues.push(report);
         }
+        // The last request may be cut short.
+        self.saved.follow(self.queues.reports());
         self.flush(Instant::now()).await;
     }
 
@@ -165,10 +223,19 @@ impl<'a> CheckReports<'a> {
 
     async fn flush(&mut self, now: Instant) {
         let mut work = Vec::new();
-        for (host, queue) in &mut self.queues.0 {
+        for host in self.queues.0.keys() {
+            let lane = || self.board.lane(Kind::CheckReports, host.as_ref(), self.pace);
+            self.lanes.entry(host.clone()).or_insert_with(lane);
+        }
+        // Both have the same keys.
+        for ((host, queue), lane) in self.queues.0.iter_mut().zip(self.lanes.values_mut()) {
             queue.drop_old(clock::seconds_of((self.pace.now)()));
             if let Some(line) = queue.dropped.line(now) {
                 tracing::warn!("{line}");
+            }
+            queue.dropped.note(lane);
+            if queue.reports.is_empty() {
+                lane.is_well();
             }
             if queue.reports.is_empty() || queue.not_before.is_some_and(|time| now < time) {
                 continue;
@@ -178,13 +245,14 @@ impl<'a> CheckReports<'a> {
                 Some(identifier) => self.hosts.id(identifier, now.into_std()),
             };
             if let Some(id) = id {
-                work.push(queue.deliver(&self.client, host.as_ref(), id, self.pace));
+                work.push(queue.deliver(lane, &self.client, host.as_ref(), id, self.pace));
             }
         }
         let results = join_all(work).await;
         for gone in results.into_iter().flatten() {
             self.hosts.doubt(&gone, now.into_std());
         }
+        self.saved.follow(self.queues.reports());
     }
 }
 
@@ -192,6 +260,7 @@ impl Queue {
     /// Delivers all queued reports. Returns the host if Mackerel does not know it any more.
     async fn deliver(
         &mut self,
+        lane: &mut Lane,
         client: &Client,
         host: Option<&Arc<str>>,
         id: Arc<str>,
@@ -199,39 +268,30 @@ impl Queue {
     ) -> Option<Arc<str>> {
         while !self.reports.is_empty() {
             let batch = self.reports.iter().take(MOST_AT_ONCE).cloned().collect::<Vec<_>>();
-            let Err(error) = self.post(client, &batch, &id, pace).await else { continue };
+            let Err(error) = self.post(lane, client, &batch, &id).await else { continue };
             let error = match (error, host) {
-                (error @ ApiError::Refused(_), _) => match self.search(client, batch, &id, pace, error).await {
+                (error @ ApiError::Refused(_), _) => match self.search(lane, client, batch, &id, pace, error).await {
                     Ok(()) => continue,
                     Err(error) => error,
                 },
                 (ApiError::NotFound(_), Some(identifier)) => return Some(Arc::clone(identifier)),
                 (error, _) => error,
             };
-            let now = (pace.instant)();
-            let wait = self.backoff.wait_again(&error, now, (pace.random)());
+            let waits = format!("{} stay queued", counted(self.reports.len() as u64, "report"));
+            let wait = lane.wait(&error, &Words::new("post check reports", &waits));
             self.not_before = Some(Instant::now() + wait);
-            if self.backoff.is_news(&error, now) {
-                tracing::warn!(
-                    "cannot post check reports: {error}; {} stay queued, {}",
-                    self.reports.len(),
-                    retrying(wait)
-                );
-            }
             return None;
         }
+        self.dropped.note(lane);
+        lane.is_well();
         None
     }
 
     /// Posts reports, which leave the queue only then, since this may be interrupted at any time.
-    async fn post(&mut self, client: &Client, batch: &[Report], id: &str, pace: Pace) -> Result<(), ApiError> {
-        if let Err(error) = client.post_reports(body(batch.iter(), id)).await {
-            self.backoff.count((pace.instant)());
-            return Err(error);
-        }
+    async fn post(&mut self, lane: &mut Lane, client: &Client, batch: &[Report], id: &str) -> Result<(), ApiError> {
+        lane.request(batch.len(), client.post_reports(body(batch.iter(), id))).await?;
         tracing::debug!("delivered {} check reports", batch.len());
         self.reports.retain(|report| !batch.contains(report));
-        self.backoff.reset();
         self.not_before = None;
         Ok(())
     }
@@ -242,6 +302,7 @@ impl Queue {
     /// Nothing was accepted, or a request failed for another reason.
     async fn search(
         &mut self,
+        lane: &mut Lane,
         client: &Client,
         batch: Vec<Report>,
         id: &str,
@@ -250,8 +311,10 @@ impl Queue {
     ) -> Result<(), ApiError> {
         let mut search = Halving::of_refused(batch, (pace.random)());
         loop {
-            while let Some(batch) = search.next() {
-                match self.post(client, &batch, id, pace).await {
+            while !lane.is_exhausted()
+                && let Some(batch) = search.next()
+            {
+                match self.post(lane, client, &batch, id).await {
                     Ok(()) => search.accept(),
                     Err(ApiError::Refused(_)) => search.refuse(batch),
                     Err(error) => return Err(error),
@@ -265,7 +328,7 @@ impl Queue {
             for report in refused {
                 self.reports.retain(|queued| *queued != report);
                 report.lost.set();
-                self.dropped.refused += 1;
+                self.dropped.all.refused += 1;
                 self.dropped.example.get_or_insert_with(|| (report.name, error.to_string()));
             }
             if is_finished {
@@ -279,7 +342,7 @@ impl Queue {
         let is_old = |report: &Report| now - report.occurred_at >= OLDEST_HOURS * 60 * 60;
         let old = self.reports.iter().take_while(|report| is_old(report)).count();
         self.reports.drain(..old).for_each(|report| report.lost.set());
-        self.dropped.old += old;
+        self.dropped.all.old += old;
     }
 }
 
@@ -325,11 +388,13 @@ fn body<'a>(reports: impl Iterator<Item = &'a Report>, host_id: &str) -> Vec<u8>
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use wasaba_core::report::{Lost, Status};
 
     use super::*;
     use crate::mackerel::halving::MOST_REFUSED_REQUESTS;
-    use crate::mackerel::testing::{Server, answer, client};
+    use crate::mackerel::testing::{PACE, Server, answer, client};
 
     fn report(name: &str, host: Option<&str>) -> Report {
         Report {
@@ -346,8 +411,11 @@ mod tests {
     }
 
     fn reports<'a>(server: &Server, queues: &'a mut Queues) -> CheckReports<'a> {
-        let pace = Pace { now: clock::wall, instant: std::time::Instant::now, random: || 1.0, pause: Duration::ZERO };
-        CheckReports::new(client(&server.base), HostId::new("OWN").unwrap(), Arc::default(), pace, queues)
+        let pace = Pace { random: || 1.0, ..PACE };
+        let board = Lanes::default();
+        let hosts = Arc::new(Hosts::new(board.clone()));
+        let spool = Arc::new(Spool::open(tempfile::tempdir().unwrap().path(), 0).unwrap());
+        CheckReports::new(client(&server.base), HostId::new("OWN").unwrap(), hosts, board, pace, queues, spool)
     }
 
     fn bodies(server: &Server) -> Vec<String> {
@@ -386,6 +454,9 @@ mod tests {
             let accepted = bodies(&server).into_iter().filter(|body| !body.contains("poison"));
             assert_eq!(accepted.map(|body| body.matches("\"name\"").count()).sum::<usize>(), 2);
             assert!(lost.iter().all(|(is_poison, lost)| lost.is_set() == *is_poison), "{order:?}");
+            let facts = reports.board.facts((PACE.instant)());
+            let facts = facts.into_iter().find(|facts| facts.kind == Kind::CheckReports).unwrap();
+            assert_eq!((facts.delivered, facts.fault, facts.dropped.get("refused")), (2, None, Some(&1)), "{order:?}");
             let line = reports.queues.0.get_mut(&None).unwrap().dropped.line(Instant::now()).unwrap();
             assert!(line.contains("1 that Mackerel refuses, such as that of check poison ("), "{line}");
         }
@@ -420,6 +491,37 @@ mod tests {
         let line = queue.dropped.line(start + LOGGED_AGAIN).unwrap();
         assert!(line.starts_with("dropped check reports: 10000 older than 6 h; "), "{line}");
         assert_eq!(queue.dropped.line(start + LOGGED_AGAIN * 3), None, "nothing is new");
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_posted_after_a_restart_once_and_for_the_same_host_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = async |own: &str, pushed: Vec<Report>, status: u16| {
+            let server = Server::start(move |_| answer(status, r#"{"success":true}"#)).await;
+            let spool = Arc::new(Spool::open(folder.path(), 0).unwrap());
+            let pace =
+                Pace { now: clock::wall, instant: std::time::Instant::now, random: || 1.0, pause: Duration::ZERO };
+            let (own, mut queues) = (HostId::new(own).unwrap(), Queues::default());
+            for report in pushed {
+                queues.push(report);
+            }
+            let ((_keep, mut inbox), (_, stop)) = (mpsc::channel(1), watch::channel(true));
+            let (board, client) = (Lanes::default(), client(&server.base));
+            let hosts = Arc::new(Hosts::new(board.clone()));
+            let reports = CheckReports::new(client, own, hosts, board, pace, &mut queues, spool);
+            reports.run(&mut inbox, stop).await;
+            let names = bodies(&server).into_iter().flat_map(|body| {
+                let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+                body["reports"].as_array().unwrap().iter().map(|report| report["name"].to_string()).collect::<Vec<_>>()
+            });
+            names.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" ")
+        };
+        let waiting = || vec![report("a", None), report("b", None)];
+        assert_eq!(run("OWN", waiting(), 503).await, r#""a" "b""#);
+        assert_eq!(run("OWN", vec![report("c", None)], 200).await, r#""a" "b" "c""#);
+        assert_eq!(run("OWN", Vec::new(), 200).await, "", "they were posted");
+        assert_eq!(run("OWN", waiting(), 503).await, r#""a" "b""#);
+        assert_eq!(run("ANOTHER", Vec::new(), 200).await, "");
     }
 
     #[tokio::test]

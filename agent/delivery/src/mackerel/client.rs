@@ -5,11 +5,12 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Method, Proxy, Response, redirect};
+use reqwest::header::{CONNECTION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, Response, redirect};
 use serde_json::Value;
 use url::Url;
 use wasaba_core::secret::Secret;
@@ -18,13 +19,19 @@ use wasaba_core::{clock, names};
 
 use super::FatalError;
 use super::answer::{self, ApiError, Author, ErrorResponse};
-use super::proxy::proxy_to;
+use super::proxy::{Proxy, proxy_to};
 
 /// The limit for a whole request, as in the official agent.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The limit for connecting, the look-up of the name included; several addresses share it.
 const CONNECT: Duration = Duration::from_secs(20);
+
+/// So long after an answer, Mackerel's time is known.
+const TIME_TOLD: Duration = Duration::from_mins(5);
+
+/// Each redirect is another request.
+const MOST_REDIRECTS: usize = 3;
 
 /// Mackerel's responses have a few kilobytes; the description of a host with many interfaces perhaps fifty.
 const LONGEST_RESPONSE: usize = 1024 * 1024;
@@ -52,21 +59,27 @@ pub struct Route {
 impl Route {
     /// The proxy for this server, if there is one.
     fn proxy(&self, base: &Url) -> Result<Option<Proxy>, FatalError> {
-        let (key, given) = match base.scheme() {
-            "https" => ("https_proxy", &self.https_proxy),
-            _ => ("http_proxy", &self.http_proxy),
+        let given = if base.scheme() == "https" { &self.https_proxy } else { &self.http_proxy };
+        proxy_to(base, given.as_ref(), |name| std::env::var(name).ok())
+    }
+
+    /// The way to this server, without credentials: its own address, and that of the proxy if there is one.
+    pub(super) fn shown(&self, apibase: &str) -> (String, Option<String>) {
+        let proxy = Url::parse(apibase).ok().and_then(|base| self.proxy(&base).ok().flatten());
+        (without_credentials(apibase), proxy.map(|proxy| without_credentials(&proxy.address.url)))
+    }
+}
+
+impl Proxy {
+    /// As the HTTP library takes it.
+    fn of_client(&self) -> Result<reqwest::Proxy, FatalError> {
+        let unusable = |error: reqwest::Error| {
+            FatalError(format!("{} cannot be used: {}", self.source, chain(&error.without_url())))
         };
-        let Some(proxy) = proxy_to(base, given.as_ref(), |name| std::env::var(name).ok()) else { return Ok(None) };
-        let address = proxy.reveal();
-        let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-        // The environment's may be of another kind, for instance SOCKS, which this client does not speak.
-        let is_http = Url::parse(&address).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        let proxy = is_http.then(|| Proxy::all(address).ok()).flatten();
-        proxy.map(Some).ok_or_else(|| {
-            FatalError(format!(
-                "`{key}`, or the environment variable of that name, is not the address of an HTTP proxy; write for instance \
-                 http://proxy:8080"
-            ))
+        let proxy = reqwest::Proxy::all(&self.address.url).map_err(unusable)?;
+        Ok(match &self.address.login {
+            Some((user, password)) => proxy.basic_auth(user, password.reveal()),
+            None => proxy,
         })
     }
 }
@@ -77,6 +90,10 @@ pub struct Client {
     http: reqwest::Client,
     base: Url,
     key: Secret,
+    /// Mackerel's time in its last answer, in seconds since 1970, and how long this machine was running then.
+    told: Arc<Mutex<Option<(i64, Duration)>>>,
+    /// The proxy on the way and where it is written, for messages.
+    proxy: Option<Arc<str>>,
 }
 
 impl Client {
@@ -105,19 +122,31 @@ impl Client {
             .redirect(redirect::Policy::custom(move |attempt| {
                 // Other redirects turn a POST into a GET, whose answer would say nothing about what was posted.
                 let keeps_method = matches!(attempt.status().as_u16(), 307 | 308);
-                if keeps_method && attempt.previous().len() < 10 && attempt.url().origin() == own_origin.origin() {
+                let is_circle = attempt.previous().contains(attempt.url());
+                let is_own = attempt.url().origin() == own_origin.origin();
+                if keeps_method && is_own && !is_circle && attempt.previous().len() <= MOST_REDIRECTS {
                     attempt.follow()
                 } else {
                     attempt.stop()
                 }
             }))
             .tls_backend_preconfigured(tls);
-        if let Some(proxy) = route.proxy(&base)? {
-            builder = builder.proxy(proxy);
+        let proxy = route.proxy(&base)?;
+        if let Some(proxy) = &proxy {
+            builder = builder.proxy(proxy.of_client()?);
         }
         let http =
             builder.build().map_err(|error| FatalError(format!("cannot create an HTTP client: {}", chain(&error))))?;
-        Ok(Self { http, base, key })
+        let proxy = proxy.map(|proxy| format!("`{}` of {}", proxy.address.server, proxy.source).into());
+        Ok(Self { http, base, key, told: Arc::default(), proxy })
+    }
+
+    /// The time by Mackerel's clock, in seconds since 1970, if it has told it within the last minutes. Unlike this machine's it can be
+    /// trusted.
+    pub(super) fn mackerel_time(&self) -> Option<i64> {
+        let (told, then) = (*self.told.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let since = clock::running().saturating_sub(then);
+        (since <= TIME_TOLD).then(|| told.saturating_add(i64::try_from(since.as_secs()).unwrap_or_default()))
     }
 
     fn url(&self, path: &str) -> Url {
@@ -165,9 +194,15 @@ impl Client {
                 retry_after,
             }));
         }
+        let told = response.headers().get(DATE).and_then(|value| answer::date(value.to_str().ok()?));
+        let arrived = clock::running();
         let (body, end) = self.body(response).await;
         end?;
-        serde_json::from_slice(&body).ok().as_ref().and_then(success).ok_or_else(|| {
+        let found = serde_json::from_slice(&body).ok().as_ref().and_then(success);
+        if let (Some(told), Some(_)) = (told, &found) {
+            *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some((told, arrived));
+        }
+        found.ok_or_else(|| {
             ApiError::NoAnswer(format!(
                 "{} answered {status}, but not what Mackerel answers on success: is `apibase` right, or does a proxy or login \
                  page answer in its place?",
@@ -194,9 +229,18 @@ impl Client {
 
     fn unreachable(&self, error: reqwest::Error) -> ApiError {
         // The URL may hold a password.
+        let is_of_way = error.is_connect();
         let error = error.without_url();
         let why = tls::with_cure(self.key.redacted_in(&chain(&error)), &error, &Trust::default());
-        ApiError::NoAnswer(format!("cannot reach Mackerel: {}: {why}", self.host()))
+        ApiError::NoAnswer(match &self.proxy {
+            // The proxy is not there, refuses this machine, or does not reach Mackerel.
+            Some(proxy) if is_of_way => format!(
+                "cannot reach {} through the proxy {proxy}: {why}; check its address, its user and password, and whether it lets \
+                 this machine through",
+                self.host()
+            ),
+            _ => format!("cannot reach Mackerel: {}: {why}", self.host()),
+        })
     }
 
     fn host(&self) -> String {
@@ -216,6 +260,17 @@ impl Resolve for Resolver {
             Ok(Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
         })
     }
+}
+
+/// An address that may be shown: scheme, host and port.
+fn without_credentials(address: &str) -> String {
+    let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+    let url = Url::parse(&address).ok().filter(|url| url.has_host() && url.query().or(url.fragment()).is_none());
+    // A password with a sign that it must not have may have become part of the host.
+    let Some(url) = url else { return "[invalid address]".to_owned() };
+    let user = if url.username().is_empty() && url.password().is_none() { "" } else { "[redacted]@" };
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{user}{}{port}", url.scheme(), url.host_str().unwrap_or_default())
 }
 
 fn base(apibase: &str) -> Result<Url, FatalError> {
@@ -274,6 +329,23 @@ mod tests {
         client.send(Method::GET, "/x", &[], None, |answer| Some(answer.clone())).await
     }
 
+    #[tokio::test]
+    async fn mackerels_time_is_that_of_its_last_success_and_not_that_of_a_gateway() {
+        let server = Server::start(|request| {
+            let date = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+            let (status, body) = if request.line == "GET /x" { ("200 OK", "{}") } else { ("502 Bad Gateway", "") };
+            format!("HTTP/1.1 {status}\r\n{date}Content-Length: {}\r\n\r\n{body}", body.len())
+        })
+        .await;
+        let client = client(&server.base);
+        let failed = client.send(Method::GET, "/y", &[], None, |answer| Some(answer.clone())).await;
+        assert!(failed.is_err() && client.mackerel_time().is_none());
+        let login_page = client.send(Method::GET, "/x", &[], None, |_| None::<()>).await;
+        assert!(login_page.is_err() && client.mackerel_time().is_none());
+        assert!(get(&client).await.is_ok());
+        assert!(client.clone().mackerel_time().is_some_and(|time| (784_111_777..784_112_077).contains(&time)));
+    }
+
     #[test]
     fn only_scheme_user_host_and_port_of_apibase_count() {
         let url = |text| client(text).url("/api/v0/tsdb").to_string();
@@ -283,6 +355,25 @@ mod tests {
             let error = base(wrong).unwrap_err().to_string();
             assert!(error.contains("apibase = ") && !error.contains("secret"), "{error}");
         }
+    }
+
+    #[test]
+    fn the_way_is_shown_without_credentials() {
+        for (address, expected) in [
+            ("https://api.mackerelio.com/", "https://api.mackerelio.com"),
+            ("http://127.0.0.1:8080/some/path", "http://127.0.0.1:8080"),
+            ("http://user:secret@proxy:3128", "http://[redacted]@proxy:3128"),
+            ("user:secret@proxy:3128", "http://[redacted]@proxy:3128"),
+            ("proxy:3128", "http://proxy:3128"),
+            ("http://user:80#secret@proxy", "[invalid address]"),
+            ("http://user:80?secret@proxy", "[invalid address]"),
+            ("http://user:se#cret@proxy", "[invalid address]"),
+        ] {
+            assert_eq!(without_credentials(address), expected);
+        }
+        let route = Route { https_proxy: Some(Secret::new("http://u:p@proxy:1")), ..Route::default() };
+        let (server, proxy) = route.shown("https://api.mackerelio.com/");
+        assert_eq!((server.as_str(), proxy.as_deref()), ("https://api.mackerelio.com", Some("http://proxy:1")));
     }
 
     #[test]
@@ -390,6 +481,48 @@ mod tests {
         let error = Client::new("http://mackerel.example.com", Secret::new("key"), &agent, &route).unwrap_err();
         let error = error.to_string();
         assert!(error.contains("http_proxy") && !error.contains("hunter2"), "{error}");
+    }
+
+    /// A client whose requests go through this proxy.
+    fn behind(proxy: &str, apibase: &str) -> Client {
+        let agent = Agent { version: "0".to_owned(), revision: "0".to_owned() };
+        let proxy = Some(Secret::new(proxy));
+        let route = Route { http_proxy: proxy.clone(), https_proxy: proxy, ..Route::default() };
+        Client::new(apibase, Secret::new("key"), &agent, &route).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_a_proxy_is_not_called_mackerels() {
+        let absent = behind("http://me:hunter2@127.0.0.1:1", "https://mackerel.example.com");
+        let login = Server::start(|_| answer(407, "no")).await;
+        let server = login.base.trim_start_matches("http://").to_owned();
+        let refusing = behind(&login.base, "https://mackerel.example.com");
+        for (client, proxy, why) in
+            [(absent, "127.0.0.1:1", "onnection refused"), (refusing, server.as_str(), "proxy authorization required")]
+        {
+            let error = get(&client).await.unwrap_err().to_string();
+            let begin = format!("cannot reach mackerel.example.com through the proxy `{proxy}` of `https_proxy`: ");
+            assert!(error.starts_with(&begin) && error.contains(why), "{error}");
+            assert!(error.contains("user and password") && !error.contains("hunter2"), "{error}");
+        }
+        // Without TLS, the proxy answers in Mackerel's place.
+        let error = get(&behind(&login.base, "http://mackerel.example.com")).await.unwrap_err().to_string();
+        assert!(error.starts_with("the proxy requires a login (407)"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_proxy_gets_user_and_password_as_they_were_written() {
+        for (written, sent) in [
+            ("me:hunter2", "bWU6aHVudGVyMg=="),
+            ("DOMAIN\\me:p#ss@1", "RE9NQUlOXG1lOnAjc3NAMQ=="),
+            ("me:p%23ss", "bWU6cCNzcw=="),
+        ] {
+            let proxy = Server::start(|_| answer(200, "{}")).await;
+            let address = format!("http://{written}@{}", proxy.base.trim_start_matches("http://"));
+            get(&behind(&address, "http://mackerel.example.com")).await.unwrap();
+            let head = proxy.requests().remove(0).head;
+            assert!(head.contains(&format!("proxy-authorization: Basic {sent}")), "{written}: {head}");
+        }
     }
 
     #[tokio::test]

@@ -13,11 +13,11 @@ use tokio::sync::{Notify, watch};
 use wasaba_core::sample::Sample;
 
 use super::answer::ApiError;
-use super::backoff::{Backoff, retrying};
 use super::client::Client;
 use super::halving::{Found, Halving};
 use super::hosts::Hosts;
 use super::id_file::HostId;
+use super::lanes::{Lane, Words};
 use super::refusals::Refusals;
 use super::size::Size;
 use super::timing::Timing;
@@ -35,21 +35,13 @@ pub(super) struct Delivery {
     pace: Pace,
     timing: Timing,
     size: Size,
-    backoff: Backoff,
+    lane: Lane,
     refusals: Refusals,
-    outage: Option<Outage>,
     suspects: Suspects,
     /// A search for refused points that pauses, and why they are refused.
     unfinished: Option<(Halving<Point>, ApiError)>,
     /// When something was accepted last.
     accepted: Option<Instant>,
-}
-
-/// A series of failed rounds, and what was delivered since then.
-struct Outage {
-    since: Instant,
-    minutes: usize,
-    points: usize,
 }
 
 /// The minutes of which nothing was accepted. They are tried again after another minute was: only then their times are at fault.
@@ -80,7 +72,14 @@ struct Point {
 }
 
 impl Delivery {
-    pub(super) fn new(client: Client, spool: Arc<Spool>, host_id: HostId, hosts: Arc<Hosts>, pace: Pace) -> Self {
+    pub(super) fn new(
+        client: Client,
+        spool: Arc<Spool>,
+        host_id: HostId,
+        hosts: Arc<Hosts>,
+        lane: Lane,
+        pace: Pace,
+    ) -> Self {
         Self {
             client,
             spool,
@@ -89,9 +88,8 @@ impl Delivery {
             hosts,
             pace,
             size: Size::default(),
-            backoff: Backoff::default(),
+            lane,
             refusals: Refusals::default(),
-            outage: None,
             suspects: Suspects::default(),
             unfinished: None,
             accepted: None,
@@ -133,33 +131,21 @@ impl Delivery {
         if let Some(line) = self.refusals.line(self.now()) {
             tracing::warn!("{line}");
         }
-        let error = match result {
+        match result {
             Ok(pause) => {
-                self.backoff.reset();
-                if let Some(outage) = self.outage.take() {
-                    let Outage { since, minutes, points } = outage;
-                    tracing::info!(
-                        "delivery recovered after {} s: delivered {points} queued points of {minutes} minutes",
-                        self.now().saturating_duration_since(since).as_secs()
-                    );
+                self.lane.is_well();
+                if let Some(pause) = pause {
+                    self.lane.pauses(pause);
                 }
-                return pause;
+                pause
             }
-            Err(error) => error,
-        };
-        let now = self.now();
-        self.outage.get_or_insert(Outage { since: now, minutes: 0, points: 0 });
-        let wait = self.backoff.wait_again(&error, now, (self.pace.random)());
-        if self.backoff.is_news(&error, now) {
-            log(&error, &self.host_id, wait);
-        } else {
-            tracing::debug!("cannot deliver: {error}; {}", retrying(wait));
+            Err(error) => Some(self.lane.wait(&error, &Words::new("deliver values", "they stay queued"))),
         }
-        Some(wait)
     }
 
     /// Delivers all but the held names, and then those of them that are due. Returns how long to pause before the rest.
     async fn deliver_all(&mut self) -> Result<Option<Duration>, ApiError> {
+        self.expire().await;
         if let Some((search, why)) = self.unfinished.take()
             && self.search(search, &why).await? == Some(true)
         {
@@ -247,7 +233,7 @@ impl Delivery {
                 Ok(false)
             }
             // Perhaps it is the size.
-            ApiError::Refused(_) if newest != oldest && !self.backoff.is_exhausted(self.now()) => {
+            ApiError::Refused(_) if newest != oldest && !self.lane.is_exhausted() => {
                 self.size.shrink(count);
                 Ok(false)
             }
@@ -275,7 +261,9 @@ impl Delivery {
     /// whether the search is unfinished; `None` if nothing was accepted.
     async fn search(&mut self, mut search: Halving<Point>, why: &ApiError) -> Result<Option<bool>, ApiError> {
         let mut failed = None;
-        while let Some(batch) = search.next() {
+        while !self.lane.is_exhausted()
+            && let Some(batch) = search.next()
+        {
             match self.post(batch).await {
                 Ok(()) => search.accept(),
                 Err((batch, ApiError::Refused(_))) => search.refuse(batch),
@@ -381,29 +369,30 @@ impl Delivery {
 
     /// Posts a batch, and settles it if it is accepted; else returns it with the error, which is counted.
     async fn post(&mut self, batch: Vec<Point>) -> Result<(), (Vec<Point>, ApiError)> {
-        if let Err(error) = self.client.post_values(body(&batch)).await {
-            self.backoff.count(self.now());
+        if let Err(error) = self.lane.request(batch.len(), self.client.post_values(body(&batch))).await {
             return Err((batch, error));
         }
         tracing::debug!("delivered {} points", batch.len());
-        self.backoff.reset();
         self.suspects.others_are_accepted = !self.suspects.times.is_empty();
         self.accepted = Some(self.now());
         batch.iter().for_each(|point| self.refusals.release(&point.sample));
         self.settle(batch, Vec::new()).await;
+        self.expire().await;
         Ok(())
     }
 
+    /// Drops what is too old or dated ahead by Mackerel's clock, if that is known.
+    async fn expire(&self) {
+        if let Some(time) = self.client.mackerel_time() {
+            self.blocking(move |spool| spool.expire(time)).await;
+        }
+    }
+
     /// Settles in one commit.
-    async fn settle(&mut self, delivered: Vec<Point>, rejected: Vec<Point>) {
-        let points = delivered.len();
+    async fn settle(&self, delivered: Vec<Point>, rejected: Vec<Point>) {
         let settlements = settlements(delivered, rejected);
         if settlements.is_empty() {
             return;
-        }
-        if let Some(outage) = &mut self.outage {
-            outage.points += points;
-            outage.minutes += settlements.iter().filter(|settlement| !settlement.delivered.is_empty()).count();
         }
         self.blocking(move |spool| spool.settle(settlements)).await;
     }
@@ -414,24 +403,6 @@ impl Delivery {
             tracing::error!("a bug in wasaba's spool: {error}");
             T::default()
         })
-    }
-}
-
-fn log(error: &ApiError, host_id: &HostId, wait: Duration) {
-    let wait = retrying(wait);
-    match error {
-        ApiError::Auth(_) => tracing::error!("{error}; values stay queued, {wait}"),
-        ApiError::NotFound(_) => tracing::error!(
-            "{error}: host `{host_id}` does not belong to this organization: check that `apikey` is of the right one, or stop \
-             wasaba, delete the file `id` in its `root` and start it again to register a new host; values stay queued, \
-             {wait}"
-        ),
-        ApiError::Refused(_) => {
-            tracing::error!("Mackerel refuses all values: {error}; they stay queued, {wait}");
-        }
-        ApiError::Busy(_) | ApiError::NoAnswer(_) => {
-            tracing::warn!("cannot deliver: {error}; values stay queued, {wait}");
-        }
     }
 }
 

@@ -14,9 +14,9 @@ use wasaba_core::graph::Defined;
 
 use super::Pace;
 use super::answer::ApiError;
-use super::backoff::{Backoff, retrying};
 use super::client::Client;
 use super::halving::{Found, Halving};
+use super::lanes::{Lane, Words};
 
 /// As often as the host's description.
 const POSTED_EVERY: Duration = Duration::from_hours(1);
@@ -32,23 +32,19 @@ const MOST_NAMED: usize = 3;
 pub(super) async fn keep_posted(
     client: &Client,
     mut definitions: watch::Receiver<Arc<Vec<Defined>>>,
+    mut lane: Lane,
     pace: Pace,
 ) -> Infallible {
-    let (mut backoff, mut posting) = (Backoff::default(), Posting::default());
+    let mut posting = Posting::default();
     loop {
         posting.change(&definitions.borrow_and_update());
-        let wait = match posting.post(client, (pace.random)()).await {
-            Ok(wait) => {
-                backoff.reset();
-                wait
-            }
+        let words = Words::new("post the graph definitions", "values are posted without them");
+        let wait = match posting.post(client, &mut lane, (pace.random)()).await {
+            Ok(wait) => wait,
             Err(error) => {
-                let now = (pace.instant)();
-                let wait = backoff.wait(&error, now, (pace.random)());
-                if backoff.is_news(&error, now) {
-                    tracing::warn!("cannot post the graph definitions: {error}; {}", retrying(wait));
-                }
-                wait
+                // New definitions would fail, too.
+                tokio::time::sleep(lane.wait(&error, &words)).await;
+                continue;
             }
         };
         tokio::select! {
@@ -82,18 +78,20 @@ impl Posting {
     ///
     /// # Errors
     /// A request failed for another reason than its definitions.
-    async fn post(&mut self, client: &Client, random: f64) -> Result<Duration, ApiError> {
+    async fn post(&mut self, client: &Client, lane: &mut Lane, random: f64) -> Result<Duration, ApiError> {
         let (search, error) = match self.unfinished.take() {
             Some(unfinished) => unfinished,
             None => {
                 let good = self.all.iter().filter(|defined| !self.refused.contains(defined)).cloned();
                 let good = good.collect::<Vec<_>>();
                 if good.is_empty() {
+                    lane.is_well();
                     return Ok(Duration::MAX);
                 }
-                match client.post_graphs(body(&good)).await {
+                match lane.request(good.len(), client.post_graphs(body(&good))).await {
                     Ok(()) => {
                         tracing::debug!("posted {} graph definitions", good.len());
+                        lane.is_well();
                         return Ok(POSTED_EVERY);
                     }
                     Err(error @ ApiError::Refused(_)) => (Halving::of_refused(good, random), error),
@@ -101,17 +99,18 @@ impl Posting {
                 }
             }
         };
-        self.search(client, search, error).await
+        self.search(client, lane, search, error).await
     }
 
     async fn search(
         &mut self,
         client: &Client,
+        lane: &mut Lane,
         mut search: Halving<Defined>,
         error: ApiError,
     ) -> Result<Duration, ApiError> {
         while let Some(batch) = search.next() {
-            match client.post_graphs(body(&batch)).await {
+            match lane.request(batch.len(), client.post_graphs(body(&batch))).await {
                 Ok(()) => search.accept(),
                 Err(ApiError::Refused(_)) => search.refuse(batch),
                 Err(error) => return Err(error),
@@ -127,13 +126,13 @@ impl Posting {
             Found::NothingAccepted => {
                 let example = self.all.iter().find(|defined| !self.refused.contains(defined));
                 let example = example.map(|defined| format!("`{}` of {}", defined.graph.name(), defined.owner));
-                tracing::error!(
-                    "Mackerel refuses all graph definitions, such as that of {}: {error}; retrying in an hour",
-                    example.unwrap_or_default()
-                );
+                let task = format!("post any graph definition, such as that of {}", example.unwrap_or_default());
+                lane.fault(POSTED_EVERY, &error, &Words::new(&task, "values are posted without them"));
                 return Ok(POSTED_EVERY);
             }
         };
+        lane.is_well();
+        lane.dropped("refused", found.len());
         for line in lines(&found, &error) {
             tracing::warn!("{line}");
         }
@@ -178,7 +177,8 @@ mod tests {
 
     use super::super::answer::{Author, ErrorResponse};
     use super::super::halving::{MOST_REFUSED_REQUESTS, MOST_REQUESTS};
-    use super::super::testing::{self, Server, answer};
+    use super::super::lanes::{Kind, Lanes};
+    use super::super::testing::{self, PACE, Server, answer};
     use super::*;
 
     fn defined(owner: &str, name: &str) -> Defined {
@@ -205,29 +205,37 @@ mod tests {
         let client = testing::client(&server.base);
         let name = |number: usize| if number % 5 == 2 { format!("good{number}") } else { format!("bad{number}") };
         let all = (0..200).map(|number| defined("plugin web", &name(number))).collect::<Vec<_>>();
-        let mut posting = Posting::default();
+        let (mut posting, lanes) = (Posting::default(), Lanes::default());
+        let mut lane = lanes.lane(Kind::GraphDefinitions, None, PACE);
         posting.change(&Arc::new(all));
         // Each time at another place, until the first is accepted.
         for random in (0..20).map(|number| f64::from(number) / 20.0) {
             let before = server.requests().len();
-            posting.post(&client, random).await.unwrap();
+            posting.post(&client, &mut lane, random).await.unwrap();
             assert!(server.requests().len() - before <= MOST_REQUESTS);
         }
         assert_eq!(posting.refused.len(), 160);
         assert!(posting.refused.iter().all(|defined| defined.graph.name().starts_with("custom.bad")));
         assert!(posting.unfinished.is_none());
+        let facts =
+            lanes.facts((PACE.instant)()).into_iter().find(|facts| facts.kind == Kind::GraphDefinitions).unwrap();
+        assert_eq!((facts.fault, facts.dropped.get("refused")), (None, Some(&160)));
     }
 
     #[tokio::test]
     async fn if_mackerel_refuses_all_definitions_none_of_them_is_to_blame_and_few_requests_are_made() {
         let server = Server::start(|_| answer(400, "{}")).await;
-        let client = testing::client(&server.base);
+        let (client, lanes) = (testing::client(&server.base), Lanes::default());
         for count in [1, 3, 200] {
             let before = server.requests().len();
             let all = (0..count).map(|number| defined("plugin web", &format!("g{number}"))).collect::<Vec<_>>();
             let mut posting = Posting::default();
             posting.change(&Arc::new(all));
-            assert_eq!(posting.post(&client, 0.0).await, Ok(POSTED_EVERY));
+            let mut lane = lanes.lane(Kind::GraphDefinitions, None, PACE);
+            assert_eq!(posting.post(&client, &mut lane, 0.0).await, Ok(POSTED_EVERY));
+            let facts = lanes.facts((PACE.instant)());
+            let fault = facts.iter().find_map(|facts| facts.fault.as_ref()).unwrap();
+            assert!(fault.error.contains("400") && fault.next_try_in > POSTED_EVERY / 2, "{fault:?}");
             assert!(posting.refused.is_empty() && server.requests().len() - before <= MOST_REFUSED_REQUESTS, "{count}");
         }
     }

@@ -15,10 +15,10 @@ use tokio::time::sleep_until;
 use wasaba_core::text::printable;
 
 use super::Pace;
-use super::answer::ApiError;
-use super::backoff::Backoff;
+use super::answer::{ApiError, AtFault};
 use super::client::Client;
 use super::id_file::HostId;
+use super::lanes::{Kind, Lane, Lanes, Words};
 
 /// How long a host id is valid: the host may be retired and registered again.
 const FOUND: Duration = Duration::from_secs(60 * 60);
@@ -30,8 +30,9 @@ const ABSENT: Duration = Duration::from_secs(10 * 60);
 const FAILED: Duration = Duration::from_secs(60);
 
 /// The other hosts, by their custom identifiers. Whoever needs an id asks for it and gets on with the rest: the look-ups are made
-/// by [`Hosts::keep_looked_up`], each with a back-off of its own.
+/// by [`Hosts::keep_looked_up`], each in a lane of its own.
 pub(super) struct Hosts {
+    board: Lanes,
     lookups: Mutex<HashMap<Arc<str>, Lookup>>,
     /// An id was asked for that is not known or no longer valid.
     wanted: Notify,
@@ -44,7 +45,8 @@ struct Lookup {
     outcome: Outcome,
     until: Instant,
     is_running: bool,
-    backoff: Backoff,
+    /// With the first look-up.
+    lane: Option<Lane>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,13 +59,12 @@ enum Outcome {
     Unknown,
 }
 
-impl Default for Hosts {
-    fn default() -> Self {
-        Self { lookups: Mutex::default(), wanted: Notify::new(), found: watch::Sender::new(0) }
-    }
-}
-
 impl Hosts {
+    /// None yet.
+    pub(super) fn new(board: Lanes) -> Self {
+        Self { board, lookups: Mutex::default(), wanted: Notify::new(), found: watch::Sender::new(0) }
+    }
+
     /// The custom identifiers without a known host.
     pub(super) fn absent(&self, now: Instant) -> BTreeSet<Arc<str>> {
         let lookups = self.lock();
@@ -82,7 +83,7 @@ impl Hosts {
             outcome: Outcome::Unknown,
             until: now,
             is_running: false,
-            backoff: Backoff::default(),
+            lane: None,
         });
         if now >= lookup.until {
             if lookup.outcome == Outcome::Absent {
@@ -97,6 +98,8 @@ impl Hosts {
     pub(super) fn doubt(&self, identifier: &Arc<str>, now: Instant) {
         if let Some(lookup) = self.lock().get_mut(identifier) {
             (lookup.outcome, lookup.until) = (Outcome::Unknown, now + ABSENT);
+            // The look-ups must know when it is due.
+            self.wanted.notify_one();
         }
     }
 
@@ -147,36 +150,24 @@ impl Hosts {
         let mut lookups = self.lock();
         let Some(lookup) = lookups.get_mut(identifier) else { return };
         lookup.is_running = false;
-        let shown = printable(identifier, 200);
+        let lane = lookup.lane.get_or_insert_with(|| self.board.lane(Kind::OtherHost, Some(identifier), pace));
+        lane.record(1, &result);
+        let task = format!("look up the host `{}`", printable(identifier, 200));
+        let words = Words::new(&task, "its values stay queued for up to 24 h");
         match result {
             Ok(Some(id)) => {
-                let was_missed = lookup.outcome.id().is_none() && lookup.backoff.has_logged();
-                *lookup = Lookup {
-                    outcome: Outcome::Found(id.as_str().into()),
-                    until: now + FOUND,
-                    is_running: false,
-                    backoff: Backoff::default(),
-                };
-                if was_missed {
-                    tracing::info!("found the host `{shown}`; delivering its values");
-                }
+                lane.is_well();
+                (lookup.outcome, lookup.until) = (Outcome::Found(id.as_str().into()), now + FOUND);
                 self.found.send_modify(|count| *count += 1);
             }
             Ok(None) => {
                 (lookup.outcome, lookup.until) = (Outcome::Absent, now + ABSENT);
-                if lookup.backoff.is_news(&ApiError::NoAnswer(String::new()), now) {
-                    tracing::warn!(
-                        "no host has the custom identifier `{shown}`; its values stay queued for up to 24 h: register that \
-                         host, or correct `custom_identifier` in the plugin's table"
-                    );
-                }
+                let missing = format!("no host has the custom identifier `{}`", printable(identifier, 200));
+                let cure = "register that host, or correct `custom_identifier` in the plugin's table".to_owned();
+                let words = Words { cure: Some((AtFault::Configuration, cure)), ..words };
+                lane.fault(ABSENT, &ApiError::NoAnswer(missing), &words);
             }
-            Err(error) => {
-                lookup.until = now + FAILED.max(lookup.backoff.wait(&error, now, (pace.random)()));
-                if lookup.backoff.is_news(&error, now) {
-                    tracing::warn!("cannot look up the host `{shown}`: {error}; its values stay queued");
-                }
-            }
+            Err(error) => lookup.until = now + lane.wait_at_least(FAILED, &error, &words),
         }
     }
 
@@ -199,12 +190,8 @@ impl Outcome {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use wasaba_core::clock;
-
     use super::*;
-    use crate::mackerel::testing::{Server, answer, client};
-
-    const PACE: Pace = Pace { now: clock::wall, instant: Instant::now, random: || 0.0, pause: Duration::ZERO };
+    use crate::mackerel::testing::{PACE, Server, answer, client};
 
     /// Looks up what is due.
     async fn look_up(hosts: &Hosts, client: &Client, now: Instant) {
@@ -223,7 +210,7 @@ mod tests {
         })
         .await;
         let (client, db, start) = (client(&server.base), Arc::from("db"), Instant::now());
-        let hosts = Hosts::default();
+        let hosts = Hosts::new(Lanes::default());
         let mut ids = Vec::new();
         for seconds in [0, 3_599, 3_600, 3_659, 3_660, 4_259, 4_260] {
             let now = start + Duration::from_secs(seconds);
@@ -251,7 +238,7 @@ mod tests {
             (!request.line.contains("=slow&")).then(|| answer(200, r#"{"hosts":[{"id":"A"}]}"#))
         })
         .await;
-        let (client, hosts, now) = (client(&server.base), Hosts::default(), Instant::now());
+        let (client, hosts, now) = (client(&server.base), Hosts::new(Lanes::default()), Instant::now());
         let (slow, quick): (Arc<str>, Arc<str>) = ("slow".into(), "quick".into());
         let mut found = hosts.found();
         assert_eq!(hosts.id(&slow, now), None);
@@ -271,7 +258,8 @@ mod tests {
     #[tokio::test]
     async fn a_host_that_mackerel_no_longer_knows_is_looked_up_again_ten_minutes_later() {
         let server = Server::start(|_| answer(200, r#"{"hosts":[{"id":"A"}]}"#)).await;
-        let (client, hosts, start, db) = (client(&server.base), Hosts::default(), Instant::now(), Arc::from("db"));
+        let (client, hosts, start, db) =
+            (client(&server.base), Hosts::new(Lanes::default()), Instant::now(), Arc::from("db"));
         hosts.id(&db, start);
         look_up(&hosts, &client, start).await;
         hosts.doubt(&db, start);

@@ -14,10 +14,12 @@ mod halving;
 mod host_metadata;
 mod hosts;
 mod id_file;
+mod lanes;
 mod proxy;
 mod refusals;
 mod registration;
 mod retirement;
+mod saved_reports;
 mod size;
 #[cfg(test)]
 mod testing;
@@ -30,7 +32,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-pub use answer::{ApiError, Author, ErrorResponse};
+pub use answer::{ApiError, AtFault, Author, ErrorResponse};
 use check_reports::CheckReports;
 pub use client::{Agent, Client, Resolver, Route};
 use delivery::Delivery;
@@ -38,6 +40,7 @@ pub use endpoints::{Host, Listed};
 use futures_util::FutureExt;
 use hosts::Hosts;
 pub use id_file::HostId;
+pub use lanes::{Fault, Kind, LaneFacts, Lanes};
 use registration::Registration;
 pub use retirement::{NoHostId, own_id, retire};
 use serde_json::Value;
@@ -82,6 +85,14 @@ pub struct Settings {
     pub asks_cloud: bool,
 }
 
+impl Settings {
+    /// Where everything is posted, without credentials: the server, and the proxy on the way if there is one.
+    #[must_use]
+    pub fn shown_way(&self) -> (String, Option<String>) {
+        self.route.shown(&self.apibase)
+    }
+}
+
 /// Makes the body of `POST` and `PUT /api/v0/hosts`.
 pub type Description = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Value> + Send>> + Send + Sync>;
 
@@ -92,14 +103,21 @@ pub struct Inbox {
     documents: mpsc::Receiver<Document>,
     queued_reports: check_reports::Queues,
     queued_documents: host_metadata::Queue,
+    lanes: Lanes,
 }
 
 impl Inbox {
     /// An inbox for the reports of checks and the documents of metadata plugins.
     #[must_use]
     pub fn new(reports: mpsc::Receiver<Report>, documents: mpsc::Receiver<Document>) -> Self {
-        let (queued_reports, queued_documents) = Default::default();
-        Self { reports, documents, queued_reports, queued_documents }
+        let (queued_reports, queued_documents, lanes) = Default::default();
+        Self { reports, documents, queued_reports, queued_documents, lanes }
+    }
+
+    /// The board that shows how everything is delivered.
+    #[must_use]
+    pub fn lanes(&self) -> Lanes {
+        self.lanes.clone()
     }
 
     /// Queues what comes while nothing can be delivered, so that the oldest is dropped if anything is.
@@ -110,7 +128,7 @@ impl Inbox {
                     self.queued_reports.push(report);
                 }
                 Some(document) = self.documents.recv() => {
-                    self.queued_documents.insert(Arc::clone(&document.namespace), document);
+                    self.queued_documents.push(document);
                 }
                 // Both senders are gone.
                 else => std::future::pending().await,
@@ -155,7 +173,7 @@ pub async fn run(
 }
 
 /// The clocks, chance, and a pause, which tests replace.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Pace {
     now: fn() -> SystemTime,
     instant: fn() -> std::time::Instant,
@@ -174,18 +192,28 @@ async fn run_at(
     pace: Pace,
 ) -> Result<(), FatalError> {
     let client = Client::new(&settings.apibase, settings.apikey.clone(), &settings.agent, &settings.route)?;
-    let registration =
-        Registration { settings: &settings, client: &client, spool: &spool, description: &description, pace };
+    let lanes = inbox.lanes();
+    let registration = Registration {
+        settings: &settings,
+        client: &client,
+        spool: &spool,
+        description: &description,
+        lanes: &lanes,
+        pace,
+    };
     let registered = tokio::select! {
         registered = registration.register() => registered?,
         never = inbox.gather() => match never {},
         () = stopped(signals.shutdown.clone()) => return Ok(()),
     };
     let host_id = registered.host_id.clone();
-    let Inbox { reports, documents, queued_reports, queued_documents } = inbox;
-    let hosts = Arc::new(Hosts::default());
-    let delivery = Delivery::new(client.clone(), spool.clone(), host_id.clone(), Arc::clone(&hosts), pace);
-    let checks = CheckReports::new(client.clone(), host_id.clone(), Arc::clone(&hosts), pace, queued_reports);
+    let Inbox { reports, documents, queued_reports, queued_documents, .. } = inbox;
+    let hosts = Arc::new(Hosts::new(lanes.clone()));
+    let lane = |kind| lanes.lane(kind, None, pace);
+    let values = lane(Kind::Values);
+    let delivery = Delivery::new(client.clone(), spool.clone(), host_id.clone(), Arc::clone(&hosts), values, pace);
+    let (board, own) = (lanes.clone(), host_id.clone());
+    let checks = CheckReports::new(client.clone(), own, Arc::clone(&hosts), board, pace, queued_reports, spool.clone());
     let shutdown = signals.shutdown.clone();
     let stop = async move {
         stopped(shutdown).await;
@@ -200,11 +228,11 @@ async fn run_at(
     };
     tokio::select! {
         ((), ()) = until_stopped => {}
-        never = host_metadata::keep_posted(&client, &host_id, documents, queued_documents, pace) => match never {},
+        never = host_metadata::keep_posted(&client, &host_id, documents, queued_documents, lane(Kind::Metadata)) => match never {},
         error = registration.keep_checked(&registered) => return Err(error),
         never = hosts.keep_looked_up(&client, pace) => match never {},
         never = registration.keep_described(&host_id, &signals.refresh) => match never {},
-        never = graph_definitions::keep_posted(&client, signals.definitions.clone(), pace) => match never {},
+        never = graph_definitions::keep_posted(&client, signals.definitions.clone(), lane(Kind::GraphDefinitions), pace) => match never {},
         () = async { sleep_until(stop.clone().await + DELIVERED_WITHIN).await } => {
             tracing::warn!("could not deliver everything before stopping; the rest stays queued for the next start");
         }
@@ -243,5 +271,7 @@ impl fmt::Display for FatalError {
 
 impl std::error::Error for FatalError {}
 
+#[cfg(test)]
+mod matrix;
 #[cfg(test)]
 mod tests;

@@ -13,11 +13,11 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use wasaba_core::clock;
 
-use super::answer::ApiError;
-use super::backoff::{Backoff, retrying};
+use super::answer::{ApiError, AtFault};
 use super::client::Client;
 use super::endpoints::{self, Host, Listed};
 use super::id_file::{self, Draft, HostId, IdFile};
+use super::lanes::{Kind, Lane, Lanes, Words};
 use super::{Description, FatalError, Pace, Settings};
 use crate::spool::Spool;
 
@@ -29,6 +29,7 @@ pub(super) struct Registration<'a> {
     pub(super) client: &'a Client,
     pub(super) spool: &'a Arc<Spool>,
     pub(super) description: &'a Description,
+    pub(super) lanes: &'a Lanes,
     pub(super) pace: Pace,
 }
 
@@ -42,11 +43,20 @@ const CLOCK_SKEW_SECONDS: i64 = 600;
 /// The wait for Mackerel to say what it knows of a host whose id is known.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// What helps if it is not known which cloud instance this machine is.
+const UNIDENTIFIED: &str = "check that the cloud's metadata service answers this machine, and `cloud_platform`";
+
 /// This machine's host.
 pub(super) struct Registered {
     pub(super) host_id: HostId,
-    /// Whether Mackerel has said that it has this host.
-    is_checked: bool,
+    /// Why Mackerel has not said yet that it has this host.
+    unchecked: Option<Unchecked>,
+}
+
+/// Why a known host is not checked.
+enum Unchecked {
+    Late,
+    Failed(ApiError),
 }
 
 /// Why one attempt to register failed.
@@ -56,6 +66,8 @@ enum Failure {
     Unidentified(ApiError),
     /// Another attempt may succeed.
     Api(ApiError),
+    /// The host is there, but its status could not be set.
+    Status(ApiError),
 }
 
 impl From<FatalError> for Failure {
@@ -75,39 +87,51 @@ impl Registration<'_> {
     /// time, so that a correction needs no restart. A host whose id is known need not be found in Mackerel: values, reports and the
     /// rest are posted for it, and [`Registration::keep_checked`] tries again.
     pub(super) async fn register(&self) -> Result<Registered, FatalError> {
-        let mut backoff = Backoff::default();
+        let mut lane = self.lanes.lane(Kind::Description, None, self.pace);
         loop {
-            let (error, wait) = match self.try_once().await {
+            let tried = self.try_once().await;
+            match self.judged(&mut lane, tried, "register this host", "values stay queued")? {
                 Ok(registered) => return Ok(registered),
-                Err(Failure::Fatal(error)) => return Err(error),
-                Err(Failure::Unidentified(error) | Failure::Api(error)) => {
-                    let wait = backoff.wait(&error, (self.pace.instant)(), (self.pace.random)());
-                    (error, wait)
-                }
-            };
-            if backoff.is_news(&error, (self.pace.instant)()) {
-                self.log(&error, wait);
+                Err(wait) => tokio::time::sleep(wait).await,
             }
-            tokio::time::sleep(wait).await;
         }
     }
 
-    fn log(&self, error: &ApiError, wait: Duration) {
-        let wait = retrying(wait);
-        let path = id_file::path(&self.settings.root);
-        match error {
-            ApiError::NotFound(_) => tracing::error!(
-                "{error}: the host in `{}` does not belong to this organization: check that `apikey` is of the right one, or \
-                 delete the file to register this machine as a new host; values stay queued, {wait}",
-                path.display()
-            ),
-            ApiError::Auth(_) | ApiError::Refused(_) => {
-                tracing::error!("cannot register this host: {error}; values stay queued, {wait}");
+    /// How a task went that may take several requests, noted in the lane: what it returned, or how long to wait before it is tried again.
+    fn judged<T>(
+        &self,
+        lane: &mut Lane,
+        tried: Result<T, Failure>,
+        task: &str,
+        waits: &str,
+    ) -> Result<Result<T, Duration>, FatalError> {
+        let (error, cure) = match tried {
+            Ok(done) => {
+                lane.is_well();
+                return Ok(Ok(done));
             }
-            ApiError::Busy(_) | ApiError::NoAnswer(_) => {
-                tracing::warn!("cannot register this host: {error}; values stay queued, {wait}");
+            Err(Failure::Fatal(error)) => return Err(error),
+            Err(Failure::Unidentified(error)) => (error, Some((AtFault::Network, UNIDENTIFIED.to_owned()))),
+            Err(Failure::Api(error) | Failure::Status(error)) => {
+                let cure = self.cure_of(&error);
+                (error, cure)
             }
-        }
+        };
+        lane.record::<()>(0, &Err(error.clone()));
+        Ok(Err(lane.wait(&error, &Words { cure, ..Words::new(task, waits) })))
+    }
+
+    /// The cure where it is in this machine's id file.
+    fn cure_of(&self, error: &ApiError) -> Option<(AtFault, String)> {
+        let is_of_the_id = matches!(error, ApiError::NotFound(_)) && error.is_for_the_operator();
+        is_of_the_id.then(|| {
+            let cure = format!(
+                "the host in `{}` does not belong to this organization: check that `apikey` is of the right one, or delete the \
+                 file to register this machine as a new host",
+                id_file::path(&self.settings.root).display()
+            );
+            (AtFault::Configuration, cure)
+        })
     }
 
     async fn try_once(&self) -> Result<Registered, Failure> {
@@ -116,17 +140,19 @@ impl Registration<'_> {
             None => self.new_id().await?,
         };
         match timeout(PATIENCE, self.check(&host_id)).await {
-            Ok(Ok(())) => Ok(Registered { host_id, is_checked: true }),
+            Ok(Ok(())) => {
+                self.lanes.lane(Kind::Status, None, self.pace).record(1, &Ok(()));
+                Ok(Registered { host_id, unchecked: None })
+            }
             // Nothing can be posted for a host that is not there.
             Ok(Err(Failure::Api(error @ ApiError::NotFound(_)))) if error.is_for_the_operator() => Err(error.into()),
-            Ok(Err(Failure::Api(error))) => {
-                tracing::warn!("cannot look up host `{host_id}`: {error}; posting its values all the same");
-                Ok(Registered { host_id, is_checked: false })
+            Ok(Err(Failure::Api(error) | Failure::Status(error))) => {
+                Ok(Registered { host_id, unchecked: Some(Unchecked::Failed(error)) })
             }
             Ok(Err(failure)) => Err(failure),
             Err(_) => {
                 tracing::warn!("looking up host `{host_id}` takes long; posting its values meanwhile");
-                Ok(Registered { host_id, is_checked: false })
+                Ok(Registered { host_id, unchecked: Some(Unchecked::Late) })
             }
         }
     }
@@ -143,7 +169,7 @@ impl Registration<'_> {
         }
         let status = host.status.as_deref();
         if let Some(on_start) = self.settings.status_on_start.as_deref().filter(|on_start| status != Some(on_start)) {
-            self.client.post_status(host_id, on_start).await?;
+            self.client.post_status(host_id, on_start).await.map_err(Failure::Status)?;
         }
         tracing::info!("this machine is host `{host_id}` on Mackerel");
         Ok(())
@@ -151,22 +177,24 @@ impl Registration<'_> {
 
     /// Looks the host up until that succeeds, if it did not at the start. Returns only if this machine must not post as that host.
     pub(super) async fn keep_checked(&self, registered: &Registered) -> FatalError {
-        let Registered { host_id, is_checked } = registered;
-        let mut backoff = Backoff::default();
-        let mut result = if *is_checked { Ok(()) } else { self.check(host_id).await };
+        let Registered { host_id, unchecked } = registered;
+        let mut lane = self.lanes.lane(Kind::Status, None, self.pace);
+        let task = format!("look up host `{host_id}` or set its status");
+        let mut tried = match unchecked {
+            None => std::future::pending().await,
+            Some(Unchecked::Late) => self.check(host_id).await,
+            Some(Unchecked::Failed(error)) => Err(Failure::Api(error.clone())),
+        };
         loop {
-            let error = match result {
-                Ok(()) => std::future::pending().await,
-                Err(Failure::Fatal(error)) => return error,
-                Err(Failure::Unidentified(error) | Failure::Api(error)) => error,
-            };
-            let now = (self.pace.instant)();
-            let wait = backoff.wait(&error, now, (self.pace.random)());
-            if backoff.is_news(&error, now) {
-                tracing::warn!("cannot look up host `{host_id}` or set its status: {error}; {}", retrying(wait));
+            if tried.is_ok() {
+                lane.record(1, &Ok(()));
             }
-            tokio::time::sleep(wait).await;
-            result = self.check(host_id).await;
+            match self.judged(&mut lane, tried, &task, "its values are posted all the same") {
+                Ok(Ok(())) => std::future::pending().await,
+                Ok(Err(wait)) => tokio::time::sleep(wait).await,
+                Err(error) => return error,
+            }
+            tried = self.check(host_id).await;
         }
     }
 
@@ -266,21 +294,17 @@ impl Registration<'_> {
     /// Sends the description now, every hour, and whenever `refresh` is notified, but not more than [`MOST_A_MINUTE`]. Failures are
     /// logged and retried.
     pub(super) async fn keep_described(&self, host_id: &HostId, refresh: &Notify) -> Infallible {
-        let mut backoff = Backoff::default();
+        let mut lane = self.lanes.lane(Kind::Description, None, self.pace);
         let mut sent = VecDeque::new();
         loop {
             sent.push_back((self.pace.instant)());
-            let wait = match self.put_description(host_id).await {
+            let wait = match self.put_description(&mut lane, host_id).await {
                 Ok(()) => {
-                    backoff.reset();
+                    lane.is_well();
                     DESCRIBED_EVERY
                 }
                 Err(error) => {
-                    let wait = backoff.wait(&error, (self.pace.instant)(), (self.pace.random)());
-                    if backoff.is_news(&error, (self.pace.instant)()) {
-                        tracing::warn!("cannot update this host's description: {error}; {}", retrying(wait));
-                    }
-                    wait
+                    lane.wait(&error, &Words::new("update this host's description", "Mackerel shows the last one"))
                 }
             };
             tokio::select! {
@@ -295,9 +319,9 @@ impl Registration<'_> {
         }
     }
 
-    async fn put_description(&self, host_id: &HostId) -> Result<(), ApiError> {
+    async fn put_description(&self, lane: &mut Lane, host_id: &HostId) -> Result<(), ApiError> {
         let description = self.describe().await;
-        self.client.put_host(host_id, description.to_string().into_bytes()).await?;
+        lane.request(1, self.client.put_host(host_id, description.to_string().into_bytes())).await?;
         tracing::debug!("sent the host's description");
         Ok(())
     }

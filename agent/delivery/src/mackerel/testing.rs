@@ -5,9 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use wasaba_core::clock;
 use wasaba_core::secret::Secret;
 
+use super::Pace;
 use super::client::{Agent, Client, Route};
+
+/// A back-off of this pace does not wait.
+pub(super) const PACE: Pace =
+    Pace { now: clock::wall, instant: clock::instant, random: || 0.0, pause: std::time::Duration::ZERO };
 
 /// A client for the server at `base`, with the key `key`.
 pub(super) fn client(base: &str) -> Client {
@@ -83,7 +89,7 @@ async fn serve(
     }
 }
 
-async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Request> {
+pub(super) async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Request> {
     loop {
         if let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
@@ -105,4 +111,62 @@ async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Request> {
 /// A response with a body. An empty string instead closes the connection without a response.
 pub(super) fn answer(status: u16, body: &str) -> String {
     format!("HTTP/1.1 {status} Status\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+/// The log of a test's thread.
+pub(super) mod log {
+    use std::cell::RefCell;
+    use std::fmt::Debug;
+
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Level, Metadata, Subscriber};
+
+    thread_local! {
+        static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    }
+
+    struct Log;
+
+    struct Message;
+
+    impl Visit for Message {
+        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+            if field.name() == "message" {
+                LINES.with_borrow_mut(|lines| lines.push(format!("{value:?}")));
+            }
+        }
+    }
+
+    impl Subscriber for Log {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() <= Level::INFO
+        }
+
+        fn event(&self, event: &Event<'_>) {
+            event.record(&mut Message);
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    /// From now on, until the guard is dropped, this thread's lines are kept.
+    pub(in crate::mackerel) fn start() -> tracing::subscriber::DefaultGuard {
+        tracing::subscriber::set_default(Log)
+    }
+
+    /// The lines since the last time.
+    pub(in crate::mackerel) fn take() -> Vec<String> {
+        LINES.take()
+    }
 }

@@ -103,7 +103,7 @@ impl Machine {
 
     fn keep(&self, time: i64, points: usize) {
         let samples = (0..points).map(|n| Sample::new(format!("m{n}"), n as f64).unwrap()).collect();
-        self.spool.keep(Minute { time, samples }, &[], NOW);
+        self.spool.keep(vec![Minute { time, samples }], &[], NOW);
         self.signals.wake.notify_one();
     }
 
@@ -179,7 +179,7 @@ impl Machine {
     #[track_caller]
     fn assert_ledger(&self, delivered: u64, queued: u64, rejected: u64) {
         let collected = delivered + queued + rejected;
-        assert_eq!(self.spool.ledger(), Ledger { collected, delivered, queued, expired: 0, rejected });
+        assert_eq!(self.spool.ledger(), Ledger { collected, delivered, queued, rejected, ..Ledger::default() });
     }
 }
 
@@ -242,6 +242,21 @@ async fn a_registered_machine_is_not_registered_again() {
     let server = Server::start(|request| mackerel(request, accept)).await;
     let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
     assert_eq!(count(&requests, "POST /api/v0/hosts"), 0);
+}
+
+#[tokio::test]
+async fn what_is_too_old_or_ahead_by_mackerels_clock_is_dropped_and_not_posted() {
+    let machine = Machine::registered();
+    // This machine's clock was a day ahead when it booted.
+    for time in [NOW - 86_401, NOW - 86_399, NOW, NOW + 601] {
+        machine.keep(time, 1);
+    }
+    let date = "HTTP/1.1 200 Status\r\ndate: Fri, 15 Jan 2027 08:00:00 GMT\r\n";
+    let server = Server::start(move |request| mackerel(request, accept).replace("HTTP/1.1 200 Status\r\n", date)).await;
+    let requests = machine.run_until(&server, |seen| points(seen.iter().filter(|seen| seen.line == TSDB)) == 2).await;
+    assert_eq!(points(requests.iter().filter(|request| request.line == TSDB)), 2);
+    let expected = Ledger { collected: 4, delivered: 2, expired: 1, misdated: 1, ..Ledger::default() };
+    assert_eq!(machine.spool.ledger(), expected);
 }
 
 #[tokio::test]
@@ -667,7 +682,7 @@ async fn values_queued_at_shutdown_are_still_delivered() {
     let script = async {
         server.until(|seen| count(seen, "PUT /api/v0/hosts/HOST1") == 1).await;
         let samples = vec![Sample::new("last", 1.0).unwrap()];
-        machine.spool.keep(Minute { time: NOW, samples }, &[], NOW);
+        machine.spool.keep(vec![Minute { time: NOW, samples }], &[], NOW);
     };
     machine.run_during(&server, script).await.0.unwrap();
     machine.assert_ledger(1, 0, 0);
@@ -911,7 +926,7 @@ async fn values_of_another_host_are_posted_for_it_and_stay_queued_while_it_is_ab
     let sample = |name: &str| Sample::new(name, 1.0).unwrap();
     let (present, absent) = (sample("present").of_host(&"db 1".into()), sample("absent").of_host(&"db2".into()));
     let samples = vec![sample("own"), present, absent];
-    machine.spool.keep(Minute { time: NOW, samples }, &[], NOW);
+    machine.spool.keep(vec![Minute { time: NOW, samples }], &[], NOW);
     let server = Server::start(|request| {
         let hosts = if request.line.contains("customIdentifier=db+1&") { r#"[{"id":"DB"}]"# } else { "[]" };
         match request.line.starts_with("GET /api/v0/hosts?") {
@@ -936,7 +951,7 @@ async fn values_of_another_host_are_posted_for_it_and_stay_queued_while_it_is_ab
 async fn a_retired_other_host_does_not_hold_up_this_hosts_values() {
     let machine = Machine::registered();
     let samples = vec![Sample::new("own", 1.0).unwrap(), Sample::new("other", 1.0).unwrap().of_host(&"db".into())];
-    machine.spool.keep(Minute { time: NOW, samples }, &[], NOW);
+    machine.spool.keep(vec![Minute { time: NOW, samples }], &[], NOW);
     let server = Server::start(|request| match request.line.starts_with("GET /api/v0/hosts?") {
         true => answer(200, r#"{"hosts":[{"id":"DB"}]}"#),
         false => mackerel(request, |request| match request.body.contains("DB") {
@@ -969,7 +984,7 @@ async fn requests_have_the_lines_the_order_and_the_headers_of_the_official_agent
     machine.status_on_stop = Some("poweroff".to_owned());
     let sample = |name: &str| Sample::new(name, 1.0).unwrap();
     let samples = vec![sample("own"), sample("a").of_host(&"known".into()), sample("b").of_host(&"unk".into())];
-    machine.spool.keep(Minute { time: NOW, samples }, &[], NOW);
+    machine.spool.keep(vec![Minute { time: NOW, samples }], &[], NOW);
     let server = Server::start(|request| match request.line.as_str() {
         "POST /api/v0/hosts" => answer(200, r#"{"id":"HOSTID12345"}"#),
         "GET /api/v0/hosts/HOSTID12345" => answer(200, r#"{"host":{"id":"HOSTID12345","status":"standby"}}"#),

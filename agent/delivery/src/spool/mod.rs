@@ -1,36 +1,80 @@
-//! The spool: the durable queue between collecting and delivering, in one file `wasaba.db` under the root folder.
+//! The spool: the durable queue between collecting and delivering, in two files under the root folder.
 //!
-//! A [`Minute`] counts as collected once [`Spool::keep`] has stored it, and leaves the queue when it is delivered, when
+//! A [`Minute`] counts as collected once [`Spool::keep`] has taken it, and leaves the queue when it is delivered, when
 //! Mackerel refuses it for good, or when it is older than [`HORIZON_SECONDS`]; the [`Ledger`] accounts for every point. The
-//! file also holds the last readings of counters, the values that plugins keep, and a copy of the host id. Neither a failing
-//! disk nor a damaged file stops the agent. The spool sends nothing itself and does not archive delivered values.
+//! queue is `wasaba.db`; beside it, `wasaba.state` has what is replaced often: the last readings of counters, the values that plugins
+//! keep, and a copy of the host id. Neither a failing or hanging disk nor a damaged file stops the agent. The spool sends nothing
+//! itself and does not archive delivered values.
+//!
+//! A file is a `log` of `frames`, `durable` keeps its contents, `queue` and `store` are the two kinds of contents, and `plan` is what
+//! a commit changes. One thread (`writer`) has the `files`; callers share the `front` with it.
 
+mod batch;
+mod bytes;
 mod disk;
-mod encoding;
+mod durable;
+mod files;
+mod frames;
+mod front;
 mod ledger;
+mod log;
 mod memory;
-mod pending;
+mod names;
+mod numbers;
+mod plan;
+mod queue;
 mod readings;
+mod snapshot;
+mod store;
+mod trouble;
+mod writer;
+
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod simulated;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
-use disk::{Disk, FileError};
-pub use ledger::{Ledger, Settlement};
-use pending::Pending;
-use readings::Readings;
 use wasaba_core::collect::StoredValues;
 use wasaba_core::collect::rate::Reading;
 use wasaba_core::sample::Sample;
 use wasaba_core::text::counted;
 
+use disk::{Disk, Root};
+use front::kind;
+pub use ledger::{Ledger, Settlement};
+use plan::outdated;
+pub use snapshot::{Snapshot, Verification, read};
+use writer::Shared;
+
 /// Mackerel answers 200 to points older than this but does not store them, so sending them is pointless.
 pub const HORIZON_SECONDS: i64 = 24 * 60 * 60;
 
-/// The limit for all samples in the file; beyond it the oldest are dropped. A day of 30 metrics takes 1.4 MB.
+/// Points that are dated further ahead of Mackerel's time than this are wrong.
+pub const AHEAD_SECONDS: i64 = 10 * 60;
+
+/// The limit for what is queued in the file; beyond it the oldest are dropped. A day of 3,000 metrics fits.
 pub const MOST_BYTES: u64 = 32 * 1024 * 1024;
+
+/// The limit for one value of [`Spool::put`].
+pub const MOST_VALUE_BYTES: usize = 1024 * 1024;
+
+/// The values of an instance stay for this long after the first start without the instance.
+pub const VALUES_STAY_SECONDS: i64 = 30 * 24 * 60 * 60;
+
+/// About so many points of the file are in memory at once.
+const READ_POINTS: usize = 5_000;
 
 /// The queued samples of one point in time.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,304 +85,352 @@ pub struct Minute {
     pub samples: Vec<Sample>,
 }
 
-impl Minute {
-    /// The same minute with only the samples that pass the filter; `None` if none does.
-    fn filtered(mut self, filter: &impl Fn(i64, &Sample) -> bool) -> Option<Self> {
-        let time = self.time;
-        self.samples.retain(|sample| filter(time, sample));
-        (!self.samples.is_empty()).then_some(self)
-    }
+/// How long the spool waits for others, and how much it holds.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// For a call of the disk, before it continues from memory.
+    patience: Duration,
+    /// For the lock of a file, when it is opened: another agent may be ending.
+    lock: Duration,
+    /// [`MOST_BYTES`]
+    bytes: u64,
+    /// So many dead bytes in a file are never worth a rewrite.
+    dead_bytes: u64,
 }
 
-/// Values that are not in the file yet, by instance.
-type UnwrittenValues = BTreeMap<String, Arc<StoredValues>>;
+const BOUNDS: Bounds = Bounds {
+    patience: Duration::from_secs(2),
+    lock: Duration::from_secs(1),
+    bytes: MOST_BYTES,
+    dead_bytes: 256 * 1024,
+};
 
-/// The values of an instance stay for this long after the first start without the instance.
-pub const VALUES_STAY_SECONDS: i64 = 30 * 24 * 60 * 60;
+/// What is queued and where it is.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// How many minutes are queued.
+    pub minutes: u64,
+    /// The time of the oldest queued points, in seconds since 1970.
+    pub oldest: Option<i64>,
+    /// The size of the queue's file.
+    pub bytes: u64,
+    /// For how many hours the queue has room at the present rate; `None` before anything was collected.
+    pub hours: Option<f64>,
+    /// Where new values go.
+    pub place: Place,
+    /// Where every point went; `queued` is how many points are queued.
+    pub ledger: Ledger,
+}
 
-/// The durable queue. Every method may wait for the disk, so async code calls them on a blocking thread.
+/// Where new values go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Into the file.
+    Disk,
+    /// Into memory, for an hour at most.
+    Memory {
+        /// Since when, in seconds since 1970.
+        since: i64,
+        /// What is wrong with the file or its disk.
+        why: String,
+    },
+}
+
+/// The durable queue. Its methods wait for the disk for two seconds at most, so async code calls them on a blocking thread.
 pub struct Spool {
-    path: PathBuf,
-    state: Mutex<State>,
-}
-
-struct State {
-    /// `None` while the file is unusable.
-    disk: Option<Disk>,
-    /// The ledger of the last commit.
-    in_file: Ledger,
-    pending: Pending,
-    readings: Readings,
-    host_id: Option<String>,
-    /// Written with the next commit; in memory as long as the disk fails.
-    values: UnwrittenValues,
-    /// Whether the host id differs from the one in the file.
-    host_id_changed: bool,
-    /// `Some` since the file became unusable, which was logged once; counts the points that memory could not hold.
-    dropped_while_failing: Option<u64>,
-    /// Why the file is damaged; it is set aside before it is opened again.
-    damaged: Option<String>,
+    shared: Arc<Shared>,
 }
 
 impl Spool {
-    /// Opens or creates `wasaba.db` in `root`. Reads the whole file once to check it.
+    /// Opens or creates the files in `root`. Reads them once to check them.
     ///
-    /// A damaged file is set aside and a new one made. If there can be none (read-only, full, no permission), the spool
-    /// works in memory and tries again with each [`Spool::keep`].
+    /// A damaged file is set aside, and what can be read of it used. If there can be none (full, no permission), or the disk does
+    /// not answer, the spool works in memory and tries again with each [`Spool::keep`].
     ///
     /// # Errors
     /// Only what going on would make worse: see [`OpenError`].
     pub fn open(root: &Path, now: i64) -> Result<Self, OpenError> {
-        let path = root.join("wasaba.db");
-        let mut state = State {
-            disk: None,
-            in_file: Ledger::default(),
-            pending: Pending::default(),
-            readings: Readings::default(),
-            host_id: None,
-            values: UnwrittenValues::new(),
-            host_id_changed: false,
-            dropped_while_failing: None,
-            damaged: None,
-        };
-        match state.reopen(&path, now) {
-            Ok(()) => {}
-            Err(FileError::InUse) => return Err(OpenError::InUse(path)),
-            Err(FileError::Newer) => return Err(OpenError::Newer(path)),
-            Err(error) => state.close_file(&path, error),
-        }
-        Ok(Self { path, state: Mutex::new(state) })
+        Self::on(Arc::new(Root(root.to_owned())), BOUNDS, now)
     }
 
-    /// Stores a minute and the readings that belong to it, and drops minutes that are too old, in one durable commit.
+    fn on(disk: Arc<dyn Disk>, bounds: Bounds, now: i64) -> Result<Self, OpenError> {
+        let shared = Shared::start(disk, bounds, now).map_err(|error| OpenError::Thread(error.to_string()))?;
+        let spool = Self { shared };
+        let (front, _) = spool.shared.wait(spool.shared.lock(), |front| front.opened.is_some());
+        let opened = front.opened.clone();
+        drop(front);
+        opened.unwrap_or(Ok(())).map(|()| spool)
+    }
+
+    /// Stores minutes and the readings that belong to them, in one durable commit.
     ///
     /// Never fails: while the disk does, the newest hour stays in memory. Returns whether everything is on disk.
-    pub fn keep(&self, minute: Minute, readings: &[(String, Reading)], now: i64) -> bool {
-        let mut state = self.lock();
-        state.pending.keep(minute);
-        state.readings.keep(readings, now);
-        state.commit_reopening(&self.path, now)
+    pub fn keep(&self, minutes: Vec<Minute>, readings: &[(String, Reading)], now: i64) -> bool {
+        let mut front = self.shared.lock();
+        front.keep(minutes, readings, now);
+        let ticket = self.shared.ask(&mut front);
+        let (mut front, is_answered) = self.shared.wait(front, |front| front.answered >= ticket);
+        let is_written = is_answered && front.is_written;
+        let dropped = if is_written { None } else { front.bound() };
+        drop(front);
+        if let Some(dropped) = dropped {
+            tracing::warn!(
+                "the queue in memory is full: dropped {}, and each new minute drops more",
+                counted(dropped, "point")
+            );
+        }
+        is_written
     }
 
     /// The newest minutes, newest first, with at most `max_points` points, but at least one minute if there is any. Only the
     /// points that pass the filter, which is given the time of each.
     #[must_use]
     pub fn newest(&self, max_points: usize, filter: &impl Fn(i64, &Sample) -> bool) -> Vec<Minute> {
-        let mut state = self.lock();
-        let mut minutes = state.read_file(&self.path, |disk| disk.newest(max_points, filter));
-        minutes.extend(state.pending.minutes().filter_map(|minute| minute.filtered(filter)));
-        minutes.sort_by_key(|minute| std::cmp::Reverse(minute.time));
-        let mut points = 0;
-        minutes.retain(|minute| {
-            let first = points == 0;
-            points += minute.samples.len();
-            first || points <= max_points
-        });
-        minutes
-    }
-
-    /// The queued minutes from `unix_seconds` on, oldest first, without what was delivered already.
-    #[must_use]
-    pub fn since(&self, unix_seconds: i64) -> Vec<Minute> {
-        let mut state = self.lock();
-        let mut minutes = state.read_file(&self.path, |disk| disk.since(unix_seconds));
-        minutes.extend(state.pending.minutes().filter(|minute| minute.time >= unix_seconds));
-        minutes.sort_by_key(|minute| minute.time);
-        minutes
+        let front = self.shared.lock();
+        let mut pending = front.minutes();
+        let settled = front.batches().cloned().map(|batch| batch::Batch { minutes: BTreeMap::new(), ..batch });
+        let settled = settled.collect::<Vec<_>>();
+        drop(front);
+        let hides_own = settled.iter().any(|batch| batch.is_of_another_host);
+        let (mut found, mut points, mut before) = (Vec::new(), 0, i64::MAX);
+        loop {
+            let most = READ_POINTS.min(max_points);
+            let read = self.shared.answer(move |files| files.minutes(before, most));
+            let (mut minutes, has_more) = read.unwrap_or_default();
+            for Minute { time, samples } in &mut minutes {
+                samples.retain(|sample| !hides_own || sample.host().is_some());
+                settled.iter().for_each(|batch| batch.hide_settled(*time, samples));
+            }
+            let lowest = minutes.last().filter(|_| has_more).map_or(i64::MIN, |minute| minute.time);
+            for (time, samples) in pending.split_off(&lowest) {
+                match minutes.iter_mut().find(|minute| minute.time == time) {
+                    Some(minute) => _ = batch::merge(&mut minute.samples, samples),
+                    None => minutes.push(Minute { time, samples }),
+                }
+            }
+            minutes.sort_by_key(|minute| std::cmp::Reverse(minute.time));
+            for mut minute in minutes {
+                minute.samples.retain(|sample| filter(minute.time, sample));
+                if minute.samples.is_empty() {
+                    continue;
+                }
+                points += minute.samples.len();
+                if points > max_points && !found.is_empty() {
+                    return found;
+                }
+                found.push(minute);
+            }
+            if !has_more {
+                return found;
+            }
+            before = lowest;
+        }
     }
 
     /// Removes delivered and rejected samples from the queue, in one commit that is durable on return.
     ///
-    /// If the disk fails, the next [`Spool::keep`] that can write makes up for it.
+    /// If the disk fails, the next commit that succeeds makes up for it.
     pub fn settle(&self, settlements: Vec<Settlement>) {
-        let mut state = self.lock();
-        for settlement in settlements {
-            state.pending.settle(settlement);
-        }
-        state.commit(&self.path, None);
+        let mut front = self.shared.lock();
+        settlements.into_iter().for_each(|settlement| front.settle(settlement));
+        let ticket = self.shared.ask(&mut front);
+        drop(self.shared.wait(front, |front| front.answered >= ticket));
     }
 
-    /// Drops minutes older than [`HORIZON_SECONDS`] or beyond [`MOST_BYTES`]. [`Spool::keep`] does so too, in its own commit.
-    pub fn expire(&self, now: i64) {
-        self.lock().commit_reopening(&self.path, now);
+    /// Drops minutes that are older than [`HORIZON_SECONDS`] or dated further ahead than [`AHEAD_SECONDS`] by Mackerel's clock, which
+    /// is the only one that can be trusted: this machine's may be wrong. Costs nothing if there are none.
+    pub fn expire(&self, mackerel_time: i64) {
+        let mut front = self.shared.lock();
+        let queued = front.picture.oldest.into_iter().chain(front.picture.newest);
+        let waiting = front.batches().flat_map(|batch| batch.minutes.keys().copied());
+        if !queued.chain(waiting).any(|time| outdated(time, mackerel_time).is_some()) {
+            return;
+        }
+        let dropped = front.waiting.expire(mackerel_time);
+        let ticket = self.shared.ask(&mut front);
+        drop(self.shared.wait(front, |front| front.answered >= ticket));
+        let points = dropped.values().sum::<u64>();
+        if points > 0 {
+            tracing::warn!(
+                "dropped {} from memory: too old for Mackerel, or dated in the future",
+                counted(points, "point")
+            );
+        }
     }
 
     /// Where every point went.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
-        let state = self.lock();
-        state.in_file.plus(state.pending.ledger)
+        self.shared.lock().ledger()
+    }
+
+    /// What is queued and where.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        let front = self.shared.lock();
+        let (picture, pending) = (&front.picture, front.minutes());
+        let times = pending.keys().copied();
+        let place = match (&front.fault, &front.hang) {
+            (Some(fault), _) => Place::Memory { since: fault.since, why: fault.why.clone() },
+            (None, Some(hang)) => Place::Memory { since: hang.since, why: "its disk does not answer".to_owned() },
+            (None, None) => Place::Disk,
+        };
+        Facts {
+            minutes: picture.minutes + pending.len() as u64,
+            oldest: times.chain(picture.oldest).min(),
+            bytes: picture.bytes,
+            hours: picture.hours,
+            place,
+            ledger: front.ledger(),
+        }
+    }
+
+    /// Writes what is still in memory, and returns the ledger for the end. What cannot be written is lost, which is logged.
+    pub fn close(&self) -> Ledger {
+        let mut front = self.shared.lock();
+        let ticket = self.shared.ask(&mut front);
+        let (front, _) = self.shared.wait(front, |front| front.answered >= ticket);
+        let (mut ledger, lost, minutes) = (front.ledger(), front.unwritten(), front.minutes().len());
+        let why = front.fault.as_ref().map_or("its disk does not answer", |fault| &fault.why).to_owned();
+        drop(front);
+        if lost > 0 {
+            ledger.lose(lost, ledger::Loss::Lost);
+            tracing::error!(
+                "lost {} of {} that were only in memory, since `{}` cannot be written: {why}",
+                counted(lost, "point"),
+                counted(minutes as u64, "minute"),
+                self.shared.path()
+            );
+        }
+        ledger
     }
 
     /// The last reading of each counter of a source, as long as a rate needs it.
     #[must_use]
     pub fn readings(&self, source: &str) -> BTreeMap<String, Reading> {
-        self.lock().readings.of(source)
+        self.shared.lock().readings.of(source)
     }
 
     /// The copy of the host id, in case the id file is empty or damaged.
     #[must_use]
     pub fn host_id(&self) -> Option<String> {
-        self.lock().host_id.clone()
+        let front = self.shared.lock();
+        front.host_id.clone().or_else(|| front.owner().map(str::to_owned))
     }
 
-    /// Stores a copy of the host id. Costs nothing if it has not changed.
+    /// Stores a copy of the host id. Costs nothing if it has not changed. What is queued for this host under another id is dropped.
     pub fn keep_host_id(&self, host_id: &str) {
-        let mut state = self.lock();
-        if state.host_id.as_deref() != Some(host_id) {
-            state.host_id = Some(host_id.to_owned());
-            state.host_id_changed = true;
-            state.commit(&self.path, None);
+        let mut front = self.shared.lock();
+        if front.host_id.as_deref() == Some(host_id) && front.owner() == Some(host_id) {
+            return;
+        }
+        front.host_id = Some(host_id.to_owned());
+        front.puts.insert((kind::HOST.to_owned(), "id".to_owned()), Some(host_id.as_bytes().into()));
+        let dropped = front.change_owner(host_id);
+        let ticket = self.shared.ask(&mut front);
+        drop(self.shared.wait(front, |front| front.answered >= ticket));
+        if dropped > 0 {
+            tracing::warn!(
+                "dropped {} from memory that belong to another host: this machine is host `{host_id}` on Mackerel now",
+                counted(dropped, "point")
+            );
         }
     }
 
     /// The values of the instance of this name.
     #[must_use]
     pub fn values(&self, instance: &str) -> StoredValues {
-        let mut state = self.lock();
-        if let Some(values) = state.values.get(instance) {
+        if let Some(values) = self.shared.lock().values.get(instance) {
             return StoredValues::clone(values);
         }
-        let found = state.disk.as_ref().map(|disk| disk.values(instance));
-        match found {
-            Some(Ok(Some(values))) => values,
-            Some(Err(error)) => {
-                state.close_file(&self.path, error);
-                StoredValues::new()
-            }
-            Some(Ok(None)) | None => StoredValues::new(),
-        }
+        self.get(kind::VALUES, instance).and_then(|bytes| memory::decoded(&bytes)).unwrap_or_default()
     }
 
     /// Replaces all values of an instance. They become durable with the next [`Spool::keep`], so that they belong to the
     /// minute in which they were set.
     pub fn keep_values(&self, instance: &str, values: Arc<StoredValues>) {
-        self.lock().values.insert(instance.to_owned(), values);
+        self.shared.lock().values.insert(instance.to_owned(), values);
     }
 
     /// Drops the values of instances that are not among the `known`, and were not at any start for [`VALUES_STAY_SECONDS`]. Called
     /// once at each start; how long an instance has stored nothing does not matter.
     pub fn forget_values(&self, known: &[Arc<str>], now: i64) {
-        let mut state = self.lock();
-        let result = state.disk.as_ref().map(|disk| disk.forget_values(known, now));
-        if let Some(Err(error)) = result {
-            state.close_file(&self.path, error);
+        let absent = self.all(kind::ABSENT);
+        let stored = self.shared.answer(|files| files.keys(kind::VALUES)).unwrap_or_default();
+        let mut front = self.shared.lock();
+        for instance in stored {
+            let (values, absence) =
+                ((kind::VALUES.to_owned(), instance.clone()), (kind::ABSENT.to_owned(), instance.clone()));
+            let since =
+                absent.get(&instance).and_then(|bytes| Some(i64::from_le_bytes(bytes.as_slice().try_into().ok()?)));
+            match (known.iter().any(|known| **known == *instance), since) {
+                (true, None) => {}
+                (true, Some(_)) => _ = front.puts.insert(absence, None),
+                (false, None) => _ = front.puts.insert(absence, Some(now.to_le_bytes().as_slice().into())),
+                (false, Some(since)) if now.saturating_sub(since) > VALUES_STAY_SECONDS => {
+                    front.puts.insert(absence, None);
+                    front.puts.insert(values, None);
+                }
+                (false, Some(_)) => {}
+            }
+        }
+        if !front.puts.is_empty() {
+            let ticket = self.shared.ask(&mut front);
+            drop(self.shared.wait(front, |front| front.answered >= ticket));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic inside redb leaves our own ledger unchanged since before the commit.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn commit_reopening(&mut self, path: &Path, now: i64) -> bool {
-        if self.disk.is_none()
-            && let Err(error) = self.reopen(path, now)
-        {
-            self.close_file(path, error);
-        }
-        let minutes = self.pending.minutes.len();
-        if !self.commit(path, Some(now)) {
-            self.drop_beyond_memory_limit(now);
+    /// Stores bytes that a restart must not lose, under a kind and a key of the caller's. They become durable soon; it does not wait
+    /// for that. Returns `false`, and stores nothing, if they are larger than [`MOST_VALUE_BYTES`].
+    pub fn put(&self, kind: &str, key: &str, bytes: &[u8]) -> bool {
+        if bytes.len() > MOST_VALUE_BYTES {
             return false;
         }
-        if let Some(dropped) = self.dropped_while_failing.take() {
-            tracing::info!(
-                "`{}` recovered: moved {} from memory to it; dropped {} meanwhile",
-                path.display(),
-                counted(minutes as u64, "minute"),
-                counted(dropped, "point")
-            );
-        }
+        self.put_or_remove(kind, key, Some(bytes.into()));
         true
     }
 
-    /// Writes everything that is pending, if the file is open. With `now`, also drops what is too old.
-    fn commit(&mut self, path: &Path, now: Option<i64>) -> bool {
-        let Some(disk) = &mut self.disk else { return false };
-        let host_id = self.host_id.as_deref().filter(|_| self.host_id_changed);
-        let facts = disk::Facts { host_id, readings: &self.readings, values: &self.values };
-        match disk.commit(&self.pending, &facts, now.map(|now| now - HORIZON_SECONDS)) {
-            Ok(ledger) => {
-                self.in_file = ledger;
-                self.pending = Pending::default();
-                self.values.clear();
-                self.readings.are_written();
-                self.host_id_changed = false;
-                true
+    /// Removes what [`Spool::put`] has stored.
+    pub fn remove(&self, kind: &str, key: &str) {
+        self.put_or_remove(kind, key, None);
+    }
+
+    fn put_or_remove(&self, kind: &str, key: &str, bytes: Option<Arc<[u8]>>) {
+        let mut front = self.shared.lock();
+        front.puts.insert((kind.to_owned(), key.to_owned()), bytes);
+        self.shared.ask(&mut front);
+    }
+
+    /// Everything of a kind that [`Spool::put`] has stored, by its key.
+    #[must_use]
+    pub fn all(&self, kind: &str) -> BTreeMap<String, Vec<u8>> {
+        let front = self.shared.lock();
+        let later = front.puts_of(kind);
+        drop(front);
+        let owned = kind.to_owned();
+        let mut all = self.shared.answer(move |files| files.all(&owned)).unwrap_or_default();
+        for (key, bytes) in later {
+            match bytes {
+                Some(bytes) => _ = all.insert(key, bytes.to_vec()),
+                None => _ = all.remove(&key),
             }
-            Err(error) => {
-                self.close_file(path, error);
-                false
-            }
         }
+        all
     }
 
-    /// Opens the file and takes over its contents; a damaged one is replaced.
-    fn reopen(&mut self, path: &Path, now: i64) -> Result<(), FileError> {
-        if let Some(why) = &self.damaged {
-            disk::set_aside(path, now, why)?;
-            self.damaged = None;
+    fn get(&self, kind: &str, key: &str) -> Option<Vec<u8>> {
+        let later = self.shared.lock().puts_of(kind).remove(key);
+        if let Some(later) = later {
+            return later.map(|bytes| bytes.to_vec());
         }
-        let (disk, contents) = match Disk::open(path) {
-            Err(FileError::Damaged(why)) => {
-                disk::set_aside(path, now, &why)?;
-                Disk::open(path)?
-            }
-            opened => opened?,
-        };
-        if contents.ledger.is_none() {
-            // The points queued in the previous file are lost, but still accounted for.
-            self.in_file.expire(self.in_file.queued);
-        }
-        self.in_file = contents.ledger.unwrap_or(self.in_file);
-        self.disk = Some(disk.with_ledger(self.in_file));
-        for (source, readings) in contents.readings {
-            self.readings.restore(source, readings, now);
-        }
-        self.readings.are_unwritten();
-        self.host_id = self.host_id.take().or(contents.host_id);
-        self.host_id_changed = true;
-        Ok(())
+        let (kind, key) = (kind.to_owned(), key.to_owned());
+        self.shared.answer(move |files| files.get(&kind, &key)).flatten()
     }
+}
 
-    fn read_file(&mut self, path: &Path, read: impl FnOnce(&Disk) -> Result<Vec<Minute>, FileError>) -> Vec<Minute> {
-        let Some(disk) = &self.disk else { return Vec::new() };
-        read(disk).unwrap_or_else(|error| {
-            self.close_file(path, error);
-            Vec::new()
-        })
-    }
-
-    /// redb refuses everything after an I/O error, so the file is closed here, and the next `keep` opens it again.
-    fn close_file(&mut self, path: &Path, error: FileError) {
-        self.disk = None;
-        if self.dropped_while_failing.is_none() {
-            self.dropped_while_failing = Some(0);
-            tracing::warn!(
-                "cannot use `{}`: {error}; keeping up to {} minutes in memory until it is usable: check its permissions \
-                 and the free disk space",
-                path.display(),
-                pending::MOST_MINUTES
-            );
-        }
-        if let FileError::Damaged(why) = error {
-            self.damaged = Some(why);
-        }
-    }
-
-    fn drop_beyond_memory_limit(&mut self, now: i64) {
-        let dropped = self.pending.expire(now - HORIZON_SECONDS);
-        let total = self.dropped_while_failing.get_or_insert(0);
-        if dropped > 0 && *total == 0 {
-            tracing::warn!(
-                "the queue in memory is full: dropped {}, and each new minute drops more",
-                counted(dropped, "point")
-            );
-        }
-        *total += dropped;
+impl Drop for Spool {
+    fn drop(&mut self) {
+        self.shared.stop();
     }
 }
 
@@ -349,6 +441,8 @@ pub enum OpenError {
     InUse(PathBuf),
     /// The file is in a format that this version does not know.
     Newer(PathBuf),
+    /// The system gives no thread for the file.
+    Thread(String),
 }
 
 impl fmt::Display for OpenError {
@@ -365,11 +459,9 @@ impl fmt::Display for OpenError {
                  values queued in it",
                 path.display()
             ),
+            Self::Thread(error) => write!(formatter, "cannot start a thread for the queue: {error}"),
         }
     }
 }
 
 impl std::error::Error for OpenError {}
-
-#[cfg(test)]
-mod tests;

@@ -1,10 +1,12 @@
-//! The readings of counters, by the source that they belong to: each source is a row of the file, and only the rows that have
+//! The readings of counters, by the source that they belong to: each source is an entry of the state, and only the entries that have
 //! changed are written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use wasaba_core::collect::rate::{LONGEST, Reading};
+use wasaba_core::collect::rate::{Count, LONGEST, Reading};
+
+use super::bytes::{Cursor, put_bytes, put_number, put_signed};
 
 /// The readings of one source, by its own names.
 pub(super) type OfSource = BTreeMap<String, Reading>;
@@ -20,7 +22,7 @@ pub(super) struct Readings {
 #[derive(Default)]
 struct Source {
     readings: OfSource,
-    /// When it was last heard of, in seconds since 1970.
+    /// When it was last read, in seconds since 1970.
     heard: i64,
 }
 
@@ -58,20 +60,46 @@ impl Readings {
         }
     }
 
-    /// That the file has none of the rows.
-    pub(super) fn are_unwritten(&mut self) {
-        self.changed.extend(self.sources.keys().cloned());
+    /// The rows to write since this was asked last; `None` for one to remove.
+    pub(super) fn changed(&mut self) -> Vec<(String, Option<&OfSource>)> {
+        let changed = std::mem::take(&mut self.changed).into_iter();
+        let row = |name: &str| self.sources.get(name).map(|source| &source.readings);
+        changed.map(|name| (row(&name), name)).map(|(row, name)| (name, row)).collect()
     }
+}
 
-    /// That the file has all rows.
-    pub(super) fn are_written(&mut self) {
-        self.changed.clear();
+/// The bytes of a source's readings, bit for bit.
+pub(super) fn encoded(readings: &OfSource) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, Reading { value, unix_millis }) in readings {
+        put_bytes(&mut out, name.as_bytes());
+        put_signed(&mut out, *unix_millis);
+        match value {
+            Count::Whole(number) => {
+                out.push(1);
+                put_number(&mut out, *number);
+            }
+            Count::Float(number) => {
+                out.push(0);
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+        }
     }
+    out
+}
 
-    /// The rows to write; `None` for one to remove.
-    pub(super) fn changed(&self) -> impl Iterator<Item = (&str, Option<&OfSource>)> {
-        self.changed.iter().map(|name| (name.as_str(), self.sources.get(name).map(|source| &source.readings)))
+/// The readings, or `None` if `bytes` were not made by [`encoded`].
+pub(super) fn decoded(bytes: &[u8]) -> Option<OfSource> {
+    let (mut cursor, mut readings) = (Cursor(bytes), OfSource::new());
+    while !cursor.is_at_end() {
+        let (name, unix_millis) = (cursor.text()?.to_owned(), cursor.signed()?);
+        let value = match cursor.byte()? {
+            1 => Count::Whole(cursor.number()?),
+            _ => Count::Float(f64::from_le_bytes(cursor.take(8)?.try_into().ok()?)),
+        };
+        readings.insert(name, Reading { value, unix_millis });
     }
+    Some(readings)
 }
 
 #[cfg(test)]
@@ -87,9 +115,7 @@ mod tests {
 
     /// The rows that a commit writes, each with its number of readings.
     fn written(all: &mut Readings) -> Vec<(String, Option<usize>)> {
-        let rows = all.changed().map(|(name, row)| (name.to_owned(), row.map(BTreeMap::len))).collect();
-        all.are_written();
-        rows
+        all.changed().into_iter().map(|(name, row)| (name, row.map(BTreeMap::len))).collect()
     }
 
     #[test]
@@ -133,8 +159,18 @@ mod tests {
         let before = Reading { value: 0.5.into(), unix_millis: NOW * 1_000 };
         all.restore("a".into(), OfSource::from([("0".to_owned(), before), ("1".to_owned(), before)]), NOW + 60);
         assert_eq!(all.of("a").values().map(|reading| reading.value.as_f64()).collect::<Vec<_>>(), [1.0, 0.5]);
-        written(&mut all);
-        all.are_unwritten();
         assert_eq!(written(&mut all), [("a".to_owned(), Some(2))]);
+        all.restore("b".into(), OfSource::from([("0".to_owned(), before)]), NOW + 60);
+        assert_eq!(written(&mut all), [], "what was restored is in the file already");
+    }
+
+    #[test]
+    fn readings_come_back_bit_for_bit_and_truncated_bytes_are_refused() {
+        let values = [Count::Float(f64::MAX), Count::Float(0.1), Count::Whole(u64::MAX)];
+        let reading = |value| (format!("nginx {value:?}"), Reading { value, unix_millis: -1 });
+        let readings = BTreeMap::from(values.map(reading));
+        let bytes = encoded(&readings);
+        assert_eq!(decoded(&bytes), Some(readings));
+        assert_eq!(decoded(&bytes[..bytes.len() - 1]), None);
     }
 }

@@ -6,7 +6,6 @@ use serde::Serialize;
 use sysinfo::System;
 
 use super::platform::Platform;
-use crate::roots;
 use crate::roots::Roots;
 
 /// The keys in alphabetical order, as the official agent sends them.
@@ -34,11 +33,10 @@ pub(super) struct Uname {
 }
 
 impl Uname {
-    /// A container has a node name of its own; its host's is in `/etc/hostname`.
+    /// A container has a node name of its own; its host's is in `/etc/hostname`, and without one [`Roots::missing`] says so.
     pub(super) fn of(roots: &Roots) -> Self {
         let this = Self::of_this_machine();
-        let name = roots.host.as_ref().and_then(|_| roots::read(&roots.etc.join("hostname")).ok());
-        let name = name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+        let name = roots.host.as_ref().and_then(|_| roots.hostname());
         Self { nodename: name.unwrap_or(this.nodename), ..this }
     }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::cli::configuration::texts;
 use crate::cli::flags::AgentFlags;
 use crate::process::control;
-use crate::process::control::{AgentState, PluginReport};
+use crate::process::state::{AgentState, PluginReport};
 
 /// Prints a table, or JSON.
 ///
@@ -54,7 +54,7 @@ fn table(report: &AgentState) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::control::State;
+    use crate::process::state::State;
 
     #[test]
     fn problems_are_listed_below_their_plugin() {
@@ -74,13 +74,7 @@ mod tests {
             ..PluginReport::default()
         };
         let skipped = PluginReport { name: "longer-name".into(), state: State::Skipped, ..PluginReport::default() };
-        let mut report = AgentState {
-            version: "0.1.0".into(),
-            process: 1,
-            collected: 0,
-            plugins: vec![skipped, web],
-            collectors: Vec::new(),
-        };
+        let mut report = AgentState { plugins: vec![skipped, web], ..AgentState::default() };
         let expected = "\
 NAME         STATE      CALLS   FAILED       LAST     MEMORY  REFUSED  DROPPED  COMPONENT
 longer-name  skipped        0        0     0.0 ms      0 KiB        0        0  -

@@ -2,7 +2,6 @@
 //!
 //! The readings of counters are kept in a file between two runs, as the official plugins do, so that the second run has rates.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,9 +12,10 @@ use wasaba_core::collect::rate::Reading;
 use wasaba_core::collect::{Answer, Fault};
 use wasaba_core::graph;
 use wasaba_core::paths::own;
-use wasaba_core::text::{duration, printable, safe_lines};
+use wasaba_core::text::{duration, printable};
 
 use crate::cli::flags::AgentFlags;
+use crate::process::log;
 
 /// Collects once with `flags` as settings, on top of the configuration's table of this name if there is one, and prints
 /// `name TAB value TAB epoch` lines, or with `MACKEREL_AGENT_PLUGIN_META` the graph definitions. With `explain`, prints to standard
@@ -38,7 +38,7 @@ pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) ->
         let begin = clock::instant();
         let result = once(&instance).await;
         if explain {
-            eprint(&explained(&instance, load_time, clock::since(begin)));
+            log::print(&explained(&instance, load_time, clock::since(begin)));
         }
         let answer = result.map_err(|fault| format!("{wanted}: {fault}"))?;
         for warning in &answer.warnings {
@@ -96,10 +96,6 @@ async fn once(instance: &Instance) -> Result<Once, Fault> {
         once.warnings.extend(gathered.warnings);
     }
     Ok(once)
-}
-
-fn eprint(text: &str) {
-    std::io::stderr().write_all(safe_lines(text).as_bytes()).ok();
 }
 
 fn explained(instance: &Instance, load_time: Duration, call_time: Duration) -> String {

@@ -13,7 +13,7 @@ use plugins::instance::answer::Report;
 use plugins::loader::{Loader, demands};
 use sandbox::component::Demands;
 use sandbox::failure::Failure;
-use wasaba_core::clock;
+use wasaba_core::clock::{self, Stamp};
 use wasaba_core::report::Status;
 use wasaba_core::text::printable;
 
@@ -84,7 +84,7 @@ async fn call(instance: &Instance, minute: &Minute, now: SystemTime) -> Vec<Stri
         return vec![format!("expected {call} to fail, but the plugin does not export it")];
     }
     if expected.samples.is_some() || must_fail == Some("metrics") {
-        match instance.collect_by(move || now).await {
+        match instance.collect_by(move || Stamp::of(clock::millis_of(now))).await {
             Ok(answer) => {
                 let samples = answer.samples.iter().chain(answer.dated.iter().map(|(_, sample)| sample));
                 let samples = samples.map(|sample| {

@@ -1,8 +1,9 @@
-//! What users of the official agent wrote: command lines, expressions, durations, NO_PROXY.
+//! What users of the official agent wrote: command lines, expressions, durations, proxies, NO_PROXY.
 
 use official::command::OfficialCommand;
 use official::command_line::{CommandLine, Given};
 use official::no_proxy::is_direct;
+use official::proxy::ProxyAddress;
 use official::shell::simple_command;
 use wasaba_core::setting::{Setting, SettingKind};
 
@@ -63,6 +64,18 @@ pub fn pattern(data: &[u8]) {
 pub fn duration(data: &[u8]) {
     if let Some(minutes) = official::duration::minutes(&text(data)) {
         assert!(minutes > 999_999_999_999 || official::duration::minutes(&format!("{minutes}m")) == Some(minutes));
+    }
+}
+
+/// The address of a proxy: what programs get of it means the same.
+pub fn proxy(data: &[u8]) {
+    match ProxyAddress::parse(&text(data)) {
+        Ok(address) => {
+            let again = ProxyAddress::parse(address.escaped.reveal()).unwrap_or_else(|why| panic!("{why}"));
+            assert!(again.url == address.url && again.login == address.login, "{}", address.escaped.reveal());
+            assert!(!address.url.contains(['@', '#', '\\']) && address.url.ends_with(&address.server));
+        }
+        Err(why) => assert!(why.len() < 300, "{why}"),
     }
 }
 

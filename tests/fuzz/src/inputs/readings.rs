@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use plugins::readings::{Rules, Translation};
 use sandbox::answer::{Graph, Interpretation, Metric, Sample, Unit};
+use wasaba_core::clock::Stamp;
 use wasaba_core::collect::rate::Count;
 use wasaba_core::limits::Limits;
 use wasaba_core::posting::Posting;
@@ -81,7 +82,7 @@ pub fn readings(data: &[u8]) {
     };
     for (minute, samples) in (0..).zip(calls) {
         let (count, unix_millis) = (samples.len(), 1_800_000_000_000 + minute * 60_000);
-        let values = wait(translation.values(samples, unix_millis));
+        let values = wait(translation.values(samples, Stamp::of(unix_millis)));
         let posted = values.samples.len() + values.dated.len();
         assert!(posted as u64 + values.dropped <= count as u64, "{posted} and {} of {count}", values.dropped);
         for sample in values.dated.iter().map(|(_, sample)| sample).chain(&values.samples) {

@@ -1,6 +1,6 @@
 //! Measures the agent's resource usage against its goals: `make bench`. Takes about twenty minutes, since the agent works in real
 //! minutes. `make bench ONLY=PART` measures one part: `collections` (the official plugins), `containers` (Docker's metrics), `agent`
-//! (its start, stop and steady state), `fairness` (plugins that wait beside some that compute), `calls` (a million of them),
+//! (its start, stop and steady state), `outage` (a day of it), `fairness` (plugins that wait beside some that compute), `calls` (a million of them),
 //! `instances` (a thousand). With `BEFORE=FOLDER`, a target folder of another release, its calls are compared. Absolute times depend
 //! on the machine and its load; compare the ratios.
 
@@ -10,6 +10,7 @@ mod calls;
 mod collections;
 mod containers;
 mod fairness;
+mod outage;
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -41,7 +42,7 @@ impl Goals {
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main(flavor = "multi_thread", worker_threads = 1)]
 async fn main() {
     let only = std::env::args().nth(1);
     let wants = |part: &str| only.as_deref().is_none_or(|only| only == part);
@@ -54,6 +55,9 @@ async fn main() {
     }
     if wants("agent") {
         of_the_agent(&mut goals).await;
+    }
+    if wants("outage") {
+        of_an_outage(&mut goals).await;
     }
     if wants("fairness") {
         of_fairness(&mut goals).await;
@@ -108,6 +112,15 @@ async fn of_the_agent(goals: &mut Goals) {
     goals.row("PSS, steady state", pss_megabytes, 8.0, "MB");
     goals.row("anonymous memory, steady state", anonymous_megabytes, 4.0, "MB");
     println!("  on another 2-core VM: the official agent 9-10 ms per minute, its nginx plugin 7.1 ms per exec");
+}
+
+async fn of_an_outage(goals: &mut Goals) {
+    let outage::Outage { queue_mb, seconds, requests, points, anonymous_mb, anonymous_before_mb } =
+        outage::a_day(3_000).await;
+    goals.row("queue of a day of 3,000 metrics", queue_mb, 33.55, "MB");
+    goals.row("  more anonymous memory while it is delivered", anonymous_mb - anonymous_before_mb, 8.0, "MB");
+    goals.row("  requests, of up to 5,000 values", requests as f64, points as f64 / 5_000.0 * 1.25, "");
+    println!("  {points} values in {seconds:.0} s, {:.0} a second", points as f64 / seconds);
 }
 
 async fn of_fairness(goals: &mut Goals) {

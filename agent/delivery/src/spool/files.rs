@@ -1,0 +1,245 @@
+//! The two files, as the writer has them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasaba_core::text::counted;
+
+use super::batch::Batch;
+use super::disk::Disk;
+use super::durable::{Contents, Durable, shown};
+use super::front::{Picture, Recent, kind};
+use super::ledger::Loss;
+use super::plan::{Dropped, Drops, Plan};
+use super::queue::{Id, Queue};
+use super::readings::{self, OfSource};
+use super::store::{MOST_KIND_BYTES, Puts, Store};
+use super::trouble::Trouble;
+use super::{Bounds, Minute};
+
+/// A kind of loss is logged this often, in seconds.
+const LOGGED_AGAIN: i64 = 60 * 60;
+
+pub(super) struct Files {
+    disk: Arc<dyn Disk>,
+    bounds: Bounds,
+    queue: Option<Durable<Queue>>,
+    state: Option<Durable<Store>>,
+    /// Rows whose frames were found damaged.
+    unreadable: Vec<Id>,
+    fails_to_read: bool,
+    dropped: BTreeMap<Loss, Unlogged>,
+    /// The kinds of entries of which the log has said that there is no room for more.
+    full_kinds: BTreeSet<String>,
+}
+
+/// What was dropped since the log last said so.
+#[derive(Default)]
+struct Unlogged {
+    dropped: Dropped,
+    /// In seconds since 1970.
+    logged: Option<i64>,
+}
+
+impl Files {
+    pub(super) fn new(disk: Arc<dyn Disk>, bounds: Bounds) -> Self {
+        Self {
+            disk,
+            bounds,
+            queue: None,
+            state: None,
+            unreadable: Vec::new(),
+            fails_to_read: false,
+            dropped: BTreeMap::new(),
+            full_kinds: BTreeSet::new(),
+        }
+    }
+
+    /// Opens the queue, if it is not open yet. Returns whether it was opened.
+    pub(super) fn open_queue(&mut self, now: i64, patience: Duration) -> Result<bool, Trouble> {
+        if self.queue.is_some() {
+            return Ok(false);
+        }
+        self.queue = Some(Durable::open(&self.disk, now, patience, self.bounds.dead_bytes)?);
+        Ok(true)
+    }
+
+    /// Opens the state, if it is not open yet. Returns whether it was opened.
+    pub(super) fn open_state(&mut self, now: i64, patience: Duration) -> Result<bool, Trouble> {
+        if self.state.is_some() {
+            return Ok(false);
+        }
+        self.state = Some(Durable::open(&self.disk, now, patience, self.bounds.dead_bytes)?);
+        Ok(true)
+    }
+
+    /// Writes a batch. Returns the lines for the log about what it drops.
+    pub(super) fn commit(&mut self, batch: &Batch, now: i64) -> Result<Vec<String>, Trouble> {
+        let Some(queue) = &mut self.queue else { return Ok(Vec::new()) };
+        let mut drops = Drops::default();
+        let (unreadable, most_bytes) = (&self.unreadable, self.bounds.bytes);
+        queue.commit(now, |contents, log| {
+            let (payload, dropped) = Plan::of(contents, log, batch, unreadable, most_bytes);
+            drops = dropped;
+            payload
+        })?;
+        self.unreadable.clear();
+        Ok(self.lines(drops, now))
+    }
+
+    /// Stores entries of the state.
+    pub(super) fn put(&mut self, puts: &Puts, now: i64) -> Result<(), Trouble> {
+        let Some(state) = &mut self.state else { return Ok(()) };
+        let (payloads, full) = state.contents().plan(puts);
+        for kind in full.into_iter().filter(|kind| self.full_kinds.insert((*kind).to_owned())) {
+            tracing::warn!(
+                "`{}` holds no more than {} MiB of {kind}",
+                state.log().path().display(),
+                MOST_KIND_BYTES >> 20
+            );
+        }
+        let mut payloads = payloads.into_iter();
+        state.commit(now, |_, _| payloads.next().unwrap_or_default())?;
+        payloads.try_for_each(|payload| state.commit(now, |_, _| payload))
+    }
+
+    /// The lines for the log about what a commit has dropped.
+    pub(super) fn lines(&mut self, drops: Drops, now: i64) -> Vec<String> {
+        let (hours, path) = (
+            self.queue.as_ref().and_then(|queue| queue.contents().hours(self.bounds.bytes)),
+            shown(&*self.disk, Queue::KIND),
+        );
+        let owner = self.queue.as_ref().and_then(|queue| queue.contents().owner.clone()).unwrap_or_default();
+        let mut lines = Vec::new();
+        for (why, Dropped { points, times }) in drops.0 {
+            let unlogged = self.dropped.entry(why).or_default();
+            unlogged.dropped.points += points;
+            unlogged.dropped.times.extend(times);
+            if unlogged.logged.is_some_and(|logged| now.abs_diff(logged) < LOGGED_AGAIN as u64) {
+                continue;
+            }
+            let Dropped { points, times } = std::mem::take(&mut unlogged.dropped);
+            unlogged.logged = Some(now);
+            let dropped = format!(
+                "dropped {} of {}",
+                counted(points, "undelivered point"),
+                counted(times.len() as u64, "minute")
+            );
+            lines.push(match why {
+                Loss::Expired => format!("{dropped}: older than 24 h, which Mackerel does not store"),
+                Loss::Overflowed => {
+                    let hours = hours.map(|hours| format!(", which hold {hours:.1} h at the present rate"));
+                    format!(
+                        "{dropped}, the oldest: the queue has reached its {} MiB{}",
+                        self.bounds.bytes >> 20,
+                        hours.unwrap_or_default()
+                    )
+                }
+                Loss::OfAnotherHost => {
+                    format!("{dropped} that belong to another host: this machine is host `{owner}` on Mackerel now")
+                }
+                Loss::Misdated => {
+                    format!("{dropped}: dated more than 10 minutes ahead of Mackerel's time; set this machine's clock")
+                }
+                Loss::Damaged | Loss::Lost => format!("{dropped}: they cannot be read from `{path}`"),
+            });
+        }
+        lines
+    }
+
+    /// The points that were settled lately.
+    pub(super) fn settled(&self) -> Recent {
+        self.queue.as_ref().map(|queue| queue.contents().settled()).unwrap_or_default()
+    }
+
+    pub(super) fn picture(&self) -> Picture {
+        let Some(queue) = &self.queue else { return Picture::default() };
+        let (contents, bytes) = (queue.contents(), queue.log().end());
+        let mut times = contents.times(i64::MAX);
+        let newest = times.next();
+        let mut minutes = u64::from(newest.is_some());
+        let mut last = newest.map(|time| time.div_euclid(60));
+        let mut oldest = newest;
+        for time in times {
+            minutes += u64::from(last.replace(time.div_euclid(60)) != Some(time.div_euclid(60)));
+            oldest = Some(time);
+        }
+        Picture {
+            ledger: contents.ledger,
+            owner: contents.owner.clone(),
+            minutes,
+            oldest,
+            newest,
+            bytes,
+            hours: contents.hours(self.bounds.bytes),
+            is_open: true,
+        }
+    }
+
+    /// Queued minutes before `before`, the newest first, with about so many points; and whether there are more. None if they cannot be
+    /// read now, which is logged.
+    pub(super) fn minutes(&mut self, before: i64, points: usize) -> (Vec<Minute>, bool) {
+        let read = self.read(before, points);
+        let was_failing = std::mem::replace(&mut self.fails_to_read, read.is_err());
+        read.unwrap_or_else(|error| {
+            if !was_failing {
+                let path = self.queue_path();
+                tracing::warn!("cannot read `{path}`: {error}; what is in it stays queued: check its disk");
+            }
+            (Vec::new(), false)
+        })
+    }
+
+    fn read(&mut self, before: i64, points: usize) -> io::Result<(Vec<Minute>, bool)> {
+        let Some(queue) = &self.queue else { return Ok((Vec::new(), false)) };
+        let (contents, log) = (queue.contents(), queue.log());
+        let (mut minutes, mut count) = (Vec::new(), 0);
+        for time in contents.times(before) {
+            if count >= points {
+                return Ok((minutes, true));
+            }
+            let samples = contents.minute(log, time, &mut self.unreadable)?;
+            count += samples.len();
+            minutes.push(Minute { time, samples });
+        }
+        log.forget();
+        Ok((minutes, false))
+    }
+
+    /// Whether rows were found damaged that the next commit takes out of the queue.
+    pub(super) fn has_unreadable(&self) -> bool {
+        !self.unreadable.is_empty()
+    }
+
+    pub(super) fn get(&self, kind: &str, key: &str) -> Option<Vec<u8>> {
+        let state = self.state.as_ref()?;
+        state.contents().get(state.log(), &(kind.to_owned(), key.to_owned())).ok().flatten()
+    }
+
+    pub(super) fn all(&self, kind: &str) -> BTreeMap<String, Vec<u8>> {
+        self.state.as_ref().and_then(|state| state.contents().all(state.log(), kind).ok()).unwrap_or_default()
+    }
+
+    pub(super) fn keys(&self, kind: &str) -> Vec<String> {
+        let state = self.state.iter();
+        state.flat_map(|state| state.contents().keys(kind)).map(str::to_owned).collect()
+    }
+
+    pub(super) fn host_id(&self) -> Option<String> {
+        self.get(kind::HOST, "id").and_then(|bytes| String::from_utf8(bytes).ok())
+    }
+
+    pub(super) fn readings(&self) -> impl Iterator<Item = (String, OfSource)> {
+        self.all(kind::READINGS).into_iter().filter_map(|(source, bytes)| Some((source, readings::decoded(&bytes)?)))
+    }
+
+    pub(super) fn queue_path(&self) -> String {
+        shown(&*self.disk, Queue::KIND)
+    }
+
+    pub(super) fn state_path(&self) -> String {
+        shown(&*self.disk, Store::KIND)
+    }
+}

@@ -1,0 +1,104 @@
+//! The statuses: what each check found last, and since when, for whoever shows it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use wasaba_core::report::Status;
+
+/// What a check found last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The name that it is reported under.
+    pub name: Arc<str>,
+    /// The status.
+    pub status: Status,
+    /// Since when it has this status, in seconds since 1970.
+    pub since: i64,
+    /// When it ran last, in seconds since 1970.
+    pub ran: i64,
+    /// What it said.
+    pub message: String,
+}
+
+/// The last results of all checks. Clones are the same table.
+#[derive(Clone, Debug, Default)]
+pub struct Statuses(Arc<Mutex<BTreeMap<Key, Found>>>);
+
+/// The check's name in the configuration, and the name that the result is reported under.
+type Key = (Arc<str>, Arc<str>);
+
+impl Statuses {
+    /// All of them, by check and name.
+    #[must_use]
+    pub fn all(&self) -> Vec<Found> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// The results of one check, which are removed with it.
+    pub(crate) fn of(&self, check: &Arc<str>) -> OfCheck {
+        OfCheck { table: self.clone(), check: Arc::clone(check) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Found>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The results of one check.
+pub(crate) struct OfCheck {
+    table: Statuses,
+    check: Arc<str>,
+}
+
+impl OfCheck {
+    /// Records what a run at this time, in seconds since 1970, found.
+    pub(crate) fn note(&self, name: &Arc<str>, status: Status, message: &str, ran: i64) {
+        let mut table = self.table.lock();
+        let found = table.entry((Arc::clone(&self.check), Arc::clone(name))).or_insert_with(|| Found {
+            name: Arc::clone(name),
+            status,
+            since: ran,
+            ran,
+            message: String::new(),
+        });
+        if found.status != status {
+            (found.status, found.since) = (status, ran);
+        }
+        found.ran = ran;
+        message.clone_into(&mut found.message);
+    }
+
+    /// Removes the results of all names but these.
+    pub(crate) fn keep(&self, is_kept: impl Fn(&Arc<str>) -> bool) {
+        self.table.lock().retain(|(check, name), _| *check != self.check || is_kept(name));
+    }
+}
+
+impl Drop for OfCheck {
+    fn drop(&mut self) {
+        self.keep(|_| false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_has_lasted_since_it_changed_and_is_removed_with_its_check() {
+        let statuses = Statuses::default();
+        let (disk, other) = (statuses.of(&"disk".into()), statuses.of(&"other".into()));
+        other.note(&"other".into(), Status::Ok, "", 1);
+        for (ran, status) in [(60, Status::Ok), (120, Status::Critical), (180, Status::Critical)] {
+            disk.note(&"disk-root".into(), status, "full", ran);
+        }
+        let all = statuses.all();
+        let [root, _] = &all[..] else { panic!("{all:?}") };
+        assert_eq!((root.status, root.since, root.ran, root.message.as_str()), (Status::Critical, 120, 180, "full"));
+        disk.note(&"disk-home".into(), Status::Ok, "", 180);
+        disk.keep(|name| **name == *"disk-home");
+        assert_eq!(statuses.all().iter().map(|found| &*found.name).collect::<Vec<_>>(), ["disk-home", "other"]);
+        drop(disk);
+        assert_eq!(statuses.all().len(), 1);
+    }
+}

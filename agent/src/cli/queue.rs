@@ -1,0 +1,183 @@
+//! `wasaba queue`: what the queue's file holds, also beside the agent that writes it. Nothing is changed.
+
+use std::fmt::Write as _;
+use std::io::Write;
+
+use delivery::spool::{self, Minute, Snapshot, Verification};
+use serde_json::json;
+use wasaba_core::text::counted;
+
+use super::configuration::texts;
+use super::flags::{AgentFlags, QueueCommand};
+
+/// Runs a command on the queue below the configuration's root.
+///
+/// # Errors
+/// There is no queue, it cannot be read, or it is damaged.
+pub fn run(command: &QueueCommand) -> Result<(), String> {
+    let open = |flags: &AgentFlags| {
+        let (config, _) = flags.config().map_err(|problems| texts(&problems))?;
+        spool::read(&config.root).map_err(|error| error.to_string())
+    };
+    match command {
+        QueueCommand::Show(flags) => {
+            let queue = open(flags)?;
+            super::print(&shown(&head(&queue), queue.minutes()))
+        }
+        QueueCommand::Verify(flags) => super::print(&verified(&open(flags)?.verification())?),
+        QueueCommand::Export(flags) => {
+            let queue = open(flags)?;
+            export(&mut std::io::stdout().lock(), queue.host_id(), queue.minutes())
+        }
+    }
+}
+
+/// The summary of a queue, in a line.
+#[must_use]
+pub fn head(queue: &Snapshot) -> String {
+    let host = queue.host_id().map(|id| format!(" of host {id}")).unwrap_or_default();
+    let room = queue.hours().map(|hours| format!("; room for {hours:.0} h at this rate")).unwrap_or_default();
+    format!("points{host}: {}{room}", queue.ledger())
+}
+
+fn shown(head: &str, minutes: impl Iterator<Item = Result<Minute, i64>>) -> String {
+    let mut text = format!("{head}\n");
+    for minute in minutes {
+        match minute {
+            Ok(Minute { time, samples }) => {
+                writeln!(text, "{}  {}", stamp(time), counted(samples.len() as u64, "point")).ok();
+            }
+            Err(time) => drop(writeln!(text, "{}  unreadable: `wasaba queue verify` says why", stamp(time))),
+        }
+    }
+    text
+}
+
+/// A time in UTC.
+fn stamp(unix_seconds: i64) -> String {
+    jiff::Timestamp::from_second(unix_seconds).map_or_else(|_| unix_seconds.to_string(), |time| time.to_string())
+}
+
+fn verified(found: &Verification) -> Result<String, String> {
+    let Verification { frames, bytes, torn_bytes, damaged, is_balanced } = found;
+    let torn = match torn_bytes {
+        0 => String::new(),
+        _ => format!(
+            "; {} after them are of a commit that was not finished, which is not damage",
+            counted(*torn_bytes, "byte")
+        ),
+    };
+    let text = format!("{} in {}{torn}", counted(*frames, "commit"), counted(*bytes, "byte"));
+    let damaged = damaged.iter().map(|range| format!("from byte {} to {}", range.start, range.end)).collect::<Vec<_>>();
+    match (damaged.is_empty(), is_balanced) {
+        (true, true) => Ok(format!("the queue is whole: {text}\n")),
+        (true, false) => Err(format!("the queue is readable, but its books do not add up: {text}; report this")),
+        (false, _) => Err(format!(
+            "the queue is damaged {}: {text}; the agent keeps what is readable, and sets the file aside at its next start",
+            damaged.join(", ")
+        )),
+    }
+}
+
+/// A JSON object a line and point, the newest minute first; `host` is the id of this host, or the custom identifier of another.
+fn export(
+    output: &mut impl Write,
+    own: Option<&str>,
+    minutes: impl Iterator<Item = Result<Minute, i64>>,
+) -> Result<(), String> {
+    let mut unreadable = 0_u64;
+    for minute in minutes {
+        let Ok(Minute { time, samples }) = minute else {
+            unreadable += 1;
+            continue;
+        };
+        for sample in samples {
+            let host = sample.host().map(|host| &**host).or(own);
+            let point = json!({ "time": time, "host": host, "name": sample.name().as_str(), "value": sample.value() });
+            match writeln!(output, "{point}") {
+                // Whoever reads it has enough.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+                Err(error) => return Err(format!("cannot print: {error}")),
+                Ok(()) => {}
+            }
+        }
+    }
+    match unreadable {
+        0 => Ok(()),
+        _ => Err(format!("{} cannot be read: `wasaba queue verify` says why", counted(unreadable, "minute"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use delivery::spool::Spool;
+    use wasaba_core::sample::Sample;
+
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn minute(time: i64, names: &[&str]) -> Minute {
+        let samples = names.iter().map(|name| Sample::new(*name, 1.5).unwrap()).collect();
+        Minute { time, samples }
+    }
+
+    #[test]
+    fn what_an_agent_has_queued_is_listed_verified_and_exported_while_it_runs() {
+        let root = tempfile::tempdir().unwrap();
+        let spool = Spool::open(root.path(), NOW).unwrap();
+        spool.keep_host_id("HOST1");
+        let db: Arc<str> = "db1".into();
+        let mut second = minute(NOW + 60, &["b"]);
+        second.samples.push(Sample::new("a", 2.0).unwrap().of_host(&db));
+        assert!(spool.keep(vec![minute(NOW, &["a", "b"]), second], &[], NOW + 60));
+        let queue = spool::read(root.path()).unwrap();
+        let listed = shown(&head(&queue), queue.minutes());
+        let lines = listed.lines().collect::<Vec<_>>();
+        assert!(lines[0].starts_with("points of host HOST1: 4 collected = 0 delivered + 4 queued "), "{listed}");
+        assert_eq!(lines[1..], ["2027-01-15T08:01:00Z  2 points", "2027-01-15T08:00:00Z  2 points"]);
+        assert!(verified(&queue.verification()).unwrap().starts_with("the queue is whole: "));
+        let mut output = Vec::new();
+        export(&mut output, queue.host_id(), queue.minutes()).unwrap();
+        let points = String::from_utf8(output).unwrap();
+        let points = points.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let of = |time, host: &str, name: &str, value: f64| json!({ "time": time, "host": host, "name": name, "value": value });
+        let mut points = points.map(|point| point.to_string()).collect::<Vec<_>>();
+        points.sort();
+        let mut expected = [
+            of(NOW + 60, "HOST1", "b", 1.5),
+            of(NOW + 60, "db1", "a", 2.0),
+            of(NOW, "HOST1", "a", 1.5),
+            of(NOW, "HOST1", "b", 1.5),
+        ]
+        .map(|point| point.to_string())
+        .to_vec();
+        expected.sort();
+        assert_eq!(points, expected);
+    }
+
+    #[test]
+    fn damage_and_books_that_do_not_add_up_are_errors_and_an_unfinished_commit_is_not() {
+        let found = |torn_bytes, damaged: &[std::ops::Range<u64>], is_balanced| {
+            verified(&Verification { frames: 3, bytes: 400, torn_bytes, damaged: damaged.to_vec(), is_balanced })
+        };
+        assert_eq!(found(0, &[], true).unwrap(), "the queue is whole: 3 commits in 400 bytes\n");
+        assert!(found(7, &[], true).unwrap().contains("7 bytes after them are of a commit that was not finished"));
+        assert!(found(0, &[], false).unwrap_err().contains("do not add up"));
+        assert!(found(0, &[100..200], true).unwrap_err().contains("damaged from byte 100 to 200"));
+    }
+
+    #[test]
+    fn minutes_that_cannot_be_read_are_named_in_the_list_and_make_the_export_fail_after_the_rest() {
+        let minutes = || vec![Err(NOW), Ok(minute(NOW - 60, &["a"]))].into_iter();
+        assert!(shown("", minutes()).contains("2027-01-15T08:00:00Z  unreadable: "));
+        let mut output = Vec::new();
+        let error = export(&mut output, None, minutes()).unwrap_err();
+        assert!(
+            error.starts_with("1 minute cannot be read") && String::from_utf8(output).unwrap().contains("\"a\""),
+            "{error}"
+        );
+    }
+}
