@@ -252,7 +252,10 @@ impl<'a> Engine<'a> {
             Facts { healthy: container.healthy, in_nanoseconds: self.docker.cpu_in_nanoseconds, ..Facts::default() };
         let (stats, restarts) = tokio::join!(self.stats(&container), self.restarts(&container));
         let warn = |error: &Error| {
-            (!is_gone(error)).then(|| format!("{}: {}", shown(&container.identity.name), self.reason(error)))
+            (!is_gone(error)).then(|| {
+                let why = reason(error, REQUEST_TIMEOUT, self.transport.trust());
+                format!("{}: {why}", shown(&container.identity.name))
+            })
         };
         let warning = match (&stats, &restarts) {
             (Err(error), _) | (_, Err(error)) => warn(error),

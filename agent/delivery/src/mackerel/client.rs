@@ -24,13 +24,14 @@ use super::proxy::{Proxy, proxy_to};
 /// The limit for a whole request, as in the official agent.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The limit for connecting, the look-up of the name included; several addresses share it.
+const CONNECT: Duration = Duration::from_secs(20);
+
 /// So long after an answer, Mackerel's time is known.
 const TIME_TOLD: Duration = Duration::from_mins(5);
 
 /// Each redirect is another request.
 const MOST_REDIRECTS: usize = 3;
-/// The limit for connecting, the look-up of the name included; several addresses share it.
-const CONNECT: Duration = Duration::from_secs(20);
 
 /// Mackerel's responses have a few kilobytes; the description of a host with many interfaces perhaps fifty.
 const LONGEST_RESPONSE: usize = 1024 * 1024;
@@ -248,17 +249,6 @@ impl Client {
     }
 }
 
-/// An address that may be shown: scheme, host and port.
-fn without_credentials(address: &str) -> String {
-    let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-    let url = Url::parse(&address).ok().filter(|url| url.has_host() && url.query().or(url.fragment()).is_none());
-    // A password with a sign that it must not have may have become part of the host.
-    let Some(url) = url else { return "[invalid address]".to_owned() };
-    let user = if url.username().is_empty() && url.password().is_none() { "" } else { "[redacted]@" };
-    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    format!("{}://{user}{}{port}", url.scheme(), url.host_str().unwrap_or_default())
-}
-
 /// The agent's resolver, for an HTTP client.
 #[derive(Clone, Copy, Debug)]
 pub struct Resolver;
@@ -270,6 +260,17 @@ impl Resolve for Resolver {
             Ok(Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
         })
     }
+}
+
+/// An address that may be shown: scheme, host and port.
+fn without_credentials(address: &str) -> String {
+    let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+    let url = Url::parse(&address).ok().filter(|url| url.has_host() && url.query().or(url.fragment()).is_none());
+    // A password with a sign that it must not have may have become part of the host.
+    let Some(url) = url else { return "[invalid address]".to_owned() };
+    let user = if url.username().is_empty() && url.password().is_none() { "" } else { "[redacted]@" };
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{user}{}{port}", url.scheme(), url.host_str().unwrap_or_default())
 }
 
 fn base(apibase: &str) -> Result<Url, FatalError> {

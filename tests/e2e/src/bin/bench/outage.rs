@@ -16,7 +16,7 @@ use wasaba_e2e::zoo::memory_mb;
 const MINUTES: i64 = 24 * 60;
 
 /// What a day of outage costs.
-pub struct Outage {
+pub(crate) struct Outage {
     pub queue_mb: f64,
     pub seconds: f64,
     pub requests: u64,
@@ -113,7 +113,7 @@ async fn most_anonymous_mb(pid: u32, is_over: impl Fn() -> bool) -> f64 {
 }
 
 /// Measures a day of this many metrics.
-pub async fn a_day(metrics: usize) -> Outage {
+pub(crate) async fn a_day(metrics: usize) -> Outage {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let counting = Arc::new(Counting::default());
