@@ -44,10 +44,7 @@ impl Sink for Kept {
         }
         if !minutes.is_empty() {
             let (spool, is_local) = (Arc::clone(&self.spool), self.board.is_some());
-            let (count, first) = (
-                minutes.iter().map(|minute| minute.samples.len()).sum::<usize>(),
-                minutes.first().map(|minute| minute.time),
-            );
+            let counts = minutes.iter().map(|minute| (minute.time, minute.samples.len())).collect::<Vec<_>>();
             let kept = tokio::task::spawn_blocking(move || {
                 let now = clock::unix_seconds();
                 values.into_iter().for_each(|(source, values)| spool.keep_values(&source, values));
@@ -60,7 +57,9 @@ impl Sink for Kept {
             });
             // The spool logs its own failures.
             if kept.await.is_ok_and(|on_disk| on_disk) {
-                tracing::debug!("kept {count} values of {} and later", first.unwrap_or_default());
+                for (time, count) in counts {
+                    tracing::debug!("kept {count} values of {time}");
+                }
             }
             self.wake.notify_one();
             self.pulse.beat(clock::instant());
