@@ -1,7 +1,8 @@
 //! Halving: what Mackerel refuses of a batch is found by posting halves of it until the refused things are alone.
 //!
 //! Pure: it sends nothing. Values, graph definitions and reports are looked through in the same way, and by the same rule: as long as
-//! nothing is accepted, a thing that is refused alone proves nothing, since a gateway may be refusing everything.
+//! nothing is accepted, a thing that is refused alone proves nothing, since a gateway may be refusing everything; once something is, it
+//! is tried again.
 
 use std::collections::VecDeque;
 
@@ -18,7 +19,10 @@ pub(super) struct Halving<T> {
     /// Since the search began or was continued.
     requests: usize,
     accepted: bool,
+    /// Refused alone after something was accepted.
     refused: Vec<T>,
+    /// Refused alone before anything was accepted: Mackerel, or something before it, may have recovered since.
+    unproven: Vec<T>,
     /// Where something is tried alone next: from 0, the beginning, to 1, the end.
     place: f64,
 }
@@ -37,8 +41,14 @@ pub(super) enum Found<T> {
 impl<T> Halving<T> {
     /// A search through a batch that was refused as a whole. `random` is from 0 to 1.
     pub(super) fn of_refused(batch: Vec<T>, random: f64) -> Self {
-        let mut search =
-            Self { batches: VecDeque::new(), requests: 1, accepted: false, refused: Vec::new(), place: random.fract() };
+        let mut search = Self {
+            batches: VecDeque::new(),
+            requests: 1,
+            accepted: false,
+            refused: Vec::new(),
+            unproven: Vec::new(),
+            place: random.fract(),
+        };
         search.refuse(batch);
         search
     }
@@ -75,12 +85,13 @@ impl<T> Halving<T> {
     /// Records that the batch of [`Halving::next`] was accepted.
     pub(super) fn accept(&mut self) {
         self.accepted = true;
+        self.batches.extend(self.unproven.drain(..).map(|one| vec![one]));
     }
 
     /// Records that it was refused.
     pub(super) fn refuse(&mut self, mut batch: Vec<T>) {
         if batch.len() < 2 {
-            self.refused.append(&mut batch);
+            if self.accepted { &mut self.refused } else { &mut self.unproven }.append(&mut batch);
             return;
         }
         let last = batch.split_off(batch.len() / 2);
@@ -149,6 +160,28 @@ mod tests {
         }
         all.sort_unstable();
         assert_eq!(all, (0..250).map(|number| number * 4).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn if_everything_is_refused_at_first_only_what_is_refused_afterwards_too_is_found() {
+        for refused_at_first in 0..MOST_REFUSED_REQUESTS {
+            for (count, bad) in [(2, None), (3, None), (3, Some(1)), (100, Some(42))] {
+                let requests = std::cell::Cell::new(0);
+                let is_bad = |number| Some(number) == bad || requests.get() < refused_at_first;
+                let mut search = Halving::of_refused((0..count).collect(), 0.0);
+                while let Some(batch) = search.next() {
+                    let is_refused = batch.iter().any(|number| is_bad(*number));
+                    requests.set(requests.get() + 1);
+                    if is_refused { search.refuse(batch) } else { search.accept() }
+                }
+                let found = search.found();
+                let expected = Found::All(bad.into_iter().collect());
+                assert!(
+                    found == expected || found == Found::NothingAccepted,
+                    "{count} of which {bad:?} is bad, {refused_at_first} refused at first: {found:?}"
+                );
+            }
+        }
     }
 
     #[test]
