@@ -581,6 +581,11 @@ impl tracing::field::Visit for Text {
 }
 
 impl tracing::Subscriber for Lines {
+    /// Tests with other subscribers run beside it: none must decide for all.
+    fn register_callsite(&self, _: &'static tracing::Metadata<'static>) -> tracing::subscriber::Interest {
+        tracing::subscriber::Interest::sometimes()
+    }
+
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
         *metadata.level() <= tracing::Level::WARN && metadata.target().starts_with("wasaba")
     }

@@ -120,6 +120,7 @@ pub(super) mod log {
 
     use tracing::field::{Field, Visit};
     use tracing::span::{Attributes, Id, Record};
+    use tracing::subscriber::Interest;
     use tracing::{Event, Level, Metadata, Subscriber};
 
     thread_local! {
@@ -139,6 +140,11 @@ pub(super) mod log {
     }
 
     impl Subscriber for Log {
+        /// Tests with other subscribers run beside it: none must decide for all.
+        fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+            Interest::sometimes()
+        }
+
         fn enabled(&self, metadata: &Metadata<'_>) -> bool {
             *metadata.level() <= Level::INFO
         }
