@@ -174,7 +174,7 @@ fn a_file_that_is_deleted_replaced_or_altered_is_made_again_from_what_can_still_
 }
 
 #[test]
-fn beside_another_agent_that_took_over_the_path_it_goes_on_in_memory() {
+fn beside_another_agent_that_took_over_the_path_it_continues_in_memory() {
     let disk = Simulated::default();
     let spool = on(&disk);
     let first = minute(NOW, &[("a", 1.0)]);
