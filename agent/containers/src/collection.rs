@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use wasaba_core::collect::rate::Reading;
 use wasaba_core::collect::{Answer, Fault, Moment, rate};
 use wasaba_core::sample::Sample;
-use wasaba_core::text::{duration, printable};
+use wasaba_core::text::{duration, first_of, printable};
 use wasaba_core::tls::{self, Trust};
 
 use super::Docker;
@@ -459,12 +459,7 @@ impl Values {
             }
         }
         warnings.sort_unstable();
-        let all = warnings.len();
-        if all > MOST_WARNINGS {
-            warnings.truncate(MOST_WARNINGS);
-            warnings.push(format!("and {} more", all - MOST_WARNINGS));
-        }
-        answer.warnings = warnings;
+        answer.warnings = first_of(warnings, MOST_WARNINGS);
         answer
     }
 }

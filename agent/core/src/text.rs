@@ -84,6 +84,52 @@ pub fn first_of(mut lines: Vec<String>, most: usize) -> Vec<String> {
     lines
 }
 
+/// What was dropped of a list that something outside has made as long as it likes, by the reason.
+#[derive(Debug)]
+pub struct Dropped<Why>(Vec<(Why, Vec<String>, u64)>);
+
+impl<Why> Default for Dropped<Why> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<Why: PartialEq> Dropped<Why> {
+    /// How many of those with the same reason are named.
+    const NAMED: usize = 3;
+
+    /// Counts one that is called `name`.
+    pub fn add(&mut self, why: Why, name: &str) {
+        let known = self.0.iter().position(|(known, ..)| *known == why);
+        let index = known.unwrap_or_else(|| {
+            self.0.push((why, Vec::new(), 0));
+            self.0.len() - 1
+        });
+        let Some((_, names, count)) = self.0.get_mut(index) else { return };
+        *count += 1;
+        if names.len() < Self::NAMED {
+            names.push(format!("`{}`", printable(name, 80)));
+        }
+    }
+
+    /// How many were dropped.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.iter().map(|(_, _, count)| *count).sum()
+    }
+
+    /// A line for each reason, as `line` makes it of the reason, the number, and the names: `` `a`, `b`, `c` and 5 more ``.
+    #[must_use]
+    pub fn lines(self, line: impl Fn(Why, u64, &str) -> String) -> Vec<String> {
+        let line = |(why, names, count): (Why, Vec<String>, u64)| {
+            let more = count.saturating_sub(names.len() as u64);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            line(why, count, &format!("{}{more}", names.join(", ")))
+        };
+        self.0.into_iter().map(line).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +167,16 @@ mod tests {
         let lines = |count: usize| (0..count).map(|number| number.to_string()).collect::<Vec<_>>();
         assert_eq!(first_of(lines(2), 2), ["0", "1"]);
         assert_eq!(first_of(lines(60_000), 2), ["0", "1", "and 59998 more"]);
+    }
+
+    #[test]
+    fn what_was_dropped_is_one_line_for_each_reason_that_names_the_first_and_counts_the_rest() {
+        let mut dropped = Dropped::default();
+        (0..5).for_each(|number| dropped.add("too many", &number.to_string()));
+        dropped.add("its name", "a\nb");
+        assert_eq!(dropped.count(), 6);
+        let lines = dropped.lines(|why, count, names| format!("{count}: {why}: {names}"));
+        assert_eq!(lines, ["5: too many: `0`, `1`, `2` and 2 more", "1: its name: `a\\nb`"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The instance: one plugin with one set of settings, under its own name. The same plugin may have many.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +20,7 @@ use wasaba_core::collect::rate::Reading;
 use wasaba_core::collect::{Answer, StoredValues};
 use wasaba_core::graph::GraphDefinition;
 use wasaba_core::limits::Limits;
-use wasaba_core::text::printable;
+use wasaba_core::text::{Dropped, counted, first_of, printable};
 
 use crate::readings::{self, Counters, Rules, Translation};
 use crate::settings::{Invalid, ResolvedSettings, resolve, validate};
@@ -318,6 +319,7 @@ impl Instance {
         let outcome =
             self.run(|plugin, sandboxed, settings| async move { plugin.check(sandboxed, settings).await }).await?;
         let mut checked = Checked::default();
+        let mut dropped = Dropped::default();
         for report in outcome.answer {
             let name = &report.name;
             let is_known = checked.reports.iter().any(|known| known.name == *name);
@@ -333,9 +335,9 @@ impl Instance {
                     continue;
                 }
             };
-            checked.warnings.push(format!("dropped the report {:?}: {why}", printable(name, 80)));
-            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+            dropped.add(why, name);
         }
+        self.note_dropped(dropped, "report", &mut checked.warnings);
         self.make_fit(&mut checked.warnings);
         Ok((checked, self.kept(outcome.values)))
     }
@@ -351,6 +353,7 @@ impl Instance {
         let answer::Documents { documents, problems } = outcome.answer;
         let mut gathered = Gathered { warnings: problems.iter().map(in_words).collect(), ..Gathered::default() };
         let own = self.name();
+        let mut dropped = Dropped::default();
         for answer::Document { namespace, json } in documents {
             let namespace = if namespace.is_empty() { Arc::clone(own) } else { namespace.into() };
             let rest = namespace.strip_prefix(&**own);
@@ -367,9 +370,9 @@ impl Instance {
                     continue;
                 }
             };
-            gathered.warnings.push(format!("dropped the document {:?}: {why}", printable(&namespace, 80)));
-            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+            dropped.add(why, &namespace);
         }
+        self.note_dropped(dropped, "document", &mut gathered.warnings);
         self.make_fit(&mut gathered.warnings);
         Ok((gathered, self.kept(outcome.values)))
     }
@@ -387,14 +390,24 @@ impl Instance {
         self.counted(ended(result), now)
     }
 
+    /// Counts what was dropped of one call's answer, each called a `thing`, and warns of it.
+    fn note_dropped<Why: PartialEq + fmt::Display>(
+        &self,
+        dropped: Dropped<Why>,
+        thing: &str,
+        warnings: &mut Vec<String>,
+    ) {
+        self.counts.dropped.fetch_add(dropped.count(), Ordering::Relaxed);
+        warnings.extend(dropped.lines(|why, count, names| match count {
+            1 => format!("dropped the {thing} {names}: {why}"),
+            _ => format!("dropped {}: {why}: {names}", counted(count, thing)),
+        }));
+    }
+
     /// Cuts the warnings of one call, and hides secrets in what the plugin named.
     fn make_fit(&self, warnings: &mut Vec<String>) {
-        let all = warnings.len();
-        warnings.truncate(MOST_WARNINGS);
+        *warnings = first_of(std::mem::take(warnings), MOST_WARNINGS);
         warnings.iter_mut().for_each(|warning| *warning = self.sandboxed.hidden(warning));
-        if all > MOST_WARNINGS {
-            warnings.push(format!("and {} more", all - MOST_WARNINGS));
-        }
     }
 
     /// Stores what a call has set, if it has set something, for the next call. Returns what the memory keeps: also whose it is.

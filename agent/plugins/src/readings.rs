@@ -15,7 +15,7 @@ use wasaba_core::limits::Limits;
 use wasaba_core::posting::Posting;
 use wasaba_core::sample::{MetricName, Sample};
 use wasaba_core::secret::Secrets;
-use wasaba_core::text::{counted, printable};
+use wasaba_core::text::{Dropped, counted};
 
 /// The longest name or label of a graph, and the longest label of a metric.
 const LONGEST_TEXT_BYTES: usize = 255;
@@ -203,10 +203,6 @@ pub struct Values {
 const OLDEST_SECONDS: i64 = 24 * 60 * 60;
 const AHEAD_SECONDS: i64 = 60;
 
-/// The samples that were dropped, by the reason.
-#[derive(Default)]
-struct Dropped(Vec<(Why, Vec<String>, usize)>);
-
 /// Why a sample is dropped.
 #[derive(Clone, Copy, PartialEq)]
 enum Why {
@@ -219,70 +215,39 @@ enum Why {
     NotFinite,
 }
 
-impl Dropped {
-    /// How many names a warning has.
-    const NAMED: usize = 3;
-
-    fn add(&mut self, why: Why, name: &str) {
-        let known = self.0.iter().position(|(known, ..)| *known == why);
-        let index = known.unwrap_or_else(|| {
-            self.0.push((why, Vec::new(), 0));
-            self.0.len() - 1
-        });
-        let Some((_, names, count)) = self.0.get_mut(index) else { return };
-        *count += 1;
-        if names.len() < Self::NAMED {
-            names.push(format!("`{}`", printable(name, 80)));
-        }
-    }
-
-    fn count(&self) -> u64 {
-        self.0.iter().map(|(_, _, count)| *count as u64).sum()
-    }
-
-    /// A line for each reason.
-    fn warnings(self) -> Vec<String> {
-        let line = |(why, names, count): (Why, Vec<String>, usize)| {
-            // Of one sample, of several, and the cure.
-            let (one, what, cure) = match why {
-                Why::NoGraph => (
-                    "fits no metric of the plugin's graphs",
-                    "fit no metric of the plugin's graphs",
-                    "its author has to declare them in `graphs`",
-                ),
-                Why::Secret => {
-                    ("has a secret in its name", "have a secret in their name", "its author has to remove it")
-                }
-                Why::Name => {
-                    ("has an invalid name", "have an invalid name", "use segments of A-Z a-z 0-9 _ -, joined by dots")
-                }
-                Why::Long => (
-                    "has too long a name (limit `name_bytes`)",
-                    "have too long a name (limit `name_bytes`)",
-                    "its author has to shorten it",
-                ),
-                Why::Host => (
-                    "names a host that is not granted",
-                    "name a host that is not granted",
-                    "write its custom identifier into `hosts` of the table",
-                ),
-                Why::Time => (
-                    "is more than 24 hours old or from the future",
-                    "are more than 24 hours old or from the future",
-                    "compare the clocks",
-                ),
-                Why::NotFinite => ("is not a finite number", "are not a finite number", "the plugin has to omit them"),
-            };
-            let more = count.saturating_sub(names.len());
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let samples = counted(count as u64, "sample");
-            format!(
-                "dropped {samples} that {}: {}{more}; {cure}",
-                if count == 1 { one } else { what },
-                names.join(", ")
-            )
+impl Why {
+    /// What the samples called `names` have in common, and the cure.
+    fn line(self, count: u64, names: &str) -> String {
+        // Of one sample, of several, and the cure.
+        let (one, what, cure) = match self {
+            Self::NoGraph => (
+                "fits no metric of the plugin's graphs",
+                "fit no metric of the plugin's graphs",
+                "its author has to declare them in `graphs`",
+            ),
+            Self::Secret => ("has a secret in its name", "have a secret in their name", "its author has to remove it"),
+            Self::Name => {
+                ("has an invalid name", "have an invalid name", "use segments of A-Z a-z 0-9 _ -, joined by dots")
+            }
+            Self::Long => (
+                "has too long a name (limit `name_bytes`)",
+                "have too long a name (limit `name_bytes`)",
+                "its author has to shorten it",
+            ),
+            Self::Host => (
+                "names a host that is not granted",
+                "name a host that is not granted",
+                "write its custom identifier into `hosts` of the table",
+            ),
+            Self::Time => (
+                "is more than 24 hours old or from the future",
+                "are more than 24 hours old or from the future",
+                "compare the clocks",
+            ),
+            Self::NotFinite => ("is not a finite number", "are not a finite number", "the plugin has to omit them"),
         };
-        self.0.into_iter().map(line).collect()
+        let what = if count == 1 { one } else { what };
+        format!("dropped {} that {what}: {names}; {cure}", counted(count, "sample"))
     }
 }
 
@@ -331,7 +296,7 @@ impl Translation {
         let count = read.len();
         values.readings = self.counters.take(read, self.limits.counters, now.steady_millis);
         values.dropped = dropped.count();
-        values.warnings = dropped.warnings();
+        values.warnings = dropped.lines(Why::line);
         if let Some(skipped @ 1..) = count.checked_sub(values.readings.len()) {
             let most = self.limits.counters;
             values.warnings.push(format!("skipped {skipped} counters: {most} are kept already (limit `counters`)"));

@@ -174,7 +174,11 @@ impl Look {
         // Before they are read, so that a change meanwhile is noticed at the next look.
         let stamps = (Stamp::of(&file), Stamp::of(&settings));
         let texts = |problems: Vec<Problem>| {
-            first_of(problems.iter().map(|one| shown(&one.without_level())).collect(), MOST_LINES)
+            let mut lines = first_of(problems.iter().map(|one| shown(&one.without_level())).collect(), MOST_LINES);
+            if let Some(rest) = lines.get_mut(MOST_LINES) {
+                *rest = format!("{}: {rest}", settings.display());
+            }
+            lines
         };
         let wanted = match config::plugin::beside(&file) {
             Ok((table, warnings)) => Wanted { warnings: texts(warnings), ..Wanted::component(key, &table, Ok(file)) },

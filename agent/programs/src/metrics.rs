@@ -8,6 +8,7 @@ use wasaba_core::collect::registry::{Graphs, Registry};
 use wasaba_core::collect::source::Source;
 use wasaba_core::collect::{Answer, Fault, Moment};
 use wasaba_core::graph::GraphDefinition;
+use wasaba_core::text::first_of;
 
 use super::process::{self, End};
 use super::{MetricsProgram, lines, meta};
@@ -84,17 +85,12 @@ async fn collect(program: &MetricsProgram, moment: Moment) -> Result<Answer, Fau
         end => return Err(Fault::new(program.program.failure(end))),
     };
     let text = String::from_utf8_lossy(&run.stdout);
-    let lines::Values { samples, dated, mut warnings } =
+    let lines::Values { samples, dated, warnings } =
         lines::values(&text, moment.unix_seconds, &program.posting, program.own_timestamps);
     if samples.is_empty() && dated.is_empty() && code != 0 && warnings.is_empty() {
         return Err(Fault::new(format!("exited with code {code} and printed no values")));
     }
-    let all = warnings.len();
-    if all > MOST_WARNINGS {
-        warnings.truncate(MOST_WARNINGS);
-        warnings.push(format!("and {} more", all - MOST_WARNINGS));
-    }
-    Ok(Answer { samples, dated, warnings, ..Answer::default() })
+    Ok(Answer { samples, dated, warnings: first_of(warnings, MOST_WARNINGS), ..Answer::default() })
 }
 
 /// The program's graph definitions; empty if it prints none.

@@ -1,8 +1,8 @@
 //! The sandbox's threads, which all plugins run on, and the clock that interrupts those that compute for long.
 //!
 //! Two threads for all plugins, whatever the number of cores. A call begins on the first. Once it has computed for a tick of the
-//! clock, it moves to the second, where those that compute take turns of a tick. So a call that only waits is held up by each
-//! other call for a tick at most, once, and from then on shares no thread with it. None runs on the thread that collects from
+//! clock, it moves to the second, where those that compute take turns of a tick. Since its first turn may begin between two ticks, a
+//! call that only waits is held up by each other call for two ticks at most, once, and from then on shares no thread with it. None runs on the thread that collects from
 //! the host and posts.
 
 use std::future::Future;
@@ -20,7 +20,10 @@ use crate::engine;
 use crate::turn::{Clocks, ComputedTooLong, Counted};
 
 /// How long a plugin may compute before the others may run.
-pub(super) const TICK: Duration = Duration::from_millis(20);
+pub(super) const TICK: Duration = Duration::from_millis(10);
+
+/// How long a call takes before the clock ticks for it. Most calls end long before, and never wake it.
+const LONG_CALL: Duration = Duration::from_millis(20);
 
 /// How many threads may block: each instance blocks at most two, and a thousand instances may hang at once without taking those
 /// of another. A thread exists only while it is needed.
@@ -124,8 +127,7 @@ impl Sandbox {
 
     async fn turns<T: Send + 'static>(&self, call: Counted<T>) -> Result<Result<T, ComputedTooLong>, Panicked> {
         let mut first = AbortOnDrop(self.waiting.runtime.spawn(FirstTurns(Some(call))));
-        // Most calls end long before the first tick and never wake the clock.
-        let ended = match tokio::time::timeout(TICK, &mut first.0).await {
+        let ended = match tokio::time::timeout(LONG_CALL, &mut first.0).await {
             Ok(ended) => ended,
             Err(_) => {
                 let _ticking = self.clock.tick_while_held();

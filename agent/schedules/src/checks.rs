@@ -75,7 +75,7 @@ pub async fn keep(
             let name = full_name(&check, found);
             let is_free = found.name.is_empty() || !taken(&name);
             if !is_free {
-                warnings.push(format!("dropped the report {name:?}: another check has this name"));
+                warnings.push(format!("dropped the report `{name}`: another check has this name"));
             }
             is_free
         });

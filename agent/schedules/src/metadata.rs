@@ -115,7 +115,7 @@ pub async fn keep(
         let Read { documents: read, mut problems } = ask(&metadata, &components).await;
         for (name, json, value) in read {
             if name != metadata.name && taken(&name) {
-                problems.push(format!("dropped the document {name:?}: another table has this name"));
+                problems.push(format!("dropped the document `{name}`: another table has this name"));
                 continue;
             }
             if !namespaces.contains_key(&name) {

@@ -107,7 +107,7 @@ async fn one_plugin_has_several_checks_and_documents_under_the_name_of_its_table
         named("all", "OK") && named("all-else", "UNKNOWN")
     };
     standin.wait_until(SOON, "both reports", reported).await.unwrap();
-    agent.line_with("dropped the document \"all-more\": another table has this name", SOON);
+    agent.line_with("dropped the document `all-more`: another table has this name", SOON);
     let posted = |memory: &Memory| memory.metadata().len() == 2;
     standin.wait_until(SOON, "both tables' documents", posted).await.unwrap();
 }

@@ -63,8 +63,8 @@ async fn no_way_out_of_a_plugin_leads_a_secret_to_the_log_or_to_mackerel_or_into
         "has a secret in its name: `leaky.[redacted]`",
         "fits no metric of the plugin's graphs: `[redacted]`",
         "check answer-checks: WARNING: the message: [redacted]",
-        "dropped the report \"[redacted]\": there is a secret in its name",
-        "dropped the document \"answer-metadata-[redacted]\": there is a secret in its name",
+        "dropped the report `[redacted]`: there is a secret in its name",
+        "dropped the document `answer-metadata-[redacted]`: there is a secret in its name",
     ] {
         agent.line_with(line, SOON);
     }
