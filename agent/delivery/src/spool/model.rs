@@ -2,8 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{RngSeed, TestRunner};
+
 use super::simulated::Simulated;
-use super::tests::{NOW, QUICK, all, random};
+use super::tests::{NOW, QUICK, all};
 use super::*;
 
 /// The time, host and name of a point.
@@ -71,89 +75,147 @@ impl Model {
         }
     }
 
-    fn check(&self, spool: &Spool, seed: u64) {
+    fn check(&self, spool: &Spool) {
         let minutes = spool.newest(usize::MAX, &all);
-        assert!(minutes.is_sorted_by(|a, b| a.time > b.time), "seed {seed}");
+        assert!(minutes.is_sorted_by(|a, b| a.time > b.time));
         let points = minutes.iter().flat_map(|minute| {
-            assert!(minute.samples.is_sorted_by(|a, b| a.key() < b.key()), "seed {seed}");
+            assert!(minute.samples.is_sorted_by(|a, b| a.key() < b.key()));
             minute.samples.iter().map(|sample| (point(minute.time, sample), sample.value()))
         });
-        assert_eq!(points.collect::<BTreeMap<_, _>>(), self.queued, "seed {seed}");
-        assert_eq!(spool.ledger(), self.ledger, "seed {seed}");
+        assert_eq!(points.collect::<BTreeMap<_, _>>(), self.queued);
+        assert_eq!(spool.ledger(), self.ledger);
         assert!(self.ledger.is_balanced());
-        assert_eq!(spool.facts().oldest, self.queued.keys().next().map(|(time, ..)| *time), "seed {seed}");
+        assert_eq!(spool.facts().oldest, self.queued.keys().next().map(|(time, ..)| *time));
     }
 }
 
-/// One sequence of events. `sizes` is for how many names.
-fn walk(seed: u64, names: u64) {
-    let mut random = random(seed);
+/// What becomes of a point of a post.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Delivered,
+    Rejected,
+    Waits,
+}
+
+/// One thing that happens to a queue.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Minutes are kept, each so many seconds old, with the number and the value of each sample, and whether it is another host's.
+    Keep {
+        later_minutes: i64,
+        minutes: Vec<(i64, Vec<(u8, f64, bool)>)>,
+    },
+    /// The newest points, so many, are posted. The fates are used over and over.
+    Post {
+        most: usize,
+        fates: Vec<Fate>,
+    },
+    /// Mackerel tells its time, which may be a day later.
+    Expire {
+        after_a_day: bool,
+    },
+    /// The values belong to this host from now on.
+    Own(u8),
+    Kill,
+    Restart,
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![4 => Just(Fate::Delivered), 1 => Just(Fate::Rejected), 3 => Just(Fate::Waits)]
+}
+
+fn step(names: u8) -> impl Strategy<Value = Step> {
+    let value = prop_oneof![Just(0.0), Just(-1e300), any::<u16>().prop_map(f64::from), (0.0..1.0)];
+    let samples = vec((0..names, value, prop::bool::weighted(0.3)), 0..usize::from(names));
+    let minutes = vec((0..121_i64, samples), 0..4);
+    prop_oneof![
+        5 => (0..3_i64, minutes).prop_map(|(later_minutes, minutes)| Step::Keep { later_minutes, minutes }),
+        3 => (0..3 * usize::from(names), vec(fate(), 1..20)).prop_map(|(most, fates)| Step::Post { most, fates }),
+        1 => prop::bool::weighted(0.15).prop_map(|after_a_day| Step::Expire { after_a_day }),
+        1 => (0..2_u8).prop_map(Step::Own),
+        1 => Just(Step::Kill),
+        1 => Just(Step::Restart),
+    ]
+}
+
+/// How often the files are rewritten, and what happens.
+fn walk() -> impl Strategy<Value = (Bounds, Vec<Step>)> {
+    let bounds = prop_oneof![Just(QUICK), Just(Bounds { dead_bytes: 200, ..QUICK })];
+    (bounds, (2..32_u8).prop_flat_map(|names| vec(step(names), 60)))
+}
+
+fn compare(bounds: Bounds, steps: Vec<Step>) {
     let mut disk = Simulated::default();
     let (mut model, mut now) = (Model::default(), NOW);
-    // Half of the walks rewrite the files all the time.
-    let bounds = if seed.is_multiple_of(2) { QUICK } else { Bounds { dead_bytes: 200, ..QUICK } };
     let mut spool = Spool::on(Arc::new(disk.clone()), bounds, now).unwrap();
     let host: Arc<str> = "db1".into();
-    for step in 0..60 {
-        match random(12) {
-            0..=4 => {
-                now += i64::try_from(random(3)).unwrap() * 60;
-                let minutes = (0..random(4)).map(|_| {
-                    let time = now - i64::try_from(random(121)).unwrap();
-                    let samples = (0..random(names)).map(|_| {
-                        let value = [f64::from(step), 0.1 * f64::from(step), -1e300, 0.0][random(4) as usize];
-                        let sample = Sample::new(format!("m{}", random(names)), value).unwrap();
-                        if random(3) == 0 { sample.of_host(&host) } else { sample }
-                    });
-                    Minute { time, samples: samples.collect() }
+    for step in steps {
+        match step {
+            Step::Keep { later_minutes, minutes } => {
+                now += later_minutes * 60;
+                let sample = |(number, value, is_other): (u8, f64, bool)| {
+                    let sample = Sample::new(format!("m{number}"), value).unwrap();
+                    if is_other { sample.of_host(&host) } else { sample }
+                };
+                let minutes = minutes.into_iter().map(|(ago, samples)| Minute {
+                    time: now - ago,
+                    samples: samples.into_iter().map(sample).collect(),
                 });
                 let minutes = minutes.collect::<Vec<_>>();
-                assert!(spool.keep(minutes.clone(), &[], now), "seed {seed}");
+                assert!(spool.keep(minutes.clone(), &[], now));
                 model.keep(&minutes);
             }
-            5..=7 => {
-                let most = random(3 * names) as usize;
+            Step::Post { most, fates } => {
                 let found = spool.newest(most, &all);
                 let points = found.iter().map(|minute| minute.samples.len()).sum::<usize>();
-                assert!(found.len() <= 1 || points <= most, "seed {seed}");
+                assert!(found.len() <= 1 || points <= most);
+                let mut fates = fates.into_iter().cycle();
                 let settlements = found.into_iter().map(|minute| {
-                    let (delivered, rest) = minute.samples.into_iter().partition(|_| random(2) == 0);
-                    let rest: Vec<Sample> = rest;
-                    let rejected = rest.into_iter().filter(|_| random(4) == 0).collect();
-                    Settlement { time: minute.time, delivered, rejected }
+                    let fated = minute.samples.into_iter().zip(&mut fates).collect::<Vec<_>>();
+                    let of = |fate| fated.iter().filter(move |(_, its)| *its == fate).map(|(sample, _)| sample.clone());
+                    Settlement {
+                        time: minute.time,
+                        delivered: of(Fate::Delivered).collect(),
+                        rejected: of(Fate::Rejected).collect(),
+                    }
                 });
                 let settlements = settlements.collect::<Vec<_>>();
                 settlements.iter().for_each(|settlement| model.settle(settlement));
                 spool.settle(settlements);
             }
-            8 => {
-                now += if random(6) == 0 { HORIZON_SECONDS } else { 0 };
+            Step::Expire { after_a_day } => {
+                now += if after_a_day { HORIZON_SECONDS } else { 0 };
                 model.expire(now);
                 spool.expire(now);
             }
-            9 => {
-                let id = format!("HOST{}", random(2));
+            Step::Own(number) => {
+                let id = format!("HOST{number}");
                 model.change_owner(&id);
                 spool.keep_host_id(&id);
             }
-            10 => {
+            Step::Kill => {
                 let killed = disk.after_kill();
                 drop(std::mem::replace(&mut spool, Spool::on(Arc::new(killed.clone()), bounds, now).unwrap()));
                 disk = killed;
             }
-            _ => {
+            Step::Restart => {
                 drop(spool);
                 spool = Spool::on(Arc::new(disk.clone()), bounds, now).unwrap();
             }
         }
-        model.check(&spool, seed);
+        model.check(&spool);
     }
 }
 
 #[test]
 fn whatever_is_done_the_queue_is_what_a_simple_model_of_it_is() {
-    let walks = std::env::var("WASABA_MODEL_WALKS").ok().and_then(|walks| walks.parse().ok()).unwrap_or(150);
-    for seed in 0..walks {
-        walk(seed, 2 + seed % 30);
-    }
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(150);
+    // The same walks each time; with more cases, these and further ones.
+    let config =
+        ProptestConfig { cases, failure_persistence: None, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() };
+    let compared = TestRunner::new(config).run(&walk(), |(bounds, steps)| {
+        compare(bounds, steps);
+        Ok(())
+    });
+    compared.unwrap_or_else(|failure| panic!("{failure}"));
 }
