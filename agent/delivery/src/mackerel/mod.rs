@@ -274,4 +274,6 @@ impl std::error::Error for FatalError {}
 #[cfg(test)]
 mod matrix;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
