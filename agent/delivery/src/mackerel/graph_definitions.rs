@@ -37,6 +37,11 @@ pub(super) async fn keep_posted(
 ) -> Infallible {
     let mut posting = Posting::default();
     loop {
+        // However often they change.
+        if lane.is_exhausted() {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        }
         posting.change(&definitions.borrow_and_update());
         let words = Words::new("post the graph definitions", "values are posted without them");
         let wait = match posting.post(client, &mut lane, (pace.random)()).await {
@@ -109,7 +114,9 @@ impl Posting {
         mut search: Halving<Defined>,
         error: ApiError,
     ) -> Result<Duration, ApiError> {
-        while let Some(batch) = search.next() {
+        while !lane.is_exhausted()
+            && let Some(batch) = search.next()
+        {
             match lane.request(batch.len(), client.post_graphs(body(&batch))).await {
                 Ok(()) => search.accept(),
                 Err(ApiError::Refused(_)) => search.refuse(batch),
@@ -173,6 +180,9 @@ async fn changed(definitions: &mut watch::Receiver<Arc<Vec<Defined>>>) {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use wasaba_core::clock;
     use wasaba_core::graph::GraphDefinition;
 
     use super::super::answer::{Author, ErrorResponse};
@@ -195,6 +205,11 @@ mod tests {
         assert!(line.contains("413: too large") && line.contains("Correct it in the plugin"), "{line}");
     }
 
+    thread_local! {
+        /// How much later than now it is.
+        static LATER: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    }
+
     #[tokio::test]
     async fn however_many_are_bad_the_good_ones_are_posted_with_a_limited_number_of_requests_at_once() {
         let server = Server::start(|request| match request.body.contains("bad") {
@@ -206,11 +221,13 @@ mod tests {
         let name = |number: usize| if number % 5 == 2 { format!("good{number}") } else { format!("bad{number}") };
         let all = (0..200).map(|number| defined("plugin web", &name(number))).collect::<Vec<_>>();
         let (mut posting, lanes) = (Posting::default(), Lanes::default());
-        let mut lane = lanes.lane(Kind::GraphDefinitions, None, PACE);
+        let pace = Pace { instant: || clock::instant() + LATER.get(), ..PACE };
+        let mut lane = lanes.lane(Kind::GraphDefinitions, None, pace);
         posting.change(&Arc::new(all));
         // Each time at another place, until the first is accepted.
         for random in (0..20).map(|number| f64::from(number) / 20.0) {
             let before = server.requests().len();
+            LATER.set(LATER.get() + POSTED_EVERY);
             posting.post(&client, &mut lane, random).await.unwrap();
             assert!(server.requests().len() - before <= MOST_REQUESTS);
         }
@@ -218,7 +235,7 @@ mod tests {
         assert!(posting.refused.iter().all(|defined| defined.graph.name().starts_with("custom.bad")));
         assert!(posting.unfinished.is_none());
         let facts =
-            lanes.facts((PACE.instant)()).into_iter().find(|facts| facts.kind == Kind::GraphDefinitions).unwrap();
+            lanes.facts((pace.instant)()).into_iter().find(|facts| facts.kind == Kind::GraphDefinitions).unwrap();
         assert_eq!((facts.fault, facts.dropped.get("refused")), (None, Some(&160)));
     }
 

@@ -277,3 +277,5 @@ mod matrix;
 mod simulation;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod weather;

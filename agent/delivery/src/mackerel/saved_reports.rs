@@ -15,8 +15,10 @@ const KIND: &str = "reports";
 pub(super) struct Saved {
     spool: Arc<Spool>,
     own: HostId,
-    /// The keys of those that are in the spool.
-    keys: BTreeSet<String>,
+    /// Those that are in the spool: what identifies each, and its key.
+    keys: BTreeMap<String, String>,
+    /// The number of the next one. They are read in this order, whatever the clock says.
+    next: u64,
 }
 
 /// A report as it is stored.
@@ -35,20 +37,22 @@ struct Stored {
 
 impl Saved {
     pub(super) fn new(spool: Arc<Spool>, own: HostId) -> Self {
-        Self { spool, own, keys: BTreeSet::new() }
+        Self { spool, own, keys: BTreeMap::new(), next: 0 }
     }
 
-    /// The reports of an earlier run, the oldest first, except those in `queued`. What was found about this host when it had another id
+    /// The reports of an earlier run, the first one first, except those in `queued`. What was found about this host when it had another id
     /// is dropped.
     pub(super) async fn restore(&mut self, queued: impl Iterator<Item = &Report>) -> Vec<Report> {
-        let known = queued.map(key).collect::<BTreeSet<_>>();
+        let known = queued.map(identity).collect::<BTreeSet<_>>();
         let spool = Arc::clone(&self.spool);
         let stored = tokio::task::spawn_blocking(move || spool.all(KIND)).await.unwrap_or_default();
         let mut restored = Vec::new();
         for (key, bytes) in stored {
             let report = serde_json::from_slice(&bytes).ok().and_then(|stored| self.report(stored));
-            restored.extend(report.filter(|_| !known.contains(&key)));
-            self.keys.insert(key);
+            let (number, identity) = key.split_once('\t').unwrap_or_default();
+            self.next = self.next.max(number.parse::<u64>().unwrap_or_default() + 1);
+            restored.extend(report.filter(|_| !known.contains(identity)));
+            self.keys.insert(identity.to_owned(), key);
         }
         restored
     }
@@ -72,34 +76,39 @@ impl Saved {
 
     /// Makes the reports in the spool those that are queued. It does not wait for the disk.
     pub(super) fn follow<'a>(&mut self, queued: impl Iterator<Item = &'a Report>) {
-        let queued = queued.map(|report| (key(report), report)).collect::<BTreeMap<_, _>>();
-        self.keys.retain(|key| {
-            let is_queued = queued.contains_key(key);
+        let queued = queued.map(|report| (identity(report), report)).collect::<Vec<_>>();
+        let identities = queued.iter().map(|(identity, _)| identity).collect::<BTreeSet<_>>();
+        let spool = &self.spool;
+        self.keys.retain(|identity, key| {
+            let is_queued = identities.contains(identity);
             if !is_queued {
-                self.spool.remove(KIND, key);
+                spool.remove(KIND, key);
             }
             is_queued
         });
-        for (key, report) in queued {
-            if !self.keys.contains(&key) {
-                let stored = Stored {
-                    name: report.name.to_string(),
-                    host: report.host.as_ref().map(ToString::to_string),
-                    reporter: self.own.as_str().to_owned(),
-                    status: report.status.word().to_owned(),
-                    message: report.message.clone(),
-                    occurred_at: report.occurred_at,
-                    notification_interval_minutes: report.notification_interval_minutes,
-                    max_check_attempts: report.max_check_attempts,
-                };
-                self.spool.put(KIND, &key, &serde_json::to_vec(&stored).unwrap_or_default());
-                self.keys.insert(key);
+        for (identity, report) in queued {
+            if self.keys.contains_key(&identity) {
+                continue;
             }
+            let stored = Stored {
+                name: report.name.to_string(),
+                host: report.host.as_ref().map(ToString::to_string),
+                reporter: self.own.as_str().to_owned(),
+                status: report.status.word().to_owned(),
+                message: report.message.clone(),
+                occurred_at: report.occurred_at,
+                notification_interval_minutes: report.notification_interval_minutes,
+                max_check_attempts: report.max_check_attempts,
+            };
+            let key = format!("{:0>20}\t{identity}", self.next);
+            self.next += 1;
+            self.spool.put(KIND, &key, &serde_json::to_vec(&stored).unwrap_or_default());
+            self.keys.insert(identity, key);
         }
     }
 }
 
-/// Sorts by time; a check reports once in a second.
-fn key(report: &Report) -> String {
-    format!("{:0>20}\t{}\t{}", report.occurred_at.max(0), report.host.as_deref().unwrap_or_default(), report.name)
+fn identity(report: &Report) -> String {
+    let Report { occurred_at, host, name, status, .. } = report;
+    format!("{occurred_at}\t{}\t{}\t{name}", status.word(), host.as_deref().unwrap_or_default())
 }

@@ -207,6 +207,7 @@ impl Mackerel {
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                served();
                 tokio::spawn(Arc::clone(&self).serve(stream));
             }
         });
@@ -216,6 +217,7 @@ impl Mackerel {
     async fn serve(self: Arc<Self>, mut stream: TcpStream) {
         let mut buffer = Vec::new();
         while let Some(request) = read(&mut stream, &mut buffer).await {
+            served();
             let endpoint = Endpoint::of(&request.line);
             let misbehaviour = endpoint.and_then(|endpoint| self.seen().misbehaviour(endpoint));
             let Some(misbehaviour) = misbehaviour else {
@@ -266,7 +268,9 @@ impl Mackerel {
                         return;
                     }
                     let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x1_0000));
-                    while stream.write_all(chunk.as_bytes()).await.is_ok() {}
+                    while stream.write_all(chunk.as_bytes()).await.is_ok() {
+                        served();
+                    }
                     return;
                 }
             };
@@ -329,6 +333,13 @@ fn path(request: &Request) -> &str {
 
 thread_local! {
     static STARTED: Cell<Option<Instant>> = const { Cell::new(None) };
+    static AGENT_BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// How often a server of this thread did something.
+    static SERVED: Cell<u64> = const { Cell::new(0) };
+}
+
+fn served() {
+    SERVED.set(SERVED.get() + 1);
 }
 
 /// When the simulation of this thread began.
@@ -360,19 +371,24 @@ pub(super) fn simulated<T>(simulation: impl Future<Output = T>) -> T {
     })
 }
 
-/// Lets time pass in small steps, between which everything that can happen does.
+/// Lets time pass in small steps, between which everything that can happen does, however busy the machine is.
 pub(super) async fn pass(time: Duration) {
     let end = Instant::now() + time;
     loop {
-        for _ in 0..if elapsed().is_zero() { 100 } else { 3 } {
+        // At first much happens, of which the server sees nothing.
+        let since_begin = AGENT_BEGAN.get().map(|began| began.elapsed()).unwrap_or_default();
+        let quiet = if since_begin.is_zero() { 100 } else { 3 };
+        let mut left = quiet;
+        while left > 0 {
+            let before = SERVED.get();
             tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_micros(100))).await.unwrap();
+            left = if SERVED.get() == before { left - 1 } else { quiet };
         }
         let left = end - Instant::now();
         if left.is_zero() {
             return;
         }
-        // At first much happens.
-        let step = if elapsed() < Duration::from_secs(10) { 1 } else { 5 };
+        let step = if since_begin < Duration::from_secs(10) { 1 } else { 5 };
         tokio::time::advance(left.min(Duration::from_secs(step))).await;
     }
 }
@@ -417,6 +433,7 @@ impl Output {
         address: SocketAddr,
         now: i64,
     ) -> (Self, impl Future<Output = Result<(), FatalError>> + use<>) {
+        AGENT_BEGAN.set(Some(Instant::now()));
         let settings = Settings {
             apibase: format!("http://{address}"),
             apikey: Secret::new("key"),
