@@ -53,8 +53,8 @@ pub fn candidates(config: &Config) -> impl Iterator<Item = (Key, Candidate)> {
     look(config, &folders(config), &Files::default()).usable()
 }
 
-/// The problems of the configuration's components: loads each with its settings, as the keeper does. Compiled ones are cached in the
-/// root. An official command line is loaded only where its program is not installed.
+/// The problems of the components, those of the configuration and those in the drop-in folders: loads each with its settings, as the
+/// keeper does. Compiled ones are cached in the root. An official command line is loaded only where its program is not installed.
 pub async fn problems(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut tables = Vec::new();
@@ -80,7 +80,18 @@ pub async fn problems(config: &Config) -> Vec<Problem> {
         Runner::Component(table) => Some((kind, (**table).clone(), None)),
         Runner::Program(_) => None,
     }));
-    if tables.is_empty() {
+    let look = look(config, &folders(config), &Files::default());
+    look.refused.iter().for_each(|why| add(Level::Invalid, why));
+    let mut dropped_in = Vec::new();
+    for wanted in look.wanted.into_iter().skip(look.configured) {
+        wanted.warnings.iter().for_each(|warning| add(Level::Warning, warning));
+        match wanted.what {
+            Ok(Candidate::Component(table, file)) => dropped_in.push((*table, file)),
+            Ok(_) => {}
+            Err(found) => found.iter().for_each(|why| add(Level::Invalid, why)),
+        }
+    }
+    if tables.is_empty() && dropped_in.is_empty() {
         return problems;
     }
     let loader = match loader(config) {
@@ -107,6 +118,10 @@ pub async fn problems(config: &Config) -> Vec<Problem> {
         let unset = official.flatten().filter(|_| found.is_empty());
         problems.extend(found.into_iter().map(|(level, text)| Problem::of_flag(level, text)));
         problems.extend(unset.map(|unset| Problem::of_flag(Level::Warning, unset)));
+    }
+    for (table, file) in dropped_in {
+        let found = loader.instance(Kind::Metrics, &table, &file).await.err().unwrap_or_default();
+        problems.extend(found.into_iter().map(|why| Problem::of_flag(Level::Invalid, why)));
     }
     problems
 }

@@ -67,12 +67,14 @@ impl Wanted {
 /// The result of a look at the configuration and the folders.
 #[derive(Default)]
 pub struct Look {
-    /// The plugins that should run.
+    /// The plugins that should run: those of the configuration, and then those that were dropped into a folder.
     pub wanted: Vec<Wanted>,
+    /// How many of them the configuration names.
+    pub configured: usize,
     /// Keys whose files are being written: these stay unchanged.
     unfinished: BTreeSet<Key>,
     /// The files that are refused, and why.
-    refused: BTreeSet<String>,
+    pub refused: BTreeSet<String>,
     /// Some files are too young to be read; look again soon, since no inotify event will follow.
     pub again: bool,
     /// Whether the program of each official command line is installed, in the order of the configuration.
@@ -105,6 +107,7 @@ pub fn look(config: &Config, folders: &Folders, files: &Files) -> Look {
         }
     }
     let mut names = config.metrics.iter().map(|plugin| plugin.name.to_string()).collect::<BTreeSet<_>>();
+    look.configured = look.wanted.len();
     let (dropped_in, skipped) = folders.dropped_in();
     look.refused.extend(skipped);
     for file in dropped_in.into_iter().filter(|file| !configured.contains(file)) {

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use wasaba_e2e::agent::{Agent, Home, assert_golden, stderr, stdout};
 use wasaba_e2e::certificates::Authority;
 use wasaba_e2e::nginx::Nginx;
-use wasaba_e2e::{SOON, copy_program, wasaba};
+use wasaba_e2e::{SOON, copy_program, official, wasaba};
 
 async fn standin() -> Standin {
     Standin::start("key").await.unwrap()
@@ -92,6 +92,25 @@ fn a_missing_configuration_file_has_one_message_whatever_looks_for_it() {
         let expected = "there is no `/no/such`; name another file with -conf\n";
         assert_eq!((output.status.code(), text(&output.stderr)), (Some(1), expected.to_owned()), "{command:?}");
     }
+}
+
+#[test]
+fn configtest_finds_what_is_wrong_with_what_was_dropped_into_a_folder() {
+    let home = Home::with("apikey = \"k\"\n");
+    home.drop_in("web.wasm", &std::fs::read(official("nginx")).unwrap());
+    let said = || stderr(&home.command(&["configtest"], &[]));
+    assert!(said().ends_with(": no errors, no warnings\n"), "{}", said());
+    home.drop_in("web.toml", b"bogus = 1\n[settings]\nprot = 80\n");
+    home.drop_in("junk.wasm", b"junk");
+    let found = said();
+    for problem in [
+        "web.toml:1:1: unknown key `bogus`",
+        "unknown setting `prot`, did you mean `port`?",
+        "junk.wasm` is not a WebAssembly file",
+    ] {
+        assert!(found.contains(problem), "{problem}\n{found}");
+    }
+    assert!(found.ends_with("2 errors, 1 warning\n"), "{found}");
 }
 
 #[test]

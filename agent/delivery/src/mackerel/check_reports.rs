@@ -144,12 +144,12 @@ impl Queues {
         is_urgent
     }
 
-    fn reports(&self) -> impl Iterator<Item = &Report> {
+    pub(super) fn reports(&self) -> impl Iterator<Item = &Report> {
         self.0.values().flat_map(|queue| &queue.reports)
     }
 
     /// Queues reports of an earlier run before those of this one.
-    fn restore(&mut self, reports: Vec<Report>) {
+    pub(super) fn restore(&mut self, reports: Vec<Report>) {
         for report in reports.into_iter().rev() {
             self.0.entry(report.host.clone()).or_default().reports.push_front(report);
         }
@@ -174,7 +174,7 @@ impl<'a> CheckReports<'a> {
         spool: Arc<Spool>,
     ) -> Self {
         queues.reset();
-        let saved = Saved::new(spool, host_id.clone());
+        let saved = Saved::new(spool, Some(host_id.clone()));
         Self { client, host_id, hosts, board, lanes: BTreeMap::new(), pace, queues, saved }
     }
 

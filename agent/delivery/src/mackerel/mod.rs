@@ -43,6 +43,7 @@ pub use id_file::HostId;
 pub use lanes::{Fault, Kind, LaneFacts, Lanes};
 use registration::Registration;
 pub use retirement::{NoHostId, own_id, retire};
+use saved_reports::Saved;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -120,9 +121,13 @@ impl Inbox {
         self.lanes.clone()
     }
 
-    /// Queues what comes while nothing can be delivered, so that the oldest is dropped if anything is.
-    async fn gather(&mut self) -> Infallible {
+    /// Queues what comes while nothing can be delivered, so that the oldest is dropped if anything is. Reports also stay over a restart.
+    async fn gather(&mut self, spool: &Arc<Spool>) -> Infallible {
+        let mut saved = Saved::new(Arc::clone(spool), None);
+        let restored = saved.restore(self.queued_reports.reports()).await;
+        self.queued_reports.restore(restored);
         loop {
+            saved.follow(self.queued_reports.reports());
             tokio::select! {
                 Some(report) = self.reports.recv() => {
                     self.queued_reports.push(report);
@@ -203,7 +208,7 @@ async fn run_at(
     };
     let registered = tokio::select! {
         registered = registration.register() => registered?,
-        never = inbox.gather() => match never {},
+        never = inbox.gather(&spool) => match never {},
         () = stopped(signals.shutdown.clone()) => return Ok(()),
     };
     let host_id = registered.host_id.clone();

@@ -14,7 +14,8 @@ const KIND: &str = "reports";
 
 pub(super) struct Saved {
     spool: Arc<Spool>,
-    own: HostId,
+    /// This host, once it is registered.
+    own: Option<HostId>,
     /// Those that are in the spool: what identifies each, and its key.
     keys: BTreeMap<String, String>,
     /// The number of the next one. They are read in this order, whatever the clock says.
@@ -26,7 +27,7 @@ pub(super) struct Saved {
 struct Stored {
     name: String,
     host: Option<String>,
-    /// The host that reports it.
+    /// The host that reports it; empty if it was not registered yet.
     reporter: String,
     status: String,
     message: String,
@@ -36,21 +37,24 @@ struct Stored {
 }
 
 impl Saved {
-    pub(super) fn new(spool: Arc<Spool>, own: HostId) -> Self {
+    pub(super) fn new(spool: Arc<Spool>, own: Option<HostId>) -> Self {
         Self { spool, own, keys: BTreeMap::new(), next: 0 }
     }
 
     /// The reports of an earlier run, the first one first, except those in `queued`. What was found about this host when it had another id
-    /// is dropped.
+    /// is dropped; as long as it has none, that stays in the spool.
     pub(super) async fn restore(&mut self, queued: impl Iterator<Item = &Report>) -> Vec<Report> {
         let known = queued.map(identity).collect::<BTreeSet<_>>();
         let spool = Arc::clone(&self.spool);
         let stored = tokio::task::spawn_blocking(move || spool.all(KIND)).await.unwrap_or_default();
         let mut restored = Vec::new();
         for (key, bytes) in stored {
-            let report = serde_json::from_slice(&bytes).ok().and_then(|stored| self.report(stored));
             let (number, identity) = key.split_once('\t').unwrap_or_default();
             self.next = self.next.max(number.parse::<u64>().unwrap_or_default() + 1);
+            let report = serde_json::from_slice(&bytes).ok().and_then(|stored| self.report(stored));
+            if report.is_none() && self.own.is_none() {
+                continue;
+            }
             restored.extend(report.filter(|_| !known.contains(identity)));
             self.keys.insert(identity.to_owned(), key);
         }
@@ -60,7 +64,8 @@ impl Saved {
     fn report(&self, stored: Stored) -> Option<Report> {
         let status = [Status::Ok, Status::Warning, Status::Critical, Status::Unknown];
         let status = status.into_iter().find(|status| status.word() == stored.status)?;
-        let is_ours = stored.host.is_some() || stored.reporter == self.own.as_str();
+        let own = self.own.as_ref().map(HostId::as_str).unwrap_or_default();
+        let is_ours = stored.host.is_some() || stored.reporter.is_empty() || stored.reporter == own;
         is_ours.then_some(Report {
             name: stored.name.into(),
             host: stored.host.map(Into::into),
@@ -93,7 +98,7 @@ impl Saved {
             let stored = Stored {
                 name: report.name.to_string(),
                 host: report.host.as_ref().map(ToString::to_string),
-                reporter: self.own.as_str().to_owned(),
+                reporter: self.own.as_ref().map(HostId::as_str).unwrap_or_default().to_owned(),
                 status: report.status.word().to_owned(),
                 message: report.message.clone(),
                 occurred_at: report.occurred_at,
@@ -111,4 +116,67 @@ impl Saved {
 fn identity(report: &Report) -> String {
     let Report { occurred_at, host, name, status, .. } = report;
     format!("{occurred_at}\t{}\t{}\t{name}", status.word(), host.as_deref().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn report(name: &str, status: Status, occurred_at: i64) -> Report {
+        Report {
+            name: name.into(),
+            host: None,
+            status,
+            message: String::new(),
+            occurred_at,
+            notification_interval_minutes: None,
+            max_check_attempts: None,
+            is_urgent: true,
+            lost: Lost::default(),
+        }
+    }
+
+    fn open(folder: &TempDir) -> Arc<Spool> {
+        Arc::new(Spool::open(folder.path(), 0).unwrap())
+    }
+
+    async fn restored(spool: Arc<Spool>, own: Option<&str>) -> Vec<(String, Status, i64)> {
+        let mut saved = Saved::new(spool, own.map(|own| HostId::new(own).unwrap()));
+        let reports = saved.restore(std::iter::empty()).await.into_iter();
+        reports.map(|report| (report.name.to_string(), report.status, report.occurred_at)).collect()
+    }
+
+    #[tokio::test]
+    async fn saved_reports_keep_their_order_when_the_clock_is_set_back_and_within_a_second() {
+        let folder = TempDir::new().unwrap();
+        let mut saved = Saved::new(open(&folder), Some(HostId::new("OWN").unwrap()));
+        let mut all = vec![report("db", Status::Critical, 7_200), report("db", Status::Ok, 3_600)];
+        saved.follow(all.iter());
+        drop(saved);
+        // A later run adds its own, behind them.
+        let mut saved = Saved::new(open(&folder), Some(HostId::new("OWN").unwrap()));
+        assert_eq!(saved.restore(std::iter::empty()).await.len(), 2);
+        all.extend([report("db", Status::Unknown, 3_600), report("a", Status::Ok, 0)]);
+        saved.follow(all.iter());
+        drop(saved);
+        let expected = all.iter().map(|report| (report.name.to_string(), report.status, report.occurred_at));
+        assert_eq!(restored(open(&folder), Some("OWN")).await, expected.collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn what_is_reported_before_the_host_is_registered_is_that_hosts_and_nothing_else_is() {
+        let folder = TempDir::new().unwrap();
+        let (early, earlier) = (report("early", Status::Ok, 2), report("of another id", Status::Ok, 1));
+        Saved::new(open(&folder), Some(HostId::new("FORMER").unwrap())).follow([&earlier].into_iter());
+        let mut saved = Saved::new(open(&folder), None);
+        assert!(saved.restore(std::iter::empty()).await.is_empty(), "whose host may come back");
+        saved.follow([&early].into_iter());
+        drop(saved);
+        let early = ("early".to_owned(), Status::Ok, 2);
+        assert_eq!(restored(open(&folder), None).await, std::slice::from_ref(&early));
+        assert_eq!(restored(open(&folder), Some("OWN")).await, std::slice::from_ref(&early));
+        assert_eq!(restored(open(&folder), Some("FORMER")).await.len(), 2);
+    }
 }

@@ -388,8 +388,12 @@ pub(super) async fn pass(time: Duration) {
         if left.is_zero() {
             return;
         }
-        let step = if since_begin < Duration::from_secs(10) { 1 } else { 5 };
-        tokio::time::advance(left.min(Duration::from_secs(step))).await;
+        let step = match since_begin {
+            _ if time < Duration::from_secs(10) => Duration::from_millis(100),
+            since if since < Duration::from_secs(10) => Duration::from_secs(1),
+            _ => Duration::from_secs(5),
+        };
+        tokio::time::advance(left.min(step)).await;
     }
 }
 

@@ -77,7 +77,7 @@ impl Running {
         self.output.shutdown.send(true).unwrap();
         tokio::select! {
             result = self.run => result.unwrap(),
-            () = pass(Duration::from_secs(10)) => {}
+            () = pass(Duration::from_secs(5)) => {}
         }
     }
 }
