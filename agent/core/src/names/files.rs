@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Unresolved;
-use crate::paths::named;
+use crate::paths::resolver;
 
 /// The most that is read of `hosts`; lists of servers that block advertisements have some megabytes.
 const MOST_HOSTS_BYTES: u64 = 64 << 20;
@@ -44,7 +44,7 @@ pub(super) struct Config {
 
 /// The addresses that the file at `path` has for `name`, from all of its lines; none if it is missing.
 pub(super) fn hosts(path: &Path, name: &str) -> Result<Vec<IpAddr>, Unresolved> {
-    let opened = match named::open(path) {
+    let opened = match resolver::open(path) {
         Ok(opened) => opened,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(Unresolved::file(name, path, &error)),
@@ -52,7 +52,7 @@ pub(super) fn hosts(path: &Path, name: &str) -> Result<Vec<IpAddr>, Unresolved> 
     let mut file = BufReader::new(opened.file.take(MOST_HOSTS_BYTES));
     let (mut line, mut found) = (Vec::new(), Vec::new());
     while file.read_until(b'\n', &mut line).map_err(|error| Unresolved::file(name, path, &error))? > 0 {
-        found.extend(std::str::from_utf8(&line).ok().and_then(|line| in_line(line, name)));
+        found.extend(in_line(&String::from_utf8_lossy(&line), name));
         if found.len() == MOST_ADDRESSES {
             break;
         }
@@ -74,7 +74,7 @@ fn in_line(line: &str, name: &str) -> Option<IpAddr> {
 
 /// The configuration in the file at `path`, or what holds without one.
 pub(super) fn config(path: &Path, port: u16, name: &str) -> Result<Config, Unresolved> {
-    let text = match named::read(path, MOST_CONFIG_BYTES) {
+    let text = match resolver::read(path, MOST_CONFIG_BYTES) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(Unresolved::file(name, path, &error)),
@@ -209,12 +209,26 @@ mod tests {
     }
 
     #[test]
-    fn bytes_in_hosts_that_are_not_text_and_a_missing_file_hide_no_other_name() {
+    fn bytes_in_hosts_that_are_not_text_and_a_missing_file_hide_no_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hosts");
         assert_eq!(hosts(&path, "web").unwrap(), [] as [IpAddr; 0]);
-        std::fs::write(&path, b"10.0.0.1 \xff\xfe web\n10.0.0.2 web\n").unwrap();
-        assert_eq!(hosts(&path, "web").unwrap(), ["10.0.0.2".parse::<IpAddr>().unwrap()]);
+        std::fs::write(&path, b"10.0.0.1 \xff\xfe web\n10.0.0.2 web # caf\xe9\n").unwrap();
+        assert_eq!(hosts(&path, "web").unwrap(), [[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from));
+    }
+
+    #[test]
+    fn both_files_are_read_through_links_of_any_user_and_with_further_names() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let (real, twin, link) = (folder.path().join("real"), folder.path().join("twin"), folder.path().join("link"));
+        std::fs::write(&real, "10.0.0.1 web\nnameserver 10.0.0.2\n").unwrap();
+        std::fs::hard_link(&real, &twin).unwrap();
+        symlink("twin", &link).unwrap();
+        // As systemd-resolved's folder and a store that users build are, anyone else may add to it.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(hosts(&link, "web").unwrap(), [IpAddr::from([10, 0, 0, 1])]);
+        assert_eq!(config(&link, 53, "web").unwrap().servers, [SocketAddr::from(([10, 0, 0, 2], 53))]);
     }
 
     #[test]

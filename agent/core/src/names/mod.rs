@@ -23,6 +23,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -50,7 +52,7 @@ const AVOIDANCE: Duration = Duration::from_secs(600);
 const LARGEST_DATAGRAM: usize = 4_096;
 
 /// The most datagrams that are no answer, before a server counts as failed.
-const MOST_STRAY: usize = 100;
+const MOST_STRAY: usize = 1_000;
 
 /// Why a name has no addresses.
 #[derive(Clone, Debug)]
@@ -328,17 +330,33 @@ impl Config {
         }
     }
 
-    /// Asks the servers in turn, until one knows.
+    /// Asks the servers in turn, until one knows. An answer that comes after its server's time is as good as any.
     async fn family(&self, name: &Name, family: Family) -> Said {
         let mut last = None;
-        for _ in 0..self.attempts {
+        let mut asked = FuturesUnordered::new();
+        for turn in 0..self.attempts {
             for server in self.in_turn() {
                 let mut wait = Wait { server, since: clock::instant(), is_over: false };
-                let said = tokio::time::timeout(self.timeout, self.exchange(server, name, family)).await;
-                wait.is_over = said.is_ok();
-                let kind = match said.map(|answer| answer.and_then(Answer::said)) {
-                    Ok(Ok(said)) => return said,
-                    Ok(Err(kind)) => kind,
+                asked.push(async move { ((turn, server), self.exchange(server, name, family).await) });
+                let next = async {
+                    while let Some((of, answer)) = asked.next().await {
+                        match answer.and_then(Answer::said) {
+                            Ok(said) => return Ok((of, said)),
+                            Err(kind) if of == (turn, server) => return Err(kind),
+                            Err(_) => {}
+                        }
+                    }
+                    std::future::pending().await
+                };
+                let kind = match tokio::time::timeout(self.timeout, next).await {
+                    Ok(Ok((of, said))) => {
+                        wait.is_over = of == (turn, server);
+                        return said;
+                    }
+                    Ok(Err(kind)) => {
+                        wait.is_over = true;
+                        kind
+                    }
                     Err(_) => FaultKind::Silent(self.timeout),
                 };
                 last = Some(Fault { server, kind });

@@ -256,3 +256,23 @@ async fn a_name_is_the_machines_own_if_the_hosts_file_lists_it() {
         assert!(!known.is_own() && known.domains() == ["corp.test"], "{name}");
     }
 }
+
+#[tokio::test]
+async fn an_answer_that_comes_after_its_servers_time_is_taken() {
+    let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (hosts, config) = (folder.path().join("hosts"), folder.path().join("resolv.conf"));
+    std::fs::write(&config, "nameserver 127.0.0.1\noptions timeout:1 attempts:2 no-aaaa\n").unwrap();
+    let places = Places { hosts, config, port: server.local_addr().unwrap().port() };
+    let answers_late = async {
+        let (mut first, mut second) = ([0; 512], [0; 512]);
+        let (length, asker) = server.recv_from(&mut first).await.unwrap();
+        // Only when it is asked again, for which its time must have passed.
+        server.recv_from(&mut second).await.unwrap();
+        let header = [&first[..2], &[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]].concat();
+        let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 10, 0, 0, 7];
+        server.send_to(&[&header, &first[12..length], &record].concat(), asker).await.unwrap();
+    };
+    let (found, ()) = tokio::join!(places.lookup("late.test."), answers_late);
+    assert_eq!(found.unwrap(), [IpAddr::from([10, 0, 0, 7])]);
+}

@@ -2,12 +2,13 @@
 //! `disallowed-methods` say so. Only files of the kernel are opened elsewhere, in `machine::roots`.
 //!
 //! A path is text, and whoever may write to a folder on the way decides what it leads to. So each path is walked one name after
-//! the other, from one open folder to the next (`walk`), and what is opened is checked by its descriptor. There are three kinds:
+//! the other, from one open folder to the next (`walk`), and what is opened is checked by its descriptor. There are four kinds:
 //!
 //! - [`named`]: what the operator names, such as a granted file or socket, or a certificate. It may belong to anybody, but no other
 //!   user can make the path lead elsewhere.
 //! - [`trusted`]: what decides over the agent, such as plugins and included files. Only root and the agent's user may write it.
 //! - [`own`]: the agent's own files.
+//! - [`resolver`]: the two files by which every program finds names, wherever they lead.
 //!
 //! [`patient`] asks about paths that may be on a file system which does not answer.
 
@@ -19,6 +20,7 @@ pub mod named;
 #[expect(clippy::disallowed_methods, reason = "the only module that opens files")]
 pub mod own;
 pub mod patient;
+pub mod resolver;
 #[cfg(test)]
 mod tests;
 pub mod trusted;

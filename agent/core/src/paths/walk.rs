@@ -416,6 +416,14 @@ pub(super) fn open_file<E: From<Error>>(
     Err(Error::other("it keeps being replaced").into())
 }
 
+/// Opens the regular file at `path` wherever its links lead.
+pub(super) fn open_anywhere(path: &Path) -> Result<Opened> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let about = file.metadata()?;
+    if about.is_file() { Ok(Opened { file, about }) } else { Err(Error::other("not a regular file")) }
+}
+
 /// The names in a folder that is open for reading.
 pub(super) fn names(folder: impl AsFd) -> Result<Vec<OsString>> {
     let mut names = Vec::new();
