@@ -59,7 +59,10 @@ impl Verification {
 /// The cryptography supports neither TLS 1.2 nor 1.3, which is a bug in the build.
 pub fn verifying() -> Result<ClientConfig, Error> {
     let verifier = Arc::new(Machine(&roots::MACHINE));
-    Ok(builder()?.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+    let mut config = builder()?.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    // A resumed session has no certificate, and would outlive its authority.
+    config.resumption = Resumption::disabled();
+    Ok(config)
 }
 
 /// Waits until the machine's certificate authorities have been read.
@@ -256,13 +259,16 @@ impl Kept {
         let plain = |error: Error| error.to_string();
         let builder = builder().map_err(plain)?.dangerous();
         let builder = builder.with_custom_certificate_verifier(Arc::clone(&verifier));
-        let config = match (&trust.identity, contents.next(), contents.next()) {
+        let mut config = match (&trust.identity, contents.next(), contents.next()) {
             (Some((own, key)), Some(certificate), Some(secret)) => {
                 let secret = PrivateKeyDer::from_pem_slice(&secret).map_err(|error| unusable(KEY, key, &error))?;
                 builder.with_client_auth_cert(certificates(own, &certificate)?, secret).map_err(plain)?
             }
             _ => builder.with_no_client_auth(),
         };
+        if trust.needs_machine() {
+            config.resumption = Resumption::disabled();
+        }
         Ok(Self { stamps, config: Arc::new(config), verifier })
     }
 }
@@ -536,7 +542,8 @@ impl ServerCertVerifier for Lenient {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+    use rustls::HandshakeKind;
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
     use tokio_rustls::{TlsAcceptor, TlsConnector};
     use wasaba_testing::authority::{Authority, SelfSigned, Validity};
 
@@ -605,6 +612,28 @@ mod tests {
             assert_eq!(client.is_ok(), trust.authority.is_some());
             // DER begins with a sequence.
             assert!(seen.chain().first().is_some_and(|certificate| certificate.starts_with(&[0x30])), "{seen:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_that_the_machines_authorities_believed_is_not_resumed() {
+        let server = Authority::new().server("localhost", false);
+        let of_plugins = ClientConfig::clone(&Client::default().config().await.unwrap());
+        for mut config in [verifying().unwrap(), of_plugins] {
+            // Any certificate, since this machine has no authority of tests.
+            let any = Trust { verification: Verification::None, ..Trust::default() };
+            config.dangerous().set_certificate_verifier(verifier(&any, None).unwrap());
+            let connector = TlsConnector::from(Arc::new(config));
+            for _ in 0..2 {
+                let (near, far): (DuplexStream, DuplexStream) = tokio::io::duplex(1 << 16);
+                let client = connector.connect(ServerName::try_from("localhost").unwrap(), near);
+                let (client, server) = tokio::join!(client, server.accept(far));
+                let (mut client, mut server) = (client.unwrap(), server.unwrap());
+                // Behind what a session could be resumed with.
+                server.write_all(b"x").await.unwrap();
+                assert_eq!(client.read_u8().await.unwrap(), b'x');
+                assert_eq!(client.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+            }
         }
     }
 

@@ -32,6 +32,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use self::files::Config;
 use self::message::{Answer, Family, Name, Question, Reply};
 use crate::clock;
+use crate::paths::patient;
 use crate::text::duration;
 
 pub use self::order::connect;
@@ -149,6 +150,16 @@ impl Places {
         Self { hosts: "/etc/hosts".into(), config: "/etc/resolv.conf".into(), port: 53 }
     }
 
+    /// Reads the files, which may be on a file system that does not answer.
+    fn ask(&self, name: &str) -> Result<Known, Unresolved> {
+        if name.parse::<IpAddr>().is_ok() {
+            return self.read(name);
+        }
+        let (places, owned) = (self.clone(), name.to_owned());
+        patient::ask(&self.config, patient::LOOK, move |_| places.read(&owned))
+            .unwrap_or_else(|error| Err(Unresolved::file(name, &self.config, &error)))
+    }
+
     fn read(&self, name: &str) -> Result<Known, Unresolved> {
         let known = |addresses| Ok(Known { name: name.to_owned(), addresses, config: None });
         if let Ok(address) = name.parse() {
@@ -172,7 +183,7 @@ impl Places {
 
     async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, Unresolved> {
         let (places, owned) = (self.clone(), name.to_owned());
-        let read = tokio::task::spawn_blocking(move || places.read(&owned)).await;
+        let read = tokio::task::spawn_blocking(move || places.ask(&owned)).await;
         let bug = |_| Err(Unresolved::new(name, Why::File("the agent crashed; this is a bug in wasaba".to_owned())));
         read.unwrap_or_else(bug)?.addresses().await
     }
@@ -192,7 +203,7 @@ pub struct Known {
 /// # Errors
 /// A file cannot be read.
 pub fn read(name: &str) -> Result<Known, Unresolved> {
-    Places::of_machine().read(name)
+    Places::of_machine().ask(name)
 }
 
 /// The addresses of a name, the best first; there is at least one.
