@@ -78,19 +78,37 @@ fn parse(bytes: &[u8]) -> IdFile {
 pub(super) struct Draft {
     root: Folder,
     file: File,
-    earlier: Option<i64>,
+    earlier: Option<Earlier>,
 }
 
 /// The name of a file that is not complete yet.
 const DRAFT: &str = ".id.new";
 
-/// The file that says since when this machine is being registered, in seconds since 1970. It stays until the id file is written, so
-/// that a host whose id never arrived is found again instead of registered twice.
+/// The file that says since when this machine is being registered, in seconds since 1970, and under which name. It stays until the id
+/// file is written, so that a host whose id never arrived is found again instead of registered twice.
 const SINCE: &str = ".id.since";
 
+/// An earlier registration of which no id arrived.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Earlier {
+    /// When it began by this machine's clock, in seconds since 1970.
+    pub(super) since: i64,
+    /// The name of the host.
+    pub(super) name: String,
+}
+
+impl Earlier {
+    /// A damaged file is as old as can be.
+    fn parse(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(bytes);
+        let (since, name) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+        since.parse().map(|since| Self { since, name: name.to_owned() }).unwrap_or_default()
+    }
+}
+
 impl Draft {
-    /// A draft at `now`, in seconds since 1970.
-    pub(super) fn new(root: &Path, now: i64) -> Result<Self, FatalError> {
+    /// A draft at `now`, in seconds since 1970, of a host with this name.
+    pub(super) fn new(root: &Path, now: i64, name: &str) -> Result<Self, FatalError> {
         let create = || {
             let root = Folder::create(root, 0o750)?;
             let mut file = root.create_file(DRAFT.as_ref(), 0o644)?;
@@ -98,13 +116,9 @@ impl Draft {
             file.write_all(&[0; 64])?;
             file.sync_all()?;
             let earlier = match root.read_only(SINCE) {
-                // A damaged one is as old as can be.
-                Ok(opened) => {
-                    let bytes = opened.read(64)?;
-                    Some(std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0))
-                }
+                Ok(opened) => Some(Earlier::parse(&opened.read(4_096)?)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    root.write(SINCE.as_ref(), format!("{now}\n").as_bytes(), 0o644)?;
+                    root.write(SINCE.as_ref(), format!("{now} {name}\n").as_bytes(), 0o644)?;
                     root.sync()?;
                     None
                 }
@@ -115,9 +129,9 @@ impl Draft {
         create().map_err(|error| cannot_write(root, &error))
     }
 
-    /// When an earlier registration began of which no id arrived, in seconds since 1970.
-    pub(super) fn earlier(&self) -> Option<i64> {
-        self.earlier
+    /// The earlier registration of which no id arrived.
+    pub(super) fn earlier(&self) -> Option<&Earlier> {
+        self.earlier.as_ref()
     }
 
     pub(super) fn write(self, id: &HostId) -> Result<(), FatalError> {
@@ -177,7 +191,7 @@ mod tests {
     fn the_file_equals_the_official_agents() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("new");
-        Draft::new(&root, 0).unwrap().write(&HostId::new("4Hkc5RVYYB4").unwrap()).unwrap();
+        Draft::new(&root, 0, "web").unwrap().write(&HostId::new("4Hkc5RVYYB4").unwrap()).unwrap();
         assert_eq!(fs::read(path(&root)).unwrap(), b"4Hkc5RVYYB4");
         assert_eq!(fs::metadata(path(&root)).unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(fs::read_dir(&root).unwrap().count(), 1);
@@ -194,15 +208,17 @@ mod tests {
     fn a_registration_without_an_id_is_remembered_until_there_is_one() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
-        assert_eq!(Draft::new(root, 100).unwrap().earlier(), None);
-        assert_eq!(Draft::new(root, 200).unwrap().earlier(), Some(100));
-        fs::write(root.join(SINCE), "1\0").unwrap();
-        let draft = Draft::new(root, 300).unwrap();
-        assert_eq!(draft.earlier(), Some(0));
-        draft.write(&HostId::new("A").unwrap()).unwrap();
-        assert_eq!(Draft::new(root, 400).unwrap().earlier(), None);
+        let earlier = |now, name: &str| Draft::new(root, now, name).unwrap().earlier().cloned();
+        assert_eq!(earlier(100, "my web"), None);
+        assert_eq!(earlier(200, "other"), Some(Earlier { since: 100, name: "my web".to_owned() }));
+        for (text, expected) in [("100\n", 100), ("1\0 web", 0), ("", 0)] {
+            fs::write(root.join(SINCE), text).unwrap();
+            assert_eq!(earlier(300, "web"), Some(Earlier { since: expected, name: String::new() }), "{text:?}");
+        }
+        Draft::new(root, 300, "web").unwrap().write(&HostId::new("A").unwrap()).unwrap();
+        assert_eq!(earlier(400, "web"), None);
         tidy(root);
-        assert_eq!(Draft::new(root, 500).unwrap().earlier(), None);
+        assert_eq!(earlier(500, "web"), None);
     }
 
     #[test]
@@ -210,7 +226,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
-        let error = Draft::new(&file, 0).err().unwrap().to_string();
+        let error = Draft::new(&file, 0, "web").err().unwrap().to_string();
         assert!(error.contains("make the folder writable"), "{error}");
     }
 }

@@ -3,7 +3,7 @@
 //! A machine is registered once, when it has no id file. Any other problem with its identity is reported to the operator
 //! rather than solved by registering it again.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use wasaba_core::clock;
 use super::answer::{ApiError, AtFault};
 use super::client::Client;
 use super::endpoints::{self, Host, Listed};
-use super::id_file::{self, Draft, HostId, IdFile};
+use super::id_file::{self, Draft, Earlier, HostId, IdFile};
 use super::lanes::{Kind, Lane, Lanes, Words};
 use super::{Description, FatalError, Pace, Settings};
 use crate::spool::Spool;
@@ -39,6 +39,24 @@ const MINUTE: Duration = Duration::from_mins(1);
 
 /// How far Mackerel's clock may be behind this machine's.
 const CLOCK_SKEW_SECONDS: i64 = 600;
+
+/// How far back a registration is looked for whose time is not known, since this machine's clock was set back.
+const DAY_SECONDS: i64 = 24 * 60 * 60;
+
+/// The time by Mackerel's clock, if it has told it, before which a registration cannot have been that began `since` by this machine's.
+fn oldest(since: i64, now: i64, mackerel_time: Option<i64>) -> i64 {
+    match mackerel_time {
+        Some(mackerel_time) if now >= since => mackerel_time - (now - since) - CLOCK_SKEW_SECONDS,
+        Some(mackerel_time) => mackerel_time - DAY_SECONDS,
+        None => since - CLOCK_SKEW_SECONDS,
+    }
+}
+
+/// Whether a host with other hardware addresses can be the same machine: one whose interfaces came, as a bridge does, or went.
+fn is_same_machine(one: &BTreeSet<String>, other: &BTreeSet<String>) -> bool {
+    let is_part = |small: &BTreeSet<String>, large| !small.is_empty() && small.is_subset(large);
+    one == other || is_part(one, other) || is_part(other, one)
+}
 
 /// The wait for Mackerel to say what it knows of a host whose id is known.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -217,7 +235,7 @@ impl Registration<'_> {
                         path.display()
                     ))
                 })?;
-                Draft::new(&root, 0)?.write(&copy)?;
+                Draft::new(&root, 0, "")?.write(&copy)?;
                 tracing::warn!(
                     "`{}` did not contain a valid host id: restored `{copy}` from wasaba's own copy",
                     path.display()
@@ -232,11 +250,12 @@ impl Registration<'_> {
     async fn new_id(&self) -> Result<HostId, Failure> {
         let root = self.settings.root.clone();
         let now = clock::seconds_of((self.pace.now)());
-        let draft = blocking(move || Draft::new(&root, now)).await??;
         let description = self.describe().await;
+        let name = description.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let draft = blocking(move || Draft::new(&root, now, &name)).await??;
         let known = match (custom_identifier(&description), draft.earlier()) {
             (Some(identifier), _) => self.client.find_host(identifier).await?,
-            (None, Some(since)) => self.registered_since(since, &description).await?,
+            (None, Some(earlier)) => self.registered_since(earlier, now, &description).await?,
             (None, None) => None,
         };
         let host_id = match known {
@@ -253,16 +272,25 @@ impl Registration<'_> {
         Ok(host_id)
     }
 
-    /// The host that an earlier attempt may have registered, although its id never arrived: of the same name and hardware addresses,
-    /// registered since then.
-    async fn registered_since(&self, since: i64, description: &Value) -> Result<Option<HostId>, ApiError> {
-        let Some(name) = description.get("name").and_then(Value::as_str) else { return Ok(None) };
+    /// The host that an earlier attempt may have registered, although its id never arrived: of the name that this machine has or had then,
+    /// with its hardware addresses, registered since then. `now` is by this machine's clock, in seconds since 1970.
+    async fn registered_since(
+        &self,
+        earlier: &Earlier,
+        now: i64,
+        description: &Value,
+    ) -> Result<Option<HostId>, ApiError> {
+        let name = description.get("name").and_then(Value::as_str).unwrap_or_default();
         let own = endpoints::macs(description).unwrap_or_default();
-        let hosts = self.client.find_hosts(name).await?.into_iter();
+        let mut hosts = Vec::new();
+        for name in BTreeSet::from([name, &earlier.name]).into_iter().filter(|name| !name.is_empty()) {
+            hosts.extend(self.client.find_hosts(name).await?);
+        }
+        let oldest = oldest(earlier.since, now, self.client.mackerel_time());
         let is_own = |host: &Listed| {
-            host.created_at >= since - CLOCK_SKEW_SECONDS && host.macs.as_ref().is_none_or(|macs| *macs == own)
+            host.created_at >= oldest && host.macs.as_ref().is_none_or(|macs| is_same_machine(&own, macs))
         };
-        let found = hosts.filter(is_own).min_by_key(|host| host.created_at);
+        let found = hosts.into_iter().filter(is_own).min_by_key(|host| host.created_at);
         if let Some(host) = &found {
             tracing::info!("found host `{}`, which this machine registered before it could write the id", host.id);
         }
@@ -338,4 +366,37 @@ fn custom_identifier(host: &Value) -> Option<&str> {
 /// Runs disk access on a blocking thread.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, FatalError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| FatalError(format!("a bug in wasaba: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registration_is_dated_by_mackerels_clock_however_wrong_this_machines_is() {
+        let theirs = 1_800_000_000;
+        for ahead in [-1_700_000_000, -3_600, 0, 3_600, 86_400] {
+            let (since, now) = (theirs + ahead - 120, theirs + ahead);
+            assert_eq!(oldest(since, now, Some(theirs)), theirs - 120 - CLOCK_SKEW_SECONDS, "{ahead}");
+        }
+        assert_eq!(oldest(theirs + 3_600, theirs, Some(theirs)), theirs - DAY_SECONDS, "it was set back");
+        assert_eq!(oldest(100, 200, None), 100 - CLOCK_SKEW_SECONDS);
+    }
+
+    #[test]
+    fn interfaces_that_came_or_went_make_no_other_machine_and_other_addresses_do() {
+        let macs = |all: &str| all.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>();
+        for (one, other, expected) in [
+            ("a b", "a b", true),
+            ("a", "a b", true),
+            ("a b", "b", true),
+            ("", "", true),
+            ("a", "", false),
+            ("", "a", false),
+            ("a b", "a c", false),
+            ("a", "b", false),
+        ] {
+            assert_eq!(is_same_machine(&macs(one), &macs(other)), expected, "{one:?} {other:?}");
+        }
+    }
 }

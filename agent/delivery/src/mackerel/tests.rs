@@ -346,6 +346,30 @@ async fn a_host_whose_id_never_arrived_is_found_again_and_not_registered_twice()
 }
 
 #[tokio::test]
+async fn a_host_whose_id_never_arrived_is_found_by_its_earlier_name_and_with_interfaces_that_came_since() {
+    let mut machine = Machine::new();
+    let description = |name: &str, macs: &[&str]| {
+        let interfaces = macs.iter().map(|mac| json!({"name": "eth", "macAddress": mac})).collect::<Vec<_>>();
+        json!({"name": name, "interfaces": interfaces})
+    };
+    machine.keep(NOW, 1);
+    let server = Server::start(|request| match request.line.as_str() {
+        "POST /api/v0/hosts" => panic!("another host"),
+        line if line.starts_with("GET /api/v0/hosts?name=localhost&") => {
+            answer(200, &json!({"hosts": [listed("HOST1", NOW, "02:00:00:00:00:01")]}).to_string())
+        }
+        line if line.starts_with("GET /api/v0/hosts?name=") => answer(200, r#"{"hosts":[]}"#),
+        _ => mackerel(request, accept),
+    })
+    .await;
+    // Whatever it was called when the answer was lost.
+    fs::write(machine.folder.path().join(".id.since"), format!("{NOW} localhost\n")).unwrap();
+    machine.description = description("web1", &["02:00:00:00:00:01", "02:42:ac:11:00:01"]);
+    machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
+    assert_eq!(fs::read(machine.folder.path().join("id")).unwrap(), b"HOST1");
+}
+
+#[tokio::test]
 async fn values_are_posted_although_the_host_cannot_be_looked_up_or_its_status_set() {
     for (line, response) in [
         ("GET /api/v0/hosts/HOST1", Some(answer(500, ""))),
