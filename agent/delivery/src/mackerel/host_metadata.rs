@@ -77,7 +77,9 @@ pub(super) async fn keep_posted(
     let mut retry_at = None;
     let words = Words::new("deliver metadata", "the newest document of each namespace stays queued");
     loop {
-        while let (None, Some((namespace, json))) = (retry_at, queue.next(Instant::now())) {
+        while retry_at.is_none()
+            && let Some((namespace, json)) = queue.next(Instant::now())
+        {
             let result = lane.request(1, client.put_metadata(host_id, &namespace, json)).await;
             let now = Instant::now();
             match result {
@@ -143,6 +145,31 @@ mod tests {
         queue.documents.get_mut("b").unwrap().held = Some(now + HELD);
         let mut next = || queue.next(now).map(|(namespace, _)| namespace.to_string()).unwrap_or_default();
         assert_eq!([next(), next()], ["c", "a"]);
+    }
+
+    #[tokio::test]
+    async fn a_namespace_that_always_fails_holds_up_no_other() {
+        let server = Server::start(|request| match request.line.ends_with("/a") {
+            true => answer(503, "{}"),
+            false => answer(200, r#"{"success":true}"#),
+        })
+        .await;
+        let (client, host_id) = (client(&server.base), HostId::new("OWN").unwrap());
+        let (mut queue, lanes) = (Queue::default(), Lanes::default());
+        let arrivals = ["a", "b", "c", "d"].map(|namespace| {
+            let (document, arrived) = document(namespace, "1");
+            queue.push(document);
+            arrived
+        });
+        let (_sender, mut inbox) = mpsc::channel(1);
+        let [_fails, b, c, d] = arrivals;
+        tokio::select! {
+            never = keep_posted(&client, &host_id, &mut inbox, &mut queue, lanes.lane(Kind::Metadata, None, PACE)) =>
+                match never {},
+            others = async { (b.await, c.await, d.await) } =>
+                assert!(others.0.is_ok() && others.1.is_ok() && others.2.is_ok()),
+        }
+        assert_eq!(queue.documents.keys().map(|namespace| &**namespace).collect::<Vec<_>>(), ["a"]);
     }
 
     #[tokio::test]
