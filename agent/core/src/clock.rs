@@ -153,9 +153,8 @@ mod tests {
     #[test]
     fn the_steady_clock_shows_the_wall_clocks_time_until_that_is_set() {
         let stamp = Stamp::now();
-        // The clock of the machine that tests may be set meanwhile, but not for long.
-        let begin = std::iter::repeat_with(Stamp::now).take(100).map(Stamp::step_millis).min();
-        assert!(begin <= Some(stamp.step_millis()), "{begin:?} {stamp:?}");
+        // Both are rounded, and the clock of the machine that tests may be corrected meanwhile; since boot it would be hours or days.
+        assert!(stamp.step_millis().abs() < 60_000, "{stamp:?}");
         assert_eq!(Stamp { unix_millis: 40_000, steady_millis: 10_000 }.step_millis(), 30_000);
         let before = steady_millis();
         assert!(steady_millis() >= before);
