@@ -37,6 +37,7 @@ impl Flags {
     }
 
     fn read(&mut self, declared: &[Setting], flags: &[String]) {
+        let count = flags.len();
         let mut flags = flags.iter().peekable();
         while let Some(flag) = flags.next() {
             let name = flag.strip_prefix('-').map(|rest| rest.strip_prefix('-').unwrap_or(rest));
@@ -48,8 +49,14 @@ impl Flags {
                 if flag.contains(UNKNOWABLE) {
                     self.has_unknowable = true;
                 } else {
-                    let valid = valid(declared);
-                    self.error.get_or_insert_with(|| format!("unexpected argument {flag:?}; valid flags: {valid}"));
+                    // Not shown: it may be the rest of a password with a blank in it.
+                    let (number, valid) = (count.saturating_sub(flags.len()), valid(declared));
+                    self.error.get_or_insert_with(|| {
+                        format!(
+                            "unexpected argument: word {number} after the program is not a flag; put a value with blanks \
+                             in quotes; valid flags: {valid}"
+                        )
+                    });
                 }
                 continue;
             }
@@ -156,7 +163,13 @@ mod tests {
         for (flags, error) in [
             (&["-hots", "x", "-host=a"] as &[&str], "unknown flag -hots, did you mean -host?".to_owned()),
             (&["-bogus", "x", "-host=a"], format!("unknown flag -bogus; valid flags: {VALID}")),
-            (&["web", "-host=a"], format!("unexpected argument \"web\"; valid flags: {VALID}")),
+            (
+                &["-host=a", "hunter2"],
+                format!(
+                    "unexpected argument: word 2 after the program is not a flag; put a value with blanks in quotes; valid \
+                     flags: {VALID}"
+                ),
+            ),
             (&["-host=a", "-header"], "flag -header needs a value".to_owned()),
         ] {
             let parsed = parsed(flags);
