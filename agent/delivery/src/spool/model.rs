@@ -97,6 +97,9 @@ enum Fate {
     Waits,
 }
 
+/// The number of a sample and its value, and whether it is another host's.
+type Kept = (u8, f64, bool);
+
 /// One thing that happens to a queue.
 #[derive(Clone, Debug)]
 enum Step {
@@ -153,7 +156,7 @@ fn compare(bounds: Bounds, steps: Vec<Step>) {
         match step {
             Step::Keep { later_minutes, minutes } => {
                 now += later_minutes * 60;
-                let sample = |(number, value, is_other): (u8, f64, bool)| {
+                let sample = |(number, value, is_other): Kept| {
                     let sample = Sample::new(format!("m{number}"), value).unwrap();
                     if is_other { sample.of_host(&host) } else { sample }
                 };
