@@ -103,10 +103,10 @@ type Kept = (u8, f64, bool);
 /// One thing that happens to a queue.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Minutes are kept, each so many seconds old, with the number and the value of each sample, and whether it is another host's.
+    /// Minutes are kept, each so many seconds old.
     Keep {
         later_minutes: i64,
-        minutes: Vec<(i64, Vec<(u8, f64, bool)>)>,
+        minutes: Vec<(i64, Vec<Kept>)>,
     },
     /// The newest points, so many, are posted. The fates are used over and over.
     Post {
