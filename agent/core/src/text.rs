@@ -1,5 +1,9 @@
 //! Text from outside, made safe for a log or a terminal.
 
+use std::fmt;
+
+use crate::secret::Secrets;
+
 /// Makes a text of several lines safe for a terminal: escapes every control character except line breaks and tabs.
 #[must_use]
 pub fn safe_lines(text: &str) -> std::borrow::Cow<'_, str> {
@@ -86,36 +90,43 @@ pub fn first_of(mut lines: Vec<String>, most: usize) -> Vec<String> {
 
 /// What was dropped of a list that something outside has made as long as it likes, by the reason.
 #[derive(Debug)]
-pub struct Dropped<Why>(Vec<(Why, Vec<String>, u64)>);
-
-impl<Why> Default for Dropped<Why> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
+pub struct Dropped<Why> {
+    secrets: Secrets,
+    reasons: Vec<(Why, Vec<String>, u64)>,
 }
 
 impl<Why: PartialEq> Dropped<Why> {
     /// How many of those with the same reason are named.
     const NAMED: usize = 3;
 
+    /// The most bytes of a name that are shown.
+    const NAME_BYTES: usize = 80;
+
+    /// Nothing yet. `secrets` are hidden in the names, before these are cut.
+    #[must_use]
+    pub fn hiding(secrets: &Secrets) -> Self {
+        Self { secrets: secrets.clone(), reasons: Vec::new() }
+    }
+
     /// Counts one that is called `name`.
     pub fn add(&mut self, why: Why, name: &str) {
-        let known = self.0.iter().position(|(known, ..)| *known == why);
+        let known = self.reasons.iter().position(|(known, ..)| *known == why);
         let index = known.unwrap_or_else(|| {
-            self.0.push((why, Vec::new(), 0));
-            self.0.len() - 1
+            self.reasons.push((why, Vec::new(), 0));
+            self.reasons.len() - 1
         });
-        let Some((_, names, count)) = self.0.get_mut(index) else { return };
+        let Some((_, names, count)) = self.reasons.get_mut(index) else { return };
         *count += 1;
         if names.len() < Self::NAMED {
-            names.push(format!("`{}`", printable(name, 80)));
+            let name = self.secrets.hidden_in(name, Self::NAME_BYTES);
+            names.push(format!("`{}`", printable(&name, Self::NAME_BYTES)));
         }
     }
 
     /// How many were dropped.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.0.iter().map(|(_, _, count)| *count).sum()
+        self.reasons.iter().map(|(_, _, count)| *count).sum()
     }
 
     /// A line for each reason, as `line` makes it of the reason, the number, and the names: `` `a`, `b`, `c` and 5 more ``.
@@ -126,13 +137,25 @@ impl<Why: PartialEq> Dropped<Why> {
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             line(why, count, &format!("{}{more}", names.join(", ")))
         };
-        self.0.into_iter().map(line).collect()
+        self.reasons.into_iter().map(line).collect()
+    }
+}
+
+impl<Why: PartialEq + fmt::Display> Dropped<Why> {
+    /// A line for each reason. `thing` is what the dropped are: `report`.
+    #[must_use]
+    pub fn lines_of(self, thing: &str) -> Vec<String> {
+        self.lines(|why, count, names| match count {
+            1 => format!("dropped the {thing} {names}: {why}"),
+            _ => format!("dropped {}: {why}: {names}", counted(count, thing)),
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Secret;
 
     #[test]
     fn a_duration_has_a_space_before_its_unit_and_the_unit_that_makes_it_short() {
@@ -171,12 +194,24 @@ mod tests {
 
     #[test]
     fn what_was_dropped_is_one_line_for_each_reason_that_names_the_first_and_counts_the_rest() {
-        let mut dropped = Dropped::default();
+        let mut dropped = Dropped::hiding(&Secrets::default());
         (0..5).for_each(|number| dropped.add("too many", &number.to_string()));
         dropped.add("its name", "a\nb");
         assert_eq!(dropped.count(), 6);
-        let lines = dropped.lines(|why, count, names| format!("{count}: {why}: {names}"));
-        assert_eq!(lines, ["5: too many: `0`, `1`, `2` and 2 more", "1: its name: `a\\nb`"]);
+        let expected =
+            ["dropped 5 reports: too many: `0`, `1`, `2` and 2 more", "dropped the report `a\\nb`: its name"];
+        assert_eq!(dropped.lines_of("report"), expected);
+    }
+
+    #[test]
+    fn the_name_of_what_was_dropped_shows_no_part_of_a_secret_wherever_it_is_cut() {
+        let secrets = Secrets::new([Secret::new("hunter2hunter2hunter2")]);
+        for before in 0..100 {
+            let mut dropped = Dropped::hiding(&secrets);
+            dropped.add("why", &format!("{}hunter2hunter2hunter2", "x".repeat(before)));
+            let lines = dropped.lines_of("report").concat();
+            assert!(!lines.contains("hu"), "{lines}");
+        }
     }
 
     #[test]

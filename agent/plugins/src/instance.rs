@@ -1,6 +1,5 @@
 //! The instance: one plugin with one set of settings, under its own name. The same plugin may have many.
 
-use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +19,7 @@ use wasaba_core::collect::rate::Reading;
 use wasaba_core::collect::{Answer, StoredValues};
 use wasaba_core::graph::GraphDefinition;
 use wasaba_core::limits::Limits;
-use wasaba_core::text::{Dropped, counted, first_of, printable};
+use wasaba_core::text::{Dropped, first_of, printable};
 
 use crate::readings::{self, Counters, Rules, Translation};
 use crate::settings::{Invalid, ResolvedSettings, resolve, validate};
@@ -319,7 +318,7 @@ impl Instance {
         let outcome =
             self.run(|plugin, sandboxed, settings| async move { plugin.check(sandboxed, settings).await }).await?;
         let mut checked = Checked::default();
-        let mut dropped = Dropped::default();
+        let mut dropped = Dropped::hiding(&self.translation.secrets);
         for report in outcome.answer {
             let name = &report.name;
             let is_known = checked.reports.iter().any(|known| known.name == *name);
@@ -337,7 +336,8 @@ impl Instance {
             };
             dropped.add(why, name);
         }
-        self.note_dropped(dropped, "report", &mut checked.warnings);
+        self.counts.dropped.fetch_add(dropped.count(), Ordering::Relaxed);
+        checked.warnings.extend(dropped.lines_of("report"));
         self.make_fit(&mut checked.warnings);
         Ok((checked, self.kept(outcome.values)))
     }
@@ -353,7 +353,7 @@ impl Instance {
         let answer::Documents { documents, problems } = outcome.answer;
         let mut gathered = Gathered { warnings: problems.iter().map(in_words).collect(), ..Gathered::default() };
         let own = self.name();
-        let mut dropped = Dropped::default();
+        let mut dropped = Dropped::hiding(&self.translation.secrets);
         for answer::Document { namespace, json } in documents {
             let namespace = if namespace.is_empty() { Arc::clone(own) } else { namespace.into() };
             let rest = namespace.strip_prefix(&**own);
@@ -372,7 +372,8 @@ impl Instance {
             };
             dropped.add(why, &namespace);
         }
-        self.note_dropped(dropped, "document", &mut gathered.warnings);
+        self.counts.dropped.fetch_add(dropped.count(), Ordering::Relaxed);
+        gathered.warnings.extend(dropped.lines_of("document"));
         self.make_fit(&mut gathered.warnings);
         Ok((gathered, self.kept(outcome.values)))
     }
@@ -388,20 +389,6 @@ impl Instance {
         let result =
             self.sandbox.run(self.limits().time, self.limits().compute, call(plugin, sandboxed, settings)).await;
         self.counted(ended(result), now)
-    }
-
-    /// Counts what was dropped of one call's answer, each called a `thing`, and warns of it.
-    fn note_dropped<Why: PartialEq + fmt::Display>(
-        &self,
-        dropped: Dropped<Why>,
-        thing: &str,
-        warnings: &mut Vec<String>,
-    ) {
-        self.counts.dropped.fetch_add(dropped.count(), Ordering::Relaxed);
-        warnings.extend(dropped.lines(|why, count, names| match count {
-            1 => format!("dropped the {thing} {names}: {why}"),
-            _ => format!("dropped {}: {why}: {names}", counted(count, thing)),
-        }));
     }
 
     /// Cuts the warnings of one call, and hides secrets in what the plugin named.

@@ -279,7 +279,7 @@ impl Translation {
     /// call: others have their turns in between.
     pub async fn values(&self, samples: Vec<answer::Sample>, now: Stamp) -> Values {
         let mut values = Values::default();
-        let (mut dropped, mut read) = (Dropped::default(), BTreeMap::new());
+        let (mut dropped, mut read) = (Dropped::hiding(&self.secrets), BTreeMap::new());
         let mut turn = clock::instant();
         for sample in samples {
             if clock::since(turn) > TURN {

@@ -19,7 +19,8 @@ use tokio::time::MissedTickBehavior;
 use wasaba_core::clock;
 use wasaba_core::lines::LinesAnHour;
 use wasaba_core::report::{Lost, Report, Status};
-use wasaba_core::text::printable;
+use wasaba_core::secret::Secrets;
+use wasaba_core::text::{Dropped, printable};
 
 use crate::statuses::Statuses;
 
@@ -71,14 +72,16 @@ pub async fn keep(
         ticks.tick().await;
         let occurred_at = clock::unix_seconds();
         let (mut found, mut warnings) = ask(&check, &components).await;
+        let mut dropped = Dropped::hiding(&Secrets::default());
         found.retain(|found| {
             let name = full_name(&check, found);
             let is_free = found.name.is_empty() || !taken(&name);
             if !is_free {
-                warnings.push(format!("dropped the report `{name}`: another check has this name"));
+                dropped.add("another check has this name", &name);
             }
             is_free
         });
+        warnings.extend(dropped.lines_of("report"));
         for warning in warnings.iter().filter(|warning| !last_warnings.contains(*warning)) {
             if let Some(warning) = lines.admitted(warning.clone(), clock::instant()) {
                 tracing::warn!("check {}: {warning}", check.name);

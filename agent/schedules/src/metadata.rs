@@ -24,6 +24,8 @@ use wasaba_core::clock;
 use wasaba_core::document::{self, Document};
 use wasaba_core::lines::LinesAnHour;
 use wasaba_core::paths::own::{self, Folder};
+use wasaba_core::secret::Secrets;
+use wasaba_core::text::Dropped;
 
 use crate::checks::Taken;
 
@@ -113,9 +115,10 @@ pub async fn keep(
             }
         }
         let Read { documents: read, mut problems } = ask(&metadata, &components).await;
+        let mut dropped = Dropped::hiding(&Secrets::default());
         for (name, json, value) in read {
             if name != metadata.name && taken(&name) {
-                problems.push(format!("dropped the document `{name}`: another table has this name"));
+                dropped.add("another table has this name", &name);
                 continue;
             }
             if !namespaces.contains_key(&name) {
@@ -138,6 +141,7 @@ pub async fn keep(
             documents.try_send(document).ok();
             namespace.pending = Some(Pending { value, json, delivered });
         }
+        problems.extend(dropped.lines_of("document"));
         // The same problem is logged once.
         for problem in problems.iter().filter(|problem| !last_problems.contains(*problem)) {
             if let Some(problem) = lines.admitted(problem.clone(), clock::instant()) {

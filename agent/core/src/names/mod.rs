@@ -53,7 +53,7 @@ const AVOIDANCE: Duration = Duration::from_secs(600);
 const LARGEST_DATAGRAM: usize = 4_096;
 
 /// The most datagrams that are no answer, before a server counts as failed.
-const MOST_STRAY: usize = 1_000;
+const MOST_STRAY: usize = 100;
 
 /// Why a name has no addresses.
 #[derive(Clone, Debug)]

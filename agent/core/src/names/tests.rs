@@ -276,3 +276,18 @@ async fn an_answer_that_comes_after_its_servers_time_is_taken() {
     let (found, ()) = tokio::join!(places.lookup("late.test."), answers_late);
     assert_eq!(found.unwrap(), [IpAddr::from([10, 0, 0, 7])]);
 }
+
+#[tokio::test]
+async fn a_look_up_fails_at_once_while_the_file_system_of_its_files_does_not_answer() {
+    let machine = Machine::with_servers(1);
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let hangs = patient::ask(&machine.places.config, Duration::from_millis(1), move |_| released.recv().is_ok());
+    assert!(hangs.is_err());
+    let error = machine.find("good.good.test").await.unwrap_err();
+    assert!(error.contains("its file system does not answer") && error.contains("resolv.conf"), "{error}");
+    assert_eq!(machine.find("127.0.0.1").await.unwrap(), ["127.0.0.1"], "an address needs no file");
+    release.send(()).unwrap();
+    while machine.find("good.good.test").await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,4 +1,4 @@
-//! What this machine's resolver is told by: `/etc/hosts` and `/etc/resolv.conf`.
+//! The files that configure this machine's resolver: `/etc/hosts` and `/etc/resolv.conf`.
 //!
 //! Every program on the machine follows them wherever they lead, and whoever may change them decides over names anyway. They lead into a
 //! folder of systemd-resolved's user, or into a store whose files have several names. So neither owners nor links are looked at.

@@ -13,19 +13,13 @@ use tokio::time::Instant;
 use wasaba_core::report::Status;
 
 use super::simulation::{
-    AMBIGUOUS, Answers, BEGIN, Chokes, ERROR, Endpoint, Forgets, Lines, MISBEHAVIOURS, Mackerel, Misbehaviour, Output,
-    definitions, pass, report, simulated, started,
+    AMBIGUOUS, Answers, BEGIN, Chokes, ERROR, Endpoint, Forgets, Lines, MISBEHAVIOURS, MOST_REQUESTS, Mackerel,
+    Misbehaviour, Output, WELL, definitions, pass, report, simulated, started,
 };
 use crate::spool::Ledger;
 
 /// How long an endpoint misbehaves.
 const MISBEHAVING: u32 = 60;
-
-/// How long all is well after that: an hour, since a lane that made all its requests of an hour waits for the next.
-const WELL: u32 = 70;
-
-/// The most requests to an endpoint in an hour in which it only fails.
-const MOST_REQUESTS: usize = 30;
 
 /// The most lines about it in that hour.
 const MOST_LINES: usize = 8;

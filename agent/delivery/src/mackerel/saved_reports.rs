@@ -122,21 +122,8 @@ fn identity(report: &Report) -> String {
 mod tests {
     use tempfile::TempDir;
 
+    use super::super::simulation::report;
     use super::*;
-
-    fn report(name: &str, status: Status, occurred_at: i64) -> Report {
-        Report {
-            name: name.into(),
-            host: None,
-            status,
-            message: String::new(),
-            occurred_at,
-            notification_interval_minutes: None,
-            max_check_attempts: None,
-            is_urgent: true,
-            lost: Lost::default(),
-        }
-    }
 
     fn open(folder: &TempDir) -> Arc<Spool> {
         Arc::new(Spool::open(folder.path(), 0).unwrap())

@@ -27,6 +27,12 @@ use crate::spool::{Minute, Spool};
 /// When each simulation begins, in seconds since 1970; the beginning of a minute.
 pub(super) const BEGIN: i64 = 1_800_000_000;
 
+/// How many minutes all is well in the end: an hour, since a lane that made all its requests of an hour waits for the next.
+pub(super) const WELL: u32 = 70;
+
+/// The most requests to an endpoint in an hour in which it only fails.
+pub(super) const MOST_REQUESTS: usize = 30;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Endpoint {
     Values,

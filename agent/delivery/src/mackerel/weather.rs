@@ -10,21 +10,16 @@ use std::time::Duration;
 
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
-use proptest::test_runner::{RngSeed, TestRunner};
+use proptest::test_runner::TestRunner;
 use tempfile::TempDir;
 use wasaba_core::report::Status;
 
 use super::FatalError;
 use super::simulation::{
-    AMBIGUOUS, BEGIN, Chokes, Endpoint, Forgets, Lines, MISBEHAVIOURS, Mackerel, Misbehaviour, Output, definitions,
-    pass, report, simulated, started,
+    AMBIGUOUS, BEGIN, Chokes, Endpoint, Forgets, Lines, MISBEHAVIOURS, MOST_REQUESTS, Mackerel, Misbehaviour, Output,
+    WELL, definitions, pass, report, simulated, started,
 };
-
-/// How long all is well in the end: until a lane that has made all its requests of an hour may make the next.
-const WELL: u32 = 70;
-
-/// The most requests to an endpoint in an hour in which it only fails.
-const MOST_REQUESTS: usize = 30;
+use crate::drawn;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -227,17 +222,10 @@ impl Life {
 
 #[test]
 fn no_weather_loses_anything_or_makes_a_second_host() {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(24);
     let lives = (any::<bool>(), vec(spell(), 1..6));
     // Most of a simulation waits for the kernel, so some run at a time, each with a seed of its own.
     let judge = |seed| {
-        let config = ProptestConfig {
-            cases: cases / 4,
-            failure_persistence: None,
-            rng_seed: RngSeed::Fixed(seed),
-            max_shrink_iters: 100,
-            ..ProptestConfig::default()
-        };
+        let config = ProptestConfig { max_shrink_iters: 100, ..drawn(24, 4, seed) };
         TestRunner::new(config).run(&lives, |(is_new, spells)| {
             let folder = if Path::new("/dev/shm").is_dir() { TempDir::new_in("/dev/shm") } else { TempDir::new() };
             let (folder, lines) = (folder.unwrap(), Lines::default());

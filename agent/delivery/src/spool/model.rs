@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::{RngSeed, TestRunner};
+use proptest::test_runner::TestRunner;
 
 use super::simulated::Simulated;
 use super::tests::{NOW, QUICK, all};
 use super::*;
+use crate::drawn;
 
 /// The time, host and name of a point.
 type Point = (i64, Option<String>, String);
@@ -212,11 +213,7 @@ fn compare(bounds: Bounds, steps: Vec<Step>) {
 
 #[test]
 fn whatever_is_done_the_queue_is_what_a_simple_model_of_it_is() {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(150);
-    // The same walks each time; with more cases, these and further ones.
-    let config =
-        ProptestConfig { cases, failure_persistence: None, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() };
-    let compared = TestRunner::new(config).run(&walk(), |(bounds, steps)| {
+    let compared = TestRunner::new(drawn(150, 1, 1)).run(&walk(), |(bounds, steps)| {
         compare(bounds, steps);
         Ok(())
     });

@@ -119,7 +119,7 @@ async fn of_an_outage(goals: &mut Goals) {
         outage::a_day(3_000).await;
     goals.row("queue of a day of 3,000 metrics", queue_mb, 33.55, "MB");
     goals.row("  more anonymous memory while it is delivered", anonymous_mb - anonymous_before_mb, 8.0, "MB");
-    goals.row("  requests, each of whole minutes", requests as f64, outage::MINUTES as f64, "");
+    goals.row("  requests, of up to 5,000 values", requests as f64, points as f64 / 5_000.0 * 1.25, "");
     println!("  {points} values in {seconds:.0} s, {:.0} a second", points as f64 / seconds);
 }
 

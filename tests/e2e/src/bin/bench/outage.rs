@@ -13,7 +13,7 @@ use wasaba_e2e::unix_seconds;
 use wasaba_e2e::zoo::memory_mb;
 
 /// Of a day.
-pub(crate) const MINUTES: i64 = 24 * 60;
+const MINUTES: i64 = 24 * 60;
 
 /// What a day of outage costs.
 pub(crate) struct Outage {
