@@ -180,11 +180,12 @@ impl<'a> CheckReports<'a> {
 
     /// Posts queued reports and those from the inbox until shutdown, and then once more.
     pub(super) async fn run(mut self, inbox: &mut mpsc::Receiver<Report>, shutdown: watch::Receiver<bool>) {
+        // Before the first request: a host may be found while that is under way.
+        let mut found = self.hosts.found();
         let restored = self.saved.restore(self.queues.reports()).await;
         self.queues.restore(restored);
         self.flush(Instant::now()).await;
         let mut next = Instant::now() + GATHERED;
-        let mut found = self.hosts.found();
         loop {
             tokio::select! {
                 Some(report) = inbox.recv() => {
@@ -390,11 +391,14 @@ fn body<'a>(reports: impl Iterator<Item = &'a Report>, host_id: &str) -> Vec<u8>
 mod tests {
     use std::collections::BTreeSet;
 
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio::sync::Notify;
     use wasaba_core::report::{Lost, Status};
 
     use super::*;
     use crate::mackerel::halving::MOST_REFUSED_REQUESTS;
-    use crate::mackerel::testing::{PACE, Server, answer, client};
+    use crate::mackerel::testing::{PACE, Server, answer, client, read};
 
     fn report(name: &str, host: Option<&str>) -> Report {
         Report {
@@ -522,6 +526,49 @@ mod tests {
         assert_eq!(run("OWN", Vec::new(), 200).await, "", "they were posted");
         assert_eq!(run("OWN", waiting(), 503).await, r#""a" "b""#);
         assert_eq!(run("ANOTHER", Vec::new(), 200).await, "");
+    }
+
+    #[tokio::test]
+    async fn a_host_that_is_found_during_the_first_request_gets_its_reports_without_a_pause() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let (board, mut queues) = (Lanes::default(), Queues::default());
+        let hosts = Arc::new(Hosts::new(board.clone()));
+        let delivered = Arc::new(Notify::new());
+        let (found, told) = (hosts.found(), Arc::clone(&delivered));
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (mut found, told) = (found.clone(), Arc::clone(&told));
+                tokio::spawn(async move {
+                    let mut buffer = Vec::new();
+                    while let Some(request) = read(&mut stream, &mut buffer).await {
+                        let body = match request.line.starts_with("GET") {
+                            true => r#"{"hosts":[{"id":"OTHER"}]}"#,
+                            false => r#"{"success":true}"#,
+                        };
+                        if request.body.contains("OWN") {
+                            // The answer to the first request comes after the look-up.
+                            found.changed().await.unwrap();
+                        }
+                        stream.write_all(answer(200, body).as_bytes()).await.unwrap();
+                        if request.body.contains("OTHER") {
+                            told.notify_one();
+                        }
+                    }
+                });
+            }
+        });
+        [None, Some("db")].into_iter().for_each(|host| drop(queues.push(report("disk", host))));
+        let (client, own) = (client(&base), HostId::new("OWN").unwrap());
+        let spool = Arc::new(Spool::open(tempfile::tempdir().unwrap().path(), 0).unwrap());
+        let reports = CheckReports::new(client.clone(), own, Arc::clone(&hosts), board, PACE, &mut queues, spool);
+        let ((_reports, mut inbox), (_stop, stop)) = (mpsc::channel(1), watch::channel(false));
+        tokio::select! {
+            () = reports.run(&mut inbox, stop) => panic!("it stopped"),
+            never = hosts.keep_looked_up(&client, PACE) => match never {},
+            () = delivered.notified() => {}
+            () = tokio::time::sleep(GATHERED / 2) => panic!("the report of the other host waits"),
+        }
     }
 
     #[tokio::test]
