@@ -558,7 +558,9 @@ mod tests {
                 });
             }
         });
-        [None, Some("db")].into_iter().for_each(|host| drop(queues.push(report("disk", host))));
+        for host in [None, Some("db")] {
+            queues.push(report("disk", host));
+        }
         let (client, own) = (client(&base), HostId::new("OWN").unwrap());
         let spool = Arc::new(Spool::open(tempfile::tempdir().unwrap().path(), 0).unwrap());
         let reports = CheckReports::new(client.clone(), own, Arc::clone(&hosts), board, PACE, &mut queues, spool);
