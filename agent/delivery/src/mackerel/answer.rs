@@ -80,6 +80,17 @@ impl ApiError {
         *by == Author::Mackerel
     }
 
+    /// Whether it refuses the request for its size.
+    pub(super) fn is_too_large(&self) -> bool {
+        matches!(self, Self::Refused(response) if response.status == 413)
+    }
+
+    /// Whether it refuses the request, and the same server does that as with `other`. Only what Mackerel itself refuses is certainly
+    /// refused.
+    pub(super) fn is_refusal_like(&self, other: &Self) -> bool {
+        matches!(self, Self::Refused(_)) && self.is_of_mackerel() == other.is_of_mackerel()
+    }
+
     /// How long the server wants clients to wait, if it said so.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {

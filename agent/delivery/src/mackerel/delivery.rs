@@ -1,28 +1,31 @@
-//! The delivery: from the spool to `POST /api/v0/tsdb`, newest first.
+//! The delivery of one host's values: from the spool to `POST /api/v0/tsdb`, newest first.
 //!
 //! A request begins small and grows ([`size`](super::size)). What Mackerel refuses is halved until the refused values are known,
-//! and only those are dropped ([`refusals`](super::refusals)); if it accepts nothing at all, nothing is dropped. Delivered points
-//! are settled before the next request is sent. The second of the minute at which it posts is in `timing`.
+//! and only those are dropped ([`refusals`](super::refusals)); if it accepts nothing at all, nothing is dropped, and what a gateway
+//! seems to refuse stays queued. Delivered points are settled before the next request is sent. The second of the minute at which it
+//! posts is in `timing`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::ser::{Serialize, SerializeStruct, Serializer};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use wasaba_core::sample::Sample;
+use wasaba_core::text::printable;
 
-use super::answer::ApiError;
+use super::answer::{ApiError, AtFault};
 use super::client::Client;
 use super::halving::{Found, Halving};
 use super::hosts::Hosts;
 use super::id_file::HostId;
 use super::lanes::{Lane, Words};
+use super::point::{Point, body, settlements};
 use super::refusals::Refusals;
 use super::size::Size;
+use super::suspects::Suspects;
 use super::timing::Timing;
 use super::{Pace, stopped};
-use crate::spool::{Minute, Settlement, Spool};
+use crate::spool::{Minute, Spool};
 
 /// Held names are dropped if something else was accepted this long before: else Mackerel may be refusing everything.
 const PROOF: Duration = Duration::from_mins(5);
@@ -30,7 +33,9 @@ const PROOF: Duration = Duration::from_mins(5);
 pub(super) struct Delivery {
     client: Client,
     spool: Arc<Spool>,
-    host_id: HostId,
+    own: HostId,
+    /// The custom identifier of the host, if it is not this one.
+    host: Option<Arc<str>>,
     hosts: Arc<Hosts>,
     pace: Pace,
     timing: Timing,
@@ -44,38 +49,12 @@ pub(super) struct Delivery {
     accepted: Option<Instant>,
 }
 
-/// The minutes of which nothing was accepted. They are tried again after another minute was: only then their times are at fault.
-#[derive(Default)]
-struct Suspects {
-    times: BTreeSet<i64>,
-    /// Whether another minute was accepted since.
-    others_are_accepted: bool,
-}
-
-impl Suspects {
-    /// The latest time of the minute to try next, if there is such an old one: if many minutes are refused, the clock was wrong
-    /// for a while, so the steps back become longer.
-    fn before(&self) -> i64 {
-        match self.times.first() {
-            Some(oldest) if !self.others_are_accepted => oldest - (60 << (self.times.len() - 1).min(10)),
-            _ => i64::MAX,
-        }
-    }
-}
-
-/// A point: a sample with its time and the id of its host on Mackerel.
-#[derive(Clone)]
-struct Point {
-    host_id: Arc<str>,
-    time: i64,
-    sample: Sample,
-}
-
 impl Delivery {
     pub(super) fn new(
         client: Client,
         spool: Arc<Spool>,
-        host_id: HostId,
+        own: HostId,
+        host: Option<Arc<str>>,
         hosts: Arc<Hosts>,
         lane: Lane,
         pace: Pace,
@@ -83,8 +62,9 @@ impl Delivery {
         Self {
             client,
             spool,
-            timing: Timing::of(&host_id),
-            host_id,
+            timing: Timing::of(&own),
+            own,
+            host,
             hosts,
             pace,
             size: Size::default(),
@@ -96,21 +76,23 @@ impl Delivery {
         }
     }
 
-    /// Delivers the first values at once, and later ones after each `wake` at this host's second of the minute. On shutdown, it
-    /// tries once more.
-    pub(super) async fn run(mut self, wake: &Notify, shutdown: watch::Receiver<bool>) {
+    /// Delivers the first values at once, and later ones whenever `kept` changes, at this host's second of the minute. On shutdown,
+    /// it tries once more.
+    pub(super) async fn run(mut self, mut kept: watch::Receiver<()>, shutdown: watch::Receiver<bool>) {
         let mut found = self.hosts.found();
         loop {
+            let is_known = self.id().is_some();
             let wait = self.round().await;
-            let retry = self.refusals.next().map(|next| next.saturating_duration_since(self.now()));
+            let retry = self.refusals.next().into_iter().chain(self.suspects.next_parked()).min();
+            let retry = retry.filter(|_| is_known).map(|next| next.saturating_duration_since(self.now()));
             let next = async {
                 match wait {
                     Some(wait) => tokio::time::sleep(wait).await,
                     None => {
                         tokio::select! {
-                            () = wake.notified() => {}
-                            // The sender is in `hosts`, which lives as long as this.
-                            Ok(()) = found.changed() => {}
+                            // Both senders live as long as this.
+                            Ok(()) = kept.changed() => {}
+                            Ok(()) = found.changed(), if self.host.is_some() => {}
                             () = tokio::time::sleep(retry.unwrap_or_default()), if retry.is_some() => {}
                         }
                         tokio::time::sleep(self.timing.wait((self.pace.now)())).await;
@@ -125,9 +107,22 @@ impl Delivery {
         self.round().await;
     }
 
-    /// Delivers until the queue is empty (`None`) or a request fails (the time to wait).
+    /// The id of the host, if it is known; else it is looked up.
+    fn id(&self) -> Option<Arc<str>> {
+        match &self.host {
+            None => Some(self.own.as_str().into()),
+            Some(identifier) => self.hosts.id(identifier, self.now()),
+        }
+    }
+
+    /// Delivers until the queue is empty or the host's id is not known (`None`), or until a request fails (the time to wait).
     async fn round(&mut self) -> Option<Duration> {
-        let result = self.deliver_all().await;
+        self.expire().await;
+        let id = self.id()?;
+        if let Some(wait) = self.lane.held_back() {
+            return Some(wait);
+        }
+        let result = self.deliver_all(&id).await;
         if let Some(line) = self.refusals.line(self.now()) {
             tracing::warn!("{line}");
         }
@@ -139,13 +134,21 @@ impl Delivery {
                 }
                 pause
             }
-            Err(error) => Some(self.lane.wait(&error, &Words::new("deliver values", "they stay queued"))),
+            Err(error) => {
+                let host = self.host.as_ref().map(|host| format!(" of the host `{}`", printable(host, 200)));
+                let task = format!("deliver values{}", host.unwrap_or_default());
+                let is_gone = matches!(error, ApiError::NotFound(_)) && self.host.is_some();
+                let cure = is_gone.then(|| {
+                    let cure = "register that host, or correct `custom_identifier` in the plugin's table";
+                    (AtFault::Configuration, cure.to_owned())
+                });
+                Some(self.lane.wait(&error, &Words { cure, ..Words::new(&task, "they stay queued") }))
+            }
         }
     }
 
     /// Delivers all but the held names, and then those of them that are due. Returns how long to pause before the rest.
-    async fn deliver_all(&mut self) -> Result<Option<Duration>, ApiError> {
-        self.expire().await;
+    async fn deliver_all(&mut self, id: &Arc<str>) -> Result<Option<Duration>, ApiError> {
         if let Some((search, why)) = self.unfinished.take()
             && self.search(search, &why).await? == Some(true)
         {
@@ -156,62 +159,47 @@ impl Delivery {
             if minutes.is_empty() {
                 break;
             }
-            let mut points = self.addressed(minutes);
+            let mut points = addressed(minutes, id);
             points.truncate(self.size.points());
-            if !points.is_empty() && self.deliver(points).await? {
+            if self.deliver(points).await? {
                 return Ok(Some(self.pace.pause));
             }
             self.timing.delivered((self.pace.now)());
         }
-        self.retry_suspects().await?;
-        self.retry_refused().await
+        self.retry_suspects(id).await?;
+        self.retry_refused(id).await
     }
 
-    /// The minutes to deliver next, without the points of absent hosts, of held names, and of suspect minutes.
+    /// The minutes to deliver next, without the points of held names, and of suspect minutes.
     async fn newest(&mut self) -> Vec<Minute> {
         let mut minutes = self.newest_before(self.suspects.before()).await;
-        if minutes.is_empty() && !self.suspects.times.is_empty() && !self.suspects.others_are_accepted {
+        if minutes.is_empty() && self.suspects.are_open() {
             minutes = self.newest_before(i64::MAX).await;
             if minutes.is_empty() {
                 // There is no other minute to compare them with.
-                self.suspects = Suspects::default();
+                self.suspects.clear();
                 minutes = self.newest_before(i64::MAX).await;
             }
         }
         minutes
     }
 
-    async fn newest_before(&self, before: i64) -> Vec<Minute> {
-        let (most, absent, held) = (self.size.minutes_up_to(), self.hosts.absent(self.now()), self.refusals.held());
-        let suspects = self.suspects.times.clone();
-        let filter = move |time: i64, sample: &Sample| {
-            time <= before
-                && !suspects.contains(&time)
-                && sample.host().is_none_or(|host| !absent.contains(host))
-                && !held.contains(sample)
-        };
-        self.blocking(move |spool| spool.newest(most, &filter)).await
+    async fn newest_before(&mut self, before: i64) -> Vec<Minute> {
+        let (held, times) = (self.refusals.held(), self.suspects.held(self.now()));
+        let is_next =
+            move |time: i64, sample: &Sample| time <= before && !times.contains(&time) && !held.contains(sample);
+        self.queued(self.size.minutes_up_to(), is_next).await
+    }
+
+    /// The newest minutes of this lane's host, of those points that pass the filter.
+    async fn queued(&self, most: usize, filter: impl Fn(i64, &Sample) -> bool + Send + 'static) -> Vec<Minute> {
+        let host = self.host.clone();
+        let is_ours = move |time: i64, sample: &Sample| sample.host() == host.as_ref() && filter(time, sample);
+        self.blocking(move |spool| spool.newest(most, &is_ours)).await
     }
 
     fn now(&self) -> Instant {
         (self.pace.instant)()
-    }
-
-    /// The points of `minutes` with the ids of their hosts, without those of hosts whose id is not known (yet).
-    fn addressed(&self, minutes: Vec<Minute>) -> Vec<Point> {
-        let own: Arc<str> = self.host_id.as_str().into();
-        let now = self.now();
-        let others = minutes.iter().flat_map(|minute| &minute.samples).filter_map(Sample::host);
-        let others = others.collect::<BTreeSet<_>>().into_iter();
-        let ids = others.map(|host| (Arc::clone(host), self.hosts.id(host, now))).collect::<BTreeMap<_, _>>();
-        let host_id = |sample: &Sample| sample.host().map_or(Some(&own), |host| ids.get(host)?.as_ref()).cloned();
-        let mut points = Vec::new();
-        for Minute { time, samples } in minutes {
-            points.extend(
-                samples.into_iter().filter_map(|sample| Some(Point { time, host_id: host_id(&sample)?, sample })),
-            );
-        }
-        points
     }
 
     /// Delivers one batch. If Mackerel refuses it, looks for what it refuses. Returns whether to pause.
@@ -226,10 +214,9 @@ impl Delivery {
         };
         let (newest, oldest) = (batch.first().map(|point| point.time), batch.last().map(|point| point.time));
         match error {
-            ApiError::NotFound(_) if batch.iter().any(|point| point.sample.host().is_some()) => {
-                // One of the other hosts has been retired since, which must not hold up this host's points.
-                let others = batch.iter().filter_map(|point| point.sample.host());
-                others.for_each(|identifier| self.hosts.doubt(identifier, self.now()));
+            ApiError::Refused(_)
+                if error.is_too_large() && self.size.is_limited_by(count) && !self.lane.is_exhausted() =>
+            {
                 Ok(false)
             }
             // Perhaps it is the size.
@@ -238,27 +225,29 @@ impl Delivery {
                 Ok(false)
             }
             ApiError::Refused(_) if newest == oldest => {
-                // Without an accepted minute in between, the next ones are only compared with the first.
-                let is_first = self.suspects.times.is_empty() || self.suspects.others_are_accepted;
-                if is_first {
+                if self.suspects.is_first() {
                     let search = Halving::of_refused(batch, (self.pace.random)());
                     if let Some(is_unfinished) = self.search(search, &error).await? {
                         return Ok(is_unfinished);
                     }
                 }
-                self.suspects.times.extend(newest);
+                self.suspects.add(newest);
                 self.size.shrink(count);
-                if self.suspects.others_are_accepted { Ok(false) } else { Err(error) }
+                if self.suspects.others_are_accepted() { Ok(false) } else { Err(error) }
             }
             error => {
+                if let (ApiError::NotFound(_), Some(identifier)) = (&error, &self.host) {
+                    // It has been retired since.
+                    self.hosts.doubt(identifier, self.now());
+                }
                 self.size.shrink(count);
                 Err(error)
             }
         }
     }
 
-    /// Looks for refused points; what is accepted on the way is delivered. The refused points are dropped, and their names held. Returns
-    /// whether the search is unfinished; `None` if nothing was accepted.
+    /// Looks for refused points; what is accepted on the way is delivered. The names of refused points are held, and what Mackerel
+    /// itself refuses is dropped. Returns whether the search is unfinished; `None` if nothing was accepted.
     async fn search(&mut self, mut search: Halving<Point>, why: &ApiError) -> Result<Option<bool>, ApiError> {
         let mut failed = None;
         while !self.lane.is_exhausted()
@@ -266,7 +255,7 @@ impl Delivery {
         {
             match self.post(batch).await {
                 Ok(()) => search.accept(),
-                Err((batch, ApiError::Refused(_))) => search.refuse(batch),
+                Err((batch, error)) if error.is_refusal_like(why) => search.refuse(batch),
                 Err((_, error)) => {
                     failed = Some(error);
                     break;
@@ -278,8 +267,8 @@ impl Delivery {
             Found::Some(refused) => (refused, Some(true)),
             Found::NothingAccepted => (Vec::new(), None),
         };
-        self.refusals.hold(refused.iter().map(|point| &point.sample), &why.to_string(), self.now());
-        self.settle(Vec::new(), refused).await;
+        self.refusals.hold(refused.iter().map(|point| &point.sample), why, self.now());
+        self.reject(refused, why).await;
         if let Some(error) = failed {
             return Err(error);
         }
@@ -287,16 +276,13 @@ impl Delivery {
         Ok(is_unfinished)
     }
 
-    /// Tries suspect minutes again once another was accepted; of what is refused again as a whole, the points are dropped.
-    async fn retry_suspects(&mut self) -> Result<(), ApiError> {
-        if !self.suspects.others_are_accepted {
-            return Ok(());
-        }
-        while let Some(time) = self.suspects.times.pop_last() {
+    /// Tries suspect minutes again once another was accepted; of what is refused again as a whole, the points are dropped, or left
+    /// alone for a while if it may not have been Mackerel that refused them.
+    async fn retry_suspects(&mut self, id: &Arc<str>) -> Result<(), ApiError> {
+        while let Some(time) = self.suspects.next() {
             let held = self.refusals.held();
-            let filter = move |other: i64, sample: &Sample| other == time && !held.contains(sample);
-            let minutes = self.blocking(move |spool| spool.newest(1, &filter)).await;
-            let mut points = self.addressed(minutes);
+            let minutes = self.queued(1, move |other, sample| other == time && !held.contains(sample)).await;
+            let mut points = addressed(minutes, id);
             points.truncate(self.size.points());
             if points.is_empty() {
                 continue;
@@ -311,32 +297,32 @@ impl Delivery {
             };
             let same = points.clone();
             let search = Halving::of_refused(points, (self.pace.random)());
-            if self.search(search, &error).await?.is_none() {
-                self.refusals.count(same.len(), &error.to_string());
-                self.settle(Vec::new(), same).await;
+            if self.search(search, &error).await?.is_some() {
+                continue;
+            }
+            self.refusals.count(same.len(), &error);
+            if error.is_of_mackerel() {
+                self.reject(same, &error).await;
+            } else {
+                self.suspects.park(time, self.now());
             }
         }
-        self.suspects.others_are_accepted = false;
         Ok(())
     }
 
     /// Tries the held names that are due again, all together. Refused ones are held for another hour, and what is queued of them
-    /// is dropped.
-    async fn retry_refused(&mut self) -> Result<Option<Duration>, ApiError> {
+    /// is dropped if Mackerel itself refuses them.
+    async fn retry_refused(&mut self, id: &Arc<str>) -> Result<Option<Duration>, ApiError> {
         let (now, held) = (self.now(), self.refusals.held());
         if self.refusals.next().is_none_or(|next| now < next) {
             return Ok(None);
         }
-        let absent = self.hosts.absent(now);
-        let is_present = move |sample: &Sample| sample.host().is_none_or(|host| !absent.contains(host));
         let due = held.clone();
-        let filter = move |_: i64, sample: &Sample| due.is_due(sample, now) && is_present(sample);
-        let most = self.size.points();
-        let minutes = self.blocking(move |spool| spool.newest(most, &filter)).await;
+        let minutes = self.queued(self.size.points(), move |_, sample| due.is_due(sample, now)).await;
         // The newest of each name; the rest follows if it is accepted.
         let mut seen = BTreeSet::new();
-        let is_first = |point: &Point| seen.insert((Arc::clone(&point.host_id), point.sample.name().clone()));
-        let (newest, older): (Vec<_>, Vec<_>) = self.addressed(minutes).into_iter().partition(is_first);
+        let is_first = |point: &Point| seen.insert(point.sample.name().clone());
+        let (newest, older): (Vec<_>, Vec<_>) = addressed(minutes, id).into_iter().partition(is_first);
         self.refusals.extend_due(now);
         if newest.is_empty() {
             return Ok(None);
@@ -355,15 +341,15 @@ impl Delivery {
                 if self.accepted.is_none_or(|at| now.saturating_duration_since(at) >= PROOF) {
                     return Err(error);
                 }
-                self.refusals.count(all.len(), &error.to_string());
-                self.settle(Vec::new(), all).await;
+                self.refusals.count(all.len(), &error);
+                self.reject(all, &error).await;
                 None
             }
         };
         let held = self.refusals.held();
         let (older, accepted): (Vec<_>, Vec<_>) = older.into_iter().partition(|point| held.contains(&point.sample));
-        self.refusals.count(older.len(), &error.to_string());
-        self.settle(Vec::new(), older).await;
+        self.refusals.count(older.len(), &error);
+        self.reject(older, &error).await;
         Ok(pause.or((!accepted.is_empty()).then_some(Duration::ZERO)))
     }
 
@@ -373,7 +359,7 @@ impl Delivery {
             return Err((batch, error));
         }
         tracing::debug!("delivered {} points", batch.len());
-        self.suspects.others_are_accepted = !self.suspects.times.is_empty();
+        self.suspects.accept();
         self.accepted = Some(self.now());
         batch.iter().for_each(|point| self.refusals.release(&point.sample));
         self.settle(batch, Vec::new()).await;
@@ -385,6 +371,13 @@ impl Delivery {
     async fn expire(&self) {
         if let Some(time) = self.client.mackerel_time() {
             self.blocking(move |spool| spool.expire(time)).await;
+        }
+    }
+
+    /// Drops points that Mackerel refuses. What something else refuses stays queued, since it may accept it tomorrow.
+    async fn reject(&self, refused: Vec<Point>, why: &ApiError) {
+        if why.is_of_mackerel() {
+            self.settle(Vec::new(), refused).await;
         }
     }
 
@@ -406,51 +399,11 @@ impl Delivery {
     }
 }
 
-fn settlements(delivered: Vec<Point>, rejected: Vec<Point>) -> Vec<Settlement> {
-    let mut settlements: BTreeMap<i64, Settlement> = BTreeMap::new();
-    for point in delivered {
-        settlements.entry(point.time).or_default().delivered.push(point.sample);
-    }
-    for point in rejected {
-        settlements.entry(point.time).or_default().rejected.push(point.sample);
-    }
-    settlements.into_iter().map(|(time, settlement)| Settlement { time, ..settlement }).collect()
-}
-
-fn body(batch: &[Point]) -> Vec<u8> {
-    serde_json::to_vec(batch).unwrap_or_default()
-}
-
-/// An element of the request, with keys in the order of the official agent's.
-impl Serialize for Point {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut object = serializer.serialize_struct("Point", 4)?;
-        object.serialize_field("hostId", &*self.host_id)?;
-        object.serialize_field("name", self.sample.name().as_str())?;
-        object.serialize_field("time", &self.time)?;
-        let value = self.sample.value();
-        // Whole numbers without `.0`, as the official agent writes them. Up to 2^53 an `f64` holds them exactly.
-        if value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0 {
-            object.serialize_field("value", &(value as i64))?;
-        } else {
-            object.serialize_field("value", &value)?;
-        }
-        object.end()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_written_like_the_official_agents() {
-        let batch: Vec<Point> = [5.0, 0.0, -0.0, 0.25, 1e21, 12_345_678_901.0]
-            .map(|value| Point { time: 60, sample: Sample::new("a", value).unwrap(), host_id: "X".into() })
-            .into();
-        let body = String::from_utf8(body(&batch)).unwrap();
-        let values: Vec<&str> = body.split("\"value\":").skip(1).map(|rest| rest.split('}').next().unwrap()).collect();
-        assert_eq!(values, ["5", "0", "0", "0.25", "1e+21", "12345678901"]);
-        assert!(body.starts_with(r#"[{"hostId":"X","name":"a","time":60,"value":5},"#), "{body}");
-    }
+/// The points of `minutes` for the host of this id.
+fn addressed(minutes: Vec<Minute>, id: &Arc<str>) -> Vec<Point> {
+    let point = |time, sample| Point { host_id: Arc::clone(id), time, sample };
+    minutes
+        .into_iter()
+        .flat_map(|minute| minute.samples.into_iter().map(move |sample| point(minute.time, sample)))
+        .collect()
 }

@@ -119,7 +119,7 @@ impl Posting {
         {
             match lane.request(batch.len(), client.post_graphs(body(&batch))).await {
                 Ok(()) => search.accept(),
-                Err(ApiError::Refused(_)) => search.refuse(batch),
+                Err(refusal) if refusal.is_refusal_like(&error) => search.refuse(batch),
                 Err(error) => return Err(error),
             }
         }
@@ -132,12 +132,12 @@ impl Posting {
             // Then the definitions are not to blame, or there is only one.
             Found::NothingAccepted => {
                 let example = self.all.iter().find(|defined| !self.refused.contains(defined));
-                let example = example.map(|defined| format!("`{}` of {}", defined.graph.name(), defined.owner));
-                let task = format!("post any graph definition, such as that of {}", example.unwrap_or_default());
-                lane.fault(POSTED_EVERY, &error, &Words::new(&task, "values are posted without them"));
-                return Ok(POSTED_EVERY);
+                return Ok(cannot_post("any graph definition", example, lane, &error));
             }
         };
+        if !found.is_empty() && !error.is_of_mackerel() {
+            return Ok(cannot_post("some graph definitions", found.first(), lane, &error).min(wait));
+        }
         lane.is_well();
         lane.dropped("refused", found.len());
         for line in lines(&found, &error) {
@@ -146,6 +146,14 @@ impl Posting {
         self.refused.extend(found);
         Ok(wait)
     }
+}
+
+/// Records a fault that is not Mackerel's answer to these definitions, and returns when they are tried again.
+fn cannot_post(which: &str, example: Option<&Defined>, lane: &mut Lane, error: &ApiError) -> Duration {
+    let example = example.map(|defined| format!("`{}` of {}", defined.graph.name(), defined.owner));
+    let task = format!("post {which}, such as that of {}", example.unwrap_or_default());
+    lane.fault(POSTED_EVERY, error, &Words::new(&task, "values are posted without them"));
+    POSTED_EVERY
 }
 
 fn body(definitions: &[Defined]) -> Vec<u8> {
@@ -213,7 +221,7 @@ mod tests {
     #[tokio::test]
     async fn however_many_are_bad_the_good_ones_are_posted_with_a_limited_number_of_requests_at_once() {
         let server = Server::start(|request| match request.body.contains("bad") {
-            true => answer(400, "{}"),
+            true => answer(400, r#"{"error":"no"}"#),
             false => answer(200, r#"{"success":true}"#),
         })
         .await;
@@ -241,7 +249,7 @@ mod tests {
 
     #[tokio::test]
     async fn if_mackerel_refuses_all_definitions_none_of_them_is_to_blame_and_few_requests_are_made() {
-        let server = Server::start(|_| answer(400, "{}")).await;
+        let server = Server::start(|_| answer(400, r#"{"error":"no"}"#)).await;
         let (client, lanes) = (testing::client(&server.base), Lanes::default());
         for count in [1, 3, 200] {
             let before = server.requests().len();

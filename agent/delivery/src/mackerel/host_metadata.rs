@@ -91,7 +91,7 @@ pub(super) async fn keep_posted(
                         document.delivered.send(host_id.as_str().into()).ok();
                     }
                 }
-                Err(error @ ApiError::Refused(_)) => {
+                Err(error @ ApiError::Refused(_)) if error.is_of_mackerel() || error.is_too_large() => {
                     if let Some(queued) = queue.documents.get_mut(&namespace) {
                         queued.held = Some(now + HELD);
                     }

@@ -3,7 +3,7 @@
 //! The official agent asks once, at its start, and drops the values of an unknown host. Here they stay queued, and the host
 //! is looked up again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -63,17 +63,6 @@ impl Hosts {
     /// None yet.
     pub(super) fn new(board: Lanes) -> Self {
         Self { board, lookups: Mutex::default(), wanted: Notify::new(), found: watch::Sender::new(0) }
-    }
-
-    /// The custom identifiers without a known host.
-    pub(super) fn absent(&self, now: Instant) -> BTreeSet<Arc<str>> {
-        let lookups = self.lock();
-        let is_absent = |lookup: &Lookup| match lookup.outcome {
-            Outcome::Found(_) => false,
-            Outcome::Unknown => true,
-            Outcome::Absent => now < lookup.until,
-        };
-        lookups.iter().filter(|(_, lookup)| is_absent(lookup)).map(|(identifier, _)| Arc::clone(identifier)).collect()
     }
 
     /// The id of the host, if it is known; an older one until a lookup says otherwise.
@@ -229,7 +218,6 @@ mod tests {
             (None, None, 4),
         ];
         assert_eq!(ids, expected);
-        assert_eq!(hosts.absent(start + Duration::from_secs(4_260)), BTreeSet::from([db]));
     }
 
     #[tokio::test]

@@ -77,6 +77,8 @@ struct State {
     recent: VecDeque<Instant>,
     fault: Option<OpenFault>,
     doing: Doing,
+    /// The server wants no request before then.
+    held_until: Option<Instant>,
     /// How many things were dropped, by reason.
     dropped: BTreeMap<&'static str, u64>,
 }
@@ -188,7 +190,7 @@ impl Lanes {
         let key = (kind, host.cloned());
         let mut lanes = self.lock();
         let state = lanes.entry(key.clone()).or_default();
-        (state.fault, state.doing) = (None, Doing::Idle);
+        (state.fault, state.doing, state.held_until) = (None, Doing::Idle, None);
         drop(lanes);
         Lane { board: self.clone(), key, pace, backoff: Backoff::default(), logged: Vec::new() }
     }
@@ -272,6 +274,15 @@ impl Lane {
         }
     }
 
+    /// How long the server still wants no request of this lane. What it wants of this host is a limit for the others too: it comes
+    /// first, and they do not hold it up.
+    pub(super) fn held_back(&self) -> Option<Duration> {
+        let now = self.now();
+        let board = self.board.lock();
+        let until = [&self.key, &(self.key.0, None)].into_iter().filter_map(|key| board.get(key)?.held_until).max()?;
+        (now < until).then(|| until - now)
+    }
+
     /// Whether no further request may be made now, since too many only failed.
     pub(super) fn is_exhausted(&self) -> bool {
         self.backoff.is_exhausted(self.now())
@@ -284,7 +295,11 @@ impl Lane {
 
     /// As [`Lane::wait`], but not shorter than `least`.
     pub(super) fn wait_at_least(&mut self, least: Duration, error: &ApiError, words: &Words<'_>) -> Duration {
-        let wait = self.backoff.wait(error, self.now(), (self.pace.random)()).max(least);
+        let now = self.now();
+        let wait = self.backoff.wait(error, now, (self.pace.random)()).max(least);
+        if error.retry_after().is_some() {
+            self.note(|state| state.held_until = Some(now + wait));
+        }
         self.fault(wait, error, words);
         wait
     }
@@ -359,6 +374,11 @@ impl Lane {
     /// Notes that things were dropped.
     pub(super) fn dropped(&mut self, reason: &'static str, things: usize) {
         self.note(|state| *state.dropped.entry(reason).or_default() += things as u64);
+    }
+
+    #[cfg(test)]
+    pub(super) fn board(&self) -> &Lanes {
+        &self.board
     }
 
     fn now(&self) -> Instant {
@@ -445,6 +465,27 @@ mod tests {
         lane.is_well();
         let now = facts(&lanes, Kind::Values);
         assert_eq!((now.fault, now.succeeded_ago, now.delivered), (None, Some(Duration::ZERO), 8));
+    }
+
+    #[test]
+    fn a_limit_for_this_host_is_one_for_the_others_too_and_not_the_other_way_round_nor_for_other_endpoints() {
+        let lanes = Lanes::default();
+        let mut own = lanes.lane(Kind::Values, None, STILL);
+        let mut other = lanes.lane(Kind::Values, Some(&"db".into()), STILL);
+        let reports = lanes.lane(Kind::CheckReports, None, STILL);
+        let (status, by) = (429, Author::Mackerel);
+        let limited =
+            ErrorResponse { status, by, message: "no".to_owned(), retry_after: Some(Duration::from_secs(90)) };
+        let words = Words::new("deliver values", "they stay queued");
+        other.wait(&ApiError::of(limited.clone()), &words);
+        assert_eq!((own.held_back(), other.held_back()), (None, Some(Duration::from_secs(90))));
+        pass(90);
+        assert_eq!(other.held_back(), None);
+        own.wait(&ApiError::of(limited), &words);
+        assert_eq!(other.held_back(), Some(Duration::from_secs(90)));
+        assert_eq!(reports.held_back(), None);
+        pass(90);
+        assert_eq!(other.held_back(), None);
     }
 
     #[test]

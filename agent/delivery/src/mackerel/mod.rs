@@ -15,15 +15,19 @@ mod host_metadata;
 mod hosts;
 mod id_file;
 mod lanes;
+mod point;
 mod proxy;
 mod refusals;
 mod registration;
+mod report_queue;
 mod retirement;
 mod saved_reports;
 mod size;
+mod suspects;
 #[cfg(test)]
 mod testing;
 mod timing;
+mod values;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -35,7 +39,6 @@ use std::time::{Duration, SystemTime};
 pub use answer::{ApiError, AtFault, Author, ErrorResponse};
 use check_reports::CheckReports;
 pub use client::{Agent, Client, Resolver, Route};
-use delivery::Delivery;
 pub use endpoints::{Host, Listed};
 use futures_util::FutureExt;
 use hosts::Hosts;
@@ -47,6 +50,7 @@ use saved_reports::Saved;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
+use values::Values;
 use wasaba_core::clock;
 use wasaba_core::document::Document;
 use wasaba_core::graph::Defined;
@@ -102,7 +106,7 @@ pub type Description = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Value> + Send
 pub struct Inbox {
     reports: mpsc::Receiver<Report>,
     documents: mpsc::Receiver<Document>,
-    queued_reports: check_reports::Queues,
+    queued_reports: report_queue::Queues,
     queued_documents: host_metadata::Queue,
     lanes: Lanes,
 }
@@ -124,14 +128,12 @@ impl Inbox {
     /// Queues what comes while nothing can be delivered, so that the oldest is dropped if anything is. Reports also stay over a restart.
     async fn gather(&mut self, spool: &Arc<Spool>) -> Infallible {
         let mut saved = Saved::new(Arc::clone(spool), None);
-        let restored = saved.restore(self.queued_reports.reports()).await;
+        let restored = saved.restore(&self.queued_reports.reports()).await;
         self.queued_reports.restore(restored);
         loop {
-            saved.follow(self.queued_reports.reports());
+            saved.follow(&self.queued_reports.reports());
             tokio::select! {
-                Some(report) = self.reports.recv() => {
-                    self.queued_reports.push(report);
-                }
+                Some(report) = self.reports.recv() => self.queued_reports.push(report),
                 Some(document) = self.documents.recv() => {
                     self.queued_documents.push(document);
                 }
@@ -215,9 +217,15 @@ async fn run_at(
     let Inbox { reports, documents, queued_reports, queued_documents, .. } = inbox;
     let hosts = Arc::new(Hosts::new(lanes.clone()));
     let lane = |kind| lanes.lane(kind, None, pace);
-    let values = lane(Kind::Values);
-    let delivery = Delivery::new(client.clone(), spool.clone(), host_id.clone(), Arc::clone(&hosts), values, pace);
     let (board, own) = (lanes.clone(), host_id.clone());
+    let values = Values {
+        client: client.clone(),
+        spool: Arc::clone(&spool),
+        own: own.clone(),
+        hosts: Arc::clone(&hosts),
+        board: board.clone(),
+        pace,
+    };
     let checks = CheckReports::new(client.clone(), own, Arc::clone(&hosts), board, pace, queued_reports, spool.clone());
     let shutdown = signals.shutdown.clone();
     let stop = async move {
@@ -226,10 +234,7 @@ async fn run_at(
     };
     let stop = stop.shared();
     let until_stopped = async {
-        tokio::join!(
-            delivery.run(&signals.wake, signals.shutdown.clone()),
-            checks.run(reports, signals.shutdown.clone())
-        )
+        tokio::join!(values.run(&signals.wake, signals.shutdown.clone()), checks.run(reports, signals.shutdown.clone()))
     };
     tokio::select! {
         ((), ()) = until_stopped => {}

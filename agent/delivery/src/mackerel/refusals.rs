@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use wasaba_core::sample::Sample;
 
+use super::answer::ApiError;
+
 /// How long a name is not sent after it was refused, and how often the log mentions new ones.
 const HELD: Duration = Duration::from_hours(1);
 
@@ -32,6 +34,15 @@ struct News {
     unlisted: usize,
     points: usize,
     why: String,
+    /// Whether the points were dropped: only those are that Mackerel itself refuses.
+    are_dropped: bool,
+}
+
+impl News {
+    fn of(why: &ApiError) -> Self {
+        let are_dropped = why.is_of_mackerel();
+        Self { names: Vec::new(), unlisted: 0, points: 0, why: why.to_string(), are_dropped }
+    }
 }
 
 /// The names that are held, for the queue's filter.
@@ -66,16 +77,11 @@ impl Refusals {
         self.held.values().min().copied()
     }
 
-    /// Records that Mackerel refused these samples, each alone, and accepted others.
-    pub(super) fn hold<'a>(&mut self, samples: impl Iterator<Item = &'a Sample>, why: &str, now: Instant) {
+    /// Records that these samples were refused, each alone, and others accepted.
+    pub(super) fn hold<'a>(&mut self, samples: impl Iterator<Item = &'a Sample>, why: &ApiError, now: Instant) {
         for sample in samples {
             let name = name(sample);
-            let news = self.news.get_or_insert_with(|| News {
-                names: Vec::new(),
-                unlisted: 0,
-                points: 0,
-                why: why.to_owned(),
-            });
+            let news = self.news.get_or_insert_with(|| News::of(why));
             news.points += 1;
             if self.held.insert(name.clone(), now + HELD).is_none() {
                 if news.names.len() < MOST_LISTED { news.names.push(name.1) } else { news.unlisted += 1 }
@@ -89,10 +95,8 @@ impl Refusals {
     }
 
     /// Records samples that were refused with all others of their time: the time is at fault, not their names.
-    pub(super) fn count(&mut self, points: usize, why: &str) {
-        let news =
-            self.news.get_or_insert_with(|| News { names: Vec::new(), unlisted: 0, points: 0, why: why.to_owned() });
-        news.points += points;
+    pub(super) fn count(&mut self, points: usize, why: &ApiError) {
+        self.news.get_or_insert_with(|| News::of(why)).points += points;
     }
 
     /// Records that Mackerel accepts this name again.
@@ -105,17 +109,21 @@ impl Refusals {
         if self.logged.is_some_and(|at| now.saturating_duration_since(at) < HELD) {
             return None;
         }
-        let News { names, unlisted, points, why } = self.news.take()?;
+        let News { names, unlisted, points, why, are_dropped } = self.news.take()?;
         self.logged = Some(now);
         let listed = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let more = if unlisted > 0 { format!(" and {unlisted} more") } else { String::new() };
-        Some(if names.is_empty() {
-            format!("dropped {points} values that Mackerel refuses: {why}")
+        let of = if names.is_empty() { String::new() } else { format!(", of {listed}{more}") };
+        let advice = if names.is_empty() {
+            ""
         } else {
-            format!(
-                "dropped {points} values that Mackerel refuses, of {listed}{more}: {why}; their next values are tried once an \
-                 hour: correct the names, or exclude them with `exclude_pattern` in the plugin's table"
-            )
+            "; their next values are tried once an hour: correct the names, or exclude them with `exclude_pattern` in the plugin's table"
+        };
+        Some(match are_dropped {
+            true => format!("dropped {points} values that Mackerel refuses{of}: {why}{advice}"),
+            false => format!(
+                "{points} values are refused before they reach Mackerel, and stay queued{of}: {why}; tried once an hour"
+            ),
         })
     }
 }
@@ -123,16 +131,21 @@ impl Refusals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mackerel::answer::{Author, ErrorResponse};
 
     fn sample(name: &str) -> Sample {
         Sample::new(name, 1.0).unwrap()
+    }
+
+    fn refused(message: &str, by: Author) -> ApiError {
+        ApiError::of(ErrorResponse { status: 400, by, message: message.to_owned(), retry_after: None })
     }
 
     #[test]
     fn a_refused_name_is_held_for_an_hour_on_its_own_host_alone() {
         let (start, mut refusals) = (Instant::now(), Refusals::default());
         assert_eq!(refusals.next(), None);
-        refusals.hold([sample("custom.a")].iter(), "no", start);
+        refusals.hold([sample("custom.a")].iter(), &refused("no", Author::Mackerel), start);
         let held = refusals.held();
         assert!(held.contains(&sample("custom.a")) && !held.contains(&sample("custom.b")));
         assert!(!held.contains(&sample("custom.a").of_host(&"db".into())));
@@ -146,14 +159,27 @@ mod tests {
     fn the_log_lists_ten_new_names_once_an_hour_and_counts_the_rest() {
         let (start, mut refusals) = (Instant::now(), Refusals::default());
         let names = (0..12).map(|n| sample(&format!("custom.m{n:02}"))).collect::<Vec<_>>();
-        refusals.hold(names.iter(), "Mackerel answered 400: bad", start);
+        refusals.hold(names.iter(), &refused("bad", Author::Mackerel), start);
         let line = refusals.line(start).unwrap();
         assert!(line.starts_with("dropped 12 values that Mackerel refuses, of `custom.m00`, "), "{line}");
         assert!(line.contains("`custom.m09` and 2 more: Mackerel answered 400: bad; "), "{line}");
-        refusals.hold(names.iter(), "again", start + HELD / 2);
+        refusals.hold(names.iter(), &refused("again", Author::Mackerel), start + HELD / 2);
         assert_eq!(refusals.line(start + HELD / 2), None);
         let line = refusals.line(start + HELD).unwrap();
-        assert_eq!(line, "dropped 12 values that Mackerel refuses: again", "the names are known already");
+        assert_eq!(
+            line, "dropped 12 values that Mackerel refuses: Mackerel answered 400: again",
+            "the names are known already"
+        );
         assert_eq!(refusals.line(start + HELD * 2), None, "nothing is new");
+    }
+
+    #[test]
+    fn what_a_gateway_refuses_is_not_called_dropped() {
+        let (start, mut refusals) = (Instant::now(), Refusals::default());
+        let why = refused("400 Bad Request", Author::Unknown("api.example.com".to_owned()));
+        refusals.hold([sample("custom.a")].iter(), &why, start);
+        let line = refusals.line(start).unwrap();
+        let begin = "1 values are refused before they reach Mackerel, and stay queued, of `custom.a`: a request to api.example.com";
+        assert!(line.starts_with(begin) && line.ends_with("; tried once an hour"), "{line}");
     }
 }

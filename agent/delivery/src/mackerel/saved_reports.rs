@@ -43,8 +43,8 @@ impl Saved {
 
     /// The reports of an earlier run, the first one first, except those in `queued`. What was found about this host when it had another id
     /// is dropped; as long as it has none, that stays in the spool.
-    pub(super) async fn restore(&mut self, queued: impl Iterator<Item = &Report>) -> Vec<Report> {
-        let known = queued.map(identity).collect::<BTreeSet<_>>();
+    pub(super) async fn restore(&mut self, queued: &[Arc<Report>]) -> Vec<Report> {
+        let known = queued.iter().map(|report| identity(report)).collect::<BTreeSet<_>>();
         let spool = Arc::clone(&self.spool);
         let stored = tokio::task::spawn_blocking(move || spool.all(KIND)).await.unwrap_or_default();
         let mut restored = Vec::new();
@@ -80,8 +80,8 @@ impl Saved {
     }
 
     /// Makes the reports in the spool those that are queued. It does not wait for the disk.
-    pub(super) fn follow<'a>(&mut self, queued: impl Iterator<Item = &'a Report>) {
-        let queued = queued.map(|report| (identity(report), report)).collect::<Vec<_>>();
+    pub(super) fn follow(&mut self, queued: &[Arc<Report>]) {
+        let queued = queued.iter().map(|report| (identity(report), report)).collect::<Vec<_>>();
         let identities = queued.iter().map(|(identity, _)| identity).collect::<BTreeSet<_>>();
         let spool = &self.spool;
         self.keys.retain(|identity, key| {
@@ -131,7 +131,7 @@ mod tests {
 
     async fn restored(spool: Arc<Spool>, own: Option<&str>) -> Vec<(String, Status, i64)> {
         let mut saved = Saved::new(spool, own.map(|own| HostId::new(own).unwrap()));
-        let reports = saved.restore(std::iter::empty()).await.into_iter();
+        let reports = saved.restore(&[]).await.into_iter();
         reports.map(|report| (report.name.to_string(), report.status, report.occurred_at)).collect()
     }
 
@@ -139,14 +139,14 @@ mod tests {
     async fn saved_reports_keep_their_order_when_the_clock_is_set_back_and_within_a_second() {
         let folder = TempDir::new().unwrap();
         let mut saved = Saved::new(open(&folder), Some(HostId::new("OWN").unwrap()));
-        let mut all = vec![report("db", Status::Critical, 7_200), report("db", Status::Ok, 3_600)];
-        saved.follow(all.iter());
+        let mut all = [report("db", Status::Critical, 7_200), report("db", Status::Ok, 3_600)].map(Arc::new).to_vec();
+        saved.follow(&all);
         drop(saved);
         // A later run adds its own, behind them.
         let mut saved = Saved::new(open(&folder), Some(HostId::new("OWN").unwrap()));
-        assert_eq!(saved.restore(std::iter::empty()).await.len(), 2);
-        all.extend([report("db", Status::Unknown, 3_600), report("a", Status::Ok, 0)]);
-        saved.follow(all.iter());
+        assert_eq!(saved.restore(&[]).await.len(), 2);
+        all.extend([report("db", Status::Unknown, 3_600), report("a", Status::Ok, 0)].map(Arc::new));
+        saved.follow(&all);
         drop(saved);
         let expected = all.iter().map(|report| (report.name.to_string(), report.status, report.occurred_at));
         assert_eq!(restored(open(&folder), Some("OWN")).await, expected.collect::<Vec<_>>());
@@ -155,11 +155,12 @@ mod tests {
     #[tokio::test]
     async fn what_is_reported_before_the_host_is_registered_is_that_hosts_and_nothing_else_is() {
         let folder = TempDir::new().unwrap();
-        let (early, earlier) = (report("early", Status::Ok, 2), report("of another id", Status::Ok, 1));
-        Saved::new(open(&folder), Some(HostId::new("FORMER").unwrap())).follow([&earlier].into_iter());
+        let (early, earlier) =
+            ([report("early", Status::Ok, 2).into()], [report("of another id", Status::Ok, 1).into()]);
+        Saved::new(open(&folder), Some(HostId::new("FORMER").unwrap())).follow(&earlier);
         let mut saved = Saved::new(open(&folder), None);
-        assert!(saved.restore(std::iter::empty()).await.is_empty(), "whose host may come back");
-        saved.follow([&early].into_iter());
+        assert!(saved.restore(&[]).await.is_empty(), "whose host may come back");
+        saved.follow(&early);
         drop(saved);
         let early = ("early".to_owned(), Status::Ok, 2);
         assert_eq!(restored(open(&folder), None).await, std::slice::from_ref(&early));

@@ -44,10 +44,14 @@ pub(super) enum Endpoint {
     LookUp,
     Status,
     OtherHost,
+    OtherValues,
+    OtherReports,
+    HostsOfName,
 }
 
 impl Endpoint {
-    pub(super) const ALL: [Self; 9] = [
+    /// Those that each agent uses; the hosts of a name are only asked for in doubt.
+    pub(super) const USED: [Self; 11] = [
         Self::Values,
         Self::Reports,
         Self::Definitions,
@@ -57,6 +61,8 @@ impl Endpoint {
         Self::LookUp,
         Self::Status,
         Self::OtherHost,
+        Self::OtherValues,
+        Self::OtherReports,
     ];
 
     /// Its name in the table.
@@ -71,12 +77,17 @@ impl Endpoint {
             Self::LookUp => "own host",
             Self::Status => "host status",
             Self::OtherHost => "another host's id",
+            Self::OtherValues => "another host's values",
+            Self::OtherReports => "another host's check reports",
+            Self::HostsOfName => "hosts of a name",
         }
     }
 
-    /// The endpoint of a request; `None` for the list of hosts of a name, which is always well.
-    fn of(line: &str) -> Option<Self> {
-        Some(match line {
+    fn of(request: &Request) -> Self {
+        let is_other = request.body.contains("HOST9");
+        match &*request.line {
+            "POST /api/v0/tsdb" if is_other => Self::OtherValues,
+            "POST /api/v0/monitoring/checks/report" if is_other => Self::OtherReports,
             "POST /api/v0/tsdb" => Self::Values,
             "POST /api/v0/monitoring/checks/report" => Self::Reports,
             "POST /api/v0/graph-defs/create" => Self::Definitions,
@@ -86,9 +97,9 @@ impl Endpoint {
             "POST /api/v0/hosts/HOST1/status" => Self::Status,
             line if line.starts_with("PUT /api/v0/hosts/HOST1/metadata/") => Self::Metadata,
             line if line.starts_with("GET /api/v0/hosts?") && line.contains("customIdentifier") => Self::OtherHost,
-            line if line.starts_with("GET /api/v0/hosts?") => return None,
+            line if line.starts_with("GET /api/v0/hosts?") => Self::HostsOfName,
             line => panic!("unknown request {line}"),
-        })
+        }
     }
 }
 
@@ -115,9 +126,13 @@ pub(super) enum Misbehaviour {
     Forgets,
     /// It answers 504 to what is larger than 1 kB, and nothing to the rest.
     Chokes,
+    /// It answers 400 to every other request, as a gateway may, and works otherwise.
+    Flaps,
 }
 
-pub(super) use Misbehaviour::{Answers, Babbles, Chokes, Closes, Floods, Forgets, Hangs, Resets, Trickles, Truncates};
+pub(super) use Misbehaviour::{
+    Answers, Babbles, Chokes, Closes, Flaps, Floods, Forgets, Hangs, Resets, Trickles, Truncates,
+};
 
 pub(super) const ERROR: &str = r#"{"error":{"message":"no"}}"#;
 const PAGE: &str = "<html>no</html>";
@@ -167,8 +182,11 @@ pub(super) const MISBEHAVIOURS: [(&str, Misbehaviour); 40] = [
 ];
 
 /// Those in which the request may have been carried out, or which only some requests meet.
-pub(super) const AMBIGUOUS: [(&str, Misbehaviour); 2] =
-    [("works, but does not answer", Forgets), ("504 to requests over 1 kB", Chokes)];
+pub(super) const AMBIGUOUS: [(&str, Misbehaviour); 3] = [
+    ("works, but does not answer", Forgets),
+    ("504 to requests over 1 kB", Chokes),
+    ("400 of a proxy to every other request", Flaps),
+];
 
 /// Mackerel, of which some endpoints misbehave.
 #[derive(Default)]
@@ -187,6 +205,7 @@ pub(super) struct Seen {
     /// Values that were accepted again.
     pub(super) repeated: usize,
     pub(super) reports: Vec<String>,
+    pub(super) other_reports: usize,
     pub(super) definitions: BTreeSet<String>,
     pub(super) documents: BTreeMap<String, String>,
     pub(super) descriptions: usize,
@@ -199,7 +218,8 @@ impl Seen {
     fn misbehaviour(&mut self, endpoint: Endpoint) -> Option<Misbehaviour> {
         let misbehaviour = *self.misbehaving.get(&endpoint)?;
         self.tries.push((endpoint, Instant::now()));
-        Some(misbehaviour)
+        let is_even = self.tries.len().is_multiple_of(2);
+        (misbehaviour != Flaps || is_even).then_some(misbehaviour)
     }
 }
 
@@ -224,8 +244,8 @@ impl Mackerel {
         let mut buffer = Vec::new();
         while let Some(request) = read(&mut stream, &mut buffer).await {
             served();
-            let endpoint = Endpoint::of(&request.line);
-            let misbehaviour = endpoint.and_then(|endpoint| self.seen().misbehaviour(endpoint));
+            let endpoint = Endpoint::of(&request);
+            let misbehaviour = self.seen().misbehaviour(endpoint);
             let Some(misbehaviour) = misbehaviour else {
                 if stream.write_all(self.work(endpoint, &request).as_bytes()).await.is_err() {
                     return;
@@ -239,6 +259,7 @@ impl Mackerel {
                         .write_all(answer(status, body).replacen("\r\n", &format!("\r\n{headers}"), 1).as_bytes())
                         .await
                 }
+                Flaps => stream.write_all(answer(400, PAGE).as_bytes()).await,
                 Chokes if request.body.len() > 1_024 => stream.write_all(answer(504, PAGE).as_bytes()).await,
                 Chokes => stream.write_all(self.work(endpoint, &request).as_bytes()).await,
                 Closes => return,
@@ -287,14 +308,14 @@ impl Mackerel {
     }
 
     /// Does what an endpoint is for, and answers as Mackerel does.
-    fn work(&self, endpoint: Option<Endpoint>, request: &Request) -> String {
+    fn work(&self, endpoint: Endpoint, request: &Request) -> String {
         let mut seen = self.seen();
         let body = || serde_json::from_str::<Value>(&request.body).unwrap();
         let text = |value: &Value, key: &str| value[key].as_str().unwrap().to_owned();
         let host = json!({"id": "HOST1", "name": "web1", "createdAt": BEGIN, "status": "standby", "interfaces": []});
         match endpoint {
-            None => return answer(200, &json!({"hosts": vec![host; seen.hosts]}).to_string()),
-            Some(Endpoint::Values) => {
+            Endpoint::HostsOfName => return answer(200, &json!({"hosts": vec![host; seen.hosts]}).to_string()),
+            Endpoint::Values | Endpoint::OtherValues => {
                 let all = body();
                 assert!(!all.as_array().unwrap().is_empty(), "no values");
                 for point in all.as_array().unwrap() {
@@ -305,29 +326,30 @@ impl Mackerel {
                     seen.values.entry(key).or_insert_with(Instant::now);
                 }
             }
-            Some(Endpoint::Reports) => {
+            Endpoint::OtherReports => seen.other_reports += body()["reports"].as_array().unwrap().len(),
+            Endpoint::Reports => {
                 for report in body()["reports"].as_array().unwrap() {
                     seen.reports.push(format!("{} {}", text(report, "name"), text(report, "status")));
                 }
             }
-            Some(Endpoint::Definitions) => {
+            Endpoint::Definitions => {
                 seen.definitions.extend(body().as_array().unwrap().iter().map(|graph| text(graph, "name")));
             }
-            Some(Endpoint::Metadata) => {
+            Endpoint::Metadata => {
                 let namespace = path(request).rsplit('/').next().unwrap_or_default().to_owned();
                 seen.documents.insert(namespace, request.body.clone());
             }
-            Some(Endpoint::Description) => {
+            Endpoint::Description => {
                 seen.descriptions += 1;
                 return answer(200, r#"{"id":"HOST1"}"#);
             }
-            Some(Endpoint::Registration) => {
+            Endpoint::Registration => {
                 seen.hosts += 1;
                 return answer(200, r#"{"id":"HOST1"}"#);
             }
-            Some(Endpoint::LookUp) => return answer(200, &json!({"host": host}).to_string()),
-            Some(Endpoint::Status) => seen.status = Some(text(&body(), "status")),
-            Some(Endpoint::OtherHost) => return answer(200, r#"{"hosts":[{"id":"HOST9"}]}"#),
+            Endpoint::LookUp => return answer(200, &json!({"host": host}).to_string()),
+            Endpoint::Status => seen.status = Some(text(&body(), "status")),
+            Endpoint::OtherHost => return answer(200, r#"{"hosts":[{"id":"HOST9"}]}"#),
         }
         answer(200, r#"{"success":true}"#)
     }

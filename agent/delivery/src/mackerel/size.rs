@@ -15,11 +15,13 @@ const FEWEST_POINTS: usize = 50;
 pub(super) struct Size {
     most: usize,
     is_newest_minute_alone: bool,
+    /// What is known not to be too large.
+    limit: usize,
 }
 
 impl Default for Size {
     fn default() -> Self {
-        Self { most: MOST_POINTS, is_newest_minute_alone: true }
+        Self { most: MOST_POINTS, is_newest_minute_alone: true, limit: MOST_POINTS }
     }
 }
 
@@ -37,7 +39,7 @@ impl Size {
     /// Records that a request with so many points was accepted.
     pub(super) fn grow(&mut self, points: usize) {
         let basis = if self.is_newest_minute_alone { points } else { self.most };
-        self.most = (basis * 2).clamp(FEWEST_POINTS, MOST_POINTS);
+        self.most = (basis * 2).clamp(FEWEST_POINTS, self.limit);
         self.is_newest_minute_alone = false;
     }
 
@@ -45,6 +47,14 @@ impl Size {
     pub(super) fn shrink(&mut self, points: usize) {
         self.most = (points / 2).clamp(FEWEST_POINTS, self.most.max(FEWEST_POINTS));
         self.is_newest_minute_alone = true;
+    }
+
+    /// Records that a request with so many points is too large, so that none of that size is made again. Returns whether smaller ones
+    /// can be.
+    pub(super) fn is_limited_by(&mut self, points: usize) -> bool {
+        self.shrink(points);
+        self.limit = self.limit.min(self.most);
+        points > FEWEST_POINTS
     }
 }
 
@@ -78,6 +88,22 @@ mod tests {
         assert_eq!(sizes, [2_500, 1_250, 625, 312, 156, 78, 50, 50]);
         size.grow(50);
         assert_eq!((size.minutes_up_to(), size.points()), (100, 100));
+    }
+
+    #[test]
+    fn what_was_too_large_once_is_not_tried_again() {
+        let mut size = Size::default();
+        let mut refused = 0;
+        for _ in 0..40 {
+            if size.points() > 700 {
+                assert!(size.is_limited_by(size.points()));
+                refused += 1;
+            } else {
+                size.grow(size.points());
+            }
+        }
+        assert_eq!((refused, size.points()), (3, 625));
+        assert!(!size.is_limited_by(50), "that was not the size");
     }
 
     #[test]

@@ -520,7 +520,7 @@ async fn points_accepted_before_a_failure_are_not_sent_again() {
 async fn nothing_is_dropped_when_everything_is_refused() {
     let machine = Machine::registered();
     machine.keep(NOW, 5);
-    let server = Server::start(|request| mackerel(request, |_| answer(400, "host is retired"))).await;
+    let server = Server::start(|request| mackerel(request, |_| answer(400, r#"{"error":"host is retired"}"#))).await;
     machine.run_until(&server, |seen| count(seen, TSDB) > 20).await;
     machine.assert_ledger(0, 5, 0);
 }
@@ -532,7 +532,9 @@ async fn fifty_refused_names_of_two_hundred_delay_no_other_value_and_cost_few_re
     let is_bad = |name: &String| name[1..].parse::<u32>().unwrap() % 4 == 3;
     let bad = move |request: &Request| names(request).iter().any(is_bad);
     let server = Server::start(move |request| {
-        mackerel(request, |_| if bad(request) { answer(400, "metric limit exceeded") } else { accept(request) })
+        mackerel(request, |_| {
+            if bad(request) { answer(400, r#"{"error":"metric limit exceeded"}"#) } else { accept(request) }
+        })
     })
     .await;
     let accepted = move |seen: &[Request]| points(seen.iter().filter(|seen| seen.line == TSDB && !bad(seen))) == 1_500;
@@ -550,7 +552,7 @@ async fn a_refused_name_is_tried_alone_an_hour_later_and_again_with_the_others_o
     let is_bad = |request: &Request| request.line == TSDB && names(request).iter().any(|name| name == "m7");
     let server = Server::start(move |request| {
         let is_bad = is_bad(request) && HOURS.load(Ordering::SeqCst) < 2;
-        mackerel(request, |_| if is_bad { answer(400, "no") } else { accept(request) })
+        mackerel(request, |_| if is_bad { answer(400, r#"{"error":"no"}"#) } else { accept(request) })
     })
     .await;
     let pace = Pace {
@@ -598,7 +600,7 @@ async fn a_single_value_that_is_refused_is_not_dropped_while_nothing_else_is_acc
     let machine = Machine::registered();
     machine.keep(NOW, 1);
     let server = Server::start(|request| {
-        mackerel(request, |_| if request.body == "[]" { accept(request) } else { answer(400, "no") })
+        mackerel(request, |_| if request.body == "[]" { accept(request) } else { answer(400, r#"{"error":"no"}"#) })
     })
     .await;
     let requests = machine.run_until(&server, |seen| count(seen, TSDB) > 5).await;
@@ -614,7 +616,7 @@ async fn a_held_value_that_is_due_is_not_dropped_while_everything_is_refused() {
     let is_bad = |request: &Request| names(request).iter().any(|name| name == "m7");
     let server = Server::start(move |request| {
         let is_refused = || HOURS.load(Ordering::SeqCst) > 0 || is_bad(request);
-        mackerel(request, |_| if is_refused() { answer(400, "no") } else { accept(request) })
+        mackerel(request, |_| if is_refused() { answer(400, r#"{"error":"no"}"#) } else { accept(request) })
     })
     .await;
     let instant = || {
@@ -657,7 +659,9 @@ async fn a_long_row_of_bad_points_does_not_hide_the_good_ones_behind_it() {
     let bad =
         |request: &Request| !request.body.contains(&format!("\"time\":{},", NOW - 180)) || names(request).len() > 100;
     let server = Server::start(move |request| {
-        mackerel(request, |_| if bad(request) { answer(400, "time is in the future") } else { accept(request) })
+        mackerel(request, |_| {
+            if bad(request) { answer(400, r#"{"error":"time is in the future"}"#) } else { accept(request) }
+        })
     })
     .await;
     machine.run_until(&server, |seen| seen.iter().any(|request| request.line == TSDB && !bad(request))).await;
@@ -877,7 +881,7 @@ async fn one_refused_graph_definition_costs_no_other_plugin_its_graphs_and_is_no
         let machine = Machine::registered();
         let create = "POST /api/v0/graph-defs/create";
         let server = Server::start(move |request| match request.line.as_str() {
-            line if line == create && request.body.contains("bad") => answer(status, "bad"),
+            line if line == create && request.body.contains("bad") => answer(status, r#"{"error":"bad"}"#),
             _ => mackerel(request, accept),
         })
         .await;
@@ -927,7 +931,7 @@ async fn graph_definitions_are_posted_when_they_change_and_not_again_when_refuse
     let machine = Machine::registered();
     let create = "POST /api/v0/graph-defs/create";
     let server = Server::start(move |request| match request.line.as_str() {
-        line if line == create && request.body.contains("bad") => answer(400, "bad unit"),
+        line if line == create && request.body.contains("bad") => answer(400, r#"{"error":"bad unit"}"#),
         _ => mackerel(request, accept),
     })
     .await;

@@ -174,6 +174,7 @@ impl Files {
             newest,
             bytes,
             hours: contents.hours(self.bounds.bytes),
+            hosts: contents.names.hosts().clone(),
             is_open: true,
         }
     }

@@ -74,6 +74,8 @@ pub(super) struct Picture {
     pub(super) newest: Option<i64>,
     pub(super) bytes: u64,
     pub(super) hours: Option<f64>,
+    /// The other hosts of which it has values, or had some.
+    pub(super) hosts: BTreeSet<Arc<str>>,
     /// Whether it can be read.
     pub(super) is_open: bool,
 }

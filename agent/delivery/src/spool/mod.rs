@@ -40,7 +40,7 @@ mod simulated;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -225,6 +225,14 @@ impl Spool {
             }
             before = lowest;
         }
+    }
+
+    /// The other hosts, by their custom identifiers, of which values are queued or were lately.
+    #[must_use]
+    pub fn hosts(&self) -> BTreeSet<Arc<str>> {
+        let front = self.shared.lock();
+        let waiting = front.batches().flat_map(|batch| batch.minutes.values().flatten());
+        waiting.filter_map(|sample| sample.host()).chain(&front.picture.hosts).map(Arc::clone).collect()
     }
 
     /// Removes delivered and rejected samples from the queue, in one commit that is durable on return.

@@ -90,6 +90,11 @@ impl Names {
         self.names.get(&number).map(|name| hash(name.key()))
     }
 
+    /// The other hosts that names are of.
+    pub(super) fn hosts(&self) -> &BTreeSet<Arc<str>> {
+        &self.hosts
+    }
+
     /// Whether the name with this number is of this host.
     pub(super) fn is_own(&self, number: u32) -> bool {
         self.names.get(&number).is_some_and(|name| name.host.is_none())

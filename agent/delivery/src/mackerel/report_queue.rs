@@ -1,0 +1,230 @@
+//! The reports of checks that wait to be delivered, a queue for each host, and the reports that were dropped from it.
+//!
+//! The queues outlive the output, so that another key or server takes them over.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use wasaba_core::report::Report;
+
+use super::answer::ApiError;
+use super::lanes::Lane;
+
+/// Dropped reports are logged this often.
+const LOGGED_AGAIN: Duration = Duration::from_hours(1);
+
+/// Mackerel ignores older reports.
+pub(super) const OLDEST_HOURS: i64 = 6;
+
+/// A host's queue is limited to this; the oldest reports are dropped first.
+const MOST_QUEUED: usize = 10_000;
+
+/// The queued reports, by the custom identifier of their host; `None` is this host.
+#[derive(Debug, Default)]
+pub(super) struct Queues(BTreeMap<Option<Arc<str>>, Arc<Queue>>);
+
+/// The queued reports of one host.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    queued: Mutex<Queued>,
+    /// Something urgent was queued.
+    pub(super) urgent: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queued {
+    /// The oldest first.
+    reports: VecDeque<Arc<Report>>,
+    dropped: Dropped,
+}
+
+/// How many reports were dropped, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    old: usize,
+    overflowed: usize,
+    refused: usize,
+}
+
+/// The reports that were dropped.
+#[derive(Debug, Default)]
+struct Dropped {
+    all: Counts,
+    /// Those that the log has mentioned.
+    logged: Counts,
+    logged_at: Option<Instant>,
+    /// Those that the board of lanes has.
+    noted: Counts,
+    /// A check whose report was refused, and Mackerel's reason.
+    example: Option<(Arc<str>, String)>,
+}
+
+impl Counts {
+    fn since(self, before: Self) -> Self {
+        Self {
+            old: self.old - before.old,
+            overflowed: self.overflowed - before.overflowed,
+            refused: self.refused - before.refused,
+        }
+    }
+}
+
+impl Dropped {
+    /// The line for the log, at most once an hour.
+    fn line(&mut self, now: Instant) -> Option<String> {
+        let is_soon = self.logged_at.is_some_and(|at| now.saturating_duration_since(at) < LOGGED_AGAIN);
+        if is_soon || self.all == self.logged {
+            return None;
+        }
+        let Counts { old, overflowed, refused } = self.all.since(self.logged);
+        (self.logged, self.logged_at) = (self.all, Some(now));
+        let example = self.example.take();
+        let mut reasons = Vec::new();
+        if old > 0 {
+            reasons.push(format!("{old} older than {OLDEST_HOURS} h"));
+        }
+        if overflowed > 0 {
+            reasons.push(format!("{overflowed} since more than {MOST_QUEUED} were queued for one host"));
+        }
+        if let (1.., Some((name, why))) = (refused, example) {
+            reasons.push(format!("{refused} that Mackerel refuses, such as that of check {name} ({why})"));
+        }
+        let reasons = reasons.join(", ");
+        Some(format!("dropped check reports: {reasons}; each check's next result is reported again"))
+    }
+
+    /// Notes on the board what it does not have yet.
+    fn note(&mut self, lane: &mut Lane) {
+        let Counts { old, overflowed, refused } = self.all.since(self.noted);
+        self.noted = self.all;
+        let reasons = [("too old", old), ("too many were queued", overflowed), ("refused", refused)];
+        reasons.into_iter().filter(|(_, count)| *count > 0).for_each(|(reason, count)| lane.dropped(reason, count));
+    }
+}
+
+impl Queues {
+    /// Queues a report; from a full queue, the oldest is dropped.
+    pub(super) fn push(&mut self, report: Report) {
+        self.0.entry(report.host.clone()).or_default().push(report);
+    }
+
+    pub(super) fn reports(&self) -> Vec<Arc<Report>> {
+        self.0.values().flat_map(|queue| queue.lock().reports.iter().map(Arc::clone).collect::<Vec<_>>()).collect()
+    }
+
+    /// Queues reports of an earlier run before those of this one.
+    pub(super) fn restore(&mut self, reports: Vec<Report>) {
+        for report in reports.into_iter().rev() {
+            let queue = self.0.entry(report.host.clone()).or_default();
+            queue.lock().reports.push_front(Arc::new(report));
+        }
+    }
+
+    /// Each host with its queue.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Option<Arc<str>>, &Arc<Queue>)> {
+        self.0.iter()
+    }
+}
+
+impl Queue {
+    fn push(&self, report: Report) {
+        let is_urgent = report.is_urgent;
+        let mut queued = self.lock();
+        queued.reports.push_back(Arc::new(report));
+        if queued.reports.len() > MOST_QUEUED
+            && let Some(oldest) = queued.reports.pop_front()
+        {
+            oldest.lost.set();
+            queued.dropped.all.overflowed += 1;
+        }
+        drop(queued);
+        if is_urgent {
+            self.urgent.notify_one();
+        }
+    }
+
+    /// How many are queued.
+    pub(super) fn len(&self) -> usize {
+        self.lock().reports.len()
+    }
+
+    /// The oldest, up to so many. They stay queued.
+    pub(super) fn oldest(&self, most: usize) -> Vec<Arc<Report>> {
+        self.lock().reports.iter().take(most).map(Arc::clone).collect()
+    }
+
+    /// Removes reports that were delivered.
+    pub(super) fn remove(&self, reports: &[Arc<Report>]) {
+        self.lock().reports.retain(|queued| !reports.iter().any(|report| Arc::ptr_eq(report, queued)));
+    }
+
+    /// Drops a report that Mackerel refuses.
+    pub(super) fn refuse(&self, report: &Arc<Report>, why: &ApiError) {
+        self.remove(std::slice::from_ref(report));
+        report.lost.set();
+        let dropped = &mut self.lock().dropped;
+        dropped.all.refused += 1;
+        dropped.example.get_or_insert_with(|| (Arc::clone(&report.name), why.to_string()));
+    }
+
+    /// Drops reports that are too old at `now`, in seconds since 1970.
+    pub(super) fn drop_old(&self, now: i64) {
+        let is_old = |report: &Arc<Report>| now - report.occurred_at >= OLDEST_HOURS * 60 * 60;
+        let mut queued = self.lock();
+        let old = queued.reports.iter().take_while(|report| is_old(report)).count();
+        queued.reports.drain(..old).for_each(|report| report.lost.set());
+        queued.dropped.all.old += old;
+    }
+
+    /// Logs what was dropped, at most once an hour, and notes it on the board.
+    pub(super) fn account(&self, lane: &mut Lane, now: Instant) {
+        let mut queued = self.lock();
+        let line = queued.dropped.line(now);
+        queued.dropped.note(lane);
+        drop(queued);
+        if let Some(line) = line {
+            tracing::warn!("{line}");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queued> {
+        // No report is half queued.
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasaba_core::report::Status;
+
+    use super::super::simulation::report;
+    use super::*;
+
+    #[test]
+    fn dropped_reports_are_logged_once_an_hour_by_reason() {
+        let (start, queue) = (Instant::now(), Queue::default());
+        for _ in 0..MOST_QUEUED + 2 {
+            queue.push(report("c", Status::Critical, 0));
+        }
+        let expected = "dropped check reports: 2 since more than 10000 were queued for one host; each check's next result is \
+                        reported again";
+        assert_eq!(queue.lock().dropped.line(start).as_deref(), Some(expected));
+        queue.drop_old(OLDEST_HOURS * 3_600);
+        assert_eq!(queue.lock().dropped.line(start + LOGGED_AGAIN / 2), None);
+        let line = queue.lock().dropped.line(start + LOGGED_AGAIN).unwrap();
+        assert!(line.starts_with("dropped check reports: 10000 older than 6 h; "), "{line}");
+        assert_eq!(queue.lock().dropped.line(start + LOGGED_AGAIN * 3), None, "nothing is new");
+    }
+
+    #[test]
+    fn a_refused_report_is_named_with_the_reason() {
+        let queue = Queue::default();
+        queue.push(report("disk", Status::Critical, 0));
+        queue.refuse(&queue.oldest(1)[0], &ApiError::NoAnswer("bad name".to_owned()));
+        let line = queue.lock().dropped.line(Instant::now()).unwrap();
+        assert!(line.contains("1 that Mackerel refuses, such as that of check disk (bad name);"), "{line}");
+    }
+}

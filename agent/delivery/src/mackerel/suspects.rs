@@ -1,0 +1,109 @@
+//! The minutes of which nothing was accepted.
+//!
+//! Pure: time is a parameter, and it sends nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// How long a minute waits that Mackerel may not have refused itself.
+const PARKED: Duration = Duration::from_hours(1);
+
+/// They are tried again after another minute was accepted: only then their times are at fault.
+#[derive(Debug, Default)]
+pub(super) struct Suspects {
+    times: BTreeSet<i64>,
+    /// Whether another minute was accepted since.
+    others_are_accepted: bool,
+    /// Those that are left alone until then.
+    parked: BTreeMap<i64, Instant>,
+}
+
+impl Suspects {
+    /// Whether the next refused minute must be looked through: those after the first are only compared with it until something is
+    /// accepted.
+    pub(super) fn is_first(&self) -> bool {
+        self.times.is_empty() || self.others_are_accepted
+    }
+
+    pub(super) fn others_are_accepted(&self) -> bool {
+        self.others_are_accepted
+    }
+
+    pub(super) fn add(&mut self, time: Option<i64>) {
+        self.times.extend(time);
+    }
+
+    /// Records that something was accepted.
+    pub(super) fn accept(&mut self) {
+        self.others_are_accepted = !self.times.is_empty();
+    }
+
+    /// The next minute to try again after another was accepted; without one, the comparison is over.
+    pub(super) fn next(&mut self) -> Option<i64> {
+        let next = self.others_are_accepted.then(|| self.times.pop_last()).flatten();
+        self.others_are_accepted &= next.is_some();
+        next
+    }
+
+    /// Leaves a minute alone for a while.
+    pub(super) fn park(&mut self, time: i64, now: Instant) {
+        self.parked.insert(time, now + PARKED);
+    }
+
+    /// When the next minute ends to be left alone.
+    pub(super) fn next_parked(&self) -> Option<Instant> {
+        self.parked.values().min().copied()
+    }
+
+    /// Whether there are minutes to compare others with.
+    pub(super) fn are_open(&self) -> bool {
+        !self.times.is_empty() && !self.others_are_accepted
+    }
+
+    /// Compares with no minute any more.
+    pub(super) fn clear(&mut self) {
+        self.times.clear();
+    }
+
+    /// The latest time of the minute to try next, if there is such an old one: if many minutes are refused, the clock was wrong
+    /// for a while, so the steps back become longer.
+    pub(super) fn before(&self) -> i64 {
+        match self.times.first() {
+            Some(oldest) if !self.others_are_accepted => oldest - (60 << (self.times.len() - 1).min(10)),
+            _ => i64::MAX,
+        }
+    }
+
+    /// The times that are not sent now.
+    pub(super) fn held(&mut self, now: Instant) -> BTreeSet<i64> {
+        self.parked.retain(|_, until| now < *until);
+        self.times.iter().chain(self.parked.keys()).copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parked_minute_is_left_alone_for_an_hour_and_compared_with_no_other() {
+        let (now, mut suspects) = (Instant::now(), Suspects::default());
+        suspects.park(60, now);
+        assert_eq!((suspects.before(), suspects.is_first()), (i64::MAX, true));
+        assert_eq!(suspects.held(now), BTreeSet::from([60]));
+        assert_eq!(suspects.next_parked(), Some(now + PARKED));
+        assert_eq!(suspects.held(now + PARKED), BTreeSet::new());
+    }
+
+    #[test]
+    fn suspects_are_tried_again_the_newest_first_only_after_another_was_accepted() {
+        let mut suspects = Suspects::default();
+        suspects.accept();
+        suspects.add(Some(600));
+        suspects.add(Some(540));
+        assert_eq!((suspects.next(), suspects.before()), (None, 540 - 120));
+        suspects.accept();
+        assert_eq!((suspects.next(), suspects.next(), suspects.next()), (Some(600), Some(540), None));
+        assert!(suspects.is_first() && !suspects.others_are_accepted());
+    }
+}
