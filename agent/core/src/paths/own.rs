@@ -115,6 +115,15 @@ impl Folder {
         &self.path
     }
 
+    /// Which folder it is, whatever its path: its device and its number there.
+    ///
+    /// # Errors
+    /// Its file system does not say.
+    pub fn identity(&self) -> Result<(u64, u64)> {
+        let stat = rustix::fs::fstat(&self.descriptor)?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
     /// The names in it.
     ///
     /// # Errors

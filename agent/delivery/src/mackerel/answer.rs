@@ -24,6 +24,8 @@ pub enum ApiError {
     Refused(ErrorResponse),
     /// No answer, or one that Mackerel would not give: the whole message.
     NoAnswer(String),
+    /// There was no connection, so that nothing was sent: the whole message.
+    Unsent(String),
 }
 
 /// A response with an error status.
@@ -75,7 +77,7 @@ impl ApiError {
             Self::Auth(response) | Self::NotFound(response) | Self::Busy(response) | Self::Refused(response) => {
                 &response.by
             }
-            Self::NoAnswer(_) => return false,
+            Self::NoAnswer(_) | Self::Unsent(_) => return false,
         };
         *by == Author::Mackerel
     }
@@ -91,6 +93,16 @@ impl ApiError {
         matches!(self, Self::Refused(_)) && self.is_of_mackerel() == other.is_of_mackerel()
     }
 
+    /// Whether nothing was done for the request: it was refused, or not even sent. Everything else, such as a lost answer or that of a
+    /// gateway, leaves it open.
+    pub(super) fn is_surely_not_done(&self) -> bool {
+        match self {
+            Self::Auth(_) | Self::NotFound(_) | Self::Refused(_) | Self::Unsent(_) => true,
+            Self::Busy(response) => response.status == 429,
+            Self::NoAnswer(_) => false,
+        }
+    }
+
     /// How long the server wants clients to wait, if it said so.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
@@ -98,7 +110,7 @@ impl ApiError {
             Self::Auth(response) | Self::NotFound(response) | Self::Busy(response) | Self::Refused(response) => {
                 response.retry_after
             }
-            Self::NoAnswer(_) => None,
+            Self::NoAnswer(_) | Self::Unsent(_) => None,
         }
     }
 }
@@ -147,7 +159,7 @@ impl ApiError {
     /// What happened, without whose fault it is and the cure.
     pub(super) fn what(&self) -> String {
         let response = match self {
-            Self::NoAnswer(why) => return why.clone(),
+            Self::NoAnswer(why) | Self::Unsent(why) => return why.clone(),
             Self::Auth(response) | Self::NotFound(response) | Self::Busy(response) | Self::Refused(response) => {
                 response
             }
@@ -170,16 +182,14 @@ impl ApiError {
             | Self::NotFound(ErrorResponse { by: Author::Mackerel, .. }) => AtFault::Configuration,
             Self::Busy(ErrorResponse { by: Author::Mackerel, .. }) => AtFault::Mackerel,
             Self::Refused(ErrorResponse { by: Author::Mackerel, .. }) => AtFault::Content,
-            Self::Auth(_) | Self::NotFound(_) | Self::Busy(_) | Self::Refused(_) | Self::NoAnswer(_) => {
-                AtFault::Network
-            }
+            _ => AtFault::Network,
         }
     }
 
     /// What to do about it.
     pub(super) fn cure(&self) -> String {
         let response = match self {
-            Self::NoAnswer(_) => {
+            Self::NoAnswer(_) | Self::Unsent(_) => {
                 return "check the network, the name server, the proxy and `apibase`".to_owned();
             }
             Self::Auth(response) | Self::NotFound(response) | Self::Busy(response) | Self::Refused(response) => {
@@ -220,7 +230,7 @@ impl fmt::Display for ApiError {
             Self::NotFound(response) | Self::Busy(response) | Self::Refused(response) => {
                 response.by != Author::Mackerel
             }
-            Self::NoAnswer(_) => false,
+            Self::NoAnswer(_) | Self::Unsent(_) => false,
         };
         if is_of_others { write!(formatter, ": {}", self.cure()) } else { Ok(()) }
     }

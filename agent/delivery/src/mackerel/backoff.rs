@@ -88,6 +88,11 @@ pub(super) fn chance() -> f64 {
     RandomState::new().hash_one(()) as f64 / u64::MAX as f64
 }
 
+/// Sixteen letters and digits that no other attempt has. Not for secrets.
+pub(super) fn token() -> String {
+    format!("{:016x}", RandomState::new().hash_one(()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -33,8 +33,8 @@ const TIME_TOLD: Duration = Duration::from_mins(5);
 /// Each redirect is another request.
 const MOST_REDIRECTS: usize = 3;
 
-/// Mackerel's responses have a few kilobytes; the description of a host with many interfaces perhaps fifty.
-const LONGEST_RESPONSE: usize = 1024 * 1024;
+/// Mackerel's responses have a few kilobytes; a list of the hosts of one name has that for each.
+const LONGEST_RESPONSE: usize = 4 * 1024 * 1024;
 
 /// The agent's version, for the headers.
 #[derive(Clone, Debug)]
@@ -217,7 +217,7 @@ impl Client {
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) if body.len() + chunk.len() > LONGEST_RESPONSE => {
-                    let why = format!("the response of {} is longer than 1 MiB", self.host());
+                    let why = format!("the response of {} is longer than 4 MiB", self.host());
                     return (body, Err(ApiError::NoAnswer(why)));
                 }
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
@@ -232,7 +232,7 @@ impl Client {
         let is_of_way = error.is_connect();
         let error = error.without_url();
         let why = tls::with_cure(self.key.redacted_in(&chain(&error)), &error, &Trust::default());
-        ApiError::NoAnswer(match &self.proxy {
+        let why = match &self.proxy {
             // The proxy is not there, refuses this machine, or does not reach Mackerel.
             Some(proxy) if is_of_way => format!(
                 "cannot reach {} through the proxy {proxy}: {why}; check its address, its user and password, and whether it lets \
@@ -240,7 +240,8 @@ impl Client {
                 self.host()
             ),
             _ => format!("cannot reach Mackerel: {}: {why}", self.host()),
-        })
+        };
+        if is_of_way { ApiError::Unsent(why) } else { ApiError::NoAnswer(why) }
     }
 
     fn host(&self) -> String {
@@ -420,7 +421,7 @@ mod tests {
                 ApiError::NotFound(_) => 'n',
                 ApiError::Busy(_) => 'b',
                 ApiError::Refused(_) => 'r',
-                ApiError::NoAnswer(_) => 'u',
+                ApiError::NoAnswer(_) | ApiError::Unsent(_) => 'u',
             });
         }
         assert_eq!(kinds, "aanbbbbrruu");
@@ -441,7 +442,7 @@ mod tests {
     async fn a_response_that_is_too_long_is_an_error() {
         let server = Server::start(|_| answer(200, &"x".repeat(LONGEST_RESPONSE + 1))).await;
         let error = get(&client(&server.base)).await.unwrap_err();
-        assert!(error.to_string().ends_with("is longer than 1 MiB"), "{error}");
+        assert!(error.to_string().ends_with("is longer than 4 MiB"), "{error}");
     }
 
     #[tokio::test]

@@ -21,6 +21,8 @@ pub struct Host {
     pub custom_identifier: Option<String>,
     /// Whether it was retired.
     pub is_retired: bool,
+    /// What it was described by.
+    pub agent_name: Option<String>,
 }
 
 /// A host in a list.
@@ -32,12 +34,18 @@ pub struct Listed {
     pub created_at: i64,
     /// The hardware addresses of its interfaces; `None` if the list does not say.
     pub macs: Option<BTreeSet<String>>,
+    /// What it was described by, if the list says that.
+    pub agent_name: Option<String>,
 }
 
 /// The hardware addresses in a description of a host.
 pub(super) fn macs(host: &Value) -> Option<BTreeSet<String>> {
     let interfaces = host.get("interfaces")?.as_array()?.iter();
     Some(interfaces.filter_map(|interface| Some(interface.get("macAddress")?.as_str()?.to_lowercase())).collect())
+}
+
+fn agent_name(host: &Value) -> Option<String> {
+    Some(host.get("meta")?.get("agent-name")?.as_str()?.to_owned())
 }
 
 /// Whatever its status, a host that is not retired has one of these.
@@ -86,6 +94,7 @@ impl Client {
             (id(found)? == *host).then(|| Host {
                 status: text("status"),
                 custom_identifier: text("customIdentifier"),
+                agent_name: agent_name(found),
                 is_retired: found.get("isRetired").and_then(Value::as_bool) == Some(true),
             })
         };
@@ -107,7 +116,7 @@ impl Client {
         let query = [("name", name)].into_iter().chain(STATUSES).collect::<Vec<_>>();
         let listed = |host: &Value| {
             let created_at = host.get("createdAt")?.as_i64()?;
-            Some(Listed { id: id(host)?, created_at, macs: macs(host) })
+            Some(Listed { id: id(host)?, created_at, macs: macs(host), agent_name: agent_name(host) })
         };
         let all = |answer: &Value| answer.get("hosts")?.as_array()?.iter().map(listed).collect();
         self.send(Method::GET, "/api/v0/hosts", &query, None, all).await

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use wasaba_core::paths::named;
 use wasaba_core::paths::own::Folder;
 
-use super::FatalError;
+use super::backoff::token;
 
 /// A host's id on Mackerel: letters and digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,43 @@ impl fmt::Display for HostId {
     }
 }
 
+/// Why the id file cannot be read or written. It is tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileError {
+    /// What failed.
+    pub(super) what: String,
+    /// What to do about it.
+    pub(super) cure: String,
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.what, self.cure)
+    }
+}
+
+impl std::error::Error for FileError {}
+
+/// What helps if the id file cannot be read or written.
+fn cure(root: &Path, error: &io::Error) -> String {
+    use io::ErrorKind as Kind;
+    let (root, path) = (root.display(), path(root));
+    match error.kind() {
+        Kind::StorageFull | Kind::QuotaExceeded => format!("make room on the file system of `{root}`"),
+        Kind::PermissionDenied | Kind::ReadOnlyFilesystem => {
+            format!("make the folder `{root}` readable and writable for the agent's user")
+        }
+        Kind::FileTooLarge => "raise the limit of the size of files (LimitFSIZE=)".to_owned(),
+        Kind::IsADirectory | Kind::NotADirectory | Kind::AlreadyExists | Kind::InvalidInput => {
+            format!("`{root}` must be a folder and `{}` a file: move away what is there instead", path.display())
+        }
+        _ if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
+            "raise the limit of open files (`ulimit -n`, LimitNOFILE=)".to_owned()
+        }
+        _ => format!("check `{root}` and its disk"),
+    }
+}
+
 /// The contents of the id file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum IdFile {
@@ -59,12 +96,15 @@ pub(super) fn path(root: &Path) -> PathBuf {
 ///
 /// # Errors
 /// It exists but cannot be read.
-pub(super) fn read(root: &Path) -> Result<IdFile, FatalError> {
+pub(super) fn read(root: &Path) -> Result<IdFile, FileError> {
     // Longer than any id.
     match named::read(&path(root), 4_096) {
         Ok(bytes) => Ok(parse(&bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(IdFile::Missing),
-        Err(error) => Err(FatalError(format!("cannot read `{}`: {error}", path(root).display()))),
+        Err(error) => Err(FileError {
+            what: format!("cannot read `{}`: {error}", path(root).display()),
+            cure: cure(root, &error),
+        }),
     }
 }
 
@@ -79,13 +119,14 @@ pub(super) struct Draft {
     root: Folder,
     file: File,
     earlier: Option<Earlier>,
+    token: String,
 }
 
 /// The name of a file that is not complete yet.
 const DRAFT: &str = ".id.new";
 
-/// The file that says since when this machine is being registered, in seconds since 1970, and under which name. It stays until the id
-/// file is written, so that a host whose id never arrived is found again instead of registered twice.
+/// The file that says since when this machine is being registered, in seconds since 1970, under which name, and on a second line with
+/// which token. It stays until the id file is written, so that a host whose id never arrived is found again instead of registered twice.
 const SINCE: &str = ".id.since";
 
 /// An earlier registration of which no id arrived.
@@ -95,36 +136,43 @@ pub(super) struct Earlier {
     pub(super) since: i64,
     /// The name of the host.
     pub(super) name: String,
+    /// What its description is marked with; empty if that is not known.
+    pub(super) token: String,
 }
 
 impl Earlier {
     /// A damaged file is as old as can be.
     fn parse(bytes: &[u8]) -> Self {
         let text = String::from_utf8_lossy(bytes);
-        let (since, name) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
-        since.parse().map(|since| Self { since, name: name.to_owned() }).unwrap_or_default()
+        let mut lines = text.lines();
+        let first = lines.next().unwrap_or_default().trim();
+        let (since, name) = first.split_once(' ').unwrap_or((first, ""));
+        let token = lines.next().unwrap_or_default().trim().to_owned();
+        since.parse().map(|since| Self { since, name: name.to_owned(), token }).unwrap_or_default()
     }
 }
 
 impl Draft {
     /// A draft at `now`, in seconds since 1970, of a host with this name.
-    pub(super) fn new(root: &Path, now: i64, name: &str) -> Result<Self, FatalError> {
+    pub(super) fn new(root: &Path, now: i64, name: &str) -> Result<Self, FileError> {
         let create = || {
             let root = Folder::create(root, 0o750)?;
             let mut file = root.create_file(DRAFT.as_ref(), 0o644)?;
             // A full disk lets files be created but not written.
             file.write_all(&[0; 64])?;
             file.sync_all()?;
+            let new = token();
             let earlier = match root.read_only(SINCE) {
                 Ok(opened) => Some(Earlier::parse(&opened.read(4_096)?)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    root.write(SINCE.as_ref(), format!("{now} {name}\n").as_bytes(), 0o644)?;
+                    root.write(SINCE.as_ref(), format!("{now} {name}\n{new}\n").as_bytes(), 0o644)?;
                     root.sync()?;
                     None
                 }
                 Err(error) => return Err(error),
             };
-            Ok(Self { root, file, earlier })
+            let token = earlier.as_ref().map_or(new, |earlier| earlier.token.clone());
+            Ok(Self { root, file, earlier, token })
         };
         create().map_err(|error| cannot_write(root, &error))
     }
@@ -134,7 +182,20 @@ impl Draft {
         self.earlier.as_ref()
     }
 
-    pub(super) fn write(self, id: &HostId) -> Result<(), FatalError> {
+    /// What the registration is marked with.
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Forgets that this machine is being registered, since nothing was; but not an earlier attempt.
+    pub(super) fn forget(self) {
+        if self.earlier.is_none() {
+            // The next attempt looks for a host then, which costs a request.
+            self.root.remove(SINCE.as_ref()).ok();
+        }
+    }
+
+    pub(super) fn write(self, id: &HostId) -> Result<(), FileError> {
         let write = || {
             use std::os::unix::fs::FileExt;
             self.file.write_all_at(id.as_str().as_bytes(), 0)?;
@@ -157,11 +218,17 @@ pub(super) fn tidy(root: &Path) {
     }
 }
 
-fn cannot_write(root: &Path, error: &io::Error) -> FatalError {
-    FatalError(format!(
-        "cannot write `{}`: {error}; make the folder writable, since without this file every start would register another host",
-        path(root).display()
-    ))
+/// Which folder `root` is: its device and its number there. `None` if there is none.
+pub(super) fn place(root: &Path) -> Option<(u64, u64)> {
+    Folder::open(root).and_then(|root| root.identity()).ok()
+}
+
+fn cannot_write(root: &Path, error: &io::Error) -> FileError {
+    let cure = cure(root, error);
+    FileError {
+        what: format!("cannot write `{}`: {error}", path(root).display()),
+        cure: format!("{cure}; without this file every start would register another host"),
+    }
 }
 
 #[cfg(test)]
@@ -209,11 +276,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         let earlier = |now, name: &str| Draft::new(root, now, name).unwrap().earlier().cloned();
-        assert_eq!(earlier(100, "my web"), None);
-        assert_eq!(earlier(200, "other"), Some(Earlier { since: 100, name: "my web".to_owned() }));
-        for (text, expected) in [("100\n", 100), ("1\0 web", 0), ("", 0)] {
+        let token = Draft::new(root, 100, "my web").unwrap().token().to_owned();
+        assert_eq!(token.len(), 16);
+        assert_eq!(earlier(200, "other"), Some(Earlier { since: 100, name: "my web".to_owned(), token }));
+        for (text, since, token) in [("100\n", 100, ""), ("1\0 web", 0, ""), ("", 0, ""), ("100\nabc\n", 100, "abc")] {
             fs::write(root.join(SINCE), text).unwrap();
-            assert_eq!(earlier(300, "web"), Some(Earlier { since: expected, name: String::new() }), "{text:?}");
+            let expected = Earlier { since, name: String::new(), token: token.to_owned() };
+            assert_eq!(earlier(300, "web"), Some(expected), "{text:?}");
         }
         Draft::new(root, 300, "web").unwrap().write(&HostId::new("A").unwrap()).unwrap();
         assert_eq!(earlier(400, "web"), None);
@@ -222,11 +291,21 @@ mod tests {
     }
 
     #[test]
+    fn a_registration_that_surely_failed_is_forgotten_unless_there_was_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let draft = || Draft::new(folder.path(), 100, "web").unwrap();
+        draft().forget();
+        assert_eq!(draft().earlier(), None);
+        draft().forget();
+        assert!(draft().earlier().is_some());
+    }
+
+    #[test]
     fn a_draft_fails_where_nothing_can_be_written() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
         let error = Draft::new(&file, 0, "web").err().unwrap().to_string();
-        assert!(error.contains("make the folder writable"), "{error}");
+        assert!(error.contains("must be a folder"), "{error}");
     }
 }

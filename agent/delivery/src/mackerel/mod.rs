@@ -8,6 +8,7 @@ mod backoff;
 mod check_reports;
 mod client;
 mod delivery;
+mod earlier;
 mod endpoints;
 mod graph_definitions;
 mod halving;
@@ -190,6 +191,14 @@ struct Pace {
     pause: Duration,
 }
 
+impl Pace {
+    /// Within this time a request that was not answered is done or never will be, and lists show what it did: longer than any server
+    /// between this machine and Mackerel lets a request take.
+    fn settled_within(self) -> Duration {
+        self.pause * 3
+    }
+}
+
 async fn run_at(
     settings: Settings,
     spool: Arc<Spool>,
@@ -241,6 +250,7 @@ async fn run_at(
         never = host_metadata::keep_posted(&client, &host_id, documents, queued_documents, lane(Kind::Metadata)) => match never {},
         error = registration.keep_checked(&registered) => return Err(error),
         never = hosts.keep_looked_up(&client, pace) => match never {},
+        never = registration.keep_id_file(&host_id) => match never {},
         never = registration.keep_described(&host_id, &signals.refresh) => match never {},
         never = graph_definitions::keep_posted(&client, signals.definitions.clone(), lane(Kind::GraphDefinitions), pace) => match never {},
         () = async { sleep_until(stop.clone().await + DELIVERED_WITHIN).await } => {

@@ -3,7 +3,7 @@
 //! A machine is registered once, when it has no id file. Any other problem with its identity is reported to the operator
 //! rather than solved by registering it again.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,9 @@ use wasaba_core::clock;
 
 use super::answer::{ApiError, AtFault};
 use super::client::Client;
-use super::endpoints::{self, Host, Listed};
-use super::id_file::{self, Draft, Earlier, HostId, IdFile};
+use super::earlier;
+use super::endpoints::Host;
+use super::id_file::{self, Draft, FileError, HostId, IdFile};
 use super::lanes::{Kind, Lane, Lanes, Words};
 use super::{Description, FatalError, Pace, Settings};
 use crate::spool::Spool;
@@ -36,27 +37,6 @@ pub(super) struct Registration<'a> {
 /// A script may send SIGHUP in a loop.
 const MOST_A_MINUTE: usize = 5;
 const MINUTE: Duration = Duration::from_mins(1);
-
-/// How far Mackerel's clock may be behind this machine's.
-const CLOCK_SKEW_SECONDS: i64 = 600;
-
-/// How far back a registration is looked for whose time is not known, since this machine's clock was set back.
-const DAY_SECONDS: i64 = 24 * 60 * 60;
-
-/// The time by Mackerel's clock, if it has told it, before which a registration cannot have been that began `since` by this machine's.
-fn oldest(since: i64, now: i64, mackerel_time: Option<i64>) -> i64 {
-    match mackerel_time {
-        Some(mackerel_time) if now >= since => mackerel_time - (now - since) - CLOCK_SKEW_SECONDS,
-        Some(mackerel_time) => mackerel_time - DAY_SECONDS,
-        None => since - CLOCK_SKEW_SECONDS,
-    }
-}
-
-/// Whether a host with other hardware addresses can be the same machine: one whose interfaces came, as a bridge does, or went.
-fn is_same_machine(one: &BTreeSet<String>, other: &BTreeSet<String>) -> bool {
-    let is_part = |small: &BTreeSet<String>, large| !small.is_empty() && small.is_subset(large);
-    one == other || is_part(one, other) || is_part(other, one)
-}
 
 /// The wait for Mackerel to say what it knows of a host whose id is known.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -84,6 +64,10 @@ enum Failure {
     Unidentified(ApiError),
     /// Another attempt may succeed.
     Api(ApiError),
+    /// The host may have been registered although there was no answer.
+    Unanswered(ApiError),
+    /// The id file cannot be read or written now.
+    File(FileError),
     /// The host is there, but its status could not be set.
     Status(ApiError),
 }
@@ -91,6 +75,12 @@ enum Failure {
 impl From<FatalError> for Failure {
     fn from(error: FatalError) -> Self {
         Self::Fatal(error)
+    }
+}
+
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Self {
+        Self::File(error)
     }
 }
 
@@ -106,8 +96,9 @@ impl Registration<'_> {
     /// rest are posted for it, and [`Registration::keep_checked`] tries again.
     pub(super) async fn register(&self) -> Result<Registered, FatalError> {
         let mut lane = self.lanes.lane(Kind::Description, None, self.pace);
+        let mut is_first = true;
         loop {
-            let tried = self.try_once().await;
+            let tried = self.try_once(std::mem::take(&mut is_first)).await;
             match self.judged(&mut lane, tried, "register this host", "values stay queued")? {
                 Ok(registered) => return Ok(registered),
                 Err(wait) => tokio::time::sleep(wait).await,
@@ -123,6 +114,7 @@ impl Registration<'_> {
         task: &str,
         waits: &str,
     ) -> Result<Result<T, Duration>, FatalError> {
+        let mut least = Duration::ZERO;
         let (error, cure) = match tried {
             Ok(done) => {
                 lane.is_well();
@@ -130,33 +122,49 @@ impl Registration<'_> {
             }
             Err(Failure::Fatal(error)) => return Err(error),
             Err(Failure::Unidentified(error)) => (error, Some((AtFault::Network, UNIDENTIFIED.to_owned()))),
+            Err(Failure::File(FileError { what, cure })) => {
+                (ApiError::NoAnswer(what), Some((AtFault::Configuration, cure)))
+            }
+            Err(Failure::Unanswered(error)) => {
+                least = self.pace.settled_within();
+                (error, None)
+            }
             Err(Failure::Api(error) | Failure::Status(error)) => {
                 let cure = self.cure_of(&error);
                 (error, cure)
             }
         };
         lane.record::<()>(0, &Err(error.clone()));
-        Ok(Err(lane.wait(&error, &Words { cure, ..Words::new(task, waits) })))
+        Ok(Err(lane.wait_at_least(least, &error, &Words { cure, ..Words::new(task, waits) })))
     }
 
     /// The cure where it is in this machine's id file.
     fn cure_of(&self, error: &ApiError) -> Option<(AtFault, String)> {
         let is_of_the_id = matches!(error, ApiError::NotFound(_)) && error.is_for_the_operator();
         is_of_the_id.then(|| {
+            let before = self.spool.host_id().map(|before| format!(" (its last host was `{before}`)"));
             let cure = format!(
-                "the host in `{}` does not belong to this organization: check that `apikey` is of the right one, or delete the \
-                 file to register this machine as a new host",
-                id_file::path(&self.settings.root).display()
+                "the host in `{}` does not belong to this organization: check that `apikey` is of the right one and the id{}, or \
+                 delete the file to register this machine as a new host",
+                id_file::path(&self.settings.root).display(),
+                before.unwrap_or_default()
             );
             (AtFault::Configuration, cure)
         })
     }
 
-    async fn try_once(&self) -> Result<Registered, Failure> {
+    async fn try_once(&self, is_first: bool) -> Result<Registered, Failure> {
         let host_id = match self.known_id().await? {
             Some(host_id) => host_id,
-            None => self.new_id().await?,
+            None => self.new_id(is_first).await?,
         };
+        if self.spool.host_id().is_some_and(|before| before != host_id.as_str()) {
+            // What is queued for the host before is dropped only if Mackerel says that this is one.
+            self.check(&host_id).await?;
+            self.keep(&host_id).await?;
+            return Ok(Registered { host_id, unchecked: None });
+        }
+        self.keep(&host_id).await?;
         match timeout(PATIENCE, self.check(&host_id)).await {
             Ok(Ok(())) => {
                 self.lanes.lane(Kind::Status, None, self.pace).record(1, &Ok(()));
@@ -216,51 +224,79 @@ impl Registration<'_> {
         }
     }
 
-    /// The id in the id file, or the spool's copy if that file is invalid.
-    async fn known_id(&self) -> Result<Option<HostId>, FatalError> {
+    /// Remembers in the spool as which host this machine posts.
+    async fn keep(&self, host_id: &HostId) -> Result<(), FatalError> {
+        let (spool, id) = (self.spool.clone(), host_id.clone());
+        blocking(move || spool.keep_host_id(id.as_str())).await
+    }
+
+    /// The id in the id file, or the spool's copy if that file is invalid or was cut short.
+    async fn known_id(&self) -> Result<Option<HostId>, Failure> {
         let (spool, root) = (self.spool.clone(), self.settings.root.clone());
-        blocking(move || match id_file::read(&root)? {
-            IdFile::Missing => Ok(None),
-            IdFile::Id(host_id) => {
-                id_file::tidy(&root);
-                spool.keep_host_id(host_id.as_str());
-                Ok(Some(host_id))
+        blocking(move || {
+            let read = id_file::read(&root)?;
+            let copy = spool.host_id().and_then(|copy| HostId::new(&copy));
+            let is_cut = |id: &HostId| {
+                copy.as_ref().is_some_and(|copy| id != copy && copy.as_str().starts_with(id.as_str()))
+            };
+            match read {
+                IdFile::Missing => return Ok(None),
+                IdFile::Id(host_id) if !is_cut(&host_id) => {
+                    id_file::tidy(&root);
+                    return Ok(Some(host_id));
+                }
+                IdFile::Id(_) | IdFile::Invalid => {}
             }
-            IdFile::Invalid => {
-                let path = id_file::path(&root);
-                let copy = spool.host_id().and_then(|copy| HostId::new(&copy)).ok_or_else(|| {
-                    FatalError(format!(
-                        "`{}` does not contain a valid host id: write the id there that Mackerel shows on this host's page, or \
-                         delete the file to register this machine as a new host",
-                        path.display()
-                    ))
-                })?;
-                Draft::new(&root, 0, "")?.write(&copy)?;
-                tracing::warn!(
-                    "`{}` did not contain a valid host id: restored `{copy}` from wasaba's own copy",
+            let path = id_file::path(&root);
+            let copy = copy.ok_or_else(|| {
+                FatalError(format!(
+                    "`{}` does not contain a valid host id: write the id there that Mackerel shows on this host's page, or \
+                     delete the file to register this machine as a new host",
                     path.display()
-                );
-                Ok(Some(copy))
-            }
+                ))
+            })?;
+            Draft::new(&root, 0, "")?.write(&copy)?;
+            tracing::warn!(
+                "`{}` did not contain the whole host id: restored `{copy}` from wasaba's own copy",
+                path.display()
+            );
+            Ok(Some(copy))
         })
         .await?
     }
 
-    /// Finds the host with the cloud's identifier, or registers a new host, and writes the id file at once.
-    async fn new_id(&self) -> Result<HostId, Failure> {
+    /// Finds the host with the cloud's identifier, or that of an earlier attempt, or registers a new host, and writes the id file at
+    /// once. A list of hosts may not have at once what was registered in an earlier run, so that the `first` attempt waits.
+    async fn new_id(&self, is_first: bool) -> Result<HostId, Failure> {
         let root = self.settings.root.clone();
         let now = clock::seconds_of((self.pace.now)());
         let description = self.describe().await;
         let name = description.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
         let draft = blocking(move || Draft::new(&root, now, &name)).await??;
-        let known = match (custom_identifier(&description), draft.earlier()) {
-            (Some(identifier), _) => self.client.find_host(identifier).await?,
-            (None, Some(earlier)) => self.registered_since(earlier, now, &description).await?,
-            (None, None) => None,
+        let mut known = match custom_identifier(&description) {
+            Some(identifier) => self.client.find_host(identifier).await?,
+            None => None,
         };
+        if let (None, Some(earlier)) = (&known, draft.earlier()) {
+            if is_first {
+                tracing::info!("looking for the host that an earlier attempt may have registered");
+                tokio::time::sleep(self.pace.pause).await;
+            }
+            known = earlier::find(self.client, earlier, now, &description).await?;
+        }
         let host_id = match known {
             Some(host_id) => host_id,
-            None => self.client.post_host(description.to_string().into_bytes()).await?,
+            None => {
+                let marked = earlier::marked(description, draft.token());
+                match self.client.post_host(marked.to_string().into_bytes()).await {
+                    Ok(host_id) => host_id,
+                    Err(error) if error.is_surely_not_done() => {
+                        blocking(move || draft.forget()).await?;
+                        return Err(error.into());
+                    }
+                    Err(error) => return Err(Failure::Unanswered(error)),
+                }
+            }
         };
         let (spool, id) = (self.spool.clone(), host_id.clone());
         blocking(move || {
@@ -272,29 +308,28 @@ impl Registration<'_> {
         Ok(host_id)
     }
 
-    /// The host that an earlier attempt may have registered, although its id never arrived: of the name that this machine has or had then,
-    /// with its hardware addresses, registered since then. `now` is by this machine's clock, in seconds since 1970.
-    async fn registered_since(
-        &self,
-        earlier: &Earlier,
-        now: i64,
-        description: &Value,
-    ) -> Result<Option<HostId>, ApiError> {
-        let name = description.get("name").and_then(Value::as_str).unwrap_or_default();
-        let own = endpoints::macs(description).unwrap_or_default();
-        let mut hosts = Vec::new();
-        for name in BTreeSet::from([name, &earlier.name]).into_iter().filter(|name| !name.is_empty()) {
-            hosts.extend(self.client.find_hosts(name).await?);
+    /// Writes the id file again where the whole folder was replaced while the agent runs. A file that was deleted alone stays deleted: so
+    /// a machine is registered anew at the next start.
+    pub(super) async fn keep_id_file(&self, host_id: &HostId) -> Infallible {
+        let mut place = None;
+        loop {
+            let (root, id, before) = (self.settings.root.clone(), host_id.clone(), place);
+            let kept = blocking(move || {
+                let now = id_file::place(&root);
+                if before.is_some() && now != before && matches!(id_file::read(&root), Ok(IdFile::Missing)) {
+                    Draft::new(&root, 0, "")?.write(&id)?;
+                    tracing::warn!("`{}` was replaced: wrote the host id there again", root.display());
+                    return Ok(id_file::place(&root));
+                }
+                Ok::<_, FileError>(now.or(before))
+            });
+            match kept.await {
+                Ok(Ok(now)) => place = now,
+                Ok(Err(FileError { what, .. })) => tracing::debug!("{what}"),
+                Err(error) => tracing::error!("{error}"),
+            }
+            tokio::time::sleep(MINUTE).await;
         }
-        let oldest = oldest(earlier.since, now, self.client.mackerel_time());
-        let is_own = |host: &Listed| {
-            host.created_at >= oldest && host.macs.as_ref().is_none_or(|macs| is_same_machine(&own, macs))
-        };
-        let found = hosts.into_iter().filter(is_own).min_by_key(|host| host.created_at);
-        if let Some(host) = &found {
-            tracing::info!("found host `{}`, which this machine registered before it could write the id", host.id);
-        }
-        Ok(found.map(|host| host.id))
     }
 
     /// A machine made from another's disk image has the other's id file; both would post as one host.
@@ -366,37 +401,4 @@ fn custom_identifier(host: &Value) -> Option<&str> {
 /// Runs disk access on a blocking thread.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, FatalError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| FatalError(format!("a bug in wasaba: {error}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_registration_is_dated_by_mackerels_clock_however_wrong_this_machines_is() {
-        let theirs = 1_800_000_000;
-        for ahead in [-1_700_000_000, -3_600, 0, 3_600, 86_400] {
-            let (since, now) = (theirs + ahead - 120, theirs + ahead);
-            assert_eq!(oldest(since, now, Some(theirs)), theirs - 120 - CLOCK_SKEW_SECONDS, "{ahead}");
-        }
-        assert_eq!(oldest(theirs + 3_600, theirs, Some(theirs)), theirs - DAY_SECONDS, "it was set back");
-        assert_eq!(oldest(100, 200, None), 100 - CLOCK_SKEW_SECONDS);
-    }
-
-    #[test]
-    fn interfaces_that_came_or_went_make_no_other_machine_and_other_addresses_do() {
-        let macs = |all: &str| all.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>();
-        for (one, other, expected) in [
-            ("a b", "a b", true),
-            ("a", "a b", true),
-            ("a b", "b", true),
-            ("", "", true),
-            ("a", "", false),
-            ("", "a", false),
-            ("a b", "a c", false),
-            ("a", "b", false),
-        ] {
-            assert_eq!(is_same_machine(&macs(one), &macs(other)), expected, "{one:?} {other:?}");
-        }
-    }
 }

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use wasaba_core::document;
 
-use super::FatalError;
 use super::answer::ApiError;
 use super::backoff::retrying;
 use super::client::Client;
-use super::id_file::{self, HostId, IdFile};
+use super::id_file::{self, FileError, HostId, IdFile};
 
 /// How often the request is sent while Mackerel does not answer, and the pause in between; as in the official agent.
 const TRIES: usize = 10;
@@ -36,7 +35,7 @@ pub enum NoHostId {
     /// The id file does not contain a host id.
     Invalid(PathBuf),
     /// The id file cannot be read.
-    Unreadable(FatalError),
+    Unreadable(FileError),
 }
 
 impl fmt::Display for NoHostId {
@@ -61,7 +60,7 @@ impl std::error::Error for NoHostId {}
 pub async fn retire(client: &Client, root: &Path, id: &HostId) -> Result<(), ApiError> {
     let mut tries = 1;
     while let Err(error) = client.post_retire(id).await {
-        let is_temporary = matches!(error, ApiError::Busy(_) | ApiError::NoAnswer(_));
+        let is_temporary = matches!(error, ApiError::Busy(_) | ApiError::NoAnswer(_) | ApiError::Unsent(_));
         if !is_temporary || tries == TRIES {
             return Err(error);
         }

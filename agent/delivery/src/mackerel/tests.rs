@@ -1,6 +1,7 @@
 //! The tests of the whole output against a server on loopback: which requests it sends, and what stays in the spool.
 
 use std::fs;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -141,6 +142,8 @@ impl Machine {
 
     /// Runs the output beside `script`, and stops it at the script's end.
     async fn run_during<T>(&self, server: &Server, script: impl Future<Output = T>) -> (Result<(), FatalError>, T) {
+        // It may run a second time.
+        self.shutdown.send_replace(false);
         let script = async {
             let result = script.await;
             self.shutdown.send(true).unwrap();
@@ -227,7 +230,8 @@ async fn a_new_machine_is_registered_once_and_its_values_follow() {
     let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 1 && count(seen, put) == 1).await;
     let first = ["POST /api/v0/hosts", "GET /api/v0/hosts/HOST1", "POST /api/v0/hosts/HOST1/status"];
     assert_eq!(lines(&requests)[..3], first);
-    assert_eq!(requests[0].body, r#"{"name":"web1"}"#);
+    let registered = &requests[0].body;
+    assert!(registered.contains(r#""name":"web1""#) && registered.contains(" registration "), "{registered}");
     assert_eq!(requests[2].body, r#"{"status":"working"}"#);
     assert_eq!(requests.iter().find(|request| request.line == put).unwrap().body, r#"{"name":"web1"}"#);
     assert_eq!(fs::read(machine.folder.path().join("id")).unwrap(), b"HOST1");
@@ -316,33 +320,120 @@ fn listed(id: &str, created_at: i64, mac: &str) -> Value {
     json!({"id": id, "name": "web1", "createdAt": created_at, "interfaces": [{"name": "eth0", "macAddress": mac}]})
 }
 
-#[tokio::test]
-async fn a_host_whose_id_never_arrived_is_found_again_and_not_registered_twice() {
-    let mut machine = Machine::new();
-    machine.description = json!({"name": "web1", "interfaces": [{"name": "eth0", "macAddress": "02:00:00:00:00:01"}]});
-    machine.keep(NOW, 1);
-    let posts = Arc::new(AtomicUsize::new(0));
-    let registered = Arc::clone(&posts);
-    let server = Server::start(move |request| match request.line.as_str() {
+/// Mackerel that makes hosts but does not answer the first request for one. Its lists have others, of machines that seem to be this one.
+fn forgetful(lists_agents: bool, hosts: &Arc<Mutex<Vec<Value>>>) -> impl Fn(&Request) -> String + use<> {
+    let hosts = Arc::clone(hosts);
+    move |request| match request.line.as_str() {
         "POST /api/v0/hosts" => {
-            registered.fetch_add(1, Ordering::SeqCst);
+            let mut host = listed("HOST1", NOW + 60, "02:00:00:00:00:01");
+            host["meta"] = serde_json::from_str::<Value>(&request.body).unwrap()["meta"].clone();
+            hosts.lock().unwrap().push(host);
             String::new()
         }
         line if line.starts_with("GET /api/v0/hosts?name=web1&status=working&") => {
-            // Others: older, and of another machine with the same name.
-            let mut hosts =
-                vec![listed("OLD", NOW - 3_600, "02:00:00:00:00:01"), listed("OTHER", NOW, "02:00:00:00:00:02")];
-            if registered.load(Ordering::SeqCst) > 0 {
-                hosts.push(listed("HOST1", NOW + 60, "02:00:00:00:00:01"));
+            let mut alike = listed("ALIKE", NOW + 30, "02:00:00:00:00:01");
+            alike["meta"] = json!({"agent-name": "wasaba/0.1.0 (Revision abcdef0)"});
+            let (mac, other) = ("02:00:00:00:00:01", "02:00:00:00:00:02");
+            let mut all = vec![alike, listed("OLD", NOW - 3_600, mac), listed("OTHER", NOW, other)];
+            all.extend(hosts.lock().unwrap().iter().cloned());
+            if !lists_agents {
+                all.iter_mut().for_each(|host| _ = host.as_object_mut().unwrap().remove("meta"));
             }
-            answer(200, &json!({ "hosts": hosts }).to_string())
+            answer(200, &json!({ "hosts": all }).to_string())
         }
+        "GET /api/v0/hosts/ALIKE" => answer(200, r#"{"host":{"id":"ALIKE","meta":{"agent-name":"wasaba/0.1.0"}}}"#),
+        _ => mackerel(request, accept),
+    }
+}
+
+#[tokio::test]
+async fn a_host_whose_id_never_arrived_is_found_again_and_not_registered_twice() {
+    for lists_agents in [true, false] {
+        let mut machine = Machine::new();
+        machine.description =
+            json!({"name": "web1", "interfaces": [{"name": "eth0", "macAddress": "02:00:00:00:00:01"}]});
+        machine.keep(NOW, 1);
+        let hosts = Arc::default();
+        let server = Server::start(forgetful(lists_agents, &hosts)).await;
+        machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
+        assert_eq!(hosts.lock().unwrap().len(), 1);
+        assert_eq!(fs::read(machine.folder.path().join("id")).unwrap(), b"HOST1");
+    }
+}
+
+#[tokio::test]
+async fn a_host_whose_id_never_arrived_is_found_again_although_a_cloud_has_given_the_machine_an_identifier_since() {
+    let mut machine = Machine::new();
+    machine.description = json!({"name": "web1", "interfaces": []});
+    let hosts = Arc::default();
+    let server = Server::start({
+        let forgetful = forgetful(true, &hosts);
+        move |request| match request.line.starts_with("GET /api/v0/hosts?customIdentifier=i-1&") {
+            true => answer(200, r#"{"hosts":[]}"#),
+            false => forgetful(request),
+        }
+    })
+    .await;
+    machine.run_until(&server, |seen| count(seen, "POST /api/v0/hosts") == 1).await;
+    machine.description = json!({"name": "web1", "interfaces": [], "customIdentifier": "i-1"});
+    machine.keep(NOW, 1);
+    machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
+    assert_eq!(hosts.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn after_a_registration_that_was_refused_no_other_host_is_taken_for_this_one() {
+    let machine = Machine::new();
+    machine.keep(NOW, 1);
+    let tries = AtomicUsize::new(0);
+    let server = Server::start(move |request| match request.line.as_str() {
+        "POST /api/v0/hosts" if tries.fetch_add(1, Ordering::SeqCst) < 2 => answer(429, r#"{"error":"slow down"}"#),
         _ => mackerel(request, accept),
     })
     .await;
+    let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
+    let post = "POST /api/v0/hosts";
+    assert_eq!(lines(&requests)[..4], [post, post, post, "GET /api/v0/hosts/HOST1"]);
+}
+
+#[tokio::test]
+async fn an_id_that_was_cut_short_is_restored_and_nothing_that_is_queued_for_the_whole_one_is_dropped() {
+    let machine = Machine::registered();
+    machine.keep(NOW, 2);
+    machine.spool.keep_host_id("HOST1");
+    fs::write(machine.folder.path().join("id"), "HOS").unwrap();
+    let server = Server::start(|request| mackerel(request, accept)).await;
     machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
-    assert_eq!(posts.load(Ordering::SeqCst), 1);
     assert_eq!(fs::read(machine.folder.path().join("id")).unwrap(), b"HOST1");
+    machine.assert_ledger(2, 0, 0);
+}
+
+#[tokio::test]
+async fn what_is_queued_for_a_host_is_dropped_only_when_mackerel_has_confirmed_the_next_one() {
+    let machine = Machine::new();
+    machine.spool.keep_host_id("FORMER");
+    machine.keep(NOW, 2);
+    fs::write(machine.folder.path().join("id"), "HOST1").unwrap();
+    let status = Arc::new(AtomicUsize::new(404));
+    let answered = Arc::clone(&status);
+    let server = Server::start(move |request| match (request.line.as_str(), answered.load(Ordering::SeqCst)) {
+        ("GET /api/v0/hosts/HOST1", 404) => answer(404, r#"{"error":{"message":"Host Not Found."}}"#),
+        ("GET /api/v0/hosts/HOST1", 503) => answer(503, ""),
+        _ => mackerel(request, accept),
+    })
+    .await;
+    for (requests, failure) in [(1, 404), (5, 503)] {
+        status.store(failure, Ordering::SeqCst);
+        let seen = machine.run_until(&server, |seen| seen.len() >= requests).await;
+        assert!(lines(&seen).iter().all(|line| *line == "GET /api/v0/hosts/HOST1"), "{failure}");
+        assert_eq!(machine.spool.host_id().as_deref(), Some("FORMER"));
+        machine.assert_ledger(0, 2, 0);
+    }
+    status.store(200, Ordering::SeqCst);
+    let put = "PUT /api/v0/hosts/HOST1";
+    machine.run_until(&server, |seen| count(seen, put) == 1).await;
+    assert_eq!(machine.spool.host_id().as_deref(), Some("HOST1"));
+    assert_eq!((machine.spool.ledger().delivered, machine.spool.ledger().queued), (0, 0));
 }
 
 #[tokio::test]
@@ -1024,7 +1115,7 @@ async fn requests_have_the_lines_the_order_and_the_headers_of_the_official_agent
         _ => answer(200, r#"{"success":true}"#),
     })
     .await;
-    let enough = |seen: &[Request]| count(seen, TSDB) == 1 && count(seen, "PUT /api/v0/hosts/HOSTID12345") == 1;
+    let enough = |seen: &[Request]| count(seen, TSDB) == 2 && count(seen, "PUT /api/v0/hosts/HOSTID12345") == 1;
     let requests = machine.run_until(&server, enough).await;
     let recorded = recorded();
     let official = |line: &str| recorded.iter().find(|(known, _)| known == line).map(|(_, headers)| headers);

@@ -243,3 +243,36 @@ fn no_weather_loses_anything_or_makes_a_second_host() {
     let failures = judged.into_iter().filter_map(Result::err).map(|failure| failure.to_string()).collect::<Vec<_>>();
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
+
+#[test]
+fn an_agent_whose_whole_folder_is_replaced_writes_its_id_there_again_and_not_if_the_id_alone_was_deleted() {
+    let folder = TempDir::new().unwrap();
+    let root = folder.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    let id = root.join("id");
+    std::fs::write(&id, "HOST1").unwrap();
+    simulated(async {
+        let mackerel = Arc::new(Mackerel::default());
+        let address = Arc::clone(&mackerel).listen().await;
+        let mut running = Running::of(&root, address, BEGIN);
+        for _ in 0..3 {
+            running.minute().await.unwrap();
+        }
+        std::fs::remove_file(&id).unwrap();
+        for _ in 0..3 {
+            running.minute().await.unwrap();
+        }
+        assert!(!id.exists());
+        std::fs::rename(&root, folder.path().join("old")).unwrap();
+        std::fs::create_dir(&root).unwrap();
+        // On a busy machine the file is written minutes of simulated time later.
+        for _ in 0..60 {
+            running.minute().await.unwrap();
+            if id.exists() {
+                break;
+            }
+        }
+        assert_eq!(std::fs::read_to_string(&id).unwrap(), "HOST1");
+        running.stop().await;
+    });
+}
