@@ -1,0 +1,118 @@
+//! TLS as a client: which certificates are trusted, for Mackerel's API, the Docker engine and plugins alike.
+
+mod client;
+mod cure;
+mod roots;
+#[cfg(test)]
+mod tests;
+mod verifier;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::Resumption;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::{ClientConfig, Error, RootCertStore};
+
+use self::client::{CERTIFICATE, KEY};
+use self::verifier::Machine;
+use crate::clock;
+
+pub use self::client::{Client, check};
+pub use self::cure::{error_of, with_cure};
+pub use self::verifier::Seen;
+
+/// Which server certificates a connection trusts, and which certificate it presents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// How strictly a server's certificate is verified.
+    pub verification: Verification,
+    /// A PEM file of certificate authorities, trusted instead of the machine's.
+    pub authority: Option<PathBuf>,
+    /// The PEM files of the client's certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// How strictly a server's certificate is verified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verification {
+    /// It must be signed by a trusted authority, for the server's name.
+    #[default]
+    Full,
+    /// It must be signed by a trusted authority, for any name.
+    Authority,
+    /// Any certificate is accepted.
+    None,
+}
+
+impl Verification {
+    /// Its word in settings of kind `tls-mode`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Authority => "ca",
+            Self::None => "encrypt",
+        }
+    }
+}
+
+/// A configuration that trusts the machine's certificate authorities (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others), or
+/// Mozilla's on a machine without any: at each handshake those that were read last. Wait for [`ready`] before a connection.
+///
+/// # Errors
+/// The cryptography supports neither TLS 1.2 nor 1.3, which is a bug in the build.
+pub fn verifying() -> Result<ClientConfig, Error> {
+    let verifier = Arc::new(Machine(&roots::MACHINE));
+    let mut config = builder()?.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    // A resumed session has no certificate, and would outlive its authority.
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+/// Waits until the machine's certificate authorities have been read.
+pub async fn ready() {
+    if !roots::MACHINE.is_read() {
+        // If it panics, so does the first handshake, which reads them again.
+        tokio::task::spawn_blocking(|| roots::MACHINE.get()).await.ok();
+    }
+}
+
+/// Reads the machine's certificate authorities again, if a connection needed them before. Blocks.
+pub fn read_again() {
+    roots::MACHINE.read_again(clock::instant());
+}
+
+/// A configuration for connections that are never encrypted. It trusts no certificate and reads no file.
+///
+/// # Errors
+/// As [`verifying`].
+pub fn none() -> Result<ClientConfig, Error> {
+    Ok(builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+}
+
+impl Trust {
+    /// The file of authorities, if it is used.
+    fn named_authority(&self) -> Option<&Path> {
+        self.authority.as_deref().filter(|_| self.verification != Verification::None)
+    }
+
+    /// The files, and what each contains.
+    fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let identity = self.identity.iter().flat_map(|(own, key)| [(CERTIFICATE, &**own), (KEY, &**key)]);
+        self.named_authority().into_iter().map(|file| (CERTIFICATE, file)).chain(identity)
+    }
+
+    fn needs_machine(&self) -> bool {
+        self.authority.is_none() && self.verification != Verification::None
+    }
+}
+
+fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, Error> {
+    ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    Arc::clone(PROVIDER.get_or_init(|| Arc::new(ring::default_provider())))
+}

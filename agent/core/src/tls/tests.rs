@@ -1,0 +1,191 @@
+//! Connections with a server whose certificate is this or that.
+
+use std::sync::Mutex;
+
+use rustls::HandshakeKind;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use wasaba_testing::authority::{Authority, SelfSigned, Validity};
+
+use super::client::certificates;
+use super::verifier::verifier;
+use super::*;
+
+/// Whether the handshake of a client with this trust succeeds when it connects to `localhost`.
+async fn agree(trust: &Trust, server: TlsAcceptor) -> bool {
+    agree_with(Client::new(trust.clone()).config().await.unwrap(), server).await
+}
+
+async fn agree_with(config: Arc<ClientConfig>, server: TlsAcceptor) -> bool {
+    let (near, far): (DuplexStream, DuplexStream) = tokio::io::duplex(1 << 16);
+    let connector = TlsConnector::from(config);
+    let client = connector.connect(ServerName::try_from("localhost").unwrap(), near);
+    let (client, server) = tokio::join!(client, accepted(server, far));
+    client.is_ok() && server
+}
+
+/// With TLS 1.3 a client learns only when it reads that its certificate was refused; the server knows at once.
+async fn accepted(server: TlsAcceptor, stream: impl AsyncRead + AsyncWrite + Unpin) -> bool {
+    server.accept(stream).await.is_ok()
+}
+
+fn trusting(authority: &Authority, verification: Verification) -> Trust {
+    Trust { verification, authority: Some(authority.file()), identity: None }
+}
+
+#[tokio::test]
+async fn a_private_authority_is_trusted_for_the_right_name_only() {
+    let authority = Authority::new();
+    let full = trusting(&authority, Verification::Full);
+    assert!(agree(&full, authority.server("localhost", false)).await);
+    assert!(!agree(&full, authority.server("elsewhere", false)).await, "another name");
+    assert!(!agree(&full, Authority::new().server("localhost", false)).await, "another authority");
+    assert!(!agree(&Trust::default(), authority.server("localhost", false)).await, "the machine's authorities");
+}
+
+#[tokio::test]
+async fn without_the_name_any_name_is_accepted_and_without_verification_any_certificate() {
+    let authority = Authority::new();
+    let any_name = trusting(&authority, Verification::Authority);
+    assert!(agree(&any_name, authority.server("elsewhere", false)).await);
+    assert!(!agree(&any_name, Authority::new().server("localhost", false)).await, "another authority");
+    let none = Trust { verification: Verification::None, ..Trust::default() };
+    assert!(agree(&none, authority.server("elsewhere", false)).await);
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_presented_to_a_server_that_requires_one() {
+    let authority = Authority::new();
+    let without = trusting(&authority, Verification::Full);
+    assert!(!agree(&without, authority.server("localhost", true)).await);
+    let with = Trust { identity: Some(authority.identity("agent")), ..without };
+    assert!(agree(&with, authority.server("localhost", true)).await);
+}
+
+#[tokio::test]
+async fn a_servers_certificate_is_seen_whether_or_not_it_is_trusted() {
+    let authority = Authority::new();
+    for trust in [trusting(&authority, Verification::Full), Trust::default()] {
+        let seen = Seen::default();
+        let (near, far): (DuplexStream, DuplexStream) = tokio::io::duplex(1 << 16);
+        let connector = TlsConnector::from(Arc::new(Client::new(trust.clone()).watched(&seen).await.unwrap()));
+        let client = connector.connect(ServerName::try_from("localhost").unwrap(), near);
+        let (client, _) = tokio::join!(client, accepted(authority.server("localhost", false), far));
+        assert_eq!(client.is_ok(), trust.authority.is_some());
+        // DER begins with a sequence.
+        assert!(seen.chain().first().is_some_and(|certificate| certificate.starts_with(&[0x30])), "{seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_the_machines_authorities_believed_is_not_resumed() {
+    let server = Authority::new().server("localhost", false);
+    let of_plugins = ClientConfig::clone(&Client::default().config().await.unwrap());
+    for mut config in [verifying().unwrap(), of_plugins] {
+        // Any certificate, since this machine has no authority of tests.
+        let any = Trust { verification: Verification::None, ..Trust::default() };
+        config.dangerous().set_certificate_verifier(verifier(&any, None).unwrap());
+        let connector = TlsConnector::from(Arc::new(config));
+        for _ in 0..2 {
+            let (near, far): (DuplexStream, DuplexStream) = tokio::io::duplex(1 << 16);
+            let client = connector.connect(ServerName::try_from("localhost").unwrap(), near);
+            let (client, server) = tokio::join!(client, server.accept(far));
+            let (mut client, mut server) = (client.unwrap(), server.unwrap());
+            // Behind what a session could be resumed with.
+            server.write_all(b"x").await.unwrap();
+            assert_eq!(client.read_u8().await.unwrap(), b'x');
+            assert_eq!(client.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+        }
+    }
+}
+
+#[test]
+fn a_file_without_a_certificate_or_key_is_named() {
+    let authority = Authority::new();
+    let empty = authority.folder().join("empty.pem");
+    std::fs::write(&empty, "nothing").unwrap();
+    let (certificate, key) = authority.identity("agent");
+    for (trust, file) in [
+        (Trust { authority: Some(empty.clone()), ..Trust::default() }, &empty),
+        (Trust { identity: Some((empty.clone(), key.clone())), ..Trust::default() }, &empty),
+        (Trust { identity: Some((certificate.clone(), certificate.clone())), ..Trust::default() }, &certificate),
+        (Trust { authority: Some("/no/such".into()), ..Trust::default() }, &PathBuf::from("/no/such")),
+    ] {
+        let error = check(&trust).unwrap_err();
+        assert!(error.contains(&file.display().to_string()) && error.contains("PEM"), "{error}");
+    }
+}
+
+/// A trust in the certificate in this file, as the operator names it.
+fn naming(file: &Path, verification: Verification) -> Trust {
+    Trust { verification, authority: Some(file.to_owned()), identity: None }
+}
+
+#[tokio::test]
+async fn a_servers_own_certificate_that_is_named_is_believed_for_its_name_and_no_other_is() {
+    for is_authority in [true, false] {
+        let own = SelfSigned::new("localhost", is_authority, Validity::Now);
+        for verification in [Verification::Full, Verification::Authority] {
+            let trust = naming(&own.file(), verification);
+            assert!(agree(&trust, own.server()).await, "{verification:?}, authority: {is_authority}");
+            let other = SelfSigned::new("localhost", is_authority, Validity::Now);
+            assert!(!agree(&trust, other.server()).await, "another certificate of the same name");
+        }
+        assert!(!agree(&Trust::default(), own.server()).await, "it is not named");
+        for (validity, why) in [(Validity::Past, "expired"), (Validity::Future, "not valid yet")] {
+            let own = SelfSigned::new("localhost", is_authority, validity);
+            assert!(!agree(&naming(&own.file(), Verification::Full), own.server()).await, "{why}");
+            assert!(!agree(&naming(&own.file(), Verification::Authority), own.server()).await, "{why}");
+        }
+        let elsewhere = SelfSigned::new("elsewhere", is_authority, Validity::Now);
+        assert!(!agree(&naming(&elsewhere.file(), Verification::Full), elsewhere.server()).await, "another name");
+        assert!(agree(&naming(&elsewhere.file(), Verification::Authority), elsewhere.server()).await, "any name");
+    }
+}
+
+#[tokio::test]
+async fn naming_a_servers_certificate_makes_no_other_of_its_authority_believed() {
+    let authority = Authority::new();
+    let (certificate, _) = authority.identity("localhost");
+    let trust = naming(&certificate, Verification::Full);
+    assert!(!agree(&trust, authority.server("localhost", false)).await);
+}
+
+#[tokio::test]
+async fn files_are_read_again_only_when_they_have_changed() {
+    let authority = Authority::new();
+    let client = Client::new(trusting(&authority, Verification::Full));
+    let first = client.config().await.unwrap();
+    assert!(Arc::ptr_eq(&first, &client.config().await.unwrap()));
+    let other = Authority::new();
+    std::fs::copy(other.file(), authority.file()).unwrap();
+    let second = client.config().await.unwrap();
+    assert!(!Arc::ptr_eq(&first, &second) && Arc::ptr_eq(&second, &client.config().await.unwrap()));
+    std::fs::remove_file(authority.file()).unwrap();
+    assert!(client.config().await.unwrap_err().contains("ca.pem"));
+}
+
+#[tokio::test]
+async fn an_authority_that_is_installed_later_is_believed_by_the_same_client_after_a_failure() {
+    static INSTALLED: Mutex<Vec<CertificateDer<'static>>> = Mutex::new(Vec::new());
+    fn load() -> RootCertStore {
+        let mut store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        store.add_parsable_certificates(INSTALLED.lock().unwrap().iter().cloned());
+        store
+    }
+    static ROOTS: roots::Roots = roots::Roots::new(load);
+    let authority = Authority::new();
+    let verifier = Arc::new(Machine(&ROOTS));
+    let config = builder().unwrap().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    let config = Arc::new(config);
+    let server = || authority.server("localhost", false);
+    ROOTS.get().unwrap();
+    let bytes = std::fs::read(authority.file()).unwrap();
+    *INSTALLED.lock().unwrap() = certificates(&authority.file(), &bytes).unwrap();
+    assert!(!agree_with(Arc::clone(&config), server()).await, "those that were read before");
+    while !agree_with(Arc::clone(&config), server()).await {
+        tokio::task::yield_now().await;
+    }
+    assert!(!agree_with(config, Authority::new().server("localhost", false)).await, "another authority");
+}
