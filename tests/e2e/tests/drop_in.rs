@@ -244,7 +244,7 @@ async fn each_stop_signal_stops_the_agent_cleanly_and_a_second_one_forces_it() {
 }
 
 #[test]
-fn only_certificate_authorities_named_in_the_environment_are_trusted() {
+fn a_certificate_authority_that_the_environment_names_is_trusted_and_an_unknown_one_is_not() {
     let (authority, stranger) = (Authority::default(), Authority::default());
     let nginx = Nginx::start_with_tls(&authority);
     let base =

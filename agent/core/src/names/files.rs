@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Unresolved;
-use crate::paths::resolver;
+use crate::paths::system;
 
 /// The most that is read of `hosts`; lists of servers that block advertisements have some megabytes.
 const MOST_HOSTS_BYTES: u64 = 64 << 20;
@@ -44,7 +44,7 @@ pub(super) struct Config {
 
 /// The addresses that the file at `path` has for `name`, from all of its lines; none if it is missing.
 pub(super) fn hosts(path: &Path, name: &str) -> Result<Vec<IpAddr>, Unresolved> {
-    let opened = match resolver::open(path) {
+    let opened = match system::open(path) {
         Ok(opened) => opened,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(Unresolved::file(name, path, &error)),
@@ -74,7 +74,7 @@ fn in_line(line: &str, name: &str) -> Option<IpAddr> {
 
 /// The configuration in the file at `path`, or what holds without one.
 pub(super) fn config(path: &Path, port: u16, name: &str) -> Result<Config, Unresolved> {
-    let text = match resolver::read(path, MOST_CONFIG_BYTES) {
+    let text = match system::read(path, MOST_CONFIG_BYTES) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(Unresolved::file(name, path, &error)),

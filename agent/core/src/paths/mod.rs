@@ -8,7 +8,7 @@
 //!   user can make the path lead elsewhere.
 //! - [`trusted`]: what decides over the agent, such as plugins and included files. Only root and the agent's user may write it.
 //! - [`own`]: the agent's own files.
-//! - [`resolver`]: the two files by which every program finds names, wherever they lead.
+//! - [`system`]: the files by which every program finds names and certificate authorities, wherever they lead.
 //!
 //! [`patient`] asks about paths that may be on a file system which does not answer.
 
@@ -20,7 +20,7 @@ pub mod named;
 #[expect(clippy::disallowed_methods, reason = "the only module that opens files")]
 pub mod own;
 pub mod patient;
-pub mod resolver;
+pub mod system;
 #[cfg(test)]
 mod tests;
 pub mod trusted;

@@ -424,6 +424,12 @@ pub(super) fn open_anywhere(path: &Path) -> Result<Opened> {
     if about.is_file() { Ok(Opened { file, about }) } else { Err(Error::other("not a regular file")) }
 }
 
+/// The names in the folder at `path`, wherever its links lead.
+pub(super) fn list_anywhere(path: &Path) -> Result<Vec<OsString>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    names(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
 /// The names in a folder that is open for reading.
 pub(super) fn names(folder: impl AsFd) -> Result<Vec<OsString>> {
     let mut names = Vec::new();

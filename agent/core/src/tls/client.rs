@@ -9,12 +9,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, Error};
 
-use super::verifier::{Seen, Verifier, Watched, verifier};
-use super::{Trust, builder, ready};
+use super::anchors::Anchors;
+use super::places::LONGEST_FILE_BYTES;
+use super::roots::MACHINE;
+use super::verifier::{Believed, Seen, Verifier};
+use super::{Trust, Verification, builder, ready};
 use crate::paths::{Opened, named, patient};
-
-/// The authorities of a Debian machine are 220 kB in total.
-const LONGEST_FILE_BYTES: u64 = 1 << 20;
 
 /// Reads the files of `trust` once. Blocks.
 ///
@@ -82,13 +82,13 @@ impl Client {
         let mut config = ClientConfig::clone(&config);
         // A server does not send its certificates again in a resumed session.
         config.resumption = Resumption::disabled();
-        config.dangerous().set_certificate_verifier(Arc::new(Watched { verifier, seen: seen.clone() }));
+        config.dangerous().set_certificate_verifier(Arc::new(Verifier { seen: Some(seen.clone()), ..verifier }));
         Ok(config)
     }
 
     async fn kept(&self) -> Result<Kept, String> {
         if self.0.trust.needs_machine() {
-            ready().await;
+            ready().await?;
         }
         let file = self.0.trust.files().next().map(|(_, file)| file.to_owned());
         let (Some(file), shared) = (file, Arc::clone(&self.0)) else { return self.0.read() };
@@ -126,10 +126,15 @@ impl Kept {
         };
         let mut contents = trust.files().zip(opened).map(read).collect::<Result<Vec<_>, _>>()?.into_iter();
         let authority = trust.named_authority().and_then(|file| Some((file, contents.next()?)));
-        let verifier = verifier(trust, authority)?;
+        let believed = match (trust.verification, authority) {
+            (Verification::None, _) => Believed::All,
+            (_, Some((file, bytes))) => Believed::Named(Arc::new(named_authorities(file, &bytes)?)),
+            (_, None) => Believed::Machine(&MACHINE),
+        };
+        let verifier = Verifier { believed, any_name: trust.verification != Verification::Full, seen: None };
         let plain = |error: Error| error.to_string();
         let builder = builder().map_err(plain)?.dangerous();
-        let builder = builder.with_custom_certificate_verifier(Arc::clone(&verifier));
+        let builder = builder.with_custom_certificate_verifier(Arc::new(verifier.clone()));
         let mut config = match (&trust.identity, contents.next(), contents.next()) {
             (Some((own, key)), Some(certificate), Some(secret)) => {
                 let secret = PrivateKeyDer::from_pem_slice(&secret).map_err(|error| unusable(KEY, key, &error))?;
@@ -144,13 +149,21 @@ impl Kept {
     }
 }
 
-pub(super) fn certificates(file: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+fn named_authorities(file: &Path, bytes: &[u8]) -> Result<Anchors, String> {
+    let mut anchors = Anchors::new();
+    for certificate in certificates(file, bytes)? {
+        anchors.add(certificate).map_err(|error| unusable("a certificate authority", file, &error))?;
+    }
+    Ok(anchors)
+}
+
+fn certificates(file: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     match CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>() {
         Ok(certificates) if certificates.is_empty() => Err(unusable(CERTIFICATE, file, &"it contains none")),
         certificates => certificates.map_err(|error| unusable(CERTIFICATE, file, &error)),
     }
 }
 
-pub(super) fn unusable(what: &str, file: &Path, why: &dyn std::fmt::Display) -> String {
+fn unusable(what: &str, file: &Path, why: &dyn std::fmt::Display) -> String {
     format!("cannot read {what} in PEM form from `{}`: {why}", file.display())
 }

@@ -3,13 +3,16 @@
 use rustls::{CertificateError, Error};
 
 use super::Trust;
+use super::roots::MACHINE;
 
 /// What to do about an error of TLS that a connection with this trust had; `None` if the error says enough.
 fn cure(error: &Error, trust: &Trust) -> Option<String> {
     let Error::InvalidCertificate(error) = error else { return None };
     match (error, &trust.authority) {
         (CertificateError::UnknownIssuer | CertificateError::BadSignature, None) => {
-            Some("install its authority into /etc/ssl/certs, or set SSL_CERT_FILE".to_owned())
+            // One that was not read may have it.
+            let install = || "install its authority into /etc/ssl/certs, or set SSL_CERT_FILE".to_owned();
+            Some(MACHINE.unread().unwrap_or_else(install))
         }
         (CertificateError::UnknownIssuer | CertificateError::BadSignature, Some(file)) => {
             Some(format!("`{}` has neither its authority nor the certificate itself", file.display()))

@@ -1,7 +1,9 @@
 //! TLS as a client: which certificates are trusted, for Mackerel's API, the Docker engine and plugins alike.
 
+mod anchors;
 mod client;
 mod cure;
+mod places;
 mod roots;
 #[cfg(test)]
 mod tests;
@@ -15,7 +17,7 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::{ClientConfig, Error, RootCertStore};
 
 use self::client::{CERTIFICATE, KEY};
-use self::verifier::Machine;
+use self::verifier::{Believed, Verifier};
 use crate::clock;
 
 pub use self::client::{Client, check};
@@ -63,19 +65,23 @@ impl Verification {
 /// # Errors
 /// The cryptography supports neither TLS 1.2 nor 1.3, which is a bug in the build.
 pub fn verifying() -> Result<ClientConfig, Error> {
-    let verifier = Arc::new(Machine(&roots::MACHINE));
-    let mut config = builder()?.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    let verifier = Verifier { believed: Believed::Machine(&roots::MACHINE), any_name: false, seen: None };
+    let mut config = builder()?.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
     // A resumed session has no certificate, and would outlive its authority.
     config.resumption = Resumption::disabled();
     Ok(config)
 }
 
-/// Waits until the machine's certificate authorities have been read.
-pub async fn ready() {
-    if !roots::MACHINE.is_read() {
-        // If it panics, so does the first handshake, which reads them again.
-        tokio::task::spawn_blocking(|| roots::MACHINE.get()).await.ok();
+/// Waits until the machine's certificate authorities have been read, for some seconds at most.
+///
+/// # Errors
+/// None could be read; the text says why. They are tried again when this is called again.
+pub async fn ready() -> Result<(), String> {
+    if roots::MACHINE.is_read() {
+        return Ok(());
     }
+    let read = tokio::task::spawn_blocking(|| roots::MACHINE.make_ready()).await;
+    read.unwrap_or_else(|_| Err("the agent crashed; this is a bug in wasaba".to_owned()))
 }
 
 /// Reads the machine's certificate authorities again, if a connection needed them before. Blocks.

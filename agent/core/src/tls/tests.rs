@@ -3,13 +3,14 @@
 use std::sync::Mutex;
 
 use rustls::HandshakeKind;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use wasaba_testing::authority::{Authority, SelfSigned, Validity};
 
-use super::client::certificates;
-use super::verifier::verifier;
+use super::anchors::Anchors;
+use super::roots::{Read, Roots};
 use super::*;
 
 /// Whether the handshake of a client with this trust succeeds when it connects to `localhost`.
@@ -84,8 +85,8 @@ async fn a_session_that_the_machines_authorities_believed_is_not_resumed() {
     let of_plugins = ClientConfig::clone(&Client::default().config().await.unwrap());
     for mut config in [verifying().unwrap(), of_plugins] {
         // Any certificate, since this machine has no authority of tests.
-        let any = Trust { verification: Verification::None, ..Trust::default() };
-        config.dangerous().set_certificate_verifier(verifier(&any, None).unwrap());
+        let all = Verifier { believed: Believed::All, any_name: true, seen: None };
+        config.dangerous().set_certificate_verifier(Arc::new(all));
         let connector = TlsConnector::from(Arc::new(config));
         for _ in 0..2 {
             let (near, far): (DuplexStream, DuplexStream) = tokio::io::duplex(1 << 16);
@@ -169,23 +170,41 @@ async fn files_are_read_again_only_when_they_have_changed() {
 #[tokio::test]
 async fn an_authority_that_is_installed_later_is_believed_by_the_same_client_after_a_failure() {
     static INSTALLED: Mutex<Vec<CertificateDer<'static>>> = Mutex::new(Vec::new());
-    fn load() -> RootCertStore {
-        let mut store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        store.add_parsable_certificates(INSTALLED.lock().unwrap().iter().cloned());
-        store
+    fn load() -> Result<Read, String> {
+        let mut anchors = Anchors::of_roots(webpki_roots::TLS_SERVER_ROOTS);
+        INSTALLED.lock().unwrap().iter().for_each(|certificate| anchors.add(certificate.clone()).unwrap());
+        Ok(Read { anchors, unread: Vec::new() })
     }
-    static ROOTS: roots::Roots = roots::Roots::new(load);
+    static ROOTS: Roots = Roots::new(load);
     let authority = Authority::new();
-    let verifier = Arc::new(Machine(&ROOTS));
+    let verifier = Arc::new(Verifier { believed: Believed::Machine(&ROOTS), any_name: false, seen: None });
     let config = builder().unwrap().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     let config = Arc::new(config);
     let server = || authority.server("localhost", false);
-    ROOTS.get().unwrap();
-    let bytes = std::fs::read(authority.file()).unwrap();
-    *INSTALLED.lock().unwrap() = certificates(&authority.file(), &bytes).unwrap();
+    ROOTS.make_ready().unwrap();
+    *INSTALLED.lock().unwrap() = vec![CertificateDer::from_pem_file(authority.file()).unwrap()];
     assert!(!agree_with(Arc::clone(&config), server()).await, "those that were read before");
     while !agree_with(Arc::clone(&config), server()).await {
         tokio::task::yield_now().await;
     }
     assert!(!agree_with(config, Authority::new().server("localhost", false)).await, "another authority");
+}
+
+#[tokio::test]
+async fn a_servers_own_certificate_is_believed_where_the_machine_has_it() {
+    static OWN: OnceLock<CertificateDer<'static>> = OnceLock::new();
+    static ROOTS: Roots = Roots::new(|| {
+        let mut anchors = Anchors::new();
+        anchors.add(OWN.get().unwrap().clone()).unwrap();
+        Ok(Read { anchors, unread: Vec::new() })
+    });
+    let own = SelfSigned::new("localhost", true, Validity::Now);
+    OWN.set(CertificateDer::from_pem_file(own.file()).unwrap()).unwrap();
+    let verifier = Arc::new(Verifier { believed: Believed::Machine(&ROOTS), any_name: false, seen: None });
+    let config = builder().unwrap().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    let config = Arc::new(config);
+    assert!(!agree_with(Arc::clone(&config), own.server()).await, "they were not read");
+    ROOTS.make_ready().unwrap();
+    assert!(agree_with(Arc::clone(&config), own.server()).await);
+    assert!(!agree_with(config, SelfSigned::new("localhost", true, Validity::Now).server()).await, "another one");
 }

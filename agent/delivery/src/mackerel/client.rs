@@ -176,7 +176,8 @@ impl Client {
             request = request.header(CONTENT_TYPE, "application/json").body(json);
         }
         if self.base.scheme() == "https" {
-            tls::ready().await;
+            let unread = |why| ApiError::NoAnswer(format!("cannot reach Mackerel: {}: {why}", self.host()));
+            tls::ready().await.map_err(unread)?;
         }
         let response = request.send().await.map_err(|error| self.unreachable(error))?;
         let status = response.status();
