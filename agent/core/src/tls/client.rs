@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::Resumption;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, Error};
 
 use super::anchors::Anchors;
+use super::pem::{self, Pem};
 use super::places::LONGEST_FILE_BYTES;
 use super::roots::MACHINE;
 use super::verifier::{Believed, Seen, Verifier};
@@ -138,7 +139,8 @@ impl Kept {
         let mut config = match (&trust.identity, contents.next(), contents.next()) {
             (Some((own, key)), Some(certificate), Some(secret)) => {
                 let secret = PrivateKeyDer::from_pem_slice(&secret).map_err(|error| unusable(KEY, key, &error))?;
-                builder.with_client_auth_cert(certificates(own, &certificate)?, secret).map_err(plain)?
+                let chain = certificates(own, &certificate)?.into_iter().map(|found| found.certificate).collect();
+                builder.with_client_auth_cert(chain, secret).map_err(plain)?
             }
             _ => builder.with_no_client_auth(),
         };
@@ -151,14 +153,21 @@ impl Kept {
 
 fn named_authorities(file: &Path, bytes: &[u8]) -> Result<Anchors, String> {
     let mut anchors = Anchors::new();
-    for certificate in certificates(file, bytes)? {
-        anchors.add(certificate).map_err(|error| unusable("a certificate authority", file, &error))?;
+    let found = certificates(file, bytes)?;
+    // A file may have those for mail, too.
+    for found in found.into_iter().filter(|found| found.is_for_servers) {
+        let added = anchors.add(found.certificate);
+        added.map_err(|error| unusable("a certificate authority", file, &error))?;
+    }
+    if anchors.is_empty() {
+        return Err(unusable(CERTIFICATE, file, &"what it contains is trusted for other purposes than servers"));
     }
     Ok(anchors)
 }
 
-fn certificates(file: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    match CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>() {
+/// At least one.
+fn certificates(file: &Path, bytes: &[u8]) -> Result<Vec<Pem>, String> {
+    match pem::certificates(bytes).collect::<Result<Vec<_>, _>>() {
         Ok(certificates) if certificates.is_empty() => Err(unusable(CERTIFICATE, file, &"it contains none")),
         certificates => certificates.map_err(|error| unusable(CERTIFICATE, file, &error)),
     }

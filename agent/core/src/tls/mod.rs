@@ -3,6 +3,8 @@
 mod anchors;
 mod client;
 mod cure;
+mod der;
+mod pem;
 mod places;
 mod roots;
 #[cfg(test)]

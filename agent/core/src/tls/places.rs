@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 
 use super::anchors::Anchors;
+use super::pem;
 use super::roots::Read;
 use crate::clock;
 use crate::paths::{Opened, patient, system};
@@ -182,7 +182,8 @@ fn of_file_at(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
 }
 
 fn of_file(file: Opened) -> Result<Vec<CertificateDer<'static>>, Error> {
-    Ok(CertificateDer::pem_slice_iter(&file.read(LONGEST_FILE_BYTES)?).flatten().collect())
+    let found = pem::certificates(&file.read(LONGEST_FILE_BYTES)?).flatten().collect::<Vec<_>>();
+    Ok(found.into_iter().filter(|found| found.is_for_servers).map(|found| found.certificate).collect())
 }
 
 /// Of all files that can be read; a folder usually has several links to each.
@@ -204,6 +205,7 @@ mod tests {
 
     use rustix::fs::{CWD, Mode, mkfifoat};
     use rustls::pki_types::UnixTime;
+    use rustls::pki_types::pem::PemObject;
     use wasaba_testing::authority::Authority;
 
     use super::*;

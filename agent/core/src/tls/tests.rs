@@ -118,6 +118,19 @@ fn a_file_without_a_certificate_or_key_is_named() {
     }
 }
 
+#[test]
+fn a_file_of_some_megabytes_of_authorities_is_read_and_one_for_other_purposes_alone_is_refused() {
+    let authority = Authority::new();
+    let pem = std::fs::read_to_string(authority.file()).unwrap();
+    std::fs::write(authority.file(), format!("{}{pem}", "# comment\n".repeat(300_000))).unwrap();
+    check(&trusting(&authority, Verification::Full)).unwrap();
+    let mail = authority.folder().join("mail.pem");
+    // As `openssl x509 -addtrust emailProtection` writes it.
+    std::fs::write(&mail, include_str!("mail.pem")).unwrap();
+    let error = check(&naming(&mail, Verification::Full)).unwrap_err();
+    assert!(error.contains("trusted for other purposes than servers"), "{error}");
+}
+
 /// A trust in the certificate in this file, as the operator names it.
 fn naming(file: &Path, verification: Verification) -> Trust {
     Trust { verification, authority: Some(file.to_owned()), identity: None }
