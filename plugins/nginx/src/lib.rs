@@ -80,9 +80,10 @@ fn explain(target: &Target, RequestFailure { error, tls }: RequestFailure) -> Er
         Error::Unauthorized(text) if tls == Some(TlsFault::Alert) => Error::Misconfigured(format!(
             "{shown}: {text}: check {scheme}, and `certificate` and `key` of `tls` in the plugin's table"
         )),
-        Error::Unauthorized(text) => Error::Misconfigured(format!(
+        Error::Unauthorized(text) if tls == Some(TlsFault::Certificate) => Error::Misconfigured(format!(
             "{shown}: {text}; name its authority under `tls` in the plugin's table: `tls = {{ authority = \"/path/to/ca.pem\" }}`"
         )),
+        Error::Unauthorized(text) => Error::Misconfigured(format!("{shown}: {text}: check {settings}")),
         Error::Failed(text) if tls == Some(TlsFault::NotTls) => {
             Error::Misconfigured(format!("{shown}: {text}; does it speak TLS? check {scheme}"))
         }
@@ -107,11 +108,8 @@ mod tests {
         assert_eq!(explain(&target, Error::Denied(refusal.into()).into()), Error::Denied(refusal.into()));
         let silent = explain(&target, Error::Unreachable("no answer".into()).into());
         assert_eq!(silent, Error::Unreachable("https://a/s: no answer: check `uri`".into()));
-        let untrusted = explain(&target, Error::Unauthorized("invalid peer certificate: UnknownIssuer".into()).into());
-        assert!(
-            matches!(&untrusted, Error::Misconfigured(text) if text.contains("`tls = { authority")),
-            "{untrusted:?}"
-        );
+        let expired = explain(&target, Error::Unauthorized("it expired".into()).into());
+        assert_eq!(expired, Error::Misconfigured("https://a/s: it expired: check `uri`".into()));
     }
 
     #[test]

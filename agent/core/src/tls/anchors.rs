@@ -4,10 +4,12 @@ use std::collections::HashSet;
 
 use ring::digest::{SHA256, digest};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, Error, RootCertStore};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 
+use super::certificate::Certificate;
 use super::provider;
 
 /// Certificates that are trusted. One of them may be the server's own, which is then believed as it is, for its names and until it expires.
@@ -61,25 +63,92 @@ impl Anchors {
         name: Option<&ServerName<'_>>,
         now: UnixTime,
     ) -> Result<(), Error> {
-        let parsed = ParsedCertificate::try_from(certificate)?;
-        let algorithms = provider().signature_verification_algorithms.all;
-        match verify_server_cert_signed_by_trust_anchor(&parsed, &self.store, intermediates, now, algorithms) {
-            // When it is valid has been verified before who signed it.
-            Err(error) if is_of_role(&error) || error == unknown_issuer() => {
-                if !self.certificates.contains(&fingerprint(certificate)) {
-                    return Err(unknown_issuer());
-                }
+        let parsed = ParsedCertificate::try_from(certificate);
+        let algorithms = algorithms();
+        let verified = parsed.as_ref().map_err(Error::clone).and_then(|parsed| {
+            verify_server_cert_signed_by_trust_anchor(parsed, &self.store, intermediates, now, algorithms)
+        });
+        let is_by_chain = verified.is_ok();
+        match verified {
+            Err(error) if is_of_form(&error) || error == unknown_issuer() => {
+                self.verify_as_it_is(certificate, intermediates, now, error)?;
             }
             result => result?,
         }
-        name.map_or(Ok(()), |name| verify_server_name(&parsed, name))
+        let Some(name) = name else { return Ok(()) };
+        let named = parsed.and_then(|parsed| verify_server_name(&parsed, name));
+        let is_named = named.is_ok()
+            || Certificate::read(certificate).is_some_and(|certificate| certificate.has_common_name(name))
+                && !(is_by_chain && self.limits_names(certificate, intermediates, now));
+        match named {
+            _ if is_named => Ok(()),
+            Err(error) if is_of_form(&error) => {
+                let expected = name.to_owned();
+                Err(CertificateError::NotValidForNameContext { expected, presented: Vec::new() }.into())
+            }
+            result => result,
+        }
+    }
+
+    /// Verifies a certificate that webpki refuses with `error`: it is trusted itself, or only its form is the reason and an authority that is
+    /// trusted has signed it.
+    fn verify_as_it_is(
+        &self,
+        bytes: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        error: Error,
+    ) -> Result<(), Error> {
+        let Some(certificate) = Certificate::read(bytes) else { return Err(error) };
+        certificate.check_dates(now)?;
+        let roots = &self.store.roots;
+        let is_signed = || roots.iter().any(|anchor| certificate.is_signed_by(anchor, algorithms()));
+        if self.certificates.contains(&fingerprint(bytes))
+            || is_of_form(&error) && certificate.is_for_servers() && is_signed()
+        {
+            return Ok(());
+        }
+        let is_issuer = |bytes: &CertificateDer<'_>| {
+            Certificate::read(bytes).is_some_and(|other| other.subject == certificate.issuer)
+        };
+        let has_issuer =
+            roots.iter().any(|anchor| *anchor.subject == *certificate.issuer) || intermediates.iter().any(is_issuer);
+        Err(if has_issuer { error } else { unknown_issuer() })
+    }
+
+    /// Whether no way to an authority is without one that limits names, which webpki holds only against names that are not common ones.
+    fn limits_names(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> bool {
+        let check = |path: &VerifiedPath<'_>| {
+            let limits = |bytes: &[u8]| Certificate::read(bytes).is_none_or(|certificate| certificate.limits_names());
+            let mut between = path.intermediate_certificates();
+            let is_limited = path.anchor().name_constraints.is_some() || between.any(|other| limits(&other.der()));
+            if is_limited { Err(webpki::Error::NameConstraintViolation) } else { Ok(()) }
+        };
+        let Ok(parsed) = EndEntityCert::try_from(certificate) else { return true };
+        let (roots, usage) = (&self.store.roots, KeyUsage::server_auth());
+        parsed.verify_for_usage(algorithms(), roots, intermediates, now, usage, None, Some(&check)).is_err()
     }
 }
 
-/// Whether a certificate was refused only because it is also that of an authority, as `openssl req -x509` makes them.
-fn is_of_role(error: &Error) -> bool {
-    let Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
-    matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+fn algorithms() -> &'static [&'static dyn SignatureVerificationAlgorithm] {
+    provider().signature_verification_algorithms.all
+}
+
+/// What webpki found, if rustls has no word for it.
+pub(super) fn of_webpki(error: &Error) -> Option<&webpki::Error> {
+    let Error::InvalidCertificate(CertificateError::Other(other)) = error else { return None };
+    other.0.downcast_ref()
+}
+
+/// Whether a certificate was refused only for its form: its version, or that it is also an authority's, as `openssl req -x509` makes them.
+pub(super) fn is_of_form(error: &Error) -> bool {
+    use webpki::Error::{CaUsedAsEndEntity, UnsupportedCertVersion};
+    matches!(of_webpki(error), Some(CaUsedAsEndEntity | UnsupportedCertVersion))
 }
 
 fn unknown_issuer() -> Error {

@@ -1,6 +1,7 @@
 //! TLS as a client: which certificates are trusted, for Mackerel's API, the Docker engine and plugins alike.
 
 mod anchors;
+mod certificate;
 mod client;
 mod cure;
 mod der;
@@ -23,7 +24,7 @@ use self::verifier::{Believed, Verifier};
 use crate::clock;
 
 pub use self::client::{Client, check};
-pub use self::cure::{error_of, with_cure};
+pub use self::cure::{error_of, lacks_authority, with_cure};
 pub use self::verifier::Seen;
 
 /// Which server certificates a connection trusts, and which certificate it presents.

@@ -7,7 +7,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use wasaba_testing::authority::{Authority, SelfSigned, Validity};
+use wasaba_testing::authority::{Authority, Form, SelfSigned, Unusual, Validity};
 
 use super::anchors::Anchors;
 use super::roots::{Read, Roots};
@@ -19,9 +19,13 @@ async fn agree(trust: &Trust, server: TlsAcceptor) -> bool {
 }
 
 async fn agree_with(config: Arc<ClientConfig>, server: TlsAcceptor) -> bool {
+    agree_as(config, server, "localhost").await
+}
+
+async fn agree_as(config: Arc<ClientConfig>, server: TlsAcceptor, name: &str) -> bool {
     let (near, far): (DuplexStream, DuplexStream) = tokio::io::duplex(1 << 16);
     let connector = TlsConnector::from(config);
-    let client = connector.connect(ServerName::try_from("localhost").unwrap(), near);
+    let client = connector.connect(ServerName::try_from(name).unwrap().to_owned(), near);
     let (client, server) = tokio::join!(client, accepted(server, far));
     client.is_ok() && server
 }
@@ -220,4 +224,65 @@ async fn a_servers_own_certificate_is_believed_where_the_machine_has_it() {
     ROOTS.make_ready().unwrap();
     assert!(agree_with(Arc::clone(&config), own.server()).await);
     assert!(!agree_with(config, SelfSigned::new("localhost", true, Validity::Now).server()).await, "another one");
+}
+
+/// Whether each version of TLS agrees with a server that has this certificate, when just `trusted` is named.
+async fn agrees(server: &Unusual, trusted: &CertificateDer<'static>, name: &str, any_name: bool) -> bool {
+    let mut anchors = Anchors::new();
+    anchors.add(trusted.clone()).unwrap();
+    let verifier = Verifier { believed: Believed::Named(Arc::new(anchors)), any_name, seen: None };
+    let config =
+        builder().unwrap().dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
+    let config = Arc::new(config);
+    let mut agreed = [false; 2];
+    for (agreed, version) in agreed.iter_mut().zip([&rustls::version::TLS12, &rustls::version::TLS13]) {
+        *agreed = agree_as(Arc::clone(&config), server.server(version), name).await;
+    }
+    assert!(agreed[0] == agreed[1], "TLS 1.2 and 1.3 differ: {agreed:?}");
+    agreed[0]
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_old_form_is_believed_for_its_common_name_if_it_or_its_authority_is_named() {
+    let authority = Authority::new();
+    let root = CertificateDer::from_pem_file(authority.file()).unwrap();
+    let other = CertificateDer::from_pem_file(Authority::new().file()).unwrap();
+    for form in [Form::CommonName, Form::Authority, Form::Version1] {
+        for signer in [Some(&authority), None] {
+            let server = |name, validity| Unusual::new(name, form, validity, signer);
+            let own = server("localhost", Validity::Now);
+            let case = format!("{form:?}, signed by an authority: {}", signer.is_some());
+            assert!(agrees(&own, &own.certificate, "localhost", false).await, "{case}");
+            assert_eq!(agrees(&own, &root, "localhost", false).await, signer.is_some(), "{case}");
+            assert!(!agrees(&own, &other, "localhost", false).await, "{case}: another authority of that name");
+            assert!(!agrees(&own, &own.certificate, "elsewhere", false).await, "{case}: another name");
+            assert!(!agrees(&own, &own.certificate, "127.0.0.1", false).await, "{case}: an address");
+            assert!(agrees(&own, &own.certificate, "elsewhere", true).await, "{case}: any name");
+            for validity in [Validity::Past, Validity::Future] {
+                let own = server("localhost", validity);
+                assert!(!agrees(&own, &own.certificate, "localhost", true).await, "{case}: {validity:?}");
+                assert!(!agrees(&own, &root, "localhost", true).await, "{case}: {validity:?}");
+            }
+            let many = server("*.corp.example", Validity::Now);
+            assert!(agrees(&many, &many.certificate, "web.corp.example", false).await, "{case}");
+            assert!(!agrees(&many, &many.certificate, "a.web.corp.example", false).await, "{case}");
+            let address = server("127.0.0.1", Validity::Now);
+            assert!(agrees(&address, &address.certificate, "127.0.0.1", false).await, "{case}");
+            assert!(!agrees(&address, &address.certificate, "127.0.0.2", false).await, "{case}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_common_name_does_not_count_beside_other_names_or_below_an_authority_that_limits_names() {
+    let authority = Authority::new();
+    let root = CertificateDer::from_pem_file(authority.file()).unwrap();
+    let free = Unusual::below(&authority, None, "localhost");
+    assert!(agrees(&free, &root, "localhost", false).await);
+    let limited = Unusual::below(&authority, Some("corp.example"), "localhost");
+    assert!(!agrees(&limited, &root, "localhost", false).await);
+    assert!(agrees(&limited, &root, "localhost", true).await);
+    let other = Unusual::new("localhost", Form::OtherName, Validity::Now, Some(&authority));
+    assert!(agrees(&other, &root, "other.example", false).await);
+    assert!(!agrees(&other, &root, "localhost", false).await);
 }

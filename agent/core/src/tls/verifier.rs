@@ -1,12 +1,15 @@
 //! Whom a connection believes.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+use rustls::crypto::verify_tls13_signature_with_raw_key;
+use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 
-use super::anchors::Anchors;
+use super::anchors::{Anchors, is_of_form};
+use super::certificate::{Certificate, has_signed};
 use super::provider;
 use super::roots::Roots;
 
@@ -76,7 +79,13 @@ impl ServerCertVerifier for Verifier {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &algorithms)
+        let result = rustls::crypto::verify_tls12_signature(message, certificate, signature, &algorithms);
+        by_key(result, certificate, |key| {
+            let mut of_scheme = algorithms.mapping.iter().filter(|(scheme, _)| *scheme == signature.scheme);
+            let has_signed = |algorithm| has_signed(key, algorithm, message, signature.signature());
+            let is_valid = of_scheme.any(|(_, fitting)| fitting.iter().any(|algorithm| has_signed(*algorithm)));
+            if is_valid { Ok(HandshakeSignatureValid::assertion()) } else { Err(CertificateError::BadSignature.into()) }
+        })
     }
 
     fn verify_tls13_signature(
@@ -86,10 +95,44 @@ impl ServerCertVerifier for Verifier {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &algorithms)
+        let result = rustls::crypto::verify_tls13_signature(message, certificate, signature, &algorithms);
+        by_key(result, certificate, |key| verify_tls13_signature_with_raw_key(message, key, signature, &algorithms))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// What the library says of the handshake's signature, or `verify` of the certificate's key if the library refuses the certificate for its
+/// version.
+fn by_key(
+    result: Result<HandshakeSignatureValid, Error>,
+    certificate: &CertificateDer<'_>,
+    verify: impl FnOnce(&SubjectPublicKeyInfoDer<'_>) -> Result<HandshakeSignatureValid, Error>,
+) -> Result<HandshakeSignatureValid, Error> {
+    let Err(error) = result else { return result };
+    match Certificate::read(certificate) {
+        Some(certificate) if certificate.has_short_key() => Err(Error::InvalidCertificate(ShortKey.into())),
+        Some(certificate) if is_of_form(&error) => verify(&certificate.key()),
+        _ => Err(error),
+    }
+}
+
+/// A server's key is one of RSA that is too short to be verified with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ShortKey;
+
+impl fmt::Display for ShortKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("its key is one of RSA with fewer than 2048 bits")
+    }
+}
+
+impl std::error::Error for ShortKey {}
+
+impl From<ShortKey> for CertificateError {
+    fn from(error: ShortKey) -> Self {
+        Self::Other(OtherError(Arc::new(error)))
     }
 }

@@ -454,6 +454,8 @@ pub(super) fn failure_of(error: &(dyn std::error::Error + 'static), other: Kind,
 fn of_handshake(error: &rustls::Error, text: impl Into<String>) -> Failure {
     use rustls::Error as Tls;
     let fault = match error {
+        // With another fault, naming its authority would not help.
+        Tls::InvalidCertificate(_) if !tls::lacks_authority(error) => None,
         Tls::InvalidCertificate(_) | Tls::NoCertificatesPresented => Some(TlsFault::Certificate),
         Tls::AlertReceived(_) => Some(TlsFault::Alert),
         Tls::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => Some(TlsFault::NotTls),
@@ -668,6 +670,8 @@ mod tests {
             (alert(rustls::AlertDescription::CertificateRequired), "unauthorized", "tls=alert"),
             (alert(rustls::AlertDescription::HandshakeFailure), "failed", "tls=alert"),
             (rustls::Error::NoCertificatesPresented, "unauthorized", "tls=certificate"),
+            (rustls::CertificateError::UnknownIssuer.into(), "unauthorized", "tls=certificate"),
+            (rustls::CertificateError::Expired.into(), "unauthorized", ""),
             (rustls::InvalidMessage::InvalidContentType.into(), "failed", "tls=not-tls"),
             (rustls::Error::DecryptError, "failed", ""),
         ] {
