@@ -134,8 +134,12 @@ fn parse(
 }
 
 fn domains(text: &str) -> Vec<String> {
-    let words = text.split_whitespace().map(|domain| domain.strip_suffix('.').unwrap_or(domain).to_owned());
-    words.take(MOST_DOMAINS).collect()
+    // One dot before a domain is not part of it, for glibc either.
+    let without_dots = |domain: &str| {
+        let domain = domain.strip_suffix('.').unwrap_or(domain);
+        domain.strip_prefix('.').unwrap_or(domain).to_owned()
+    };
+    text.split_whitespace().map(without_dots).take(MOST_DOMAINS).collect()
 }
 
 fn server(text: &str, port: u16, index: impl Fn(&str) -> Option<u32>) -> Option<SocketAddr> {
@@ -263,6 +267,7 @@ mod tests {
         assert_eq!(parsed("domain old.example\nsearch a.example. b.example # c\n").domains, ["a.example", "b.example"]);
         assert_eq!(parsed("search a.example\ndomain b.example c.example\n").domains, ["b.example"]);
         assert!(parsed("").domains.is_empty() && parsed("search .\n").domains == [""]);
+        assert_eq!(parsed("search .lab .a.example. b.example\n").domains, ["lab", "a.example", "b.example"]);
         let own = |variable: Option<&str>| {
             parse("", 53, "box.corp.example", |_| variable.map(str::to_owned), |_| None).domains
         };
