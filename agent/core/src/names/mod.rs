@@ -6,9 +6,11 @@
 //! for side by side, each through all servers, and what one of them finds is used whatever happens to the other. Addresses that can be
 //! reached come first ([`connect`] tries both families).
 //!
-//! Where glibc gives up or waits long, this does not: each family asks the next server for itself, one that has found addresses waits
-//! for the other a second only, and a server that was silent is asked last for ten minutes.
+//! Where glibc gives up or waits long, this does not: each family asks the next server for itself, and does so beside one that is silent
+//! for two seconds; one that has found addresses waits for the other a second only, and a server that was silent is asked last for ten
+//! minutes.
 
+mod exchange;
 mod files;
 mod message;
 mod order;
@@ -21,16 +23,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use ring::rand::{SecureRandom, SystemRandom};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use futures_util::{Stream, StreamExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use self::files::Config;
-use self::message::{Answer, Family, Name, Question, Reply};
+use self::message::{Answer, Family, Name};
 use crate::clock;
 use crate::paths::patient;
 use crate::text::duration;
@@ -49,11 +50,8 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// How long a server that was silent is asked last.
 const AVOIDANCE: Duration = Duration::from_secs(600);
 
-/// The most bytes of a datagram that are read. Without EDNS, servers send 512 at most.
-const LARGEST_DATAGRAM: usize = 4_096;
-
-/// The most datagrams that are no answer, before a server counts as failed.
-const MOST_STRAY: usize = 100;
+/// How long a server may be silent before the next one is asked beside it. A plugin has five seconds for all.
+const HEAD_START: Duration = Duration::from_secs(2);
 
 /// Why a name has no addresses.
 #[derive(Clone, Debug)]
@@ -280,6 +278,28 @@ impl Said {
     }
 }
 
+/// A question to a server, by its round and its place therein.
+type Number = (u32, usize);
+
+impl Said {
+    /// This, unless one of the `earlier` questions has another answer before its time is over.
+    async fn unless(
+        self,
+        mut asked: impl Stream<Item = (Number, Result<Self, FaultKind>)> + Unpin,
+        earlier: impl Iterator<Item = (Number, Instant)>,
+    ) -> Self {
+        let mut earlier = earlier.collect::<Vec<_>>();
+        while let Some(ends) = earlier.iter().map(|(_, ends)| *ends).max() {
+            let Ok(Some((of, said))) = tokio::time::timeout_at(ends, asked.next()).await else { break };
+            match said {
+                Ok(said) if earlier.iter().any(|(other, _)| *other == of) => return said,
+                _ => earlier.retain(|(other, _)| *other != of),
+            }
+        }
+        self
+    }
+}
+
 impl Config {
     /// Asks for a name as it is written and with each domain, in glibc's order.
     async fn search(&self, name: &str) -> Result<Vec<IpAddr>, Why> {
@@ -341,39 +361,42 @@ impl Config {
         }
     }
 
-    /// Asks the servers in turn, until one knows. An answer that comes after its server's time is as good as any.
+    /// Asks the servers in turn, until one knows. The next one is asked beside one that is silent, whose answer is as good as any, whenever
+    /// it comes; only that there is no address is not believed before those that were asked earlier had their time.
     async fn family(&self, name: &Name, family: Family) -> Said {
         let mut last = None;
-        let mut asked = FuturesUnordered::new();
+        let (mut asked, mut open) = (FuturesUnordered::new(), Vec::new());
         for turn in 0..self.attempts {
-            for server in self.in_turn() {
-                let mut wait = Wait { server, since: clock::instant(), is_over: false };
-                asked.push(async move { ((turn, server), self.exchange(server, name, family).await) });
-                let next = async {
-                    while let Some((of, answer)) = asked.next().await {
-                        match answer.and_then(Answer::said) {
-                            Ok(said) => return Ok((of, said)),
-                            Err(kind) if of == (turn, server) => return Err(kind),
-                            Err(_) => {}
-                        }
+            let servers = self.in_turn();
+            for (place, server) in servers.iter().copied().enumerate() {
+                let this = (turn, place);
+                let now = Instant::now();
+                open.push((this, now + self.timeout));
+                asked.push(async move {
+                    let mut wait = Wait { server, since: clock::instant(), is_over: false };
+                    let answer = exchange::ask(server, name, family, self.only_tcp).await;
+                    wait.is_over = true;
+                    (this, answer.and_then(Answer::said))
+                });
+                let is_last = place + 1 == servers.len();
+                let ends = now + if is_last { self.timeout } else { self.timeout.min(HEAD_START) };
+                let kind = loop {
+                    let Ok(Some((of, said))) = tokio::time::timeout_at(ends, asked.next()).await else {
+                        break FaultKind::Silent(self.timeout);
+                    };
+                    open.retain(|(other, _)| *other != of);
+                    match said {
+                        Ok(Said::Addresses(found)) => return Said::Addresses(found),
+                        Ok(said) => return said.unless(asked, open.into_iter().filter(|(other, _)| *other < of)).await,
+                        Err(kind) if of == this => break kind,
+                        Err(_) => {}
                     }
-                    std::future::pending().await
-                };
-                let kind = match tokio::time::timeout(self.timeout, next).await {
-                    Ok(Ok((of, said))) => {
-                        wait.is_over = of == (turn, server);
-                        return said;
-                    }
-                    Ok(Err(kind)) => {
-                        wait.is_over = true;
-                        kind
-                    }
-                    Err(_) => FaultKind::Silent(self.timeout),
                 };
                 last = Some(Fault { server, kind });
             }
         }
-        last.map_or(Said::Missing, Said::Failed)
+        let failed = last.map_or(Said::Missing, Said::Failed);
+        failed.unless(asked, open.into_iter()).await
     }
 
     /// The servers in the order in which they are asked.
@@ -392,55 +415,6 @@ impl Config {
         }
         servers
     }
-
-    /// Asks one server, by a datagram unless the answer is too long for it.
-    #[expect(clippy::disallowed_methods, reason = "addresses, not names")]
-    async fn exchange(&self, server: SocketAddr, name: &Name, family: Family) -> Result<Answer, FaultKind> {
-        let mut number = [0; 2];
-        SystemRandom::new().fill(&mut number).map_err(|_| FaultKind::System("no random number".to_owned()))?;
-        let question = Question::new(number, name.clone(), family);
-        if self.only_tcp {
-            return over_tcp(server, &question).await;
-        }
-        let any = if server.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-        let system = |error: Error| FaultKind::System(plain(&error));
-        // A port of its own for each question: it is chosen at random, and some firewalls lose the second question from the same one.
-        let socket = UdpSocket::bind((any, 0)).await.map_err(system)?;
-        socket.connect(server).await.map_err(system)?;
-        socket.send(&question.bytes).await.map_err(system)?;
-        let mut datagram = vec![0; LARGEST_DATAGRAM];
-        for _ in 0..MOST_STRAY {
-            let length = socket.recv(&mut datagram).await.map_err(system)?;
-            match message::read(datagram.get(..length).unwrap_or_default(), &question) {
-                Reply::Other => {}
-                Reply::Malformed if length < LARGEST_DATAGRAM => return Err(FaultKind::Malformed),
-                Reply::Truncated | Reply::Malformed => return over_tcp(server, &question).await,
-                Reply::Answer(answer) => return Ok(answer),
-            }
-        }
-        Err(FaultKind::Malformed)
-    }
-}
-
-async fn over_tcp(server: SocketAddr, question: &Question) -> Result<Answer, FaultKind> {
-    let exchange = async {
-        let mut stream = connect(&[server]).await?;
-        let length = u16::try_from(question.bytes.len()).map_err(Error::other)?;
-        stream.write_all(&[&length.to_be_bytes()[..], &question.bytes].concat()).await?;
-        let mut message = vec![0; stream.read_u16().await?.into()];
-        stream.read_exact(&mut message).await?;
-        Ok::<_, Error>(message)
-    };
-    let message = exchange.await.map_err(|error| FaultKind::System(plain(&error)))?;
-    match message::read(&message, question) {
-        Reply::Answer(answer) => Ok(answer),
-        _ => Err(FaultKind::Malformed),
-    }
-}
-
-/// The system's message, without the number that Rust adds.
-fn plain(error: &Error) -> String {
-    error.to_string().split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 /// What the other family says, for which one that has usable addresses does not wait long.
@@ -468,16 +442,16 @@ impl Answer {
 }
 
 /// The servers that were silent, and when.
-static AVOIDED: Mutex<Vec<(SocketAddr, Instant)>> = Mutex::new(Vec::new());
+static AVOIDED: Mutex<Vec<(SocketAddr, std::time::Instant)>> = Mutex::new(Vec::new());
 
-fn avoided() -> MutexGuard<'static, Vec<(SocketAddr, Instant)>> {
+fn avoided() -> MutexGuard<'static, Vec<(SocketAddr, std::time::Instant)>> {
     AVOIDED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A wait for a server. If it ends without an answer, also since the caller has no more time, the server is asked last from then on.
 struct Wait {
     server: SocketAddr,
-    since: Instant,
+    since: std::time::Instant,
     is_over: bool,
 }
 

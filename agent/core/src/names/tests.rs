@@ -2,6 +2,9 @@
 
 use wasaba_testing::name_server::{NameServer, WAYS, Zone};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UdpSocket};
+
 use super::*;
 
 const ZONE: Zone = Zone { v4: Ipv4Addr::new(127, 9, 0, 1), v6: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1) };
@@ -145,6 +148,15 @@ async fn a_server_that_was_silent_is_asked_last_until_it_answers() {
 }
 
 #[tokio::test]
+async fn a_name_whose_last_part_is_a_number_is_found() {
+    let machine = Machine::with_servers(1);
+    std::fs::write(&machine.places.hosts, "127.0.0.9 redis.1\n").unwrap();
+    assert_eq!(machine.find("redis.1").await.unwrap(), ["127.0.0.9"]);
+    machine.configure("search test\n");
+    assert_eq!(machine.find("good.good.1").await.unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn with_rotate_the_servers_take_turns() {
     let machine = Machine::with_servers(2);
     machine.configure("options rotate\n");
@@ -257,6 +269,112 @@ async fn a_name_is_the_machines_own_if_the_hosts_file_lists_it() {
     }
 }
 
+/// The next question to a server, and who asks.
+async fn question(server: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut bytes = [0; 512];
+    let (length, asker) = server.recv_from(&mut bytes).await.unwrap();
+    (bytes[..length].to_vec(), asker)
+}
+
+/// The answer 10.0.0.`last`.
+fn answer(question: &[u8], last: u8) -> Vec<u8> {
+    let header = [&question[..2], &[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]].concat();
+    let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 10, 0, 0, last];
+    [&header, &question[12..], &record].concat()
+}
+
+/// Two servers at the same port, and a machine that asks them.
+async fn two_servers(folder: &Path, options: &str) -> (UdpSocket, UdpSocket, Places) {
+    let (first, second) = loop {
+        let first = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let port = first.local_addr().unwrap().port();
+        if let Ok(second) = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 2), port)).await {
+            break (first, second);
+        }
+    };
+    let port = first.local_addr().unwrap().port();
+    let places = Places { hosts: folder.join("hosts"), config: folder.join("resolv.conf"), port };
+    let text = format!("nameserver 127.0.0.1\nnameserver 127.0.0.2\noptions no-aaaa {options}\n");
+    std::fs::write(&places.config, text).unwrap();
+    (first, second, places)
+}
+
+#[tokio::test]
+async fn a_silent_server_does_not_cost_its_whole_time_if_another_knows_the_name() {
+    let folder = tempfile::tempdir().unwrap();
+    // Longer than a name may take.
+    let (_silent, second, places) = two_servers(folder.path(), "timeout:30 attempts:1").await;
+    let answers = async {
+        let (asked, asker) = question(&second).await;
+        second.send_to(&answer(&asked, 7), asker).await.unwrap();
+    };
+    let (found, ()) = tokio::join!(places.lookup("web.test."), answers);
+    assert_eq!(found.unwrap(), [IpAddr::from([10, 0, 0, 7])]);
+}
+
+#[tokio::test]
+async fn that_a_name_does_not_exist_is_not_believed_while_an_earlier_server_still_has_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second, places) = two_servers(folder.path(), "timeout:30 attempts:1").await;
+    let lookup = places.lookup("web.corp.test.");
+    tokio::pin!(lookup);
+    let both = async { (question(&first).await, question(&second).await) };
+    let (slow, (mut missing, asker)) = tokio::select! {
+        asked = both => asked,
+        early = &mut lookup => panic!("{early:?}"),
+    };
+    missing[2..4].copy_from_slice(&[0x81, 0x83]);
+    second.send_to(&missing, asker).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(200), &mut lookup).await.is_err());
+    first.send_to(&answer(&slow.0, 7), slow.1).await.unwrap();
+    assert_eq!(lookup.await.unwrap(), [IpAddr::from([10, 0, 0, 7])]);
+}
+
+#[tokio::test]
+async fn stray_datagrams_end_no_look_up_and_from_many_on_the_server_is_asked_over_tcp() {
+    for (has_tcp, has_answer) in [(false, true), (true, false)] {
+        // A port that is free for both.
+        let (listener, server) = loop {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            if let Ok(server) = UdpSocket::bind(listener.local_addr().unwrap()).await {
+                break (listener, server);
+            }
+        };
+        let address = server.local_addr().unwrap();
+        let listener = has_tcp.then_some(listener);
+        let folder = tempfile::tempdir().unwrap();
+        let places = Places {
+            hosts: folder.path().join("hosts"),
+            config: folder.path().join("resolv.conf"),
+            port: address.port(),
+        };
+        std::fs::write(&places.config, "nameserver 127.0.0.1\noptions timeout:30 attempts:1 no-aaaa\n").unwrap();
+        let answers = async {
+            let (asked, asker) = question(&server).await;
+            let mut wrong = answer(&asked, 9);
+            wrong[0] ^= 1;
+            for _ in 0..150 {
+                server.send_to(&wrong, asker).await.unwrap();
+                // So that none is lost.
+                tokio::task::yield_now().await;
+            }
+            if has_answer {
+                server.send_to(&answer(&asked, 7), asker).await.unwrap();
+            }
+            if let Some(listener) = listener {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut asked = vec![0; stream.read_u16().await.unwrap().into()];
+                stream.read_exact(&mut asked).await.unwrap();
+                let answer = answer(&asked, 7);
+                stream.write_u16(answer.len().try_into().unwrap()).await.unwrap();
+                stream.write_all(&answer).await.unwrap();
+            }
+        };
+        let (found, ()) = tokio::join!(places.lookup("web.test."), answers);
+        assert_eq!(found.unwrap(), [IpAddr::from([10, 0, 0, 7])], "over TCP: {has_tcp}");
+    }
+}
+
 #[tokio::test]
 async fn an_answer_that_comes_after_its_servers_time_is_taken() {
     let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -265,13 +383,10 @@ async fn an_answer_that_comes_after_its_servers_time_is_taken() {
     std::fs::write(&config, "nameserver 127.0.0.1\noptions timeout:1 attempts:2 no-aaaa\n").unwrap();
     let places = Places { hosts, config, port: server.local_addr().unwrap().port() };
     let answers_late = async {
-        let (mut first, mut second) = ([0; 512], [0; 512]);
-        let (length, asker) = server.recv_from(&mut first).await.unwrap();
+        let first = question(&server).await;
         // Only when it is asked again, for which its time must have passed.
-        server.recv_from(&mut second).await.unwrap();
-        let header = [&first[..2], &[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]].concat();
-        let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 10, 0, 0, 7];
-        server.send_to(&[&header, &first[12..length], &record].concat(), asker).await.unwrap();
+        question(&server).await;
+        server.send_to(&answer(&first.0, 7), first.1).await.unwrap();
     };
     let (found, ()) = tokio::join!(places.lookup("late.test."), answers_late);
     assert_eq!(found.unwrap(), [IpAddr::from([10, 0, 0, 7])]);
