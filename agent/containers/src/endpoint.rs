@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use tokio::net::UnixStream;
 use tokio_rustls::TlsConnector;
+use wasaba_core::names;
 use wasaba_core::paths::named;
 use wasaba_core::tls;
 use wasaba_core::tls::Trust;
@@ -98,7 +99,7 @@ impl Endpoint {
             }
             _ => (rest, if tls { 2_376 } else { 2_375 }),
         };
-        let is_host = !host.is_empty() && url::Host::parse(host).is_ok();
+        let is_host = !host.is_empty() && (url::Host::parse(host).is_ok() || names::ends_in_number(host));
         if is_host {
             Ok(Self::Tcp { host: host.to_owned(), port, tls })
         } else {
@@ -313,6 +314,7 @@ mod tests {
             ("https://engine", tcp("engine", 2_376, true)),
             ("tcp://[::1]:2375", tcp("[::1]", 2_375, false)),
             ("tcp://[::1]", tcp("[::1]", 2_375, false)),
+            ("tcp://engine.1:2375", tcp("engine.1", 2_375, false)),
         ] {
             assert_eq!(Endpoint::parse(text), Ok(expected), "{text}");
         }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::Path;
 use std::time::Duration;
 
-use super::Unresolved;
+use super::{Unresolved, zone};
 use crate::paths::system;
 
 /// The most that is read of `hosts`; lists of servers that block advertisements have some megabytes.
@@ -80,14 +80,7 @@ pub(super) fn config(path: &Path, port: u16, name: &str) -> Result<Config, Unres
         Err(error) => return Err(Unresolved::file(name, path, &error)),
     };
     let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    Ok(parse(&text, port, &own, |variable| std::env::var(variable).ok(), index_of))
-}
-
-/// The number of an interface.
-fn index_of(interface: &str) -> Option<u32> {
-    use rustix::net::{AddressFamily, SocketType, netdevice, socket};
-    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;
-    netdevice::name_to_index(socket, interface).ok()
+    Ok(parse(&text, port, &own, |variable| std::env::var(variable).ok(), zone::index_of))
 }
 
 /// `own` is this host's name, whose domain is the default; `variable` reads the environment, `index` knows interfaces.
@@ -146,8 +139,7 @@ fn server(text: &str, port: u16, index: impl Fn(&str) -> Option<u32>) -> Option<
     let Some((address, scope)) = text.split_once('%') else {
         return text.parse().ok().map(|address: IpAddr| (address, port).into());
     };
-    let scope = scope.parse().ok().or_else(|| index(scope))?;
-    Some(SocketAddrV6::new(address.parse::<Ipv6Addr>().ok()?, port, 0, scope).into())
+    Some(SocketAddrV6::new(address.parse::<Ipv6Addr>().ok()?, port, 0, zone::number(scope, index)?).into())
 }
 
 impl Config {

@@ -16,6 +16,7 @@ mod message;
 mod order;
 #[cfg(test)]
 mod tests;
+mod zone;
 
 use std::fmt;
 use std::io::{Error, ErrorKind};
@@ -37,6 +38,7 @@ use crate::paths::patient;
 use crate::text::duration;
 
 pub use self::order::connect;
+pub use self::zone::{ends_in_number, with_zone, zoned};
 
 /// How long a name may take in all.
 const LONGEST: Duration = Duration::from_secs(25);

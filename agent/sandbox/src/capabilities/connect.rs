@@ -112,11 +112,16 @@ impl Patience {
 pub(super) async fn tcp(host: &Host, port: u16, gate: &Gate, blocking: &Blocking) -> Result<TcpStream, Failure> {
     let addresses = match host {
         // Granted literally, which is the one way to reach an address that no name may resolve to.
-        Host::Ipv4(address) => vec![IpAddr::V4(*address)],
-        Host::Ipv6(address) => vec![IpAddr::V6(*address)],
-        Host::Domain(name) => resolve(name, gate, blocking).await?,
+        Host::Ipv4(address) => vec![SocketAddr::new(IpAddr::V4(*address), port)],
+        Host::Ipv6(address) => vec![SocketAddr::new(IpAddr::V6(*address), port)],
+        Host::Domain(name) => match names::with_zone(name.trim_matches(['[', ']']), port) {
+            Some(address) => vec![address.map_err(|error| broken(&error))?],
+            None => {
+                let found = resolve(name, gate, blocking).await?.into_iter();
+                found.map(|address| SocketAddr::new(address, port)).collect()
+            }
+        },
     };
-    let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect::<Vec<_>>();
     names::connect(&addresses).await.map_err(|error| broken(&error))
 }
 

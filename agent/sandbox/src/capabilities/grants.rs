@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use url::{Host, Url};
+use wasaba_core::names;
 use wasaba_core::secret::Secret;
 use wasaba_core::setting::Reach;
 use wasaba_core::tls::Trust;
@@ -26,7 +27,7 @@ impl Origin {
     /// # Errors
     /// Why the text is not such a URL.
     pub fn of_url(text: &str) -> Result<Self, String> {
-        let url = Url::parse(text).map_err(|error| format!("is not an absolute URL ({error})"))?;
+        let url = Url::parse(text).map_err(|error| format!("is not an absolute URL ({})", invalid_url(error, text)))?;
         Self::of(&url).map_err(|why| match why {
             NotAnOrigin::Scheme => "must begin with http:// or https://".to_owned(),
             NotAnOrigin::Host => EMPTY_PART.to_owned(),
@@ -134,10 +135,34 @@ enum NotAnOrigin {
 /// Two dots in a row, or a dot at the beginning: no DNS has such a name, and it could look like another.
 const EMPTY_PART: &str = "is not a host name or address (empty part between dots)";
 
-/// A host as URLs spell it, so that each spelling of an address (`0x7f.1`, `2130706433`) compares equal.
+/// Why a text is not a URL, with what to write where only URLs cannot name a host.
+pub(super) fn invalid_url(error: url::ParseError, text: &str) -> String {
+    match error {
+        url::ParseError::InvalidIpv4Address => {
+            "URLs take a host whose last part is a number for an IPv4 address; use another name of it, or its address"
+                .to_owned()
+        }
+        url::ParseError::InvalidIpv6Address if text.contains('%') => {
+            "URLs have no IPv6 address with a network interface; use another address, or a name".to_owned()
+        }
+        error => error.to_string(),
+    }
+}
+
+/// A host as URLs spell it, so that each spelling of an address (`0x7f.1`, `2130706433`) compares equal. What URLs cannot name is a domain,
+/// too: an address with its network interface, in brackets, and a name whose last part is a number, as Docker's swarm has them.
 fn parse_host(text: &str) -> Result<Host, String> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    if let Some((address, zone)) = names::zoned(bare) {
+        return Ok(Host::Domain(format!("[{address}%{zone}]")));
+    }
     let bracketed = if text.contains(':') && !text.starts_with('[') { format!("[{text}]") } else { text.to_owned() };
-    let host = Host::parse(&bracketed).map_err(|error| format!("is not a host name or address ({error})"))?;
+    let host = match Host::parse(&bracketed) {
+        Err(url::ParseError::InvalidIpv4Address) if names::ends_in_number(text) => {
+            Host::Domain(text.to_ascii_lowercase())
+        }
+        host => host.map_err(|error| format!("is not a host name or address ({error})"))?,
+    };
     without_dot(host).ok_or_else(|| EMPTY_PART.to_owned())
 }
 
@@ -409,6 +434,28 @@ mod tests {
         }
         for other in ["bucher.example", "bücher.example@evil.example", "evil.example#bücher.example", ""] {
             assert!(grants.check_host(other, 80).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_urls_cannot_name_is_granted_for_any_protocol_and_a_url_of_it_says_why_not() {
+        let mut grants = grants(&[]);
+        for (entry, host, port) in [("Redis.1:6379", "redis.1", 6379), ("[fe80::1%eth0.7]:1", "fe80::1%eth0.7", 1)] {
+            grants.allow(entry).unwrap();
+            assert!(grants.check_host(host, port).is_ok() && grants.check_host(&format!("{host}0"), port).is_err());
+            let line = grants.check_host(host, 9).unwrap_err();
+            let line = line.split('"').nth(1).unwrap();
+            assert_eq!(Origin::of_endpoint(line), Origin::of_host(host, 9), "the line to write");
+        }
+        for invalid in
+            ["1.2.3.4.5", "256.256.256.256", "0x7f.0x100.1.1", "redis..1", "a b.1", "fe80::1%", "[fe80::1%eth0"]
+        {
+            assert!(Origin::of_host(invalid, 1).is_err(), "{invalid}");
+        }
+        for (url, why) in [("http://web.1/", "last part is a number"), ("http://[fe80::1%eth0]/", "network interface")]
+        {
+            let error = Origin::of_url(url).unwrap_err();
+            assert!(error.contains(why) && error.contains("use another"), "{error}");
         }
     }
 

@@ -20,7 +20,7 @@ use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use super::blocking::Blocking;
 use super::connect;
 use super::gate::Gate;
-use super::grants::Grants;
+use super::grants::{Grants, invalid_url};
 use super::meter::Meter;
 use super::script::{self, Script};
 use super::types::{Handle, secret};
@@ -271,7 +271,8 @@ impl Sender<'_> {
     async fn send(self, request: Request) -> Result<Response, Failure> {
         let OfInstance { gate, meter, body_bytes, .. } = self.instance;
         let invalid = |why: String| Failure::new(Kind::Invalid, why);
-        let url = Url::parse(&request.url).map_err(|error| invalid(format!("invalid URL: {error}")))?;
+        let url = Url::parse(&request.url)
+            .map_err(|error| invalid(format!("invalid URL: {}", invalid_url(error, &request.url))))?;
         gate.check(|grants| grants.check_url(&url))?;
         if !METHODS.contains(&request.method.as_str()) {
             return Err(invalid(format!("invalid method {:?}: use one of {}", request.method, METHODS.join(", "))));

@@ -9,6 +9,7 @@ use rustls::ProtocolVersion;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
+use wasaba_core::names;
 use wasaba_core::tls::{self, Seen, Trust};
 use wasmtime::Result;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
@@ -168,8 +169,13 @@ impl Connection {
         let invalid = |why: String| Failure::new(Kind::Invalid, why);
         let name = options.server_name.clone().or_else(|| self.host.clone());
         let name = name.ok_or_else(|| invalid("TLS over a unix socket needs a server name".into()))?;
-        let parsed =
-            ServerName::try_from(name.clone()).map_err(|_| invalid(format!("invalid server name {name:?}")))?;
+        // The interface of an address is this machine's, and on no certificate.
+        let shown = names::zoned(&name).map_or_else(|| name.clone(), |(address, _)| address.to_string());
+        let parsed = ServerName::try_from(shown).map_err(|_| {
+            let cure = ": its last part is a number, which TLS has no names for; use another name";
+            let cure = if names::ends_in_number(&name) { cure } else { "" };
+            invalid(format!("invalid server name {name:?}{cure}"))
+        })?;
         let config = self.patience.wait(self.timeout, tls.watched(seen)).await?;
         let mut config = config.map_err(|why| Failure::new(Kind::Misconfigured, format!("`tls`: {why}")))?;
         config.alpn_protocols = options.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
