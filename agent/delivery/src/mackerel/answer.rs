@@ -243,10 +243,13 @@ pub(super) fn date(value: &str) -> Option<i64> {
     Some(jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value.trim()).ok()?.as_second())
 }
 
-/// The wait in either form of the `Retry-After` header: seconds, or a date.
+/// The wait in either form of the `Retry-After` header: seconds, or a date. Gateways write a fraction, or the seconds twice.
 pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    if let Ok(seconds) = value.trim().parse() {
-        return Some(Duration::from_secs(seconds));
+    let first = value.split(',').next().unwrap_or_default().trim();
+    if first.starts_with(|char: char| char.is_ascii_digit())
+        && let Ok(seconds) = first.parse::<f64>()
+    {
+        return Some(Duration::try_from_secs_f64(seconds.ceil()).unwrap_or(Duration::MAX));
     }
     let date = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(date(value)?).ok()?);
     Some(date.duration_since(now).unwrap_or_default())
@@ -270,7 +273,13 @@ mod tests {
         assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:50:37 GMT", now), Some(Duration::from_secs(60)));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:00:00 GMT", now), Some(Duration::ZERO));
-        assert_eq!(retry_after("soon", now), None);
+        for (odd, seconds) in [(" 120 ", 120), ("120.5", 121), ("120, 120", 120), ("0", 0), ("1e9", 1_000_000_000)] {
+            assert_eq!(retry_after(odd, now), Some(Duration::from_secs(seconds)), "{odd}");
+        }
+        assert_eq!(retry_after(&"9".repeat(400), now), Some(Duration::MAX));
+        for wrong in ["soon", "", "-5", "inf", "NaN", "12 s"] {
+            assert_eq!(retry_after(wrong, now), None, "{wrong}");
+        }
     }
 
     #[test]

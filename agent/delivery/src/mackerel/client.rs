@@ -6,10 +6,10 @@
 use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{CONNECTION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AGE, CONNECTION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, redirect};
 use serde_json::Value;
 use url::Url;
@@ -181,10 +181,12 @@ impl Client {
         }
         let response = request.send().await.map_err(|error| self.unreachable(error))?;
         let status = response.status();
-        let retry_after = response
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| answer::retry_after(value.to_str().ok()?, clock::wall()));
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        // That of a cache was told to someone else before.
+        let told = header(DATE).filter(|_| header(AGE).is_none()).and_then(answer::date);
+        let its_time = told.and_then(|told| Some(UNIX_EPOCH + Duration::from_secs(u64::try_from(told).ok()?)));
+        let retry_after =
+            header(RETRY_AFTER).and_then(|value| answer::retry_after(value, its_time.unwrap_or_else(clock::wall)));
         if !status.is_success() {
             // What can be read of the reason. A body that is long or ends early hides neither status nor Retry-After.
             let message = answer::message(&self.body(response).await.0);
@@ -195,7 +197,6 @@ impl Client {
                 retry_after,
             }));
         }
-        let told = response.headers().get(DATE).and_then(|value| answer::date(value.to_str().ok()?));
         let arrived = clock::running();
         let (body, end) = self.body(response).await;
         end?;
@@ -332,16 +333,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn mackerels_time_is_that_of_its_last_success_and_not_that_of_a_gateway() {
+    async fn mackerels_time_is_that_of_its_last_success_and_not_that_of_a_gateway_or_cache() {
         let server = Server::start(|request| {
             let date = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
-            let (status, body) = if request.line == "GET /x" { ("200 OK", "{}") } else { ("502 Bad Gateway", "") };
-            format!("HTTP/1.1 {status}\r\n{date}Content-Length: {}\r\n\r\n{body}", body.len())
+            let (status, body) = if request.line == "GET /y" { ("502 Bad Gateway", "") } else { ("200 OK", "{}") };
+            let age = if request.line == "GET /cached" { "Age: 7200\r\n" } else { "" };
+            format!("HTTP/1.1 {status}\r\n{date}{age}Content-Length: {}\r\n\r\n{body}", body.len())
         })
         .await;
         let client = client(&server.base);
         let failed = client.send(Method::GET, "/y", &[], None, |answer| Some(answer.clone())).await;
         assert!(failed.is_err() && client.mackerel_time().is_none());
+        let cached = client.send(Method::GET, "/cached", &[], None, |answer| Some(answer.clone())).await;
+        assert!(cached.is_ok() && client.mackerel_time().is_none());
         let login_page = client.send(Method::GET, "/x", &[], None, |_| None::<()>).await;
         assert!(login_page.is_err() && client.mackerel_time().is_none());
         assert!(get(&client).await.is_ok());
@@ -454,6 +458,15 @@ mod tests {
         let error = get(&client(&server.base)).await.unwrap_err();
         assert_eq!(error.retry_after(), Some(Duration::from_secs(90)), "{error}");
         assert!(error.to_string().contains("503"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_date_to_retry_after_is_reckoned_by_the_clock_of_the_server() {
+        let response = "HTTP/1.1 503 Busy\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+                        retry-after: Sun, 06 Nov 1994 08:51:07 GMT\r\ncontent-length: 0\r\n\r\n";
+        let server = Server::start(move |_| response.to_owned()).await;
+        let error = get(&client(&server.base)).await.unwrap_err();
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(90)));
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use wasaba_core::graph::Defined;
 
 use super::Pace;
-use super::answer::ApiError;
+use super::answer::{ApiError, AtFault};
 use super::client::Client;
 use super::halving::{Found, Halving};
 use super::lanes::{Lane, Words};
@@ -152,7 +152,9 @@ impl Posting {
 fn cannot_post(which: &str, example: Option<&Defined>, lane: &mut Lane, error: &ApiError) -> Duration {
     let example = example.map(|defined| format!("`{}` of {}", defined.graph.name(), defined.owner));
     let task = format!("post {which}, such as that of {}", example.unwrap_or_default());
-    lane.fault(POSTED_EVERY, error, &Words::new(&task, "values are posted without them"));
+    let is_content = matches!(error, ApiError::Refused(_)) && error.is_of_mackerel();
+    let cure = is_content.then(|| (AtFault::Content, "correct the graphs of that plugin".to_owned()));
+    lane.fault(POSTED_EVERY, error, &Words { cure, ..Words::new(&task, "values are posted without them") });
     POSTED_EVERY
 }
 

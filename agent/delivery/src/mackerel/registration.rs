@@ -361,18 +361,22 @@ impl Registration<'_> {
         let mut sent = VecDeque::new();
         loop {
             sent.push_back((self.pace.instant)());
-            let wait = match self.put_description(&mut lane, host_id).await {
+            match self.put_description(&mut lane, host_id).await {
                 Ok(()) => {
                     lane.is_well();
-                    DESCRIBED_EVERY
+                    tokio::select! {
+                        () = tokio::time::sleep(DESCRIBED_EVERY) => {}
+                        () = refresh.notified() => {}
+                    }
                 }
                 Err(error) => {
-                    lane.wait(&error, &Words::new("update this host's description", "Mackerel shows the last one"))
+                    let is_content = matches!(error, ApiError::Refused(_)) && error.is_of_mackerel();
+                    let cure = "check `display_name`, `roles` and the names of checks";
+                    let cure = is_content.then(|| (AtFault::Configuration, cure.to_owned()));
+                    let words = Words::new("update this host's description", "Mackerel shows the last one");
+                    let words = Words { cure, ..words };
+                    tokio::time::sleep(lane.wait(&error, &words)).await;
                 }
-            };
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = refresh.notified() => {}
             }
             if sent.len() >= MOST_A_MINUTE
                 && let Some(first) = sent.pop_front()

@@ -1018,6 +1018,29 @@ async fn a_loop_of_refreshes_sends_the_description_five_times_a_minute() {
 }
 
 #[tokio::test]
+async fn a_refresh_makes_no_request_before_a_failed_one_may_be_repeated() {
+    let machine = Machine::registered();
+    let put = "PUT /api/v0/hosts/HOST1";
+    let server = Server::start(move |request| match request.line == put {
+        true => "HTTP/1.1 503 Busy\r\nretry-after: 600\r\ncontent-length: 0\r\n\r\n".to_owned(),
+        false => mackerel(request, accept),
+    })
+    .await;
+    let script = async {
+        server.until(|seen| count(seen, put) > 0).await;
+        for n in 0..10 {
+            machine.signals.refresh.notify_one();
+            // A whole round trip, in which the description would be sent.
+            machine.keep(NOW + n * 60, 1);
+            server.until(|seen| count(seen, TSDB) > n as usize).await;
+        }
+        count(&server.requests(), put)
+    };
+    let (result, puts) = machine.run_during(&server, script).await;
+    assert_eq!((result, puts), (Ok(()), 1));
+}
+
+#[tokio::test]
 async fn graph_definitions_are_posted_when_they_change_and_not_again_when_refused() {
     let machine = Machine::registered();
     let create = "POST /api/v0/graph-defs/create";
