@@ -128,8 +128,11 @@ impl Draft {
     fn merge(&mut self, reader: &mut Reader<'_>, top: &mut Section<'_>, is_included: bool) {
         let config = &mut self.config;
         let non_empty = |text: Option<String>| text.filter(|text| !text.is_empty());
-        if let Some(key) = reader.secret(top, "apikey") {
-            config.api_key = Some(key);
+        let span = top.span_of("apikey");
+        match reader.secret(top, "apikey").map(|key| api_key(key.reveal())) {
+            Some(Ok(key)) => config.api_key = Some(key),
+            Some(Err(why)) => reader.fail(span, format!("`apikey` {why}")),
+            None => {}
         }
         self.knows_key &= reader.failures() == 0;
         set(&mut config.api_base, reader.parsed(top, "apibase", api_base));
@@ -197,6 +200,20 @@ fn proxy(text: &str) -> Result<String, String> {
         "" | "direct" => Ok(text.trim().to_owned()),
         address => Ok(ProxyAddress::parse(address)?.escaped.reveal().to_owned()),
     }
+}
+
+/// Parses the API key, wherever it was written. A header carries it, which has only printable ASCII characters.
+///
+/// # Errors
+/// The problem and its cure, to follow the name of the key, flag or variable. They do not show the key.
+pub fn api_key(text: &str) -> Result<Secret, String> {
+    let what = match text.chars().find(|char| !(' '..='~').contains(char)) {
+        None => return Ok(Secret::new(text)),
+        Some('\n' | '\r') => "a line break",
+        Some(char) if char.is_control() => "a control character",
+        Some(_) => "a character that is not ASCII",
+    };
+    Err(format!("contains {what}, which is invalid in an API key; write only the key, as Mackerel shows it"))
 }
 
 /// Parses the value of `apibase` or `-apibase`.

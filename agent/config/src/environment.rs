@@ -11,7 +11,7 @@ use wasaba_core::container::MARK;
 use wasaba_core::secret::Secret;
 
 use super::document::{Level, Problem};
-use super::{Config, invalid_role, is_role};
+use super::{Config, api_key, invalid_role, is_role};
 
 /// The variables of the image. Without `Debug`, since they contain a secret.
 #[derive(Clone, Default)]
@@ -88,10 +88,13 @@ impl Environment {
     /// Overrides `config`, except its API key and its engine, as in the official image.
     pub fn over(&self, config: &mut Config, problems: &mut Vec<Problem>) {
         if config.api_key.is_none() {
-            config.api_key = match &self.api_key_file {
-                Some(file) => key_in(file).map_err(|why| problems.push(Problem::of_flag(Level::Error, why))).ok(),
-                None => self.api_key.clone(),
+            let key = match (&self.api_key_file, &self.api_key) {
+                (Some(file), _) => Some(key_in(file)),
+                (None, Some(key)) => Some(api_key(key.reveal()).map_err(|why| format!("the variable `apikey` {why}"))),
+                (None, None) => None,
             };
+            let key = key.transpose().map_err(|why| problems.push(Problem::of_flag(Level::Error, why)));
+            config.api_key = key.unwrap_or_default();
         }
         if let Some(roles) = &self.roles {
             config.roles = roles.iter().filter(|role| is_role(role)).cloned().collect();
@@ -129,7 +132,9 @@ fn key_in(file: &Path) -> Result<Secret, String> {
             "the file `{}` of the variable `apikey_file` is empty: write the API key into it",
             file.display()
         )),
-        Ok(key) => Ok(Secret::new(key)),
+        Ok(key) => {
+            api_key(&key).map_err(|why| format!("the file `{}` of the variable `apikey_file` {why}", file.display()))
+        }
         Err(error) => {
             let cure = "check the path, and that the agent may read the file";
             Err(format!("cannot read `{}` of the variable `apikey_file`: {error}; {cure}", file.display()))
@@ -231,12 +236,16 @@ mod tests {
         let key = |file: &str| over(Config::default(), &[("apikey_file", file)]);
         std::fs::write(&file, "hunter2\n").unwrap();
         assert_eq!(key(&file).0.api_key, Some(Secret::new("hunter2")));
-        std::fs::write(&file, "\n").unwrap();
-        for unusable in [&file, "/nowhere/key"] {
+        for (unusable, content) in [(&*file, "\n"), (&file, "hunter2\nhunter3\n"), ("/nowhere/key", "")] {
+            std::fs::write(&file, content).unwrap();
             let (config, problems) = key(unusable);
             assert!(config.api_key.is_none() && problems[0].is_error());
-            assert!(problems[0].to_string().contains("apikey_file"), "{}", problems[0]);
+            let problem = problems[0].to_string();
+            assert!(problem.contains("apikey_file") && !problem.contains("hunter"), "{problem}");
         }
+        let (config, problems) = over(Config::default(), &[("apikey", "hunter2\nhunter3")]);
+        assert_eq!((config.api_key, problems.len()), (None, 1));
+        assert!(problems[0].to_string().starts_with("the variable `apikey` contains a line break"), "{}", problems[0]);
     }
 
     #[test]

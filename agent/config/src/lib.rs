@@ -42,7 +42,7 @@ use crate::check::{Check, Metadata};
 use crate::metrics::{Metrics, MetricsPlugin, StandIn};
 use crate::table::PluginTable;
 
-pub use crate::draft::{api_base, invalid_role, is_role};
+pub use crate::draft::{api_base, api_key, invalid_role, is_role};
 
 /// The configuration file of the official agent and of this one.
 pub const DEFAULT_FILE: &str = "/etc/mackerel-agent/mackerel-agent.conf";

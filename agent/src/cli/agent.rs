@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use wasaba_core::paths::own;
 use wasaba_core::tls;
 
-use super::configuration::texts;
+use super::configuration::{texts, way_to_mackerel};
 use super::flags::AgentFlags;
 use crate::process::log::Destination;
 use crate::process::{ending, log};
@@ -94,7 +94,11 @@ async fn reload(
         let read = read.await;
         let bug =
             |_| Err(vec![Problem::of_flag(Level::Error, "the reload panicked; this is a bug in wasaba".to_owned())]);
-        match read.unwrap_or_else(bug) {
+        let read = read.unwrap_or_else(bug).and_then(|(config, problems)| match refusal(&configs.borrow(), &config) {
+            Some(why) => Err(vec![why]),
+            None => Ok((config, problems)),
+        });
+        match read {
             Ok((config, problems)) => {
                 log::problems(&problems);
                 let (config, later) = reloadable(&configs.borrow(), config);
@@ -112,6 +116,16 @@ async fn reload(
         }
         refresh.notify_one();
     }
+}
+
+/// Why a running agent cannot change to a `new` configuration, though a start could: it would end, or post nothing any more.
+fn refusal(running: &Config, new: &Config) -> Option<Problem> {
+    if running.api_key.is_some() && new.api_key.is_none() {
+        let cure = "write it again, or restart the agent if its values are to stay on this machine";
+        let why = format!("`apikey` is missing, without which nothing would be posted any more: {cure}");
+        return Some(Problem::of_flag(Level::Error, why));
+    }
+    new.api_key.as_ref().and_then(|_| way_to_mackerel(new))
 }
 
 /// The part of a `new` configuration that a running agent can apply, and the changed keys that need a restart.
@@ -246,15 +260,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_broken_configuration_changes_nothing_but_the_description_is_sent_again() {
+    async fn an_unusable_configuration_changes_nothing_but_the_description_is_sent_again() {
         let temp = tempfile::tempdir().unwrap();
         let conf = temp.path().join("agent.conf");
         let flags = AgentFlags { conf: Some(conf.clone()), ..AgentFlags::default() };
-        let (configs, config) = watch::channel(Arc::new(Config::default()));
+        let running = Config { api_key: Some(wasaba_core::secret::Secret::new("key")), ..Config::default() };
+        let (configs, config) = watch::channel(Arc::new(running));
         let (hangup, refresh) = (Notify::new(), Notify::new());
         let reloading = reload(&flags, &hangup, &configs, &refresh);
         let signals = async {
-            for (text, changes) in [("roles = [", false), ("display_name = \"web\"", true)] {
+            for (text, changes) in [
+                ("roles = [", false),
+                ("", false),
+                ("display_name = \"web\"", false),
+                ("apikey = \"\"\"\nkey\nkey\"\"\"", false),
+                ("apikey = \"key\\u0000\"", false),
+                ("apikey = \"key\"\nhttp_proxy = \"ftp://proxy\"", false),
+                ("apikey = \"key\"\ndisplay_name = \"web\"", true),
+            ] {
                 fs::write(&conf, text).unwrap();
                 hangup.notify_one();
                 refresh.notified().await;

@@ -4,16 +4,13 @@
 
 use std::io::Write;
 
+use config::Loaded;
 use config::document::{Level, Problem};
-use config::{Config, Loaded};
-use delivery::mackerel::Client;
 use plugins::keeper;
-use wasaba_core::secret::Secret;
 use wasaba_core::text::counted;
 
-use super::configuration::texts;
+use super::configuration::{texts, way_to_mackerel};
 use super::flags::AgentFlags;
-use crate::run;
 
 /// Reads the configuration and loads its components. As with the official agent, all output goes to standard error, and a warning
 /// is a failure.
@@ -47,11 +44,4 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
     let notes = if text.is_empty() { text } else { format!("{text}\n") };
     let text = format!("{notes}`{}`: no errors, no warnings\n", file.display());
     std::io::stderr().write_all(text.as_bytes()).map_err(|error| format!("cannot print: {error}"))
-}
-
-/// What is wrong with the key or with the way to Mackerel, also in the environment, as far as it can be seen without taking it.
-fn way_to_mackerel(config: &Config) -> Option<Problem> {
-    let key = config.api_key.clone().unwrap_or_else(|| Secret::new("none"));
-    let client = Client::new(config.api_base.as_str(), key, &run::agent(), &run::route(&config.network));
-    client.err().map(|error| Problem::of_flag(Level::Error, error.to_string()))
 }

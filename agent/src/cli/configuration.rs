@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use config::document::{Level, Problem};
 use config::environment::Environment;
 use config::{Config, Loaded};
+use delivery::mackerel::Client;
 use tracing::level_filters::LevelFilter;
 use wasaba_core::secret::Secret;
 
@@ -13,6 +14,7 @@ use super::flags::AgentFlags;
 use super::parse::parse;
 use crate::process::log;
 use crate::process::log::Destination;
+use crate::run;
 
 impl AgentFlags {
     /// The configuration file that these flags name.
@@ -99,7 +101,10 @@ impl AgentFlags {
             }
         }
         if let Some(key) = self.apikey.as_deref().filter(|key| !key.is_empty()) {
-            config.api_key = Some(Secret::new(key));
+            match config::api_key(key) {
+                Ok(key) => config.api_key = Some(key),
+                Err(why) => problems.push(Problem::of_flag(Level::Error, format!("-apikey {why}"))),
+            }
         }
         if let Some(pidfile) = &self.pidfile {
             config.pidfile.clone_from(pidfile);
@@ -120,6 +125,14 @@ impl AgentFlags {
         config.diagnostic = self.diagnostic.unwrap_or(config.diagnostic);
         config
     }
+}
+
+/// What is wrong with the key or with the way to Mackerel, also in the environment, as far as it can be seen without taking it.
+#[must_use]
+pub fn way_to_mackerel(config: &Config) -> Option<Problem> {
+    let key = config.api_key.clone().unwrap_or_else(|| Secret::new("none"));
+    let client = Client::new(config.api_base.as_str(), key, &run::agent(), &run::route(&config.network));
+    client.err().map(|error| Problem::of_flag(Level::Error, error.to_string()))
 }
 
 /// The problems as text for the user, a paragraph each.
@@ -151,6 +164,8 @@ mod tests {
             "{problems}"
         );
         assert!(over("wasaba -apibase nonsense", &file).1.contains("-apibase"));
+        let (config, problems) = over("wasaba -apikey hunter2\n3", &file);
+        assert!(config.api_key.is_none() && problems.starts_with("-apikey contains a line break"), "{problems}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub fn run(file: &Path, key: &str, base: Option<&str>) -> Result<(), String> {
     if key.is_empty() {
         return Err("no API key to write: pass -apikey=<YOUR_API_KEY>".to_owned());
     }
+    config::api_key(key).map_err(|why| format!("-apikey {why}"))?;
     if let Some(base) = base {
         config::api_base(base).map_err(|why| format!("-apibase {why}"))?;
     }
