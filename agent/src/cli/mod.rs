@@ -22,6 +22,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use flags::Command;
+use rustix::process::Signal;
+use tokio::signal::unix::{SignalKind, signal};
 use wasaba_core::text::safe_lines;
 
 use crate::process::{log, privacy};
@@ -92,15 +94,38 @@ fn print(text: &str) -> Result<(), String> {
 /// The runtime of every command: one thread, and more for blocking work. Idle ones are kept for more than a minute: creating them
 /// again each minute would be a third of the agent's CPU time.
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
-    tokio::runtime::Builder::new_current_thread()
+    let cannot = |error| format!("cannot start: {error}");
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_keep_alive(Duration::from_secs(75))
         .thread_stack_size(wasaba_core::WORKER_STACK_BYTES)
         .max_blocking_threads(64) // a hung file system holds one
         .build()
-        .map_err(|error| format!("cannot start: {error}"))
+        .map_err(cannot)?;
+    {
+        let _inside = runtime.enter();
+        survive_limit_of_file_sizes().map_err(cannot)?;
+    }
+    Ok(runtime)
+}
+
+/// From now on a write beyond the limit of file sizes (RLIMIT_FSIZE) fails, as on a full disk, and does not kill the process. By a handler,
+/// which stays; were the signal ignored, so would it be in each program that is started.
+fn survive_limit_of_file_sizes() -> std::io::Result<()> {
+    signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map(drop)
 }
 
 fn stdout_is_terminal() -> bool {
     std::io::stdout().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_signal_of_a_file_that_may_not_grow_does_not_end_the_process() {
+        let _runtime = runtime().unwrap();
+        rustix::process::kill_process(rustix::process::getpid(), Signal::XFSZ).unwrap();
+    }
 }
