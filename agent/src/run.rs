@@ -4,7 +4,8 @@ mod delivery_metrics;
 mod sink;
 mod sources;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ use wasaba_core::collect::memory::Memory;
 use wasaba_core::collect::rounds::Rounds;
 use wasaba_core::graph::Defined;
 use wasaba_core::paths::own::Folder;
+use wasaba_core::paths::{passing, patient};
 use wasaba_core::text::lasting;
 use wasaba_core::{clock, container};
 
@@ -67,11 +69,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
         tracing::warn!("{warning}");
     }
     let root = config.root.clone();
-    Folder::create(&root, 0o750)
-        .map_err(|error| format!("cannot create the folder `{}`: {error}; name another with -root", root.display()))?;
-    if let Some(why) = Folder::warning(&root) {
-        tracing::warn!("other users can replace the agent's own files: {why}");
-    }
+    make(&root)?;
     let spool = Arc::new(Spool::open(&root, clock::unix_seconds()).map_err(|error| error.to_string())?);
     let memory: Arc<dyn Memory> = Arc::<Spool>::clone(&spool);
     let board = Arc::new(local::Board::default());
@@ -199,6 +197,32 @@ async fn serve(root: PathBuf, tables: Tables) {
     }
 }
 
+/// Makes the agent's own folder. What passes by itself keeps no agent from starting, which works in memory until the disk is back.
+///
+/// # Errors
+/// The folder is a mistake in the configuration.
+fn make(root: &Path) -> Result<(), String> {
+    let made = patient::ask(root, patient::LOOK, |root| Folder::create(root, 0o750).map(|_| Folder::warning(root)));
+    match made.flatten() {
+        Ok(None) => {}
+        Ok(Some(why)) => tracing::warn!("other users can replace the agent's own files: {why}"),
+        Err(error) => tracing::error!("{}", unmade(root, &error)?),
+    }
+    Ok(())
+}
+
+/// What to log about a folder that cannot be made now.
+///
+/// # Errors
+/// It can never be made, with the cure.
+fn unmade(root: &Path, error: &io::Error) -> Result<String, String> {
+    let cannot = format!("cannot create the folder `{}`: {error}", root.display());
+    match passing::cure(error) {
+        Some(cure) => Ok(format!("{cannot}; the agent works in memory until that succeeds: {cure}")),
+        None => Err(format!("{cannot}; name another with -root")),
+    }
+}
+
 /// What the output shares with the collecting half of the agent.
 struct Output {
     spool: Arc<Spool>,
@@ -306,4 +330,23 @@ pub fn describe(config: &Config, cloud: Option<Cloud>) -> impl FnOnce() -> serde
         cloud,
     };
     move || serde_json::to_value(host::describe(&roots, &identity)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_on_a_full_or_read_only_disk_does_not_end_the_start_and_a_file_in_its_place_does() {
+        for passing in [io::ErrorKind::StorageFull, io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::TimedOut] {
+            let said = unmade(Path::new("/r"), &passing.into()).unwrap();
+            assert!(said.starts_with("cannot create the folder `/r`: ") && said.contains("in memory until"), "{said}");
+        }
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let error = make(&file).unwrap_err();
+        assert!(error.contains(&*file.to_string_lossy()) && error.ends_with("name another with -root"), "{error}");
+        assert_eq!(make(&temp.path().join("a/b")), Ok(()));
+    }
 }

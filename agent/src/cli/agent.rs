@@ -1,25 +1,21 @@
-//! The agent itself: `wasaba` without a command. This file has the log, the pid file and the signals; what the agent does is in
-//! [`crate::run`].
+//! The agent itself: `wasaba` without a command. This file has the signals; what the agent does is in [`crate::run`].
 
 use std::convert::Infallible;
 use std::fs;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::Config;
 use config::document::{Level, Problem};
 use delivery::local::Tail;
-use machine::roots;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
-use wasaba_core::paths::own;
 use wasaba_core::tls;
 
 use super::configuration::{texts, way_to_mackerel};
 use super::flags::AgentFlags;
 use crate::process::log::Destination;
+use crate::process::pidfile::Pidfile;
 use crate::process::{ending, log};
 use crate::run;
 use crate::run::Signals;
@@ -41,9 +37,10 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
     let destination = if table { Destination::Tail(tail.clone()) } else { Destination::Stderr };
     log::start(config.log_level, destination, config.machine.host.as_deref())?;
     log::problems(&problems);
-    // Two agents must not post for one host. A local one posts nothing, and should not need write access to /var/run.
-    let _pidfile = (config.api_key.is_some() && !flags.child).then(|| Pidfile::claim(&config.pidfile)).transpose()?;
     let runtime = super::runtime()?;
+    // Two agents must not post for one host. A local one posts nothing, and should not need write access to /var/run.
+    let mut pidfile =
+        (config.api_key.is_some() && !flags.child).then(|| Pidfile::claim(&config.pidfile)).transpose()?;
     let result = runtime.block_on(async {
         let (stop, stopped) = watch::channel(false);
         let (configs, config) = watch::channel(Arc::new(config));
@@ -64,11 +61,19 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
             result = run::run(signals, table.then_some(tail)) => result,
             () = forced => Err("forced to stop by a second signal".to_owned()),
             never = reload(flags, &hangup, &configs, &refresh) => match never {},
+            never = kept(&mut pidfile) => match never {},
         }
     });
     // A hung file system may block a thread for ever; the process exits all the same.
     runtime.shutdown_background();
     result
+}
+
+async fn kept(pidfile: &mut Option<Pidfile>) -> Infallible {
+    match pidfile {
+        Some(pidfile) => pidfile.keep().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Otherwise a killed supervisor would leave behind an agent without a supervisor, which blocks the next one.
@@ -181,55 +186,6 @@ async fn replaced() {
     }
 }
 
-/// More than any process id, with a line break.
-const LONGEST_PID_BYTES: usize = 64;
-
-/// The pid file, removed when the agent exits.
-pub(super) struct Pidfile(PathBuf);
-
-impl Pidfile {
-    #[expect(clippy::disallowed_methods, reason = "the operator names the folder, as for the official agent")]
-    pub(super) fn claim(file: &Path) -> Result<Self, String> {
-        let shown = file.display();
-        let own = std::process::id();
-        if let Some(folder) = file.parent() {
-            fs::create_dir_all(folder).map_err(|error| format!("cannot create the folder of `{shown}`: {error}"))?;
-        }
-        let cannot = |error| format!("cannot write the pid file `{shown}`: {error}; name another one with -pidfile");
-        let open = own::open_or_create(file, 0o644).map_err(cannot)?;
-        let mut text = [0; LONGEST_PID_BYTES];
-        let length = open.read_at(&mut text, 0).map_err(cannot)?;
-        let other = str::from_utf8(text.get(..length).unwrap_or_default()).ok();
-        if let Some(other) = other.and_then(|text| text.trim().parse::<u32>().ok())
-            && other != own
-            && program(other).is_some_and(|name| Some(name) == program(own))
-        {
-            return Err(format!("wasaba is already running, as process {other} (pid file `{shown}`)"));
-        }
-        open.set_len(0).and_then(|()| open.write_all_at(own.to_string().as_bytes(), 0)).map_err(cannot)?;
-        Ok(Self(file.to_owned()))
-    }
-}
-
-impl Drop for Pidfile {
-    #[expect(clippy::disallowed_methods, reason = "only the name goes, and the file was just read as our own")]
-    fn drop(&mut self) {
-        // Only our own: another agent may have claimed the file since.
-        if own::read(&self.0, LONGEST_PID_BYTES as u64)
-            .is_ok_and(|text| text == std::process::id().to_string().as_bytes())
-        {
-            fs::remove_file(&self.0).ok();
-        }
-    }
-}
-
-/// The file name of the program that runs as `process`.
-fn program(process: u32) -> Option<String> {
-    let line = roots::read(format!("/proc/{process}/cmdline").as_ref()).ok()?;
-    let path = line.split('\0').next()?;
-    path.rsplit('/').next().map(str::to_owned).filter(|name| !name.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,47 +245,5 @@ mod tests {
             () = signals => {}
         }
         assert_eq!(config.borrow().display_name.as_deref(), Some("web"));
-    }
-
-    #[test]
-    fn a_pid_file_of_a_dead_or_foreign_process_is_taken_over() {
-        let temp = tempfile::tempdir().unwrap();
-        let file = temp.path().join("run/agent.pid");
-        for content in ["", "junk", "1", "4294967295"] {
-            fs::create_dir_all(file.parent().unwrap()).unwrap();
-            fs::write(&file, content).unwrap();
-            let claimed = Pidfile::claim(&file).unwrap_or_else(|error| panic!("{content:?}: {error}"));
-            assert_eq!(fs::read_to_string(&file).unwrap(), std::process::id().to_string());
-            drop(claimed);
-            assert!(!file.exists());
-        }
-    }
-
-    #[test]
-    fn a_pid_file_is_written_neither_through_a_link_nor_into_a_pipe_nor_under_a_second_name() {
-        let temp = tempfile::tempdir().unwrap();
-        let (victim, file) = (temp.path().join("victim"), temp.path().join("agent.pid"));
-        fs::write(&victim, "precious").unwrap();
-        let plant: [&dyn Fn(); 4] = [
-            &|| std::os::unix::fs::symlink(&victim, &file).unwrap(),
-            &|| std::os::unix::fs::symlink(temp.path().join("dangling"), &file).unwrap(),
-            &|| fs::hard_link(&victim, &file).unwrap(),
-            &|| rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RUSR).unwrap(),
-        ];
-        for plant in plant {
-            plant();
-            let error = Pidfile::claim(&file).err().unwrap();
-            assert!(error.contains("remove it") && error.contains("-pidfile"), "{error}");
-            fs::remove_file(&file).unwrap();
-        }
-        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
-        assert!(!temp.path().join("dangling").exists());
-    }
-
-    #[test]
-    fn a_pid_file_that_cannot_be_written_is_reported_with_its_path_and_the_flag() {
-        let temp = tempfile::tempdir().unwrap();
-        let error = Pidfile::claim(temp.path()).err().unwrap();
-        assert!(error.contains("-pidfile") && error.contains(&temp.path().display().to_string()), "{error}");
     }
 }

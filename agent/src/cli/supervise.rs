@@ -14,11 +14,11 @@ use tokio::time::Instant;
 use wasaba_core::environment;
 use wasaba_core::text::duration;
 
-use super::agent::Pidfile;
 use super::configuration::texts;
 use super::flags::AgentFlags;
 use crate::process::log;
 use crate::process::log::Destination;
+use crate::process::pidfile::Pidfile;
 
 /// A child that exits earlier has failed during startup.
 const STARTUP: Duration = Duration::from_secs(30);
@@ -41,8 +41,14 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
         return Err(super::NO_API_KEY.to_owned());
     }
     let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-    let _pidfile = Pidfile::claim(&config.pidfile)?;
-    super::runtime()?.block_on(supervise(program))
+    let runtime = super::runtime()?;
+    let mut pidfile = Pidfile::claim(&config.pidfile)?;
+    runtime.block_on(async {
+        tokio::select! {
+            result = supervise(program) => result,
+            never = pidfile.keep() => match never {},
+        }
+    })
 }
 
 async fn supervise(program: PathBuf) -> Result<(), String> {

@@ -1,4 +1,4 @@
-//! The agent as a process: its log and the time zone of that, its memory, its notifications to systemd, the socket that reports its state,
+//! The agent as a process: its log and the time zone of that, its pid file, its memory, its notifications to systemd, the socket that reports its state,
 //! and its requests to a cloud's metadata service.
 
 pub mod allocator;
@@ -8,6 +8,7 @@ pub mod ending;
 pub mod footprint;
 pub mod log;
 pub mod metadata_service;
+pub mod pidfile;
 pub mod privacy;
 pub mod service;
 pub mod state;

@@ -10,7 +10,7 @@
 //! - [`own`]: the agent's own files.
 //! - [`system`]: the files by which every program finds names and certificate authorities, wherever they lead.
 //!
-//! [`patient`] asks about paths that may be on a file system which does not answer.
+//! [`patient`] asks about paths that may be on a file system which does not answer; [`passing`] has the errors that are no mistake in a path.
 
 #[expect(
     clippy::disallowed_methods,
@@ -19,6 +19,7 @@
 pub mod named;
 #[expect(clippy::disallowed_methods, reason = "the only module that opens files")]
 pub mod own;
+pub mod passing;
 pub mod patient;
 pub mod system;
 #[cfg(test)]

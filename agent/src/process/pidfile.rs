@@ -1,0 +1,207 @@
+//! The pid file, by which scripts find the agent, and a second one finds the first.
+//!
+//! As with the official agent, one that cannot be written keeps the agent from starting, since a script could not stop it; but not if
+//! that passes by itself: an agent on a full disk is needed more than its pid file, which is written once the disk takes it.
+
+use std::convert::Infallible;
+use std::io::Error;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use machine::roots;
+use wasaba_core::paths::own::{self, Folder};
+use wasaba_core::paths::{passing, patient};
+
+use super::ending;
+
+/// When it is tried again to write it.
+const TRIED_AGAIN: Duration = Duration::from_secs(60);
+
+/// More than any process id, with a line break.
+const LONGEST_PID_BYTES: usize = 64;
+
+/// The pid file, removed when the agent exits.
+pub struct Pidfile {
+    file: PathBuf,
+    is_written: bool,
+}
+
+/// Why it is not written.
+enum Unwritten {
+    /// Another agent is running, or the file cannot be one.
+    Refused(String),
+    /// The disk does not take it now.
+    Passing(String),
+}
+
+impl Unwritten {
+    fn of(error: &Error, file: &Path) -> Self {
+        let why = format!("cannot write the pid file `{}`: {error}", file.display());
+        match passing::cure(error) {
+            Some(cure) => Self::Passing(format!("{why}; the agent runs without it until it can be written: {cure}")),
+            None => Self::Refused(format!("{why}; name another one with -pidfile")),
+        }
+    }
+}
+
+impl Pidfile {
+    /// Writes it, or logs that the disk does not take it now: see [`Pidfile::keep`].
+    ///
+    /// # Errors
+    /// Another agent is running by this file, or it cannot be one, with the cure.
+    pub fn claim(file: &Path) -> Result<Self, String> {
+        let is_written = match write_in_time(file) {
+            Ok(()) => true,
+            Err(Unwritten::Refused(why)) => return Err(why),
+            Err(Unwritten::Passing(why)) => {
+                tracing::error!("{why}");
+                false
+            }
+        };
+        Ok(Self { file: file.to_owned(), is_written })
+    }
+
+    /// Writes it as soon as that is possible.
+    pub async fn keep(&mut self) -> Infallible {
+        while !self.is_written {
+            tokio::time::sleep(TRIED_AGAIN).await;
+            let file = self.file.clone();
+            let shown = self.file.display();
+            match tokio::task::spawn_blocking(move || write_in_time(&file)).await {
+                Ok(Ok(())) => {
+                    tracing::info!("wrote the pid file `{shown}`");
+                    self.is_written = true;
+                }
+                Ok(Err(Unwritten::Refused(why))) => {
+                    tracing::error!("{why}; it is not tried again");
+                    break;
+                }
+                Ok(Err(Unwritten::Passing(_))) | Err(_) => {}
+            }
+        }
+        std::future::pending().await
+    }
+}
+
+fn write_in_time(file: &Path) -> Result<(), Unwritten> {
+    patient::ask(file, patient::LOOK, write).unwrap_or_else(|error| Err(Unwritten::of(&error, file)))
+}
+
+fn write(file: &Path) -> Result<(), Unwritten> {
+    let cannot = |error: Error| Unwritten::of(&error, file);
+    let own = std::process::id();
+    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+        Folder::create(folder, 0o755).map_err(cannot)?;
+    }
+    let open = own::open_or_create(file, 0o644).map_err(cannot)?;
+    let mut text = [0; LONGEST_PID_BYTES];
+    let length = open.read_at(&mut text, 0).map_err(cannot)?;
+    let other = str::from_utf8(text.get(..length).unwrap_or_default()).ok();
+    if let Some(other) = other.and_then(|text| text.trim().parse::<u32>().ok())
+        && other != own
+        && program(other).is_some_and(|name| Some(name) == program(own))
+    {
+        let why = format!("wasaba is already running, as process {other} (pid file `{}`)", file.display());
+        return Err(Unwritten::Refused(why));
+    }
+    open.set_len(0).and_then(|()| open.write_all_at(own.to_string().as_bytes(), 0)).map_err(cannot)
+}
+
+impl Drop for Pidfile {
+    fn drop(&mut self) {
+        // A disk that does not answer must not hold up the end.
+        patient::ask(&self.file, ending::patience(patient::LOOK), remove).ok();
+    }
+}
+
+/// Only our own: another agent may have claimed the file since.
+#[expect(clippy::disallowed_methods, reason = "only the name goes, and the file was just read as our own")]
+fn remove(file: &Path) {
+    if own::read(file, LONGEST_PID_BYTES as u64).is_ok_and(|text| text == std::process::id().to_string().as_bytes()) {
+        std::fs::remove_file(file).ok();
+    }
+}
+
+/// The file name of the program that runs as `process`.
+fn program(process: u32) -> Option<String> {
+    let line = roots::read(format!("/proc/{process}/cmdline").as_ref()).ok()?;
+    let path = line.split('\0').next()?;
+    path.rsplit('/').next().map(str::to_owned).filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn a_pid_file_of_a_dead_or_foreign_process_is_taken_over() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("run/agent.pid");
+        for content in ["", "junk", "1", "4294967295"] {
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(&file, content).unwrap();
+            let claimed = Pidfile::claim(&file).unwrap_or_else(|error| panic!("{content:?}: {error}"));
+            assert_eq!(fs::read_to_string(&file).unwrap(), std::process::id().to_string());
+            drop(claimed);
+            assert!(!file.exists());
+        }
+    }
+
+    #[test]
+    fn a_pid_file_is_written_neither_through_a_link_nor_into_a_pipe_nor_under_a_second_name() {
+        let temp = tempfile::tempdir().unwrap();
+        let (victim, file) = (temp.path().join("victim"), temp.path().join("agent.pid"));
+        fs::write(&victim, "precious").unwrap();
+        let plant: [&dyn Fn(); 4] = [
+            &|| std::os::unix::fs::symlink(&victim, &file).unwrap(),
+            &|| std::os::unix::fs::symlink(temp.path().join("dangling"), &file).unwrap(),
+            &|| fs::hard_link(&victim, &file).unwrap(),
+            &|| rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RUSR).unwrap(),
+        ];
+        for plant in plant {
+            plant();
+            let error = Pidfile::claim(&file).err().unwrap();
+            assert!(error.contains("remove it") && error.contains("-pidfile"), "{error}");
+            fs::remove_file(&file).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        assert!(!temp.path().join("dangling").exists());
+    }
+
+    #[test]
+    fn a_pid_file_that_cannot_be_written_is_reported_with_its_path_and_the_flag() {
+        let temp = tempfile::tempdir().unwrap();
+        let error = Pidfile::claim(temp.path()).err().unwrap();
+        assert!(error.contains("-pidfile") && error.contains(&temp.path().display().to_string()), "{error}");
+    }
+
+    #[test]
+    fn only_what_passes_by_itself_lets_the_agent_run_without_its_pid_file() {
+        let file = Path::new("/run/agent.pid");
+        let of = |errno: Errno| Unwritten::of(&errno.into(), file);
+        for passing in [Errno::NOSPC, Errno::ROFS, Errno::MFILE, Errno::FBIG] {
+            assert!(matches!(of(passing), Unwritten::Passing(why) if why.contains("/run/agent.pid")), "{passing}");
+        }
+        for mistake in [Errno::ACCESS, Errno::NOTDIR, Errno::LOOP] {
+            assert!(matches!(of(mistake), Unwritten::Refused(why) if why.contains("-pidfile")), "{mistake}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pid_file_that_the_disk_did_not_take_is_written_later() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("agent.pid");
+        let mut pidfile = Pidfile { file: file.clone(), is_written: false };
+        tokio::select! {
+            never = pidfile.keep() => match never {},
+            () = async { while !file.exists() { tokio::time::sleep(TRIED_AGAIN / 4).await } } => {}
+        }
+        drop(pidfile);
+        assert!(!file.exists());
+    }
+}
