@@ -2,6 +2,9 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
 
 use config::document::{Level, Problem};
 use config::environment::Environment;
@@ -15,6 +18,9 @@ use super::parse::parse;
 use crate::process::log;
 use crate::process::log::Destination;
 use crate::run;
+
+/// If reading the configuration takes longer, it is said what is awaited.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl AgentFlags {
     /// The configuration file that these flags name.
@@ -34,6 +40,17 @@ impl AgentFlags {
     /// The same, whatever is wrong with it.
     #[must_use]
     pub fn loaded(&self) -> Loaded {
+        let file = self.file();
+        let late = format!(
+            "reading the configuration takes longer than {} s: the file system of `{}`, or of a file that it names, does not \
+             answer; waiting for it",
+            PATIENCE.as_secs(),
+            file.display()
+        );
+        unless_late(PATIENCE, move || log::warn(&late), || self.load())
+    }
+
+    fn load(&self) -> Loaded {
         let environment = Environment::of_this_process();
         let mut problems = Vec::new();
         let flags = match environment.wrong_opts() {
@@ -127,6 +144,22 @@ impl AgentFlags {
     }
 }
 
+/// What `read` reads, and meanwhile `say`, on a thread of its own, if that takes longer than `patience`.
+fn unless_late<T>(patience: Duration, say: impl FnOnce() + Send + 'static, read: impl FnOnce() -> T) -> T {
+    let (done, is_done) = channel::<()>();
+    let wait = move || {
+        if is_done.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            say();
+        }
+    };
+    let thread = thread::Builder::new().name("patience".to_owned()).stack_size(wasaba_core::WORKER_STACK_BYTES);
+    // Without the thread it is only not said.
+    thread.spawn(wait).ok();
+    let read = read();
+    drop(done);
+    read
+}
+
 /// What is wrong with the key or with the way to Mackerel, also in the environment, as far as it can be seen without taking it.
 #[must_use]
 pub fn way_to_mackerel(config: &Config) -> Option<Problem> {
@@ -166,6 +199,16 @@ mod tests {
         assert!(over("wasaba -apibase nonsense", &file).1.contains("-apibase"));
         let (config, problems) = over("wasaba -apikey hunter2\n3", &file);
         assert!(config.api_key.is_none() && problems.starts_with("-apikey contains a line break"), "{problems}");
+    }
+
+    #[test]
+    fn what_takes_long_is_said_while_it_does_and_what_does_not_is_not() {
+        let (said, is_said) = channel();
+        let say = move || said.send("late").unwrap();
+        assert_eq!(unless_late(Duration::ZERO, say, || is_said.recv()), Ok("late"));
+        let (said, is_said) = channel();
+        assert_eq!(unless_late(PATIENCE, move || said.send("late").unwrap(), || 1), 1);
+        assert!(is_said.recv().is_err(), "its thread has ended");
     }
 
     #[test]

@@ -105,6 +105,14 @@ pub fn print(text: &str) {
     }
 }
 
+/// A warning of the log, also before it has been started.
+pub fn warn(text: &str) {
+    match SET_LEVEL.get() {
+        Some(_) => tracing::warn!("{text}"),
+        None => print(&format!("{text}\n")),
+    }
+}
+
 /// Writes the last lines when it is dropped, at the end of the process.
 #[must_use]
 pub struct LastLines;
