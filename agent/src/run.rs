@@ -5,7 +5,7 @@ mod sink;
 mod sources;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -101,7 +101,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     let (begun, has_begun) = oneshot::channel();
     let background = [
         tokio::spawn(keeper::keep(signals.configs.clone(), context, ready)),
-        tokio::spawn(serve(root, tables.clone())),
+        tokio::spawn(control::serve(root, tables.clone())),
         tokio::spawn(service::supervise(has_begun, signals.stop.clone(), {
             let tables = tables.clone();
             move || progress(&tables, clock::instant())
@@ -184,17 +184,6 @@ fn progress(tables: &Tables, now: Instant) -> Progress {
         (None, None) => format!("collected {} ago, nothing delivered yet", lasting(age)),
     };
     Progress { text, stuck }
-}
-
-/// Answers requests for the state of the agent and its plugins.
-async fn serve(root: PathBuf, tables: Tables) {
-    if let Err(error) = control::serve(&root, tables).await {
-        let path = control::path(&root);
-        let path = path.display();
-        tracing::warn!(
-            "cannot listen at `{path}`: {error}; `wasaba status`, `wasaba health` and `wasaba plugin list` will not work"
-        );
-    }
 }
 
 /// Makes the agent's own folder. What passes by itself keeps no agent from starting, which works in memory until the disk is back.

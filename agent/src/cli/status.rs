@@ -20,6 +20,14 @@ const NOT_WORKING: u8 = 1;
 /// The exit code if there is no agent to ask.
 const NOT_RUNNING: u8 = 2;
 
+/// What `--json` prints if there is no agent to ask.
+#[derive(Serialize)]
+struct Unanswered<'a> {
+    is_working: bool,
+    /// Why, with the cure.
+    error: &'a str,
+}
+
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Document<'a> {
@@ -38,16 +46,23 @@ pub fn run(flags: &AgentFlags, json: bool) -> ExitCode {
         log::print(&format!("{why}\n"));
         ExitCode::from(code)
     };
+    let unanswered = |why: &str, code: u8| {
+        if json {
+            // A script has the exit code, too, where standard output is closed.
+            in_json(&Unanswered { is_working: false, error: why }).and_then(|text| super::print(&text)).ok();
+        }
+        failed(why, code)
+    };
     let root = match flags.config() {
         Ok((config, _)) => config.root,
-        Err(problems) => return failed(&texts(&problems), NOT_WORKING),
+        Err(problems) => return unanswered(&texts(&problems), NOT_WORKING),
     };
     let state = match control::ask(&root) {
         Ok(state) => state,
         Err(why) => {
             // Without an agent, what waits for it.
             let queue = spool::read(&root).map(|queue| super::queue::head(&queue));
-            return failed(
+            return unanswered(
                 &format!("{why}{}", queue.map(|head| format!("\nqueue: {head}")).unwrap_or_default()),
                 NOT_RUNNING,
             );
@@ -63,8 +78,12 @@ pub fn run(flags: &AgentFlags, json: bool) -> ExitCode {
 fn document(state: &AgentState) -> Result<String, String> {
     let judged = state.judge();
     let (Ok(summary) | Err(summary)) = &judged;
-    let document = serde_json::to_string_pretty(&Document { is_working: judged.is_ok(), summary, state });
-    document.map(|text| text + "\n").map_err(|error| error.to_string())
+    in_json(&Document { is_working: judged.is_ok(), summary, state })
+}
+
+fn in_json(document: &impl Serialize) -> Result<String, String> {
+    let text = serde_json::to_string_pretty(document);
+    text.map(|text| text + "\n").map_err(|error| error.to_string())
 }
 
 fn table(state: &AgentState) -> String {

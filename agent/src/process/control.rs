@@ -4,18 +4,25 @@
 //! ([`AgentState`]), and nothing is read from it. Plugins cannot connect to it, whatever they were granted: see `capabilities::connect`.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
+use tokio::time::{Instant, sleep, sleep_until};
 use wasaba_core::clock::Moment;
-use wasaba_core::paths::named;
+use wasaba_core::paths::own::Folder;
+use wasaba_core::paths::{named, passing, patient};
 
+use super::ending;
 use super::state::{AgentState, Tables};
+
+/// How often it is checked that the socket is still there, and tried again to make it.
+const LOOKED_AGAIN: Duration = Duration::from_secs(60);
 
 /// The wait after a connection could not be accepted.
 const ACCEPTED_AGAIN: Duration = Duration::from_secs(1);
@@ -23,8 +30,11 @@ const ACCEPTED_AGAIN: Duration = Duration::from_secs(1);
 /// How long a reader may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many readers are served at once; one more cuts off the oldest, which does not read.
+/// How many readers are served at once; one more waits until one of them has read.
 const MOST_READERS: usize = 8;
+
+/// How long the oldest of so many may take while another one waits; then it is cut off, as it does not read.
+const READ_WITHIN: Duration = Duration::from_millis(500);
 
 /// How long the agent may take to answer; shorter than the timeout of a container's health check.
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
@@ -35,73 +45,168 @@ pub fn path(root: &Path) -> PathBuf {
     root.join("wasaba.sock")
 }
 
-/// Answers every connection until it is dropped. The spool's lock guarantees that no other agent has this root, so an existing socket
-/// was left behind by a dead one.
-///
-/// # Errors
-/// The socket cannot be created.
-#[expect(clippy::disallowed_methods, reason = "the one socket on which the agent listens, in its own folder")]
-pub async fn serve(root: &Path, tables: Tables) -> io::Result<()> {
-    let path = path(root);
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&path)?;
-    let _removed = Removed(path.clone());
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+/// Answers every connection until it is dropped. A socket that cannot be made, or that something else removes, is made later.
+pub async fn serve(root: PathBuf, tables: Tables) {
+    match serve_looking_every(LOOKED_AGAIN, root, tables).await {}
+}
+
+async fn serve_looking_every(pause: Duration, root: PathBuf, tables: Tables) -> Infallible {
+    let path = path(&root);
+    let shown = path.display();
     let mut readers = Readers::default();
+    let mut is_failing = false;
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => readers.serve(stream, tables.clone()),
-            // Too many open files, for instance; the next one may succeed.
+        match listen(&root).await {
+            Ok((listener, mut bound)) => {
+                if std::mem::take(&mut is_failing) {
+                    tracing::info!("listening at `{shown}` now");
+                }
+                tokio::select! {
+                    never = accept(&listener, &path, &mut readers, &tables) => match never {},
+                    () = bound.gone(pause) => tracing::warn!("`{shown}` was removed or replaced: making it again"),
+                }
+            }
             Err(error) => {
-                tracing::debug!("cannot accept a connection at `{}`: {error}", path.display());
-                tokio::time::sleep(ACCEPTED_AGAIN).await;
+                if !std::mem::replace(&mut is_failing, true) {
+                    let cure = passing::cure(&error).map(|cure| format!(": {cure}")).unwrap_or_default();
+                    tracing::warn!(
+                        "cannot listen at `{shown}`: {error}; `wasaba status`, `wasaba health` and `wasaba plugin list` will not \
+                         work until that succeeds, which is tried every minute{cure}"
+                    );
+                }
+                sleep(pause).await;
             }
         }
     }
 }
 
-/// Those that are being served. A reader that does not read holds up no other.
+/// Waits for the disk, apart from everything else.
+async fn listen(root: &Path) -> io::Result<(UnixListener, Bound)> {
+    let root = root.to_owned();
+    let (listener, bound) = spawn_blocking(move || bind(&root)).await.map_err(io::Error::other)??;
+    Ok((UnixListener::from_std(listener)?, bound))
+}
+
+/// The spool's lock keeps a second agent from this root, unless the file with the lock was removed: a socket at which one answers stays.
+#[expect(clippy::disallowed_methods, reason = "the one socket on which the agent listens, in its own folder")]
+fn bind(root: &Path) -> io::Result<(std::os::unix::net::UnixListener, Bound)> {
+    Folder::create(root, 0o750)?;
+    let path = path(root);
+    if named::socket(&path).and_then(|socket| socket.connect_blocking()).is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another agent listens there: stop one of the two"));
+    }
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = std::os::unix::net::UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    let identity = identity(&path)?;
+    Ok((listener, Bound { path, identity, is_gone: false }))
+}
+
+async fn accept(listener: &UnixListener, path: &Path, readers: &mut Readers, tables: &Tables) -> Infallible {
+    loop {
+        readers.room().await;
+        match listener.accept().await {
+            Ok((stream, _)) => readers.serve(stream, tables.clone()),
+            // Too many open files, for instance; the next one may succeed.
+            Err(error) => {
+                tracing::debug!("cannot accept a connection at `{}`: {error}", path.display());
+                sleep(ACCEPTED_AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Those that are being served.
 #[derive(Default)]
 struct Readers {
     tasks: JoinSet<()>,
-    /// The oldest first.
-    handles: VecDeque<AbortHandle>,
+    /// The oldest first, each with the time until which it is not cut off.
+    served: VecDeque<(AbortHandle, Instant)>,
 }
 
 impl Readers {
-    fn serve(&mut self, mut stream: UnixStream, tables: Tables) {
-        while self.tasks.try_join_next().is_some() {}
-        self.handles.retain(|handle| !handle.is_finished());
-        if self.handles.len() >= MOST_READERS
-            && let Some(oldest) = self.handles.pop_front()
-        {
-            oldest.abort();
+    /// Waits until one more can be served. A reader that does not read holds up others for [`READ_WITHIN`].
+    async fn room(&mut self) {
+        loop {
+            while self.tasks.try_join_next().is_some() {}
+            self.served.retain(|(handle, _)| !handle.is_finished());
+            if self.served.len() < MOST_READERS {
+                return;
+            }
+            let Some((oldest, until)) = self.served.front() else { return };
+            tokio::select! {
+                _ = self.tasks.join_next() => {}
+                () = sleep_until(*until) => {
+                    oldest.abort();
+                    self.served.pop_front();
+                }
+            }
         }
-        self.handles.push_back(self.tasks.spawn(async move {
+    }
+
+    fn serve(&mut self, mut stream: UnixStream, tables: Tables) {
+        let handle = self.tasks.spawn(async move {
             let document = AgentState::of(&tables, Moment::now()).await;
             let document = serde_json::to_vec(&document).unwrap_or_default();
             // One that has disconnected is not an error.
             tokio::time::timeout(WRITE_TIMEOUT, stream.write_all(&document)).await.ok();
-        }));
+        });
+        self.served.push_back((handle, Instant::now() + READ_WITHIN));
     }
 }
 
-struct Removed(PathBuf);
+/// The socket that was bound, removed when the agent exits.
+struct Bound {
+    path: PathBuf,
+    identity: (u64, u64),
+    is_gone: bool,
+}
 
-impl Drop for Removed {
-    #[expect(clippy::disallowed_methods, reason = "the agent's own socket, in its own folder")]
+impl Bound {
+    /// Returns when its path leads elsewhere.
+    async fn gone(&mut self, pause: Duration) {
+        while !self.is_gone {
+            sleep(pause).await;
+            let path = self.path.clone();
+            self.is_gone = match spawn_blocking(move || identity(&path)).await {
+                Ok(Ok(found)) => found != self.identity,
+                Ok(Err(error)) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+                Err(_) => false,
+            };
+        }
+    }
+}
+
+/// The device and the number of what is at `path`.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    std::fs::symlink_metadata(path).map(|about| (about.dev(), about.ino()))
+}
+
+impl Drop for Bound {
     fn drop(&mut self) {
-        std::fs::remove_file(&self.0).ok();
+        if self.is_gone {
+            return;
+        }
+        let own = self.identity;
+        #[expect(clippy::disallowed_methods, reason = "the agent's own socket, in its own folder")]
+        let remove = move |path: &Path| {
+            if identity(path).is_ok_and(|found| found == own) {
+                std::fs::remove_file(path).ok();
+            }
+        };
+        // A disk that does not answer must not hold up the end.
+        patient::ask(&self.path, ending::patience(patient::LOOK), remove).ok();
     }
 }
 
 /// The current report of the agent with this root.
 ///
 /// # Errors
-/// No agent is running, or this user may not connect to it.
+/// No agent is running, it does not answer, or this user may not connect to it.
 pub fn ask(root: &Path) -> Result<AgentState, String> {
     let path = path(root);
     let shown = path.display();
@@ -116,7 +221,16 @@ pub fn ask(root: &Path) -> Result<AgentState, String> {
         })?;
     let mut document = Vec::new();
     let read = stream.set_read_timeout(Some(READ_TIMEOUT)).and_then(|()| (&stream).read_to_end(&mut document));
-    read.map_err(|error| format!("the agent at `{shown}` does not answer: {error}"))?;
+    read.map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            let within = READ_TIMEOUT.as_secs();
+            format!("the agent at `{shown}` does not answer within {within} s: it hangs or was stopped; restart it")
+        }
+        _ => format!("the agent at `{shown}` does not answer: {error}"),
+    })?;
+    if document.is_empty() {
+        return Err(format!("the agent at `{shown}` has closed the connection: it is ending; ask again"));
+    }
     serde_json::from_slice(&document).map_err(|error| {
         format!("the agent at `{shown}` is from a different release than this program: {error}; restart the agent")
     })
@@ -133,7 +247,7 @@ mod tests {
     /// The answer of the agent that serves `root`, as soon as it does.
     async fn answer(root: &Path) -> AgentState {
         let root = root.to_owned();
-        let asked = tokio::task::spawn_blocking(move || {
+        let asked = spawn_blocking(move || {
             loop {
                 match ask(&root) {
                     Ok(state) => return state,
@@ -150,7 +264,7 @@ mod tests {
         let (root, tables) = (temp.path().to_owned(), tables(temp.path()));
         tables.register.skip(Key::metrics("web"), None, vec!["unknown plugin `ngnix`".into()]);
         std::fs::write(path(&root), "left behind by a dead agent").unwrap();
-        let server = tokio::spawn(async move { serve(&root, tables).await });
+        let server = tokio::spawn(serve(root, tables));
         let state = answer(temp.path()).await;
         let mode = std::fs::metadata(path(temp.path())).unwrap().permissions().mode();
         assert_eq!((state.plugins[0].state, mode & 0o777), (State::Skipped, 0o600));
@@ -168,13 +282,53 @@ mod tests {
         // More than a socket's buffers hold.
         (0..2_000)
             .for_each(|number| tables.register.skip(Key::metrics(&format!("p{number}")), None, vec!["x".repeat(500)]));
-        let server = tokio::spawn(async move { serve(&root, tables).await });
+        let server = tokio::spawn(serve(root, tables));
         assert_eq!(answer(temp.path()).await.plugins.len(), 2_000);
         let mut stuck = Vec::new();
-        for _ in 0..3 * MOST_READERS {
+        for _ in 0..=MOST_READERS {
             stuck.push(UnixStream::connect(path(temp.path())).await.unwrap());
         }
         assert_eq!(answer(temp.path()).await.plugins.len(), 2_000);
         server.abort();
+    }
+
+    #[tokio::test]
+    async fn many_who_ask_at_once_are_all_answered() {
+        let temp = tempfile::tempdir().unwrap();
+        let server = tokio::spawn(serve(temp.path().to_owned(), tables(temp.path())));
+        answer(temp.path()).await;
+        let mut asked = JoinSet::new();
+        for _ in 0..8 * MOST_READERS {
+            let root = temp.path().to_owned();
+            asked.spawn_blocking(move || ask(&root).map(|state| state.process));
+        }
+        for answered in asked.join_all().await {
+            assert_eq!(answered, Ok(std::process::id()));
+        }
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_is_removed_is_made_again_also_with_its_folder_and_one_of_another_agent_stays() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("root");
+        let server = tokio::spawn(serve_looking_every(Duration::from_millis(1), root.clone(), tables(temp.path())));
+        answer(&root).await;
+        std::fs::remove_file(path(&root)).unwrap();
+        answer(&root).await;
+        std::fs::rename(&root, temp.path().join("elsewhere")).unwrap();
+        answer(&root).await;
+        let error = bind(&root).err().unwrap();
+        assert!(error.to_string().contains("another agent listens there"), "{error}");
+        answer(&root).await;
+        server.abort();
+    }
+
+    #[test]
+    fn an_agent_that_was_stopped_is_said_not_to_answer() {
+        let temp = tempfile::tempdir().unwrap();
+        let _stopped = std::os::unix::net::UnixListener::bind(path(temp.path())).unwrap();
+        let error = ask(temp.path()).unwrap_err();
+        assert!(error.contains("does not answer within 3 s") && error.contains("restart it"), "{error}");
     }
 }

@@ -39,8 +39,15 @@ fn without_an_agent_the_socket_is_named_and_what_to_type_and_the_exit_code_is_2(
     let home = Home::with("apikey = \"k\"\n");
     for arguments in [&[] as &[&str], &["--json"]] {
         let output = home.command(&["status"], arguments);
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+        assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(2), arguments.is_empty()));
         let error = stderr(&output);
+        if !arguments.is_empty() {
+            let document = serde_json::from_slice::<Value>(&output.stdout).unwrap();
+            assert_eq!(
+                (&document["is_working"], &document["error"]),
+                (&Value::Bool(false), &Value::from(error.trim_end()))
+            );
+        }
         let socket = home.root().join("wasaba.sock").display().to_string();
         assert!(error.contains("no agent is running") && error.contains(&socket) && error.contains("-root"), "{error}");
     }
