@@ -84,6 +84,14 @@ impl Pidfile {
     }
 }
 
+/// Why the file cannot be the pid file, as far as can be seen without writing it.
+///
+/// # Errors
+/// The system's.
+pub fn check(file: &Path) -> std::io::Result<()> {
+    patient::ask(file, patient::LOOK, own::would_open_or_create)?
+}
+
 fn write_in_time(file: &Path) -> Result<(), Unwritten> {
     patient::ask(file, patient::LOOK, write).unwrap_or_else(|error| Err(Unwritten::of(&error, file)))
 }

@@ -43,6 +43,29 @@ impl Folder {
         Ok(folder)
     }
 
+    /// Whether [`Folder::create`] would succeed, as far as can be seen without making anything.
+    ///
+    /// # Errors
+    /// It would not.
+    pub fn would_create(path: &Path) -> Result<()> {
+        let path = std::path::absolute(path)?;
+        let missing = |error: &Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
+        let exists = |path: &&Path| std::fs::symlink_metadata(path).map_or_else(|error| !missing(&error), |_| true);
+        // The folder itself, or the one in which those that are missing would be made.
+        let nearest = path.ancestors().find(exists).unwrap_or(Path::new("/"));
+        let folder = Self::open(nearest).map_err(|error| at(nearest, &path, error))?;
+        if walk::is_kernels(&folder.descriptor)? {
+            return Err(at(
+                nearest,
+                &path,
+                Error::other("it is in a file system of the kernel, where no files are kept"),
+            ));
+        }
+        let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+        let writable = rustix::fs::accessat(&folder.descriptor, ".", access, AtFlags::EACCESS);
+        writable.map_err(|error| at(nearest, &path, error.into()))
+    }
+
     /// As [`Folder::create`], for what no other user may even read: it must belong to the agent's user, and has the mode 0700 then. Its
     /// last name is not followed if it is a link.
     ///
@@ -255,6 +278,26 @@ pub fn open_or_create(path: &Path, mode: u32) -> Result<File> {
         return open.map(File::from).ok_or_else(|| Error::other("it was replaced while it was opened"));
     }
     create_in(&found.folder, &found.name, mode)
+}
+
+/// Whether [`open_or_create`] would succeed once the folders above it are made, as far as can be seen without making anything.
+///
+/// # Errors
+/// It would not.
+pub fn would_open_or_create(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Folder::would_create(folder)?;
+    match walk(path, Last::Kept) {
+        Ok(found) => found.entry.as_ref().map_or(Ok(()), |entry| check(&entry.stat)),
+        // A folder above it is missing.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// `error`, which names `nearest` if that is not the path that was asked about.
+fn at(nearest: &Path, path: &Path, error: Error) -> Error {
+    if nearest == path { error } else { Error::new(error.kind(), format!("`{}`: {error}", nearest.display())) }
 }
 
 /// Creates a file that does not exist yet, and writes it.

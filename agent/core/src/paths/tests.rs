@@ -455,3 +455,25 @@ fn a_file_in_a_held_folder_is_read_only_if_it_is_ours() {
     fs::hard_link(&real, at("name")).unwrap();
     assert!(held.read_only("real").is_err() && held.read_only("name").is_err());
 }
+
+#[test]
+fn what_would_not_be_created_is_known_without_creating_anything() {
+    let temp = temp();
+    let file = put(temp.path(), "file");
+    let link = temp.path().join("link");
+    symlink(temp.path().join("nowhere"), &link).unwrap();
+    for fine in [temp.path().to_owned(), temp.path().join("a/b")] {
+        Folder::would_create(&fine).unwrap();
+        own::would_open_or_create(&fine.join("agent.pid")).unwrap();
+    }
+    own::would_open_or_create(&file).unwrap();
+    let error = |result: std::io::Result<()>| result.unwrap_err().to_string();
+    assert!(error(Folder::would_create(&file.join("a"))).contains(&*file.to_string_lossy()));
+    for unusable in [&file, &link, Path::new("/proc/x"), Path::new("/proc/self")] {
+        assert!(Folder::would_create(unusable).is_err(), "{}", unusable.display());
+        assert!(own::would_open_or_create(&unusable.join("agent.pid")).is_err(), "{}", unusable.display());
+    }
+    assert!(error(own::would_open_or_create(&link)).contains("it is a link: remove it"));
+    assert!(error(own::would_open_or_create(temp.path())).contains("not a regular file"));
+    assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 2, "nothing was made");
+}

@@ -335,7 +335,7 @@ impl Walk {
     }
 }
 
-fn is_kernels(descriptor: impl AsFd) -> Result<bool> {
+pub(super) fn is_kernels(descriptor: impl AsFd) -> Result<bool> {
     // The type of the field differs between machines; the numbers have 32 bits.
     let kind = rustix::fs::fstatfs(descriptor)?.f_type as u32;
     Ok(KERNEL_FILE_SYSTEMS.contains(&kind))
