@@ -158,6 +158,16 @@ impl Endpoint {
         Ok((address, trust))
     }
 
+    /// Reads the files for TLS once. Blocks. That there is no engine is no mistake: one may be started later.
+    ///
+    /// # Errors
+    /// A file cannot be read or has other content; the text names it.
+    pub fn check(&self, trust: &Trust) -> Result<(), String> {
+        let resolved = self.resolve(trust, |name| std::env::var(name).ok(), Path::exists);
+        let trust = resolved.map_or_else(|_| trust.clone(), |(_, trust)| trust);
+        tls::check(&trust)
+    }
+
     /// Finds the address, and reads the files for TLS unless `secure` has them. Nothing is connected yet.
     ///
     /// # Errors

@@ -58,6 +58,7 @@ pub fn candidates(config: &Config) -> impl Iterator<Item = (Key, Candidate)> {
 pub async fn problems(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut tables = Vec::new();
+    let mut engines = config.docker.iter().map(|docker| ("[docker]".to_owned(), docker)).collect::<Vec<_>>();
     let mut add = |level, text: &str| problems.push(Problem::of_flag(level, text.to_owned()));
     for plugin in &config.metrics {
         match &plugin.runs {
@@ -68,10 +69,17 @@ pub async fn problems(config: &Config) -> Vec<Problem> {
                     tables.push((Kind::Metrics, (**table).clone(), Some(unset.clone())));
                 }
                 (StandIn::Docker(Err(why)), _) => add(Level::Invalid, why),
-                (StandIn::Docker(Ok(_)), Some(unset)) => add(Level::Warning, unset),
-                (StandIn::Docker(Ok(_)), None) => {}
+                (StandIn::Docker(Ok(docker)), unset) => {
+                    engines.push((format!("[plugin.metrics.{}]", plugin.name), docker));
+                    unset.iter().for_each(|unset| add(Level::Warning, unset));
+                }
             },
             Metrics::Program(_) => {}
+        }
+    }
+    for (table, docker) in engines {
+        if let Err(why) = docker.endpoint.check(&docker.trust) {
+            add(Level::Invalid, &format!("{table}: `tls`: {why}"));
         }
     }
     let checks = config.checks.iter().map(|check| (Kind::Check, &check.runner));
@@ -432,5 +440,21 @@ mod tests {
         };
         tokio::time::timeout(Duration::from_secs(60), gone).await.expect("the entry is gone");
         keeper.abort();
+    }
+
+    #[tokio::test]
+    async fn files_for_tls_of_an_engine_that_are_missing_or_no_certificates_are_reported_before_it_is_asked() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("ca.pem");
+        for content in [None, Some("not a certificate")] {
+            content.iter().for_each(|content| std::fs::write(&file, content).unwrap());
+            let text = format!("[docker]\nhost = \"tcp://engine:2376\"\ntls = {{ authority = {file:?} }}\n");
+            let (config, none) = config::parse("agent.conf".as_ref(), &text).unwrap();
+            let config = Config { root: temp.path().into(), ..config };
+            let found = problems(&config).await;
+            assert!(none.is_empty() && found.len() == 1 && found[0].level() == Level::Invalid, "{found:?}");
+            let said = found[0].to_string();
+            assert!(said.starts_with("[docker]: `tls`: ") && said.contains("ca.pem"), "{said}");
+        }
     }
 }
