@@ -156,8 +156,18 @@ impl Draft {
         machine(reader, top, &mut config.machine);
         selection(reader, top, &mut config.selection);
         // Ignored in an included file, as in the official agent.
-        let find = |pattern: &str| if is_included { Ok(Vec::new()) } else { official::glob::files(pattern) };
-        self.included.extend(reader.parsed(top, "include", find).unwrap_or_default());
+        let find = |pattern: &str| match pattern {
+            _ if is_included => Ok(None),
+            "" => Ok(None),
+            _ => official::glob::files(pattern).map(Some),
+        };
+        let span = top.span_of("include");
+        if let Some(files) = reader.parsed(top, "include", find).flatten() {
+            if files.is_empty() {
+                reader.note(span, NO_FILES.to_owned());
+            }
+            self.included.extend(files);
+        }
         docker::merge(reader, top, config, &mut self.skipped);
         plugin::merge(reader, top, config, &mut self.skipped);
     }
@@ -272,6 +282,9 @@ pub fn is_role(text: &str) -> bool {
     };
     text.split_once(':').is_some_and(|(service, role)| is_name(service) && is_name(role.trim_start()))
 }
+
+/// About a pattern of files to include, which the official agent accepts, too.
+pub(crate) const NO_FILES: &str = "`include` matches no file now; check the pattern if it should";
 
 /// The table `[host_status]`. The official agent accepts any word, and fails at the start when Mackerel refuses it.
 fn host_status(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut Config) {

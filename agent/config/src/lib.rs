@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 
 use containers::Docker;
 use document::Problem;
-use draft::{Draft, Skipped};
+use draft::{Draft, NO_FILES, Skipped};
 use machine::host::cloud::CloudPlatform;
 use machine::metrics::selection::Selection;
 use machine::roots::Roots;
@@ -231,7 +231,12 @@ pub fn load_with(file: Option<&Path>, include: Option<&str>) -> Loaded {
         None => {}
     }
     match include.map(official::glob::files) {
-        Some(Ok(files)) => draft.included.extend(files),
+        Some(Ok(files)) => {
+            if files.is_empty() {
+                problems.push(Problem::of_flag(document::Level::Note, format!("the variable {NO_FILES}")));
+            }
+            draft.included.extend(files);
+        }
         Some(Err(why)) => {
             problems.push(Problem::of_flag(document::Level::Error, format!("the variable `include` {why}")))
         }

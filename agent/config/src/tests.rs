@@ -30,7 +30,9 @@ pub(crate) fn switched_on() -> String {
 #[test]
 fn the_default_file_contains_the_defaults() {
     let (config, problems) = parsed(&switched_on()).unwrap_or_else(|problems| panic!("{}", shown(&problems)));
-    assert_eq!(shown(&problems), "");
+    // An example that is no file on this machine.
+    let examples = problems.iter().all(|problem| problem.to_string().contains("note: `include` matches no file now"));
+    assert!(examples && problems.len() <= 1, "{}", shown(&problems));
     let examples = Config {
         api_key: config.api_key.clone(),
         roles: config.roles.clone(),
@@ -336,4 +338,22 @@ fn keys_that_the_official_agent_ignores_are_ignored() {
     let (config, problems) = parsed(text).unwrap();
     assert_eq!(shown(&problems), "");
     assert_eq!((config.programs().count(), config.metadata[0].every.as_secs()), (1, 600));
+}
+
+#[test]
+fn a_pattern_that_matches_no_file_is_noted_and_no_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let pattern = format!("{}/*.conf", folder.path().display());
+    let text = format!("include = {pattern:?}\n");
+    let (_, problems) = parsed(&text).unwrap();
+    assert_eq!(problems.iter().map(Problem::level).collect::<Vec<_>>(), [Level::Note]);
+    assert!(
+        shown(&problems).starts_with("agent.conf:1:11: note: `include` matches no file now"),
+        "{}",
+        shown(&problems)
+    );
+    assert!(shown(&load_with(None, Some(&pattern)).problems).starts_with("the variable `include` matches no file now"));
+    assert_eq!(parsed("include = \"\"\n").unwrap().1, [], "it means none");
+    std::fs::write(folder.path().join("a.conf"), text).unwrap();
+    assert_eq!(parsed(&format!("include = {pattern:?}\n")).unwrap().1, [], "in an included file it is ignored");
 }
