@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use official::command::OfficialCommand;
-use official::command_line::unset;
+use official::command_line::with_unset;
 use official::flags::Flags;
 use wasaba_core::setting::{Setting, SettingKind};
 
@@ -29,12 +29,13 @@ pub fn docker(table: &str, command: &OfficialCommand, env: &[(String, String)]) 
         let mut written = env.iter().chain(&command.assignments).rev();
         written.find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     };
-    let error = flags.error.map(|why| match unset(&command.unset) {
-        Some(unset) => format!("{unset}; without it: {why}"),
-        None => why,
-    });
-    if let Some(why) = command.unsupported.map(|what| format!("`command` has {what}")).or(error) {
-        return Err(format!("{why}; write a [docker] table instead of this one"));
+    // What a shell runs may set them before.
+    let unset = if command.unsupported.is_some() { &[] } else { &*command.unset };
+    let error = with_unset(flags.error(), unset);
+    let errors = command.unsupported.iter().map(|what| format!("`command` has {what}")).chain(error);
+    let errors = errors.collect::<Vec<_>>();
+    if !errors.is_empty() {
+        return Err(format!("{}; write a [docker] table instead of this one", errors.join("; ")));
     }
     let given = |key: &str| flags.settings.iter().rfind(|(name, _)| name == key).map(|(_, value)| value.as_str());
     let label = given("label").unwrap_or_default();

@@ -12,7 +12,7 @@ use wasaba_core::tls::Trust;
 
 use crate::command::{OfficialCommand, Search};
 use crate::flags::Flags;
-use crate::shell::{SimpleCommand, UNKNOWABLE, simple_command};
+use crate::shell::{SimpleCommand, simple_command};
 use crate::table;
 
 /// A command line for a plugin that is not loaded yet. It has no `Debug`: there may be secrets in it.
@@ -22,7 +22,7 @@ pub struct CommandLine {
     pub flags: Vec<String>,
     /// What the program would find in its environment, as far as it reads it; the last of a name wins.
     pub environment: Vec<(String, String)>,
-    /// The first thing that a component does not support.
+    /// What a component does not support.
     pub unsupported: Option<String>,
     /// How long `timeout` in front of its program lets that run.
     pub timeout: Option<Duration>,
@@ -105,12 +105,11 @@ impl CommandLine {
         let OfficialCommand { name, arguments: flags, assignments, unsupported, search, timeout, unset } = found?;
         let official = Official::named(&name)?;
         let written = env.iter().chain(&assignments);
-        let foreign = written.clone().find(|(name, _)| official.unsupported.contains(&name.as_str()));
-        let foreign =
-            foreign.map(|(name, _)| format!("`command` has the variable {name}, which the component does not support"));
-        let unsupported = unsupported.map(|what| format!("`command` has {what}")).or(foreign);
+        let foreign = official.unsupported.iter().filter(|name| written.clone().any(|(other, _)| other == *name));
+        let foreign = unsupported_variables("`command` has", foreign);
+        let unsupported = unsupported.map(|what| format!("`command` has {what}"));
         let inherited = Self::typed(official.name, Vec::new(), variable);
-        let unsupported = unsupported.or(inherited.unsupported);
+        let unsupported = joined([unsupported, foreign, inherited.unsupported]);
         let mut line = Self { flags, unsupported, timeout, unset, typed: false, ..inherited };
         line.environment.extend(written.filter(|(name, _)| official.reads(name)).cloned());
         Some((official.name, line, search))
@@ -125,11 +124,10 @@ impl CommandLine {
         });
         let environment = names.filter_map(|name| Some(((*name).to_owned(), variable(name)?))).collect();
         // A proxy in the environment is mostly meant for the agent itself.
-        let mut foreign =
+        let foreign =
             official.into_iter().flat_map(|official| official.unsupported).filter(|name| name.starts_with("PG"));
-        let foreign = foreign.find(|name| variable(name).is_some_and(|value| !value.is_empty()));
-        let unsupported =
-            foreign.map(|name| format!("the environment has {name}, which the component does not support; unset it"));
+        let foreign = foreign.filter(|name| variable(name).is_some_and(|value| !value.is_empty()));
+        let unsupported = unsupported_variables("the environment has", foreign).map(|why| why + "; unset it");
         Self { flags, environment, unsupported, official, typed: true, ..Self::default() }
     }
 
@@ -145,14 +143,13 @@ impl CommandLine {
     /// # Errors
     /// An invalid flag, or something that a component does not support; for a `command` with the table to write instead.
     pub fn merged_with(&self, table: Given, plugin: &str, declared: &[Setting]) -> Result<Given, String> {
-        let Flags { settings: mut flags, error, has_unknowable, .. } = Flags::parse(declared, &self.flags);
-        let error = error.map(|why| match unset(&self.unset) {
-            Some(unset) => format!("{unset}; without it: {why}"),
-            None => why,
-        });
-        let error = self.unsupported.clone().or(error);
+        let parsed = Flags::parse(declared, &self.flags);
+        // What a shell runs may set them before.
+        let unset = if self.unsupported.is_some() { &[] } else { &*self.unset };
+        let error = with_unset(parsed.error(), unset);
+        let Flags { settings: mut flags, has_unknowable, .. } = parsed;
         let socket = self.socket_of_folder(&mut flags);
-        if let Some(why) = error.or(socket.err()) {
+        if let Some(why) = joined([self.unsupported.clone(), error, socket.err()]) {
             return Err(if self.typed { why } else { self.with_cure(why, plugin, declared, flags, has_unknowable) });
         }
         let mut merged = table;
@@ -184,14 +181,8 @@ impl CommandLine {
         let wasm = Some(format!("`wasm = {plugin:?}`"));
         let inline = (!settings.is_empty()).then(|| format!("`settings = {}`", table::inline(declared, &settings)));
         let tls = self.tls_in_table().map(|tls| format!("`tls = {tls}`"));
-        let table = [wasm, inline, tls]
-            .into_iter()
-            .flatten()
-            .collect::<Vec<_>>()
-            .join(" and ")
-            .replace("\\0", "...")
-            .replace(UNKNOWABLE, "...");
-        let dots = if table.contains("...") { ", with the value of each `...`" } else { "" };
+        let table = [wasm, inline, tls].into_iter().flatten().collect::<Vec<_>>().join(" and ");
+        let dots = if table.contains(table::DOTS) { ", with the value of each `...`" } else { "" };
         let more = if has_unknowable { ", and add the flags that only the shell can expand" } else { "" };
         format!("{why}; write {table} instead of the command{dots}{more}")
     }
@@ -205,8 +196,9 @@ impl CommandLine {
     /// The `tls` table that the variables amount to.
     fn tls_in_table(&self) -> Option<String> {
         let keys = ["authority", "certificate", "key"].into_iter().zip(TLS_FILES);
-        let pairs =
-            keys.filter_map(|(key, name)| Some(format!("{key} = {:?}", self.variable(name)?))).collect::<Vec<_>>();
+        let pairs = keys
+            .filter_map(|(key, name)| Some(format!("{key} = {}", table::text(self.variable(name)?))))
+            .collect::<Vec<_>>();
         (!pairs.is_empty()).then(|| format!("{{ {} }}", pairs.join(", ")))
     }
 
@@ -259,6 +251,19 @@ impl CommandLine {
     }
 }
 
+/// All of `errors` in one text.
+fn joined(errors: impl IntoIterator<Item = Option<String>>) -> Option<String> {
+    let errors = errors.into_iter().flatten().collect::<Vec<_>>();
+    (!errors.is_empty()).then(|| errors.join("; "))
+}
+
+fn unsupported_variables<'a>(has: &str, names: impl Iterator<Item = &'a &'static str>) -> Option<String> {
+    let names = names.copied().collect::<Vec<_>>();
+    let variables = if names.len() == 1 { "the variable" } else { "the variables" };
+    let names = (!names.is_empty()).then(|| names.join(", "))?;
+    Some(format!("{has} {variables} {names}, which the component does not support"))
+}
+
 /// What to say about variables in a command line that are not set, if there are any. Names in capitals are those of variables; another
 /// one may be the end of a password with a `$` in it.
 #[must_use]
@@ -274,6 +279,15 @@ pub fn unset(names: &[String]) -> Option<String> {
         .then(|| format!("a variable in small letters is not set in this environment: {quotes}"));
     let all = capitals.into_iter().chain(others).collect::<Vec<_>>().join("; ");
     (!all.is_empty()).then_some(all)
+}
+
+/// `error`, after what to say about variables that are not set, if it is one.
+#[must_use]
+pub fn with_unset(error: Option<String>, names: &[String]) -> Option<String> {
+    error.map(|why| match unset(names) {
+        Some(unset) => format!("{unset}; without it: {why}"),
+        None => why,
+    })
 }
 
 /// What to say about variables in a list of words, which no shell expands, if there are any.
@@ -456,7 +470,7 @@ mod tests {
             ("mackerel-plugin-nginx -bogus=x web -host", "write `wasm = \"nginx\"` instead of the command"),
             (
                 "mackerel-plugin-postgres -hostname=${X:-y} -port $(p) -password=$RP -database d",
-                "{ hostname = \"...\", port = ..., password = { file = \"/path/to/the/secret\" }, database = \"d\" }` instead \
+                "{ hostname = \"...\", port = \"...\", password = { file = \"/path/to/the/secret\" }, database = \"d\" }` instead \
                  of the command, with the value of each `...`",
             ),
             ("mackerel-plugin-nginx $(flags) -port 81", "{ port = 81 }` instead of the command, and add the flags"),
@@ -486,7 +500,7 @@ mod tests {
         let merged = |wanted: &str| {
             CommandLine::typed(wanted, Vec::new(), variable).merged_with(Given::default(), wanted, &declared()).err()
         };
-        assert!(merged("postgres").unwrap().contains("the environment has PGOPTIONS"));
+        assert!(merged("postgres").unwrap().contains("the environment has the variable PGOPTIONS"));
         assert_eq!((merged("nginx"), merged("redis")), (None, None));
         let (plugin, line, _) =
             CommandLine::of_command(simple_command("mackerel-plugin-postgres", |_| None), &[], variable).unwrap();
@@ -499,6 +513,11 @@ mod tests {
         for (command, why) in [
             ("PGPASSWORD=hunter2 mackerel-plugin-postgres -hostname h -port 1 | grep x", "a pipe"),
             ("PGPASSWORD=hunter2 PGOPTIONS=-c mackerel-plugin-postgres -hostname h -port 1", "PGOPTIONS"),
+            (
+                "PGSERVICE=s PGOPTIONS=-c PGPASSWORD=hunter2 mackerel-plugin-postgres -hostname h -prot 2 -port 1 | cat",
+                "`command` has a pipe; `command` has the variables PGOPTIONS, PGSERVICE, which the component does not \
+                 support; unknown flag -prot, did you mean -port?; write ",
+            ),
         ] {
             let table = "`wasm = \"postgres\"` and `settings = { hostname = \"h\", port = 1, password = { file = ";
             let error = settings(command).unwrap_err();

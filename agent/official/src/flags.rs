@@ -15,13 +15,40 @@ pub struct Flags {
     pub settings: Vec<(String, String)>,
     /// The value of `-tempfile`: where the counters' readings are kept.
     pub(crate) state: Option<PathBuf>,
-    /// The first error; `settings` are then those of the flags that are valid.
-    pub error: Option<String>,
+    /// What is wrong with it; `settings` are those of the flags that are valid.
+    errors: Errors,
     /// Whether there are words that only a shell could expand.
     pub(crate) has_unknowable: bool,
 }
 
+#[derive(Default)]
+struct Errors {
+    /// The numbers of the words that belong to no flag.
+    strays: Vec<String>,
+    /// About flags.
+    texts: Vec<String>,
+    /// The valid flags, if one of the errors is that something is none.
+    valid: Option<String>,
+}
+
 impl Flags {
+    /// Everything that is wrong with it.
+    #[must_use]
+    pub fn error(&self) -> Option<String> {
+        let Errors { strays, texts, valid } = &self.errors;
+        let numbers = strays.join(", ");
+        // The words are not shown: one may be the rest of a password with a blank in it.
+        let strays = match strays.len() {
+            0 => None,
+            1 => Some(format!("unexpected argument: word {numbers} after the program is not a flag")),
+            _ => Some(format!("unexpected arguments: words {numbers} after the program are not flags")),
+        };
+        let strays = strays.map(|what| format!("{what}; put a value with blanks in quotes"));
+        let valid = valid.iter().map(|valid| format!("valid flags: {valid}"));
+        let all = texts.iter().cloned().chain(strays).chain(valid).collect::<Vec<_>>();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
     /// Reads the flags of a plugin with these settings.
     #[must_use]
     pub fn parse(declared: &[Setting], flags: &[String]) -> Self {
@@ -49,14 +76,8 @@ impl Flags {
                 if flag.contains(UNKNOWABLE) {
                     self.has_unknowable = true;
                 } else {
-                    // Not shown: it may be the rest of a password with a blank in it.
-                    let (number, valid) = (count.saturating_sub(flags.len()), valid(declared));
-                    self.error.get_or_insert_with(|| {
-                        format!(
-                            "unexpected argument: word {number} after the program is not a flag; put a value with blanks \
-                             in quotes; valid flags: {valid}"
-                        )
-                    });
+                    self.errors.strays.push(count.saturating_sub(flags.len()).to_string());
+                    self.errors.valid.get_or_insert_with(|| valid(declared));
                 }
                 continue;
             }
@@ -64,7 +85,12 @@ impl Flags {
             let name = name.replace('_', "-");
             let kind = declared.iter().find(|setting| setting.key == name).map(|setting| setting.kind);
             if kind.is_none() && name != STATE {
-                self.error.get_or_insert_with(|| unknown(declared, &name));
+                let meant = nearest(&name, names(declared));
+                if meant.is_none() {
+                    self.errors.valid.get_or_insert_with(|| valid(declared));
+                }
+                let meant = meant.map(|known| format!(", did you mean -{known}?")).unwrap_or_default();
+                self.errors.texts.push(format!("unknown flag -{name}{meant}"));
                 // What follows is its value, most likely.
                 if value.is_none() {
                     flags.next_if(|next| !next.starts_with('-'));
@@ -74,7 +100,7 @@ impl Flags {
             let is_boolean = matches!(kind, Some(SettingKind::Boolean | SettingKind::TlsSkipVerify));
             let value = value.or_else(|| if is_boolean { Some("true".to_owned()) } else { flags.next().cloned() });
             let Some(value) = value else {
-                self.error.get_or_insert_with(|| format!("flag -{name} needs a value"));
+                self.errors.texts.push(format!("flag -{name} needs a value"));
                 return;
             };
             match kind {
@@ -89,13 +115,6 @@ impl Flags {
 
 /// The flag that every official plugin has.
 const STATE: &str = "tempfile";
-
-fn unknown(declared: &[Setting], name: &str) -> String {
-    match nearest(name, names(declared)) {
-        Some(known) => format!("unknown flag -{name}, did you mean -{known}?"),
-        None => format!("unknown flag -{name}; valid flags: {}", valid(declared)),
-    }
-}
 
 fn valid(declared: &[Setting]) -> String {
     names(declared).map(|name| format!("-{name}")).collect::<Vec<_>>().join(", ")
@@ -151,7 +170,7 @@ mod tests {
         ] {
             let parsed = parsed(flags);
             let settings = parsed.settings.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
-            assert_eq!((settings, parsed.error), (expected.iter().map(|text| (*text).to_owned()).collect(), None));
+            assert_eq!((settings, parsed.error()), (expected.iter().map(|text| (*text).to_owned()).collect(), None));
         }
         assert_eq!(parsed(&["-tempfile", "/t"]).state, Some("/t".into()));
         assert_eq!(parsed(&["-tempfile="]).state, None);
@@ -171,15 +190,23 @@ mod tests {
                 ),
             ),
             (&["-host=a", "-header"], "flag -header needs a value".to_owned()),
+            (
+                &["hunter", "-hots=x", "-host", "a", "-bogus=y", "hunter2", "-header"],
+                format!(
+                    "unknown flag -hots, did you mean -host?; unknown flag -bogus; flag -header needs a value; unexpected \
+                     arguments: words 1, 6 after the program are not flags; put a value with blanks in quotes; valid flags: \
+                     {VALID}"
+                ),
+            ),
         ] {
             let parsed = parsed(flags);
-            assert_eq!((parsed.error, parsed.settings), (Some(error), vec![("host".to_owned(), "a".to_owned())]));
+            assert_eq!((parsed.error(), parsed.settings), (Some(error), vec![("host".to_owned(), "a".to_owned())]));
         }
     }
 
     #[test]
     fn a_word_that_only_a_shell_could_expand_is_noticed() {
         let parsed = parsed(&["\0", "-host", "a"]);
-        assert!(parsed.has_unknowable && parsed.error.is_none() && parsed.settings.len() == 1);
+        assert!(parsed.has_unknowable && parsed.error().is_none() && parsed.settings.len() == 1);
     }
 }

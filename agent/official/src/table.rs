@@ -2,6 +2,11 @@
 
 use wasaba_core::setting::{Setting, SettingKind};
 
+use crate::shell::UNKNOWABLE;
+
+/// What stands in place of a value that is not shown or not known.
+pub(crate) const DOTS: &str = "...";
+
 /// `settings` as the inline table that does the same.
 pub(crate) fn inline(declared: &[Setting], settings: &[(String, String)]) -> String {
     let kind = |key: &str| declared.iter().find(|setting| setting.key == key).map(|setting| setting.kind);
@@ -10,13 +15,16 @@ pub(crate) fn inline(declared: &[Setting], settings: &[(String, String)]) -> Str
         if pairs.iter().any(|(known, _)| *known == key) {
             continue;
         }
-        let all =
-            settings.iter().filter(|(other, _)| other == key).map(|(_, value)| format!("{:?}", without_secrets(value)));
+        let all = settings.iter().filter(|(other, _)| other == key).map(|(_, value)| text(&without_secrets(value)));
         let all = all.collect::<Vec<_>>();
         let value = match kind(key) {
             Some(SettingKind::Secret) => "{ file = \"/path/to/the/secret\" }".to_owned(),
-            Some(SettingKind::Port | SettingKind::Integer | SettingKind::Boolean | SettingKind::TlsSkipVerify) => {
-                value.clone()
+            // What is none may be a word in the wrong place, such as a password.
+            Some(SettingKind::Port | SettingKind::Integer) => {
+                value.parse::<i64>().map_or_else(|_| text(DOTS), |number| number.to_string())
+            }
+            Some(SettingKind::Boolean | SettingKind::TlsSkipVerify) => {
+                value.parse::<bool>().map_or_else(|_| text(DOTS), |switch| switch.to_string())
             }
             _ if all.len() > 1 => format!("[{}]", all.join(", ")),
             _ => all.concat(),
@@ -25,6 +33,20 @@ pub(crate) fn inline(declared: &[Setting], settings: &[(String, String)]) -> Str
     }
     let pairs = pairs.iter().map(|(key, value)| format!("{key} = {value}")).collect::<Vec<_>>().join(", ");
     format!("{{ {pairs} }}")
+}
+
+/// `value` as a string of TOML.
+pub(crate) fn text(value: &str) -> String {
+    let mut written = String::from("\"");
+    for char in value.chars() {
+        match char {
+            UNKNOWABLE => written.push_str(DOTS),
+            '"' | '\\' => written.extend(['\\', char]),
+            char if char.is_control() => written.push_str(&format!("\\u{:04X}", u32::from(char))),
+            char => written.push(char),
+        }
+    }
+    written + "\""
 }
 
 /// A URL may hold a password, and a token in its query, which a path may have as well.
@@ -44,6 +66,22 @@ fn without_secrets(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_table_is_valid_toml_whatever_was_written_and_shows_no_word_in_the_place_of_a_number() {
+        let declared = [
+            Setting::new("port", SettingKind::Port),
+            Setting::new("tls-skip-verify", SettingKind::TlsSkipVerify),
+            Setting::new("database", SettingKind::Text),
+        ];
+        let written = |port: &str, switch: &str, database: &str| {
+            let pairs = [("port", port), ("tls-skip-verify", switch), ("database", database)];
+            inline(&declared, &pairs.map(|(key, value)| (key.to_owned(), value.to_owned())))
+        };
+        assert_eq!(written("0081", "true", "d"), "{ port = 81, tls-skip-verify = true, database = \"d\" }");
+        let expected = r#"{ port = "...", tls-skip-verify = "...", database = "a\u001B\u0009'\"\\..." }"#;
+        assert_eq!(written("hunter2", "maybe", "a\u{1b}\t'\"\\\0"), expected);
+    }
 
     #[test]
     fn an_address_is_shown_without_its_user_and_its_query() {
