@@ -211,11 +211,7 @@ fn inspect_shows_what_a_plugin_is_and_what_it_would_be_granted() {
 fn the_problem_of_a_typed_setting_names_its_flag_and_no_table() {
     let home = Home::with("");
     for (words, arguments, expected) in [
-        (
-            ["plugin", "run"],
-            &["nginx", "-port", "abc"] as &[&str],
-            "-port must be a port from 1 to 65535, not \"abc\"\n",
-        ),
+        (["plugin", "run"], &["nginx", "-port", "abc"] as &[&str], "-port must be a port from 1 to 65535\n"),
         (["plugin", "run"], &["nginx", "-prot", "80"], "unknown flag -prot, did you mean -port?\n"),
         (["plugin", "run"], &["postgres"], "missing flag -user: "),
         (
