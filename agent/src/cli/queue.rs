@@ -59,24 +59,32 @@ fn stamp(unix_seconds: i64) -> String {
 }
 
 fn verified(found: &Verification) -> Result<String, String> {
-    let Verification { frames, bytes, torn_bytes, damaged, is_balanced } = found;
+    let Verification { frames, bytes, torn_bytes, is_tail_doubtful, damaged, missing, is_balanced } = found;
+    let after = counted(*torn_bytes, "byte");
     let torn = match torn_bytes {
         0 => String::new(),
-        _ => format!(
-            "; {} after them are of a commit that was not finished, which is not damage",
-            counted(*torn_bytes, "byte")
-        ),
+        _ if *is_tail_doubtful => format!("; {after} after them cannot be read"),
+        _ => format!("; {after} after them are of a commit that was not finished, which is not damage"),
     };
     let text = format!("{} in {}{torn}", counted(*frames, "commit"), counted(*bytes, "byte"));
     let damaged = damaged.iter().map(|range| format!("from byte {} to {}", range.start, range.end)).collect::<Vec<_>>();
-    match (damaged.is_empty(), is_balanced) {
-        (true, true) => Ok(format!("the queue is whole: {text}\n")),
-        (true, false) => Err(format!("the queue is readable, but its books do not add up: {text}; report this")),
-        (false, _) => Err(format!(
-            "the queue is damaged {}: {text}; the agent keeps what is readable, and sets the file aside at its next start",
+    if !damaged.is_empty() {
+        return Err(format!(
+            "the queue is damaged {}: {text}; {missing}; the agent keeps what is readable, and sets a copy of the file aside \
+             at its next start",
             damaged.join(", ")
-        )),
+        ));
     }
+    if *is_tail_doubtful {
+        return Err(format!(
+            "the last commit of the queue is damaged, or was not finished before a power cut: {text}; how many points it had \
+             is not known; everything before it is whole, and the agent continues with that"
+        ));
+    }
+    if !is_balanced {
+        return Err(format!("the queue is readable, but its books do not add up: {text}; report this"));
+    }
+    Ok(format!("the queue is whole: {text}\n"))
 }
 
 /// A JSON object a line and point, the newest minute first; `host` is the id of this host, or the custom identifier of another.
@@ -160,14 +168,29 @@ mod tests {
 
     #[test]
     fn damage_and_books_that_do_not_add_up_are_errors_and_an_unfinished_commit_is_not() {
-        let found = |torn_bytes, damaged: &[std::ops::Range<u64>], is_balanced| {
-            verified(&Verification { frames: 3, bytes: 400, torn_bytes, damaged: damaged.to_vec(), is_balanced })
+        let whole = Verification {
+            frames: 3,
+            bytes: 400,
+            torn_bytes: 0,
+            is_tail_doubtful: false,
+            damaged: Vec::new(),
+            missing: "lost 5 points".to_owned(),
+            is_balanced: true,
         };
-        assert_eq!(found(0, &[], true).unwrap(), "the queue is whole: 3 commits in 400 bytes\n");
-        assert!(found(7, &[], true).unwrap().contains("7 bytes after them are of a commit that was not finished"));
-        assert!(found(0, &[], false).unwrap_err().contains("do not add up"));
-        let twice = found(0, &[100..200, 300..310], true).unwrap_err();
+        assert_eq!(verified(&whole).unwrap(), "the queue is whole: 3 commits in 400 bytes\n");
+        let torn = Verification { torn_bytes: 7, ..whole.clone() };
+        assert!(verified(&torn).unwrap().contains("7 bytes after them are of a commit that was not finished"));
+        let doubtful = verified(&Verification { is_tail_doubtful: true, ..torn }).unwrap_err();
+        assert!(doubtful.starts_with("the last commit of the queue is damaged, or was not finished "), "{doubtful}");
+        assert!(
+            doubtful.contains("7 bytes after them cannot be read; how many points it had is not known"),
+            "{doubtful}"
+        );
+        let unbalanced = Verification { is_balanced: false, ..whole.clone() };
+        assert!(verified(&unbalanced).unwrap_err().contains("do not add up"));
+        let twice = verified(&Verification { damaged: vec![100..200, 300..310], ..whole }).unwrap_err();
         assert!(twice.contains("damaged from byte 100 to 200, from byte 300 to 310"), "{twice}");
+        assert!(twice.contains("; lost 5 points; "), "{twice}");
     }
 
     #[test]

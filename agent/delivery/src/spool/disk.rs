@@ -25,6 +25,14 @@ pub(super) enum Access {
 pub(super) struct Identity {
     pub(super) device: u64,
     pub(super) inode: u64,
+    /// Whether it is a file, not a link, a pipe or a folder.
+    pub(super) is_regular: bool,
+}
+
+impl From<std::fs::Metadata> for Identity {
+    fn from(about: std::fs::Metadata) -> Self {
+        Self { device: about.dev(), inode: about.ino(), is_regular: about.is_file() }
+    }
 }
 
 /// A folder with the files of a spool.
@@ -111,7 +119,7 @@ impl Disk for Root {
 
     fn identity(&self, name: &str) -> io::Result<Option<Identity>> {
         match std::fs::symlink_metadata(self.0.join(name)) {
-            Ok(about) => Ok(Some(Identity { device: about.dev(), inode: about.ino() })),
+            Ok(about) => Ok(Some(about.into())),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
             Err(error) => Err(error),
         }
@@ -132,8 +140,7 @@ impl Disk for Root {
 
 impl File for std::fs::File {
     fn identity(&self) -> io::Result<Identity> {
-        let about = self.metadata()?;
-        Ok(Identity { device: about.dev(), inode: about.ino() })
+        Ok(self.metadata()?.into())
     }
 
     fn size(&self) -> io::Result<u64> {

@@ -1,16 +1,20 @@
 //! Contents with their log: read when it is opened, changed by committed frames alone, and rewritten when much of the file is dead,
 //! or when something else has deleted, replaced or altered the file.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use wasaba_core::text::counted;
 
 use super::disk::Disk;
+use super::frames::{Tail, TailState};
 use super::log::{self, Draft, Kind, Log, Opened, Place, Unreadable};
 use super::trouble::Trouble;
+
+/// The word in the name of a damaged file that is kept.
+const DAMAGED: &str = "damaged";
 
 /// So many dead bytes always are, however many are alive.
 const MOST_DEAD_BYTES: u64 = 8 * 1024 * 1024;
@@ -28,13 +32,72 @@ pub(super) trait Contents: Default {
     /// Writes everything into a new file. What cannot be read any more is lost.
     fn rewrite(&self, log: &Log, draft: &mut Draft) -> io::Result<Self>;
 
-    /// Makes good for frames that are missing.
+    /// What a second reading of a damaged file begins with: what is said again further on, for what comes before it.
+    fn hindsight(self) -> Self {
+        Self::default()
+    }
+
+    /// What frames that are missing had, if it has points.
+    fn missing(&self) -> Option<Missing> {
+        None
+    }
+
+    /// Makes the books fit what is there.
     fn mend(&mut self) {}
 
     /// How many points were lost by damage, ever.
     fn damaged_points(&self) -> u64 {
         0
     }
+}
+
+/// What is missing of a damaged file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Missing {
+    /// Points that cannot be read any more.
+    pub(super) lost: u64,
+    /// Points that are queued again, since it is not known that they were delivered.
+    pub(super) again: u64,
+    /// Whether that is all.
+    pub(super) is_exact: bool,
+}
+
+impl Missing {
+    fn is_any(&self) -> bool {
+        self.lost > 0 || self.again > 0
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { lost, again, is_exact } = self;
+        let limit = if *is_exact { "" } else { ", as far as it is known" };
+        write!(formatter, "lost {}{limit}", counted(*lost, "point"))?;
+        match again {
+            0 => Ok(()),
+            _ => write!(
+                formatter,
+                "; {} are delivered again, since it is not known that they were",
+                counted(*again, "point")
+            ),
+        }
+    }
+}
+
+/// Opens a log with the contents of all its frames. If some are damaged, the others are read twice: what a damaged frame had may
+/// be said again after those that need it.
+pub(super) fn read<C: Contents>(
+    open: impl FnOnce(&mut dyn FnMut(u64, &[u8]) -> bool) -> Result<Opened, Trouble>,
+) -> Result<(Opened, C), Trouble> {
+    let mut contents = C::default();
+    let opened = open(&mut |at, payload| contents.replay(at, payload))?;
+    if let Opened::Log(log, scan) = &opened
+        && !scan.damaged.is_empty()
+    {
+        contents = contents.hindsight();
+        log.visit(&mut |at, payload| contents.replay(at, payload))?;
+    }
+    Ok((opened, contents))
 }
 
 pub(super) struct Durable<C> {
@@ -47,53 +110,73 @@ pub(super) struct Durable<C> {
 }
 
 impl<C: Contents> Durable<C> {
-    /// Opens the file, or makes it. What is damaged in it is set aside.
+    /// Opens the file, or makes it. What is damaged in it is set aside. What the log should have about it is added to `lines`.
     pub(super) fn open(
         disk: &Arc<dyn Disk>,
-        now: i64,
         patience: Duration,
         few_dead_bytes: u64,
+        lines: &mut Vec<String>,
     ) -> Result<Self, Trouble> {
-        let mut contents = C::default();
-        let mut visit = |at: u64, payload: &[u8]| contents.replay(at, payload);
-        let (log, scan) = match Log::open(disk, C::KIND, patience, &mut visit)? {
-            Opened::Log(log, scan) => (log, scan),
-            Opened::Unreadable(why) => {
-                set_aside(&**disk, C::KIND, why, now)?;
-                match Log::open(disk, C::KIND, patience, &mut visit)? {
-                    Opened::Log(log, scan) => (log, scan),
-                    Opened::Unreadable(_) => return Err(io::Error::other("it keeps being replaced").into()),
+        let open = || read(|visit| Log::open(disk, C::KIND, patience, visit));
+        let (log, scan, contents) = match open()? {
+            (Opened::Log(log, scan), contents) => (log, scan, contents),
+            (Opened::Unreadable(why), _) => {
+                lines.push(set_aside(&**disk, C::KIND, why)?);
+                match open()? {
+                    (Opened::Log(log, scan), contents) => (log, scan, contents),
+                    (Opened::Unreadable(_), _) => return Err(io::Error::other("it keeps being replaced").into()),
                 }
             }
         };
-        let mut durable = Self { log, contents, few_dead_bytes, next_rewrite: 0 };
+        let mut durable = Self { log: *log, contents, few_dead_bytes, next_rewrite: 0 };
         let damaged = scan.damaged.iter().map(|range| range.end - range.start).sum::<u64>();
-        if damaged > 0 {
-            durable.mend(damaged, now);
+        lines.extend(durable.about_tail(&scan.tail));
+        if damaged > 0 || durable.contents.missing().is_some_and(|missing| missing.is_any()) {
+            lines.push(durable.mend(damaged));
         }
         Ok(durable)
     }
 
-    /// Keeps a copy of a damaged file, and continues with what can be read of it.
-    fn mend(&mut self, damaged: u64, now: i64) {
-        let before = self.contents.damaged_points();
+    /// Keeps a copy of a damaged file, and continues with what can be read of it. Returns the line about it.
+    fn mend(&mut self, damaged: u64) -> String {
+        let missing = self.contents.missing().map(|missing| format!("; {missing}")).unwrap_or_default();
         self.contents.mend();
         let copied = if self.log.is_writable() {
-            self.log.copy_aside("damaged", now)
+            self.log.copy_aside(DAMAGED)
         } else {
             Err(io::ErrorKind::ReadOnlyFilesystem.into())
         };
-        let rewritten = copied.and_then(|copy| self.rewrite().map(|()| copy));
+        // Without a new file the damaged one stays where it is, and needs no copy.
+        let rewritten = copied.and_then(|copy| {
+            let rewritten = self.rewrite().inspect_err(|_| self.log.remove_aside(DAMAGED));
+            rewritten.map(|()| copy)
+        });
         let copy = match rewritten {
             Ok(copy) => format!("a copy is `{}`", copy.display()),
-            Err(error) => format!("cannot copy it: {error}"),
+            Err(error) => format!("it stays as it is, since it cannot be written again: {error}"),
         };
-        tracing::warn!(
-            "`{}` is damaged ({} cannot be read): keeping everything else; lost {} for which it is known; {copy}",
+        format!(
+            "`{}` is damaged ({} cannot be read): keeping everything else{missing}; {copy}",
             self.log.path().display(),
             counted(damaged, "byte"),
-            counted(self.contents.damaged_points() - before, "point")
-        );
+        )
+    }
+
+    /// The line about what follows the last commit.
+    fn about_tail(&self, tail: &Tail) -> Option<String> {
+        let path = self.log.path();
+        let (path, bytes) = (path.display(), counted(tail.bytes, "byte"));
+        match tail {
+            Tail { bytes: 0, .. } => None,
+            Tail { state: TailState::Unfinished, .. } => Some(format!(
+                "the last commit of `{path}` is not finished, as after a power cut: continuing without its {bytes}; what \
+                 it had was not confirmed yet, and is not counted"
+            )),
+            Tail { state: TailState::Doubtful, .. } => Some(format!(
+                "the last commit of `{path}` cannot be read: its {bytes} are damaged, or were not finished before a power \
+                 cut; continuing with the books of the commit before; how many points it had is not known"
+            )),
+        }
     }
 
     pub(super) fn contents(&self) -> &C {
@@ -105,11 +188,15 @@ impl<C: Contents> Durable<C> {
     }
 
     /// Writes the frame that `plan` makes of the contents, unless it is empty. On an error nothing has changed.
-    pub(super) fn commit(&mut self, now: i64, plan: impl FnOnce(&C, &Log) -> Vec<u8>) -> Result<(), Trouble> {
+    pub(super) fn commit(
+        &mut self,
+        lines: &mut Vec<String>,
+        plan: impl FnOnce(&C, &Log) -> Vec<u8>,
+    ) -> Result<(), Trouble> {
+        lines.extend(self.stay()?);
         if !self.log.is_writable() {
             self.log.open_for_writing()?;
         }
-        self.stay(now)?;
         let payload = plan(&self.contents, &self.log);
         if payload.is_empty() && !self.log.has_leftover() {
             return Ok(());
@@ -128,38 +215,37 @@ impl<C: Contents> Durable<C> {
         Ok(())
     }
 
-    /// Makes the file again if something else has deleted, replaced or altered it.
-    fn stay(&mut self, now: i64) -> Result<(), Trouble> {
+    /// Makes the file again if something else has deleted, replaced or altered it. Returns the line about it.
+    fn stay(&mut self) -> Result<Option<String>, Trouble> {
         let path = self.log.path();
         let path = path.display();
-        match self.log.place()? {
-            Place::Same => {}
+        Ok(match self.log.place()? {
+            Place::Same => None,
             Place::Deleted => {
                 self.rewrite()?;
-                tracing::warn!("`{path}` was deleted: made it again, with everything that was in it");
+                Some(format!("`{path}` was deleted: made it again, with everything that was in it"))
             }
-            Place::Replaced => {
-                if self.log.is_taken()? {
+            Place::Replaced { is_regular } => {
+                if is_regular && self.log.is_taken()? {
                     return Err(Trouble::InUse);
                 }
-                let aside = self.log.set_aside("replaced", now)?;
+                let aside = self.log.set_aside("replaced")?;
                 self.rewrite()?;
-                tracing::warn!(
-                    "`{path}` was replaced by another file: renamed that to `{}`, and made it again with everything that was \
-                     in it",
+                Some(format!(
+                    "`{path}` was replaced by {}: renamed that to `{}`, and made it again with everything that was in it",
+                    if is_regular { "another file" } else { "what is not a file" },
                     aside.display()
-                );
+                ))
             }
             Place::Altered => {
                 let before = self.contents.damaged_points();
                 self.rewrite()?;
-                tracing::warn!(
+                Some(format!(
                     "`{path}` was emptied or altered by something else: made it again with what could still be read; lost {}",
                     counted(self.contents.damaged_points() - before, "point")
-                );
+                ))
             }
-        }
-        Ok(())
+        })
     }
 
     fn rewrite(&mut self) -> io::Result<()> {
@@ -169,15 +255,17 @@ impl<C: Contents> Durable<C> {
     }
 }
 
-fn set_aside(disk: &dyn Disk, kind: &'static Kind, why: Unreadable, now: i64) -> Result<(), Trouble> {
+/// Sets a file aside of which nothing can be read. Returns the line about it.
+fn set_aside(disk: &dyn Disk, kind: &'static Kind, why: Unreadable) -> Result<String, Trouble> {
     let path = disk.path().join(kind.name);
     let (word, why) = match why {
-        Unreadable::Damaged => ("damaged", "is damaged from its beginning; what was in it is lost"),
+        Unreadable::Damaged => {
+            (DAMAGED, "is damaged from its beginning; what was in it is lost, and how much that was is not known")
+        }
         Unreadable::Redb => ("redb", "is of an earlier version, whose format is not read any more"),
     };
-    let aside = log::set_aside(disk, kind, word, now)?;
-    tracing::warn!("`{}` {why}: renamed it to `{}` and started a new one", path.display(), aside.display());
-    Ok(())
+    let aside = log::set_aside(disk, kind, word)?;
+    Ok(format!("`{}` {why}: renamed it to `{}` and started a new one", path.display(), aside.display()))
 }
 
 /// How a path is named in a message about its file.

@@ -152,8 +152,9 @@ fn a_file_that_is_deleted_replaced_or_altered_is_made_again_from_what_can_still_
         disk.write("wasaba.db", b"something else");
     };
     let emptied: fn(&Simulated) = |disk| disk.write("wasaba.db", b"");
+    let irregular: fn(&Simulated) = |disk| disk.replace_by_irregular("wasaba.db");
     let overwritten: fn(&Simulated) = |disk| disk.write("wasaba.db", &[7; 10_000]);
-    for (harm, lost) in [(deleted, 0), (replaced, 0), (emptied, 2), (overwritten, 2)] {
+    for (harm, lost) in [(deleted, 0), (replaced, 0), (irregular, 0), (emptied, 2), (overwritten, 2)] {
         let disk = Simulated::default();
         let spool = on(&disk);
         spool.keep(vec![first.clone()], &[], NOW);
@@ -168,8 +169,12 @@ fn a_file_that_is_deleted_replaced_or_altered_is_made_again_from_what_can_still_
         assert_eq!(spool.ledger(), expected);
         assert_eq!(queued(&spool).len(), if lost == 0 { 2 } else { 1 });
         assert_eq!(damaged_copies(&disk), 0);
-        let aside = format!("wasaba.db.replaced-{}", NOW + 60);
-        assert_eq!(disk.bytes(&aside), (harm as usize == replaced as usize).then(|| b"something else".to_vec()));
+        let aside = match harm as usize {
+            harm if harm == replaced as usize => Some(b"something else".to_vec()),
+            harm if harm == irregular as usize => Some(Vec::new()),
+            _ => None,
+        };
+        assert_eq!(disk.bytes("wasaba.db.replaced"), aside);
     }
 }
 
@@ -207,7 +212,7 @@ fn a_file_of_a_newer_version_is_not_touched_and_one_of_redb_is_set_aside() {
     disk.write("wasaba.db", b"redb\x1a\x0a\xa9\x0d\x0a and the rest of it, which is longer than a header");
     let spool = on(&disk);
     assert!(spool.keep(vec![minute(NOW, &[("a", 1.0)])], &[], NOW));
-    assert!(disk.names().contains(&format!("wasaba.db.redb-{NOW}")) && damaged_copies(&disk) == 0);
+    assert!(disk.names().contains(&"wasaba.db.redb".to_owned()) && damaged_copies(&disk) == 0);
 }
 
 #[test]
@@ -228,11 +233,10 @@ fn of_a_damaged_file_everything_readable_is_kept_and_the_rest_is_counted() {
         disk.write("wasaba.db", &bytes);
         let spool = on(&disk);
         assert_eq!(damaged_copies(&disk), 1, "damage at {at} went unnoticed");
-        assert_eq!(disk.bytes(&format!("wasaba.db.damaged-{NOW}")), Some(bytes));
+        assert_eq!(disk.bytes("wasaba.db.damaged"), Some(bytes));
         assert_conserved(&spool);
         let ledger = spool.ledger();
-        // The first frames have the names that all others need.
-        assert!(ledger.collected == 100 && (at < 200 || ledger.damaged <= 4), "damage at {at}: {ledger:?}");
+        assert!(ledger.collected == 100 && ledger.damaged <= 4, "damage at {at}: {ledger:?}");
         assert!(spool.keep(vec![minute(NOW + 9_000, &[("a", 1.0)])], &[], NOW));
         drop(spool);
         let spool = on(&disk);
@@ -331,10 +335,13 @@ fn of_a_damaged_state_the_rest_is_kept_and_the_queue_and_host_id_are_not_touched
 }
 
 #[test]
-fn what_is_dropped_is_logged_once_an_hour_with_its_reason_and_what_the_queue_holds() {
+fn what_is_dropped_is_logged_at_once_and_then_once_an_hour_and_at_the_end_with_its_reason() {
     let mut files = files::Files::new(Arc::new(Simulated::default()), QUICK);
-    files.open_queue(NOW, Duration::ZERO).unwrap();
-    let mut lines = |why, points, time, now| files.lines(plan::Drops::of(why, points, time), now);
+    files.open_queue(Duration::ZERO).unwrap();
+    let mut lines = |why, points, time, now| {
+        files.note(plan::Drops::of(why, points, time), now);
+        files.take_lines(false)
+    };
     let (overflowed, misdated) = (ledger::Loss::Overflowed, ledger::Loss::Misdated);
     let expected = "dropped 3 undelivered points of 1 minute, the oldest: the queue has reached its 32 MiB";
     assert_eq!(lines(overflowed, 3, NOW, NOW), [expected]);
@@ -342,8 +349,17 @@ fn what_is_dropped_is_logged_once_an_hour_with_its_reason_and_what_the_queue_hol
     let expected = "dropped 1 undelivered point of 1 minute: dated more than 10 minutes ahead of Mackerel's time; set this \
                     machine's clock";
     assert_eq!(lines(misdated, 1, NOW, NOW + 120), [expected], "each reason for itself");
+    assert_eq!(lines(overflowed, 4, NOW + 120, NOW + 120), [""; 0]);
     let expected = "dropped 7 undelivered points of 2 minutes, the oldest: the queue has reached its 32 MiB";
-    assert_eq!(lines(overflowed, 4, NOW + 120, NOW + 3_600), [expected]);
+    assert_eq!(lines(overflowed, 0, NOW, NOW + 3_600), [expected], "also if it has ended by then");
+    assert_eq!(lines(overflowed, 0, NOW, NOW + 7_200), [""; 0]);
+    assert_eq!(lines(overflowed, 2, NOW, NOW + 7_260), [expected.replace("7", "2").replace("2 minutes", "1 minute")]);
+    assert_eq!(lines(overflowed, 1, NOW, NOW + 7_320), [""; 0]);
+    assert_eq!(
+        files.take_lines(true),
+        [expected.replace("7 undelivered points of 2 minutes", "1 undelivered point of 1 minute")]
+    );
+    assert_eq!(files.take_lines(true), [""; 0]);
 }
 
 #[test]
@@ -363,4 +379,30 @@ fn a_value_that_replaced_one_in_the_file_is_not_followed_by_it_however_late_the_
     assert!(spool.keep(Vec::new(), &[], NOW));
     assert_eq!(queued(&spool), []);
     assert_eq!(spool.ledger(), Ledger { collected: 2, delivered: 2, ..Ledger::default() });
+}
+
+#[test]
+fn a_link_a_pipe_or_a_folder_in_place_of_a_file_is_renamed_and_the_file_made_again() {
+    for name in ["wasaba.db", "wasaba.state"] {
+        let harms: [fn(&Path); 3] = [
+            |path| std::os::unix::fs::symlink("elsewhere", path).unwrap(),
+            |path| std::fs::create_dir(path).unwrap(),
+            |path| drop(std::os::unix::net::UnixListener::bind(path).unwrap()),
+        ];
+        for harm in harms {
+            let folder = tempfile::TempDir::new().unwrap();
+            let spool = Spool::open(folder.path(), NOW).unwrap();
+            spool.put("test", "x", b"1");
+            assert!(spool.keep(vec![minute(NOW, &[("a", 1.0)])], &[], NOW));
+            let path = folder.path().join(name);
+            std::fs::remove_file(&path).unwrap();
+            harm(&path);
+            spool.put("test", "x", b"2");
+            assert!(spool.keep(vec![minute(NOW + 60, &[("a", 2.0)])], &[], NOW));
+            assert!(folder.path().join(format!("{name}.replaced")).symlink_metadata().is_ok());
+            drop(spool);
+            let spool = Spool::open(folder.path(), NOW).unwrap();
+            assert_eq!((queued(&spool).len(), spool.all("test")["x"].as_slice()), (2, b"2".as_slice()));
+        }
+    }
 }

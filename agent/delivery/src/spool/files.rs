@@ -31,6 +31,8 @@ pub(super) struct Files {
     unreadable: Vec<Id>,
     fails_to_read: bool,
     dropped: BTreeMap<Loss, Unlogged>,
+    /// What the log should have about the files.
+    lines: Vec<String>,
     /// The kinds of entries of which the log has said that there is no room for more.
     full_kinds: BTreeSet<String>,
 }
@@ -53,44 +55,46 @@ impl Files {
             unreadable: Vec::new(),
             fails_to_read: false,
             dropped: BTreeMap::new(),
+            lines: Vec::new(),
             full_kinds: BTreeSet::new(),
         }
     }
 
     /// Opens the queue, if it is not open yet. Returns whether it was opened.
-    pub(super) fn open_queue(&mut self, now: i64, patience: Duration) -> Result<bool, Trouble> {
+    pub(super) fn open_queue(&mut self, patience: Duration) -> Result<bool, Trouble> {
         if self.queue.is_some() {
             return Ok(false);
         }
-        self.queue = Some(Durable::open(&self.disk, now, patience, self.bounds.dead_bytes)?);
+        self.queue = Some(Durable::open(&self.disk, patience, self.bounds.dead_bytes, &mut self.lines)?);
         Ok(true)
     }
 
     /// Opens the state, if it is not open yet. Returns whether it was opened.
-    pub(super) fn open_state(&mut self, now: i64, patience: Duration) -> Result<bool, Trouble> {
+    pub(super) fn open_state(&mut self, patience: Duration) -> Result<bool, Trouble> {
         if self.state.is_some() {
             return Ok(false);
         }
-        self.state = Some(Durable::open(&self.disk, now, patience, self.bounds.dead_bytes)?);
+        self.state = Some(Durable::open(&self.disk, patience, self.bounds.dead_bytes, &mut self.lines)?);
         Ok(true)
     }
 
-    /// Writes a batch. Returns the lines for the log about what it drops.
-    pub(super) fn commit(&mut self, batch: &Batch, now: i64) -> Result<Vec<String>, Trouble> {
-        let Some(queue) = &mut self.queue else { return Ok(Vec::new()) };
+    /// Writes a batch.
+    pub(super) fn commit(&mut self, batch: &Batch, now: i64) -> Result<(), Trouble> {
+        let Some(queue) = &mut self.queue else { return Ok(()) };
         let mut drops = Drops::default();
         let (unreadable, most_bytes) = (&self.unreadable, self.bounds.bytes);
-        queue.commit(now, |contents, log| {
+        queue.commit(&mut self.lines, |contents, log| {
             let (payload, dropped) = Plan::of(contents, log, batch, unreadable, most_bytes);
             drops = dropped;
             payload
         })?;
         self.unreadable.clear();
-        Ok(self.lines(drops, now))
+        self.note(drops, now);
+        Ok(())
     }
 
     /// Stores entries of the state.
-    pub(super) fn put(&mut self, puts: &Puts, now: i64) -> Result<(), Trouble> {
+    pub(super) fn put(&mut self, puts: &Puts) -> Result<(), Trouble> {
         let Some(state) = &mut self.state else { return Ok(()) };
         let (payloads, full) = state.contents().plan(puts);
         for kind in full.into_iter().filter(|kind| self.full_kinds.insert((*kind).to_owned())) {
@@ -101,52 +105,71 @@ impl Files {
             );
         }
         let mut payloads = payloads.into_iter();
-        state.commit(now, |_, _| payloads.next().unwrap_or_default())?;
-        payloads.try_for_each(|payload| state.commit(now, |_, _| payload))
+        state.commit(&mut self.lines, |_, _| payloads.next().unwrap_or_default())?;
+        payloads.try_for_each(|payload| state.commit(&mut self.lines, |_, _| payload))
     }
 
-    /// The lines for the log about what a commit has dropped.
-    pub(super) fn lines(&mut self, drops: Drops, now: i64) -> Vec<String> {
-        let (hours, path) = (
-            self.queue.as_ref().and_then(|queue| queue.contents().hours(self.bounds.bytes)),
-            shown(&*self.disk, Queue::KIND),
-        );
-        let owner = self.queue.as_ref().and_then(|queue| queue.contents().owner.clone()).unwrap_or_default();
-        let mut lines = Vec::new();
+    /// Notes what a commit has dropped. The log has a line about each reason at once, and then one an hour about the rest.
+    pub(super) fn note(&mut self, drops: Drops, now: i64) {
         for (why, Dropped { points, times }) in drops.0 {
             let unlogged = self.dropped.entry(why).or_default();
             unlogged.dropped.points += points;
             unlogged.dropped.times.extend(times);
-            if unlogged.logged.is_some_and(|logged| now.abs_diff(logged) < LOGGED_AGAIN as u64) {
-                continue;
-            }
-            let Dropped { points, times } = std::mem::take(&mut unlogged.dropped);
-            unlogged.logged = Some(now);
-            let dropped = format!(
-                "dropped {} of {}",
-                counted(points, "undelivered point"),
-                counted(times.len() as u64, "minute")
-            );
-            lines.push(match why {
-                Loss::Expired => format!("{dropped}: older than 24 h, which Mackerel does not store"),
-                Loss::Overflowed => {
-                    let hours = hours.map(|hours| format!(", which hold {hours:.1} h at the present rate"));
-                    format!(
-                        "{dropped}, the oldest: the queue has reached its {} MiB{}",
-                        self.bounds.bytes >> 20,
-                        hours.unwrap_or_default()
-                    )
-                }
-                Loss::OfAnotherHost => {
-                    format!("{dropped} that belong to another host: this machine is host `{owner}` on Mackerel now")
-                }
-                Loss::Misdated => {
-                    format!("{dropped}: dated more than 10 minutes ahead of Mackerel's time; set this machine's clock")
-                }
-                Loss::Damaged | Loss::Lost => format!("{dropped}: they cannot be read from `{path}`"),
-            });
         }
-        lines
+        let is_due =
+            |unlogged: &Unlogged| unlogged.logged.is_none_or(|logged| now.abs_diff(logged) >= LOGGED_AGAIN as u64);
+        for (why, dropped) in self.take_dropped(is_due, Some(now)) {
+            let line = self.about(why, &dropped);
+            self.lines.push(line);
+        }
+    }
+
+    /// Takes the lines for the log; at the end with what the next hour's would have had.
+    pub(super) fn take_lines(&mut self, is_end: bool) -> Vec<String> {
+        if is_end {
+            for (why, dropped) in self.take_dropped(|_| true, None) {
+                let line = self.about(why, &dropped);
+                self.lines.push(line);
+            }
+        }
+        std::mem::take(&mut self.lines)
+    }
+
+    fn take_dropped(&mut self, is_due: impl Fn(&Unlogged) -> bool, now: Option<i64>) -> Vec<(Loss, Dropped)> {
+        let due = self.dropped.iter_mut().filter(|(_, unlogged)| unlogged.dropped.points > 0 && is_due(unlogged));
+        let take = |(why, unlogged): (&Loss, &mut Unlogged)| {
+            unlogged.logged = now.or(unlogged.logged);
+            (*why, std::mem::take(&mut unlogged.dropped))
+        };
+        due.map(take).collect()
+    }
+
+    fn about(&self, why: Loss, Dropped { points, times }: &Dropped) -> String {
+        let queue = self.queue.as_ref().map(Durable::contents);
+        let minutes = counted(times.len() as u64, "minute");
+        let dropped = format!("dropped {} of {minutes}", counted(*points, "undelivered point"));
+        match why {
+            Loss::Expired => format!("{dropped}: older than 24 h, which Mackerel does not store"),
+            Loss::Overflowed => {
+                let hours = queue.and_then(|queue| queue.hours(self.bounds.bytes));
+                let hours = hours.map(|hours| format!(", which hold {hours:.1} h at the present rate"));
+                format!(
+                    "{dropped}, the oldest: the queue has reached its {} MiB{}",
+                    self.bounds.bytes >> 20,
+                    hours.unwrap_or_default()
+                )
+            }
+            Loss::OfAnotherHost => {
+                let owner = queue.and_then(|queue| queue.owner.as_deref()).unwrap_or_default();
+                format!("{dropped} that belong to another host: this machine is host `{owner}` on Mackerel now")
+            }
+            Loss::Misdated => {
+                format!("{dropped}: dated more than 10 minutes ahead of Mackerel's time; set this machine's clock")
+            }
+            Loss::Damaged | Loss::Lost => {
+                format!("{dropped}: they cannot be read from `{}`", self.queue_path())
+            }
+        }
     }
 
     /// The points that were settled lately.

@@ -19,6 +19,9 @@ pub(super) const HEADER: u64 = 24;
 /// The bytes around a payload.
 pub(super) const AROUND: u64 = 12;
 
+/// What a disk writes whole or not at all, in bytes.
+const SECTOR: u64 = 512;
+
 /// So many bytes are searched at once.
 const WINDOW: usize = 64 * 1024;
 
@@ -52,7 +55,8 @@ pub(super) fn read_header(file: &dyn File, magic: Magic, size: u64) -> io::Resul
         let mut cursor = Cursor(bytes.get(..length)?);
         let (found, format, nonce) = (cursor.take(8)?, word(&mut cursor)?, word(&mut cursor)?);
         let is_whole = crc32fast::hash(bytes.get(..16)?) == word(&mut cursor)?;
-        (found == magic && is_whole).then_some((format, nonce))
+        let is_padded = format > FORMAT || cursor.0.iter().all(|byte| *byte == 0);
+        (found == magic && is_whole && is_padded).then_some((format, nonce))
     };
     Ok(match read() {
         Some((format, _)) if format > FORMAT => Header::Newer,
@@ -75,11 +79,21 @@ pub(super) fn number_of_frames(file: &dyn File, size: u64) -> io::Result<Option<
     search(file, HEADER, size, 8, &mut |at, bytes| {
         let mut cursor = Cursor(bytes);
         let (Some(nonce), Some(length)) = (word(&mut cursor), word(&mut cursor)) else { return Ok(false) };
-        let is_plausible = nonce & 1 == 1 && length > 0 && at + AROUND + u64::from(length) <= size;
-        found = (is_plausible && frame(file, nonce, at, size)?.is_some()).then_some(nonce);
-        Ok(found.is_some())
+        let end = at + AROUND + u64::from(length);
+        let is_plausible = nonce & 1 == 1 && length > 0 && end <= size;
+        // A look at what follows saves the reading of almost everything that is not a frame.
+        let is_it = is_plausible && follows(file, nonce, end)? && frame(file, nonce, at, size)?.is_some();
+        found = is_it.then_some(nonce);
+        Ok(is_it)
     })?;
     Ok(found)
+}
+
+/// Whether another frame begins at the end of one, or nothing.
+fn follows(file: &dyn File, nonce: u32, end: u64) -> io::Result<bool> {
+    let mut next = [0; 4];
+    let length = read_all(file, &mut next, end)?;
+    Ok(length < next.len() || next == [0; 4] || next == nonce.to_le_bytes())
 }
 
 /// The bytes of a frame with this payload at this place.
@@ -117,10 +131,27 @@ pub(super) struct Scan {
     pub(super) last: Option<u64>,
     /// Where it ends.
     pub(super) end: u64,
-    /// Bytes after that: of a write that was interrupted, which no one was told had succeeded.
-    pub(super) torn: u64,
+    pub(super) tail: Tail,
     /// Invalid bytes before valid ones.
     pub(super) damaged: Vec<Range<u64>>,
+}
+
+/// What follows the last valid frame.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tail {
+    /// So many bytes, up to the last that is not zero: a power cut may have left a longer file.
+    pub(super) bytes: u64,
+    pub(super) state: TailState,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum TailState {
+    /// Part of a frame is missing, as after a power cut: no one relied on it.
+    #[default]
+    Unfinished,
+    /// As long as a whole frame, and none of its sectors is zero. It is damaged, or was written over an earlier one that was not
+    /// finished either.
+    Doubtful,
 }
 
 /// Reads all frames. `visit` takes the place and payload of each, and says whether it could read it.
@@ -145,10 +176,37 @@ pub(super) fn scan(
             scan.damaged.push(at..next);
             at = next;
         } else {
-            scan.torn = size.saturating_sub(scan.end);
+            scan.tail = tail(file, nonce, scan.end, size)?;
             return Ok(scan);
         }
     }
+}
+
+/// What there is from the end of the last frame on. A disk writes sectors: one that is zero was not written.
+fn tail(file: &dyn File, nonce: u32, end: u64, size: u64) -> io::Result<Tail> {
+    let (mut last, mut first_zero, mut at) = (end, None, end);
+    let mut bytes = [0; SECTOR as usize];
+    while at < size {
+        let wanted = usize::try_from(SECTOR - at % SECTOR).unwrap_or(bytes.len());
+        let count = read_all(file, bytes.get_mut(..wanted).unwrap_or_default(), at)?;
+        let found = bytes.get(..count).unwrap_or_default();
+        match found.iter().rposition(|byte| *byte != 0) {
+            Some(place) => last = at + place as u64 + 1,
+            None => first_zero = first_zero.or(Some(at)),
+        }
+        if count < wanted {
+            break;
+        }
+        at += count as u64;
+    }
+    let mut around = [0; AROUND as usize];
+    let is_headed = read_all(file, &mut around, end)? == around.len();
+    let mut cursor = Cursor(&around);
+    let is_longer = word(&mut cursor) == Some(nonce)
+        && word(&mut cursor).is_some_and(|length| end + AROUND + u64::from(length) > size);
+    let lacks_sector = first_zero.is_some_and(|at| at < last);
+    let state = if !is_headed || is_longer || lacks_sector { TailState::Unfinished } else { TailState::Doubtful };
+    Ok(Tail { bytes: last - end, state: if last == end { TailState::default() } else { state } })
 }
 
 /// Where the next valid frame begins.

@@ -114,6 +114,14 @@ impl Ledger {
         self.queued = self.queued.saturating_sub(delivered + rejected);
     }
 
+    /// Points are queued again of which it is not known any more that they were settled.
+    pub(super) fn requeue(&mut self, points: u64) {
+        self.queued += points;
+        self.delivered = self.delivered.saturating_sub(points);
+        let losses = self.losses().iter().map(|(_, points)| points).sum::<u64>();
+        self.collected = self.delivered + self.queued + losses;
+    }
+
     pub(super) fn plus(self, other: Self) -> Self {
         let (ours, others) = (self.numbers(), other.numbers());
         let mut sums = [0; FIELDS];

@@ -23,6 +23,11 @@ const SYNCED_AFTER: usize = 1024 * 1024;
 /// How often the lock of a file is tried again while another process may be ending.
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
+/// The place of a frame that was damaged, of which only the next one says what it had.
+pub(super) const LOST: u64 = 0;
+
+static ZEROS: [u8; 4096] = [0; 4096];
+
 /// Which file it is.
 pub(super) struct Kind {
     pub(super) name: &'static str,
@@ -42,6 +47,8 @@ pub(super) struct Log {
     unconfirmed: Option<u64>,
     /// Whether a frame that counts as not written may be in the file.
     has_leftover: bool,
+    /// Up to here there may be bytes that are of no frame.
+    dirty: u64,
     /// Whether the file keeps its name when the power is cut.
     has_durable_name: bool,
     /// The frame that was read last: several rows of one are mostly read one after the other.
@@ -53,14 +60,17 @@ pub(super) struct Log {
 pub(super) enum Place {
     Same,
     Deleted,
-    Replaced,
+    Replaced {
+        /// By a file that another process may use, not by a link, a pipe or a folder.
+        is_regular: bool,
+    },
     /// Something else has shortened it or written into it.
     Altered,
 }
 
 /// What there is at the path.
 pub(super) enum Opened {
-    Log(Log, Scan),
+    Log(Box<Log>, Scan),
     /// Nothing of it can be read.
     Unreadable(Unreadable),
 }
@@ -130,6 +140,7 @@ impl Log {
             end: scan.end,
             unconfirmed: scan.last,
             has_leftover: false,
+            dirty: scan.end + scan.tail.bytes,
             has_durable_name: false,
             last: RefCell::default(),
         };
@@ -137,7 +148,7 @@ impl Log {
             // Else the next frame tries it again.
             log.confirm().ok();
         }
-        Ok(Opened::Log(log, scan))
+        Ok(Opened::Log(Box::new(log), scan))
     }
 
     fn locked(disk: &dyn Disk, kind: &Kind, patience: Duration) -> Result<(Box<dyn File>, Access), Trouble> {
@@ -208,7 +219,7 @@ impl Log {
         }
         Ok(match self.disk.identity(self.kind.name)? {
             Some(identity) if identity == self.identity => Place::Same,
-            Some(_) => Place::Replaced,
+            Some(Identity { is_regular, .. }) => Place::Replaced { is_regular },
             None => Place::Deleted,
         })
     }
@@ -240,11 +251,20 @@ impl Log {
         }
         self.confirm()?;
         let (at, frame) = (self.end, frames::sealed(self.nonce, self.end, payload));
+        let end = at + frame.len() as u64;
         self.has_leftover = true;
+        // What an interrupted write left behind would look like another one after the next start.
+        let mut clean = end;
+        while clean < self.dirty {
+            let count = (self.dirty - clean).min(ZEROS.len() as u64);
+            write_all(&*self.file, ZEROS.get(..count as usize).unwrap_or_default(), clean)?;
+            clean += count;
+        }
+        self.dirty = self.dirty.max(end);
         write_all(&*self.file, &frame, at)?;
         self.file.sync()?;
         self.has_leftover = false;
-        self.end += frame.len() as u64;
+        (self.end, self.dirty) = (end, end);
         Ok(at)
     }
 
@@ -252,6 +272,9 @@ impl Log {
     pub(super) fn read(&self, at: u64) -> io::Result<Option<Arc<[u8]>>> {
         if let Some((_, payload)) = self.last.borrow().as_ref().filter(|(last, _)| *last == at) {
             return Ok(Some(Arc::clone(payload)));
+        }
+        if at == LOST {
+            return Ok(None);
         }
         let payload = frames::frame(&*self.file, self.nonce, at, self.end)?.map(Arc::<[u8]>::from);
         self.last.replace(payload.clone().map(|payload| (at, payload)));
@@ -294,6 +317,7 @@ impl Log {
             end,
             unconfirmed: None,
             has_leftover: false,
+            dirty: end,
             // Until this is confirmed, a power cut brings back the old file, which has the same in it.
             has_durable_name: self.disk.sync_names().is_ok(),
             last: RefCell::default(),
@@ -306,35 +330,71 @@ impl Log {
         Ok(!self.disk.open(self.kind.name, Access::Write)?.lock()?)
     }
 
-    /// Gives another name to the file that has the name now.
-    pub(super) fn set_aside(&self, why: &str, now: i64) -> io::Result<PathBuf> {
-        set_aside(&*self.disk, self.kind, why, now)
+    /// Gives another name to what has the name now.
+    pub(super) fn set_aside(&self, why: &str) -> io::Result<PathBuf> {
+        set_aside(&*self.disk, self.kind, why)
     }
 
     /// Copies the file as it is.
-    pub(super) fn copy_aside(&self, why: &str, now: i64) -> io::Result<PathBuf> {
-        let name = format!("{}.{why}-{now}", self.kind.name);
-        let copy = self.disk.open(&name, Access::New)?;
-        let (mut at, mut bytes) = (0, vec![0; 64 * 1024]);
-        loop {
-            let length = self.file.read_at(&mut bytes, at)?;
-            if length == 0 {
-                break;
+    pub(super) fn copy_aside(&self, why: &str) -> io::Result<PathBuf> {
+        let draft = format!("{}.{why}.new", self.kind.name);
+        let copy = || {
+            let copy = self.disk.open(&draft, Access::New)?;
+            let (mut at, mut bytes) = (0, vec![0; 64 * 1024]);
+            loop {
+                let length = self.file.read_at(&mut bytes, at)?;
+                if length == 0 {
+                    return copy.sync();
+                }
+                write_all(&*copy, bytes.get(..length).unwrap_or_default(), at)?;
+                at += length as u64;
             }
-            write_all(&*copy, bytes.get(..length).unwrap_or_default(), at)?;
-            at += length as u64;
-        }
-        copy.sync()?;
-        Ok(self.disk.path().join(name))
+        };
+        let aside = copy().and_then(|()| keep_aside(&*self.disk, self.kind, why, &draft));
+        aside.inspect_err(|_| {
+            // On a full disk, half a copy only takes space.
+            self.disk.remove(&draft).ok();
+        })
+    }
+
+    /// Removes the copy again.
+    pub(super) fn remove_aside(&self, why: &str) {
+        self.disk.remove(&aside(self.kind, why)).ok();
+    }
+
+    /// Hands every frame to `visit` again, as [`Log::open`] did.
+    pub(super) fn visit(&self, visit: &mut dyn FnMut(u64, &[u8]) -> bool) -> io::Result<()> {
+        frames::scan(&*self.file, self.nonce, self.end, visit).map(drop)
     }
 }
 
-/// Renames the file of this kind to `<name>.<why>-<now>`, so that it can be inspected.
-pub(super) fn set_aside(disk: &dyn Disk, kind: &Kind, why: &str, now: i64) -> io::Result<PathBuf> {
-    let name = format!("{}.{why}-{now}", kind.name);
-    disk.rename(kind.name, &name)?;
+fn aside(kind: &Kind, why: &str) -> String {
+    format!("{}.{why}", kind.name)
+}
+
+/// Renames what has the name of this kind to `<name>.<why>`, so that it can be inspected.
+pub(super) fn set_aside(disk: &dyn Disk, kind: &Kind, why: &str) -> io::Result<PathBuf> {
+    keep_aside(disk, kind, why, kind.name)
+}
+
+/// Of what is set aside for one reason, the last two are kept, so that they never fill the disk.
+fn keep_aside(disk: &dyn Disk, kind: &Kind, why: &str, name: &str) -> io::Result<PathBuf> {
+    let aside = aside(kind, why);
+    let rename = |from: &str, to: &str| {
+        let explain = |error| {
+            Error::other(format!(
+                "cannot rename `{from}` to `{to}`: {error}: remove `{}`",
+                disk.path().join(to).display()
+            ))
+        };
+        disk.rename(from, to).map_err(explain)
+    };
+    if disk.identity(&aside)?.is_some() {
+        rename(&aside, &format!("{aside}.before"))?;
+    }
+    rename(name, &aside)?;
     disk.sync_names()?;
-    Ok(disk.path().join(name))
+    Ok(disk.path().join(aside))
 }
 
 /// A file that is being written in full, to replace another.

@@ -7,12 +7,14 @@
 //! itself and does not archive delivered values.
 //!
 //! A file is a `log` of `frames`, `durable` keeps its contents, `queue` and `store` are the two kinds of contents, and `plan` is what
-//! a commit changes. One thread (`writer`) has the `files`; callers share the `front` with it.
+//! a commit changes. What a damaged frame had is in the file again (`echo`), except for its values. One thread (`writer`) has the
+//! `files`; callers share the `front` with it.
 
 mod batch;
 mod bytes;
 mod disk;
 mod durable;
+mod echo;
 mod files;
 mod frames;
 mod front;
@@ -24,6 +26,7 @@ mod numbers;
 mod plan;
 mod queue;
 mod readings;
+mod row;
 mod snapshot;
 mod store;
 mod trouble;
@@ -31,6 +34,8 @@ mod writer;
 
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod damage;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
@@ -301,6 +306,9 @@ impl Spool {
         let (mut ledger, lost, minutes) = (front.ledger(), front.unwritten(), front.minutes().len());
         let why = front.fault.as_ref().map_or("its disk does not answer", |fault| &fault.why).to_owned();
         drop(front);
+        for line in self.shared.answer(|files| files.take_lines(true)).unwrap_or_default() {
+            tracing::warn!("{line}");
+        }
         if lost > 0 {
             ledger.lose(lost, ledger::Loss::Lost);
             tracing::error!(

@@ -27,6 +27,16 @@ fn point(time: i64, sample: &Sample) -> Point {
     (time, sample.host().map(ToString::to_string), sample.name().to_string())
 }
 
+fn queued(spool: &Spool) -> BTreeMap<Point, f64> {
+    let minutes = spool.newest(usize::MAX, &all);
+    assert!(minutes.is_sorted_by(|a, b| a.time > b.time));
+    let points = minutes.iter().flat_map(|minute| {
+        assert!(minute.samples.is_sorted_by(|a, b| a.key() < b.key()));
+        minute.samples.iter().map(|sample| (point(minute.time, sample), sample.value()))
+    });
+    points.collect()
+}
+
 impl Model {
     fn keep(&mut self, minutes: &[Minute]) {
         for (time, sample) in
@@ -76,14 +86,17 @@ impl Model {
         }
     }
 
+    /// After damage, points may be missing, but no others may be there, and no other values.
+    fn lose(&mut self, found: &BTreeMap<Point, f64>) {
+        let before = self.queued.len();
+        self.queued.retain(|point, _| found.contains_key(point));
+        let lost = (before - self.queued.len()) as u64;
+        self.ledger.damaged += lost;
+        self.ledger.queued -= lost;
+    }
+
     fn check(&self, spool: &Spool) {
-        let minutes = spool.newest(usize::MAX, &all);
-        assert!(minutes.is_sorted_by(|a, b| a.time > b.time));
-        let points = minutes.iter().flat_map(|minute| {
-            assert!(minute.samples.is_sorted_by(|a, b| a.key() < b.key()));
-            minute.samples.iter().map(|sample| (point(minute.time, sample), sample.value()))
-        });
-        assert_eq!(points.collect::<BTreeMap<_, _>>(), self.queued);
+        assert_eq!(queued(spool), self.queued);
         assert_eq!(spool.ledger(), self.ledger);
         assert!(self.ledger.is_balanced());
         assert_eq!(spool.facts().oldest, self.queued.keys().next().map(|(time, ..)| *time));
@@ -122,6 +135,11 @@ enum Step {
     Own(u8),
     Kill,
     Restart,
+    /// A bit of the file flips, so many thousandths from its beginning, but before the last commit.
+    Flip {
+        place: usize,
+        bit: u8,
+    },
 }
 
 fn fate() -> impl Strategy<Value = Fate> {
@@ -139,6 +157,7 @@ fn step(names: u8) -> impl Strategy<Value = Step> {
         1 => (0..2_u8).prop_map(Step::Own),
         1 => Just(Step::Kill),
         1 => Just(Step::Restart),
+        1 => (0..1_000_usize, 0..8_u8).prop_map(|(place, bit)| Step::Flip { place, bit }),
     ]
 }
 
@@ -205,6 +224,21 @@ fn compare(bounds: Bounds, steps: Vec<Step>) {
             Step::Restart => {
                 drop(spool);
                 spool = Spool::on(Arc::new(disk.clone()), bounds, now).unwrap();
+            }
+            Step::Flip { place, bit } => {
+                let before = disk.bytes("wasaba.db").unwrap();
+                let last = Minute { time: now, samples: vec![Sample::new("last", 1.0).unwrap()] };
+                spool.keep(vec![last.clone()], &[], now);
+                model.keep(&[last]);
+                let mut bytes = disk.bytes("wasaba.db").unwrap();
+                let at = before.len() * place / 1_000;
+                if bytes.len() > before.len() && bytes.starts_with(&before) {
+                    drop(spool);
+                    bytes[at] ^= 1 << bit;
+                    disk.write("wasaba.db", &bytes);
+                    spool = Spool::on(Arc::new(disk.clone()), bounds, now).unwrap();
+                    model.lose(&queued(&spool));
+                }
             }
         }
         model.check(&spool);

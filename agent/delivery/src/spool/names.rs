@@ -168,6 +168,10 @@ impl Names {
             _ => Some(self.host(cursor.text()?)),
         };
         let name = MetricName::new(cursor.text()?).ok()?;
+        if let Some(known) = self.names.get(&number) {
+            // It is written more than once.
+            return (known.name == name && known.host == host).then_some(());
+        }
         let bytes = u32::try_from(before - cursor.0.len()).ok()?;
         let name = Name { host, name, uses: 0, bytes };
         match self.by_hash.entry(hash(name.key())) {
@@ -193,15 +197,32 @@ impl Names {
         let before = cursor.0.len();
         let number = cursor.small::<u32>()?;
         let numbers = Arc::<[u8]>::from(cursor.bytes()?);
+        if let Some(known) = self.sets.get(&number) {
+            return (known.numbers == numbers).then_some(());
+        }
         let bytes = u32::try_from(before - cursor.0.len()).ok()?;
         let names = decoded(&numbers)?;
+        self.reserve_set(number);
         if names.iter().any(|name| !self.names.contains_key(name)) {
-            return None;
+            // They were in frames that are damaged.
+            self.next_name = self.next_name.max(names.last().map_or(0, |last| last.saturating_add(1)));
+            return Some(());
         }
         self.by_numbers.insert(Arc::clone(&numbers), number);
         self.sets.insert(number, Set { numbers, count: names.len(), uses: 0, bytes });
-        self.next_set = self.next_set.max(number.checked_add(1)?);
         Some(())
+    }
+
+    /// No other set may have this number, even if this one is not known: a copy of it may turn up.
+    pub(super) fn reserve_set(&mut self, number: u32) {
+        self.next_set = self.next_set.max(number.saturating_add(1));
+    }
+
+    /// The same names and sets, of which no row is known yet.
+    pub(super) fn unused(mut self) -> Self {
+        self.names.values_mut().for_each(|name| name.uses = 0);
+        self.sets.values_mut().for_each(|set| set.uses = 0);
+        Self { recent: VecDeque::new(), live_bytes: 0, ..self }
     }
 
     /// Writes the names and sets that are in use, after their words.

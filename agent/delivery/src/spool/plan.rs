@@ -11,7 +11,8 @@ use super::ledger::{Ledger, Loss};
 use super::log::Log;
 use super::names::{encoded, put_name, put_set};
 use super::numbers::pack;
-use super::queue::{Id, Queue, Row, word};
+use super::queue::{Id, Queue, word};
+use super::row::Row;
 use super::{AHEAD_SECONDS, HORIZON_SECONDS};
 
 /// What a commit drops.
@@ -112,20 +113,24 @@ impl<'q> Plan<'q> {
     }
 
     fn payload(self, owner: Option<&str>) -> (Vec<u8>, Drops) {
-        let mut out = Vec::with_capacity(self.added.len() + 64);
+        let mut own = Vec::with_capacity(self.added.len() + 64);
         if let Some(owner) = owner {
             // Until the first id is known, the rows belong to whatever it will be.
             let first = if self.queue.owner.is_some() { self.queue.next_row } else { 0 };
-            Queue::put_owner(owner, first, &mut out);
+            Queue::put_owner(owner, first, &mut own);
         }
         for (id, cleared) in &self.cleared {
             let is_all = self.queue.rows.get(id).is_some_and(|row| row.points == cleared.points);
-            Queue::put_settled(*id, (!is_all).then_some(&cleared.bits), &mut out);
+            Queue::put_settled(*id, (!is_all).then_some(&cleared.bits), &mut own);
         }
-        out.extend_from_slice(&self.added);
-        if !out.is_empty() || self.ledger != self.queue.ledger {
-            Queue::put_ledger(self.ledger, &mut out);
+        own.extend_from_slice(&self.added);
+        if own.is_empty() && self.ledger == self.queue.ledger {
+            return (own, self.drops);
         }
+        Queue::put_ledger(self.ledger, &mut own);
+        let mut out = Vec::with_capacity(own.len() + 64);
+        self.queue.put_repetitions(self.log.end(), &mut out);
+        out.append(&mut own);
         (out, self.drops)
     }
 

@@ -8,13 +8,15 @@ use std::io;
 use wasaba_core::sample::Sample;
 
 use super::bytes::{Bits, Cursor, put_bytes, put_number, put_signed};
-use super::durable::Contents;
+use super::durable::{Contents, Missing};
+use super::echo::{Echo, Heard, put_repetition};
 use super::frames::AROUND;
 use super::front::Recent;
 use super::ledger::{FIELDS, Ledger, Loss};
-use super::log::{Draft, Kind, Log};
+use super::log::{Draft, Kind, LOST, Log};
 use super::names::Names;
-use super::numbers::unpack;
+use super::numbers::{pack, unpack};
+use super::row::{Row, RowHead};
 
 /// The words with which entries of a frame begin.
 pub(super) mod word {
@@ -24,6 +26,12 @@ pub(super) mod word {
     pub(crate) const SETTLED: u8 = 4;
     pub(crate) const LEDGER: u8 = 5;
     pub(crate) const OWNER: u8 = 6;
+    /// What the frame before has, except for values.
+    pub(crate) const ECHO: u8 = 7;
+    /// A row of an echo.
+    pub(crate) const STUB: u8 = 8;
+    /// Names and sets of an earlier frame.
+    pub(crate) const AGAIN: u8 = 9;
 }
 
 /// What was delivered is remembered for this long, in seconds, so that the same point is not queued again after a restart.
@@ -53,35 +61,9 @@ pub(super) struct Queue {
     row_bytes: u64,
     /// The newest minutes (time divided by 60) and the bytes of their rows.
     rate: VecDeque<(i64, u64)>,
-}
-
-/// Where a row is, and which of the names in its set it has.
-pub(super) struct Row {
-    frame: u64,
-    /// Its place in the payload.
-    at: u32,
-    length: u32,
-    pub(super) set: u32,
-    /// `None` if it has all.
-    present: Option<Bits>,
-    /// What is still queued; `None` if all that is present is.
-    live: Option<Bits>,
-    /// How many are queued.
-    pub(super) points: u32,
-}
-
-impl Row {
-    pub(super) fn has(&self, at: usize) -> bool {
-        self.present.as_ref().is_none_or(|present| present.get(at))
-    }
-
-    pub(super) fn is_live(&self, at: usize) -> bool {
-        self.live.as_ref().map_or_else(|| self.has(at), |live| live.get(at))
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        u64::from(self.length) + AROUND
-    }
+    echo: Echo,
+    /// Whether frames are missing of which nothing is known.
+    has_gap: bool,
 }
 
 impl Queue {
@@ -107,10 +89,10 @@ impl Queue {
     pub(super) fn values(&self, log: &Log, row: &Row) -> io::Result<Option<Vec<(usize, f64)>>> {
         let Some(payload) = log.read(row.frame)? else { return Ok(None) };
         let read = || {
-            let parsed =
-                RowEntry::of(&mut Cursor(payload.get(row.at as usize..)?.get(1..row.length as usize)?), &self.names)?;
-            let places = (0..parsed.count).filter(|at| row.has(*at)).collect::<Vec<_>>();
-            let values = unpack(Cursor(parsed.values), places.len())?;
+            let mut entry = Cursor(payload.get(row.at as usize..)?.get(1..row.length as usize)?);
+            let places = (0..RowHead::of(&mut entry, &self.names)?.count?).filter(|at| row.has(*at));
+            let places = places.collect::<Vec<_>>();
+            let values = unpack(Cursor(entry.bytes()?), places.len())?;
             Some(places.into_iter().zip(values).collect())
         };
         Ok(read())
@@ -132,6 +114,36 @@ impl Queue {
         }
         samples.sort_by(|a, b| a.key().cmp(&b.key()));
         Ok(samples)
+    }
+
+    /// Writes what every frame begins with: what of earlier frames must not be lost with them.
+    pub(super) fn put_repetitions(&self, at: u64, out: &mut Vec<u8>) {
+        self.echo.put(out);
+        self.echo.put_owed(at, &self.owner_entry(), out);
+    }
+
+    /// Writes what is still known of a row whose values are lost: the points that were settled, which need none.
+    fn put_settled_points(&self, id: Id, row: &Row, out: &mut Vec<u8>) {
+        let count = self.names.count(row.set).unwrap_or_default();
+        let (mut settled, mut points) = (Bits::all(count, false), 0);
+        for at in (0..count).filter(|at| row.has(*at) && !row.is_live(*at)) {
+            settled.set(at, true);
+            points += 1;
+        }
+        if points > 0 {
+            let mut values = Vec::new();
+            pack(std::iter::repeat_n(0.0, points), &mut values);
+            Self::put_row(id, row.set, Some(&settled), &values, out);
+            Self::put_settled(id, None, out);
+        }
+    }
+
+    fn owner_entry(&self) -> Vec<u8> {
+        let mut entry = Vec::new();
+        if let Some(owner) = &self.owner {
+            Self::put_owner(owner, self.first_of_owner, &mut entry);
+        }
+        entry
     }
 
     /// Whether a row is what counts for the name with this number: rows of an earlier owner do not for this host's own.
@@ -166,7 +178,8 @@ impl Queue {
         match cursor.byte()? {
             word::NAME => self.names.add_name(cursor),
             word::SET => self.names.add_set(cursor),
-            word::ROW => self.take_row(frame, at, cursor),
+            word::STUB if frame == LOST => self.take_stub(cursor),
+            word::ROW if frame != LOST => self.take_row(frame, at, cursor),
             word::SETTLED => self.take_settled(cursor),
             word::LEDGER => {
                 let count = cursor.byte()?;
@@ -182,30 +195,44 @@ impl Queue {
                 self.owner = Some(cursor.text()?.to_owned());
                 Some(())
             }
+            word::ECHO if frame != LOST => {
+                let (first, entries) = (cursor.number()?, cursor.bytes()?);
+                let (is_known, is_adjacent) = self.echo.knows(first);
+                if !is_known {
+                    self.has_gap |= !is_adjacent;
+                    self.take_again(entries)?;
+                }
+                Some(())
+            }
+            word::AGAIN if frame != LOST => {
+                let (first, entries) = (cursor.number()?, cursor.bytes()?);
+                self.take_again(entries)?;
+                self.echo.repeated(first, frame);
+                Some(())
+            }
             _ => None,
         }
     }
 
+    /// Takes over entries of an earlier frame, as far as they are not known.
+    fn take_again(&mut self, entries: &[u8]) -> Option<()> {
+        let mut cursor = Cursor(entries);
+        while !cursor.is_at_end() {
+            self.take_entry(LOST, entries, &mut cursor)?;
+        }
+        Some(())
+    }
+
     fn take_row(&mut self, frame: u64, at: usize, cursor: &mut Cursor<'_>) -> Option<()> {
         let before = cursor.0.len() + 1;
-        let entry = match RowEntry::of(cursor, &self.names) {
-            Some(entry) => entry,
-            // Its set was in a frame that is damaged.
-            None => return Some(()),
+        let Some(head) = self.take_head(cursor)? else {
+            cursor.bytes()?;
+            return Some(());
         };
+        cursor.bytes()?;
         let length = before - cursor.0.len();
-        let points =
-            (0..entry.count).filter(|at| entry.present.as_ref().is_none_or(|present| present.get(*at))).count();
-        let row = Row {
-            frame,
-            at: u32::try_from(at).ok()?,
-            length: u32::try_from(length).ok()?,
-            set: entry.set,
-            present: entry.present,
-            live: None,
-            points: u32::try_from(points).ok()?,
-        };
-        let (minute, bytes) = (entry.time.div_euclid(60), row.bytes());
+        let row = Row { at: u32::try_from(at).ok()?, length: u32::try_from(length).ok()?, ..head.row(frame)? };
+        let (minute, bytes) = (head.time.div_euclid(60), row.bytes());
         match self.rate.iter_mut().find(|(known, _)| *known == minute) {
             Some((_, known)) => *known += bytes,
             None => {
@@ -215,11 +242,30 @@ impl Queue {
                 }
             }
         }
-        self.next_row = self.next_row.max(entry.number + 1);
-        self.row_bytes += bytes;
-        self.names.take_up(row.set);
-        self.rows.insert((entry.time, entry.number), row);
+        self.add_row((head.time, head.number), row);
         Some(())
+    }
+
+    /// Takes over a row whose values are lost, so that its points can be counted.
+    fn take_stub(&mut self, cursor: &mut Cursor<'_>) -> Option<()> {
+        if let Some(head) = self.take_head(cursor)?.filter(|head| !self.rows.contains_key(&(head.time, head.number))) {
+            self.add_row((head.time, head.number), head.row(LOST)?);
+        }
+        Some(())
+    }
+
+    /// The beginning of a row. `Some(None)` if its set was in frames that are damaged.
+    fn take_head(&mut self, cursor: &mut Cursor<'_>) -> Option<Option<RowHead>> {
+        let head = RowHead::of(cursor, &self.names)?;
+        self.next_row = self.next_row.max(head.number + 1);
+        self.names.reserve_set(head.set);
+        Some(head.count.is_some().then_some(head))
+    }
+
+    fn add_row(&mut self, id: Id, row: Row) {
+        self.row_bytes += row.bytes();
+        self.names.take_up(row.set);
+        self.rows.insert(id, row);
     }
 
     fn take_settled(&mut self, cursor: &mut Cursor<'_>) -> Option<()> {
@@ -228,6 +274,8 @@ impl Queue {
             0 => None,
             _ => Some(cursor.bytes()?),
         };
+        // Its row may be in a frame that is damaged.
+        self.next_row = self.next_row.max(id.1 + 1);
         let Some(row) = self.rows.get_mut(&id) else { return Some(()) };
         let count = self.names.count(row.set)?;
         let live = match cleared {
@@ -300,65 +348,56 @@ impl Queue {
     }
 }
 
-/// A row as it is written, after its word.
-struct RowEntry<'a> {
-    time: i64,
-    number: u64,
-    set: u32,
-    count: usize,
-    present: Option<Bits>,
-    values: &'a [u8],
-}
-
-impl<'a> RowEntry<'a> {
-    /// `None` if its set is not known; it is read to its end even then.
-    fn of(cursor: &mut Cursor<'a>, names: &Names) -> Option<Self> {
-        let (time, number, set) = (cursor.signed()?, cursor.number()?, cursor.small()?);
-        let present = match cursor.byte()? {
-            0 => None,
-            _ => Some(cursor.bytes()?),
-        };
-        let values = cursor.bytes()?;
-        let count = names.count(set)?;
-        let present = match present {
-            Some(present) => Some(Bits::of_bytes(present, count)?),
-            None => None,
-        };
-        Some(Self { time, number, set, count, present, values })
-    }
-}
-
 impl Contents for Queue {
     const KIND: &'static Kind = &Kind { name: "wasaba.db", magic: *b"wasaba q" };
 
     fn replay(&mut self, at: u64, payload: &[u8]) -> bool {
-        let mut cursor = Cursor(payload);
-        while !cursor.is_at_end() {
+        if payload.is_empty() {
+            return true;
+        }
+        let (mut cursor, mut heard) = (Cursor(payload), Heard::default());
+        while let Some(rest) = Some(cursor.0).filter(|rest| !rest.is_empty()) {
             if self.take_entry(at, payload, &mut cursor).is_none() {
                 return false;
             }
+            heard.hear(rest.get(..rest.len() - cursor.0.len()).unwrap_or_default());
         }
+        self.echo.end_of_frame(at, at + AROUND + payload.len() as u64, heard);
         self.prune();
         true
     }
 
     fn live_bytes(&self) -> u64 {
-        self.names.live_bytes() + self.row_bytes
+        // A rewritten file has the names at its beginning and at its end.
+        2 * self.names.live_bytes() + self.row_bytes
     }
 
     fn rewrite(&self, log: &Log, draft: &mut Draft) -> io::Result<Self> {
         let mut new = Self { rate: self.rate.clone(), ..Self::default() };
         let mut ledger = self.ledger;
-        let mut out = Vec::new();
-        if let Some(owner) = &self.owner {
-            Self::put_owner(owner, self.first_of_owner, &mut out);
-        }
-        self.names.put_used(word::NAME, word::SET, &mut out);
+        let (mut names, mut out) = (Vec::new(), Vec::new());
+        let owner = self.owner_entry();
+        self.names.put_used(word::NAME, word::SET, &mut names);
+        out.extend_from_slice(&owner);
+        out.extend_from_slice(&names);
+        Self::put_ledger(ledger, &mut out);
+        let mut write = |new: &mut Self, entries: &mut Vec<u8>| {
+            let mut out = Vec::with_capacity(entries.len());
+            new.echo.put(&mut out);
+            out.append(entries);
+            let at = draft.append(&out)?;
+            new.replay(at, &out);
+            io::Result::Ok(at)
+        };
+        let first = write(&mut new, &mut out)?;
+        // The last frame has it all again.
+        new.echo.clear();
         for (id, row) in &self.rows {
             let payload = log.read(row.frame)?;
             let entry = payload.as_ref().and_then(|payload| payload.get(row.at as usize..)?.get(..row.length as usize));
             let Some(entry) = entry else {
                 ledger.lose(u64::from(row.points), Loss::Damaged);
+                self.put_settled_points(*id, row, &mut out);
                 continue;
             };
             out.extend_from_slice(entry);
@@ -370,14 +409,15 @@ impl Contents for Queue {
                 Self::put_settled(*id, Some(&settled), &mut out);
             }
             if out.len() >= GATHERED {
-                let at = draft.append(&out)?;
-                new.replay(at, &out);
-                out.clear();
+                write(&mut new, &mut out)?;
             }
         }
+        if !out.is_empty() {
+            write(&mut new, &mut out)?;
+        }
+        put_repetition(word::AGAIN, first, &[owner, names].concat(), &mut out);
         Self::put_ledger(ledger, &mut out);
-        let at = draft.append(&out)?;
-        new.replay(at, &out);
+        write(&mut new, &mut out)?;
         new.next_row = self.next_row;
         // What is rewritten is not collected again.
         new.rate.clone_from(&self.rate);
@@ -385,18 +425,26 @@ impl Contents for Queue {
         Ok(new)
     }
 
+    fn hindsight(self) -> Self {
+        Self { names: self.names.unused(), ..Self::default() }
+    }
+
+    fn missing(&self) -> Option<Missing> {
+        let (points, lost) = (self.points(), self.rows.values().filter(|row| row.frame == LOST));
+        let lost = lost.map(|row| u64::from(row.points)).sum::<u64>();
+        let queued = self.ledger.queued;
+        Some(Missing {
+            lost: lost + queued.saturating_sub(points),
+            again: points.saturating_sub(queued),
+            is_exact: !self.has_gap,
+        })
+    }
+
     fn mend(&mut self) {
         let points = self.points();
-        match self.ledger.queued.checked_sub(points) {
-            Some(lost) => self.ledger.lose(lost, Loss::Damaged),
-            None => {
-                // That they were settled is not known any more.
-                let again = points - self.ledger.queued;
-                self.ledger.queued = points;
-                self.ledger.delivered = self.ledger.delivered.saturating_sub(again);
-                self.ledger.collected = self.ledger.collected.max(self.ledger.delivered + points);
-            }
-        }
+        // The points of rows that are known to be lost are counted when they leave the queue.
+        self.ledger.lose(self.ledger.queued.saturating_sub(points), Loss::Damaged);
+        self.ledger.requeue(points.saturating_sub(self.ledger.queued));
     }
 
     fn damaged_points(&self) -> u64 {

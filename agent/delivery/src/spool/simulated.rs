@@ -1,7 +1,7 @@
 //! A disk for tests, in memory. Any call can fail, write only a part, or hang; and a power cut leaves what was synced, with a random
 //! part of the sectors that were written since.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -33,6 +33,8 @@ struct State {
     durable_names: BTreeMap<String, u64>,
     files: BTreeMap<u64, Inode>,
     locks: BTreeMap<u64, u64>,
+    /// What is not a file: a link, a pipe, a folder.
+    irregular: BTreeSet<u64>,
     next: u64,
     calls: u64,
     script: Option<Script>,
@@ -136,6 +138,14 @@ impl Simulated {
         state.durable_names.remove(name);
     }
 
+    /// Puts a link, a pipe or a folder in place of a file from outside.
+    pub(super) fn replace_by_irregular(&self, name: &str) {
+        self.unlink(name);
+        let mut state = self.lock();
+        let inode = state.add(name);
+        state.irregular.insert(inode);
+    }
+
     pub(super) fn names(&self) -> Vec<String> {
         self.lock().names.keys().cloned().collect()
     }
@@ -201,6 +211,9 @@ impl Disk for Simulated {
         };
         let mut state = self.attempt(what)?;
         let inode = match (state.names.get(name).copied(), access) {
+            (Some(inode), _) if state.irregular.contains(&inode) => {
+                return Err(io::Error::other("not a regular file: remove it"));
+            }
             (Some(inode), Access::Write | Access::Read) => inode,
             (None, Access::Read) => return Err(ErrorKind::NotFound.into()),
             (None, Access::Write) | (_, Access::New) => state.add(name),
@@ -212,7 +225,9 @@ impl Disk for Simulated {
 
     fn identity(&self, name: &str) -> io::Result<Option<Identity>> {
         let state = self.attempt("stat")?;
-        Ok(state.names.get(name).map(|inode| Identity { device: 1, inode: *inode }))
+        let identity =
+            |inode: &u64| Identity { device: 1, inode: *inode, is_regular: !state.irregular.contains(inode) };
+        Ok(state.names.get(name).map(identity))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -244,7 +259,7 @@ struct Handle {
 impl File for Handle {
     fn identity(&self) -> io::Result<Identity> {
         drop(self.disk.attempt("fstat")?);
-        Ok(Identity { device: 1, inode: self.inode })
+        Ok(Identity { device: 1, inode: self.inode, is_regular: true })
     }
 
     fn size(&self) -> io::Result<u64> {

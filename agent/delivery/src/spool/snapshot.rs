@@ -8,8 +8,8 @@ use std::{fmt, io};
 use wasaba_core::paths::named;
 
 use super::disk::{Disk, File, Root};
-use super::durable::Contents;
-use super::frames::Scan;
+use super::durable::{self, Contents};
+use super::frames::{Scan, TailState};
 use super::log::{Log, Opened, Unreadable};
 use super::queue::Queue;
 use super::trouble::Trouble;
@@ -31,8 +31,12 @@ pub struct Verification {
     pub bytes: u64,
     /// Bytes after that: of a commit that is being written, or was interrupted. That is not damage.
     pub torn_bytes: u64,
+    /// Whether these bytes may as well be those of a commit that is damaged: as many as it needs, but not what was written.
+    pub is_tail_doubtful: bool,
     /// What is damaged, by its place in bytes.
     pub damaged: Vec<Range<u64>>,
+    /// What is missing because of that, in words.
+    pub missing: String,
     /// Whether every point is accounted for.
     pub is_balanced: bool,
 }
@@ -63,13 +67,13 @@ pub fn read(root: &Path) -> Result<Snapshot, ReadError> {
 }
 
 pub(super) fn read_on(disk: &Arc<dyn Disk>, file: io::Result<Box<dyn File>>) -> Result<Snapshot, ReadError> {
-    let mut queue = Queue::default();
-    let mut visit = |at: u64, payload: &[u8]| queue.replay(at, payload);
-    let opened = file.map_err(Trouble::from).and_then(|file| Log::view(disk, Queue::KIND, file, &mut visit));
+    let opened = file
+        .map_err(Trouble::from)
+        .and_then(|file| durable::read::<Queue>(|visit| Log::view(disk, Queue::KIND, file, visit)));
     let why = match opened {
-        Ok(Opened::Log(log, scan)) => return Ok(Snapshot { queue, log, scan }),
-        Ok(Opened::Unreadable(Unreadable::Damaged)) => "it is damaged from its beginning".to_owned(),
-        Ok(Opened::Unreadable(Unreadable::Redb)) => "it is of an earlier version".to_owned(),
+        Ok((Opened::Log(log, scan), queue)) => return Ok(Snapshot { queue, log: *log, scan }),
+        Ok((Opened::Unreadable(Unreadable::Damaged), _)) => "it is damaged from its beginning".to_owned(),
+        Ok((Opened::Unreadable(Unreadable::Redb), _)) => "it is of an earlier version".to_owned(),
         Err(Trouble::Newer) => "it was written by a newer wasaba: use that version".to_owned(),
         Err(error) => error.to_string(),
     };
@@ -98,10 +102,18 @@ impl Snapshot {
     /// Whether the file is whole.
     #[must_use]
     pub fn verification(&self) -> Verification {
-        let Scan { frames, torn, damaged, .. } = self.scan.clone();
+        let Scan { frames, tail, damaged, .. } = self.scan.clone();
         let queued = self.queue.rows.values().map(|row| u64::from(row.points)).sum::<u64>();
         let is_balanced = self.queue.ledger.is_balanced() && self.queue.ledger.queued == queued;
-        Verification { frames, bytes: self.log.end(), torn_bytes: torn, damaged, is_balanced }
+        Verification {
+            frames,
+            bytes: self.log.end(),
+            torn_bytes: tail.bytes,
+            is_tail_doubtful: tail.state == TailState::Doubtful,
+            damaged,
+            missing: self.queue.missing().map(|missing| missing.to_string()).unwrap_or_default(),
+            is_balanced,
+        }
     }
 
     /// The queued minutes, the newest first, each read when it is asked for. One that cannot be read is an error with its time, in

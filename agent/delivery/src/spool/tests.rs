@@ -54,7 +54,7 @@ pub(super) fn assert_conserved(spool: &Spool) {
 }
 
 fn set_aside(folder: &TempDir) -> bool {
-    folder.path().join(format!("wasaba.db.damaged-{NOW}")).exists()
+    folder.path().join("wasaba.db.damaged").exists()
 }
 
 #[test]
@@ -342,7 +342,8 @@ fn a_minute_that_lacks_some_names_takes_no_new_names() {
         spool.keep(vec![Minute { time, samples: samples.clone() }], &[], NOW);
         assert_eq!(spool.newest(1, &all)[0].samples, samples);
         let grown = spool.facts().bytes - std::mem::replace(&mut size, spool.facts().bytes);
-        assert!(lacking == 0 || grown < 250, "{grown} bytes");
+        // The first three frames have the names, so that a damaged one takes none of them away.
+        assert!(lacking < 3 || grown < 250, "{grown} bytes");
     }
 }
 
@@ -461,35 +462,4 @@ fn a_small_host_writes_less_than_half_of_what_it_wrote_with_redb() {
     let bytes = disk.written_pages() * 4096 / 600;
     println!("{bytes} bytes a minute");
     assert!(bytes <= 59_000 / 2, "{bytes} bytes a minute");
-}
-
-#[test]
-fn a_file_that_is_read_beside_its_agent_shows_the_queue_and_whether_it_is_whole() {
-    let folder = TempDir::new().unwrap();
-    let spool = open(&folder);
-    let (first, second) = (minute(NOW - 60, &[("a", 1.0)]), minute(NOW, &[("a", 2.0), ("b", 3.0)]));
-    spool.keep(vec![first.clone(), second.clone()], &[], NOW);
-    spool.keep_host_id("HOST1");
-    let seen = read(folder.path()).unwrap();
-    assert_eq!(seen.minutes().map(Result::unwrap).collect::<Vec<_>>(), [second, first]);
-    assert_eq!((seen.ledger(), seen.host_id()), (spool.ledger(), Some("HOST1")));
-    let bytes = spool.facts().bytes;
-    let whole = Verification { frames: 2, bytes, torn_bytes: 0, damaged: Vec::new(), is_balanced: true };
-    assert_eq!(seen.verification(), whole);
-    drop(spool);
-
-    let path = folder.path().join("wasaba.db");
-    let mut file = fs::read(&path).unwrap();
-    file.extend([1, 2, 3]);
-    fs::write(&path, &file).unwrap();
-    assert_eq!(read(folder.path()).unwrap().verification(), Verification { torn_bytes: 3, ..whole });
-    file[30] ^= 1;
-    fs::write(&path, &file).unwrap();
-    let verification = read(folder.path()).unwrap().verification();
-    let starts = verification.damaged.iter().map(|range| range.start).collect::<Vec<_>>();
-    assert!(starts == [24] && !verification.is_balanced, "{verification:?}");
-    assert_eq!(fs::read(&path).unwrap(), file, "reading changes nothing");
-    fs::remove_file(&path).unwrap();
-    let error = read(folder.path()).err().unwrap().to_string();
-    assert!(error.starts_with(&format!("cannot read `{}`: ", path.display())), "{error}");
 }

@@ -153,9 +153,10 @@ impl Shared {
     }
 
     fn run(&self, mut files: Files, now: i64) {
-        let queue = files.open_queue(now, self.bounds.lock).err();
-        let state = files.open_state(now, self.bounds.lock).err();
+        let queue = files.open_queue(self.bounds.lock).err();
+        let state = files.open_state(self.bounds.lock).err();
         self.opened(&files, [queue, state], now);
+        files.take_lines(false).into_iter().map(Line::Warn).for_each(log);
         while let Some(work) = self.next() {
             match work {
                 Work::Job(job) => {
@@ -219,20 +220,20 @@ impl Shared {
 
     fn commit(&self, files: &mut Files, commit: &Commit) {
         let Commit { batch, puts, now, ticket } = commit;
-        let opened = files.open_state(*now, Duration::ZERO);
-        let state = opened.and_then(|is_new| files.put(puts, *now).map(|()| is_new));
+        let opened = files.open_state(Duration::ZERO);
+        let state = opened.and_then(|is_new| files.put(puts).map(|()| is_new));
         // The state comes first: a reading without its minute costs a rate, a minute without its reading would count twice.
-        let opened = files.open_queue(*now, Duration::ZERO);
-        let queue = opened.and_then(|is_new| files.commit(batch, *now).map(|lines| (is_new, lines)));
+        let opened = files.open_queue(Duration::ZERO);
+        let queue = opened.and_then(|is_new| files.commit(batch, *now).map(|()| is_new));
         let picture = files.picture();
 
         let (queue_path, state_path) = (files.queue_path(), files.state_path());
-        let mut lines = Vec::new();
+        let mut lines = files.take_lines(false).into_iter().map(Line::Warn).collect::<Vec<_>>();
         let mut front = self.lock();
         front.flying = None;
         front.flying_puts = None;
         front.is_written = state.is_ok() && queue.is_ok();
-        let is_new = state.as_ref().is_ok_and(|is_new| *is_new) || queue.as_ref().is_ok_and(|(is_new, _)| *is_new);
+        let is_new = [&state, &queue].into_iter().any(|opened| opened.as_ref().is_ok_and(|is_new| *is_new));
         if is_new {
             Self::restore(&mut front, files);
         }
@@ -251,8 +252,7 @@ impl Shared {
             }
         }
         match queue {
-            Ok((_, dropped)) => {
-                lines.extend(dropped.into_iter().map(Line::Warn));
+            Ok(_) => {
                 if let Some(fault) = front.fault.take() {
                     lines.push(Line::Info(format!(
                         "`{queue_path}` recovered: moved {} from memory to it; dropped {} meanwhile",
