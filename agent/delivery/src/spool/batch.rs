@@ -25,6 +25,8 @@ pub(super) struct Batch {
     pub(super) settlements: Vec<Settlement>,
     /// What was settled before it was written. The file remembers it for a while, as all that was settled lately.
     pub(super) done: BTreeMap<i64, Vec<Sample>>,
+    /// How many points of each time were dropped since they had been settled before. The ledger has them.
+    pub(super) repeated: BTreeMap<i64, u64>,
     pub(super) ledger: Ledger,
     /// The id of the host that these minutes belong to, if it is news.
     pub(super) owner: Option<String>,
@@ -41,6 +43,15 @@ impl Batch {
         self.ledger.collect(added);
         if known.is_empty() {
             self.minutes.remove(&time);
+        }
+    }
+
+    /// Drops points that were settled before they were collected again.
+    pub(super) fn repeat(&mut self, time: i64, points: u64) {
+        if points > 0 {
+            self.ledger.collect(points);
+            self.ledger.lose(points, Loss::Repeated);
+            *self.repeated.entry(time).or_default() += points;
         }
     }
 
@@ -110,6 +121,7 @@ impl Batch {
         for (time, samples) in later.done {
             merge(self.done.entry(time).or_default(), samples);
         }
+        later.repeated.into_iter().for_each(|(time, points)| *self.repeated.entry(time).or_default() += points);
         later.settlements.into_iter().for_each(|settlement| self.settle(settlement));
         self.owner = later.owner.or(self.owner.take());
         self.is_of_another_host |= later.is_of_another_host;

@@ -406,3 +406,42 @@ fn a_link_a_pipe_or_a_folder_in_place_of_a_file_is_renamed_and_the_file_made_aga
         }
     }
 }
+
+#[test]
+fn values_of_a_time_that_was_delivered_before_the_clock_was_set_back_are_dropped_in_the_books_and_in_the_log() {
+    for fails in [false, true] {
+        let disk = Simulated::default();
+        let mut files = files::Files::new(Arc::new(disk.clone()), QUICK);
+        files.open_queue(Duration::ZERO).unwrap();
+        let mut front = front::Front::at(NOW);
+        let mut commit = |front: &mut front::Front, now| {
+            let batch = std::mem::take(&mut front.waiting);
+            match files.commit(&batch, now) {
+                Ok(()) => front.picture = files.picture(),
+                Err(_) => front.waiting.put_back(batch),
+            }
+            assert!(front.ledger().is_balanced(), "{:?}", front.ledger());
+            files.take_lines(false)
+        };
+        let minutes = [minute(NOW, &[("a", 1.0), ("b", 1.0)]), minute(NOW + 60, &[("a", 2.0)])];
+        front.keep(minutes.to_vec(), &[], NOW + 60);
+        commit(&mut front, NOW + 60);
+        minutes.iter().for_each(|minute| front.settle(delivered(minute)));
+        commit(&mut front, NOW + 60);
+        // The same minutes again, with other values.
+        if fails {
+            full(&disk);
+        }
+        let again = [minute(NOW, &[("a", 7.0), ("b", 8.0), ("c", 9.0)]), minute(NOW + 60, &[("a", 7.0)])];
+        front.keep(again.to_vec(), &[], NOW);
+        let mut lines = commit(&mut front, NOW);
+        let expected = Ledger { collected: 7, delivered: 3, queued: 1, repeated: 3, ..Ledger::default() };
+        assert_eq!(front.ledger(), expected);
+        disk.heal();
+        lines.extend(commit(&mut front, NOW));
+        assert_eq!(front.ledger(), expected);
+        let said = "dropped 3 points of 2 minutes whose time was settled before: this machine's clock was set back, or a \
+                    plugin printed a value of the same time again";
+        assert_eq!(lines, [said]);
+    }
+}

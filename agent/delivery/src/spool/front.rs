@@ -105,10 +105,13 @@ impl Front {
 
     pub(super) fn keep(&mut self, minutes: Vec<Minute>, readings: &[(String, Reading)], now: i64) {
         self.now = now;
+        let mut repeated = BTreeMap::<i64, Vec<Sample>>::new();
         for Minute { time, mut samples } in minutes {
-            samples.retain(|sample| !self.is_settled(time, sample));
+            let settled = samples.extract_if(.., |sample| self.is_settled(time, sample)).collect();
+            merge(repeated.entry(time).or_default(), settled);
             self.waiting.keep(time, samples);
         }
+        repeated.into_iter().for_each(|(time, samples)| self.waiting.repeat(time, samples.len() as u64));
         self.readings.keep(readings, now);
         for (source, readings) in self.readings.changed() {
             let bytes = readings.map(|readings| readings::encoded(readings).into());

@@ -29,6 +29,8 @@ pub struct Ledger {
     pub lost: u64,
     /// Points dropped because they were dated ahead of Mackerel's time.
     pub misdated: u64,
+    /// Points dropped because one of their name and time had been settled before, as after this machine's clock is set back.
+    pub repeated: u64,
 }
 
 /// Why points are dropped.
@@ -40,6 +42,7 @@ pub(super) enum Loss {
     OfAnotherHost,
     Lost,
     Misdated,
+    Repeated,
 }
 
 impl fmt::Display for Ledger {
@@ -55,6 +58,7 @@ impl fmt::Display for Ledger {
             (self.of_another_host, "of another host"),
             (self.lost, "lost in memory"),
             (self.misdated, "misdated"),
+            (self.repeated, "of a time that was settled before"),
         ];
         rest.iter()
             .filter(|(points, _)| *points > 0)
@@ -65,7 +69,7 @@ impl fmt::Display for Ledger {
 impl Ledger {
     /// The points that were dropped, each with the reason.
     #[must_use]
-    pub fn losses(&self) -> [(&'static str, u64); 7] {
+    pub fn losses(&self) -> [(&'static str, u64); 8] {
         [
             ("expired", self.expired),
             ("rejected", self.rejected),
@@ -74,6 +78,7 @@ impl Ledger {
             ("of_another_host", self.of_another_host),
             ("lost", self.lost),
             ("misdated", self.misdated),
+            ("repeated", self.repeated),
         ]
     }
 
@@ -92,6 +97,7 @@ impl Ledger {
             Loss::OfAnotherHost => &mut self.of_another_host,
             Loss::Lost => &mut self.lost,
             Loss::Misdated => &mut self.misdated,
+            Loss::Repeated => &mut self.repeated,
         };
         *lost += points;
         self.queued = self.queued.saturating_sub(points);
@@ -144,18 +150,54 @@ impl Ledger {
             of_another_host,
             lost,
             misdated,
+            repeated,
         } = self;
-        [collected, delivered, queued, expired, rejected, overflowed, damaged, of_another_host, lost, misdated]
+        [
+            collected,
+            delivered,
+            queued,
+            expired,
+            rejected,
+            overflowed,
+            damaged,
+            of_another_host,
+            lost,
+            misdated,
+            repeated,
+        ]
     }
 
     pub(super) fn of_numbers(numbers: [u64; FIELDS]) -> Self {
-        let [collected, delivered, queued, expired, rejected, overflowed, damaged, of_another_host, lost, misdated] =
-            numbers;
-        Self { collected, delivered, queued, expired, rejected, overflowed, damaged, of_another_host, lost, misdated }
+        let [
+            collected,
+            delivered,
+            queued,
+            expired,
+            rejected,
+            overflowed,
+            damaged,
+            of_another_host,
+            lost,
+            misdated,
+            repeated,
+        ] = numbers;
+        Self {
+            collected,
+            delivered,
+            queued,
+            expired,
+            rejected,
+            overflowed,
+            damaged,
+            of_another_host,
+            lost,
+            misdated,
+            repeated,
+        }
     }
 }
 
-pub(super) const FIELDS: usize = 10;
+pub(super) const FIELDS: usize = 11;
 
 /// Which samples of the minute at `time` leave the queue, and why. A sample whose value has changed since (the minute was
 /// kept again meanwhile) stays queued.
@@ -209,7 +251,8 @@ mod tests {
         ledger.collect(10);
         ledger.settle(3, 1);
         assert_eq!(ledger.to_string(), "10 collected = 3 delivered + 6 queued + 0 expired + 1 rejected");
-        let all = [Loss::Expired, Loss::Overflowed, Loss::Damaged, Loss::OfAnotherHost, Loss::Lost, Loss::Misdated];
+        let dropped = [Loss::Expired, Loss::Overflowed, Loss::Damaged, Loss::OfAnotherHost, Loss::Lost];
+        let all = [dropped.as_slice(), &[Loss::Misdated]].concat();
         all.iter().for_each(|why| ledger.lose(1, *why));
         assert_eq!(
             ledger.to_string(),

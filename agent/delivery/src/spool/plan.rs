@@ -100,6 +100,9 @@ impl<'q> Plan<'q> {
                 None => plan.add_row(*time, samples, is_another),
             }
         }
+        for (time, points) in &batch.repeated {
+            plan.drops.add(Loss::Repeated, *time, *points);
+        }
         for (time, samples) in &batch.done {
             plan.add_done(*time, samples);
         }
@@ -210,11 +213,13 @@ impl<'q> Plan<'q> {
             });
             let places = places.collect::<Vec<_>>();
             let replaced = places.iter().filter(|(id, at)| self.clear(*id, *at)).count();
-            if !places.is_empty() {
+            if replaced > 0 {
                 self.ledger.uncollect(1);
             }
             if places.is_empty() || replaced > 0 {
                 kept.push((self.number(sample), sample.value()));
+            } else {
+                self.lose(Loss::Repeated, time, 1);
             }
         }
         if !kept.is_empty() {
