@@ -14,8 +14,11 @@ use super::{Ledger, Settlement};
 /// How many minutes stay in memory while nothing can be written: an hour, by when an operator will have looked.
 pub(super) const MOST_MINUTES: usize = 60;
 
-/// The second bound, for hosts with many metrics: about 1.5 MB at 75 bytes a point.
-pub(super) const MOST_POINTS: u64 = 20_000;
+/// The second bound, for hosts with many metrics: an hour of 3,000, whose names are of usual length.
+pub(super) const MOST_BATCH_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What the heap needs around a name.
+const AROUND_NAME: usize = 16;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Batch {
@@ -68,6 +71,16 @@ impl Batch {
         }
         if !settlement.is_empty() {
             self.settlements.push(settlement);
+        }
+    }
+
+    /// What it says of points that are elsewhere.
+    pub(super) fn without_minutes(&self) -> Self {
+        Self {
+            settlements: self.settlements.clone(),
+            done: self.done.clone(),
+            is_of_another_host: self.is_of_another_host,
+            ..Self::default()
         }
     }
 
@@ -132,23 +145,18 @@ impl Batch {
     pub(super) fn bound(&mut self) -> u64 {
         let mut dropped = 0;
         let mut minutes = self.minutes.keys().map(|time| time.div_euclid(60)).collect::<BTreeSet<_>>();
-        let mut points = self.points();
-        while minutes.len() > MOST_MINUTES || points > MOST_POINTS {
+        let mut bytes = self.minutes.values().map(|samples| held(samples)).sum::<u64>();
+        while minutes.len() > MOST_MINUTES || bytes > MOST_BATCH_BYTES {
             let Some((time, samples)) = self.minutes.pop_first() else { break };
             let minute = time.div_euclid(60);
             if self.minutes.keys().next().is_none_or(|next| next.div_euclid(60) != minute) {
                 minutes.remove(&minute);
             }
-            let count = samples.len() as u64;
-            points -= count;
-            dropped += count;
+            bytes = bytes.saturating_sub(held(&samples));
+            dropped += samples.len() as u64;
         }
         self.ledger.lose(dropped, Loss::Overflowed);
         dropped
-    }
-
-    pub(super) fn points(&self) -> u64 {
-        self.minutes.values().map(|samples| samples.len() as u64).sum()
     }
 
     /// Takes out of `samples`, which are of this time, what is settled here.
@@ -165,6 +173,17 @@ impl Batch {
     pub(super) fn forget_done(&mut self, before: i64, newest: Option<i64>) {
         self.done.retain(|time, _| *time >= before || Some(*time) <= newest);
     }
+}
+
+/// What these take in memory, in bytes.
+fn held(samples: &[Sample]) -> u64 {
+    let names = samples.iter().map(|sample| sample.name().as_str().len() + AROUND_NAME).sum::<usize>();
+    (names + size_of_val(samples)) as u64
+}
+
+/// How much stays in memory, in words.
+pub(super) fn bound_in_words() -> String {
+    format!("the newest {MOST_MINUTES} minutes, or {} MiB of them, in memory", MOST_BATCH_BYTES >> 20)
 }
 
 /// Adds `samples` to those of the same minute; of two values of one host and name the later wins. Returns how many are new.

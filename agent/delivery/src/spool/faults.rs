@@ -303,6 +303,10 @@ fn while_the_file_cannot_be_read_new_minutes_are_delivered_and_nothing_is_droppe
     assert!(!spool.keep(vec![second.clone()], &[], NOW));
     assert_eq!(queued(&spool), std::slice::from_ref(&second));
     assert_eq!(spool.ledger().queued, 2);
+    // What can be written again cannot always be read.
+    disk.script(|what, _| (what == "read").then_some(Wrong::Input));
+    queued(&spool);
+    assert!(spool.shared.answer(|files| files.fails_to_read()).unwrap());
     disk.heal();
     assert!(spool.keep(Vec::new(), &[], NOW));
     assert_eq!(queued(&spool), [second, first]);
@@ -404,6 +408,47 @@ fn a_link_a_pipe_or_a_folder_in_place_of_a_file_is_renamed_and_the_file_made_aga
             let spool = Spool::open(folder.path(), NOW).unwrap();
             assert_eq!((queued(&spool).len(), spool.all("test")["x"].as_slice()), (2, b"2".as_slice()));
         }
+    }
+}
+
+#[test]
+fn a_file_that_must_not_be_used_is_said_with_its_cure_and_that_what_it_holds_waits() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::TempDir::new().unwrap();
+    let spool = Spool::open(folder.path(), NOW).unwrap();
+    assert!(spool.keep(vec![minute(NOW, &[("a", 1.0)])], &[], NOW));
+    drop(spool);
+    let path = folder.path().join("wasaba.db");
+    let set = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    set(0o660);
+    let spool = Spool::open(folder.path(), NOW).unwrap();
+    let Place::Memory { why, .. } = spool.facts().place else { panic!("{:?}", spool.facts()) };
+    assert_eq!(
+        why,
+        "other users can write to it: chmod go-w it, or remove it; what the file may hold is not counted or delivered until \
+         then"
+    );
+    assert!(!spool.keep(vec![minute(NOW + 60, &[("a", 2.0)])], &[], NOW));
+    set(0o600);
+    assert!(spool.keep(Vec::new(), &[], NOW));
+    assert_eq!((spool.facts().place, queued(&spool).len()), (Place::Disk, 2));
+    assert_conserved(&spool);
+}
+
+#[test]
+fn memory_holds_an_hour_of_three_thousand_metrics_and_no_more_than_its_bound_of_long_names() {
+    for (length, most) in [(30, 60), (250, 20)] {
+        let names = (0..3_000).map(|n| format!("{n:0>length$}")).collect::<Vec<_>>();
+        let mut batch = batch::Batch::default();
+        for n in 0..70 {
+            let samples = names.iter().map(|name| Sample::new(name.as_str(), 1.0).unwrap()).collect();
+            batch.keep(NOW + n * 60, samples);
+            batch.bound();
+        }
+        let kept = batch.minutes.len();
+        assert!(if most == 60 { kept == most } else { kept < most }, "{kept} minutes of names of {length} bytes");
+        assert!(batch.ledger.is_balanced(), "{:?}", batch.ledger);
+        assert_eq!(batch.minutes.keys().next_back(), Some(&(NOW + 69 * 60)));
     }
 }
 

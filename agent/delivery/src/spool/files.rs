@@ -212,6 +212,9 @@ impl Files {
     pub(super) fn minutes(&mut self, before: i64, points: usize) -> (Vec<Minute>, bool) {
         let read = self.read(before, points);
         let was_failing = std::mem::replace(&mut self.fails_to_read, read.is_err());
+        if was_failing && !self.fails_to_read {
+            tracing::info!("`{}` can be read again", self.queue_path());
+        }
         read.unwrap_or_else(|error| {
             if !was_failing {
                 let path = self.queue_path();
@@ -235,6 +238,15 @@ impl Files {
         }
         log.forget();
         Ok((minutes, false))
+    }
+
+    /// Whether reading failed when it was tried last.
+    pub(super) fn fails_to_read(&self) -> bool {
+        self.fails_to_read
+    }
+
+    pub(super) fn has_state(&self) -> bool {
+        self.state.is_some()
     }
 
     /// Whether rows were found damaged that the next commit takes out of the queue.

@@ -167,6 +167,15 @@ impl Front {
         minutes
     }
 
+    /// How many points of each time are only in memory.
+    pub(super) fn counts(&self) -> BTreeMap<i64, u64> {
+        let count = |(time, samples): (&i64, &Vec<Sample>)| (*time, samples.len() as u64);
+        match self.flying {
+            Some(_) => self.minutes().iter().map(count).collect(),
+            None => self.waiting.minutes.iter().map(count).collect(),
+        }
+    }
+
     /// Where every point went, as if what waits were written.
     pub(super) fn ledger(&self) -> Ledger {
         let mut ledger = self.batches().fold(self.picture.ledger, |ledger, batch| ledger.plus(batch.ledger));
@@ -177,11 +186,6 @@ impl Front {
             ledger.settle(settled.0, settled.1);
         }
         ledger
-    }
-
-    /// How many points are only in memory.
-    pub(super) fn unwritten(&self) -> u64 {
-        self.minutes().values().map(|samples| samples.len() as u64).sum()
     }
 
     /// Whose the rows are, or will be.
@@ -208,6 +212,11 @@ impl Front {
         let puts = self.flying_puts.as_deref().into_iter().chain([&self.puts]);
         let of_kind = puts.flatten().filter(|((other, _), _)| other == kind);
         of_kind.map(|((_, key), value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// How many points were dropped since memory was full, in the fault or hang that is now.
+    pub(super) fn overflowed(&self) -> u64 {
+        self.fault.as_ref().map_or(0, |fault| fault.dropped) + self.hang.map_or(0, |hang| hang.dropped)
     }
 
     /// Counts the points that are dropped since memory is full, and returns the line about the first of them.

@@ -78,6 +78,9 @@ pub const MOST_VALUE_BYTES: usize = 1024 * 1024;
 /// The values of an instance stay for this long after the first start without the instance.
 pub const VALUES_STAY_SECONDS: i64 = 30 * 24 * 60 * 60;
 
+/// Why new values stay in memory while a call of the disk does not return.
+const HANGS: &str = "its disk does not answer";
+
 /// About so many points of the file are in memory at once.
 const READ_POINTS: usize = 5_000;
 
@@ -132,7 +135,7 @@ pub struct Facts {
 pub enum Place {
     /// Into the file.
     Disk,
-    /// Into memory, for an hour at most.
+    /// Into memory, which holds the newest 60 minutes, or 16 MiB of them.
     Memory {
         /// Since when, in seconds since 1970.
         since: i64,
@@ -169,7 +172,8 @@ impl Spool {
 
     /// Stores minutes and the readings that belong to them, in one durable commit.
     ///
-    /// Never fails: while the disk does, the newest hour stays in memory. Returns whether everything is on disk.
+    /// Never fails: while the disk does, the newest 60 minutes stay in memory, or 16 MiB of them. Returns whether everything is on
+    /// disk.
     pub fn keep(&self, minutes: Vec<Minute>, readings: &[(String, Reading)], now: i64) -> bool {
         let mut front = self.shared.lock();
         front.keep(minutes, readings, now);
@@ -180,8 +184,9 @@ impl Spool {
         drop(front);
         if let Some(dropped) = dropped {
             tracing::warn!(
-                "the queue in memory is full: dropped {}, and each new minute drops more",
-                counted(dropped, "point")
+                "the queue in memory is full: dropped {}, and each new minute drops more; it holds {}",
+                counted(dropped, "point"),
+                batch::bound_in_words()
             );
         }
         is_written
@@ -193,8 +198,7 @@ impl Spool {
     pub fn newest(&self, max_points: usize, filter: &impl Fn(i64, &Sample) -> bool) -> Vec<Minute> {
         let front = self.shared.lock();
         let mut pending = front.minutes();
-        let settled = front.batches().cloned().map(|batch| batch::Batch { minutes: BTreeMap::new(), ..batch });
-        let settled = settled.collect::<Vec<_>>();
+        let settled = front.batches().map(batch::Batch::without_minutes).collect::<Vec<_>>();
         drop(front);
         let hides_own = settled.iter().any(|batch| batch.is_of_another_host);
         let (mut found, mut points, mut before) = (Vec::new(), 0, i64::MAX);
@@ -281,11 +285,14 @@ impl Spool {
     #[must_use]
     pub fn facts(&self) -> Facts {
         let front = self.shared.lock();
-        let (picture, pending) = (&front.picture, front.minutes());
+        let (picture, pending) = (&front.picture, front.counts());
         let times = pending.keys().copied();
+        let unread =
+            if picture.is_open { "" } else { "; what the file may hold is not counted or delivered until then" };
+        let memory = |since, why: &str| Place::Memory { since, why: format!("{why}{unread}") };
         let place = match (&front.fault, &front.hang) {
-            (Some(fault), _) => Place::Memory { since: fault.since, why: fault.why.clone() },
-            (None, Some(hang)) => Place::Memory { since: hang.since, why: "its disk does not answer".to_owned() },
+            (Some(fault), _) => memory(fault.since, &fault.why),
+            (None, Some(hang)) => memory(hang.since, HANGS),
             (None, None) => Place::Disk,
         };
         Facts {
@@ -303,11 +310,15 @@ impl Spool {
         let mut front = self.shared.lock();
         let ticket = self.shared.ask(&mut front);
         let (front, _) = self.shared.wait(front, |front| front.answered >= ticket);
-        let (mut ledger, lost, minutes) = (front.ledger(), front.unwritten(), front.minutes().len());
-        let why = front.fault.as_ref().map_or("its disk does not answer", |fault| &fault.why).to_owned();
+        let (mut ledger, counts, overflowed) = (front.ledger(), front.counts(), front.overflowed());
+        let (lost, minutes) = (counts.values().sum::<u64>(), counts.len());
+        let why = front.fault.as_ref().map_or(HANGS, |fault| &fault.why).to_owned();
         drop(front);
         for line in self.shared.answer(|files| files.take_lines(true)).unwrap_or_default() {
             tracing::warn!("{line}");
+        }
+        if overflowed > 0 {
+            tracing::warn!("dropped {} in all from the queue in memory, which was full", counted(overflowed, "point"));
         }
         if lost > 0 {
             ledger.lose(lost, ledger::Loss::Lost);

@@ -3,6 +3,7 @@
 //! Callers put what they have in front of it and wait for a while. One who waits in vain continues from memory, as do all others from
 //! then on, until the disk answers again.
 
+use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use wasaba_core::clock;
 use wasaba_core::text::counted;
 
-use super::batch::{Batch, MOST_MINUTES};
+use super::batch::{Batch, bound_in_words};
 use super::disk::{Disk, Watched};
 use super::files::Files;
 use super::front::{Fault, Front, Hang, Job};
@@ -48,7 +49,7 @@ struct Commit {
 
 impl Shared {
     /// Starts the writer of the files on `disk`.
-    pub(super) fn start(disk: Arc<dyn Disk>, bounds: Bounds, now: i64) -> std::io::Result<Arc<Self>> {
+    pub(super) fn start(disk: Arc<dyn Disk>, bounds: Bounds, now: i64) -> io::Result<Arc<Self>> {
         let calls = Arc::new(AtomicU64::new(0));
         let shared = Arc::new(Self {
             front: Mutex::new(Front::at(now)),
@@ -114,9 +115,10 @@ impl Shared {
         front.hang = Some(Hang { since: front.now, instant: start, dropped: 0 });
         drop(front);
         tracing::warn!(
-            "the disk of `{}` has not answered for {} s: keeping up to {MOST_MINUTES} minutes in memory until it does",
+            "the disk of `{}` has not answered for {} s: keeping {} until it does",
             self.path,
-            clock::since(start).as_secs()
+            clock::since(start).as_secs(),
+            bound_in_words()
         );
         (self.lock(), false)
     }
@@ -165,7 +167,7 @@ impl Shared {
                         self.ask(&mut self.lock());
                     }
                 }
-                Work::Commit(commit) => self.commit(&mut files, &commit),
+                Work::Commit(commit) => self.commit(&mut files, commit),
             }
             self.answers_again();
         }
@@ -218,13 +220,13 @@ impl Shared {
         front.remember(files.settled());
     }
 
-    fn commit(&self, files: &mut Files, commit: &Commit) {
+    fn commit(&self, files: &mut Files, commit: Commit) {
         let Commit { batch, puts, now, ticket } = commit;
         let opened = files.open_state(Duration::ZERO);
-        let state = opened.and_then(|is_new| files.put(puts).map(|()| is_new));
+        let state = opened.and_then(|is_new| files.put(&puts).map(|()| is_new));
         // The state comes first: a reading without its minute costs a rate, a minute without its reading would count twice.
         let opened = files.open_queue(Duration::ZERO);
-        let queue = opened.and_then(|is_new| files.commit(batch, *now).map(|()| is_new));
+        let queue = opened.and_then(|is_new| files.commit(&batch, now).map(|()| is_new));
         let picture = files.picture();
 
         let (queue_path, state_path) = (files.queue_path(), files.state_path());
@@ -245,7 +247,7 @@ impl Shared {
                 }
             }
             Err(error) => {
-                lines.extend(fault(&mut front.state_fault, &error, *now, &state_path, true));
+                lines.extend(fault(&mut front.state_fault, &error, now, &state_path, files.has_state()));
                 for (key, value) in puts.iter() {
                     front.puts.entry(key.clone()).or_insert_with(|| value.clone());
                 }
@@ -254,8 +256,9 @@ impl Shared {
         match queue {
             Ok(_) => {
                 if let Some(fault) = front.fault.take() {
+                    let how = if files.fails_to_read() { "can be written again, but not read" } else { "recovered" };
                     lines.push(Line::Info(format!(
-                        "`{queue_path}` recovered: moved {} from memory to it; dropped {} meanwhile",
+                        "`{queue_path}` {how}: moved {} from memory to it; dropped {} meanwhile",
                         counted(batch.minutes.len() as u64, "minute"),
                         counted(fault.dropped, "point")
                     )));
@@ -263,11 +266,11 @@ impl Shared {
             }
             Err(error) => {
                 let is_readable = front.picture.is_open;
-                lines.extend(fault(&mut front.fault, &error, *now, &queue_path, is_readable));
-                front.waiting.put_back(Batch::clone(batch));
+                lines.extend(fault(&mut front.fault, &error, now, &queue_path, is_readable));
+                front.waiting.put_back(Arc::unwrap_or_clone(batch));
             }
         }
-        front.answered = *ticket;
+        front.answered = ticket;
         self.done.notify_all();
         drop(front);
         lines.into_iter().for_each(log);
@@ -280,9 +283,10 @@ impl Shared {
         drop(front);
         if let Some(hang) = hang {
             tracing::info!(
-                "the disk of `{}` answers again, after {} s",
+                "the disk of `{}` answers again, after {} s; dropped {} meanwhile",
                 self.path,
-                clock::since(hang.instant).as_secs()
+                clock::since(hang.instant).as_secs(),
+                counted(hang.dropped, "point")
             );
         }
     }
@@ -318,14 +322,22 @@ fn fault(fault: &mut Option<Fault>, error: &Trouble, now: i64, path: &str, is_re
         return None;
     }
     *fault = Some(Fault { since: now, why: why.clone(), dropped: 0 });
-    let readable = if is_readable { "; what is in it is still used" } else { "" };
-    let memory = format!("keeping up to {MOST_MINUTES} minutes in memory until it is usable");
+    let used = if is_readable { "what is in it is still used" } else { "what it may hold is not used until then" };
+    let memory = format!("keeping {} until it is usable; {used}", bound_in_words());
     Some(match error {
-        Trouble::InUse => {
-            Line::Error(format!("`{path}` is in use by another wasaba: {memory}{readable}: stop one of the two"))
-        }
-        _ => Line::Warn(format!(
-            "cannot use `{path}`: {why}; {memory}{readable}: check its permissions and the free disk space"
-        )),
+        Trouble::InUse => Line::Error(format!("`{path}` is in use by another wasaba: {memory}: stop one of the two")),
+        Trouble::System(error) => Line::Warn(format!("cannot use `{path}`: {why}; {memory}{}", cure(error))),
+        Trouble::Newer => Line::Warn(format!("cannot use `{path}`: {why}; {memory}: install that version again")),
     })
+}
+
+/// What to do about an error of the system. What the agent refuses by itself says so in its own words.
+fn cure(error: &io::Error) -> &'static str {
+    match error.kind() {
+        _ if error.raw_os_error().is_none() && error.get_ref().is_some() => "",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ": free disk space",
+        ErrorKind::PermissionDenied => ": check its owner and permissions, and those of its folder",
+        ErrorKind::ReadOnlyFilesystem => ": make its file system writable",
+        _ => ": check its disk, and the limits of this process",
+    }
 }
