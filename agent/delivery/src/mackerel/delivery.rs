@@ -118,6 +118,11 @@ impl Delivery {
     /// Delivers until the queue is empty or the host's id is not known (`None`), or until a request fails (the time to wait).
     async fn round(&mut self) -> Option<Duration> {
         self.expire().await;
+        if self.host.is_some() && self.queued(1, |_, _| true).await.is_empty() {
+            // Nothing asks for its id.
+            self.is_well().await;
+            return None;
+        }
         let id = self.id()?;
         if let Some(wait) = self.lane.held_back() {
             return Some(wait);
@@ -128,7 +133,7 @@ impl Delivery {
         }
         match result {
             Ok(pause) => {
-                self.lane.is_well();
+                self.is_well().await;
                 if let Some(pause) = pause {
                     self.lane.pauses(pause);
                 }
@@ -144,6 +149,13 @@ impl Delivery {
                 });
                 Some(self.lane.wait(&error, &Words { cure, ..Words::new(&task, "they stay queued") }))
             }
+        }
+    }
+
+    /// Notes that everything is delivered, unless something may be queued that cannot be read.
+    async fn is_well(&mut self) {
+        if self.blocking(Spool::is_read).await {
+            self.lane.is_well();
         }
     }
 
@@ -194,8 +206,7 @@ impl Delivery {
     /// The newest minutes of this lane's host, of those points that pass the filter.
     async fn queued(&self, most: usize, filter: impl Fn(i64, &Sample) -> bool + Send + 'static) -> Vec<Minute> {
         let host = self.host.clone();
-        let is_ours = move |time: i64, sample: &Sample| sample.host() == host.as_ref() && filter(time, sample);
-        self.blocking(move |spool| spool.newest(most, &is_ours)).await
+        self.blocking(move |spool| spool.newest_of(host.as_ref(), most, &filter)).await
     }
 
     fn now(&self) -> Instant {

@@ -76,7 +76,7 @@ fn found(bytes: &[u8]) -> (Moment, Vec<String>) {
     let mut files = Files::new(Arc::new(disk), QUICK);
     files.open_queue(Duration::ZERO).unwrap();
     let picture = files.picture();
-    let (minutes, has_more) = files.minutes(i64::MAX, usize::MAX);
+    let (minutes, has_more) = files.minutes(i64::MAX, usize::MAX, &Whose::Any);
     assert!(!has_more && !files.has_unreadable());
     (Moment { end: picture.bytes, queued: points(&minutes), ledger: picture.ledger }, files.take_lines(false))
 }

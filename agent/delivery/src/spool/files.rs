@@ -17,7 +17,7 @@ use super::queue::{Id, Queue};
 use super::readings::{self, OfSource};
 use super::store::{MOST_KIND_BYTES, Puts, Store};
 use super::trouble::Trouble;
-use super::{Bounds, Minute};
+use super::{Bounds, Minute, Whose};
 
 /// A kind of loss is logged this often, in seconds.
 const LOGGED_AGAIN: i64 = 60 * 60;
@@ -209,8 +209,8 @@ impl Files {
 
     /// Queued minutes before `before`, the newest first, with about so many points; and whether there are more. None if they cannot be
     /// read now, which is logged.
-    pub(super) fn minutes(&mut self, before: i64, points: usize) -> (Vec<Minute>, bool) {
-        let read = self.read(before, points);
+    pub(super) fn minutes(&mut self, before: i64, points: usize, whose: &Whose) -> (Vec<Minute>, bool) {
+        let read = self.read(before, points, whose);
         let was_failing = std::mem::replace(&mut self.fails_to_read, read.is_err());
         if was_failing && !self.fails_to_read {
             tracing::info!("`{}` can be read again", self.queue_path());
@@ -224,7 +224,7 @@ impl Files {
         })
     }
 
-    fn read(&mut self, before: i64, points: usize) -> io::Result<(Vec<Minute>, bool)> {
+    fn read(&mut self, before: i64, points: usize, whose: &Whose) -> io::Result<(Vec<Minute>, bool)> {
         let Some(queue) = &self.queue else { return Ok((Vec::new(), false)) };
         let (contents, log) = (queue.contents(), queue.log());
         let (mut minutes, mut count) = (Vec::new(), 0);
@@ -232,9 +232,11 @@ impl Files {
             if count >= points {
                 return Ok((minutes, true));
             }
-            let samples = contents.minute(log, time, &mut self.unreadable)?;
-            count += samples.len();
-            minutes.push(Minute { time, samples });
+            let samples = contents.minute(log, time, whose, &mut self.unreadable)?;
+            if !samples.is_empty() {
+                count += samples.len();
+                minutes.push(Minute { time, samples });
+            }
         }
         log.forget();
         Ok((minutes, false))

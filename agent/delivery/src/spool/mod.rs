@@ -93,6 +93,14 @@ pub struct Minute {
     pub samples: Vec<Sample>,
 }
 
+/// Whose points are read.
+#[derive(Clone, Debug)]
+enum Whose {
+    Any,
+    /// Those of this host (`None`), or of another.
+    Host(Option<Arc<str>>),
+}
+
 /// How long the spool waits for others, and how much it holds.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
@@ -192,10 +200,21 @@ impl Spool {
         is_written
     }
 
-    /// The newest minutes, newest first, with at most `max_points` points, but at least one minute if there is any. Only the
-    /// points that pass the filter, which is given the time of each.
+    /// The newest minutes of a host, newest first, with at most `max_points` points, but at least one minute if there is any. Only the
+    /// points that pass the filter, which is given the time of each. `None` is this host; another has its custom identifier. What is
+    /// queued of other hosts costs almost nothing.
     #[must_use]
-    pub fn newest(&self, max_points: usize, filter: &impl Fn(i64, &Sample) -> bool) -> Vec<Minute> {
+    pub fn newest_of(
+        &self,
+        host: Option<&Arc<str>>,
+        max_points: usize,
+        filter: &impl Fn(i64, &Sample) -> bool,
+    ) -> Vec<Minute> {
+        let is_next = |time: i64, sample: &Sample| sample.host() == host && filter(time, sample);
+        self.newest_where(&Whose::Host(host.cloned()), max_points, &is_next)
+    }
+
+    fn newest_where(&self, whose: &Whose, max_points: usize, filter: &impl Fn(i64, &Sample) -> bool) -> Vec<Minute> {
         let front = self.shared.lock();
         let mut pending = front.minutes();
         let settled = front.batches().map(batch::Batch::without_minutes).collect::<Vec<_>>();
@@ -204,7 +223,8 @@ impl Spool {
         let (mut found, mut points, mut before) = (Vec::new(), 0, i64::MAX);
         loop {
             let most = READ_POINTS.min(max_points);
-            let read = self.shared.answer(move |files| files.minutes(before, most));
+            let whose = whose.clone();
+            let read = self.shared.answer(move |files| files.minutes(before, most, &whose));
             let (mut minutes, has_more) = read.unwrap_or_default();
             for Minute { time, samples } in &mut minutes {
                 samples.retain(|sample| !hides_own || sample.host().is_some());
@@ -234,6 +254,12 @@ impl Spool {
             }
             before = lowest;
         }
+    }
+
+    /// Whether the file was read when that was tried last. If not, what is in it stays queued though [`Spool::newest_of`] has none of it.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        self.shared.answer(|files| files.fails_to_read()) == Some(false)
     }
 
     /// The other hosts, by their custom identifiers, of which values are queued or were lately.

@@ -50,6 +50,8 @@ struct Set {
     /// The numbers of the names, as differences.
     numbers: Arc<[u8]>,
     count: usize,
+    /// The places of the names of each host; `None` is this one.
+    of_hosts: Vec<(Option<Arc<str>>, Vec<u32>)>,
     /// How many rows have it.
     uses: u32,
     bytes: u32,
@@ -209,8 +211,24 @@ impl Names {
             return Some(());
         }
         self.by_numbers.insert(Arc::clone(&numbers), number);
-        self.sets.insert(number, Set { numbers, count: names.len(), uses: 0, bytes });
+        let of_hosts = self.of_hosts(&names);
+        self.sets.insert(number, Set { numbers, count: names.len(), of_hosts, uses: 0, bytes });
         Some(())
+    }
+
+    fn of_hosts(&self, names: &[u32]) -> Vec<(Option<Arc<str>>, Vec<u32>)> {
+        let mut of_hosts = BTreeMap::<Option<Arc<str>>, Vec<u32>>::new();
+        for (place, name) in (0..).zip(names) {
+            let host = self.names.get(name).and_then(|name| name.host.clone());
+            of_hosts.entry(host).or_default().push(place);
+        }
+        of_hosts.into_iter().collect()
+    }
+
+    /// The places in a set of the names of this host, or another.
+    pub(super) fn places(&self, set: u32, host: Option<&Arc<str>>) -> &[u32] {
+        let of_hosts = self.sets.get(&set).map(|set| &*set.of_hosts).unwrap_or_default();
+        of_hosts.iter().find(|(of, _)| of.as_ref() == host).map(|(_, places)| &**places).unwrap_or_default()
     }
 
     /// No other set may have this number, even if this one is not known: a copy of it may turn up.

@@ -7,6 +7,7 @@ use std::io;
 
 use wasaba_core::sample::Sample;
 
+use super::Whose;
 use super::bytes::{Bits, Cursor, put_bytes, put_number, put_signed};
 use super::durable::{Contents, Missing};
 use super::echo::{Echo, Heard, put_repetition};
@@ -98,10 +99,28 @@ impl Queue {
         Ok(read())
     }
 
-    /// The queued samples of this time, by host and name. The rows that cannot be read are added to `unreadable`.
-    pub(super) fn minute(&self, log: &Log, time: i64, unreadable: &mut Vec<Id>) -> io::Result<Vec<Sample>> {
+    /// Whether something of a host is queued in a row.
+    fn has(&self, row: &Row, whose: &Whose) -> bool {
+        row.points > 0
+            && match whose {
+                Whose::Any => true,
+                Whose::Host(host) => {
+                    self.names.places(row.set, host.as_ref()).iter().any(|at| row.is_live(*at as usize))
+                }
+            }
+    }
+
+    /// The queued samples of this time, by host and name, from the rows in which something of the host is. The rows that cannot be read are
+    /// added to `unreadable`.
+    pub(super) fn minute(
+        &self,
+        log: &Log,
+        time: i64,
+        whose: &Whose,
+        unreadable: &mut Vec<Id>,
+    ) -> io::Result<Vec<Sample>> {
         let mut samples = Vec::new();
-        for (id, row) in self.rows_at(time).filter(|(_, row)| row.points > 0) {
+        for (id, row) in self.rows_at(time).filter(|(_, row)| self.has(row, whose)) {
             let read = self.values(log, row)?.and_then(|values| {
                 let numbers = self.names.numbers(row.set)?;
                 let live = values.into_iter().filter(|(at, _)| row.is_live(*at));

@@ -13,7 +13,7 @@ use super::frames::{Scan, TailState};
 use super::log::{Log, Opened, Unreadable};
 use super::queue::Queue;
 use super::trouble::Trouble;
-use super::{Ledger, MOST_BYTES, Minute};
+use super::{Ledger, MOST_BYTES, Minute, Whose};
 
 /// The queue as it was when it was read.
 pub struct Snapshot {
@@ -121,7 +121,7 @@ impl Snapshot {
     pub fn minutes(&self) -> impl Iterator<Item = Result<Minute, i64>> {
         self.queue.times(i64::MAX).map(|time| {
             let mut unreadable = Vec::new();
-            let samples = self.queue.minute(&self.log, time, &mut unreadable).map_err(|_| time)?;
+            let samples = self.queue.minute(&self.log, time, &Whose::Any, &mut unreadable).map_err(|_| time)?;
             if unreadable.is_empty() { Ok(Minute { time, samples }) } else { Err(time) }
         })
     }

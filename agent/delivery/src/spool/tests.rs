@@ -13,6 +13,13 @@ use super::*;
 
 pub(super) const NOW: i64 = 1_800_000_000;
 
+impl Spool {
+    /// As [`Spool::newest_of`], of all hosts.
+    pub(super) fn newest(&self, max_points: usize, filter: &impl Fn(i64, &Sample) -> bool) -> Vec<Minute> {
+        self.newest_where(&Whose::Any, max_points, filter)
+    }
+}
+
 pub(super) fn minute(time: i64, values: &[(&str, f64)]) -> Minute {
     Minute { time, samples: values.iter().map(|(name, value)| Sample::new(*name, *value).unwrap()).collect() }
 }
@@ -179,19 +186,26 @@ fn values_are_dropped_a_month_after_the_first_start_without_their_instance_howev
 
 #[test]
 fn one_name_of_two_hosts_is_two_points_and_an_absent_hosts_points_stay_queued() {
-    let folder = TempDir::new().unwrap();
-    let spool = Spool::open(folder.path(), NOW).unwrap();
+    let disk = Simulated::default();
+    let spool = on(&disk);
     let db: Arc<str> = "db1".into();
     let own = Sample::new("a", 1.0).unwrap();
     let foreign = Sample::new("a", 2.0).unwrap().of_host(&db);
     spool.keep(vec![Minute { time: NOW - 60, samples: vec![foreign.clone()] }], &[], NOW);
     spool.keep(vec![Minute { time: NOW, samples: vec![foreign.clone(), own.clone()] }], &[], NOW);
     assert_eq!(spool.ledger().queued, 3);
-    let own_only = |_: i64, sample: &Sample| sample.host() != Some(&db);
-    assert_eq!(spool.newest(100, &own_only), [Minute { time: NOW, samples: vec![own.clone()] }]);
+    assert_eq!(spool.newest_of(None, 100, &all), [Minute { time: NOW, samples: vec![own.clone()] }]);
     spool.settle(vec![Settlement { time: NOW, delivered: vec![own], rejected: Vec::new() }]);
-    assert_eq!(spool.newest(100, &own_only), []);
-    assert_eq!(spool.newest(100, &all).len(), 2);
+    let reads = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&reads);
+    disk.script(move |what, _| {
+        count.fetch_add(u64::from(what == "read"), Ordering::Relaxed);
+        None
+    });
+    assert_eq!(spool.newest_of(None, 100, &all), []);
+    assert_eq!(reads.load(Ordering::Relaxed), 0, "nothing of this host is queued");
+    assert_eq!(spool.newest_of(Some(&db), 100, &all).len(), 2);
+    assert_eq!(spool.hosts(), BTreeSet::from([db]));
 }
 
 #[test]
