@@ -202,7 +202,13 @@ impl Shared {
         };
         let mut front = self.lock();
         let refusal = refusal(&queue, &queue_path).or_else(|| refusal(&state, &state_path));
+        let is_refused = refusal.is_some();
         front.opened = Some(refusal.map_or(Ok(()), Err));
+        if is_refused {
+            // Whoever opens it says why, and ends.
+            self.done.notify_all();
+            return;
+        }
         Self::restore(&mut front, files);
         let queue = queue.and_then(|error| fault(&mut front.fault, &error, now, &queue_path, false));
         let state = state.and_then(|error| fault(&mut front.state_fault, &error, now, &state_path, false));
