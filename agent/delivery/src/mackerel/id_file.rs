@@ -8,11 +8,15 @@ use std::fs::{File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use wasaba_core::paths::named;
 use wasaba_core::paths::own::Folder;
+use wasaba_core::paths::{named, passing, patient};
 
 use super::backoff::token;
+
+/// How long the file system of the id file may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A host's id on Mackerel: letters and digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,19 +64,15 @@ impl std::error::Error for FileError {}
 fn cure(root: &Path, error: &io::Error) -> String {
     use io::ErrorKind as Kind;
     let (root, path) = (root.display(), path(root));
-    match error.kind() {
-        Kind::StorageFull | Kind::QuotaExceeded => format!("make room on the file system of `{root}`"),
-        Kind::PermissionDenied | Kind::ReadOnlyFilesystem => {
+    match (passing::cure(error), error.kind()) {
+        (Some(cure), _) => cure.to_owned(),
+        (None, Kind::PermissionDenied) => {
             format!("make the folder `{root}` readable and writable for the agent's user")
         }
-        Kind::FileTooLarge => "raise the limit of the size of files (LimitFSIZE=)".to_owned(),
-        Kind::IsADirectory | Kind::NotADirectory | Kind::AlreadyExists | Kind::InvalidInput => {
+        (None, Kind::IsADirectory | Kind::NotADirectory | Kind::AlreadyExists | Kind::InvalidInput) => {
             format!("`{root}` must be a folder and `{}` a file: move away what is there instead", path.display())
         }
-        _ if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
-            "raise the limit of open files (`ulimit -n`, LimitNOFILE=)".to_owned()
-        }
-        _ => format!("check `{root}` and its disk"),
+        (None, _) => format!("check what is at `{}`", path.display()),
     }
 }
 
@@ -106,6 +106,20 @@ pub(super) fn read(root: &Path) -> Result<IdFile, FileError> {
             cure: cure(root, &error),
         }),
     }
+}
+
+/// Does `work` with the id file, on a thread of its own, and waits ten seconds at most for its file system.
+///
+/// # Errors
+/// The work's, or there was no answer in time.
+pub(super) fn with_patience<T: Send + 'static>(
+    root: &Path,
+    work: impl FnOnce(&Path) -> Result<T, FileError> + Send + 'static,
+) -> Result<T, FileError> {
+    let folder = root.to_owned();
+    patient::ask(&path(root), PATIENCE, move |_| work(&folder)).unwrap_or_else(|error| {
+        Err(FileError { what: format!("cannot use `{}`: {error}", path(root).display()), cure: cure(root, &error) })
+    })
 }
 
 fn parse(bytes: &[u8]) -> IdFile {

@@ -234,7 +234,7 @@ impl Registration<'_> {
     async fn known_id(&self) -> Result<Option<HostId>, Failure> {
         let (spool, root) = (self.spool.clone(), self.settings.root.clone());
         blocking(move || {
-            let read = id_file::read(&root)?;
+            let read = id_file::with_patience(&root, id_file::read)?;
             let copy = spool.host_id().and_then(|copy| HostId::new(&copy));
             let is_cut = |id: &HostId| {
                 copy.as_ref().is_some_and(|copy| id != copy && copy.as_str().starts_with(id.as_str()))
@@ -255,7 +255,8 @@ impl Registration<'_> {
                     path.display()
                 ))
             })?;
-            Draft::new(&root, 0, "")?.write(&copy)?;
+            let id = copy.clone();
+            id_file::with_patience(&root, move |root| Draft::new(root, 0, "")?.write(&id))?;
             tracing::warn!(
                 "`{}` did not contain the whole host id: restored `{copy}` from wasaba's own copy",
                 path.display()
@@ -272,7 +273,7 @@ impl Registration<'_> {
         let now = clock::seconds_of((self.pace.now)());
         let description = self.describe().await;
         let name = description.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let draft = blocking(move || Draft::new(&root, now, &name)).await??;
+        let draft = blocking(move || id_file::with_patience(&root, move |root| Draft::new(root, now, &name))).await??;
         let mut known = match custom_identifier(&description) {
             Some(identifier) => self.client.find_host(identifier).await?,
             None => None,
@@ -315,13 +316,15 @@ impl Registration<'_> {
         loop {
             let (root, id, before) = (self.settings.root.clone(), host_id.clone(), place);
             let kept = blocking(move || {
-                let now = id_file::place(&root);
-                if before.is_some() && now != before && matches!(id_file::read(&root), Ok(IdFile::Missing)) {
-                    Draft::new(&root, 0, "")?.write(&id)?;
-                    tracing::warn!("`{}` was replaced: wrote the host id there again", root.display());
-                    return Ok(id_file::place(&root));
-                }
-                Ok::<_, FileError>(now.or(before))
+                id_file::with_patience(&root, move |root| {
+                    let now = id_file::place(root);
+                    if before.is_some() && now != before && id_file::read(root)? == IdFile::Missing {
+                        Draft::new(root, 0, "")?.write(&id)?;
+                        tracing::warn!("`{}` was replaced: wrote the host id there again", root.display());
+                        return Ok(id_file::place(root));
+                    }
+                    Ok(now.or(before))
+                })
             });
             match kept.await {
                 Ok(Ok(now)) => place = now,

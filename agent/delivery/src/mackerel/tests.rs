@@ -409,6 +409,33 @@ async fn an_id_that_was_cut_short_is_restored_and_nothing_that_is_queued_for_the
 }
 
 #[tokio::test]
+async fn an_id_file_that_cannot_be_read_ends_nothing_is_a_fault_with_its_cure_and_is_read_once_it_can_be() {
+    let machine = Machine::new();
+    machine.keep(NOW, 2);
+    let path = machine.folder.path().join("id");
+    fs::create_dir(&path).unwrap();
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let (_reports, _documents, mut inbox) = inbox();
+    let (lanes, running) = (inbox.lanes(), machine.run_with(&server, "key"));
+    let script = async {
+        let fault = loop {
+            let facts = lanes.facts((PACE.instant)()).into_iter();
+            if let Some(fault) = facts.filter(|facts| facts.kind == Kind::Description).find_map(|facts| facts.fault) {
+                break fault;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert!(fault.error.contains("cannot read") && fault.cure.contains("check what is at"), "{fault:?}");
+        fs::remove_dir(&path).unwrap();
+        fs::write(&path, "HOST1").unwrap();
+        server.until(|seen| count(seen, TSDB) == 1).await;
+        machine.shutdown.send(true).unwrap();
+    };
+    let (result, ()) = tokio::join!(running(&mut inbox), script);
+    assert_eq!((result, count(&server.requests(), "POST /api/v0/hosts")), (Ok(()), 0));
+}
+
+#[tokio::test]
 async fn what_is_queued_for_a_host_is_dropped_only_when_mackerel_has_confirmed_the_next_one() {
     let machine = Machine::new();
     machine.spool.keep_host_id("FORMER");
