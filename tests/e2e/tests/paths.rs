@@ -144,14 +144,17 @@ async fn the_agents_files_are_for_its_user_and_the_pid_file_is_written_through_n
 }
 
 #[tokio::test]
-async fn a_pipe_in_place_of_the_id_file_stops_the_agent_at_once_and_registers_no_host() {
+async fn a_pipe_in_place_of_the_id_file_is_a_fault_at_once_and_registers_no_host() {
     let standin = Standin::start("key").await.unwrap();
     let home = Home::with(&format!("apikey = \"key\"\napibase = {:?}\ncloud_platform = \"none\"\n", standin.url()));
     fs::create_dir_all(home.root()).unwrap();
     mkfifoat(CWD, home.root().join("id"), Mode::RUSR).unwrap();
     let mut agent = home.start(&[]);
-    agent.line_with("/id`: not a regular file", SOON);
-    assert!(!agent.ended(SOON).success());
+    let line = agent.line_with("/id`: not a regular file", SOON);
+    assert!(line.contains("cannot register this host") && line.contains("retrying in"), "{line}");
+    assert!(standin.memory().hosts().is_empty());
+    agent.signal(rustix::process::Signal::TERM);
+    assert!(agent.ended(SOON).success());
 }
 
 #[test]
