@@ -49,6 +49,15 @@ pub(super) struct Delivery {
     accepted: Option<Instant>,
 }
 
+/// When a lane tries to deliver next.
+enum Next {
+    After(Duration),
+    /// When something was kept, or the host found.
+    Change,
+    /// As [`Next::Change`], but not later than this.
+    ChangeOrAt(Instant),
+}
+
 impl Delivery {
     pub(super) fn new(
         client: Client,
@@ -81,23 +90,20 @@ impl Delivery {
     pub(super) async fn run(mut self, mut kept: watch::Receiver<()>, shutdown: watch::Receiver<bool>) {
         let mut found = self.hosts.found();
         loop {
-            let is_known = self.id().is_some();
-            let wait = self.round().await;
-            let retry = self.refusals.next().into_iter().chain(self.suspects.next_parked()).min();
-            let retry = retry.filter(|_| is_known).map(|next| next.saturating_duration_since(self.now()));
+            let next = self.round().await;
             let next = async {
-                match wait {
-                    Some(wait) => tokio::time::sleep(wait).await,
-                    None => {
-                        tokio::select! {
-                            // Both senders live as long as this.
-                            Ok(()) = kept.changed() => {}
-                            Ok(()) = found.changed(), if self.host.is_some() => {}
-                            () = tokio::time::sleep(retry.unwrap_or_default()), if retry.is_some() => {}
-                        }
-                        tokio::time::sleep(self.timing.wait((self.pace.now)())).await;
-                    }
+                let retry = match next {
+                    Next::After(wait) => return tokio::time::sleep(wait).await,
+                    Next::ChangeOrAt(time) => Some(time.saturating_duration_since(self.now())),
+                    Next::Change => None,
+                };
+                tokio::select! {
+                    // Both senders live as long as this.
+                    Ok(()) = kept.changed() => {}
+                    Ok(()) = found.changed(), if self.host.is_some() => {}
+                    () = tokio::time::sleep(retry.unwrap_or_default()), if retry.is_some() => {}
                 }
+                tokio::time::sleep(self.timing.wait((self.pace.now)())).await;
             };
             tokio::select! {
                 () = next => {}
@@ -115,17 +121,17 @@ impl Delivery {
         }
     }
 
-    /// Delivers until the queue is empty or the host's id is not known (`None`), or until a request fails (the time to wait).
-    async fn round(&mut self) -> Option<Duration> {
+    /// Delivers until the queue is empty, the host's id is not known, or a request fails.
+    async fn round(&mut self) -> Next {
         self.expire().await;
         if self.host.is_some() && self.queued(1, |_, _| true).await.is_empty() {
             // Nothing asks for its id.
             self.is_well().await;
-            return None;
+            return Next::Change;
         }
-        let id = self.id()?;
+        let Some(id) = self.id() else { return Next::Change };
         if let Some(wait) = self.lane.held_back() {
-            return Some(wait);
+            return Next::After(wait);
         }
         let result = self.deliver_all(&id).await;
         if let Some(line) = self.refusals.line(self.now()) {
@@ -136,8 +142,10 @@ impl Delivery {
                 self.is_well().await;
                 if let Some(pause) = pause {
                     self.lane.pauses(pause);
+                    return Next::After(pause);
                 }
-                pause
+                let retry = self.refusals.next().into_iter().chain(self.suspects.next_parked()).min();
+                retry.map_or(Next::Change, Next::ChangeOrAt)
             }
             Err(error) => {
                 let host = self.host.as_ref().map(|host| format!(" of the host `{}`", printable(host, 200)));
@@ -147,7 +155,7 @@ impl Delivery {
                     let cure = "register that host, or correct `custom_identifier` in the plugin's table";
                     (AtFault::Configuration, cure.to_owned())
                 });
-                Some(self.lane.wait(&error, &Words { cure, ..Words::new(&task, "they stay queued") }))
+                Next::After(self.lane.wait(&error, &Words { cure, ..Words::new(&task, "they stay queued") }))
             }
         }
     }

@@ -409,6 +409,24 @@ async fn an_id_that_was_cut_short_is_restored_and_nothing_that_is_queued_for_the
 }
 
 #[tokio::test]
+async fn another_host_is_looked_up_only_while_something_of_it_is_queued() {
+    let machine = Machine::registered();
+    let other = Sample::new("a", 1.0).unwrap().of_host(&"db".into());
+    machine.spool.keep(vec![Minute { time: NOW, samples: vec![other] }], &[], NOW);
+    for (lookups, keeps) in [(1, 0), (0, 1)] {
+        let server = Server::start(|request| match request.line.contains("customIdentifier=db") {
+            true => answer(200, r#"{"hosts":[{"id":"DB"}]}"#),
+            false => mackerel(request, accept),
+        })
+        .await;
+        (0..keeps).for_each(|_| machine.keep(NOW + 60, 1));
+        let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
+        let looked_up = requests.iter().filter(|request| request.line.contains("customIdentifier=")).count();
+        assert_eq!(looked_up, lookups);
+    }
+}
+
+#[tokio::test]
 async fn an_id_file_that_cannot_be_read_ends_nothing_is_a_fault_with_its_cure_and_is_read_once_it_can_be() {
     let machine = Machine::new();
     machine.keep(NOW, 2);
