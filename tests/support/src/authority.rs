@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, GeneralSubtree, IsCa, Issuer, KeyPair,
-    NameConstraints, PKCS_ECDSA_P256_SHA256, SigningKey, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, GeneralSubtree,
+    IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256, SigningKey, date_time_ymd,
 };
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -16,6 +16,43 @@ use tokio_rustls::TlsAcceptor;
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// What the certificate of an authority does not allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Nothing at all: it is that of a server.
+    Signing,
+    /// It does not say that it is an authority's.
+    Unsaid,
+    /// To sign certificates, by the uses of its key.
+    Use,
+    /// To sign those of servers.
+    Servers,
+    /// To be used today, since it has expired.
+    Expired,
+    /// To be used today, since it is not valid yet.
+    Early,
+    /// An authority between it and a server.
+    Between,
+}
+
+impl Limit {
+    fn set(self, params: &mut CertificateParams) {
+        match self {
+            Self::Signing => params.is_ca = IsCa::ExplicitNoCa,
+            Self::Unsaid => {
+                params.is_ca = IsCa::NoCa;
+                // An extension, so that it is of version 3.
+                params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+            }
+            Self::Use => params.key_usages = vec![KeyUsagePurpose::CrlSign],
+            Self::Servers => params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth],
+            Self::Expired => Validity::Past.set(params),
+            Self::Early => Validity::Future.set(params),
+            Self::Between => params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)),
+        }
+    }
 }
 
 /// A private certificate authority, with its files in a temporary folder.
@@ -31,8 +68,20 @@ impl Authority {
     /// The folder cannot be written.
     #[must_use]
     pub fn new() -> Self {
+        Self::limited(None)
+    }
+
+    /// As [`Authority::new`]; its certificate does not allow this.
+    ///
+    /// # Panics
+    /// The folder cannot be written.
+    #[must_use]
+    pub fn limited(limit: Option<Limit>) -> Self {
         let mut params = CertificateParams::new([]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        if let Some(limit) = limit {
+            limit.set(&mut params);
+        }
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
@@ -45,9 +94,10 @@ impl Authority {
         self.folder.path().join("ca.pem")
     }
 
-    fn issue(&self, name: &str) -> (CertificateDer<'static>, KeyPair) {
+    fn issue(&self, name: &str, uses: Vec<KeyUsagePurpose>) -> (CertificateDer<'static>, KeyPair) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([name.to_owned()]).unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.key_usages = uses;
         (params.signed_by(&key, &self.issuer).unwrap().der().clone(), key)
     }
 
@@ -71,7 +121,17 @@ impl Authority {
     /// A TLS server for `name`; if `demanding`, clients must present a certificate of this authority.
     #[must_use]
     pub fn server(&self, name: &str, demanding: bool) -> TlsAcceptor {
-        let (certificate, key) = self.issue(name);
+        self.server_with(name, demanding, Vec::new())
+    }
+
+    /// A TLS server for `name` whose key may only sign certificates.
+    #[must_use]
+    pub fn signer(&self, name: &str) -> TlsAcceptor {
+        self.server_with(name, false, vec![KeyUsagePurpose::KeyCertSign])
+    }
+
+    fn server_with(&self, name: &str, demanding: bool, uses: Vec<KeyUsagePurpose>) -> TlsAcceptor {
+        let (certificate, key) = self.issue(name, uses);
         let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
         let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
         let mut roots = RootCertStore::empty();

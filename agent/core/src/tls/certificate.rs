@@ -9,15 +9,22 @@ use rustls::pki_types::{ServerName, SignatureVerificationAlgorithm, SubjectPubli
 use webpki::RawPublicKeyEntity;
 
 use super::der::{
-    BIT_STRING, Element, Elements, GENERALIZED_TIME, IDENTIFIER, INTEGER, OCTET_STRING, SEQUENCE, SET, UTC_TIME,
-    optional,
+    BIT_STRING, BOOLEAN, Element, Elements, GENERALIZED_TIME, IDENTIFIER, INTEGER, OCTET_STRING, SEQUENCE, SET,
+    UTC_TIME, optional,
 };
 use super::pem::has_servers;
 
 const COMMON_NAME: &[u8] = &[0x55, 4, 3];
 const NAMES: &[u8] = &[0x55, 0x1d, 17];
+const CONSTRAINTS: &[u8] = &[0x55, 0x1d, 19];
+const USES: &[u8] = &[0x55, 0x1d, 15];
 const NAME_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 30];
 const PURPOSES: &[u8] = &[0x55, 0x1d, 37];
+
+/// The bits of what a key may be used for: to sign a handshake, to be encrypted or agreed with.
+const SERVER_USES: u8 = 0x80 | 0x20 | 0x08;
+/// To sign certificates.
+const SIGNS_CERTIFICATES: u8 = 0x04;
 
 /// rsaEncryption
 const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
@@ -25,6 +32,8 @@ const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
 /// What a certificate says. Lists are without their tags.
 #[derive(Debug)]
 pub(super) struct Certificate<'a> {
+    /// Version 3, which has extensions.
+    is_modern: bool,
     /// What its authority has signed.
     signed: &'a [u8],
     algorithm: &'a [u8],
@@ -47,7 +56,8 @@ impl<'a> Certificate<'a> {
         // Behind how many bits of the last byte are not used.
         let signature = certificate.tagged(BIT_STRING)?.strip_prefix(&[0])?;
         let mut fields = Elements(signed.content);
-        let _version = fields.tagged(optional(0));
+        let is_modern =
+            fields.tagged(optional(0)).is_some_and(|version| Elements(version).tagged(INTEGER) == Some(&[2]));
         fields.tagged(INTEGER)?;
         fields.tagged(SEQUENCE).filter(|inner| *inner == algorithm)?;
         let issuer = fields.tagged(SEQUENCE)?;
@@ -57,7 +67,18 @@ impl<'a> Certificate<'a> {
         let key = fields.next().filter(|element| element.tag == SEQUENCE)?.whole;
         let extensions = fields.find(|field| field.tag == optional(3)).map(|field| field.content);
         let extensions = extensions.and_then(|content| Elements(content).tagged(SEQUENCE)).unwrap_or_default();
-        Some(Self { signed: signed.whole, algorithm, signature, issuer, from, until, subject, key, extensions })
+        Some(Self {
+            is_modern,
+            signed: signed.whole,
+            algorithm,
+            signature,
+            issuer,
+            from,
+            until,
+            subject,
+            key,
+            extensions,
+        })
     }
 
     /// The content of an extension.
@@ -67,6 +88,11 @@ impl<'a> Certificate<'a> {
             parts.tagged(IDENTIFIER).filter(|found| *found == identifier)?;
             parts.find(|part| part.tag == OCTET_STRING).map(|part| part.content)
         })
+    }
+
+    /// From when until when it is valid.
+    pub(super) fn dates(&self) -> (UnixTime, UnixTime) {
+        (self.from, self.until)
     }
 
     /// # Errors
@@ -82,10 +108,35 @@ impl<'a> Certificate<'a> {
         Ok(())
     }
 
-    /// Whether it may be a server's.
+    /// Whether it may be a server's, or an authority's of servers.
     pub(super) fn is_for_servers(&self) -> bool {
         let purposes = self.extension(PURPOSES);
         purposes.is_none_or(|purposes| Elements(purposes).tagged(SEQUENCE).is_some_and(has_servers))
+    }
+
+    /// Whether its key may be used as it says; without a word of it, for everything.
+    fn may(&self, uses: u8) -> bool {
+        let bits = |content| Elements(content).tagged(BIT_STRING)?.get(1).copied();
+        self.extension(USES).is_none_or(|content| bits(content).unwrap_or_default() & uses != 0)
+    }
+
+    /// Whether its key may be that of a server.
+    pub(super) fn may_serve(&self) -> bool {
+        self.may(SERVER_USES)
+    }
+
+    /// Whether it may sign those of servers, and if so how many authorities may be between: a number, if it is limited. As OpenSSL and Go
+    /// have it: one of version 3 must say that it is an authority's, an older one must be its own authority.
+    pub(super) fn signs(&self) -> Option<Option<usize>> {
+        let constraints = self.extension(CONSTRAINTS).and_then(|content| Elements(content).tagged(SEQUENCE));
+        let mut constraints = Elements(constraints.unwrap_or_default());
+        let is_authority = constraints.tagged(BOOLEAN).is_some_and(|is| is != [0]);
+        let is_authority = if self.is_modern { is_authority } else { self.subject == self.issuer };
+        let limit = constraints.tagged(INTEGER).map(|number| match number {
+            [number] => usize::from(*number),
+            _ => usize::MAX,
+        });
+        (is_authority && self.may(SIGNS_CERTIFICATES) && self.is_for_servers()).then_some(limit)
     }
 
     /// Whether this authority has signed it, and may do so for any name.

@@ -100,14 +100,16 @@ fn cure(error: &Error, trust: &Trust) -> Option<String> {
         (CertificateError::UnknownIssuer | CertificateError::BadSignature, None) => {
             // One that was not read may have it.
             let install = || {
-                "let the server send its whole chain; install its authority into /etc/ssl/certs, or set SSL_CERT_FILE"
+                "let the server send its whole chain; install its authority into /etc/ssl/certs, or set SSL_CERT_FILE; it must be \
+                 valid today and `CA:TRUE`"
                     .to_owned()
             };
             MACHINE.unread().unwrap_or_else(install)
         }
         (CertificateError::UnknownIssuer | CertificateError::BadSignature, Some(file)) => {
             format!(
-                "`{}` has neither its authority nor the certificate itself, or the server does not send its whole chain",
+                "`{}` has neither its authority nor the certificate itself, or the server does not send its whole chain; an authority \
+                 must be valid today and `CA:TRUE`",
                 file.display()
             )
         }
@@ -122,6 +124,7 @@ fn cure(error: &Error, trust: &Trust) -> Option<String> {
             };
             format!("use a name that it has, or make one with `subjectAltName={name}` ({OPENSSL})")
         }
+        (CertificateError::InvalidPurpose, _) => format!("make one with `keyUsage=digitalSignature` ({OPENSSL})"),
         (CertificateError::InvalidPurposeContext { .. }, _) => {
             format!("make one with `extendedKeyUsage=serverAuth` ({OPENSSL})")
         }
@@ -180,7 +183,7 @@ mod tests {
     fn a_failure_says_what_to_do_about_it() {
         let machine = Trust::default();
         let unknown = text(CertificateError::UnknownIssuer, &machine);
-        assert!(unknown.ends_with("; install its authority into /etc/ssl/certs, or set SSL_CERT_FILE"), "{unknown}");
+        assert!(unknown.contains("; install its authority into /etc/ssl/certs, or set SSL_CERT_FILE; "), "{unknown}");
         let named = Trust { authority: Some("/ca.pem".into()), ..Trust::default() };
         let unknown = text(CertificateError::UnknownIssuer, &named);
         assert!(unknown.contains("; `/ca.pem` has neither its authority nor the certificate itself, or"), "{unknown}");

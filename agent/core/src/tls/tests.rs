@@ -7,7 +7,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use wasaba_testing::authority::{Authority, Form, SelfSigned, Unusual, Validity};
+use wasaba_testing::authority::{Authority, Form, Limit, SelfSigned, Unusual, Validity};
 
 use super::anchors::Anchors;
 use super::roots::{Read, Roots};
@@ -47,6 +47,29 @@ async fn a_private_authority_is_trusted_for_the_right_name_only() {
     assert!(!agree(&full, authority.server("elsewhere", false)).await, "another name");
     assert!(!agree(&full, Authority::new().server("localhost", false)).await, "another authority");
     assert!(!agree(&Trust::default(), authority.server("localhost", false)).await, "the machine's authorities");
+}
+
+#[tokio::test]
+async fn an_authority_is_believed_only_within_what_its_certificate_allows() {
+    use Limit::{Between, Early, Expired, Servers, Signing, Unsaid, Use};
+    for limit in [Signing, Unsaid, Use, Servers, Expired, Early] {
+        let authority = Authority::limited(Some(limit));
+        let full = trusting(&authority, Verification::Full);
+        assert!(!agree(&full, authority.server("localhost", false)).await, "{limit:?}");
+    }
+    for (limit, expected) in [(None, true), (Some(Between), false)] {
+        let authority = Authority::limited(limit);
+        let full = trusting(&authority, Verification::Full);
+        assert!(agree(&full, authority.server("localhost", false)).await);
+        let below = Unusual::below(&authority, None, "localhost");
+        assert_eq!(agree(&full, below.server(&rustls::version::TLS13)).await, expected, "{limit:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_servers_key_that_may_only_sign_certificates_is_refused() {
+    let authority = Authority::new();
+    assert!(!agree(&trusting(&authority, Verification::Full), authority.signer("localhost")).await);
 }
 
 #[tokio::test]
