@@ -49,14 +49,18 @@ pub(crate) fn text(value: &str) -> String {
     written + "\""
 }
 
-/// A URL may hold a password, and a token in its query, which a path may have as well.
+/// A URL may hold a password, and a token in its query, which a path may have as well. What may be half of one is not shown at all.
 fn without_secrets(value: &str) -> String {
     let (scheme, rest) = value.split_once("://").map_or(("", value), |(scheme, rest)| (scheme, rest));
     if scheme.is_empty() && !value.starts_with('/') {
-        return value.to_owned();
+        return if value.contains('@') { DOTS.to_owned() } else { value.to_owned() };
     }
     let (authority, path) = rest.split_at(rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len()));
     let host = authority.rsplit('@').next().unwrap_or_default();
+    let port = host.rsplit_once(':').map_or("", |(_, port)| port);
+    if !host.ends_with(']') && !port.bytes().all(|byte| byte.is_ascii_digit()) {
+        return DOTS.to_owned();
+    }
     let path =
         path.find(['?', '#']).and_then(|end| path.get(..=end)).map_or(path.to_owned(), |path| format!("{path}..."));
     let separator = if scheme.is_empty() { "" } else { "://" };
@@ -92,6 +96,11 @@ mod tests {
             ("http://a:b@c", "http://c"),
             ("web?", "web?"),
             ("/s", "/s"),
+            ("http://h:81/s", "http://h:81/s"),
+            ("http://[::1]:81/s", "http://[::1]:81/s"),
+            ("http://[fe80::1]/s", "http://[fe80::1]/s"),
+            ("http://me:hunter2", "..."),
+            ("me:hunter2@h", "..."),
         ] {
             assert_eq!(without_secrets(value), expected);
         }

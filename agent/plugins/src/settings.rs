@@ -165,7 +165,9 @@ pub fn validate(
     }
     for entry in &resolved.allow {
         if let Err(why) = validated.grants.allow(entry) {
-            problems.push(Invalid::InTable(format!("{entry:?} in `allow` {why}")));
+            // It may have a user and password, which no entry must have.
+            let shown = entry.rsplit_once('@').map_or_else(|| entry.clone(), |(_, host)| format!("...@{host}"));
+            problems.push(Invalid::InTable(format!("{shown:?} in `allow` {why}")));
         }
     }
     // Checked now, so that a wrong file is reported at the start and not with the first connection.
@@ -553,6 +555,13 @@ mod tests {
         with_tls.given.trust.authority = Some("/no/such/ca.pem".into());
         let problems = validate(&[], &with_tls).err().unwrap();
         assert!(problems[0].contains("`tls`") && problems[0].contains("/no/such/ca.pem"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_refused_entry_of_allow_is_shown_without_its_user_and_password() {
+        let given = ResolvedSettings { allow: vec!["http://u:hunter2@h:x".to_owned()], ..resolved(&[]) };
+        let problems = validate(&[], &given).err().unwrap();
+        assert!(problems[0].contains("\"...@h:x\" in `allow`") && !problems[0].contains("hunter2"), "{problems:?}");
     }
 
     #[test]
