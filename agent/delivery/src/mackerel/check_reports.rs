@@ -18,7 +18,7 @@ use wasaba_core::text::counted;
 
 use super::answer::{ApiError, AtFault};
 use super::client::Client;
-use super::halving::{Found, Halving};
+use super::halving::{Found, Fruitless, Halving};
 use super::hosts::Hosts;
 use super::id_file::HostId;
 use super::lanes::{Kind, Lane, Lanes, Words};
@@ -111,6 +111,7 @@ impl<'a> CheckReports<'a> {
             lane: self.board.lane(Kind::CheckReports, host, self.pace),
             pace: self.pace,
             queue: Arc::clone(queue),
+            fruitless: Fruitless::default(),
             settled: Arc::clone(&self.settled),
         }
     }
@@ -126,6 +127,7 @@ struct Reporter {
     lane: Lane,
     pace: Pace,
     queue: Arc<Queue>,
+    fruitless: Fruitless,
     settled: Arc<Notify>,
 }
 
@@ -175,33 +177,35 @@ impl Reporter {
             }
             let error = match self.post(&batch, &id).await {
                 Ok(()) => continue,
-                Err(error @ ApiError::Refused(_)) => match self.search(batch, &id, error).await {
-                    Ok(()) => continue,
-                    Err(error) => error,
-                },
+                Err(error @ ApiError::Refused(_)) if self.fruitless.allows(batch.len(), (self.pace.instant)()) => {
+                    match self.search(batch, &id, error).await {
+                        Ok(()) => continue,
+                        Err(error) => error,
+                    }
+                }
                 Err(error) => error,
             };
-            return self.failed(&error);
+            return Some(self.failed(&error));
         }
     }
 
-    fn failed(&mut self, error: &ApiError) -> Option<Duration> {
+    fn failed(&mut self, error: &ApiError) -> Duration {
         let waits = format!("{} stay queued", counted(self.queue.len() as u64, "report"));
         let words = Words::new("post check reports", &waits);
         let (ApiError::NotFound(_), Some(identifier)) = (error, &self.host) else {
-            return Some(self.lane.wait(error, &words));
+            return self.lane.wait(error, &words);
         };
-        // It has been retired since; they wait until it is found again.
+        // It may have been retired since.
         self.hosts.doubt(identifier, (self.pace.instant)());
         let cure = "register that host, or correct `custom_identifier` in the check's table".to_owned();
-        self.lane.wait(error, &Words { cure: Some((AtFault::Configuration, cure)), ..words });
-        None
+        self.lane.wait(error, &Words { cure: Some((AtFault::Configuration, cure)), ..words })
     }
 
     /// Posts reports, which leave the queue only then, since this may be interrupted at any time.
     async fn post(&mut self, batch: &[Arc<Report>], id: &str) -> Result<(), ApiError> {
         self.lane.request(batch.len(), self.client.post_reports(body(batch, id))).await?;
         tracing::debug!("delivered {} check reports", batch.len());
+        self.fruitless.clear();
         self.queue.remove(batch);
         self.settled.notify_one();
         Ok(())
@@ -213,6 +217,7 @@ impl Reporter {
     /// # Errors
     /// Nothing was accepted, a request failed for another reason, or something else than Mackerel refuses some of them.
     async fn search(&mut self, batch: Vec<Arc<Report>>, id: &str, why: ApiError) -> Result<(), ApiError> {
+        let things = batch.len();
         let mut search = Halving::of_refused(batch, (self.pace.random)());
         loop {
             while !self.lane.is_exhausted()
@@ -227,7 +232,10 @@ impl Reporter {
             let (refused, is_finished) = match search.found() {
                 Found::All(refused) => (refused, true),
                 Found::Some(refused) => (refused, false),
-                Found::NothingAccepted => return Err(why),
+                Found::NothingAccepted => {
+                    self.fruitless.record(things, (self.pace.instant)());
+                    return Err(why);
+                }
             };
             if !refused.is_empty() && !why.is_of_mackerel() {
                 return Err(why);
@@ -502,17 +510,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn reports_of_a_host_that_is_gone_wait_until_it_is_found_again_and_say_so() {
+    async fn reports_of_a_host_that_is_gone_stay_queued_and_say_so() {
         let server = Server::start(|request| match request.line.starts_with("GET") {
             true => answer(200, r#"{"hosts":[{"id":"OTHER"}]}"#),
             false => answer(404, r#"{"error":{"message":"Host Not Found."}}"#),
         })
         .await;
         let mut reporter = reporter(&server, Some("db"), vec![report("a", Some("db"))]).await;
-        for _ in 0..3 {
-            assert_eq!((reporter.flush().await, reporter.queue.len()), (None, 1));
-        }
-        assert_eq!(bodies(&server).len(), 1, "its id is not known any more");
+        assert!(reporter.flush().await.is_some_and(|wait| wait >= Duration::from_mins(5)));
+        assert_eq!(reporter.queue.len(), 1);
         let fault = facts(&reporter).fault.unwrap();
         assert!(fault.error.contains("Host Not Found.") && fault.cure.contains("`custom_identifier`"), "{fault:?}");
     }

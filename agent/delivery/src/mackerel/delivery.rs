@@ -15,7 +15,7 @@ use wasaba_core::text::printable;
 
 use super::answer::{ApiError, AtFault};
 use super::client::Client;
-use super::halving::{Found, Halving};
+use super::halving::{Found, Fruitless, Halving};
 use super::hosts::Hosts;
 use super::id_file::HostId;
 use super::lanes::{Lane, Words};
@@ -43,6 +43,7 @@ pub(super) struct Delivery {
     lane: Lane,
     refusals: Refusals,
     suspects: Suspects,
+    fruitless: Fruitless,
     /// A search for refused points that pauses, and why they are refused.
     unfinished: Option<(Halving<Point>, ApiError)>,
     /// When something was accepted last.
@@ -80,6 +81,7 @@ impl Delivery {
             lane,
             refusals: Refusals::default(),
             suspects: Suspects::default(),
+            fruitless: Fruitless::default(),
             unfinished: None,
             accepted: None,
         }
@@ -135,7 +137,8 @@ impl Delivery {
         }
         let result = self.deliver_all(&id).await;
         if let Some(line) = self.refusals.line(self.now()) {
-            tracing::warn!("{line}");
+            let host = self.host.as_ref().map(|host| format!("host `{}`: ", printable(host, 200)));
+            tracing::warn!("{}{line}", host.unwrap_or_default());
         }
         match result {
             Ok(pause) => {
@@ -244,11 +247,13 @@ impl Delivery {
                 Ok(false)
             }
             ApiError::Refused(_) if newest == oldest => {
-                if self.suspects.is_first() {
+                let now = self.now();
+                if self.fruitless.allows(count, now) {
                     let search = Halving::of_refused(batch, (self.pace.random)());
                     if let Some(is_unfinished) = self.search(search, &error).await? {
                         return Ok(is_unfinished);
                     }
+                    self.fruitless.record(count, now);
                 }
                 self.suspects.add(newest);
                 self.size.shrink(count);
@@ -379,6 +384,7 @@ impl Delivery {
         }
         tracing::debug!("delivered {} points", batch.len());
         self.suspects.accept();
+        self.fruitless.clear();
         self.accepted = Some(self.now());
         batch.iter().for_each(|point| self.refusals.release(&point.sample));
         self.settle(batch, Vec::new()).await;

@@ -5,12 +5,37 @@
 //! is tried again.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 /// After this many requests the search pauses.
 pub(super) const MOST_REQUESTS: usize = 64;
 
 /// The same, as long as none was accepted: then probably none will be.
 pub(super) const MOST_REFUSED_REQUESTS: usize = 10;
+
+/// How long no further search is made after one in which nothing was accepted: the request is repeated as it is, with longer and longer
+/// waits, so that a refusal of everything that ends soon does not use up the requests of an hour.
+const FRUITLESS: Duration = Duration::from_hours(1);
+
+/// When a search in which nothing was accepted was made last, and through how many things.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Fruitless(Option<(Instant, usize)>);
+
+impl Fruitless {
+    /// Whether a batch of so many things may be searched through at `now`: not again soon, unless it has more.
+    pub(super) fn allows(self, things: usize, now: Instant) -> bool {
+        self.0.is_none_or(|(at, searched)| things > searched || now.saturating_duration_since(at) >= FRUITLESS)
+    }
+
+    pub(super) fn record(&mut self, things: usize, now: Instant) {
+        self.0 = Some((now, things));
+    }
+
+    /// Forgets it, once something was accepted.
+    pub(super) fn clear(&mut self) {
+        self.0 = None;
+    }
+}
 
 /// A search for what is refused of a batch.
 pub(super) struct Halving<T> {
@@ -112,6 +137,17 @@ impl<T> Halving<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn after_a_fruitless_search_there_is_none_for_an_hour_unless_there_is_more_to_search_through() {
+        let (now, mut fruitless) = (Instant::now(), Fruitless::default());
+        assert!(fruitless.allows(20, now));
+        fruitless.record(20, now);
+        assert!(!fruitless.allows(20, now + FRUITLESS / 2) && fruitless.allows(21, now));
+        assert!(fruitless.allows(20, now + FRUITLESS));
+        fruitless.clear();
+        assert!(fruitless.allows(20, now));
+    }
 
     /// Continues a search through numbers, of which the bad ones are refused; what is found, and how many requests that takes.
     fn continued(search: &mut Halving<u32>, is_bad: impl Fn(u32) -> bool) -> (Found<u32>, usize) {

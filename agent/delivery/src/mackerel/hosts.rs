@@ -55,7 +55,7 @@ enum Outcome {
     Found(Arc<str>),
     /// No host has the custom identifier.
     Absent,
-    /// It was not looked up yet, the lookup failed, or Mackerel has not known the id any more since.
+    /// It was not looked up yet, or the lookup failed.
     Unknown,
 }
 
@@ -83,12 +83,11 @@ impl Hosts {
         lookup.outcome.id()
     }
 
-    /// Records that Mackerel answered 404 to a request with the id of this host.
+    /// Records that a request with the id of this host was answered with 404, so that it is soon looked up again. Until then the id is
+    /// used: another kind of request may still be accepted with it.
     pub(super) fn doubt(&self, identifier: &Arc<str>, now: Instant) {
         if let Some(lookup) = self.lock().get_mut(identifier) {
-            (lookup.outcome, lookup.until) = (Outcome::Unknown, now + ABSENT);
-            // The look-ups must know when it is due.
-            self.wanted.notify_one();
+            lookup.until = lookup.until.min(now + ABSENT);
         }
     }
 
@@ -244,16 +243,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_host_that_mackerel_no_longer_knows_is_looked_up_again_ten_minutes_later() {
+    async fn a_host_that_mackerel_no_longer_knows_is_looked_up_again_ten_minutes_later_and_keeps_its_id_till_then() {
         let server = Server::start(|_| answer(200, r#"{"hosts":[{"id":"A"}]}"#)).await;
         let (client, hosts, start, db) =
             (client(&server.base), Hosts::new(Lanes::default()), Instant::now(), Arc::from("db"));
         hosts.id(&db, start);
         look_up(&hosts, &client, start).await;
-        hosts.doubt(&db, start);
         for (seconds, requests) in [(0, 1), (599, 1), (600, 2)] {
             let now = start + Duration::from_secs(seconds);
-            assert_eq!(hosts.id(&db, now), None);
+            hosts.doubt(&db, now);
+            assert_eq!(hosts.id(&db, now), Some("A".into()));
             look_up(&hosts, &client, now).await;
             assert_eq!(server.requests().len(), requests, "{seconds}");
         }

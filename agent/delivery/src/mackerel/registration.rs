@@ -160,9 +160,14 @@ impl Registration<'_> {
         };
         if self.spool.host_id().is_some_and(|before| before != host_id.as_str()) {
             // What is queued for the host before is dropped only if Mackerel says that this is one.
-            self.check(&host_id).await?;
+            let unchecked = match self.check(&host_id).await {
+                Ok(()) => None,
+                // It was found.
+                Err(Failure::Status(error)) => Some(Unchecked::Failed(error)),
+                Err(failure) => return Err(failure),
+            };
             self.keep(&host_id).await?;
-            return Ok(Registered { host_id, unchecked: None });
+            return Ok(Registered { host_id, unchecked });
         }
         self.keep(&host_id).await?;
         match timeout(PATIENCE, self.check(&host_id)).await {
@@ -281,7 +286,7 @@ impl Registration<'_> {
         if let (None, Some(earlier)) = (&known, draft.earlier()) {
             if is_first {
                 tracing::info!("looking for the host that an earlier attempt may have registered");
-                tokio::time::sleep(self.pace.pause).await;
+                tokio::time::sleep(self.pace.settled_within()).await;
             }
             known = earlier::find(self.client, earlier, now, &description).await?;
         }

@@ -19,12 +19,6 @@ pub(super) struct Suspects {
 }
 
 impl Suspects {
-    /// Whether the next refused minute must be looked through: those after the first are only compared with it until something is
-    /// accepted.
-    pub(super) fn is_first(&self) -> bool {
-        self.times.is_empty() || self.others_are_accepted
-    }
-
     pub(super) fn others_are_accepted(&self) -> bool {
         self.others_are_accepted
     }
@@ -89,7 +83,7 @@ mod tests {
     fn a_parked_minute_is_left_alone_for_an_hour_and_compared_with_no_other() {
         let (now, mut suspects) = (Instant::now(), Suspects::default());
         suspects.park(60, now);
-        assert_eq!((suspects.before(), suspects.is_first()), (i64::MAX, true));
+        assert_eq!(suspects.before(), i64::MAX);
         assert_eq!(suspects.held(now), BTreeSet::from([60]));
         assert_eq!(suspects.next_parked(), Some(now + PARKED));
         assert_eq!(suspects.held(now + PARKED), BTreeSet::new());
@@ -104,6 +98,6 @@ mod tests {
         assert_eq!((suspects.next(), suspects.before()), (None, 540 - 120));
         suspects.accept();
         assert_eq!((suspects.next(), suspects.next(), suspects.next()), (Some(600), Some(540), None));
-        assert!(suspects.is_first() && !suspects.others_are_accepted());
+        assert!(!suspects.others_are_accepted());
     }
 }

@@ -16,8 +16,8 @@ use wasaba_core::report::Status;
 
 use super::FatalError;
 use super::simulation::{
-    AMBIGUOUS, BEGIN, Chokes, Endpoint, Flaps, Forgets, Lines, MISBEHAVIOURS, MOST_REQUESTS, Mackerel, Misbehaviour,
-    Output, WELL, definitions, pass, report, simulated, started,
+    AMBIGUOUS, Answers, BEGIN, Chokes, ERROR, Endpoint, Flaps, Forgets, Lines, MISBEHAVIOURS, MOST_REQUESTS, Mackerel,
+    Misbehaviour, Output, WELL, definitions, pass, report, simulated, started,
 };
 use crate::drawn;
 
@@ -275,4 +275,32 @@ fn an_agent_whose_whole_folder_is_replaced_writes_its_id_there_again_and_not_if_
         assert_eq!(std::fs::read_to_string(&id).unwrap(), "HOST1");
         running.stop().await;
     });
+}
+
+#[test]
+fn a_refusal_of_everything_for_a_minute_costs_minutes_and_not_an_hour() {
+    for body in [ERROR, "<html>no</html>"] {
+        let folder = TempDir::new().unwrap();
+        std::fs::write(folder.path().join("id"), "HOST1").unwrap();
+        simulated(async {
+            let mackerel = Arc::new(Mackerel::default());
+            for endpoint in [Endpoint::Values, Endpoint::Reports] {
+                mackerel.seen().misbehaving.insert(endpoint, Answers(400, "", body));
+            }
+            let address = Arc::clone(&mackerel).listen().await;
+            let mut running = Running::of(folder.path(), address, BEGIN);
+            running.output.reports.try_send(report("db", Status::Critical, BEGIN)).unwrap();
+            for minute in 0..10 {
+                running.output.keep(minute);
+                running.minute().await.unwrap();
+                if minute == 0 {
+                    mackerel.seen().misbehaving.clear();
+                }
+            }
+            let of_first = |(_, _, time): &&(String, String, i64)| *time == BEGIN;
+            let arrived = mackerel.seen().values.keys().filter(of_first).count();
+            assert_eq!((arrived, &*mackerel.seen().reports.join(" ")), (Output::VALUES + 1, "db CRITICAL"), "{body}");
+            running.stop().await;
+        });
+    }
 }
