@@ -100,12 +100,17 @@ pub(super) fn read(root: &Path) -> Result<IdFile, FileError> {
     // Longer than any id.
     match named::read(&path(root), 4_096) {
         Ok(bytes) => Ok(parse(&bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(IdFile::Missing),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !is_link(&path(root)) => Ok(IdFile::Missing),
         Err(error) => Err(FileError {
             what: format!("cannot read `{}`: {error}", path(root).display()),
             cure: cure(root, &error),
         }),
     }
+}
+
+/// Whether there is a link, whose target may only be away for now.
+fn is_link(path: &Path) -> bool {
+    rustix::fs::readlink(path, Vec::new()).is_ok()
 }
 
 /// Does `work` with the id file, on a thread of its own, and waits ten seconds at most for its file system.
@@ -259,6 +264,13 @@ mod tests {
             fs::write(path(folder.path()), invalid).unwrap();
             assert_eq!(read(folder.path()).unwrap(), IdFile::Invalid, "{invalid:?}");
         }
+    }
+
+    #[test]
+    fn a_link_to_a_file_that_is_away_is_an_error_and_not_a_machine_that_was_never_registered() {
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/volume/that/is/not/mounted", path(folder.path())).unwrap();
+        assert!(read(folder.path()).is_err());
     }
 
     #[test]

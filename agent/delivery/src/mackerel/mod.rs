@@ -45,12 +45,12 @@ use futures_util::FutureExt;
 use hosts::Hosts;
 pub use id_file::HostId;
 pub use lanes::{Fault, Kind, LaneFacts, Lanes};
-use registration::Registration;
+use registration::{Place, Registration};
 pub use retirement::{NoHostId, own_id, retire};
 use saved_reports::Saved;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use values::Values;
 use wasaba_core::clock;
 use wasaba_core::document::Document;
@@ -62,6 +62,9 @@ use crate::spool::Spool;
 
 /// After shutdown, queued values are delivered for this long; the rest stays in the spool until the next start.
 const DELIVERED_WITHIN: Duration = Duration::from_millis(1_000);
+
+/// After shutdown, a lost id file is written again within this time.
+const RESTORED_WITHIN: Duration = Duration::from_millis(300);
 
 /// After shutdown, the last status must be set within this time. With the rest of the agent's end, that makes two seconds.
 const ENDED_WITHIN: Duration = Duration::from_millis(1_700);
@@ -242,6 +245,7 @@ async fn run_at(
         Instant::now()
     };
     let stop = stop.shared();
+    let place = Place::default();
     let until_stopped = async {
         tokio::join!(values.run(&signals.wake, signals.shutdown.clone()), checks.run(reports, signals.shutdown.clone()))
     };
@@ -250,13 +254,15 @@ async fn run_at(
         never = host_metadata::keep_posted(&client, &host_id, documents, queued_documents, lane(Kind::Metadata)) => match never {},
         error = registration.keep_checked(&registered) => return Err(error),
         never = hosts.keep_looked_up(&client, pace) => match never {},
-        never = registration.keep_id_file(&host_id) => match never {},
+        never = registration.keep_id_file(&host_id, &place) => match never {},
         never = registration.keep_described(&host_id, &signals.refresh) => match never {},
         never = graph_definitions::keep_posted(&client, signals.definitions.clone(), lane(Kind::GraphDefinitions), pace) => match never {},
         () = async { sleep_until(stop.clone().await + DELIVERED_WITHIN).await } => {
             tracing::warn!("could not deliver everything before stopping; the rest stays queued for the next start");
         }
     }
+    // The rest of the agent's files is written again at its end, too.
+    timeout(RESTORED_WITHIN, registration.restore_id_file(&host_id, &place)).await.ok();
     if let Some(status) = &settings.status_on_stop {
         set_last_status(&client, &host_id, status, stop.await + ENDED_WITHIN).await;
     }

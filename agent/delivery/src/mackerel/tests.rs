@@ -973,7 +973,7 @@ async fn reports_during_a_long_registration_are_queued_and_not_dropped() {
         is_down.store(false, Ordering::SeqCst);
         server.until(|seen| reported(seen, |_| true).len() == 20).await
     };
-    let script = tokio::time::timeout(Duration::from_secs(30), script);
+    let script = timeout(Duration::from_secs(30), script);
     tokio::select! {
         result = machine.run_with_pace(&server, "key", pace)(&mut inbox) => panic!("{result:?}"),
         requests = script => {
