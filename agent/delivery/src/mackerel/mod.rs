@@ -64,11 +64,14 @@ use crate::spool::Spool;
 const DELIVERED_WITHIN: Duration = Duration::from_millis(1_000);
 
 /// After shutdown, a lost id file is written again within this time.
-const RESTORED_WITHIN: Duration = Duration::from_millis(300);
+const RESTORED_WITHIN: Duration = Duration::from_millis(600);
 
 /// After shutdown, the last status must be set within this time. With the rest of the agent's end, that makes two seconds.
 const ENDED_WITHIN: Duration = Duration::from_millis(1_700);
-const _: () = assert!(DELIVERED_WITHIN.as_millis() < ENDED_WITHIN.as_millis() && ENDED_WITHIN.as_millis() < 2_000);
+const _: () = assert!(
+    DELIVERED_WITHIN.as_millis() + RESTORED_WITHIN.as_millis() < ENDED_WITHIN.as_millis()
+        && ENDED_WITHIN.as_millis() < 2_000
+);
 
 /// See [`Pace::pause`].
 const PAUSE: Duration = Duration::from_secs(20);
@@ -246,6 +249,8 @@ async fn run_at(
     };
     let stop = stop.shared();
     let place = Place::default();
+    // Only what was seen can be missed.
+    timeout(RESTORED_WITHIN, registration.restore_id_file(&host_id, &place)).await.ok();
     let until_stopped = async {
         tokio::join!(values.run(&signals.wake, signals.shutdown.clone()), checks.run(reports, signals.shutdown.clone()))
     };

@@ -322,8 +322,8 @@ impl Registration<'_> {
     /// deleted: so a machine becomes a new host at the next start.
     pub(super) async fn keep_id_file(&self, host_id: &HostId, place: &Place) -> Infallible {
         loop {
-            self.restore_id_file(host_id, place).await;
             tokio::time::sleep(MINUTE).await;
+            self.restore_id_file(host_id, place).await;
         }
     }
 

@@ -409,6 +409,19 @@ async fn an_id_that_was_cut_short_is_restored_and_nothing_that_is_queued_for_the
 }
 
 #[tokio::test]
+async fn an_agent_that_is_stopped_right_after_its_folder_was_replaced_writes_its_id_there_again() {
+    let machine = Machine::registered();
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let (root, elsewhere) = (machine.folder.path(), TempDir::new().unwrap());
+    let script = async {
+        server.until(|seen| count(seen, "PUT /api/v0/hosts/HOST1") == 1).await;
+        fs::rename(root, elsewhere.path().join("root")).unwrap();
+    };
+    let (result, ()) = machine.run_during(&server, script).await;
+    assert_eq!((result, fs::read(root.join("id")).unwrap()), (Ok(()), b"HOST1".to_vec()));
+}
+
+#[tokio::test]
 async fn another_host_is_looked_up_only_while_something_of_it_is_queued() {
     let machine = Machine::registered();
     let other = Sample::new("a", 1.0).unwrap().of_host(&"db".into());
