@@ -103,7 +103,7 @@ unit:
 e2e: compiled
 	$(CARGO) test $(WORKSPACE) $(TIMED) --no-fail-fast --test '*' -- $(TIMES) $(ONLY)
 
-## matrix: let each endpoint of Mackerel misbehave in each way for a simulated hour; `make unit` runs a part of it: make matrix ONLY=504
+## matrix: let each endpoint of Mackerel misbehave in each way for a simulated hour; `make unit` runs half of it: make matrix ONLY=504
 matrix:
 	ALL=1 ONLY="$(ONLY)" $(CARGO) test $(WORKSPACE) --lib no_misbehaviour_of_any_endpoint -- --nocapture
 

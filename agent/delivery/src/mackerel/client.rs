@@ -33,8 +33,11 @@ const TIME_TOLD: Duration = Duration::from_mins(5);
 /// Each redirect is another request.
 const MOST_REDIRECTS: usize = 3;
 
-/// Mackerel's responses have a few kilobytes; a list of the hosts of one name has that for each.
-const LONGEST_RESPONSE: usize = 4 * 1024 * 1024;
+/// Mackerel's responses have a few kilobytes; the description of a host with many interfaces perhaps fifty.
+const LONGEST_RESPONSE: usize = 1024 * 1024;
+
+/// A list of the hosts of one name has a few kilobytes for each.
+pub(super) const LONGEST_LIST: usize = 4 * LONGEST_RESPONSE;
 
 /// The agent's version, for the headers.
 #[derive(Clone, Debug)]
@@ -167,6 +170,19 @@ impl Client {
         json: Option<Vec<u8>>,
         success: impl FnOnce(&Value) -> Option<T>,
     ) -> Result<T, ApiError> {
+        self.send_and_read(LONGEST_RESPONSE, method, path, query, json, success).await
+    }
+
+    /// As [`Client::send`], for an answer of up to so many bytes.
+    pub(super) async fn send_and_read<T>(
+        &self,
+        most_bytes: usize,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        json: Option<Vec<u8>>,
+        success: impl FnOnce(&Value) -> Option<T>,
+    ) -> Result<T, ApiError> {
         let mut url = self.url(path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
@@ -176,7 +192,7 @@ impl Client {
             request = request.header(CONTENT_TYPE, "application/json").body(json);
         }
         if self.base.scheme() == "https" {
-            let unread = |why| ApiError::NoAnswer(format!("cannot reach Mackerel: {}: {why}", self.host()));
+            let unread = |why| ApiError::Unsent(format!("cannot reach Mackerel: {}: {why}", self.host()));
             tls::ready().await.map_err(unread)?;
         }
         let response = request.send().await.map_err(|error| self.unreachable(error))?;
@@ -189,7 +205,7 @@ impl Client {
             header(RETRY_AFTER).and_then(|value| answer::retry_after(value, its_time.unwrap_or_else(clock::wall)));
         if !status.is_success() {
             // What can be read of the reason. A body that is long or ends early hides neither status nor Retry-After.
-            let message = answer::message(&self.body(response).await.0);
+            let message = answer::message(&self.body(response, LONGEST_RESPONSE).await.0);
             return Err(ApiError::of(ErrorResponse {
                 status: status.as_u16(),
                 by: if message.is_some() { Author::Mackerel } else { Author::Unknown(self.host()) },
@@ -198,7 +214,7 @@ impl Client {
             }));
         }
         let arrived = clock::running();
-        let (body, end) = self.body(response).await;
+        let (body, end) = self.body(response, most_bytes).await;
         end?;
         let found = serde_json::from_slice(&body).ok().as_ref().and_then(success);
         if let (Some(told), Some(_)) = (told, &found) {
@@ -214,12 +230,12 @@ impl Client {
     }
 
     /// The body as far as it was read, and why it is not the whole.
-    async fn body(&self, mut response: Response) -> (Vec<u8>, Result<(), ApiError>) {
+    async fn body(&self, mut response: Response, most_bytes: usize) -> (Vec<u8>, Result<(), ApiError>) {
         let mut body = Vec::new();
         loop {
             match response.chunk().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() > LONGEST_RESPONSE => {
-                    let why = format!("the response of {} is longer than 4 MiB", self.host());
+                Ok(Some(chunk)) if body.len() + chunk.len() > most_bytes => {
+                    let why = format!("the response of {} is longer than {} MiB", self.host(), most_bytes >> 20);
                     return (body, Err(ApiError::NoAnswer(why)));
                 }
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
@@ -447,7 +463,7 @@ mod tests {
     async fn a_response_that_is_too_long_is_an_error() {
         let server = Server::start(|_| answer(200, &"x".repeat(LONGEST_RESPONSE + 1))).await;
         let error = get(&client(&server.base)).await.unwrap_err();
-        assert!(error.to_string().ends_with("is longer than 4 MiB"), "{error}");
+        assert!(error.to_string().ends_with("is longer than 1 MiB"), "{error}");
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 use super::answer::ApiError;
-use super::client::Client;
+use super::client::{Client, LONGEST_LIST};
 use super::id_file::HostId;
 
 /// A host, as Mackerel knows it.
@@ -119,7 +119,7 @@ impl Client {
             Some(Listed { id: id(host)?, created_at, macs: macs(host), agent_name: agent_name(host) })
         };
         let all = |answer: &Value| answer.get("hosts")?.as_array()?.iter().map(listed).collect();
-        self.send(Method::GET, "/api/v0/hosts", &query, None, all).await
+        self.send_and_read(LONGEST_LIST, Method::GET, "/api/v0/hosts", &query, None, all).await
     }
 
     /// Sets a host's status.
@@ -223,6 +223,16 @@ mod tests {
         let client = client(&server.base);
         assert!(client.put_host(&host, b"{}".to_vec()).await.is_err());
         assert!(client.get_host(&host).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_list_of_the_hosts_of_a_name_may_be_longer_than_other_answers() {
+        let (few, long) = ("0".repeat(2_000), 1_000);
+        let host = format!(r#"{{"id":"A","createdAt":1,"memo":"{few}"}}"#);
+        let list = format!(r#"{{"hosts":[{}]}}"#, vec![host; long].join(","));
+        let server = Server::start(move |_| answer(200, &list)).await;
+        assert_eq!(client(&server.base).find_hosts("web1").await.unwrap().len(), long);
+        assert!(client(&server.base).find_host("i-1").await.is_err());
     }
 
     #[tokio::test]
