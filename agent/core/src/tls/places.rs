@@ -106,8 +106,8 @@ impl Places {
     pub(super) fn read(&self) -> Result<Read, String> {
         let mut reader =
             Reader { anchors: Anchors::new(), unread: Vec::new(), ends: clock::instant() + PATIENCE_FOR_ALL };
-        // A question that hangs is told apart from others by its folder. One about a file that was named is so from all others, for its
-        // folder may be that of `resolv.conf`.
+        // While a file hangs, no other of its folder is read. A file that was named may be in the folder of `resolv.conf`, which must still
+        // be read: so it counts as a folder of its own.
         for file in &self.files.paths {
             let inside = file.join("any");
             let about = if self.files.variable.is_some() { &inside } else { file };

@@ -182,7 +182,12 @@ impl ApiError {
             | Self::NotFound(ErrorResponse { by: Author::Mackerel, .. }) => AtFault::Configuration,
             Self::Busy(ErrorResponse { by: Author::Mackerel, .. }) => AtFault::Mackerel,
             Self::Refused(ErrorResponse { by: Author::Mackerel, .. }) => AtFault::Content,
-            _ => AtFault::Network,
+            Self::Auth(_)
+            | Self::NotFound(_)
+            | Self::Busy(_)
+            | Self::Refused(_)
+            | Self::NoAnswer(_)
+            | Self::Unsent(_) => AtFault::Network,
         }
     }
 

@@ -45,7 +45,12 @@ impl Backoff {
             _ => Duration::ZERO,
         };
         let wait = if error.is_for_the_operator() { HOLD } else { self.jittered(random) };
-        wait.max(error.retry_after().unwrap_or_default().min(LONGEST_RETRY_AFTER)).max(allowed)
+        wait.max(Self::asked(error).unwrap_or_default()).max(allowed)
+    }
+
+    /// How long the server asks clients to wait.
+    pub(super) fn asked(error: &ApiError) -> Option<Duration> {
+        Some(error.retry_after()?.min(LONGEST_RETRY_AFTER))
     }
 
     /// Counts a call that failed.

@@ -16,12 +16,12 @@ use wasaba_core::clock;
 use wasaba_core::report::Report;
 use wasaba_core::text::counted;
 
-use super::answer::{ApiError, AtFault};
+use super::answer::ApiError;
 use super::client::Client;
 use super::halving::{Found, Fruitless, Halving};
 use super::hosts::Hosts;
 use super::id_file::HostId;
-use super::lanes::{Kind, Lane, Lanes, Words};
+use super::lanes::{Kind, Lane, Lanes, Words, cure_of_missing_host};
 use super::report_queue::{Queue, Queues};
 use super::saved_reports::Saved;
 use super::{Pace, stopped};
@@ -160,8 +160,12 @@ impl Reporter {
     }
 
     async fn deliver(&mut self) -> Option<Duration> {
+        if self.queue.is_empty() {
+            // Nothing asks for its id.
+            self.lane.is_well();
+            return None;
+        }
         let id = match &self.host {
-            _ if self.queue.len() == 0 => "".into(),
             None => self.own.as_str().into(),
             // Without an id, they wait until it is found.
             Some(identifier) => self.hosts.id(identifier, (self.pace.instant)())?,
@@ -197,8 +201,7 @@ impl Reporter {
         };
         // It may have been retired since.
         self.hosts.doubt(identifier, (self.pace.instant)());
-        let cure = "register that host, or correct `custom_identifier` in the check's table".to_owned();
-        self.lane.wait(error, &Words { cure: Some((AtFault::Configuration, cure)), ..words })
+        self.lane.wait(error, &Words { cure: Some(cure_of_missing_host()), ..words })
     }
 
     /// Posts reports, which leave the queue only then, since this may be interrupted at any time.
@@ -413,8 +416,7 @@ mod tests {
         let run = async |own: &str, pushed: Vec<Report>, status: u16| {
             let server = Server::start(move |_| answer(status, r#"{"success":true}"#)).await;
             let spool = Arc::new(Spool::open(folder.path(), 0).unwrap());
-            let pace =
-                Pace { now: clock::wall, instant: std::time::Instant::now, random: || 1.0, pause: Duration::ZERO };
+            let pace = Pace { random: || 1.0, ..PACE };
             let (own, mut queues) = (HostId::new(own).unwrap(), Queues::default());
             for report in pushed {
                 queues.push(report);

@@ -13,12 +13,12 @@ use tokio::sync::watch;
 use wasaba_core::sample::Sample;
 use wasaba_core::text::printable;
 
-use super::answer::{ApiError, AtFault};
+use super::answer::ApiError;
 use super::client::Client;
 use super::halving::{Found, Fruitless, Halving};
 use super::hosts::Hosts;
 use super::id_file::HostId;
-use super::lanes::{Lane, Words};
+use super::lanes::{Lane, Words, cure_of_missing_host};
 use super::point::{Point, body, settlements};
 use super::refusals::Refusals;
 use super::size::Size;
@@ -154,10 +154,7 @@ impl Delivery {
                 let host = self.host.as_ref().map(|host| format!(" of the host `{}`", printable(host, 200)));
                 let task = format!("deliver values{}", host.unwrap_or_default());
                 let is_gone = matches!(error, ApiError::NotFound(_)) && self.host.is_some();
-                let cure = is_gone.then(|| {
-                    let cure = "register that host, or correct `custom_identifier` in the plugin's table";
-                    (AtFault::Configuration, cure.to_owned())
-                });
+                let cure = is_gone.then(cure_of_missing_host);
                 Next::After(self.lane.wait(&error, &Words { cure, ..Words::new(&task, "they stay queued") }))
             }
         }

@@ -152,7 +152,7 @@ impl Posting {
 fn cannot_post(which: &str, example: Option<&Defined>, lane: &mut Lane, error: &ApiError) -> Duration {
     let example = example.map(|defined| format!("`{}` of {}", defined.graph.name(), defined.owner));
     let task = format!("post {which}, such as that of {}", example.unwrap_or_default());
-    let is_content = matches!(error, ApiError::Refused(_)) && error.is_of_mackerel();
+    let is_content = error.at_fault() == AtFault::Content;
     let cure = is_content.then(|| (AtFault::Content, "correct the graphs of that plugin".to_owned()));
     lane.fault(POSTED_EVERY, error, &Words { cure, ..Words::new(&task, "values are posted without them") });
     POSTED_EVERY

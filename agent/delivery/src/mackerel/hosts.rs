@@ -15,10 +15,10 @@ use tokio::time::sleep_until;
 use wasaba_core::text::printable;
 
 use super::Pace;
-use super::answer::{ApiError, AtFault};
+use super::answer::ApiError;
 use super::client::Client;
 use super::id_file::HostId;
-use super::lanes::{Kind, Lane, Lanes, Words};
+use super::lanes::{Kind, Lane, Lanes, Words, cure_of_missing_host};
 
 /// How long a host id is valid: the host may be retired and registered again.
 const FOUND: Duration = Duration::from_secs(60 * 60);
@@ -151,8 +151,7 @@ impl Hosts {
             Ok(None) => {
                 (lookup.outcome, lookup.until) = (Outcome::Absent, now + ABSENT);
                 let missing = format!("no host has the custom identifier `{}`", printable(identifier, 200));
-                let cure = "register that host, or correct `custom_identifier` in the plugin's table".to_owned();
-                let words = Words { cure: Some((AtFault::Configuration, cure)), ..words };
+                let words = Words { cure: Some(cure_of_missing_host()), ..words };
                 lane.fault(ABSENT, &ApiError::NoAnswer(missing), &words);
             }
             Err(error) => lookup.until = now + lane.wait_at_least(FAILED, &error, &words),

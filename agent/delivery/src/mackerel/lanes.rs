@@ -225,6 +225,12 @@ pub(super) struct Words<'a> {
     pub(super) cure: Option<(AtFault, String)>,
 }
 
+/// The cure where a host does not exist that a plugin or check reports about.
+pub(super) fn cure_of_missing_host() -> (AtFault, String) {
+    let cure = "register that host, or correct `custom_identifier` in the table of the plugin or check";
+    (AtFault::Configuration, cure.to_owned())
+}
+
 impl<'a> Words<'a> {
     /// The cure is the error's.
     pub(super) fn new(task: &'a str, waits: &'a str) -> Self {
@@ -297,8 +303,8 @@ impl Lane {
     pub(super) fn wait_at_least(&mut self, least: Duration, error: &ApiError, words: &Words<'_>) -> Duration {
         let now = self.now();
         let wait = self.backoff.wait(error, now, (self.pace.random)()).max(least);
-        if error.retry_after().is_some() {
-            self.note(|state| state.held_until = Some(now + wait));
+        if let Some(asked) = Backoff::asked(error) {
+            self.note(|state| state.held_until = Some(now + asked));
         }
         self.fault(wait, error, words);
         wait
@@ -481,8 +487,8 @@ mod tests {
         assert_eq!((own.held_back(), other.held_back()), (None, Some(Duration::from_secs(90))));
         pass(90);
         assert_eq!(other.held_back(), None);
-        own.wait(&ApiError::of(limited), &words);
-        assert_eq!(other.held_back(), Some(Duration::from_secs(90)));
+        own.wait_at_least(Duration::from_secs(3_600), &ApiError::of(limited), &words);
+        assert_eq!(other.held_back(), Some(Duration::from_secs(90)), "the rest is this lane's own choice");
         assert_eq!(reports.held_back(), None);
         pass(90);
         assert_eq!(other.held_back(), None);

@@ -76,6 +76,9 @@ const _: () = assert!(
 /// See [`Pace::pause`].
 const PAUSE: Duration = Duration::from_secs(20);
 
+/// See [`Pace::settled`].
+const SETTLED: Duration = Duration::from_mins(1);
+
 /// The settings of the output.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -181,12 +184,12 @@ pub async fn run(
         description,
         signals,
         inbox,
-        Pace { now: clock::wall, instant: clock::instant, random: backoff::chance, pause: PAUSE },
+        Pace { now: clock::wall, instant: clock::instant, random: backoff::chance, pause: PAUSE, settled: SETTLED },
     )
     .await
 }
 
-/// The clocks, chance, and a pause, which tests replace.
+/// The clocks, chance, and two times to wait, which tests replace.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
     now: fn() -> SystemTime,
@@ -195,14 +198,9 @@ struct Pace {
     random: fn() -> f64,
     /// Between two series of requests that look for refused values.
     pause: Duration,
-}
-
-impl Pace {
-    /// Within this time a request that was not answered is done or never will be, and lists show what it did: longer than any server
-    /// between this machine and Mackerel lets a request take.
-    fn settled_within(self) -> Duration {
-        self.pause * 3
-    }
+    /// Within this time a registration that was not answered is done or never will be, and lists show what it did: longer than servers
+    /// between this machine and Mackerel let a request take.
+    settled: Duration,
 }
 
 async fn run_at(

@@ -130,7 +130,7 @@ impl Registration<'_> {
                 (ApiError::NoAnswer(what), Some((AtFault::Configuration, cure)))
             }
             Err(Failure::Unanswered(error)) => {
-                least = self.pace.settled_within();
+                least = self.pace.settled;
                 (error, None)
             }
             Err(Failure::Api(error) | Failure::Status(error)) => {
@@ -290,7 +290,7 @@ impl Registration<'_> {
         if let (None, Some(earlier)) = (&known, draft.earlier()) {
             if is_first {
                 tracing::info!("looking for the host that an earlier attempt may have registered");
-                tokio::time::sleep(self.pace.settled_within()).await;
+                tokio::time::sleep(self.pace.settled).await;
             }
             known = earlier::find(self.client, earlier, now, &description).await?;
         }
@@ -386,7 +386,7 @@ impl Registration<'_> {
                     }
                 }
                 Err(error) => {
-                    let is_content = matches!(error, ApiError::Refused(_)) && error.is_of_mackerel();
+                    let is_content = error.at_fault() == AtFault::Content;
                     let cure = "check `display_name`, `roles` and the names of checks";
                     let cure = is_content.then(|| (AtFault::Configuration, cure.to_owned()));
                     let words = Words::new("update this host's description", "Mackerel shows the last one");

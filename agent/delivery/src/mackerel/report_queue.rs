@@ -151,6 +151,10 @@ impl Queue {
         self.lock().reports.len()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The oldest, up to so many. They stay queued.
     pub(super) fn oldest(&self, most: usize) -> Vec<Arc<Report>> {
         self.lock().reports.iter().take(most).map(Arc::clone).collect()

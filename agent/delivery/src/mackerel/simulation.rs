@@ -385,6 +385,7 @@ const PACE: Pace = Pace {
     instant: || Instant::now().into_std(),
     random: || 0.5,
     pause: super::PAUSE,
+    settled: super::SETTLED,
 };
 
 /// Runs `simulation` with a clock that stands still unless [`pass`] moves it.

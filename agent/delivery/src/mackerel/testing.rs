@@ -12,8 +12,13 @@ use super::Pace;
 use super::client::{Agent, Client, Route};
 
 /// A back-off of this pace does not wait.
-pub(super) const PACE: Pace =
-    Pace { now: clock::wall, instant: clock::instant, random: || 0.0, pause: std::time::Duration::ZERO };
+pub(super) const PACE: Pace = Pace {
+    now: clock::wall,
+    instant: clock::instant,
+    random: || 0.0,
+    pause: std::time::Duration::ZERO,
+    settled: std::time::Duration::ZERO,
+};
 
 /// A client for the server at `base`, with the key `key`.
 pub(super) fn client(base: &str) -> Client {

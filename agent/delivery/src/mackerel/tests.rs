@@ -24,6 +24,7 @@ const PACE: Pace = Pace {
     instant: Instant::now,
     random: || 0.0,
     pause: Duration::ZERO,
+    settled: Duration::ZERO,
 };
 
 struct Machine {
