@@ -91,24 +91,22 @@ impl Anchors {
     ) -> Result<(), Error> {
         let valid = self.authorities.iter().filter(|authority| authority.is_valid(now));
         let store = RootCertStore { roots: valid.map(|authority| authority.anchor.clone()).collect() };
+        let chain = Chain { certificate, intermediates, roots: &store.roots, now };
         let parsed = ParsedCertificate::try_from(certificate);
-        let algorithms = algorithms();
         let verified = parsed.as_ref().map_err(Error::clone).and_then(|parsed| {
-            verify_server_cert_signed_by_trust_anchor(parsed, &store, intermediates, now, algorithms)
+            verify_server_cert_signed_by_trust_anchor(parsed, &store, intermediates, now, algorithms())
         });
-        let verified = verified.and_then(|()| self.check_limits(certificate, &store.roots, intermediates, now));
+        let verified = verified.and_then(|()| self.check_limits(&chain));
         let is_by_chain = verified.is_ok();
         match verified {
-            Err(error) if is_of_form(&error) || error == unknown_issuer() => {
-                self.verify_as_it_is(certificate, &store.roots, intermediates, now, error)?;
-            }
+            Err(error) if is_of_form(&error) || error == unknown_issuer() => self.verify_as_it_is(&chain, error)?,
             result => result?,
         }
         let Some(name) = name else { return Ok(()) };
         let named = parsed.and_then(|parsed| verify_server_name(&parsed, name));
         let is_named = named.is_ok()
             || Certificate::read(certificate).is_some_and(|certificate| certificate.has_common_name(name))
-                && !(is_by_chain && limits_names(certificate, &store.roots, intermediates, now));
+                && !(is_by_chain && chain.limits_names());
         match named {
             _ if is_named => Ok(()),
             Err(error) if is_of_form(&error) => {
@@ -121,18 +119,11 @@ impl Anchors {
 
     /// Verifies a certificate that webpki refuses with `error`: it is trusted itself, or only its form is the reason and an authority that is
     /// trusted has signed it.
-    fn verify_as_it_is(
-        &self,
-        bytes: &CertificateDer<'_>,
-        roots: &[TrustAnchor<'_>],
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-        error: Error,
-    ) -> Result<(), Error> {
-        let Some(certificate) = Certificate::read(bytes) else { return Err(error) };
-        certificate.check_dates(now)?;
-        let is_signed = || roots.iter().any(|anchor| certificate.is_signed_by(anchor, algorithms()));
-        if self.certificates.contains(&fingerprint(bytes))
+    fn verify_as_it_is(&self, chain: &Chain<'_>, error: Error) -> Result<(), Error> {
+        let Some(certificate) = Certificate::read(chain.certificate) else { return Err(error) };
+        certificate.check_dates(chain.now)?;
+        let is_signed = || chain.roots.iter().any(|anchor| certificate.is_signed_by(anchor, algorithms()));
+        if self.certificates.contains(&fingerprint(chain.certificate))
             || is_of_form(&error) && certificate.is_for_servers() && certificate.may_serve() && is_signed()
         {
             return Ok(());
@@ -140,21 +131,15 @@ impl Anchors {
         let is_issuer = |bytes: &CertificateDer<'_>| {
             Certificate::read(bytes).is_some_and(|other| other.subject == certificate.issuer)
         };
-        let has_issuer =
-            roots.iter().any(|anchor| *anchor.subject == *certificate.issuer) || intermediates.iter().any(is_issuer);
+        let is_root = |anchor: &TrustAnchor<'_>| *anchor.subject == *certificate.issuer;
+        let has_issuer = chain.roots.iter().any(is_root) || chain.intermediates.iter().any(is_issuer);
         Err(if has_issuer { error } else { unknown_issuer() })
     }
 
     /// Checks what webpki does not: that the server's key may be a server's, and that not more authorities are between than the trusted one
     /// allows.
-    fn check_limits(
-        &self,
-        certificate: &CertificateDer<'_>,
-        roots: &[TrustAnchor<'_>],
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<(), Error> {
-        if !Certificate::read(certificate).is_some_and(|certificate| certificate.may_serve()) {
+    fn check_limits(&self, chain: &Chain<'_>) -> Result<(), Error> {
+        if !Certificate::read(chain.certificate).is_some_and(|certificate| certificate.may_serve()) {
             return Err(CertificateError::InvalidPurpose.into());
         }
         if self.authorities.iter().all(|authority| authority.most_between.is_none()) {
@@ -165,42 +150,37 @@ impl Anchors {
             let mut same = self.authorities.iter().filter(|authority| authority.anchor == *path.anchor());
             same.any(|authority| authority.most_between.is_none_or(|most| between <= most))
         };
-        let check = |path: &VerifiedPath<'_>| match is_within(path) {
-            true => Ok(()),
-            false => Err(webpki::Error::PathLenConstraintViolated),
-        };
-        if is_way(certificate, roots, intermediates, now, &check) { Ok(()) } else { Err(unknown_issuer()) }
+        if chain.has_way(&is_within) { Ok(()) } else { Err(unknown_issuer()) }
     }
 }
 
-/// Whether no way to an authority is without one that limits names, which webpki holds only against names that are not common ones.
-fn limits_names(
-    certificate: &CertificateDer<'_>,
-    roots: &[TrustAnchor<'_>],
-    intermediates: &[CertificateDer<'_>],
+/// What a server has sent, and those authorities of ours that are valid now.
+struct Chain<'a> {
+    certificate: &'a CertificateDer<'a>,
+    intermediates: &'a [CertificateDer<'a>],
+    roots: &'a [TrustAnchor<'static>],
     now: UnixTime,
-) -> bool {
-    let check = |path: &VerifiedPath<'_>| {
-        let limits = |bytes: &[u8]| Certificate::read(bytes).is_none_or(|certificate| certificate.limits_names());
-        let mut between = path.intermediate_certificates();
-        let is_limited = path.anchor().name_constraints.is_some() || between.any(|other| limits(&other.der()));
-        if is_limited { Err(webpki::Error::NameConstraintViolation) } else { Ok(()) }
-    };
-    !is_way(certificate, roots, intermediates, now, &check)
 }
 
-/// Whether there is a way to one of the roots that passes the check.
-fn is_way(
-    certificate: &CertificateDer<'_>,
-    roots: &[TrustAnchor<'_>],
-    intermediates: &[CertificateDer<'_>],
-    now: UnixTime,
-    check: &dyn Fn(&VerifiedPath<'_>) -> Result<(), webpki::Error>,
-) -> bool {
-    let (usage, parsed) = (KeyUsage::server_auth(), EndEntityCert::try_from(certificate));
-    parsed.is_ok_and(|parsed| {
-        parsed.verify_for_usage(algorithms(), roots, intermediates, now, usage, None, Some(check)).is_ok()
-    })
+impl Chain<'_> {
+    /// Whether a way to one of the roots is such a one.
+    fn has_way(&self, is_such: &dyn Fn(&VerifiedPath<'_>) -> bool) -> bool {
+        let Self { certificate, intermediates, roots, now } = *self;
+        let check = |path: &VerifiedPath<'_>| if is_such(path) { Ok(()) } else { Err(webpki::Error::UnknownIssuer) };
+        let usage = KeyUsage::server_auth();
+        EndEntityCert::try_from(certificate).is_ok_and(|parsed| {
+            parsed.verify_for_usage(algorithms(), roots, intermediates, now, usage, None, Some(&check)).is_ok()
+        })
+    }
+
+    /// Whether no way is without an authority that limits names, which webpki holds only against names that are not common ones.
+    fn limits_names(&self) -> bool {
+        let limits = |bytes: &[u8]| Certificate::read(bytes).is_none_or(|certificate| certificate.limits_names());
+        !self.has_way(&|path| {
+            path.anchor().name_constraints.is_none()
+                && !path.intermediate_certificates().any(|other| limits(&other.der()))
+        })
+    }
 }
 
 fn algorithms() -> &'static [&'static dyn SignatureVerificationAlgorithm] {
