@@ -1,0 +1,345 @@
+//! Which host this machine is on Mackerel, whatever is lost, killed or replaced meanwhile.
+
+use std::sync::Mutex;
+
+use super::*;
+
+#[tokio::test]
+async fn a_new_machine_is_registered_once_and_its_values_follow() {
+    let mut machine = Machine::new();
+    machine.status = Some("working".to_owned());
+    machine.keep(NOW, 3);
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let put = "PUT /api/v0/hosts/HOST1";
+    let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 1 && count(seen, put) == 1).await;
+    let first = ["POST /api/v0/hosts", "GET /api/v0/hosts/HOST1", "POST /api/v0/hosts/HOST1/status"];
+    assert_eq!(lines(&requests)[..3], first);
+    let registered = &requests[0].body;
+    assert!(registered.contains(r#""name":"web1""#) && registered.contains(" registration "), "{registered}");
+    assert_eq!(requests[2].body, r#"{"status":"working"}"#);
+    assert_eq!(requests.iter().find(|request| request.line == put).unwrap().body, r#"{"name":"web1"}"#);
+    assert_eq!(fs::read(machine.folder.path().join("id")).unwrap(), b"HOST1");
+    assert_eq!(machine.spool.host_id().as_deref(), Some("HOST1"));
+    machine.assert_ledger(3, 0, 0);
+}
+
+#[tokio::test]
+async fn a_registered_machine_is_not_registered_again() {
+    let machine = Machine::registered();
+    machine.keep(NOW, 1);
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
+    assert_eq!(count(&requests, "POST /api/v0/hosts"), 0);
+}
+
+#[tokio::test]
+async fn an_empty_id_file_is_restored_from_the_spools_copy() {
+    let machine = Machine::new();
+    machine.spool.keep_host_id("HOST1");
+    fs::write(machine.folder.path().join("id"), "").unwrap();
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let requests = machine.run_until(&server, |seen| !seen.is_empty()).await;
+    assert_eq!(requests[0].line, "GET /api/v0/hosts/HOST1");
+    assert_eq!(fs::read(machine.folder.path().join("id")).unwrap(), b"HOST1");
+}
+
+#[tokio::test]
+async fn an_empty_id_file_without_a_copy_is_fatal_and_the_message_has_the_cure() {
+    let machine = Machine::new();
+    let path = machine.folder.path().join("id");
+    fs::write(&path, "\n").unwrap();
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let expected = format!(
+        "`{}` does not contain a valid host id: write the id there that Mackerel shows on this host's page, or delete the \
+         file to register this machine as a new host",
+        path.display()
+    );
+    assert_eq!(machine.fatal(&server).await, expected);
+    assert!(server.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_host_that_mackerel_does_not_know_is_not_registered_again() {
+    let machine = Machine::registered();
+    machine.keep(NOW, 2);
+    let server = Server::start(|_| answer(404, r#"{"error":{"message":"Host Not Found."}}"#)).await;
+    let requests = machine.run_until(&server, |seen| !seen.is_empty()).await;
+    assert_eq!(lines(&requests), ["GET /api/v0/hosts/HOST1"]);
+    machine.assert_ledger(0, 2, 0);
+}
+
+#[tokio::test]
+async fn registration_is_retried_for_as_long_as_mackerel_is_down() {
+    let machine = Machine::new();
+    machine.keep(NOW, 2);
+    let tries = AtomicUsize::new(0);
+    let server = Server::start(move |request| match tries.fetch_add(1, Ordering::Relaxed) {
+        0 | 2 => answer(503, "down"),
+        1 => String::new(),
+        3 => answer(200, "<html>please log in</html>"),
+        _ => mackerel(request, accept),
+    })
+    .await;
+    machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
+    machine.assert_ledger(2, 0, 0);
+}
+
+/// What the list of hosts has of one.
+fn listed(id: &str, created_at: i64, mac: &str) -> Value {
+    json!({"id": id, "name": "web1", "createdAt": created_at, "interfaces": [{"name": "eth0", "macAddress": mac}]})
+}
+
+/// Mackerel that makes hosts but does not answer the first request for one. Its lists have others, of machines that seem to be this one.
+fn forgetful(lists_agents: bool, hosts: &Arc<Mutex<Vec<Value>>>) -> impl Fn(&Request) -> String + use<> {
+    let hosts = Arc::clone(hosts);
+    move |request| match request.line.as_str() {
+        "POST /api/v0/hosts" => {
+            let mut host = listed("HOST1", NOW + 60, "02:00:00:00:00:01");
+            host["meta"] = serde_json::from_str::<Value>(&request.body).unwrap()["meta"].clone();
+            hosts.lock().unwrap().push(host);
+            String::new()
+        }
+        line if line.starts_with("GET /api/v0/hosts?name=web1&status=working&") => {
+            let mut alike = listed("ALIKE", NOW + 30, "02:00:00:00:00:01");
+            alike["meta"] = json!({"agent-name": "wasaba/0.1.0 (Revision abcdef0)"});
+            let (mac, other) = ("02:00:00:00:00:01", "02:00:00:00:00:02");
+            let mut all = vec![alike, listed("OLD", NOW - 3_600, mac), listed("OTHER", NOW, other)];
+            all.extend(hosts.lock().unwrap().iter().cloned());
+            if !lists_agents {
+                all.iter_mut().for_each(|host| _ = host.as_object_mut().unwrap().remove("meta"));
+            }
+            answer(200, &json!({ "hosts": all }).to_string())
+        }
+        "GET /api/v0/hosts/ALIKE" => answer(200, r#"{"host":{"id":"ALIKE","meta":{"agent-name":"wasaba/0.1.0"}}}"#),
+        _ => mackerel(request, accept),
+    }
+}
+
+#[tokio::test]
+async fn a_host_whose_id_never_arrived_is_found_again_and_not_registered_twice() {
+    for lists_agents in [true, false] {
+        let mut machine = Machine::new();
+        machine.description =
+            json!({"name": "web1", "interfaces": [{"name": "eth0", "macAddress": "02:00:00:00:00:01"}]});
+        machine.keep(NOW, 1);
+        let hosts = Arc::default();
+        let server = Server::start(forgetful(lists_agents, &hosts)).await;
+        machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
+        assert_eq!(hosts.lock().unwrap().len(), 1);
+        assert_eq!(fs::read(machine.folder.path().join("id")).unwrap(), b"HOST1");
+    }
+}
+
+#[tokio::test]
+async fn a_host_whose_id_never_arrived_is_found_again_although_a_cloud_has_given_the_machine_an_identifier_since() {
+    let mut machine = Machine::new();
+    machine.description = json!({"name": "web1", "interfaces": []});
+    let hosts = Arc::default();
+    let server = Server::start({
+        let forgetful = forgetful(true, &hosts);
+        move |request| match request.line.starts_with("GET /api/v0/hosts?customIdentifier=i-1&") {
+            true => answer(200, r#"{"hosts":[]}"#),
+            false => forgetful(request),
+        }
+    })
+    .await;
+    machine.run_until(&server, |seen| count(seen, "POST /api/v0/hosts") == 1).await;
+    machine.description = json!({"name": "web1", "interfaces": [], "customIdentifier": "i-1"});
+    machine.keep(NOW, 1);
+    machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
+    assert_eq!(hosts.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn after_a_registration_that_was_refused_no_other_host_is_taken_for_this_one() {
+    let machine = Machine::new();
+    machine.keep(NOW, 1);
+    let tries = AtomicUsize::new(0);
+    let server = Server::start(move |request| match request.line.as_str() {
+        "POST /api/v0/hosts" if tries.fetch_add(1, Ordering::SeqCst) < 2 => answer(429, r#"{"error":"slow down"}"#),
+        _ => mackerel(request, accept),
+    })
+    .await;
+    let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
+    let post = "POST /api/v0/hosts";
+    assert_eq!(lines(&requests)[..4], [post, post, post, "GET /api/v0/hosts/HOST1"]);
+}
+
+#[tokio::test]
+async fn an_id_that_was_cut_short_is_restored_and_nothing_that_is_queued_for_the_whole_one_is_dropped() {
+    let machine = Machine::registered();
+    machine.keep(NOW, 2);
+    machine.spool.keep_host_id("HOST1");
+    fs::write(machine.folder.path().join("id"), "HOS").unwrap();
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
+    assert_eq!(fs::read(machine.folder.path().join("id")).unwrap(), b"HOST1");
+    machine.assert_ledger(2, 0, 0);
+}
+
+#[tokio::test]
+async fn an_agent_that_is_stopped_right_after_its_folder_was_replaced_writes_its_id_there_again() {
+    let machine = Machine::registered();
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let (root, elsewhere) = (machine.folder.path(), TempDir::new().unwrap());
+    let script = async {
+        server.until(|seen| count(seen, "PUT /api/v0/hosts/HOST1") == 1).await;
+        fs::rename(root, elsewhere.path().join("root")).unwrap();
+    };
+    let (result, ()) = machine.run_during(&server, script).await;
+    assert_eq!((result, fs::read(root.join("id")).unwrap()), (Ok(()), b"HOST1".to_vec()));
+}
+
+#[tokio::test]
+async fn an_id_file_that_cannot_be_read_ends_nothing_is_a_fault_with_its_cure_and_is_read_once_it_can_be() {
+    let machine = Machine::new();
+    machine.keep(NOW, 2);
+    let path = machine.folder.path().join("id");
+    fs::create_dir(&path).unwrap();
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    let (_reports, _documents, mut inbox) = inbox();
+    let (lanes, running) = (inbox.lanes(), machine.run_with(&server, "key"));
+    let script = async {
+        let fault = loop {
+            let facts = lanes.facts((PACE.instant)()).into_iter();
+            if let Some(fault) = facts.filter(|facts| facts.kind == Kind::Description).find_map(|facts| facts.fault) {
+                break fault;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert!(fault.error.contains("cannot read") && fault.cure.contains("check what is at"), "{fault:?}");
+        fs::remove_dir(&path).unwrap();
+        fs::write(&path, "HOST1").unwrap();
+        server.until(|seen| count(seen, TSDB) == 1).await;
+        machine.shutdown.send(true).unwrap();
+    };
+    let (result, ()) = tokio::join!(running(&mut inbox), script);
+    assert_eq!((result, count(&server.requests(), "POST /api/v0/hosts")), (Ok(()), 0));
+}
+
+#[tokio::test]
+async fn what_is_queued_for_a_host_is_dropped_only_when_mackerel_has_confirmed_the_next_one() {
+    let machine = Machine::new();
+    machine.spool.keep_host_id("FORMER");
+    machine.keep(NOW, 2);
+    fs::write(machine.folder.path().join("id"), "HOST1").unwrap();
+    let status = Arc::new(AtomicUsize::new(404));
+    let answered = Arc::clone(&status);
+    let server = Server::start(move |request| match (request.line.as_str(), answered.load(Ordering::SeqCst)) {
+        ("GET /api/v0/hosts/HOST1", 404) => answer(404, r#"{"error":{"message":"Host Not Found."}}"#),
+        ("GET /api/v0/hosts/HOST1", 503) => answer(503, ""),
+        _ => mackerel(request, accept),
+    })
+    .await;
+    for (requests, failure) in [(1, 404), (5, 503)] {
+        status.store(failure, Ordering::SeqCst);
+        let seen = machine.run_until(&server, |seen| seen.len() >= requests).await;
+        assert!(lines(&seen).iter().all(|line| *line == "GET /api/v0/hosts/HOST1"), "{failure}");
+        assert_eq!(machine.spool.host_id().as_deref(), Some("FORMER"));
+        machine.assert_ledger(0, 2, 0);
+    }
+    status.store(200, Ordering::SeqCst);
+    let put = "PUT /api/v0/hosts/HOST1";
+    machine.run_until(&server, |seen| count(seen, put) == 1).await;
+    assert_eq!(machine.spool.host_id().as_deref(), Some("HOST1"));
+    assert_eq!((machine.spool.ledger().delivered, machine.spool.ledger().queued), (0, 0));
+}
+
+#[tokio::test]
+async fn a_host_whose_id_never_arrived_is_found_by_its_earlier_name_and_with_interfaces_that_came_since() {
+    let mut machine = Machine::new();
+    let description = |name: &str, macs: &[&str]| {
+        let interfaces = macs.iter().map(|mac| json!({"name": "eth", "macAddress": mac})).collect::<Vec<_>>();
+        json!({"name": name, "interfaces": interfaces})
+    };
+    machine.keep(NOW, 1);
+    let server = Server::start(|request| match request.line.as_str() {
+        "POST /api/v0/hosts" => panic!("another host"),
+        line if line.starts_with("GET /api/v0/hosts?name=localhost&") => {
+            answer(200, &json!({"hosts": [listed("HOST1", NOW, "02:00:00:00:00:01")]}).to_string())
+        }
+        line if line.starts_with("GET /api/v0/hosts?name=") => answer(200, r#"{"hosts":[]}"#),
+        _ => mackerel(request, accept),
+    })
+    .await;
+    // Whatever it was called when the answer was lost.
+    fs::write(machine.folder.path().join(".id.since"), format!("{NOW} localhost\n")).unwrap();
+    machine.description = description("web1", &["02:00:00:00:00:01", "02:42:ac:11:00:01"]);
+    machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
+    assert_eq!(fs::read(machine.folder.path().join("id")).unwrap(), b"HOST1");
+}
+
+#[tokio::test]
+async fn values_are_posted_although_the_host_cannot_be_looked_up_or_its_status_set() {
+    for (line, response) in [
+        ("GET /api/v0/hosts/HOST1", Some(answer(500, ""))),
+        ("GET /api/v0/hosts/HOST1", Some(answer(403, ""))),
+        ("GET /api/v0/hosts/HOST1", Some(answer(200, "{}"))),
+        ("GET /api/v0/hosts/HOST1", None),
+        ("POST /api/v0/hosts/HOST1/status", Some(answer(400, r#"{"error":"no"}"#))),
+        ("POST /api/v0/hosts/HOST1/status", None),
+    ] {
+        let mut machine = Machine::registered();
+        machine.status = Some("working".to_owned());
+        machine.keep(NOW, 3);
+        let said = response.clone();
+        let server = Server::start_pending(move |request| match request.line == line {
+            true => said.clone(),
+            false => Some(mackerel(request, accept)),
+        })
+        .await;
+        machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
+        machine.assert_ledger(3, 0, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_copied_disk_image_is_found_out_even_if_the_first_look_up_fails() {
+    let mut machine = Machine::registered();
+    machine.description = json!({"customIdentifier": "i-2"});
+    let tries = AtomicUsize::new(0);
+    let server = Server::start(move |request| match request.line.as_str() {
+        "GET /api/v0/hosts/HOST1" if tries.fetch_add(1, Ordering::Relaxed) == 0 => answer(503, ""),
+        "GET /api/v0/hosts/HOST1" => answer(200, r#"{"host":{"id":"HOST1","customIdentifier":"i-1"}}"#),
+        _ => mackerel(request, accept),
+    })
+    .await;
+    let error = machine.fatal(&server).await;
+    assert!(error.starts_with("host `HOST1` belongs to the cloud instance `i-1`, but this one is `i-2`:"), "{error}");
+}
+
+#[tokio::test]
+async fn a_cloud_instance_finds_its_earlier_host() {
+    let mut machine = Machine::new();
+    machine.description = json!({"name": "web1", "customIdentifier": "i-1.ec2.amazonaws.com"});
+    let server = Server::start(|request| {
+        if request.line.starts_with("GET /api/v0/hosts?customIdentifier=i-1.ec2.amazonaws.com&status=working") {
+            answer(200, r#"{"hosts":[{"id":"HOST1"}]}"#)
+        } else {
+            mackerel(request, accept)
+        }
+    })
+    .await;
+    let requests = machine.run_until(&server, |seen| seen.len() >= 2).await;
+    assert_eq!(count(&requests, "POST /api/v0/hosts"), 0);
+    assert_eq!(fs::read(machine.folder.path().join("id")).unwrap(), b"HOST1");
+}
+
+#[tokio::test]
+async fn a_copied_disk_image_does_not_post_as_the_other_machine() {
+    let mut machine = Machine::registered();
+    machine.description = json!({"customIdentifier": "i-2"});
+    let server = Server::start(|_| answer(200, r#"{"host":{"id":"HOST1","customIdentifier":"i-1"}}"#)).await;
+    let error = machine.fatal(&server).await;
+    assert!(error.starts_with("host `HOST1` belongs to the cloud instance `i-1`, but this one is `i-2`:"), "{error}");
+}
+
+#[tokio::test]
+async fn a_cloud_machine_without_an_answer_from_its_metadata_service_retries_instead_of_ending() {
+    let mut machine = Machine::registered();
+    machine.asks_cloud = true;
+    let server = Server::start(|_| answer(200, r#"{"host":{"id":"HOST1","customIdentifier":"i-1"}}"#)).await;
+    let get = "GET /api/v0/hosts/HOST1";
+    let requests = machine.run_until(&server, |seen| count(seen, get) == 2).await;
+    assert_eq!(requests.len(), 2, "nothing is posted for a host that may be another machine");
+}
