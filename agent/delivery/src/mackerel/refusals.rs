@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasaba_core::sample::Sample;
+use wasaba_core::text::counted;
 
 use super::answer::ApiError;
 
@@ -119,11 +120,10 @@ impl Refusals {
         } else {
             "; their next values are tried once an hour: correct the names, or exclude them with `exclude_pattern` in the plugin's table"
         };
+        let points = counted(points as u64, "value");
         Some(match are_dropped {
-            true => format!("dropped {points} values that Mackerel refuses{of}: {why}{advice}"),
-            false => format!(
-                "{points} values are refused before they reach Mackerel, and stay queued{of}: {why}; tried once an hour"
-            ),
+            true => format!("dropped {points} that Mackerel refuses{of}: {why}{advice}"),
+            false => format!("cannot deliver {points}{of}: {why}; retrying once an hour, queued until then"),
         })
     }
 }
@@ -179,7 +179,7 @@ mod tests {
         let why = refused("400 Bad Request", Author::Unknown("api.example.com".to_owned()));
         refusals.hold([sample("custom.a")].iter(), &why, start);
         let line = refusals.line(start).unwrap();
-        let begin = "1 values are refused before they reach Mackerel, and stay queued, of `custom.a`: a request to api.example.com";
-        assert!(line.starts_with(begin) && line.ends_with("; tried once an hour"), "{line}");
+        let begin = "cannot deliver 1 value, of `custom.a`: a request to api.example.com";
+        assert!(line.starts_with(begin) && line.ends_with("; retrying once an hour, queued until then"), "{line}");
     }
 }
