@@ -17,11 +17,12 @@ use wasaba_core::report::Report;
 use wasaba_core::text::counted;
 
 use super::answer::ApiError;
+use super::board::{Kind, Lanes};
 use super::client::Client;
 use super::halving::{Found, Fruitless, Halving};
 use super::hosts::Hosts;
 use super::id_file::HostId;
-use super::lanes::{Kind, Lane, Lanes, Words, cure_of_missing_host};
+use super::lanes::{Lane, Words, cure_of_missing_host};
 use super::report_queue::{Queue, Queues};
 use super::saved_reports::Saved;
 use super::{Pace, stopped};
@@ -301,8 +302,8 @@ mod tests {
     use wasaba_core::report::{Lost, Status};
 
     use super::*;
+    use crate::mackerel::board::LaneFacts;
     use crate::mackerel::halving::MOST_REFUSED_REQUESTS;
-    use crate::mackerel::lanes::LaneFacts;
     use crate::mackerel::testing::{PACE, Server, answer, client, read};
 
     fn report(name: &str, host: Option<&str>) -> Report {

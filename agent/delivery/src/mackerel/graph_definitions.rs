@@ -196,8 +196,8 @@ mod tests {
     use wasaba_core::graph::GraphDefinition;
 
     use super::super::answer::{Author, ErrorResponse};
+    use super::super::board::{Kind, Lanes};
     use super::super::halving::{MOST_REFUSED_REQUESTS, MOST_REQUESTS};
-    use super::super::lanes::{Kind, Lanes};
     use super::super::testing::{self, PACE, Server, answer};
     use super::*;
 

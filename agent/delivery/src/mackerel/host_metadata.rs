@@ -126,7 +126,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::mackerel::lanes::{Kind, Lanes};
+    use crate::mackerel::board::{Kind, Lanes};
     use crate::mackerel::testing::{PACE, Server, answer, client};
 
     /// A document, and a receiver of its delivery.

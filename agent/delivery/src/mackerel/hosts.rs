@@ -16,9 +16,10 @@ use wasaba_core::text::printable;
 
 use super::Pace;
 use super::answer::ApiError;
+use super::board::{Kind, Lanes};
 use super::client::Client;
 use super::id_file::HostId;
-use super::lanes::{Kind, Lane, Lanes, Words, cure_of_missing_host};
+use super::lanes::{Lane, Words, cure_of_missing_host};
 
 /// How long a host id is valid: the host may be retired and registered again.
 const FOUND: Duration = Duration::from_secs(60 * 60);

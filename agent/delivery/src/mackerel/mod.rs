@@ -5,6 +5,7 @@
 
 mod answer;
 mod backoff;
+mod board;
 mod check_reports;
 mod client;
 mod delivery;
@@ -38,13 +39,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use answer::{ApiError, AtFault, Author, ErrorResponse};
+pub use board::{Fault, Kind, LaneFacts, Lanes};
 use check_reports::CheckReports;
 pub use client::{Agent, Client, Resolver, Route};
 pub use endpoints::{Host, Listed};
 use futures_util::FutureExt;
 use hosts::Hosts;
 pub use id_file::HostId;
-pub use lanes::{Fault, Kind, LaneFacts, Lanes};
 use registration::{Place, Registration};
 pub use retirement::{NoHostId, own_id, retire};
 use saved_reports::Saved;

@@ -15,11 +15,12 @@ use tokio::time::timeout;
 use wasaba_core::clock;
 
 use super::answer::{ApiError, AtFault};
+use super::board::{Kind, Lanes};
 use super::client::Client;
 use super::earlier;
 use super::endpoints::Host;
 use super::id_file::{self, Draft, FileError, HostId, IdFile};
-use super::lanes::{Kind, Lane, Lanes, Words};
+use super::lanes::{Lane, Words};
 use super::{Description, FatalError, Pace, Settings};
 use crate::spool::Spool;
 

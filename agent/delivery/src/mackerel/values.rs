@@ -8,11 +8,11 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Notify, watch};
 
 use super::Pace;
+use super::board::{Kind, Lanes};
 use super::client::Client;
 use super::delivery::Delivery;
 use super::hosts::Hosts;
 use super::id_file::HostId;
-use super::lanes::{Kind, Lanes};
 use crate::spool::Spool;
 
 pub(super) struct Values {
