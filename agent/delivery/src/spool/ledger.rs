@@ -138,7 +138,7 @@ impl Ledger {
     }
 
     /// In the order in which they are stored; new ones come last.
-    pub(super) fn numbers(self) -> [u64; FIELDS] {
+    fn fields(&mut self) -> [&mut u64; FIELDS] {
         let Self {
             collected,
             delivered,
@@ -167,33 +167,14 @@ impl Ledger {
         ]
     }
 
+    pub(super) fn numbers(mut self) -> [u64; FIELDS] {
+        self.fields().map(|field| *field)
+    }
+
     pub(super) fn of_numbers(numbers: [u64; FIELDS]) -> Self {
-        let [
-            collected,
-            delivered,
-            queued,
-            expired,
-            rejected,
-            overflowed,
-            damaged,
-            of_another_host,
-            lost,
-            misdated,
-            repeated,
-        ] = numbers;
-        Self {
-            collected,
-            delivered,
-            queued,
-            expired,
-            rejected,
-            overflowed,
-            damaged,
-            of_another_host,
-            lost,
-            misdated,
-            repeated,
-        }
+        let mut ledger = Self::default();
+        ledger.fields().into_iter().zip(numbers).for_each(|(field, number)| *field = number);
+        ledger
     }
 }
 
