@@ -18,7 +18,7 @@ pub enum ApiError {
     Auth(ErrorResponse),
     /// 404: the path names something that does not exist.
     NotFound(ErrorResponse),
-    /// 408, 429 or 5xx: the same request may succeed later.
+    /// 408, 429, 5xx, or whatever else comes with `Retry-After`: the same request may succeed later.
     Busy(ErrorResponse),
     /// Any other 4xx: the request itself is wrong.
     Refused(ErrorResponse),
@@ -57,6 +57,7 @@ impl ApiError {
             404 => Self::NotFound(response),
             408 | 429 | 500..=599 => Self::Busy(response),
             400..=499 => Self::Refused(response),
+            _ if response.retry_after.is_some() => Self::Busy(response),
             status => Self::NoAnswer(format!(
                 "unexpected status {status} ({}) instead of an answer from Mackerel: if it is a redirect, set `apibase` to the \
                  server that it points to",
@@ -87,10 +88,20 @@ impl ApiError {
         matches!(self, Self::Refused(response) if response.status == 413)
     }
 
-    /// Whether it refuses the request, and the same server does that as with `other`. Only what Mackerel itself refuses is certainly
-    /// refused.
-    pub(super) fn is_refusal_like(&self, other: &Self) -> bool {
-        matches!(self, Self::Refused(_)) && self.is_of_mackerel() == other.is_of_mackerel()
+    /// Whether Mackerel itself refuses what was posted, so that it will not accept that later either.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self, Self::Refused(_)) && self.is_of_mackerel()
+    }
+
+    /// Whether a part of what was posted may be accepted: something in the rest may be what Mackerel fails over, or what a proxy, gateway
+    /// or firewall does not let pass, whichever way it says so. A wrong key or host, a limit and a server out of reach concern everything.
+    pub(super) fn may_be_of_a_part(&self) -> bool {
+        match self {
+            _ if self.retry_after().is_some() || self.is_for_the_operator() => false,
+            Self::Busy(response) => response.status != 429,
+            Self::Auth(_) | Self::NotFound(_) | Self::Refused(_) | Self::NoAnswer(_) => true,
+            Self::Unsent(_) => false,
+        }
     }
 
     /// Whether nothing was done for the request: it was refused, or not even sent. Everything else, such as a lost answer or that of a
@@ -243,16 +254,25 @@ impl fmt::Display for ApiError {
 
 impl Error for ApiError {}
 
-/// The time in a `Date` header, in seconds since 1970.
+/// The time in a `Date` header, in seconds since 1970, in any of the three forms of RFC 9110.
 pub(super) fn date(value: &str) -> Option<i64> {
-    Some(jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value.trim()).ok()?.as_second())
+    let value = value.trim();
+    if let Ok(time) = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value) {
+        return Some(time.as_second());
+    }
+    let forms = ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
+    let time = forms.iter().find_map(|form| jiff::civil::DateTime::strptime(form, value).ok())?;
+    Some(jiff::tz::Offset::UTC.to_timestamp(time).ok()?.as_second())
 }
 
-/// The wait in either form of the `Retry-After` header: seconds, or a date. Gateways write a fraction, or the seconds twice.
+/// The wait in either form of the `Retry-After` header: seconds, or a date. Gateways write a fraction, a sign or quotes, or the seconds
+/// twice.
 pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    let first = value.split(',').next().unwrap_or_default().trim();
-    if first.starts_with(|char: char| char.is_ascii_digit())
-        && let Ok(seconds) = first.parse::<f64>()
+    let value = value.trim_matches(|char: char| char.is_whitespace() || char == '"');
+    let seconds = value.split([',', ';']).map(str::trim).find(|part| !part.is_empty()).unwrap_or_default();
+    let seconds = seconds.strip_prefix('+').unwrap_or(seconds);
+    if seconds.starts_with(|char: char| char.is_ascii_digit())
+        && let Ok(seconds) = seconds.parse::<f64>()
     {
         return Some(Duration::try_from_secs_f64(seconds.ceil()).unwrap_or(Duration::MAX));
     }
@@ -260,12 +280,20 @@ pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// The message in `{"error":{"message":"…"}}` or `{"error":"…"}`, as one line.
+/// The message in `{"error":{"message":"…"}}` or `{"error":"…"}`, as one line. Frameworks and gateways write more into theirs, such as
+/// the status, the time or the path, and are not taken for Mackerel.
 pub(super) fn message(body: &[u8]) -> Option<String> {
-    let body: Value = serde_json::from_slice(body).ok()?;
-    let error = body.get("error")?;
-    let message = error.get("message").unwrap_or(error).as_str()?;
+    let body = alone(serde_json::from_slice(body).ok()?, "error")?;
+    let message = if body.is_object() { alone(body, "message")? } else { body };
+    let message = message.as_str()?;
     Some(message.chars().take(LONGEST_MESSAGE).map(|char| if char.is_control() { ' ' } else { char }).collect())
+}
+
+/// The value of an object that has this key alone.
+fn alone(object: Value, key: &str) -> Option<Value> {
+    let Value::Object(mut object) = object else { return None };
+    let value = object.remove(key)?;
+    object.is_empty().then_some(value)
 }
 
 #[cfg(test)]
@@ -278,20 +306,60 @@ mod tests {
         assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:50:37 GMT", now), Some(Duration::from_secs(60)));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:00:00 GMT", now), Some(Duration::ZERO));
-        for (odd, seconds) in [(" 120 ", 120), ("120.5", 121), ("120, 120", 120), ("0", 0), ("1e9", 1_000_000_000)] {
+        for date in ["Sunday, 06-Nov-94 08:50:37 GMT", "Sun Nov  6 08:50:37 1994", "Sun, 06 Nov 1994 08:50:37 +0000"] {
+            assert_eq!(retry_after(date, now), Some(Duration::from_secs(60)), "{date}");
+        }
+        for (odd, seconds) in [
+            (" 120 ", 120),
+            ("120.5", 121),
+            ("120, 120", 120),
+            (",120", 120),
+            ("120;", 120),
+            ("+120", 120),
+            ("\"120\"", 120),
+            ("0", 0),
+            ("1e9", 1_000_000_000),
+        ] {
             assert_eq!(retry_after(odd, now), Some(Duration::from_secs(seconds)), "{odd}");
         }
         assert_eq!(retry_after(&"9".repeat(400), now), Some(Duration::MAX));
-        for wrong in ["soon", "", "-5", "inf", "NaN", "12 s"] {
+        for wrong in ["soon", "", "-5", "inf", "NaN", "12 s", "+-5", "Sunday", "\""] {
             assert_eq!(retry_after(wrong, now), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_may_be_of_a_part_of_what_was_posted_is_everything_but_the_key_the_host_a_limit_and_the_way() {
+        let of = |status, by: Author, seconds: Option<u64>| {
+            let retry_after = seconds.map(Duration::from_secs);
+            ApiError::of(ErrorResponse { status, by, message: String::new(), retry_after }).may_be_of_a_part()
+        };
+        let gateway = || Author::Unknown("gateway".to_owned());
+        for status in [302, 400, 403, 404, 406, 422, 500, 502, 503] {
+            assert!(of(status, gateway(), None), "{status}");
+            assert!(!of(status, gateway(), Some(60)), "{status}");
+            assert_eq!(of(status, Author::Mackerel, None), !matches!(status, 403 | 404), "{status}");
+        }
+        assert!(!of(429, gateway(), None) && !of(429, Author::Mackerel, None));
+        assert!(ApiError::NoAnswer(String::new()).may_be_of_a_part());
+        assert!(!ApiError::Unsent(String::new()).may_be_of_a_part());
     }
 
     #[test]
     fn an_error_message_is_one_short_line() {
         assert_eq!(message(br#"{"error":{"message":"Host\nNot Found."}}"#).as_deref(), Some("Host Not Found."));
         assert_eq!(message(br#"{"error":"no"}"#).as_deref(), Some("no"));
-        assert_eq!(message(b"<html>"), None);
+        for other in [
+            "<html>",
+            r#"{"timestamp":"2026-01-01","status":400,"error":"Bad Request","path":"/api/v0/tsdb"}"#,
+            r#"{"error":{"code":403,"message":"denied","status":"PERMISSION_DENIED"}}"#,
+            r#"{"message":"Forbidden"}"#,
+            r#"{"error":null}"#,
+            r#"{"error":{"message":{}}}"#,
+            r#"["error"]"#,
+        ] {
+            assert_eq!(message(other.as_bytes()), None, "{other}");
+        }
         let long = format!(r#"{{"error":"{}"}}"#, "x".repeat(1000));
         assert_eq!(message(long.as_bytes()).map(|text| text.len()), Some(LONGEST_MESSAGE));
     }

@@ -3,7 +3,7 @@
 //! A changed status is reported at once, the rest once a minute. Each host has a [`Reporter`] with its own queue and lane, so that
 //! no host holds up another.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,17 +14,19 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use wasaba_core::clock;
 use wasaba_core::report::Report;
-use wasaba_core::text::counted;
+use wasaba_core::text::{counted, printable};
 
 use super::answer::ApiError;
 use super::board::{Kind, Lanes};
 use super::client::Client;
 use super::halving::{Found, Fruitless, Halving};
+use super::holds::Holds;
 use super::hosts::Hosts;
 use super::id_file::HostId;
 use super::lanes::{Lane, Words, cure_of_missing_host};
 use super::report_queue::{Queue, Queues};
 use super::saved_reports::Saved;
+use super::sieve::Sieve;
 use super::{Pace, stopped};
 use crate::spool::Spool;
 
@@ -112,10 +114,30 @@ impl<'a> CheckReports<'a> {
             lane: self.board.lane(Kind::CheckReports, host, self.pace),
             pace: self.pace,
             queue: Arc::clone(queue),
+            sieve: Sieve::default(),
             fruitless: Fruitless::default(),
+            held: Holds::default(),
+            held_sieve: Sieve::default(),
+            is_accepting: false,
             settled: Arc::clone(&self.settled),
         }
     }
+}
+
+/// A check and a status of it: what refuses its message while it is critical may take the next one.
+type Key = (Arc<str>, &'static str);
+
+fn key(report: &Report) -> Key {
+    (Arc::clone(&report.name), report.status.word())
+}
+
+/// The reports of the sieve's part of the checks, if those of all together failed; and whether they are such a part.
+fn part(sieve: &Sieve, reports: Vec<Arc<Report>>) -> (Vec<Arc<Report>>, bool) {
+    let names = reports.iter().map(|report| Arc::clone(&report.name)).collect::<BTreeSet<_>>();
+    let Some(part) = sieve.part(names.len()) else { return (reports, false) };
+    let names = names.into_iter().enumerate().filter(|(place, _)| part(*place));
+    let names = names.map(|(_, name)| name).collect::<BTreeSet<_>>();
+    (reports.into_iter().filter(|report| names.contains(&report.name)).collect(), true)
 }
 
 /// Delivers the reports of one host.
@@ -128,7 +150,13 @@ struct Reporter {
     lane: Lane,
     pace: Pace,
     queue: Arc<Queue>,
+    sieve: Sieve,
     fruitless: Fruitless,
+    /// What something on the way refuses reports of: they are posted apart, so that they delay no other.
+    held: Holds<Key>,
+    held_sieve: Sieve,
+    /// Whether something was accepted since the flush began.
+    is_accepting: bool,
     settled: Arc<Notify>,
 }
 
@@ -171,30 +199,122 @@ impl Reporter {
             // Without an id, they wait until it is found.
             Some(identifier) => self.hosts.id(identifier, (self.pace.instant)())?,
         };
+        if let Some(wait) = self.lane.held_back() {
+            return Some(wait);
+        }
+        self.is_accepting = false;
+        match self.deliver_all(&id).await {
+            Ok(()) => {
+                self.is_done();
+                None
+            }
+            Err(error) => Some(self.failed(&error)),
+        }
+    }
+
+    /// Delivers everything but what is held, and then what of that is due.
+    async fn deliver_all(&mut self, id: &str) -> Result<(), ApiError> {
         loop {
-            let batch = self.queue.oldest(MOST_AT_ONCE);
-            if batch.is_empty() {
-                self.lane.is_well();
-                return None;
-            }
-            if let Some(wait) = self.lane.held_back() {
-                return Some(wait);
-            }
-            let error = match self.post(&batch, &id).await {
-                Ok(()) => continue,
-                Err(error @ ApiError::Refused(_)) if self.fruitless.allows(batch.len(), (self.pace.instant)()) => {
-                    match self.search(batch, &id, error).await {
-                        Ok(()) => continue,
-                        Err(error) => error,
-                    }
+            let waiting = self.queue.oldest(MOST_AT_ONCE, |report| !self.held.contains(&key(report)));
+            if waiting.is_empty() {
+                match self.retry_held(id).await? {
+                    true => continue,
+                    false => return Ok(()),
                 }
-                Err(error) => error,
+            }
+            let (batch, is_part) = part(&self.sieve, waiting);
+            let Err(error) = self.post(&batch, id).await else { continue };
+            let now = (self.pace.instant)();
+            if error.may_be_of_a_part() && batch.iter().all(|report| self.is_behind_held(report)) {
+                // Probably for the same reason, so that it waits with those before it.
+                batch.iter().for_each(|report| self.held.hold_unproven(key(report), &error, now));
+                continue;
+            }
+            let search = match error {
+                ApiError::Refused(_) if self.fruitless.allows(batch.len(), now) => {
+                    Halving::of_refused(batch.clone(), error.clone(), (self.pace.random)())
+                }
+                _ if !is_part && self.sieve.is_accepting() && error.may_be_of_a_part() => {
+                    Halving::beside_accepted(batch.clone(), error.clone())
+                }
+                _ => return Err(error),
             };
-            return Some(self.failed(&error));
+            if !self.search(search, &batch, id).await? {
+                self.fruitless.record(batch.len(), now);
+                return Err(error);
+            }
+        }
+    }
+
+    /// Whether another report of its check is held.
+    fn is_behind_held(&self, report: &Report) -> bool {
+        let is_it = |other: &Report| other.name == report.name && self.held.contains(&key(other));
+        !self.queue.oldest(1, is_it).is_empty()
+    }
+
+    /// Posts what is held and due: all in its order, or, if that is refused again, the newest of each check and status, since only some
+    /// of the messages may be refused. Returns whether anything was accepted.
+    async fn retry_held(&mut self, id: &str) -> Result<bool, ApiError> {
+        let now = (self.pace.instant)();
+        if self.held.is_empty() || self.lane.is_exhausted() {
+            return Ok(false);
+        }
+        let is_due = |report: &Report| match self.is_accepting {
+            true => self.held.is_due_beside_accepted(&key(report), now),
+            false => self.held.is_due(&key(report), now),
+        };
+        let names = self.queue.oldest(usize::MAX, is_due);
+        let names = names.iter().map(|report| &report.name).collect::<BTreeSet<_>>();
+        let due = self.queue.oldest(usize::MAX, |report| names.contains(&report.name));
+        if due.is_empty() {
+            self.held.release_due_open(now);
+            return Ok(false);
+        }
+        let mut batch = due.clone();
+        if !self.is_accepting {
+            batch = part(&self.held_sieve, batch).0;
+        }
+        batch.truncate(MOST_AT_ONCE);
+        let Err(error) = self.post(&batch, id).await else {
+            self.held_sieve.clear();
+            return Ok(true);
+        };
+        if !error.may_be_of_a_part() {
+            self.held.extend_due(now);
+            return Err(error);
+        }
+        if !self.is_accepting {
+            // Perhaps everything fails.
+            self.held_sieve.fail();
+            due.iter().for_each(|report| self.held.hold_unproven(key(report), &error, now));
+            return Ok(false);
+        }
+        let newest = due.iter().map(|report| (key(report), Arc::clone(report))).collect::<BTreeMap<_, _>>();
+        let newest = newest.into_values().take(MOST_AT_ONCE).collect();
+        self.search(Halving::beside_accepted(newest, error), &due, id).await?;
+        Ok(false)
+    }
+
+    /// Notes that everything is delivered but what is held, which is the lane's fault.
+    fn is_done(&mut self) {
+        self.sieve.clear();
+        let now = (self.pace.instant)();
+        let next = self.held.queued().min_by_key(|(_, _, until)| *until);
+        match next.filter(|_| !self.queue.is_empty()) {
+            Some(((name, _), why, until)) => {
+                let task = format!("post reports of the check `{}`", printable(name, 200));
+                let words = Words::new(&task, "they stay queued, and those of other checks are delivered");
+                let words = Words { is_of_a_part: true, ..words };
+                self.lane.fault(until.saturating_duration_since(now), &why.clone(), &words);
+            }
+            None => self.lane.is_well(),
         }
     }
 
     fn failed(&mut self, error: &ApiError) -> Duration {
+        if error.may_be_of_a_part() {
+            self.sieve.fail();
+        }
         let waits = format!("{} stay queued", counted(self.queue.len() as u64, "report"));
         let words = Words::new("post check reports", &waits);
         let (ApiError::NotFound(_), Some(identifier)) = (error, &self.host) else {
@@ -210,43 +330,70 @@ impl Reporter {
         self.lane.request(batch.len(), self.client.post_reports(body(batch, id))).await?;
         tracing::debug!("delivered {} check reports", batch.len());
         self.fruitless.clear();
+        self.sieve.accept();
+        self.is_accepting = true;
+        let order = if self.held.is_empty() { Vec::new() } else { self.queue.oldest(usize::MAX, |_| true) };
         self.queue.remove(batch);
+        let is_held = |report: &&Arc<Report>| batch.contains(report) || self.held.contains(&key(report));
+        self.drop_superseded(order.iter().filter(is_held));
+        batch.iter().for_each(|report| self.held.release(&key(report)));
         self.settled.notify_one();
         Ok(())
     }
 
-    /// Looks for the refused reports of a batch that was refused, and drops those that Mackerel itself refuses; the others are
-    /// delivered on the way.
+    /// Drops those of these reports, which are in their order, after which a later one of the same check was delivered: posted now, they
+    /// would be taken for newer.
+    fn drop_superseded<'a>(&self, order: impl DoubleEndedIterator<Item = &'a Arc<Report>>) {
+        let mut delivered = BTreeSet::new();
+        for report in order.rev() {
+            if !self.queue.contains(report) {
+                delivered.insert(&report.name);
+            } else if delivered.contains(&report.name) {
+                self.queue.supersede(report);
+            }
+        }
+    }
+
+    /// Looks for the refused reports of a batch that was refused, which are `all` or some of them, and drops those that Mackerel itself
+    /// refuses; the others are held. What is accepted is delivered on the way. Returns whether anything was.
     ///
     /// # Errors
-    /// Nothing was accepted, a request failed for another reason, or something else than Mackerel refuses some of them.
-    async fn search(&mut self, batch: Vec<Arc<Report>>, id: &str, why: ApiError) -> Result<(), ApiError> {
-        let things = batch.len();
-        let mut search = Halving::of_refused(batch, (self.pace.random)());
+    /// A request failed for another reason.
+    async fn search(
+        &mut self,
+        mut search: Halving<Arc<Report>, ApiError>,
+        all: &[Arc<Report>],
+        id: &str,
+    ) -> Result<bool, ApiError> {
         loop {
-            while !self.lane.is_exhausted()
+            let mut result = Ok(());
+            while result.is_ok()
+                && !self.lane.is_exhausted()
                 && let Some(batch) = search.next()
             {
                 match self.post(&batch, id).await {
                     Ok(()) => search.accept(),
-                    Err(error) if error.is_refusal_like(&why) => search.refuse(batch),
-                    Err(error) => return Err(error),
+                    Err(error) => result = search.fail(batch, error),
                 }
             }
             let (refused, is_finished) = match search.found() {
                 Found::All(refused) => (refused, true),
                 Found::Some(refused) => (refused, false),
-                Found::NothingAccepted => {
-                    self.fruitless.record(things, (self.pace.instant)());
-                    return Err(why);
-                }
+                Found::NothingAccepted => return result.map(|()| false),
             };
-            if !refused.is_empty() && !why.is_of_mackerel() {
-                return Err(why);
+            let now = (self.pace.instant)();
+            let (dropped, held): (Vec<_>, Vec<_>) = refused.into_iter().partition(|(_, why)| why.is_final());
+            for (report, why) in &held {
+                self.held.hold(key(report), why, now);
             }
-            refused.iter().for_each(|report| self.queue.refuse(report, &why));
             if is_finished {
-                return Ok(());
+                let is_left = |report: &&Arc<Report>| dropped.iter().all(|(dropped, _)| !Arc::ptr_eq(dropped, report));
+                self.drop_superseded(all.iter().filter(is_left));
+            }
+            dropped.iter().for_each(|(report, why)| self.queue.refuse(report, why));
+            result?;
+            if is_finished || self.lane.is_exhausted() {
+                return Ok(true);
             }
         }
     }
@@ -293,246 +440,4 @@ fn body(reports: &[Arc<Report>], host_id: &str) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use tokio::io::AsyncWriteExt;
-    use tokio::net::TcpListener;
-    use tokio::sync::Notify;
-    use wasaba_core::report::{Lost, Status};
-
-    use super::*;
-    use crate::mackerel::board::LaneFacts;
-    use crate::mackerel::halving::MOST_REFUSED_REQUESTS;
-    use crate::mackerel::testing::{PACE, Server, answer, client, read};
-
-    fn report(name: &str, host: Option<&str>) -> Report {
-        Report {
-            name: name.into(),
-            host: host.map(Into::into),
-            status: Status::Critical,
-            message: "bad\nline2".to_owned(),
-            occurred_at: clock::unix_seconds(),
-            notification_interval_minutes: None,
-            max_check_attempts: Some(3),
-            is_urgent: true,
-            lost: Lost::default(),
-        }
-    }
-
-    /// The reporter of this host or another, which is known.
-    async fn reporter(server: &Server, host: Option<&str>, queued: Vec<Report>) -> Reporter {
-        let (board, mut queues) = (Lanes::default(), Queues::default());
-        let (hosts, host) = (Arc::new(Hosts::new(board.clone())), host.map(Arc::from));
-        queued.into_iter().for_each(|report| queues.push(report));
-        let spool = Arc::new(Spool::open(tempfile::tempdir().unwrap().path(), 0).unwrap());
-        let (own, pace) = (HostId::new("OWN").unwrap(), Pace { random: || 1.0, ..PACE });
-        let queue = queues.iter().next().map(|(_, queue)| Arc::clone(queue)).unwrap_or_default();
-        if let Some(host) = &host {
-            let (mut found, client) = (hosts.found(), client(&server.base));
-            hosts.id(host, (pace.instant)());
-            tokio::select! {
-                never = hosts.keep_looked_up(&client, pace) => match never {},
-                found = found.changed() => found.unwrap(),
-            }
-        }
-        let reports = CheckReports::new(client(&server.base), own, hosts, board, pace, &mut queues, spool);
-        reports.reporter(host.as_ref(), &queue)
-    }
-
-    fn facts(reporter: &Reporter) -> LaneFacts {
-        let facts = reporter.lane.board().facts((PACE.instant)()).into_iter();
-        let is_it = |facts: &LaneFacts| facts.kind == Kind::CheckReports && facts.host == reporter.host;
-        facts.into_iter().find(is_it).unwrap()
-    }
-
-    fn bodies(server: &Server) -> Vec<String> {
-        server
-            .requests()
-            .into_iter()
-            .filter(|request| request.line.contains("/checks/report"))
-            .map(|request| request.body)
-            .collect()
-    }
-
-    #[test]
-    fn a_report_is_written_like_the_official_agents() {
-        let reports = [Report { occurred_at: 1_795_417_744, ..report("crit", None) }];
-        let expected = r#"{"reports":[{"source":{"type":"host","hostId":"HOSTID12345"},"name":"crit","status":"CRITICAL","message":"bad\nline2","occurredAt":1795417744,"maxCheckAttempts":3}]}"#;
-        assert_eq!(String::from_utf8(body(&reports.map(Arc::new), "HOSTID12345")).unwrap(), expected);
-    }
-
-    #[tokio::test]
-    async fn a_refused_report_is_dropped_alone_and_its_check_learns_of_it() {
-        for order in [["poison", "a", "b"], ["a", "poison", "b"], ["a", "b", "poison"]] {
-            let server = Server::start(|request| match request.body.contains("poison") {
-                true => answer(400, r#"{"error":"no"}"#),
-                false => answer(200, r#"{"success":true}"#),
-            })
-            .await;
-            let queued = order.map(|name| report(name, None));
-            let lost = queued.clone().map(|report| (report.name == "poison".into(), report.lost));
-            let mut reporter = reporter(&server, None, queued.into()).await;
-            assert_eq!(reporter.flush().await, None);
-            assert_eq!(reporter.queue.len(), 0, "{order:?}");
-            let accepted = bodies(&server).into_iter().filter(|body| !body.contains("poison"));
-            assert_eq!(accepted.map(|body| body.matches("\"name\"").count()).sum::<usize>(), 2);
-            assert!(lost.iter().all(|(is_poison, lost)| lost.is_set() == *is_poison), "{order:?}");
-            let facts = facts(&reporter);
-            assert_eq!((facts.delivered, facts.fault, facts.dropped.get("refused")), (2, None, Some(&1)), "{order:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_report_that_only_a_gateway_refuses_stays_queued_and_holds_up_no_other() {
-        let server = Server::start(|request| match request.body.contains("poison") {
-            true => answer(400, "<html>"),
-            false => answer(200, r#"{"success":true}"#),
-        })
-        .await;
-        let queued = ["a", "poison", "b"].map(|name| report(name, None));
-        let lost = queued.clone().map(|report| report.lost);
-        let mut reporter = reporter(&server, None, queued.into()).await;
-        assert!(reporter.flush().await.is_some());
-        let left = reporter.queue.oldest(9).iter().map(|report| report.name.to_string()).collect::<Vec<_>>();
-        assert_eq!((left, facts(&reporter).delivered), (vec!["poison".to_owned()], 2));
-        assert!(lost.iter().all(|lost| !lost.is_set()));
-    }
-
-    #[tokio::test]
-    async fn nothing_is_dropped_and_few_requests_are_made_while_everything_is_refused() {
-        for reason in ["<html>", r#"{"error":"no"}"#] {
-            let server = Server::start(move |_| answer(400, reason)).await;
-            let queued = (0..300).map(|number| report(&format!("c{number}"), None)).collect();
-            let mut reporter = reporter(&server, None, queued).await;
-            assert!(reporter.flush().await.is_some());
-            assert_eq!(reporter.queue.len(), 300);
-            assert!(bodies(&server).len() <= MOST_REFUSED_REQUESTS, "{}", bodies(&server).len());
-        }
-    }
-
-    #[tokio::test]
-    async fn what_waits_is_posted_after_a_restart_once_and_for_the_same_host_only() {
-        let folder = tempfile::tempdir().unwrap();
-        let run = async |own: &str, pushed: Vec<Report>, status: u16| {
-            let server = Server::start(move |_| answer(status, r#"{"success":true}"#)).await;
-            let spool = Arc::new(Spool::open(folder.path(), 0).unwrap());
-            let pace = Pace { random: || 1.0, ..PACE };
-            let (own, mut queues) = (HostId::new(own).unwrap(), Queues::default());
-            for report in pushed {
-                queues.push(report);
-            }
-            let ((_keep, mut inbox), (_, stop)) = (mpsc::channel(1), watch::channel(true));
-            let (board, client) = (Lanes::default(), client(&server.base));
-            let hosts = Arc::new(Hosts::new(board.clone()));
-            let reports = CheckReports::new(client, own, hosts, board, pace, &mut queues, spool);
-            reports.run(&mut inbox, stop).await;
-            let names = bodies(&server).into_iter().flat_map(|body| {
-                let body: serde_json::Value = serde_json::from_str(&body).unwrap();
-                body["reports"].as_array().unwrap().iter().map(|report| report["name"].to_string()).collect::<Vec<_>>()
-            });
-            names.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" ")
-        };
-        let waiting = || vec![report("a", None), report("b", None)];
-        assert_eq!(run("OWN", waiting(), 503).await, r#""a" "b""#);
-        assert_eq!(run("OWN", vec![report("c", None)], 200).await, r#""a" "b" "c""#);
-        assert_eq!(run("OWN", Vec::new(), 200).await, "", "they were posted");
-        assert_eq!(run("OWN", waiting(), 503).await, r#""a" "b""#);
-        assert_eq!(run("ANOTHER", Vec::new(), 200).await, "");
-    }
-
-    #[tokio::test]
-    async fn a_host_that_is_found_during_the_first_request_gets_its_reports_without_a_pause() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        let (board, mut queues) = (Lanes::default(), Queues::default());
-        let hosts = Arc::new(Hosts::new(board.clone()));
-        let delivered = Arc::new(Notify::new());
-        let (found, told) = (hosts.found(), Arc::clone(&delivered));
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let (mut found, told) = (found.clone(), Arc::clone(&told));
-                tokio::spawn(async move {
-                    let mut buffer = Vec::new();
-                    while let Some(request) = read(&mut stream, &mut buffer).await {
-                        let body = match request.line.starts_with("GET") {
-                            true => r#"{"hosts":[{"id":"OTHER"}]}"#,
-                            false => r#"{"success":true}"#,
-                        };
-                        if request.body.contains("OWN") {
-                            // The answer to the first request comes after the look-up.
-                            found.changed().await.unwrap();
-                        }
-                        stream.write_all(answer(200, body).as_bytes()).await.unwrap();
-                        if request.body.contains("OTHER") {
-                            told.notify_one();
-                        }
-                    }
-                });
-            }
-        });
-        for host in [None, Some("db")] {
-            queues.push(report("disk", host));
-        }
-        let (client, own) = (client(&base), HostId::new("OWN").unwrap());
-        let spool = Arc::new(Spool::open(tempfile::tempdir().unwrap().path(), 0).unwrap());
-        let reports = CheckReports::new(client.clone(), own, Arc::clone(&hosts), board, PACE, &mut queues, spool);
-        let ((_reports, mut inbox), (_stop, stop)) = (mpsc::channel(1), watch::channel(false));
-        tokio::select! {
-            () = reports.run(&mut inbox, stop) => panic!("it stopped"),
-            never = hosts.keep_looked_up(&client, PACE) => match never {},
-            () = delivered.notified() => {}
-            () = tokio::time::sleep(GATHERED / 2) => panic!("the report of the other host waits"),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_host_whose_requests_hang_delays_no_other() {
-        let server = Server::start_pending(|request| match request.line.starts_with("GET") {
-            true => Some(answer(200, r#"{"hosts":[{"id":"OTHER"}]}"#)),
-            false => (!request.body.contains("OTHER")).then(|| answer(200, r#"{"success":true}"#)),
-        })
-        .await;
-        let (board, mut queues, client) = (Lanes::default(), Queues::default(), client(&server.base));
-        let hosts = Arc::new(Hosts::new(board.clone()));
-        let (send, mut inbox) = mpsc::channel(9);
-        let (own, (_stop, stop)) = (HostId::new("OWN").unwrap(), watch::channel(false));
-        let spool = Arc::new(Spool::open(tempfile::tempdir().unwrap().path(), 0).unwrap());
-        let reports = CheckReports::new(client.clone(), own, Arc::clone(&hosts), board, PACE, &mut queues, spool);
-        let script = async {
-            send.send(report("a", Some("db"))).await.unwrap();
-            server.until(|seen| seen.iter().any(|request| request.body.contains("OTHER"))).await;
-            send.send(report("b", None)).await.unwrap();
-            server.until(|seen| seen.iter().any(|request| request.body.contains("OWN"))).await;
-        };
-        tokio::select! {
-            () = reports.run(&mut inbox, stop) => panic!("it stopped"),
-            never = hosts.keep_looked_up(&client, PACE) => match never {},
-            () = script => {}
-        }
-    }
-
-    #[tokio::test]
-    async fn reports_of_a_host_that_is_gone_stay_queued_and_say_so() {
-        let server = Server::start(|request| match request.line.starts_with("GET") {
-            true => answer(200, r#"{"hosts":[{"id":"OTHER"}]}"#),
-            false => answer(404, r#"{"error":{"message":"Host Not Found."}}"#),
-        })
-        .await;
-        let mut reporter = reporter(&server, Some("db"), vec![report("a", Some("db"))]).await;
-        assert!(reporter.flush().await.is_some_and(|wait| wait >= Duration::from_mins(5)));
-        assert_eq!(reporter.queue.len(), 1);
-        let fault = facts(&reporter).fault.unwrap();
-        assert!(fault.error.contains("Host Not Found.") && fault.cure.contains("`custom_identifier`"), "{fault:?}");
-    }
-
-    #[tokio::test]
-    async fn more_than_a_hundred_reports_take_several_requests_and_old_ones_are_dropped() {
-        let server = Server::start(|_| answer(200, r#"{"success":true}"#)).await;
-        let old = Report { occurred_at: 0, ..report("old", None) };
-        let queued = [old].into_iter().chain((0..150).map(|number| report(&format!("c{number}"), None))).collect();
-        reporter(&server, None, queued).await.flush().await;
-        let counts = bodies(&server).iter().map(|body| body.matches("\"name\"").count()).collect::<Vec<_>>();
-        assert_eq!(counts, [100, 50]);
-    }
-}
+mod tests;

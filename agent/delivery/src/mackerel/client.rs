@@ -201,8 +201,9 @@ impl Client {
         // That of a cache was told to someone else before.
         let told = header(DATE).filter(|_| header(AGE).is_none()).and_then(answer::date);
         let its_time = told.and_then(|told| Some(UNIX_EPOCH + Duration::from_secs(u64::try_from(told).ok()?)));
-        let retry_after =
-            header(RETRY_AFTER).and_then(|value| answer::retry_after(value, its_time.unwrap_or_else(clock::wall)));
+        let waits = response.headers().get_all(RETRY_AFTER).iter().filter_map(|value| value.to_str().ok());
+        let waits = waits.filter_map(|value| answer::retry_after(value, its_time.unwrap_or_else(clock::wall)));
+        let retry_after = waits.max();
         if !status.is_success() {
             // What can be read of the reason. A body that is long or ends early hides neither status nor Retry-After.
             let message = answer::message(&self.body(response, LONGEST_RESPONSE).await.0);
@@ -220,12 +221,18 @@ impl Client {
         if let (Some(told), Some(_)) = (told, &found) {
             *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some((told, arrived));
         }
-        found.ok_or_else(|| {
-            ApiError::NoAnswer(format!(
+        found.ok_or_else(|| match retry_after {
+            Some(_) => ApiError::of(ErrorResponse {
+                status: status.as_u16(),
+                by: Author::Unknown(self.host()),
+                message: status.to_string(),
+                retry_after,
+            }),
+            None => ApiError::NoAnswer(format!(
                 "{} answered {status}, but not what Mackerel answers on success: is `apibase` right, or does a proxy or login \
                  page answer in its place?",
                 self.host()
-            ))
+            )),
         })
     }
 
@@ -474,6 +481,18 @@ mod tests {
         let error = get(&client(&server.base)).await.unwrap_err();
         assert_eq!(error.retry_after(), Some(Duration::from_secs(90)), "{error}");
         assert!(error.to_string().contains("503"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_longest_retry_after_counts_whatever_the_status() {
+        for status in ["200 OK", "302 Found", "403 Forbidden", "503 Busy"] {
+            let response = format!(
+                "HTTP/1.1 {status}\r\nretry-after: 5\r\nretry-after: 90\r\nlocation: /\r\ncontent-length: 0\r\n\r\n"
+            );
+            let server = Server::start(move |_| response.clone()).await;
+            let error = get(&client(&server.base)).await.unwrap_err();
+            assert_eq!(error.retry_after(), Some(Duration::from_secs(90)), "{status}: {error}");
+        }
     }
 
     #[tokio::test]

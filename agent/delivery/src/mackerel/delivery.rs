@@ -1,11 +1,11 @@
 //! The delivery of one host's values: from the spool to `POST /api/v0/tsdb`, newest first.
 //!
-//! A request begins small and grows ([`size`](super::size)). What Mackerel refuses is halved until the refused values are known,
-//! and only those are dropped ([`refusals`](super::refusals)); if it accepts nothing at all, nothing is dropped, and what a gateway
-//! seems to refuse stays queued. Delivered points are settled before the next request is sent. The second of the minute at which it
-//! posts is in `timing`.
+//! A request begins small and grows ([`size`](super::size)). What is refused is halved until the refused values are known
+//! ([`halving`](super::halving)); other failures are first tried with parts ([`sieve`](super::sieve)), since a single value may be what
+//! they are over. Refused values are sent apart ([`refusals`](super::refusals)), and dropped only if Mackerel itself refuses them while it
+//! accepts others. Delivered points are settled before the next request is sent. The second of the minute at which it posts is in `timing`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use super::id_file::HostId;
 use super::lanes::{Lane, Words, cure_of_missing_host};
 use super::point::{Point, body, settlements};
 use super::refusals::Refusals;
+use super::sieve::Sieve;
 use super::size::Size;
 use super::suspects::Suspects;
 use super::timing::Timing;
@@ -29,6 +30,9 @@ use crate::spool::{Minute, Spool};
 
 /// Held names are dropped if something else was accepted this long before: else Mackerel may be refusing everything.
 const PROOF: Duration = Duration::from_mins(5);
+
+/// What fails within this time after something else was accepted does not fail with everything.
+const BESIDE: Duration = Duration::from_mins(2);
 
 pub(super) struct Delivery {
     client: Client,
@@ -43,9 +47,10 @@ pub(super) struct Delivery {
     lane: Lane,
     refusals: Refusals,
     suspects: Suspects,
+    sieve: Sieve,
     fruitless: Fruitless,
-    /// A search for refused points that pauses, and why they are refused.
-    unfinished: Option<(Halving<Point>, ApiError)>,
+    /// A search for refused points that pauses.
+    unfinished: Option<Halving<Point, ApiError>>,
     /// When something was accepted last.
     accepted: Option<Instant>,
 }
@@ -81,6 +86,7 @@ impl Delivery {
             lane,
             refusals: Refusals::default(),
             suspects: Suspects::default(),
+            sieve: Sieve::default(),
             fruitless: Fruitless::default(),
             unfinished: None,
             accepted: None,
@@ -141,23 +147,50 @@ impl Delivery {
             tracing::warn!("{}{line}", host.unwrap_or_default());
         }
         match result {
-            Ok(pause) => {
+            Ok(Some(pause)) => {
                 self.is_well().await;
-                if let Some(pause) = pause {
-                    self.lane.pauses(pause);
-                    return Next::After(pause);
-                }
-                let retry = self.refusals.next().into_iter().chain(self.suspects.next_parked()).min();
-                retry.map_or(Next::Change, Next::ChangeOrAt)
+                self.lane.pauses(pause);
+                Next::After(pause)
             }
+            Ok(None) => self.is_done().await,
             Err(error) => {
-                let host = self.host.as_ref().map(|host| format!(" of the host `{}`", printable(host, 200)));
-                let task = format!("deliver values{}", host.unwrap_or_default());
+                // What is refused was searched through.
+                let is_refusal = matches!(error, ApiError::Refused(_));
+                if error.may_be_of_a_part() && (!is_refusal || self.sieve.is_open()) {
+                    self.sieve.fail();
+                }
                 let is_gone = matches!(error, ApiError::NotFound(_)) && self.host.is_some();
                 let cure = is_gone.then(cure_of_missing_host);
+                let task = self.task("values");
                 Next::After(self.lane.wait(&error, &Words { cure, ..Words::new(&task, "they stay queued") }))
             }
         }
+    }
+
+    /// What a message says that it cannot do.
+    fn task(&self, values: &str) -> String {
+        let host = self.host.as_ref().map(|host| format!(" of the host `{}`", printable(host, 200)));
+        format!("deliver {values}{}", host.unwrap_or_default())
+    }
+
+    /// Notes that everything is delivered but what is held, which is the lane's fault as long as it may be accepted later.
+    async fn is_done(&mut self) -> Next {
+        self.sieve.clear();
+        let now = self.now();
+        let names = self.refusals.queued().map(|(names, why, next)| (format!("values of {names}"), why, next));
+        let minutes =
+            self.suspects.parked().map(|(next, why)| ("the values of a minute".to_owned(), why.clone(), *next));
+        match names.or(minutes) {
+            Some((values, why, next)) => {
+                let task = self.task(&values);
+                let words = Words::new(&task, "they stay queued, and all others are delivered");
+                let words = Words { is_of_a_part: true, ..words };
+                self.lane.fault(next.saturating_duration_since(now), &why, &words);
+            }
+            None => self.is_well().await,
+        }
+        let next = self.refusals.next().into_iter().chain(self.suspects.parked().map(|(next, _)| *next)).min();
+        next.map_or(Next::Change, Next::ChangeOrAt)
     }
 
     /// Notes that everything is delivered, unless something may be queued that cannot be read.
@@ -169,25 +202,40 @@ impl Delivery {
 
     /// Delivers all but the held names, and then those of them that are due. Returns how long to pause before the rest.
     async fn deliver_all(&mut self, id: &Arc<str>) -> Result<Option<Duration>, ApiError> {
-        if let Some((search, why)) = self.unfinished.take()
-            && self.search(search, &why).await? == Some(true)
+        if let Some(search) = self.unfinished.take()
+            && self.search(search).await? == Some(true)
         {
             return Ok(Some(self.pace.pause));
         }
         loop {
-            let minutes = self.newest().await;
-            if minutes.is_empty() {
+            let part = self.part(id).await;
+            let is_part = !part.is_empty();
+            let mut points = if is_part { part } else { addressed(self.newest().await, id) };
+            if points.is_empty() {
                 break;
             }
-            let mut points = addressed(minutes, id);
             points.truncate(self.size.points());
-            if self.deliver(points).await? {
+            if self.deliver(points, is_part).await? {
                 return Ok(Some(self.pace.pause));
             }
             self.timing.delivered((self.pace.now)());
         }
         self.retry_suspects(id).await?;
         self.retry_refused(id).await
+    }
+
+    /// The newest values of a part of the names, if everything together failed.
+    async fn part(&mut self, id: &Arc<str>) -> Vec<Point> {
+        if self.sieve.part(usize::MAX).is_none() {
+            return Vec::new();
+        }
+        let minutes = self.newest_before(i64::MAX).await;
+        let mut newest = BTreeMap::new();
+        for point in addressed(minutes, id) {
+            newest.entry(point.sample.name().clone()).or_insert(point);
+        }
+        let Some(part) = self.sieve.part(newest.len()) else { return Vec::new() };
+        newest.into_values().enumerate().filter(|(place, _)| part(*place)).map(|(_, point)| point).collect()
     }
 
     /// The minutes to deliver next, without the points of held names, and of suspect minutes.
@@ -221,66 +269,62 @@ impl Delivery {
         (self.pace.instant)()
     }
 
-    /// Delivers one batch. If Mackerel refuses it, looks for what it refuses. Returns whether to pause.
-    async fn deliver(&mut self, batch: Vec<Point>) -> Result<bool, ApiError> {
-        let count = batch.len();
+    /// Delivers one batch. If it is refused, looks for what is. Returns whether to pause.
+    async fn deliver(&mut self, batch: Vec<Point>, is_part: bool) -> Result<bool, ApiError> {
+        let (count, now) = (batch.len(), self.now());
         let (batch, error) = match self.post(batch).await {
             Ok(()) => {
-                self.size.grow(count);
+                self.size.grow(count, now);
                 return Ok(false);
             }
             Err(failed) => failed,
         };
-        let (newest, oldest) = (batch.first().map(|point| point.time), batch.last().map(|point| point.time));
-        match error {
-            ApiError::Refused(_)
-                if error.is_too_large() && self.size.is_limited_by(count) && !self.lane.is_exhausted() =>
-            {
-                Ok(false)
-            }
-            // Perhaps it is the size.
-            ApiError::Refused(_) if newest != oldest && !self.lane.is_exhausted() => {
-                self.size.shrink(count);
-                Ok(false)
-            }
-            ApiError::Refused(_) if newest == oldest => {
-                let now = self.now();
-                if self.fruitless.allows(count, now) {
-                    let search = Halving::of_refused(batch, (self.pace.random)());
-                    if let Some(is_unfinished) = self.search(search, &error).await? {
-                        return Ok(is_unfinished);
-                    }
-                    self.fruitless.record(count, now);
-                }
-                self.suspects.add(newest);
-                self.size.shrink(count);
-                if self.suspects.others_are_accepted() { Ok(false) } else { Err(error) }
-            }
-            error => {
-                if let (ApiError::NotFound(_), Some(identifier)) = (&error, &self.host) {
-                    // It has been retired since.
-                    self.hosts.doubt(identifier, self.now());
-                }
-                self.size.shrink(count);
-                Err(error)
-            }
+        if let (ApiError::NotFound(_), Some(identifier)) = (&error, &self.host) {
+            // It has been retired since.
+            self.hosts.doubt(identifier, now);
         }
+        let is_exhausted = self.lane.is_exhausted();
+        if error.is_too_large() && self.size.is_limited_by(count, now) && !is_exhausted {
+            return Ok(false);
+        }
+        let is_refusal = matches!(error, ApiError::Refused(_));
+        let is_searched = is_refusal || self.sieve.is_accepting() && error.may_be_of_a_part();
+        let (newest, oldest) = (batch.first().map(|point| point.time), batch.last().map(|point| point.time));
+        if !is_searched || newest != oldest && !is_part {
+            self.size.shrink(count);
+            // Perhaps it is the size.
+            return if is_searched && !is_exhausted { Ok(false) } else { Err(error) };
+        }
+        if !is_refusal {
+            let search = Halving::beside_accepted(batch, error);
+            return Ok(self.search(search).await? == Some(true));
+        }
+        if self.fruitless.allows(count, now) {
+            let search = Halving::of_refused(batch, error.clone(), (self.pace.random)());
+            if let Some(is_unfinished) = self.search(search).await? {
+                return Ok(is_unfinished);
+            }
+            self.fruitless.record(count, now);
+        }
+        self.size.shrink(count);
+        if is_part {
+            return Err(error);
+        }
+        self.suspects.add(newest);
+        if self.suspects.others_are_accepted() { Ok(false) } else { Err(error) }
     }
 
     /// Looks for refused points; what is accepted on the way is delivered. The names of refused points are held, and what Mackerel
     /// itself refuses is dropped. Returns whether the search is unfinished; `None` if nothing was accepted.
-    async fn search(&mut self, mut search: Halving<Point>, why: &ApiError) -> Result<Option<bool>, ApiError> {
-        let mut failed = None;
-        while !self.lane.is_exhausted()
+    async fn search(&mut self, mut search: Halving<Point, ApiError>) -> Result<Option<bool>, ApiError> {
+        let mut result = Ok(());
+        while result.is_ok()
+            && !self.lane.is_exhausted()
             && let Some(batch) = search.next()
         {
             match self.post(batch).await {
                 Ok(()) => search.accept(),
-                Err((batch, error)) if error.is_refusal_like(why) => search.refuse(batch),
-                Err((_, error)) => {
-                    failed = Some(error);
-                    break;
-                }
+                Err((batch, error)) => result = search.fail(batch, error),
             }
         }
         let (refused, is_unfinished) = match search.found() {
@@ -288,12 +332,11 @@ impl Delivery {
             Found::Some(refused) => (refused, Some(true)),
             Found::NothingAccepted => (Vec::new(), None),
         };
-        self.refusals.hold(refused.iter().map(|point| &point.sample), why, self.now());
-        self.reject(refused, why).await;
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        self.unfinished = (is_unfinished == Some(true)).then(|| (search, why.clone()));
+        let now = self.now();
+        refused.iter().for_each(|(point, why)| self.refusals.hold(&point.sample, why, now));
+        self.reject(refused).await;
+        result?;
+        self.unfinished = (is_unfinished == Some(true)).then_some(search);
         Ok(is_unfinished)
     }
 
@@ -317,22 +360,20 @@ impl Delivery {
                 }
             };
             let same = points.clone();
-            let search = Halving::of_refused(points, (self.pace.random)());
-            if self.search(search, &error).await?.is_some() {
+            let search = Halving::of_refused(points, error.clone(), (self.pace.random)());
+            if self.search(search).await?.is_some() {
                 continue;
             }
-            self.refusals.count(same.len(), &error);
-            if error.is_of_mackerel() {
-                self.reject(same, &error).await;
-            } else {
-                self.suspects.park(time, self.now());
+            if !error.is_final() {
+                self.suspects.park(time, &error, self.now());
             }
+            self.reject_all(same, &error).await;
         }
         Ok(())
     }
 
-    /// Tries the held names that are due again, all together. Refused ones are held for another hour, and what is queued of them
-    /// is dropped if Mackerel itself refuses them.
+    /// Tries the held names that are due again, all together. Refused ones are held again, and what is queued of them is dropped if
+    /// Mackerel itself refuses them.
     async fn retry_refused(&mut self, id: &Arc<str>) -> Result<Option<Duration>, ApiError> {
         let (now, held) = (self.now(), self.refusals.held());
         if self.refusals.next().is_none_or(|next| now < next) {
@@ -344,34 +385,48 @@ impl Delivery {
         let mut seen = BTreeSet::new();
         let is_first = |point: &Point| seen.insert(point.sample.name().clone());
         let (newest, older): (Vec<_>, Vec<_>) = addressed(minutes, id).into_iter().partition(is_first);
+        if newest.is_empty() {
+            self.refusals.release_due_open(now);
+        }
         self.refusals.extend_due(now);
         if newest.is_empty() {
             return Ok(None);
         }
         let all = newest.clone();
+        let is_accepting = self.was_accepting_within(BESIDE);
         let (newest, error) = match self.post(newest).await {
             Ok(()) => return Ok(Some(Duration::ZERO)),
-            Err((newest, error @ ApiError::Refused(_))) => (newest, error),
+            Err((newest, error)) if error.may_be_of_a_part() => (newest, error),
             Err((_, error)) => return Err(error),
         };
-        let search = Halving::of_refused(newest, (self.pace.random)());
-        let pause = match self.search(search, &error).await? {
+        let search = match (&error, is_accepting) {
+            (_, true) => Halving::beside_accepted(newest, error.clone()),
+            (ApiError::Refused(_), false) => Halving::of_refused(newest, error.clone(), (self.pace.random)()),
+            // Perhaps everything fails.
+            (_, false) => {
+                newest.iter().for_each(|point| self.refusals.release_open(&point.sample));
+                return Err(error);
+            }
+        };
+        let pause = match self.search(search).await? {
             Some(is_unfinished) => is_unfinished.then_some(self.pace.pause),
             None => {
                 // Something else must have been accepted meanwhile: else the names are not to blame.
-                if self.accepted.is_none_or(|at| now.saturating_duration_since(at) >= PROOF) {
+                if !self.was_accepting_within(PROOF) {
                     return Err(error);
                 }
-                self.refusals.count(all.len(), &error);
-                self.reject(all, &error).await;
+                self.reject_all(all, &error).await;
                 None
             }
         };
         let held = self.refusals.held();
         let (older, accepted): (Vec<_>, Vec<_>) = older.into_iter().partition(|point| held.contains(&point.sample));
-        self.refusals.count(older.len(), &error);
-        self.reject(older, &error).await;
+        self.reject_all(older, &error).await;
         Ok(pause.or((!accepted.is_empty()).then_some(Duration::ZERO)))
+    }
+
+    fn was_accepting_within(&self, time: Duration) -> bool {
+        self.accepted.is_some_and(|at| self.now().saturating_duration_since(at) < time)
     }
 
     /// Posts a batch, and settles it if it is accepted; else returns it with the error, which is counted.
@@ -382,6 +437,7 @@ impl Delivery {
         tracing::debug!("delivered {} points", batch.len());
         self.suspects.accept();
         self.fruitless.clear();
+        self.sieve.accept();
         self.accepted = Some(self.now());
         batch.iter().for_each(|point| self.refusals.release(&point.sample));
         self.settle(batch, Vec::new()).await;
@@ -396,11 +452,17 @@ impl Delivery {
         }
     }
 
-    /// Drops points that Mackerel refuses. What something else refuses stays queued, since it may accept it tomorrow.
-    async fn reject(&self, refused: Vec<Point>, why: &ApiError) {
-        if why.is_of_mackerel() {
-            self.settle(Vec::new(), refused).await;
-        }
+    /// Drops points that Mackerel refuses, each for its reason. What something else refuses stays queued, since it may be accepted
+    /// tomorrow.
+    async fn reject(&self, refused: Vec<(Point, ApiError)>) {
+        let refused = refused.into_iter().filter(|(_, why)| why.is_final());
+        self.settle(Vec::new(), refused.map(|(point, _)| point).collect()).await;
+    }
+
+    /// Drops points that are refused for the same reason, but not for their names; as [`Delivery::reject`].
+    async fn reject_all(&mut self, refused: Vec<Point>, why: &ApiError) {
+        self.refusals.count(refused.len(), why);
+        self.reject(refused.into_iter().map(|point| (point, why.clone())).collect()).await;
     }
 
     /// Settles in one commit.

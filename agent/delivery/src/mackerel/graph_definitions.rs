@@ -1,8 +1,8 @@
 //! Graph definitions: how Mackerel draws the metrics of plugins.
 //!
 //! All of them are posted at once, again when they change, and hourly, since Mackerel forgets a definition that had no values
-//! for some hours. If Mackerel refuses them, they are halved until the refused ones are alone; these are not posted again until
-//! they change. Where they come from is not known here.
+//! for some hours. If they are refused, they are halved until the refused ones are alone; what Mackerel itself refuses is not posted
+//! again until it changes. Where they come from is not known here.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -17,6 +17,7 @@ use super::answer::{ApiError, AtFault};
 use super::client::Client;
 use super::halving::{Found, Halving};
 use super::lanes::{Lane, Words};
+use super::sieve::Sieve;
 
 /// As often as the host's description.
 const POSTED_EVERY: Duration = Duration::from_hours(1);
@@ -64,8 +65,9 @@ pub(super) async fn keep_posted(
 struct Posting {
     all: Arc<Vec<Defined>>,
     refused: Vec<Defined>,
-    /// A search for refused ones that pauses, and why they are refused.
-    unfinished: Option<(Halving<Defined>, ApiError)>,
+    sieve: Sieve,
+    /// A search for refused ones that pauses, and why it began.
+    unfinished: Option<(Halving<Defined, ApiError>, ApiError)>,
 }
 
 impl Posting {
@@ -82,68 +84,92 @@ impl Posting {
     /// until the next posting.
     ///
     /// # Errors
-    /// A request failed for another reason than its definitions.
+    /// A request failed for another reason than its definitions, as far as is known.
     async fn post(&mut self, client: &Client, lane: &mut Lane, random: f64) -> Result<Duration, ApiError> {
-        let (search, error) = match self.unfinished.take() {
-            Some(unfinished) => unfinished,
-            None => {
-                let good = self.all.iter().filter(|defined| !self.refused.contains(defined)).cloned();
-                let good = good.collect::<Vec<_>>();
-                if good.is_empty() {
-                    lane.is_well();
-                    return Ok(Duration::MAX);
-                }
-                match lane.request(good.len(), client.post_graphs(body(&good))).await {
-                    Ok(()) => {
-                        tracing::debug!("posted {} graph definitions", good.len());
-                        lane.is_well();
-                        return Ok(POSTED_EVERY);
+        if let Some((search, why)) = self.unfinished.take() {
+            return self.search(client, lane, search, why).await;
+        }
+        loop {
+            let good = self.all.iter().filter(|defined| !self.refused.contains(defined)).cloned();
+            let mut good = good.collect::<Vec<_>>();
+            let part = self.sieve.part(good.len());
+            let is_part = part.is_some();
+            if let Some(part) = part {
+                let mut place = 0..;
+                good.retain(|_| place.next().is_some_and(&part));
+            }
+            if good.is_empty() {
+                lane.is_well();
+                return Ok(Duration::MAX);
+            }
+            match lane.request(good.len(), client.post_graphs(body(&good))).await {
+                Ok(()) => {
+                    tracing::debug!("posted {} graph definitions", good.len());
+                    self.sieve.accept();
+                    if is_part {
+                        continue;
                     }
-                    Err(error @ ApiError::Refused(_)) => (Halving::of_refused(good, random), error),
-                    Err(error) => return Err(error),
+                    self.sieve.clear();
+                    lane.is_well();
+                    return Ok(POSTED_EVERY);
+                }
+                Err(error @ ApiError::Refused(_)) => {
+                    let search = Halving::of_refused(good, error.clone(), random);
+                    return self.search(client, lane, search, error).await;
+                }
+                Err(error) if self.sieve.is_accepting() && error.may_be_of_a_part() => {
+                    let search = Halving::beside_accepted(good, error.clone());
+                    return self.search(client, lane, search, error).await;
+                }
+                Err(error) => {
+                    if error.may_be_of_a_part() {
+                        self.sieve.fail();
+                    }
+                    return Err(error);
                 }
             }
-        };
-        self.search(client, lane, search, error).await
+        }
     }
 
     async fn search(
         &mut self,
         client: &Client,
         lane: &mut Lane,
-        mut search: Halving<Defined>,
-        error: ApiError,
+        mut search: Halving<Defined, ApiError>,
+        why: ApiError,
     ) -> Result<Duration, ApiError> {
         while !lane.is_exhausted()
             && let Some(batch) = search.next()
         {
             match lane.request(batch.len(), client.post_graphs(body(&batch))).await {
                 Ok(()) => search.accept(),
-                Err(refusal) if refusal.is_refusal_like(&error) => search.refuse(batch),
-                Err(error) => return Err(error),
+                Err(error) => search.fail(batch, error)?,
             }
         }
         let (found, wait) = match search.found() {
             Found::All(found) => (found, POSTED_EVERY),
             Found::Some(found) => {
-                self.unfinished = Some((search, error.clone()));
+                self.unfinished = Some((search, why));
                 (found, PAUSE)
             }
             // Then the definitions are not to blame, or there is only one.
             Found::NothingAccepted => {
                 let example = self.all.iter().find(|defined| !self.refused.contains(defined));
-                return Ok(cannot_post("any graph definition", example, lane, &error));
+                return Ok(cannot_post("any graph definition", example, lane, &why));
             }
         };
-        if !found.is_empty() && !error.is_of_mackerel() {
-            return Ok(cannot_post("some graph definitions", found.first(), lane, &error).min(wait));
+        self.sieve.clear();
+        let (refused, unproven): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, why)| why.is_final());
+        lane.dropped("refused", refused.len());
+        if let Some((_, why)) = refused.first() {
+            let refused = refused.iter().map(|(defined, _)| defined.clone()).collect::<Vec<_>>();
+            lines(&refused, why).iter().for_each(|line| tracing::warn!("{line}"));
+            self.refused.extend(refused);
+        }
+        if let Some((example, why)) = unproven.first() {
+            return Ok(cannot_post("some graph definitions", Some(example), lane, why).min(wait));
         }
         lane.is_well();
-        lane.dropped("refused", found.len());
-        for line in lines(&found, &error) {
-            tracing::warn!("{line}");
-        }
-        self.refused.extend(found);
         Ok(wait)
     }
 }

@@ -1,4 +1,4 @@
-//! Halving: what Mackerel refuses of a batch is found by posting halves of it until the refused things are alone.
+//! Halving: what is refused of a batch is found by posting halves of it until the refused things are alone, each with its reason.
 //!
 //! Pure: it sends nothing. Values, graph definitions and reports are looked through in the same way, and by the same rule: as long as
 //! nothing is accepted, a thing that is refused alone proves nothing, since a gateway may be refusing everything; once something is, it
@@ -7,11 +7,16 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::answer::ApiError;
+
 /// After this many requests the search pauses.
 pub(super) const MOST_REQUESTS: usize = 64;
 
 /// The same, as long as none was accepted: then probably none will be.
 pub(super) const MOST_REFUSED_REQUESTS: usize = 10;
+
+/// After so many failures in a row that are no refusals, the server probably has failed meanwhile, and not over something in the batch.
+const MOST_FAILURES_IN_A_ROW: usize = 10;
 
 /// How long no further search is made after one in which nothing was accepted: the request is repeated as it is, with longer and longer
 /// waits, so that a refusal of everything that ends soon does not use up the requests of an hour.
@@ -38,43 +43,55 @@ impl Fruitless {
 }
 
 /// A search for what is refused of a batch.
-pub(super) struct Halving<T> {
+pub(super) struct Halving<T, E> {
     /// What is still to be posted, the largest first.
     batches: VecDeque<Vec<T>>,
     /// Since the search began or was continued.
     requests: usize,
     accepted: bool,
+    /// Since something was accepted.
+    failures: usize,
     /// Refused alone after something was accepted.
-    refused: Vec<T>,
+    refused: Vec<(T, E)>,
     /// Refused alone before anything was accepted: Mackerel, or something before it, may have recovered since.
-    unproven: Vec<T>,
+    unproven: Vec<(T, E)>,
     /// Where something is tried alone next: from 0, the beginning, to 1, the end.
     place: f64,
 }
 
 /// How far a search is.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found<T> {
+pub(super) enum Found<T, E> {
     /// These are refused; everything else was accepted.
-    All(Vec<T>),
+    All(Vec<(T, E)>),
     /// These are refused so far.
-    Some(Vec<T>),
+    Some(Vec<(T, E)>),
     /// Nothing was accepted.
     NothingAccepted,
 }
 
-impl<T> Halving<T> {
+impl<T, E> Halving<T, E> {
     /// A search through a batch that was refused as a whole. `random` is from 0 to 1.
-    pub(super) fn of_refused(batch: Vec<T>, random: f64) -> Self {
+    pub(super) fn of_refused(batch: Vec<T>, why: E, random: f64) -> Self {
+        Self::new(batch, why, random, false)
+    }
+
+    /// As [`Halving::of_refused`], just after something else was accepted.
+    pub(super) fn beside_accepted(batch: Vec<T>, why: E) -> Self {
+        Self::new(batch, why, 0.0, true)
+    }
+
+    fn new(batch: Vec<T>, why: E, random: f64, accepted: bool) -> Self {
         let mut search = Self {
             batches: VecDeque::new(),
             requests: 1,
-            accepted: false,
+            accepted,
+            failures: 0,
             refused: Vec::new(),
             unproven: Vec::new(),
             place: random.fract(),
         };
-        search.refuse(batch);
+        search.refuse(batch, why);
         search
     }
 
@@ -109,14 +126,15 @@ impl<T> Halving<T> {
 
     /// Records that the batch of [`Halving::next`] was accepted.
     pub(super) fn accept(&mut self) {
-        self.accepted = true;
-        self.batches.extend(self.unproven.drain(..).map(|one| vec![one]));
+        (self.accepted, self.failures) = (true, 0);
+        self.batches.extend(self.unproven.drain(..).map(|(one, _)| vec![one]));
     }
 
     /// Records that it was refused.
-    pub(super) fn refuse(&mut self, mut batch: Vec<T>) {
+    pub(super) fn refuse(&mut self, mut batch: Vec<T>, why: E) {
         if batch.len() < 2 {
-            if self.accepted { &mut self.refused } else { &mut self.unproven }.append(&mut batch);
+            let refused = if self.accepted { &mut self.refused } else { &mut self.unproven };
+            refused.extend(batch.pop().map(|one| (one, why)));
             return;
         }
         let last = batch.split_off(batch.len() / 2);
@@ -124,7 +142,7 @@ impl<T> Halving<T> {
     }
 
     /// What was found since the search began or was continued. It can be continued.
-    pub(super) fn found(&mut self) -> Found<T> {
+    pub(super) fn found(&mut self) -> Found<T, E> {
         self.requests = 0;
         if !self.accepted {
             return Found::NothingAccepted;
@@ -134,9 +152,26 @@ impl<T> Halving<T> {
     }
 }
 
+impl<T> Halving<T, ApiError> {
+    /// Records that the request with the batch of [`Halving::next`] failed.
+    ///
+    /// # Errors
+    /// It is not over something in the batch: the search ends.
+    pub(super) fn fail(&mut self, batch: Vec<T>, why: ApiError) -> Result<(), ApiError> {
+        if !why.may_be_of_a_part() {
+            return Err(why);
+        }
+        self.failures += 1;
+        self.refuse(batch, why.clone());
+        let is_refusal = matches!(why, ApiError::Refused(_));
+        if is_refusal || self.failures < MOST_FAILURES_IN_A_ROW { Ok(()) } else { Err(why) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mackerel::answer::{Author, ErrorResponse};
 
     #[test]
     fn after_a_fruitless_search_there_is_none_for_an_hour_unless_there_is_more_to_search_through() {
@@ -150,26 +185,65 @@ mod tests {
     }
 
     /// Continues a search through numbers, of which the bad ones are refused; what is found, and how many requests that takes.
-    fn continued(search: &mut Halving<u32>, is_bad: impl Fn(u32) -> bool) -> (Found<u32>, usize) {
+    fn continued(search: &mut Halving<u32, ()>, is_bad: impl Fn(u32) -> bool) -> (Found<u32, ()>, usize) {
         while let Some(batch) = search.next() {
             assert!(!batch.is_empty(), "an empty batch is accepted, and proves nothing");
-            if batch.iter().any(|number| is_bad(*number)) { search.refuse(batch) } else { search.accept() }
+            if batch.iter().any(|number| is_bad(*number)) { search.refuse(batch, ()) } else { search.accept() }
         }
         let requests = search.requests;
         (search.found(), requests)
     }
 
-    fn search(count: u32, is_bad: impl Fn(u32) -> bool) -> (Found<u32>, usize) {
-        continued(&mut Halving::of_refused((0..count).collect(), 0.0), is_bad)
+    fn search(count: u32, is_bad: impl Fn(u32) -> bool) -> (Found<u32, ()>, usize) {
+        continued(&mut Halving::of_refused((0..count).collect(), (), 0.0), is_bad)
     }
 
     #[test]
     fn one_refused_thing_of_thousands_is_found_wherever_it_is() {
         for bad in [0, 1, 1_250, 2_499, 2_500, 2_501, 3_750, 4_998, 4_999] {
             let (found, requests) = search(5_000, |number| number == bad);
-            assert_eq!(found, Found::All(vec![bad]), "{bad} after {requests} requests");
+            assert_eq!(found, Found::All(vec![(bad, ())]), "{bad} after {requests} requests");
             assert!(requests <= 30, "{bad}: {requests}");
         }
+    }
+
+    #[test]
+    fn each_refused_thing_has_its_own_reason() {
+        let mut search = Halving::of_refused((0..100).collect::<Vec<u32>>(), "all", 0.0);
+        while let Some(batch) = search.next() {
+            match batch.iter().find(|number| matches!(number, 7 | 70)) {
+                Some(7) => search.refuse(batch, "seven"),
+                Some(_) => search.refuse(batch, "seventy"),
+                None => search.accept(),
+            }
+        }
+        let Found::All(mut refused) = search.found() else { panic!("it is all known") };
+        refused.sort_unstable();
+        assert_eq!(refused, [(7, "seven"), (70, "seventy")]);
+    }
+
+    #[test]
+    fn just_after_something_was_accepted_what_is_refused_alone_is_found() {
+        let mut search = Halving::beside_accepted(vec![1, 2], ());
+        while let Some(batch) = search.next() {
+            search.refuse(batch, ());
+        }
+        assert_eq!(search.found(), Found::All(vec![(1, ()), (2, ())]));
+    }
+
+    #[test]
+    fn a_search_ends_when_the_server_fails_in_the_middle_of_it_but_not_over_refusals() {
+        let refused = |status| {
+            ApiError::of(ErrorResponse { status, by: Author::Mackerel, message: String::new(), retry_after: None })
+        };
+        let failures = |why: &ApiError| {
+            let mut search = Halving::beside_accepted((0..100).collect(), why.clone());
+            let mut results = std::iter::from_fn(|| search.next().map(|batch| search.fail(batch, why.clone())));
+            results.position(|result| result.is_err())
+        };
+        assert_eq!(failures(&refused(503)), Some(MOST_FAILURES_IN_A_ROW - 1));
+        assert_eq!(failures(&refused(429)), Some(0));
+        assert_eq!(failures(&refused(400)), None);
     }
 
     #[test]
@@ -183,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_long_search_pauses_and_finds_exactly_the_rest_when_it_is_continued() {
-        let mut search = Halving::of_refused((0..1_000).collect(), 0.0);
+        let mut search = Halving::of_refused((0..1_000).collect(), (), 0.0);
         let mut all = Vec::new();
         loop {
             let (found, requests) = continued(&mut search, |number| number % 4 == 0);
@@ -195,7 +269,7 @@ mod tests {
             }
         }
         all.sort_unstable();
-        assert_eq!(all, (0..250).map(|number| number * 4).collect::<Vec<_>>());
+        assert_eq!(all, (0..250).map(|number| (number * 4, ())).collect::<Vec<_>>());
     }
 
     #[test]
@@ -204,14 +278,14 @@ mod tests {
             for (count, bad) in [(2, None), (3, None), (3, Some(1)), (100, Some(42))] {
                 let requests = std::cell::Cell::new(0);
                 let is_bad = |number| Some(number) == bad || requests.get() < refused_at_first;
-                let mut search = Halving::of_refused((0..count).collect(), 0.0);
+                let mut search = Halving::of_refused((0..count).collect(), (), 0.0);
                 while let Some(batch) = search.next() {
                     let is_refused = batch.iter().any(|number| is_bad(*number));
                     requests.set(requests.get() + 1);
-                    if is_refused { search.refuse(batch) } else { search.accept() }
+                    if is_refused { search.refuse(batch, ()) } else { search.accept() }
                 }
                 let found = search.found();
-                let expected = Found::All(bad.into_iter().collect());
+                let expected = Found::All(bad.into_iter().map(|bad| (bad, ())).collect());
                 assert!(
                     found == expected || found == Found::NothingAccepted,
                     "{count} of which {bad:?} is bad, {refused_at_first} refused at first: {found:?}"
@@ -230,7 +304,8 @@ mod tests {
         ] {
             // If not at once, then at another place.
             let is_found = (0..20).map(|number| f64::from(number) / 20.0).any(|random| {
-                continued(&mut Halving::of_refused((0..1_000).collect(), random), is_bad).0 != Found::NothingAccepted
+                continued(&mut Halving::of_refused((0..1_000).collect(), (), random), is_bad).0
+                    != Found::NothingAccepted
             });
             assert!(is_found, "{what}");
         }

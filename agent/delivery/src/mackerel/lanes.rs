@@ -41,8 +41,8 @@ pub(super) struct Lane {
     logged: Vec<(FaultKind, Instant)>,
 }
 
-/// Faults of one kind are one fault for the log.
-type FaultKind = (std::mem::Discriminant<ApiError>, AtFault);
+/// Faults of one kind are one fault for the log: the error, whose it is, and whether only some things fail.
+type FaultKind = (std::mem::Discriminant<ApiError>, AtFault, bool);
 
 /// What a message about a fault says besides the error.
 pub(super) struct Words<'a> {
@@ -52,6 +52,8 @@ pub(super) struct Words<'a> {
     pub(super) waits: &'a str,
     /// Whose fault it is and the cure, where this lane knows better than the error.
     pub(super) cure: Option<(AtFault, String)>,
+    /// Whether all other things are delivered.
+    pub(super) is_of_a_part: bool,
 }
 
 /// The cure where a host does not exist that a plugin or check reports about.
@@ -61,9 +63,9 @@ pub(super) fn cure_of_missing_host() -> (AtFault, String) {
 }
 
 impl<'a> Words<'a> {
-    /// The cure is the error's.
+    /// Nothing is delivered, and the cure is the error's.
     pub(super) fn new(task: &'a str, waits: &'a str) -> Self {
-        Self { task, waits, cure: None }
+        Self { task, waits, cure: None, is_of_a_part: false }
     }
 }
 
@@ -143,12 +145,13 @@ impl Lane {
     pub(super) fn fault(&mut self, wait: Duration, error: &ApiError, words: &Words<'_>) {
         let now = self.now();
         let (at_fault, cure) = words.cure.clone().unwrap_or_else(|| (error.at_fault(), error.cure()));
-        let kind = (std::mem::discriminant(error), at_fault);
+        let kind = (std::mem::discriminant(error), at_fault, words.is_of_a_part);
         self.logged.retain(|(_, at)| now.saturating_duration_since(*at) < HOUR);
-        let is_news = !self.logged.iter().any(|(known, _)| *known == kind);
-        if is_news {
+        let is_known = self.logged.iter().any(|(known, _)| *known == kind);
+        if !is_known {
             self.logged.push((kind, now));
         }
+        let is_news = !is_known && !self.is_also_this_hosts(error);
         let what = error.what();
         let mut lasts = Duration::ZERO;
         self.note(|state| {
@@ -179,6 +182,13 @@ impl Lane {
             (true, AtFault::Configuration | AtFault::Content) => tracing::error!("{line}"),
             (true, AtFault::Mackerel | AtFault::Network) => tracing::warn!("{line}"),
         }
+    }
+
+    /// Whether the same fault of this host's lane, which is in the log, is likely to be that of each other host's.
+    fn is_also_this_hosts(&self, error: &ApiError) -> bool {
+        let board = self.board.lock();
+        let own = self.key.1.as_ref().and_then(|_| board.get(&(self.key.0, None))?.fault.as_ref());
+        own.is_some_and(|own| own.is_logged && own.error == printable(&error.what(), 1_024))
     }
 
     /// Notes that everything is delivered. Ends the fault, if there is one, and says how long it lasted.
@@ -366,6 +376,42 @@ mod tests {
         pass(60);
         lane.is_well();
         assert_eq!(captured()[1], "values: recovered after 1 min");
+    }
+
+    #[test]
+    fn what_this_host_and_many_others_cannot_reach_is_one_fault_for_the_log() {
+        let _log = crate::mackerel::testing::log::start();
+        let lanes = Lanes::default();
+        let mut own = lanes.lane(Kind::Values, None, STILL);
+        let mut others = ["a", "b", "c"]
+            .map(|host| lanes.lane(Kind::Values, Some(&host.into()), STILL))
+            .into_iter()
+            .collect::<Vec<_>>();
+        failed(&mut own, &unreachable());
+        for other in &mut others {
+            failed(other, &unreachable());
+        }
+        assert_eq!(captured().len(), 1);
+        failed(&mut others[0], &answered(503));
+        assert_eq!(captured().len(), 1, "that is another fault");
+        own.is_well();
+        others.iter_mut().for_each(Lane::is_well);
+        let lines = captured();
+        assert_eq!(lines, ["values: recovered after 0 s", "values a: recovered after 0 s"]);
+        failed(&mut others[1], &unreachable());
+        assert_eq!(captured().len(), 0, "once an hour");
+    }
+
+    #[test]
+    fn that_only_some_things_fail_is_another_fault_for_the_log() {
+        let _log = crate::mackerel::testing::log::start();
+        let lanes = Lanes::default();
+        let mut lane = lanes.lane(Kind::Values, None, STILL);
+        failed(&mut lane, &unreachable());
+        let words = Words { is_of_a_part: true, ..Words::new("deliver values of `a`", "they stay queued") };
+        (0..3).for_each(|_| lane.fault(Duration::from_secs(120), &unreachable(), &words));
+        let lines = captured();
+        assert!(lines.len() == 2 && lines[1].starts_with("cannot deliver values of `a`: "), "{lines:#?}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod earlier;
 mod endpoints;
 mod graph_definitions;
 mod halving;
+mod holds;
 mod host_metadata;
 mod hosts;
 mod id_file;
@@ -24,6 +25,7 @@ mod registration;
 mod report_queue;
 mod retirement;
 mod saved_reports;
+mod sieve;
 mod size;
 mod suspects;
 #[cfg(test)]

@@ -1,8 +1,7 @@
-//! The names whose values Mackerel refuses: they are sent apart, once an hour, so that they delay no other value.
+//! The names whose values are refused: they are sent apart ([`Holds`]), so that they delay no other value.
 //!
 //! Pure: time is a parameter, and it sends nothing.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,9 +9,10 @@ use wasaba_core::sample::Sample;
 use wasaba_core::text::counted;
 
 use super::answer::ApiError;
+use super::holds::Holds;
 
-/// How long a name is not sent after it was refused, and how often the log mentions new ones.
-const HELD: Duration = Duration::from_hours(1);
+/// How often the log mentions what was dropped.
+const LOGGED_AGAIN: Duration = Duration::from_hours(1);
 
 /// More names are counted, not listed.
 const MOST_LISTED: usize = 10;
@@ -23,42 +23,58 @@ type Name = (Option<Arc<str>>, Arc<str>);
 /// The refused names.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    held: BTreeMap<Name, Instant>,
+    held: Holds<Name>,
     news: Option<News>,
     logged: Option<Instant>,
 }
 
-/// What was refused since the log last mentioned it.
+/// What Mackerel refused since the log last mentioned it.
 #[derive(Debug)]
 struct News {
-    names: Vec<Arc<str>>,
-    unlisted: usize,
+    names: Listed,
     points: usize,
     why: String,
-    /// Whether the points were dropped: only those are that Mackerel itself refuses.
-    are_dropped: bool,
 }
 
 impl News {
     fn of(why: &ApiError) -> Self {
-        let are_dropped = why.is_of_mackerel();
-        Self { names: Vec::new(), unlisted: 0, points: 0, why: why.to_string(), are_dropped }
+        Self { names: Listed::default(), points: 0, why: why.to_string() }
+    }
+}
+
+/// The names for a message.
+#[derive(Debug, Default)]
+struct Listed {
+    names: Vec<Arc<str>>,
+    unlisted: usize,
+}
+
+impl Listed {
+    fn push(&mut self, name: Arc<str>) {
+        if self.names.len() < MOST_LISTED { self.names.push(name) } else { self.unlisted += 1 }
+    }
+
+    /// None for none.
+    fn text(&self) -> Option<String> {
+        let listed = self.names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let more = if self.unlisted > 0 { format!(" and {} more", self.unlisted) } else { String::new() };
+        (!self.names.is_empty()).then(|| format!("{listed}{more}"))
     }
 }
 
 /// The names that are held, for the queue's filter.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Held(Arc<BTreeMap<Name, Instant>>);
+pub(super) struct Held(Arc<Holds<Name>>);
 
 impl Held {
     /// Whether values of the sample's name are not sent.
     pub(super) fn contains(&self, sample: &Sample) -> bool {
-        !self.0.is_empty() && self.0.contains_key(&name(sample))
+        !self.0.is_empty() && self.0.contains(&name(sample))
     }
 
     /// Whether values of the sample's name are held and due to be tried again.
     pub(super) fn is_due(&self, sample: &Sample, now: Instant) -> bool {
-        self.0.get(&name(sample)).is_some_and(|until| *until <= now)
+        self.0.is_due(&name(sample), now)
     }
 }
 
@@ -75,55 +91,76 @@ impl Refusals {
 
     /// When the next name is tried again, if one is held.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.held.values().min().copied()
+        self.held.next()
     }
 
-    /// Records that these samples were refused, each alone, and others accepted.
-    pub(super) fn hold<'a>(&mut self, samples: impl Iterator<Item = &'a Sample>, why: &ApiError, now: Instant) {
-        for sample in samples {
-            let name = name(sample);
+    /// Records that a sample was refused alone, and others accepted.
+    pub(super) fn hold(&mut self, sample: &Sample, why: &ApiError, now: Instant) {
+        let name = name(sample);
+        let is_new = self.held.hold(name.clone(), why, now);
+        if why.is_final() {
             let news = self.news.get_or_insert_with(|| News::of(why));
             news.points += 1;
-            if self.held.insert(name.clone(), now + HELD).is_none() {
-                if news.names.len() < MOST_LISTED { news.names.push(name.1) } else { news.unlisted += 1 }
+            if is_new {
+                news.names.push(name.1);
             }
         }
     }
 
-    /// Holds the names that are due for another hour.
+    /// Holds the names that are due for as long again.
     pub(super) fn extend_due(&mut self, now: Instant) {
-        self.held.values_mut().filter(|until| **until <= now).for_each(|until| *until = now + HELD);
+        self.held.extend_due(now);
     }
 
-    /// Records samples that were refused with all others of their time: the time is at fault, not their names.
+    /// Records that Mackerel refuses samples with all others of their time: the time is at fault, not their names.
     pub(super) fn count(&mut self, points: usize, why: &ApiError) {
-        self.news.get_or_insert_with(|| News::of(why)).points += points;
+        if why.is_final() {
+            self.news.get_or_insert_with(|| News::of(why)).points += points;
+        }
     }
 
-    /// Records that Mackerel accepts this name again.
+    /// Records that this name is accepted again.
     pub(super) fn release(&mut self, sample: &Sample) {
-        self.held.remove(&name(sample));
+        self.held.release(&name(sample));
     }
 
-    /// The line for the log, at most once an hour.
+    /// Releases this name, unless it is Mackerel itself that refuses it.
+    pub(super) fn release_open(&mut self, sample: &Sample) {
+        self.held.release_open(&name(sample));
+    }
+
+    /// As [`Refusals::release_open`], for all names that are due.
+    pub(super) fn release_due_open(&mut self, now: Instant) {
+        self.held.release_due_open(now);
+    }
+
+    /// The names of which values stay queued, since it may not be Mackerel that refuses them, for a message; why, and when the next
+    /// is tried again.
+    pub(super) fn queued(&self) -> Option<(String, ApiError, Instant)> {
+        let (mut listed, mut next) = (Listed::default(), None);
+        for (name, why, until) in self.held.queued() {
+            listed.push(Arc::clone(&name.1));
+            let (first, until_now) = next.unwrap_or((why, until));
+            next = Some((first, until_now.min(until)));
+        }
+        let (why, until) = next?;
+        Some((listed.text()?, why.clone(), until))
+    }
+
+    /// The line for the log about what was dropped, at most once an hour.
     pub(super) fn line(&mut self, now: Instant) -> Option<String> {
-        if self.logged.is_some_and(|at| now.saturating_duration_since(at) < HELD) {
+        if self.logged.is_some_and(|at| now.saturating_duration_since(at) < LOGGED_AGAIN) {
             return None;
         }
-        let News { names, unlisted, points, why, are_dropped } = self.news.take()?;
+        let News { names, points, why } = self.news.take()?;
         self.logged = Some(now);
-        let listed = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        let more = if unlisted > 0 { format!(" and {unlisted} more") } else { String::new() };
-        let of = if names.is_empty() { String::new() } else { format!(", of {listed}{more}") };
-        let advice = if names.is_empty() {
-            ""
-        } else {
-            "; their next values are tried once an hour: correct the names, or exclude them with `exclude_pattern` in the plugin's table"
-        };
         let points = counted(points as u64, "value");
-        Some(match are_dropped {
-            true => format!("dropped {points} that Mackerel refuses{of}: {why}{advice}"),
-            false => format!("cannot deliver {points}{of}: {why}; retrying once an hour, queued until then"),
+        Some(match names.text() {
+            None => format!("dropped {points} that Mackerel refuses: {why}"),
+            Some(names) => format!(
+                "dropped {points} that Mackerel refuses, of {names}: {why}; their next values are tried once an hour: correct the \
+                 names, or exclude them with `exclude_pattern` in the plugin's table"
+            ),
         })
     }
 }
@@ -132,6 +169,8 @@ impl Refusals {
 mod tests {
     use super::*;
     use crate::mackerel::answer::{Author, ErrorResponse};
+
+    const HELD: Duration = LOGGED_AGAIN;
 
     fn sample(name: &str) -> Sample {
         Sample::new(name, 1.0).unwrap()
@@ -145,7 +184,7 @@ mod tests {
     fn a_refused_name_is_held_for_an_hour_on_its_own_host_alone() {
         let (start, mut refusals) = (Instant::now(), Refusals::default());
         assert_eq!(refusals.next(), None);
-        refusals.hold([sample("custom.a")].iter(), &refused("no", Author::Mackerel), start);
+        refusals.hold(&sample("custom.a"), &refused("no", Author::Mackerel), start);
         let held = refusals.held();
         assert!(held.contains(&sample("custom.a")) && !held.contains(&sample("custom.b")));
         assert!(!held.contains(&sample("custom.a").of_host(&"db".into())));
@@ -159,12 +198,13 @@ mod tests {
     fn the_log_lists_ten_new_names_once_an_hour_and_counts_the_rest() {
         let (start, mut refusals) = (Instant::now(), Refusals::default());
         let names = (0..12).map(|n| sample(&format!("custom.m{n:02}"))).collect::<Vec<_>>();
-        refusals.hold(names.iter(), &refused("bad", Author::Mackerel), start);
+        names.iter().for_each(|name| refusals.hold(name, &refused("bad", Author::Mackerel), start));
         let line = refusals.line(start).unwrap();
         assert!(line.starts_with("dropped 12 values that Mackerel refuses, of `custom.m00`, "), "{line}");
         assert!(line.contains("`custom.m09` and 2 more: Mackerel answered 400: bad; "), "{line}");
-        refusals.hold(names.iter(), &refused("again", Author::Mackerel), start + HELD / 2);
-        assert_eq!(refusals.line(start + HELD / 2), None);
+        let later = start + HELD / 2;
+        names.iter().for_each(|name| refusals.hold(name, &refused("again", Author::Mackerel), later));
+        assert_eq!(refusals.line(later), None);
         let line = refusals.line(start + HELD).unwrap();
         assert_eq!(
             line, "dropped 12 values that Mackerel refuses: Mackerel answered 400: again",
@@ -174,12 +214,19 @@ mod tests {
     }
 
     #[test]
-    fn what_a_gateway_refuses_is_not_called_dropped() {
+    fn what_a_gateway_refuses_is_queued_and_not_called_dropped() {
         let (start, mut refusals) = (Instant::now(), Refusals::default());
         let why = refused("400 Bad Request", Author::Unknown("api.example.com".to_owned()));
-        refusals.hold([sample("custom.a")].iter(), &why, start);
+        refusals.hold(&sample("custom.a"), &why, start);
+        refusals.hold(&sample("custom.b"), &refused("no", Author::Mackerel), start);
+        assert_eq!(refusals.queued(), Some(("`custom.a`".to_owned(), why, start + Duration::from_mins(2))));
         let line = refusals.line(start).unwrap();
-        let begin = "cannot deliver 1 value, of `custom.a`: a request to api.example.com";
-        assert!(line.starts_with(begin) && line.ends_with("; retrying once an hour, queued until then"), "{line}");
+        assert!(line.starts_with("dropped 1 value that Mackerel refuses, of `custom.b`"), "{line}");
+        refusals.release_due_open(start);
+        assert!(refusals.queued().is_some());
+        refusals.release_open(&sample("custom.b"));
+        refusals.release_due_open(start + HELD);
+        assert_eq!(refusals.queued(), None);
+        assert!(refusals.held().contains(&sample("custom.b")));
     }
 }

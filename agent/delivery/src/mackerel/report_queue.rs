@@ -47,6 +47,7 @@ struct Counts {
     old: usize,
     overflowed: usize,
     refused: usize,
+    superseded: usize,
 }
 
 /// The reports that were dropped.
@@ -68,6 +69,7 @@ impl Counts {
             old: self.old - before.old,
             overflowed: self.overflowed - before.overflowed,
             refused: self.refused - before.refused,
+            superseded: self.superseded - before.superseded,
         }
     }
 }
@@ -79,7 +81,7 @@ impl Dropped {
         if is_soon || self.all == self.logged {
             return None;
         }
-        let Counts { old, overflowed, refused } = self.all.since(self.logged);
+        let Counts { old, overflowed, refused, superseded } = self.all.since(self.logged);
         (self.logged, self.logged_at) = (self.all, Some(now));
         let example = self.example.take();
         let mut reasons = Vec::new();
@@ -92,15 +94,24 @@ impl Dropped {
         if let (1.., Some((name, why))) = (refused, example) {
             reasons.push(format!("{refused} that Mackerel refuses, such as that of check {name} ({why})"));
         }
+        if superseded > 0 {
+            reasons.push(format!("{superseded} that were refused until a later one of the same check was delivered"));
+        }
         let reasons = reasons.join(", ");
-        Some(format!("dropped check reports: {reasons}; each check's next result is reported again"))
+        let again = if old + overflowed + refused > 0 { "; each check's next result is reported again" } else { "" };
+        Some(format!("dropped check reports: {reasons}{again}"))
     }
 
     /// Notes on the board what it does not have yet.
     fn note(&mut self, lane: &mut Lane) {
-        let Counts { old, overflowed, refused } = self.all.since(self.noted);
+        let Counts { old, overflowed, refused, superseded } = self.all.since(self.noted);
         self.noted = self.all;
-        let reasons = [("too old", old), ("too many were queued", overflowed), ("refused", refused)];
+        let reasons = [
+            ("too old", old),
+            ("too many were queued", overflowed),
+            ("refused", refused),
+            ("refused until a later one was delivered", superseded),
+        ];
         reasons.into_iter().filter(|(_, count)| *count > 0).for_each(|(reason, count)| lane.dropped(reason, count));
     }
 }
@@ -130,7 +141,7 @@ impl Queues {
 }
 
 impl Queue {
-    fn push(&self, report: Report) {
+    pub(super) fn push(&self, report: Report) {
         let is_urgent = report.is_urgent;
         let mut queued = self.lock();
         queued.reports.push_back(Arc::new(report));
@@ -155,9 +166,13 @@ impl Queue {
         self.len() == 0
     }
 
-    /// The oldest, up to so many. They stay queued.
-    pub(super) fn oldest(&self, most: usize) -> Vec<Arc<Report>> {
-        self.lock().reports.iter().take(most).map(Arc::clone).collect()
+    /// The oldest that pass the filter, up to so many. They stay queued.
+    pub(super) fn oldest(&self, most: usize, filter: impl Fn(&Report) -> bool) -> Vec<Arc<Report>> {
+        self.lock().reports.iter().filter(|report| filter(report)).take(most).map(Arc::clone).collect()
+    }
+
+    pub(super) fn contains(&self, report: &Arc<Report>) -> bool {
+        self.lock().reports.iter().any(|queued| Arc::ptr_eq(queued, report))
     }
 
     /// Removes reports that were delivered.
@@ -172,6 +187,12 @@ impl Queue {
         let dropped = &mut self.lock().dropped;
         dropped.all.refused += 1;
         dropped.example.get_or_insert_with(|| (Arc::clone(&report.name), why.to_string()));
+    }
+
+    /// Drops a report after which a later one of its check was delivered.
+    pub(super) fn supersede(&self, report: &Arc<Report>) {
+        self.remove(std::slice::from_ref(report));
+        self.lock().dropped.all.superseded += 1;
     }
 
     /// Drops reports that are too old at `now`, in seconds since 1970.
@@ -227,7 +248,7 @@ mod tests {
     fn a_refused_report_is_named_with_the_reason() {
         let queue = Queue::default();
         queue.push(report("disk", Status::Critical, 0));
-        queue.refuse(&queue.oldest(1)[0], &ApiError::NoAnswer("bad name".to_owned()));
+        queue.refuse(&queue.oldest(1, |_| true)[0], &ApiError::NoAnswer("bad name".to_owned()));
         let line = queue.lock().dropped.line(Instant::now()).unwrap();
         assert!(line.contains("1 that Mackerel refuses, such as that of check disk (bad name);"), "{line}");
     }

@@ -128,10 +128,15 @@ pub(super) enum Misbehaviour {
     Chokes,
     /// It answers 400 to every other request, as a gateway may, and works otherwise.
     Flaps,
+    /// It does this to requests with something that a firewall does not let pass, or Mackerel fails over, and works otherwise.
+    Blocks(&'static Misbehaviour),
 }
 
+/// What is blocked: a value, a check and a graph definition.
+const BLOCKED: [&str; 3] = ["custom.m.07", r#""name":"db""#, "custom.second"];
+
 pub(super) use Misbehaviour::{
-    Answers, Babbles, Chokes, Closes, Flaps, Floods, Forgets, Hangs, Resets, Trickles, Truncates,
+    Answers, Babbles, Blocks, Chokes, Closes, Flaps, Floods, Forgets, Hangs, Resets, Trickles, Truncates,
 };
 
 pub(super) const ERROR: &str = r#"{"error":{"message":"no"}}"#;
@@ -182,10 +187,16 @@ pub(super) const MISBEHAVIOURS: [(&str, Misbehaviour); 40] = [
 ];
 
 /// Those in which the request may have been carried out, or which only some requests meet.
-pub(super) const AMBIGUOUS: [(&str, Misbehaviour); 3] = [
+pub(super) const AMBIGUOUS: [(&str, Misbehaviour); 9] = [
     ("works, but does not answer", Forgets),
     ("504 to requests over 1 kB", Chokes),
     ("400 of a proxy to every other request", Flaps),
+    ("400 of a proxy to what has a certain word", Blocks(&Answers(400, "", PAGE))),
+    ("403 of a firewall to what has a certain word", Blocks(&Answers(403, "", PAGE))),
+    ("500 to what has a certain word", Blocks(&Answers(500, "", ERROR))),
+    ("200 with a page to what has a certain word", Blocks(&Answers(200, "", PAGE))),
+    ("resets what has a certain word", Blocks(&Resets)),
+    ("never answers to what has a certain word", Blocks(&Hangs)),
 ];
 
 /// Mackerel, of which some endpoints misbehave.
@@ -215,8 +226,11 @@ pub(super) struct Seen {
 
 impl Seen {
     /// What an endpoint does that is tried now.
-    fn misbehaviour(&mut self, endpoint: Endpoint) -> Option<Misbehaviour> {
-        let misbehaviour = *self.misbehaving.get(&endpoint)?;
+    fn misbehaviour(&mut self, endpoint: Endpoint, request: &Request) -> Option<Misbehaviour> {
+        let misbehaviour = match *self.misbehaving.get(&endpoint)? {
+            Blocks(how) => BLOCKED.iter().any(|word| request.body.contains(word)).then_some(*how)?,
+            other => other,
+        };
         self.tries.push((endpoint, Instant::now()));
         let is_even = self.tries.len().is_multiple_of(2);
         (misbehaviour != Flaps || is_even).then_some(misbehaviour)
@@ -245,7 +259,7 @@ impl Mackerel {
         while let Some(request) = read(&mut stream, &mut buffer).await {
             served();
             let endpoint = Endpoint::of(&request);
-            let misbehaviour = self.seen().misbehaviour(endpoint);
+            let misbehaviour = self.seen().misbehaviour(endpoint, &request);
             let Some(misbehaviour) = misbehaviour else {
                 if stream.write_all(self.work(endpoint, &request).as_bytes()).await.is_err() {
                     return;
@@ -259,7 +273,8 @@ impl Mackerel {
                         .write_all(answer(status, body).replacen("\r\n", &format!("\r\n{headers}"), 1).as_bytes())
                         .await
                 }
-                Flaps => stream.write_all(answer(400, PAGE).as_bytes()).await,
+                // What blocks was replaced by how it does.
+                Flaps | Blocks(_) => stream.write_all(answer(400, PAGE).as_bytes()).await,
                 Chokes if request.body.len() > 1_024 => stream.write_all(answer(504, PAGE).as_bytes()).await,
                 Chokes => stream.write_all(self.work(endpoint, &request).as_bytes()).await,
                 Closes => return,

@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use super::answer::ApiError;
+
 /// How long a minute waits that Mackerel may not have refused itself.
 const PARKED: Duration = Duration::from_hours(1);
 
@@ -14,8 +16,8 @@ pub(super) struct Suspects {
     times: BTreeSet<i64>,
     /// Whether another minute was accepted since.
     others_are_accepted: bool,
-    /// Those that are left alone until then.
-    parked: BTreeMap<i64, Instant>,
+    /// Those that are left alone until then, and why.
+    parked: BTreeMap<i64, (Instant, ApiError)>,
 }
 
 impl Suspects {
@@ -40,13 +42,13 @@ impl Suspects {
     }
 
     /// Leaves a minute alone for a while.
-    pub(super) fn park(&mut self, time: i64, now: Instant) {
-        self.parked.insert(time, now + PARKED);
+    pub(super) fn park(&mut self, time: i64, why: &ApiError, now: Instant) {
+        self.parked.insert(time, (now + PARKED, why.clone()));
     }
 
-    /// When the next minute ends to be left alone.
-    pub(super) fn next_parked(&self) -> Option<Instant> {
-        self.parked.values().min().copied()
+    /// When the first of the minutes ends to be left alone, and why it is.
+    pub(super) fn parked(&self) -> Option<&(Instant, ApiError)> {
+        self.parked.values().min_by_key(|(until, _)| *until)
     }
 
     /// Whether there are minutes to compare others with.
@@ -70,7 +72,7 @@ impl Suspects {
 
     /// The times that are not sent now.
     pub(super) fn held(&mut self, now: Instant) -> BTreeSet<i64> {
-        self.parked.retain(|_, until| now < *until);
+        self.parked.retain(|_, (until, _)| now < *until);
         self.times.iter().chain(self.parked.keys()).copied().collect()
     }
 }
@@ -82,10 +84,11 @@ mod tests {
     #[test]
     fn a_parked_minute_is_left_alone_for_an_hour_and_compared_with_no_other() {
         let (now, mut suspects) = (Instant::now(), Suspects::default());
-        suspects.park(60, now);
+        let why = ApiError::NoAnswer("no".to_owned());
+        suspects.park(60, &why, now);
         assert_eq!(suspects.before(), i64::MAX);
         assert_eq!(suspects.held(now), BTreeSet::from([60]));
-        assert_eq!(suspects.next_parked(), Some(now + PARKED));
+        assert_eq!(suspects.parked(), Some(&(now + PARKED, why)));
         assert_eq!(suspects.held(now + PARKED), BTreeSet::new());
     }
 

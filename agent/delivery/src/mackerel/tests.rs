@@ -321,9 +321,10 @@ async fn points_accepted_before_a_failure_are_not_sent_again() {
         })
     })
     .await;
-    let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 4).await;
+    let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 5).await;
     let posts: Vec<String> = requests.iter().filter(|r| r.line == TSDB).map(|post| names(post).join(" ")).collect();
-    assert_eq!(posts, ["m0 m1 m2 m3", "m0 m1", "m2 m3", "m2 m3"]);
+    // After the failure, the halves apart.
+    assert_eq!(posts, ["m0 m1 m2 m3", "m0 m1", "m2 m3", "m2", "m3"]);
     machine.assert_ledger(4, 0, 0);
 }
 
@@ -386,6 +387,9 @@ async fn a_refused_name_is_tried_alone_an_hour_later_and_again_with_the_others_o
         machine.keep(NOW + 60, 20);
         // Refused again, and what was queued is dropped.
         server.until(|seen| alone(seen) == isolated + 1).await;
+        while machine.spool.ledger().rejected < 4 {
+            tokio::task::yield_now().await;
+        }
         HOURS.store(2, Ordering::SeqCst);
         machine.keep(NOW + 120, 20);
         server.until(|seen| alone(seen) == isolated + 2).await;
@@ -461,6 +465,27 @@ async fn what_only_large_requests_fail_of_is_delivered_in_small_ones() {
         machine.run_until(&server, |seen| points(seen.iter().filter(is_small)) == 3_000).await;
         machine.assert_ledger(3_000, 0, 0);
     }
+}
+
+#[tokio::test]
+async fn names_that_mackerel_and_names_that_a_gateway_refuses_are_told_apart_and_hold_up_no_other() {
+    let machine = Machine::registered();
+    (0..3).for_each(|n| machine.keep(NOW - n * 60, 20));
+    let server = Server::start(|request| {
+        mackerel(request, |_| match names(request) {
+            names if names.iter().any(|name| name == "m3") => answer(400, "<html>"),
+            names if names.iter().any(|name| name == "m4") => answer(400, r#"{"error":"no"}"#),
+            names if names.iter().any(|name| name == "m5") => answer(403, "<html>"),
+            _ => accept(request),
+        })
+    })
+    .await;
+    let is_accepted = |seen: &&Request| !names(seen).iter().any(|name| matches!(name.as_str(), "m3" | "m4" | "m5"));
+    let is_done = |seen: &[Request]| points(seen.iter().filter(|seen| seen.line == TSDB).filter(is_accepted)) == 51;
+    machine.run_until(&server, is_done).await;
+    let Ledger { delivered, queued, rejected, .. } = machine.spool.ledger();
+    assert_eq!((delivered, queued + rejected), (51, 9));
+    assert!((1..=3).contains(&rejected), "only those of m4: {rejected}");
 }
 
 #[tokio::test]

@@ -1,0 +1,307 @@
+//! The tests of the check reports against a server on loopback.
+
+use std::collections::BTreeSet;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use wasaba_core::report::{Lost, Status};
+
+use super::*;
+use crate::mackerel::board::LaneFacts;
+use crate::mackerel::halving::MOST_REFUSED_REQUESTS;
+use crate::mackerel::testing::{PACE, Server, answer, client, read};
+
+fn report(name: &str, host: Option<&str>) -> Report {
+    Report {
+        name: name.into(),
+        host: host.map(Into::into),
+        status: Status::Critical,
+        message: "bad\nline2".to_owned(),
+        occurred_at: clock::unix_seconds(),
+        notification_interval_minutes: None,
+        max_check_attempts: Some(3),
+        is_urgent: true,
+        lost: Lost::default(),
+    }
+}
+
+/// The reporter of this host or another, which is known.
+async fn reporter(server: &Server, host: Option<&str>, queued: Vec<Report>) -> Reporter {
+    let (board, mut queues) = (Lanes::default(), Queues::default());
+    let (hosts, host) = (Arc::new(Hosts::new(board.clone())), host.map(Arc::from));
+    queued.into_iter().for_each(|report| queues.push(report));
+    let spool = Arc::new(Spool::open(tempfile::tempdir().unwrap().path(), 0).unwrap());
+    let (own, pace) = (HostId::new("OWN").unwrap(), Pace { random: || 1.0, ..PACE });
+    let queue = queues.iter().next().map(|(_, queue)| Arc::clone(queue)).unwrap_or_default();
+    if let Some(host) = &host {
+        let (mut found, client) = (hosts.found(), client(&server.base));
+        hosts.id(host, (pace.instant)());
+        tokio::select! {
+            never = hosts.keep_looked_up(&client, pace) => match never {},
+            found = found.changed() => found.unwrap(),
+        }
+    }
+    let reports = CheckReports::new(client(&server.base), own, hosts, board, pace, &mut queues, spool);
+    reports.reporter(host.as_ref(), &queue)
+}
+
+fn facts(reporter: &Reporter) -> LaneFacts {
+    let facts = reporter.lane.board().facts((PACE.instant)()).into_iter();
+    let is_it = |facts: &LaneFacts| facts.kind == Kind::CheckReports && facts.host == reporter.host;
+    facts.into_iter().find(is_it).unwrap()
+}
+
+fn bodies(server: &Server) -> Vec<String> {
+    server
+        .requests()
+        .into_iter()
+        .filter(|request| request.line.contains("/checks/report"))
+        .map(|request| request.body)
+        .collect()
+}
+
+#[test]
+fn a_report_is_written_like_the_official_agents() {
+    let reports = [Report { occurred_at: 1_795_417_744, ..report("crit", None) }];
+    let expected = r#"{"reports":[{"source":{"type":"host","hostId":"HOSTID12345"},"name":"crit","status":"CRITICAL","message":"bad\nline2","occurredAt":1795417744,"maxCheckAttempts":3}]}"#;
+    assert_eq!(String::from_utf8(body(&reports.map(Arc::new), "HOSTID12345")).unwrap(), expected);
+}
+
+#[tokio::test]
+async fn a_refused_report_is_dropped_alone_and_its_check_learns_of_it() {
+    for order in [["poison", "a", "b"], ["a", "poison", "b"], ["a", "b", "poison"]] {
+        let server = Server::start(|request| match request.body.contains("poison") {
+            true => answer(400, r#"{"error":"no"}"#),
+            false => answer(200, r#"{"success":true}"#),
+        })
+        .await;
+        let queued = order.map(|name| report(name, None));
+        let lost = queued.clone().map(|report| (report.name == "poison".into(), report.lost));
+        let mut reporter = reporter(&server, None, queued.into()).await;
+        assert_eq!(reporter.flush().await, None);
+        assert_eq!(reporter.queue.len(), 0, "{order:?}");
+        let accepted = bodies(&server).into_iter().filter(|body| !body.contains("poison"));
+        assert_eq!(accepted.map(|body| body.matches("\"name\"").count()).sum::<usize>(), 2);
+        assert!(lost.iter().all(|(is_poison, lost)| lost.is_set() == *is_poison), "{order:?}");
+        let facts = facts(&reporter);
+        assert_eq!((facts.delivered, facts.fault, facts.dropped.get("refused")), (2, None, Some(&1)), "{order:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_report_that_only_a_gateway_refuses_stays_queued_and_holds_up_no_other() {
+    let server = Server::start(|request| match request.body.contains("poison") {
+        true => answer(400, "<html>"),
+        false => answer(200, r#"{"success":true}"#),
+    })
+    .await;
+    let queued = ["a", "poison", "b"].map(|name| report(name, None));
+    let lost = queued.clone().map(|report| report.lost);
+    let mut reporter = reporter(&server, None, queued.into()).await;
+    assert_eq!(reporter.flush().await, None);
+    let left = reporter.queue.oldest(9, |_| true).iter().map(|report| report.name.to_string()).collect::<Vec<_>>();
+    assert_eq!((left, facts(&reporter).delivered), (vec!["poison".to_owned()], 2));
+    assert!(lost.iter().all(|lost| !lost.is_set()));
+    let fault = facts(&reporter).fault.unwrap();
+    assert!(fault.error.starts_with("a request to 127.0.0.1"), "{}", fault.error);
+}
+
+/// A server that answers this to whatever contains `poison`.
+async fn firewall(status: u16, body: &'static str) -> Server {
+    Server::start(move |request| match request.body.contains("poison") {
+        true => answer(status, body),
+        false => answer(200, r#"{"success":true}"#),
+    })
+    .await
+}
+
+fn queued(reporter: &Reporter) -> Vec<String> {
+    let reports = reporter.queue.oldest(usize::MAX, |_| true);
+    reports.iter().map(|report| format!("{} {}", report.name, report.status.word())).collect()
+}
+
+#[tokio::test]
+async fn a_report_that_a_firewall_does_not_let_pass_holds_up_no_other_whatever_it_answers() {
+    for (status, body) in [(403, "<html>"), (404, "<html>"), (500, r#"{"error":"no"}"#), (200, "<html>"), (302, "")] {
+        let server = firewall(status, body).await;
+        let names = ["a", "poison", "b", "c"];
+        let mut reporter = reporter(&server, None, names.map(|name| report(name, None)).into()).await;
+        let mut tries = 0;
+        while reporter.flush().await.is_some() {
+            tries += 1;
+            assert!(tries < 5, "{status}: {:?}", queued(&reporter));
+        }
+        assert_eq!(queued(&reporter), ["poison CRITICAL"], "{status}");
+        assert!(facts(&reporter).fault.is_some(), "{status}");
+        // Another report does not wait for it.
+        reporter.queue.push(report("d", None));
+        assert_eq!((reporter.flush().await, queued(&reporter)), (None, vec!["poison CRITICAL".to_owned()]), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_report_that_is_refused_until_a_later_one_of_its_check_is_delivered_is_dropped_and_counted() {
+    let server = firewall(403, "<html>").await;
+    let refused = Report { message: "poison".to_owned(), ..report("db", None) };
+    let mut reporter = reporter(&server, None, vec![report("a", None), refused]).await;
+    while reporter.flush().await.is_some() {}
+    assert_eq!(queued(&reporter), ["db CRITICAL"]);
+    reporter.queue.push(Report { status: Status::Ok, ..report("db", None) });
+    assert_eq!((reporter.flush().await, queued(&reporter).len()), (None, 0));
+    let facts = facts(&reporter);
+    assert_eq!(facts.dropped.get("refused until a later one was delivered"), Some(&1));
+    assert_eq!((facts.delivered, facts.fault), (2, None));
+}
+
+#[tokio::test]
+async fn each_refused_report_has_its_own_reason() {
+    let server = Server::start(|request| match &request.body {
+        body if body.contains("poison") => answer(400, "<html>"),
+        body if body.contains("invalid") => answer(400, r#"{"error":"no"}"#),
+        _ => answer(200, r#"{"success":true}"#),
+    })
+    .await;
+    let names = ["a", "poison", "b", "invalid", "c"];
+    let mut reporter = reporter(&server, None, names.map(|name| report(name, None)).into()).await;
+    assert_eq!(reporter.flush().await, None);
+    assert_eq!(queued(&reporter), ["poison CRITICAL"]);
+    assert_eq!((facts(&reporter).delivered, facts(&reporter).dropped.get("refused")), (3, Some(&1)));
+}
+
+#[tokio::test]
+async fn nothing_is_dropped_and_few_requests_are_made_while_everything_is_refused() {
+    for reason in ["<html>", r#"{"error":"no"}"#] {
+        let server = Server::start(move |_| answer(400, reason)).await;
+        let queued = (0..300).map(|number| report(&format!("c{number}"), None)).collect();
+        let mut reporter = reporter(&server, None, queued).await;
+        assert!(reporter.flush().await.is_some());
+        assert_eq!(reporter.queue.len(), 300);
+        assert!(bodies(&server).len() <= MOST_REFUSED_REQUESTS, "{}", bodies(&server).len());
+    }
+}
+
+#[tokio::test]
+async fn what_waits_is_posted_after_a_restart_once_and_for_the_same_host_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = async |own: &str, pushed: Vec<Report>, status: u16| {
+        let server = Server::start(move |_| answer(status, r#"{"success":true}"#)).await;
+        let spool = Arc::new(Spool::open(folder.path(), 0).unwrap());
+        let pace = Pace { random: || 1.0, ..PACE };
+        let (own, mut queues) = (HostId::new(own).unwrap(), Queues::default());
+        for report in pushed {
+            queues.push(report);
+        }
+        let ((_keep, mut inbox), (_, stop)) = (mpsc::channel(1), watch::channel(true));
+        let (board, client) = (Lanes::default(), client(&server.base));
+        let hosts = Arc::new(Hosts::new(board.clone()));
+        let reports = CheckReports::new(client, own, hosts, board, pace, &mut queues, spool);
+        reports.run(&mut inbox, stop).await;
+        let names = bodies(&server).into_iter().flat_map(|body| {
+            let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+            body["reports"].as_array().unwrap().iter().map(|report| report["name"].to_string()).collect::<Vec<_>>()
+        });
+        names.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" ")
+    };
+    let waiting = || vec![report("a", None), report("b", None)];
+    assert_eq!(run("OWN", waiting(), 503).await, r#""a" "b""#);
+    assert_eq!(run("OWN", vec![report("c", None)], 200).await, r#""a" "b" "c""#);
+    assert_eq!(run("OWN", Vec::new(), 200).await, "", "they were posted");
+    assert_eq!(run("OWN", waiting(), 503).await, r#""a" "b""#);
+    assert_eq!(run("ANOTHER", Vec::new(), 200).await, "");
+}
+
+#[tokio::test]
+async fn a_host_that_is_found_during_the_first_request_gets_its_reports_without_a_pause() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let (board, mut queues) = (Lanes::default(), Queues::default());
+    let hosts = Arc::new(Hosts::new(board.clone()));
+    let delivered = Arc::new(Notify::new());
+    let (found, told) = (hosts.found(), Arc::clone(&delivered));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (mut found, told) = (found.clone(), Arc::clone(&told));
+            tokio::spawn(async move {
+                let mut buffer = Vec::new();
+                while let Some(request) = read(&mut stream, &mut buffer).await {
+                    let body = match request.line.starts_with("GET") {
+                        true => r#"{"hosts":[{"id":"OTHER"}]}"#,
+                        false => r#"{"success":true}"#,
+                    };
+                    if request.body.contains("OWN") {
+                        // The answer to the first request comes after the look-up.
+                        found.changed().await.unwrap();
+                    }
+                    stream.write_all(answer(200, body).as_bytes()).await.unwrap();
+                    if request.body.contains("OTHER") {
+                        told.notify_one();
+                    }
+                }
+            });
+        }
+    });
+    for host in [None, Some("db")] {
+        queues.push(report("disk", host));
+    }
+    let (client, own) = (client(&base), HostId::new("OWN").unwrap());
+    let spool = Arc::new(Spool::open(tempfile::tempdir().unwrap().path(), 0).unwrap());
+    let reports = CheckReports::new(client.clone(), own, Arc::clone(&hosts), board, PACE, &mut queues, spool);
+    let ((_reports, mut inbox), (_stop, stop)) = (mpsc::channel(1), watch::channel(false));
+    tokio::select! {
+        () = reports.run(&mut inbox, stop) => panic!("it stopped"),
+        never = hosts.keep_looked_up(&client, PACE) => match never {},
+        () = delivered.notified() => {}
+        () = tokio::time::sleep(GATHERED / 2) => panic!("the report of the other host waits"),
+    }
+}
+
+#[tokio::test]
+async fn a_host_whose_requests_hang_delays_no_other() {
+    let server = Server::start_pending(|request| match request.line.starts_with("GET") {
+        true => Some(answer(200, r#"{"hosts":[{"id":"OTHER"}]}"#)),
+        false => (!request.body.contains("OTHER")).then(|| answer(200, r#"{"success":true}"#)),
+    })
+    .await;
+    let (board, mut queues, client) = (Lanes::default(), Queues::default(), client(&server.base));
+    let hosts = Arc::new(Hosts::new(board.clone()));
+    let (send, mut inbox) = mpsc::channel(9);
+    let (own, (_stop, stop)) = (HostId::new("OWN").unwrap(), watch::channel(false));
+    let spool = Arc::new(Spool::open(tempfile::tempdir().unwrap().path(), 0).unwrap());
+    let reports = CheckReports::new(client.clone(), own, Arc::clone(&hosts), board, PACE, &mut queues, spool);
+    let script = async {
+        send.send(report("a", Some("db"))).await.unwrap();
+        server.until(|seen| seen.iter().any(|request| request.body.contains("OTHER"))).await;
+        send.send(report("b", None)).await.unwrap();
+        server.until(|seen| seen.iter().any(|request| request.body.contains("OWN"))).await;
+    };
+    tokio::select! {
+        () = reports.run(&mut inbox, stop) => panic!("it stopped"),
+        never = hosts.keep_looked_up(&client, PACE) => match never {},
+        () = script => {}
+    }
+}
+
+#[tokio::test]
+async fn reports_of_a_host_that_is_gone_stay_queued_and_say_so() {
+    let server = Server::start(|request| match request.line.starts_with("GET") {
+        true => answer(200, r#"{"hosts":[{"id":"OTHER"}]}"#),
+        false => answer(404, r#"{"error":{"message":"Host Not Found."}}"#),
+    })
+    .await;
+    let mut reporter = reporter(&server, Some("db"), vec![report("a", Some("db"))]).await;
+    assert!(reporter.flush().await.is_some_and(|wait| wait >= Duration::from_mins(5)));
+    assert_eq!(reporter.queue.len(), 1);
+    let fault = facts(&reporter).fault.unwrap();
+    assert!(fault.error.contains("Host Not Found.") && fault.cure.contains("`custom_identifier`"), "{fault:?}");
+}
+
+#[tokio::test]
+async fn more_than_a_hundred_reports_take_several_requests_and_old_ones_are_dropped() {
+    let server = Server::start(|_| answer(200, r#"{"success":true}"#)).await;
+    let old = Report { occurred_at: 0, ..report("old", None) };
+    let queued = [old].into_iter().chain((0..150).map(|number| report(&format!("c{number}"), None))).collect();
+    reporter(&server, None, queued).await.flush().await;
+    let counts = bodies(&server).iter().map(|body| body.matches("\"name\"").count()).collect::<Vec<_>>();
+    assert_eq!(counts, [100, 50]);
+}
