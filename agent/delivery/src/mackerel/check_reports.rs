@@ -28,7 +28,6 @@ use super::report_queue::{Queue, Queues};
 use super::saved_reports::Saved;
 use super::sieve::Sieve;
 use super::{Pace, stopped};
-use crate::spool::Spool;
 
 /// Mackerel accepts no more in one request.
 const MOST_AT_ONCE: usize = 100;
@@ -43,7 +42,7 @@ pub(super) struct CheckReports<'a> {
     board: Lanes,
     pace: Pace,
     queues: &'a mut Queues,
-    saved: Saved,
+    saved: Saved<'a>,
     /// Something was delivered or dropped, or could not be delivered: only then reports are saved.
     settled: Arc<Notify>,
 }
@@ -56,16 +55,14 @@ impl<'a> CheckReports<'a> {
         board: Lanes,
         pace: Pace,
         queues: &'a mut Queues,
-        spool: Arc<Spool>,
+        saved: Saved<'a>,
     ) -> Self {
-        let saved = Saved::new(spool, Some(own.clone()));
         Self { client, own, hosts, board, pace, queues, saved, settled: Arc::default() }
     }
 
     /// Posts queued reports and those from the inbox until shutdown, and then once more.
     pub(super) async fn run(mut self, inbox: &mut mpsc::Receiver<Report>, shutdown: watch::Receiver<bool>) {
-        let restored = self.saved.restore(&self.queues.reports()).await;
-        self.queues.restore(restored);
+        self.saved.restore(self.queues).await;
         // The reporters stop only after the last reports are queued.
         let (stop, stopping) = watch::channel(false);
         let (mut reporters, mut known) = (FuturesUnordered::new(), BTreeSet::new());

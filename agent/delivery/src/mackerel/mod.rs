@@ -121,6 +121,8 @@ pub struct Inbox {
     documents: mpsc::Receiver<Document>,
     queued_reports: report_queue::Queues,
     queued_documents: host_metadata::Queue,
+    /// The host as which this machine posted last, and whose the queued reports are.
+    reporter: Option<String>,
     lanes: Lanes,
 }
 
@@ -128,8 +130,8 @@ impl Inbox {
     /// An inbox for the reports of checks and the documents of metadata plugins.
     #[must_use]
     pub fn new(reports: mpsc::Receiver<Report>, documents: mpsc::Receiver<Document>) -> Self {
-        let (queued_reports, queued_documents, lanes) = Default::default();
-        Self { reports, documents, queued_reports, queued_documents, lanes }
+        let (queued_reports, queued_documents, reporter, lanes) = Default::default();
+        Self { reports, documents, queued_reports, queued_documents, reporter, lanes }
     }
 
     /// The board that shows how everything is delivered.
@@ -140,9 +142,8 @@ impl Inbox {
 
     /// Queues what comes while nothing can be delivered, so that the oldest is dropped if anything is. Reports also stay over a restart.
     async fn gather(&mut self, spool: &Arc<Spool>) -> Infallible {
-        let mut saved = Saved::new(Arc::clone(spool), None);
-        let restored = saved.restore(&self.queued_reports.reports()).await;
-        self.queued_reports.restore(restored);
+        let mut saved = Saved::new(Arc::clone(spool), None, &mut self.reporter);
+        saved.restore(&mut self.queued_reports).await;
         loop {
             saved.follow(&self.queued_reports.reports());
             tokio::select! {
@@ -224,13 +225,14 @@ async fn run_at(
         lanes: &lanes,
         pace,
     };
+    inbox.reporter = inbox.reporter.take().or_else(|| spool.host_id());
     let registered = tokio::select! {
         registered = registration.register() => registered?,
         never = inbox.gather(&spool) => match never {},
         () = stopped(signals.shutdown.clone()) => return Ok(()),
     };
     let host_id = registered.host_id.clone();
-    let Inbox { reports, documents, queued_reports, queued_documents, .. } = inbox;
+    let Inbox { reports, documents, queued_reports, queued_documents, reporter, .. } = inbox;
     let hosts = Arc::new(Hosts::new(lanes.clone()));
     let lane = |kind| lanes.lane(kind, None, pace);
     let (board, own) = (lanes.clone(), host_id.clone());
@@ -242,7 +244,8 @@ async fn run_at(
         board: board.clone(),
         pace,
     };
-    let checks = CheckReports::new(client.clone(), own, Arc::clone(&hosts), board, pace, queued_reports, spool.clone());
+    let saved = Saved::new(Arc::clone(&spool), Some(own.clone()), reporter);
+    let checks = CheckReports::new(client.clone(), own, Arc::clone(&hosts), board, pace, queued_reports, saved);
     let shutdown = signals.shutdown.clone();
     let stop = async move {
         stopped(shutdown).await;

@@ -48,6 +48,8 @@ struct Counts {
     overflowed: usize,
     refused: usize,
     superseded: usize,
+    /// Those that were found about this machine when it was another host.
+    of_another_host: usize,
 }
 
 /// The reports that were dropped.
@@ -70,6 +72,7 @@ impl Counts {
             overflowed: self.overflowed - before.overflowed,
             refused: self.refused - before.refused,
             superseded: self.superseded - before.superseded,
+            of_another_host: self.of_another_host - before.of_another_host,
         }
     }
 }
@@ -81,7 +84,7 @@ impl Dropped {
         if is_soon || self.all == self.logged {
             return None;
         }
-        let Counts { old, overflowed, refused, superseded } = self.all.since(self.logged);
+        let Counts { old, overflowed, refused, superseded, of_another_host } = self.all.since(self.logged);
         (self.logged, self.logged_at) = (self.all, Some(now));
         let example = self.example.take();
         let mut reasons = Vec::new();
@@ -97,20 +100,28 @@ impl Dropped {
         if superseded > 0 {
             reasons.push(format!("{superseded} that were refused until a later one of the same check was delivered"));
         }
+        if of_another_host > 0 {
+            reasons.push(format!("{of_another_host} that belong to the host that this machine was on Mackerel before"));
+        }
         let reasons = reasons.join(", ");
-        let again = if old + overflowed + refused > 0 { "; each check's next result is reported again" } else { "" };
+        let again = if old + overflowed + refused + of_another_host > 0 {
+            "; each check's next result is reported again"
+        } else {
+            ""
+        };
         Some(format!("dropped check reports: {reasons}{again}"))
     }
 
     /// Notes on the board what it does not have yet.
     fn note(&mut self, lane: &mut Lane) {
-        let Counts { old, overflowed, refused, superseded } = self.all.since(self.noted);
+        let Counts { old, overflowed, refused, superseded, of_another_host } = self.all.since(self.noted);
         self.noted = self.all;
         let reasons = [
             ("too old", old),
             ("too many were queued", overflowed),
             ("refused", refused),
             ("refused until a later one was delivered", superseded),
+            ("of another host", of_another_host),
         ];
         reasons.into_iter().filter(|(_, count)| *count > 0).for_each(|(reason, count)| lane.dropped(reason, count));
     }
@@ -132,6 +143,15 @@ impl Queues {
             let queue = self.0.entry(report.host.clone()).or_default();
             queue.lock().reports.push_front(Arc::new(report));
         }
+    }
+
+    /// Counts `others` that were dropped before they were queued, since this machine is another host now, and if `all`, drops all that are
+    /// queued for this host.
+    pub(super) fn drop_of_another_host(&mut self, all: bool, others: usize) {
+        let mut queued = self.0.entry(None).or_default().lock();
+        let dropped = if all { std::mem::take(&mut queued.reports) } else { VecDeque::new() };
+        dropped.iter().for_each(|report| report.lost.set());
+        queued.dropped.all.of_another_host += dropped.len() + others;
     }
 
     /// Each host with its queue.

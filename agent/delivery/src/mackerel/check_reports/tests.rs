@@ -11,6 +11,7 @@ use super::*;
 use crate::mackerel::board::LaneFacts;
 use crate::mackerel::halving::MOST_REFUSED_REQUESTS;
 use crate::mackerel::testing::{PACE, Server, answer, client, read};
+use crate::spool::Spool;
 
 fn report(name: &str, host: Option<&str>) -> Report {
     Report {
@@ -42,7 +43,9 @@ async fn reporter(server: &Server, host: Option<&str>, queued: Vec<Report>) -> R
             found = found.changed() => found.unwrap(),
         }
     }
-    let reports = CheckReports::new(client(&server.base), own, hosts, board, pace, &mut queues, spool);
+    let mut former = None;
+    let saved = Saved::new(spool, Some(own.clone()), &mut former);
+    let reports = CheckReports::new(client(&server.base), own, hosts, board, pace, &mut queues, saved);
     reports.reporter(host.as_ref(), &queue)
 }
 
@@ -195,7 +198,9 @@ async fn what_waits_is_posted_after_a_restart_once_and_for_the_same_host_only() 
         let ((_keep, mut inbox), (_, stop)) = (mpsc::channel(1), watch::channel(true));
         let (board, client) = (Lanes::default(), client(&server.base));
         let hosts = Arc::new(Hosts::new(board.clone()));
-        let reports = CheckReports::new(client, own, hosts, board, pace, &mut queues, spool);
+        let mut former = None;
+        let saved = Saved::new(spool, Some(own.clone()), &mut former);
+        let reports = CheckReports::new(client, own, hosts, board, pace, &mut queues, saved);
         reports.run(&mut inbox, stop).await;
         let names = bodies(&server).into_iter().flat_map(|body| {
             let body: serde_json::Value = serde_json::from_str(&body).unwrap();
@@ -246,7 +251,9 @@ async fn a_host_that_is_found_during_the_first_request_gets_its_reports_without_
     }
     let (client, own) = (client(&base), HostId::new("OWN").unwrap());
     let spool = Arc::new(Spool::open(tempfile::tempdir().unwrap().path(), 0).unwrap());
-    let reports = CheckReports::new(client.clone(), own, Arc::clone(&hosts), board, PACE, &mut queues, spool);
+    let mut former = None;
+    let saved = Saved::new(spool, Some(own.clone()), &mut former);
+    let reports = CheckReports::new(client.clone(), own, Arc::clone(&hosts), board, PACE, &mut queues, saved);
     let ((_reports, mut inbox), (_stop, stop)) = (mpsc::channel(1), watch::channel(false));
     tokio::select! {
         () = reports.run(&mut inbox, stop) => panic!("it stopped"),
@@ -268,7 +275,9 @@ async fn a_host_whose_requests_hang_delays_no_other() {
     let (send, mut inbox) = mpsc::channel(9);
     let (own, (_stop, stop)) = (HostId::new("OWN").unwrap(), watch::channel(false));
     let spool = Arc::new(Spool::open(tempfile::tempdir().unwrap().path(), 0).unwrap());
-    let reports = CheckReports::new(client.clone(), own, Arc::clone(&hosts), board, PACE, &mut queues, spool);
+    let mut former = None;
+    let saved = Saved::new(spool, Some(own.clone()), &mut former);
+    let reports = CheckReports::new(client.clone(), own, Arc::clone(&hosts), board, PACE, &mut queues, saved);
     let script = async {
         send.send(report("a", Some("db"))).await.unwrap();
         server.until(|seen| seen.iter().any(|request| request.body.contains("OTHER"))).await;

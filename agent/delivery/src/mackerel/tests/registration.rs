@@ -1,6 +1,7 @@
 //! Which host this machine is on Mackerel, whatever is lost, killed or replaced meanwhile.
 
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 use super::*;
 
@@ -246,6 +247,44 @@ async fn what_is_queued_for_a_host_is_dropped_only_when_mackerel_has_confirmed_t
 }
 
 #[tokio::test]
+async fn a_report_that_waits_is_not_posted_for_another_host_although_its_agent_was_only_reloaded() {
+    let machine = Machine::registered();
+    let is_down = Arc::new(AtomicBool::new(true));
+    let down = Arc::clone(&is_down);
+    let server = Server::start(move |request| match request.line.as_str() {
+        REPORT if down.load(Ordering::SeqCst) => answer(503, ""),
+        line if line.starts_with("GET /api/v0/hosts/") => {
+            answer(200, &json!({"host": {"id": line.trim_start_matches("GET /api/v0/hosts/")}}).to_string())
+        }
+        _ => mackerel(request, accept),
+    })
+    .await;
+    let (reports, _documents, mut inbox) = inbox();
+    let early = report("early", Status::Critical, true);
+    let lost = early.lost.clone();
+    reports.send(early).await.unwrap();
+    tokio::select! {
+        result = machine.run_with(&server, "key")(&mut inbox) => panic!("{result:?}"),
+        _ = server.until(|seen| count(seen, REPORT) > 0) => {}
+    }
+    fs::write(machine.folder.path().join("id"), "HOST2").unwrap();
+    is_down.store(false, Ordering::SeqCst);
+    let running = machine.run_with(&server, "another key");
+    let script = async {
+        while !lost.is_set() {
+            tokio::task::yield_now().await;
+        }
+        reports.send(report("late", Status::Ok, true)).await.unwrap();
+        server.until(|seen| seen.last().is_some_and(|last| last.body.contains("late"))).await;
+        machine.shutdown.send(true).unwrap();
+    };
+    let (result, ()) = tokio::join!(running(&mut inbox), script);
+    let of = |host: &str| reported(&server.requests(), |request| request.body.contains(host));
+    assert_eq!((result, of("HOST2")), (Ok(()), vec!["late OK".to_owned()]));
+    assert!(of("HOST1").iter().all(|report| report == "early CRITICAL"));
+}
+
+#[tokio::test]
 async fn a_host_whose_id_never_arrived_is_found_by_its_earlier_name_and_with_interfaces_that_came_since() {
     let mut machine = Machine::new();
     let description = |name: &str, macs: &[&str]| {
@@ -291,6 +330,28 @@ async fn values_are_posted_although_the_host_cannot_be_looked_up_or_its_status_s
         machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
         machine.assert_ledger(3, 0, 0);
     }
+}
+
+#[tokio::test]
+async fn values_are_posted_for_a_confirmed_host_that_is_another_one_than_before_although_its_status_cannot_be_set() {
+    let mut machine = Machine::registered();
+    machine.spool.keep_host_id("FORMER");
+    machine.status = Some("working".to_owned());
+    let server = Server::start(|request| match request.line.as_str() {
+        "POST /api/v0/hosts/HOST1/status" => answer(500, ""),
+        _ => mackerel(request, accept),
+    })
+    .await;
+    let script = async {
+        server.until(|seen| count(seen, "POST /api/v0/hosts/HOST1/status") > 0).await;
+        while machine.spool.host_id().as_deref() != Some("HOST1") {
+            tokio::task::yield_now().await;
+        }
+        machine.keep(NOW, 3);
+        server.until(|seen| count(seen, TSDB) == 1).await;
+    };
+    assert_eq!(machine.run_during(&server, script).await.0, Ok(()));
+    machine.assert_ledger(3, 0, 0);
 }
 
 #[tokio::test]
