@@ -16,6 +16,7 @@ use delivery::mackerel;
 use delivery::spool::Spool;
 use machine::host;
 use machine::host::cloud::{self, Cloud, CloudPlatform};
+use machine::host::ids::{Ids, ids};
 use machine::roots::Roots;
 use plugins::components::Components;
 use plugins::keeper::{self, Context};
@@ -279,6 +280,7 @@ async fn another_connection(configs: &mut watch::Receiver<Arc<Config>>, before: 
 
 /// The settings of the output to Mackerel; `None` without an API key.
 fn settings(config: &Config) -> Option<mackerel::Settings> {
+    let Ids { machine, hardware, boot } = ids(&config.machine);
     Some(mackerel::Settings {
         apibase: config.api_base.to_string(),
         apikey: config.api_key.clone()?,
@@ -288,6 +290,7 @@ fn settings(config: &Config) -> Option<mackerel::Settings> {
         status_on_stop: config.status_on_stop.clone(),
         asks_cloud: config.cloud_platform != CloudPlatform::None,
         route: route(&config.network),
+        machine: mackerel::MachineIds { machine, hardware, boot },
     })
 }
 

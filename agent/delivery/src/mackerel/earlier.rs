@@ -9,9 +9,10 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::answer::ApiError;
+use super::attempt::Attempt;
 use super::client::Client;
 use super::endpoints::{self, Listed};
-use super::id_file::{Earlier, HostId};
+use super::id_file::HostId;
 
 /// How far Mackerel's clock may be behind this machine's.
 const CLOCK_SKEW_SECONDS: i64 = 600;
@@ -19,8 +20,27 @@ const CLOCK_SKEW_SECONDS: i64 = 600;
 /// How far back a registration is looked for whose time is not known, since this machine's clock was set back.
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
-/// So many hosts that may be this machine are looked at one by one.
-const MOST_LOOKED_AT: usize = 5;
+/// So many hosts that may be this machine are looked at one by one, before the rest has to wait for the next search.
+const MOST_LOOKED_AT: usize = 50;
+
+/// What a search found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// The oldest host with the mark.
+    Marked(HostId),
+    /// The oldest host like this machine, of which Mackerel does not say whether it has the mark.
+    Alike(HostId),
+    Nothing,
+    /// More hosts have to be looked at.
+    Unfinished,
+}
+
+/// The search, which may take several times.
+#[derive(Debug, Default)]
+pub(super) struct Search {
+    /// Those that were looked at and are not this machine: a host has its mark from the beginning.
+    others: BTreeSet<HostId>,
+}
 
 /// Marks a description for a registration.
 pub(super) fn marked(mut description: Value, token: &str) -> Value {
@@ -41,40 +61,59 @@ fn is_marked(agent_name: Option<&str>, token: &str) -> Option<bool> {
     agent_name.filter(|_| !token.is_empty()).map(|name| name.ends_with(&mark(token)))
 }
 
-/// The host that an earlier attempt registered, of the name that this machine has or had then. `now` is by this machine's clock, in
-/// seconds since 1970.
-pub(super) async fn find(
-    client: &Client,
-    earlier: &Earlier,
-    now: i64,
-    description: &Value,
-) -> Result<Option<HostId>, ApiError> {
-    let name = description.get("name").and_then(Value::as_str).unwrap_or_default();
-    let own = endpoints::macs(description).unwrap_or_default();
-    let mut hosts = Vec::new();
-    for name in BTreeSet::from([name, &earlier.name]).into_iter().filter(|name| !name.is_empty()) {
-        hosts.extend(client.find_hosts(name).await?);
-    }
-    let oldest = oldest(earlier.since, now, client.mackerel_time());
-    let is_alike =
-        |host: &Listed| host.created_at >= oldest && host.macs.as_ref().is_none_or(|macs| is_same_machine(&own, macs));
-    hosts.sort_by_key(|host| host.created_at);
-    let is_ours = |host: &&Listed| is_marked(host.agent_name.as_deref(), &earlier.token) == Some(true);
-    let mut found = hosts.iter().find(is_ours);
-    if found.is_none() {
-        let unknown = hosts.iter().filter(|host| is_marked(host.agent_name.as_deref(), &earlier.token).is_none());
-        for host in unknown.filter(|host| is_alike(host)).take(MOST_LOOKED_AT) {
-            let looked_at = client.get_host(&host.id).await?;
-            if is_marked(looked_at.agent_name.as_deref(), &earlier.token) != Some(false) {
-                found = Some(host);
-                break;
+impl Search {
+    /// Looks for the host that an earlier attempt registered, of the names that this machine has or had then. `now` is by this machine's
+    /// clock, in seconds since 1970.
+    pub(super) async fn find(
+        &mut self,
+        client: &Client,
+        earlier: &Attempt,
+        now: i64,
+        description: &Value,
+    ) -> Result<Found, ApiError> {
+        let name = description.get("name").and_then(Value::as_str).unwrap_or_default();
+        let own = endpoints::macs(description).unwrap_or_default();
+        let names = earlier.names.iter().map(String::as_str).chain([name]).collect::<BTreeSet<_>>();
+        let mut hosts = Vec::new();
+        for name in names.into_iter().filter(|name| !name.is_empty()) {
+            hosts.extend(client.find_hosts(name).await?);
+        }
+        hosts.sort_by(|one, other| (one.created_at, &one.id).cmp(&(other.created_at, &other.id)));
+        if let Some(host) =
+            hosts.iter().find(|host| is_marked(host.agent_name.as_deref(), &earlier.token) == Some(true))
+        {
+            return Ok(Found::Marked(host.id.clone()));
+        }
+        let oldest = oldest(earlier.since, now, client.mackerel_time());
+        hosts.retain(|host| {
+            host.created_at >= oldest && is_marked(host.agent_name.as_deref(), &earlier.token).is_none()
+        });
+        let is_alike = |host: &Listed| host.macs.as_ref().is_none_or(|macs| is_same_machine(&own, macs));
+        hosts.sort_by_key(|host| !is_alike(host));
+        let (mut alike, mut looked_at) = (None, 0);
+        for host in &hosts {
+            let id = &host.id;
+            if self.others.contains(id) {
+                continue;
+            }
+            if looked_at == MOST_LOOKED_AT {
+                return Ok(Found::Unfinished);
+            }
+            looked_at += 1;
+            let is_ours = match client.get_host(id).await {
+                Ok(host) => is_marked(host.agent_name.as_deref(), &earlier.token),
+                // It was retired meanwhile.
+                Err(error @ ApiError::NotFound(_)) if error.is_of_mackerel() => Some(false),
+                Err(error) => return Err(error),
+            };
+            match is_ours {
+                Some(true) => return Ok(Found::Marked(id.clone())),
+                None if is_alike(host) && alike.is_none() => alike = Some(id.clone()),
+                Some(false) | None => _ = self.others.insert(id.clone()),
             }
         }
+        Ok(alike.map_or(Found::Nothing, Found::Alike))
     }
-    if let Some(host) = found {
-        tracing::info!("found host `{}`, which this machine registered before it could write the id", host.id);
-    }
-    Ok(found.map(|host| host.id.clone()))
 }
 
 /// The time by Mackerel's clock, if it has told it, before which a registration cannot have been that began `since` by this machine's.

@@ -13,13 +13,13 @@ use std::time::Duration;
 use wasaba_core::paths::own::Folder;
 use wasaba_core::paths::{named, passing, patient};
 
-use super::backoff::token;
+use super::attempt::Attempt;
 
 /// How long the file system of the id file may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A host's id on Mackerel: letters and digits.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostId(String);
 
 impl HostId {
@@ -137,84 +137,53 @@ fn parse(bytes: &[u8]) -> IdFile {
 pub(super) struct Draft {
     root: Folder,
     file: File,
-    earlier: Option<Earlier>,
-    token: String,
+    attempt: Option<Attempt>,
 }
 
 /// The name of a file that is not complete yet.
 const DRAFT: &str = ".id.new";
 
-/// The file that says since when this machine is being registered, in seconds since 1970, under which name, and on a second line with
-/// which token. It stays until the id file is written, so that a host whose id never arrived is found again instead of registered twice.
+/// The file of the [`Attempt`] to register this machine. It stays until the id file is written, so that a host whose id never arrived is
+/// found again instead of registered twice.
 const SINCE: &str = ".id.since";
 
-/// An earlier registration of which no id arrived.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Earlier {
-    /// When it began by this machine's clock, in seconds since 1970.
-    pub(super) since: i64,
-    /// The name of the host.
-    pub(super) name: String,
-    /// What its description is marked with; empty if that is not known.
-    pub(super) token: String,
-}
-
-impl Earlier {
-    /// A damaged file is as old as can be.
-    fn parse(bytes: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(bytes);
-        let mut lines = text.lines();
-        let first = lines.next().unwrap_or_default().trim();
-        let (since, name) = first.split_once(' ').unwrap_or((first, ""));
-        let token = lines.next().unwrap_or_default().trim().to_owned();
-        since.parse().map(|since| Self { since, name: name.to_owned(), token }).unwrap_or_default()
-    }
-}
-
 impl Draft {
-    /// A draft at `now`, in seconds since 1970, of a host with this name.
-    pub(super) fn new(root: &Path, now: i64, name: &str) -> Result<Self, FileError> {
+    pub(super) fn new(root: &Path) -> Result<Self, FileError> {
         let create = || {
             let root = Folder::create(root, 0o750)?;
             let mut file = root.create_file(DRAFT.as_ref(), 0o644)?;
             // A full disk lets files be created but not written.
             file.write_all(&[0; 64])?;
             file.sync_all()?;
-            let new = token();
-            let earlier = match root.read_only(SINCE) {
-                Ok(opened) => Some(Earlier::parse(&opened.read(4_096)?)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    root.write(SINCE.as_ref(), format!("{now} {name}\n{new}\n").as_bytes(), 0o644)?;
-                    root.sync()?;
-                    None
-                }
+            let attempt = match root.read_only(SINCE) {
+                Ok(opened) => Some(Attempt::parse(&opened.read(65_536)?)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 Err(error) => return Err(error),
             };
-            let token = earlier.as_ref().map_or(new, |earlier| earlier.token.clone());
-            Ok(Self { root, file, earlier, token })
+            Ok(Self { root, file, attempt })
         };
         create().map_err(|error| cannot_write(root, &error))
     }
 
-    /// The earlier registration of which no id arrived.
-    pub(super) fn earlier(&self) -> Option<&Earlier> {
-        self.earlier.as_ref()
+    /// An earlier registration of which no id arrived.
+    pub(super) fn attempt(&self) -> Option<&Attempt> {
+        self.attempt.as_ref()
     }
 
-    /// What the registration is marked with.
-    pub(super) fn token(&self) -> &str {
-        &self.token
+    /// Remembers an attempt, which may be made then.
+    pub(super) fn remember(&self, attempt: &Attempt) -> Result<(), FileError> {
+        // What identifies the hardware is not for every user.
+        let written = self.root.write(SINCE.as_ref(), attempt.text().as_bytes(), 0o600);
+        written.and_then(|()| self.root.sync()).map_err(|error| cannot_write(self.root.path(), &error))
     }
 
-    /// Forgets that this machine is being registered, since nothing was; but not an earlier attempt.
-    pub(super) fn forget(self) {
-        if self.earlier.is_none() {
-            // The next attempt looks for a host then, which costs a request.
-            self.root.remove(SINCE.as_ref()).ok();
-        }
+    /// Forgets the attempt, which made nothing.
+    pub(super) fn forget(&self) {
+        // The next attempt looks for a host then, which costs a request.
+        self.root.remove(SINCE.as_ref()).ok();
     }
 
-    pub(super) fn write(self, id: &HostId) -> Result<(), FileError> {
+    pub(super) fn write(&self, id: &HostId) -> Result<(), FileError> {
         let write = || {
             use std::os::unix::fs::FileExt;
             self.file.write_all_at(id.as_str().as_bytes(), 0)?;
@@ -284,7 +253,7 @@ mod tests {
     fn the_file_equals_the_official_agents() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("new");
-        Draft::new(&root, 0, "web").unwrap().write(&HostId::new("4Hkc5RVYYB4").unwrap()).unwrap();
+        Draft::new(&root).unwrap().write(&HostId::new("4Hkc5RVYYB4").unwrap()).unwrap();
         assert_eq!(fs::read(path(&root)).unwrap(), b"4Hkc5RVYYB4");
         assert_eq!(fs::metadata(path(&root)).unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(fs::read_dir(&root).unwrap().count(), 1);
@@ -300,30 +269,21 @@ mod tests {
     #[test]
     fn a_registration_without_an_id_is_remembered_until_there_is_one() {
         let folder = tempfile::tempdir().unwrap();
-        let root = folder.path();
-        let earlier = |now, name: &str| Draft::new(root, now, name).unwrap().earlier().cloned();
-        let token = Draft::new(root, 100, "my web").unwrap().token().to_owned();
-        assert_eq!(token.len(), 16);
-        assert_eq!(earlier(200, "other"), Some(Earlier { since: 100, name: "my web".to_owned(), token }));
-        for (text, since, token) in [("100\n", 100, ""), ("1\0 web", 0, ""), ("", 0, ""), ("100\nabc\n", 100, "abc")] {
-            fs::write(root.join(SINCE), text).unwrap();
-            let expected = Earlier { since, name: String::new(), token: token.to_owned() };
-            assert_eq!(earlier(300, "web"), Some(expected), "{text:?}");
-        }
-        Draft::new(root, 300, "web").unwrap().write(&HostId::new("A").unwrap()).unwrap();
-        assert_eq!(earlier(400, "web"), None);
+        let (root, attempt) = (folder.path(), Attempt::first(100));
+        let earlier = || Draft::new(root).unwrap().attempt().cloned();
+        assert_eq!(earlier(), None);
+        Draft::new(root).unwrap().remember(&attempt).unwrap();
+        assert_eq!(earlier().as_ref(), Some(&attempt));
+        Draft::new(root).unwrap().write(&HostId::new("A").unwrap()).unwrap();
+        assert_eq!(earlier(), None);
+        let draft = Draft::new(root).unwrap();
+        draft.remember(&attempt).unwrap();
+        assert!(earlier().is_some());
+        draft.forget();
+        assert_eq!(earlier(), None);
+        draft.remember(&attempt).unwrap();
         tidy(root);
-        assert_eq!(earlier(500, "web"), None);
-    }
-
-    #[test]
-    fn a_registration_that_surely_failed_is_forgotten_unless_there_was_one_before() {
-        let folder = tempfile::tempdir().unwrap();
-        let draft = || Draft::new(folder.path(), 100, "web").unwrap();
-        draft().forget();
-        assert_eq!(draft().earlier(), None);
-        draft().forget();
-        assert!(draft().earlier().is_some());
+        assert_eq!(earlier(), None);
     }
 
     #[test]
@@ -331,7 +291,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
-        let error = Draft::new(&file, 0, "web").err().unwrap().to_string();
+        let error = Draft::new(&file).err().unwrap().to_string();
         assert!(error.contains("must be a folder"), "{error}");
     }
 }

@@ -4,6 +4,7 @@
 //! be reached or refuses the key, it logs that and retries for as long as it takes.
 
 mod answer;
+mod attempt;
 mod backoff;
 mod board;
 mod check_reports;
@@ -80,7 +81,7 @@ const _: () = assert!(
 const PAUSE: Duration = Duration::from_secs(20);
 
 /// See [`Pace::settled`].
-const SETTLED: Duration = Duration::from_mins(1);
+const SETTLED: Duration = Duration::from_mins(5);
 
 /// The settings of the output.
 #[derive(Clone, Debug)]
@@ -101,6 +102,19 @@ pub struct Settings {
     pub status_on_stop: Option<String>,
     /// Whether cloud metadata services are asked for this machine's identity.
     pub asks_cloud: bool,
+    /// What tells this machine from others.
+    pub machine: MachineIds,
+}
+
+/// What tells a machine from one that was made of a copy of its disk, besides its hardware addresses; each as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MachineIds {
+    /// That of `/etc/machine-id`, which a copy has, too, unless it was made for that.
+    pub machine: Option<String>,
+    /// The firmware's, which is another one in a copy, and which only root may read.
+    pub hardware: Option<String>,
+    /// The kernel's, for as long as it runs.
+    pub boot: Option<String>,
 }
 
 impl Settings {
@@ -202,8 +216,8 @@ struct Pace {
     random: fn() -> f64,
     /// Between two series of requests that look for refused values.
     pause: Duration,
-    /// Within this time a registration that was not answered is done or never will be, and lists show what it did: longer than servers
-    /// between this machine and Mackerel let a request take.
+    /// Within this time a registration that was not answered is done or never will be, and lists show what it did: several times longer
+    /// than servers between this machine and Mackerel let a request take.
     settled: Duration,
 }
 

@@ -7,17 +7,19 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use wasaba_core::clock;
+use wasaba_core::text::lasting;
 
 use super::answer::{ApiError, AtFault};
+use super::attempt::{Attempt, Traits};
 use super::board::{Kind, Lanes};
 use super::client::Client;
-use super::earlier;
+use super::earlier::{self, Found, Search};
 use super::endpoints::Host;
 use super::id_file::{self, Draft, FileError, HostId, IdFile};
 use super::lanes::{Lane, Words};
@@ -42,6 +44,9 @@ const MINUTE: Duration = Duration::from_mins(1);
 
 /// The wait for Mackerel to say what it knows of a host whose id is known.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The wait for a list of hosts once this machine has one.
+const LOOKED_FOR: Duration = Duration::from_secs(30);
 
 /// What helps if it is not known which cloud instance this machine is.
 const UNIDENTIFIED: &str = "check that the cloud's metadata service answers this machine, and `cloud_platform`";
@@ -71,10 +76,20 @@ enum Failure {
     Api(ApiError),
     /// The host may have been registered although there was no answer.
     Unanswered(ApiError),
+    /// It was not found yet after such a request, which failed like this. It is looked for again after so long.
+    Unsettled(ApiError, Duration),
     /// The id file cannot be read or written now.
     File(FileError),
     /// The host is there, but its status could not be set.
     Status(ApiError),
+}
+
+/// What a run of the agent knows of the requests to register that were not answered.
+#[derive(Default)]
+struct Open {
+    /// Until when a host may appear that was asked for, and why that is not known.
+    until: Option<(Instant, ApiError)>,
+    search: Search,
 }
 
 impl From<FatalError> for Failure {
@@ -101,9 +116,9 @@ impl Registration<'_> {
     /// rest are posted for it, and [`Registration::keep_checked`] tries again.
     pub(super) async fn register(&self) -> Result<Registered, FatalError> {
         let mut lane = self.lanes.lane(Kind::Description, None, self.pace);
-        let mut is_first = true;
+        let mut open = Open::default();
         loop {
-            let tried = self.try_once(std::mem::take(&mut is_first)).await;
+            let tried = self.try_once(&mut open).await;
             match self.judged(&mut lane, tried, "register this host", "values stay queued")? {
                 Ok(registered) => return Ok(registered),
                 Err(wait) => tokio::time::sleep(wait).await,
@@ -131,8 +146,12 @@ impl Registration<'_> {
                 (ApiError::NoAnswer(what), Some((AtFault::Configuration, cure)))
             }
             Err(Failure::Unanswered(error)) => {
-                least = self.pace.settled;
+                least = self.soon();
                 (error, None)
+            }
+            Err(Failure::Unsettled(error, wait)) => {
+                lane.fault(wait, &error, &Words::new(task, waits));
+                return Ok(Err(wait));
             }
             Err(Failure::Api(error) | Failure::Status(error)) => {
                 let cure = self.cure_of(&error);
@@ -158,10 +177,10 @@ impl Registration<'_> {
         })
     }
 
-    async fn try_once(&self, is_first: bool) -> Result<Registered, Failure> {
+    async fn try_once(&self, open: &mut Open) -> Result<Registered, Failure> {
         let host_id = match self.known_id().await? {
             Some(host_id) => host_id,
-            None => self.new_id(is_first).await?,
+            None => self.new_id(open).await?,
         };
         if self.spool.host_id().is_some_and(|before| before != host_id.as_str()) {
             // What is queued for the host before is dropped only if Mackerel says that this is one.
@@ -266,7 +285,7 @@ impl Registration<'_> {
                 ))
             })?;
             let id = copy.clone();
-            id_file::with_patience(&root, move |root| Draft::new(root, 0, "")?.write(&id))?;
+            id_file::with_patience(&root, move |root| Draft::new(root)?.write(&id))?;
             tracing::warn!(
                 "`{}` did not contain the whole host id: restored `{copy}` from wasaba's own copy",
                 path.display()
@@ -277,35 +296,51 @@ impl Registration<'_> {
     }
 
     /// Finds the host with the cloud's identifier, or that of an earlier attempt, or registers a new host, and writes the id file at
-    /// once. A list of hosts may not have at once what was registered in an earlier run, so that the `first` attempt waits.
-    async fn new_id(&self, is_first: bool) -> Result<HostId, Failure> {
+    /// once.
+    async fn new_id(&self, open: &mut Open) -> Result<HostId, Failure> {
         let root = self.settings.root.clone();
         let now = clock::seconds_of((self.pace.now)());
         let description = self.describe().await;
-        let name = description.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let draft = blocking(move || id_file::with_patience(&root, move |root| Draft::new(root, now, &name))).await??;
-        let mut known = match custom_identifier(&description) {
+        let machine = Traits::of(&self.settings.machine, &description);
+        let draft = Arc::new(blocking(move || id_file::with_patience(&root, Draft::new)).await??);
+        let earlier = draft.attempt().filter(|earlier| {
+            let is_of_another = earlier.is_of_another(&machine);
+            if is_of_another {
+                tracing::info!("this machine is a copy of another one that was being registered; registering this one");
+            }
+            !is_of_another
+        });
+        let known = match custom_identifier(&description) {
             Some(identifier) => self.client.find_host(identifier).await?,
             None => None,
         };
-        if let (None, Some(earlier)) = (&known, draft.earlier()) {
-            if is_first {
-                tracing::info!("looking for the host that an earlier attempt may have registered");
-                tokio::time::sleep(self.pace.settled).await;
-            }
-            known = earlier::find(self.client, earlier, now, &description).await?;
-        }
+        let known = match (known, earlier) {
+            (None, Some(earlier)) => self.earlier_id(open, earlier, now, &description).await?,
+            (known, _) => known,
+        };
         let host_id = match known {
             Some(host_id) => host_id,
             None => {
-                let marked = earlier::marked(description, draft.token());
+                let name = description.get("name").and_then(Value::as_str).unwrap_or_default();
+                let attempt = earlier.cloned().unwrap_or_else(|| Attempt::first(now)).again(name, machine);
+                let (writing, text) = (Arc::clone(&draft), attempt.clone());
+                blocking(move || writing.remember(&text)).await??;
+                let marked = earlier::marked(description.clone(), &attempt.token);
                 match self.client.post_host(marked.to_string().into_bytes()).await {
+                    Ok(host_id) if earlier.is_some() => {
+                        self.oldest_id(open, &attempt, now, &description, host_id).await
+                    }
                     Ok(host_id) => host_id,
                     Err(error) if error.is_surely_not_done() => {
-                        blocking(move || draft.forget()).await?;
+                        if earlier.is_none() {
+                            blocking(move || draft.forget()).await?;
+                        }
                         return Err(error.into());
                     }
-                    Err(error) => return Err(Failure::Unanswered(error)),
+                    Err(error) => {
+                        open.until = Some(((self.pace.instant)() + self.pace.settled, error.clone()));
+                        return Err(Failure::Unanswered(error));
+                    }
                 }
             }
         };
@@ -317,6 +352,70 @@ impl Registration<'_> {
         })
         .await??;
         Ok(host_id)
+    }
+
+    /// The host that an earlier attempt registered; `None` if it certainly registered none. A server may be slow to carry out a request,
+    /// and a list to have what was registered, so that this is not certain before some minutes have passed.
+    async fn earlier_id(
+        &self,
+        open: &mut Open,
+        earlier: &Attempt,
+        now: i64,
+        description: &Value,
+    ) -> Result<Option<HostId>, Failure> {
+        let begin = (self.pace.instant)();
+        let (until, why) = open.until.get_or_insert_with(|| {
+            tracing::info!("looking for the host that an earlier attempt may have registered");
+            let why = format!(
+                "an earlier request for that was not answered, and no host that it made is in Mackerel's lists yet; another one \
+                 follows {} after the start if none appears",
+                lasting(self.pace.settled)
+            );
+            (begin + self.pace.settled, ApiError::NoAnswer(why))
+        });
+        let is_finished = match open.search.find(self.client, earlier, now, description).await? {
+            Found::Marked(host_id) | Found::Alike(host_id) => {
+                tracing::info!("found host `{host_id}`, which this machine registered before it could write the id");
+                return Ok(Some(host_id));
+            }
+            Found::Nothing => true,
+            Found::Unfinished => false,
+        };
+        let (left, soon) = (until.saturating_duration_since((self.pace.instant)()), self.soon());
+        if is_finished && left.is_zero() {
+            return Ok(None);
+        }
+        // Once soon, and once in the end: a list is a request, too.
+        let passed = self.pace.settled.saturating_sub(left);
+        let wait = if is_finished && passed >= soon { left } else { soon };
+        Err(Failure::Unsettled(why.clone(), wait))
+    }
+
+    /// The wait before a host is looked for again.
+    fn soon(&self) -> Duration {
+        self.pace.settled / 5
+    }
+
+    /// The oldest host of this attempt, of which `newest` is the answer to its last request: an earlier one may have been carried out
+    /// late.
+    async fn oldest_id(
+        &self,
+        open: &mut Open,
+        attempt: &Attempt,
+        now: i64,
+        description: &Value,
+        newest: HostId,
+    ) -> HostId {
+        match timeout(LOOKED_FOR, open.search.find(self.client, attempt, now, description)).await {
+            Ok(Ok(Found::Marked(oldest))) if oldest != newest => {
+                tracing::warn!(
+                    "an earlier request to register this machine was carried out late: this machine is host `{oldest}`; \
+                     retire host `{newest}` in Mackerel, which was registered in its place and has no values"
+                );
+                oldest
+            }
+            _ => newest,
+        }
     }
 
     /// Writes the id file again, every minute, where the whole folder was replaced while the agent runs. A file that was deleted alone stays
@@ -335,7 +434,7 @@ impl Registration<'_> {
             id_file::with_patience(&root, move |root| {
                 let now = id_file::place(root);
                 if before.is_some() && now != before && id_file::read(root)? == IdFile::Missing {
-                    Draft::new(root, 0, "")?.write(&id)?;
+                    Draft::new(root)?.write(&id)?;
                     tracing::warn!("`{}` was replaced: wrote the host id there again", root.display());
                     return Ok(id_file::place(root));
                 }

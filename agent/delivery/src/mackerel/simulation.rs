@@ -21,7 +21,7 @@ use wasaba_core::secret::Secret;
 
 use super::client::{Agent, Route};
 use super::testing::{Request, answer, read};
-use super::{Description, FatalError, Inbox, Pace, Settings, Signals, run_at};
+use super::{Description, FatalError, Inbox, MachineIds, Pace, Settings, Signals, run_at};
 use crate::spool::{Minute, Spool};
 
 /// When each simulation begins, in seconds since 1970; the beginning of a minute.
@@ -221,6 +221,9 @@ pub(super) struct Seen {
     pub(super) documents: BTreeMap<String, String>,
     pub(super) descriptions: usize,
     pub(super) hosts: usize,
+    /// When the last host was registered, and how long its list does not have it.
+    registered: Option<Instant>,
+    pub(super) lists_late: Duration,
     pub(super) status: Option<String>,
 }
 
@@ -329,7 +332,11 @@ impl Mackerel {
         let text = |value: &Value, key: &str| value[key].as_str().unwrap().to_owned();
         let host = json!({"id": "HOST1", "name": "web1", "createdAt": BEGIN, "status": "standby", "interfaces": []});
         match endpoint {
-            Endpoint::HostsOfName => return answer(200, &json!({"hosts": vec![host; seen.hosts]}).to_string()),
+            Endpoint::HostsOfName => {
+                let is_listed = seen.registered.is_none_or(|at| at.elapsed() >= seen.lists_late);
+                let hosts = if is_listed { seen.hosts } else { 0 };
+                return answer(200, &json!({"hosts": vec![host; hosts]}).to_string());
+            }
             Endpoint::Values | Endpoint::OtherValues => {
                 let all = body();
                 assert!(!all.as_array().unwrap().is_empty(), "no values");
@@ -360,6 +367,7 @@ impl Mackerel {
             }
             Endpoint::Registration => {
                 seen.hosts += 1;
+                seen.registered = Some(Instant::now());
                 return answer(200, r#"{"id":"HOST1"}"#);
             }
             Endpoint::LookUp => return answer(200, &json!({"host": host}).to_string()),
@@ -490,6 +498,7 @@ impl Output {
             status_on_start: Some("working".to_owned()),
             status_on_stop: None,
             asks_cloud: false,
+            machine: MachineIds::default(),
             route: Route::default(),
         };
         let describe: Description =

@@ -38,6 +38,7 @@ struct Machine {
     status: Option<String>,
     status_on_stop: Option<String>,
     asks_cloud: bool,
+    ids: MachineIds,
 }
 
 /// Shutdown takes longer only if no deadline cuts it short and a request waits for its own timeout of 30 s.
@@ -95,6 +96,7 @@ impl Machine {
             status: None,
             status_on_stop: None,
             asks_cloud: false,
+            ids: MachineIds::default(),
         }
     }
 
@@ -134,6 +136,7 @@ impl Machine {
             status_on_start: self.status.clone(),
             status_on_stop: self.status_on_stop.clone(),
             asks_cloud: self.asks_cloud,
+            machine: self.ids.clone(),
             route: Route::default(),
         };
         let description = self.description.clone();

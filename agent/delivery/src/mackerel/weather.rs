@@ -278,6 +278,36 @@ fn an_agent_whose_whole_folder_is_replaced_writes_its_id_there_again_and_not_if_
 }
 
 #[test]
+fn a_request_to_register_that_takes_minutes_makes_no_second_host_whether_the_agent_waits_or_is_started_again() {
+    for starts_again_after in [None, Some(5), Some(90), Some(200)] {
+        let folder = TempDir::new().unwrap();
+        simulated(async {
+            let mackerel = Arc::new(Mackerel::default());
+            mackerel.seen().misbehaving.insert(Endpoint::Registration, Forgets);
+            mackerel.seen().lists_late = Duration::from_secs(230);
+            let address = Arc::clone(&mackerel).listen().await;
+            let mut running = Running::of(folder.path(), address, BEGIN);
+            if let Some(seconds) = starts_again_after {
+                tokio::select! {
+                    result = &mut running.run => panic!("{result:?}"),
+                    () = pass(Duration::from_secs(seconds)) => {}
+                }
+                drop(running);
+                running = Running::of(folder.path(), address, BEGIN);
+            }
+            for minute in 0..20 {
+                running.output.keep(minute);
+                running.minute().await.unwrap();
+            }
+            let hosts = mackerel.seen().hosts;
+            let values = mackerel.seen().values.len();
+            assert_eq!((hosts, values), (1, (Output::VALUES + 1) * 20), "{starts_again_after:?}");
+            running.stop().await;
+        });
+    }
+}
+
+#[test]
 fn a_refusal_of_everything_for_a_minute_costs_minutes_and_not_an_hour() {
     for body in [ERROR, "<html>no</html>"] {
         let folder = TempDir::new().unwrap();

@@ -7,6 +7,7 @@ pub mod cloud;
 mod cpu;
 mod filesystem;
 mod host_links;
+pub mod ids;
 mod interfaces;
 mod kernel;
 mod memory;

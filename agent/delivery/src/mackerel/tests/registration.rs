@@ -112,6 +112,7 @@ fn forgetful(lists_agents: bool, hosts: &Arc<Mutex<Vec<Value>>>) -> impl Fn(&Req
             answer(200, &json!({ "hosts": all }).to_string())
         }
         "GET /api/v0/hosts/ALIKE" => answer(200, r#"{"host":{"id":"ALIKE","meta":{"agent-name":"wasaba/0.1.0"}}}"#),
+        "GET /api/v0/hosts/OTHER" => answer(200, r#"{"host":{"id":"OTHER"}}"#),
         _ => mackerel(request, accept),
     }
 }
@@ -306,6 +307,152 @@ async fn a_host_whose_id_never_arrived_is_found_by_its_earlier_name_and_with_int
     machine.description = description("web1", &["02:00:00:00:00:01", "02:42:ac:11:00:01"]);
     machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
     assert_eq!(fs::read(machine.folder.path().join("id")).unwrap(), b"HOST1");
+}
+
+/// What a machine remembers of an attempt that was not answered.
+fn remembered(name: &str) -> String {
+    format!("{NOW} {name}\ntoken1\n")
+}
+
+/// A host in a list, with the mark of that attempt.
+fn marked(id: &str, created_at: i64) -> Value {
+    let mut host = listed(id, created_at, "02:00:00:00:00:01");
+    host["meta"] = json!({"agent-name": "wasaba/0.1.0 registration token1"});
+    host
+}
+
+#[tokio::test]
+async fn the_older_host_is_taken_if_an_earlier_request_is_carried_out_while_another_one_is_made() {
+    let machine = Machine::new();
+    fs::write(machine.folder.path().join(".id.since"), remembered("web1")).unwrap();
+    let is_late = Arc::new(AtomicBool::new(false));
+    let server = Server::start(move |request| match request.line.as_str() {
+        "POST /api/v0/hosts" => {
+            is_late.store(true, Ordering::SeqCst);
+            answer(200, r#"{"id":"HOST2"}"#)
+        }
+        line if line.starts_with("GET /api/v0/hosts?name=") && is_late.load(Ordering::SeqCst) => {
+            answer(200, &json!({"hosts": [marked("HOST2", NOW + 9), marked("HOST1", NOW + 5)]}).to_string())
+        }
+        _ => mackerel(request, accept),
+    })
+    .await;
+    machine.keep(NOW, 1);
+    let _log = testing::log::start();
+    machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
+    assert_eq!(fs::read(machine.folder.path().join("id")).unwrap(), b"HOST1");
+    let lines = testing::log::take();
+    assert!(lines.iter().any(|line| line.contains("this machine is host `HOST1`; retire host `HOST2`")), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_host_is_found_under_each_of_the_names_that_its_machine_had_while_it_was_registered() {
+    for (name, expected) in [("localhost", 1), ("dhcp", 1), ("web1", 1), ("other", 2)] {
+        let mut machine = Machine::new();
+        let hosts = Arc::new(Mutex::new(Vec::<Value>::new()));
+        let (known, is_last) = (Arc::clone(&hosts), Arc::new(AtomicBool::new(false)));
+        let is_shown = Arc::clone(&is_last);
+        // Of the requests, only that under one name is carried out, and none is answered.
+        let server = Server::start(move |request| {
+            let body = || serde_json::from_str::<Value>(&request.body).unwrap();
+            let mut hosts = known.lock().unwrap();
+            match request.line.as_str() {
+                "POST /api/v0/hosts" if body()["name"] == "cloud" => {
+                    hosts.push(json!({}));
+                    answer(200, r#"{"id":"HOST2"}"#)
+                }
+                "POST /api/v0/hosts" => {
+                    if body()["name"] == name && hosts.is_empty() {
+                        let mut host = body();
+                        (host["id"], host["createdAt"]) = ("HOST1".into(), NOW.into());
+                        hosts.push(host);
+                    }
+                    String::new()
+                }
+                // The list has it only when the machine has its last name.
+                line if line.starts_with(&format!("GET /api/v0/hosts?name={name}&")) => {
+                    let shown = if is_shown.load(Ordering::SeqCst) { hosts.clone() } else { Vec::new() };
+                    answer(200, &json!({ "hosts": shown }).to_string())
+                }
+                _ => mackerel(request, accept),
+            }
+        })
+        .await;
+        for name in ["localhost", "dhcp", "web1"] {
+            machine.description = json!({ "name": name });
+            let is_posted = |request: &Request| request.line == "POST /api/v0/hosts" && request.body.contains(name);
+            machine.run_until(&server, |seen| seen.iter().any(is_posted)).await;
+        }
+        is_last.store(true, Ordering::SeqCst);
+        machine.description = json!({"name": "cloud"});
+        machine.keep(NOW, 1);
+        machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
+        assert_eq!(fs::read_to_string(machine.folder.path().join("id")).unwrap(), format!("HOST{expected}"), "{name}");
+        assert_eq!(hosts.lock().unwrap().len(), 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_machine_that_was_made_of_anothers_disk_while_that_was_registered_is_a_host_of_its_own_and_a_rebooted_one_is_not()
+ {
+    let ids = |hardware: &str, boot: &str| MachineIds {
+        machine: Some("same".to_owned()),
+        hardware: Some(hardware.to_owned()),
+        boot: Some(boot.to_owned()),
+    };
+    for (hardware, mac, expected) in [("one", "02:00:00:00:00:01", "HOST1"), ("another", "02:00:00:00:00:09", "HOST2")]
+    {
+        let mut machine = Machine::new();
+        let described = |mac: &str| json!({"name": "web1", "interfaces": [{"name": "eth0", "macAddress": mac}]});
+        (machine.ids, machine.description) = (ids("one", "first"), described("02:00:00:00:00:01"));
+        let hosts = Arc::default();
+        let server = Server::start({
+            let forgetful = forgetful(true, &hosts);
+            let posts = AtomicUsize::new(0);
+            move |request| match request.line.as_str() {
+                "POST /api/v0/hosts" if posts.fetch_add(1, Ordering::SeqCst) > 0 => answer(200, r#"{"id":"HOST2"}"#),
+                "GET /api/v0/hosts/HOST2" => answer(200, r#"{"host":{"id":"HOST2"}}"#),
+                _ => forgetful(request),
+            }
+        })
+        .await;
+        machine.run_until(&server, |seen| count(seen, "POST /api/v0/hosts") == 1).await;
+        (machine.ids, machine.description) = (ids(hardware, "second"), described(mac));
+        machine.keep(NOW, 1);
+        machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
+        assert_eq!(fs::read_to_string(machine.folder.path().join("id")).unwrap(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_host_is_found_among_any_number_of_the_same_name_whose_list_says_nothing_about_them() {
+    for marks in [true, false] {
+        let machine = Machine::new();
+        fs::write(machine.folder.path().join(".id.since"), remembered("web1")).unwrap();
+        machine.keep(NOW, 1);
+        let server = Server::start(move |request| match request.line.as_str() {
+            "POST /api/v0/hosts" if marks => panic!("another host"),
+            line if line.starts_with("GET /api/v0/hosts?name=web1&") => {
+                let all = (0..130).map(|number| json!({"id": format!("OTHER{number}"), "createdAt": NOW + number}));
+                let own = json!({"id": "HOST1", "createdAt": NOW + 200});
+                answer(200, &json!({"hosts": all.chain(marks.then_some(own)).collect::<Vec<_>>()}).to_string())
+            }
+            "GET /api/v0/hosts/HOST1" if marks => answer(200, &json!({"host": marked("HOST1", NOW)}).to_string()),
+            line if line.starts_with("GET /api/v0/hosts/OTHER") => {
+                let id = line.trim_start_matches("GET /api/v0/hosts/");
+                answer(
+                    200,
+                    &json!({"host": {"id": id, "meta": {"agent-name": "wasaba/0.1.0 registration other"}}}).to_string(),
+                )
+            }
+            _ => mackerel(request, accept),
+        })
+        .await;
+        let requests = machine.run_until(&server, |seen| count(seen, TSDB) == 1).await;
+        assert_eq!(fs::read(machine.folder.path().join("id")).unwrap(), b"HOST1");
+        let of_others = requests.iter().filter(|request| request.line.starts_with("GET /api/v0/hosts/OTHER")).count();
+        assert_eq!(of_others, 130, "each is looked at once");
+    }
 }
 
 #[tokio::test]
