@@ -18,6 +18,7 @@ mod holds;
 mod host_metadata;
 mod hosts;
 mod id_file;
+mod id_keeper;
 mod lanes;
 mod point;
 mod proxy;
@@ -49,7 +50,8 @@ pub use endpoints::{Host, Listed};
 use futures_util::FutureExt;
 use hosts::Hosts;
 pub use id_file::HostId;
-use registration::{Place, Registration};
+use id_keeper::IdKeeper;
+use registration::Registration;
 pub use retirement::{NoHostId, own_id, retire};
 use saved_reports::Saved;
 use serde_json::Value;
@@ -266,9 +268,8 @@ async fn run_at(
         Instant::now()
     };
     let stop = stop.shared();
-    let place = Place::default();
-    // Only what was seen can be missed.
-    timeout(RESTORED_WITHIN, registration.restore_id_file(&host_id, &place)).await.ok();
+    let keeper = IdKeeper::new(settings.root.clone(), host_id.clone(), Arc::clone(&spool));
+    timeout(RESTORED_WITHIN, keeper.look()).await.ok();
     let until_stopped = async {
         tokio::join!(values.run(&signals.wake, signals.shutdown.clone()), checks.run(reports, signals.shutdown.clone()))
     };
@@ -277,7 +278,7 @@ async fn run_at(
         never = host_metadata::keep_posted(&client, &host_id, documents, queued_documents, lane(Kind::Metadata)) => match never {},
         error = registration.keep_checked(&registered) => return Err(error),
         never = hosts.keep_looked_up(&client, pace) => match never {},
-        never = registration.keep_id_file(&host_id, &place) => match never {},
+        never = keeper.run() => match never {},
         never = registration.keep_described(&host_id, &signals.refresh) => match never {},
         never = graph_definitions::keep_posted(&client, signals.definitions.clone(), lane(Kind::GraphDefinitions), pace) => match never {},
         () = async { sleep_until(stop.clone().await + DELIVERED_WITHIN).await } => {
@@ -285,7 +286,7 @@ async fn run_at(
         }
     }
     // The rest of the agent's files is written again at its end, too.
-    timeout(RESTORED_WITHIN, registration.restore_id_file(&host_id, &place)).await.ok();
+    timeout(RESTORED_WITHIN, keeper.look()).await.ok();
     if let Some(status) = &settings.status_on_stop {
         set_last_status(&client, &host_id, status, stop.await + ENDED_WITHIN).await;
     }

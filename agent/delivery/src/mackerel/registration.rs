@@ -3,7 +3,6 @@
 //! A machine is registered once, when it has no id file. Any other problem with its identity is reported to the operator
 //! rather than solved by registering it again.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -50,9 +49,6 @@ const LOOKED_FOR: Duration = Duration::from_secs(30);
 
 /// What helps if it is not known which cloud instance this machine is.
 const UNIDENTIFIED: &str = "check that the cloud's metadata service answers this machine, and `cloud_platform`";
-
-/// The folder of the id file, when it was looked at last.
-pub(super) type Place = Cell<Option<(u64, u64)>>;
 
 /// This machine's host.
 pub(super) struct Registered {
@@ -415,36 +411,6 @@ impl Registration<'_> {
                 oldest
             }
             _ => newest,
-        }
-    }
-
-    /// Writes the id file again, every minute, where the whole folder was replaced while the agent runs. A file that was deleted alone stays
-    /// deleted: so a machine becomes a new host at the next start.
-    pub(super) async fn keep_id_file(&self, host_id: &HostId, place: &Place) -> Infallible {
-        loop {
-            tokio::time::sleep(MINUTE).await;
-            self.restore_id_file(host_id, place).await;
-        }
-    }
-
-    /// Writes the id file again if the whole folder is another one than the last time.
-    pub(super) async fn restore_id_file(&self, host_id: &HostId, place: &Place) {
-        let (root, id, before) = (self.settings.root.clone(), host_id.clone(), place.get());
-        let kept = blocking(move || {
-            id_file::with_patience(&root, move |root| {
-                let now = id_file::place(root);
-                if before.is_some() && now != before && id_file::read(root)? == IdFile::Missing {
-                    Draft::new(root)?.write(&id)?;
-                    tracing::warn!("`{}` was replaced: wrote the host id there again", root.display());
-                    return Ok(id_file::place(root));
-                }
-                Ok(now.or(before))
-            })
-        });
-        match kept.await {
-            Ok(Ok(now)) => place.set(now),
-            Ok(Err(FileError { what, .. })) => tracing::debug!("{what}"),
-            Err(error) => tracing::error!("{error}"),
         }
     }
 

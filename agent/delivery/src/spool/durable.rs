@@ -107,6 +107,8 @@ pub(super) struct Durable<C> {
     few_dead_bytes: u64,
     /// After a failed rewrite, the next is not tried before the file has grown to this.
     next_rewrite: u64,
+    /// How often something else has deleted the file.
+    deletions: u64,
 }
 
 impl<C: Contents> Durable<C> {
@@ -128,7 +130,7 @@ impl<C: Contents> Durable<C> {
                 }
             }
         };
-        let mut durable = Self { log: *log, contents, few_dead_bytes, next_rewrite: 0 };
+        let mut durable = Self { log: *log, contents, few_dead_bytes, next_rewrite: 0, deletions: 0 };
         let damaged = scan.damaged.iter().map(|range| range.end - range.start).sum::<u64>();
         lines.extend(durable.about_tail(&scan.tail));
         if damaged > 0 || durable.contents.missing().is_some_and(|missing| missing.is_any()) {
@@ -183,6 +185,11 @@ impl<C: Contents> Durable<C> {
         &self.contents
     }
 
+    /// How often something else has deleted the file, even if it was not made again yet.
+    pub(super) fn times_deleted(&self) -> u64 {
+        self.deletions + u64::from(matches!(self.log.place(), Ok(Place::Deleted)))
+    }
+
     pub(super) fn log(&self) -> &Log {
         &self.log
     }
@@ -223,6 +230,7 @@ impl<C: Contents> Durable<C> {
             Place::Same => None,
             Place::Deleted => {
                 self.rewrite()?;
+                self.deletions += 1;
                 Some(format!("`{path}` was deleted: made it again, with everything that was in it"))
             }
             Place::Replaced { is_regular } => {

@@ -177,6 +177,11 @@ impl Files {
         }
     }
 
+    /// How often something else has deleted the queue's file.
+    pub(super) fn times_deleted(&self) -> Option<u64> {
+        self.queue.as_ref().map(Durable::times_deleted)
+    }
+
     /// The points that were settled lately.
     pub(super) fn settled(&self) -> Recent {
         self.queue.as_ref().map(|queue| queue.contents().settled()).unwrap_or_default()

@@ -364,6 +364,12 @@ impl Spool {
         self.shared.lock().readings.of(source)
     }
 
+    /// How often something else has deleted the queue's file since it was opened; `None` while the disk does not answer.
+    #[must_use]
+    pub fn times_deleted(&self) -> Option<u64> {
+        self.shared.answer(|files| files.times_deleted()).flatten()
+    }
+
     /// The copy of the host id, in case the id file is empty or damaged.
     #[must_use]
     pub fn host_id(&self) -> Option<String> {
