@@ -210,8 +210,10 @@ async fn an_id_file_that_cannot_be_read_ends_nothing_is_a_fault_with_its_cure_an
             tokio::task::yield_now().await;
         };
         assert!(fault.error.contains("cannot read") && fault.cure.contains("check what is at"), "{fault:?}");
-        fs::remove_dir(&path).unwrap();
-        fs::write(&path, "HOST1").unwrap();
+        // In one step: an agent that sees no file registers another host.
+        let (written, cwd) = (path.with_extension("written"), rustix::fs::CWD);
+        fs::write(&written, "HOST1").unwrap();
+        rustix::fs::renameat_with(cwd, &written, cwd, &path, rustix::fs::RenameFlags::EXCHANGE).unwrap();
         server.until(|seen| count(seen, TSDB) == 1).await;
         machine.shutdown.send(true).unwrap();
     };
