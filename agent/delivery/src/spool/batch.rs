@@ -28,7 +28,7 @@ pub(super) struct Batch {
     pub(super) settlements: Vec<Settlement>,
     /// What was settled before it was written. The file remembers it for a while, as all that was settled lately.
     pub(super) done: BTreeMap<i64, Vec<Sample>>,
-    /// How many points of each time were dropped since they had been settled before. The ledger has them.
+    /// How many points of each time were dropped since they were collected twice. The ledger has them.
     pub(super) repeated: BTreeMap<i64, u64>,
     pub(super) ledger: Ledger,
     /// The id of the host that these minutes belong to, if it is news.
@@ -40,19 +40,26 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// Takes what was collected at once. An earlier value of one host, name and time is dropped.
     pub(super) fn keep(&mut self, time: i64, samples: Vec<Sample>) {
         let known = self.minutes.entry(time).or_default();
+        let count = samples.len() as u64;
         let added = merge(known, samples);
-        self.ledger.collect(added);
         if known.is_empty() {
             self.minutes.remove(&time);
         }
+        self.ledger.collect(added);
+        self.repeat(time, count - added);
     }
 
-    /// Drops points that were settled before they were collected again.
+    /// Counts points that were collected twice, of which one value is dropped.
     pub(super) fn repeat(&mut self, time: i64, points: u64) {
+        self.ledger.collect(points);
+        self.drop_repeated(time, points);
+    }
+
+    fn drop_repeated(&mut self, time: i64, points: u64) {
         if points > 0 {
-            self.ledger.collect(points);
             self.ledger.lose(points, Loss::Repeated);
             *self.repeated.entry(time).or_default() += points;
         }
@@ -128,8 +135,8 @@ impl Batch {
         self.ledger = self.ledger.plus(later.ledger);
         for (time, samples) in later.minutes {
             let count = samples.len() as u64;
-            let added = merge(self.minutes.entry(time).or_default(), samples);
-            self.ledger.uncollect(count - added);
+            let replaced = count - merge(self.minutes.entry(time).or_default(), samples);
+            self.drop_repeated(time, replaced);
         }
         for (time, samples) in later.done {
             merge(self.done.entry(time).or_default(), samples);

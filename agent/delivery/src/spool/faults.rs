@@ -99,7 +99,8 @@ fn a_disk_that_hangs_holds_up_neither_a_minute_nor_its_delivery_and_gets_everyth
     let disk = Simulated::default();
     let bounds = Bounds { patience: Duration::from_millis(20), ..QUICK };
     let spool = Spool::on(Arc::new(disk.clone()), bounds, NOW).unwrap();
-    while !spool.keep(vec![minute(NOW, &[("a", 1.0)])], &[], NOW) {}
+    spool.keep(vec![minute(NOW, &[("a", 1.0)])], &[], NOW);
+    while !spool.keep(Vec::new(), &[], NOW) {}
     disk.freeze();
     let minutes = (1..=3).map(|n| minute(NOW + n * 60, &[("a", 1.0)])).collect::<Vec<_>>();
     for minute in &minutes {
@@ -383,7 +384,7 @@ fn a_value_that_replaced_one_in_the_file_is_not_followed_by_it_however_late_the_
     disk.heal();
     assert!(spool.keep(Vec::new(), &[], NOW));
     assert_eq!(queued(&spool), []);
-    assert_eq!(spool.ledger(), Ledger { collected: 2, delivered: 2, ..Ledger::default() });
+    assert_eq!(spool.ledger(), Ledger { collected: 3, delivered: 2, repeated: 1, ..Ledger::default() });
 }
 
 #[test]
@@ -486,8 +487,44 @@ fn values_of_a_time_that_was_delivered_before_the_clock_was_set_back_are_dropped
         disk.heal();
         lines.extend(commit(&mut front, NOW));
         assert_eq!(front.ledger(), expected);
-        let said = "dropped 3 points of 2 minutes whose time was settled before: this machine's clock was set back, or a \
-                    plugin printed a value of the same time again";
-        assert_eq!(lines, [said]);
+        assert_eq!(lines, [COLLECTED_TWICE]);
+    }
+}
+
+const COLLECTED_TWICE: &str = "dropped 3 points of 2 minutes that were collected twice: this machine's clock was set back, or a \
+                               plugin printed a value of the same time again";
+
+#[test]
+fn values_of_a_time_that_still_waits_when_the_clock_is_set_back_are_dropped_in_the_books_and_in_the_log() {
+    // The earlier ones are in the file; in memory, since the disk is full; or still on their way when the later ones come.
+    for (is_full, is_flying) in [(false, false), (true, false), (true, true)] {
+        let disk = Simulated::default();
+        let mut files = files::Files::new(Arc::new(disk.clone()), QUICK);
+        files.open_queue(Duration::ZERO).unwrap();
+        let mut front = front::Front::at(NOW);
+        let first = [minute(NOW, &[("a", 1.0), ("b", 1.0)]), minute(NOW + 60, &[("a", 2.0)])];
+        let again = [minute(NOW, &[("a", 7.0), ("b", 1.0), ("c", 9.0)]), minute(NOW + 60, &[("a", 7.0)])];
+        front.keep(first.to_vec(), &[], NOW + 60);
+        let flying = std::mem::take(&mut front.waiting);
+        if is_full {
+            full(&disk);
+        }
+        if is_flying {
+            front.keep(again.to_vec(), &[], NOW);
+        }
+        if files.commit(&flying, NOW + 60).is_err() {
+            front.waiting.put_back(flying);
+        }
+        assert_eq!(front.waiting.minutes.is_empty(), !is_full);
+        if !is_flying {
+            front.keep(again.to_vec(), &[], NOW);
+        }
+        disk.heal();
+        files.commit(&std::mem::take(&mut front.waiting), NOW).unwrap();
+        let expected = Ledger { collected: 7, queued: 4, repeated: 3, ..Ledger::default() };
+        assert_eq!(files.picture().ledger, expected);
+        let (kept, _) = files.minutes(i64::MAX, 9, &Whose::Any);
+        assert_eq!(kept, [again[1].clone(), again[0].clone()], "the later values stay");
+        assert_eq!(files.take_lines(false), [COLLECTED_TWICE]);
     }
 }

@@ -167,8 +167,8 @@ impl Files {
                 format!("{dropped}: dated more than 10 minutes ahead of Mackerel's time; set this machine's clock")
             }
             Loss::Repeated => format!(
-                "dropped {} of {minutes} whose time was settled before: this machine's clock was set back, or a plugin \
-                 printed a value of the same time again",
+                "dropped {} of {minutes} that were collected twice: this machine's clock was set back, or a plugin printed a \
+                 value of the same time again",
                 counted(*points, "point")
             ),
             Loss::Damaged | Loss::Lost => {

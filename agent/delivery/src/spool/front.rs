@@ -105,13 +105,15 @@ impl Front {
 
     pub(super) fn keep(&mut self, minutes: Vec<Minute>, readings: &[(String, Reading)], now: i64) {
         self.now = now;
-        let mut repeated = BTreeMap::<i64, Vec<Sample>>::new();
-        for Minute { time, mut samples } in minutes {
-            let settled = samples.extract_if(.., |sample| self.is_settled(time, sample)).collect();
-            merge(repeated.entry(time).or_default(), settled);
+        let mut collected = BTreeMap::<i64, Vec<Sample>>::new();
+        for Minute { time, samples } in minutes {
+            merge(collected.entry(time).or_default(), samples);
+        }
+        for (time, mut samples) in collected {
+            let settled = samples.extract_if(.., |sample| self.is_settled(time, sample)).count();
+            self.waiting.repeat(time, settled as u64);
             self.waiting.keep(time, samples);
         }
-        repeated.into_iter().for_each(|(time, samples)| self.waiting.repeat(time, samples.len() as u64));
         self.readings.keep(readings, now);
         for (source, readings) in self.readings.changed() {
             let bytes = readings.map(|readings| readings::encoded(readings).into());

@@ -9,7 +9,7 @@ use wasaba_core::sample::Sample;
 /// Where every point went, since the file was made. Always `collected = delivered + queued +` the sum of all losses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
-    /// Points that [`Spool::keep`](super::Spool::keep) took; the same name of the same host and time twice is one point.
+    /// Points that [`Spool::keep`](super::Spool::keep) took; the same name of the same host and time twice in one call is one point.
     pub collected: u64,
     /// Points that Mackerel accepted.
     pub delivered: u64,
@@ -29,7 +29,7 @@ pub struct Ledger {
     pub lost: u64,
     /// Points dropped because they were dated ahead of Mackerel's time.
     pub misdated: u64,
-    /// Points dropped because one of their name and time had been settled before, as after this machine's clock is set back.
+    /// Points dropped because their name and time were collected twice, as after this machine's clock is set back.
     pub repeated: u64,
 }
 
@@ -58,7 +58,7 @@ impl fmt::Display for Ledger {
             (self.of_another_host, "of another host"),
             (self.lost, "lost in memory"),
             (self.misdated, "misdated"),
-            (self.repeated, "of a time that was settled before"),
+            (self.repeated, "collected twice"),
         ];
         rest.iter()
             .filter(|(points, _)| *points > 0)
@@ -106,12 +106,6 @@ impl Ledger {
     pub(super) fn collect(&mut self, points: u64) {
         self.collected += points;
         self.queued += points;
-    }
-
-    /// Queued points were points that had been collected before.
-    pub(super) fn uncollect(&mut self, points: u64) {
-        self.collected = self.collected.saturating_sub(points);
-        self.queued = self.queued.saturating_sub(points);
     }
 
     pub(super) fn settle(&mut self, delivered: u64, rejected: u64) {

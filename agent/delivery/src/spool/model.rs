@@ -39,20 +39,16 @@ fn queued(spool: &Spool) -> BTreeMap<Point, f64> {
 
 impl Model {
     fn keep(&mut self, minutes: &[Minute]) {
-        let mut repeated = BTreeSet::new();
-        for (time, sample) in
-            minutes.iter().flat_map(|minute| minute.samples.iter().map(|sample| (minute.time, sample)))
-        {
-            let point = point(time, sample);
-            if self.settled.contains(&point) {
-                repeated.insert(point);
-            } else if self.queued.insert(point, sample.value()).is_none() {
-                self.ledger.collected += 1;
+        let samples = minutes.iter().flat_map(|minute| minute.samples.iter().map(|sample| (minute.time, sample)));
+        let collected = samples.map(|(time, sample)| (point(time, sample), sample.value())).collect::<BTreeMap<_, _>>();
+        for (point, value) in collected {
+            self.ledger.collected += 1;
+            if self.settled.contains(&point) || self.queued.insert(point, value).is_some() {
+                self.ledger.repeated += 1;
+            } else {
                 self.ledger.queued += 1;
             }
         }
-        self.ledger.collected += repeated.len() as u64;
-        self.ledger.repeated += repeated.len() as u64;
     }
 
     fn settle(&mut self, settlement: &Settlement) {

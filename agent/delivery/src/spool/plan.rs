@@ -213,13 +213,11 @@ impl<'q> Plan<'q> {
             });
             let places = places.collect::<Vec<_>>();
             let replaced = places.iter().filter(|(id, at)| self.clear(*id, *at)).count();
-            if replaced > 0 {
-                self.ledger.uncollect(1);
+            if !places.is_empty() {
+                self.lose(Loss::Repeated, time, 1);
             }
             if places.is_empty() || replaced > 0 {
                 kept.push((self.number(sample), sample.value()));
-            } else {
-                self.lose(Loss::Repeated, time, 1);
             }
         }
         if !kept.is_empty() {
@@ -236,7 +234,7 @@ impl<'q> Plan<'q> {
             let known = samples.iter().filter_map(|sample| queue.names.number(sample));
             let places = known.filter_map(|number| numbers.binary_search(&number).ok());
             let cleared = places.filter(|at| self.clear(id, *at)).count();
-            self.ledger.uncollect(cleared as u64);
+            self.lose(Loss::Repeated, time, cleared as u64);
         }
         if !samples.is_empty() {
             let points = samples.iter().map(|sample| (self.number(sample), sample.value())).collect();
