@@ -27,14 +27,10 @@ pub fn ask<T: Send + 'static>(
     patience: Duration,
     question: impl FnOnce(&Path) -> T + Send + 'static,
 ) -> Result<T> {
-    let folder = path.parent().unwrap_or(path);
-    let hangs = || Error::new(ErrorKind::TimedOut, "its file system does not answer; it is asked again once it does");
-    {
-        let mut hanging = hanging();
-        hanging.retain(|(_, thread)| !thread.is_finished());
-        if hanging.iter().any(|(other, _)| other == folder) {
-            return Err(hangs());
-        }
+    let hangs_now =
+        || Error::new(ErrorKind::TimedOut, "its file system does not answer; it is asked again once it does");
+    if hangs(path) {
+        return Err(hangs_now());
     }
     let ((answered, answer), asked) = (sync_channel(1), path.to_owned());
     let thread = Builder::new().name("slow file".to_owned()).stack_size(crate::WORKER_STACK_BYTES);
@@ -43,11 +39,23 @@ pub fn ask<T: Send + 'static>(
     match answer.recv_timeout(patience) {
         Ok(answer) => Ok(answer),
         Err(RecvTimeoutError::Timeout) => {
-            hanging().push((folder.to_owned(), thread));
-            Err(hangs())
+            hanging().push((folder(path).to_owned(), thread));
+            Err(hangs_now())
         }
         Err(RecvTimeoutError::Disconnected) => Err(Error::other("the agent crashed over it; this is a bug in wasaba")),
     }
+}
+
+/// Whether a question about the folder of `path` still waits for its answer.
+#[must_use]
+pub fn hangs(path: &Path) -> bool {
+    let mut hanging = hanging();
+    hanging.retain(|(_, thread)| !thread.is_finished());
+    hanging.iter().any(|(other, _)| other == folder(path))
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
 }
 
 fn hanging() -> MutexGuard<'static, Vec<(PathBuf, JoinHandle<()>)>> {
@@ -73,7 +81,7 @@ mod tests {
             Path::new("/answers/a.wasm")
         );
         release.send(()).unwrap();
-        while hanging().iter().any(|(folder, thread)| folder == Path::new("/hangs") && !thread.is_finished()) {
+        while hangs(other) {
             std::thread::yield_now();
         }
         assert_eq!(ask(other, READ, |_| 1).unwrap(), 1);

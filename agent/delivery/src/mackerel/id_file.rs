@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::time::sleep;
 use wasaba_core::paths::own::Folder;
 use wasaba_core::paths::{named, passing, patient};
 
@@ -17,6 +18,9 @@ use super::attempt::Attempt;
 
 /// How long the file system of the id file may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether a file system that hung answers again.
+const LOOKED_AGAIN: Duration = Duration::from_secs(1);
 
 /// A host's id on Mackerel: letters and digits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,6 +129,23 @@ pub(super) fn with_patience<T: Send + 'static>(
     patient::ask(&path(root), PATIENCE, move |_| work(&folder)).unwrap_or_else(|error| {
         Err(FileError { what: format!("cannot use `{}`: {error}", path(root).display()), cure: cure(root, &error) })
     })
+}
+
+/// Returns after `wait`, or as soon as the file system of the id file answers again if it does not now.
+pub(super) async fn wait(root: &Path, wait: Duration) {
+    let path = path(root);
+    let answers = async {
+        if !patient::hangs(&path) {
+            std::future::pending::<()>().await;
+        }
+        while patient::hangs(&path) {
+            sleep(LOOKED_AGAIN).await;
+        }
+    };
+    tokio::select! {
+        () = sleep(wait) => {}
+        () = answers => {}
+    }
 }
 
 fn parse(bytes: &[u8]) -> IdFile {
@@ -240,6 +261,28 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/volume/that/is/not/mounted", path(folder.path())).unwrap();
         assert!(read(folder.path()).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_answers_again_ends_the_wait_for_the_next_try() {
+        let folder = tempfile::tempdir().unwrap();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let hang = move |_: &Path| released.recv().is_ok();
+        patient::ask(&path(folder.path()), Duration::ZERO, hang).unwrap_err();
+        let begin = tokio::time::Instant::now();
+        let (minute, hour) = (Duration::from_mins(1), Duration::from_hours(1));
+        let answers = async {
+            sleep(minute).await;
+            release.send(()).unwrap();
+            while patient::hangs(&path(folder.path())) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::join!(wait(folder.path(), hour), answers);
+        let waited = begin.elapsed();
+        assert!(waited >= minute && waited <= minute + LOOKED_AGAIN, "{waited:?}");
+        wait(folder.path(), hour).await;
+        assert!(begin.elapsed() >= hour, "it answered before");
     }
 
     #[test]

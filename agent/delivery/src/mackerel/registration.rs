@@ -117,7 +117,7 @@ impl Registration<'_> {
             let tried = self.try_once(&mut open).await;
             match self.judged(&mut lane, tried, "register this host", "values stay queued")? {
                 Ok(registered) => return Ok(registered),
-                Err(wait) => tokio::time::sleep(wait).await,
+                Err(wait) => id_file::wait(&self.settings.root, wait).await,
             }
         }
     }
