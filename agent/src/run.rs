@@ -45,6 +45,9 @@ use crate::process::{control, ending};
 /// How many check reports, and documents, are queued until the host is registered and the output takes them over.
 const MOST_WAITING: usize = 1_000;
 
+/// How long the queue may take at the end to say what it could not write.
+const COUNTED_WITHIN: Duration = Duration::from_millis(100);
+
 /// The signals from outside to a running agent.
 #[derive(Clone)]
 pub struct Signals {
@@ -143,10 +146,9 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     for task in background {
         task.abort();
     }
-    let closing = Arc::clone(&spool);
-    let closed = tokio::task::spawn_blocking(move || closing.close());
-    // It waits for the disk.
-    match timeout(ending::patience(Duration::from_secs(60)), closed).await {
+    let (closing, patience) = (Arc::clone(&spool), ending::patience(Duration::from_secs(60)));
+    let closed = tokio::task::spawn_blocking(move || closing.close(patience.saturating_sub(COUNTED_WITHIN)));
+    match timeout(patience, closed).await {
         Ok(ledger) => tracing::info!("stopped; points since this queue was created: {}", ledger.unwrap_or_default()),
         Err(_) => tracing::warn!(
             "stopped before the disk of the queue answered; points since this queue was created: {}",

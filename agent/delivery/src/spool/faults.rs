@@ -89,9 +89,9 @@ fn points_that_are_only_in_memory_at_the_end_are_lost_in_the_ledger_and_not_queu
     spool.keep(vec![minute(NOW, &[("a", 1.0)])], &[], NOW);
     full(&disk);
     spool.keep(vec![minute(NOW + 60, &[("a", 1.0), ("b", 1.0)])], &[], NOW);
-    assert_eq!(spool.close(), Ledger { collected: 3, queued: 1, lost: 2, ..Ledger::default() });
+    assert_eq!(spool.close(QUICK.patience), Ledger { collected: 3, queued: 1, lost: 2, ..Ledger::default() });
     disk.heal();
-    assert_eq!(spool.close(), Ledger { collected: 3, queued: 3, ..Ledger::default() });
+    assert_eq!(spool.close(QUICK.patience), Ledger { collected: 3, queued: 3, ..Ledger::default() });
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_disk_that_hangs_holds_up_neither_a_minute_nor_its_delivery_and_gets_everyth
     assert_eq!(spool.ledger(), Ledger { collected: 4, delivered: 2, queued: 2, ..Ledger::default() });
     let Place::Memory { why, .. } = spool.facts().place else { panic!("{:?}", spool.facts()) };
     assert_eq!(why, "its disk does not answer");
-    let at_the_end = spool.close();
+    let at_the_end = spool.close(Duration::ZERO);
     assert!(at_the_end.is_balanced() && at_the_end.lost > 0, "{at_the_end:?}");
 
     disk.thaw();
@@ -122,6 +122,28 @@ fn a_disk_that_hangs_holds_up_neither_a_minute_nor_its_delivery_and_gets_everyth
     assert_eq!(queued(&spool), [minutes[1].clone(), minute(NOW, &[("a", 1.0)])]);
     assert_eq!(spool.ledger(), Ledger { collected: 4, delivered: 2, queued: 2, ..Ledger::default() });
     assert_conserved(&spool);
+}
+
+#[test]
+fn a_disk_that_hung_and_answers_while_the_agent_stops_gets_everything() {
+    let disk = Simulated::default();
+    let bounds = Bounds { patience: Duration::from_millis(20), ..QUICK };
+    let spool = Spool::on(Arc::new(disk.clone()), bounds, NOW).unwrap();
+    disk.freeze();
+    assert!(!spool.keep(vec![minute(NOW, &[("a", 1.0)])], &[], NOW));
+    assert!(!spool.keep(vec![minute(NOW + 60, &[("a", 1.0)])], &[], NOW));
+    let asked = spool.shared.lock().asked;
+    let at_the_end = std::thread::scope(|scope| {
+        let closing = scope.spawn(|| spool.close(QUICK.patience));
+        while spool.shared.lock().asked == asked {
+            std::thread::yield_now();
+        }
+        disk.thaw();
+        closing.join().unwrap()
+    });
+    assert_eq!(at_the_end, Ledger { collected: 2, queued: 2, ..Ledger::default() });
+    drop(spool);
+    assert_eq!(queued(&on(&disk)).len(), 2);
 }
 
 #[test]

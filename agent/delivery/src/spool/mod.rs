@@ -331,11 +331,12 @@ impl Spool {
         }
     }
 
-    /// Writes what is still in memory, and returns the ledger for the end. What cannot be written is lost, which is logged.
-    pub fn close(&self) -> Ledger {
+    /// Writes what is still in memory, and returns the ledger for the end. Waits so long for the disk, also for one that hung before. What
+    /// cannot be written is lost, which is logged.
+    pub fn close(&self, patience: Duration) -> Ledger {
         let mut front = self.shared.lock();
         let ticket = self.shared.ask(&mut front);
-        let (front, _) = self.shared.wait(front, |front| front.answered >= ticket);
+        let front = self.shared.outwait(front, patience, |front| front.answered >= ticket);
         let (mut ledger, counts, overflowed) = (front.ledger(), front.counts(), front.overflowed());
         let (lost, minutes) = (counts.values().sum::<u64>(), counts.len());
         let why = front.fault.as_ref().map_or(HANGS, |fault| &fault.why).to_owned();

@@ -123,6 +123,24 @@ impl Shared {
         (self.lock(), false)
     }
 
+    /// Waits so long until `is_done`, even if the disk does not answer.
+    pub(super) fn outwait<'a>(
+        &'a self,
+        front: MutexGuard<'a, Front>,
+        patience: Duration,
+        is_done: impl Fn(&Front) -> bool,
+    ) -> MutexGuard<'a, Front> {
+        let start = clock::instant();
+        let is_waiting = |front: &mut Front| !is_done(front) && !front.is_ended;
+        let waited = self.done.wait_timeout_while(front, patience, is_waiting);
+        let (mut front, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() && front.hang.is_none() {
+            // No one else waits for it.
+            front.hang = Some(Hang { since: front.now, instant: start, dropped: 0 });
+        }
+        front
+    }
+
     /// The answer of the files to `question`; `None` while the disk does not answer.
     pub(super) fn answer<T: Send + 'static>(
         &self,
