@@ -130,8 +130,8 @@ fn queued(queue: &QueueReport, now: i64) -> String {
     let mut text = counted(*points, "point");
     write!(text, " of {}", counted(*minutes, "minute")).ok();
     text.extend(oldest.filter(|_| *points > 0).map(|oldest| format!(", the oldest from {}", ago(oldest, now))));
-    write!(text, "; {collected} collected, {delivered} delivered; the file has {} KiB", file_bytes.div_ceil(1_024))
-        .ok();
+    write!(text, "; {collected} collected, {delivered} delivered").ok();
+    text.extend(file_bytes.map(|bytes| format!("; the file has {} KiB", bytes.div_ceil(1_024))));
     text.extend(hours_held.map(|hours| format!(", and room for {hours:.0} h at this rate")));
     let memory = memory.as_ref();
     text.extend(memory.map(|memory| format!("; in memory for {}: {}", between(memory.since, now), memory.why)));
@@ -328,7 +328,7 @@ mod tests {
                 points: 360,
                 minutes: 12,
                 oldest: Some(NOW - 780),
-                file_bytes: 54_321,
+                file_bytes: Some(54_321),
                 hours_held: Some(29.7),
                 memory: Some(MemoryReport { since: NOW - 90, why: "No space left on device (os error 28)".to_owned() }),
                 collected: 5_769,
@@ -382,6 +382,15 @@ mod tests {
     #[test]
     fn the_json_of_an_agent_in_an_outage_is_the_golden_one() {
         assert_golden("status.json", &document(&state()).unwrap());
+    }
+
+    #[test]
+    fn a_file_that_is_not_used_has_no_size_in_the_table() {
+        let queue = state().queue.unwrap();
+        assert!(queued(&queue, NOW).contains("; the file has 54 KiB, and room for "));
+        let refused = QueueReport { file_bytes: None, hours_held: None, ..queue };
+        let shown = queued(&refused, NOW);
+        assert!(!shown.contains("the file has") && shown.contains(" delivered; in memory for "), "{shown}");
     }
 
     #[test]

@@ -21,8 +21,8 @@ pub struct QueueReport {
     pub minutes: u64,
     /// The time of the oldest of them, in seconds since 1970.
     pub oldest: Option<i64>,
-    /// The size of the file.
-    pub file_bytes: u64,
+    /// The size of the file; none while it is not used.
+    pub file_bytes: Option<u64>,
     /// For how many hours there is room at the present rate, if that is known.
     pub hours_held: Option<f64>,
     /// Why new values stay in memory; none if they go to the disk.

@@ -41,10 +41,8 @@ impl Collector for DeliveryMetrics {
 
 fn gauges(queue: &QueueReport, lanes: &[LaneFacts], now: i64) -> Vec<(String, f64)> {
     let delivered = lanes.iter().find(|lane| lane.kind == Kind::Values).and_then(|lane| lane.succeeded_ago);
-    let mut values = vec![
-        ("queue.points".to_owned(), queue.points as f64),
-        ("queue_file.bytes".to_owned(), queue.file_bytes as f64),
-    ];
+    let mut values = vec![("queue.points".to_owned(), queue.points as f64)];
+    values.extend(queue.file_bytes.map(|bytes| ("queue_file.bytes".to_owned(), bytes as f64)));
     values.extend(queue.oldest.map(|oldest| ("queue_age.oldest".to_owned(), now.saturating_sub(oldest).max(0) as f64)));
     values.extend(delivered.map(|ago| ("last_delivery.age".to_owned(), ago.as_secs_f64())));
     values
@@ -97,7 +95,7 @@ mod tests {
 
     fn queue(refused: u64) -> QueueReport {
         let losses = BTreeMap::from([("refused".to_owned(), refused)]);
-        QueueReport { points: 30, oldest: Some(900), file_bytes: 4_096, losses, ..QueueReport::default() }
+        QueueReport { points: 30, oldest: Some(900), file_bytes: Some(4_096), losses, ..QueueReport::default() }
     }
 
     fn lane(kind: Kind, failures: u64) -> LaneFacts {

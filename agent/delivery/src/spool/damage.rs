@@ -29,7 +29,7 @@ fn points(minutes: &[Minute]) -> Points {
 
 fn now(spool: &Spool) -> Moment {
     let facts = spool.facts();
-    Moment { end: facts.bytes, queued: points(&spool.newest(usize::MAX, &all)), ledger: facts.ledger }
+    Moment { end: facts.bytes.unwrap(), queued: points(&spool.newest(usize::MAX, &all)), ledger: facts.ledger }
 }
 
 /// A file with everything that a queue has, and how it was after each commit.
@@ -262,7 +262,7 @@ fn a_file_that_is_read_beside_its_agent_shows_the_queue_and_whether_it_is_whole(
     let seen = read(folder.path()).unwrap();
     assert_eq!(seen.minutes().map(Result::unwrap).collect::<Vec<_>>(), [second, first]);
     assert_eq!((seen.ledger(), seen.host_id()), (spool.ledger(), Some("HOST1")));
-    let bytes = spool.facts().bytes;
+    let bytes = spool.facts().bytes.unwrap();
     let whole = Verification {
         frames: 2,
         bytes,

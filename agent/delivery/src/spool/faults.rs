@@ -452,6 +452,7 @@ fn a_file_that_must_not_be_used_is_said_with_its_cure_and_that_what_it_holds_wai
         "other users can write to it: chmod go-w it, or remove it; what the file may hold is not counted or delivered until \
          then"
     );
+    assert_eq!(spool.facts().bytes, None, "its size is not that of an empty file");
     assert!(!spool.keep(vec![minute(NOW + 60, &[("a", 2.0)])], &[], NOW));
     set(0o600);
     assert!(spool.keep(Vec::new(), &[], NOW));

@@ -128,8 +128,8 @@ pub struct Facts {
     pub minutes: u64,
     /// The time of the oldest queued points, in seconds since 1970.
     pub oldest: Option<i64>,
-    /// The size of the queue's file.
-    pub bytes: u64,
+    /// The size of the queue's file; `None` if it could not be opened yet, or may not be used.
+    pub bytes: Option<u64>,
     /// For how many hours the queue has room at the present rate; `None` before anything was collected.
     pub hours: Option<f64>,
     /// Where new values go.
@@ -324,7 +324,7 @@ impl Spool {
         Facts {
             minutes: picture.minutes + pending.len() as u64,
             oldest: times.chain(picture.oldest).min(),
-            bytes: picture.bytes,
+            bytes: picture.is_open.then_some(picture.bytes),
             hours: picture.hours,
             place,
             ledger: front.ledger(),
