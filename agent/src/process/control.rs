@@ -39,10 +39,19 @@ const READ_WITHIN: Duration = Duration::from_millis(500);
 /// How long the agent may take to answer; shorter than the timeout of a container's health check.
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The name of the socket.
+const NAME: &str = "wasaba.sock";
+
+/// What a folder in its place is renamed to.
+const ASIDE: &str = "wasaba.sock.replaced";
+
+/// The most that the address of a socket holds.
+const LONGEST_ADDRESS_BYTES: usize = 107;
+
 /// The path of the socket of the agent with this root.
 #[must_use]
 pub fn path(root: &Path) -> PathBuf {
-    root.join("wasaba.sock")
+    root.join(NAME)
 }
 
 /// Answers every connection until it is dropped. A socket that cannot be made, or that something else removes, is made later.
@@ -90,16 +99,23 @@ async fn listen(root: &Path) -> io::Result<(UnixListener, Bound)> {
 /// The spool's lock keeps a second agent from this root, unless the file with the lock was removed: a socket at which one answers stays.
 #[expect(clippy::disallowed_methods, reason = "the one socket on which the agent listens, in its own folder")]
 fn bind(root: &Path) -> io::Result<(std::os::unix::net::UnixListener, Bound)> {
-    Folder::create(root, 0o750)?;
+    let folder = Folder::create(root, 0o750)?;
     let path = path(root);
     if named::socket(&path).and_then(|socket| socket.connect_blocking()).is_ok() {
         return Err(io::Error::new(io::ErrorKind::AddrInUse, "another agent listens there: stop one of the two"));
     }
     match std::fs::remove_file(&path) {
+        // The file of the queue is made again in the same way.
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            folder.rename(NAME.as_ref(), ASIDE.as_ref())?;
+            tracing::warn!("renamed the folder `{}` to `{ASIDE}`", path.display());
+        }
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = std::os::unix::net::UnixListener::bind(&path)?;
+    let is_long = path.as_os_str().len() > LONGEST_ADDRESS_BYTES;
+    let listener =
+        std::os::unix::net::UnixListener::bind(if is_long { folder.short_path(NAME) } else { path.clone() })?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
     let identity = identity(&path)?;
@@ -322,6 +338,33 @@ mod tests {
         assert!(error.to_string().contains("another agent listens there"), "{error}");
         answer(&root).await;
         server.abort();
+    }
+
+    #[tokio::test]
+    async fn a_folder_in_place_of_the_socket_is_renamed_and_the_socket_made_again() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().to_owned();
+        let server = tokio::spawn(serve_looking_every(Duration::from_millis(1), root.clone(), tables(temp.path())));
+        answer(&root).await;
+        // Whichever comes first, the agent or the folder.
+        while !root.join(ASIDE).exists() {
+            std::fs::remove_file(path(&root)).ok();
+            std::fs::create_dir(path(&root)).ok();
+            tokio::task::yield_now().await;
+        }
+        answer(&root).await;
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn a_root_of_any_length_has_a_socket() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("r".repeat(200));
+        let server = tokio::spawn(serve(root.clone(), tables(temp.path())));
+        answer(&root).await;
+        server.abort();
+        assert!(server.await.is_err_and(|error| error.is_cancelled()));
+        assert!(!path(&root).exists());
     }
 
     #[test]
