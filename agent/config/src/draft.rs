@@ -13,7 +13,7 @@ use wasaba_core::paths::trusted::Unopened;
 use wasaba_core::secret::Secret;
 use wasaba_core::text::printable;
 
-use crate::document::{Problem, Reader, Section, ValueKind, read_trusted};
+use crate::document::{Places, Problem, Reader, Section, ValueKind, read_trusted};
 use crate::{Config, Loaded, Network, docker, plugin};
 
 /// The keys that are not in a table, and so belong above all of them.
@@ -70,6 +70,8 @@ pub(crate) struct Draft {
     skipped: Skipped,
     /// Whether each file could be read, and has a valid `apikey` or none.
     pub(crate) knows_key: bool,
+    /// Whether the file that was named could be read.
+    pub(crate) knows_root: bool,
     verbose: bool,
     silent: bool,
     http_proxy: String,
@@ -81,7 +83,8 @@ pub(crate) struct Draft {
 impl Default for Draft {
     fn default() -> Self {
         let (config, skipped, verbose, silent, http_proxy, https_proxy, included) = Default::default();
-        Self { config, skipped, knows_key: true, verbose, silent, http_proxy, https_proxy, included }
+        let (knows_key, knows_root) = (true, true);
+        Self { config, skipped, knows_key, knows_root, verbose, silent, http_proxy, https_proxy, included }
     }
 }
 
@@ -106,8 +109,9 @@ impl Draft {
             }
         }
         problems.extend(docker::same_graphs(&self.config));
+        let knows_root = self.knows_root;
         let (config, skipped, knows_key) = self.finish();
-        Loaded { config, problems, knows_key, skipped }
+        Loaded { config, problems, knows_key, knows_root, skipped }
     }
 
     /// Merges the configuration in `text`; `file` is for messages.
@@ -120,7 +124,12 @@ impl Draft {
                 reader.ignore(&mut top, &[("conffile", ValueKind::Text)]);
                 reader.finish(top);
             }
-            None => self.knows_key = false,
+            None => {
+                self.knows_key = false;
+                let Places { root, pidfile } = Places::of_broken(text);
+                set(&mut self.config.root, root);
+                set(&mut self.config.pidfile, pidfile);
+            }
         }
         reader.into_problems()
     }

@@ -187,6 +187,8 @@ pub struct Loaded {
     pub problems: Vec<Problem>,
     /// Whether each file could be read, and has a valid `apikey` or none; if not, a missing key may not be missing.
     pub knows_key: bool,
+    /// Whether the file that was named could be read, valid or not; if not, the root may be another than the configuration's.
+    pub knows_root: bool,
     skipped: Skipped,
 }
 
@@ -222,7 +224,7 @@ pub fn load_with(file: Option<&Path>, include: Option<&str>) -> Loaded {
     match file.map(|file| (file, document::read_file(file))) {
         Some((file, Ok(text))) => problems = draft.read(file, &text, false),
         Some((file, Err(error))) => {
-            draft.knows_key = false;
+            (draft.knows_key, draft.knows_root) = (false, false);
             problems.push(match error.kind() {
                 std::io::ErrorKind::NotFound => Problem::of_missing_file(file),
                 _ => Problem::of_file(file, &error),

@@ -22,6 +22,16 @@ use crate::run;
 /// If reading the configuration takes longer, it is said what is awaited.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Where an agent is.
+pub struct Whereabouts {
+    /// Its folder.
+    pub root: PathBuf,
+    /// Its pid file.
+    pub pidfile: PathBuf,
+    /// What is wrong with the configuration, to be said beside what the agent says.
+    pub wrong: Option<String>,
+}
+
 impl AgentFlags {
     /// The configuration file that these flags name.
     #[must_use]
@@ -67,9 +77,34 @@ impl AgentFlags {
         let mut loaded = config::load_with(file.as_deref(), environment.include.as_deref());
         problems.append(&mut loaded.problems);
         environment.over(&mut loaded.config, &mut problems);
+        loaded.knows_root |= flags.root.is_some();
         loaded.config = flags.over(loaded.config, &mut problems);
         loaded.problems = problems;
         loaded
+    }
+
+    /// Where the agent is, for a command that only looks: that needs no configuration without errors, and a running agent keeps the one that
+    /// it has read before.
+    ///
+    /// # Errors
+    /// It is not known, since the file that was named cannot be read.
+    pub fn whereabouts(&self) -> Result<Whereabouts, String> {
+        let Loaded { config, problems, knows_root, .. } = self.loaded();
+        let wrong = problems.iter().any(Problem::is_error).then(|| texts(&problems));
+        let Config { root, pidfile, .. } = config;
+        match wrong {
+            Some(wrong) if !knows_root => Err(wrong),
+            wrong => {
+                let wrong = wrong.map(|wrong| {
+                    format!(
+                        "{wrong}\nthe configuration is invalid: an agent that runs keeps the one before it, but cannot be started \
+                         again; asking the one with the root `{}`",
+                        root.display()
+                    )
+                });
+                Ok(Whereabouts { root, pidfile, wrong })
+            }
+        }
     }
 
     /// As [`AgentFlags::config`], for a command that logs: starts the log and writes the problems to it.

@@ -2,17 +2,21 @@
 //!
 //! It works if it collects, and if it delivers or has only just begun to fail: see [`AgentState::judge`].
 
+use super::configuration::Whereabouts;
 use super::flags::AgentFlags;
-use crate::process::control;
 #[cfg(doc)]
 use crate::process::state::AgentState;
+use crate::process::{control, log};
 
 /// Asks the running agent.
 ///
 /// # Errors
 /// No agent is running, it has not collected for too long, or nothing was delivered for too long; with the cure.
 pub fn run(flags: &AgentFlags) -> Result<(), String> {
-    let config = flags.config_for_command()?;
-    let text = control::ask(&config.root)?.judge()?;
-    super::print(&format!("{text}\n"))
+    let Whereabouts { root, pidfile, wrong } = flags.whereabouts()?;
+    let judged = control::ask(&root, &pidfile).and_then(|state| state.judge());
+    if let Some(wrong) = wrong {
+        log::print(&format!("{wrong}\n"));
+    }
+    super::print(&format!("{}\n", judged?))
 }

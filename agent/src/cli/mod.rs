@@ -60,7 +60,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Some(Command::Container(agent)) => container::run(&agent),
         Some(Command::Health(agent)) => health::run(&agent),
         Some(Command::Queue(command)) => queue::run(&command),
-        Some(Command::Status { agent, json }) => return status::run(&agent, json),
+        Some(Command::Status { agent, json }) => return ExitCode::from(status::run(&agent, json)),
         Some(Command::Supervise(agent)) => supervise::run(&agent),
         Some(Command::Completion { shell }) => print(&shell.script()),
         Some(Command::Plugin(command)) => plugin::run(command),

@@ -2,33 +2,70 @@
 
 use std::fmt::Write as _;
 use std::io::Write;
+use std::path::Path;
 
 use delivery::spool::{self, Minute, Snapshot, Verification};
 use serde_json::json;
 use wasaba_core::text::counted;
 
-use super::configuration::texts;
+use super::configuration::Whereabouts;
 use super::flags::{AgentFlags, QueueCommand};
+use crate::process::books::QueueReport;
+use crate::process::state::AgentState;
+use crate::process::{control, log, pidfile};
 
 /// Runs a command on the queue below the configuration's root.
 ///
 /// # Errors
 /// There is no queue, it cannot be read, or it is damaged.
 pub fn run(command: &QueueCommand) -> Result<(), String> {
-    let open = |flags: &AgentFlags| {
-        let (config, _) = flags.config().map_err(|problems| texts(&problems))?;
-        spool::read(&config.root).map_err(|error| error.to_string())
+    let find = |flags: &AgentFlags| {
+        let found = flags.whereabouts()?;
+        if let Some(wrong) = &found.wrong {
+            log::print(&format!("{wrong}\n"));
+        }
+        Ok::<_, String>(found)
     };
     match command {
         QueueCommand::Show(flags) => {
-            let queue = open(flags)?;
+            let Whereabouts { root, pidfile, .. } = find(flags)?;
+            // It says, too, what is not in the file.
+            if let Some(note) = in_memory(control::ask(&root, &pidfile), pidfile::running(&pidfile)) {
+                log::print(&format!("{note}\n"));
+            }
+            let queue = read(&root)?;
             super::print(&shown(&head(&queue), queue.minutes()))
         }
-        QueueCommand::Verify(flags) => super::print(&verified(&open(flags)?.verification())?),
+        QueueCommand::Verify(flags) => super::print(&verified(&read(&find(flags)?.root)?.verification())?),
         QueueCommand::Export(flags) => {
-            let queue = open(flags)?;
+            let root = find(flags)?.root;
+            let queue = read(&root)?;
             export(&mut std::io::stdout().lock(), queue.host_id(), queue.minutes())
         }
+    }
+}
+
+/// Reads the queue's file.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read(root: &Path) -> Result<Snapshot, String> {
+    spool::read(root).map_err(|error| error.to_string())
+}
+
+/// That values are queued which are not in the file, as far as the agent says so or cannot be asked.
+fn in_memory(asked: Result<AgentState, String>, running: Option<u32>) -> Option<String> {
+    match (asked, running) {
+        (Ok(state), _) => {
+            let QueueReport { points, memory, .. } = state.queue?;
+            let why = memory?.why;
+            Some(format!(
+                "the agent keeps new values in memory: {why}; {} are queued in all, of which those in memory are not listed here",
+                counted(points, "point")
+            ))
+        }
+        (Err(why), Some(_)) => Some(format!("{why}; what it has in memory is not listed here")),
+        (Err(_), None) => None,
     }
 }
 
@@ -124,6 +161,7 @@ mod tests {
     use wasaba_core::sample::Sample;
 
     use super::*;
+    use crate::process::books::MemoryReport;
 
     const NOW: i64 = 1_800_000_000;
 
@@ -141,7 +179,7 @@ mod tests {
         let mut second = minute(NOW + 60, &["b"]);
         second.samples.push(Sample::new("a", 2.0).unwrap().of_host(&db));
         assert!(spool.keep(vec![minute(NOW, &["a", "b"]), second], &[], NOW + 60));
-        let queue = spool::read(root.path()).unwrap();
+        let queue = read(root.path()).unwrap();
         let listed = shown(&head(&queue), queue.minutes());
         let lines = listed.lines().collect::<Vec<_>>();
         assert!(lines[0].starts_with("points of host HOST1: 4 collected = 0 delivered + 4 queued "), "{listed}");
@@ -164,6 +202,21 @@ mod tests {
         .to_vec();
         expected.sort();
         assert_eq!(points, expected);
+    }
+
+    #[test]
+    fn values_that_are_only_in_memory_are_said_beside_the_list() {
+        let state = |memory: Option<MemoryReport>| {
+            let queue = Some(QueueReport { points: 83, memory, ..QueueReport::default() });
+            Ok(AgentState { queue, ..AgentState::default() })
+        };
+        let read_only = MemoryReport { since: NOW, why: "Read-only file system (os error 30)".to_owned() };
+        let said = in_memory(state(Some(read_only)), None).unwrap();
+        assert!(said.contains("in memory: Read-only file system (os error 30); 83 points are queued in all"), "{said}");
+        assert_eq!(in_memory(state(None), Some(1)), None);
+        let said = in_memory(Err("it cannot be asked".to_owned()), Some(1)).unwrap();
+        assert_eq!(said, "it cannot be asked; what it has in memory is not listed here");
+        assert_eq!(in_memory(Err("no agent is running".to_owned()), None), None);
     }
 
     #[test]

@@ -1,14 +1,12 @@
 //! `wasaba status`: the state of the running agent, for a person or as JSON.
 
 use std::fmt::Write as _;
-use std::process::ExitCode;
 use std::time::Duration;
 
-use delivery::spool;
 use serde::Serialize;
 use wasaba_core::text::{counted, lasting};
 
-use super::configuration::texts;
+use super::configuration::Whereabouts;
 use super::flags::AgentFlags;
 use crate::process::books::QueueReport;
 use crate::process::state::{AgentState, CheckReport, CollectorReport, FaultReport, LaneReport, PluginReport, place};
@@ -39,40 +37,43 @@ struct Document<'a> {
     state: &'a AgentState,
 }
 
-/// Prints a table, or JSON. Returns 0 if the agent works, 1 if it does not or the configuration is invalid, and 2 if no agent answers.
+/// Prints a table, or JSON. Returns 0 if the agent works, and 2 if none answers; 1 if it does not work, or none answers and the
+/// configuration is invalid.
 #[must_use]
-pub fn run(flags: &AgentFlags, json: bool) -> ExitCode {
-    let failed = |why: &str, code: u8| {
-        log::print(&format!("{why}\n"));
-        ExitCode::from(code)
+pub fn run(flags: &AgentFlags, json: bool) -> u8 {
+    let Whereabouts { root, pidfile, wrong } = match flags.whereabouts() {
+        Ok(found) => found,
+        Err(why) => return unanswered(&why, json, NOT_WORKING),
     };
-    let unanswered = |why: &str, code: u8| {
-        if json {
-            // A script has the exit code, too, where standard output is closed.
-            in_json(&Unanswered { is_working: false, error: why }).and_then(|text| super::print(&text)).ok();
-        }
-        failed(why, code)
-    };
-    let root = match flags.config() {
-        Ok((config, _)) => config.root,
-        Err(problems) => return unanswered(&texts(&problems), NOT_WORKING),
-    };
-    let state = match control::ask(&root) {
+    let state = match control::ask(&root, &pidfile) {
         Ok(state) => state,
         Err(why) => {
             // Without an agent, what waits for it.
-            let queue = spool::read(&root).map(|queue| super::queue::head(&queue));
-            return unanswered(
-                &format!("{why}{}", queue.map(|head| format!("\nqueue: {head}")).unwrap_or_default()),
-                NOT_RUNNING,
-            );
+            let queue = super::queue::read(&root).map(|queue| format!("queue: {}", super::queue::head(&queue)));
+            let code = if wrong.is_some() { NOT_WORKING } else { NOT_RUNNING };
+            let lines = wrong.into_iter().chain([why]).chain(queue.ok()).collect::<Vec<_>>();
+            return unanswered(&lines.join("\n"), json, code);
         }
     };
+    if let Some(wrong) = wrong {
+        log::print(&format!("{wrong}\n"));
+    }
     let printed = if json { document(&state) } else { Ok(table(&state)) };
     if let Err(why) = printed.and_then(|text| super::print(&text)) {
-        return failed(&why, NOT_WORKING);
+        log::print(&format!("{why}\n"));
+        return NOT_WORKING;
     }
-    if state.judge().is_ok() { ExitCode::SUCCESS } else { ExitCode::from(NOT_WORKING) }
+    if state.judge().is_ok() { 0 } else { NOT_WORKING }
+}
+
+/// Says why there is no answer. Returns the exit code.
+fn unanswered(why: &str, json: bool, code: u8) -> u8 {
+    if json {
+        // A script has the exit code, too, where standard output is closed.
+        in_json(&Unanswered { is_working: false, error: why }).and_then(|text| super::print(&text)).ok();
+    }
+    log::print(&format!("{why}\n"));
+    code
 }
 
 fn document(state: &AgentState) -> Result<String, String> {

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use wasaba_core::clock::Moment;
 use wasaba_core::paths::own::Folder;
 use wasaba_core::paths::{named, passing, patient};
 
-use super::ending;
 use super::state::{AgentState, Tables};
+use super::{ending, pidfile};
 
 /// How often it is checked that the socket is still there, and tried again to make it.
 const LOOKED_AGAIN: Duration = Duration::from_secs(60);
@@ -219,21 +219,22 @@ impl Drop for Bound {
     }
 }
 
-/// The current report of the agent with this root.
+/// The current report of the agent with this root, and this pid file.
 ///
 /// # Errors
 /// No agent is running, it does not answer, or this user may not connect to it.
-pub fn ask(root: &Path) -> Result<AgentState, String> {
+pub fn ask(root: &Path, pidfile: &Path) -> Result<AgentState, String> {
     let path = path(root);
     let shown = path.display();
     let stream =
         named::socket(&path).and_then(|socket| socket.connect_blocking()).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                format!(
-                    "no agent is running with this root (`{shown}`: {error}); start it, or name another root with -root or -conf"
-                )
+            io::ErrorKind::PermissionDenied => {
+                format!("cannot connect to the agent at `{shown}`: {error}; only its own user and root may")
             }
-            _ => format!("cannot connect to the agent at `{shown}`: {error}; only its own user and root may"),
+            _ => {
+                let running = pidfile::running(pidfile).map(|process| (process, pidfile));
+                silence(&format!("`{shown}`: {error}"), running, obstacle(root).as_deref())
+            }
         })?;
     let mut document = Vec::new();
     let read = stream.set_read_timeout(Some(READ_TIMEOUT)).and_then(|()| (&stream).read_to_end(&mut document));
@@ -252,6 +253,35 @@ pub fn ask(root: &Path) -> Result<AgentState, String> {
     })
 }
 
+/// What it means that no socket can be connected to: an agent that runs by its pid file has none, or there is no agent.
+fn silence(failed: &str, running: Option<(u32, &Path)>, obstacle: Option<&str>) -> String {
+    match (running, obstacle) {
+        (Some((process, pidfile)), obstacle) => format!(
+            "an agent seems to run as process {process} (pid file `{}`), but has no socket with this root ({failed}): {}",
+            pidfile.display(),
+            obstacle.unwrap_or("its log says why, and it is tried again every minute; if its root is another, name that with -root or -conf")
+        ),
+        (None, Some(obstacle)) => format!("no agent can be asked with this root ({failed}): {obstacle}"),
+        (None, None) => {
+            format!("no agent is running with this root ({failed}); start it, or name another root with -root or -conf")
+        }
+    }
+}
+
+/// Why no agent can have a socket in this root now, with the cure.
+fn obstacle(root: &Path) -> Option<String> {
+    let is_read_only =
+        rustix::fs::statvfs(root).is_ok_and(|mount| mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
+    if is_read_only {
+        return Some(
+            "its file system is read-only, where no socket can be made: make it writable, or set another root"
+                .to_owned(),
+        );
+    }
+    let about = std::fs::symlink_metadata(path(root)).ok()?;
+    (!about.file_type().is_socket()).then(|| "something else is in the place of the socket: remove it".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use plugins::key::Key;
@@ -260,12 +290,16 @@ mod tests {
     use crate::process::state::State;
     use crate::process::state::tests::tables;
 
+    fn ask_at(root: &Path) -> Result<AgentState, String> {
+        ask(root, &root.join("no.pid"))
+    }
+
     /// The answer of the agent that serves `root`, as soon as it does.
     async fn answer(root: &Path) -> AgentState {
         let root = root.to_owned();
         let asked = spawn_blocking(move || {
             loop {
-                match ask(&root) {
+                match ask_at(&root) {
                     Ok(state) => return state,
                     Err(_) => std::thread::yield_now(),
                 }
@@ -287,7 +321,7 @@ mod tests {
         server.abort();
         assert!(server.await.is_err_and(|error| error.is_cancelled()));
         assert!(!path(temp.path()).exists());
-        let error = ask(temp.path()).unwrap_err();
+        let error = ask_at(temp.path()).unwrap_err();
         assert!(error.contains("no agent is running") && error.contains("-root"), "{error}");
     }
 
@@ -316,7 +350,7 @@ mod tests {
         let mut asked = JoinSet::new();
         for _ in 0..8 * MOST_READERS {
             let root = temp.path().to_owned();
-            asked.spawn_blocking(move || ask(&root).map(|state| state.process));
+            asked.spawn_blocking(move || ask_at(&root).map(|state| state.process));
         }
         for answered in asked.join_all().await {
             assert_eq!(answered, Ok(std::process::id()));
@@ -368,10 +402,25 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_without_a_socket_is_not_taken_for_none_and_what_is_in_its_place_is_said() {
+        let temp = tempfile::tempdir().unwrap();
+        let pidfile = temp.path().join("agent.pid");
+        std::fs::write(&pidfile, std::process::id().to_string()).unwrap();
+        let error = ask(temp.path(), &pidfile).unwrap_err();
+        let running = format!("an agent seems to run as process {} (pid file `", std::process::id());
+        assert!(error.starts_with(&running) && error.contains("its log says why"), "{error}");
+        std::fs::create_dir(path(temp.path())).unwrap();
+        let error = ask(temp.path(), &pidfile).unwrap_err();
+        assert!(error.ends_with(": something else is in the place of the socket: remove it"), "{error}");
+        let error = ask_at(temp.path()).unwrap_err();
+        assert!(error.starts_with("no agent can be asked with this root (`"), "{error}");
+    }
+
+    #[test]
     fn an_agent_that_was_stopped_is_said_not_to_answer() {
         let temp = tempfile::tempdir().unwrap();
         let _stopped = std::os::unix::net::UnixListener::bind(path(temp.path())).unwrap();
-        let error = ask(temp.path()).unwrap_err();
+        let error = ask_at(temp.path()).unwrap_err();
         assert!(error.contains("does not answer within 3 s") && error.contains("restart it"), "{error}");
     }
 }

@@ -92,6 +92,14 @@ pub fn check(file: &Path) -> std::io::Result<()> {
     patient::ask(file, patient::LOOK, own::would_open_or_create)?
 }
 
+/// The process of the agent that runs by this pid file, if one does.
+#[must_use]
+pub fn running(file: &Path) -> Option<u32> {
+    let text = own::read(file, LONGEST_PID_BYTES as u64).ok()?;
+    let process = str::from_utf8(&text).ok()?.trim().parse().ok()?;
+    program(process).filter(|name| Some(name) == program(std::process::id()).as_ref()).map(|_| process)
+}
+
 fn write_in_time(file: &Path) -> Result<(), Unwritten> {
     patient::ask(file, patient::LOOK, write).unwrap_or_else(|error| Err(Unwritten::of(&error, file)))
 }
@@ -197,6 +205,17 @@ mod tests {
         }
         for mistake in [Errno::ACCESS, Errno::NOTDIR, Errno::LOOP] {
             assert!(matches!(of(mistake), Unwritten::Refused(why) if why.contains("-pidfile")), "{mistake}");
+        }
+    }
+
+    #[test]
+    fn by_its_pid_file_only_a_process_of_this_program_is_taken_for_an_agent() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("agent.pid");
+        assert_eq!(running(&file), None);
+        for (text, process) in [(std::process::id().to_string(), Some(std::process::id())), ("1".to_owned(), None)] {
+            fs::write(&file, text).unwrap();
+            assert_eq!(running(&file), process);
         }
     }
 

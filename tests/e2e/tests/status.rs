@@ -145,6 +145,36 @@ async fn a_server_that_never_answers_is_a_fault_of_the_way_to_it() {
 }
 
 #[tokio::test]
+async fn an_agent_whose_configuration_has_become_invalid_is_asked_all_the_same() {
+    let home = Home::with("");
+    let mut agent = home.start(&[]);
+    status(&home, "a collection", |status| status["queue"]["points"].as_u64() > Some(0)).await;
+    for invalid in ["roles = [\n", "http_proxy = 5\n"] {
+        home.configure(invalid);
+        for (words, said) in [
+            (&["health"] as &[&str], "the agent is working"),
+            (&["status"], "the agent is working"),
+            (&["queue", "show"], "points: "),
+            (&["plugin", "list"], "has no plugins"),
+        ] {
+            let output = home.command(words, &[]);
+            let note = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(
+                output.status.success() && note.contains("the configuration is invalid: an agent that runs"),
+                "{note}"
+            );
+            assert!(String::from_utf8_lossy(&output.stdout).contains(said), "{words:?}");
+        }
+    }
+    agent.signal(Signal::TERM);
+    assert!(agent.ended(SOON).success());
+    let output = home.command(&["status"], &[]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("the configuration is invalid") && said.contains("no agent is running"), "{said}");
+}
+
+#[tokio::test]
 async fn without_a_key_nothing_is_posted_and_the_agent_works() {
     let home = Home::with("");
     let _agent = home.start(&[]);

@@ -1,5 +1,6 @@
 //! A TOML document: each key with its span, each problem with line, column and cure.
 
+mod places;
 mod problem;
 mod reader;
 mod section;
@@ -8,6 +9,7 @@ mod values;
 
 use std::ops::Range;
 
+pub use self::places::Places;
 pub use self::problem::{Level, Problem, read_file, read_trusted};
 pub use self::reader::Reader;
 pub use self::section::Section;

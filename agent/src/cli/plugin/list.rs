@@ -2,18 +2,21 @@
 
 use std::fmt::Write as _;
 
-use crate::cli::configuration::texts;
+use crate::cli::configuration::Whereabouts;
 use crate::cli::flags::AgentFlags;
-use crate::process::control;
 use crate::process::state::{AgentState, PluginReport};
+use crate::process::{control, log};
 
 /// Prints a table, or JSON.
 ///
 /// # Errors
 /// No agent is running with this root, or this user may not ask it.
 pub fn run(flags: &AgentFlags, json: bool) -> Result<(), String> {
-    let (config, _) = flags.config().map_err(|problems| texts(&problems))?;
-    let report = control::ask(&config.root)?;
+    let Whereabouts { root, pidfile, wrong } = flags.whereabouts()?;
+    if let Some(wrong) = wrong {
+        log::print(&format!("{wrong}\n"));
+    }
+    let report = control::ask(&root, &pidfile)?;
     if json {
         let text = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
         return crate::cli::print(&format!("{text}\n"));
