@@ -15,8 +15,8 @@ use wasaba_core::secret::Secret;
 
 use super::flags::AgentFlags;
 use super::parse::parse;
-use crate::process::log;
 use crate::process::log::Destination;
+use crate::process::{log, look};
 use crate::run;
 
 /// If reading the configuration takes longer, it is said what is awaited.
@@ -57,7 +57,10 @@ impl AgentFlags {
             PATIENCE.as_secs(),
             file.display()
         );
-        unless_late(PATIENCE, move || log::warn(&late), || self.load())
+        look::at(format_args!("`{}`, or of a file that it names,", file.display()));
+        let loaded = unless_late(PATIENCE, move || log::warn(&late), || self.load());
+        look::away();
+        loaded
     }
 
     fn load(&self) -> Loaded {

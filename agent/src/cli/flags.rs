@@ -236,6 +236,10 @@ pub struct AgentFlags {
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true",
           default_value = "false", value_parser = boolean, action = ArgAction::Set)]
     pub child: bool,
+    /// Run as the child of a command that only looks
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "false", value_parser = boolean, action = ArgAction::Set)]
+    pub look: bool,
 }
 
 /// How often a plugin is called.

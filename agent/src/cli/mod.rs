@@ -21,12 +21,19 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use flags::Command;
+use flags::{Command, Line, PluginCommand, QueueCommand};
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use wasaba_core::text::safe_lines;
 
+use crate::process::look::{self, Ended};
 use crate::process::{log, privacy};
+
+/// How long a file system may take to answer a command that only looks.
+const LOOK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The same for `wasaba health`: shorter than the timeout of a container's health check.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Runs the program.
 ///
@@ -35,7 +42,7 @@ use crate::process::{log, privacy};
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
     crate::process::footprint::prepare();
     privacy::conceal_environment();
-    let line = match parse::parse(arguments) {
+    let line = match parse::parse(arguments.clone()) {
         Ok(line) => line,
         Err(error) => {
             // Help goes to standard output and is not an error; clap knows which is which. A closed pipe is not a failure.
@@ -44,9 +51,47 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         }
     };
     // The compiler has no secrets, and confines itself.
-    if !matches!(line.command, Some(Command::Plugin(flags::PluginCommand::Compiler { .. }))) {
+    if !matches!(line.command, Some(Command::Plugin(PluginCommand::Compiler { .. }))) {
         privacy::hide_memory();
     }
+    if let Some(code) = line.command.as_ref().and_then(|command| look(&arguments, command)) {
+        return ExitCode::from(code);
+    }
+    let code = run(line);
+    look::done(code);
+    ExitCode::from(code)
+}
+
+/// Runs a command that only looks in a child process. `None` if it is another one, if this is that child, or if there can be none.
+fn look(arguments: &[OsString], command: &Command) -> Option<u8> {
+    let (flags, words, patience) = match command {
+        Command::Health(flags) => (flags, 1, HEALTH_PATIENCE),
+        Command::Status { agent, .. } | Command::Configtest(agent) => (agent, 1, LOOK_PATIENCE),
+        Command::Queue(QueueCommand::Show(flags) | QueueCommand::Verify(flags) | QueueCommand::Export(flags)) => {
+            (flags, 2, LOOK_PATIENCE)
+        }
+        Command::Plugin(PluginCommand::List { agent, .. }) => (agent, 2, LOOK_PATIENCE),
+        _ => return None,
+    };
+    if flags.look {
+        look::is_child();
+        return None;
+    }
+    let ended = look::watch(look::again(arguments, words), patience, &mut std::io::stdout());
+    Some(match (ended.ok()?, command) {
+        (Ended::With(code), _) => code,
+        (Ended::Abandoned(why) | Ended::Unprinted(why), Command::Status { json, .. }) => {
+            status::unanswered(&why, *json, 1)
+        }
+        (Ended::Abandoned(why) | Ended::Unprinted(why), _) => {
+            log::print(&format!("{why}\n"));
+            1
+        }
+    })
+}
+
+/// Runs the command, or the agent. Returns the exit code.
+fn run(line: Line) -> u8 {
     let _last_lines = log::LastLines;
     let result = match line.command {
         None => agent::run(&line.agent),
@@ -60,17 +105,17 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Some(Command::Container(agent)) => container::run(&agent),
         Some(Command::Health(agent)) => health::run(&agent),
         Some(Command::Queue(command)) => queue::run(&command),
-        Some(Command::Status { agent, json }) => return ExitCode::from(status::run(&agent, json)),
+        Some(Command::Status { agent, json }) => return status::run(&agent, json),
         Some(Command::Supervise(agent)) => supervise::run(&agent),
         Some(Command::Completion { shell }) => print(&shell.script()),
         Some(Command::Plugin(command)) => plugin::run(command),
         Some(Command::Version) => print(&version()),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(text) => {
             log::print(&format!("{text}\n"));
-            ExitCode::FAILURE
+            1
         }
     }
 }

@@ -12,7 +12,7 @@ use super::configuration::Whereabouts;
 use super::flags::{AgentFlags, QueueCommand};
 use crate::process::books::QueueReport;
 use crate::process::state::AgentState;
-use crate::process::{control, log, pidfile};
+use crate::process::{control, log, look, pidfile};
 
 /// Runs a command on the queue below the configuration's root.
 ///
@@ -34,13 +34,13 @@ pub fn run(command: &QueueCommand) -> Result<(), String> {
                 log::print(&format!("{note}\n"));
             }
             let queue = read(&root)?;
-            super::print(&shown(&head(&queue), queue.minutes()))
+            super::print(&shown(&head(&queue), minutes(&root, &queue)))
         }
         QueueCommand::Verify(flags) => super::print(&verified(&read(&find(flags)?.root)?.verification())?),
         QueueCommand::Export(flags) => {
             let root = find(flags)?.root;
             let queue = read(&root)?;
-            export(&mut std::io::stdout().lock(), queue.host_id(), queue.minutes())
+            export(&mut std::io::stdout().lock(), queue.host_id(), minutes(&root, &queue))
         }
     }
 }
@@ -50,7 +50,13 @@ pub fn run(command: &QueueCommand) -> Result<(), String> {
 /// # Errors
 /// It cannot be read.
 pub fn read(root: &Path) -> Result<Snapshot, String> {
-    spool::read(root).map_err(|error| error.to_string())
+    let look = || look::at(format_args!("`{}`", root.display()));
+    look();
+    spool::read(root, look).map_err(|error| error.to_string())
+}
+
+fn minutes(root: &Path, queue: &Snapshot) -> impl Iterator<Item = Result<Minute, i64>> {
+    queue.minutes().inspect(|_| look::at(format_args!("`{}`", root.display())))
 }
 
 /// That values are queued which are not in the file, as far as the agent says so or cannot be asked.

@@ -67,7 +67,7 @@ pub fn run(flags: &AgentFlags, json: bool) -> u8 {
 }
 
 /// Says why there is no answer. Returns the exit code.
-fn unanswered(why: &str, json: bool, code: u8) -> u8 {
+pub fn unanswered(why: &str, json: bool, code: u8) -> u8 {
     if json {
         // A script has the exit code, too, where standard output is closed.
         in_json(&Unanswered { is_working: false, error: why }).and_then(|text| super::print(&text)).ok();

@@ -19,7 +19,7 @@ use wasaba_core::paths::own::Folder;
 use wasaba_core::paths::{named, passing, patient};
 
 use super::state::{AgentState, Tables};
-use super::{ending, pidfile};
+use super::{ending, look, pidfile};
 
 /// How often it is checked that the socket is still there, and tried again to make it.
 const LOOKED_AGAIN: Duration = Duration::from_secs(60);
@@ -224,6 +224,7 @@ impl Drop for Bound {
 /// # Errors
 /// No agent is running, it does not answer, or this user may not connect to it.
 pub fn ask(root: &Path, pidfile: &Path) -> Result<AgentState, String> {
+    look::at(format_args!("`{}`", root.display()));
     let path = path(root);
     let shown = path.display();
     let stream =
@@ -236,6 +237,8 @@ pub fn ask(root: &Path, pidfile: &Path) -> Result<AgentState, String> {
                 silence(&format!("`{shown}`: {error}"), running, obstacle(root).as_deref())
             }
         })?;
+    // It has a patience of its own.
+    look::away();
     let mut document = Vec::new();
     let read = stream.set_read_timeout(Some(READ_TIMEOUT)).and_then(|()| (&stream).read_to_end(&mut document));
     read.map_err(|error| match error.kind() {

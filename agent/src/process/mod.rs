@@ -7,6 +7,7 @@ pub mod control;
 pub mod ending;
 pub mod footprint;
 pub mod log;
+pub mod look;
 pub mod metadata_service;
 pub mod pidfile;
 pub mod privacy;

@@ -259,7 +259,7 @@ fn a_file_that_is_read_beside_its_agent_shows_the_queue_and_whether_it_is_whole(
     let (first, second) = (minute(NOW - 60, &[("a", 1.0)]), minute(NOW, &[("a", 2.0), ("b", 3.0)]));
     spool.keep(vec![first.clone(), second.clone()], &[], NOW);
     spool.keep_host_id("HOST1");
-    let seen = read(folder.path()).unwrap();
+    let seen = read(folder.path(), || {}).unwrap();
     assert_eq!(seen.minutes().map(Result::unwrap).collect::<Vec<_>>(), [second, first]);
     assert_eq!((seen.ledger(), seen.host_id()), (spool.ledger(), Some("HOST1")));
     let bytes = spool.facts().bytes.unwrap();
@@ -279,10 +279,10 @@ fn a_file_that_is_read_beside_its_agent_shows_the_queue_and_whether_it_is_whole(
     let mut file = std::fs::read(&path).unwrap();
     file.extend([1, 2, 3]);
     std::fs::write(&path, &file).unwrap();
-    assert_eq!(read(folder.path()).unwrap().verification(), Verification { torn_bytes: 3, ..whole });
+    assert_eq!(read(folder.path(), || {}).unwrap().verification(), Verification { torn_bytes: 3, ..whole });
     file[30] ^= 1;
     std::fs::write(&path, &file).unwrap();
-    let verification = read(folder.path()).unwrap().verification();
+    let verification = read(folder.path(), || {}).unwrap().verification();
     let starts = verification.damaged.iter().map(|range| range.start).collect::<Vec<_>>();
     assert!(starts == [24] && verification.missing == "lost 3 points", "{verification:?}");
     file[30] ^= 1;
@@ -290,10 +290,10 @@ fn a_file_that_is_read_beside_its_agent_shows_the_queue_and_whether_it_is_whole(
     file.truncate(last + 1);
     file[last] ^= 1;
     std::fs::write(&path, &file).unwrap();
-    let verification = read(folder.path()).unwrap().verification();
+    let verification = read(folder.path(), || {}).unwrap().verification();
     assert!(verification.is_tail_doubtful && verification.damaged.is_empty(), "{verification:?}");
     assert_eq!(std::fs::read(&path).unwrap(), file, "reading changes nothing");
     std::fs::remove_file(&path).unwrap();
-    let error = read(folder.path()).err().unwrap().to_string();
+    let error = read(folder.path(), || {}).err().unwrap().to_string();
     assert!(error.starts_with(&format!("cannot read `{}`: ", path.display())), "{error}");
 }

@@ -56,20 +56,30 @@ impl fmt::Display for ReadError {
 
 impl std::error::Error for ReadError {}
 
-/// Reads the queue below `root`, while an agent may be running there.
+/// Reads the queue below `root`, while an agent may be running there. Calls `progress` with each commit that was read.
 ///
 /// # Errors
 /// There is no queue, it cannot be opened, or it is of a newer version.
-pub fn read(root: &Path) -> Result<Snapshot, ReadError> {
+pub fn read(root: &Path, progress: impl FnMut()) -> Result<Snapshot, ReadError> {
     // It may be another user's, as the one who asks is often root.
     let file = named::open(&root.join(Queue::KIND.name)).map(|opened| Box::new(opened.file) as Box<dyn File>);
-    read_on(&(Arc::new(Root(root.to_owned())) as Arc<dyn Disk>), file)
+    read_on(&(Arc::new(Root(root.to_owned())) as Arc<dyn Disk>), file, progress)
 }
 
-pub(super) fn read_on(disk: &Arc<dyn Disk>, file: io::Result<Box<dyn File>>) -> Result<Snapshot, ReadError> {
-    let opened = file
-        .map_err(Trouble::from)
-        .and_then(|file| durable::read::<Queue>(|visit| Log::view(disk, Queue::KIND, file, visit)));
+pub(super) fn read_on(
+    disk: &Arc<dyn Disk>,
+    file: io::Result<Box<dyn File>>,
+    mut progress: impl FnMut(),
+) -> Result<Snapshot, ReadError> {
+    let opened = file.map_err(Trouble::from).and_then(|file| {
+        durable::read::<Queue>(|visit| {
+            let mut visit = |at, payload: &[u8]| {
+                progress();
+                visit(at, payload)
+            };
+            Log::view(disk, Queue::KIND, file, &mut visit)
+        })
+    });
     let why = match opened {
         Ok((Opened::Log(log, scan), queue)) => return Ok(Snapshot { queue, log: *log, scan }),
         Ok((Opened::Unreadable(Unreadable::Damaged), _)) => "it is damaged from its beginning".to_owned(),
