@@ -12,7 +12,7 @@ use crate::lines::LinesAnHour;
 use crate::text::counted;
 
 /// How many lines about the health of one source are logged in an hour. One whose health changes each minute would fill the log.
-const MOST_LINES: u32 = 10;
+const MOST_LINES: u32 = 6;
 
 /// How many lines about sources that others held up are logged in an hour.
 const MOST_LINES_OF_HELD_UP: u32 = 3;

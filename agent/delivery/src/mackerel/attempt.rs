@@ -17,7 +17,7 @@ const MOST_NAMES: usize = 32;
 /// More hardware addresses are not needed to know a machine again.
 const MOST_MACS: usize = 32;
 
-/// Links that programs make: their hardware addresses are drawn anew, or are in a file that is copied with the disk.
+/// Links that programs make: their hardware addresses are drawn at random, or are in a file that is copied with the disk.
 const MADE: [&str; 9] = ["br-", "cni", "docker", "lxcbr", "lxdbr", "podman", "veth", "virbr", "vnet"];
 
 /// An attempt to register of which no id arrived.
