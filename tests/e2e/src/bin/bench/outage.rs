@@ -95,7 +95,7 @@ fn queue(home: &Home, metrics: usize) -> f64 {
             Minute { time: newest - (MINUTES - 1 - number) * 60, samples: samples.map(Result::unwrap).collect() };
         spool.keep(vec![minute], &[], newest);
     }
-    let ledger = spool.close();
+    let ledger = spool.close(Duration::from_secs(2));
     assert_eq!(ledger.queued, MINUTES as u64 * metrics as u64, "{ledger}");
     std::fs::metadata(home.root().join("wasaba.db")).unwrap().len() as f64 / 1e6
 }
