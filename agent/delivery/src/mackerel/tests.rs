@@ -471,7 +471,7 @@ async fn what_only_large_requests_fail_of_is_delivered_in_small_ones() {
 }
 
 #[tokio::test]
-async fn names_that_mackerel_and_names_that_a_gateway_refuses_are_told_apart_and_hold_up_no_other() {
+async fn what_mackerel_refuses_is_dropped_and_what_a_gateway_refuses_stays_queued_in_the_same_minute() {
     let machine = Machine::registered();
     (0..3).for_each(|n| machine.keep(NOW - n * 60, 20));
     let server = Server::start(|request| {
