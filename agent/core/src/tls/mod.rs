@@ -92,6 +92,13 @@ pub fn read_again() {
     roots::MACHINE.read_again(clock::instant());
 }
 
+/// How often the machine's certificate authorities were read again. A connection that was made when the number was another one was
+/// verified by authorities that may have been removed since: it must not be used again.
+#[must_use]
+pub fn times_read_again() -> u64 {
+    roots::MACHINE.times_read_again()
+}
+
 /// A configuration for connections that are never encrypted. It trusts no certificate and reads no file.
 ///
 /// # Errors

@@ -71,6 +71,14 @@ impl Unread {
     }
 }
 
+/// There is no authority.
+#[derive(Debug)]
+pub(super) struct Nothing {
+    pub(super) why: String,
+    /// A file system does not answer, which may have some.
+    pub(super) hangs: bool,
+}
+
 impl fmt::Display for Unread {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, why, variable, .. } = self;
@@ -103,7 +111,7 @@ impl Places {
     ///
     /// # Errors
     /// There is no authority; the text names what was not read and why.
-    pub(super) fn read(&self) -> Result<Read, String> {
+    pub(super) fn read(&self) -> Result<Read, Nothing> {
         let mut reader =
             Reader { anchors: Anchors::new(), unread: Vec::new(), ends: clock::instant() + PATIENCE_FOR_ALL };
         // While a file hangs, no other of its folder is read. A file that was named may be in the folder of `resolv.conf`, which must still
@@ -122,15 +130,18 @@ impl Places {
         if !anchors.is_empty() {
             return Ok(Read { anchors, unread });
         }
-        if let Some(unread) = unread.first() {
-            return Err(unread.to_string());
+        if let Some(first) = unread.first() {
+            return Err(Nothing { why: first.to_string(), hangs: unread.iter().any(|unread| unread.hangs) });
         }
         match self.files.variable.or(self.folders.variable) {
-            Some(variable) => Err(format!(
-                "there is no certificate authority, neither in a file ({}) nor in a folder ({}); write one there in PEM form, or \
-                 unset {variable}",
-                self.files, self.folders
-            )),
+            Some(variable) => Err(Nothing {
+                why: format!(
+                    "there is no certificate authority, neither in a file ({}) nor in a folder ({}); write one there in PEM form, \
+                     or unset {variable}",
+                    self.files, self.folders
+                ),
+                hangs: false,
+            }),
             None => Ok(Read { anchors: Anchors::of_roots(webpki_roots::TLS_SERVER_ROOTS), unread }),
         }
     }
@@ -225,7 +236,7 @@ mod tests {
             machine
         }
 
-        fn read(&self, variables: &[(&str, &Path)]) -> Result<Read, String> {
+        fn read(&self, variables: &[(&str, &Path)]) -> Result<Read, Nothing> {
             let variable = |name| {
                 let found = variables.iter().find(|(known, _)| *known == name);
                 found.map(|(_, path)| path.as_os_str().to_owned())
@@ -275,7 +286,7 @@ mod tests {
             let (begin, end) = (format!("from `{}` of SSL_CERT_FILE: {why}", path.display()), "or unset SSL_CERT_FILE");
             assert!(unread.contains(&begin) && unread.ends_with(end), "{unread}");
             let none = machine.read(&[(FILE, path), (FOLDER, Path::new("/no/such"))]).unwrap_err();
-            assert_eq!(none, unread, "there is no other authority");
+            assert_eq!((none.why, none.hangs), (unread, false), "there is no other authority");
         }
     }
 
@@ -284,7 +295,7 @@ mod tests {
         let machine = Machine::new();
         let (empty, folder) = (machine.folder.path().join("empty.pem"), tempfile::tempdir().unwrap());
         std::fs::write(&empty, "nothing").unwrap();
-        let why = machine.read(&[(FILE, &empty), (FOLDER, folder.path())]).unwrap_err();
+        let why = machine.read(&[(FILE, &empty), (FOLDER, folder.path())]).unwrap_err().why;
         assert!(why.contains(&format!("`{}`", empty.display())) && why.ends_with("unset SSL_CERT_FILE"), "{why}");
         let none: [&Path; 0] = [];
         assert!(
@@ -307,7 +318,8 @@ mod tests {
                 && is_trusted(&read, &machine.of_folder)
         );
         let none = machine.read(&[(FILE, &file), (FOLDER, Path::new("/no/such"))]).unwrap_err();
-        assert!(none.contains(&format!("`{}`", file.display())) && none.contains("does not answer"), "{none}");
+        let is_named = none.why.contains(&format!("`{}`", file.display()));
+        assert!(none.hangs && is_named && none.why.contains("does not answer"), "{none:?}");
         release.send(()).unwrap();
         while machine.read(&variables).unwrap().unread.iter().any(|unread| unread.hangs) {
             std::thread::yield_now();

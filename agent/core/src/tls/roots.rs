@@ -1,6 +1,7 @@
 //! The machine's certificate authorities. They are read before the first connection with TLS, since they take a few hundred kB; again by
 //! SIGHUP; and when a certificate was not trusted, since its authority may have been installed since.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use rustls::Error;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::anchors::Anchors;
-use super::places::{Places, Unread};
+use super::places::{Nothing, Places, Unread};
 use crate::clock;
 
 /// How often they are read again for certificates that are not trusted.
@@ -28,17 +29,25 @@ pub(super) struct Read {
 /// Authorities, as they were read last.
 #[derive(Debug)]
 pub(super) struct Roots {
-    load: fn() -> Result<Read, String>,
+    load: fn() -> Result<Read, Nothing>,
     kept: Mutex<Option<Arc<Read>>>,
     /// Held while they are read.
     reading: Mutex<()>,
     /// When they were read again last.
     tried: Mutex<Option<Instant>>,
+    /// How often what was read has been replaced.
+    times_replaced: AtomicU64,
 }
 
 impl Roots {
-    pub(super) const fn new(load: fn() -> Result<Read, String>) -> Self {
-        Self { load, kept: Mutex::new(None), reading: Mutex::new(()), tried: Mutex::new(None) }
+    pub(super) const fn new(load: fn() -> Result<Read, Nothing>) -> Self {
+        Self {
+            load,
+            kept: Mutex::new(None),
+            reading: Mutex::new(()),
+            tried: Mutex::new(None),
+            times_replaced: AtomicU64::new(0),
+        }
     }
 
     /// Never held for long: a handshake waits for it.
@@ -57,7 +66,7 @@ impl Roots {
     pub(super) fn make_ready(&self) -> Result<(), String> {
         let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.is_read() {
-            let read = (self.load)()?;
+            let read = (self.load)().map_err(|nothing| nothing.why)?;
             self.kept().replace(Arc::new(read));
         }
         Ok(())
@@ -96,15 +105,25 @@ impl Roots {
             return;
         }
         let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        let Ok(read) = (self.load)() else { return };
+        let read = (self.load)();
         let mut kept = self.kept();
         // What a file system that hangs has had is not gone.
         let had = |unread: &Unread| {
             kept.as_ref().is_some_and(|kept| !kept.unread.iter().any(|known| known.path == unread.path))
         };
-        if !read.unread.iter().any(|unread| unread.hangs && had(unread)) {
-            kept.replace(Arc::new(read));
-        }
+        *kept = match read {
+            Ok(read) if read.unread.iter().any(|unread| unread.hangs && had(unread)) => return,
+            Err(nothing) if nothing.hangs => return,
+            Ok(read) => Some(Arc::new(read)),
+            // The next connection tries again, and says why it fails.
+            Err(_) => None,
+        };
+        // After it: who sees the new number verifies by the new ones.
+        self.times_replaced.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn times_read_again(&self) -> u64 {
+        self.times_replaced.load(Ordering::SeqCst)
     }
 
     /// A certificate was not trusted: has them read again for the next connection, once in [`PAUSE`], on a thread of its own.
@@ -124,7 +143,7 @@ impl Roots {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
 
@@ -135,7 +154,7 @@ mod tests {
     #[test]
     fn authorities_are_read_at_the_first_use_and_after_failures_at_most_once_a_minute() {
         static LOADS: AtomicUsize = AtomicUsize::new(0);
-        fn counted() -> Result<Read, String> {
+        fn counted() -> Result<Read, Nothing> {
             LOADS.fetch_add(1, Ordering::SeqCst);
             Ok(Read { anchors: Anchors::of_roots(webpki_roots::TLS_SERVER_ROOTS), unread: Vec::new() })
         }
@@ -162,7 +181,7 @@ mod tests {
     #[test]
     fn what_a_file_system_that_hangs_has_had_stays_and_what_cannot_be_read_otherwise_does_not() {
         static UNREAD: Mutex<Vec<(&str, bool)>> = Mutex::new(Vec::new());
-        fn load() -> Result<Read, String> {
+        fn load() -> Result<Read, Nothing> {
             let unread = UNREAD.lock().unwrap().clone();
             let unread = unread.into_iter().map(|(path, hangs)| Unread::new(PathBuf::from(path), None, "x", hangs));
             Ok(Read { anchors: Anchors::new(), unread: unread.collect() })
@@ -171,10 +190,12 @@ mod tests {
         let now = clock::instant();
         ROOTS.make_ready().unwrap();
         let is_replaced = |unread: &[(&'static str, bool)]| {
-            let before = kept(&ROOTS);
+            let (before, number) = (kept(&ROOTS), ROOTS.times_read_again());
             *UNREAD.lock().unwrap() = unread.to_vec();
             ROOTS.read_again(now);
-            !Arc::ptr_eq(&before, &kept(&ROOTS))
+            let is_replaced = !Arc::ptr_eq(&before, &kept(&ROOTS));
+            assert_eq!(is_replaced, ROOTS.times_read_again() != number, "connections outlive their authorities");
+            is_replaced
         };
         assert!(!is_replaced(&[("/hangs", true)]));
         assert!(is_replaced(&[("/broken", false)]));
@@ -184,15 +205,23 @@ mod tests {
     }
 
     #[test]
-    fn authorities_that_could_not_be_read_are_read_when_they_can_be() {
+    fn authorities_that_could_not_be_read_are_read_when_they_can_be_and_gone_when_all_were_removed() {
         static ARE_THERE: Mutex<bool> = Mutex::new(false);
+        static HANGS: Mutex<bool> = Mutex::new(false);
         static ROOTS: Roots = Roots::new(|| match *ARE_THERE.lock().unwrap() {
             true => Ok(Read { anchors: Anchors::new(), unread: Vec::new() }),
-            false => Err("why".to_owned()),
+            false => Err(Nothing { why: "why".to_owned(), hangs: *HANGS.lock().unwrap() }),
         });
         assert_eq!(ROOTS.make_ready(), Err("why".to_owned()));
         assert!(!ROOTS.is_read());
         *ARE_THERE.lock().unwrap() = true;
         assert_eq!(ROOTS.make_ready(), Ok(()));
+        *ARE_THERE.lock().unwrap() = false;
+        for (hangs, stay) in [(true, true), (false, false)] {
+            let number = ROOTS.times_read_again();
+            *HANGS.lock().unwrap() = hangs;
+            ROOTS.read_again(clock::instant());
+            assert_eq!((ROOTS.is_read(), ROOTS.times_read_again() == number), (stay, stay), "hangs: {hangs}");
+        }
     }
 }

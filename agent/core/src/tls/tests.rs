@@ -10,6 +10,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use wasaba_testing::authority::{Authority, Form, Limit, SelfSigned, Unusual, Validity};
 
 use super::anchors::Anchors;
+use super::places::Nothing;
 use super::roots::{Read, Roots};
 use super::*;
 
@@ -210,7 +211,7 @@ async fn files_are_read_again_only_when_they_have_changed() {
 #[tokio::test]
 async fn an_authority_that_is_installed_later_is_believed_by_the_same_client_after_a_failure() {
     static INSTALLED: Mutex<Vec<CertificateDer<'static>>> = Mutex::new(Vec::new());
-    fn load() -> Result<Read, String> {
+    fn load() -> Result<Read, Nothing> {
         let mut anchors = Anchors::of_roots(webpki_roots::TLS_SERVER_ROOTS);
         INSTALLED.lock().unwrap().iter().for_each(|certificate| anchors.add(certificate.clone()).unwrap());
         Ok(Read { anchors, unread: Vec::new() })

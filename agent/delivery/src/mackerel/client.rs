@@ -1,37 +1,27 @@
 //! The client: one HTTP request to Mackerel's API.
 //!
-//! It knows headers, TLS, proxies and limits, but no endpoint, and it never retries. Only the client holds the API key, which
+//! It knows headers, proxies and limits, but no endpoint, and it never retries. Only the client holds the API key, which
 //! cannot be printed.
 
 use std::error::Error;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{AGE, CONNECTION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Method, Response, redirect};
+use reqwest::{Method, Response};
 use serde_json::Value;
 use url::Url;
+use wasaba_core::clock;
 use wasaba_core::secret::Secret;
 use wasaba_core::tls::{self, Trust};
-use wasaba_core::{clock, names};
 
 use super::FatalError;
 use super::answer::{self, ApiError, Author, ErrorResponse};
+use super::connections::{Connections, Recipe};
 use super::proxy::{Proxy, proxy_to};
-
-/// The limit for a whole request, as in the official agent.
-const TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The limit for connecting, the look-up of the name included; several addresses share it.
-const CONNECT: Duration = Duration::from_secs(20);
 
 /// So long after an answer, Mackerel's time is known.
 const TIME_TOLD: Duration = Duration::from_mins(5);
-
-/// Each redirect is another request.
-const MOST_REDIRECTS: usize = 3;
 
 /// Mackerel's responses have a few kilobytes; the description of a host with many interfaces perhaps fifty.
 const LONGEST_RESPONSE: usize = 1024 * 1024;
@@ -90,7 +80,7 @@ impl Proxy {
 /// A client for one organization. Cloning is cheap, and clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Client {
-    http: reqwest::Client,
+    connections: Arc<Connections>,
     base: Url,
     key: Secret,
     /// Mackerel's time in its last answer, in seconds since 1970, and how long this machine was running then.
@@ -106,42 +96,17 @@ impl Client {
     /// An `apibase` that is not an http or https URL, or a key that is not valid in a header.
     pub fn new(apibase: &str, key: Secret, agent: &Agent, route: &Route) -> Result<Self, FatalError> {
         let base = base(apibase)?;
-        // reqwest needs a TLS configuration even for plain HTTP.
-        let tls = if base.scheme() == "https" { tls::verifying() } else { tls::none() };
-        let tls = tls.map_err(|error| FatalError(format!("cannot set up TLS: {error}")))?;
-        let own_origin = base.clone();
-        #[expect(clippy::disallowed_methods, reason = "it resolves names by `names`")]
-        let mut builder = reqwest::Client::builder()
-            .http1_only()
-            .dns_resolver(Resolver)
-            .timeout(TIMEOUT)
-            .connect_timeout(CONNECT)
-            .pool_idle_timeout(Duration::from_secs(90))
-            .pool_max_idle_per_host(if route.no_keep_alive { 0 } else { usize::MAX })
-            .default_headers(headers(&key, agent, route)?)
-            .no_proxy() // `Route` finds the proxy
-            .user_agent(format!("wasaba/{} (Revision {})", agent.version, agent.revision))
-            // reqwest would send the key to other servers too.
-            .redirect(redirect::Policy::custom(move |attempt| {
-                // Other redirects turn a POST into a GET, whose answer would say nothing about what was posted.
-                let keeps_method = matches!(attempt.status().as_u16(), 307 | 308);
-                let is_circle = attempt.previous().contains(attempt.url());
-                let is_own = attempt.url().origin() == own_origin.origin();
-                if keeps_method && is_own && !is_circle && attempt.previous().len() <= MOST_REDIRECTS {
-                    attempt.follow()
-                } else {
-                    attempt.stop()
-                }
-            }))
-            .tls_backend_preconfigured(tls);
         let proxy = route.proxy(&base)?;
-        if let Some(proxy) = &proxy {
-            builder = builder.proxy(proxy.of_client()?);
-        }
-        let http =
-            builder.build().map_err(|error| FatalError(format!("cannot create an HTTP client: {}", chain(&error))))?;
+        let recipe = Recipe {
+            base: base.clone(),
+            headers: headers(&key, agent, route)?,
+            user_agent: format!("wasaba/{} (Revision {})", agent.version, agent.revision),
+            no_keep_alive: route.no_keep_alive,
+            proxy: proxy.as_ref().map(Proxy::of_client).transpose()?,
+        };
+        let connections = Arc::new(Connections::new(recipe)?);
         let proxy = proxy.map(|proxy| format!("`{}` of {}", proxy.address.server, proxy.source).into());
-        Ok(Self { http, base, key, told: Arc::default(), proxy })
+        Ok(Self { connections, base, key, told: Arc::default(), proxy })
     }
 
     /// The time by Mackerel's clock, in seconds since 1970, if it has told it within the last minutes. Unlike this machine's it can be
@@ -187,13 +152,14 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let mut request = self.http.request(method, url);
+        let unready = |why| ApiError::Unsent(format!("cannot reach Mackerel: {}: {why}", self.host()));
+        if self.base.scheme() == "https" {
+            tls::ready().await.map_err(unready)?;
+        }
+        let client = self.connections.client().map_err(|error| unready(error.to_string()))?;
+        let mut request = client.request(method, url);
         if let Some(json) = json {
             request = request.header(CONTENT_TYPE, "application/json").body(json);
-        }
-        if self.base.scheme() == "https" {
-            let unread = |why| ApiError::Unsent(format!("cannot reach Mackerel: {}: {why}", self.host()));
-            tls::ready().await.map_err(unread)?;
         }
         let response = request.send().await.map_err(|error| self.unreachable(error))?;
         let status = response.status();
@@ -275,19 +241,6 @@ impl Client {
     }
 }
 
-/// The agent's resolver, for an HTTP client.
-#[derive(Clone, Copy, Debug)]
-pub struct Resolver;
-
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found = names::lookup(name.as_str()).await?;
-            Ok(Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
-        })
-    }
-}
-
 /// An address that may be shown: scheme, host and port.
 fn without_credentials(address: &str) -> String {
     let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
@@ -333,7 +286,7 @@ fn headers(key: &Secret, agent: &Agent, route: &Route) -> Result<HeaderMap, Fata
 
 /// An error and its sources, joined by colons. A message that ends with its source's, as some libraries write it, is not
 /// followed by that again.
-fn chain(error: &dyn Error) -> String {
+pub(super) fn chain(error: &dyn Error) -> String {
     let sources = std::iter::successors(error.source(), |&error| error.source());
     sources.map(ToString::to_string).fold(error.to_string(), |text, source| {
         if text.ends_with(&source) { text } else { format!("{text}: {source}") }

@@ -660,6 +660,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn each_request_makes_a_connection_of_its_own_which_is_verified_anew() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let serve = async {
+            let mut kept = Vec::new();
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+                kept.push(stream);
+            }
+        };
+        let mut state = State::new(granting(&format!("http://127.0.0.1:{port}")), 100);
+        let url = format!("http://127.0.0.1:{port}/");
+        let fetch = async {
+            for _ in 0..2 {
+                assert_eq!(state.fetch("GET", &url).await.unwrap(), b"ok");
+            }
+        };
+        // The server keeps both open, and a second request on the first would wait for ever.
+        tokio::join!(serve, fetch);
+    }
+
+    #[tokio::test]
     async fn an_error_of_tls_says_in_a_word_what_went_wrong() {
         let of = |error: rustls::Error| {
             let carried = io::Error::other(error);
