@@ -21,10 +21,15 @@ pub(super) const TABLE: &str = "[docker]";
 pub(super) fn merge(reader: &mut Reader<'_>, top: &mut Section<'_>, config: &mut Config, skipped: &mut Skipped) {
     let (found, is_valid) = reader.skipping(TABLE, |reader| {
         let mut section = reader.section(top, "docker")?;
+        let place = reader.file_and_line(section.span_of("tls"));
         let docker = docker(reader, &mut section);
         reader.finish(section);
-        Some(docker)
+        Some((docker, place))
     });
+    if let Some((_, place)) = &found {
+        config.places.0.insert("docker", place.clone());
+    }
+    let found = found.map(|(docker, _)| docker);
     if found.is_some() || !is_valid {
         skipped.note(TABLE.to_owned(), is_valid);
         config.docker = found.or(config.docker.take());
@@ -40,7 +45,8 @@ pub(super) fn same_graphs(config: &Config) -> Option<Problem> {
     let ((one, _), (other, _)) = pairs.find(|((_, one), (_, other))| graphs(one) == graphs(other))?;
     let cure = "remove one, or give one a `key_prefix`";
     let why = format!("both post to the same graphs, overwriting each other's values: {cure}");
-    Some(Problem::at(format!("{one} and {other}"), Level::Warning, why))
+    let place = config.places.0.get("docker").filter(|_| one == TABLE).map(|place| format!("{place}: "));
+    Some(Problem::at(format!("{}{one} and {other}", place.unwrap_or_default()), Level::Warning, why))
 }
 
 /// The engines with the tables that configure them.
@@ -203,7 +209,7 @@ mod tests {
             let (_, problems) = parse(Path::new("agent.conf"), &text).unwrap();
             problems.iter().map(ToString::to_string).collect::<String>()
         };
-        let warning = "[docker] and [plugin.metrics.docker]: warning: both post to the same graphs";
+        let warning = "agent.conf:1: [docker] and [plugin.metrics.docker]: warning: both post to the same graphs";
         assert!(problems("").starts_with(warning), "{}", problems(""));
         assert_eq!(problems("key_prefix = \"other\"\n"), "");
     }

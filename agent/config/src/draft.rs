@@ -145,8 +145,15 @@ impl Draft {
         }
         self.knows_key &= reader.failures() == 0;
         set(&mut config.api_base, reader.parsed(top, "apibase", api_base));
-        set(&mut config.root, non_empty(reader.text(top, "root")).map(PathBuf::from));
-        set(&mut config.pidfile, non_empty(reader.text(top, "pidfile")).map(PathBuf::from));
+        let path = |config: &mut Config, reader: &mut Reader<'_>, top: &mut Section<'_>, key| {
+            let place = reader.file_and_line(top.span_of(key));
+            let path = non_empty(reader.text(top, key))?;
+            config.places.0.insert(key, place);
+            Some(PathBuf::from(path))
+        };
+        let (root, pidfile) = (path(config, reader, top, "root"), path(config, reader, top, "pidfile"));
+        set(&mut config.root, root);
+        set(&mut config.pidfile, pidfile);
         set(&mut config.roles, roles(reader, top));
         set(&mut config.display_name, reader.text(top, "display_name").map(|name| non_empty(Some(name))));
         host_status(reader, top, config);
@@ -159,8 +166,8 @@ impl Draft {
         set(&mut self.http_proxy, reader.parsed(top, "http_proxy", proxy));
         set(&mut self.https_proxy, reader.parsed(top, "https_proxy", proxy));
         set(&mut config.cloud_platform, reader.parsed(top, "cloud_platform", CloudPlatform::named));
-        if let Some(root) = non_empty(reader.text(top, "host_root")) {
-            config.machine = Roots { metadata: config.machine.metadata.take(), ..Roots::of_host(Path::new(&root)) };
+        if let Some(root) = path(config, reader, top, "host_root") {
+            config.machine = Roots { metadata: config.machine.metadata.take(), ..Roots::of_host(&root) };
         }
         machine(reader, top, &mut config.machine);
         selection(reader, top, &mut config.selection);

@@ -108,6 +108,7 @@ impl Environment {
         }
         if let Some(root) = &self.host_root {
             config.machine = Roots { metadata: config.machine.metadata.take(), ..Roots::of_host(root) };
+            config.places.forget("host_root");
         }
         let has_table =
             config.engines().next().is_some() || config.metrics.iter().any(|plugin| &*plugin.name == "docker");

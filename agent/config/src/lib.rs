@@ -26,10 +26,11 @@ mod tests;
 #[cfg(test)]
 mod typos;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use containers::Docker;
-use document::Problem;
+use document::{Level, Problem};
 use draft::{Draft, NO_FILES, Skipped};
 use machine::host::cloud::CloudPlatform;
 use machine::metrics::selection::Selection;
@@ -93,6 +94,25 @@ pub struct Config {
     pub checks: Vec<Check>,
     /// The metadata plugins.
     pub metadata: Vec<Metadata>,
+    /// Where keys are written whose values are looked at later.
+    pub places: Places,
+}
+
+/// The file and line of `root`, `pidfile`, `host_root` and `[docker]`, as far as a file has them.
+#[derive(Clone, Debug, Default)]
+pub struct Places(pub(crate) BTreeMap<&'static str, String>);
+
+impl Places {
+    /// A problem with the value of `key`, where that is written.
+    #[must_use]
+    pub fn problem(&self, key: &str, level: Level, text: String) -> Problem {
+        Problem::at(self.0.get(key).cloned().unwrap_or_default(), level, text)
+    }
+
+    /// The value of `key` is another one than that in a file.
+    pub fn forget(&mut self, key: &str) {
+        self.0.remove(key);
+    }
 }
 
 /// The connections to Mackerel.
@@ -130,6 +150,7 @@ impl Default for Config {
             docker: None,
             checks: Vec::new(),
             metadata: Vec::new(),
+            places: Places::default(),
         }
     }
 }
@@ -235,13 +256,11 @@ pub fn load_with(file: Option<&Path>, include: Option<&str>) -> Loaded {
     match include.map(official::glob::files) {
         Some(Ok(files)) => {
             if files.is_empty() {
-                problems.push(Problem::of_flag(document::Level::Note, format!("the variable {NO_FILES}")));
+                problems.push(Problem::of_flag(Level::Note, format!("the variable {NO_FILES}")));
             }
             draft.included.extend(files);
         }
-        Some(Err(why)) => {
-            problems.push(Problem::of_flag(document::Level::Error, format!("the variable `include` {why}")))
-        }
+        Some(Err(why)) => problems.push(Problem::of_flag(Level::Error, format!("the variable `include` {why}"))),
         None => {}
     }
     draft.read_included(problems)

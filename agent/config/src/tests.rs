@@ -46,6 +46,7 @@ fn the_default_file_contains_the_defaults() {
         metadata: config.metadata.clone(),
         selection: config.selection.clone(),
         network: config.network.clone(),
+        places: config.places.clone(),
         machine: Roots { host: config.machine.host.clone(), dev: "/host/dev".into(), ..Roots::default() },
         ..Config::default()
     };

@@ -161,8 +161,8 @@ impl Endpoint {
     /// Reads the files for TLS once. Blocks. That there is no engine is no mistake: one may be started later.
     ///
     /// # Errors
-    /// A file cannot be read or has other content; the text names it.
-    pub fn check(&self, trust: &Trust) -> Result<(), String> {
+    /// Each file that cannot be read or has other content; the text names it.
+    pub fn check(&self, trust: &Trust) -> Result<(), Vec<String>> {
         let resolved = self.resolve(trust, |name| std::env::var(name).ok(), Path::exists);
         let trust = resolved.map_or_else(|_| trust.clone(), |(_, trust)| trust);
         tls::check(&trust)

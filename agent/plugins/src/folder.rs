@@ -38,6 +38,13 @@ impl Folders {
         Self { drop_in, installed: installed.chain([PathBuf::from(INSTALLED)]).collect() }
     }
 
+    /// The same without the first, `<root>/plugins`.
+    #[must_use]
+    pub fn without_root(mut self) -> Self {
+        self.drop_in.drain(..1);
+        self
+    }
+
     /// The folders in which a file runs without a table.
     #[must_use]
     pub fn drop_in(&self) -> &[PathBuf] {

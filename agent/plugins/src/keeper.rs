@@ -54,11 +54,11 @@ pub fn candidates(config: &Config) -> impl Iterator<Item = (Key, Candidate)> {
 }
 
 /// The problems of the components, those of the configuration and those in the drop-in folders: loads each with its settings, as the
-/// keeper does. Compiled ones are cached in the root. An official command line is loaded only where its program is not installed.
-pub async fn problems(config: &Config) -> Vec<Problem> {
+/// keeper does; without those in the root, if that cannot be used. Compiled ones are cached in the root. An official command line is loaded only where its program is not installed.
+pub async fn problems(config: &Config, has_root: bool) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut tables = Vec::new();
-    let mut engines = config.docker.iter().map(|docker| ("[docker]".to_owned(), docker)).collect::<Vec<_>>();
+    let mut engines = config.docker.iter().map(|docker| ("docker", "[docker]".to_owned(), docker)).collect::<Vec<_>>();
     let mut add = |level, text: &str| problems.push(Problem::of_flag(level, text.to_owned()));
     for plugin in &config.metrics {
         match &plugin.runs {
@@ -70,25 +70,29 @@ pub async fn problems(config: &Config) -> Vec<Problem> {
                 }
                 (StandIn::Docker(Err(why)), _) => add(Level::Invalid, why),
                 (StandIn::Docker(Ok(docker)), unset) => {
-                    engines.push((format!("[plugin.metrics.{}]", plugin.name), docker));
+                    engines.push(("", format!("[plugin.metrics.{}]", plugin.name), docker));
                     unset.iter().for_each(|unset| add(Level::Warning, unset));
                 }
             },
             Metrics::Program(_) => {}
         }
     }
-    for (table, docker) in engines {
-        if let Err(why) = docker.endpoint.check(&docker.trust) {
-            add(Level::Invalid, &format!("{table}: `tls`: {why}"));
-        }
+    for (key, table, docker) in engines {
+        let found = docker.endpoint.check(&docker.trust).err().unwrap_or_default();
+        let found =
+            found.iter().map(|why| config.places.problem(key, Level::Invalid, format!("{table}: `tls`: {why}")));
+        problems.extend(found);
     }
+    let mut add = |level, text: &str| problems.push(Problem::of_flag(level, text.to_owned()));
     let checks = config.checks.iter().map(|check| (Kind::Check, &check.runner));
     let runners = checks.chain(config.metadata.iter().map(|metadata| (Kind::Metadata, &metadata.runner)));
     tables.extend(runners.filter_map(|(kind, runner)| match runner {
         Runner::Component(table) => Some((kind, (**table).clone(), None)),
         Runner::Program(_) => None,
     }));
-    let look = look(config, &folders(config), &Files::default());
+    let folders = folders(config);
+    let folders = if has_root { folders } else { folders.without_root() };
+    let look = look(config, &folders, &Files::default());
     look.refused.iter().for_each(|why| add(Level::Invalid, why));
     let mut dropped_in = Vec::new();
     for wanted in look.wanted.into_iter().skip(look.configured) {
@@ -443,6 +447,13 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_root_that_cannot_be_used_has_no_plugins_to_report() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let config = Config { root: file.path().into(), ..Config::default() };
+        assert_eq!((problems(&config, true).await.len(), problems(&config, false).await.len()), (1, 0));
+    }
+
+    #[tokio::test]
     async fn files_for_tls_of_an_engine_that_are_missing_or_no_certificates_are_reported_before_it_is_asked() {
         let temp = tempfile::tempdir().unwrap();
         let file = temp.path().join("ca.pem");
@@ -451,10 +462,10 @@ mod tests {
             let text = format!("[docker]\nhost = \"tcp://engine:2376\"\ntls = {{ authority = {file:?} }}\n");
             let (config, none) = config::parse("agent.conf".as_ref(), &text).unwrap();
             let config = Config { root: temp.path().into(), ..config };
-            let found = problems(&config).await;
+            let found = problems(&config, true).await;
             assert!(none.is_empty() && found.len() == 1 && found[0].level() == Level::Invalid, "{found:?}");
             let said = found[0].to_string();
-            assert!(said.starts_with("[docker]: `tls`: ") && said.contains("ca.pem"), "{said}");
+            assert!(said.starts_with("agent.conf:3: error: [docker]: `tls`: ") && said.contains("ca.pem"), "{said}");
         }
     }
 }

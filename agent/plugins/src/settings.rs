@@ -171,9 +171,8 @@ pub fn validate(
         }
     }
     // Checked now, so that a wrong file is reported at the start and not with the first connection.
-    if let Err(why) = tls::check(&resolved.given.trust) {
-        problems.push(Invalid::InTable(format!("`tls`: {why}")));
-    }
+    let of_files = tls::check(&resolved.given.trust).err().unwrap_or_default();
+    problems.extend(of_files.into_iter().map(|why| Invalid::InTable(format!("`tls`: {why}"))));
     if !problems.is_empty() {
         return Err(problems);
     }

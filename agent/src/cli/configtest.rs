@@ -29,18 +29,24 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
     }
     let Loaded { config, mut problems, knows_key, .. } = flags.loaded();
     if config.api_key.is_none() && knows_key {
-        let why = format!("{}: error: there is no `apikey`; the agent would run, but post nothing", file.display());
+        let why = format!(
+            "{}: error: there is no `apikey`, so the agent would run, but post nothing: write it above all tables",
+            file.display()
+        );
         problems.push(Problem::of_flag(Level::Error, why));
     }
     problems.extend(way_to_mackerel(&config));
-    problems.extend(own_paths(&config));
+    let (root, pidfile) = own_paths(&config);
+    // What is in a root that cannot be used fails for the same reason.
+    let has_root = root.as_ref().is_none_or(|problem| !problem.is_error());
+    problems.extend(root.into_iter().chain(pidfile));
     let missing = config
         .machine
         .missing(config.display_name.is_some())
         .into_iter()
-        .map(|missing| format!("host_root: {missing}"));
-    problems.extend(missing.map(|missing| Problem::of_flag(Level::Warning, missing)));
-    problems.extend(super::runtime()?.block_on(keeper::problems(&config)));
+        .map(|missing| config.places.problem("host_root", Level::Warning, format!("host_root: {missing}")));
+    problems.extend(missing);
+    problems.extend(super::runtime()?.block_on(keeper::problems(&config, has_root)));
     let count = |level| problems.iter().filter(|problem| problem.level() == level).count() as u64;
     let (errors, warnings) = (count(Level::Error) + count(Level::Invalid), count(Level::Warning));
     let text = texts(&problems);
@@ -52,17 +58,17 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
     io::stderr().write_all(text.as_bytes()).map_err(|error| format!("cannot print: {error}"))
 }
 
-/// What is wrong with the paths of the agent's own files, as far as can be seen without making any.
-fn own_paths(config: &Config) -> impl Iterator<Item = Problem> {
+/// What is wrong with the root and the pid file, as far as can be seen without making any.
+fn own_paths(config: &Config) -> (Option<Problem>, Option<Problem>) {
     let root = patient::ask(&config.root, patient::LOOK, Folder::would_create).flatten().err();
-    let root = root.map(|error| unusable("root", "the folder", &config.root, &error));
+    let root = root.map(|error| unusable(config, "root", "the folder", &config.root, &error));
     // Below `wasaba container`, the agent has no pid file.
     let pidfile = (!container::is_ours()).then(|| pidfile::check(&config.pidfile).err()).flatten();
-    let pidfile = pidfile.map(|error| unusable("pidfile", "the file", &config.pidfile, &error));
-    root.into_iter().chain(pidfile)
+    let pidfile = pidfile.map(|error| unusable(config, "pidfile", "the file", &config.pidfile, &error));
+    (root, pidfile)
 }
 
-fn unusable(key: &str, what: &str, path: &Path, error: &io::Error) -> Problem {
+fn unusable(config: &Config, key: &str, what: &str, path: &Path, error: &io::Error) -> Problem {
     let why = format!("`{key}`: the agent cannot use {what} `{}`: {error}", path.display());
     let is_other_user = error.kind() == io::ErrorKind::PermissionDenied && !rustix::process::geteuid().is_root();
     let (level, cure) = match passing::cure(error) {
@@ -70,7 +76,7 @@ fn unusable(key: &str, what: &str, path: &Path, error: &io::Error) -> Problem {
         Some(cure) => (Level::Warning, cure.to_owned()),
         None => (Level::Error, format!("name another with `{key}` or -{key}")),
     };
-    Problem::of_flag(level, format!("{why}; {cure}"))
+    config.places.problem(key, level, format!("{why}; {cure}"))
 }
 
 #[cfg(test)]
@@ -84,7 +90,9 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let problems = |root: &Path, pidfile: &Path| {
             let config = Config { root: root.to_owned(), pidfile: pidfile.to_owned(), ..Config::default() };
-            own_paths(&config).map(|problem| (problem.level(), problem.to_string())).collect::<Vec<_>>()
+            let (root, pidfile) = own_paths(&config);
+            let both = root.into_iter().chain(pidfile);
+            both.map(|problem| (problem.level(), problem.to_string())).collect::<Vec<_>>()
         };
         let missing = temp.path().join("a/b");
         assert_eq!(problems(&missing, &missing.join("agent.pid")), []);
@@ -99,8 +107,23 @@ mod tests {
     }
 
     #[test]
+    fn a_path_that_cannot_be_used_is_named_with_its_file_and_line_unless_a_flag_has_it() {
+        let text = "apikey = \"k\"\nroot = \"/proc/x\"\n\npidfile = \"/proc/y/pid\"\n";
+        let (mut config, _) = config::parse(Path::new("a.conf"), text).unwrap();
+        let shown = |config: &Config| {
+            let (root, pidfile) = own_paths(config);
+            [root, pidfile].map(|problem| problem.unwrap().to_string())
+        };
+        let [root, pidfile] = shown(&config);
+        assert!(root.starts_with("a.conf:2: error: `root`: the agent cannot use the folder `/proc/x`: "), "{root}");
+        assert!(pidfile.starts_with("a.conf:4: error: `pidfile`: "), "{pidfile}");
+        config.places.forget("root");
+        assert!(shown(&config)[0].starts_with("`root`: "));
+    }
+
+    #[test]
     fn a_disk_that_is_read_only_now_is_a_warning() {
         let error = io::Error::from(io::ErrorKind::ReadOnlyFilesystem);
-        assert_eq!(unusable("root", "the folder", Path::new("/r"), &error).level(), Level::Warning);
+        assert_eq!(unusable(&Config::default(), "root", "the folder", Path::new("/r"), &error).level(), Level::Warning);
     }
 }

@@ -148,6 +148,7 @@ impl AgentFlags {
     fn over(&self, mut config: Config, problems: &mut Vec<Problem>) -> Config {
         if let Some(root) = &self.root {
             config.root.clone_from(root);
+            config.places.forget("root");
         }
         if let Some(base) = &self.apibase {
             match config::api_base(base) {
@@ -163,6 +164,7 @@ impl AgentFlags {
         }
         if let Some(pidfile) = &self.pidfile {
             config.pidfile.clone_from(pidfile);
+            config.places.forget("pidfile");
         }
         if !self.role.is_empty() {
             let (valid, invalid) = self.role.iter().cloned().partition::<Vec<_>, _>(|role| config::is_role(role));

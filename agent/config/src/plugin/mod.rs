@@ -120,6 +120,13 @@ fn tables<'b>(reader: &mut Reader<'_>, plugin: &mut Section<'b>, kind: &str) -> 
     for name in all.keys() {
         let table = format!("[plugin.{kind}.{}]", printable(&name, 80));
         let (section, _) = reader.skipping(&table, |reader| {
+            if !reader.is_table(&mut all, &name) {
+                let key = printable(&name, 80);
+                let cure = format!("give the plugin a name, like [plugin.{kind}.NAME]");
+                reader.fail(all.span_of(&name), format!("`{key}` stands in [plugin.{kind}] itself: {cure}"));
+                reader.skip(&mut all, &name);
+                return None;
+            }
             let section = reader.section(&mut all, &name)?;
             let is_name = !name.is_empty() && !name.chars().any(char::is_control);
             if !is_name {

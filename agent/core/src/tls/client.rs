@@ -1,18 +1,18 @@
 //! The TLS of connections with one trust, whose files are read again when they have changed.
 
+use std::fmt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::Resumption;
-use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, Error};
 
 use super::anchors::Anchors;
 use super::pem::{self, Pem};
 use super::places::LONGEST_FILE_BYTES;
-use super::roots::MACHINE;
 use super::verifier::{Believed, Seen, Verifier};
 use super::{Trust, Verification, builder, ready};
 use crate::paths::{Opened, named, patient};
@@ -20,8 +20,8 @@ use crate::paths::{Opened, named, patient};
 /// Reads the files of `trust` once. Blocks.
 ///
 /// # Errors
-/// A file cannot be read or has other content; the text names it.
-pub fn check(trust: &Trust) -> Result<(), String> {
+/// Each file that cannot be read or has other content; the text names it.
+pub fn check(trust: &Trust) -> Result<(), Vec<String>> {
     Kept::read(trust, None).map(drop)
 }
 
@@ -91,11 +91,11 @@ impl Client {
         if self.0.trust.needs_machine() {
             ready().await?;
         }
-        let file = self.0.trust.files().next().map(|(_, file)| file.to_owned());
-        let (Some(file), shared) = (file, Arc::clone(&self.0)) else { return self.0.read() };
+        let first = self.0.trust.files().next().map(|(part, file)| (part, file.to_owned()));
+        let (Some((part, file)), shared) = (first, Arc::clone(&self.0)) else { return self.0.read() };
         let read = tokio::task::spawn_blocking(move || {
             let read = patient::ask(&file, patient::LOOK, move |_| shared.read());
-            read.map_err(|error| unusable("a certificate", &file, &error)).flatten()
+            read.map_err(|error| part.unusable(&file, &error)).flatten()
         });
         read.await.unwrap_or_else(|_| Err("the agent crashed; this is a bug in wasaba".to_owned()))
     }
@@ -104,43 +104,104 @@ impl Client {
 impl Shared {
     fn read(&self) -> Result<Kept, String> {
         let before = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let kept = Kept::read(&self.trust, before)?;
+        let kept = Kept::read(&self.trust, before).map_err(|problems| problems.join("; "))?;
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).replace(kept.clone());
         Ok(kept)
     }
 }
 
-pub(super) const CERTIFICATE: &str = "a certificate";
-pub(super) const KEY: &str = "a private key";
+/// What a file contains.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Part {
+    Authorities,
+    Certificate,
+    Key,
+}
+
+/// The content of a file.
+enum Content {
+    Authorities(Anchors),
+    Certificates(Vec<CertificateDer<'static>>),
+    Key(PrivateKeyDer<'static>),
+}
+
+impl Part {
+    fn read(self, file: &Path, opened: Opened) -> Result<Content, String> {
+        let bytes = opened.read(LONGEST_FILE_BYTES).map_err(|error| self.unusable(file, &error))?;
+        match self {
+            Self::Authorities => self.authorities(file, &bytes).map(Content::Authorities),
+            Self::Certificate => {
+                let found = self.certificates(file, &bytes)?;
+                Ok(Content::Certificates(found.into_iter().map(|found| found.certificate).collect()))
+            }
+            Self::Key => {
+                PrivateKeyDer::from_pem_slice(&bytes).map(Content::Key).map_err(|error| self.unusable(file, &error))
+            }
+        }
+    }
+
+    fn authorities(self, file: &Path, bytes: &[u8]) -> Result<Anchors, String> {
+        let mut anchors = Anchors::new();
+        let found = self.certificates(file, bytes)?;
+        // A file may have those for mail, too.
+        for found in found.into_iter().filter(|found| found.is_for_servers) {
+            anchors.add(found.certificate).map_err(|error| self.unusable(file, &error))?;
+        }
+        if anchors.is_empty() {
+            return Err(self.unusable(file, &"what it contains is trusted for other purposes than servers"));
+        }
+        Ok(anchors)
+    }
+
+    /// At least one.
+    fn certificates(self, file: &Path, bytes: &[u8]) -> Result<Vec<Pem>, String> {
+        match pem::certificates(bytes).collect::<Result<Vec<_>, _>>() {
+            Ok(certificates) if certificates.is_empty() => Err(self.unusable(file, &"it contains none")),
+            certificates => certificates.map_err(|error| self.unusable(file, &error)),
+        }
+    }
+
+    fn unusable(self, file: &Path, why: &dyn fmt::Display) -> String {
+        let (what, key) = match self {
+            Self::Authorities => ("a certificate authority", "authority"),
+            Self::Certificate => ("a certificate", "certificate"),
+            Self::Key => ("a private key", "key"),
+        };
+        let cure = format!("repair it, or name another as `{key}`");
+        format!("cannot read {what} in PEM form from `{}`: {why}; {cure}", file.display())
+    }
+}
 
 impl Kept {
     /// What the files of `trust` say; `before`, if they are the same.
-    fn read(trust: &Trust, before: Option<Self>) -> Result<Self, String> {
-        let open = |(what, file): (&str, &Path)| named::open(file).map_err(|error| unusable(what, file, &error));
-        let opened = trust.files().map(open).collect::<Result<Vec<_>, _>>()?;
-        let stamps = opened.iter().map(stamp).collect::<Vec<_>>();
-        if let Some(before) = before.filter(|before| before.stamps == stamps) {
+    ///
+    /// # Errors
+    /// What is wrong with each file.
+    fn read(trust: &Trust, before: Option<Self>) -> Result<Self, Vec<String>> {
+        let open = |(part, file): (Part, &Path)| named::open(file).map_err(|error| part.unusable(file, &error));
+        let opened = trust.files().map(open).collect::<Vec<_>>();
+        let stamps = opened.iter().flatten().map(stamp).collect::<Vec<_>>();
+        if let Some(before) = before.filter(|before| opened.iter().all(Result::is_ok) && before.stamps == stamps) {
             return Ok(before);
         }
-        let read = |((what, file), opened): ((&str, &Path), Opened)| {
-            opened.read(LONGEST_FILE_BYTES).map_err(|error| unusable(what, file, &error))
-        };
-        let mut contents = trust.files().zip(opened).map(read).collect::<Result<Vec<_>, _>>()?.into_iter();
-        let authority = trust.named_authority().and_then(|file| Some((file, contents.next()?)));
-        let believed = match (trust.verification, authority) {
-            (Verification::None, _) => Believed::All,
-            (_, Some((file, bytes))) => Believed::Named(Arc::new(named_authorities(file, &bytes)?)),
-            (_, None) => Believed::Machine(&MACHINE),
-        };
+        let (mut believed, mut chain, mut key, mut problems) = (trust.believed_without_file(), None, None, Vec::new());
+        for ((part, file), opened) in trust.files().zip(opened) {
+            match opened.and_then(|opened| part.read(file, opened)) {
+                Ok(Content::Authorities(anchors)) => believed = Believed::Named(Arc::new(anchors)),
+                Ok(Content::Certificates(certificates)) => chain = Some(certificates),
+                Ok(Content::Key(found)) => key = Some(found),
+                Err(why) => problems.push(why),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
         let verifier = Verifier { believed, any_name: trust.verification != Verification::Full, seen: None };
-        let plain = |error: Error| error.to_string();
-        let builder = builder().map_err(plain)?.dangerous();
+        let builder = builder().map_err(|error| vec![error.to_string()])?.dangerous();
         let builder = builder.with_custom_certificate_verifier(Arc::new(verifier.clone()));
-        let mut config = match (&trust.identity, contents.next(), contents.next()) {
-            (Some((own, key)), Some(certificate), Some(secret)) => {
-                let secret = PrivateKeyDer::from_pem_slice(&secret).map_err(|error| unusable(KEY, key, &error))?;
-                let chain = certificates(own, &certificate)?.into_iter().map(|found| found.certificate).collect();
-                builder.with_client_auth_cert(chain, secret).map_err(plain)?
+        let mut config = match (&trust.identity, chain.zip(key)) {
+            (Some(files), Some((chain, key))) => {
+                builder.with_client_auth_cert(chain, key).map_err(|error| vec![of_pair(files, &error)])?
             }
             _ => builder.with_no_client_auth(),
         };
@@ -151,28 +212,17 @@ impl Kept {
     }
 }
 
-fn named_authorities(file: &Path, bytes: &[u8]) -> Result<Anchors, String> {
-    let mut anchors = Anchors::new();
-    let found = certificates(file, bytes)?;
-    // A file may have those for mail, too.
-    for found in found.into_iter().filter(|found| found.is_for_servers) {
-        let added = anchors.add(found.certificate);
-        added.map_err(|error| unusable("a certificate authority", file, &error))?;
+/// Why a certificate and its key cannot be used together.
+fn of_pair((certificate, key): &(PathBuf, PathBuf), error: &Error) -> String {
+    let (certificate, key) = (certificate.display(), key.display());
+    match error {
+        Error::InconsistentKeys(_) => {
+            format!(
+                "the private key in `{key}` is not that of the certificate in `{certificate}`: name two files that belong together"
+            )
+        }
+        error => format!(
+            "cannot use the certificate in `{certificate}` with the private key in `{key}`: {error}; name others"
+        ),
     }
-    if anchors.is_empty() {
-        return Err(unusable(CERTIFICATE, file, &"what it contains is trusted for other purposes than servers"));
-    }
-    Ok(anchors)
-}
-
-/// At least one.
-fn certificates(file: &Path, bytes: &[u8]) -> Result<Vec<Pem>, String> {
-    match pem::certificates(bytes).collect::<Result<Vec<_>, _>>() {
-        Ok(certificates) if certificates.is_empty() => Err(unusable(CERTIFICATE, file, &"it contains none")),
-        certificates => certificates.map_err(|error| unusable(CERTIFICATE, file, &error)),
-    }
-}
-
-fn unusable(what: &str, file: &Path, why: &dyn std::fmt::Display) -> String {
-    format!("cannot read {what} in PEM form from `{}`: {why}", file.display())
 }

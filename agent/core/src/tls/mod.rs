@@ -19,7 +19,7 @@ use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::{ClientConfig, Error, RootCertStore};
 
-use self::client::{CERTIFICATE, KEY};
+use self::client::Part;
 use self::verifier::{Believed, Verifier};
 use crate::clock;
 
@@ -114,9 +114,14 @@ impl Trust {
     }
 
     /// The files, and what each contains.
-    fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        let identity = self.identity.iter().flat_map(|(own, key)| [(CERTIFICATE, &**own), (KEY, &**key)]);
-        self.named_authority().into_iter().map(|file| (CERTIFICATE, file)).chain(identity)
+    fn files(&self) -> impl Iterator<Item = (Part, &Path)> {
+        let identity = self.identity.iter().flat_map(|(own, key)| [(Part::Certificate, &**own), (Part::Key, &**key)]);
+        self.named_authority().into_iter().map(|file| (Part::Authorities, file)).chain(identity)
+    }
+
+    /// Whom it believes, unless a file says so.
+    fn believed_without_file(&self) -> Believed {
+        if self.verification == Verification::None { Believed::All } else { Believed::Machine(&roots::MACHINE) }
     }
 
     fn needs_machine(&self) -> bool {

@@ -141,9 +141,34 @@ fn a_file_without_a_certificate_or_key_is_named() {
         (Trust { identity: Some((certificate.clone(), certificate.clone())), ..Trust::default() }, &certificate),
         (Trust { authority: Some("/no/such".into()), ..Trust::default() }, &PathBuf::from("/no/such")),
     ] {
-        let error = check(&trust).unwrap_err();
+        let error = check(&trust).unwrap_err().concat();
         assert!(error.contains(&file.display().to_string()) && error.contains("PEM"), "{error}");
+        assert!(error.contains("; repair it, or name another as `"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn all_files_that_cannot_be_used_are_named_at_once_and_a_pair_that_does_not_belong_together_with_both() {
+    let authority = Authority::new();
+    let [ca, certificate, key] = ["ca", "certificate", "key"].map(|name| authority.folder().join(name));
+    let missing =
+        Trust { authority: Some(ca.clone()), identity: Some((certificate.clone(), key.clone())), ..Trust::default() };
+    std::fs::write(&certificate, "nothing").unwrap();
+    let problems = check(&missing).unwrap_err();
+    let shown = [&ca, &certificate, &key].map(|file| format!("`{}`", file.display()));
+    assert!(problems.len() == 3 && problems.iter().zip(&shown).all(|(why, file)| why.contains(file)), "{problems:?}");
+    let said = Client::new(missing).config().await.unwrap_err();
+    assert!(shown.iter().all(|file| said.contains(file)), "{said}");
+    let (certificate, _) = authority.identity("agent");
+    let other = Authority::new();
+    let (_, key) = other.identity("agent");
+    let pair = Trust { identity: Some((certificate.clone(), key.clone())), ..Trust::default() };
+    let expected = format!(
+        "the private key in `{}` is not that of the certificate in `{}`: name two files that belong together",
+        key.display(),
+        certificate.display()
+    );
+    assert_eq!(check(&pair).unwrap_err(), [expected]);
 }
 
 #[test]
@@ -155,7 +180,7 @@ fn a_file_of_some_megabytes_of_authorities_is_read_and_one_for_other_purposes_al
     let mail = authority.folder().join("mail.pem");
     // As `openssl x509 -addtrust emailProtection` writes it.
     std::fs::write(&mail, include_str!("mail.pem")).unwrap();
-    let error = check(&naming(&mail, Verification::Full)).unwrap_err();
+    let error = check(&naming(&mail, Verification::Full)).unwrap_err().concat();
     assert!(error.contains("trusted for other purposes than servers"), "{error}");
 }
 
