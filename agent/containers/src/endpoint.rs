@@ -19,6 +19,7 @@ use tokio::net::UnixStream;
 use tokio_rustls::TlsConnector;
 use wasaba_core::names;
 use wasaba_core::paths::named;
+use wasaba_core::secret::without_login;
 use wasaba_core::tls;
 use wasaba_core::tls::Trust;
 
@@ -86,11 +87,14 @@ impl Endpoint {
         let tls = match scheme.to_ascii_lowercase().as_str() {
             "tcp" | "http" => false,
             "https" => true,
+            // It may have a password in it.
+            _ if scheme.contains([':', '@']) => return Err(format!("has an unsupported scheme; {FORMS}")),
             _ => return Err(format!("has the unsupported scheme `{scheme}://`; {FORMS}")),
         };
         let rest = rest.trim_end_matches('/');
         if let Some((_, path)) = rest.split_once('/') {
-            return Err(format!("has the path `/{path}`, which is not supported; {FORMS}"));
+            let shown = without_login(text).map_or_else(|| "a path".to_owned(), |_| format!("the path `/{path}`"));
+            return Err(format!("has {shown}, which is not supported; {FORMS}"));
         }
         let (host, port) = match rest.rsplit_once(':') {
             // The colons of an IPv6 address are in brackets.
@@ -341,8 +345,12 @@ mod tests {
             ("tcp://engine:port", "no valid port"),
             ("tcp://:2375", "no valid host"),
             ("npipe:////./pipe/docker_engine", "`npipe://`"),
+            ("tcp://me:12/hunter2@engine", "a path"),
+            ("me:hunter2@engine://x", "an unsupported scheme"),
+            ("tcp://me:hunter2@engine:2375", "no valid host"),
         ] {
             let error = Endpoint::parse(text).unwrap_err();
+            assert!(!error.contains("hunter2"), "{text}: {error}");
             assert!(error.contains(why) && error.contains("unix:///var/run/docker.sock"), "{text}: {error}");
         }
     }

@@ -110,8 +110,107 @@ impl Secrets {
 /// Headers that are not secret, though they may be written beside those that are.
 const PUBLIC: &[&str] = &["host", "user-agent", "accept"];
 
+/// An address as a message may quote it: without the user and the password in front of its host, and without the query behind it,
+/// which may have a token. `None` for what may be a password, or half of one: that is not shown at all. Paths and words are shown as
+/// they are.
+#[must_use]
+pub fn without_login(address: &str) -> Option<String> {
+    let is_path = ["/", "unix:/", "file:/"].iter().any(|start| address.starts_with(start));
+    if is_path && !address.contains("//") {
+        return Some(without_query(address));
+    }
+    let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
+    let is_scheme = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let (authority, path) = rest.split_at(rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    // The first sign of a path may be one of a password, and programs skip signs in front of a host.
+    let may_be_cut = scheme.is_empty() || host.contains(':') || host.trim().is_empty();
+    let is_login = (may_be_cut && path.contains('@')) || (scheme.is_empty() && authority.contains('@'));
+    let is_odd = address.contains('@') && address.contains(char::is_control);
+    if is_login || is_odd || !is_scheme || !is_host_and_port(host) {
+        return None;
+    }
+    let separator = if scheme.is_empty() { "" } else { "://" };
+    Some(format!("{scheme}{separator}{host}{}", without_query(path)))
+}
+
+/// Whether what is behind the first colon can be no password.
+fn is_host_and_port(host: &str) -> bool {
+    let is_address = |text: &str| {
+        let address = text.split_once('%').map_or(text, |(address, _)| address);
+        address.parse::<std::net::Ipv6Addr>().is_ok()
+    };
+    if let Some((address, port)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return is_address(address) && is_port(port);
+    }
+    let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
+    is_address(host) || (is_port(port) && !name.contains("%40"))
+}
+
+/// `:80`, or nothing.
+fn is_port(text: &str) -> bool {
+    text.strip_prefix(':').map_or(text.is_empty(), |digits| digits.bytes().all(|digit| digit.is_ascii_digit()))
+}
+
+fn without_query(path: &str) -> String {
+    match path.find(['?', '#']).and_then(|end| path.get(..=end)) {
+        Some(path) => format!("{path}..."),
+        None => path.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn an_address_is_quoted_without_its_login_and_its_query_and_what_may_be_half_a_password_is_not() {
+        for (address, expected) in [
+            ("http://me:hunter2@h/x?token=hunter2", Some("http://h/x?...")),
+            ("http://me:hunter2 hunter3@h/", Some("http://h/")),
+            ("http://me:hun@ter2@h:81", Some("http://h:81")),
+            ("http://h/a@b#c", Some("http://h/a@b#...")),
+            ("http://h:81/s", Some("http://h:81/s")),
+            ("http://[::1]:81/s", Some("http://[::1]:81/s")),
+            ("http://[fe80::1]/s", Some("http://[fe80::1]/s")),
+            ("fe80::1%eth0", Some("fe80::1%eth0")),
+            ("a/b", Some("a/b")),
+            ("[fe80::1%eth0]:80", Some("[fe80::1%eth0]:80")),
+            ("::1", Some("::1")),
+            ("/s?token=x", Some("/s?...")),
+            ("/s", Some("/s")),
+            ("unix:/run/a@b", Some("unix:/run/a@b")),
+            ("db:5432", Some("db:5432")),
+            ("web", Some("web")),
+            ("*.example.com", Some("*.example.com")),
+            ("http://me:hunter2", None),
+            ("http://me:hunter2 hunter3", None),
+            ("http://me:hunter2/x@h", None),
+            ("http://me:12/hunter2@h", None),
+            ("http://me:12?hunter2@h", None),
+            ("http://me:12#hunter2@h", None),
+            ("http://me:12\\hunter2@h", None),
+            ("http://me:hunter2@h:x", None),
+            ("http://me:hunter2%40h/", None),
+            ("http://hunter2%40h/", None),
+            ("http:///me:hunter2@h", None),
+            ("http://\t/me:hunter2@h", None),
+            ("ht\ntp:/\t/me:hunter2@h", None),
+            (" http://me:hunter2@h", None),
+            ("unix://me:hunter2", None),
+            ("http:/me:hunter2@h", None),
+            ("http:me:hunter2@h", None),
+            ("http:\\\\me:hunter2@h", None),
+            ("me:hunter2@h", None),
+            ("me:hunter2", None),
+            ("me@h", None),
+            ("me:12@h", None),
+            ("me:hunter2://h", None),
+            ("me:12/hunter2@h", None),
+            ("//me:hunter2@h", None),
+        ] {
+            assert_eq!(without_login(address).as_deref(), expected, "{address}");
+        }
+    }
+
     use super::*;
 
     fn hidden(secrets: &[&str], text: &str) -> String {

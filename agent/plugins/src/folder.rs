@@ -63,6 +63,10 @@ impl Folders {
     /// # Errors
     /// There is no such file; the text of a name lists where it was looked up, and the names that exist.
     pub fn find(&self, wanted: &str) -> Result<PathBuf, String> {
+        // It may have a password in it.
+        if wanted.contains("://") {
+            return Err("`wasm` is a URL, but must be a name or the path of a file: download the plugin".to_owned());
+        }
         let candidates = if wanted.contains('/') {
             // Wherever the operator's path leads; the other folders are looked at before.
             patient::ask(Path::new(wanted), LOOK, |path| drop(fs::metadata(path)))
@@ -196,6 +200,8 @@ mod tests {
         let folders = Folders::new(&at("root"), Some(&at("mine")), Some(&at("bin/wasaba")));
         put(&at("bin/plugins"), &["nginx.wasm"]);
         assert_eq!(folders.find("nginx"), Ok(at("bin/plugins/nginx.wasm")));
+        let url = folders.find("https://me:hunter2@web/x.wasm").unwrap_err();
+        assert!(url.contains("is a URL") && !url.contains("hunter2"), "{url}");
         put(&at("mine"), &["nginx.wasm"]);
         assert_eq!(folders.find("nginx.wasm"), Ok(at("mine/nginx.wasm")));
         put(&at("root/plugins"), &["nginx.wasm"]);

@@ -6,7 +6,7 @@ use config::raw::RawSettings;
 use official::command_line::Given;
 use sandbox::capabilities::grants::{Grants, Origin, has_user};
 use wasaba_core::nearest::nearest;
-use wasaba_core::secret::Secret;
+use wasaba_core::secret::{Secret, without_login};
 use wasaba_core::setting::{Reach, Setting, SettingKind, SettingValue};
 use wasaba_core::tls;
 use wasaba_core::tls::Verification;
@@ -163,11 +163,11 @@ pub fn validate(
             "the setting `{key}` is not a secret and may appear in messages, so it must not come from a file or the environment"
         )));
     }
-    for entry in &resolved.allow {
+    for (number, entry) in (1..).zip(&resolved.allow) {
         if let Err(why) = validated.grants.allow(entry) {
             // It may have a user and password, which no entry must have.
-            let shown = entry.rsplit_once('@').map_or_else(|| entry.clone(), |(_, host)| format!("...@{host}"));
-            problems.push(Invalid::InTable(format!("{shown:?} in `allow` {why}")));
+            let shown = without_login(entry).map_or_else(|| format!("entry {number}"), |shown| format!("{shown:?}"));
+            problems.push(Invalid::InTable(format!("{shown} in `allow` {why}")));
         }
     }
     // Checked now, so that a wrong file is reported at the start and not with the first connection.
@@ -558,9 +558,16 @@ mod tests {
 
     #[test]
     fn a_refused_entry_of_allow_is_shown_without_its_user_and_password() {
-        let given = ResolvedSettings { allow: vec!["http://u:hunter2@h:x".to_owned()], ..resolved(&[]) };
-        let problems = validate(&[], &given).err().unwrap();
-        assert!(problems[0].contains("\"...@h:x\" in `allow`") && !problems[0].contains("hunter2"), "{problems:?}");
+        for (entry, shown) in [
+            ("http://u:hunter2@h:x", "entry 2 in `allow` "),
+            ("u:hunter2", "entry 2 in `allow` "),
+            ("http://u:hunter2@h/", "\"http://h/\" in `allow` "),
+            ("http://h/x", "\"http://h/x\" in `allow` "),
+        ] {
+            let given = ResolvedSettings { allow: vec!["db:5432".to_owned(), entry.to_owned()], ..resolved(&[]) };
+            let problems = validate(&[], &given).err().unwrap().concat();
+            assert!(problems.starts_with(shown) && !problems.contains("hunter2"), "{entry}: {problems}");
+        }
     }
 
     #[test]
