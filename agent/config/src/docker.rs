@@ -191,6 +191,12 @@ mod tests {
                 "-name-format must be one of name, name_id, id, image, image_id",
             ),
             ("mackerel-plugin-docker -method File", "-method supports only API; remove it"),
+            (
+                "mackerel-plugin-docker -name-format foo -host tcp//x -method File -label",
+                "flag -label needs a value; -method supports only API; remove it; -host has the path `//x`, which",
+            ),
+            ("mackerel-plugin-docker -bogus=x -name-format foo", "; -name-format must be one of name, name_id,"),
+            ("mackerel-plugin-docker -name-format label -label", ": flag -label needs a value; write a [docker] table"),
         ] {
             let text = format!("[plugin.metrics.docker]\ncommand = {command:?}\n");
             let (config, problems) = parse(Path::new("agent.conf"), &text).unwrap();

@@ -12,7 +12,7 @@ use wasaba_core::tls::Trust;
 
 use crate::command::{OfficialCommand, Search};
 use crate::flags::Flags;
-use crate::shell::{SimpleCommand, simple_command};
+use crate::shell::{SimpleCommand, UNKNOWABLE, simple_command};
 use crate::table;
 
 /// A command line for a plugin that is not loaded yet. It has no `Debug`: there may be secrets in it.
@@ -41,6 +41,16 @@ pub struct Given {
     pub settings: Vec<(String, String)>,
     /// The authorities that its connections accept, and their own certificate.
     pub trust: Trust,
+}
+
+/// A command line that has no equivalent. It has no `Debug`: there may be secrets in it.
+pub struct Refused {
+    /// Why, for a `command` with the table to write instead.
+    pub why: String,
+    /// What is known all the same, to be checked with it.
+    pub rest: Given,
+    /// The settings of which nothing is known, or is said already.
+    pub unknown: Vec<String>,
 }
 
 /// What an official plugin reads from its environment.
@@ -141,17 +151,36 @@ impl CommandLine {
     /// both over the environment.
     ///
     /// # Errors
-    /// An invalid flag, or something that a component does not support; for a `command` with the table to write instead.
-    pub fn merged_with(&self, table: Given, plugin: &str, declared: &[Setting]) -> Result<Given, String> {
+    /// An invalid flag, or something that a component does not support. `is_valid` decides which values of flags the table to write
+    /// has.
+    pub fn merged_with(
+        &self,
+        table: Given,
+        plugin: &str,
+        declared: &[Setting],
+        is_valid: impl Fn(&Setting, &str) -> bool,
+    ) -> Result<Given, Box<Refused>> {
         let parsed = Flags::parse(declared, &self.flags);
         // What a shell runs may set them before.
         let unset = if self.unsupported.is_some() { &[] } else { &*self.unset };
         let error = with_unset(parsed.error(), unset);
+        let mut unknown = parsed.unknown.clone();
         let Flags { settings: mut flags, has_unknowable, .. } = parsed;
         let socket = self.socket_of_folder(&mut flags);
-        if let Some(why) = joined([self.unsupported.clone(), error, socket.err()]) {
-            return Err(if self.typed { why } else { self.with_cure(why, plugin, declared, flags, has_unknowable) });
+        if let Some(mut why) = joined([self.unsupported.clone(), error, socket.err()]) {
+            if !self.typed {
+                why = self.with_cure(why, plugin, declared, is_valid, flags.clone(), has_unknowable);
+            }
+            let rest = self.merged(table, flags, declared);
+            // What a shell makes of it is not known.
+            let unknowable = rest.settings.iter().filter(|(_, value)| value.contains(UNKNOWABLE));
+            unknown.extend(unknowable.map(|(key, _)| key.clone()));
+            return Err(Box::new(Refused { why, rest, unknown }));
         }
+        Ok(self.merged(table, flags, declared))
+    }
+
+    fn merged(&self, table: Given, flags: Vec<(String, String)>, declared: &[Setting]) -> Given {
         let mut merged = table;
         let (mut wins, loses) =
             if self.typed { (flags, merged.settings) } else { (std::mem::take(&mut merged.settings), flags) };
@@ -164,7 +193,7 @@ impl CommandLine {
         let trust = &mut merged.trust;
         trust.authority = trust.authority.take().or(authority);
         trust.identity = trust.identity.take().or(certificate.zip(key));
-        Ok(merged)
+        merged
     }
 
     /// `why`, and the table to write instead of the command.
@@ -173,13 +202,15 @@ impl CommandLine {
         why: String,
         plugin: &str,
         declared: &[Setting],
+        is_valid: impl Fn(&Setting, &str) -> bool,
         flags: Vec<(String, String)>,
         has_unknowable: bool,
     ) -> String {
         let mut settings = flags;
         self.add_environment(&mut settings);
         let wasm = Some(format!("`wasm = {plugin:?}`"));
-        let inline = (!settings.is_empty()).then(|| format!("`settings = {}`", table::inline(declared, &settings)));
+        let inline =
+            (!settings.is_empty()).then(|| format!("`settings = {}`", table::inline(declared, &settings, is_valid)));
         let tls = self.tls_in_table().map(|tls| format!("`tls = {tls}`"));
         let table = [wasm, inline, tls].into_iter().flatten().collect::<Vec<_>>().join(" and ");
         let dots = if table.contains(table::DOTS) { ", with the value of each `...`" } else { "" };
@@ -245,6 +276,10 @@ impl CommandLine {
             return Err("-hostname is an abstract unix socket, which a component cannot connect to".to_owned());
         }
         let port = settings.iter().find(|(key, _)| key == "port").map_or("5432", |(_, port)| port);
+        // It is refused where it is checked.
+        if port.parse::<u16>().is_err() && !port.contains(UNKNOWABLE) {
+            return Ok(());
+        }
         let socket = format!("{}/.s.PGSQL.{port}", folder.trim_end_matches('/'));
         settings.push(("socket".to_owned(), socket));
         Ok(())
@@ -306,6 +341,11 @@ mod tests {
 
     use super::*;
 
+    /// Any value is valid.
+    fn any(_: &Setting, _: &str) -> bool {
+        true
+    }
+
     fn setting(key: &str, kind: SettingKind) -> Setting {
         Setting { repeatable: key == "header", ..Setting::new(key, kind) }
     }
@@ -338,7 +378,7 @@ mod tests {
 
     fn settings(command: &str) -> Result<Vec<String>, String> {
         let (plugin, line) = line(command, &[]).unwrap();
-        let merged = line.merged_with(Given::default(), plugin, &declared())?;
+        let merged = line.merged_with(Given::default(), plugin, &declared(), any).map_err(|refused| refused.why)?;
         Ok(merged.settings.iter().map(|(key, value)| format!("{key}={value}")).collect())
     }
 
@@ -373,7 +413,7 @@ mod tests {
             with(setting(INSECURE_LOGIN, SettingKind::Boolean), "false"),
         ];
         let merged = |line: &CommandLine| {
-            let settings = line.merged_with(Given::default(), "postgres", &declared).ok().unwrap().settings;
+            let settings = line.merged_with(Given::default(), "postgres", &declared, any).ok().unwrap().settings;
             settings.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>()
         };
         let (_, line) = line("mackerel-plugin-postgres -port 1", &[]).unwrap();
@@ -490,21 +530,46 @@ mod tests {
 
     #[test]
     fn the_table_to_write_shows_no_secret_of_an_address() {
-        let error = settings("mackerel-plugin-nginx -uri http://me:hunter2@h/x?token=hunter2 | cat").unwrap_err();
-        assert!(error.contains("\"http://h/x?...\"") && !error.contains("hunter2"), "{error}");
+        for (address, shown) in [
+            ("http://me:hunter2@h/x?token=hunter2", "http://h/x?..."),
+            ("'http://me:hunter2 hunter3@h/'", "http://h/"),
+            ("http://me:hunter2 hunter3@h/", "..."),
+            ("http://me:12 hunter2@h/", "..."),
+            ("http://me:hunter2", "..."),
+            ("http:/me:hunter2@h", "..."),
+        ] {
+            let error = settings(&format!("mackerel-plugin-nginx -bogus=x -uri {address}")).unwrap_err();
+            assert!(error.contains(&format!("{{ uri = \"{shown}\" }}")), "{address}: {error}");
+            assert!(!error.contains("hunter"), "{address}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_table_to_write_has_no_value_that_is_invalid_or_a_flag() {
+        let is_valid = |setting: &Setting, value: &str| setting.kind != SettingKind::Port || value == "1";
+        for (command, table) in [
+            ("mackerel-plugin-nginx -bogus=x -port 99999 -host web", "{ port = \"...\", host = \"web\" }`"),
+            ("mackerel-plugin-postgres -database $D -password $P -hostname $H", "write `wasm = \"postgres\"` instead"),
+            ("mackerel-plugin-postgres -bogus=x -hostname /run/pg -port hunter2", "{ port = \"...\" }`"),
+        ] {
+            let (plugin, line) = line(command, &[]).unwrap();
+            let refused = line.merged_with(Given::default(), plugin, &declared(), is_valid).err().unwrap();
+            assert!(refused.why.contains(table) && !refused.why.contains("hunter2"), "{command}: {}", refused.why);
+        }
     }
 
     #[test]
     fn a_variable_that_a_component_does_not_support_is_refused() {
         let variable = |name: &str| matches!(name, "PGOPTIONS" | "HTTPS_PROXY").then(|| "x".to_owned());
         let merged = |wanted: &str| {
-            CommandLine::typed(wanted, Vec::new(), variable).merged_with(Given::default(), wanted, &declared()).err()
+            let line = CommandLine::typed(wanted, Vec::new(), variable);
+            line.merged_with(Given::default(), wanted, &declared(), any).err().map(|refused| refused.why)
         };
         assert!(merged("postgres").unwrap().contains("the environment has the variable PGOPTIONS"));
         assert_eq!((merged("nginx"), merged("redis")), (None, None));
         let (plugin, line, _) =
             CommandLine::of_command(simple_command("mackerel-plugin-postgres", |_| None), &[], variable).unwrap();
-        let error = line.merged_with(Given::default(), plugin, &declared()).err().unwrap();
+        let error = line.merged_with(Given::default(), plugin, &declared(), any).err().unwrap().why;
         assert!(error.contains("PGOPTIONS") && error.contains("`wasm = \"postgres\"`"), "{error}");
     }
 
@@ -540,7 +605,7 @@ mod tests {
     fn a_setting_in_the_table_wins_over_the_command_and_the_tables_variables_are_read() {
         let (plugin, line) = line("mackerel-plugin-postgres -hostname a -port 1", &[("PGPASSWORD", "t")]).unwrap();
         let table = Given { settings: vec![("port".into(), "2".into())], ..Given::default() };
-        let merged = line.merged_with(table, plugin, &declared()).ok().unwrap().settings;
+        let merged = line.merged_with(table, plugin, &declared(), any).ok().unwrap().settings;
         let expected = [("port", "2"), ("hostname", "a"), ("password", "t")];
         assert_eq!(merged, expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
     }
@@ -551,18 +616,18 @@ mod tests {
             let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
             let settings = vec![("port".into(), "2".into()), ("password".into(), "t".into())];
             let table = Given { settings, ..Given::default() };
-            CommandLine::typed("redis", flags, agent_environment).merged_with(table, "redis", &declared())
+            CommandLine::typed("redis", flags, agent_environment).merged_with(table, "redis", &declared(), any)
         };
         let merged = typed(&["-port", "1"]).ok().unwrap().settings;
         assert_eq!(merged, [("port", "1"), ("password", "t")].map(|(key, value)| (key.to_owned(), value.to_owned())));
-        assert!(!typed(&["-x"]).err().unwrap().contains("instead of"), "there is no command to replace");
+        assert!(!typed(&["-x"]).err().unwrap().why.contains("instead of"), "there is no command to replace");
     }
 
     #[test]
     fn the_tls_files_come_from_the_variables_of_postgresql() {
         let (plugin, line) =
             line("PGSSLROOTCERT=/ca PGSSLCERT=/crt PGSSLKEY=/key mackerel-plugin-postgres", &[]).unwrap();
-        let trust = line.merged_with(Given::default(), plugin, &declared()).ok().unwrap().trust;
+        let trust = line.merged_with(Given::default(), plugin, &declared(), any).ok().unwrap().trust;
         assert_eq!((trust.authority, trust.identity), (Some("/ca".into()), Some(("/crt".into(), "/key".into()))));
     }
 

@@ -19,6 +19,8 @@ pub struct Flags {
     errors: Errors,
     /// Whether there are words that only a shell could expand.
     pub(crate) has_unknowable: bool,
+    /// The flags whose value is missing, or not known as a whole.
+    pub(crate) unknown: Vec<String>,
 }
 
 #[derive(Default)]
@@ -49,6 +51,12 @@ impl Flags {
         (!all.is_empty()).then(|| all.join("; "))
     }
 
+    /// Whether a flag is given, but its value not known, so that nothing is wrong with it or else is said already.
+    #[must_use]
+    pub fn is_unknown(&self, key: &str) -> bool {
+        self.unknown.iter().any(|unknown| unknown == key)
+    }
+
     /// Reads the flags of a plugin with these settings.
     #[must_use]
     pub fn parse(declared: &[Setting], flags: &[String]) -> Self {
@@ -67,22 +75,22 @@ impl Flags {
         let count = flags.len();
         let mut flags = flags.iter().peekable();
         while let Some(flag) = flags.next() {
-            let name = flag.strip_prefix('-').map(|rest| rest.strip_prefix('-').unwrap_or(rest));
-            let (name, value) = match name.unwrap_or_default().split_once('=') {
-                Some((name, value)) => (name, Some(value.to_owned())),
-                None => (name.unwrap_or_default(), None),
-            };
+            let value = flag.split_once('=').map(|(_, value)| value.to_owned());
+            let name = flag_of(flag).unwrap_or_default();
             if name.is_empty() || name.contains(UNKNOWABLE) {
                 if flag.contains(UNKNOWABLE) {
                     self.has_unknowable = true;
                 } else {
                     self.errors.strays.push(count.saturating_sub(flags.len()).to_string());
+                    // Most likely a password with a blank in it, whose first half is the value of the flag before.
+                    if let Some((key, value)) = self.settings.last_mut().filter(|_| flag.contains('@')) {
+                        *value = UNKNOWABLE.to_string();
+                        self.unknown.push(key.clone());
+                    }
                     self.errors.valid.get_or_insert_with(|| valid(declared));
                 }
                 continue;
             }
-            // The official plugins write some with an underscore.
-            let name = name.replace('_', "-");
             let kind = declared.iter().find(|setting| setting.key == name).map(|setting| setting.kind);
             if kind.is_none() && name != STATE {
                 let meant = nearest(&name, names(declared));
@@ -90,7 +98,9 @@ impl Flags {
                     self.errors.valid.get_or_insert_with(|| valid(declared));
                 }
                 let meant = meant.map(|known| format!(", did you mean -{known}?")).unwrap_or_default();
-                self.errors.texts.push(format!("unknown flag -{name}{meant}"));
+                let number = count.saturating_sub(flags.len());
+                let shown = if is_shown(declared, &name) { format!("-{name}") } else { format!("in word {number}") };
+                self.errors.texts.push(format!("unknown flag {shown}{meant}"));
                 // What follows is its value, most likely.
                 if value.is_none() {
                     flags.next_if(|next| !next.starts_with('-'));
@@ -98,11 +108,17 @@ impl Flags {
                 continue;
             }
             let is_boolean = matches!(kind, Some(SettingKind::Boolean | SettingKind::TlsSkipVerify));
-            let value = value.or_else(|| if is_boolean { Some("true".to_owned()) } else { flags.next().cloned() });
-            let Some(value) = value else {
+            // A variable that is not set leaves no word, and the next flag in the place of the value.
+            let is_value = |word: &&String| flag_of(word).is_none_or(|name| names(declared).all(|known| known != name));
+            let next = || if is_boolean { Some("true".to_owned()) } else { flags.next_if(is_value).cloned() };
+            let Some(value) = value.or_else(next) else {
                 self.errors.texts.push(format!("flag -{name} needs a value"));
-                return;
+                self.unknown.push(name);
+                continue;
             };
+            if value.contains(UNKNOWABLE) {
+                self.unknown.push(name.clone());
+            }
             match kind {
                 None => self.state = Some(value).filter(|path| !path.is_empty()).map(PathBuf::from),
                 // Empty means unset, as in the official plugins' own defaults.
@@ -112,6 +128,23 @@ impl Flags {
         }
     }
 }
+
+/// The flag that a word is; the official plugins write some with an underscore.
+fn flag_of(word: &str) -> Option<String> {
+    let word = word.split_once('=').map_or(word, |(name, _)| name);
+    let name = word.strip_prefix('-')?;
+    Some(name.strip_prefix('-').unwrap_or(name).replace('_', "-"))
+}
+
+/// Whether the name of an unknown flag may be shown. One with a value in it may have a password: `-phunter2`, `-passwordhunter`.
+fn is_shown(declared: &[Setting], name: &str) -> bool {
+    let mut secrets = declared.iter().filter(|setting| setting.kind == SettingKind::Secret);
+    name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+        && !secrets.any(|secret| name.strip_prefix(&*secret.key).is_some_and(|rest| rest.len() > MOST_TYPOS))
+}
+
+/// As many letters more may be a typo.
+const MOST_TYPOS: usize = 2;
 
 /// The flag that every official plugin has.
 const STATE: &str = "tempfile";
@@ -190,6 +223,12 @@ mod tests {
                 ),
             ),
             (&["-host=a", "-header"], "flag -header needs a value".to_owned()),
+            // A shell leaves nothing of `$HEADER` and `$SOCKET`, if they are not set.
+            (
+                &["-header", "-socket", "--host", "a", "-connect_timeout", "-tempfile=/t"],
+                "flag -header needs a value; flag -socket needs a value; flag -connect-timeout needs a value"
+                    .to_owned(),
+            ),
             (
                 &["hunter", "-hots=x", "-host", "a", "-bogus=y", "hunter2", "-header"],
                 format!(
@@ -202,6 +241,32 @@ mod tests {
             let parsed = parsed(flags);
             assert_eq!((parsed.error(), parsed.settings), (Some(error), vec![("host".to_owned(), "a".to_owned())]));
         }
+    }
+
+    #[test]
+    fn an_unknown_flag_that_may_have_a_password_in_it_is_a_number() {
+        for (flag, shown) in [
+            ("-bogus", "-bogus"),
+            ("-no-such=hunter2", "-no-such"),
+            ("-header-x hunter2", "in word 1"),
+            ("-phunter2", "in word 1"),
+            ("--token:hunter", "in word 1"),
+            ("-tokenhunter", "in word 1"),
+            ("-tokens", "-tokens, did you mean -token?"),
+        ] {
+            let declared = [Setting::new("token", SettingKind::Secret)];
+            let error = Flags::parse(&declared, &[flag.to_owned()]).error().unwrap();
+            let said = error.split(';').next().unwrap();
+            assert_eq!(said, format!("unknown flag {shown}"), "{error}");
+            assert!(!error.contains("hunter"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_value_in_front_of_the_rest_of_an_address_is_not_known() {
+        let parsed = parsed(&["-socket", "/s", "-host", "http://me:12", "hunter2@web/"]);
+        assert!(parsed.is_unknown("host") && !parsed.is_unknown("socket"));
+        assert!(parsed.settings.iter().all(|(_, value)| !value.contains("12")));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The table to write in place of a command line: the same settings, in one line, without any secret.
 
+use wasaba_core::secret::without_login;
 use wasaba_core::setting::{Setting, SettingKind};
 
 use crate::shell::UNKNOWABLE;
@@ -8,23 +9,31 @@ use crate::shell::UNKNOWABLE;
 pub(crate) const DOTS: &str = "...";
 
 /// `settings` as the inline table that does the same.
-pub(crate) fn inline(declared: &[Setting], settings: &[(String, String)]) -> String {
-    let kind = |key: &str| declared.iter().find(|setting| setting.key == key).map(|setting| setting.kind);
+pub(crate) fn inline(
+    declared: &[Setting],
+    settings: &[(String, String)],
+    is_valid: impl Fn(&Setting, &str) -> bool,
+) -> String {
+    let of_key = |key: &str| declared.iter().find(|setting| setting.key == key);
     let mut pairs = Vec::new();
     for (key, value) in settings {
         if pairs.iter().any(|(known, _)| *known == key) {
             continue;
         }
-        let all = settings.iter().filter(|(other, _)| other == key).map(|(_, value)| text(&without_secrets(value)));
-        let all = all.collect::<Vec<_>>();
-        let value = match kind(key) {
+        // What is invalid may be a word in the wrong place, such as a password.
+        let shown = |value: &String| match of_key(key) {
+            Some(setting) if !value.contains(UNKNOWABLE) && !is_valid(setting, value) => DOTS.to_owned(),
+            _ => without_login(value).unwrap_or_else(|| DOTS.to_owned()),
+        };
+        let all = settings.iter().filter(|(other, _)| other == key).map(|(_, value)| shown(value));
+        let all = all.map(|value| text(&value)).collect::<Vec<_>>();
+        let value = match of_key(key).map(|setting| setting.kind) {
             Some(SettingKind::Secret) => "{ file = \"/path/to/the/secret\" }".to_owned(),
-            // What is none may be a word in the wrong place, such as a password.
             Some(SettingKind::Port | SettingKind::Integer) => {
-                value.parse::<i64>().map_or_else(|_| text(DOTS), |number| number.to_string())
+                shown(value).parse::<i64>().map_or_else(|_| text(DOTS), |number| number.to_string())
             }
             Some(SettingKind::Boolean | SettingKind::TlsSkipVerify) => {
-                value.parse::<bool>().map_or_else(|_| text(DOTS), |switch| switch.to_string())
+                shown(value).parse::<bool>().map_or_else(|_| text(DOTS), |switch| switch.to_string())
             }
             _ if all.len() > 1 => format!("[{}]", all.join(", ")),
             _ => all.concat(),
@@ -49,24 +58,6 @@ pub(crate) fn text(value: &str) -> String {
     written + "\""
 }
 
-/// A URL may hold a password, and a token in its query, which a path may have as well. What may be half of one is not shown at all.
-fn without_secrets(value: &str) -> String {
-    let (scheme, rest) = value.split_once("://").map_or(("", value), |(scheme, rest)| (scheme, rest));
-    if scheme.is_empty() && !value.starts_with('/') {
-        return if value.contains('@') { DOTS.to_owned() } else { value.to_owned() };
-    }
-    let (authority, path) = rest.split_at(rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len()));
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    let port = host.rsplit_once(':').map_or("", |(_, port)| port);
-    if !host.ends_with(']') && !port.bytes().all(|byte| byte.is_ascii_digit()) {
-        return DOTS.to_owned();
-    }
-    let path =
-        path.find(['?', '#']).and_then(|end| path.get(..=end)).map_or(path.to_owned(), |path| format!("{path}..."));
-    let separator = if scheme.is_empty() { "" } else { "://" };
-    format!("{scheme}{separator}{host}{path}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,29 +71,13 @@ mod tests {
         ];
         let written = |port: &str, switch: &str, database: &str| {
             let pairs = [("port", port), ("tls-skip-verify", switch), ("database", database)];
-            inline(&declared, &pairs.map(|(key, value)| (key.to_owned(), value.to_owned())))
+            let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
+            inline(&declared, &pairs, |_, value| value != "99999" && value != "invalid")
         };
         assert_eq!(written("0081", "true", "d"), "{ port = 81, tls-skip-verify = true, database = \"d\" }");
         let expected = r#"{ port = "...", tls-skip-verify = "...", database = "a\u001B\u0009'\"\\..." }"#;
         assert_eq!(written("hunter2", "maybe", "a\u{1b}\t'\"\\\0"), expected);
-    }
-
-    #[test]
-    fn an_address_is_shown_without_its_user_and_its_query() {
-        for (value, expected) in [
-            ("http://me:hunter2@h/x?token=hunter2", "http://h/x?..."),
-            ("http://h/a@b#c", "http://h/a@b#..."),
-            ("/s?token=x", "/s?..."),
-            ("http://a:b@c", "http://c"),
-            ("web?", "web?"),
-            ("/s", "/s"),
-            ("http://h:81/s", "http://h:81/s"),
-            ("http://[::1]:81/s", "http://[::1]:81/s"),
-            ("http://[fe80::1]/s", "http://[fe80::1]/s"),
-            ("http://me:hunter2", "..."),
-            ("me:hunter2@h", "..."),
-        ] {
-            assert_eq!(without_secrets(value), expected);
-        }
+        let expected = r#"{ port = "...", tls-skip-verify = false, database = "..." }"#;
+        assert_eq!(written("99999", "false", "invalid"), expected);
     }
 }

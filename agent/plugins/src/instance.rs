@@ -22,7 +22,7 @@ use wasaba_core::limits::Limits;
 use wasaba_core::text::{Dropped, first_of, printable};
 
 use crate::readings::{self, Counters, Rules, Translation};
-use crate::settings::{Invalid, ResolvedSettings, resolve, validate};
+use crate::settings::{ResolvedSettings, lines, resolve, validate};
 
 /// More warnings than this about one call would only fill the log.
 const MOST_WARNINGS: usize = 5;
@@ -121,8 +121,9 @@ impl Instance {
     /// # Errors
     /// Every problem with the settings or the graphs, a line each.
     pub async fn new(sandbox: &Arc<Sandbox>, plugin: Arc<Plugin>, table: &PluginTable) -> Result<Self, Vec<String>> {
-        let resolved = resolve(&table.raw, &table.wasm, &plugin.description.settings);
-        let resolved = resolved.map_err(|problem| vec![table.raw.problem(&problem)])?;
+        let (declared, reach) = (&plugin.description.settings, plugin.description.reach);
+        let resolved = resolve(&table.raw, &table.wasm, declared);
+        let resolved = resolved.map_err(|refused| lines(&table.raw, refused.problems(declared, reach)))?;
         Self::with_settings(sandbox, plugin, table, &resolved).await
     }
 
@@ -138,11 +139,7 @@ impl Instance {
     ) -> Result<Self, Vec<String>> {
         let located = |problem: String| table.raw.problem(&problem);
         let validated = validate(&plugin.description.settings, plugin.description.reach, resolved);
-        let in_words = |problem| match problem {
-            Invalid::InTable(problem) => located(problem),
-            Invalid::InFlag(problem) => problem,
-        };
-        let validated = validated.map_err(|problems| problems.into_iter().map(in_words).collect::<Vec<_>>())?;
+        let validated = validated.map_err(|problems| lines(&table.raw, problems))?;
         let settings = Arc::new(validated.values);
         let graphs = plugin.graphs(sandbox, Arc::clone(&settings), &table.limits).await;
         let graphs = graphs.map_err(|failure| vec![located(format!("cannot get its graph definitions: {failure}"))])?;

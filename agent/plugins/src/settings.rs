@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use config::raw::RawSettings;
-use official::command_line::Given;
+use official::command_line::{self, CommandLine, Given};
 use sandbox::capabilities::grants::{Grants, Origin, has_user};
 use wasaba_core::nearest::nearest;
 use wasaba_core::secret::{Secret, without_login};
@@ -54,7 +54,33 @@ pub enum Invalid {
     InFlag(String),
 }
 
+/// The problems with the settings in `raw`, a line each, with its origin.
+#[must_use]
+pub fn lines(raw: &RawSettings, problems: Vec<Invalid>) -> Vec<String> {
+    let line = |problem| match problem {
+        Invalid::InTable(problem) => raw.problem(&problem),
+        Invalid::InFlag(problem) => problem,
+    };
+    problems.into_iter().map(line).collect()
+}
+
 impl ResolvedSettings {
+    /// The same with this command line.
+    ///
+    /// # Errors
+    /// The part of the command line that has no equivalent.
+    pub fn merged_with(mut self, line: &CommandLine, plugin: &str, declared: &[Setting]) -> Result<Self, Box<Refused>> {
+        let is_valid = |setting: &Setting, value: &str| well_formed(setting, value).is_ok();
+        match line.merged_with(std::mem::take(&mut self.given), plugin, declared, is_valid) {
+            Ok(given) => Ok(Self { given, ..self }),
+            Err(refused) => {
+                let command_line::Refused { why, rest, unknown } = *refused;
+                let why = if self.typed == Typed::None { Invalid::InTable(why) } else { Invalid::InFlag(why) };
+                Err(Box::new(Refused { why, rest: Self { given: rest, ..self }, unknown }))
+            }
+        }
+    }
+
     fn is_typed(&self, key: &str) -> bool {
         match &self.typed {
             Typed::None => false,
@@ -69,6 +95,25 @@ impl ResolvedSettings {
             true => Invalid::InFlag(says(&format!("-{key}"))),
             false => Invalid::InTable(says(&format!("the setting `{key}`"))),
         }
+    }
+}
+
+/// A command line that has no equivalent, and the rest of the settings. It has no `Debug`: there may be secrets in it.
+pub struct Refused {
+    why: Invalid,
+    rest: ResolvedSettings,
+    /// The settings of which nothing is known, or is said already.
+    unknown: Vec<String>,
+}
+
+impl Refused {
+    /// Everything that is wrong: with the line, and with the settings that are known all the same.
+    #[must_use]
+    pub fn problems(self, declared: &[Setting], reach: Reach) -> Vec<Invalid> {
+        let known = declared.iter().filter(|setting| !self.unknown.contains(&setting.key)).cloned().collect::<Vec<_>>();
+        let mut rest = self.rest;
+        rest.given.settings.retain(|(key, _)| !self.unknown.contains(key));
+        std::iter::once(self.why).chain(validate(&known, reach, &rest).err().unwrap_or_default()).collect()
     }
 }
 
@@ -87,15 +132,15 @@ pub struct ValidatedSettings {
 ///
 /// # Errors
 /// The part of the command line that has no equivalent.
-pub fn resolve(raw: &RawSettings, plugin: &str, declared: &[Setting]) -> Result<ResolvedSettings, String> {
+pub fn resolve(raw: &RawSettings, plugin: &str, declared: &[Setting]) -> Result<ResolvedSettings, Box<Refused>> {
     let raw = raw.clone();
     let RawSettings { settings, allow, reveal, virtual_host, trust, references, command_line, place, line: _ } = raw;
     let given = Given { settings, trust };
-    let given = match command_line {
-        Some(line) => line.merged_with(given, plugin, declared)?,
-        None => given,
-    };
-    Ok(ResolvedSettings { given, allow, reveal, virtual_host, references, place, typed: Typed::None })
+    let resolved = ResolvedSettings { given, allow, reveal, virtual_host, references, place, typed: Typed::None };
+    match command_line {
+        Some(line) => resolved.merged_with(&line, plugin, declared),
+        None => Ok(resolved),
+    }
 }
 
 /// Validates `resolved` against the plugin's `declared` settings, and grants what they name as far as the plugin says that it reaches
@@ -358,6 +403,7 @@ fn grant(declared: &[Setting], resolved: &ResolvedSettings, texts: &[(String, St
 
 #[cfg(test)]
 mod tests {
+    use official::shell::simple_command;
     use url::Url;
 
     use super::*;
@@ -603,6 +649,37 @@ mod tests {
                 "the setting `port` must be a port from 1 to 65535",
             ]
         );
+    }
+
+    #[test]
+    fn everything_that_is_wrong_with_a_line_and_its_table_is_said_at_once() {
+        let declared = [
+            Setting { required: true, ..setting("user", SettingKind::Text, None) },
+            Setting { required: true, ..setting("database", SettingKind::Text, None) },
+            setting("port", SettingKind::Port, None),
+            setting("sslmode", SettingKind::TlsMode, None),
+            setting("timeout", SettingKind::Duration, None),
+            setting("hostname", SettingKind::Host, None),
+        ];
+        let command = "mackerel-plugin-postgres -bogus=1 -port abc -sslmode=maybe -timeout x -hostname a@b -user";
+        let (_, line, _) = CommandLine::of_command(simple_command(command, |_| None), &[], |_| None).unwrap();
+        let given = ResolvedSettings { allow: vec!["nonsense".to_owned()], ..resolved(&[]) };
+        let refused = given.merged_with(&line, "postgres", &declared).err().unwrap();
+        let problems = lines(&RawSettings::default(), refused.problems(&declared, Reach::ALL));
+        let expected = [
+            "unknown flag -bogus; flag -user needs a value; valid flags: -user, -database, -port, -sslmode, -timeout, -hostname, \
+             -tempfile; write `wasm = \"postgres\"` and `settings = { port = \"...\", sslmode = \"...\", timeout = \"...\", \
+             hostname = \"...\" }` instead of the command, with the value of each `...`",
+            "missing setting `database`: why",
+            "the setting `port` must be a port from 1 to 65535",
+            "the setting `sslmode` must be one of off, encrypt, ca, full",
+            "the setting `timeout` must be a duration like 500ms, 10s or 5m",
+            "the setting `hostname` is not a host name or address (",
+            "\"nonsense\" in `allow` ",
+        ];
+        assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+        let is_as_expected = |(problem, expected): (&String, &&str)| problem.starts_with(expected);
+        assert!(problems.iter().zip(&expected).all(is_as_expected), "{problems:#?}");
     }
 
     #[test]

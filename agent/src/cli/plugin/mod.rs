@@ -16,7 +16,7 @@ use config::table::PluginTable;
 use official::command_line::CommandLine;
 use plugins::instance::Instance;
 use plugins::loader::{Loader, demands};
-use plugins::settings::{Typed, resolve};
+use plugins::settings::{Refused, Typed, lines, resolve};
 use sandbox::compile::Order;
 use sandbox::component::{Demands, Plugin};
 use wasaba_core::limits::{Engine, Limits};
@@ -126,16 +126,17 @@ impl Loaded {
         let Self { plugin, table } = self;
         let declared = &plugin.description.settings;
         let line = CommandLine::typed(wanted, flags.to_vec(), |name| std::env::var(name).ok());
-        let located = |problem: String| table.raw.problem(&problem);
-        let mut settings = resolve(&table.raw, &table.wasm, declared).map_err(located)?;
+        let in_words =
+            |refused: Box<Refused>| lines(&table.raw, refused.problems(declared, plugin.description.reach)).join("\n");
+        let mut settings = resolve(&table.raw, &table.wasm, declared).map_err(in_words)?;
         let is_configured = !settings.place.is_empty();
         settings.typed = if is_configured { Typed::Keys(line.keys(declared)) } else { Typed::All };
         if !is_configured {
             settings.place = format!("[plugin.metrics.{}] of the configuration", table.name);
         }
-        settings.given = line
-            .merged_with(settings.given, wanted, declared)
-            .map_err(|why| misplaced(command, flags).unwrap_or(why))?;
+        let settings = settings
+            .merged_with(&line, wanted, declared)
+            .map_err(|refused| misplaced(command, flags).unwrap_or_else(|| in_words(refused)))?;
         let instance = Instance::with_settings(&loader.sandbox, plugin, &table, &settings).await;
         Ok((instance.map_err(|problems| problems.join("\n"))?, line))
     }
