@@ -37,7 +37,7 @@ pub fn command_line(data: &[u8]) {
     let declared = declared.iter().map(setting).collect::<Vec<_>>();
     let Some((plugin, line, _)) = CommandLine::of_command(command, &[], variable) else { return };
     drop(line.state_file(&declared));
-    let Ok(given) = line.merged_with(Given::default(), plugin, &declared) else { return };
+    let Ok(given) = line.merged_with(Given::default(), plugin, &declared, |_, _| true) else { return };
     for (key, _) in &given.settings {
         let times = given.settings.iter().filter(|(other, _)| other == key).count();
         assert!(times == 1 || key == "header", "{key} is given {times} times");
