@@ -443,7 +443,8 @@ pub(super) async fn pass(time: Duration) {
         let step = match since_begin {
             _ if time < Duration::from_secs(10) => Duration::from_millis(100),
             since if since < Duration::from_secs(10) => Duration::from_secs(1),
-            _ => Duration::from_secs(5),
+            since if since < Duration::from_mins(10) => Duration::from_secs(5),
+            _ => Duration::from_secs(10),
         };
         tokio::time::advance(left.min(step)).await;
     }

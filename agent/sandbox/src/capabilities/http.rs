@@ -660,7 +660,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_request_makes_a_connection_of_its_own_which_is_verified_anew() {
+    async fn each_request_makes_and_verifies_a_connection_of_its_own() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let serve = async {
