@@ -236,7 +236,7 @@ impl Reporter {
                 }
                 _ => return Err(error),
             };
-            if !self.search(search, &batch, id).await? {
+            if !self.search(search, &error, &batch, id).await? {
                 self.fruitless.record(batch.len(), now);
                 return Err(error);
             }
@@ -256,6 +256,9 @@ impl Reporter {
         if self.held.is_empty() || self.lane.is_exhausted() {
             return Ok(false);
         }
+        // Reports that became too old were dropped.
+        let queued = self.queue.oldest(usize::MAX, |_| true).iter().map(|report| key(report)).collect::<BTreeSet<_>>();
+        self.held.retain(|key| queued.contains(key));
         let is_due = |report: &Report| match self.is_accepting {
             true => self.held.is_due_beside_accepted(&key(report), now),
             false => self.held.is_due(&key(report), now),
@@ -264,7 +267,6 @@ impl Reporter {
         let names = names.iter().map(|report| &report.name).collect::<BTreeSet<_>>();
         let due = self.queue.oldest(usize::MAX, |report| names.contains(&report.name));
         if due.is_empty() {
-            self.held.release_due_open(now);
             return Ok(false);
         }
         let mut batch = due.clone();
@@ -288,7 +290,7 @@ impl Reporter {
         }
         let newest = due.iter().map(|report| (key(report), Arc::clone(report))).collect::<BTreeMap<_, _>>();
         let newest = newest.into_values().take(MOST_AT_ONCE).collect();
-        self.search(Halving::beside_accepted(newest, error), &due, id).await?;
+        self.search(Halving::beside_accepted(newest, error.clone()), &error, &due, id).await?;
         Ok(false)
     }
 
@@ -331,34 +333,21 @@ impl Reporter {
         self.is_accepting = true;
         let order = if self.held.is_empty() { Vec::new() } else { self.queue.oldest(usize::MAX, |_| true) };
         self.queue.remove(batch);
-        let is_held = |report: &&Arc<Report>| batch.contains(report) || self.held.contains(&key(report));
-        self.drop_superseded(order.iter().filter(is_held));
+        self.queue.drop_superseded(&order, |report| self.held.contains(&key(report)));
         batch.iter().for_each(|report| self.held.release(&key(report)));
         self.settled.notify_one();
         Ok(())
     }
 
-    /// Drops those of these reports, which are in their order, after which a later one of the same check was delivered: posted now, they
-    /// would be taken for newer.
-    fn drop_superseded<'a>(&self, order: impl DoubleEndedIterator<Item = &'a Arc<Report>>) {
-        let mut delivered = BTreeSet::new();
-        for report in order.rev() {
-            if !self.queue.contains(report) {
-                delivered.insert(&report.name);
-            } else if delivered.contains(&report.name) {
-                self.queue.supersede(report);
-            }
-        }
-    }
-
-    /// Looks for the refused reports of a batch that was refused, which are `all` or some of them, and drops those that Mackerel itself
+    /// Looks for the refused reports of a batch that was refused, see `why`, which are `all` or some of them, and drops those that Mackerel itself
     /// refuses; the others are held. What is accepted is delivered on the way. Returns whether anything was.
     ///
     /// # Errors
-    /// A request failed for another reason.
+    /// A request failed for another reason, or too many were refused.
     async fn search(
         &mut self,
         mut search: Halving<Arc<Report>, ApiError>,
+        why: &ApiError,
         all: &[Arc<Report>],
         id: &str,
     ) -> Result<bool, ApiError> {
@@ -384,13 +373,15 @@ impl Reporter {
                 self.held.hold(key(report), why, now);
             }
             if is_finished {
-                let is_left = |report: &&Arc<Report>| dropped.iter().all(|(dropped, _)| !Arc::ptr_eq(dropped, report));
-                self.drop_superseded(all.iter().filter(is_left));
+                self.queue.drop_superseded(all, |report| self.held.contains(&key(report)));
             }
             dropped.iter().for_each(|(report, why)| self.queue.refuse(report, why));
             result?;
-            if is_finished || self.lane.is_exhausted() {
+            if is_finished {
                 return Ok(true);
+            }
+            if self.lane.is_exhausted() {
+                return Err(why.clone());
             }
         }
     }

@@ -229,7 +229,7 @@ impl Delivery {
         if self.sieve.part(usize::MAX).is_none() {
             return Vec::new();
         }
-        let minutes = self.newest_before(i64::MAX).await;
+        let minutes = self.newest_before(i64::MAX, self.size.points()).await;
         let mut newest = BTreeMap::new();
         for point in addressed(minutes, id) {
             newest.entry(point.sample.name().clone()).or_insert(point);
@@ -240,23 +240,24 @@ impl Delivery {
 
     /// The minutes to deliver next, without the points of held names, and of suspect minutes.
     async fn newest(&mut self) -> Vec<Minute> {
-        let mut minutes = self.newest_before(self.suspects.before()).await;
+        let most = self.size.minutes_up_to();
+        let mut minutes = self.newest_before(self.suspects.before(), most).await;
         if minutes.is_empty() && self.suspects.are_open() {
-            minutes = self.newest_before(i64::MAX).await;
+            minutes = self.newest_before(i64::MAX, most).await;
             if minutes.is_empty() {
                 // There is no other minute to compare them with.
                 self.suspects.clear();
-                minutes = self.newest_before(i64::MAX).await;
+                minutes = self.newest_before(i64::MAX, most).await;
             }
         }
         minutes
     }
 
-    async fn newest_before(&mut self, before: i64) -> Vec<Minute> {
+    async fn newest_before(&mut self, before: i64, most: usize) -> Vec<Minute> {
         let (held, times) = (self.refusals.held(), self.suspects.held(self.now()));
         let is_next =
             move |time: i64, sample: &Sample| time <= before && !times.contains(&time) && !held.contains(sample);
-        self.queued(self.size.minutes_up_to(), is_next).await
+        self.queued(most, is_next).await
     }
 
     /// The newest minutes of this lane's host, of those points that pass the filter.

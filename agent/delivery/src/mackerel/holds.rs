@@ -57,6 +57,11 @@ impl<K: Ord> Holds<K> {
         self.0.remove(key);
     }
 
+    /// Releases everything else.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(&K) -> bool) {
+        self.0.retain(|key, _| is_kept(key));
+    }
+
     /// Releases this, unless Mackerel itself refuses it.
     pub(super) fn release_open(&mut self, key: &K) {
         self.0.retain(|held, hold| hold.why.is_final() || held != key);

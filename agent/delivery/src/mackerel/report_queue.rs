@@ -2,7 +2,7 @@
 //!
 //! The queues outlive the output, so that another key or server takes them over.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -191,10 +191,6 @@ impl Queue {
         self.lock().reports.iter().filter(|report| filter(report)).take(most).map(Arc::clone).collect()
     }
 
-    pub(super) fn contains(&self, report: &Arc<Report>) -> bool {
-        self.lock().reports.iter().any(|queued| Arc::ptr_eq(queued, report))
-    }
-
     /// Removes reports that were delivered.
     pub(super) fn remove(&self, reports: &[Arc<Report>]) {
         self.lock().reports.retain(|queued| !reports.iter().any(|report| Arc::ptr_eq(report, queued)));
@@ -209,10 +205,21 @@ impl Queue {
         dropped.example.get_or_insert_with(|| (Arc::clone(&report.name), why.to_string()));
     }
 
-    /// Drops a report after which a later one of its check was delivered.
-    pub(super) fn supersede(&self, report: &Arc<Report>) {
-        self.remove(std::slice::from_ref(report));
-        self.lock().dropped.all.superseded += 1;
+    /// Drops those of `order`, which pass the filter and are queued, after which a later one of the same check was delivered: posted now,
+    /// they would be taken for newer.
+    pub(super) fn drop_superseded(&self, order: &[Arc<Report>], filter: impl Fn(&Report) -> bool) {
+        let mut queued = self.lock();
+        let waiting = queued.reports.iter().map(Arc::as_ptr).collect::<BTreeSet<_>>();
+        let (mut delivered, mut superseded) = (BTreeSet::new(), BTreeSet::new());
+        for report in order.iter().rev() {
+            if !waiting.contains(&Arc::as_ptr(report)) {
+                delivered.insert(&report.name);
+            } else if delivered.contains(&report.name) && filter(report) {
+                superseded.insert(Arc::as_ptr(report));
+            }
+        }
+        queued.reports.retain(|report| !superseded.contains(&Arc::as_ptr(report)));
+        queued.dropped.all.superseded += superseded.len();
     }
 
     /// Drops reports that are too old at `now`, in seconds since 1970.

@@ -158,6 +158,22 @@ async fn a_report_that_is_refused_until_a_later_one_of_its_check_is_delivered_is
 }
 
 #[tokio::test]
+async fn a_search_through_many_refused_reports_ends_before_it_makes_too_many_requests() {
+    let server = Server::start(|request| match request.body.contains("poison") {
+        true => answer(400, "<html>"),
+        false => answer(200, r#"{"success":true}"#),
+    })
+    .await;
+    let names = (0..100).map(|number| if number == 50 { "good".to_owned() } else { format!("poison{number}") });
+    let mut reporter = reporter(&server, None, names.map(|name| report(&name, None)).collect()).await;
+    for _ in 0..3 {
+        reporter.flush().await;
+    }
+    assert!(bodies(&server).len() <= 3 * 64, "{}", bodies(&server).len());
+    assert!(queued(&reporter).len() >= 99);
+}
+
+#[tokio::test]
 async fn each_refused_report_has_its_own_reason() {
     let server = Server::start(|request| match &request.body {
         body if body.contains("poison") => answer(400, "<html>"),
