@@ -47,7 +47,7 @@ impl Secrets {
     pub const SHORTEST_CHARS: usize = 4;
 
     /// Hides each of these, if it is not too short; of lines like `Authorization: Bearer abc` also each value and its last word,
-    /// which a server sees, and may echo, alone.
+    /// which a server sees, and may echo, alone. Each also as it is written between quotation marks.
     pub fn new(secrets: impl IntoIterator<Item = Secret>) -> Self {
         let mut texts = Vec::new();
         for secret in secrets {
@@ -62,6 +62,10 @@ impl Secrets {
             }
             texts.push(secret);
         }
+        // A message may quote a text as Rust or JSON writes it.
+        let escaped =
+            texts.iter().map(|secret| Secret::new(secret.reveal().escape_debug().to_string())).collect::<Vec<_>>();
+        texts.extend(escaped);
         texts.retain(|secret| secret.reveal().chars().nth(Self::SHORTEST_CHARS - 1).is_some());
         texts.sort_by(|one, other| {
             let order = other.reveal().len().cmp(&one.reveal().len());
@@ -248,6 +252,17 @@ mod tests {
         let long = "x".repeat(1_000_000);
         assert_eq!(secrets.hidden_in(&long, 10).len(), 17);
         assert_eq!(secrets.hidden_in("12345678hunter2", 10), "12345678[redacted]");
+    }
+
+    #[test]
+    fn a_secret_is_found_where_it_is_quoted() {
+        for secret in [r#"pa"ss\word"#, "line\nbreak", "tab\tand\u{1b}"] {
+            let quoted = format!("no grant for {secret:?}; write `host = {secret:?}`, not {secret}");
+            let expected = r#"no grant for "[redacted]"; write `host = "[redacted]"`, not [redacted]"#;
+            assert_eq!(hidden(&[secret], &quoted), expected);
+            let json = serde_json::to_string(secret).unwrap();
+            assert!(secret.contains('\u{1b}') || hidden(&[secret], &json) == r#""[redacted]""#, "{json}");
+        }
     }
 
     #[test]

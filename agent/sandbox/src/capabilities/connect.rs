@@ -21,6 +21,7 @@ use super::blocking::Blocking;
 use super::gate::Gate;
 use super::grants::Grants;
 use super::http::failure_of;
+use super::memory::Budget;
 use crate::failure::{Failure, Kind};
 
 /// A stream of bytes in both directions.
@@ -39,6 +40,8 @@ pub(super) fn broken(error: &io::Error) -> Failure {
 pub(super) struct OfCall {
     free: Arc<Semaphore>,
     limit: usize,
+    /// What the call may hold of requests and answers.
+    pub(super) budget: Budget,
     /// Until when the call may wait.
     pub(super) patience: Patience,
 }
@@ -51,8 +54,8 @@ pub(super) struct Slot {
 
 impl OfCall {
     /// The connections of a call that begins now and may take this long.
-    pub(super) fn new(limit: usize, time: Duration) -> Self {
-        Self { free: Arc::new(Semaphore::new(limit)), limit, patience: Patience::of_call(time) }
+    pub(super) fn new(limit: usize, time: Duration, budget: Budget) -> Self {
+        Self { free: Arc::new(Semaphore::new(limit)), limit, budget, patience: Patience::of_call(time) }
     }
 
     /// A slot for one more connection.
@@ -188,7 +191,7 @@ fn check(name: &str, found: &[IpAddr], here: Option<IpAddr>, grants: &Grants) ->
 
 /// A share of the file descriptors that all plugins together may have open: half of what the process may. `None` if all are
 /// taken.
-fn descriptor() -> Option<OwnedSemaphorePermit> {
+pub(super) fn descriptor() -> Option<OwnedSemaphorePermit> {
     static FREE: OnceLock<Arc<Semaphore>> = OnceLock::new();
     let free = FREE.get_or_init(|| {
         let most = getrlimit(Resource::Nofile).current.unwrap_or(1 << 16);

@@ -5,11 +5,13 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 
 use ring::digest;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasaba_core::paths::named;
 use wasmtime::Result;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
 use super::blocking::Blocking;
+use super::connect::descriptor;
 use super::gate::Gate;
 use super::script::Script;
 use crate::contract::wire::files::{self as contract, Error, FileStat};
@@ -38,11 +40,43 @@ impl OfInstance {
     }
 }
 
+/// How many files a call may have open at once.
+const MOST_OPEN: usize = 16;
+
+/// How many more files a call may open.
+pub(super) struct OfCall {
+    free: Arc<Semaphore>,
+}
+
+impl Default for OfCall {
+    fn default() -> Self {
+        Self { free: Arc::new(Semaphore::new(MOST_OPEN)) }
+    }
+}
+
+/// An open file's share of the descriptors of its call and of all plugins.
+type Slot = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+impl OfCall {
+    /// A slot for one more file.
+    ///
+    /// # Errors
+    /// This call, or all plugins together, have too many open.
+    fn slot(&self) -> Result<Slot, Failure> {
+        let full = |why: String| Failure::new(Kind::TooCostly, why);
+        let of_call = Arc::clone(&self.free).try_acquire_owned();
+        let of_call = of_call.map_err(|_| full(format!("more than {MOST_OPEN} files open at once")))?;
+        let of_agent = descriptor().ok_or_else(|| full("the agent's plugins have too many files open".to_owned()))?;
+        Ok((of_call, of_agent))
+    }
+}
+
 /// An open file; the contract's resource.
 #[expect(unreachable_pub, reason = "the generated bindings export it again")]
 pub struct OpenFile {
     path: Arc<str>,
     content: Content,
+    _slot: Slot,
 }
 
 /// What is read.
@@ -57,6 +91,7 @@ enum Content {
 /// All that this capability sees of a call.
 pub(super) struct View<'a> {
     pub(super) instance: &'a OfInstance,
+    pub(super) call: &'a OfCall,
     /// The call's open files are in it.
     pub(super) table: &'a mut ResourceTable,
     pub(super) script: Option<&'a Script>,
@@ -65,15 +100,15 @@ pub(super) struct View<'a> {
 impl View<'_> {
     async fn opened(&mut self, path: String) -> Result<OpenFile, Failure> {
         self.instance.gate.check(|grants| grants.check_file(&path))?;
-        let path = Arc::<str>::from(path);
+        let (path, slot) = (Arc::<str>::from(path), self.call.slot()?);
         if let Some(script) = self.script {
             let content = script.file(&path).map_err(|why| Failure::new(Kind::Failed, why))?;
-            return Ok(OpenFile { path, content: Content::Canned(content.into()) });
+            return Ok(OpenFile { path, content: Content::Canned(content.into()), _slot: slot });
         }
         let opened = Arc::clone(&path);
         let opened = self.instance.blocking.run(move || named::open(opened.as_ref().as_ref())).await;
         let opened = opened.ok_or_else(crashed)?.map_err(|error| unreadable(&path, &error))?;
-        Ok(OpenFile { path, content: Content::Opened(Arc::new(opened.file)) })
+        Ok(OpenFile { path, content: Content::Opened(Arc::new(opened.file)), _slot: slot })
     }
 
     /// Does `work` with the open file on a thread that may block.
@@ -82,7 +117,7 @@ impl View<'_> {
         file: &Resource<OpenFile>,
         work: impl FnOnce(&Content) -> std::io::Result<T> + Send + 'static,
     ) -> Result<Result<T, Failure>> {
-        let OpenFile { path, content } = self.table.get(file)?;
+        let OpenFile { path, content, .. } = self.table.get(file)?;
         let (path, content) = (Arc::clone(path), content.clone());
         let done = self.instance.blocking.run(move || work(&content)).await;
         Ok(done.ok_or_else(crashed).and_then(|done| done.map_err(|error| unreadable(&path, &error))))
@@ -191,6 +226,7 @@ mod tests {
     struct State {
         instance: OfInstance,
         meter: Arc<Meter>,
+        call: OfCall,
         table: ResourceTable,
         script: Option<Script>,
     }
@@ -202,11 +238,11 @@ mod tests {
             let meter = Arc::<Meter>::default();
             let gate = Gate::new(Arc::new(grants), Arc::clone(&meter));
             let instance = OfInstance::new(gate, Blocking::default(), 8);
-            Self { instance, meter, table: ResourceTable::new(), script: None }
+            Self { instance, meter, call: OfCall::default(), table: ResourceTable::new(), script: None }
         }
 
         fn view(&mut self) -> View<'_> {
-            View { instance: &self.instance, table: &mut self.table, script: self.script.as_ref() }
+            View { instance: &self.instance, call: &self.call, table: &mut self.table, script: self.script.as_ref() }
         }
 
         async fn open(&mut self, path: &str) -> Result<u32, Error> {
@@ -227,6 +263,20 @@ mod tests {
         let path = temp.path().join("app.log");
         std::fs::write(&path, content).unwrap();
         (temp, path.to_str().unwrap().to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_call_has_sixteen_files_open_at_most_and_more_once_it_drops_some() {
+        let (_temp, path) = file("x");
+        let mut state = State::reading(&path);
+        let mut open = Vec::new();
+        for _ in 0..MOST_OPEN {
+            open.push(state.open(&path).await.unwrap());
+        }
+        let refused = state.open(&path).await.unwrap_err();
+        assert!(refused.kind == "too-costly" && refused.message.contains("16 files"), "{refused:?}");
+        state.view().drop(Resource::new_own(open.remove(0))).await.unwrap();
+        state.open(&path).await.unwrap();
     }
 
     #[tokio::test]

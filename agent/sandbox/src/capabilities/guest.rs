@@ -11,7 +11,7 @@ use wasmtime::component::{Resource, ResourceTable, ResourceTableError};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::instance::Instance;
-use super::memory::Memory;
+use super::memory::{Budget, Memory};
 use super::stderr::Stderr;
 use super::types::Handle;
 use super::{call, connect, crypto, files, http, kv, log, tcp, types};
@@ -31,6 +31,7 @@ pub(crate) struct Guest {
     log: log::OfCall,
     crypto: crypto::OfCall,
     memory: Memory,
+    files: files::OfCall,
     stderr: Stderr,
     wasi: WasiCtx,
     table: ResourceTable,
@@ -44,13 +45,15 @@ impl Guest {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
         let began = instance.time.unwrap_or_else(clock::wall);
+        let budget = Budget::new(limits.memory_bytes, Arc::clone(&state.meter));
         Self {
             call: call::OfCall::new(Arc::clone(limits), began),
-            connections: connect::OfCall::new(limits.connections, limits.time),
+            connections: connect::OfCall::new(limits.connections, limits.time, budget.clone()),
             kv: kv::OfCall::new(Arc::clone(&instance.values), limits.kv_bytes, clock::millis_of(began)),
             log: log::OfCall::new(Arc::clone(&state.log), limits.log_lines, clock::instant()),
             crypto: crypto::OfCall::new(limits.pbkdf2_iterations),
-            memory: Memory::new(limits, Arc::clone(&state.meter)),
+            memory: Memory::new(limits, budget),
+            files: files::OfCall::default(),
             // Nothing is opened: no files, no sockets, no names, no environment, no arguments, and of the standard streams
             // only this one.
             wasi: WasiCtx::builder().stderr(stderr.clone()).max_random_size(RANDOM_BYTES).build(),
@@ -94,7 +97,7 @@ impl Guest {
 
     pub(super) fn files(&mut self) -> files::View<'_> {
         let Instance { state, script, .. } = &self.instance;
-        files::View { instance: &state.files, table: &mut self.table, script: script.as_deref() }
+        files::View { instance: &state.files, call: &self.files, table: &mut self.table, script: script.as_deref() }
     }
 
     pub(super) fn crypto(&mut self) -> crypto::View<'_> {

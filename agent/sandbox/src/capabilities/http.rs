@@ -21,6 +21,7 @@ use super::blocking::Blocking;
 use super::connect;
 use super::gate::Gate;
 use super::grants::{Grants, invalid_url};
+use super::memory::Share;
 use super::meter::Meter;
 use super::script::{self, Script};
 use super::types::{Handle, secret};
@@ -60,6 +61,9 @@ const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPT
 const MOST_HEADERS: usize = 100;
 const MOST_HEADER_BYTES: usize = 64 << 10;
 
+/// What one header of a response takes besides its texts.
+const HEADER_BYTES: usize = 64;
+
 /// A request that a plugin makes; the contract's resource.
 #[expect(unreachable_pub, reason = "the generated bindings export it again")]
 #[derive(Clone, Debug)]
@@ -68,6 +72,9 @@ pub struct Request {
     url: String,
     headers: HeaderMap,
     body: Option<Vec<u8>>,
+    /// Of the memory limit: of its URL and as many headers as there may be, and of its body.
+    _share: Arc<Share>,
+    body_share: Option<Arc<Share>>,
 }
 
 /// A response; the contract's resource.
@@ -77,6 +84,8 @@ pub struct Response {
     status: u16,
     headers: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
+    /// Of the memory limit, once the plugin has it.
+    share: Option<Share>,
 }
 
 /// The HTTP clients of one instance, shared with no other and made for its first request, and what its requests may do.
@@ -189,6 +198,13 @@ pub fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Fail
     Ok((parsed, HeaderValue::from_bytes(value.as_bytes()).map_err(|_| invalid())?))
 }
 
+impl Response {
+    fn bytes(&self) -> usize {
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len() + HEADER_BYTES);
+        self.body.len() + headers.sum::<usize>()
+    }
+}
+
 impl Request {
     /// Sets a header in place of those with its name: a request never has two, of which a server might believe the other.
     fn set(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), Failure> {
@@ -215,11 +231,26 @@ impl Request {
         self.set(name, parsed)
     }
 
-    /// Sets the headers in the lines that the operator wrote.
-    fn set_lines(&mut self, lines: &str) -> Result<(), Failure> {
-        for line in lines.lines().filter(|line| !line.trim().is_empty()) {
-            let (name, value) = line.split_once(':').unwrap_or((line, ""));
-            let (name, mut value) = header(name.trim(), value.trim())?;
+    /// Sets a header of which `prefix` is not a secret; no secret says to which host a request is.
+    fn set_secret(&mut self, name: &str, prefix: &str, secret: &Secret) -> Result<(), Failure> {
+        let (name, mut value) = header(name, &format!("{prefix}{}", secret.reveal()))?;
+        if name == HOST {
+            return Err(Failure::new(Kind::Invalid, "the header `host` cannot be a secret"));
+        }
+        value.set_sensitive(true);
+        self.set(name, value)
+    }
+
+    /// Sets the headers in the lines that the operator wrote. They are a secret: an error says which line it is, not what is in it.
+    fn set_lines(&mut self, lines: &Secret) -> Result<(), Failure> {
+        for (number, line) in lines.reveal().lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let (name, mut value) = line
+                .split_once(':')
+                .and_then(|(name, value)| header(name.trim(), value.trim()).ok())
+                .ok_or_else(|| {
+                    let why = format!("line {} of the headers is invalid; write `name: value`", number + 1);
+                    Failure::new(Kind::Invalid, why)
+                })?;
             value.set_sensitive(true);
             self.set(name, value)?;
         }
@@ -292,7 +323,7 @@ impl Sender<'_> {
                 return Err(too_large(*body_bytes));
             }
             let headers = headers.into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
-            return Ok(Response { status, headers, body });
+            return Ok(Response { status, headers, body, share: None });
         }
         let _slot = self.connections.slot()?;
         let client = self.connections.patience.wait(None, self.instance.client(url.scheme() == "https")).await??;
@@ -325,7 +356,7 @@ async fn response(mut response: reqwest::Response, most: usize, trust: &Trust) -
         body.extend_from_slice(&chunk);
     }
     let headers = response.headers().iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
-    Ok(Response { status: response.status().as_u16(), headers: headers.collect(), body })
+    Ok(Response { status: response.status().as_u16(), headers: headers.collect(), body, share: None })
 }
 
 impl contract::Host for View<'_> {
@@ -333,7 +364,10 @@ impl contract::Host for View<'_> {
         let View { instance, connections, script, .. } = *self;
         let request = self.table.get(&request)?.clone();
         Ok(match (Sender { instance, connections, script }).send(request).await {
-            Ok(response) => Ok(self.table.push(response)?),
+            Ok(mut response) => {
+                response.share = Some(connections.budget.hold(response.bytes())?);
+                Ok(self.table.push(response)?)
+            }
             Err(failure) => Err(failure.into()),
         })
     }
@@ -341,7 +375,9 @@ impl contract::Host for View<'_> {
 
 impl contract::HostRequest for View<'_> {
     async fn new(&mut self, method: String, url: String) -> Result<Resource<Request>> {
-        Ok(self.table.push(Request { method, url, headers: HeaderMap::new(), body: None })?)
+        let share = self.connections.budget.hold(method.len() + url.len() + MOST_HEADER_BYTES)?;
+        let (headers, share) = (HeaderMap::new(), Arc::new(share));
+        Ok(self.table.push(Request { method, url, headers, body: None, _share: share, body_share: None })?)
     }
 
     async fn set_header(
@@ -361,9 +397,8 @@ impl contract::HostRequest for View<'_> {
         prefix: String,
         handle: Resource<Handle>,
     ) -> Result<Result<(), Error>> {
-        let value = prefix + secret(self.table, &handle)?.reveal();
-        let set = self.table.get_mut(&request)?.set_own(&self.instance.gate, &name, &value);
-        Ok(set.map_err(Error::from))
+        let secret = secret(self.table, &handle)?;
+        Ok(self.table.get_mut(&request)?.set_secret(&name, &prefix, &secret).map_err(Error::from))
     }
 
     async fn set_basic_auth(
@@ -383,7 +418,7 @@ impl contract::HostRequest for View<'_> {
         lines: Resource<Handle>,
     ) -> Result<Result<(), Error>> {
         let lines = secret(self.table, &lines)?;
-        Ok(self.table.get_mut(&request)?.set_lines(lines.reveal()).map_err(Error::from))
+        Ok(self.table.get_mut(&request)?.set_lines(&lines).map_err(Error::from))
     }
 
     async fn has_header(&mut self, request: Resource<Request>, name: String) -> Result<bool> {
@@ -395,7 +430,9 @@ impl contract::HostRequest for View<'_> {
     }
 
     async fn set_body(&mut self, request: Resource<Request>, body: Vec<u8>) -> Result<()> {
-        self.table.get_mut(&request)?.body = Some(body);
+        let share = self.connections.budget.hold(body.len())?;
+        let request = self.table.get_mut(&request)?;
+        (request.body, request.body_share) = (Some(body), Some(Arc::new(share)));
         Ok(())
     }
 
@@ -494,10 +531,18 @@ mod tests {
     use super::contract::{Host, HostRequest, HostResponse};
     use super::*;
     use crate::capabilities::grants::Origin;
+    use crate::capabilities::memory::Budget;
     use crate::capabilities::script::HttpAnswer;
 
     fn request() -> Request {
-        Request { method: "GET".into(), url: "http://a/".into(), headers: HeaderMap::new(), body: None }
+        Request {
+            method: "GET".into(),
+            url: "http://a/".into(),
+            headers: HeaderMap::new(),
+            body: None,
+            _share: Arc::new(Budget::new(100, Arc::default()).hold(9).unwrap()),
+            body_share: None,
+        }
     }
 
     fn granting(entry: &str) -> Grants {
@@ -525,6 +570,25 @@ mod tests {
     }
 
     #[test]
+    fn no_part_of_a_secret_is_in_the_error_about_a_header_that_is_one() {
+        for secret in ["Top Hunter2@1: x", "hunter2", "x: hunter2\u{7f}\u{1}", "connection: hunter2", "a: b\n: hunter2"]
+        {
+            let secret = Secret::new(secret);
+            let refused = request().set_lines(&secret).unwrap_err();
+            assert!(refused.kind == Kind::Invalid && refused.text.starts_with("line "), "{refused:?}");
+            assert!(
+                !refused.text.to_lowercase().contains("hunter2") && !refused.text.contains("connection"),
+                "{refused:?}"
+            );
+            if let Err(refused) = request().set_secret("x-token", "Bearer ", &secret) {
+                assert!(!refused.text.contains("hunter2"), "{refused:?}");
+            }
+            let refused = request().set_secret("Host", "", &Secret::new("pa\"ss.hunter2")).unwrap_err();
+            assert_eq!(refused.text, "the header `host` cannot be a secret");
+        }
+    }
+
+    #[test]
     fn a_virtual_host_needs_the_operators_word_and_there_is_never_a_second_one() {
         let refused = request().set_own(&Gate::default(), "Host", "virtual").unwrap_err();
         assert!(refused.kind == Kind::Denied && refused.text.contains("`virtual_host = \"virtual\"`"), "{refused:?}");
@@ -532,7 +596,7 @@ mod tests {
         let mut request = request();
         request.set_own(&granted, "Host", "virtual").unwrap();
         // In the operator's own lines it is the operator's explicit choice; the last one counts.
-        request.set_lines("HOST: own\nX-A: 1\r\n\nx-a:2:3").unwrap();
+        request.set_lines(&Secret::new("HOST: own\nX-A: 1\r\n\nx-a:2:3")).unwrap();
         let all = |name| request.headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
         assert_eq!((all("host"), all("x-a")), (vec!["own"], vec!["2:3"]));
     }
@@ -554,7 +618,7 @@ mod tests {
         assert!(refused.text.contains("64 KiB") && request.headers.len() == 1, "{refused:?}");
         request.set_own(&Gate::default(), "x", &half).unwrap();
         let lines = (0..=MOST_HEADERS).map(|number| format!("x-{number}: y\n")).collect::<String>();
-        assert!(self::request().set_lines(&lines).unwrap_err().text.contains("100 headers"));
+        assert!(self::request().set_lines(&Secret::new(lines)).unwrap_err().text.contains("100 headers"));
     }
 
     #[test]
@@ -583,7 +647,7 @@ mod tests {
             Self {
                 instance: OfInstance::new(gate, Blocking::default(), Arc::clone(&meter), body_bytes),
                 meter,
-                connections: connect::OfCall::new(1, Duration::from_secs(10)),
+                connections: connect::OfCall::new(1, Duration::from_secs(10), Budget::new(64 << 20, Arc::default())),
                 table: ResourceTable::new(),
                 script: None,
             }
@@ -612,6 +676,36 @@ mod tests {
         assert!(refused.kind == "denied" && refused.message.contains("allow = "), "{refused:?}");
         assert_eq!(state.meter.refusals(), 1);
         assert!(futures_util::FutureExt::now_or_never(listener.accept()).is_none(), "it was connected to");
+    }
+
+    #[tokio::test]
+    async fn what_a_plugin_holds_of_requests_and_answers_counts_as_its_memory_until_it_drops_that() {
+        let answer = || HttpAnswer {
+            method: "GET".into(),
+            url: "http://a/".into(),
+            request_headers: Vec::new(),
+            request_body: None,
+            response: Ok(script::Response { status: 200, headers: Vec::new(), body: vec![0; 10_000] }),
+        };
+        let mut state = State::new(granting("http://a:80"), 10_000);
+        let mut script = Script::default();
+        script.http.extend((0..100).map(|_| answer()));
+        state.script = Some(script);
+        state.connections.budget = Budget::new(MOST_HEADER_BYTES * 2, Arc::default());
+        let mut view = state.view();
+        let id = view.new("GET".to_owned(), "http://a/".to_owned()).await.unwrap().rep();
+        let request = || Resource::new_borrow(id);
+        assert!(view.new("GET".to_owned(), "http://a/".to_owned()).await.is_err(), "a second one is too much");
+        assert!(view.set_body(request(), vec![0; MOST_HEADER_BYTES]).await.is_err());
+        let mut held = Vec::new();
+        while let Ok(response) = view.send(request()).await {
+            held.push(response.unwrap());
+        }
+        assert_eq!(held.len(), 6, "of ten kilobytes each");
+        for response in held {
+            HostResponse::drop(&mut view, response).await.unwrap();
+        }
+        assert!(view.send(request()).await.is_ok());
     }
 
     #[tokio::test]

@@ -20,6 +20,7 @@ use super::connect::{self, Patience, Slot, Stream, broken};
 use super::gate::Gate;
 use super::grants::Origin;
 use super::http::failure_of;
+use super::memory::Share;
 use super::meter::Meter;
 use super::script::Script;
 use super::types::{Handle, secret};
@@ -59,6 +60,8 @@ pub struct Connection {
 pub struct TlsOptions {
     server_name: Option<String>,
     alpn: Vec<String>,
+    /// Of the memory limit: of the name and the protocols.
+    shares: [Option<Share>; 2],
 }
 
 /// What an instance may connect to, and what counts its traffic.
@@ -232,12 +235,19 @@ impl contract::HostTlsOptions for View<'_> {
     }
 
     async fn set_server_name(&mut self, options: Resource<TlsOptions>, name: String) -> Result<()> {
-        self.table.get_mut(&options)?.server_name = Some(name);
+        let share = self.connections.budget.hold(name.len())?;
+        let options = self.table.get_mut(&options)?;
+        options.server_name = Some(name);
+        options.shares[0] = Some(share);
         Ok(())
     }
 
     async fn set_alpn(&mut self, options: Resource<TlsOptions>, protocols: Vec<String>) -> Result<()> {
-        self.table.get_mut(&options)?.alpn = protocols;
+        let bytes = protocols.iter().map(|protocol| protocol.len() + size_of::<String>()).sum();
+        let share = self.connections.budget.hold(bytes)?;
+        let options = self.table.get_mut(&options)?;
+        options.alpn = protocols;
+        options.shares[1] = Some(share);
         Ok(())
     }
 
@@ -303,8 +313,8 @@ impl contract::HostConnection for View<'_> {
         options: Resource<TlsOptions>,
     ) -> Result<Result<TlsInfo, TlsFailure>> {
         let tls = self.instance.gate.tls();
-        let TlsOptions { server_name, alpn } = self.table.get(&options)?;
-        let options = TlsOptions { server_name: server_name.clone(), alpn: alpn.clone() };
+        let TlsOptions { server_name, alpn, .. } = self.table.get(&options)?;
+        let options = TlsOptions { server_name: server_name.clone(), alpn: alpn.clone(), shares: Default::default() };
         if self.script.is_some() {
             // A scripted conversation is in plain text.
             return Ok(Ok(tls_info("TLSv1.3", options.alpn.into_iter().next(), tls.trust(), Vec::new())));
@@ -336,6 +346,7 @@ mod tests {
     use super::contract::{HostConnection, HostTlsOptions};
     use super::*;
     use crate::capabilities::grants::Grants;
+    use crate::capabilities::memory::Budget;
     use crate::capabilities::script::{Conversation, Turn};
 
     /// What a view looks at.
@@ -351,7 +362,8 @@ mod tests {
             let meter = Arc::<Meter>::default();
             let gate = Gate::new(Arc::new(grants), Arc::clone(&meter));
             let instance = OfInstance::new(gate, Blocking::default(), meter);
-            let connections = connect::OfCall::new(connections, Duration::from_secs(10));
+            let connections =
+                connect::OfCall::new(connections, Duration::from_secs(10), Budget::new(64 << 20, Arc::default()));
             Self { instance, connections, table: ResourceTable::new(), script: None }
         }
 
