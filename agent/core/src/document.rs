@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+/// The longest document that Mackerel accepts.
+pub const LONGEST_BYTES: usize = 100_000;
+
 /// A document that must be delivered.
 #[derive(Debug)]
 pub struct Document {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use wasaba_core::document::LONGEST_BYTES;
 use wasaba_core::limits::{Engine, Limits};
 use wasaba_core::setting::{Description, SettingValue};
 use wasaba_core::text::printable;
@@ -175,20 +176,28 @@ impl Plugin {
         Ok(call.outcome(reports))
     }
 
-    /// Reads the metadata of `instance`: one call in a fresh component instance. Must run in the sandbox.
+    /// Reads the metadata of `instance`: one call in a fresh component instance. Must run in the sandbox. A document that is invalid JSON
+    /// or too long is one of the problems.
     ///
     /// # Errors
-    /// The plugin's own error, how the call failed, or that a document is invalid JSON.
+    /// The plugin's own error, or how the call failed.
     pub async fn metadata(&self, instance: Instance, settings: Settings) -> Result<Answered<Documents>, Failure> {
         let mut call = self.call(instance);
-        let Gathered { documents, problems } = self.exports.gather(&mut call, &settings).await?;
-        let document = |(namespace, json): (String, String)| {
-            let mut json = serde_json::from_str(&json)
-                .map_err(|error| Failure::new(Kind::Failed, format!("invalid JSON in its metadata: {error}")))?;
-            without_secrets(&call, &mut json);
-            Ok(Document { namespace, json })
-        };
-        let documents = documents.into_iter().map(document).collect::<Result<_, Failure>>()?;
+        let Gathered { documents: texts, mut problems } = self.exports.gather(&mut call, &settings).await?;
+        // Read, a text takes many times its length.
+        let bytes = texts.iter().map(|(_, json)| json.len().min(LONGEST_BYTES)).sum::<usize>();
+        let held = call.store.data().hold(bytes.saturating_mul(BYTES_OF_VALUE_PER_BYTE_OF_TEXT));
+        let _held = held.map_err(|error| call.failure(&error))?;
+        let mut documents = Vec::new();
+        for (namespace, text) in texts {
+            match json(&text) {
+                Ok(mut json) => {
+                    without_secrets(&call, &mut json);
+                    documents.push(Document { namespace, json });
+                }
+                Err(failure) => problems.push(Problem { target: namespace, failure }),
+            }
+        }
         let problems = shown(&call, problems);
         Ok(call.outcome(Documents { documents, problems }))
     }
@@ -201,6 +210,19 @@ impl Plugin {
         let name = self.file.file_stem().map(|stem| printable(&stem.to_string_lossy(), 100)).unwrap_or_default();
         self.call(Instance::new(name.into(), Grants::default(), Arc::clone(limits), Vec::new()))
     }
+}
+
+/// The value of `0,0,0`, the worst that there is.
+const BYTES_OF_VALUE_PER_BYTE_OF_TEXT: usize = 18;
+
+/// The JSON of a document.
+fn json(text: &str) -> Result<serde_json::Value, Failure> {
+    if text.len() > LONGEST_BYTES {
+        let why = format!("its document has {} bytes, more than the {LONGEST_BYTES} that Mackerel accepts", text.len());
+        return Err(Failure::new(Kind::TooLarge, why));
+    }
+    serde_json::from_str(text)
+        .map_err(|error| Failure::new(Kind::Failed, format!("its document is invalid JSON: {error}")))
 }
 
 /// More problems than this of one call would only fill the log.

@@ -60,7 +60,7 @@ pub async fn keep(
     taken: Taken,
     statuses: Statuses,
 ) {
-    let shown_statuses = statuses.of(&check.name);
+    let shown_statuses = statuses.of(&check.name, check.custom_identifier.as_ref());
     let mut ticks = tokio::time::interval(check.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut before: HashMap<Arc<str>, Last> = HashMap::new();
@@ -75,7 +75,7 @@ pub async fn keep(
         let mut dropped = Dropped::hiding(&Secrets::default());
         found.retain(|found| {
             let name = full_name(&check, found);
-            let is_free = found.name.is_empty() || !taken(&name);
+            let is_free = found.name.is_empty() || !taken(&name) && !shown_statuses.is_of_another(&name);
             if !is_free {
                 dropped.add("another check has this name", &name);
             }

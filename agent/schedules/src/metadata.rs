@@ -21,16 +21,13 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 use wasaba_core::clock;
-use wasaba_core::document::{self, Document};
+use wasaba_core::document::{self, Document, LONGEST_BYTES};
 use wasaba_core::lines::LinesAnHour;
 use wasaba_core::paths::own::{self, Folder};
 use wasaba_core::secret::Secrets;
 use wasaba_core::text::Dropped;
 
 use crate::checks::Taken;
-
-/// The longest document that Mackerel accepts.
-const LONGEST_BYTES: usize = 100_000;
 
 /// A record is a document and the id of its host.
 const LARGEST_RECORD_BYTES: u64 = 2 * LONGEST_BYTES as u64;

@@ -24,8 +24,9 @@ pub struct Found {
 #[derive(Clone, Debug, Default)]
 pub struct Statuses(Arc<Mutex<BTreeMap<Key, Found>>>);
 
-/// The check's name in the configuration, and the name that the result is reported under.
-type Key = (Arc<str>, Arc<str>);
+/// The check's name in the configuration, the host that it reports about, if that is another one, and the name that the result is
+/// reported under.
+type Key = (Arc<str>, Option<Arc<str>>, Arc<str>);
 
 impl Statuses {
     /// All of them, by check and name.
@@ -34,9 +35,9 @@ impl Statuses {
         self.lock().values().cloned().collect()
     }
 
-    /// The results of one check, which are removed with it.
-    pub(crate) fn of(&self, check: &Arc<str>) -> OfCheck {
-        OfCheck { table: self.clone(), check: Arc::clone(check) }
+    /// The results of one check, which are removed with it, about this host or the one with this custom identifier.
+    pub(crate) fn of(&self, check: &Arc<str>, host: Option<&Arc<str>>) -> OfCheck {
+        OfCheck { table: self.clone(), check: Arc::clone(check), host: host.cloned() }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Found>> {
@@ -48,13 +49,15 @@ impl Statuses {
 pub(crate) struct OfCheck {
     table: Statuses,
     check: Arc<str>,
+    host: Option<Arc<str>>,
 }
 
 impl OfCheck {
     /// Records what a run at this time, in seconds since 1970, found.
     pub(crate) fn note(&self, name: &Arc<str>, status: Status, message: &str, ran: i64) {
         let mut table = self.table.lock();
-        let found = table.entry((Arc::clone(&self.check), Arc::clone(name))).or_insert_with(|| Found {
+        let key = (Arc::clone(&self.check), self.host.clone(), Arc::clone(name));
+        let found = table.entry(key).or_insert_with(|| Found {
             name: Arc::clone(name),
             status,
             since: ran,
@@ -70,7 +73,13 @@ impl OfCheck {
 
     /// Removes the results of all names but these.
     pub(crate) fn keep(&self, is_kept: impl Fn(&Arc<str>) -> bool) {
-        self.table.lock().retain(|(check, name), _| *check != self.check || is_kept(name));
+        self.table.lock().retain(|(check, _, name), _| *check != self.check || is_kept(name));
+    }
+
+    /// Whether another check reports under this name.
+    pub(crate) fn is_of_another(&self, name: &str) -> bool {
+        let table = self.table.lock();
+        table.keys().any(|(check, host, reported)| *check != self.check && *host == self.host && **reported == *name)
     }
 }
 
@@ -87,7 +96,7 @@ mod tests {
     #[test]
     fn a_status_has_lasted_since_it_changed_and_is_removed_with_its_check() {
         let statuses = Statuses::default();
-        let (disk, other) = (statuses.of(&"disk".into()), statuses.of(&"other".into()));
+        let (disk, other) = (statuses.of(&"disk".into(), None), statuses.of(&"other".into(), None));
         other.note(&"other".into(), Status::Ok, "", 1);
         for (ran, status) in [(60, Status::Ok), (120, Status::Critical), (180, Status::Critical)] {
             disk.note(&"disk-root".into(), status, "full", ran);
@@ -100,5 +109,17 @@ mod tests {
         assert_eq!(statuses.all().iter().map(|found| &*found.name).collect::<Vec<_>>(), ["disk-home", "other"]);
         drop(disk);
         assert_eq!(statuses.all().len(), 1);
+    }
+
+    #[test]
+    fn a_name_of_one_host_belongs_to_the_check_that_reported_under_it_first_as_long_as_it_does() {
+        let statuses = Statuses::default();
+        let of = |check: &str, host: Option<&str>| statuses.of(&check.into(), host.map(Arc::from).as_ref());
+        let (first, second, of_other_host) = (of("a", None), of("a-b", None), of("x", Some("db")));
+        first.note(&"a-b-c".into(), Status::Ok, "", 1);
+        assert!(second.is_of_another("a-b-c") && !first.is_of_another("a-b-c"));
+        assert!(!second.is_of_another("a-b-d") && !of_other_host.is_of_another("a-b-c"));
+        first.keep(|_| false);
+        assert!(!second.is_of_another("a-b-c"));
     }
 }

@@ -11,7 +11,7 @@ use wasmtime::component::{Resource, ResourceTable, ResourceTableError};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::instance::Instance;
-use super::memory::{Budget, Memory};
+use super::memory::{Budget, Memory, Share};
 use super::stderr::Stderr;
 use super::types::Handle;
 use super::{call, connect, crypto, files, http, kv, log, tcp, types};
@@ -134,6 +134,14 @@ impl Guest {
     /// A text of the plugin without secrets: its beginning, at least `most_bytes` if it has so many.
     pub(crate) fn hidden(&self, text: &str, most_bytes: usize) -> String {
         self.instance.state.secrets.hidden_in(text, most_bytes)
+    }
+
+    /// Counts so many bytes that the agent takes for the plugin as its memory, until the share is dropped.
+    ///
+    /// # Errors
+    /// They exceed the limit.
+    pub(crate) fn hold(&self, bytes: usize) -> wasmtime::Result<Share> {
+        self.connections.budget.hold(bytes)
     }
 
     /// What limits this call's memory; for [`wasmtime::Store::limiter`].

@@ -52,7 +52,7 @@ impl Budget {
 
 /// A share of the budget.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(crate) struct Share {
     budget: Budget,
     bytes: usize,
 }
