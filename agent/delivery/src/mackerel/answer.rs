@@ -104,12 +104,13 @@ impl ApiError {
         }
     }
 
-    /// Whether nothing was done for the request: it was refused, or not even sent. Everything else, such as a lost answer or that of a
-    /// gateway, leaves it open.
+    /// Whether nothing was done for the request: Mackerel refused it, or it was not even sent. Everything else, such as a lost answer or
+    /// that of a gateway, whatever it says, leaves it open.
     pub(super) fn is_surely_not_done(&self) -> bool {
         match self {
-            Self::Auth(_) | Self::NotFound(_) | Self::Refused(_) | Self::Unsent(_) => true,
-            Self::Busy(response) => response.status == 429,
+            Self::Auth(_) | Self::NotFound(_) | Self::Refused(_) => self.is_of_mackerel(),
+            Self::Busy(response) => response.status == 429 && self.is_of_mackerel(),
+            Self::Unsent(_) => true,
             Self::NoAnswer(_) => false,
         }
     }
@@ -343,6 +344,19 @@ mod tests {
         assert!(!of(429, gateway(), None) && !of(429, Author::Mackerel, None));
         assert!(ApiError::NoAnswer(String::new()).may_be_of_a_part());
         assert!(!ApiError::Unsent(String::new()).may_be_of_a_part());
+    }
+
+    #[test]
+    fn only_what_mackerel_refuses_or_what_was_not_sent_is_surely_not_done() {
+        let of = |status, by: Author| {
+            ApiError::of(ErrorResponse { status, by, message: String::new(), retry_after: None }).is_surely_not_done()
+        };
+        for status in [400, 401, 403, 404, 407, 413, 422, 429] {
+            assert!(of(status, Author::Mackerel) && !of(status, Author::Unknown("gateway".to_owned())), "{status}");
+        }
+        assert!(!of(500, Author::Mackerel) && !of(302, Author::Mackerel));
+        assert!(ApiError::Unsent(String::new()).is_surely_not_done());
+        assert!(!ApiError::NoAnswer(String::new()).is_surely_not_done());
     }
 
     #[test]

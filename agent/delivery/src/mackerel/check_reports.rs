@@ -3,7 +3,7 @@
 //! A changed status is reported at once, the rest once a minute. Each host has a [`Reporter`] with its own queue and lane, so that
 //! no host holds up another.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,20 +121,31 @@ impl<'a> CheckReports<'a> {
     }
 }
 
-/// A check and a status of it: what refuses its message while it is critical may take the next one.
+/// The reports of one check that wait, in their order. They travel together, so that none overtakes another.
+type Group = Vec<Arc<Report>>;
+
+/// A check and the status of its newest report: what refuses its message while it is critical may take the next one.
 type Key = (Arc<str>, &'static str);
 
-fn key(report: &Report) -> Key {
-    (Arc::clone(&report.name), report.status.word())
+fn key(group: &[Arc<Report>]) -> Option<Key> {
+    group.last().map(|newest| (Arc::clone(&newest.name), newest.status.word()))
 }
 
-/// The reports of the sieve's part of the checks, if those of all together failed; and whether they are such a part.
-fn part(sieve: &Sieve, reports: Vec<Arc<Report>>) -> (Vec<Arc<Report>>, bool) {
-    let names = reports.iter().map(|report| Arc::clone(&report.name)).collect::<BTreeSet<_>>();
-    let Some(part) = sieve.part(names.len()) else { return (reports, false) };
-    let names = names.into_iter().enumerate().filter(|(place, _)| part(*place));
-    let names = names.map(|(_, name)| name).collect::<BTreeSet<_>>();
-    (reports.into_iter().filter(|report| names.contains(&report.name)).collect(), true)
+/// The sieve's part of the checks, if all together failed; and whether it is such a part.
+fn part(sieve: &Sieve, groups: Vec<Group>) -> (Vec<Group>, bool) {
+    let Some(part) = sieve.part(groups.len()) else { return (groups, false) };
+    (groups.into_iter().enumerate().filter(|(place, _)| part(*place)).map(|(_, group)| group).collect(), true)
+}
+
+/// As many as one request may have, of each check the oldest.
+fn batch(groups: Vec<Group>) -> Vec<Group> {
+    let mut room = MOST_AT_ONCE;
+    let cut = |mut group: Group| {
+        group.truncate(room);
+        room -= group.len();
+        (!group.is_empty()).then_some(group)
+    };
+    groups.into_iter().map_while(cut).collect()
 }
 
 /// Delivers the reports of one host.
@@ -212,69 +223,69 @@ impl Reporter {
     /// Delivers everything but what is held, and then what of that is due.
     async fn deliver_all(&mut self, id: &str) -> Result<(), ApiError> {
         loop {
-            let waiting = self.queue.oldest(MOST_AT_ONCE, |report| !self.held.contains(&key(report)));
+            let is_held = |group: &Group| key(group).is_some_and(|key| self.held.contains(&key));
+            let (held, waiting): (Vec<_>, Vec<_>) = self.queue.groups().into_iter().partition(is_held);
             if waiting.is_empty() {
-                match self.retry_held(id).await? {
+                match self.retry_held(held, id).await? {
                     true => continue,
                     false => return Ok(()),
                 }
             }
-            let (batch, is_part) = part(&self.sieve, waiting);
-            let Err(error) = self.post(&batch, id).await else { continue };
-            let now = (self.pace.instant)();
-            if error.may_be_of_a_part() && batch.iter().all(|report| self.is_behind_held(report)) {
-                // Probably for the same reason, so that it waits with those before it.
-                batch.iter().for_each(|report| self.held.hold_unproven(key(report), &error, now));
+            let (groups, is_part) = part(&self.sieve, waiting);
+            let groups = batch(groups);
+            let Err(error) = self.post(&groups, id).await else { continue };
+            let (things, now) = (groups.len(), (self.pace.instant)());
+            if let [group] = &groups[..]
+                && self.has_held(group)
+                && error.may_be_of_a_part()
+            {
+                // Probably for the same reason as those before it.
+                self.try_newest(group, &error, false, id).await?;
                 continue;
             }
             let search = match error {
-                ApiError::Refused(_) if self.fruitless.allows(batch.len(), now) => {
-                    Halving::of_refused(batch.clone(), error.clone(), (self.pace.random)())
+                ApiError::Refused(_) if self.fruitless.allows(things, now) => {
+                    Halving::of_refused(groups, error.clone(), (self.pace.random)())
                 }
                 _ if !is_part && self.sieve.is_accepting() && error.may_be_of_a_part() => {
-                    Halving::beside_accepted(batch.clone(), error.clone())
+                    Halving::beside_accepted(groups, error.clone())
                 }
                 _ => return Err(error),
             };
-            if !self.search(search, &error, &batch, id).await? {
-                self.fruitless.record(batch.len(), now);
+            if !self.search(search, &error, id).await? {
+                self.fruitless.record(things, now);
                 return Err(error);
             }
         }
     }
 
-    /// Whether another report of its check is held.
-    fn is_behind_held(&self, report: &Report) -> bool {
-        let is_it = |other: &Report| other.name == report.name && self.held.contains(&key(other));
-        !self.queue.oldest(1, is_it).is_empty()
+    /// Whether an earlier report of the check is held.
+    fn has_held(&self, group: &[Arc<Report>]) -> bool {
+        (1..group.len()).any(|end| group.get(..end).and_then(key).is_some_and(|key| self.held.contains(&key)))
     }
 
-    /// Posts what is held and due: all in its order, or, if that is refused again, the newest of each check and status, since only some
-    /// of the messages may be refused. Returns whether anything was accepted.
-    async fn retry_held(&mut self, id: &str) -> Result<bool, ApiError> {
+    /// Posts what is held and due. Returns whether anything was accepted.
+    async fn retry_held(&mut self, held: Vec<Group>, id: &str) -> Result<bool, ApiError> {
         let now = (self.pace.instant)();
-        if self.held.is_empty() || self.lane.is_exhausted() {
+        if held.is_empty() || self.lane.is_exhausted() {
             return Ok(false);
         }
-        // Reports that became too old were dropped.
-        let queued = self.queue.oldest(usize::MAX, |_| true).iter().map(|report| key(report)).collect::<BTreeSet<_>>();
-        self.held.retain(|key| queued.contains(key));
-        let is_due = |report: &Report| match self.is_accepting {
-            true => self.held.is_due_beside_accepted(&key(report), now),
-            false => self.held.is_due(&key(report), now),
+        // What became too old was dropped.
+        let keys = held.iter().filter_map(|group| key(group)).collect::<BTreeSet<_>>();
+        self.held.retain(|key| keys.contains(key));
+        let is_due = |group: &Group| {
+            key(group).is_some_and(|key| match self.is_accepting {
+                true => self.held.is_due_beside_accepted(&key, now),
+                false => self.held.is_due(&key, now),
+            })
         };
-        let names = self.queue.oldest(usize::MAX, is_due);
-        let names = names.iter().map(|report| &report.name).collect::<BTreeSet<_>>();
-        let due = self.queue.oldest(usize::MAX, |report| names.contains(&report.name));
+        let due = held.into_iter().filter(is_due).collect::<Vec<_>>();
         if due.is_empty() {
             return Ok(false);
         }
-        let mut batch = due.clone();
-        if !self.is_accepting {
-            batch = part(&self.held_sieve, batch).0;
-        }
-        batch.truncate(MOST_AT_ONCE);
-        let Err(error) = self.post(&batch, id).await else {
+        let keys = due.iter().filter_map(|group| key(group)).collect::<Vec<_>>();
+        let groups = batch(if self.is_accepting { due } else { part(&self.held_sieve, due).0 });
+        let Err(error) = self.post(&groups, id).await else {
             self.held_sieve.clear();
             return Ok(true);
         };
@@ -282,16 +293,64 @@ impl Reporter {
             self.held.extend_due(now);
             return Err(error);
         }
-        if !self.is_accepting {
+        if self.is_accepting {
+            self.search(Halving::beside_accepted(groups, error.clone()), &error, id).await?;
+        } else {
             // Perhaps everything fails.
             self.held_sieve.fail();
-            due.iter().for_each(|report| self.held.hold_unproven(key(report), &error, now));
-            return Ok(false);
+            keys.into_iter().for_each(|key| self.held.hold_unproven(key, &error, now));
         }
-        let newest = due.iter().map(|report| (key(report), Arc::clone(report))).collect::<BTreeMap<_, _>>();
-        let newest = newest.into_values().take(MOST_AT_ONCE).collect();
-        self.search(Halving::beside_accepted(newest, error.clone()), &error, &due, id).await?;
         Ok(false)
+    }
+
+    /// Posts the newest report of a check whose reports together are refused, if they are several: it may be accepted, and those before
+    /// it are dropped then, since posted later they would be taken for newer. Else the check is held.
+    async fn try_newest(
+        &mut self,
+        group: &[Arc<Report>],
+        why: &ApiError,
+        is_proven: bool,
+        id: &str,
+    ) -> Result<(), ApiError> {
+        if let [before @ .., newest] = group
+            && !before.is_empty()
+        {
+            match self.post(&[vec![Arc::clone(newest)]], id).await {
+                Ok(()) => {
+                    self.queue.supersede(before);
+                    return Ok(());
+                }
+                Err(error) if error.may_be_of_a_part() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let (Some(key), now) = (key(group), (self.pace.instant)()) else { return Ok(()) };
+        if is_proven {
+            self.held.hold(key, why, now);
+        } else {
+            self.held.hold_unproven(key, why, now);
+        }
+        Ok(())
+    }
+
+    /// Drops the reports of a check that Mackerel itself refuses, and delivers the others, in their order.
+    async fn drop_refused(&mut self, group: Group, why: &ApiError, id: &str) -> Result<(), ApiError> {
+        if let [report] = &group[..] {
+            self.queue.refuse(report, why);
+            return Ok(());
+        }
+        for (place, report) in group.iter().enumerate() {
+            match self.post(&[vec![Arc::clone(report)]], id).await {
+                Ok(()) => {}
+                Err(error) if error.is_final() => self.queue.refuse(report, &error),
+                Err(error) if error.may_be_of_a_part() => {
+                    let rest = group.get(place..).unwrap_or_default();
+                    return self.try_newest(rest, &error, true, id).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Notes that everything is delivered but what is held, which is the lane's fault.
@@ -325,41 +384,39 @@ impl Reporter {
     }
 
     /// Posts reports, which leave the queue only then, since this may be interrupted at any time.
-    async fn post(&mut self, batch: &[Arc<Report>], id: &str) -> Result<(), ApiError> {
-        self.lane.request(batch.len(), self.client.post_reports(body(batch, id))).await?;
-        tracing::debug!("delivered {} check reports", batch.len());
+    async fn post(&mut self, groups: &[Group], id: &str) -> Result<(), ApiError> {
+        let reports = groups.iter().flatten().map(Arc::clone).collect::<Vec<_>>();
+        self.lane.request(reports.len(), self.client.post_reports(body(&reports, id))).await?;
+        tracing::debug!("delivered {} check reports", reports.len());
         self.fruitless.clear();
         self.sieve.accept();
         self.is_accepting = true;
-        let order = if self.held.is_empty() { Vec::new() } else { self.queue.oldest(usize::MAX, |_| true) };
-        self.queue.remove(batch);
-        self.queue.drop_superseded(&order, |report| self.held.contains(&key(report)));
-        batch.iter().for_each(|report| self.held.release(&key(report)));
+        self.queue.remove(&reports);
+        groups.iter().filter_map(|group| key(group)).for_each(|key| self.held.release(&key));
         self.settled.notify_one();
         Ok(())
     }
 
-    /// Looks for the refused reports of a batch that was refused, see `why`, which are `all` or some of them, and drops those that Mackerel itself
-    /// refuses; the others are held. What is accepted is delivered on the way. Returns whether anything was.
+    /// Looks for the checks of which reports are refused, of those that are refused together, see `why`. What Mackerel itself refuses is
+    /// dropped, the others are held, and what is accepted is delivered on the way. Returns whether anything was.
     ///
     /// # Errors
     /// A request failed for another reason, or too many were refused.
     async fn search(
         &mut self,
-        mut search: Halving<Arc<Report>, ApiError>,
+        mut search: Halving<Group, ApiError>,
         why: &ApiError,
-        all: &[Arc<Report>],
         id: &str,
     ) -> Result<bool, ApiError> {
         loop {
             let mut result = Ok(());
             while result.is_ok()
                 && !self.lane.is_exhausted()
-                && let Some(batch) = search.next()
+                && let Some(groups) = search.next()
             {
-                match self.post(&batch, id).await {
+                match self.post(&groups, id).await {
                     Ok(()) => search.accept(),
-                    Err(error) => result = search.fail(batch, error),
+                    Err(error) => result = search.fail(groups, error),
                 }
             }
             let (refused, is_finished) = match search.found() {
@@ -367,15 +424,13 @@ impl Reporter {
                 Found::Some(refused) => (refused, false),
                 Found::NothingAccepted => return result.map(|()| false),
             };
-            let now = (self.pace.instant)();
-            let (dropped, held): (Vec<_>, Vec<_>) = refused.into_iter().partition(|(_, why)| why.is_final());
-            for (report, why) in &held {
-                self.held.hold(key(report), why, now);
+            for (group, why) in refused {
+                if why.is_final() {
+                    self.drop_refused(group, &why, id).await?;
+                } else {
+                    self.try_newest(&group, &why, true, id).await?;
+                }
             }
-            if is_finished {
-                self.queue.drop_superseded(all, |report| self.held.contains(&key(report)));
-            }
-            dropped.iter().for_each(|(report, why)| self.queue.refuse(report, why));
             result?;
             if is_finished {
                 return Ok(true);

@@ -15,7 +15,7 @@ use wasaba_core::graph::Defined;
 use super::Pace;
 use super::answer::{ApiError, AtFault};
 use super::client::Client;
-use super::halving::{Found, Halving};
+use super::halving::{Found, Fruitless, Halving};
 use super::lanes::{Lane, Words};
 use super::sieve::Sieve;
 
@@ -28,8 +28,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// As many refused definitions of a source are named.
 const MOST_NAMED: usize = 3;
 
-/// Posts the definitions now, when they change, and every hour, without those that Mackerel refuses. If it refuses all of them, they
-/// are tried again in an hour.
+/// Posts the definitions now, when they change, and every hour, without those that Mackerel refuses.
 pub(super) async fn keep_posted(
     client: &Client,
     mut definitions: watch::Receiver<Arc<Vec<Defined>>>,
@@ -45,7 +44,7 @@ pub(super) async fn keep_posted(
         }
         posting.change(&definitions.borrow_and_update());
         let words = Words::new("post the graph definitions", "values are posted without them");
-        let wait = match posting.post(client, &mut lane, (pace.random)()).await {
+        let wait = match posting.post(client, &mut lane, pace).await {
             Ok(wait) => wait,
             Err(error) => {
                 // New definitions would fail, too.
@@ -66,6 +65,7 @@ struct Posting {
     all: Arc<Vec<Defined>>,
     refused: Vec<Defined>,
     sieve: Sieve,
+    fruitless: Fruitless,
     /// A search for refused ones that pauses, and why it began.
     unfinished: Option<(Halving<Defined, ApiError>, ApiError)>,
 }
@@ -80,14 +80,14 @@ impl Posting {
         }
     }
 
-    /// Posts all definitions that are not known as refused, and looks for those that are now. `random` is from 0 to 1. Returns the wait
-    /// until the next posting.
+    /// Posts all definitions that are not known as refused, and looks for those that are now. Returns the wait until the next
+    /// posting.
     ///
     /// # Errors
     /// A request failed for another reason than its definitions, as far as is known.
-    async fn post(&mut self, client: &Client, lane: &mut Lane, random: f64) -> Result<Duration, ApiError> {
+    async fn post(&mut self, client: &Client, lane: &mut Lane, pace: Pace) -> Result<Duration, ApiError> {
         if let Some((search, why)) = self.unfinished.take() {
-            return self.search(client, lane, search, why).await;
+            return self.search(client, lane, search, why, pace).await;
         }
         loop {
             let good = self.all.iter().filter(|defined| !self.refused.contains(defined)).cloned();
@@ -110,16 +110,20 @@ impl Posting {
                         continue;
                     }
                     self.sieve.clear();
+                    self.fruitless.clear();
                     lane.is_well();
                     return Ok(POSTED_EVERY);
                 }
+                Err(error @ ApiError::Refused(_)) if !self.fruitless.allows(good.len(), (pace.instant)()) => {
+                    return Ok(self.cannot_post_any(lane, &error));
+                }
                 Err(error @ ApiError::Refused(_)) => {
-                    let search = Halving::of_refused(good, error.clone(), random);
-                    return self.search(client, lane, search, error).await;
+                    let search = Halving::of_refused(good, error.clone(), (pace.random)());
+                    return self.search(client, lane, search, error, pace).await;
                 }
                 Err(error) if self.sieve.is_accepting() && error.may_be_of_a_part() => {
                     let search = Halving::beside_accepted(good, error.clone());
-                    return self.search(client, lane, search, error).await;
+                    return self.search(client, lane, search, error, pace).await;
                 }
                 Err(error) => {
                     if error.may_be_of_a_part() {
@@ -137,6 +141,7 @@ impl Posting {
         lane: &mut Lane,
         mut search: Halving<Defined, ApiError>,
         why: ApiError,
+        pace: Pace,
     ) -> Result<Duration, ApiError> {
         while !lane.is_exhausted()
             && let Some(batch) = search.next()
@@ -154,11 +159,13 @@ impl Posting {
             }
             // Then the definitions are not to blame, or there is only one.
             Found::NothingAccepted => {
-                let example = self.all.iter().find(|defined| !self.refused.contains(defined));
-                return Ok(cannot_post("any graph definition", example, lane, &why));
+                let things = self.all.len() - self.refused.len();
+                self.fruitless.record(things, (pace.instant)());
+                return Ok(self.cannot_post_any(lane, &why));
             }
         };
         self.sieve.clear();
+        self.fruitless.clear();
         let (refused, unproven): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, why)| why.is_final());
         lane.dropped("refused", refused.len());
         if let Some((_, why)) = refused.first() {
@@ -167,21 +174,29 @@ impl Posting {
             self.refused.extend(refused);
         }
         if let Some((example, why)) = unproven.first() {
-            return Ok(cannot_post("some graph definitions", Some(example), lane, why).min(wait));
+            let (task, cure) = cannot_post("some graph definitions", Some(example), why);
+            let words = Words { cure, is_of_a_part: true, ..Words::new(&task, "values are posted without them") };
+            lane.fault(POSTED_EVERY, why, &words);
+            return Ok(wait);
         }
         lane.is_well();
         Ok(wait)
     }
+
+    /// Records that nothing is accepted, and returns when it is tried again.
+    fn cannot_post_any(&self, lane: &mut Lane, error: &ApiError) -> Duration {
+        let example = self.all.iter().find(|defined| !self.refused.contains(defined));
+        let (task, cure) = cannot_post("any graph definition", example, error);
+        lane.wait(error, &Words { cure, ..Words::new(&task, "values are posted without them") })
+    }
 }
 
-/// Records a fault that is not Mackerel's answer to these definitions, and returns when they are tried again.
-fn cannot_post(which: &str, example: Option<&Defined>, lane: &mut Lane, error: &ApiError) -> Duration {
+/// What a message about definitions that are not accepted says: the task, and the cure.
+fn cannot_post(which: &str, example: Option<&Defined>, error: &ApiError) -> (String, Option<(AtFault, String)>) {
     let example = example.map(|defined| format!("`{}` of {}", defined.graph.name(), defined.owner));
-    let task = format!("post {which}, such as that of {}", example.unwrap_or_default());
     let is_content = error.at_fault() == AtFault::Content;
     let cure = is_content.then(|| (AtFault::Content, "correct the graphs of that plugin".to_owned()));
-    lane.fault(POSTED_EVERY, error, &Words { cure, ..Words::new(&task, "values are posted without them") });
-    POSTED_EVERY
+    (format!("post {which}, such as that of {}", example.unwrap_or_default()), cure)
 }
 
 fn body(definitions: &[Defined]) -> Vec<u8> {
@@ -244,6 +259,7 @@ mod tests {
     thread_local! {
         /// How much later than now it is.
         static LATER: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+        static RANDOM: Cell<f64> = const { Cell::new(0.0) };
     }
 
     #[tokio::test]
@@ -257,14 +273,15 @@ mod tests {
         let name = |number: usize| if number % 5 == 2 { format!("good{number}") } else { format!("bad{number}") };
         let all = (0..200).map(|number| defined("plugin web", &name(number))).collect::<Vec<_>>();
         let (mut posting, lanes) = (Posting::default(), Lanes::default());
-        let pace = Pace { instant: || clock::instant() + LATER.get(), ..PACE };
+        let pace = Pace { instant: || clock::instant() + LATER.get(), random: || RANDOM.get(), ..PACE };
         let mut lane = lanes.lane(Kind::GraphDefinitions, None, pace);
         posting.change(&Arc::new(all));
         // Each time at another place, until the first is accepted.
         for random in (0..20).map(|number| f64::from(number) / 20.0) {
             let before = server.requests().len();
             LATER.set(LATER.get() + POSTED_EVERY);
-            posting.post(&client, &mut lane, random).await.unwrap();
+            RANDOM.set(random);
+            posting.post(&client, &mut lane, pace).await.unwrap();
             assert!(server.requests().len() - before <= MOST_REQUESTS);
         }
         assert_eq!(posting.refused.len(), 160);
@@ -284,12 +301,17 @@ mod tests {
             let all = (0..count).map(|number| defined("plugin web", &format!("g{number}"))).collect::<Vec<_>>();
             let mut posting = Posting::default();
             posting.change(&Arc::new(all));
-            let mut lane = lanes.lane(Kind::GraphDefinitions, None, PACE);
-            assert_eq!(posting.post(&client, &mut lane, 0.0).await, Ok(POSTED_EVERY));
+            let pace = Pace { random: || 1.0, ..PACE };
+            let mut lane = lanes.lane(Kind::GraphDefinitions, None, pace);
+            let mut waits = Vec::new();
+            waits.push(posting.post(&client, &mut lane, pace).await.unwrap().as_secs());
+            let searched = server.requests().len() - before;
+            waits.push(posting.post(&client, &mut lane, pace).await.unwrap().as_secs());
+            assert_eq!((waits, server.requests().len() - before), (vec![2, 4], searched + 1), "a back-off, no search");
             let facts = lanes.facts((PACE.instant)());
             let fault = facts.iter().find_map(|facts| facts.fault.as_ref()).unwrap();
-            assert!(fault.error.contains("400") && fault.next_try_in > POSTED_EVERY / 2, "{fault:?}");
-            assert!(posting.refused.is_empty() && server.requests().len() - before <= MOST_REFUSED_REQUESTS, "{count}");
+            assert!(fault.error.contains("400"), "{fault:?}");
+            assert!(posting.refused.is_empty() && searched <= MOST_REFUSED_REQUESTS, "{count}");
         }
     }
 }

@@ -18,6 +18,9 @@ pub(super) const MOST_REFUSED_REQUESTS: usize = 10;
 /// After so many failures in a row that are no refusals, the server probably has failed meanwhile, and not over something in the batch.
 const MOST_FAILURES_IN_A_ROW: usize = 10;
 
+/// Steps of this share lead to another place each time, also far from those before.
+pub(super) const GOLDEN_RATIO: f64 = 0.618_033_988_749_895;
+
 /// How long no further search is made after one in which nothing was accepted: the request is repeated as it is, with longer and longer
 /// waits, so that a refusal of everything that ends soon does not use up the requests of an hour.
 const FRUITLESS: Duration = Duration::from_hours(1);
@@ -112,7 +115,6 @@ impl<T, E> Halving<T, E> {
 
     /// One thing of what is still to be posted, from another place each time, also from those close to it.
     fn one(&mut self) -> Option<T> {
-        const GOLDEN_RATIO: f64 = 0.618_033_988_749_895;
         let place = self.place * self.batches.len() as f64;
         self.place = (self.place + GOLDEN_RATIO).fract();
         let index = place as usize;

@@ -1,13 +1,12 @@
 //! Host metadata: documents to `PUT /api/v0/hosts/<id>/metadata/<namespace>`.
 //!
-//! Only the newest document of each namespace counts, and a namespace that fails holds up no other. A document that Mackerel refuses stays
-//! queued and is posted again an hour later, unless its plugin makes another one before.
+//! Only the newest document of each namespace counts, and a namespace that fails holds up no other. A document that is refused stays
+//! queued and is posted again later ([`Holds`]), unless its plugin makes another one before.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -16,11 +15,9 @@ use wasaba_core::lines::LinesAnHour;
 
 use super::answer::ApiError;
 use super::client::Client;
+use super::holds::Holds;
 use super::id_file::HostId;
 use super::lanes::{Lane, Words};
-
-/// How long a document is not posted after it was refused.
-const HELD: Duration = Duration::from_hours(1);
 
 /// As many lines about refused documents are logged in an hour.
 const MOST_LINES: u32 = 5;
@@ -28,40 +25,56 @@ const MOST_LINES: u32 = 5;
 /// The queued documents, by namespace.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    documents: BTreeMap<Arc<str>, Queued>,
+    documents: BTreeMap<Arc<str>, Document>,
+    /// The namespaces whose documents are refused.
+    held: Holds<Arc<str>>,
+    /// Those that failed since anything was accepted, and why.
+    failing: BTreeMap<Arc<str>, ApiError>,
     /// The namespace that was tried last: the one behind it is next.
     last: Option<Arc<str>>,
-}
-
-#[derive(Debug)]
-struct Queued {
-    document: Document,
-    /// Until then it is not posted, since it was refused.
-    held: Option<Instant>,
 }
 
 impl Queue {
     /// Queues a document in place of that of the same namespace.
     pub(super) fn push(&mut self, document: Document) {
-        let before = self.documents.get(&document.namespace).filter(|queued| queued.document.json == document.json);
-        let held = before.and_then(|queued| queued.held);
-        self.documents.insert(Arc::clone(&document.namespace), Queued { document, held });
+        if self.documents.get(&document.namespace).is_none_or(|before| before.json != document.json) {
+            self.held.release(&document.namespace);
+        }
+        self.documents.insert(Arc::clone(&document.namespace), document);
     }
 
     /// The document to post next.
-    fn next(&mut self, now: Instant) -> Option<(Arc<str>, Vec<u8>)> {
+    fn next(&mut self, now: std::time::Instant) -> Option<(Arc<str>, Vec<u8>)> {
         let behind = self.last.clone().map_or(Bound::Unbounded, Bound::Excluded);
         let from_there = self.documents.range((behind, Bound::Unbounded)).chain(&self.documents);
-        let (namespace, queued) =
-            from_there.into_iter().find(|(_, queued)| queued.held.is_none_or(|until| until <= now))?;
+        let is_free = |namespace: &Arc<str>| !self.held.contains(namespace) || self.held.is_due(namespace, now);
+        let (namespace, document) = from_there.into_iter().find(|(namespace, _)| is_free(namespace))?;
         let namespace = Arc::clone(namespace);
         self.last = Some(Arc::clone(&namespace));
-        Some((namespace, queued.document.json.clone().into_bytes()))
+        Some((namespace, document.json.clone().into_bytes()))
     }
 
-    /// When a refused document is posted again.
-    fn due(&self) -> Option<Instant> {
-        self.documents.values().filter_map(|queued| queued.held).min()
+    /// Takes a document that was accepted. What failed before it does not fail with everything.
+    fn accept(&mut self, namespace: &Arc<str>, now: std::time::Instant) -> Option<Document> {
+        self.held.release(namespace);
+        self.failing.remove(namespace);
+        for (namespace, why) in std::mem::take(&mut self.failing) {
+            self.held.hold(namespace, &why, now);
+        }
+        self.documents.remove(namespace)
+    }
+
+    /// Records that a document failed, of which another may be accepted. Returns whether it is held.
+    fn fail(&mut self, namespace: &Arc<str>, why: &ApiError, now: std::time::Instant) -> bool {
+        if why.is_final() || why.is_too_large() {
+            self.held.hold(Arc::clone(namespace), why, now);
+        } else if self.held.contains(namespace) {
+            self.held.hold_unproven(Arc::clone(namespace), why, now);
+        } else {
+            self.failing.insert(Arc::clone(namespace), why.clone());
+            return false;
+        }
+        true
     }
 }
 
@@ -78,28 +91,26 @@ pub(super) async fn keep_posted(
     let words = Words::new("deliver metadata", "the newest document of each namespace stays queued");
     loop {
         while retry_at.is_none()
-            && let Some((namespace, json)) = queue.next(Instant::now())
+            && let Some((namespace, json)) = queue.next(Instant::now().into_std())
         {
             let result = lane.request(1, client.put_metadata(host_id, &namespace, json)).await;
             let now = Instant::now();
             match result {
                 Ok(()) => {
-                    lane.is_well();
                     tracing::debug!("delivered metadata {namespace}");
-                    if let Some(Queued { document, .. }) = queue.documents.remove(&namespace) {
+                    if let Some(document) = queue.accept(&namespace, now.into_std()) {
                         // The receiver may be gone.
                         document.delivered.send(host_id.as_str().into()).ok();
                     }
                 }
-                Err(error @ ApiError::Refused(_)) if error.is_of_mackerel() || error.is_too_large() => {
-                    if let Some(queued) = queue.documents.get_mut(&namespace) {
-                        queued.held = Some(now + HELD);
-                    }
-                    let line = format!(
-                        "cannot deliver metadata {namespace}: {error}; retrying in an hour, or with the next document of its plugin"
-                    );
-                    if let Some(line) = lines.admitted(line, now.into_std()) {
-                        tracing::error!("{line}");
+                Err(error) if error.may_be_of_a_part() && queue.fail(&namespace, &error, now.into_std()) => {
+                    if error.is_final() || error.is_too_large() {
+                        let line = format!(
+                            "cannot deliver metadata {namespace}: {error}; retrying later, or with the next document of its plugin"
+                        );
+                        if let Some(line) = lines.admitted(line, now.into_std()) {
+                            tracing::error!("{line}");
+                        }
                     }
                     if lane.is_exhausted() {
                         retry_at = Some(now + lane.wait(&error, &words));
@@ -110,13 +121,26 @@ pub(super) async fn keep_posted(
                 }
             }
         }
-        let wake = retry_at.or_else(|| queue.due());
+        if retry_at.is_none() {
+            note(queue, &mut lane, Instant::now().into_std());
+        }
+        let wake = retry_at.or_else(|| queue.held.next().map(Instant::from_std));
         tokio::select! {
             Some(document) = inbox.recv() => queue.push(document),
             () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => retry_at = None,
             else => std::future::pending().await,
         }
     }
+}
+
+/// Notes that everything is delivered but what is held, which is the lane's fault unless Mackerel itself refuses it.
+fn note(queue: &Queue, lane: &mut Lane, now: std::time::Instant) {
+    let Some((namespace, why, until)) = queue.held.queued().min_by_key(|(_, _, until)| *until) else {
+        return lane.is_well();
+    };
+    let task = format!("deliver metadata {namespace}");
+    let words = Words::new(&task, "it stays queued, and the others are delivered");
+    lane.fault(until.saturating_duration_since(now), why, &Words { is_of_a_part: true, ..words });
 }
 
 #[cfg(test)]
@@ -139,10 +163,10 @@ mod tests {
     fn a_namespace_that_always_fails_is_tried_behind_all_others() {
         let mut queue = Queue::default();
         ["a", "b", "c"].into_iter().for_each(|namespace| queue.push(document(namespace, "1").0));
-        let now = Instant::now();
+        let now = Instant::now().into_std();
         let mut next = || queue.next(now).map(|(namespace, _)| namespace.to_string()).unwrap_or_default();
         assert_eq!([next(), next(), next(), next()], ["a", "b", "c", "a"]);
-        queue.documents.get_mut("b").unwrap().held = Some(now + HELD);
+        queue.held.hold("b".into(), &ApiError::NoAnswer("no".to_owned()), now);
         let mut next = || queue.next(now).map(|(namespace, _)| namespace.to_string()).unwrap_or_default();
         assert_eq!([next(), next()], ["c", "a"]);
     }
@@ -170,6 +194,22 @@ mod tests {
                 assert!(others.0.is_ok() && others.1.is_ok() && others.2.is_ok()),
         }
         assert_eq!(queue.documents.keys().map(|namespace| &**namespace).collect::<Vec<_>>(), ["a"]);
+    }
+
+    #[test]
+    fn a_document_that_fails_while_another_is_accepted_is_held_until_its_plugin_makes_another() {
+        let (mut queue, now) = (Queue::default(), Instant::now().into_std());
+        ["a", "b"].into_iter().for_each(|namespace| queue.push(document(namespace, "1").0));
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let why = ApiError::NoAnswer("no".to_owned());
+        assert!(!queue.fail(&a, &why, now) && queue.held.is_empty(), "everything may fail");
+        assert!(queue.accept(&b, now).is_some() && queue.held.contains(&a));
+        assert_eq!(queue.next(now), None);
+        let due = queue.held.next().unwrap();
+        assert!(queue.next(due).is_some() && queue.fail(&a, &why, due));
+        assert_eq!(queue.next(due), None);
+        queue.push(document("a", "2").0);
+        assert!(queue.next(due).is_some());
     }
 
     #[tokio::test]
@@ -200,9 +240,9 @@ mod tests {
         }
         assert_eq!(queue.documents.keys().map(|namespace| &**namespace).collect::<Vec<_>>(), ["large"]);
         queue.push(document("large", "{\"a\":1}").0);
-        assert!(queue.documents["large"].held.is_some(), "the same again");
+        assert!(queue.held.contains(&"large".into()), "the same again");
         queue.push(document("large", "{\"a\":2}").0);
-        assert!(queue.documents["large"].held.is_none(), "another one");
+        assert!(!queue.held.contains(&"large".into()), "another one");
         let last = server
             .requests()
             .into_iter()

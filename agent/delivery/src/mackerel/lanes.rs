@@ -41,8 +41,11 @@ pub(super) struct Lane {
     logged: Vec<(FaultKind, Instant)>,
 }
 
-/// Faults of one kind are one fault for the log: the error, whose it is, and whether only some things fail.
-type FaultKind = (std::mem::Discriminant<ApiError>, AtFault, bool);
+/// Faults of one kind are one fault for the log: the error, whose it is, and what fails if it is only a part.
+type FaultKind = (std::mem::Discriminant<ApiError>, AtFault, Option<String>);
+
+/// As many faults of parts are logged in an hour.
+const MOST_OF_PARTS: usize = 4;
 
 /// What a message about a fault says besides the error.
 pub(super) struct Words<'a> {
@@ -145,14 +148,18 @@ impl Lane {
     pub(super) fn fault(&mut self, wait: Duration, error: &ApiError, words: &Words<'_>) {
         let now = self.now();
         let (at_fault, cure) = words.cure.clone().unwrap_or_else(|| (error.at_fault(), error.cure()));
-        let kind = (std::mem::discriminant(error), at_fault, words.is_of_a_part);
+        let part = words.is_of_a_part.then(|| words.task.to_owned());
+        let kind = (std::mem::discriminant(error), at_fault, part);
         self.logged.retain(|(_, at)| now.saturating_duration_since(*at) < HOUR);
-        let is_known = self.logged.iter().any(|(known, _)| *known == kind);
+        let of_parts = self.logged.iter().filter(|((.., part), _)| part.is_some()).count();
+        let is_known =
+            self.logged.iter().any(|(known, _)| *known == kind) || words.is_of_a_part && of_parts >= MOST_OF_PARTS;
         if !is_known {
             self.logged.push((kind, now));
         }
         let is_news = !is_known && !self.is_also_this_hosts(error);
         let what = error.what();
+        let shown = if words.is_of_a_part { format!("cannot {}: {what}", words.task) } else { what.clone() };
         let mut lasts = Duration::ZERO;
         self.note(|state| {
             let earlier = state.fault.take();
@@ -161,7 +168,7 @@ impl Lane {
             state.doing = Doing::Waiting(now + wait);
             state.fault = Some(OpenFault {
                 since,
-                error: printable(&what, 1_024),
+                error: printable(&shown, 1_024),
                 at_fault,
                 cure: cure.clone(),
                 next_try: now + wait,
@@ -408,10 +415,17 @@ mod tests {
         let lanes = Lanes::default();
         let mut lane = lanes.lane(Kind::Values, None, STILL);
         failed(&mut lane, &unreachable());
-        let words = Words { is_of_a_part: true, ..Words::new("deliver values of `a`", "they stay queued") };
-        (0..3).for_each(|_| lane.fault(Duration::from_secs(120), &unreachable(), &words));
+        let words = || Words { is_of_a_part: true, ..Words::new("deliver values of `a`", "they stay queued") };
+        (0..3).for_each(|_| lane.fault(Duration::from_secs(120), &unreachable(), &words()));
         let lines = captured();
         assert!(lines.len() == 2 && lines[1].starts_with("cannot deliver values of `a`: "), "{lines:#?}");
+        let fault = facts(&lanes, Kind::Values).fault.unwrap();
+        assert_eq!(fault.error, "cannot deliver values of `a`: cannot reach Mackerel: refused");
+        for name in ["b", "c", "d", "e", "f"] {
+            let task = format!("deliver values of `a`, `{name}`");
+            lane.fault(Duration::from_secs(120), &unreachable(), &Words { task: &task, ..words() });
+        }
+        assert_eq!(captured().len(), MOST_OF_PARTS - 1, "however often they change");
     }
 
     #[test]

@@ -186,14 +186,24 @@ impl Queue {
         self.len() == 0
     }
 
-    /// The oldest that pass the filter, up to so many. They stay queued.
-    pub(super) fn oldest(&self, most: usize, filter: impl Fn(&Report) -> bool) -> Vec<Arc<Report>> {
-        self.lock().reports.iter().filter(|report| filter(report)).take(most).map(Arc::clone).collect()
+    /// The reports of each check, in their order; the check of the oldest report first. They stay queued.
+    pub(super) fn groups(&self) -> Vec<Vec<Arc<Report>>> {
+        let queued = self.lock();
+        let (mut places, mut groups) = (BTreeMap::<&str, usize>::new(), Vec::<Vec<_>>::new());
+        for report in &queued.reports {
+            let place = *places.entry(&report.name).or_insert(groups.len());
+            match groups.get_mut(place) {
+                Some(group) => group.push(Arc::clone(report)),
+                None => groups.push(vec![Arc::clone(report)]),
+            }
+        }
+        groups
     }
 
     /// Removes reports that were delivered.
     pub(super) fn remove(&self, reports: &[Arc<Report>]) {
-        self.lock().reports.retain(|queued| !reports.iter().any(|report| Arc::ptr_eq(report, queued)));
+        let removed = reports.iter().map(Arc::as_ptr).collect::<BTreeSet<_>>();
+        self.lock().reports.retain(|queued| !removed.contains(&Arc::as_ptr(queued)));
     }
 
     /// Drops a report that Mackerel refuses.
@@ -205,21 +215,10 @@ impl Queue {
         dropped.example.get_or_insert_with(|| (Arc::clone(&report.name), why.to_string()));
     }
 
-    /// Drops those of `order`, which pass the filter and are queued, after which a later one of the same check was delivered: posted now,
-    /// they would be taken for newer.
-    pub(super) fn drop_superseded(&self, order: &[Arc<Report>], filter: impl Fn(&Report) -> bool) {
-        let mut queued = self.lock();
-        let waiting = queued.reports.iter().map(Arc::as_ptr).collect::<BTreeSet<_>>();
-        let (mut delivered, mut superseded) = (BTreeSet::new(), BTreeSet::new());
-        for report in order.iter().rev() {
-            if !waiting.contains(&Arc::as_ptr(report)) {
-                delivered.insert(&report.name);
-            } else if delivered.contains(&report.name) && filter(report) {
-                superseded.insert(Arc::as_ptr(report));
-            }
-        }
-        queued.reports.retain(|report| !superseded.contains(&Arc::as_ptr(report)));
-        queued.dropped.all.superseded += superseded.len();
+    /// Drops reports after which a later one of their check was delivered.
+    pub(super) fn supersede(&self, reports: &[Arc<Report>]) {
+        self.remove(reports);
+        self.lock().dropped.all.superseded += reports.len();
     }
 
     /// Drops reports that are too old at `now`, in seconds since 1970.
@@ -275,7 +274,7 @@ mod tests {
     fn a_refused_report_is_named_with_the_reason() {
         let queue = Queue::default();
         queue.push(report("disk", Status::Critical, 0));
-        queue.refuse(&queue.oldest(1, |_| true)[0], &ApiError::NoAnswer("bad name".to_owned()));
+        queue.refuse(&queue.groups()[0][0], &ApiError::NoAnswer("bad name".to_owned()));
         let line = queue.lock().dropped.line(Instant::now()).unwrap();
         assert!(line.contains("1 that Mackerel refuses, such as that of check disk (bad name);"), "{line}");
     }

@@ -5,6 +5,8 @@
 //!
 //! Pure: it sends nothing.
 
+use super::halving::GOLDEN_RATIO;
+
 /// Which part is next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sieve {
@@ -43,16 +45,22 @@ impl Sieve {
         self.is_accepting
     }
 
-    /// Of so many things in a fixed order, those of the next part, of which each is in one; `None` for all.
+    /// Of so many things in a fixed order, those of the next part, of which each is in one; `None` for all. A part is a row of neighbours,
+    /// which have more in common than others; every other part is a single thing, since of many bad ones one is in every large part.
     pub(super) fn part(self, things: usize) -> Option<impl Fn(usize) -> bool> {
         if !self.is_open() || self.is_accepting || things < 2 {
             return None;
         }
+        let singles = if self.failures < 3 { 0 } else { (self.failures - 1) / 2 };
         // The halves, then the quarters, and so on.
-        let halvings = (self.failures + 1).ilog2().min(MOST_HALVINGS);
-        let index = (self.failures + 1 - (1 << halvings)) as usize;
-        let parts = (1 << halvings).min(things);
-        Some(move |place| place % parts == index % parts)
+        let number = self.failures - singles + 1;
+        let halvings = number.ilog2().min(MOST_HALVINGS);
+        let (index, parts) = if singles > 0 && !self.failures.is_multiple_of(2) {
+            (((f64::from(singles) * GOLDEN_RATIO).fract() * things as f64) as usize, things)
+        } else {
+            ((number - (1 << halvings)) as usize, (1 << halvings).min(things))
+        };
+        Some(move |place| place * parts / things == index % parts)
     }
 }
 
@@ -67,15 +75,42 @@ mod tests {
     }
 
     #[test]
-    fn after_failures_come_the_halves_then_the_quarters_and_each_thing_is_in_one() {
+    fn after_failures_come_the_halves_then_the_quarters_and_in_between_single_things() {
         let mut sieve = Sieve::default();
         assert_eq!(part(sieve, 4), [0, 1, 2, 3]);
         let mut parts = Vec::new();
-        for _ in 0..6 {
+        for _ in 0..10 {
             sieve.fail();
-            parts.push(part(sieve, 4));
+            parts.push(part(sieve, 8));
         }
-        assert_eq!(parts, [vec![0, 2], vec![1, 3], vec![0], vec![1], vec![2], vec![3]]);
+        let expected = [
+            vec![0, 1, 2, 3],
+            vec![4, 5, 6, 7],
+            vec![4],
+            vec![0, 1],
+            vec![1],
+            vec![2, 3],
+            vec![6],
+            vec![4, 5],
+            vec![3],
+            vec![6, 7],
+        ];
+        assert_eq!(parts, expected);
+    }
+
+    #[test]
+    fn a_few_good_things_among_many_bad_ones_are_found_after_some_tries() {
+        let rows = [(12, 4), (44, 36), (60, 30), (336, 36)].map(|(things, good)| (things, good, true));
+        let mixed = [(12, 4), (24, 6), (60, 30), (300, 100)].map(|(things, good)| (things, good, false));
+        for (things, good, is_row) in rows.into_iter().chain(mixed) {
+            let mut sieve = Sieve::default();
+            let is_good = |place: &usize| if is_row { *place < good } else { place % (things / good) == 1 };
+            let tries = (1..100).find(|_| {
+                sieve.fail();
+                part(sieve, things).iter().all(is_good)
+            });
+            assert!(tries.unwrap() <= 12, "{good} of {things} after {tries:?}");
+        }
     }
 
     #[test]
@@ -86,7 +121,7 @@ mod tests {
                 sieve.fail();
                 let part = part(sieve, things);
                 assert!(!part.is_empty(), "{things}");
-                if sieve.failures > 900 {
+                if sieve.failures > 500 {
                     seen.extend(part);
                 }
             }

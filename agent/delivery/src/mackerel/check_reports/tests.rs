@@ -1,6 +1,8 @@
 //! The tests of the check reports against a server on loopback.
 
 use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -103,11 +105,11 @@ async fn a_report_that_only_a_gateway_refuses_stays_queued_and_holds_up_no_other
     let lost = queued.clone().map(|report| report.lost);
     let mut reporter = reporter(&server, None, queued.into()).await;
     assert_eq!(reporter.flush().await, None);
-    let left = reporter.queue.oldest(9, |_| true).iter().map(|report| report.name.to_string()).collect::<Vec<_>>();
+    let left = reporter.queue.groups().iter().flatten().map(|report| report.name.to_string()).collect::<Vec<_>>();
     assert_eq!((left, facts(&reporter).delivered), (vec!["poison".to_owned()], 2));
     assert!(lost.iter().all(|lost| !lost.is_set()));
     let fault = facts(&reporter).fault.unwrap();
-    assert!(fault.error.starts_with("a request to 127.0.0.1"), "{}", fault.error);
+    assert!(fault.error.starts_with("cannot post reports of the check `poison`: a request to "), "{}", fault.error);
 }
 
 /// A server that answers this to whatever contains `poison`.
@@ -120,8 +122,8 @@ async fn firewall(status: u16, body: &'static str) -> Server {
 }
 
 fn queued(reporter: &Reporter) -> Vec<String> {
-    let reports = reporter.queue.oldest(usize::MAX, |_| true);
-    reports.iter().map(|report| format!("{} {}", report.name, report.status.word())).collect()
+    let groups = reporter.queue.groups();
+    groups.iter().flatten().map(|report| format!("{} {}", report.name, report.status.word())).collect()
 }
 
 #[tokio::test]
@@ -155,6 +157,48 @@ async fn a_report_that_is_refused_until_a_later_one_of_its_check_is_delivered_is
     let facts = facts(&reporter);
     assert_eq!(facts.dropped.get("refused until a later one was delivered"), Some(&1));
     assert_eq!((facts.delivered, facts.fault), (2, None));
+}
+
+#[tokio::test]
+async fn the_reports_of_a_check_arrive_in_their_order_whatever_fails_on_the_way() {
+    for seed in 0..20_u64 {
+        let (requests, arrived) = (AtomicU64::new(seed), Arc::new(Mutex::new(Vec::new())));
+        let accepted = Arc::clone(&arrived);
+        // A load balancer of which a backend is broken, and a check that a firewall does not let pass.
+        let server = Server::start(move |request| {
+            let number = requests.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst);
+            let is_broken = (number ^ (number >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 62 == 0;
+            if request.body.contains("poison") {
+                return answer(if seed.is_multiple_of(2) { 403 } else { 400 }, "<html>");
+            }
+            if is_broken {
+                return answer(502, "<html>");
+            }
+            let body = serde_json::from_str::<serde_json::Value>(&request.body).unwrap();
+            let reports = body["reports"].as_array().unwrap().iter();
+            let reports = reports.map(|report| (report["name"].to_string(), report["occurredAt"].as_i64().unwrap()));
+            accepted.lock().unwrap().extend(reports);
+            answer(200, r#"{"success":true}"#)
+        })
+        .await;
+        let now = clock::unix_seconds();
+        let report = |number: i64| {
+            let name = if number % 9 == 8 { "poison".to_owned() } else { format!("c{}", number % 9) };
+            let status = if number / 9 % 2 == 0 { Status::Critical } else { Status::Ok };
+            Report { occurred_at: now + number, status, ..report(&name, None) }
+        };
+        let mut reporter = reporter(&server, None, (0..90).map(report).collect()).await;
+        for _ in 0..20 {
+            reporter.flush().await;
+        }
+        let arrived = arrived.lock().unwrap();
+        let mut last = std::collections::BTreeMap::new();
+        for (name, occurred_at) in &*arrived {
+            let before = last.insert(name, occurred_at);
+            assert!(before < Some(occurred_at), "{seed}: {name} {occurred_at} after {before:?}");
+        }
+        assert!(arrived.len() > 60, "{seed}: {}", arrived.len());
+    }
 }
 
 #[tokio::test]
