@@ -44,7 +44,7 @@ pub(super) fn same_graphs(config: &Config) -> Option<Problem> {
         engines.iter().enumerate().flat_map(|(at, one)| engines.iter().skip(at + 1).map(move |other| (one, other)));
     let ((one, _), (other, _)) = pairs.find(|((_, one), (_, other))| graphs(one) == graphs(other))?;
     let cure = "remove one, or give one a `key_prefix`";
-    let why = format!("both post to the same graphs, overwriting each other's values: {cure}");
+    let why = format!("both post to the same graphs, and of each metric only one's values are kept: {cure}");
     let place = config.places.0.get("docker").filter(|_| one == TABLE).map(|place| format!("{place}: "));
     Some(Problem::at(format!("{}{one} and {other}", place.unwrap_or_default()), Level::Warning, why))
 }

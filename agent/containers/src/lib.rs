@@ -137,7 +137,7 @@ pub fn start(docker: Docker, registry: &Registry, memory: &dyn Memory) -> Regist
             let host = docker.posting.custom_identifier.clone();
             let owner =
                 if docker.name.contains(' ') { Arc::clone(&docker.name) } else { format!("[{}]", docker.name).into() };
-            registered.define(Graphs { owner, host, definitions });
+            registered.define(Graphs { owner, host, definitions, is_of_agent: true });
         }
         Err(why) => tracing::warn!("{}: cannot get its graph definitions: {why}", docker.name),
     }

@@ -87,6 +87,11 @@ impl GraphDefinition {
         Ok(())
     }
 
+    /// The full names of its metrics, with their wildcards.
+    pub fn metric_names(&self) -> impl Iterator<Item = &str> {
+        self.metrics.iter().map(|metric| &*metric.name)
+    }
+
     /// The name, with `custom.`.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -379,7 +379,8 @@ impl Keeper {
         }
         let registered = (key.kind == Kind::Metrics).then(|| {
             let owner = key.to_string().into();
-            let graphs = Graphs { owner, host: instance.host().cloned(), definitions: instance.graphs.clone() };
+            let (host, definitions) = (instance.host().cloned(), instance.graphs.clone());
+            let graphs = Graphs { owner, host, definitions, is_of_agent: false };
             let source = source_of(instance);
             let registered = match before {
                 Some(Running::Component(Some(registered))) => {

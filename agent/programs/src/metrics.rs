@@ -50,7 +50,8 @@ pub fn start(program: Arc<MetricsProgram>, registry: &Registry) -> Running {
     let asking = tokio::spawn(async move {
         let definitions = definitions(&program).await;
         let owner = format!("plugin {}", program.name).into();
-        registered.define(Graphs { owner, host: program.posting.custom_identifier.clone(), definitions });
+        let host = program.posting.custom_identifier.clone();
+        registered.define(Graphs { owner, host, definitions, is_of_agent: false });
         // It is removed when this task is dropped.
         std::future::pending::<()>().await;
     });

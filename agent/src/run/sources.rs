@@ -47,7 +47,7 @@ impl HostSources {
             let source = Source::of_collector("diagnostic", Box::new(Diagnostic), &Readers::default());
             let registered = registry.add(source);
             let definitions = diagnostic::graphs().unwrap_or_default();
-            registered.define(Graphs { owner: "diagnostic".into(), host: None, definitions });
+            registered.define(Graphs { owner: "diagnostic".into(), host: None, definitions, is_of_agent: true });
             self.diagnostic = Some(registered);
         } else if !config.diagnostic {
             self.diagnostic = None;
@@ -59,11 +59,21 @@ impl HostSources {
 pub(super) fn self_metrics_of(tables: &Tables, registry: &Registry) -> Result<[Registered; 2], String> {
     let plugins = Box::new(SelfMetrics::new(tables.register.clone()));
     let plugins = registry.add(Source::of_collector("self", plugins, &Readers::default()));
-    plugins.define(Graphs { owner: "wasaba itself".into(), host: None, definitions: self_metrics::graphs()? });
+    plugins.define(Graphs {
+        owner: "wasaba itself".into(),
+        host: None,
+        definitions: self_metrics::graphs()?,
+        is_of_agent: true,
+    });
     let delivery = Box::new(DeliveryMetrics::new(tables.lanes.clone(), tables.books.clone()));
     // With a reader of its own, which may wait for the queue's disk.
     let delivery = registry.add(Source::of_collector("delivery", delivery, &Readers::default()));
-    delivery.define(Graphs { owner: "wasaba itself".into(), host: None, definitions: delivery_metrics::graphs()? });
+    delivery.define(Graphs {
+        owner: "wasaba itself".into(),
+        host: None,
+        definitions: delivery_metrics::graphs()?,
+        is_of_agent: true,
+    });
     Ok([plugins, delivery])
 }
 

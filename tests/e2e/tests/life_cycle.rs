@@ -75,7 +75,7 @@ fn a_file_that_is_written_slowly_is_not_loaded_before_it_is_complete() {
     assert_eq!(count(&agent, "plugin slow"), 0, "{:#?}", agent.lines());
     file.write_all(second).unwrap();
     drop(file);
-    agent.line_with("\tplugin slow", SOON);
+    agent.line_with("plugin slow runs", SOON);
     assert_eq!(count(&agent, "skipped"), 0, "{:#?}", agent.lines());
 }
 
@@ -95,7 +95,12 @@ fn a_replaced_file_is_reloaded_a_broken_one_is_not_and_a_removed_one_stops() {
     assert_eq!((count(&agent, "keeps running unchanged"), count(&agent, "plugin first was removed")), (1, 0));
     let warning = agent.line_with("post to the same graph", SOON);
     assert!(warning.contains("plugin first and plugin second") && warning.contains("key_prefix"), "{warning}");
+    agent.line_with(
+        "plugin second: dropped 1 value under names of others, such as `custom.naughty.good` of plugin first",
+        SOON,
+    );
 
+    home.drop_in("second.toml", b"key_prefix = \"second\"\n");
     agent.line_with("\tplugin second", SOON);
     let values = |name: &str| count(&agent, &format!("\tplugin {name}"));
     std::fs::remove_file(home.root().join("plugins/second.wasm")).unwrap();
@@ -114,7 +119,7 @@ fn a_replaced_file_is_reloaded_a_broken_one_is_not_and_a_removed_one_stops() {
 fn sighup_adds_a_new_table_and_a_broken_file_changes_nothing() {
     let home = Home::with("");
     let agent = started(&home);
-    let table = format!("[plugin.metrics.web]\nwasm = {:?}\n", component("naughty"));
+    let table = format!("[plugin.metrics.web]\nwasm = {:?}\nkey_prefix = \"web\"\n", component("naughty"));
     home.configure(&format!("self_metrics = true\n{table}"));
     agent.signal(Signal::HUP);
     agent.line_with("\tplugin web", SOON);

@@ -1,10 +1,23 @@
-//! The graph definitions of all sources, for Mackerel; and which sources post to the same graphs.
+//! The graph definitions of all sources, for Mackerel; and which source owns each metric.
+//!
+//! A name has one owner on a host: the agent's own sources, if one of them defines it; else the source that posted it first, for as
+//! long as it exists; a name that is posted for the first time, the source that defines it with the fewest wildcards. What others
+//! post under it is dropped and reported.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::Answer;
+use super::claims::Claims;
+use super::registry;
 use super::source::SourceId;
 use crate::graph::{Defined, GraphDefinition};
+use crate::sample::{MetricName, Sample};
+use crate::text::counted;
+use crate::wildcard;
 
 /// The host that the values belong to, if it is not this one, and the graph's name.
 type Target = (Option<Arc<str>>, String);
@@ -12,42 +25,74 @@ type Target = (Option<Arc<str>>, String);
 /// As many sources are warned about that post to the graphs of one.
 const MOST_WARNINGS: usize = 5;
 
+/// The metrics of plugins. The host's own collectors have the other names, each for itself.
+const OF_PLUGINS: &str = "custom.";
+
+/// How long a source owns a name that it no longer posts; longer than the longest interval and most outages.
+const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// As many names of one source are remembered beside those of its newest answer. Only one that keeps making new names has more.
+const MOST_NAMES: usize = 10_000;
+
 /// The graph definitions of each source. Two instances of one plugin have the same ones, unless a prefix distinguishes them.
 #[derive(Default)]
 pub(super) struct Graphs {
-    by_source: BTreeMap<SourceId, (Arc<str>, Vec<GraphDefinition>)>,
+    by_source: BTreeMap<SourceId, registry::Graphs>,
     /// The sources that post to each graph.
     owners: BTreeMap<Target, BTreeSet<SourceId>>,
     /// Pairs that were warned about.
     warned: HashSet<(SourceId, SourceId)>,
     changed: bool,
+    /// The metrics that the agent's own sources define, and those that plugins do.
+    of_agent: Claims,
+    of_plugins: Claims,
+    /// Who posted each name first, by host.
+    posted: HashMap<Option<Arc<str>>, HashMap<MetricName, Posted>>,
+    /// How many names of each source are in it, at most.
+    counts: HashMap<SourceId, usize>,
+}
+
+/// The owner of a name that was posted.
+struct Posted {
+    id: SourceId,
+    owner: Arc<str>,
+    last: Instant,
 }
 
 impl Graphs {
-    /// Stores the definitions of the source `id`, which is named `owner` and posts values of `host`, if not of this one. Returns
-    /// a warning if another source posts to one of the graphs too, once for each pair, for a few of those with the same one.
-    pub(super) fn put(
-        &mut self,
-        id: SourceId,
-        owner: &Arc<str>,
-        host: Option<&Arc<str>>,
-        graphs: Vec<GraphDefinition>,
-    ) -> Option<String> {
-        if self.by_source.get(&id).is_some_and(|(_, known)| *known == graphs) {
+    /// Stores the definitions of the source `id`. Returns a warning if another source posts to one of the graphs too, once for each
+    /// pair, for a few of those with the same one.
+    pub(super) fn put(&mut self, id: SourceId, graphs: registry::Graphs) -> Option<String> {
+        if self.by_source.get(&id).is_some_and(|known| *known == graphs) {
             return None;
         }
-        self.withdraw(id);
+        let is_new = self.withdraw(id);
         let mut shared = None;
-        for graph in &graphs {
-            let owners = self.owners.entry((host.cloned(), graph.name().to_owned())).or_default();
+        for graph in &graphs.definitions {
+            let owners = self.owners.entry((graphs.host.clone(), graph.name().to_owned())).or_default();
             let other = owners.first().copied();
             owners.insert(id);
             shared = shared.or(other.map(|other| (other, graph.name().to_owned())));
         }
-        self.by_source.insert(id, (Arc::clone(owner), graphs));
+        let patterns = graphs.definitions.iter().flat_map(GraphDefinition::metric_names).collect::<Vec<_>>();
+        let claims = if graphs.is_of_agent { &mut self.of_agent } else { &mut self.of_plugins };
+        patterns.iter().for_each(|pattern| claims.add(id, pattern));
+        let defines = |name: &MetricName| patterns.iter().any(|pattern| wildcard::matches(pattern, name.as_str()));
+        let by_source = &self.by_source;
+        let is_of_agent = |id| by_source.get(&id).is_some_and(|graphs| graphs.is_of_agent);
+        let is_kept = |host: &Option<Arc<str>>, name: &MetricName, posted: &Posted| {
+            if posted.id == id {
+                is_new || defines(name)
+            } else {
+                !graphs.is_of_agent || *host != graphs.host || is_of_agent(posted.id) || !defines(name)
+            }
+        };
+        forget(&mut self.posted, &mut self.counts, is_kept);
+        let owner = Arc::clone(&graphs.owner);
+        self.by_source.insert(id, graphs);
         self.changed = true;
         let (other, graph) = shared?;
-        let (other_owner, _) = self.by_source.get(&other)?;
+        let other_owner = &self.by_source.get(&other)?.owner;
         let count = self.warned.iter().filter(|(one, _)| *one == other).count();
         let further = if count + 1 == MOST_WARNINGS {
             format!("; further ones beside {other_owner} are not named")
@@ -56,16 +101,91 @@ impl Graphs {
         };
         (count < MOST_WARNINGS && self.warned.insert((other, id))).then(|| {
             format!(
-                "{other_owner} and {owner} post to the same graph `{graph}` and overwrite each other's values: \
-                 give one of them a `key_prefix`, or remove it{further}"
+                "{other_owner} and {owner} post to the same graph `{graph}`, and of each metric only the values of one of them \
+                 are kept: give one of them a `key_prefix`, or remove it{further}"
             )
         })
     }
 
-    /// Removes the graphs of a source.
+    /// Removes the graphs of a source, and gives up its names.
     pub(super) fn remove(&mut self, id: SourceId) {
         self.withdraw(id);
         self.warned.retain(|(one, other)| *one != id && *other != id);
+        forget(&mut self.posted, &mut self.counts, |_, _, posted| posted.id != id);
+    }
+
+    /// Drops what the source `id`, which is called `name`, has answered under names that others own, with a warning.
+    pub(super) fn admit(&mut self, id: SourceId, name: &Arc<str>, answer: &mut Answer, now: Instant) {
+        let (mut count, mut example) = (0_u64, None::<(String, Arc<str>)>);
+        let mut is_own = |sample: &Sample| {
+            let Some(owner) = self.other_owner(id, name, sample, now) else { return true };
+            count = count.saturating_add(1);
+            let metric = sample.name().to_string();
+            if example.as_ref().is_none_or(|(least, _)| metric < *least) {
+                example = Some((metric, owner));
+            }
+            false
+        };
+        answer.samples.retain(&mut is_own);
+        answer.dated.retain(|(_, sample)| is_own(sample));
+        if let Some((metric, owner)) = example {
+            let values = counted(count, "value");
+            answer.warnings.push(format!(
+                "dropped {values} under names of others, such as `{metric}` of {owner}: give one of them a `key_prefix`, or \
+                 remove it"
+            ));
+        }
+        if self.counts.get(&id).is_some_and(|count| *count > MOST_NAMES) {
+            forget(&mut self.posted, &mut self.counts, |_, _, posted| posted.id != id || posted.last == now);
+        }
+    }
+
+    /// The other source that owns the sample's name, if there is one; if not, the source `id` owns it from now on. One that has
+    /// the same name as the owner is its successor: a component in place of a program.
+    fn other_owner(&mut self, id: SourceId, source: &Arc<str>, sample: &Sample, now: Instant) -> Option<Arc<str>> {
+        let (host, name) = (sample.host(), sample.name());
+        if !name.as_str().starts_with(OF_PLUGINS) {
+            return None;
+        }
+        let owner = Arc::clone(self.by_source.get(&id).map_or(source, |graphs| &graphs.owner));
+        let is_known = match self.posted.get_mut(&host.cloned()).and_then(|names| names.get_mut(name)) {
+            Some(posted) if posted.owner == owner => {
+                (posted.id, posted.last) = (id, now);
+                return None;
+            }
+            Some(posted) if now.saturating_duration_since(posted.last) <= KEPT => {
+                return Some(Arc::clone(&posted.owner));
+            }
+            posted => posted.is_some(),
+        };
+        if let Some(owner) = self.definer(id, &owner, host, name) {
+            return Some(owner);
+        }
+        let posted = Posted { id, owner, last: now };
+        self.posted.entry(host.cloned()).or_default().insert(name.clone(), posted);
+        if !is_known {
+            let count = self.counts.entry(id).or_default();
+            *count = count.saturating_add(1);
+        }
+        None
+    }
+
+    /// The other source whose definitions have a better claim to a name than those of the source `id`, which is called `owner`.
+    fn definer(&self, id: SourceId, owner: &str, host: Option<&Arc<str>>, name: &MetricName) -> Option<Arc<str>> {
+        if self.by_source.get(&id).is_some_and(|graphs| graphs.is_of_agent) {
+            return None;
+        }
+        let of_others = |(wildcards, other): (u32, SourceId)| {
+            let graphs = self.by_source.get(&other)?;
+            (graphs.host.as_ref() == host && *graphs.owner != *owner).then_some((wildcards, &graphs.owner))
+        };
+        if let Some((_, owner)) = self.of_agent.of(name.as_str())?.into_iter().find_map(of_others) {
+            return Some(Arc::clone(owner));
+        }
+        let claims = self.of_plugins.of(name.as_str())?;
+        let own = claims.iter().filter(|(_, other)| *other == id).map(|(wildcards, _)| *wildcards).min();
+        let (wildcards, owner) = claims.into_iter().filter_map(of_others).min_by_key(|(wildcards, _)| *wildcards)?;
+        own.is_none_or(|own| wildcards < own).then(|| Arc::clone(owner))
     }
 
     /// All definitions with their owners, each name once, if they have changed since the last call.
@@ -74,18 +194,46 @@ impl Graphs {
             return None;
         }
         let mut names = HashSet::new();
-        let all = self.by_source.values().flat_map(|(owner, graphs)| graphs.iter().map(move |graph| (owner, graph)));
+        let (mut agents, plugins) = self.by_source.values().partition::<Vec<_>, _>(|graphs| graphs.is_of_agent);
+        agents.extend(plugins);
+        let all = agents.into_iter();
+        let all = all.flat_map(|graphs| graphs.definitions.iter().map(move |graph| (&graphs.owner, graph)));
         let first = all.filter(|(_, graph)| names.insert(graph.name()));
         Some(first.map(|(owner, graph)| Defined { owner: Arc::clone(owner), graph: graph.clone() }).collect())
     }
 
-    fn withdraw(&mut self, id: SourceId) {
-        self.changed |= self.by_source.remove(&id).is_some_and(|(_, graphs)| !graphs.is_empty());
+    /// Returns whether there were none.
+    fn withdraw(&mut self, id: SourceId) -> bool {
+        let before = self.by_source.remove(&id);
+        self.changed |= before.as_ref().is_some_and(|graphs| !graphs.definitions.is_empty());
         self.owners.retain(|_, owners| {
             owners.remove(&id);
             !owners.is_empty()
         });
+        self.of_agent.remove(id);
+        self.of_plugins.remove(id);
+        before.is_none()
     }
+}
+
+/// Gives up all names but those that are kept.
+fn forget(
+    by_host: &mut HashMap<Option<Arc<str>>, HashMap<MetricName, Posted>>,
+    counts: &mut HashMap<SourceId, usize>,
+    is_kept: impl Fn(&Option<Arc<str>>, &MetricName, &Posted) -> bool,
+) {
+    counts.clear();
+    by_host.retain(|host, names| {
+        names.retain(|name, posted| {
+            let is_kept = is_kept(host, name, posted);
+            if is_kept {
+                let count = counts.entry(posted.id).or_default();
+                *count = count.saturating_add(1);
+            }
+            is_kept
+        });
+        !names.is_empty()
+    });
 }
 
 #[cfg(test)]
@@ -98,8 +246,10 @@ mod tests {
 
     /// Stores graphs with these names.
     fn put(graphs: &mut Graphs, id: SourceId, owner: &str, host: Option<&str>, names: &[&str]) -> Option<String> {
-        let host = host.map(Arc::from);
-        graphs.put(id, &owner.into(), host.as_ref(), names.iter().map(|name| graph(name)).collect())
+        let definitions = names.iter().map(|name| graph(name)).collect();
+        let of_source =
+            registry::Graphs { owner: owner.into(), host: host.map(Arc::from), definitions, is_of_agent: false };
+        graphs.put(id, of_source)
     }
 
     /// Who defines which graph.
@@ -158,5 +308,112 @@ mod tests {
         assert!(put(&mut graphs, one, "plugin one", None, &["a"]).is_some());
         graphs.remove(two);
         assert!(put(&mut graphs, two, "plugin two", None, &["a"]).is_some(), "the removed pair is forgotten");
+    }
+
+    /// Has a source define the metrics `GRAPH/NAME`.
+    fn define(graphs: &mut Graphs, id: SourceId, owner: &str, is_of_agent: bool, metrics: &[&str]) {
+        let of = |metric: &&str| {
+            let (name, metric) = metric.rsplit_once('/').unwrap();
+            graph(name).with_metric(metric, "", false).unwrap()
+        };
+        let definitions = metrics.iter().map(of).collect();
+        graphs.put(id, registry::Graphs { owner: owner.into(), host: None, definitions, is_of_agent });
+    }
+
+    /// What is kept of these names, and the warnings.
+    fn admit(graphs: &mut Graphs, id: SourceId, names: &[impl AsRef<str>], now: Instant) -> (Vec<String>, Vec<String>) {
+        let samples = names.iter().map(|name| Sample::new(format!("custom.{}", name.as_ref()), 1.0).unwrap());
+        let mut answer = Answer { samples: samples.collect(), ..Answer::default() };
+        graphs.admit(id, &format!("plugin {id:?}").into(), &mut answer, now);
+        (answer.samples.iter().map(|sample| sample.name().to_string()).collect(), answer.warnings)
+    }
+
+    fn kept(graphs: &mut Graphs, id: SourceId, name: &str) -> bool {
+        !admit(graphs, id, &[name], Instant::now()).0.is_empty()
+    }
+
+    #[test]
+    fn a_value_under_a_name_that_another_source_defines_more_exactly_is_dropped_and_reported_with_both_names() {
+        let (mut graphs, (wide, victim)) = (Graphs::default(), ids());
+        define(&mut graphs, wide, "plugin wide", false, &["#/*"]);
+        define(&mut graphs, victim, "plugin victim", false, &["victim/x", "victim/y"]);
+        let (names, warnings) = admit(&mut graphs, wide, &["victim.y", "victim.x", "wide.x"], Instant::now());
+        assert_eq!(names, ["custom.wide.x"]);
+        let expected = "dropped 2 values under names of others, such as `custom.victim.x` of plugin victim: ";
+        assert!(warnings.len() == 1 && warnings[0].starts_with(expected), "{warnings:?}");
+        assert!(kept(&mut graphs, victim, "victim.x") && !kept(&mut graphs, wide, "victim.x"));
+    }
+
+    #[test]
+    fn a_name_that_was_posted_first_is_kept_until_its_source_is_removed_no_longer_defines_it_or_is_silent_for_a_day() {
+        let (mut graphs, (one, two)) = (Graphs::default(), ids());
+        for (id, owner) in [(one, "plugin one"), (two, "plugin two")] {
+            define(&mut graphs, id, owner, false, &["a.#/*"]);
+        }
+        assert!(kept(&mut graphs, one, "a.b.c") && kept(&mut graphs, two, "a.b.d"), "two names");
+        assert!(!kept(&mut graphs, two, "a.b.c") && !kept(&mut graphs, one, "a.b.d"));
+        define(&mut graphs, two, "plugin two", false, &["a.b/c", "a.b/d"]);
+        assert!(!kept(&mut graphs, two, "a.b.c") && !kept(&mut graphs, one, "a.b.d"), "whatever is defined later");
+        define(&mut graphs, two, "plugin two", false, &["a.b/c"]);
+        assert!(kept(&mut graphs, one, "a.b.d"), "it was given up");
+        let later = Instant::now() + KEPT + Duration::from_secs(60);
+        assert_eq!(admit(&mut graphs, two, &["a.b.c"], later).0.len(), 1);
+        assert!(!kept(&mut graphs, one, "a.b.c"));
+        graphs.remove(two);
+        assert!(kept(&mut graphs, one, "a.b.c"));
+    }
+
+    #[test]
+    fn the_agents_own_names_are_taken_back_from_whoever_posted_them_and_its_graphs_come_first() {
+        let (mut graphs, (plugin, docker)) = (Graphs::default(), ids());
+        let late = SourceId::unique();
+        define(&mut graphs, plugin, "plugin exact", false, &["docker.cpu/web", "docker.cpu.#/user"]);
+        assert!(kept(&mut graphs, plugin, "docker.cpu.web.user"));
+        define(&mut graphs, docker, "[docker]", true, &["docker.cpu.#/user"]);
+        assert_eq!(changed(&mut graphs)[0], ("[docker]".to_owned(), "custom.docker.cpu.#".to_owned()));
+        let (names, warnings) = admit(&mut graphs, plugin, &["docker.cpu.web.user"], Instant::now());
+        assert!(names.is_empty() && warnings[0].contains("of [docker]"), "{names:?} {warnings:?}");
+        assert!(!kept(&mut graphs, late, "docker.cpu.db.user"), "it has no definitions");
+        assert!(kept(&mut graphs, docker, "docker.cpu.web.user"));
+    }
+
+    #[test]
+    fn the_successor_of_a_source_has_its_names_at_once() {
+        let (mut graphs, (program, component)) = (Graphs::default(), ids());
+        define(&mut graphs, program, "plugin web", false, &["web/a"]);
+        assert!(kept(&mut graphs, program, "web.a"));
+        define(&mut graphs, component, "plugin web", false, &["web/*"]);
+        assert!(kept(&mut graphs, component, "web.a") && kept(&mut graphs, component, "web.b"));
+        graphs.remove(program);
+        assert!(!kept(&mut graphs, SourceId::unique(), "web.a"), "it is the successor's");
+    }
+
+    #[test]
+    fn the_same_name_on_another_host_and_one_of_the_hosts_own_metrics_are_not_others() {
+        let (mut graphs, (one, two)) = (Graphs::default(), ids());
+        let mut admitted = |id, sample: Sample| {
+            let mut answer = Answer { dated: vec![(60, sample)], ..Answer::default() };
+            graphs.admit(id, &format!("plugin {id:?}").into(), &mut answer, Instant::now());
+            answer.dated.len()
+        };
+        let sample = |name| Sample::new(name, 1.0).unwrap();
+        assert_eq!([admitted(one, sample("custom.a.b")), admitted(two, sample("custom.a.b"))], [1, 0]);
+        assert_eq!(admitted(two, sample("custom.a.b").of_host(&"db1".into())), 1);
+        assert_eq!([admitted(one, sample("loadavg1")), admitted(two, sample("loadavg1"))], [1, 1]);
+    }
+
+    #[test]
+    fn a_source_that_makes_new_names_each_minute_is_remembered_with_a_bounded_number_of_them() {
+        let (mut graphs, (steady, wild)) = (Graphs::default(), ids());
+        let start = Instant::now();
+        for minute in 0..20_u64 {
+            let now = start + Duration::from_secs(60 * minute);
+            assert_eq!(admit(&mut graphs, steady, &["steady.a"], now).0.len(), 1);
+            let names = (0..1_000).map(|number| format!("wild.m{minute}n{number}")).collect::<Vec<_>>();
+            assert_eq!(admit(&mut graphs, wild, &names, now).0.len(), 1_000);
+            let count = graphs.posted.values().map(HashMap::len).sum::<usize>();
+            assert!(count <= MOST_NAMES + 1 && count == graphs.counts.values().sum::<usize>(), "{count}");
+        }
+        assert!(!kept(&mut graphs, wild, "steady.a"), "it is still the other's");
     }
 }

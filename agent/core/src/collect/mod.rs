@@ -3,6 +3,7 @@
 //! A collector only returns what it read or what went wrong. The frame gives it a time, a thread and a deadline, names it in
 //! the log, and keeps a late, failing or panicking one from affecting the others.
 
+mod claims;
 mod graphs;
 pub mod health;
 pub mod memory;

@@ -32,6 +32,7 @@ pub(super) enum Change {
 }
 
 /// The graph definitions of one source.
+#[derive(PartialEq)]
 pub struct Graphs {
     /// The name of the source, for messages: `plugin web`.
     pub owner: Arc<str>,
@@ -39,6 +40,8 @@ pub struct Graphs {
     pub host: Option<Arc<str>>,
     /// The definitions.
     pub definitions: Vec<GraphDefinition>,
+    /// Whether the source is the agent's own, or a Docker engine: no plugin may post under its names.
+    pub is_of_agent: bool,
 }
 
 /// The changes that the owners request, for the collecting loop.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::graphs::Graphs;
 use super::outcomes::Outcomes;
 use super::registry::{self, Change, Changes, Registry};
 use super::sources::{ByInstant, Sources};
@@ -29,7 +28,6 @@ pub trait Sink {
 /// The collecting loop.
 pub struct Rounds {
     sources: Sources,
-    graphs: Graphs,
     changes: Changes,
     registry: Registry,
     definitions: watch::Sender<Arc<Vec<Defined>>>,
@@ -41,7 +39,7 @@ impl Rounds {
     pub fn new() -> (Self, watch::Receiver<Arc<Vec<Defined>>>) {
         let (definitions, defined) = watch::channel(Arc::default());
         let (registry, changes) = registry::registry();
-        (Self { sources: Sources::default(), graphs: Graphs::default(), changes, registry, definitions }, defined)
+        (Self { sources: Sources::default(), changes, registry, definitions }, defined)
     }
 
     /// Where its sources are added.
@@ -114,20 +112,13 @@ impl Rounds {
                 Some(moment) => self.sources.start(id, source, moment),
                 None => self.sources.put(id, source),
             },
-            Change::Define(id, registry::Graphs { owner, host, definitions }) => {
-                if let Some(warning) = self.graphs.put(id, &owner, host.as_ref(), definitions) {
-                    tracing::warn!("{warning}");
-                }
-            }
-            Change::Remove(id) => {
-                self.sources.remove(id);
-                self.graphs.remove(id);
-            }
+            Change::Define(id, graphs) => self.sources.define(id, graphs),
+            Change::Remove(id) => self.sources.remove(id),
         }
     }
 
     fn define(&mut self) {
-        if let Some(definitions) = self.graphs.changed() {
+        if let Some(definitions) = self.sources.newly_defined() {
             self.definitions.send_replace(Arc::new(definitions));
         }
     }
@@ -192,7 +183,7 @@ mod tests {
 
     fn graphs(owner: &str, name: &str) -> registry::Graphs {
         let definitions = vec![GraphDefinition::new(name, "", "integer").unwrap()];
-        registry::Graphs { owner: owner.into(), host: None, definitions }
+        registry::Graphs { owner: owner.into(), host: None, definitions, is_of_agent: false }
     }
 
     #[tokio::test(start_paused = true)]

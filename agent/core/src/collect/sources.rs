@@ -14,12 +14,15 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::graphs::Graphs;
 use super::health::{Health, HeldUp, Record};
 use super::outcomes::{CollectionResult, Outcomes};
 use super::rate::Reading;
+use super::registry;
 use super::source::{Source, SourceId, panicked};
 use super::{Answer, Fault, Moment, StoredValues};
 use crate::clock::Stamp;
+use crate::graph::Defined;
 use crate::sample::Sample;
 use crate::text::duration;
 
@@ -57,6 +60,7 @@ pub struct Sources {
     batch: Option<Batch>,
     outcomes: Outcomes,
     held_up: HeldUp,
+    graphs: Graphs,
 }
 
 /// A source's slot, which outlives its replacement.
@@ -140,6 +144,19 @@ impl Sources {
     pub fn remove(&mut self, id: SourceId) {
         self.slots.remove(&id);
         self.outcomes.remove(id);
+        self.graphs.remove(id);
+    }
+
+    /// Sets the graph definitions of a source, which decide over its names, and logs who else posts to the graphs.
+    pub fn define(&mut self, id: SourceId, graphs: registry::Graphs) {
+        if let Some(warning) = self.graphs.put(id, graphs) {
+            tracing::warn!("{warning}");
+        }
+    }
+
+    /// The graph definitions of all sources, if they have changed since the last call.
+    pub(super) fn newly_defined(&mut self) -> Option<Vec<Defined>> {
+        self.graphs.changed()
     }
 
     /// How each is doing, in the order in which they were added.
@@ -247,7 +264,7 @@ impl Sources {
         }));
     }
 
-    fn take(&mut self, answered: Answered, now: &impl Fn() -> Moment) {
+    fn take(&mut self, mut answered: Answered, now: &impl Fn() -> Moment) {
         let Some(slot) = self.slots.get_mut(&answered.slot) else { return };
         // The answer of a source that was removed or replaced meanwhile is dropped.
         let Some(question) = slot.under_way.as_mut().filter(|question| question.number == answered.question) else {
@@ -255,6 +272,9 @@ impl Sources {
         };
         let ends_early = true;
         self.batch.get_or_insert_with(|| Batch { end: Instant::now() + LATE_GRACE, ends_early });
+        if let Some(Ok(answer)) = &mut answered.answer {
+            self.graphs.admit(answered.slot, &slot.source.name, answer, Instant::now());
+        }
         let result = result_of(answered.answer.as_ref());
         self.outcomes.note(answered.slot, &slot.source.name, answered.unix_seconds, answered.took, result);
         match answered.answer {
