@@ -77,13 +77,14 @@ fn look(arguments: &[OsString], command: &Command) -> Option<u8> {
         look::is_child();
         return None;
     }
-    let ended = look::watch(look::again(arguments, words), patience, &mut std::io::stdout());
+    let (mut output, mut errors) = (std::io::stdout(), std::io::stderr());
+    let ended = look::watch(look::again(arguments, words), patience, &mut output, &mut errors);
     Some(match (ended.ok()?, command) {
         (Ended::With(code), _) => code,
-        (Ended::Abandoned(why) | Ended::Unprinted(why), Command::Status { json, .. }) => {
+        (Ended::Abandoned(why) | Ended::Failed(why), Command::Status { json, .. }) => {
             status::unanswered(&why, *json, 1)
         }
-        (Ended::Abandoned(why) | Ended::Unprinted(why), _) => {
+        (Ended::Abandoned(why) | Ended::Failed(why), _) => {
             log::print(&format!("{why}\n"));
             1
         }

@@ -6,14 +6,14 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use wasaba_core::text::printable;
 use wasaba_core::{clock, environment};
 
@@ -85,55 +85,100 @@ pub enum Ended {
     With(u8),
     /// It was abandoned: what does not answer, and the cure.
     Abandoned(String),
-    /// What it printed cannot be printed.
-    Unprinted(String),
+    /// What it does or prints is lost: why.
+    Failed(String),
 }
 
-enum Event {
-    Printed(Vec<u8>),
-    Said(String),
+/// What a child writes to. What waits in several is read in this order.
+#[derive(Clone, Copy)]
+enum Stream {
+    Said,
+    Errors,
+    Output,
 }
 
-/// Runs `command` and passes on what it prints to `output`. Abandons it when a file system does not answer it within `patience`.
+/// Runs `command` and passes on what it prints to `output` and `errors`: it has neither itself, since whoever reads them would wait for a
+/// child that cannot end. Abandons it when a file system does not answer it within `patience`.
 ///
 /// # Errors
 /// It cannot be started.
-pub fn watch(mut command: Command, patience: Duration, output: &mut impl Write) -> io::Result<Ended> {
+pub fn watch(
+    mut command: Command,
+    patience: Duration,
+    output: &mut impl Write,
+    errors: &mut impl Write,
+) -> io::Result<Ended> {
     let (said, saying) = io::pipe()?;
-    let mut child = command.stdin(saying).stdout(Stdio::piped()).spawn()?;
+    let mut child = command.stdin(saying).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     // It keeps the other end of the pipe open.
     drop(command);
-    let (events, next) = sync_channel(1);
-    let printed = child.stdout.take();
-    let sending = events.clone();
-    start("said", move || pass_words(said, &sending))?;
-    start("printed", move || pass_bytes(printed, &events))?;
-    let (mut course, mut is_read) = (Course::new(patience), true);
-    loop {
-        let event = match course.patience() {
-            Some(patience) => next.recv_timeout(patience),
-            None => next.recv().map_err(RecvTimeoutError::from),
-        };
-        match event {
-            Ok(Event::Printed(bytes)) if is_read => match output.write_all(&bytes).and_then(|()| output.flush()) {
-                Ok(()) => {}
-                // Whoever reads it has enough.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => is_read = false,
-                Err(error) => {
-                    child.kill().ok();
-                    return Ok(Ended::Unprinted(format!("cannot print: {error}")));
-                }
-            },
-            Ok(Event::Printed(_)) => {}
-            Ok(Event::Said(word)) => course.take(&word),
-            Err(RecvTimeoutError::Disconnected) => return child.wait().map(|status| Ended::With(code_of(status))),
-            Err(RecvTimeoutError::Timeout) => {
-                // It may not even die.
-                child.kill().ok();
-                return Ok(course.cut());
+    let printed = [
+        child.stderr.take().map(|pipe| (Stream::Errors, OwnedFd::from(pipe))),
+        child.stdout.take().map(|pipe| (Stream::Output, OwnedFd::from(pipe))),
+    ];
+    let mut open = vec![(Stream::Said, OwnedFd::from(said))];
+    open.extend(printed.into_iter().flatten());
+    Ok(follow(&mut child, open, Course::new(patience), output, errors).unwrap_or_else(|cut| {
+        // It may not even die.
+        child.kill().ok();
+        cut
+    }))
+}
+
+/// How the child ended by itself; or else how it was cut.
+fn follow(
+    child: &mut Child,
+    mut open: Vec<(Stream, OwnedFd)>,
+    mut course: Course,
+    output: &mut impl Write,
+    errors: &mut impl Write,
+) -> Result<Ended, Ended> {
+    let mut buffer = vec![0; 8_192];
+    let mut is_read = true;
+    while !open.is_empty() {
+        let ready = wait(&open, course.patience()).map_err(|error| Ended::Failed(format!("cannot wait: {error}")))?;
+        if !ready.contains(&true) {
+            return Err(course.cut());
+        }
+        let mut ready = ready.into_iter();
+        let mut failed = None;
+        open.retain(|(stream, pipe)| {
+            if ready.next() != Some(true) {
+                return true;
             }
+            // What cannot be read is over.
+            let count = rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut buffer)).unwrap_or_default();
+            let bytes = buffer.get(..count).unwrap_or_default();
+            match stream {
+                Stream::Said => course.read(bytes),
+                // There is no other place to say that it failed.
+                Stream::Errors => drop(errors.write_all(bytes).and_then(|()| errors.flush())),
+                Stream::Output if is_read => match output.write_all(bytes).and_then(|()| output.flush()) {
+                    Ok(()) => {}
+                    // Whoever reads it has enough.
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => is_read = false,
+                    Err(error) => failed = Some(error),
+                },
+                Stream::Output => {}
+            }
+            count > 0
+        });
+        if let Some(error) = failed {
+            return Err(Ended::Failed(format!("cannot print: {error}")));
         }
     }
+    child
+        .wait()
+        .map(|status| Ended::With(code_of(status)))
+        .map_err(|error| Ended::Failed(format!("cannot wait: {error}")))
+}
+
+/// Which of these have something, or have ended; none once the patience is over. Without a thread, which there may be none for.
+fn wait(open: &[(Stream, OwnedFd)], patience: Option<Duration>) -> io::Result<Vec<bool>> {
+    let mut polled = open.iter().map(|(_, pipe)| PollFd::new(pipe, PollFlags::IN)).collect::<Vec<_>>();
+    let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
+    rustix::io::retry_on_intr(|| poll(&mut polled, patience.as_ref()))?;
+    Ok(polled.iter().map(|polled| !polled.revents().is_empty()).collect())
 }
 
 /// What a child has said of itself.
@@ -144,11 +189,22 @@ struct Course {
     /// Whether that may not answer.
     waits: bool,
     code: Option<u8>,
+    /// The beginning of its next word.
+    unfinished: Vec<u8>,
 }
 
 impl Course {
     fn new(patience: Duration) -> Self {
-        Self { patience, place: "the agent's files".to_owned(), waits: true, code: None }
+        let place = "the agent's files".to_owned();
+        Self { patience, place, waits: true, code: None, unfinished: Vec::new() }
+    }
+
+    fn read(&mut self, said: &[u8]) {
+        self.unfinished.extend_from_slice(said);
+        while let Some(end) = self.unfinished.iter().position(|byte| *byte == b'\n') {
+            let word = self.unfinished.drain(..=end).collect::<Vec<_>>();
+            self.take(String::from_utf8_lossy(&word).trim_end());
+        }
     }
 
     fn take(&mut self, word: &str) {
@@ -183,30 +239,6 @@ fn code_of(status: ExitStatus) -> u8 {
     status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
-fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    let thread = thread::Builder::new().name(name.to_owned()).stack_size(wasaba_core::WORKER_STACK_BYTES);
-    thread.spawn(work).map(drop)
-}
-
-fn pass_words(said: impl Read, events: &SyncSender<Event>) {
-    for word in BufReader::new(said).lines().map_while(Result::ok) {
-        if events.send(Event::Said(word)).is_err() {
-            return;
-        }
-    }
-}
-
-fn pass_bytes(printed: Option<impl Read>, events: &SyncSender<Event>) {
-    let Some(mut printed) = printed else { return };
-    let mut buffer = vec![0; 8_192];
-    while let Ok(count) = printed.read(&mut buffer) {
-        let bytes = buffer.get(..count).unwrap_or_default().to_vec();
-        if bytes.is_empty() || events.send(Event::Printed(bytes)).is_err() {
-            return;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,7 +249,7 @@ mod tests {
         let mut command = environment::own_program("sh");
         command.args(["-c", script]);
         let mut output = Vec::new();
-        let ended = watch(command, patience, &mut output).unwrap();
+        let ended = watch(command, patience, &mut output, &mut io::sink()).unwrap();
         (ended, String::from_utf8(output).unwrap())
     }
 
@@ -231,6 +263,17 @@ mod tests {
     fn a_look_that_hangs_is_abandoned() {
         let (ended, _) = look("exec sleep 600", Duration::from_millis(10));
         assert!(matches!(ended, Ended::Abandoned(_)), "{ended:?}");
+    }
+
+    #[test]
+    fn what_a_look_says_on_standard_error_is_passed_on_and_it_does_not_hold_that_of_this_process_open() {
+        let mut command = environment::own_program("sh");
+        command.args(["-c", "readlink /proc/$$/fd/2 >&2"]);
+        let mut errors = Vec::new();
+        watch(command, LONG, &mut io::sink(), &mut errors).unwrap();
+        let held = String::from_utf8(errors).unwrap();
+        let own = std::fs::read_link("/proc/self/fd/2").unwrap();
+        assert!(held.starts_with("pipe:") && held.trim_end() != own.to_string_lossy(), "{held}");
     }
 
     #[test]
@@ -264,10 +307,10 @@ mod tests {
         let look = |kind| {
             let mut command = environment::own_program("sh");
             command.args(["-c", "echo one; echo two; exit 3"]);
-            watch(command, LONG, &mut Fails(kind)).unwrap()
+            watch(command, LONG, &mut Fails(kind), &mut io::sink()).unwrap()
         };
         assert_eq!(look(io::ErrorKind::BrokenPipe), Ended::With(3));
-        assert!(matches!(look(io::ErrorKind::StorageFull), Ended::Unprinted(why) if why.starts_with("cannot print: ")));
+        assert!(matches!(look(io::ErrorKind::StorageFull), Ended::Failed(why) if why.starts_with("cannot print: ")));
     }
 
     #[test]
