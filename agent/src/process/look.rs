@@ -167,10 +167,8 @@ fn follow(
             return Err(Ended::Failed(format!("cannot print: {error}")));
         }
     }
-    child
-        .wait()
-        .map(|status| Ended::With(code_of(status)))
-        .map_err(|error| Ended::Failed(format!("cannot wait: {error}")))
+    let status = child.wait().map_err(|error| Ended::Failed(format!("cannot wait: {error}")))?;
+    Ok(course.end(status))
 }
 
 /// Which of these have something, or have ended; none once the patience is over. Without a thread, which there may be none for.
@@ -220,6 +218,17 @@ impl Course {
         if self.code.is_some() { Some(ENDS_WITHIN) } else { self.waits.then_some(self.patience) }
     }
 
+    /// How it ended by itself. One that did not say how has been killed or crashed, and its output is not whole.
+    fn end(self, status: ExitStatus) -> Ended {
+        match self.code {
+            Some(code) => Ended::With(code),
+            None => Ended::Failed(format!(
+                "a process of this command ended before it was done ({status}): check the limits of memory \
+                 and stack (`ulimit -a`, those of the container) and the kernel's log (`dmesg`), and try it again"
+            )),
+        }
+    }
+
     /// How it ended, if it took longer.
     fn cut(self) -> Ended {
         match self.code {
@@ -232,11 +241,6 @@ impl Course {
             )),
         }
     }
-}
-
-/// As of a shell, if it was killed.
-fn code_of(status: ExitStatus) -> u8 {
-    status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
 #[cfg(test)]
@@ -255,7 +259,7 @@ mod tests {
 
     #[test]
     fn what_a_look_prints_and_how_it_ends_is_passed_on() {
-        let printed = look("echo 'at `/r`' >&0; echo one; echo away >&0; echo two; exit 2", LONG);
+        let printed = look("echo 'at `/r`' >&0; echo one; echo away >&0; echo two; echo 'done 2' >&0; exit 2", LONG);
         assert_eq!(printed, (Ended::With(2), "one\ntwo\n".to_owned()));
     }
 
@@ -263,6 +267,16 @@ mod tests {
     fn a_look_that_hangs_is_abandoned() {
         let (ended, _) = look("exec sleep 600", Duration::from_millis(10));
         assert!(matches!(ended, Ended::Abandoned(_)), "{ended:?}");
+    }
+
+    #[test]
+    fn a_look_that_is_killed_or_crashes_before_it_has_said_how_it_ends_is_a_failure_with_the_signal_or_the_code() {
+        for (script, status) in [("kill -9 $$", "signal: 9 (SIGKILL)"), ("exit 101", "exit status: 101")] {
+            let (ended, _) = look(script, LONG);
+            let Ended::Failed(why) = ended else { panic!("{script}: {ended:?}") };
+            assert!(why.contains(status) && why.contains("`ulimit -a`"), "{why}");
+        }
+        assert_eq!(look("echo 'done 0' >&0; kill -9 $$", LONG).0, Ended::With(0));
     }
 
     #[test]
@@ -306,7 +320,7 @@ mod tests {
         }
         let look = |kind| {
             let mut command = environment::own_program("sh");
-            command.args(["-c", "echo one; echo two; exit 3"]);
+            command.args(["-c", "echo one; echo two; echo 'done 3' >&0; exit 3"]);
             watch(command, LONG, &mut Fails(kind), &mut io::sink()).unwrap()
         };
         assert_eq!(look(io::ErrorKind::BrokenPipe), Ended::With(3));
