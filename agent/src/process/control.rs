@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until};
-use wasaba_core::clock::Moment;
+use wasaba_core::clock::{self, Moment};
 use wasaba_core::paths::own::Folder;
 use wasaba_core::paths::{named, passing, patient};
 
@@ -101,7 +101,9 @@ async fn listen(root: &Path) -> io::Result<(UnixListener, Bound)> {
 fn bind(root: &Path) -> io::Result<(std::os::unix::net::UnixListener, Bound)> {
     let folder = Folder::create(root, 0o750)?;
     let path = path(root);
-    if named::socket(&path).and_then(|socket| socket.connect_blocking()).is_ok() {
+    let other = named::socket(&path).and_then(|socket| socket.connect_blocking(READ_TIMEOUT));
+    // The queue of one that hangs may be full.
+    if other.as_ref().err().is_none_or(|error| error.kind() == io::ErrorKind::WouldBlock) {
         return Err(io::Error::new(io::ErrorKind::AddrInUse, "another agent listens there: stop one of the two"));
     }
     match std::fs::remove_file(&path) {
@@ -227,25 +229,34 @@ pub fn ask(root: &Path, pidfile: &Path) -> Result<AgentState, String> {
     look::at(format_args!("`{}`", root.display()));
     let path = path(root);
     let shown = path.display();
-    let stream =
-        named::socket(&path).and_then(|socket| socket.connect_blocking()).map_err(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => {
-                format!("cannot connect to the agent at `{shown}`: {error}; only its own user and root may")
-            }
-            _ => {
-                let running = pidfile::running(pidfile).map(|process| (process, pidfile));
-                silence(&format!("`{shown}`: {error}"), running, obstacle(root).as_deref())
-            }
-        })?;
+    let hangs = || {
+        let within = READ_TIMEOUT.as_secs();
+        format!("the agent at `{shown}` does not answer within {within} s: it hangs or was stopped; restart it")
+    };
+    let found = named::socket(&path);
+    // The file system has answered.
+    look::at(format_args!("`{}`", root.display()));
+    let since = clock::instant();
+    let connected = found.and_then(|socket| socket.connect_blocking(READ_TIMEOUT));
+    let stream = connected.map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("cannot connect to the agent at `{shown}`: {error}; only its own user and root may")
+        }
+        // It takes no connection from its queue, which is full.
+        io::ErrorKind::WouldBlock => hangs(),
+        _ => {
+            let running = pidfile::running(pidfile).map(|process| (process, pidfile));
+            silence(&format!("`{shown}`: {error}"), running, obstacle(root).as_deref())
+        }
+    })?;
     // It has a patience of its own.
     look::away();
     let mut document = Vec::new();
-    let read = stream.set_read_timeout(Some(READ_TIMEOUT)).and_then(|()| (&stream).read_to_end(&mut document));
+    // Zero would be for ever.
+    let left = READ_TIMEOUT.saturating_sub(clock::since(since)).max(Duration::from_millis(1));
+    let read = stream.set_read_timeout(Some(left)).and_then(|()| (&stream).read_to_end(&mut document));
     read.map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            let within = READ_TIMEOUT.as_secs();
-            format!("the agent at `{shown}` does not answer within {within} s: it hangs or was stopped; restart it")
-        }
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => hangs(),
         _ => format!("the agent at `{shown}` does not answer: {error}"),
     })?;
     if document.is_empty() {
@@ -420,10 +431,16 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_that_was_stopped_is_said_not_to_answer() {
+    fn an_agent_that_was_stopped_is_said_not_to_answer_also_once_its_queue_of_connections_is_full() {
         let temp = tempfile::tempdir().unwrap();
-        let _stopped = std::os::unix::net::UnixListener::bind(path(temp.path())).unwrap();
-        let error = ask_at(temp.path()).unwrap_err();
-        assert!(error.contains("does not answer within 3 s") && error.contains("restart it"), "{error}");
+        let stopped = std::os::unix::net::UnixListener::bind(path(temp.path())).unwrap();
+        // One connection fits, even if it is closed.
+        rustix::net::listen(&stopped, 0).unwrap();
+        for _ in 0..2 {
+            let error = ask_at(temp.path()).unwrap_err();
+            assert!(error.contains("does not answer within 3 s") && error.contains("restart it"), "{error}");
+        }
+        let error = bind(temp.path()).err().unwrap();
+        assert!(error.to_string().contains("another agent listens there"), "{error}");
     }
 }

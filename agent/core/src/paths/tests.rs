@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, mkfifoat};
 use tempfile::TempDir;
@@ -18,6 +19,8 @@ use super::{named, own, trusted};
 
 /// Another user. Only root can make files that belong to it.
 const OTHER: u32 = 12_345;
+
+const LONG: Duration = Duration::from_secs(60);
 
 fn temp() -> TempDir {
     tempfile::tempdir().unwrap()
@@ -248,10 +251,24 @@ async fn a_socket_is_connected_to_by_what_was_found_and_by_a_path_of_any_length(
     let found = named::socket(&long.join("one")).unwrap();
     fs::rename(long.join("one"), long.join("moved")).unwrap();
     let _planted = UnixListener::bind(short.join("one")).unwrap();
-    let mut stream = found.connect_blocking().unwrap();
+    let mut stream = found.connect_blocking(LONG).unwrap();
     stream.write_all(b"x").unwrap();
     assert!(listener.accept().is_ok());
     assert!(found.connect().await.is_ok());
+}
+
+#[test]
+fn without_proc_a_socket_is_connected_to_by_a_path_that_is_short_enough_and_else_the_error_says_what_is_missing() {
+    let temp = temp();
+    let long = folder(&temp, &"x".repeat(200), 0o755);
+    let short = temp.path().join("s");
+    symlink(&long, &short).unwrap();
+    let _listener = UnixListener::bind(short.join("one")).unwrap();
+    let no_proc = temp.path().join("none").display().to_string();
+    let connect = |path: PathBuf| named::socket(&path).unwrap().connect_through(&no_proc, LONG);
+    assert!(connect(short.join("one")).is_ok());
+    let why = connect(long.join("one")).unwrap_err().to_string();
+    assert!(why.contains("/proc, which is not mounted"), "{why}");
 }
 
 #[test]
