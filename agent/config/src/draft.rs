@@ -70,7 +70,7 @@ pub(crate) struct Draft {
     skipped: Skipped,
     /// Whether each file could be read, and has a valid `apikey` or none.
     pub(crate) knows_key: bool,
-    /// Whether the file that was named could be read.
+    /// Whether the file that was named could be read, and in each file the root, where it is set.
     pub(crate) knows_root: bool,
     verbose: bool,
     silent: bool,
@@ -126,7 +126,8 @@ impl Draft {
             }
             None => {
                 self.knows_key = false;
-                let Places { root, pidfile } = Places::of_broken(text);
+                let Places { root, pidfile, hides_root } = Places::of_broken(text);
+                self.knows_root &= !hides_root;
                 set(&mut self.config.root, root);
                 set(&mut self.config.pidfile, pidfile);
             }
@@ -151,7 +152,10 @@ impl Draft {
             config.places.0.insert(key, place);
             Some(PathBuf::from(path))
         };
-        let (root, pidfile) = (path(config, reader, top, "root"), path(config, reader, top, "pidfile"));
+        let before = reader.failures();
+        let root = path(config, reader, top, "root");
+        self.knows_root &= reader.failures() == before;
+        let pidfile = path(config, reader, top, "pidfile");
         set(&mut config.root, root);
         set(&mut config.pidfile, pidfile);
         set(&mut config.roles, roles(reader, top));

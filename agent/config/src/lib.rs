@@ -208,7 +208,8 @@ pub struct Loaded {
     pub problems: Vec<Problem>,
     /// Whether each file could be read, and has a valid `apikey` or none; if not, a missing key may not be missing.
     pub knows_key: bool,
-    /// Whether the file that was named could be read, valid or not; if not, the root may be another than the configuration's.
+    /// Whether the file that was named could be read, valid or not, and in each file the root, where it is set; if not, the root may be
+    /// another than the configuration's.
     pub knows_root: bool,
     skipped: Skipped,
 }

@@ -90,13 +90,15 @@ impl AgentFlags {
     /// it has read before.
     ///
     /// # Errors
-    /// It is not known, since the file that was named cannot be read.
+    /// It is not known, since the file that was named, or the root in it, cannot be read.
     pub fn whereabouts(&self) -> Result<Whereabouts, String> {
         let Loaded { config, problems, knows_root, .. } = self.loaded();
         let wrong = problems.iter().any(Problem::is_error).then(|| texts(&problems));
         let Config { root, pidfile, .. } = config;
         match wrong {
-            Some(wrong) if !knows_root => Err(wrong),
+            Some(wrong) if !knows_root => Err(format!(
+                "{wrong}\nso the root of the agent is not known, and no agent was asked: name the root with -root"
+            )),
             wrong => {
                 let wrong = wrong.map(|wrong| {
                     format!(
@@ -239,6 +241,22 @@ mod tests {
         assert!(over("wasaba -apibase nonsense", &file).1.contains("-apibase"));
         let (config, problems) = over("wasaba -apikey hunter2\n3", &file);
         assert!(config.api_key.is_none() && problems.starts_with("-apikey contains a line break"), "{problems}");
+    }
+
+    #[test]
+    fn where_the_root_cannot_be_read_from_the_file_no_other_agent_is_asked_unless_the_root_is_given() {
+        let temp = tempfile::tempdir().unwrap();
+        let conf = temp.path().join("a.conf");
+        let flags = AgentFlags { conf: Some(conf.clone()), ..AgentFlags::default() };
+        let given = AgentFlags { root: Some("/r".into()), ..flags.clone() };
+        for text in [&b"root = \"/b\n"[..], b"root = 5\n", b"root = \"/b\"\n# \xff\n"] {
+            std::fs::write(&conf, text).unwrap();
+            let error = flags.whereabouts().err().unwrap();
+            assert!(error.contains("a.conf") && error.ends_with("name the root with -root"), "{error}");
+            assert_eq!(given.whereabouts().ok().unwrap().root, PathBuf::from("/r"));
+        }
+        std::fs::write(&conf, "root = \"/b\"\napikey = \"k\n").unwrap();
+        assert_eq!(flags.whereabouts().ok().unwrap().root, PathBuf::from("/b"));
     }
 
     #[test]
