@@ -15,7 +15,7 @@ use wasaba_core::text::counted;
 
 use super::configuration::{texts, way_to_mackerel};
 use super::flags::AgentFlags;
-use crate::process::pidfile;
+use crate::process::{look, pidfile};
 
 /// Reads the configuration and loads its components. As with the official agent, all output goes to standard error, and a warning
 /// is a failure.
@@ -24,6 +24,7 @@ use crate::process::pidfile;
 /// The problems, and below them how many there are.
 pub fn run(flags: &AgentFlags) -> Result<(), String> {
     let file = flags.file();
+    look::at(format_args!("`{}`", file.display()));
     if !file.exists() {
         return Err(Problem::of_missing_file(&file).to_string());
     }

@@ -30,7 +30,7 @@ pub fn run(command: &QueueCommand) -> Result<(), String> {
         QueueCommand::Show(flags) => {
             let Whereabouts { root, pidfile, .. } = find(flags)?;
             // It says, too, what is not in the file.
-            if let Some(note) = in_memory(control::ask(&root, &pidfile), pidfile::running(&pidfile)) {
+            if let Some(note) = in_memory(control::ask(&root, &pidfile), || pidfile::running(&pidfile)) {
                 log::print(&format!("{note}\n"));
             }
             let queue = read(&root)?;
@@ -60,9 +60,9 @@ fn minutes(root: &Path, queue: &Snapshot) -> impl Iterator<Item = Result<Minute,
 }
 
 /// That values are queued which are not in the file, as far as the agent says so or cannot be asked.
-fn in_memory(asked: Result<AgentState, String>, running: Option<u32>) -> Option<String> {
-    match (asked, running) {
-        (Ok(state), _) => {
+fn in_memory(asked: Result<AgentState, String>, running: impl FnOnce() -> Option<u32>) -> Option<String> {
+    match asked {
+        Ok(state) => {
             let QueueReport { points, memory, .. } = state.queue?;
             let why = memory?.why;
             Some(format!(
@@ -70,8 +70,7 @@ fn in_memory(asked: Result<AgentState, String>, running: Option<u32>) -> Option<
                 counted(points, "point")
             ))
         }
-        (Err(why), Some(_)) => Some(format!("{why}; what it has in memory is not listed here")),
-        (Err(_), None) => None,
+        Err(why) => running().map(|_| format!("{why}; what it has in memory is not listed here")),
     }
 }
 
@@ -217,12 +216,12 @@ mod tests {
             Ok(AgentState { queue, ..AgentState::default() })
         };
         let read_only = MemoryReport { since: NOW, why: "Read-only file system (os error 30)".to_owned() };
-        let said = in_memory(state(Some(read_only)), None).unwrap();
+        let said = in_memory(state(Some(read_only)), || None).unwrap();
         assert!(said.contains("in memory: Read-only file system (os error 30); 83 points are queued in all"), "{said}");
-        assert_eq!(in_memory(state(None), Some(1)), None);
-        let said = in_memory(Err("it cannot be asked".to_owned()), Some(1)).unwrap();
+        assert_eq!(in_memory(state(None), || unreachable!("the agent has answered")), None);
+        let said = in_memory(Err("it cannot be asked".to_owned()), || Some(1)).unwrap();
         assert_eq!(said, "it cannot be asked; what it has in memory is not listed here");
-        assert_eq!(in_memory(Err("no agent is running".to_owned()), None), None);
+        assert_eq!(in_memory(Err("no agent is running".to_owned()), || None), None);
     }
 
     #[test]

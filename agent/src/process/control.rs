@@ -284,6 +284,7 @@ fn silence(failed: &str, running: Option<(u32, &Path)>, obstacle: Option<&str>) 
 
 /// Why no agent can have a socket in this root now, with the cure.
 fn obstacle(root: &Path) -> Option<String> {
+    look::at(format_args!("`{}`", root.display()));
     let is_read_only =
         rustix::fs::statvfs(root).is_ok_and(|mount| mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
     if is_read_only {

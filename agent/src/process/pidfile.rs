@@ -13,7 +13,7 @@ use machine::roots;
 use wasaba_core::paths::own::{self, Folder};
 use wasaba_core::paths::{passing, patient};
 
-use super::ending;
+use super::{ending, look};
 
 /// When it is tried again to write it.
 const TRIED_AGAIN: Duration = Duration::from_secs(60);
@@ -95,6 +95,7 @@ pub fn check(file: &Path) -> std::io::Result<()> {
 /// The process of the agent that runs by this pid file, if one does.
 #[must_use]
 pub fn running(file: &Path) -> Option<u32> {
+    look::at(format_args!("the pid file `{}`", file.display()));
     let text = own::read(file, LONGEST_PID_BYTES as u64).ok()?;
     let process = str::from_utf8(&text).ok()?.trim().parse().ok()?;
     program(process).filter(|name| Some(name) == program(std::process::id()).as_ref()).map(|_| process)
