@@ -73,6 +73,7 @@ fn what_is_queued_is_delivered_while_nothing_can_be_written_and_settled_in_the_f
         assert_eq!(queued(&spool), std::slice::from_ref(&first));
         let expected = Ledger { collected: 3, delivered: 2, queued: 1, ..Ledger::default() };
         assert_eq!(spool.ledger(), expected);
+        assert_eq!((spool.facts().minutes, spool.facts().oldest), (1, Some(NOW)), "delivered since is not queued");
         disk.heal();
         spool.settle(Vec::new());
         assert_eq!((spool.ledger(), spool.facts().place), (expected, Place::Disk));

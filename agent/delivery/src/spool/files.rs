@@ -190,21 +190,10 @@ impl Files {
     pub(super) fn picture(&self) -> Picture {
         let Some(queue) = &self.queue else { return Picture::default() };
         let (contents, bytes) = (queue.contents(), queue.log().end());
-        let mut times = contents.times(i64::MAX);
-        let newest = times.next();
-        let mut minutes = u64::from(newest.is_some());
-        let mut last = newest.map(|time| time.div_euclid(60));
-        let mut oldest = newest;
-        for time in times {
-            minutes += u64::from(last.replace(time.div_euclid(60)) != Some(time.div_euclid(60)));
-            oldest = Some(time);
-        }
         Picture {
             ledger: contents.ledger,
             owner: contents.owner.clone(),
-            minutes,
-            oldest,
-            newest,
+            points: contents.points(),
             bytes,
             hours: contents.hours(self.bounds.bytes),
             hosts: contents.names.hosts().clone(),

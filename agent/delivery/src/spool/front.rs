@@ -69,15 +69,24 @@ pub(super) struct Front {
 pub(super) struct Picture {
     pub(super) ledger: Ledger,
     pub(super) owner: Option<String>,
-    pub(super) minutes: u64,
-    pub(super) oldest: Option<i64>,
-    pub(super) newest: Option<i64>,
+    /// How many points of each time are queued in it.
+    pub(super) points: BTreeMap<i64, u64>,
     pub(super) bytes: u64,
     pub(super) hours: Option<f64>,
     /// The other hosts of which it has values, or had some.
     pub(super) hosts: BTreeSet<Arc<str>>,
     /// Whether it can be read.
     pub(super) is_open: bool,
+}
+
+impl Picture {
+    pub(super) fn oldest(&self) -> Option<i64> {
+        self.points.keys().next().copied()
+    }
+
+    pub(super) fn newest(&self) -> Option<i64> {
+        self.points.keys().next_back().copied()
+    }
 }
 
 /// Why a file cannot be written.
@@ -142,7 +151,7 @@ impl Front {
         let newest = self.recent.keys().next_back().copied().unwrap_or_default();
         self.recent = self.recent.split_off(&(newest - queue::RECENT));
         let in_flight = self.flying.as_ref().and_then(|batch| batch.minutes.keys().next_back().copied());
-        self.waiting.forget_done(newest - queue::RECENT, in_flight.max(self.picture.newest));
+        self.waiting.forget_done(newest - queue::RECENT, in_flight.max(self.picture.newest()));
     }
 
     /// What is not in the file, the older first.
@@ -176,6 +185,19 @@ impl Front {
             Some(_) => self.minutes().iter().map(count).collect(),
             None => self.waiting.minutes.iter().map(count).collect(),
         }
+    }
+
+    /// How many points of each time are queued, as if what waits were written.
+    pub(super) fn queued(&self) -> BTreeMap<i64, u64> {
+        let mut queued = self.picture.points.clone();
+        for (time, samples) in self.batches().flat_map(|batch| &batch.minutes) {
+            *queued.entry(*time).or_default() += samples.len() as u64;
+        }
+        for settlement in self.batches().flat_map(|batch| &batch.settlements) {
+            queued.entry(settlement.time).and_modify(|points| *points = points.saturating_sub(settlement.points()));
+        }
+        queued.retain(|_, points| *points > 0);
+        queued
     }
 
     /// Where every point went, as if what waits were written.

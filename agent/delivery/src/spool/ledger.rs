@@ -198,6 +198,10 @@ impl Settlement {
         self.delivered.is_empty() && self.rejected.is_empty()
     }
 
+    pub(super) fn points(&self) -> u64 {
+        (self.delivered.len() + self.rejected.len()) as u64
+    }
+
     pub(super) fn samples(&self) -> impl Iterator<Item = &Sample> {
         self.delivered.iter().chain(&self.rejected)
     }

@@ -284,7 +284,7 @@ impl Spool {
     /// is the only one that can be trusted: this machine's may be wrong. Costs nothing if there are none.
     pub fn expire(&self, mackerel_time: i64) {
         let mut front = self.shared.lock();
-        let queued = front.picture.oldest.into_iter().chain(front.picture.newest);
+        let queued = front.picture.oldest().into_iter().chain(front.picture.newest());
         let waiting = front.batches().flat_map(|batch| batch.minutes.keys().copied());
         if !queued.chain(waiting).any(|time| outdated(time, mackerel_time).is_some()) {
             return;
@@ -311,8 +311,8 @@ impl Spool {
     #[must_use]
     pub fn facts(&self) -> Facts {
         let front = self.shared.lock();
-        let (picture, pending) = (&front.picture, front.counts());
-        let times = pending.keys().copied();
+        let (picture, queued) = (&front.picture, front.queued());
+        let minutes = queued.keys().map(|time| time.div_euclid(60)).collect::<BTreeSet<_>>();
         let unread =
             if picture.is_open { "" } else { "; what the file may hold is not counted or delivered until then" };
         let memory = |since, why: &str| Place::Memory { since, why: format!("{why}{unread}") };
@@ -322,8 +322,8 @@ impl Spool {
             (None, None) => Place::Disk,
         };
         Facts {
-            minutes: picture.minutes + pending.len() as u64,
-            oldest: times.chain(picture.oldest).min(),
+            minutes: minutes.len() as u64,
+            oldest: queued.keys().next().copied(),
             bytes: picture.is_open.then_some(picture.bytes),
             hours: picture.hours,
             place,

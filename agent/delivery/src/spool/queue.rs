@@ -80,6 +80,15 @@ impl Queue {
         rows.map(|((time, _), _)| *time).filter(move |time| last.replace(*time) != Some(*time))
     }
 
+    /// How many points of each time are queued.
+    pub(super) fn points(&self) -> BTreeMap<i64, u64> {
+        let mut points = BTreeMap::new();
+        for ((time, _), row) in self.rows.iter().filter(|(_, row)| row.points > 0) {
+            *points.entry(*time).or_default() += u64::from(row.points);
+        }
+        points
+    }
+
     /// For how many hours a queue of so many bytes has room, at the rate of the last hour.
     pub(super) fn hours(&self, most_bytes: u64) -> Option<f64> {
         let bytes = self.rate.iter().map(|(_, bytes)| bytes).sum::<u64>();
