@@ -32,7 +32,12 @@ impl Folder {
     /// # Errors
     /// It cannot be created or opened, or is not a folder.
     pub fn create(path: &Path, mode: u32) -> Result<Self> {
-        DirBuilder::new().recursive(true).mode(mode).create(path)?;
+        DirBuilder::new().recursive(true).mode(mode).create(path).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => {
+                Error::other(format!("`{}` is not a folder: rename or remove what is there", path.display()))
+            }
+            _ => error,
+        })?;
         let folder = Self::open(path)?;
         let stat = rustix::fs::fstat(&folder.descriptor)?;
         let is_open = stat.st_mode & 0o022 != 0 && stat.st_mode & 0o1000 == 0;

@@ -401,6 +401,14 @@ fn a_file_of_ours_is_opened_only_if_no_other_user_can_have_made_it() {
 }
 
 #[test]
+fn a_file_in_the_place_of_a_folder_is_called_that() {
+    let temp = temp();
+    let file = put(temp.path(), "file");
+    let why = Folder::create(&file, 0o750).err().unwrap().to_string();
+    assert_eq!(why, format!("`{}` is not a folder: rename or remove what is there", file.display()));
+}
+
+#[test]
 fn a_folder_of_ours_is_closed_to_others_but_one_for_everybody_is_not_touched() {
     let temp = temp();
     let new = temp.path().join("a/b");

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use wasaba_core::clock;
 use wasaba_core::text::counted;
 
@@ -359,9 +360,26 @@ fn fault(fault: &mut Option<Fault>, error: &Trouble, now: i64, path: &str, is_re
 fn cure(error: &io::Error) -> &'static str {
     match error.kind() {
         _ if error.raw_os_error().is_none() && error.get_ref().is_some() => "",
+        // Not for want of permissions, of which the error is another.
+        _ if Errno::from_io_error(error) == Some(Errno::PERM) => {
+            ": if it is immutable or append-only (`lsattr`), remove that attribute (`chattr -i`, `chattr -a`)"
+        }
+        ErrorKind::NotADirectory => ": a part of its path is not a folder: rename or remove that",
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ": free disk space",
         ErrorKind::PermissionDenied => ": check its owner and permissions, and those of its folder",
         ErrorKind::ReadOnlyFilesystem => ": make its file system writable",
         _ => ": check its disk, and the limits of this process",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_immutable_is_not_said_to_lack_permissions() {
+        let of = |errno: Errno| cure(&errno.into());
+        assert!(of(Errno::PERM).contains("`chattr -i`") && !of(Errno::PERM).contains("permissions"));
+        assert!(of(Errno::ACCESS).contains("check its owner and permissions"));
     }
 }
