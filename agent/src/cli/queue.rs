@@ -11,7 +11,6 @@ use wasaba_core::text::counted;
 use super::configuration::Whereabouts;
 use super::flags::{AgentFlags, QueueCommand};
 use crate::process::books::QueueReport;
-use crate::process::state::AgentState;
 use crate::process::{control, log, look, pidfile};
 
 /// Runs a command on the queue below the configuration's root.
@@ -29,12 +28,18 @@ pub fn run(command: &QueueCommand) -> Result<(), String> {
     match command {
         QueueCommand::Show(flags) => {
             let Whereabouts { root, pidfile, .. } = find(flags)?;
-            // It says, too, what is not in the file.
-            if let Some(note) = in_memory(control::ask(&root, &pidfile), || pidfile::running(&pidfile)) {
+            // It knows, too, what is not in the file, and what of it was delivered since.
+            let asked = control::ask(&root, &pidfile).map(|state| state.queue.filter(|queue| queue.memory.is_some()));
+            if let Some(note) = in_memory(&asked, || pidfile::running(&pidfile)) {
                 log::print(&format!("{note}\n"));
             }
             let queue = read(&root)?;
-            super::print(&shown(&head(&queue), minutes(&root, &queue)))
+            let head = match &asked {
+                // It has counted what is in the file.
+                Ok(Some(report)) if report.file_bytes.is_some() => head_of(report, queue.host_id()),
+                _ => head(&queue),
+            };
+            super::print(&shown(&head, minutes(&root, &queue)))
         }
         QueueCommand::Verify(flags) => super::print(&verified(&read(&find(flags)?.root)?.verification())?),
         QueueCommand::Export(flags) => {
@@ -59,15 +64,16 @@ fn minutes(root: &Path, queue: &Snapshot) -> impl Iterator<Item = Result<Minute,
     queue.minutes().inspect(|_| look::at(format_args!("`{}`", root.display())))
 }
 
-/// That values are queued which are not in the file, as far as the agent says so or cannot be asked.
-fn in_memory(asked: Result<AgentState, String>, running: impl FnOnce() -> Option<u32>) -> Option<String> {
+/// That the file is not what is queued, as far as the agent says so or cannot be asked.
+fn in_memory(asked: &Result<Option<QueueReport>, String>, running: impl FnOnce() -> Option<u32>) -> Option<String> {
     match asked {
-        Ok(state) => {
-            let QueueReport { points, memory, .. } = state.queue?;
-            let why = memory?.why;
+        Ok(report) => {
+            let QueueReport { points, memory, .. } = report.as_ref()?;
+            let why = &memory.as_ref()?.why;
             Some(format!(
-                "the agent keeps new values in memory: {why}; {} are queued in all, of which those in memory are not listed here",
-                counted(points, "point")
+                "the agent keeps new values in memory: {why}; {} are queued in all; the minutes that are listed here are those of the \
+                 file, without what is in memory, and with what was delivered since",
+                counted(*points, "point")
             ))
         }
         Err(why) => running().map(|_| format!("{why}; what it has in memory is not listed here")),
@@ -77,9 +83,20 @@ fn in_memory(asked: Result<AgentState, String>, running: impl FnOnce() -> Option
 /// The summary of a queue, in a line.
 #[must_use]
 pub fn head(queue: &Snapshot) -> String {
-    let host = queue.host_id().map(|id| format!(" of host {id}")).unwrap_or_default();
     let room = queue.hours().map(|hours| format!("; room for {hours:.0} h at this rate")).unwrap_or_default();
-    format!("points{host}: {}{room}", queue.ledger())
+    format!("points{}: {}{room}", of_host(queue.host_id()), queue.ledger())
+}
+
+/// The same, as the agent says while the file cannot be written.
+fn head_of(report: &QueueReport, host_id: Option<&str>) -> String {
+    let QueueReport { points, collected, delivered, losses, .. } = report;
+    let losses = losses.iter().map(|(reason, points)| format!(" + {points} {}", reason.replace('_', " ")));
+    let losses = losses.collect::<String>();
+    format!("points{}: {collected} collected = {delivered} delivered + {points} queued{losses}", of_host(host_id))
+}
+
+fn of_host(id: Option<&str>) -> String {
+    id.map(|id| format!(" of host {id}")).unwrap_or_default()
 }
 
 fn shown(head: &str, minutes: impl Iterator<Item = Result<Minute, i64>>) -> String {
@@ -211,17 +228,23 @@ mod tests {
 
     #[test]
     fn values_that_are_only_in_memory_are_said_beside_the_list() {
-        let state = |memory: Option<MemoryReport>| {
-            let queue = Some(QueueReport { points: 83, memory, ..QueueReport::default() });
-            Ok(AgentState { queue, ..AgentState::default() })
-        };
+        let state =
+            |memory: Option<MemoryReport>| Ok(Some(QueueReport { points: 83, memory, ..QueueReport::default() }));
         let read_only = MemoryReport { since: NOW, why: "Read-only file system (os error 30)".to_owned() };
-        let said = in_memory(state(Some(read_only)), || None).unwrap();
+        let said = in_memory(&state(Some(read_only)), || None).unwrap();
         assert!(said.contains("in memory: Read-only file system (os error 30); 83 points are queued in all"), "{said}");
-        assert_eq!(in_memory(state(None), || unreachable!("the agent has answered")), None);
-        let said = in_memory(Err("it cannot be asked".to_owned()), || Some(1)).unwrap();
+        assert_eq!(in_memory(&state(None), || unreachable!("the agent has answered")), None);
+        let said = in_memory(&Err("it cannot be asked".to_owned()), || Some(1)).unwrap();
         assert_eq!(said, "it cannot be asked; what it has in memory is not listed here");
-        assert_eq!(in_memory(Err("no agent is running".to_owned()), || None), None);
+        assert_eq!(in_memory(&Err("no agent is running".to_owned()), || None), None);
+    }
+
+    #[test]
+    fn while_the_file_cannot_be_written_the_summary_is_that_of_the_agent() {
+        let losses = [("of_another_host".to_owned(), 2)].into();
+        let report = QueueReport { collected: 60, delivered: 58, losses, ..QueueReport::default() };
+        let head = head_of(&report, Some("HOST1"));
+        assert_eq!(head, "points of host HOST1: 60 collected = 58 delivered + 0 queued + 2 of another host");
     }
 
     #[test]
