@@ -193,7 +193,7 @@ impl Files {
         Picture {
             ledger: contents.ledger,
             owner: contents.owner.clone(),
-            points: contents.points(),
+            points: contents.points_by_time(),
             bytes,
             hours: contents.hours(self.bounds.bytes),
             hosts: contents.names.hosts().clone(),

@@ -81,7 +81,7 @@ impl Queue {
     }
 
     /// How many points of each time are queued.
-    pub(super) fn points(&self) -> BTreeMap<i64, u64> {
+    pub(super) fn points_by_time(&self) -> BTreeMap<i64, u64> {
         let mut points = BTreeMap::new();
         for ((time, _), row) in self.rows.iter().filter(|(_, row)| row.points > 0) {
             *points.entry(*time).or_default() += u64::from(row.points);
