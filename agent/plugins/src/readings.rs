@@ -198,9 +198,9 @@ pub struct Values {
     pub dropped: u64,
 }
 
-/// The oldest and the newest time of a sample: Mackerel takes older ones, but an alert would come a day late; the clocks of two
-/// machines may differ by a minute.
-const OLDEST_SECONDS: i64 = 24 * 60 * 60;
+/// The oldest and the newest time of a sample: Mackerel stores what is less than a day old when it arrives, and an hour is for the way
+/// there; the clocks of two machines may differ by a minute.
+const OLDEST_SECONDS: i64 = 23 * 60 * 60;
 const AHEAD_SECONDS: i64 = 60;
 
 /// Why a sample is dropped.
@@ -240,8 +240,8 @@ impl Why {
                 "write its custom identifier into `hosts` of the table",
             ),
             Self::Time => (
-                "is more than 24 hours old or from the future",
-                "are more than 24 hours old or from the future",
+                "is more than 23 hours old or from the future",
+                "are more than 23 hours old or from the future",
                 "compare the clocks",
             ),
             Self::NotFinite => ("is not a finite number", "are not a finite number", "the plugin has to omit them"),
@@ -516,7 +516,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_sample_keeps_its_own_time_within_a_day_and_its_rate_is_between_the_times_of_the_readings() {
+    async fn a_sample_keeps_its_own_time_within_23_hours_and_its_rate_is_between_the_times_of_the_readings() {
         let metrics = [("*", Interpretation::PerMinute, 1.0), ("gauge", Interpretation::Gauge, 1.0)];
         let at_time = |unix_seconds, count: f64| answer::Sample {
             unix_seconds: Some(unix_seconds),
@@ -528,7 +528,7 @@ mod tests {
         let found = backlog.dated.iter().map(|(time, sample)| (*time, sample.value())).collect::<Vec<_>>();
         assert_eq!(found, [(999_760, 3.0), (999_820, 5.0)]);
         for (unix_seconds, dropped) in
-            [(913_600, 0), (913_599, 1), (1_000_060, 0), (1_000_061, 1), (u64::MAX, 1), (0, 1)]
+            [(917_200, 0), (917_199, 1), (1_000_060, 0), (1_000_061, 1), (u64::MAX, 1), (0, 1)]
         {
             let one = translation(&metrics).values(vec![at_time(unix_seconds, 1.0)], Stamp::of(now)).await;
             assert_eq!(one.dropped, dropped, "{unix_seconds}");

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use wasaba_core::sample::Sample;
+use wasaba_core::sample::{MetricName, Sample};
 
 use super::ledger::Loss;
 use super::plan::outdated;
@@ -30,6 +30,8 @@ pub(super) struct Batch {
     pub(super) done: BTreeMap<i64, Vec<Sample>>,
     /// How many points of each time were dropped since they were collected twice. The ledger has them.
     pub(super) repeated: BTreeMap<i64, u64>,
+    /// The name of one of them, for the log.
+    pub(super) example: Option<MetricName>,
     pub(super) ledger: Ledger,
     /// The id of the host that these minutes belong to, if it is news.
     pub(super) owner: Option<String>,
@@ -44,21 +46,22 @@ impl Batch {
     pub(super) fn keep(&mut self, time: i64, samples: Vec<Sample>) {
         let known = self.minutes.entry(time).or_default();
         let count = samples.len() as u64;
-        let added = merge(known, samples);
+        let Merged { added, repeated } = merge(known, samples);
         if known.is_empty() {
             self.minutes.remove(&time);
         }
         self.ledger.collect(added);
-        self.repeat(time, count - added);
+        self.repeat(time, count - added, repeated);
     }
 
-    /// Counts points that were collected twice, of which one value is dropped.
-    pub(super) fn repeat(&mut self, time: i64, points: u64) {
+    /// Counts points that were collected twice, of which one value is dropped; `example` is the name of one of them.
+    pub(super) fn repeat(&mut self, time: i64, points: u64, example: Option<MetricName>) {
         self.ledger.collect(points);
-        self.drop_repeated(time, points);
+        self.drop_repeated(time, points, example);
     }
 
-    fn drop_repeated(&mut self, time: i64, points: u64) {
+    fn drop_repeated(&mut self, time: i64, points: u64, example: Option<MetricName>) {
+        self.example = self.example.take().or(example);
         if points > 0 {
             self.ledger.lose(points, Loss::Repeated);
             *self.repeated.entry(time).or_default() += points;
@@ -135,13 +138,14 @@ impl Batch {
         self.ledger = self.ledger.plus(later.ledger);
         for (time, samples) in later.minutes {
             let count = samples.len() as u64;
-            let replaced = count - merge(self.minutes.entry(time).or_default(), samples);
-            self.drop_repeated(time, replaced);
+            let Merged { added, repeated } = merge(self.minutes.entry(time).or_default(), samples);
+            self.drop_repeated(time, count - added, repeated);
         }
         for (time, samples) in later.done {
             merge(self.done.entry(time).or_default(), samples);
         }
         later.repeated.into_iter().for_each(|(time, points)| *self.repeated.entry(time).or_default() += points);
+        self.example = self.example.take().or(later.example);
         later.settlements.into_iter().for_each(|settlement| self.settle(settlement));
         self.owner = later.owner.or(self.owner.take());
         self.is_of_another_host |= later.is_of_another_host;
@@ -193,13 +197,28 @@ pub(super) fn bound_in_words() -> String {
     format!("the newest {MOST_MINUTES} minutes, or {} MiB of them, in memory", MOST_BATCH_BYTES >> 20)
 }
 
-/// Adds `samples` to those of the same minute; of two values of one host and name the later wins. Returns how many are new.
-pub(super) fn merge(known: &mut Vec<Sample>, samples: Vec<Sample>) -> u64 {
+/// What came of samples that were added to others.
+pub(super) struct Merged {
+    /// How many are new.
+    added: u64,
+    /// The name of one that is not.
+    repeated: Option<MetricName>,
+}
+
+/// Adds `samples` to those of the same minute; of two values of one host and name the later wins.
+pub(super) fn merge(known: &mut Vec<Sample>, samples: Vec<Sample>) -> Merged {
     let before = known.len();
     known.extend(samples);
     // The later of two must stay, and a stable sort of the reversed list puts it first.
     known.reverse();
     known.sort_by(|a, b| a.key().cmp(&b.key()));
-    known.dedup_by(|later, first| later.key() == first.key());
-    known.len().saturating_sub(before) as u64
+    let mut repeated = None;
+    known.dedup_by(|later, first| {
+        let is_same = later.key() == first.key();
+        if is_same && repeated.is_none() {
+            repeated = Some(first.name().clone());
+        }
+        is_same
+    });
+    Merged { added: known.len().saturating_sub(before) as u64, repeated }
 }

@@ -515,8 +515,8 @@ fn values_of_a_time_that_was_delivered_before_the_clock_was_set_back_are_dropped
     }
 }
 
-const COLLECTED_TWICE: &str = "dropped 3 points of 2 minutes that were collected twice: this machine's clock was set back, or a \
-                               plugin printed a value of the same time again";
+const COLLECTED_TWICE: &str = "dropped 3 points of 2 minutes that were collected twice, such as `a`: this machine's clock was set \
+                               back, or a plugin gave a value of the same time again";
 
 #[test]
 fn values_of_a_time_that_still_waits_when_the_clock_is_set_back_are_dropped_in_the_books_and_in_the_log() {

@@ -111,10 +111,11 @@ impl Files {
 
     /// Notes what a commit has dropped. The log has a line about each reason at once, and then one an hour about the rest.
     pub(super) fn note(&mut self, drops: Drops, now: i64) {
-        for (why, Dropped { points, times }) in drops.0 {
+        for (why, Dropped { points, times, example }) in drops.0 {
             let unlogged = self.dropped.entry(why).or_default();
             unlogged.dropped.points += points;
             unlogged.dropped.times.extend(times);
+            unlogged.dropped.example = unlogged.dropped.example.take().or(example);
         }
         let is_due =
             |unlogged: &Unlogged| unlogged.logged.is_none_or(|logged| now.abs_diff(logged) >= LOGGED_AGAIN as u64);
@@ -144,7 +145,7 @@ impl Files {
         due.map(take).collect()
     }
 
-    fn about(&self, why: Loss, Dropped { points, times }: &Dropped) -> String {
+    fn about(&self, why: Loss, Dropped { points, times, example }: &Dropped) -> String {
         let queue = self.queue.as_ref().map(Durable::contents);
         let minutes = counted(times.len() as u64, "minute");
         let dropped = format!("dropped {} of {minutes}", counted(*points, "undelivered point"));
@@ -167,9 +168,10 @@ impl Files {
                 format!("{dropped}: dated more than 10 minutes ahead of Mackerel's time; set this machine's clock")
             }
             Loss::Repeated => format!(
-                "dropped {} of {minutes} that were collected twice: this machine's clock was set back, or a plugin printed a \
+                "dropped {} of {minutes} that were collected twice{}: this machine's clock was set back, or a plugin gave a \
                  value of the same time again",
-                counted(*points, "point")
+                counted(*points, "point"),
+                example.as_ref().map(|name| format!(", such as `{name}`")).unwrap_or_default()
             ),
             Loss::Damaged | Loss::Lost => {
                 format!("{dropped}: they cannot be read from `{}`", self.queue_path())

@@ -119,8 +119,9 @@ impl Front {
             merge(collected.entry(time).or_default(), samples);
         }
         for (time, mut samples) in collected {
-            let settled = samples.extract_if(.., |sample| self.is_settled(time, sample)).count();
-            self.waiting.repeat(time, settled as u64);
+            let settled = samples.extract_if(.., |sample| self.is_settled(time, sample)).collect::<Vec<_>>();
+            let example = settled.first().map(|sample| sample.name().clone());
+            self.waiting.repeat(time, settled.len() as u64, example);
             self.waiting.keep(time, samples);
         }
         self.readings.keep(readings, now);

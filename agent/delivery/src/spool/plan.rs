@@ -23,6 +23,8 @@ pub(super) struct Drops(pub(super) BTreeMap<Loss, Dropped>);
 pub(super) struct Dropped {
     pub(super) points: u64,
     pub(super) times: BTreeSet<i64>,
+    /// The name of one that was collected twice.
+    pub(super) example: Option<MetricName>,
 }
 
 impl Drops {
@@ -38,6 +40,13 @@ impl Drops {
             let dropped = self.0.entry(why).or_default();
             dropped.points += points;
             dropped.times.insert(time);
+        }
+    }
+
+    /// Names one of those that were collected twice.
+    fn exemplify(&mut self, example: Option<&MetricName>) {
+        if let Some(dropped) = self.0.get_mut(&Loss::Repeated).filter(|dropped| dropped.example.is_none()) {
+            dropped.example = example.cloned();
         }
     }
 }
@@ -103,6 +112,7 @@ impl<'q> Plan<'q> {
         for (time, points) in &batch.repeated {
             plan.drops.add(Loss::Repeated, *time, *points);
         }
+        plan.drops.exemplify(batch.example.as_ref());
         for (time, samples) in &batch.done {
             plan.add_done(*time, samples);
         }
@@ -215,6 +225,7 @@ impl<'q> Plan<'q> {
             let replaced = places.iter().filter(|(id, at)| self.clear(*id, *at)).count();
             if !places.is_empty() {
                 self.lose(Loss::Repeated, time, 1);
+                self.drops.exemplify(Some(sample.name()));
             }
             if places.is_empty() || replaced > 0 {
                 kept.push((self.number(sample), sample.value()));
@@ -231,10 +242,11 @@ impl<'q> Plan<'q> {
         let rows = queue.rows_at(time).filter(|(_, row)| row.points > 0);
         for (id, row) in rows {
             let numbers = queue.names.numbers(row.set).unwrap_or_default();
-            let known = samples.iter().filter_map(|sample| queue.names.number(sample));
-            let places = known.filter_map(|number| numbers.binary_search(&number).ok());
-            let cleared = places.filter(|at| self.clear(id, *at)).count();
-            self.lose(Loss::Repeated, time, cleared as u64);
+            let place = |sample: &Sample| numbers.binary_search(&queue.names.number(sample)?).ok();
+            let cleared = samples.iter().filter(|sample| place(sample).is_some_and(|at| self.clear(id, at)));
+            let cleared = cleared.collect::<Vec<_>>();
+            self.lose(Loss::Repeated, time, cleared.len() as u64);
+            self.drops.exemplify(cleared.first().map(|sample| sample.name()));
         }
         if !samples.is_empty() {
             let points = samples.iter().map(|sample| (self.number(sample), sample.value())).collect();
