@@ -324,7 +324,7 @@ impl Instance {
                 () if is_known => "duplicate name",
                 () if self.translation.secrets.are_in(name) => "there is a secret in its name",
                 () if !name.is_empty() && !is_segment(name, 64) => {
-                    "invalid name: letters, digits, - and _ are allowed, 64 at most"
+                    "invalid name: letters, digits, - and _ are allowed, 64 at most, and no - at either end"
                 }
                 () => {
                     checked.reports.push(report);
@@ -354,14 +354,16 @@ impl Instance {
         for answer::Document { namespace, json } in documents {
             let namespace = if namespace.is_empty() { Arc::clone(own) } else { namespace.into() };
             let rest = namespace.strip_prefix(&**own);
-            let is_own = rest.is_some_and(|rest| rest.is_empty() || (rest.starts_with('-') && is_segment(rest, 255)));
+            let is_own = rest.is_some_and(|rest| {
+                rest.is_empty() || rest.strip_prefix('-').is_some_and(|segment| is_segment(segment, 254))
+            });
             let why = match () {
                 () if gathered.documents.len() >= MOST_DOCUMENTS => "more than 50 documents".to_owned(),
                 () if gathered.documents.iter().any(|(known, _)| *known == namespace) => {
                     "duplicate namespace".to_owned()
                 }
                 () if self.translation.secrets.are_in(&namespace) => "there is a secret in its name".to_owned(),
-                () if !is_own => format!("invalid namespace: a plugin's own is `{own}`, or begins with `{own}-`"),
+                () if !is_own => format!("invalid namespace: a plugin's own is `{own}`, or `{own}-` and more"),
                 () => {
                     gathered.documents.push((namespace, json));
                     continue;
@@ -477,11 +479,30 @@ fn in_words(problem: &answer::Problem) -> String {
     format!("{}: {}", problem.target, problem.failure)
 }
 
-/// Whether Mackerel takes it as a part of a check's name or of a namespace.
+/// Whether it can follow the name of a table and a dash, in the name of a check or in a namespace: Mackerel takes it, and it has no
+/// further dash at an end.
 fn is_segment(text: &str, most_bytes: usize) -> bool {
-    text.len() <= most_bytes && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+    let has_ends = !text.is_empty() && !text.starts_with('-') && !text.ends_with('-');
+    has_ends
+        && text.len() <= most_bytes
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_a_plugin_adds_to_its_tables_has_no_dash_at_either_end() {
+        for good in ["a", "a-b", "a_", "0"] {
+            assert!(is_segment(good, 3), "{good:?} was refused");
+        }
+        for bad in ["", "-", "a-", "-a", "a.b", "abcd"] {
+            assert!(!is_segment(bad, 3), "{bad:?} was accepted");
+        }
+    }
 }

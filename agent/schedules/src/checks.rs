@@ -196,6 +196,15 @@ fn urgency(check: &Check, before: Option<&Last>, status: Status, message: &str) 
     Some(is_lost || before.map_or(status != Status::Ok, |last| last.status != status))
 }
 
+/// A component's report. Without a message, an alert says that there is none.
+fn of_component(report: answer::Report) -> Found {
+    let answer::Report { name, status, mut message } = report;
+    if status != Status::Ok && message.trim().is_empty() {
+        "the check gave no message".clone_into(&mut message);
+    }
+    Found { name, status, message, code: None }
+}
+
 /// What the check finds, and what was dropped of it.
 async fn ask(check: &Check, components: &Components) -> (Vec<Found>, Vec<String>) {
     let own = |status, message: String| (vec![Found::own(status, message)], Vec::new());
@@ -217,10 +226,7 @@ async fn ask(check: &Check, components: &Components) -> (Vec<Found>, Vec<String>
             }
         }
         Runner::Component(table) => match components.check(&check.name, table).await {
-            Ok(Checked { reports, warnings }) => {
-                let found = |answer::Report { name, status, message }| Found { name, status, message, code: None };
-                (reports.into_iter().map(found).collect(), warnings)
-            }
+            Ok(Checked { reports, warnings }) => (reports.into_iter().map(of_component).collect(), warnings),
             Err(why) => own(Status::Unknown, why),
         },
     }
@@ -354,6 +360,16 @@ mod tests {
         ] {
             assert_eq!(shown(message, code), expected, "{message:?} {code:?}");
         }
+    }
+
+    #[test]
+    fn an_alert_of_a_component_that_gave_no_message_says_so() {
+        let message = |status, message: &str| {
+            of_component(answer::Report { name: String::new(), status, message: message.to_owned() }).message
+        };
+        assert_eq!(message(Status::Critical, " \n"), "the check gave no message");
+        assert_eq!(message(Status::Critical, "down"), "down");
+        assert_eq!(message(Status::Ok, ""), "");
     }
 
     /// The one report of a program.
