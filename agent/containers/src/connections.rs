@@ -6,10 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bollard::errors::Error;
@@ -20,10 +17,11 @@ use hyper::client::conn::{TrySendError, http1};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
+use wasaba_core::allowance::{Allowance, Allowed};
 use wasaba_core::names;
 
 /// How long a request waits for a connection before there are twice as many.
@@ -38,63 +36,29 @@ pub(super) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + S
 /// A connection that carries one request at a time.
 pub(super) struct Connection {
     sender: http1::SendRequest<Body>,
-    /// How many bytes may still be read.
-    budget: Arc<AtomicU64>,
+    allowance: Allowance,
 }
 
 impl Connection {
     pub(super) async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Result<Self, Error> {
-        // An idle connection is watched for its end, which is found only by reading.
-        let budget = Arc::new(AtomicU64::new(1));
-        let stream = Limited { stream, budget: Arc::clone(&budget) };
+        let allowance = Allowance::default();
+        let stream = Allowed::new(stream, allowance.clone());
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // It ends with the sender, or with the response's body, whose reader gets its errors.
         tokio::spawn(connection);
-        Ok(Self { sender, budget })
+        Ok(Self { sender, allowance })
     }
 
-    /// Sends one request, of whose response at most this many bytes are read.
+    /// Sends one request, of whose response's body at most this many bytes are read.
     pub(super) async fn send(
         &mut self,
         request: Request<Body>,
         most_bytes: u64,
     ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
-        self.budget.store(most_bytes, Ordering::Relaxed);
-        self.sender.try_send_request(request).await
-    }
-}
-
-/// A stream of which a limited number of bytes is read.
-struct Limited<S> {
-    stream: S,
-    budget: Arc<AtomicU64>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Limited<S> {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let left = this.budget.load(Ordering::Relaxed);
-        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.remaining());
-        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
-        ready!(Pin::new(&mut this.stream).poll_read(context, &mut part))?;
-        let read = part.filled().len();
-        buffer.advance(read);
-        this.budget.store(left.saturating_sub(read as u64), Ordering::Relaxed);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Limited<S> {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+        self.allowance.start();
+        let response = self.sender.try_send_request(request).await;
+        self.allowance.body(most_bytes);
+        response
     }
 }
 

@@ -4,6 +4,7 @@
 //! depends on wasmtime, the queue or Mackerel's API.
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make and read the files that they need"))]
 
+pub mod allowance;
 pub mod clock;
 pub mod collect;
 pub mod container;

@@ -200,11 +200,6 @@ pub(super) fn descriptor() -> Option<OwnedSemaphorePermit> {
     Arc::clone(free).try_acquire_owned().ok()
 }
 
-/// The addresses as the HTTP client takes them, which adds the port.
-pub(super) fn without_port(addresses: Vec<IpAddr>) -> impl Iterator<Item = SocketAddr> + Send {
-    addresses.into_iter().map(|address| SocketAddr::new(address, 0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

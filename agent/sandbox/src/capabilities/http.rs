@@ -1,24 +1,20 @@
 //! `http`: requests to granted origins, made by the agent. Redirects are not followed; a name is resolved once, each of its
 //! addresses checked, and only a checked one connected to.
 
-use std::error::Error as _;
-use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Method};
-use rustls::ClientConfig;
+use hyper::Method;
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 use wasaba_core::secret::Secret;
-use wasaba_core::tls::{self, Trust};
+use wasaba_core::tls;
 use wasmtime::Result;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
 use super::blocking::Blocking;
 use super::connect;
+use super::exchange::exchange;
 use super::gate::Gate;
 use super::grants::{Grants, invalid_url};
 use super::memory::Share;
@@ -88,91 +84,19 @@ pub struct Response {
     share: Option<Share>,
 }
 
-/// The HTTP clients of one instance, shared with no other and made for its first request, and what its requests may do.
+/// What the requests of one instance may do.
 pub(super) struct OfInstance {
     gate: Gate,
     blocking: Blocking,
     meter: Arc<Meter>,
     body_bytes: usize,
-    plain: OnceLock<Client>,
-    /// With the configuration that it was made for.
-    encrypted: Mutex<Option<(Arc<ClientConfig>, Client)>>,
 }
-
-/// How long connecting may take, the look-up of the name included; several addresses share it.
-const CONNECT: Duration = Duration::from_secs(9);
 
 impl OfInstance {
     pub(super) fn new(gate: Gate, blocking: Blocking, meter: Arc<Meter>, body_bytes: usize) -> Self {
-        Self { gate, blocking, meter, body_bytes, plain: OnceLock::new(), encrypted: Mutex::default() }
-    }
-
-    async fn client(&self, encrypted: bool) -> Result<Client, Failure> {
-        let unusable = |why| Failure::new(Kind::Misconfigured, why);
-        if !encrypted {
-            if let Some(client) = self.plain.get() {
-                return Ok(client.clone());
-            }
-            let tls = tls::none().map_err(|error| unusable(error.to_string()))?;
-            let client = self.new_client(tls).map_err(unusable)?;
-            return Ok(self.plain.get_or_init(|| client).clone());
-        }
-        let config = self.gate.tls().config().await.map_err(unusable)?;
-        let mut kept = self.encrypted.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*kept {
-            Some((same, client)) if Arc::ptr_eq(same, &config) => Ok(client.clone()),
-            _ => {
-                let client = self.new_client(ClientConfig::clone(&config)).map_err(unusable)?;
-                Ok(kept.insert((config, client)).1.clone())
-            }
-        }
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "it resolves names by `connect::resolve`")]
-    fn new_client(&self, tls: ClientConfig) -> Result<Client, String> {
-        let names = CheckedNames { gate: self.gate.clone(), blocking: self.blocking.clone() };
-        Client::builder()
-            .tls_backend_preconfigured(tls)
-            .redirect(reqwest::redirect::Policy::none())
-            .dns_resolver(Arc::new(names))
-            .connect_timeout(CONNECT)
-            // A proxy would connect to unchecked addresses.
-            .no_proxy()
-            // One request a minute: an idle connection costs both sides more memory than a new one costs time, and a
-            // status page that counts connections would count it.
-            .pool_max_idle_per_host(0)
-            .build()
-            .map_err(|error| error.to_string())
+        Self { gate, blocking, meter, body_bytes }
     }
 }
-
-/// Resolves names for one instance to addresses that it may connect to.
-struct CheckedNames {
-    gate: Gate,
-    blocking: Blocking,
-}
-
-impl Resolve for CheckedNames {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (gate, blocking) = (self.gate.clone(), self.blocking.clone());
-        Box::pin(async move {
-            let found = connect::resolve(name.as_str(), &gate, &blocking).await.map_err(Unresolved)?;
-            Ok(Box::new(connect::without_port(found)) as Addrs)
-        })
-    }
-}
-
-/// Carries the resolver's failure through those of the HTTP client.
-#[derive(Debug)]
-struct Unresolved(Failure);
-
-impl fmt::Display for Unresolved {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
-    }
-}
-
-impl std::error::Error for Unresolved {}
 
 /// All that this capability sees of a call.
 pub(super) struct View<'a> {
@@ -300,7 +224,7 @@ struct Sender<'a> {
 
 impl Sender<'_> {
     async fn send(self, request: Request) -> Result<Response, Failure> {
-        let OfInstance { gate, meter, body_bytes, .. } = self.instance;
+        let OfInstance { gate, blocking, meter, body_bytes } = self.instance;
         let invalid = |why: String| Failure::new(Kind::Invalid, why);
         let url = Url::parse(&request.url)
             .map_err(|error| invalid(format!("invalid URL: {}", invalid_url(error, &request.url))))?;
@@ -326,37 +250,21 @@ impl Sender<'_> {
             return Ok(Response { status, headers, body, share: None });
         }
         let _slot = self.connections.slot()?;
-        let client = self.connections.patience.wait(None, self.instance.client(url.scheme() == "https")).await??;
-        let mut builder = client.request(method, url).headers(headers);
-        if let Some(body) = request.body {
+        if let Some(body) = &request.body {
             meter.sent_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
-            builder = builder.body(body);
         }
-        let trust = self.instance.gate.tls().trust();
-        let whole = async {
-            let sent = builder.send().await.map_err(|error| explain(&error, trust))?;
-            response(sent, *body_bytes, trust).await
-        };
-        let response = self.connections.patience.wait(None, whole).await??;
+        let sending = exchange(method, &url, headers, request.body, *body_bytes, gate, blocking);
+        let (status, headers, body) = self.connections.patience.wait(None, sending).await??;
+        let headers = headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
+        let response = Response { status, headers: headers.collect(), body, share: None };
         meter.received_bytes.fetch_add(response.body.len() as u64, Ordering::Relaxed);
         Ok(response)
     }
 }
 
-fn too_large(most: usize) -> Failure {
+/// The failure of a response whose body has more bytes than this.
+pub(super) fn too_large(most: usize) -> Failure {
     Failure::new(Kind::TooLarge, format!("the response is larger than {most} bytes (limit `body_kib`)"))
-}
-
-async fn response(mut response: reqwest::Response, most: usize, trust: &Trust) -> Result<Response, Failure> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| explain(&error, trust))? {
-        if body.len().saturating_add(chunk.len()) > most {
-            return Err(too_large(most));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    let headers = response.headers().iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
-    Ok(Response { status: response.status().as_u16(), headers: headers.collect(), body, share: None })
 }
 
 impl contract::Host for View<'_> {
@@ -461,25 +369,6 @@ impl contract::HostResponse for View<'_> {
     }
 }
 
-/// The HTTP client's error in the contract's form. The client's own text names the URL, which may carry a secret in its query,
-/// so only the causes are shown.
-fn explain(error: &reqwest::Error, trust: &Trust) -> Failure {
-    let mut causes = Vec::new();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        if let Some(Unresolved(failure)) = inner.downcast_ref::<Unresolved>() {
-            return failure.clone();
-        }
-        causes.push(inner.to_string());
-        cause = inner.source();
-    }
-    // The last cause is the system's message ("Connection refused"); those around it only repeat where it happened.
-    let why = causes.pop().unwrap_or_else(|| "no answer".to_owned());
-    let why = why.split(" (os error").next().unwrap_or_default().to_owned();
-    let other = if error.is_decode() || error.is_body() { Kind::Failed } else { Kind::Unreachable };
-    failure_of(error, other, tls::with_cure(why, error, trust))
-}
-
 /// The failure of a connection with this text: of the kind `other`, unless TLS is the reason.
 pub(super) fn failure_of(error: &(dyn std::error::Error + 'static), other: Kind, text: impl Into<String>) -> Failure {
     match tls::error_of(error) {
@@ -523,6 +412,7 @@ fn kind_of_handshake(error: &rustls::Error) -> Kind {
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::time::Duration;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
@@ -775,6 +665,55 @@ mod tests {
         };
         // The server keeps both open, and a second request on the first would wait for ever.
         tokio::join!(serve, fetch);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_sends_only_informational_responses_fails_its_own_request_alone() {
+        let listeners =
+            [TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap()];
+        let [flood, honest] = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
+        let [flooding, serving] = listeners;
+        tokio::spawn(async move {
+            let heads = b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n".repeat(500);
+            while let Ok((mut stream, _)) = flooding.accept().await {
+                while stream.write_all(&heads).await.is_ok() {}
+            }
+        });
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = serving.accept().await {
+                assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+            }
+        });
+        let of = |address| (State::new(granting(&format!("http://{address}")), 100), format!("http://{address}/"));
+        let ((mut one, bad), (mut other, good)) = (of(flood), of(honest));
+        let (failed, fetched) = tokio::join!(one.fetch("GET", &bad), other.fetch("GET", &good));
+        assert_eq!(fetched.unwrap(), b"ok");
+        let failed = failed.unwrap_err();
+        let said = failed.message.contains("nothing but informational responses");
+        assert!(failed.kind == "unreachable" && said, "{failed:?}");
+    }
+
+    #[tokio::test]
+    async fn an_informational_response_before_the_final_one_is_skipped() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            let read = stream.read(&mut request).await.unwrap();
+            let answer = b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+            stream.write_all(answer).await.unwrap();
+            String::from_utf8_lossy(&request[..read]).to_ascii_lowercase()
+        };
+        let mut state = State::new(granting(&format!("http://{address}")), 100);
+        let url = format!("http://{address}/a%20b?c=|#d");
+        let (request, fetched) = tokio::join!(serve, state.fetch("POST", &url));
+        assert_eq!(fetched.unwrap(), b"ok");
+        let lines = request.trim_end().split("\r\n").collect::<std::collections::BTreeSet<_>>();
+        let host = format!("host: {address}");
+        let expected = ["post /a%20b?c=| http/1.1", "accept: */*", &host];
+        assert_eq!(lines, expected.into());
     }
 
     #[tokio::test]

@@ -17,6 +17,7 @@ mod call;
 pub(crate) mod closed;
 mod connect;
 mod crypto;
+mod exchange;
 pub(crate) mod files;
 mod gate;
 pub mod grants;
