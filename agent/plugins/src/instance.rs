@@ -23,6 +23,7 @@ use wasaba_core::text::{Dropped, first_of, printable};
 
 use crate::readings::{self, Counters, Rules, Translation};
 use crate::settings::{ResolvedSettings, lines, resolve, validate};
+use crate::unloaded::Unloaded;
 
 /// More warnings than this about one call would only fill the log.
 const MOST_WARNINGS: usize = 5;
@@ -120,7 +121,7 @@ impl Instance {
     ///
     /// # Errors
     /// Every problem with the settings or the graphs, a line each.
-    pub async fn new(sandbox: &Arc<Sandbox>, plugin: Arc<Plugin>, table: &PluginTable) -> Result<Self, Vec<String>> {
+    pub async fn new(sandbox: &Arc<Sandbox>, plugin: Arc<Plugin>, table: &PluginTable) -> Result<Self, Unloaded> {
         let (declared, reach) = (&plugin.description.settings, plugin.description.reach);
         let resolved = resolve(&table.raw, &table.wasm, declared);
         let resolved = resolved.map_err(|refused| lines(&table.raw, refused.problems(declared, reach)))?;
@@ -136,13 +137,15 @@ impl Instance {
         plugin: Arc<Plugin>,
         table: &PluginTable,
         resolved: &ResolvedSettings,
-    ) -> Result<Self, Vec<String>> {
+    ) -> Result<Self, Unloaded> {
         let located = |problem: String| table.raw.problem(&problem);
         let validated = validate(&plugin.description.settings, plugin.description.reach, resolved);
         let validated = validated.map_err(|problems| lines(&table.raw, problems))?;
         let settings = Arc::new(validated.values);
         let graphs = plugin.graphs(sandbox, Arc::clone(&settings), &table.limits).await;
-        let graphs = graphs.map_err(|failure| vec![located(format!("cannot get its graph definitions: {failure}"))])?;
+        let graphs = graphs.map_err(|failure| {
+            Unloaded::of_call(&failure, located(format!("cannot get its graph definitions: {failure}")))
+        })?;
         let posting = table.posting.clone();
         let rules = Rules::of(&graphs, &table.limits, |name| posting.renamed(name));
         let (rules, graphs) = rules

@@ -16,10 +16,12 @@ use config::table::PluginTable;
 use official::command::Search;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 use wasaba_core::clock;
 use wasaba_core::collect::memory::Memory;
 use wasaba_core::collect::registry::{Graphs, Registered, Registry};
 use wasaba_core::collect::source::Source;
+use wasaba_core::text::duration;
 
 use crate::folder::Folders;
 use crate::instance::Instance;
@@ -27,10 +29,14 @@ use crate::key::{Key, Kind};
 use crate::loader::Loader;
 use crate::register::Register;
 use crate::roster::{Candidate, Loaded, Look, Roster, Step, look};
+use crate::unloaded::Unloaded;
 use crate::watch::{Files, Watch, attach};
 
 /// How often the keeper checks whether an official plugin's program was installed or removed.
 const INSTALLED_EVERY: Duration = Duration::from_secs(15);
+
+/// When a component that other plugins held up is loaded again.
+const LOADED_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// The folders of the configuration's plugins.
 #[must_use]
@@ -118,12 +124,12 @@ pub async fn problems(config: &Config, has_root: bool) -> Vec<Problem> {
             Ok(file) => match loader.instance(kind, &table, &file).await {
                 Ok(_) => Vec::new(),
                 // Where it is installed, the official program exits for it: a line like those of its sample file, which was never used.
-                Err(found) if official.is_some() && loader.lacks_only_settings(&table, &file).await => {
+                Err(unloaded) if official.is_some() && loader.lacks_only_settings(&table, &file).await => {
                     let until =
                         format!("; skipped until it is there, as mackerel-plugin-{} exits without it", table.wasm);
-                    found.into_iter().map(|text| (Level::Note, text + &until)).collect()
+                    unloaded.problems.into_iter().map(|text| (Level::Note, text + &until)).collect()
                 }
-                Err(found) => found.into_iter().map(|text| (Level::Invalid, text)).collect(),
+                Err(unloaded) => unloaded.problems.into_iter().map(|text| (Level::Invalid, text)).collect(),
             },
             Err(problem) => vec![(Level::Invalid, table.raw.problem(&problem))],
         };
@@ -133,7 +139,7 @@ pub async fn problems(config: &Config, has_root: bool) -> Vec<Problem> {
     }
     for (table, file) in dropped_in {
         let found = loader.instance(Kind::Metrics, &table, &file).await.err().unwrap_or_default();
-        problems.extend(found.into_iter().map(|why| Problem::of_flag(Level::Invalid, why)));
+        problems.extend(found.problems.into_iter().map(|why| Problem::of_flag(Level::Invalid, why)));
     }
     problems
 }
@@ -161,7 +167,8 @@ pub async fn keep(mut configs: watch::Receiver<Arc<Config>>, context: Context, r
         }
     };
     let (roster, loading, aborts, running) = (Roster::default(), JoinSet::new(), HashMap::new(), HashMap::new());
-    let mut keeper = Keeper { loader, roster, loading, aborts, running, context };
+    let held_up = HeldUp::default();
+    let mut keeper = Keeper { loader, roster, loading, aborts, running, held_up, context };
     let mut watch = Watch::new();
     let mut ready = Some(ready);
     loop {
@@ -181,6 +188,10 @@ pub async fn keep(mut configs: watch::Receiver<Arc<Config>>, context: Context, r
             tokio::select! {
                 () = watch.changed() => break,
                 () = &mut installation => break,
+                keys = keeper.held_up.due() => {
+                    keeper.roster.again(&keys);
+                    break;
+                }
                 Ok(()) = configs.changed() => {
                     keeper.retry();
                     break;
@@ -233,7 +244,7 @@ struct Attempt {
     key: Key,
     attempt: u64,
     table: PluginTable,
-    result: Result<Instance, Vec<String>>,
+    result: Result<Instance, Unloaded>,
 }
 
 /// What runs under a key, as long as this is held.
@@ -253,7 +264,36 @@ struct Keeper {
     /// What cancels the last attempt for a key.
     aborts: HashMap<Key, AbortHandle>,
     running: HashMap<Key, Running>,
+    held_up: HeldUp,
     context: Context,
+}
+
+/// The components that other plugins held up while they were loaded, and when the first of them is loaded again.
+#[derive(Default)]
+struct HeldUp(Option<(Instant, BTreeSet<Key>)>);
+
+impl HeldUp {
+    /// Adds a component; it is loaded again with those that wait already.
+    fn add(&mut self, key: Key) {
+        self.0.get_or_insert_with(|| (Instant::now() + LOADED_AGAIN_AFTER, BTreeSet::new())).1.insert(key);
+    }
+
+    /// Adds the component of this key, if others held it up. Returns its problems, which say when it is loaded again.
+    fn noted(&mut self, key: &Key, unloaded: Unloaded) -> Vec<String> {
+        if !unloaded.is_of_others {
+            return unloaded.problems;
+        }
+        self.add(key.clone());
+        let again = format!("; it is loaded again within {}", duration(LOADED_AGAIN_AFTER));
+        unloaded.in_words(|problem| problem + &again).problems
+    }
+
+    /// Waits until there are some to be loaded again, and returns them; dropping the future loses nothing.
+    async fn due(&mut self) -> BTreeSet<Key> {
+        let Some((due, _)) = &self.0 else { return std::future::pending().await };
+        tokio::time::sleep_until(*due).await;
+        self.0.take().map(|(_, keys)| keys).unwrap_or_default()
+    }
 }
 
 impl Keeper {
@@ -335,6 +375,7 @@ impl Keeper {
 
     async fn take(&mut self, loaded: Attempt) {
         let Attempt { key, attempt, table, result } = loaded;
+        let result = result.map_err(|unloaded| self.held_up.noted(&key, unloaded));
         let outcome = self.roster.loaded(&key, attempt, result.as_ref().map(drop).map_err(Clone::clone));
         match (outcome, result) {
             (Loaded::Run, Ok(instance)) => {
@@ -445,6 +486,23 @@ mod tests {
         };
         tokio::time::timeout(Duration::from_secs(60), gone).await.expect("the entry is gone");
         keeper.abort();
+    }
+
+    #[tokio::test]
+    async fn a_component_that_others_held_up_is_loaded_again_within_a_minute_and_its_problem_says_so() {
+        let (mut held_up, began) = (HeldUp::default(), Instant::now());
+        let mut noted = |name: &str, is_of_others| {
+            let unloaded = Unloaded { problems: vec!["timed out".to_owned()], is_of_others };
+            held_up.noted(&Key::metrics(name), unloaded).concat()
+        };
+        assert_eq!(noted("broken", false), "timed out");
+        assert_eq!(noted("a", true), "timed out; it is loaded again within 60 s");
+        noted("b", true);
+        let (due, keys) = held_up.0.as_ref().unwrap();
+        assert!(*due <= began + LOADED_AGAIN_AFTER * 2 && keys.iter().eq([&Key::metrics("a"), &Key::metrics("b")]));
+        held_up.0.as_mut().unwrap().0 = began;
+        assert_eq!(held_up.due().await.len(), 2);
+        assert!(held_up.0.is_none());
     }
 
     #[tokio::test]

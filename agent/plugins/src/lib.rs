@@ -18,4 +18,5 @@ pub mod register;
 pub mod roster;
 pub mod self_metrics;
 pub mod settings;
+pub mod unloaded;
 pub mod watch;

@@ -16,6 +16,7 @@ use crate::folder::{Folders, Stamp};
 use crate::instance::Instance;
 use crate::key::Kind;
 use crate::settings::{lacks_only_settings, resolve};
+use crate::unloaded::Unloaded;
 
 /// How many plugins are loaded at once: enough that a few slow ones do not block the others, and few enough that a thousand
 /// do not take a thread each. Even fewer are compiled at once; see [`Cache`].
@@ -58,10 +59,13 @@ impl Loader {
     /// # Errors
     /// What is wrong with the file.
     pub async fn plugin(&self, demands: &Demands, file: &Path) -> Result<Arc<Plugin>, String> {
+        self.component(demands, file).await.map_err(|unloaded| unloaded.problems.join("; "))
+    }
+
+    async fn component(&self, demands: &Demands, file: &Path) -> Result<Arc<Plugin>, Unloaded> {
         let (sandbox, cache, file) = (Arc::clone(&self.sandbox), Arc::clone(&self.cache), file.to_owned());
         let (key, demanded) = ((file.clone(), demands.clone()), demands.clone());
-        let load =
-            async move { Plugin::load(&sandbox, cache, &demanded, &file).await.map_err(|error| error.to_string()) };
+        let load = async move { Plugin::load(&sandbox, cache, &demanded, &file).await.map_err(Unloaded::from) };
         self.loaded.get(key, load).await
     }
 
@@ -69,19 +73,20 @@ impl Loader {
     ///
     /// # Errors
     /// Every problem, a line each, with the table that must be corrected.
-    pub async fn instance(&self, kind: Kind, table: &PluginTable, file: &Path) -> Result<Instance, Vec<String>> {
+    pub async fn instance(&self, kind: Kind, table: &PluginTable, file: &Path) -> Result<Instance, Unloaded> {
         // The file beside a dropped component may not exist.
         let located = |problem: String| match table.raw.line.is_known() {
-            true => vec![table.raw.problem(&problem)],
-            false => vec![problem],
+            true => table.raw.problem(&problem),
+            false => problem,
         };
-        let plugin = self.plugin(&demands(table), file).await.map_err(located)?;
+        let plugin = self.component(&demands(table), file).await.map_err(|unloaded| unloaded.in_words(located))?;
         let (does, export) = (plugin.does(), kind.export());
         if !does.contains(&export) {
             let (file, does) = (printable(&file.to_string_lossy(), 400), does.join(", "));
             return Err(located(format!(
                 "`{file}` does not export `{export}`, which {kind} needs; it exports: {does}"
-            )));
+            ))
+            .into());
         }
         let permit = self.asking.acquire().await;
         let instance = Instance::new(&self.sandbox, plugin, table).await;
@@ -128,8 +133,8 @@ impl<T: Send + Sync + 'static> Shared<T> {
     async fn get(
         &self,
         key: Key,
-        load: impl Future<Output = Result<Arc<T>, String>> + Send + 'static,
-    ) -> Result<Arc<T>, String> {
+        load: impl Future<Output = Result<Arc<T>, Unloaded>> + Send + 'static,
+    ) -> Result<Arc<T>, Unloaded> {
         let file = key.0.clone();
         let slot = self.slot(key);
         let mut known = slot.lock().await;
@@ -147,7 +152,8 @@ impl<T: Send + Sync + 'static> Shared<T> {
             drop(permit);
             loaded
         });
-        let loaded = task.await.map_err(|_| "the loader failed; this is a bug in wasaba".to_owned())??;
+        let loaded =
+            task.await.map_err(|_| Unloaded::from("the loader failed; this is a bug in wasaba".to_owned()))??;
         *known = stamp.map(|stamp| (stamp, Arc::downgrade(&loaded)));
         Ok(loaded)
     }
@@ -182,7 +188,7 @@ mod tests {
     }
 
     /// Counts how often it is loaded, and returns the count before.
-    fn counted(count: &Arc<AtomicUsize>) -> impl Future<Output = Result<Arc<usize>, String>> + Send + 'static {
+    fn counted(count: &Arc<AtomicUsize>) -> impl Future<Output = Result<Arc<usize>, Unloaded>> + Send + 'static {
         let count = Arc::clone(count);
         async move { Ok(Arc::new(count.fetch_add(1, Ordering::SeqCst))) }
     }

@@ -487,6 +487,15 @@ impl Roster {
         }
     }
 
+    /// Makes the next comparison try these again that could not be loaded.
+    pub fn again(&mut self, keys: &BTreeSet<Key>) {
+        for (_, entry) in
+            self.entries.iter_mut().filter(|(key, entry)| entry.ended == Some(false) && keys.contains(key))
+        {
+            entry.tried = None;
+        }
+    }
+
     /// Whether something is still being loaded.
     #[must_use]
     pub fn is_loading(&self) -> bool {
@@ -651,6 +660,21 @@ mod tests {
         assert!(!fails(&mut home, "another reason"));
         home.put("a.wasm", "changed");
         assert!(!fails(&mut home, "another reason"));
+    }
+
+    #[test]
+    fn a_plugin_that_others_held_up_is_loaded_again_and_one_that_is_broken_is_not() {
+        let mut home = Home::new();
+        home.put("a.wasm", "");
+        home.put("b.wasm", "");
+        let (_, last) = home.steps();
+        for (name, attempt) in [("a", last - 1), ("b", last)] {
+            home.roster.loaded(&Key::metrics(name), attempt, Err(vec!["no".into()]));
+        }
+        home.roster.again(&[Key::metrics("a")].into());
+        assert_eq!(home.steps().0, ["load plugin a"]);
+        home.roster.again(&[Key::metrics("a")].into());
+        assert!(home.steps().0.is_empty(), "it is being loaded");
     }
 
     #[test]

@@ -148,6 +148,12 @@ impl Failure {
         Self { is_of_others: true, ..Self::new(Kind::Late, text) }
     }
 
+    /// Whether other plugins have caused it.
+    #[must_use]
+    pub fn is_of_others(&self) -> bool {
+        self.is_of_others
+    }
+
     /// A limit that was exceeded, with the name under which it is set.
     #[must_use]
     pub fn limit(name: &str, what: &str) -> Self {

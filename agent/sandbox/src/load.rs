@@ -56,6 +56,14 @@ pub enum Problem {
     Agent(String),
 }
 
+impl LoadError {
+    /// Whether other plugins held it up, and nothing is wrong with the file.
+    #[must_use]
+    pub fn is_of_others(&self) -> bool {
+        matches!(&self.problem, Problem::Describe(failure) if failure.is_of_others())
+    }
+}
+
 impl fmt::Display for LoadError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "`{}` {}", printable(&self.file.to_string_lossy(), 400), self.problem)
@@ -363,6 +371,13 @@ mod tests {
     use wasaba_core::setting::Reach;
 
     use super::*;
+
+    #[test]
+    fn only_a_description_that_others_held_up_is_worth_another_try() {
+        let of = |problem| LoadError { file: "a.wasm".into(), problem }.is_of_others();
+        assert!(of(Problem::Describe(Failure::of_others("timed out"))));
+        assert!(!of(Problem::Describe(Failure::limit("compute_ms", "computed"))) && !of(Problem::TooLarge(1)));
+    }
 
     #[test]
     fn a_file_that_is_not_a_component_is_recognized_by_its_first_bytes() {

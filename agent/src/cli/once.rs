@@ -80,7 +80,7 @@ async fn add_plugins(config: &Config, sources: &mut Sources) -> Vec<Arc<MetricsP
                     Ok(instance) => {
                         sources.add(keeper::source_of(Arc::new(instance)));
                     }
-                    Err(problems) => skipped(&key, &problems),
+                    Err(unloaded) => skipped(&key, &unloaded.problems),
                 }
             }
         }

@@ -138,7 +138,7 @@ impl Loaded {
             .merged_with(&line, wanted, declared)
             .map_err(|refused| misplaced(command, flags).unwrap_or_else(|| in_words(refused)))?;
         let instance = Instance::with_settings(&loader.sandbox, plugin, &table, &settings).await;
-        Ok((instance.map_err(|problems| problems.join("\n"))?, line))
+        Ok((instance.map_err(|unloaded| unloaded.problems.join("\n"))?, line))
     }
 }
 

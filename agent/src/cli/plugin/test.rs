@@ -61,7 +61,7 @@ async fn play(loader: &Loader, (component, is_typed): (&Path, bool), case: &Case
     };
     let mut instance = match Instance::new(&loader.sandbox, plugin, &case.table).await {
         Ok(instance) => instance,
-        Err(problems) => return problems.into_iter().map(|problem| (case.line, problem)).collect(),
+        Err(unloaded) => return unloaded.problems.into_iter().map(|problem| (case.line, problem)).collect(),
     };
     let mut differences = Vec::new();
     let mut now = clock::wall();
