@@ -21,6 +21,7 @@ use wasaba_core::clock;
 use wasaba_core::collect::memory::Memory;
 use wasaba_core::collect::registry::{Graphs, Registered, Registry};
 use wasaba_core::collect::source::Source;
+use wasaba_core::lines::ABOUT_PLUGINS;
 use wasaba_core::text::duration;
 
 use crate::folder::Folders;
@@ -236,6 +237,7 @@ pub fn source_of(instance: Arc<Instance>) -> Source {
         Box::pin(async move { Ok(instance.collect().await?) })
     });
     source.every_minutes = every_minutes;
+    source.is_component = true;
     source
 }
 
@@ -357,7 +359,7 @@ impl Keeper {
         let running = match candidate {
             Candidate::Program(program) => {
                 if is_switched {
-                    tracing::info!("{key}: switched to the program of its `command`");
+                    tracing::info!(target: ABOUT_PLUGINS, "{key}: switched to the program of its `command`");
                 }
                 Running::Program(programs::metrics::start(program, registry))
             }
@@ -416,7 +418,7 @@ impl Keeper {
         self.context.register.run(key.clone(), table, Arc::clone(&instance));
         let before = self.running.remove(&key);
         if matches!(before, Some(Running::Program(_))) {
-            tracing::info!("{key}: switched from the program of its `command` to the component");
+            tracing::info!(target: ABOUT_PLUGINS, "{key}: switched from the program of its `command` to the component");
         }
         let registered = (key.kind == Kind::Metrics).then(|| {
             let owner = key.to_string().into();

@@ -11,6 +11,8 @@ use config::metrics::{Metrics, OfficialLine, StandIn};
 use config::table::PluginTable;
 use containers::Docker;
 use programs::MetricsProgram;
+use wasaba_core::clock;
+use wasaba_core::lines::{ABOUT_PLUGINS, LinesAnHour};
 use wasaba_core::text::{first_of, printable};
 
 use crate::folder::{Folders, Stamp};
@@ -22,6 +24,9 @@ const LONGEST_LINE_BYTES: usize = 4_096;
 
 /// As many problems of one plugin are logged, and as many plugins that started or ended together one by one.
 const MOST_LINES: usize = 10;
+
+/// As many lines about one plugin that starts, is replaced or cannot be are logged in an hour: its file may change all the time.
+const MOST_LINES_AN_HOUR: u32 = 20;
 
 /// As many plugins are named in a line about several.
 const MOST_NAMES: usize = 5;
@@ -206,11 +211,11 @@ impl Look {
     /// Logs the problems, and returns what can run: for a command that looks once.
     pub fn usable(self) -> impl Iterator<Item = (Key, Candidate)> {
         for refused in &self.refused {
-            tracing::error!("{}", shown(refused));
+            tracing::error!(target: ABOUT_PLUGINS, "{}", shown(refused));
         }
         self.wanted.into_iter().filter_map(|wanted| {
             for warning in &wanted.warnings {
-                tracing::warn!("{}", shown(warning));
+                tracing::warn!(target: ABOUT_PLUGINS, "{}", shown(warning));
             }
             let candidate = wanted.what.map_err(|problems| skipped(&wanted.key, &problems)).ok()?;
             Some((wanted.key, candidate))
@@ -220,9 +225,16 @@ impl Look {
 
 /// Logs why a plugin does not run.
 pub fn skipped(key: &Key, problems: &[String]) {
-    for problem in &first_of(problems.to_vec(), MOST_LINES) {
-        tracing::error!("{} skipped: {}", shown(&key.to_string()), shown(problem));
+    for line in problem_lines(key, "skipped", problems) {
+        tracing::error!(target: ABOUT_PLUGINS, "{line}");
     }
+}
+
+/// The first of these problems because of which a plugin is what `state` says, a line each.
+fn problem_lines(key: &Key, state: &str, problems: &[String]) -> Vec<String> {
+    let name = shown(&key.to_string());
+    let line = |problem: String| format!("{name} {state}: {}", shown(&problem));
+    first_of(problems.to_vec(), MOST_LINES).into_iter().map(line).collect()
 }
 
 fn shown(text: &str) -> String {
@@ -254,6 +266,8 @@ enum Event {
     Removed,
     /// Loading it was tried again because the configuration was reloaded, with the problems that the log has already.
     StillSkipped,
+    /// The same, while an earlier version of it runs.
+    StillUnchanged,
 }
 
 impl Event {
@@ -268,6 +282,12 @@ impl Event {
             Self::Removed => "was removed",
             Self::StillSkipped if several => {
                 "are still skipped, for the same reasons as before (`wasaba plugin list` shows them)"
+            }
+            Self::StillUnchanged if several => {
+                "keep running unchanged, for the same reasons as before (`wasaba plugin list` shows them)"
+            }
+            Self::StillUnchanged => {
+                "keeps running unchanged, for the same reason as before (`wasaba plugin list` shows it)"
             }
             Self::StillSkipped => "is still skipped, for the same reason as before (`wasaba plugin list` shows it)",
         }
@@ -306,6 +326,8 @@ struct Entry {
     problems: Vec<String>,
     /// Whether the last attempt is of the same files and table as the one before.
     is_retry: bool,
+    /// Those that the log has about it.
+    lines: LinesAnHour,
     attempt: u64,
     /// Whether the last attempt succeeded; `None` while it is under way.
     ended: Option<bool>,
@@ -372,7 +394,7 @@ impl Roster {
     /// The steps until what was found runs. Logs its problems, once for each state of the files.
     pub fn compare(&mut self, look: Look) -> Vec<Step> {
         for refused in look.refused.difference(&self.refused) {
-            tracing::error!("{}", shown(refused));
+            tracing::error!(target: ABOUT_PLUGINS, "{}", shown(refused));
         }
         self.refused = look.refused;
         let mut steps = Vec::new();
@@ -392,18 +414,22 @@ impl Roster {
     }
 
     fn want(&mut self, wanted: Wanted) -> Option<Step> {
-        let (runs, problems, is_retry) = match self.entries.get_mut(&wanted.key) {
+        let new = || LinesAnHour::new(MOST_LINES_AN_HOUR, clock::instant());
+        let (runs, problems, is_retry, mut lines) = match self.entries.get_mut(&wanted.key) {
             Some(entry) if entry.tried.as_ref() == Some(&wanted) => return None,
-            Some(entry) => (entry.runs, std::mem::take(&mut entry.problems), entry.tried.is_none()),
-            None => (Runs::Nothing, Vec::new(), false),
+            Some(entry) => (entry.runs, std::mem::take(&mut entry.problems), entry.tried.is_none(), entry.lines),
+            None => (Runs::Nothing, Vec::new(), false, new()),
         };
         for warning in wanted.warnings.iter().filter(|_| !is_retry) {
-            tracing::warn!("{}", shown(warning));
+            if let Some(line) = lines.admitted(shown(warning), clock::instant()) {
+                tracing::warn!(target: ABOUT_PLUGINS, "{line}");
+            }
         }
         self.attempts = self.attempts.wrapping_add(1);
         let attempt = self.attempts;
         let Wanted { key, what, table, .. } = wanted.clone();
-        self.entries.insert(key.clone(), Entry { tried: Some(wanted), problems, is_retry, attempt, ended: None, runs });
+        let entry = Entry { tried: Some(wanted), problems, is_retry, lines, attempt, ended: None, runs };
+        self.entries.insert(key.clone(), entry);
         match what {
             Ok(Candidate::Component(table, file)) => Some(Step::Load { key, attempt, table, file }),
             Ok(candidate) => {
@@ -429,18 +455,11 @@ impl Roster {
                 Loaded::Run
             }
             Err(problems) if ran == Runs::Component && key.kind == Kind::Metrics => {
-                let name = shown(&key.to_string());
-                for problem in problems {
-                    tracing::error!("{name} keeps running unchanged: {}", shown(&problem));
-                }
+                self.fail(key, "keeps running unchanged", &problems, Event::StillUnchanged);
                 Loaded::KeepsRunning
             }
             Err(problems) => {
-                if self.is_known(key, &problems) {
-                    self.tell(key, Event::StillSkipped);
-                } else {
-                    skipped(key, &problems);
-                }
+                self.fail(key, "skipped", &problems, Event::StillSkipped);
                 if let Some(entry) = self.entries.get_mut(key) {
                     entry.runs = Runs::Nothing;
                 }
@@ -456,16 +475,36 @@ impl Roster {
         entry.is_retry && known == problems
     }
 
+    /// Logs why this plugin is what `state` says; what the log has already, together as `known`.
+    fn fail(&mut self, key: &Key, state: &str, problems: &[String], known: Event) {
+        if self.is_known(key, problems) {
+            return self.tell(key, known);
+        }
+        for line in problem_lines(key, state, problems) {
+            if let Some(line) = self.admitted(key, line) {
+                tracing::error!(target: ABOUT_PLUGINS, "{line}");
+            }
+        }
+    }
+
     fn tell(&mut self, key: &Key, event: Event) {
-        if let Some(line) = self.news.line(key, event) {
-            tracing::info!("{line}");
+        if let Some(line) = self.news.line(key, event).and_then(|line| self.admitted(key, line)) {
+            tracing::info!(target: ABOUT_PLUGINS, "{line}");
+        }
+    }
+
+    /// A line about this plugin as it is logged, unless the log has had enough of them.
+    fn admitted(&mut self, key: &Key, line: String) -> Option<String> {
+        match self.entries.get_mut(key) {
+            Some(entry) => entry.lines.admitted(line, clock::instant()),
+            None => Some(line),
         }
     }
 
     /// Logs the rest of what has happened, once nothing is being loaded any more.
     pub fn tell_rest(&mut self) {
         if !self.is_loading() {
-            self.news.rest().into_iter().for_each(|line| tracing::info!("{line}"));
+            self.news.rest().into_iter().for_each(|line| tracing::info!(target: ABOUT_PLUGINS, "{line}"));
         }
     }
 
@@ -663,6 +702,26 @@ mod tests {
     }
 
     #[test]
+    fn a_plugin_that_is_replaced_or_fails_all_the_time_has_twenty_lines_an_hour() {
+        for fails in [false, true] {
+            let mut home = Home::new();
+            let key = Key::metrics("a");
+            let mut logged = 0;
+            for number in 0..100 {
+                home.put("a.wasm", &"x".repeat(number));
+                let (_, attempt) = home.steps();
+                let entry = home.roster.entries.get_mut(&key).unwrap();
+                let mut before = entry.lines;
+                let result = if fails && number > 0 { Err(vec![format!("reason {number}")]) } else { Ok(()) };
+                home.roster.loaded(&key, attempt, result);
+                home.roster.tell_rest();
+                logged += usize::from(before.admitted("x".into(), clock::instant()).is_some());
+            }
+            assert_eq!(logged, 20, "{fails}");
+        }
+    }
+
+    #[test]
     fn a_plugin_that_others_held_up_is_loaded_again_and_one_that_is_broken_is_not() {
         let mut home = Home::new();
         home.put("a.wasm", "");
@@ -675,6 +734,23 @@ mod tests {
         assert_eq!(home.steps().0, ["load plugin a"]);
         home.roster.again(&[Key::metrics("a")].into());
         assert!(home.steps().0.is_empty(), "it is being loaded");
+    }
+
+    #[test]
+    fn a_reload_does_not_repeat_why_a_plugin_keeps_running_unchanged() {
+        let mut home = Home::new();
+        home.put("a.wasm", "");
+        let key = Key::metrics("a");
+        let (_, attempt) = home.steps();
+        home.roster.loaded(&key, attempt, Ok(()));
+        home.put("a.wasm", "changed");
+        for is_known in [false, true, true] {
+            let (_, attempt) = home.steps();
+            home.roster.news = News { lines: MOST_LINES, ..News::default() };
+            assert_eq!(home.roster.loaded(&key, attempt, Err(vec!["no".into()])), Loaded::KeepsRunning);
+            assert_eq!(home.roster.news.more.contains_key(&Event::StillUnchanged), is_known);
+            home.roster.retry(&BTreeSet::new());
+        }
     }
 
     #[test]

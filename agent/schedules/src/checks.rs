@@ -17,7 +17,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use wasaba_core::clock;
-use wasaba_core::lines::LinesAnHour;
+use wasaba_core::lines::{ABOUT_PLUGINS, LinesAnHour};
 use wasaba_core::report::{Lost, Report, Status};
 use wasaba_core::secret::Secrets;
 use wasaba_core::text::{Dropped, printable};
@@ -84,7 +84,7 @@ pub async fn keep(
         warnings.extend(dropped.lines_of("report"));
         for warning in warnings.iter().filter(|warning| !last_warnings.contains(*warning)) {
             if let Some(warning) = lines.admitted(warning.clone(), clock::instant()) {
-                tracing::warn!("check {}: {warning}", check.name);
+                tracing::warn!(target: ABOUT_PLUGINS, "check {}: {warning}", check.name);
             }
         }
         last_warnings = warnings;
@@ -110,10 +110,13 @@ pub async fn keep(
             };
             if last.is_none_or(|last| last.status != status) {
                 let line = format!("{}: {}", status.word(), shown(&message, code));
-                match (lines.admitted(line, clock::instant()), status) {
-                    (Some(line), Status::Ok) => tracing::info!("check {name}: {line}"),
-                    (Some(line), _) => tracing::warn!("check {name}: {line}"),
-                    (None, _) => {}
+                let is_component = matches!(check.runner, Runner::Component(_));
+                match (lines.admitted(line, clock::instant()), status, is_component) {
+                    (Some(line), Status::Ok, true) => tracing::info!(target: ABOUT_PLUGINS, "check {name}: {line}"),
+                    (Some(line), _, true) => tracing::warn!(target: ABOUT_PLUGINS, "check {name}: {line}"),
+                    (Some(line), Status::Ok, false) => tracing::info!("check {name}: {line}"),
+                    (Some(line), _, false) => tracing::warn!("check {name}: {line}"),
+                    (None, ..) => {}
                 }
             }
             let message = message.chars().take(LONGEST_MESSAGE).collect::<String>();

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 use wasaba_core::clock;
 use wasaba_core::document::{self, Document, LONGEST_BYTES};
-use wasaba_core::lines::LinesAnHour;
+use wasaba_core::lines::{ABOUT_PLUGINS, LinesAnHour};
 use wasaba_core::paths::own::{self, Folder};
 use wasaba_core::secret::Secrets;
 use wasaba_core::text::Dropped;
@@ -142,7 +142,7 @@ pub async fn keep(
         // The same problem is logged once.
         for problem in problems.iter().filter(|problem| !last_problems.contains(*problem)) {
             if let Some(problem) = lines.admitted(problem.clone(), clock::instant()) {
-                tracing::warn!("metadata {}: {problem}", metadata.name);
+                tracing::warn!(target: ABOUT_PLUGINS, "metadata {}: {problem}", metadata.name);
             }
         }
         last_problems = problems;

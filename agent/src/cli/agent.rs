@@ -10,7 +10,8 @@ use config::document::{Level, Problem};
 use delivery::local::Tail;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
-use wasaba_core::tls;
+use wasaba_core::lines::LinesAnHour;
+use wasaba_core::{clock, tls};
 
 use super::configuration::{texts, way_to_mackerel};
 use super::flags::AgentFlags;
@@ -82,6 +83,9 @@ fn stop_with_the_supervisor() {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM)).ok();
 }
 
+/// As many reloads that succeeded are logged in an hour; each that failed is.
+const MOST_RELOADS: u32 = 60;
+
 /// Reloads the configuration after each `hangup`. The host's description is sent again even if the reload fails.
 async fn reload(
     flags: &AgentFlags,
@@ -89,6 +93,7 @@ async fn reload(
     configs: &watch::Sender<Arc<Config>>,
     refresh: &Notify,
 ) -> Infallible {
+    let mut lines = LinesAnHour::new(MOST_RELOADS, clock::instant());
     loop {
         hangup.notified().await;
         let flags = flags.clone();
@@ -112,7 +117,9 @@ async fn reload(
                 }
                 log::set_level(config.log_level);
                 configs.send_replace(Arc::new(config));
-                tracing::info!("reloaded the configuration");
+                if let Some(line) = lines.admitted("reloaded the configuration".to_owned(), clock::instant()) {
+                    tracing::info!("{line}");
+                }
             }
             Err(problems) => {
                 let problems = texts(&problems);

@@ -21,6 +21,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter}
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use wasaba_core::clock;
+use wasaba_core::lines::{ABOUT_PLUGINS, Admission, Budget, OF_PLUGINS};
 use wasaba_core::outlet::{Descriptor, Outlet};
 use wasaba_core::text::{counted, printable, safe_lines};
 
@@ -149,6 +150,32 @@ const LONGEST_MESSAGE_BYTES: usize = 8_192;
 /// As many lines of libraries are logged each minute: what they warn of may be caused by a plugin or a server, any number of times.
 const LIBRARY_LINES: u32 = 10;
 
+/// As many lines that plugins write are logged in ten minutes, and as many about them: however many there are, and whatever they do.
+const PLUGIN_LINES: usize = 90;
+
+/// With which words the last line of a budget ends.
+const LAST_OF_PLUGINS: &str = " (the last of 90 lines of plugins in ten minutes; further ones are not logged for ten minutes: `wasaba plugin list` \
+                               shows how each plugin is doing)";
+const LAST_ABOUT_PLUGINS: &str = " (the last of 90 lines about plugins in ten minutes; further ones are not logged for ten minutes: `wasaba plugin \
+                                  list` shows how each plugin is doing)";
+
+static BUDGET_OF_PLUGINS: Mutex<Budget> = Mutex::new(Budget::new(PLUGIN_LINES));
+static BUDGET_ABOUT_PLUGINS: Mutex<Budget> = Mutex::new(Budget::new(PLUGIN_LINES));
+
+/// What a line with this target ends with; `None` if it is not logged.
+fn ending_of(target: &str) -> Option<&'static str> {
+    let (budget, last) = match target {
+        OF_PLUGINS => (&BUDGET_OF_PLUGINS, LAST_OF_PLUGINS),
+        ABOUT_PLUGINS => (&BUDGET_ABOUT_PLUGINS, LAST_ABOUT_PLUGINS),
+        _ => return Some(""),
+    };
+    match budget.lock().unwrap_or_else(PoisonError::into_inner).admit(clock::instant()) {
+        Admission::Logged => Some(""),
+        Admission::Last => Some(last),
+        Admission::Dropped => None,
+    }
+}
+
 struct Lines;
 
 /// The lines of libraries in the present minute.
@@ -188,12 +215,13 @@ where
         if !is_ours && !OF_LIBRARIES.lock().unwrap_or_else(PoisonError::into_inner).take(seconds) {
             return Ok(());
         }
+        let Some(ending) = ending_of(metadata.target()) else { return Ok(()) };
         write!(line, "{} ", stamp(now, *metadata.level())?)?;
         if !is_ours {
             write!(line, "library {}: ", metadata.target())?;
         }
         event.record(&mut Message(&mut line));
-        writeln!(line)
+        writeln!(line, "{ending}")
     }
 }
 
@@ -277,6 +305,20 @@ mod tests {
         let mut allowance = Allowance::default();
         let logged = (0..3_000).filter(|_| allowance.take(60)).count();
         assert_eq!((logged, allowance.take(119), allowance.take(120)), (10, false, true));
+    }
+
+    #[test]
+    fn plugins_fill_the_log_with_fewer_than_200_lines_and_the_last_ones_say_where_to_look() {
+        let endings = |target: &str| (0..3_000).filter_map(|_| ending_of(target)).collect::<Vec<_>>();
+        for (target, what) in [(OF_PLUGINS, "lines of plugins"), (ABOUT_PLUGINS, "lines about plugins")] {
+            let endings = endings(target);
+            let said = |ending: &str| ending.contains(what) && ending.contains("`wasaba plugin list`");
+            assert_eq!(endings.len(), PLUGIN_LINES);
+            assert!(
+                said(endings[PLUGIN_LINES - 1]) && endings[..PLUGIN_LINES - 1].iter().all(|ending| ending.is_empty())
+            );
+        }
+        assert_eq!(endings("wasaba::run").len(), 3_000, "the agent's own lines have no budget");
     }
 
     #[test]

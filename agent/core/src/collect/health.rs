@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::source::Source;
 use super::{Answer, Fault};
-use crate::lines::LinesAnHour;
+use crate::lines::{ABOUT_PLUGINS, LinesAnHour};
 use crate::text::counted;
 
 /// How many lines about the health of one source are logged in an hour. One whose health changes each minute would fill the log.
@@ -88,12 +89,15 @@ impl Record {
         &self.health
     }
 
-    /// Records and logs how a collection of the source of this name ended.
-    pub(super) fn note(&mut self, name: &str, answer: Result<&Answer, &Fault>) {
-        match self.judge(answer, Instant::now()) {
-            Some(Change::Failing(line)) => tracing::warn!("{name}: {line}"),
-            Some(Change::Recovered(line)) => tracing::info!("{name}: {line}"),
-            None => {}
+    /// Records and logs how a collection of this source ended.
+    pub(super) fn note(&mut self, source: &Source, answer: Result<&Answer, &Fault>) {
+        let name = &source.name;
+        match (self.judge(answer, Instant::now()), source.is_component) {
+            (Some(Change::Failing(line)), true) => tracing::warn!(target: ABOUT_PLUGINS, "{name}: {line}"),
+            (Some(Change::Recovered(line)), true) => tracing::info!(target: ABOUT_PLUGINS, "{name}: {line}"),
+            (Some(Change::Failing(line)), false) => tracing::warn!("{name}: {line}"),
+            (Some(Change::Recovered(line)), false) => tracing::info!("{name}: {line}"),
+            (None, _) => {}
         }
     }
 

@@ -33,6 +33,8 @@ pub struct Source {
     pub name: Arc<str>,
     /// It is due in each minute since 1970 that is a multiple of this; 1 means every minute.
     pub every_minutes: u32,
+    /// Whether it is a component, which might want to fill the log.
+    pub is_component: bool,
     pub(super) deadline: Duration,
     pub(super) ask: Box<dyn Fn(Moment) -> Pending + Send>,
 }
@@ -40,7 +42,7 @@ pub struct Source {
 impl Source {
     /// A source from a function whose future runs on this runtime and never blocks; due every minute.
     pub fn new(name: Arc<str>, deadline: Duration, ask: impl Fn(Moment) -> Pending + Send + 'static) -> Self {
-        Self { name, every_minutes: 1, deadline, ask: Box::new(ask) }
+        Self { name, every_minutes: 1, is_component: false, deadline, ask: Box::new(ask) }
     }
 
     /// A source from a collector, which may block while it reads: it does so on one of the `readers`.

@@ -23,6 +23,7 @@ use super::source::{Source, SourceId, panicked};
 use super::{Answer, Fault, Moment, StoredValues};
 use crate::clock::Stamp;
 use crate::graph::Defined;
+use crate::lines::ABOUT_PLUGINS;
 use crate::sample::Sample;
 use crate::text::duration;
 
@@ -150,7 +151,7 @@ impl Sources {
     /// Sets the graph definitions of a source, which decide over its names, and logs who else posts to the graphs.
     pub fn define(&mut self, id: SourceId, graphs: registry::Graphs) {
         if let Some(warning) = self.graphs.put(id, graphs) {
-            tracing::warn!("{warning}");
+            tracing::warn!(target: ABOUT_PLUGINS, "{warning}");
         }
     }
 
@@ -236,7 +237,7 @@ impl Sources {
         let fail = |slot: &mut Slot, fault: Fault| {
             let failed = CollectionResult::Failed(fault.to_string());
             outcomes.note(id, &slot.source.name, moment.unix_seconds, Duration::ZERO, failed);
-            slot.record.note(&slot.source.name, Err(&fault));
+            slot.record.note(&slot.source, Err(&fault));
         };
         match &slot.under_way {
             Some(question) if !question.late => {
@@ -283,7 +284,7 @@ impl Sources {
                 if answer.as_ref().is_err_and(|fault| fault.is_of_others) {
                     self.held_up.add(&slot.source.name);
                 }
-                slot.record.note(&slot.source.name, answer.as_ref());
+                slot.record.note(&slot.source, answer.as_ref());
                 if let Ok(mut answer) = answer {
                     for (time, sample) in std::mem::take(&mut answer.dated) {
                         let dated = Answer { samples: vec![sample], ..Answer::default() };
@@ -296,7 +297,7 @@ impl Sources {
                 question.late = true;
                 let replaced = question.to_predecessor;
                 let fault = Fault::new(format!("timed out: no answer within {}", duration(slot.source.deadline)));
-                slot.record.note(&slot.source.name, Err(&fault));
+                slot.record.note(&slot.source, Err(&fault));
                 if replaced {
                     slot.under_way = None;
                 } else {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use wasaba_core::clock;
 use wasaba_core::limits::Limits;
-use wasaba_core::lines::LinesAnHour;
+use wasaba_core::lines::{LinesAnHour, OF_PLUGINS};
 use wasaba_core::secret::Secrets;
 use wasaba_core::text::printable;
 use wasmtime::Result;
@@ -88,7 +88,7 @@ impl Drop for OfCall {
                 "plugin {name}: dropped {dropped} more log lines of this call (limit `log_lines`), and drops those of the next hour"
             );
             if let Some(line) = self.of_hour(line) {
-                tracing::warn!("{line}");
+                tracing::warn!(target: OF_PLUGINS, "{line}");
             }
             self.hour().exhaust();
         }
@@ -100,10 +100,10 @@ impl contract::Host for OfCall {
         let Some(line) = self.admitted(&line) else { return Ok(()) };
         let name = self.instance.name();
         match level {
-            Level::Debug => tracing::debug!("plugin {name}: {line}"),
-            Level::Info => tracing::info!("plugin {name}: {line}"),
-            Level::Warning => tracing::warn!("plugin {name}: {line}"),
-            Level::Error => tracing::error!("plugin {name}: {line}"),
+            Level::Debug => tracing::debug!(target: OF_PLUGINS, "plugin {name}: {line}"),
+            Level::Info => tracing::info!(target: OF_PLUGINS, "plugin {name}: {line}"),
+            Level::Warning => tracing::warn!(target: OF_PLUGINS, "plugin {name}: {line}"),
+            Level::Error => tracing::error!(target: OF_PLUGINS, "plugin {name}: {line}"),
         }
         Ok(())
     }
