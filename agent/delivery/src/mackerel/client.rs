@@ -4,12 +4,13 @@
 //! cannot be printed.
 
 use std::error::Error;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use reqwest::header::{AGE, CONNECTION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response};
 use serde_json::Value;
+use tokio::sync::watch;
 use url::Url;
 use wasaba_core::clock;
 use wasaba_core::secret::Secret;
@@ -18,10 +19,8 @@ use wasaba_core::tls::{self, Trust};
 use super::FatalError;
 use super::answer::{self, ApiError, Author, ErrorResponse};
 use super::connections::{Connections, Recipe};
+use super::dates::{Dates, Verdict};
 use super::proxy::{Proxy, proxy_to};
-
-/// So long after an answer, Mackerel's time is known.
-const TIME_TOLD: Duration = Duration::from_mins(5);
 
 /// Mackerel's responses have a few kilobytes; the description of a host with many interfaces perhaps fifty.
 const LONGEST_RESPONSE: usize = 1024 * 1024;
@@ -83,8 +82,7 @@ pub struct Client {
     connections: Arc<Connections>,
     base: Url,
     key: Secret,
-    /// Mackerel's time in its last answer, in seconds since 1970, and how long this machine was running then.
-    told: Arc<Mutex<Option<(i64, Duration)>>>,
+    dates: Arc<watch::Sender<Dates>>,
     /// The proxy on the way and where it is written, for messages.
     proxy: Option<Arc<str>>,
 }
@@ -106,15 +104,28 @@ impl Client {
         };
         let connections = Arc::new(Connections::new(recipe)?);
         let proxy = proxy.map(|proxy| format!("`{}` of {}", proxy.address.server, proxy.source).into());
-        Ok(Self { connections, base, key, told: Arc::default(), proxy })
+        Ok(Self { connections, base, key, dates: Arc::default(), proxy })
     }
 
-    /// The time by Mackerel's clock, in seconds since 1970, if it has told it within the last minutes. Unlike this machine's it can be
-    /// trusted.
+    /// The time by Mackerel's last answer, in seconds since 1970, if that is of the last minutes.
     pub(super) fn mackerel_time(&self) -> Option<i64> {
-        let (told, then) = (*self.told.lock().unwrap_or_else(PoisonError::into_inner))?;
-        let since = clock::running().saturating_sub(then);
-        (since <= TIME_TOLD).then(|| told.saturating_add(i64::try_from(since.as_secs()).unwrap_or_default()))
+        self.dates.borrow().last(clock::running())
+    }
+
+    /// What is posted, held back and dropped by its time. `ours` is this machine's clock, in seconds since 1970.
+    pub(super) fn verdict(&self, ours: i64) -> Verdict {
+        self.dates.borrow().verdict(clock::running(), ours)
+    }
+
+    /// Whether Mackerel has answered too little to judge what is held back by its time.
+    pub(super) fn lacks_dates(&self) -> bool {
+        self.dates.borrow().are_lacking(clock::running())
+    }
+
+    /// Returns once Mackerel has answered any request.
+    pub(super) async fn answered(&self) {
+        // The sender lives as long as this.
+        self.dates.subscribe().wait_for(Dates::are_begun).await.ok();
     }
 
     fn url(&self, path: &str) -> Url {
@@ -184,8 +195,8 @@ impl Client {
         let (body, end) = self.body(response, most_bytes).await;
         end?;
         let found = serde_json::from_slice(&body).ok().as_ref().and_then(success);
-        if let (Some(told), Some(_)) = (told, &found) {
-            *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some((told, arrived));
+        if found.is_some() {
+            self.dates.send_modify(|dates| dates.record(told, arrived));
         }
         found.ok_or_else(|| match retry_after {
             Some(_) => ApiError::of(ErrorResponse {

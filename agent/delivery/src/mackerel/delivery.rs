@@ -5,11 +5,14 @@
 //! they are over. Refused values are sent apart ([`refusals`](super::refusals)), and dropped only if Mackerel itself refuses them while it
 //! accepts others. Delivered points are settled before the next request is sent. The second of the minute at which it posts is in `timing`.
 
+mod time;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 use wasaba_core::sample::Sample;
 use wasaba_core::text::printable;
 
@@ -21,6 +24,7 @@ use super::id_file::HostId;
 use super::lanes::{Lane, Words, cure_of_missing_host};
 use super::point::{Point, body, settlements};
 use super::refusals::Refusals;
+use super::registration::PATIENCE;
 use super::sieve::Sieve;
 use super::size::Size;
 use super::suspects::Suspects;
@@ -97,6 +101,11 @@ impl Delivery {
     /// it tries once more.
     pub(super) async fn run(mut self, mut kept: watch::Receiver<()>, shutdown: watch::Receiver<bool>) {
         let mut found = self.hosts.found();
+        tokio::select! {
+            // It says what time it is, by which the first values are judged.
+            _ = timeout(PATIENCE, self.client.answered()) => {}
+            () = stopped(shutdown.clone()) => {}
+        }
         loop {
             let next = self.round().await;
             let next = async {
@@ -132,7 +141,7 @@ impl Delivery {
     /// Delivers until the queue is empty, the host's id is not known, or a request fails.
     async fn round(&mut self) -> Next {
         self.expire().await;
-        if self.host.is_some() && self.queued(1, |_, _| true).await.is_empty() {
+        if self.host.is_some() && self.read(1, |_, _| true).await.is_empty() {
             // Nothing asks for its id.
             self.is_well().await;
             return Next::Change;
@@ -176,6 +185,14 @@ impl Delivery {
     /// Notes that everything is delivered but what is held, which is the lane's fault as long as it may be accepted later.
     async fn is_done(&mut self) -> Next {
         self.sieve.clear();
+        let is_held_back = match self.ask_time().await {
+            Ok(Some(is_held_back)) => is_held_back,
+            Ok(None) => return Next::After(Duration::ZERO),
+            Err(error) => {
+                let task = self.task("values");
+                return Next::After(self.lane.wait(&error, &Words::new(&task, "they stay queued")));
+            }
+        };
         let now = self.now();
         let names = self.refusals.queued().map(|(names, why, next)| (format!("values of {names}"), why, next));
         let minutes =
@@ -187,10 +204,11 @@ impl Delivery {
                 let words = Words { is_of_a_part: true, ..words };
                 self.lane.fault(next.saturating_duration_since(now), &why, &words);
             }
+            None if is_held_back => self.note_held_back(),
             None => self.is_well().await,
         }
-        let next = self.refusals.next().into_iter().chain(self.suspects.parked().map(|(next, _)| *next)).min();
-        next.map_or(Next::Change, Next::ChangeOrAt)
+        let next = self.refusals.next().into_iter().chain(self.suspects.parked().map(|(next, _)| *next));
+        next.chain(is_held_back.then(|| now + time::HELD_BACK)).min().map_or(Next::Change, Next::ChangeOrAt)
     }
 
     /// Notes that everything is delivered, unless something may be queued that cannot be read.
@@ -260,8 +278,15 @@ impl Delivery {
         self.queued(most, is_next).await
     }
 
-    /// The newest minutes of this lane's host, of those points that pass the filter.
+    /// The newest minutes of this lane's host, of those points that pass the filter and are not held back by their time. Only what this
+    /// returns is posted: between two looks at the queue more may be kept.
     async fn queued(&self, most: usize, filter: impl Fn(i64, &Sample) -> bool + Send + 'static) -> Vec<Minute> {
+        let verdict = self.verdict();
+        self.read(most, move |time, sample| verdict.posts(time) && filter(time, sample)).await
+    }
+
+    /// As [`Delivery::queued`], with what is held back by its time.
+    async fn read(&self, most: usize, filter: impl Fn(i64, &Sample) -> bool + Send + 'static) -> Vec<Minute> {
         let host = self.host.clone();
         self.blocking(move |spool| spool.newest_of(host.as_ref(), most, &filter)).await
     }
@@ -444,13 +469,6 @@ impl Delivery {
         self.settle(batch, Vec::new()).await;
         self.expire().await;
         Ok(())
-    }
-
-    /// Drops what is too old or dated ahead by Mackerel's clock, if that is known.
-    async fn expire(&self) {
-        if let Some(time) = self.client.mackerel_time() {
-            self.blocking(move |spool| spool.expire(time)).await;
-        }
     }
 
     /// Drops points that Mackerel refuses, each for its reason. What something else refuses stays queued, since it may be accepted

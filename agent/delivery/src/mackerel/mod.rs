@@ -10,6 +10,7 @@ mod board;
 mod check_reports;
 mod client;
 mod connections;
+mod dates;
 mod delivery;
 mod earlier;
 mod endpoints;

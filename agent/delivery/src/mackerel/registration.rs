@@ -42,7 +42,7 @@ const MOST_A_MINUTE: usize = 5;
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// The wait for Mackerel to say what it knows of a host whose id is known.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The wait for a list of hosts once this machine has one.
 const LOOKED_FOR: Duration = Duration::from_secs(30);

@@ -14,6 +14,7 @@ use super::*;
 use crate::spool::{Ledger, Minute};
 
 mod registration;
+mod time;
 
 const NOW: i64 = 1_800_000_000;
 const TSDB: &str = "POST /api/v0/tsdb";
@@ -223,21 +224,6 @@ fn names(request: &Request) -> Vec<String> {
 /// How many points these requests have.
 fn points<'a>(requests: impl Iterator<Item = &'a Request>) -> usize {
     requests.map(|request| names(request).len()).sum()
-}
-
-#[tokio::test]
-async fn what_is_too_old_or_ahead_by_mackerels_clock_is_dropped_and_not_posted() {
-    let machine = Machine::registered();
-    // This machine's clock was a day ahead when it booted.
-    for time in [NOW - 86_401, NOW - 86_399, NOW, NOW + 601] {
-        machine.keep(time, 1);
-    }
-    let date = "HTTP/1.1 200 Status\r\ndate: Fri, 15 Jan 2027 08:00:00 GMT\r\n";
-    let server = Server::start(move |request| mackerel(request, accept).replace("HTTP/1.1 200 Status\r\n", date)).await;
-    let requests = machine.run_until(&server, |seen| points(seen.iter().filter(|seen| seen.line == TSDB)) == 2).await;
-    assert_eq!(points(requests.iter().filter(|request| request.line == TSDB)), 2);
-    let expected = Ledger { collected: 4, delivered: 2, expired: 1, misdated: 1, ..Ledger::default() };
-    assert_eq!(machine.spool.ledger(), expected);
 }
 
 #[tokio::test]
@@ -756,7 +742,7 @@ async fn a_loop_of_refreshes_sends_the_description_five_times_a_minute() {
         for n in 0..30 {
             machine.signals.refresh.notify_one();
             // A whole round trip, in which the description would be sent.
-            machine.keep(NOW + n * 60, 1);
+            machine.keep(NOW - n * 60, 1);
             server.until(|seen| count(seen, TSDB) > n as usize).await;
         }
         count(&server.requests(), put)

@@ -69,6 +69,12 @@ pub const HORIZON_SECONDS: i64 = 24 * 60 * 60;
 /// Points that are dated further ahead of Mackerel's time than this are wrong.
 pub const AHEAD_SECONDS: i64 = 10 * 60;
 
+/// Whether points of this time are neither too old for Mackerel nor dated ahead of it.
+#[must_use]
+pub fn is_in_time(time: i64, mackerel_time: i64) -> bool {
+    outdated(time, mackerel_time).is_none()
+}
+
 /// The limit for what is queued in the file; beyond it the oldest are dropped. A day of 3,000 metrics fits.
 pub const MOST_BYTES: u64 = 32 * 1024 * 1024;
 

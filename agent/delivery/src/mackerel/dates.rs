@@ -1,0 +1,225 @@
+//! Mackerel's time, by the `Date` of its answers.
+//!
+//! One answer proves little: behind a load balancer may be a server whose clock is wrong. So a single `Date` holds values back, and only
+//! several that agree, and that no other contradicts, drop some. Between two answers the time is measured by this machine's running time,
+//! which no one sets.
+//!
+//! Pure: time is a parameter.
+
+use std::time::Duration;
+
+use crate::spool::{AHEAD_SECONDS, is_in_time};
+
+/// Answers whose clocks differ by no more than this agree: an answer may be long on its way.
+const AGREEMENT_SECONDS: i64 = 180;
+
+/// So long a clock that answered contradicts others.
+const REMEMBERED: Duration = Duration::from_hours(1);
+
+/// So long after an answer its time may be relied on: a machine that is halted from outside does not count that time.
+const RECENT: Duration = Duration::from_mins(5);
+
+/// While values are held back, Mackerel is asked if it has not answered for so long.
+const ASKED_EVERY: Duration = Duration::from_mins(1);
+
+/// So many answers must agree before anything is dropped, if this machine's clock agrees with them, too.
+const ENOUGH: u32 = 3;
+
+/// And so many if it does not: half of the answers may be wrong, and the first few may happen to be those.
+const ENOUGH_AGAINST_OURS: u32 = 12;
+
+/// So many clocks that contradict each other are remembered.
+const MOST_CLOCKS: usize = 8;
+
+/// What Mackerel's answers have said of its time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Dates {
+    /// How many there were, with and without a `Date`, and when the last came.
+    answers: u32,
+    last: Option<Duration>,
+    /// The clocks of the last hour, or the last one before that; the one that answered last is at the end.
+    clocks: Vec<Clock>,
+}
+
+/// A clock by which answers were dated.
+#[derive(Clone, Debug)]
+struct Clock {
+    /// What it showed when this machine began to run, in seconds since 1970.
+    at_boot: i64,
+    answers: u32,
+    /// When it answered last, by this machine's running time.
+    last: Duration,
+}
+
+impl Clock {
+    fn shows(&self, running: Duration) -> i64 {
+        self.at_boot.saturating_add(seconds(running))
+    }
+
+    fn is_recent(&self, running: Duration) -> bool {
+        running.saturating_sub(self.last) <= RECENT
+    }
+}
+
+fn seconds(running: Duration) -> i64 {
+    i64::try_from(running.as_secs()).unwrap_or(i64::MAX)
+}
+
+impl Dates {
+    /// Records an answer of Mackerel's own, and its `Date` if it has one.
+    pub(super) fn record(&mut self, date: Option<i64>, running: Duration) {
+        self.answers = self.answers.saturating_add(1);
+        self.last = Some(running);
+        let Some(date) = date else { return };
+        let at_boot = date.saturating_sub(seconds(running));
+        let agrees = |clock: &Clock| clock.at_boot.saturating_sub(at_boot).saturating_abs() <= AGREEMENT_SECONDS;
+        let known = self.clocks.iter().position(agrees).map(|place| self.clocks.remove(place));
+        self.clocks.retain(|clock| running.saturating_sub(clock.last) < REMEMBERED);
+        if self.clocks.len() == MOST_CLOCKS {
+            self.clocks.remove(0);
+        }
+        let answers = known.map_or(0, |clock| clock.answers).saturating_add(1);
+        self.clocks.push(Clock { at_boot, answers, last: running });
+    }
+
+    /// Whether there was any answer.
+    pub(super) fn are_begun(&self) -> bool {
+        self.last.is_some()
+    }
+
+    /// Whether Mackerel must be asked before what is held back can be posted or dropped.
+    pub(super) fn are_lacking(&self, running: Duration) -> bool {
+        self.answers < ENOUGH || self.last.is_none_or(|last| running.saturating_sub(last) >= ASKED_EVERY)
+    }
+
+    /// The time by the last answer, if that is recent.
+    pub(super) fn last(&self, running: Duration) -> Option<i64> {
+        self.clocks.last().filter(|clock| clock.is_recent(running)).map(|clock| clock.shows(running))
+    }
+
+    /// What they mean for values. `ours` is this machine's clock.
+    pub(super) fn verdict(&self, running: Duration, ours: i64) -> Verdict {
+        let theirs = self.clocks.iter().map(|clock| clock.shows(running)).collect();
+        let certain = match self.clocks.as_slice() {
+            [clock] if clock.is_recent(running) => {
+                let time = clock.shows(running);
+                let is_ours = time.saturating_sub(ours).saturating_abs() <= AHEAD_SECONDS;
+                (clock.answers >= if is_ours { ENOUGH } else { ENOUGH_AGAINST_OURS }).then_some(time)
+            }
+            _ => None,
+        };
+        Verdict { theirs, certain, ours }
+    }
+}
+
+/// What is posted, held back and dropped by its time.
+#[derive(Clone, Debug)]
+pub(super) struct Verdict {
+    theirs: Vec<i64>,
+    certain: Option<i64>,
+    ours: i64,
+}
+
+impl Verdict {
+    /// Whether values of this time are posted: those that are in time by any of Mackerel's clocks. As long as it has told none, those that
+    /// are not dated ahead of this machine's, which may be wrong, as it may have been when they were collected.
+    pub(super) fn posts(&self, time: i64) -> bool {
+        match self.theirs.as_slice() {
+            [] => time <= self.ours.saturating_add(AHEAD_SECONDS),
+            theirs => theirs.iter().any(|theirs| is_in_time(time, *theirs)),
+        }
+    }
+
+    /// Mackerel's time, if it is certain enough to drop values by it.
+    pub(super) fn certain(&self) -> Option<i64> {
+        self.certain
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+    const DAY: i64 = 86_400;
+
+    /// So many seconds after the first answer.
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(5_000 + seconds)
+    }
+
+    /// Answers at these seconds, by clocks that are this far ahead.
+    fn dates(answers: impl IntoIterator<Item = (u64, i64)>) -> Dates {
+        let mut dates = Dates::default();
+        for (second, ahead) in answers {
+            dates.record(Some(NOW + second.cast_signed() + ahead), at(second));
+        }
+        dates
+    }
+
+    fn certain(dates: &Dates, second: u64, ours_ahead: i64) -> Option<i64> {
+        let now = NOW + second.cast_signed();
+        dates.verdict(at(second), now + ours_ahead).certain().map(|time| time - now)
+    }
+
+    #[test]
+    fn three_answers_that_agree_with_each_other_and_this_machine_make_mackerels_time_certain() {
+        let two = dates([(0, 0), (60, 30)]);
+        assert_eq!(certain(&two, 60, 0), None);
+        let three = dates([(0, 0), (60, 30), (120, -60)]);
+        assert_eq!(certain(&three, 180, AHEAD_SECONDS - 60), Some(-60));
+        assert_eq!(certain(&three, 180, 3 * DAY), None, "this machine's clock contradicts");
+        assert_eq!(certain(&three, 120 + 301, 0), None, "it is too long ago");
+        assert_eq!(certain(&dates((0..12).map(|n| (n, 0))), 12, 3 * DAY), Some(0));
+    }
+
+    #[test]
+    fn a_contradiction_makes_no_time_certain_until_an_hour_after_it() {
+        let answers = |until: u64| (0..=until).map(|minute| (minute * 60, if minute == 20 { -3 * DAY } else { 0 }));
+        for (minutes, expected) in [(19, Some(0)), (20, None), (21, None), (79, None), (80, Some(0)), (90, Some(0))] {
+            assert_eq!(certain(&dates(answers(minutes)), minutes * 60, 0), expected, "{minutes}");
+        }
+    }
+
+    #[test]
+    fn a_date_that_contradicts_another_neither_holds_back_nor_drops_what_that_allows() {
+        for wrong in [-3 * DAY, -7_200, 7_200, 3 * DAY] {
+            let dates = dates((0..100).map(|n| (n * 60, if n % 2 == 0 { wrong } else { 0 })));
+            let verdict = dates.verdict(at(99 * 60), NOW + 99 * 60);
+            assert!(verdict.certain().is_none() && verdict.posts(NOW) && verdict.posts(NOW + 99 * 60), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_the_only_date_contradicts_is_held_back_however_long_ago_that_was() {
+        let dates = dates([(0, 0)]);
+        let verdict = dates.verdict(at(100_000), NOW + 3 * DAY);
+        assert!(!verdict.posts(NOW + 3 * DAY) && verdict.posts(NOW + 100_000) && !verdict.posts(NOW));
+        assert_eq!((dates.last(at(300)), dates.last(at(301))), (Some(NOW + 300), None));
+    }
+
+    #[test]
+    fn before_mackerels_time_is_known_what_is_ahead_of_this_machine_is_held_back_and_what_is_old_is_not() {
+        let mut dates = Dates::default();
+        let posts = |dates: &Dates, time| dates.verdict(at(0), NOW).posts(time);
+        assert!(posts(&dates, NOW + 600) && posts(&dates, NOW - 30 * DAY) && !posts(&dates, NOW + 601));
+        dates.record(None, at(0));
+        assert!(dates.are_begun() && !posts(&dates, NOW + 601), "the answer has no `Date`");
+        dates.record(Some(NOW + DAY), at(0));
+        assert!(posts(&dates, NOW + DAY + 600) && !posts(&dates, NOW - 1));
+    }
+
+    #[test]
+    fn mackerel_is_asked_until_three_answers_came_and_then_once_a_minute() {
+        let mut dates = dates([(0, 0), (1, 0)]);
+        assert!(dates.are_lacking(at(1)));
+        dates.record(None, at(2));
+        assert!(!dates.are_lacking(at(61)) && dates.are_lacking(at(62)));
+    }
+
+    #[test]
+    fn a_hundred_clocks_take_no_more_room_than_eight() {
+        let dates = dates((0..100_u64).map(|n| (n, n.cast_signed() * 1_000)));
+        assert_eq!(dates.clocks.len(), MOST_CLOCKS);
+    }
+}
