@@ -20,7 +20,8 @@ TESTED := $(TARGET)/$(STATIC)/$(PROFILE)
 # Rust's own linker takes a third of the time of the system's. Nothing that is shipped is linked with it.
 ifeq ($(PROFILE),ci)
 LLD := $(wildcard $(shell rustc --print sysroot 2>/dev/null)/lib/rustlib/$(shell uname -m)-unknown-linux-gnu/bin/gcc-ld)
-LINKED := $(if $(LLD),--config 'target.$(STATIC).rustflags = ["-Clink-arg=-B$(LLD)", "-Clink-arg=-fuse-ld=lld"]')
+LLD_FLAGS := ["-Clink-arg=-B$(LLD)", "-Clink-arg=-fuse-ld=lld"]
+LINKED := $(if $(LLD),--config 'target.$(STATIC).rustflags = $(LLD_FLAGS)')
 endif
 WORKSPACE := --locked --workspace --profile $(PROFILE) --target $(STATIC) $(LINKED)
 # A constant instead of the commit, so that nothing is rebuilt only because of a new commit.
