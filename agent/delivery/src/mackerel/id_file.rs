@@ -335,6 +335,6 @@ mod tests {
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
         let error = Draft::new(&file).err().unwrap().to_string();
-        assert!(error.contains("must be a folder"), "{error}");
+        assert!(error.contains("is not a folder"), "{error}");
     }
 }

@@ -144,7 +144,8 @@ async fn what_is_ahead_stays_queued_and_is_a_fault_where_mackerels_answers_have_
     let running = machine.run_with(&server, "key");
     let (result, fault) = tokio::join!(running(&mut inbox), noted);
     assert_eq!(result, Ok(()));
-    let expected = "they are dated more than a day before Mackerel's time or more than 10 minutes ahead of it";
+    let expected = "cannot deliver some values: they are dated more than a day before Mackerel's time or more than 10 minutes ahead \
+                    of it";
     assert_eq!((fault.error.as_str(), fault.at_fault), (expected, AtFault::Content));
     assert!(count(&server.requests(), "GET /api/v0/hosts/HOST1") <= 3, "Mackerel is asked too often");
     machine.assert_ledger(1, 1, 0);
