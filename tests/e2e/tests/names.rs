@@ -40,7 +40,7 @@ fn the_agent_and_its_plugins_reach_what_glibc_and_curl_reach_whatever_the_name_s
         ] {
             let file = official(plugin);
             config.push_str(&format!(
-                "[plugin.metrics.{plugin}-{table}]\nwasm = {:?}\nsettings = {{ {settings} }}\n",
+                "[plugin.metrics.{plugin}-{table}]\nwasm = {:?}\nkey_prefix = \"{plugin}-{table}\"\nsettings = {{ {settings} }}\n",
                 file.display().to_string()
             ));
         }

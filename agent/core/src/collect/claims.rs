@@ -38,6 +38,7 @@ impl Claims {
             node.remove(id);
             !node.is_empty()
         });
+        self.segments.shrink_to(self.segments.len().saturating_mul(2));
         if let Some(any) = &mut self.any {
             any.remove(id);
         }

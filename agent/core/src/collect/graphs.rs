@@ -232,8 +232,11 @@ fn forget(
             }
             is_kept
         });
+        // A plugin that is gone may have had thousands.
+        names.shrink_to(names.len().saturating_mul(2));
         !names.is_empty()
     });
+    by_host.shrink_to(by_host.len().saturating_mul(2));
 }
 
 #[cfg(test)]

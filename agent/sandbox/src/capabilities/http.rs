@@ -168,13 +168,16 @@ impl Request {
     /// Sets the headers in the lines that the operator wrote. They are a secret: an error says which line it is, not what is in it.
     fn set_lines(&mut self, lines: &Secret) -> Result<(), Failure> {
         for (number, line) in lines.reveal().lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let (name, mut value) = line
-                .split_once(':')
-                .and_then(|(name, value)| header(name.trim(), value.trim()).ok())
-                .ok_or_else(|| {
-                    let why = format!("line {} of the headers is invalid; write `name: value`", number + 1);
-                    Failure::new(Kind::Invalid, why)
-                })?;
+            let refused =
+                |what: &str| Failure::new(Kind::Invalid, format!("line {} of the headers {what}", number + 1));
+            let Some((name, value)) = line.split_once(':') else {
+                return Err(refused("is invalid; write `name: value`"));
+            };
+            if CONNECTION_HEADERS.iter().any(|other| other.eq_ignore_ascii_case(name.trim())) {
+                return Err(refused("sets a header that belongs to the connection and cannot be set"));
+            }
+            let (name, mut value) =
+                header(name.trim(), value.trim()).map_err(|_| refused("is invalid; write `name: value`"))?;
             value.set_sensitive(true);
             self.set(name, value)?;
         }
