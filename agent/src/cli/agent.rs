@@ -37,6 +37,7 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
     let tail = Tail::default();
     let destination = if table { Destination::Tail(tail.clone()) } else { Destination::Stderr };
     log::start(config.log_level, destination, config.machine.host.as_deref())?;
+    log::bound();
     log::problems(&problems);
     let runtime = super::runtime()?;
     // Two agents must not post for one host. A local one posts nothing, and should not need write access to /var/run.

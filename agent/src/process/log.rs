@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -162,8 +163,19 @@ const LAST_ABOUT_PLUGINS: &str = " (the last of 90 lines about plugins in ten mi
 static BUDGET_OF_PLUGINS: Mutex<Budget> = Mutex::new(Budget::new(PLUGIN_LINES));
 static BUDGET_ABOUT_PLUGINS: Mutex<Budget> = Mutex::new(Budget::new(PLUGIN_LINES));
 
+/// Whether lines of plugins have a budget.
+static IS_BOUNDED: AtomicBool = AtomicBool::new(false);
+
+/// From now on, lines of plugins and about them have a budget: this is an agent, and not a command that somebody waits for.
+pub fn bound() {
+    IS_BOUNDED.store(true, Ordering::Relaxed);
+}
+
 /// What a line with this target ends with; `None` if it is not logged.
 fn ending_of(target: &str) -> Option<&'static str> {
+    if !IS_BOUNDED.load(Ordering::Relaxed) {
+        return Some("");
+    }
     let (budget, last) = match target {
         OF_PLUGINS => (&BUDGET_OF_PLUGINS, LAST_OF_PLUGINS),
         ABOUT_PLUGINS => (&BUDGET_ABOUT_PLUGINS, LAST_ABOUT_PLUGINS),
@@ -309,6 +321,8 @@ mod tests {
 
     #[test]
     fn plugins_fill_the_log_with_fewer_than_200_lines_and_the_last_ones_say_where_to_look() {
+        assert!((0..3_000).all(|_| ending_of(OF_PLUGINS) == Some("")), "a command has no budget");
+        bound();
         let endings = |target: &str| (0..3_000).filter_map(|_| ending_of(target)).collect::<Vec<_>>();
         for (target, what) in [(OF_PLUGINS, "lines of plugins"), (ABOUT_PLUGINS, "lines about plugins")] {
             let endings = endings(target);
