@@ -32,7 +32,7 @@ const OF_PLUGINS: &str = "custom.";
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// As many names of one source are remembered beside those of its newest answer. Only one that keeps making new names has more.
-const MOST_NAMES: usize = 10_000;
+const MOST_NAMES: usize = 1_000;
 
 /// The graph definitions of each source. Two instances of one plugin have the same ones, unless a prefix distinguishes them.
 #[derive(Default)]
