@@ -470,7 +470,7 @@ mod tests {
             let refused = request().set_lines(&secret).unwrap_err();
             assert!(refused.kind == Kind::Invalid && refused.text.starts_with("line "), "{refused:?}");
             assert!(
-                !refused.text.to_lowercase().contains("hunter2") && !refused.text.contains("connection"),
+                !refused.text.to_lowercase().contains("hunter2") && !refused.text.contains("connection:"),
                 "{refused:?}"
             );
             if let Err(refused) = request().set_secret("x-token", "Bearer ", &secret) {
