@@ -1,10 +1,11 @@
 //! The graph definitions of all sources, for Mackerel; and which source owns each metric.
 //!
 //! A name has one owner on a host: the agent's own sources, if one of them defines it; else the source that posted it first, for as
-//! long as it exists; a name that is posted for the first time, the source that defines it with the fewest wildcards. What others
-//! post under it is dropped and reported.
+//! long as it exists with these definitions; a name that is posted for the first time, the source that defines it with the fewest
+//! wildcards. What others post under it is dropped and reported.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,6 @@ use super::source::SourceId;
 use crate::graph::{Defined, GraphDefinition};
 use crate::sample::{MetricName, Sample};
 use crate::text::counted;
-use crate::wildcard;
 
 /// The host that the values belong to, if it is not this one, and the graph's name.
 type Target = (Option<Arc<str>>, String);
@@ -46,8 +46,10 @@ pub(super) struct Graphs {
     /// The metrics that the agent's own sources define, and those that plugins do.
     of_agent: Claims,
     of_plugins: Claims,
-    /// Who posted each name first, by host.
-    posted: HashMap<Option<Arc<str>>, HashMap<MetricName, Posted>>,
+    /// Who posted each name first, by a hash of the name and its host: names that come and go would keep the heap from shrinking. Of a
+    /// million names, two have the same one with a chance of one in ten million.
+    posted: HashMap<u64, Posted>,
+    hasher: RandomState,
     /// How many names of each source are in it, at most.
     counts: HashMap<SourceId, usize>,
 }
@@ -74,20 +76,12 @@ impl Graphs {
             owners.insert(id);
             shared = shared.or(other.map(|other| (other, graph.name().to_owned())));
         }
-        let patterns = graphs.definitions.iter().flat_map(GraphDefinition::metric_names).collect::<Vec<_>>();
         let claims = if graphs.is_of_agent { &mut self.of_agent } else { &mut self.of_plugins };
-        patterns.iter().for_each(|pattern| claims.add(id, pattern));
-        let defines = |name: &MetricName| patterns.iter().any(|pattern| wildcard::matches(pattern, name.as_str()));
-        let by_source = &self.by_source;
-        let is_of_agent = |id| by_source.get(&id).is_some_and(|graphs| graphs.is_of_agent);
-        let is_kept = |host: &Option<Arc<str>>, name: &MetricName, posted: &Posted| {
-            if posted.id == id {
-                is_new || defines(name)
-            } else {
-                !graphs.is_of_agent || *host != graphs.host || is_of_agent(posted.id) || !defines(name)
-            }
-        };
-        forget(&mut self.posted, &mut self.counts, is_kept);
+        graphs.definitions.iter().flat_map(GraphDefinition::metric_names).for_each(|pattern| claims.add(id, &pattern));
+        if !is_new {
+            // It may no longer define them.
+            self.forget(|posted| posted.id != id);
+        }
         let owner = Arc::clone(&graphs.owner);
         self.by_source.insert(id, graphs);
         self.changed = true;
@@ -111,7 +105,7 @@ impl Graphs {
     pub(super) fn remove(&mut self, id: SourceId) {
         self.withdraw(id);
         self.warned.retain(|(one, other)| *one != id && *other != id);
-        forget(&mut self.posted, &mut self.counts, |_, _, posted| posted.id != id);
+        self.forget(|posted| posted.id != id);
     }
 
     /// Drops what the source `id`, which is called `name`, has answered under names that others own, with a warning.
@@ -136,7 +130,7 @@ impl Graphs {
             ));
         }
         if self.counts.get(&id).is_some_and(|count| *count > MOST_NAMES) {
-            forget(&mut self.posted, &mut self.counts, |_, _, posted| posted.id != id || posted.last == now);
+            self.forget(|posted| posted.id != id || posted.last == now);
         }
     }
 
@@ -147,22 +141,33 @@ impl Graphs {
         if !name.as_str().starts_with(OF_PLUGINS) {
             return None;
         }
-        let owner = Arc::clone(self.by_source.get(&id).map_or(source, |graphs| &graphs.owner));
-        let is_known = match self.posted.get_mut(&host.cloned()).and_then(|names| names.get_mut(name)) {
-            Some(posted) if posted.owner == owner => {
+        let graphs = self.by_source.get(&id);
+        let owner = graphs.map_or(source, |graphs| &graphs.owner);
+        let is_of_agent = graphs.is_some_and(|graphs| graphs.is_of_agent);
+        if !is_of_agent && let Some((_, other)) = self.definer(&self.of_agent, owner, host, name) {
+            return Some(other);
+        }
+        let key = self.hasher.hash_one((host, name));
+        let known = self.posted.get_mut(&key);
+        let is_known = known.is_some();
+        if let Some(posted) = known {
+            if posted.owner == *owner {
                 (posted.id, posted.last) = (id, now);
                 return None;
             }
-            Some(posted) if now.saturating_duration_since(posted.last) <= KEPT => {
+            let is_taken_back = is_of_agent && !self.by_source.get(&posted.id).is_some_and(|other| other.is_of_agent);
+            if !is_taken_back && now.saturating_duration_since(posted.last) <= KEPT {
                 return Some(Arc::clone(&posted.owner));
             }
-            posted => posted.is_some(),
-        };
-        if let Some(owner) = self.definer(id, &owner, host, name) {
-            return Some(owner);
         }
-        let posted = Posted { id, owner, last: now };
-        self.posted.entry(host.cloned()).or_default().insert(name.clone(), posted);
+        if !is_of_agent && let Some((wildcards, other)) = self.definer(&self.of_plugins, owner, host, name) {
+            let claims = self.of_plugins.of(name.as_str()).unwrap_or_default();
+            let own = claims.iter().filter(|(_, claimant)| *claimant == id).map(|(wildcards, _)| *wildcards).min();
+            if own.is_none_or(|own| wildcards < own) {
+                return Some(other);
+            }
+        }
+        self.posted.insert(key, Posted { id, owner: Arc::clone(owner), last: now });
         if !is_known {
             let count = self.counts.entry(id).or_default();
             *count = count.saturating_add(1);
@@ -170,22 +175,32 @@ impl Graphs {
         None
     }
 
-    /// The other source whose definitions have a better claim to a name than those of the source `id`, which is called `owner`.
-    fn definer(&self, id: SourceId, owner: &str, host: Option<&Arc<str>>, name: &MetricName) -> Option<Arc<str>> {
-        if self.by_source.get(&id).is_some_and(|graphs| graphs.is_of_agent) {
-            return None;
-        }
+    /// The source, other than that called `owner`, that claims a name of this host with the fewest wildcards, and their number.
+    fn definer(
+        &self,
+        claims: &Claims,
+        owner: &str,
+        host: Option<&Arc<str>>,
+        name: &MetricName,
+    ) -> Option<(u32, Arc<str>)> {
         let of_others = |(wildcards, other): (u32, SourceId)| {
             let graphs = self.by_source.get(&other)?;
             (graphs.host.as_ref() == host && *graphs.owner != *owner).then_some((wildcards, &graphs.owner))
         };
-        if let Some((_, owner)) = self.of_agent.of(name.as_str())?.into_iter().find_map(of_others) {
-            return Some(Arc::clone(owner));
+        let others = claims.of(name.as_str())?.into_iter().filter_map(of_others);
+        others.min_by_key(|(wildcards, _)| *wildcards).map(|(wildcards, owner)| (wildcards, Arc::clone(owner)))
+    }
+
+    /// Gives up all names but those that are kept.
+    fn forget(&mut self, is_kept: impl Fn(&Posted) -> bool) {
+        self.posted.retain(|_, posted| is_kept(posted));
+        // A plugin that is gone may have had thousands.
+        self.posted.shrink_to(self.posted.len().saturating_mul(2));
+        self.counts.clear();
+        for posted in self.posted.values() {
+            let count = self.counts.entry(posted.id).or_default();
+            *count = count.saturating_add(1);
         }
-        let claims = self.of_plugins.of(name.as_str())?;
-        let own = claims.iter().filter(|(_, other)| *other == id).map(|(wildcards, _)| *wildcards).min();
-        let (wildcards, owner) = claims.into_iter().filter_map(of_others).min_by_key(|(wildcards, _)| *wildcards)?;
-        own.is_none_or(|own| wildcards < own).then(|| Arc::clone(owner))
     }
 
     /// All definitions with their owners, each name once, if they have changed since the last call.
@@ -214,29 +229,6 @@ impl Graphs {
         self.of_plugins.remove(id);
         before.is_none()
     }
-}
-
-/// Gives up all names but those that are kept.
-fn forget(
-    by_host: &mut HashMap<Option<Arc<str>>, HashMap<MetricName, Posted>>,
-    counts: &mut HashMap<SourceId, usize>,
-    is_kept: impl Fn(&Option<Arc<str>>, &MetricName, &Posted) -> bool,
-) {
-    counts.clear();
-    by_host.retain(|host, names| {
-        names.retain(|name, posted| {
-            let is_kept = is_kept(host, name, posted);
-            if is_kept {
-                let count = counts.entry(posted.id).or_default();
-                *count = count.saturating_add(1);
-            }
-            is_kept
-        });
-        // A plugin that is gone may have had thousands.
-        names.shrink_to(names.len().saturating_mul(2));
-        !names.is_empty()
-    });
-    by_host.shrink_to(by_host.len().saturating_mul(2));
 }
 
 #[cfg(test)]
@@ -414,7 +406,7 @@ mod tests {
             assert_eq!(admit(&mut graphs, steady, &["steady.a"], now).0.len(), 1);
             let names = (0..1_000).map(|number| format!("wild.m{minute}n{number}")).collect::<Vec<_>>();
             assert_eq!(admit(&mut graphs, wild, &names, now).0.len(), 1_000);
-            let count = graphs.posted.values().map(HashMap::len).sum::<usize>();
+            let count = graphs.posted.len();
             assert!(count <= MOST_NAMES + 1 && count == graphs.counts.values().sum::<usize>(), "{count}");
         }
         assert!(!kept(&mut graphs, wild, "steady.a"), "it is still the other's");
