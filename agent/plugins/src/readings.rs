@@ -16,13 +16,14 @@ use wasaba_core::posting::Posting;
 use wasaba_core::sample::{MetricName, Sample};
 use wasaba_core::secret::Secrets;
 use wasaba_core::text::{Dropped, counted};
+use wasaba_core::wildcard::Tree;
 
 /// The longest name or label of a graph, and the longest label of a metric.
 const LONGEST_TEXT_BYTES: usize = 255;
 
 /// How the samples of one instance become values, from its graph definitions.
 #[derive(Debug, Default)]
-pub struct Rules(Node);
+pub struct Rules(Tree<Option<Rule>>);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Rule {
@@ -32,43 +33,13 @@ struct Rule {
     scale: f64,
 }
 
-/// The rules by the segments of their names.
-#[derive(Debug, Default)]
-struct Node {
-    rule: Option<Rule>,
-    named: HashMap<Box<str>, Node>,
-    /// Below `*` or `#`, which stand for any segment.
-    any: Option<Box<Node>>,
-}
-
-impl Node {
-    fn put(&mut self, pattern: &str, rule: Rule) {
-        let node = pattern.split('.').fold(self, |node, segment| match segment {
-            "*" | "#" => node.any.get_or_insert_default(),
-            _ => node.named.entry(segment.into()).or_default(),
-        });
-        node.rule.get_or_insert(rule);
-    }
-
-    /// The first rule that matches. Visits each node once at most, since each is reached by one path.
-    fn find(&self, name: &str) -> Option<Rule> {
-        let mut nodes = vec![self];
-        for segment in name.split('.') {
-            let mut next = Vec::new();
-            for node in nodes {
-                next.extend(node.named.get(segment));
-                next.extend(node.any.as_deref());
-            }
-            nodes = next;
-            if nodes.is_empty() {
-                return None;
-            }
-        }
-        nodes.iter().filter_map(|node| node.rule).min_by_key(|rule| rule.number)
-    }
-}
-
 impl Rules {
+    /// The first rule that a name matches.
+    fn find(&self, name: &str) -> Option<Rule> {
+        let found = self.0.find(name, usize::MAX)?.into_iter();
+        found.filter_map(|(_, rule)| *rule).min_by_key(|rule| rule.number)
+    }
+
     /// The rules of these graphs, and the graph definitions for Mackerel, with `renamed` names.
     ///
     /// # Errors
@@ -96,7 +67,7 @@ impl Rules {
                 definition = definition.with_metric(&metric.name, &metric.label, metric.stacked)?;
                 let pattern = format!("{}.{}", graph.name, metric.name);
                 let rule = Rule { number, interpretation: metric.interpretation, scale: metric.scale };
-                rules.0.put(&pattern, rule);
+                rules.0.entry(&pattern).get_or_insert(rule);
                 number = number.saturating_add(1);
             }
             definitions.push(definition);
@@ -313,7 +284,7 @@ impl Translation {
     ) -> Result<Option<(Option<i64>, Sample)>, Why> {
         let answer::Sample { name, value, unix_seconds, host, labels: _ } = sample;
         // What fits no graph of the plugin's own could be another plugin's metric.
-        let Rule { interpretation, scale, .. } = self.rules.0.find(name).ok_or(Why::NoGraph)?;
+        let Rule { interpretation, scale, .. } = self.rules.find(name).ok_or(Why::NoGraph)?;
         if self.secrets.are_in(name) {
             return Err(Why::Secret);
         }
@@ -591,7 +562,7 @@ mod tests {
         let patterns = ["a.#.x", "a.#.*", "#.b.x", "#.b.y", "a.b.*", "a.b.z", "*.*"];
         for name in ["a.b.x", "a.b.z", "c.b.x", "c.b.y", "c.b.z", "a.c.x", "a.c.w", "a.b", "a", "a.b.x.y", "", "."] {
             let expected = patterns.iter().position(|pattern| wasaba_core::wildcard::matches(pattern, name));
-            assert_eq!(rules.0.find(name).map(|rule| rule.number), expected, "{name}");
+            assert_eq!(rules.find(name).map(|rule| rule.number), expected, "{name}");
         }
     }
 
@@ -599,9 +570,8 @@ mod tests {
     fn finding_a_metric_visits_no_more_nodes_than_its_segments_whatever_the_number_of_metrics() {
         let metrics = (0..2_000).map(|number| metric(&format!("m{number}"), Interpretation::Gauge, 1.0)).collect();
         let (rules, _) = Rules::of(&[graph("web", metrics)], &Limits::default(), str::to_owned).unwrap();
-        let web = &rules.0.named["web"];
-        assert_eq!((rules.0.named.len(), web.named.len(), web.any.is_none()), (1, 2_000, true));
-        assert_eq!(rules.0.find("web.m1999").map(|rule| rule.number), Some(1_999));
+        assert_eq!(rules.0.find("web.m1999", 2).map(|found| found.len()), Some(1));
+        assert_eq!(rules.find("web.m1999").map(|rule| rule.number), Some(1_999));
     }
 
     #[test]
