@@ -458,6 +458,7 @@ impl Zoo {
         let (log, peaks_mb) = (agent.lines(), self.peaks_mb());
 
         let quiet = self.empty(&agent).await;
+        idle_threads_ended(&agent, before).await;
         let (after, left) = (resources(&agent), left(&agent, descriptors));
         let again = if again {
             self.fill();
@@ -558,6 +559,14 @@ impl Zoo {
             names.insert(point.name.clone());
         }
         arrivals
+    }
+}
+
+/// Waits as long as idle threads may live, unless there are hardly more than `before`.
+async fn idle_threads_ended(agent: &Agent, [before, ..]: [f64; 3]) {
+    let end = Instant::now() + Duration::from_secs(80);
+    while resources(agent)[0] > before + 8.0 && Instant::now() < end {
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
