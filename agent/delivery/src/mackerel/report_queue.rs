@@ -41,16 +41,20 @@ struct Queued {
     dropped: Dropped,
 }
 
-/// How many reports were dropped, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counts {
-    old: usize,
-    overflowed: usize,
-    refused: usize,
-    superseded: usize,
-    /// Those that were found about this machine when it was another host.
-    of_another_host: usize,
+/// Why reports are dropped.
+#[derive(Clone, Copy, Debug)]
+enum Reason {
+    Old,
+    Overflowed,
+    Refused,
+    /// They were refused until a later one of their check was delivered.
+    Superseded,
+    /// They were found about this machine when it was another host.
+    OfAnotherHost,
 }
+
+/// How many reports were dropped, for each of [`Reason::ALL`].
+type Counts = [usize; Reason::ALL.len()];
 
 /// The reports that were dropped.
 #[derive(Debug, Default)]
@@ -65,66 +69,70 @@ struct Dropped {
     example: Option<(Arc<str>, String)>,
 }
 
-impl Counts {
-    fn since(self, before: Self) -> Self {
-        Self {
-            old: self.old - before.old,
-            overflowed: self.overflowed - before.overflowed,
-            refused: self.refused - before.refused,
-            superseded: self.superseded - before.superseded,
-            of_another_host: self.of_another_host - before.of_another_host,
+impl Reason {
+    /// Each at the place of its count.
+    const ALL: [Self; 5] = [Self::Old, Self::Overflowed, Self::Refused, Self::Superseded, Self::OfAnotherHost];
+
+    /// For the board.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Old => "too old",
+            Self::Overflowed => "too many were queued",
+            Self::Refused => "refused",
+            Self::Superseded => "refused until a later one was delivered",
+            Self::OfAnotherHost => "of another host",
+        }
+    }
+
+    /// For the log, after how many they are.
+    fn text(self, example: Option<(Arc<str>, String)>) -> String {
+        match self {
+            Self::Old => format!("older than {OLDEST_HOURS} h"),
+            Self::Overflowed => format!("since more than {MOST_QUEUED} were queued for one host"),
+            Self::Refused => {
+                let example = example.map(|(name, why)| format!(", such as that of check {name} ({why})"));
+                format!("that Mackerel refuses{}", example.unwrap_or_default())
+            }
+            Self::Superseded => "that were refused until a later one of the same check was delivered".to_owned(),
+            Self::OfAnotherHost => "that belong to the host that this machine was on Mackerel before".to_owned(),
         }
     }
 }
 
 impl Dropped {
+    fn count(&mut self, reason: Reason, reports: usize) {
+        self.all[reason as usize] += reports;
+    }
+
     /// The line for the log, at most once an hour.
     fn line(&mut self, now: Instant) -> Option<String> {
         let is_soon = self.logged_at.is_some_and(|at| now.saturating_duration_since(at) < LOGGED_AGAIN);
         if is_soon || self.all == self.logged {
             return None;
         }
-        let Counts { old, overflowed, refused, superseded, of_another_host } = self.all.since(self.logged);
+        let (mut reasons, mut are_reported_again) = (Vec::new(), false);
+        for (reason, count) in since(self.all, self.logged) {
+            reasons
+                .push(format!("{count} {}", reason.text(self.example.take_if(|_| matches!(reason, Reason::Refused)))));
+            are_reported_again |= !matches!(reason, Reason::Superseded);
+        }
         (self.logged, self.logged_at) = (self.all, Some(now));
-        let example = self.example.take();
-        let mut reasons = Vec::new();
-        if old > 0 {
-            reasons.push(format!("{old} older than {OLDEST_HOURS} h"));
-        }
-        if overflowed > 0 {
-            reasons.push(format!("{overflowed} since more than {MOST_QUEUED} were queued for one host"));
-        }
-        if let (1.., Some((name, why))) = (refused, example) {
-            reasons.push(format!("{refused} that Mackerel refuses, such as that of check {name} ({why})"));
-        }
-        if superseded > 0 {
-            reasons.push(format!("{superseded} that were refused until a later one of the same check was delivered"));
-        }
-        if of_another_host > 0 {
-            reasons.push(format!("{of_another_host} that belong to the host that this machine was on Mackerel before"));
-        }
         let reasons = reasons.join(", ");
-        let again = if old + overflowed + refused + of_another_host > 0 {
-            "; each check's next result is reported again"
-        } else {
-            ""
-        };
+        let again = if are_reported_again { "; each check's next result is reported again" } else { "" };
         Some(format!("dropped check reports: {reasons}{again}"))
     }
 
     /// Notes on the board what it does not have yet.
     fn note(&mut self, lane: &mut Lane) {
-        let Counts { old, overflowed, refused, superseded, of_another_host } = self.all.since(self.noted);
+        since(self.all, self.noted).for_each(|(reason, count)| lane.dropped(reason.word(), count));
         self.noted = self.all;
-        let reasons = [
-            ("too old", old),
-            ("too many were queued", overflowed),
-            ("refused", refused),
-            ("refused until a later one was delivered", superseded),
-            ("of another host", of_another_host),
-        ];
-        reasons.into_iter().filter(|(_, count)| *count > 0).for_each(|(reason, count)| lane.dropped(reason, count));
     }
+}
+
+/// How many were dropped since `before`, for each reason of any.
+fn since(all: Counts, before: Counts) -> impl Iterator<Item = (Reason, usize)> {
+    let counts = all.into_iter().zip(before).map(|(all, before)| all - before);
+    Reason::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0)
 }
 
 impl Queues {
@@ -151,7 +159,7 @@ impl Queues {
         let mut queued = self.0.entry(None).or_default().lock();
         let dropped = if all { std::mem::take(&mut queued.reports) } else { VecDeque::new() };
         dropped.iter().for_each(|report| report.lost.set());
-        queued.dropped.all.of_another_host += dropped.len() + others;
+        queued.dropped.count(Reason::OfAnotherHost, dropped.len() + others);
     }
 
     /// Each host with its queue.
@@ -169,7 +177,7 @@ impl Queue {
             && let Some(oldest) = queued.reports.pop_front()
         {
             oldest.lost.set();
-            queued.dropped.all.overflowed += 1;
+            queued.dropped.count(Reason::Overflowed, 1);
         }
         drop(queued);
         if is_urgent {
@@ -211,14 +219,14 @@ impl Queue {
         self.remove(std::slice::from_ref(report));
         report.lost.set();
         let dropped = &mut self.lock().dropped;
-        dropped.all.refused += 1;
+        dropped.count(Reason::Refused, 1);
         dropped.example.get_or_insert_with(|| (Arc::clone(&report.name), why.to_string()));
     }
 
     /// Drops reports after which a later one of their check was delivered.
     pub(super) fn supersede(&self, reports: &[Arc<Report>]) {
         self.remove(reports);
-        self.lock().dropped.all.superseded += reports.len();
+        self.lock().dropped.count(Reason::Superseded, reports.len());
     }
 
     /// Drops reports that are too old at `now`, in seconds since 1970.
@@ -227,7 +235,7 @@ impl Queue {
         let mut queued = self.lock();
         let old = queued.reports.iter().take_while(|report| is_old(report)).count();
         queued.reports.drain(..old).for_each(|report| report.lost.set());
-        queued.dropped.all.old += old;
+        queued.dropped.count(Reason::Old, old);
     }
 
     /// Logs what was dropped, at most once an hour, and notes it on the board.
