@@ -77,7 +77,7 @@ impl Graphs {
             shared = shared.or(other.map(|other| (other, graph.name().to_owned())));
         }
         let claims = if graphs.is_of_agent { &mut self.of_agent } else { &mut self.of_plugins };
-        graphs.definitions.iter().flat_map(GraphDefinition::metric_names).for_each(|pattern| claims.add(id, &pattern));
+        graphs.definitions.iter().flat_map(GraphDefinition::metric_names).for_each(|pattern| claims.add(id, pattern));
         if !is_new {
             // It may no longer define them.
             self.forget(|posted| posted.id != id);

@@ -225,7 +225,9 @@ impl Lane {
 
     /// Notes that things were dropped.
     pub(super) fn dropped(&mut self, reason: &'static str, things: usize) {
-        self.note(|state| *state.dropped.entry(reason).or_default() += things as u64);
+        if things > 0 {
+            self.note(|state| *state.dropped.entry(reason).or_default() += things as u64);
+        }
     }
 
     #[cfg(test)]

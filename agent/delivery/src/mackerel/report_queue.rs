@@ -42,7 +42,7 @@ struct Queued {
 }
 
 /// Why reports are dropped.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Reason {
     Old,
     Overflowed,
@@ -53,8 +53,8 @@ enum Reason {
     OfAnotherHost,
 }
 
-/// How many reports were dropped, for each of [`Reason::ALL`].
-type Counts = [usize; Reason::ALL.len()];
+/// How many reports were dropped.
+type Counts = BTreeMap<Reason, usize>;
 
 /// The reports that were dropped.
 #[derive(Debug, Default)]
@@ -70,9 +70,6 @@ struct Dropped {
 }
 
 impl Reason {
-    /// Each at the place of its count.
-    const ALL: [Self; 5] = [Self::Old, Self::Overflowed, Self::Refused, Self::Superseded, Self::OfAnotherHost];
-
     /// For the board.
     fn word(self) -> &'static str {
         match self {
@@ -101,7 +98,7 @@ impl Reason {
 
 impl Dropped {
     fn count(&mut self, reason: Reason, reports: usize) {
-        self.all[reason as usize] += reports;
+        *self.all.entry(reason).or_default() += reports;
     }
 
     /// The line for the log, at most once an hour.
@@ -111,12 +108,12 @@ impl Dropped {
             return None;
         }
         let (mut reasons, mut are_reported_again) = (Vec::new(), false);
-        for (reason, count) in since(self.all, self.logged) {
-            reasons
-                .push(format!("{count} {}", reason.text(self.example.take_if(|_| matches!(reason, Reason::Refused)))));
-            are_reported_again |= !matches!(reason, Reason::Superseded);
+        for (reason, count) in since(&self.all, &self.logged) {
+            let example = self.example.take_if(|_| reason == Reason::Refused);
+            reasons.push(format!("{count} {}", reason.text(example)));
+            are_reported_again |= reason != Reason::Superseded;
         }
-        (self.logged, self.logged_at) = (self.all, Some(now));
+        (self.logged, self.logged_at) = (self.all.clone(), Some(now));
         let reasons = reasons.join(", ");
         let again = if are_reported_again { "; each check's next result is reported again" } else { "" };
         Some(format!("dropped check reports: {reasons}{again}"))
@@ -124,15 +121,15 @@ impl Dropped {
 
     /// Notes on the board what it does not have yet.
     fn note(&mut self, lane: &mut Lane) {
-        since(self.all, self.noted).for_each(|(reason, count)| lane.dropped(reason.word(), count));
-        self.noted = self.all;
+        since(&self.all, &self.noted).for_each(|(reason, count)| lane.dropped(reason.word(), count));
+        self.noted = self.all.clone();
     }
 }
 
 /// How many were dropped since `before`, for each reason of any.
-fn since(all: Counts, before: Counts) -> impl Iterator<Item = (Reason, usize)> {
-    let counts = all.into_iter().zip(before).map(|(all, before)| all - before);
-    Reason::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0)
+fn since(all: &Counts, before: &Counts) -> impl Iterator<Item = (Reason, usize)> {
+    let count = |(reason, count): (&Reason, &usize)| (*reason, count - before.get(reason).unwrap_or(&0));
+    all.iter().map(count).filter(|(_, count)| *count > 0)
 }
 
 impl Queues {
