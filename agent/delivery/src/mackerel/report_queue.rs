@@ -98,7 +98,9 @@ impl Reason {
 
 impl Dropped {
     fn count(&mut self, reason: Reason, reports: usize) {
-        *self.all.entry(reason).or_default() += reports;
+        if reports > 0 {
+            *self.all.entry(reason).or_default() += reports;
+        }
     }
 
     /// The line for the log, at most once an hour.
@@ -273,6 +275,15 @@ mod tests {
         let line = queue.lock().dropped.line(start + LOGGED_AGAIN).unwrap();
         assert!(line.starts_with("dropped check reports: 10000 older than 6 h; "), "{line}");
         assert_eq!(queue.lock().dropped.line(start + LOGGED_AGAIN * 3), None, "nothing is new");
+    }
+
+    #[test]
+    fn nothing_is_logged_of_a_queue_that_nothing_was_dropped_from() {
+        let queue = Queue::default();
+        queue.push(report("c", Status::Critical, 0));
+        queue.drop_old(0);
+        queue.supersede(&[]);
+        assert_eq!(queue.lock().dropped.line(Instant::now()), None);
     }
 
     #[test]
