@@ -159,6 +159,8 @@ impl Client {
         json: Option<Vec<u8>>,
         success: impl FnOnce(&Value) -> Option<T>,
     ) -> Result<T, ApiError> {
+        #[cfg(test)]
+        let _under_way = super::simulation::UnderWay::begin();
         let mut url = self.url(path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);

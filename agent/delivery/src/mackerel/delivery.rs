@@ -494,6 +494,8 @@ impl Delivery {
     }
 
     async fn blocking<T: Default + Send + 'static>(&self, work: impl FnOnce(&Spool) -> T + Send + 'static) -> T {
+        #[cfg(test)]
+        let _under_way = super::simulation::UnderWay::begin();
         let spool = self.spool.clone();
         tokio::task::spawn_blocking(move || work(&spool)).await.unwrap_or_else(|error| {
             tracing::error!("a bug in wasaba's spool: {error}");

@@ -104,7 +104,8 @@ pub(super) async fn keep_posted(
                     }
                 }
                 Err(error) if error.may_be_of_a_part() && queue.fail(&namespace, &error, now.into_std()) => {
-                    if error.is_final() || error.is_too_large() {
+                    // Of what a gateway refuses, the lane says it.
+                    if error.is_final() {
                         let line = format!(
                             "cannot deliver metadata {namespace}: {error}; retrying later, or with the next document of its plugin"
                         );

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -289,11 +289,15 @@ impl Mackerel {
                     stream.set_zero_linger().unwrap();
                     return;
                 }
-                Hangs => std::future::pending().await,
+                Hangs => {
+                    let _held = UnderWay::held();
+                    return stream.read(&mut [0]).await.map_or((), drop);
+                }
                 Trickles => {
+                    let _held = UnderWay::held();
                     for byte in answer(200, r#"{"success":true}"#).bytes() {
-                        tokio::time::sleep(Duration::from_secs(10)).await;
-                        if stream.write_all(&[byte]).await.is_err() {
+                        let ended = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut [0])).await;
+                        if ended.is_ok() || stream.write_all(&[byte]).await.is_err() {
                             return;
                         }
                     }
@@ -387,7 +391,37 @@ thread_local! {
     static AGENT_BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
     /// How often a server of this thread did something.
     static SERVED: Cell<u64> = const { Cell::new(0) };
+    /// How much is under way in this thread that ends without time passing.
+    static UNDER_WAY: Cell<i64> = const { Cell::new(0) };
 }
+
+/// Something is under way for as long as this lives: a request, or what the queue's thread does.
+pub(super) struct UnderWay(i64);
+
+impl UnderWay {
+    pub(super) fn begin() -> Self {
+        Self::counted(1)
+    }
+
+    /// A request that the server leaves without an answer: only time ends it.
+    fn held() -> Self {
+        Self::counted(-1)
+    }
+
+    fn counted(change: i64) -> Self {
+        UNDER_WAY.set(UNDER_WAY.get() + change);
+        Self(change)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        UNDER_WAY.set(UNDER_WAY.get() - self.0);
+    }
+}
+
+/// How often [`pass`] looks at most, while no server does anything, whether what is under way has ended.
+const MOST_LOOKS: u32 = 5_000;
 
 fn served() {
     SERVED.set(SERVED.get() + 1);
@@ -430,11 +464,14 @@ pub(super) async fn pass(time: Duration) {
         // At first much happens, of which the server sees nothing.
         let since_begin = AGENT_BEGAN.get().map(|began| began.elapsed()).unwrap_or_default();
         let quiet = if since_begin.is_zero() { 100 } else { 3 };
-        let mut left = quiet;
+        let (mut left, mut looks) = (quiet, 0);
         while left > 0 {
             let before = SERVED.get();
             tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_micros(100))).await.unwrap();
-            left = if SERVED.get() == before { left - 1 } else { quiet };
+            let is_served = SERVED.get() != before;
+            looks = if is_served { 0 } else { looks + 1 };
+            assert!(looks < MOST_LOOKS, "{} under way do not end", UNDER_WAY.get());
+            left = if is_served || UNDER_WAY.get() != 0 { quiet } else { left - 1 };
         }
         let left = end - Instant::now();
         if left.is_zero() {
