@@ -1,0 +1,1 @@
+export { File } from "wasaba:plugin/files@0.2.0";

@@ -1,0 +1,1 @@
+export { write } from "wasaba:plugin/log@0.2.0";

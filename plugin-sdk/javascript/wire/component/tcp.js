@@ -1,0 +1,1 @@
+export { Connection, TlsOptions } from "wasaba:plugin/tcp@0.2.0";

@@ -1,0 +1,3 @@
+import { natively } from "./host.js";
+
+export const { Request, send } = natively("http");

@@ -1,0 +1,3 @@
+import { natively } from "./host.js";
+
+export const { Connection, TlsOptions } = natively("tcp");
