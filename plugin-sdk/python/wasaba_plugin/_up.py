@@ -7,7 +7,7 @@ from typing import Any
 
 from . import kv, log
 from ._description import Metric
-from ._errors import Failed, Timeout, Unreachable, Unsupported
+from ._errors import Failed, Mistake, Timeout, Unreachable, Unsupported
 from ._sample import Sample
 
 # Set while the target is down, so that this is logged once.
@@ -20,6 +20,8 @@ def up(metric: Metric | str, collected: Iterable[Any]) -> list[Any]:
     recovers. An error that the operator has to fix stays one, since it says nothing about the target."""
     try:
         samples = list(collected)
+    except Mistake:
+        raise
     except (Unreachable, Timeout, Unsupported, Failed) as error:
         if kv.get(_KEY) is None:
             log.warning(f"the target is down: {error}")

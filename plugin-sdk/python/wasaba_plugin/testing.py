@@ -560,7 +560,7 @@ def _postgres_md5(password: _SecretText, user: str, salt: bytes) -> str:
 
 # The cases of `wasaba plugin test`.
 
-_OF_A_CASE = {"name", "settings", "allow", "reveal", "virtual_host", "minute"}
+_OF_A_CASE = {"name", "settings", "allow", "reveal", "virtual_host", "timeout_seconds", "minute"}
 _OF_A_MINUTE = {"http", "tcp", "files", "samples", "error", "check", "metadata", "says", "call", "after_seconds"}
 # What only the agent does.
 _OF_THE_AGENT = {
@@ -573,7 +573,6 @@ _OF_THE_AGENT = {
     "interval_minutes",
     "key_prefix",
     "limits",
-    "timeout_seconds",
     "tls",
 }
 
