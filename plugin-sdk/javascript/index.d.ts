@@ -253,7 +253,7 @@ export class Plugin<S extends Declared = {}> {
     readonly name: string;
 }
 
-/** What the agent is told. The text is for the operator: it names the thing and, if possible, the cure, as a lower-case fragment. */
+/** What the agent gets. The text is for the operator: it names the thing and, if possible, the cure, as a lower-case fragment. */
 export class PluginError extends Error {
     constructor(message: string, options?: { attributes?: Record<string, string>; cause?: unknown });
     readonly kind: string;
@@ -287,7 +287,7 @@ export class Busy extends PluginError {
     constructor(message: string, waitMs: number, options?: { attributes?: Record<string, string>; cause?: unknown });
     readonly waitMs: number;
 }
-/** A fault in the plugin's code. The agent is told the file and line with it. */
+/** A fault in the plugin's code. The agent gets the file and line with it. */
 export class Mistake extends Failed {}
 
 /**

@@ -50,5 +50,5 @@ export class Case {
     run(plugin: Plugin<any>): void;
 }
 
-/** The cases of a file such as `tests.toml`, those left out that only the agent can run. */
+/** The cases of a file such as `tests.toml`, without those that only the agent can run. */
 export function cases(file: string): Case[];

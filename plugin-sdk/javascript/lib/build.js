@@ -1,6 +1,6 @@
 // Makes the component: `npx wasaba-plugin build plugin.js -o build/queue.wasm`, and runs native tests: `npx wasaba-plugin test`.
 //
-// The plugin is bundled twice: natively, so that its mistakes are told with their line before anything is made, and for the component, whose
+// The plugin is bundled twice: natively, so that its mistakes are reported with their line before anything is made, and for the component, whose
 // world is made of the capabilities that are left in the bundle: a component imports from the agent what its world has, used or not.
 
 import { spawnSync } from "node:child_process";

@@ -1,4 +1,4 @@
-// Arguments of the wrong type are told with the author's line: the engine would crash without a word about whose they are.
+// Arguments of the wrong type are reported with the author's line: the engine would crash without a word about whose they are.
 
 import { Mistake } from "./errors.js";
 import { Secret } from "./secret.js";

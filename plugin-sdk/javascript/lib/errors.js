@@ -3,7 +3,7 @@
 import { placeOf } from "./place.js";
 
 /**
- * What the agent is told. The text is for the operator: it names the thing and, if possible, the cure, as a lower-case fragment. The
+ * What the agent gets. The text is for the operator: it names the thing and, if possible, the cure, as a lower-case fragment. The
  * subclasses say who has to act. What a capability threw is passed on by not catching it.
  */
 export class PluginError extends Error {
@@ -51,7 +51,7 @@ export class Busy extends PluginError {
 Busy.kind = "unreachable";
 Busy.title = "Busy";
 
-/** A fault in the plugin's code, such as a name that nothing declares. The agent is told the file and line with it. */
+/** A fault in the plugin's code, such as a name that nothing declares. The agent gets the file and line with it. */
 export class Mistake extends Failed {}
 Mistake.title = "Mistake";
 
@@ -76,7 +76,7 @@ export function passedOn(work, of) {
     }
 }
 
-/** What the agent is told about something that was thrown. */
+/** What the agent gets about something that was thrown. */
 export function told(error) {
     const wire = (kind, message, waitMs, attributes = {}) => ({ kind, message, waitMs, attributes: Object.entries(attributes) });
     // By what it has and not by its class: the tool and the plugin that it has bundled have a copy of the classes each.
@@ -86,7 +86,7 @@ export function told(error) {
     if (error?.payload?.kind !== undefined) return told(fromWire(error.payload));
     // What a library threw, or the plugin itself: name, message, and the author's line that led there.
     if (error instanceof Error) return wire("failed", withPlace(error.message ? `${error.name}: ${error.message}` : error.name, error));
-    return wire("failed", `threw ${typeof error === "string" ? JSON.stringify(error) : String(error)}, which is no Error`);
+    return wire("failed", `threw ${typeof error === "string" ? JSON.stringify(error) : String(error)}, which is not an Error`);
 }
 
 function withPlace(message, error) {

@@ -527,7 +527,7 @@ const OF_THE_AGENT = [
     "tls",
 ];
 
-/** The cases of a file such as `tests.toml`, those left out that only the agent can run. */
+/** The cases of a file such as `tests.toml`, without those that only the agent can run. */
 export function cases(file) {
     let tables;
     try {

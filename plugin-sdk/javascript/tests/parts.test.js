@@ -59,7 +59,7 @@ two \\
     });
 });
 
-test("what is not TOML is told with its line", () => {
+test("what is not TOML is reported with its line", () => {
     for (const text of ["a = 1\nb = ", "a = 1\na = 2", 'a = 1\nb = "x', "a = 1\nb = {x = 1", "a = 1\nb = 1 c = 2", "a = 1\n= 2", "a = 1\nb = 1x"]) {
         assert.throws(() => parse(text), /^Error: line 2: /, text);
     }

@@ -48,7 +48,7 @@ test("each error is the same after a way through the contract", () => {
     assert.equal(fromWire({ kind: "tired", message: "why", attributes: [] }).constructor, Failed);
 });
 
-test("an error that reaches the top is told with name, text and the author's line", () => {
+test("an error that reaches the top is reported with name, text and the author's line", () => {
     const plugin = pluginOf(() => {
         throw new RangeError("on purpose");
     });
@@ -59,8 +59,8 @@ test("an error that reaches the top is told with name, text and the author's lin
         assert.match(told(error).message, /^RangeError: on purpose \(sdk\.test\.js:\d+\)$/);
         assert.equal(told(error).kind, "failed");
     }
-    assert.match(told("a text").message, /"a text", which is no Error/);
-    assert.match(told(undefined).message, /undefined, which is no Error/);
+    assert.match(told("a text").message, /"a text", which is not an Error/);
+    assert.match(told(undefined).message, /undefined, which is not an Error/);
 });
 
 test("numbers, big integers and booleans are values, and nothing else is", () => {
@@ -274,7 +274,7 @@ test("a connection gives lines, exact counts, and the rest", () => {
     assert.deepEqual(host.script.deviations(), []);
 });
 
-test("a conversation that deviates is told", () => {
+test("a conversation that deviates is reported", () => {
     const host = new Host({ allow: ["db:1"] }).talks("db:1", [{ expect: "PING" }]).answers("http://a/").hasFile("/a", "");
     assert.throws(() => host.collect(pluginOf(() => tcp.connect("db", 1).send("QUIT"))), /expects "PING", the plugin wrote "QUIT"/);
     assert.deepEqual(host.script.deviations().slice(1), ["the response to GET http://a/ was not used", "the file `/a` was not read"]);

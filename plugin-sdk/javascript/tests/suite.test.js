@@ -47,7 +47,7 @@ import { Plugin, http, kv } from "wasaba-plugin";
 export default new Plugin({ name: "q", version: "1", summary: "", ${more} });
 `;
 
-test("what cannot be built is told with the author's line, and nothing is made", () => {
+test("what cannot be built is reported with the author's line, and nothing is made", () => {
     for (const [text, expected] of [
         ["\nlet a = ;", /^error: plugin\.js:2: /],
         ["\n\nthrow new TypeError('no');", /^error: plugin\.js: TypeError: no \(plugin\.js:3\)/],

@@ -10,7 +10,7 @@ from . import _wire
 
 
 class Error(Exception):
-    """What the agent is told. The text is for the operator: it names the thing and, if possible, the cure, as a lower-case
+    """What the agent gets. The text is for the operator: it names the thing and, if possible, the cure, as a lower-case
     fragment. The subclasses say who has to act. What a capability raised is passed on by not catching it."""
 
     kind = "failed"
@@ -100,7 +100,7 @@ class Busy(Error):
 
 
 class Mistake(Failed):
-    """A fault in the plugin's code, such as a name that nothing declares. The agent is told the file and line with it."""
+    """A fault in the plugin's code, such as a name that nothing declares. The agent gets the file and line with it."""
 
     def __init__(self, message: object, place: str | None = None) -> None:
         super().__init__(message)
@@ -152,7 +152,7 @@ class passed_on:
 
 
 def told(error: BaseException) -> tuple[str, str, int | None, dict[str, str]]:
-    """Kind, message, milliseconds to wait, and attributes of what the agent is told about an exception."""
+    """Kind, message, milliseconds to wait, and attributes of what the agent gets about an exception."""
     if isinstance(error, Mistake):
         place = error.place or _wire.place_in(error.__traceback__)
         return error.kind, error.message + (f" ({place})" if place else ""), None, error.attributes

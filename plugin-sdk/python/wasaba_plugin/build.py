@@ -1,6 +1,6 @@
 """Makes the component: `python -m wasaba_plugin build queue_plugin.py -o build/queue.wasm`.
 
-The plugin is imported natively first, so that its mistakes are told with their line, and so that the component's world can be made of
+The plugin is imported natively first, so that its mistakes are reported with their line, and so that the component's world can be made of
 what it uses: a component imports from the agent what its world has, used or not.
 """
 
@@ -89,7 +89,7 @@ def refuse_names(folder: Path, source: Path) -> None:
     for path in sorted(folder.iterdir()):
         name = path.stem if path.suffix == ".py" else path.name if (path / "__init__.py").is_file() else None
         if name in sys.stdlib_module_names or name in _TAKEN:
-            # The folder of this SDK, as `wasaba plugin new` copies it, is no package.
+            # The folder of this SDK, as `wasaba plugin new` copies it, is not a package.
             whose = "Python's own" if name in sys.stdlib_module_names else "the SDK's"
             raise Refused(f"`{path.name}` would hide {whose} module `{name}`: rename it, for example to {name}_plugin.py")
 

@@ -578,7 +578,7 @@ _OF_THE_AGENT = {
 
 
 def cases(file: str | Path) -> list[Case]:
-    """The cases of a file such as `tests.toml`, those left out that only the agent can run."""
+    """The cases of a file such as `tests.toml`, without those that only the agent can run."""
     path = Path(file)
     tables = tomllib.loads(path.read_text(encoding="utf-8")).get("case", [])
     if not tables:
