@@ -142,6 +142,8 @@ async function bundled(source, exports, engine) {
         external: ["wasaba:*"],
         inject: [join(PACKAGE, "lib", "console.js"), ...(engine === "quickjs" ? [join(PACKAGE, "lib", "text_coding.js")] : [])],
         target: "es2022",
+        // Many packages ask for it, and there is no `process`.
+        define: { "process.env.NODE_ENV": '"production"' },
         metafile: true,
         plugins: [ourselves()],
     });
