@@ -1,0 +1,3 @@
+module wasaba.dev/plugin
+
+go 1.24

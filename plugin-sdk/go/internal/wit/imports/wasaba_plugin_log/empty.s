@@ -1,0 +1,1 @@
+// Permits functions without bodies in this package.

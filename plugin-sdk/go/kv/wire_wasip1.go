@@ -1,0 +1,30 @@
+package kv
+
+import (
+	"time"
+
+	"wasaba.dev/plugin/internal/wire"
+	wit "wasaba.dev/plugin/internal/wit/imports/wasaba_plugin_kv"
+)
+
+func get(key string) ([]byte, bool) {
+	wire.Enter()
+	defer wire.Leave()
+	value := wit.Get(key)
+	return value.SomeOr(nil), value.IsSome()
+}
+
+func set(key string, value []byte, time time.Duration) error {
+	wire.Enter()
+	defer wire.Leave()
+	_, err := wire.Value(wit.Set(key, value, wire.Millis(time)))
+	return err
+}
+
+func remove(key string) { wit.Delete(key) }
+
+func keys(prefix string) []string {
+	wire.Enter()
+	defer wire.Leave()
+	return wit.Keys(prefix)
+}
