@@ -186,7 +186,7 @@ static bool fault(wasaba_error_t error) {
     return false;
 }
 
-static bool mistake(const char *file, int line, const char *format, ...) {
+bool wasaba_bug_at(const char *file, int line, const char *format, ...) {
     FORMATTED(text, format);
     const char *name = strrchr(file, '/');
     return fault((wasaba_error_t){.kind = WASABA_FAILED, .message = wasaba_printf("%s:%d: %s", name ? name + 1 : file, line, text)});
@@ -376,7 +376,7 @@ static bool declared(const char *file, int line, const wasaba_setting_t *setting
         if (!strcmp((*each)->key, setting->key)) return true;
         others = wasaba_printf("%s%s%s", others, *others ? ", " : "", (*each)->key);
     }
-    return mistake(file, line, "the plugin does not declare the setting `%s`, only: %s", setting->key, others);
+    return wasaba_bug_at(file, line, "the plugin does not declare the setting `%s`, only: %s", setting->key, others);
 }
 
 const char *wasaba_get_at(const char *file, int line, const wasaba_setting_t *setting) {
@@ -497,9 +497,9 @@ wasaba_sample_t *wasaba_add_sample(const char *file, int line, wasaba_value_t va
     wasaba_sample_t *sample = wasaba_alloc(sizeof *sample);
     sample->name = name;
     sample->value = value;
-    if (!has_graph(name)) mistake(file, line, "no graph of the plugin has the sample `%s`", name);
+    if (!has_graph(name)) wasaba_bug_at(file, line, "no graph of the plugin has the sample `%s`", name);
     if (!value.is_unsigned && (isnan(value.number) || isinf(value.number)))
-        mistake(file, line, "the value of the sample `%s` is %s", name, isnan(value.number) ? "NaN" : "infinite");
+        wasaba_bug_at(file, line, "the value of the sample `%s` is %s", name, isnan(value.number) ? "NaN" : "infinite");
     *PUSH(call.samples, call.sample_count, call.sample_room) = sample;
     return sample;
 }

@@ -247,6 +247,9 @@ bool wasaba_fail(wasaba_kind_t kind, const char *format, ...) WASABA_PRINTF(2, 3
 #define wasaba_timeout(...) wasaba_fail(WASABA_TIMEOUT, __VA_ARGS__)
 #define wasaba_unsupported(...) wasaba_fail(WASABA_UNSUPPORTED, __VA_ARGS__)
 #define wasaba_invalid(...) wasaba_fail(WASABA_INVALID, __VA_ARGS__)
+/* A mistake of the plugin itself: it fails with this file and line, whatever it returns. */
+#define wasaba_bug(...) wasaba_bug_at(__FILE__, __LINE__, __VA_ARGS__)
+bool wasaba_bug_at(const char *file, int line, const char *format, ...) WASABA_PRINTF(3, 4);
 /* The target asked to be left alone: the agent skips the plugin until then. */
 bool wasaba_busy(uint64_t retry_after_ms, const char *format, ...) WASABA_PRINTF(2, 3);
 

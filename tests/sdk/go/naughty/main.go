@@ -54,6 +54,8 @@ func collect(settings plugin.Settings) (readings metrics.Readings, err error) {
 			hoard = append(hoard, make([]byte, 1<<20))
 		}
 	case "raise":
+		panic("on purpose")
+	case "index":
 		var none []int
 		_ = none[len(hoard)]
 	case "flood":
