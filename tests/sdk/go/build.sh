@@ -1,0 +1,47 @@
+#!/bin/sh
+# Builds everything.wasm and naughty.wasm of the SDK for Go: `build.sh TARGET_FOLDER`, into TARGET_FOLDER/sdk/go. The SDK is packed as a module
+# proxy has it, and downloaded from there into a fresh module cache. WRAP is a program that makes a component of a core module,
+# `WRAP CORE.wasm OUT.wasm`; without it, `wasaba plugin build` does, of the program WASABA. Nothing is done if nothing has changed.
+set -eu
+
+mkdir -p "$1"
+target=$(cd "$1" && pwd)
+here=$(cd "$(dirname "$0")" && pwd)
+sdk=$here/../../../plugin-sdk/go
+out=$target/sdk/go
+tools=$target/tools/sdk-go
+
+# The digests of everything that the components are made of.
+ingredients() {
+    go version
+    (cd "$here" && find . ../../../plugin-sdk/go ../../../wit -type f | LC_ALL=C sort | xargs sha256sum)
+}
+
+mkdir -p "$out" "$tools"
+ingredients >"$tools/ingredients.new"
+if [ -f "$out/everything.wasm" ] && [ -f "$out/naughty.wasm" ] && cmp -s "$tools/ingredients.new" "$tools/ingredients"; then
+    exit 0
+fi
+rm -rf "$tools/proxy" "$tools/plugins"
+[ ! -d "$tools/modules" ] || chmod -R u+w "$tools/modules"
+rm -rf "$tools/modules"
+mkdir -p "$tools/plugins"
+
+export GOWORK=off GOFLAGS=-mod=mod GOTOOLCHAIN=local
+(cd "$here/pack" && go run . "$sdk" "$tools/proxy")
+# The packed module alone: no other proxy, no checksum database, no module that is there already.
+export GOPROXY="file://$tools/proxy" GONOSUMDB=wasaba.dev GONOSUMCHECK=1 GOMODCACHE="$tools/modules"
+
+for name in everything naughty; do
+    cp -R "$here/$name" "$tools/plugins/$name"
+    cd "$tools/plugins/$name"
+    go mod edit -dropreplace wasaba.dev/plugin
+    if [ -n "${WRAP:-}" ]; then
+        GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -ldflags='-checklinkname=0 -s -w' -trimpath -o build/core.wasm .
+        "$WRAP" build/core.wasm "$out/$name.wasm"
+    else
+        "${WASABA:-wasaba}" plugin build
+        cp "$name.wasm" "$out/$name.wasm"
+    fi
+done
+mv "$tools/ingredients.new" "$tools/ingredients"
