@@ -83,6 +83,11 @@ impl ApiError {
         *by == Author::Mackerel
     }
 
+    /// Whether it refuses the request, as opposed to a server that fails over it, by chance perhaps.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Auth(_) | Self::NotFound(_) | Self::Refused(_))
+    }
+
     /// Whether it refuses the request for its size.
     pub(super) fn is_too_large(&self) -> bool {
         matches!(self, Self::Refused(response) if response.status == 413)

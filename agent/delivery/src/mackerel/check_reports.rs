@@ -3,17 +3,17 @@
 //! A changed status is reported at once, the rest once a minute. Each host has a [`Reporter`] with its own queue and lane, so that
 //! no host holds up another.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde::Serialize;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::Instant as TokioInstant;
 use wasaba_core::clock;
-use wasaba_core::report::Report;
+use wasaba_core::report::{Report, Status};
 use wasaba_core::text::{counted, printable};
 
 use super::answer::ApiError;
@@ -114,21 +114,41 @@ impl<'a> CheckReports<'a> {
             sieve: Sieve::default(),
             fruitless: Fruitless::default(),
             held: Holds::default(),
+            tried: BTreeMap::new(),
             held_sieve: Sieve::default(),
+            most: MOST_AT_ONCE,
             is_accepting: false,
+            accepted_at: None,
             settled: Arc::clone(&self.settled),
         }
     }
 }
 
+/// How long a lane that accepted something is taken to work, so that a single check that fails then is taken for the reason.
+const PROVEN: Duration = Duration::from_mins(10);
+
+/// How often a check that is held is tried before its time for a status that it did not have: what refuses the message of one status may
+/// take that of another.
+const OTHER_STATUS: Duration = Duration::from_mins(2);
+
+/// So many tries must have failed before a later report replaces an earlier one, where not refusing but failing is what was answered.
+const FAILED_TRIES: u32 = 4;
+
 /// The reports of one check that wait, in their order. They travel together, so that none overtakes another.
 type Group = Vec<Arc<Report>>;
 
-/// A check and the status of its newest report: what refuses its message while it is critical may take the next one.
-type Key = (Arc<str>, &'static str);
+/// What they are reports of.
+fn check(group: &[Arc<Report>]) -> Option<Arc<str>> {
+    group.last().map(|newest| Arc::clone(&newest.name))
+}
 
-fn key(group: &[Arc<Report>]) -> Option<Key> {
-    group.last().map(|newest| (Arc::clone(&newest.name), newest.status.word()))
+/// What was tried of a check that is held.
+#[derive(Clone, Copy, Debug)]
+struct Tried {
+    /// That of its newest report.
+    status: Status,
+    /// When it was tried for another status than it had when it was held.
+    other: Option<Instant>,
 }
 
 /// The sieve's part of the checks, if all together failed; and whether it is such a part.
@@ -138,8 +158,8 @@ fn part(sieve: &Sieve, groups: Vec<Group>) -> (Vec<Group>, bool) {
 }
 
 /// As many as one request may have, of each check the oldest.
-fn batch(groups: Vec<Group>) -> Vec<Group> {
-    let mut room = MOST_AT_ONCE;
+fn batch(groups: Vec<Group>, most: usize) -> Vec<Group> {
+    let mut room = most;
     let cut = |mut group: Group| {
         group.truncate(room);
         room -= group.len();
@@ -161,10 +181,14 @@ struct Reporter {
     sieve: Sieve,
     fruitless: Fruitless,
     /// What something on the way refuses reports of: they are posted apart, so that they delay no other.
-    held: Holds<Key>,
+    held: Holds<Arc<str>>,
+    tried: BTreeMap<Arc<str>, Tried>,
     held_sieve: Sieve,
+    /// How many reports are posted at once: fewer after a failure of many of a single check, more after a success.
+    most: usize,
     /// Whether something was accepted since the flush began.
     is_accepting: bool,
+    accepted_at: Option<Instant>,
     settled: Arc<Notify>,
 }
 
@@ -175,7 +199,7 @@ impl Reporter {
         let mut found = self.hosts.found();
         loop {
             let retry = self.flush().await;
-            let next = Instant::now() + retry.unwrap_or(GATHERED);
+            let next = TokioInstant::now() + retry.unwrap_or(GATHERED);
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {}
                 () = self.queue.urgent.notified(), if retry.is_none() => {}
@@ -189,9 +213,11 @@ impl Reporter {
 
     /// Delivers what is queued. Returns how long to wait after a request that failed.
     async fn flush(&mut self) -> Option<Duration> {
-        self.queue.drop_old(clock::seconds_of((self.pace.now)()));
+        // By Mackerel's clock if it is known: this machine's may be set wrong for a while.
+        let now = self.client.mackerel_time().unwrap_or_else(|| clock::seconds_of((self.pace.now)()));
+        self.queue.drop_old(now);
         let retry = self.deliver().await;
-        self.queue.account(&mut self.lane, Instant::now());
+        self.queue.account(&mut self.lane, TokioInstant::now());
         self.settled.notify_one();
         retry
     }
@@ -223,8 +249,9 @@ impl Reporter {
     /// Delivers everything but what is held, and then what of that is due.
     async fn deliver_all(&mut self, id: &str) -> Result<(), ApiError> {
         loop {
-            let is_held = |group: &Group| key(group).is_some_and(|key| self.held.contains(&key));
-            let (held, waiting): (Vec<_>, Vec<_>) = self.queue.groups().into_iter().partition(is_held);
+            let now = (self.pace.instant)();
+            let (held, waiting): (Vec<_>, Vec<_>) =
+                self.queue.groups().into_iter().partition(|group| self.is_held(group, now));
             if waiting.is_empty() {
                 match self.retry_held(held, id).await? {
                     true => continue,
@@ -232,23 +259,34 @@ impl Reporter {
                 }
             }
             let (groups, is_part) = part(&self.sieve, waiting);
-            let groups = batch(groups);
+            let groups = batch(groups, self.most);
             let Err(error) = self.post(&groups, id).await else { continue };
-            let (things, now) = (groups.len(), (self.pace.instant)());
+            if self.lane.is_exhausted() {
+                return Err(error);
+            }
+            let things = groups.len();
             if let [group] = &groups[..]
-                && self.has_held(group)
                 && error.may_be_of_a_part()
             {
-                // Probably for the same reason as those before it.
-                self.try_newest(group, &error, false, id).await?;
-                continue;
+                if check(group).is_some_and(|check| self.held.contains(&check)) {
+                    // Probably for the same reason as those before it.
+                    self.try_newest(group, &error, false, id).await?;
+                    continue;
+                }
+                if group.len() > 1 {
+                    // It may be their number.
+                    self.most = group.len() / 2;
+                } else if !self.is_accepting && self.is_proven(now) {
+                    // It may be this check alone, which is seen as soon as another is accepted.
+                    self.hold(group, &error, false);
+                    continue;
+                }
             }
+            let is_beside = self.is_accepting || !is_part && self.sieve.is_accepting();
             let search = match error {
+                _ if is_beside && error.may_be_of_a_part() => Halving::beside_accepted(groups, error.clone()),
                 ApiError::Refused(_) if self.fruitless.allows(things, now) => {
                     Halving::of_refused(groups, error.clone(), (self.pace.random)())
-                }
-                _ if !is_part && self.sieve.is_accepting() && error.may_be_of_a_part() => {
-                    Halving::beside_accepted(groups, error.clone())
                 }
                 _ => return Err(error),
             };
@@ -259,32 +297,61 @@ impl Reporter {
         }
     }
 
-    /// Whether an earlier report of the check is held.
-    fn has_held(&self, group: &[Arc<Report>]) -> bool {
-        (1..group.len()).any(|end| group.get(..end).and_then(key).is_some_and(|key| self.held.contains(&key)))
+    /// Whether the check waits for its next try: its status is that of the last one, or it was tried for another status just now.
+    fn is_held(&self, group: &[Arc<Report>], now: Instant) -> bool {
+        let Some(newest) = group.last().filter(|newest| self.held.contains(&newest.name)) else { return false };
+        self.tried.get(&newest.name).is_none_or(|tried| {
+            let is_soon = tried.other.is_some_and(|at| now.saturating_duration_since(at) < OTHER_STATUS);
+            tried.status == newest.status || is_soon
+        })
+    }
+
+    /// Whether the lane works, and no check is held without proof that it does.
+    fn is_proven(&self, now: Instant) -> bool {
+        let is_recent = self.accepted_at.is_some_and(|at| now.saturating_duration_since(at) < PROVEN);
+        is_recent && self.held.are_proven()
+    }
+
+    /// Leaves the reports of a check alone for a while.
+    fn hold(&mut self, group: &[Arc<Report>], why: &ApiError, is_proven: bool) {
+        let now = (self.pace.instant)();
+        let Some(check) = check(group) else { return };
+        // That of the whole check: a request may have only its oldest reports.
+        let newest = self.queue.newest(&check).or_else(|| group.last().map(Arc::clone));
+        if let Some(newest) = newest {
+            let tried = self.tried.get(&check).copied();
+            let is_other = tried.is_some_and(|tried| tried.status != newest.status);
+            let other = if is_other { Some(now) } else { tried.and_then(|tried| tried.other) };
+            self.tried.insert(Arc::clone(&check), Tried { status: newest.status, other });
+        }
+        match is_proven {
+            true => _ = self.held.hold(check, why, now),
+            false => self.held.hold_unproven(check, why, now),
+        }
     }
 
     /// Posts what is held and due. Returns whether anything was accepted.
     async fn retry_held(&mut self, held: Vec<Group>, id: &str) -> Result<bool, ApiError> {
         let now = (self.pace.instant)();
+        // What became too old was dropped. What Mackerel itself refuses is remembered without a report.
+        let checks = held.iter().filter_map(|group| check(group)).collect::<BTreeSet<_>>();
+        self.held.retain(|check, is_waiting| checks.contains(check) || is_waiting, now);
+        self.tried.retain(|check, _| self.held.contains(check));
         if held.is_empty() || self.lane.is_exhausted() {
             return Ok(false);
         }
-        // What became too old was dropped.
-        let keys = held.iter().filter_map(|group| key(group)).collect::<BTreeSet<_>>();
-        self.held.retain(|key| keys.contains(key));
         let is_due = |group: &Group| {
-            key(group).is_some_and(|key| match self.is_accepting {
-                true => self.held.is_due_beside_accepted(&key, now),
-                false => self.held.is_due(&key, now),
+            check(group).is_some_and(|check| match self.is_accepting {
+                true => self.held.is_due_beside_accepted(&check, now),
+                false => self.held.is_due(&check, now),
             })
         };
         let due = held.into_iter().filter(is_due).collect::<Vec<_>>();
         if due.is_empty() {
             return Ok(false);
         }
-        let keys = due.iter().filter_map(|group| key(group)).collect::<Vec<_>>();
-        let groups = batch(if self.is_accepting { due } else { part(&self.held_sieve, due).0 });
+        let groups =
+            batch(if self.is_accepting { due.clone() } else { part(&self.held_sieve, due.clone()).0 }, self.most);
         let Err(error) = self.post(&groups, id).await else {
             self.held_sieve.clear();
             return Ok(true);
@@ -298,13 +365,13 @@ impl Reporter {
         } else {
             // Perhaps everything fails.
             self.held_sieve.fail();
-            keys.into_iter().for_each(|key| self.held.hold_unproven(key, &error, now));
+            due.iter().for_each(|group| self.hold(group, &error, false));
         }
         Ok(false)
     }
 
-    /// Posts the newest report of a check whose reports together are refused, if they are several: it may be accepted, and those before
-    /// it are dropped then, since posted later they would be taken for newer. Else the check is held.
+    /// Posts the oldest report of a check whose reports fail together, if they are several: it may be their number. If it fails, too, the
+    /// newest may be accepted, and those before it are dropped then, since posted later they would be taken for newer. Else the check is held.
     async fn try_newest(
         &mut self,
         group: &[Arc<Report>],
@@ -312,37 +379,48 @@ impl Reporter {
         is_proven: bool,
         id: &str,
     ) -> Result<(), ApiError> {
-        if let [before @ .., newest] = group
-            && !before.is_empty()
-        {
-            match self.post(&[vec![Arc::clone(newest)]], id).await {
+        if let [oldest, .., newest] = group {
+            match self.post(&[vec![Arc::clone(oldest)]], id).await {
                 Ok(()) => {
-                    self.queue.supersede(before);
+                    self.most = 1;
                     return Ok(());
                 }
                 Err(error) if error.may_be_of_a_part() => {}
                 Err(error) => return Err(error),
             }
+            if why.is_refusal() || self.held.has_failed(&newest.name, FAILED_TRIES) {
+                match self.post(&[vec![Arc::clone(newest)]], id).await {
+                    Ok(()) => {
+                        let before = group.get(..group.len() - 1).unwrap_or_default();
+                        self.queue.supersede(before);
+                        return Ok(());
+                    }
+                    Err(error) if error.may_be_of_a_part() => {}
+                    Err(error) => return Err(error),
+                }
+            }
         }
-        let (Some(key), now) = (key(group), (self.pace.instant)()) else { return Ok(()) };
-        if is_proven {
-            self.held.hold(key, why, now);
-        } else {
-            self.held.hold_unproven(key, why, now);
-        }
+        self.hold(group, why, is_proven);
         Ok(())
     }
 
-    /// Drops the reports of a check that Mackerel itself refuses, and delivers the others, in their order.
+    /// Drops the reports of a check that Mackerel itself refuses, and delivers the others, in their order. The next ones of the check wait
+    /// for a while, unless they have another status.
     async fn drop_refused(&mut self, group: Group, why: &ApiError, id: &str) -> Result<(), ApiError> {
-        if let [report] = &group[..] {
-            self.queue.refuse(report, why);
-            return Ok(());
-        }
+        let mut refused = BTreeSet::new();
         for (place, report) in group.iter().enumerate() {
-            match self.post(&[vec![Arc::clone(report)]], id).await {
+            let content = (report.status.word(), &*report.message);
+            let result = match (group.len(), refused.contains(&content)) {
+                (1, _) | (_, true) => Err(why.clone()),
+                _ => self.post(&[vec![Arc::clone(report)]], id).await,
+            };
+            match result {
                 Ok(()) => {}
-                Err(error) if error.is_final() => self.queue.refuse(report, &error),
+                Err(error) if error.is_final() => {
+                    refused.insert(content);
+                    self.hold(std::slice::from_ref(report), &error, true);
+                    self.queue.refuse(report, &error);
+                }
                 Err(error) if error.may_be_of_a_part() => {
                     let rest = group.get(place..).unwrap_or_default();
                     return self.try_newest(rest, &error, true, id).await;
@@ -359,7 +437,7 @@ impl Reporter {
         let now = (self.pace.instant)();
         let next = self.held.queued().min_by_key(|(_, _, until)| *until);
         match next.filter(|_| !self.queue.is_empty()) {
-            Some(((name, _), why, until)) => {
+            Some((name, why, until)) => {
                 let task = format!("post reports of the check `{}`", printable(name, 200));
                 let words = Words::new(&task, "they stay queued, and those of other checks are delivered");
                 let words = Words { is_of_a_part: true, ..words };
@@ -372,6 +450,8 @@ impl Reporter {
     fn failed(&mut self, error: &ApiError) -> Duration {
         if error.may_be_of_a_part() {
             self.sieve.fail();
+            // They fail with everything else, and have their turn with it.
+            self.held.release_unproven();
         }
         let waits = format!("{} stay queued", counted(self.queue.len() as u64, "report"));
         let words = Words::new("post check reports", &waits);
@@ -388,11 +468,18 @@ impl Reporter {
         let reports = groups.iter().flatten().map(Arc::clone).collect::<Vec<_>>();
         self.lane.request(reports.len(), self.client.post_reports(body(&reports, id))).await?;
         tracing::debug!("delivered {} check reports", reports.len());
+        if reports.len() == self.most {
+            self.most = (self.most * 2).min(MOST_AT_ONCE);
+        }
+        self.accepted_at = Some((self.pace.instant)());
         self.fruitless.clear();
         self.sieve.accept();
         self.is_accepting = true;
         self.queue.remove(&reports);
-        groups.iter().filter_map(|group| key(group)).for_each(|key| self.held.release(&key));
+        for check in groups.iter().filter_map(|group| check(group)) {
+            self.held.release(&check);
+            self.tried.remove(&check);
+        }
         self.settled.notify_one();
         Ok(())
     }

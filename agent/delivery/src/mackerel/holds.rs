@@ -24,6 +24,8 @@ struct Hold {
     why: ApiError,
     /// Something else was accepted when it was refused last.
     is_proven: bool,
+    /// How often it was refused since it was held first.
+    tries: u32,
 }
 
 impl<K> Default for Holds<K> {
@@ -45,21 +47,37 @@ impl<K: Ord> Holds<K> {
 
     fn insert(&mut self, key: K, why: &ApiError, now: Instant, is_proven: bool) -> bool {
         let earlier = self.0.get(&key).filter(|hold| !hold.why.is_final());
+        let tries = earlier.map_or(0, |hold| hold.tries) + 1;
         let wait = match earlier {
-            _ if why.is_final() => LONGEST,
+            _ if why.is_final() && is_proven => LONGEST,
             Some(hold) => (hold.wait * 2).min(if is_proven { LONGEST } else { LONGEST_UNPROVEN }),
             None => FIRST,
         };
-        self.0.insert(key, Hold { until: now + wait, wait, why: why.clone(), is_proven }).is_none()
+        self.0.insert(key, Hold { until: now + wait, wait, why: why.clone(), is_proven, tries }).is_none()
     }
 
     pub(super) fn release(&mut self, key: &K) {
         self.0.remove(key);
     }
 
-    /// Releases everything else.
-    pub(super) fn retain(&mut self, is_kept: impl Fn(&K) -> bool) {
-        self.0.retain(|key, _| is_kept(key));
+    /// Releases everything else. What Mackerel itself refuses and is not due may be waited for.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(&K, bool) -> bool, now: Instant) {
+        self.0.retain(|key, hold| is_kept(key, hold.why.is_final() && now < hold.until));
+    }
+
+    /// Releases what may only have failed with everything else.
+    pub(super) fn release_unproven(&mut self) {
+        self.0.retain(|_, hold| hold.is_proven);
+    }
+
+    /// Whether of everything that is held something else was accepted when it was refused.
+    pub(super) fn are_proven(&self) -> bool {
+        self.0.values().all(|hold| hold.is_proven)
+    }
+
+    /// Whether it is held after at least so many tries.
+    pub(super) fn has_failed(&self, key: &K, tries: u32) -> bool {
+        self.0.get(key).is_some_and(|hold| hold.tries >= tries)
     }
 
     /// Releases this, unless Mackerel itself refuses it.

@@ -193,6 +193,11 @@ impl Queue {
         self.len() == 0
     }
 
+    /// The newest report of a check.
+    pub(super) fn newest(&self, check: &str) -> Option<Arc<Report>> {
+        self.lock().reports.iter().rev().find(|report| &*report.name == check).map(Arc::clone)
+    }
+
     /// The reports of each check, in their order; the check of the oldest report first. They stay queued.
     pub(super) fn groups(&self) -> Vec<Vec<Arc<Report>>> {
         let queued = self.lock();

@@ -201,6 +201,114 @@ async fn the_reports_of_a_check_arrive_in_their_order_whatever_fails_on_the_way(
     }
 }
 
+/// Reports of one check, the oldest first, with a status that changes each time.
+fn flapping(name: &str, reports: i64) -> Vec<Report> {
+    let report = |number| Report {
+        status: if number % 2 == 0 { Status::Critical } else { Status::Ok },
+        occurred_at: clock::unix_seconds() - reports + number,
+        ..report(name, None)
+    };
+    (0..reports).map(report).collect()
+}
+
+#[tokio::test]
+async fn a_check_that_flaps_and_does_not_pass_costs_few_requests_however_many_of_its_reports_wait() {
+    for (status, body) in [(400, "<html>"), (400, r#"{"error":"no"}"#), (403, "<html>"), (500, r#"{"error":"no"}"#)] {
+        let server = firewall(status, body).await;
+        let first = flapping("poison", 150).into_iter().chain([report("good", None)]).collect();
+        let mut reporter = reporter(&server, None, first).await;
+        for report in flapping("poison", 40) {
+            reporter.flush().await;
+            reporter.queue.push(report);
+        }
+        let requests = bodies(&server).len();
+        // Of what Mackerel itself refuses, each report with another message is asked for once.
+        assert!(requests <= 40, "{status} {body}: {requests}");
+        assert!(!queued(&reporter).contains(&"good CRITICAL".to_owned()), "{status} {body}");
+        reporter.queue.push(report("good", None));
+        reporter.flush().await;
+        assert!(!queued(&reporter).contains(&"good CRITICAL".to_owned()), "{status} {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_check_that_fails_alone_delays_no_other() {
+    for (status, body) in [(400, r#"{"error":"no"}"#), (403, "<html>"), (500, r#"{"error":"no"}"#), (200, "<html>")] {
+        let server = firewall(status, body).await;
+        let mut reporter = reporter(&server, None, vec![report("good", None)]).await;
+        assert_eq!(reporter.flush().await, None);
+        for _ in 0..5 {
+            reporter.queue.push(report("poison", None));
+            assert_eq!(reporter.flush().await, None, "{status} {body}: the lane does not wait");
+            reporter.queue.push(report("good", None));
+            assert_eq!(reporter.flush().await, None, "{status} {body}");
+            assert!(!queued(&reporter).contains(&"good CRITICAL".to_owned()), "{status} {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_reports_of_one_check_arrive_in_their_order_where_only_small_requests_pass() {
+    for (status, body) in [(504, "<html>"), (413, "<html>"), (403, "<html>")] {
+        let arrived = Arc::new(Mutex::new(Vec::new()));
+        let accepted = Arc::clone(&arrived);
+        let server = Server::start(move |request| {
+            if request.body.len() > 1_000 {
+                return answer(status, body);
+            }
+            let body = serde_json::from_str::<serde_json::Value>(&request.body).unwrap();
+            let times = body["reports"].as_array().unwrap().iter().map(|report| report["occurredAt"].as_i64().unwrap());
+            accepted.lock().unwrap().extend(times);
+            answer(200, r#"{"success":true}"#)
+        })
+        .await;
+        let waiting = flapping("db", 60);
+        let expected = waiting.iter().map(|report| report.occurred_at).collect::<Vec<_>>();
+        let mut reporter = reporter(&server, None, waiting).await;
+        for _ in 0..12 {
+            reporter.flush().await;
+        }
+        assert_eq!(*arrived.lock().unwrap(), expected, "{status}");
+        assert!(facts(&reporter).dropped.is_empty(), "{status}: {:?}", facts(&reporter).dropped);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_dropped_behind_a_server_that_fails_by_chance() {
+    for seed in 0..10_u64 {
+        let requests = AtomicU64::new(seed);
+        let server = Server::start(move |_| {
+            let number = requests.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst);
+            let is_broken = (number ^ (number >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 63 == 0;
+            if is_broken { answer(502, "<html>") } else { answer(200, r#"{"success":true}"#) }
+        })
+        .await;
+        let mut reporter = reporter(&server, None, flapping("a", 5)).await;
+        for (a, b) in flapping("a", 30).into_iter().zip(flapping("b", 30)) {
+            reporter.queue.push(a);
+            reporter.queue.push(b);
+            reporter.flush().await;
+        }
+        assert!(facts(&reporter).dropped.is_empty(), "{seed}: {:?}", facts(&reporter).dropped);
+    }
+}
+
+#[tokio::test]
+async fn reports_are_too_old_by_mackerels_clock_and_not_by_one_that_is_set_ahead_for_a_while() {
+    let server = Server::start(|_| {
+        let now = jiff::Timestamp::from_second(clock::unix_seconds()).unwrap();
+        let date = now.strftime("%a, %d %b %Y %T GMT");
+        answer(200, r#"{"success":true}"#).replacen("\r\n", &format!("\r\ndate: {date}\r\n"), 1)
+    })
+    .await;
+    let mut reporter = reporter(&server, None, vec![report("a", None)]).await;
+    assert_eq!(reporter.flush().await, None);
+    reporter.pace.now = || clock::wall() + Duration::from_hours(7);
+    reporter.queue.push(report("b", None));
+    reporter.flush().await;
+    assert_eq!((facts(&reporter).delivered, facts(&reporter).dropped.len()), (2, 0));
+}
+
 #[tokio::test]
 async fn a_search_through_many_refused_reports_ends_before_it_makes_too_many_requests() {
     let server = Server::start(|request| match request.body.contains("poison") {
