@@ -34,10 +34,11 @@ TIMES := -Z unstable-options --report-time
 
 .PHONY: build image run test setup format clippy lint checks docs tested compiled doctests unit e2e fuzz matrix bench zoo compare plugins test-plugins guests clean
 
-## build: build the agent, target/release/wasaba, and the official plugins next to it
+## build: build the agent, target/release/wasaba, and next to it the official plugins and wasaba-author, the tools for authors of plugins
 build: plugins
 	$(CARGO) build --release --locked --target $(STATIC) -p wasaba
-	install -m 755 $(TARGET)/$(STATIC)/release/wasaba $(TARGET)/release/wasaba
+	$(CARGO) build --release --locked --target $(STATIC) -p wasaba-author
+	install -m 755 $(TARGET)/$(STATIC)/release/wasaba $(TARGET)/$(STATIC)/release/wasaba-author $(TARGET)/release/
 
 plugins:
 	@tests/setup.sh rust

@@ -160,18 +160,36 @@ pub enum PluginCommand {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "-SETTING=VALUE")]
         settings: Vec<String>,
     },
-    /// Create a folder with a new plugin in Rust that builds and passes its tests
+    /// Create a folder with a new plugin that builds and passes its tests
     New {
+        /// The language: rust, python, javascript, typescript, go, c or cpp
+        #[arg(long, default_value = "rust", value_name = "LANGUAGE")]
+        lang: String,
         /// The plugin's name, the first part of its metric names: lower-case letters, digits and -
         name: String,
+    },
+    /// Build the plugin in a folder: run its compiler, and make what it compiled a component
+    Build {
+        /// The folder with the file plugin.toml
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+    },
+    /// Build, test and run the plugin in a folder now and whenever a file changes, and show what it would post
+    Dev {
+        /// The folder with the file plugin.toml
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+        /// The plugin's settings as flags, after `--`: -- -host=web -port 8080
+        #[arg(last = true, allow_hyphen_values = true, value_name = "-SETTING=VALUE")]
+        settings: Vec<String>,
     },
     /// Run a plugin's test cases, with canned responses instead of the network
     Test {
         /// The agent's flags, which name the plugin folders
         #[command(flatten)]
         agent: AgentFlags,
-        /// The plugin's name, or the path of a .wasm file
-        plugin: String,
+        /// The plugin's name, or the path of a .wasm file [default: the only one in this folder]
+        plugin: Option<String>,
         /// The file with the test cases
         #[arg(default_value = "tests.toml")]
         cases: PathBuf,

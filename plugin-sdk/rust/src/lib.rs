@@ -63,14 +63,14 @@ pub use up::up;
 #[allow(clippy::allow_attributes_without_reason, clippy::let_underscore_must_use, reason = "generated")]
 pub mod bindings {
     wit_bindgen::generate!({
-        path: "../../wit",
+        path: "wit",
         world: "capabilities",
     });
 
     // One module for each export, so that a plugin has only those that it passes to `export!`.
     pub mod about {
         wit_bindgen::generate!({
-            path: "../../wit",
+            path: "wit",
             world: "export-about",
             pub_export_macro: true,
             export_macro_name: "export_interface",
@@ -80,7 +80,7 @@ pub mod bindings {
 
     pub mod metrics {
         wit_bindgen::generate!({
-            path: "../../wit",
+            path: "wit",
             world: "export-metrics",
             with: { "wasaba:plugin/types@0.2.0": crate::bindings::wasaba::plugin::types },
             pub_export_macro: true,
@@ -91,7 +91,7 @@ pub mod bindings {
 
     pub mod checks {
         wit_bindgen::generate!({
-            path: "../../wit",
+            path: "wit",
             world: "export-checks",
             with: { "wasaba:plugin/types@0.2.0": crate::bindings::wasaba::plugin::types },
             pub_export_macro: true,
@@ -102,7 +102,7 @@ pub mod bindings {
 
     pub mod metadata {
         wit_bindgen::generate!({
-            path: "../../wit",
+            path: "wit",
             world: "export-metadata",
             with: { "wasaba:plugin/types@0.2.0": crate::bindings::wasaba::plugin::types },
             pub_export_macro: true,

@@ -10,22 +10,20 @@ use wasaba_e2e::{component, wasaba};
 /// The target folder of the new plugin, kept between test runs.
 const TARGET: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/author");
 
-fn new(folder: &Path, name: &str) -> Output {
+/// Runs `wasaba plugin ARGUMENTS` in the folder, as an author does.
+fn author(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(wasaba());
-    command.args(["plugin", "new", name]).current_dir(folder).stdin(Stdio::null()).output().unwrap()
+    command.arg("plugin").args(arguments).current_dir(folder).stdin(Stdio::null());
+    // The plugin's dependencies are those of this workspace, so they are already downloaded.
+    command.env("CARGO_NET_OFFLINE", "true").env("CARGO_TARGET_DIR", TARGET).env_remove("RUSTC_BOOTSTRAP");
+    command.output().unwrap()
 }
 
-fn cargo(folder: &Path, arguments: &[&str]) {
-    let mut command = Command::new(env!("CARGO"));
-    // Its dependencies are those of this workspace, so they are already downloaded.
-    command
-        .args(arguments)
-        .arg("--offline")
-        .current_dir(folder)
-        .env("CARGO_TARGET_DIR", TARGET)
-        .env_remove("RUSTC_BOOTSTRAP");
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+/// The same where it has to succeed: its output.
+fn authored(folder: &Path, arguments: &[&str]) -> String {
+    let output = author(folder, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+    stdout(&output)
 }
 
 /// Runs `wasaba plugin test` with these cases: whether they passed, and the output.
@@ -39,19 +37,26 @@ fn test(home: &Home, wasm: &Path, cases: &str) -> (bool, String) {
 
 #[test]
 fn a_new_plugin_builds_and_passes_its_tests() {
-    let (home, temp) = (Home::with(""), tempfile::tempdir().unwrap());
-    let said = stdout(&new(temp.path(), "my-queue"));
-    assert!(said.contains("wasaba plugin test target/wasm32-wasip2/release/my_queue.wasm"), "{said}");
+    let temp = tempfile::tempdir().unwrap();
+    let said = authored(temp.path(), &["new", "my-queue"]);
+    assert!(said.contains("\n  cd my-queue\n  wasaba plugin build\n  wasaba plugin test\n"), "{said}");
     let folder = temp.path().join("my-queue");
-    cargo(&folder, &["test", "--quiet"]);
-    cargo(&folder, &["build", "--release", "--target", "wasm32-wasip2", "--quiet"]);
-    let wasm = Path::new(TARGET).join("wasm32-wasip2/release/my_queue.wasm");
-    let (passed, said) = test(&home, &wasm, &std::fs::read_to_string(folder.join("tests.toml")).unwrap());
-    assert!(passed && said.ends_with("3 passed, 0 failed\n"), "{said}");
-    let about = stdout(&home.command(&["plugin", "inspect"], &[wasm.to_str().unwrap()]));
+    let early = author(&folder, &["test"]);
+    assert!(
+        !early.status.success() && stderr(&early).contains("run `wasaba plugin build` first"),
+        "{}",
+        stderr(&early)
+    );
+    let built = authored(&folder, &["build"]);
+    assert!(built.contains("/my-queue.wasm: ") && built.ends_with(" KB; it has metrics, and uses http\n"), "{built}");
+    let said = authored(&folder, &["test"]);
+    assert!(said.ends_with("3 passed, 0 failed\n"), "{said}");
+    let about = authored(&folder, &["inspect", "my-queue.wasm"]);
     assert!(about.contains("my-queue 0.1.0") && about.contains("http://localhost:7000"), "{about}");
-    let again = new(temp.path(), "my-queue");
+    let again = author(temp.path(), &["new", "my-queue"]);
     assert!(!again.status.success() && stderr(&again).contains("already exists"));
+    let unknown = author(temp.path(), &["new", "--lang", "cobol", "other"]);
+    assert!(stderr(&unknown).contains("plugins are written in rust, python"), "{}", stderr(&unknown));
 }
 
 const NGINX: &str = r#"

@@ -1,13 +1,15 @@
 //! `wasaba plugin ...`: the commands around plugins, a file each, and the loading that they share.
 
+pub mod author;
 pub mod compile;
 pub mod inspect;
 pub mod list;
-pub mod new;
 pub mod run;
 pub mod test;
 pub mod time;
 
+use std::ffi::OsString;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,8 +38,12 @@ pub fn run(command: PluginCommand) -> Result<(), String> {
         PluginCommand::Time { agent, engine, calls, whole, plugin, settings } => {
             time::run(&agent, &engine, (calls, whole), &plugin, &settings)
         }
-        PluginCommand::New { name } => new::run(&name),
-        PluginCommand::Test { agent, plugin, cases } => test::run(&agent, &plugin, &cases),
+        PluginCommand::New { lang, name } => author::run("new", [lang, name].map(OsString::from)),
+        PluginCommand::Build { folder } => author::run("build", [folder.into_os_string()]),
+        PluginCommand::Dev { folder, settings } => {
+            author::run("dev", iter::once(folder.into_os_string()).chain(settings.into_iter().map(OsString::from)))
+        }
+        PluginCommand::Test { agent, plugin, cases } => test::run(&agent, plugin, &cases),
         PluginCommand::Compiler { engine, cpu_seconds, memory_bytes, instances, start_bytes, table_elements } => {
             let limits = Limits { instances, memory_bytes: start_bytes, table_elements, ..Limits::default() };
             let order = Order { engine: self::engine(&engine)?, cpu_seconds, memory_bytes, limits };

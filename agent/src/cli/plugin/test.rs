@@ -14,6 +14,7 @@ use plugins::loader::{Loader, demands};
 use sandbox::component::Demands;
 use sandbox::failure::Failure;
 use wasaba_core::clock::{self, Stamp};
+use wasaba_core::paths::own::Folder;
 use wasaba_core::report::Status;
 use wasaba_core::text::printable;
 
@@ -23,7 +24,8 @@ use crate::cli::flags::AgentFlags;
 ///
 /// # Errors
 /// There is no such plugin, the file is invalid, or a case failed.
-pub fn run(agent: &AgentFlags, wanted: &str, file: &Path) -> Result<(), String> {
+pub fn run(agent: &AgentFlags, wanted: Option<String>, file: &Path) -> Result<(), String> {
+    let wanted = &*wanted.map_or_else(only_component, Ok)?;
     let text = read_file(file).map_err(|error| {
         format!("cannot read the test cases in `{}`: {error}; name their file after the plugin", file.display())
     })?;
@@ -49,6 +51,21 @@ pub fn run(agent: &AgentFlags, wanted: &str, file: &Path) -> Result<(), String> 
     writeln!(text, "{} passed, {failed} failed", cases.len() - failed).ok();
     crate::cli::print(&text)?;
     if failed == 0 { Ok(()) } else { Err(format!("`{wanted}` failed test cases in `{}`", file.display())) }
+}
+
+/// The name of the only component in the working directory, which `wasaba plugin build` leaves there.
+fn only_component() -> Result<String, String> {
+    let names = Folder::open(Path::new(".")).and_then(|folder| folder.names());
+    let names = names.map_err(|error| format!("cannot list this folder: {error}"))?;
+    let mut components =
+        names.into_iter().filter_map(|name| name.into_string().ok()).filter(|name| name.ends_with(".wasm"));
+    match (components.next(), components.next()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => {
+            Err("no .wasm file in this folder: run `wasaba plugin build` first, or name the plugin".to_owned())
+        }
+        (Some(_), Some(_)) => Err("more than one .wasm file in this folder: name the plugin".to_owned()),
+    }
 }
 
 /// A line of the file, and how the result differs from it.
