@@ -5,7 +5,6 @@
 
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -193,7 +192,7 @@ async function componentize(engine, code, witPath) {
             return component;
         }
         if (engine === "starlingmonkey") {
-            const { componentize: make } = await import(await starlingMonkey());
+            const { componentize: make } = await import(starlingMonkey());
             const { component } = await make(code, { witPath, worldName: "made-for-the-plugin", disableFeatures: ["http", "fetch-event"] });
             return component;
         }
@@ -205,12 +204,13 @@ async function componentize(engine, code, witPath) {
 }
 
 /** The other engine is not installed with this package: it has 100 MB. */
-async function starlingMonkey() {
-    for (const base of [join(process.cwd(), "package.json"), import.meta.url]) {
-        try {
-            return pathToFileURL(createRequire(base).resolve("@bytecodealliance/componentize-js")).href;
-        } catch {
-            // Perhaps it is beside this package.
+function starlingMonkey() {
+    for (const start of [process.cwd(), PACKAGE]) {
+        for (let folder = start; ; folder = dirname(folder)) {
+            const found = join(folder, "node_modules", "@bytecodealliance", "componentize-js");
+            // Not `require.resolve`, since the package has no entry for `require`.
+            if (existsSync(found)) return pathToFileURL(join(found, JSON.parse(readFileSync(join(found, "package.json"))).exports.import)).href;
+            if (folder === dirname(folder)) break;
         }
     }
     throw new Refused("the engine is missing: npm install --save-dev @bytecodealliance/componentize-js@0.23.0");
