@@ -68,13 +68,31 @@ typedef union block {
 
 static block_t *blocks;
 
-void *wasaba_alloc(size_t size) {
-    block_t *block = calloc(1, sizeof(block_t) + size);
+/* What is left of the newest block of small pieces. */
+static char *left;
+static size_t left_size;
+
+static void *block(size_t size) {
+    block_t *block = size < SIZE_MAX - sizeof(block_t) ? calloc(1, sizeof(block_t) + size) : NULL;
     /* No message: to write one would take memory. The agent says which limit it was. */
     if (!block) __builtin_trap();
     block->next = blocks;
     blocks = block;
     return block + 1;
+}
+
+void *wasaba_alloc(size_t size) {
+    enum { SMALL = 4096, BLOCK = 65536 - 64 };
+    if (size > SMALL) return block(size);
+    size = (size + sizeof(block_t) - 1) & ~(sizeof(block_t) - 1);
+    if (size > left_size) {
+        left = block(BLOCK);
+        left_size = BLOCK;
+    }
+    void *piece = left;
+    left += size;
+    left_size -= size;
+    return piece;
 }
 
 void wasaba_free_all(void) {
@@ -83,6 +101,7 @@ void wasaba_free_all(void) {
         free(blocks);
         blocks = next;
     }
+    left_size = 0;
     memset(&call, 0, sizeof call);
 }
 
@@ -1186,9 +1205,17 @@ static char *utf8(char *to, uint32_t code) {
 static const char *read_text(reader_t *reader) {
     if (reader->at == reader->end || *reader->at != '"') return wrong(reader, "a text is missing"), NULL;
     const char *begin = ++reader->at;
-    while (reader->at < reader->end && *reader->at != '"') reader->at += *reader->at == '\\' && reader->end - reader->at > 1 ? 2 : 1;
+    bool is_plain = true;
+    while (reader->at < reader->end && *reader->at != '"') {
+        if (*reader->at == '\\' || (unsigned char)*reader->at < ' ') is_plain = false;
+        reader->at += *reader->at == '\\' && reader->end - reader->at > 1 ? 2 : 1;
+    }
     if (reader->at >= reader->end) return wrong(reader, "a text does not end"), NULL;
     const char *end = reader->at;
+    if (is_plain) {
+        reader->at++;
+        return copied(begin, (size_t)(end - begin));
+    }
     /* No escape is shorter than what it stands for. */
     char *text = wasaba_alloc((size_t)(end - begin) + 1), *to = text;
     for (reader->at = begin; reader->at < end;) {
