@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds everything.wasm and naughty.wasm of the SDK for C: `build.sh TARGET_FOLDER`, into TARGET_FOLDER/sdk/c. The SDK is packed as it is
+# Builds everything.wasm and naughty.wasm of the SDK for C: `build.sh TARGET_FOLDER`. The SDK is packed as it is
 # published, and unpacked elsewhere. The compiler is zig, which is installed in TARGET_FOLDER/tools unless CC_FOR_WASM names another, such as
 # `clang --target=wasm32-wasi`. WRAP is a program that makes a component of a core module, `WRAP CORE.wasm OUT.wasm`; without it,
 # `wasaba plugin build` does, of the program WASABA. Nothing is done if nothing has changed.
@@ -9,8 +9,7 @@ mkdir -p "$1"
 target=$(cd "$1" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
 sdk=$here/../../../plugin-sdk/c
-out=$target/sdk/c
-tools=$target/tools/sdk-c
+tools=$target/tools
 
 # The digests of everything that the components are made of.
 ingredients() {
@@ -18,9 +17,9 @@ ingredients() {
     (cd "$here" && find . ../../../plugin-sdk/c ../../../wit -type f -not -path '*/build/*' | LC_ALL=C sort | xargs sha256sum)
 }
 
-mkdir -p "$out" "$tools"
+mkdir -p "$tools"
 ingredients >"$tools/ingredients.new"
-if [ -f "$out/everything.wasm" ] && [ -f "$out/naughty.wasm" ] && cmp -s "$tools/ingredients.new" "$tools/ingredients"; then
+if [ -f "$target/everything.wasm" ] && [ -f "$target/naughty.wasm" ] && cmp -s "$tools/ingredients.new" "$tools/ingredients"; then
     exit 0
 fi
 if [ -z "${CC_FOR_WASM:-}" ]; then
@@ -40,10 +39,10 @@ for name in everything naughty; do
     export SDK="$tools/sdk" WASM_CC="$CC_FOR_WASM"
     if [ -n "${WRAP:-}" ]; then
         make -s
-        "$WRAP" build/core.wasm "$out/$name.wasm"
+        "$WRAP" build/core.wasm "$target/$name.wasm"
     else
         "${WASABA:-wasaba}" plugin build
-        cp "$name.wasm" "$out/$name.wasm"
+        cp "$name.wasm" "$target/$name.wasm"
     fi
 done
 mv "$tools/ingredients.new" "$tools/ingredients"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds everything.wasm and naughty.wasm of the SDK for Go: `build.sh TARGET_FOLDER`, into TARGET_FOLDER/sdk/go. The SDK is packed as a module
+# Builds everything.wasm and naughty.wasm of the SDK for Go: `build.sh TARGET_FOLDER`. The SDK is packed as a module
 # proxy has it, and downloaded from there into a fresh module cache. WRAP is a program that makes a component of a core module,
 # `WRAP CORE.wasm OUT.wasm`; without it, `wasaba plugin build` does, of the program WASABA. Nothing is done if nothing has changed.
 set -eu
@@ -8,8 +8,7 @@ mkdir -p "$1"
 target=$(cd "$1" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
 sdk=$here/../../../plugin-sdk/go
-out=$target/sdk/go
-tools=$target/tools/sdk-go
+tools=$target/tools
 
 # The digests of everything that the components are made of.
 ingredients() {
@@ -17,9 +16,9 @@ ingredients() {
     (cd "$here" && find . ../../../plugin-sdk/go ../../../wit -type f | LC_ALL=C sort | xargs sha256sum)
 }
 
-mkdir -p "$out" "$tools"
+mkdir -p "$tools"
 ingredients >"$tools/ingredients.new"
-if [ -f "$out/everything.wasm" ] && [ -f "$out/naughty.wasm" ] && cmp -s "$tools/ingredients.new" "$tools/ingredients"; then
+if [ -f "$target/everything.wasm" ] && [ -f "$target/naughty.wasm" ] && cmp -s "$tools/ingredients.new" "$tools/ingredients"; then
     exit 0
 fi
 rm -rf "$tools/proxy" "$tools/plugins"
@@ -38,10 +37,10 @@ for name in everything naughty; do
     go mod edit -dropreplace wasaba.dev/plugin
     if [ -n "${WRAP:-}" ]; then
         GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -ldflags='-checklinkname=0 -s -w' -trimpath -o build/core.wasm .
-        "$WRAP" build/core.wasm "$out/$name.wasm"
+        "$WRAP" build/core.wasm "$target/$name.wasm"
     else
         "${WASABA:-wasaba}" plugin build
-        cp "$name.wasm" "$out/$name.wasm"
+        cp "$name.wasm" "$target/$name.wasm"
     fi
 done
 mv "$tools/ingredients.new" "$tools/ingredients"
