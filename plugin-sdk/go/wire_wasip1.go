@@ -1,6 +1,8 @@
 package plugin
 
 import (
+	"strings"
+
 	witTypes "wasaba.dev/plugin/internal/bytecodealliance/wit/types"
 	"wasaba.dev/plugin/internal/wire"
 	_ "wasaba.dev/plugin/internal/wit/exports/about"
@@ -49,5 +51,6 @@ func secretLength(handle any) int { return int(handle.(*types.Secret).Length()) 
 func secretReveal(handle any) (string, error) {
 	wire.Enter()
 	defer wire.Leave()
-	return wire.Value(handle.(*types.Secret).Reveal())
+	text, err := wire.Value(handle.(*types.Secret).Reveal())
+	return strings.Clone(text), err
 }

@@ -1,6 +1,7 @@
 package call
 
 import (
+	"strings"
 	"time"
 
 	"wasaba.dev/plugin/internal/wire"
@@ -19,7 +20,7 @@ func limit(name string) (uint64, bool) {
 func agentVersion() string {
 	wire.Enter()
 	defer wire.Leave()
-	return wit.AgentVersion()
+	return strings.Clone(wit.AgentVersion())
 }
 
 func has(feature string) bool { return wit.Has(feature) }

@@ -26,7 +26,7 @@ func (f file) stat() (Stat, error) {
 func (f file) readAt(offset uint64, maxBytes uint32) ([]byte, error) {
 	wire.Enter()
 	defer wire.Leave()
-	return wire.Value(f.ReadAt(offset, maxBytes))
+	return wire.Bytes(f.ReadAt(offset, maxBytes))
 }
 
 func (f file) close() { f.Drop() }

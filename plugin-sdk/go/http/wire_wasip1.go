@@ -1,6 +1,8 @@
 package http
 
 import (
+	"strings"
+
 	witTypes "wasaba.dev/plugin/internal/bytecodealliance/wit/types"
 	"wasaba.dev/plugin/internal/wire"
 	wit "wasaba.dev/plugin/internal/wit/imports/wasaba_plugin_http"
@@ -58,8 +60,8 @@ func (r *Request) send() (*Response, error) {
 	defer got.Drop()
 	response := &Response{Status: int(got.Status())}
 	for _, header := range got.Headers() {
-		response.Headers = append(response.Headers, [2]string{header.F0, string(header.F1)})
+		response.Headers = append(response.Headers, [2]string{strings.Clone(header.F0), string(header.F1)})
 	}
-	response.Body, err = wire.Value(got.Body())
+	response.Body, err = wire.Bytes(got.Body())
 	return response, err
 }

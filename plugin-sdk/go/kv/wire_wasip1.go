@@ -1,6 +1,8 @@
 package kv
 
 import (
+	"bytes"
+	"strings"
 	"time"
 
 	"wasaba.dev/plugin/internal/wire"
@@ -11,7 +13,7 @@ func get(key string) ([]byte, bool) {
 	wire.Enter()
 	defer wire.Leave()
 	value := wit.Get(key)
-	return value.SomeOr(nil), value.IsSome()
+	return bytes.Clone(value.SomeOr(nil)), value.IsSome()
 }
 
 func set(key string, value []byte, time time.Duration) error {
@@ -26,5 +28,9 @@ func remove(key string) { wit.Delete(key) }
 func keys(prefix string) []string {
 	wire.Enter()
 	defer wire.Leave()
-	return wit.Keys(prefix)
+	keys := wit.Keys(prefix)
+	for index := range keys {
+		keys[index] = strings.Clone(keys[index])
+	}
+	return keys
 }

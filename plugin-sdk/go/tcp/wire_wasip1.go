@@ -1,6 +1,8 @@
 package tcp
 
 import (
+	"bytes"
+	"strings"
 	"time"
 
 	"wasaba.dev/plugin"
@@ -27,7 +29,7 @@ func connectUnix(path string, timeout time.Duration) (connection, error) {
 func (c connection) receive(maxBytes int) ([]byte, error) {
 	wire.Enter()
 	defer wire.Leave()
-	return wire.Value(c.Read(uint32(maxBytes)))
+	return wire.Bytes(c.Read(uint32(maxBytes)))
 }
 
 func (c connection) send(bytes []byte) error {
@@ -69,8 +71,18 @@ func (c connection) startTLS(options TLSOptions) (TLSInfo, error) {
 	result := c.StartTls(wanted)
 	if result.IsErr() {
 		failure := result.Err()
-		return TLSInfo{}, &TLSError{Err: wire.Error(failure.Error), Chain: failure.Chain}
+		return TLSInfo{}, &TLSError{Err: wire.Error(failure.Error), Chain: cloned(failure.Chain)}
 	}
 	info := result.Ok()
-	return TLSInfo{Protocol: info.Protocol, ALPN: info.Alpn.SomeOr(""), Verified: info.Verified, Chain: info.Chain}, nil
+	return TLSInfo{
+		Protocol: strings.Clone(info.Protocol), ALPN: strings.Clone(info.Alpn.SomeOr("")), Verified: strings.Clone(info.Verified),
+		Chain: cloned(info.Chain),
+	}, nil
+}
+
+func cloned(chain [][]byte) [][]byte {
+	for index := range chain {
+		chain[index] = bytes.Clone(chain[index])
+	}
+	return chain
 }

@@ -4,6 +4,9 @@
 package wire
 
 import (
+	"bytes"
+	"strings"
+	"sync"
 	"time"
 
 	"wasaba.dev/plugin/internal/bridge"
@@ -15,17 +18,18 @@ import (
 // Pairs is a list of names and values.
 type Pairs = []witTypes.Tuple2[string, string]
 
-var calls int
+var calling sync.Mutex
 
-// Enter begins a call of a capability.
-func Enter() { calls++ }
+// Enter begins a call of a capability whose result has texts or lists. Other goroutines wait until it ends.
+func Enter() {
+	calling.Lock()
+	runtime.BeginImport()
+}
 
-// Leave ends it: the memory that the agent wrote its answer to is now the garbage collector's. While another goroutine is in a call, it
-// may not be read yet.
+// Leave ends it: the result must have been copied.
 func Leave() {
-	if calls--; calls == 0 {
-		runtime.Unpin()
-	}
+	runtime.EndImport()
+	calling.Unlock()
 }
 
 // Value returns what a capability returned.
@@ -36,14 +40,20 @@ func Value[T any](result witTypes.Result[T, wit.Error]) (value T, err error) {
 	return result.Ok(), nil
 }
 
+// Bytes returns a copy of the bytes that a capability returned.
+func Bytes(result witTypes.Result[[]byte, wit.Error]) ([]byte, error) {
+	value, err := Value(result)
+	return bytes.Clone(value), err
+}
+
 // Error makes a *plugin.Error.
 func Error(from wit.Error) error {
-	made := bridge.Error{Kind: from.Kind, Message: from.Message}
+	made := bridge.Error{Kind: strings.Clone(from.Kind), Message: strings.Clone(from.Message)}
 	if from.RetryAfterMs.IsSome() {
 		made.RetryAfter = time.Duration(from.RetryAfterMs.Some()) * time.Millisecond
 	}
 	for _, pair := range from.Attributes {
-		made.Attributes = append(made.Attributes, [2]string{pair.F0, pair.F1})
+		made.Attributes = append(made.Attributes, [2]string{strings.Clone(pair.F0), strings.Clone(pair.F1)})
 	}
 	return bridge.NewError(made)
 }

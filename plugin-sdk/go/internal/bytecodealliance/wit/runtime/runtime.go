@@ -89,27 +89,53 @@ func allocateRaw(size, align uintptr) unsafe.Pointer {
 func sbrk(n uintptr) unsafe.Pointer
 
 //nolint:unused
-var useGCAllocations = false
-
-func init() {
-	useGCAllocations = true
-}
-
-//nolint:unused
 func offset(ptr, align uintptr) uintptr {
 	newptr := (ptr + align - 1) &^ (align - 1)
 	return newptr - ptr
 }
 
-var pinner = runtime.Pinner{}
+// Unpin is called by the generated exports, when they have read their arguments. Nothing is pinned for these.
+func Unpin() {}
 
-func Unpin() {
-	pinner.Unpin()
+// chunks are memory for what an import returns. It is never the garbage collector's: an allocation there could let another goroutine run,
+// in the middle of a call of an import, where no other import may be called.
+var chunks [64]struct {
+	base       unsafe.Pointer
+	size, used uintptr
 }
 
-//nolint:unused
-//go:wasmimport wasi_snapshot_preview1 adapter_monotonic_clock_set_paused
-func adapterMonotonicClockSetPaused(paused bool)
+// importing is whether chunks are in use: what is allocated then is copied before the end of the call.
+var importing bool
+
+// BeginImport begins a call of an import whose result has allocations.
+func BeginImport() { importing = true }
+
+// EndImport ends it, and frees what was allocated.
+func EndImport() {
+	importing = false
+	for index := range chunks {
+		chunks[index].used = 0
+	}
+}
+
+const granule = 1 << 16
+
+func allocateForImport(align, size uintptr) unsafe.Pointer {
+	for index := range chunks {
+		chunk := &chunks[index]
+		if chunk.base == nil {
+			chunk.size = (size + granule - 1) &^ (granule - 1)
+			chunk.base = sbrk(chunk.size + granule)
+			chunk.base = unsafe.Add(chunk.base, offset(uintptr(chunk.base), 16))
+		}
+		start := (chunk.used + align - 1) &^ (align - 1)
+		if start+size <= chunk.size {
+			chunk.used = start + size
+			return unsafe.Add(chunk.base, start)
+		}
+	}
+	panic("too many results at once")
+}
 
 //nolint:unused
 //go:wasmexport cabi_realloc
@@ -117,26 +143,11 @@ func cabiRealloc(oldPointer unsafe.Pointer, oldSize, align, newSize uintptr) uns
 	if oldPointer != nil || oldSize != 0 {
 		panic("todo")
 	}
-
-	if useGCAllocations {
-		// Here we call `adapter_monotonic_clock_set_paused` before and
-		// after allocating since the Go garbage collector calls
-		// `clock_time_get` to measure time spent in various stages of
-		// GC, but calls to imports from `cabi_realloc` are forbidden by
-		// the component model, so we must tell the
-		// `wasi_snapshot_preview1` adapter to use a cached value
-		// instead of calling `monotonic_clock::now`.
-		//
-		// See https://github.com/bytecodealliance/wasmtime/pull/13563
-		// for more details.
-		adapterMonotonicClockSetPaused(true)
-		pointer := Allocate(&pinner, newSize, align)
-		adapterMonotonicClockSetPaused(false)
-		return pointer
-	} else {
-		alignedSize := newSize + offset(newSize, align)
-		unaligned := sbrk(alignedSize)
-		off := offset(uintptr(unaligned), align)
-		return unsafe.Add(unaligned, off)
+	if importing {
+		return allocateForImport(align, newSize)
 	}
+	// An export's arguments, or the adapter's own state: it lasts as long as the instance.
+	alignedSize := newSize + offset(newSize, align)
+	unaligned := sbrk(alignedSize + align)
+	return unsafe.Add(unaligned, offset(uintptr(unaligned), align))
 }
