@@ -3,7 +3,7 @@
 #   setup.sh rust       the Rust targets of the plugins and of the static program
 #   setup.sh nginx      the web server of `make run`
 #   setup.sh servers    all servers and tools that the tests use
-#   setup.sh languages  Python and Node.js, for the test plugins
+#   setup.sh languages  Python, Node.js, Go and a compiler of C for WebAssembly, for the plugins of the tests
 #   setup.sh fuzz       a C++ compiler, for libFuzzer
 # Debian packages are installed only as root, or with sudo if SUDO=1 is set.
 set -eu
@@ -65,6 +65,11 @@ nginx | servers)
 languages)
     python3 -c 'import venv, ensurepip' 2>/dev/null || install_packages python3 python3-venv
     command -v npm >/dev/null || install_packages nodejs npm
+    command -v go >/dev/null || install_packages golang-go
+    command -v make >/dev/null && command -v cc >/dev/null && command -v c++ >/dev/null || install_packages make gcc g++
+    # Compiles C and C++ for WebAssembly.
+    command -v clang++ >/dev/null && command -v wasm-ld >/dev/null && [ -d /usr/include/wasm32-wasi/c++ ] ||
+        install_packages clang lld wasi-libc libclang-rt-dev-wasm32 libc++-dev-wasm32 libc++abi-dev-wasm32
     ;;
 fuzz)
     command -v c++ >/dev/null || install_packages g++

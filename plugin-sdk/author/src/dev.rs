@@ -1,10 +1,11 @@
 //! `wasaba plugin dev`: builds, tests and runs the plugin whenever one of its files changes.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
+use std::{env, fs, iter};
 
 use crate::build;
 use crate::manifest::Manifest;
@@ -42,20 +43,27 @@ fn once(folder: &Path, agent: &Path, settings: &[&str]) -> Result<(), String> {
     if let Some(test) = Manifest::read(folder)?.test {
         build::shell(folder, &test).map_err(|why| format!("the native tests failed: {why}"))?;
     }
-    let cases = folder.join("tests.toml");
+    let (cases, cache) = (folder.join("tests.toml"), cache());
+    let root = cache.iter().flat_map(|cache| [OsStr::new("-root"), cache.as_os_str()]).collect::<Vec<_>>();
     if cases.is_file() {
-        wasaba(agent, ["test".as_ref(), component.as_os_str(), cases.as_os_str()])
-            .map_err(|()| "test cases failed".to_owned())?;
+        let arguments = [component.as_os_str(), cases.as_os_str()];
+        wasaba(agent, "test", root.iter().copied().chain(arguments)).map_err(|()| "test cases failed".to_owned())?;
     }
     println!("what it would post now:");
-    let arguments = ["run".as_ref(), component.as_os_str()].into_iter().chain(settings.iter().map(AsRef::as_ref));
-    wasaba(agent, arguments).map_err(|()| "it posts nothing".to_owned())
+    let arguments = iter::once(component.as_os_str()).chain(settings.iter().map(AsRef::as_ref));
+    wasaba(agent, "run", root.iter().copied().chain(arguments)).map_err(|()| "it posts nothing".to_owned())
 }
 
-/// Runs `wasaba plugin ARGUMENTS`, which says itself what failed.
-fn wasaba<'a>(agent: &Path, arguments: impl IntoIterator<Item = &'a std::ffi::OsStr>) -> Result<(), ()> {
-    let mut command = Command::new(agent);
-    let status = command.arg("plugin").args(arguments).stdin(Stdio::null()).status();
+/// Where compiled code is kept from round to round: in the author's cache, whoever the author is, and not with an agent's.
+fn cache() -> Option<PathBuf> {
+    let folder = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?;
+    Some(cache.join("wasaba"))
+}
+
+/// Runs `wasaba plugin COMMAND ARGUMENTS`, which says itself what failed.
+fn wasaba<'a>(agent: &Path, command: &str, arguments: impl IntoIterator<Item = &'a OsStr>) -> Result<(), ()> {
+    let status = Command::new(agent).args(["plugin", command]).args(arguments).stdin(Stdio::null()).status();
     match status {
         Ok(status) if status.success() => Ok(()),
         Ok(_) => Err(()),
