@@ -5,8 +5,73 @@
 //! API for Docker's clients. Any part may be missing.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use wasaba_core::text::printable;
+
+use super::warnings::Warnings;
+
+/// The most containers of an engine. The largest machines have some thousand.
+const MOST_CONTAINERS: usize = 50_000;
+
+/// The longest entry of the list, in bytes; one has some kilobytes.
+const LONGEST_ENTRY: usize = 256 << 10;
+
+/// The most names and labels in all entries together, each of which takes more memory than it has text.
+const MOST_NAMES_AND_LABELS: usize = 500_000;
+
+/// The most devices or interfaces of one container, each operation counted.
+const MOST_PARTS: usize = 4_096;
+
+/// The list of containers. Each entry is read for itself, so that one that is invalid costs only itself.
+#[derive(Clone, Debug, Default)]
+pub struct List {
+    /// The valid entries.
+    pub containers: Vec<Summary>,
+    /// What is wrong with the others.
+    pub warnings: Warnings,
+}
+
+impl<'de> Deserialize<'de> for List {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        source.deserialize_seq(Entries)
+    }
+}
+
+struct Entries;
+
+impl<'de> Visitor<'de> for Entries {
+    type Value = List;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list of containers")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<List, A::Error> {
+        let (mut list, mut count, mut parts) = (List::default(), 0, 0);
+        while let Some(entry) = entries.next_element::<&RawValue>()? {
+            count += 1;
+            if count > MOST_CONTAINERS {
+                return Err(A::Error::custom(format!("more than {MOST_CONTAINERS} containers")));
+            }
+            match Summary::of(entry.get()) {
+                Ok(container) => {
+                    parts += container.names.as_ref().map_or(0, Vec::len);
+                    parts += container.labels.as_ref().map_or(0, HashMap::len);
+                    list.containers.push(container);
+                }
+                Err(why) => list.warnings.add(format!("invalid entry in the list of containers: {why}")),
+            }
+            if parts > MOST_NAMES_AND_LABELS {
+                return Err(A::Error::custom(format!("more than {MOST_NAMES_AND_LABELS} names and labels")));
+            }
+        }
+        Ok(list)
+    }
+}
 
 /// An entry of the list of containers.
 #[derive(Clone, Debug, Deserialize)]
@@ -33,6 +98,13 @@ struct Health {
 }
 
 impl Summary {
+    fn of(entry: &str) -> Result<Self, String> {
+        if entry.len() > LONGEST_ENTRY {
+            return Err(format!("it is longer than {} KiB", LONGEST_ENTRY >> 10));
+        }
+        serde_json::from_str(entry).map_err(|error| printable(&error.to_string(), 200))
+    }
+
     /// The result of its health check. Engines since 29 have a field for it, older ones only the text for people,
     /// `Up 5 minutes (healthy)`.
     #[must_use]
@@ -55,6 +127,78 @@ impl Summary {
     }
 }
 
+/// The part that is read of what an engine says about one container (`GET /containers/{id}/json`).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Inspected {
+    /// How often its restart policy restarted it.
+    pub restart_count: Option<i64>,
+}
+
+/// At most [`MOST_PARTS`] devices, if there is a list.
+fn devices<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Vec<BlkioEntry>>, D::Error> {
+    Option::<Devices>::deserialize(source).map(|found| found.map(|Devices(entries)| entries))
+}
+
+/// At most [`MOST_PARTS`] interfaces, if there is a table.
+fn interfaces<'de, D: Deserializer<'de>>(source: D) -> Result<Option<BTreeMap<String, Link>>, D::Error> {
+    Option::<Interfaces>::deserialize(source).map(|found| found.map(|Interfaces(links)| links))
+}
+
+struct Devices(Vec<BlkioEntry>);
+
+struct Interfaces(BTreeMap<String, Link>);
+
+fn few<E: Error>(count: usize) -> Result<(), E> {
+    if count > MOST_PARTS { Err(E::custom(format!("more than {MOST_PARTS} devices or interfaces"))) } else { Ok(()) }
+}
+
+impl<'de> Deserialize<'de> for Devices {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Devices;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a list of devices")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Devices, A::Error> {
+                let mut found = Vec::new();
+                while let Some(entry) = entries.next_element()? {
+                    found.push(entry);
+                    few(found.len())?;
+                }
+                Ok(Devices(found))
+            }
+        }
+        source.deserialize_seq(Entries)
+    }
+}
+
+impl<'de> Deserialize<'de> for Interfaces {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        struct Links;
+        impl<'de> Visitor<'de> for Links {
+            type Value = Interfaces;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a table of interfaces")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Interfaces, A::Error> {
+                let mut found = BTreeMap::new();
+                while let Some((name, link)) = entries.next_entry()? {
+                    found.insert(name, link);
+                    few(found.len())?;
+                }
+                Ok(Interfaces(found))
+            }
+        }
+        source.deserialize_map(Links)
+    }
+}
+
 /// A container's statistics.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Stats {
@@ -69,6 +213,7 @@ pub struct Stats {
     /// Processes and threads.
     pub pids_stats: Option<Pids>,
     /// The interfaces of its network, by name.
+    #[serde(default, deserialize_with = "interfaces")]
     pub networks: Option<BTreeMap<String, Link>>,
 }
 
@@ -133,10 +278,13 @@ pub struct MemoryStats {
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Blkio {
     /// Requests in the queue now.
+    #[serde(default, deserialize_with = "devices")]
     pub io_queue_recursive: Option<Vec<BlkioEntry>>,
     /// Completed requests.
+    #[serde(default, deserialize_with = "devices")]
     pub io_serviced_recursive: Option<Vec<BlkioEntry>>,
     /// Bytes.
+    #[serde(default, deserialize_with = "devices")]
     pub io_service_bytes_recursive: Option<Vec<BlkioEntry>>,
 }
 

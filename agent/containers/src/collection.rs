@@ -3,26 +3,28 @@
 //! Containers are queried concurrently, some hundreds at a time, each with its own timeout: one that fails, hangs or is removed
 //! meanwhile costs only itself.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
 use std::time::Duration;
 
 use bollard::Docker as Client;
 use bollard::errors::Error;
-use bollard::models::EventMessage;
-use bollard::query_parameters::{EventsOptions, InspectContainerOptions};
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use bollard::models::{EventActor, EventMessage};
+use bollard::query_parameters::EventsOptions;
+use futures_util::stream::{self, Stream, StreamExt};
 use tokio::time::Instant;
 use wasaba_core::collect::rate::Reading;
 use wasaba_core::collect::{Answer, Fault, Moment, rate};
 use wasaba_core::sample::Sample;
-use wasaba_core::text::{duration, first_of, printable};
+use wasaba_core::text::{duration, printable};
 use wasaba_core::tls::{self, Trust};
 
 use super::Docker;
-use super::answers::{Stats, Summary};
+use super::answers::{Inspected, List, Stats, Summary};
 use super::endpoint::Transport;
 use super::metrics::{self, Conversion, Facts};
 use super::naming::Identity;
+use super::warnings::Warnings;
 
 /// How many containers are queried at once. Engines before 25 respond with their own next reading, up to a second later, so a few at
 /// a time would take long; and each is a connection on both sides, so thousands at once would be too many.
@@ -31,8 +33,11 @@ const CONCURRENT: usize = 256;
 /// The time limit of one request to the engine.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// The most warnings of one collection; more would only fill the log.
-const MOST_WARNINGS: usize = 5;
+/// The most containers with out-of-memory kills in one window.
+const MOST_KILLED: usize = 10_000;
+
+/// After as many events, everything else on the thread has its turn.
+const EVENTS_AT_ONCE: usize = 1_000;
 
 /// The date that an engine gives for a reading that it did not take.
 const NEVER: &str = "0001-01-01";
@@ -117,7 +122,7 @@ pub async fn collect(docker: &Docker, state: &mut State, moment: Moment) -> Resu
         if values.named.is_empty() {
             return Err(Fault::new(why));
         }
-        values.warnings.push(why);
+        values.warnings.add(why);
     }
     state.take(&values.readings);
     Ok(values.answer(docker))
@@ -153,12 +158,25 @@ impl<'a> Engine<'a> {
             .iter()
             .map(|Container { identity, key, .. }| (identity.id.clone(), (identity.name.clone(), key.clone())));
         let mut missing = names.collect::<BTreeMap<_, _>>();
-        let mut answered = BTreeSet::new();
-        let (all_facts, kills) = tokio::join!(self.all_facts(wanted), self.kills(window));
+        let step_millis = state.engine_clock.step_millis;
+        // What is known of each is used at once, and not kept.
+        let facts = async {
+            let mut answered = BTreeMap::new();
+            let mut all = pin!(self.all_facts(wanted));
+            while let Some((container, facts, warning)) = all.next().await {
+                missing.remove(&container.identity.id);
+                let counters = Counters { before: &state.readings, container: &container, moment, step_millis };
+                values.take(self.docker, &counters, &facts);
+                warning.into_iter().for_each(|warning| values.warnings.add(warning));
+                answered.insert(container.identity.id, container.key);
+            }
+            answered
+        };
+        let (answered, kills) = tokio::join!(facts, self.kills(window));
         match (&kills, now) {
             // If it cannot be read, the next window begins where this one did.
             (Err(why), _) => {
-                values.warnings.push(why.clone());
+                values.warnings.add(why.clone());
                 values
                     .readings
                     .extend(state.readings.get_key_value(EVENTS_UNTIL).map(|(key, kept)| (key.clone(), *kept)));
@@ -171,17 +189,12 @@ impl<'a> Engine<'a> {
             (Ok(_), None) => {}
         }
         let kills = kills.ok().flatten();
-        for (container, mut facts, warning) in all_facts {
-            missing.remove(&container.identity.id);
-            answered.insert(container.identity.id.clone());
-            facts.oom_kills =
-                kills.as_ref().map(|kills| kills.get(&container.identity.id).map_or(0.0, |(_, count)| *count));
-            let step_millis = state.engine_clock.step_millis;
-            let counters = Counters { before: &state.readings, container: &container, moment, step_millis };
-            values.take(self.docker, &counters, &facts);
-            values.warnings.extend(warning);
+        if let Some(kills) = &kills {
+            for (id, key) in &answered {
+                values.take_kills(Some(key.clone()), kills.get(id).map_or(0.0, |(_, count)| *count));
+            }
         }
-        for (id, (identity, count)) in kills.iter().flatten().filter(|(id, _)| !answered.contains(*id)) {
+        for (id, (identity, count)) in kills.iter().flatten().filter(|(id, _)| !answered.contains_key(*id)) {
             // It is late, or does not run any more.
             let key = match missing.get(id) {
                 Some((_, key)) => Some(key.clone()),
@@ -193,14 +206,14 @@ impl<'a> Engine<'a> {
         let late = missing.values().map(|(name, _)| {
             format!("{}: timed out after {} (limit `timeout_seconds`)", shown(name), duration(timeout))
         });
-        values.warnings.extend(late);
+        late.for_each(|late| values.warnings.add(late));
         Ok(())
     }
 
     /// The facts of the containers that respond before the deadline, each with its warning.
-    async fn all_facts(&self, containers: Vec<Container>) -> Vec<(Container, Facts, Option<String>)> {
+    fn all_facts(&self, containers: Vec<Container>) -> impl Stream<Item = (Container, Facts, Option<String>)> {
         let facts = stream::iter(containers).map(|container| self.facts(container)).buffer_unordered(CONCURRENT);
-        facts.take_until(tokio::time::sleep_until(self.deadline)).collect().await
+        facts.take_until(tokio::time::sleep_until(self.deadline))
     }
 
     fn has_extra(&self, word: &str) -> bool {
@@ -231,19 +244,13 @@ impl<'a> Engine<'a> {
     async fn list(&self, all: bool, values: &mut Values) -> Result<(Option<jiff::Timestamp>, Vec<Summary>), String> {
         let path = if all { "/containers/json?all=true" } else { "/containers/json" };
         let response = self.before_deadline(self.transport.get(path)).await.map_err(|error| self.fault(&error))?;
-        let list = serde_json::from_slice::<Vec<serde_json::Value>>(&response.body)
-            .map_err(|error| self.fault(&error.into()))?;
-        let mut containers = Vec::new();
-        for entry in list {
-            match serde_json::from_value(entry) {
-                Ok(container) => containers.push(container),
-                Err(error) => {
-                    let why = printable(&error.to_string(), 200);
-                    values.warnings.push(format!("invalid entry in the list of containers: {why}"));
-                }
-            }
-        }
-        Ok((response.date, containers))
+        // It may have tens of megabytes.
+        let date = response.date;
+        let list = tokio::task::spawn_blocking(move || serde_json::from_slice::<List>(&response.body)).await;
+        let list = list.map_err(|_| "the agent crashed; this is a bug in wasaba".to_owned())?;
+        let List { containers, warnings } = list.map_err(|error| self.fault(&error.into()))?;
+        values.warnings.append(warnings);
+        Ok((date, containers))
     }
 
     /// The facts of one container, and the warning if a request failed. A container that was removed meanwhile has neither.
@@ -282,8 +289,8 @@ impl<'a> Engine<'a> {
         if !self.has_extra("restarts") {
             return Ok(None);
         }
-        let options = None::<InspectContainerOptions>;
-        let about = self.in_time(self.client.inspect_container(&container.identity.id, options)).await?;
+        let response = self.in_time(self.transport.get(&format!("/containers/{}/json", container.identity.id))).await?;
+        let about = serde_json::from_slice::<Inspected>(&response.body)?;
         Ok(about.restart_count.map(|count| count as f64))
     }
 
@@ -295,9 +302,8 @@ impl<'a> Engine<'a> {
         // Both ends belong to the engine's window.
         let until = format!("{}.999999999", until.saturating_sub(1));
         let options = EventsOptions { since: Some(since.to_string()), until: Some(until), filters: Some(filters) };
-        let events = self.client.events(Some(options)).try_collect::<Vec<_>>();
-        let events = self.before_deadline(events).await;
-        events.map(|events| Some(count(events))).map_err(|error| {
+        let kills = self.before_deadline(count(self.client.events(Some(options)))).await;
+        kills.map(Some).map_err(|error| {
             format!("cannot get out-of-memory events: {}; they are read again in the next minute", self.reason(&error))
         })
     }
@@ -306,19 +312,33 @@ impl<'a> Engine<'a> {
 /// The containers with kills, and how many, by id.
 type Kills = HashMap<String, (Identity, f64)>;
 
-fn count(events: Vec<EventMessage>) -> Kills {
-    let mut kills = Kills::new();
-    for actor in events.into_iter().filter_map(|event| event.actor) {
-        let Some(id) = actor.id else { continue };
+async fn count(events: impl Stream<Item = Result<EventMessage, Error>>) -> Result<Kills, Error> {
+    let (mut events, mut kills) = (pin!(events.enumerate()), Kills::new());
+    while let Some((number, event)) = events.next().await {
+        if let Some(actor) = event?.actor {
+            add(&mut kills, actor);
+        }
+        if kills.len() > MOST_KILLED {
+            return Err(std::io::Error::other(format!("they are of more than {MOST_KILLED} containers")).into());
+        }
+        if number % EVENTS_AT_ONCE == EVENTS_AT_ONCE - 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(kills)
+}
+
+fn add(kills: &mut Kills, actor: EventActor) {
+    let Some(id) = actor.id else { return };
+    let (_, count) = kills.entry(id).or_insert_with_key(|id| {
         // The attributes of an event are name, image and the labels.
         let mut attributes = actor.attributes.unwrap_or_default();
         let mut take = |key: &str| attributes.remove(key).unwrap_or_default();
         let (name, image) = (take("name"), take("image"));
         let labels = attributes.into_iter().collect();
-        let identity = Identity { id: id.clone(), name, image, labels, ..Identity::default() };
-        kills.entry(id).or_insert((identity, 0.0)).1 += 1.0;
-    }
-    kills
+        (Identity { id: id.clone(), name, image, labels, ..Identity::default() }, 0.0)
+    });
+    *count += 1.0;
 }
 
 /// A container to query.
@@ -398,7 +418,7 @@ struct Values {
     /// Without `custom.`.
     named: BTreeMap<String, f64>,
     readings: Vec<(String, Reading)>,
-    warnings: Vec<String>,
+    warnings: Warnings,
 }
 
 impl Values {
@@ -455,11 +475,10 @@ impl Values {
                     Some(host) => sample.of_host(host),
                     None => sample,
                 }),
-                Err(error) => warnings.push(error.to_string()),
+                Err(error) => warnings.add(error.to_string()),
             }
         }
-        warnings.sort_unstable();
-        answer.warnings = first_of(warnings, MOST_WARNINGS);
+        answer.warnings = warnings.lines();
         answer
     }
 }

@@ -30,6 +30,9 @@ const GROWTH: Duration = Duration::from_millis(50);
 /// The most connections at once.
 const MOST: usize = 256;
 
+/// How much of a response is kept of what was not asked for yet, in bytes, for each connection.
+const LARGEST_BUFFER: usize = 64 << 10;
+
 /// The body of a request, whatever it is.
 pub(super) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -43,7 +46,8 @@ impl Connection {
     pub(super) async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Result<Self, Error> {
         let allowance = Allowance::default();
         let stream = Allowed::new(stream, allowance.clone());
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let (sender, connection) =
+            http1::Builder::new().max_buf_size(LARGEST_BUFFER).handshake(TokioIo::new(stream)).await?;
         // It ends with the sender, or with the response's body, whose reader gets its errors.
         tokio::spawn(connection);
         Ok(Self { sender, allowance })

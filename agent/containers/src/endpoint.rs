@@ -16,6 +16,7 @@ use hyper::header::{DATE, HOST, HeaderValue};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use tokio::net::UnixStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsConnector;
 use wasaba_core::names;
 use wasaba_core::paths::named;
@@ -28,11 +29,20 @@ use super::connections::{Connection, Connections};
 /// The default sockets of Docker and Podman; the first that exists is used.
 const DEFAULT_SOCKETS: [&str; 3] = ["/var/run/docker.sock", "/run/docker.sock", "/run/podman/podman.sock"];
 
-/// The most that is read of a response, in bytes; the list of 10,000 containers has some 15 MB.
+/// The most that is read of the list of containers, in bytes; that of 10,000 has some 15 MB.
 const LARGEST_RESPONSE: u64 = 32 << 20;
 
-/// The most that is read of one container's statistics, in bytes; they have some kilobytes.
-const LARGEST_STATS: u64 = 1 << 20;
+/// The most that is read of an answer about one container, in bytes; it has some kilobytes.
+const LARGEST_OF_CONTAINER: u64 = 1 << 20;
+
+/// The most that is read of a window of events, in bytes: some thousand kills.
+const LARGEST_EVENTS: u64 = 4 << 20;
+
+/// What is read of any response without a place for a large one, in bytes: hundreds are read at once.
+const SMALL: usize = 32 << 10;
+
+/// How many responses that are not small may be in memory at once; the others wait.
+const LARGE_AT_ONCE: usize = 16;
 
 /// The pause before the next try where the queue of a unix socket is full. The caller limits the tries by its timeout.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
@@ -189,7 +199,8 @@ impl Endpoint {
                 Way::Tcp(Connections::new(&host, port, tls))
             }
         };
-        Ok(Transport(Arc::new(Inner { address, trust, way })))
+        let large = Arc::new(Semaphore::new(LARGE_AT_ONCE));
+        Ok(Transport(Arc::new(Inner { address, trust, way, large })))
     }
 }
 
@@ -201,6 +212,8 @@ struct Inner {
     address: Endpoint,
     trust: Trust,
     way: Way,
+    /// The places for responses that are not small.
+    large: Arc<Semaphore>,
 }
 
 enum Way {
@@ -250,9 +263,9 @@ impl Transport {
             .headers()
             .get(DATE)
             .and_then(|date| rfc2822::DateTimeParser::new().parse_timestamp(date.to_str().ok()?).ok());
-        let body = response.into_body().collect().await?.to_bytes();
+        let (body, place) = self.read(response.into_body()).await?;
         if status_code == 200 {
-            return Ok(EngineResponse { date, body });
+            return Ok(EngineResponse { date, body, _place: place });
         }
         let message = serde_json::from_slice::<serde_json::Value>(&body).ok();
         let message = message.and_then(|error| Some(error.get("message")?.as_str()?.to_owned()));
@@ -266,10 +279,25 @@ pub struct EngineResponse {
     /// Its date, by the engine's own clock, in whole seconds.
     pub date: Option<Timestamp>,
     /// Its body.
-    pub body: Bytes,
+    pub body: Vec<u8>,
+    /// Its place among the large ones.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Transport {
+    /// All of a body. What is not small waits for a place.
+    async fn read(&self, mut body: Incoming) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Error> {
+        let (mut bytes, mut place) = (Vec::new(), None);
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            bytes.extend_from_slice(&data);
+            if place.is_none() && bytes.len() > SMALL {
+                place = Some(Arc::clone(&self.0.large).acquire_owned().await.map_err(io::Error::other)?);
+            }
+        }
+        Ok((bytes, place))
+    }
+
     /// Sends one request. A connection of its own is made to a socket of this machine; those over TCP are kept for the collection.
     async fn exchange(&self, mut request: BollardRequest) -> Result<Response<Incoming>, Error> {
         let host = match &self.0.way {
@@ -283,7 +311,11 @@ impl Transport {
         let host = HeaderValue::from_str(&host).map_err(|error| io::Error::other(error.to_string()))?;
         request.headers_mut().insert(HOST, host);
         // A longer response ends as if the engine had closed the connection.
-        let most = if path.ends_with("/stats") { LARGEST_STATS } else { LARGEST_RESPONSE };
+        let most = match path.as_str() {
+            "/containers/json" => LARGEST_RESPONSE,
+            "/events" => LARGEST_EVENTS,
+            _ => LARGEST_OF_CONTAINER,
+        };
         let request = request.map(BodyExt::boxed_unsync);
         match &self.0.way {
             Way::Unix(path) => {

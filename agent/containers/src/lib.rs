@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod naming;
 #[cfg(test)]
 mod tests;
+mod warnings;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -55,8 +55,6 @@ pub struct Facts {
     pub healthy: Option<bool>,
     /// How often its restart policy restarted it.
     pub restarts: Option<f64>,
-    /// Out-of-memory kills in it since the last collection.
-    pub oom_kills: Option<f64>,
     /// Whether its CPU time is posted in nanoseconds instead of percent.
     pub in_nanoseconds: bool,
 }
@@ -248,7 +246,8 @@ pub const ALL: &[Family] = &[
         graph: "docker.oom_kills.#",
         label: "Docker OOM Kills",
         unit: "integer",
-        metrics: &[line("kills", "Kills", Conversion::Gauge, |facts| facts.oom_kills)],
+        // They are counted in the engine's events.
+        metrics: &[line("kills", "Kills", Conversion::Gauge, |_| None)],
     },
 ];
 

@@ -253,6 +253,70 @@ async fn an_invalid_entry_of_the_list_costs_only_itself() {
 }
 
 #[tokio::test]
+async fn a_list_without_end_is_a_fault_and_few_of_its_warnings_are_kept() {
+    let canned = Canned::start(engine(format!("[0{}]", ",0".repeat(10_000)), |_| None));
+    let answer = collect(&canned.docker(), &mut State::default(), at(60)).await.unwrap();
+    assert_eq!((answer.warnings.len(), answer.warnings.last().unwrap().as_str()), (6, "and 9996 more"));
+    let entry = |labels: usize| {
+        let labels = (0..labels).map(|number| format!("\"{number:x}\":\"\"")).collect::<Vec<_>>().join(",");
+        format!("{{\"Id\":\"a\",\"Labels\":{{{labels}}}}}")
+    };
+    for (all, expected) in [
+        (format!("[0{}]", ",0".repeat(2_000_000)), "more than 50000 containers"),
+        (format!("[{}]", vec![entry(10_000); 60].join(",")), "more than 500000 names and labels"),
+    ] {
+        canned.respond_with(engine(all, |_| None));
+        let Err(Fault { text, .. }) = collect(&canned.docker(), &mut State::default(), at(60)).await else {
+            panic!("{expected}")
+        };
+        assert!(text.contains(expected), "{text}");
+    }
+    canned.respond_with(engine(format!("[{}]", entry(100_000)), |_| None));
+    let answer = collect(&canned.docker(), &mut State::default(), at(60)).await.unwrap();
+    assert_eq!(answer.warnings, ["invalid entry in the list of containers: it is longer than 256 KiB"]);
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_container_without_end_costs_only_that_container() {
+    let all = list(&[("good", "a1"), ("inspected", "b1"), ("devices", "c1"), ("links", "d1")]);
+    let answers = engine(all, |id| {
+        let many = |part: &str| vec![part; 5_000].join(",");
+        let links = (0..5_000).map(|number| format!("\"{number}\":{{}}")).collect::<Vec<_>>().join(",");
+        Some((
+            200,
+            match id {
+                "c1" => format!("{{\"blkio_stats\":{{\"io_serviced_recursive\":[{}]}}}}", many("{}")),
+                "d1" => format!("{{\"networks\":{{{links}}}}}"),
+                _ => stats(0, 10),
+            },
+        ))
+    });
+    let canned = Canned::start(Box::new(move |path| match path.ends_with("/json") && path != "/containers/json" {
+        true if path.contains("/b1") => Some((200, " ".repeat(2 << 20) + "{}")),
+        true => Some((200, json!({ "RestartCount": 3 }).to_string())),
+        false => answers(path),
+    }));
+    let docker = Docker { extra: vec!["restarts"], ..canned.docker() };
+    let answer = collect(&docker, &mut State::default(), at(60)).await.unwrap();
+    let values = values(&answer);
+    let restarts = |name: &str| values.get(&format!("custom.docker.restarts.{name}.count")).copied();
+    assert_eq!((restarts("good"), restarts("inspected")), (Some(3.0), None), "{values:?}");
+    assert!(values.contains_key("custom.docker.memory.good.rss"));
+    let [devices, inspected, links] = &answer.warnings[..] else { panic!("{:?}", answer.warnings) };
+    assert!(devices.contains("`devices`: ") && devices.contains("more than 4096 devices or interfaces"), "{devices}");
+    assert!(inspected.contains("`inspected`: ") && links.contains("`links`: "), "{inspected} {links}");
+}
+
+#[tokio::test]
+async fn more_large_answers_than_may_be_in_memory_at_once_are_read_one_after_the_other() {
+    let names = (0..60).map(|number| (format!("c{number}"), format!("{number:02x}f"))).collect::<Vec<_>>();
+    let names = names.iter().map(|(name, id)| (name.as_str(), id.as_str())).collect::<Vec<_>>();
+    let canned = Canned::start(engine(list(&names), |_| Some((200, " ".repeat(900 << 10) + &stats(0, 10)))));
+    let answer = collect(&canned.docker(), &mut State::default(), at(60)).await.unwrap();
+    assert_eq!((values(&answer).len(), answer.warnings), (120, Vec::new()));
+}
+
+#[tokio::test]
 async fn a_thousand_failing_containers_give_few_warnings() {
     let names = (0..1_000).map(|number| (format!("c{number}"), format!("{number:03x}f"))).collect::<Vec<_>>();
     let names = names.iter().map(|(name, id)| (name.as_str(), id.as_str())).collect::<Vec<_>>();
