@@ -8,6 +8,7 @@ use containers::Docker;
 use machine::roots::Roots;
 use official::shell::simple_command;
 use wasaba_core::container::MARK;
+use wasaba_core::paths::{named, patient};
 use wasaba_core::secret::Secret;
 
 use super::document::{Level, Problem};
@@ -126,7 +127,8 @@ fn unquoted(value: &str) -> &str {
 }
 
 fn key_in(file: &Path) -> Result<Secret, String> {
-    let read = wasaba_core::paths::named::read(file, 4_096).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let read = patient::ask(file, patient::READ, |file| named::read(file, 4_096)).flatten();
+    let read = read.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let read = read.map(|key| key.trim_start_matches('\u{feff}').trim().to_owned());
     match read {
         Ok(key) if key.is_empty() => Err(format!(

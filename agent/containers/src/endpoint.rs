@@ -19,7 +19,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsConnector;
 use wasaba_core::names;
-use wasaba_core::paths::named;
+use wasaba_core::paths::{named, patient};
 use wasaba_core::secret::without_login;
 use wasaba_core::tls;
 use wasaba_core::tls::Trust;
@@ -177,7 +177,7 @@ impl Endpoint {
     /// # Errors
     /// Each file that cannot be read or has other content; the text names it.
     pub fn check(&self, trust: &Trust) -> Result<(), Vec<String>> {
-        let resolved = self.resolve(trust, |name| std::env::var(name).ok(), Path::exists);
+        let resolved = self.resolve(trust, |name| std::env::var(name).ok(), exists);
         let trust = resolved.map_or_else(|_| trust.clone(), |(_, trust)| trust);
         tls::check(&trust)
     }
@@ -187,7 +187,10 @@ impl Endpoint {
     /// # Errors
     /// No default socket exists, or a certificate cannot be read.
     pub async fn transport(&self, trust: &Trust, secure: &mut tls::Client) -> Result<Transport, String> {
-        let (address, trust) = self.resolve(trust, |name| std::env::var(name).ok(), Path::exists)?;
+        let (endpoint, given) = (self.clone(), trust.clone());
+        let resolve = move || endpoint.resolve(&given, |name| std::env::var(name).ok(), exists);
+        let resolved = tokio::task::spawn_blocking(resolve).await;
+        let (address, trust) = resolved.map_err(|_| "the agent crashed; this is a bug in wasaba".to_owned())??;
         if trust != *secure.trust() {
             *secure = tls::Client::new(trust.clone());
         }
@@ -327,12 +330,17 @@ impl Transport {
     }
 }
 
+/// Whether there is something at a path, whose file system may never answer.
+fn exists(path: &Path) -> bool {
+    patient::ask(path, patient::LOOK, Path::exists).unwrap_or(false)
+}
+
 /// A connection to the socket at `path`.
 async fn unix(path: &Path) -> io::Result<UnixStream> {
     loop {
         let owned = path.to_owned();
-        let found = tokio::task::spawn_blocking(move || named::socket(&owned)).await;
-        match found.map_err(io::Error::other)??.connect().await {
+        let found = tokio::task::spawn_blocking(move || patient::ask(&owned, patient::LOOK, named::socket)).await;
+        match found.map_err(io::Error::other)???.connect().await {
             // The queue of the socket is full; on older systems it has 128 places.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(RETRY_PAUSE).await,
             stream => return stream,
@@ -345,6 +353,23 @@ mod tests {
 
     fn tcp(host: &str, port: u16, tls: bool) -> Endpoint {
         Endpoint::Tcp { host: host.into(), port, tls }
+    }
+
+    #[tokio::test]
+    async fn a_socket_and_files_for_tls_whose_file_system_does_not_answer_hold_nothing_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("ca.pem"), "").unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(path("engine.sock")).unwrap();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let hang = move |_: &Path| released.recv().is_ok();
+        patient::ask(&path("any"), Duration::from_millis(1), hang).unwrap_err();
+        let trust = Trust { authority: Some(path("ca.pem")), ..Trust::default() };
+        let problems = tcp("engine", 1, true).check(&trust).unwrap_err();
+        assert!(problems[0].contains("ca.pem") && problems[0].contains("does not answer"), "{problems:?}");
+        assert!(!exists(&path("engine.sock")));
+        assert_eq!(unix(&path("engine.sock")).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        release.send(()).unwrap();
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use wasaba_core::paths::trusted::Unopened;
-use wasaba_core::paths::{named, trusted};
+use wasaba_core::paths::{named, patient, trusted};
 
 /// A problem as the user sees it: file, line and column, what is wrong, the cure, and the line without its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +111,7 @@ const LONGEST_FILE_BYTES: u64 = 1 << 20;
 /// # Errors
 /// The file cannot be read, is not a regular file, is not UTF-8, or is longer than 1 MiB.
 pub fn read_file(file: &Path) -> std::io::Result<String> {
-    text(named::read(file, LONGEST_FILE_BYTES)?)
+    text(patient::ask(file, patient::READ, |file| named::read(file, LONGEST_FILE_BYTES)).flatten()?)
 }
 
 /// The text of a file that decides what the agent does, and that a pattern or a folder has found.
@@ -119,7 +119,7 @@ pub fn read_file(file: &Path) -> std::io::Result<String> {
 /// # Errors
 /// As [`read_file`]; or another user could have written it.
 pub fn read_trusted(file: &Path) -> Result<String, Unopened> {
-    Ok(text(trusted::read(file, LONGEST_FILE_BYTES)?)?)
+    Ok(text(patient::ask(file, patient::READ, |file| trusted::read(file, LONGEST_FILE_BYTES))??)?)
 }
 
 fn text(bytes: Vec<u8>) -> std::io::Result<String> {

@@ -17,7 +17,7 @@ use super::verifier::{Believed, Seen, Verifier};
 use super::{Trust, Verification, builder, ready};
 use crate::paths::{Opened, named, patient};
 
-/// Reads the files of `trust` once. Blocks.
+/// Reads the files of `trust` once. Blocks, but not longer than [`patient::LOOK`] for a folder whose file system does not answer.
 ///
 /// # Errors
 /// Each file that cannot be read or has other content; the text names it.
@@ -91,12 +91,11 @@ impl Client {
         if self.0.trust.needs_machine() {
             ready().await?;
         }
-        let first = self.0.trust.files().next().map(|(part, file)| (part, file.to_owned()));
-        let (Some((part, file)), shared) = (first, Arc::clone(&self.0)) else { return self.0.read() };
-        let read = tokio::task::spawn_blocking(move || {
-            let read = patient::ask(&file, patient::LOOK, move |_| shared.read());
-            read.map_err(|error| part.unusable(&file, &error)).flatten()
-        });
+        if self.0.trust.files().next().is_none() {
+            return self.0.read();
+        }
+        let shared = Arc::clone(&self.0);
+        let read = tokio::task::spawn_blocking(move || shared.read());
         read.await.unwrap_or_else(|_| Err("the agent crashed; this is a bug in wasaba".to_owned()))
     }
 }
@@ -126,7 +125,26 @@ enum Content {
 }
 
 impl Part {
+    /// Opens a file, whose file system may never answer.
+    fn open(self, file: &Path) -> Result<Opened, String> {
+        self.patiently(file, move |file| named::open(file).map_err(|error| self.unusable(file, &error)))
+    }
+
+    /// The only way to a file: the answer to a question about it, unless its file system takes too long.
+    fn patiently<T: Send + 'static>(
+        self,
+        file: &Path,
+        question: impl FnOnce(&Path) -> Result<T, String> + Send + 'static,
+    ) -> Result<T, String> {
+        let answer = patient::ask(file, patient::LOOK, question);
+        answer.map_err(|error| self.unusable(file, &error)).flatten()
+    }
+
     fn read(self, file: &Path, opened: Opened) -> Result<Content, String> {
+        self.patiently(file, move |file| self.content(file, opened))
+    }
+
+    fn content(self, file: &Path, opened: Opened) -> Result<Content, String> {
         let bytes = opened.read(LONGEST_FILE_BYTES).map_err(|error| self.unusable(file, &error))?;
         match self {
             Self::Authorities => self.authorities(file, &bytes).map(Content::Authorities),
@@ -178,8 +196,7 @@ impl Kept {
     /// # Errors
     /// What is wrong with each file.
     fn read(trust: &Trust, before: Option<Self>) -> Result<Self, Vec<String>> {
-        let open = |(part, file): (Part, &Path)| named::open(file).map_err(|error| part.unusable(file, &error));
-        let opened = trust.files().map(open).collect::<Vec<_>>();
+        let opened = trust.files().map(|(part, file)| part.open(file)).collect::<Vec<_>>();
         let stamps = opened.iter().flatten().map(stamp).collect::<Vec<_>>();
         if let Some(before) = before.filter(|before| opened.iter().all(Result::is_ok) && before.stamps == stamps) {
             return Ok(before);

@@ -13,6 +13,7 @@ use super::anchors::Anchors;
 use super::places::Nothing;
 use super::roots::{Read, Roots};
 use super::*;
+use crate::paths::patient;
 
 /// Whether the handshake of a client with this trust succeeds when it connects to `localhost`.
 async fn agree(trust: &Trust, server: TlsAcceptor) -> bool {
@@ -90,6 +91,23 @@ async fn a_client_certificate_is_presented_to_a_server_that_requires_one() {
     assert!(!agree(&without, authority.server("localhost", true)).await);
     let with = Trust { identity: Some(authority.identity("agent")), ..without };
     assert!(agree(&with, authority.server("localhost", true)).await);
+}
+
+#[tokio::test]
+async fn a_file_whose_file_system_does_not_answer_is_named_and_holds_nothing_up() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let trust = Trust { identity: Some(other.identity("agent")), ..trusting(&authority, Verification::Full) };
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let hang = move |_: &Path| released.recv().is_ok();
+    patient::ask(&other.folder().join("any"), std::time::Duration::from_millis(1), hang).unwrap_err();
+    let problems = check(&trust).unwrap_err();
+    assert_eq!(problems.len(), 2, "only those of its folder: {problems:?}");
+    for (problem, file) in problems.iter().zip(["agent.pem", "agent.key"]) {
+        assert!(problem.contains(file) && problem.contains("its file system does not answer"), "{problem}");
+    }
+    let error = Client::new(trust).config().await.unwrap_err();
+    assert!(error.contains("agent.pem") && error.contains("agent.key") && !error.contains("ca.pem"), "{error}");
+    release.send(()).unwrap();
 }
 
 #[tokio::test]
