@@ -106,7 +106,9 @@ fn parse(
         let rest = rest.split(['#', ';']).next().unwrap_or_default();
         match keyword {
             "nameserver" if config.servers.len() < MOST_SERVERS => {
-                config.servers.extend(server(rest.trim(), port, &index))
+                // For glibc, too, only the first word counts.
+                let address = rest.split_whitespace().next().unwrap_or_default();
+                config.servers.extend(server(address, port, &index));
             }
             "search" => config.domains = domains(rest),
             "domain" => config.domains = domains(rest.split_whitespace().next().unwrap_or_default()),
@@ -246,6 +248,8 @@ mod tests {
                     nameserver nonsense\nnameserver fe80::1%eth0\nnameserver\tfe80::2%9\nnameserver fe80::3%none\n\
                     nameserver 10.0.0.4\n";
         assert_eq!(servers(text), ["10.0.0.1:53", "[fe80::1%7]:53", "[fe80::2%9]:53"]);
+        let further = "nameserver 10.0.0.1 of the office\nnameserver fe80::1%eth0\tsecond\nnameserver no 10.0.0.3\n";
+        assert_eq!(servers(further), ["10.0.0.1:53", "[fe80::1%7]:53"]);
         for empty in ["", "\n\n", "search example\n", "nameserver\n", "nameservers 10.0.0.1\n"] {
             assert_eq!(servers(empty), ["127.0.0.1:53"], "{empty}");
         }
