@@ -306,7 +306,8 @@ impl Config {
     /// Asks for a name as it is written and with each domain, in glibc's order.
     async fn search(&self, name: &str) -> Result<Vec<IpAddr>, Why> {
         let (mut failed, mut has_no_address) = (None, false);
-        // Whether servers answered at all: they would be asked again for each domain.
+        // Whether no server answered for a domain: they would be asked again for each further one. The name itself says nothing of that, for
+        // glibc either: its servers may be silent about names that they do not know.
         let mut are_silent = false;
         for (candidate, has_domain) in self.candidates(name).ok_or(Why::Invalid)? {
             if has_domain && are_silent {
@@ -318,7 +319,7 @@ impl Config {
                 Said::NoAddress => has_no_address = true,
                 Said::Missing => {}
                 Said::Failed(fault) => {
-                    are_silent |= !matches!(fault.kind, FaultKind::Code(_));
+                    are_silent |= has_domain && !matches!(fault.kind, FaultKind::Code(_));
                     failed.get_or_insert(fault);
                 }
             }

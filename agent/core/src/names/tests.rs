@@ -393,6 +393,31 @@ async fn an_answer_that_comes_after_its_servers_time_is_taken() {
 }
 
 #[tokio::test]
+async fn the_domains_are_tried_after_a_dotted_name_that_a_server_is_silent_about_or_refers_to_others_for() {
+    for refers in [false, true] {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (hosts, config) = (folder.path().join("hosts"), folder.path().join("resolv.conf"));
+        let lines = "nameserver 127.0.0.1\nsearch corp.test\noptions timeout:1 attempts:1 no-aaaa\n";
+        std::fs::write(&config, lines).unwrap();
+        let places = Places { hosts, config, port: server.local_addr().unwrap().port() };
+        let answers = async {
+            let (mut bare, asker) = question(&server).await;
+            if refers {
+                bare[2..4].copy_from_slice(&[0x81, 0x00]);
+                server.send_to(&bare, asker).await.unwrap();
+            }
+            let (asked, asker) = question(&server).await;
+            assert!(asked.len() > bare.len(), "with the domain");
+            server.send_to(&answer(&asked, 7), asker).await.unwrap();
+        };
+        let limit = Duration::from_secs(20);
+        let (found, answered) = tokio::join!(places.lookup("web.site"), tokio::time::timeout(limit, answers));
+        assert_eq!((found.unwrap(), answered), (vec![IpAddr::from([10, 0, 0, 7])], Ok(())), "refers: {refers}");
+    }
+}
+
+#[tokio::test]
 async fn a_look_up_fails_at_once_while_the_file_system_of_its_files_does_not_answer() {
     let machine = Machine::with_servers(1);
     let (release, released) = std::sync::mpsc::channel::<()>();
