@@ -270,6 +270,12 @@ impl Unusual {
         Self { certificate: certificate.der().clone(), between: Some(its_certificate), key }
     }
 
+    /// Its key in PEM form.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.key.serialize_pem()
+    }
+
     /// A TLS server with it, which speaks this version only.
     ///
     /// # Panics

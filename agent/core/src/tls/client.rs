@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, Error};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, Error, InconsistentKeys};
 
 use super::anchors::Anchors;
 use super::pem::{self, Pem};
 use super::places::LONGEST_FILE_BYTES;
 use super::verifier::{Believed, Seen, Verifier};
-use super::{Trust, Verification, builder, ready};
+use super::{Trust, Verification, builder, provider, ready};
 use crate::paths::{Opened, named, patient};
 
 /// Reads the files of `trust` once. Blocks, but not longer than [`patient::LOOK`] for a folder whose file system does not answer.
@@ -152,6 +153,13 @@ impl Part {
                 let found = self.certificates(file, &bytes)?;
                 Ok(Content::Certificates(found.into_iter().map(|found| found.certificate).collect()))
             }
+            Self::Key if is_encrypted(&bytes) => {
+                let file = file.display();
+                Err(format!(
+                    "the private key in `{file}` is encrypted, and nobody can be asked for its password: write it without one (`openssl \
+                     pkey -in {file} -out NEW`, readable by the agent alone), and name that as `key`"
+                ))
+            }
             Self::Key => {
                 PrivateKeyDer::from_pem_slice(&bytes).map(Content::Key).map_err(|error| self.unusable(file, &error))
             }
@@ -218,7 +226,8 @@ impl Kept {
         let builder = builder.with_custom_certificate_verifier(Arc::new(verifier.clone()));
         let mut config = match (&trust.identity, chain.zip(key)) {
             (Some(files), Some((chain, key))) => {
-                builder.with_client_auth_cert(chain, key).map_err(|error| vec![of_pair(files, &error)])?
+                let pair = pair(chain, key).map_err(|error| vec![of_pair(files, &error)])?;
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)))
             }
             _ => builder.with_no_client_auth(),
         };
@@ -226,6 +235,29 @@ impl Kept {
             config.resumption = Resumption::disabled();
         }
         Ok(Self { stamps, config: Arc::new(config), verifier })
+    }
+}
+
+/// Whether a file has a private key that only a password opens: of PKCS #8, or of OpenSSL's old form.
+fn is_encrypted(pem: &[u8]) -> bool {
+    let mut lines = pem.split(|byte| matches!(byte, b'\n' | b'\r'));
+    lines.any(|line| line == b"-----BEGIN ENCRYPTED PRIVATE KEY-----" || line.starts_with(b"Proc-Type: 4,ENCRYPTED"))
+}
+
+/// A certificate with the others of its chain, and its key. It may be of X.509 version 1, which rustls cannot read: it is the server that
+/// reads it.
+fn pair(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<CertifiedKey, Error> {
+    let pair = CertifiedKey::new(chain, provider().key_provider.load_private_key(key)?);
+    match pair.keys_match() {
+        Err(error @ Error::InvalidCertificate(_)) => {
+            let public = pair.key.public_key().ok_or(error)?;
+            // The public key is a part of the certificate.
+            let is_own = pair.end_entity_cert()?.windows(public.len()).any(|part| part == public.as_ref());
+            if is_own { Ok(pair) } else { Err(InconsistentKeys::KeyMismatch.into()) }
+        }
+        // As rustls itself: some keys do not say what their public one is.
+        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(pair),
+        Err(error) => Err(error),
     }
 }
 

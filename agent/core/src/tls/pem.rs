@@ -68,7 +68,7 @@ fn is_for_servers(mut behind: Elements<'_>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use wasaba_testing::authority::Authority;
 
     use super::super::der::sequence;
@@ -77,7 +77,7 @@ mod tests {
     const MAIL: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 4];
 
     /// A file with this label, of these bytes.
-    fn file(label: &str, bytes: &[u8]) -> Vec<u8> {
+    pub(in crate::tls) fn file(label: &str, bytes: &[u8]) -> Vec<u8> {
         let mut file = format!("-----BEGIN {label}-----\n").into_bytes();
         for (at, three) in bytes.chunks(3).enumerate() {
             let bits = three.iter().chain([&0; 2]).take(3).fold(0, |bits, byte| bits << 8 | u32::from(*byte));

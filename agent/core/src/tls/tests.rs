@@ -94,6 +94,46 @@ async fn a_client_certificate_is_presented_to_a_server_that_requires_one() {
 }
 
 #[tokio::test]
+async fn a_client_certificate_of_version_1_is_presented_with_its_own_key_alone() {
+    let authority = Authority::new();
+    let own = Unusual::new("agent", Form::Version1, Validity::Now, Some(&authority));
+    let file = |name: &str, content: &[u8]| {
+        let file = authority.folder().join(name);
+        std::fs::write(&file, content).unwrap();
+        file
+    };
+    let certificate = file("agent.pem", &pem::tests::file("CERTIFICATE", &own.certificate));
+    let trust = |key: &str| {
+        let identity = Some((certificate.clone(), file("agent.key", key.as_bytes())));
+        Trust { identity, ..trusting(&authority, Verification::Full) }
+    };
+    let config = Client::new(trust(&own.key())).config().await.unwrap();
+    assert!(config.client_auth_cert_resolver.has_certs());
+    assert!(agree(&trust(&own.key()), authority.server("localhost", false)).await);
+    let other = Unusual::new("agent", Form::Version1, Validity::Now, Some(&authority)).key();
+    let error = Client::new(trust(&other)).config().await.unwrap_err();
+    assert!(error.contains("is not that of the certificate"), "{error}");
+}
+
+#[test]
+fn an_encrypted_key_is_called_encrypted() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.identity("agent");
+    for text in [
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        "-----BEGIN RSA PRIVATE KEY-----\r\nProc-Type: 4,ENCRYPTED\r\nDEK-Info: AES-256-CBC,00\r\n\r\nMAAA\r\n\
+         -----END RSA PRIVATE KEY-----\r\n",
+    ] {
+        std::fs::write(&key, text).unwrap();
+        let trust = Trust { identity: Some((certificate.clone(), key.clone())), ..Trust::default() };
+        let problems = check(&trust).unwrap_err();
+        let [problem] = &problems[..] else { panic!("{problems:?}") };
+        assert!(problem.contains("agent.key") && problem.contains("is encrypted"), "{problem}");
+        assert!(problem.contains("openssl pkey -in"), "{problem}");
+    }
+}
+
+#[tokio::test]
 async fn a_file_whose_file_system_does_not_answer_is_named_and_holds_nothing_up() {
     let (authority, other) = (Authority::new(), Authority::new());
     let trust = Trust { identity: Some(other.identity("agent")), ..trusting(&authority, Verification::Full) };
