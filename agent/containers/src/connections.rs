@@ -5,7 +5,6 @@
 //! number doubles every [`GROWTH`]: an engine that answers at once needs few, and one that takes a second for each soon has enough.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use wasaba_core::allowance::{Allowance, Allowed};
-use wasaba_core::names;
+use wasaba_core::names::{self, Found};
 
 /// How long a request waits for a connection before there are twice as many.
 const GROWTH: Duration = Duration::from_millis(50);
@@ -75,7 +74,7 @@ struct Inner {
     host: String,
     port: u16,
     tls: Option<TlsConnector>,
-    addresses: OnceCell<Vec<SocketAddr>>,
+    found: OnceCell<Found>,
     idle: Mutex<Vec<Connection>>,
     /// One for each connection that may be in use.
     slots: Arc<Semaphore>,
@@ -86,8 +85,8 @@ struct Inner {
 impl Connections {
     pub(super) fn new(host: &str, port: u16, tls: Option<TlsConnector>) -> Self {
         let (slots, size) = (Arc::new(Semaphore::new(1)), Mutex::new((1, Instant::now())));
-        let (addresses, idle) = (OnceCell::new(), Mutex::default());
-        Self(Arc::new(Inner { host: host.to_owned(), port, tls, addresses, idle, slots, size }))
+        let (found, idle) = (OnceCell::new(), Mutex::default());
+        Self(Arc::new(Inner { host: host.to_owned(), port, tls, found, idle, slots, size }))
     }
 
     /// The host and port of a URL.
@@ -141,11 +140,8 @@ impl Inner {
 
     async fn connect(&self) -> Result<Connection, Error> {
         let host = self.host.trim_matches(['[', ']']);
-        let addresses = self.addresses.get_or_try_init(|| async {
-            let found = names::lookup(host).await.map_err(io::Error::other)?;
-            Ok::<_, io::Error>(found.into_iter().map(|address| SocketAddr::new(address, self.port)).collect())
-        });
-        let stream = names::connect(addresses.await?).await?;
+        let found = self.found.get_or_try_init(|| async { names::find(host).await.map_err(io::Error::other) }).await?;
+        let stream = found.clone().connect(self.port, |later| later).await?;
         stream.set_nodelay(true)?;
         let Some(tls) = &self.tls else { return Connection::over(stream).await };
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;

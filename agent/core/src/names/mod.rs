@@ -7,8 +7,8 @@
 //! reached come first ([`connect`] tries both families).
 //!
 //! Where glibc gives up or waits long, this does not: each family asks the next server for itself, and does so beside one that is silent
-//! for two seconds; one that has found addresses waits for the other a second only, and a server that was silent is asked last for ten
-//! minutes.
+//! for two seconds; one that has found addresses waits for the other a second only, or longer where none of them accepts a connection; and a
+//! server that was silent is asked last for ten minutes.
 
 mod exchange;
 mod files;
@@ -26,8 +26,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, Either, Shared, select};
 use futures_util::stream::FuturesUnordered;
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -181,7 +182,12 @@ impl Places {
         Ok(Known { name: name.to_owned(), addresses, config: Some(config) })
     }
 
+    #[cfg(test)]
     async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, Unresolved> {
+        Ok(self.find(name).await?.addresses)
+    }
+
+    async fn find(&self, name: &str) -> Result<Found, Unresolved> {
         let (places, owned) = (self.clone(), name.to_owned());
         let read = tokio::task::spawn_blocking(move || places.ask(&owned)).await;
         let bug = |_| Err(Unresolved::new(name, Why::File("the agent crashed; this is a bug in wasaba".to_owned())));
@@ -211,7 +217,47 @@ pub fn read(name: &str) -> Result<Known, Unresolved> {
 /// # Errors
 /// It has none, or no name server says.
 pub async fn lookup(name: &str) -> Result<Vec<IpAddr>, Unresolved> {
-    Places::of_machine().lookup(name).await
+    Ok(find(name).await?.addresses)
+}
+
+/// As [`lookup`], with those that may be known later.
+///
+/// # Errors
+/// As [`lookup`].
+pub async fn find(name: &str) -> Result<Found, Unresolved> {
+    Places::of_machine().find(name).await
+}
+
+/// The addresses of a name.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Those that are known, the best first; there is at least one.
+    pub addresses: Vec<IpAddr>,
+    /// Those of the family that was not waited for.
+    later: Option<Shared<BoxFuture<'static, Vec<IpAddr>>>>,
+}
+
+impl Found {
+    fn known(addresses: Vec<IpAddr>) -> Self {
+        Self { addresses, later: None }
+    }
+
+    /// Connects to a port of the first address that accepts. If the known ones do not, the others are waited for, of which only those are
+    /// tried that `admitted` leaves. The caller limits the time.
+    ///
+    /// # Errors
+    /// That of the first address, if none accepts.
+    pub async fn connect(
+        self,
+        port: u16,
+        admitted: impl FnOnce(Vec<IpAddr>) -> Vec<IpAddr>,
+    ) -> std::io::Result<TcpStream> {
+        let with_port = |addresses: Vec<IpAddr>| {
+            addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect::<Vec<_>>()
+        };
+        let later = self.later.map(|later| async move { with_port(admitted(later.await)) });
+        order::connect_with(&with_port(self.addresses), later).await
+    }
 }
 
 /// Connects to a port of a host: a name, or an address without brackets. The caller limits the time.
@@ -219,8 +265,8 @@ pub async fn lookup(name: &str) -> Result<Vec<IpAddr>, Unresolved> {
 /// # Errors
 /// The name has no address, or none accepts.
 pub async fn connect_to(host: &str, port: u16) -> std::io::Result<TcpStream> {
-    let addresses = lookup(host).await.map_err(|error| Error::new(ErrorKind::NotFound, error))?;
-    connect(&addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect::<Vec<_>>()).await
+    let found = find(host).await.map_err(|error| Error::new(ErrorKind::NotFound, error))?;
+    found.connect(port, |later| later).await
 }
 
 impl Known {
@@ -240,18 +286,34 @@ impl Known {
     ///
     /// # Errors
     /// The name has none, or no name server says.
-    pub async fn addresses(self) -> Result<Vec<IpAddr>, Unresolved> {
+    pub async fn addresses(self) -> Result<Found, Unresolved> {
         match self.config {
             Some(config) if self.addresses.is_empty() => {
                 let found = tokio::time::timeout(LONGEST, config.search(&self.name)).await;
-                let mut found = found.unwrap_or(Err(Why::Late)).map_err(|why| Unresolved::new(&self.name, why))?;
-                order::sort(&mut found);
-                Ok(found)
+                let found = found.unwrap_or(Err(Why::Late)).map_err(|why| Unresolved::new(&self.name, why))?;
+                let (mut addresses, other) = found;
+                order::sort(&mut addresses);
+                let later = other.map(|other| later(other).boxed().shared());
+                Ok(Found { addresses, later })
             }
-            _ => Ok(self.addresses),
+            _ => Ok(Found::known(self.addresses)),
         }
     }
 }
+
+/// The addresses of the other family, if it has any.
+async fn later(other: Other) -> Vec<IpAddr> {
+    match tokio::time::timeout(LONGEST, other).await {
+        Ok(Said::Addresses(mut addresses)) => {
+            order::sort(&mut addresses);
+            addresses
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What the other family will say.
+type Other = BoxFuture<'static, Said>;
 
 /// What the servers say of a complete name.
 enum Said {
@@ -304,7 +366,7 @@ impl Said {
 
 impl Config {
     /// Asks for a name as it is written and with each domain, in glibc's order.
-    async fn search(&self, name: &str) -> Result<Vec<IpAddr>, Why> {
+    async fn search(&self, name: &str) -> Result<(Vec<IpAddr>, Option<Other>), Why> {
         let (mut failed, mut has_no_address) = (None, false);
         // Whether no server answered for a domain: they would be asked again for each further one. The name itself says nothing of that, for
         // glibc either: its servers may be silent about names that they do not know.
@@ -313,8 +375,9 @@ impl Config {
             if has_domain && are_silent {
                 continue;
             }
-            match self.ask(&candidate).await {
-                Said::Addresses(addresses) => return Ok(addresses),
+            let (said, other) = self.ask(&candidate).await;
+            match said {
+                Said::Addresses(addresses) => return Ok((addresses, other)),
                 Said::LeadsNowhere => return Err(Why::NoAddress),
                 Said::NoAddress => has_no_address = true,
                 Said::Missing => {}
@@ -346,22 +409,24 @@ impl Config {
         Some(candidates)
     }
 
-    /// Asks for both families of a complete name.
-    async fn ask(&self, name: &Name) -> Said {
-        let v4 = self.family(name, Family::V4);
+    /// Asks for both families of a complete name, of which the second one may still have to say something.
+    async fn ask(&self, name: &Name) -> (Said, Option<Other>) {
+        let v4 = self.clone().family_of(name.clone(), Family::V4);
         if self.only_v4 {
-            return v4.await;
+            return (v4.await, None);
         }
-        let v6 = self.family(name, Family::V6);
-        tokio::pin!(v4, v6);
-        let (one, other) = tokio::select! {
-            said = &mut v4 => (in_grace(&said, v6).await, said),
-            said = &mut v6 => (in_grace(&said, v4).await, said),
+        let v6 = self.clone().family_of(name.clone(), Family::V6);
+        let (said, mut other) = match select(v4.boxed(), v6.boxed()).await {
+            Either::Left(first) | Either::Right(first) => first,
         };
-        match one {
-            Some(one) => one.and(other),
-            None => other,
+        match in_grace(&said, &mut other).await {
+            Some(second) => (second.and(said), None),
+            None => (said, Some(other)),
         }
+    }
+
+    async fn family_of(self, name: Name, family: Family) -> Said {
+        self.family(&name, family).await
     }
 
     /// Asks the servers in turn, until one knows. The next one is asked beside one that is silent, whose answer is as good as any, whenever

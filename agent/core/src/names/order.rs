@@ -1,11 +1,14 @@
 //! The order in which the addresses of a name are tried (RFC 6724), and connecting to them (RFC 8305).
 
 use std::cmp::Reverse;
+use std::collections::VecDeque;
 use std::io::{Error, ErrorKind, Result};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::OptionFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -123,25 +126,41 @@ fn alternating(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
 /// # Errors
 /// That of the first address, if none accepts.
 pub async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream> {
-    let mut next = alternating(addresses).into_iter().enumerate();
+    connect_with(addresses, None::<std::future::Ready<Vec<SocketAddr>>>).await
+}
+
+/// As [`connect`]; the `later` addresses are tried behind the others once they are known, and waited for as long as none accepts.
+pub(super) async fn connect_with(
+    addresses: &[SocketAddr],
+    later: Option<impl Future<Output = Vec<SocketAddr>>>,
+) -> Result<TcpStream> {
+    let mut next = alternating(addresses).into_iter().enumerate().collect::<VecDeque<_>>();
     let (mut trying, mut failed) = (FuturesUnordered::new(), None::<(usize, Error)>);
+    let (mut is_open, mut is_due) = (later.is_some(), true);
+    let mut later = pin!(OptionFuture::from(later));
     loop {
-        trying.extend(next.next().map(|(number, address)| async move { (number, attempt(address).await) }));
-        let is_last = next.len() == 0;
+        let due = if is_due { next.pop_front() } else { None };
+        trying.extend(due.map(|(number, address)| async move { (number, attempt(address).await) }));
+        is_due = true;
         tokio::select! {
-            ended = trying.next() => match ended {
-                Some((_, Ok(stream))) => return Ok(stream),
-                Some((number, Err(error))) => {
+            Some(ended) = trying.next() => match ended {
+                (_, Ok(stream)) => return Ok(stream),
+                (number, Err(error)) => {
                     if failed.as_ref().is_none_or(|(first, _)| number < *first) {
                         failed = Some((number, error));
                     }
                 }
-                None => {
-                    let none = || Error::new(ErrorKind::AddrNotAvailable, "no address found");
-                    return Err(failed.map_or_else(none, |(_, error)| error));
-                }
             },
-            () = tokio::time::sleep(HEAD_START), if !is_last => {}
+            found = &mut later, if is_open => {
+                is_open = false;
+                is_due = trying.is_empty();
+                next.extend(alternating(&found.unwrap_or_default()).into_iter().map(|address| (usize::MAX, address)));
+            }
+            () = tokio::time::sleep(HEAD_START), if !next.is_empty() => {}
+            else => {
+                let none = || Error::new(ErrorKind::AddrNotAvailable, "no address found");
+                return Err(failed.map_or_else(none, |(_, error)| error));
+            }
         }
     }
 }
@@ -215,6 +234,29 @@ mod tests {
         let unreachable = "[2001:db8::dead]:1".parse().unwrap();
         assert_eq!(connect(&[refuses, unreachable]).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
         assert_eq!(connect(&[]).await.unwrap_err().to_string(), "no address found");
+    }
+
+    #[tokio::test]
+    async fn addresses_that_are_known_later_are_waited_for_when_the_others_refuse_or_are_silent() {
+        let (_listener, accepts, refuses) = accepting_and_refusing().await;
+        let later = |found: Vec<SocketAddr>| {
+            Some(async move {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                found
+            })
+        };
+        let full = TcpSocket::new_v4().unwrap();
+        full.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let full = full.listen(0).unwrap();
+        let silent = full.local_addr().unwrap();
+        let _waiting = attempt(silent).await.unwrap();
+        for first in [&[refuses] as &[_], &[silent], &[]] {
+            let stream = connect_with(first, later(vec![refuses, accepts])).await.unwrap();
+            assert_eq!(stream.peer_addr().unwrap(), accepts, "{first:?}");
+        }
+        assert_eq!(connect_with(&[accepts], Some(std::future::pending())).await.unwrap().peer_addr().unwrap(), accepts);
+        let error = connect_with(&[refuses], later(Vec::new())).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     }
 
     #[tokio::test]

@@ -418,6 +418,37 @@ async fn the_domains_are_tried_after_a_dotted_name_that_a_server_is_silent_about
 }
 
 #[tokio::test]
+async fn the_family_that_was_not_waited_for_is_used_where_nothing_accepts_at_the_other() {
+    let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind("[::1]:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let folder = tempfile::tempdir().unwrap();
+    let (hosts, config) = (folder.path().join("hosts"), folder.path().join("resolv.conf"));
+    std::fs::write(&config, "nameserver 127.0.0.1\noptions timeout:20 attempts:1\n").unwrap();
+    let places = Places { hosts, config, port: server.local_addr().unwrap().port() };
+    let record = |asked: &[u8], kind: u8, address: &[u8]| {
+        let header = [&asked[..2], &[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]].concat();
+        let about = [0xc0, 12, 0, kind, 0, 1, 0, 0, 0, 60, 0, u8::try_from(address.len()).unwrap()];
+        [&header, &asked[12..], &about, address].concat()
+    };
+    let answers = async {
+        let mut both = [question(&server).await, question(&server).await];
+        // Its type is behind the name.
+        both.sort_by_key(|(asked, _)| asked[12 + "web.test".len() + 3]);
+        let [(v4, asker), (v6, other)] = both;
+        server.send_to(&record(&v4, 1, &[127, 0, 0, 99]), asker).await.unwrap();
+        (v6, other)
+    };
+    let (found, (asked, asker)) = tokio::join!(places.find("web.test."), answers);
+    let found = found.unwrap();
+    assert_eq!(found.addresses, [IpAddr::from([127, 0, 0, 99])]);
+    server.send_to(&record(&asked, 28, &Ipv6Addr::LOCALHOST.octets()), asker).await.unwrap();
+    assert_eq!(found.clone().connect(port, |_| Vec::new()).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    let stream = found.connect(port, |later| later).await.unwrap();
+    assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
+}
+
+#[tokio::test]
 async fn a_look_up_fails_at_once_while_the_file_system_of_its_files_does_not_answer() {
     let machine = Machine::with_servers(1);
     let (release, released) = std::sync::mpsc::channel::<()>();

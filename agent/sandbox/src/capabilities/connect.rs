@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use url::Host;
-use wasaba_core::names::{self, Unresolved};
+use wasaba_core::names::{self, Found, Unresolved};
 use wasaba_core::paths::named;
 use wasaba_core::text::duration;
 
@@ -120,8 +120,13 @@ pub(super) async fn tcp(host: &Host, port: u16, gate: &Gate, blocking: &Blocking
         Host::Domain(name) => match names::with_zone(name.trim_matches(['[', ']']), port) {
             Some(address) => vec![address.map_err(|error| broken(&error))?],
             None => {
-                let found = resolve(name, gate, blocking).await?.into_iter();
-                found.map(|address| SocketAddr::new(address, port)).collect()
+                let (found, admission) = resolve(name, gate, blocking).await?;
+                // Those that are known later are judged as the others were.
+                let admitted = |later: Vec<IpAddr>| match admission.of(name, &later, gate) {
+                    Ok(()) => later,
+                    Err(_) => Vec::new(),
+                };
+                return found.connect(port, admitted).await.map_err(|error| broken(&error));
             }
         },
     };
@@ -144,22 +149,37 @@ pub(super) async fn unix(path: &str, gate: &Gate, blocking: &Blocking) -> Result
     Ok(stream)
 }
 
-/// The addresses of `name`, all of which may be connected to.
+/// What decides whether the addresses of a name may be connected to.
+pub(super) struct Admission {
+    /// The addresses of this machine.
+    own: Vec<IpAddr>,
+    /// Whether the machine itself calls the name its own. Its word counts.
+    is_own: bool,
+}
+
+impl Admission {
+    /// # Errors
+    /// One of them is refused, which is counted.
+    fn of(&self, name: &str, found: &[IpAddr], gate: &Gate) -> Result<(), Failure> {
+        let here = found.iter().find(|address| address::is_this_machine(**address, &self.own)).copied();
+        gate.check(|grants| check(name, found, here.filter(|_| !self.is_own), grants))
+    }
+}
+
+/// The addresses of `name`, all of which may be connected to, and what decides over those that are known later.
 ///
 /// # Errors
 /// One of them is refused, which is counted, or there is none.
-pub(super) async fn resolve(name: &str, gate: &Gate, blocking: &Blocking) -> Result<Vec<IpAddr>, Failure> {
+pub(super) async fn resolve(name: &str, gate: &Gate, blocking: &Blocking) -> Result<(Found, Admission), Failure> {
     let owned = name.to_owned();
     let read = blocking.run(move || Ok::<_, Unresolved>((names::read(&owned)?, address::own()))).await;
     let unresolved = |error: Unresolved| unreachable(&error.to_string());
     let read = read.ok_or_else(|| unreachable("the agent crashed; this is a bug in wasaba"))?;
     let (known, own) = read.map_err(unresolved)?;
-    // The machine's own word counts.
-    let is_own = known.is_own() || is_host_name(name, &host_name(), known.domains());
+    let admission = Admission { own, is_own: known.is_own() || is_host_name(name, &host_name(), known.domains()) };
     let found = known.addresses().await.map_err(unresolved)?;
-    let here = found.iter().find(|address| address::is_this_machine(**address, &own)).copied();
-    gate.check(|grants| check(name, &found, here.filter(|_| !is_own), grants))?;
-    Ok(found)
+    admission.of(name, &found.addresses, gate)?;
+    Ok((found, admission))
 }
 
 fn unreachable(why: &str) -> Failure {
@@ -257,7 +277,8 @@ mod tests {
     #[tokio::test]
     async fn localhost_is_never_asked_of_dns() {
         for spelling in ["localhost", "LOCALHOST", "localhost."] {
-            let addresses = resolve(spelling, &Gate::default(), &Blocking::default()).await.unwrap();
+            let (found, _) = resolve(spelling, &Gate::default(), &Blocking::default()).await.unwrap();
+            let addresses = found.addresses;
             assert!(addresses.len() == 2 && addresses.iter().all(IpAddr::is_loopback), "{spelling}: {addresses:?}");
         }
     }
