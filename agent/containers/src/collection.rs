@@ -47,9 +47,27 @@ const NEVER: &str = "0001-01-01";
 pub struct State {
     /// Where the counters stood: see [`Counters::key`].
     readings: HashMap<String, Reading>,
+    /// What is known of the containers that have such readings, by the beginning of their ids.
+    seen: HashMap<String, Seen>,
     /// What was read of the files for TLS.
     secure: tls::Client,
     engine_clock: EngineClock,
+}
+
+/// What is known of a container from its last answer.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    /// When it came; `None` if that was before this process.
+    at: Option<std::time::Instant>,
+    /// Its date, by the engine's clock.
+    read_millis: i64,
+}
+
+impl Seen {
+    /// Whether its readings can still give a rate, by this machine's clock: the engine's may be wrong for a single container.
+    fn is_recent(self, instant: std::time::Instant) -> bool {
+        self.at.is_none_or(|at| instant.saturating_duration_since(at) <= rate::LONGEST)
+    }
 }
 
 /// The engine's clock, which dates all readings and may be set at any time.
@@ -79,8 +97,19 @@ impl EngineClock {
 
 impl From<HashMap<String, Reading>> for State {
     fn from(readings: HashMap<String, Reading>) -> Self {
-        Self { readings, ..Self::default() }
+        let mut seen = HashMap::new();
+        for (key, reading) in readings.iter().filter(|(key, _)| *key != EVENTS_UNTIL) {
+            let read_millis = reading.unix_millis;
+            let known = seen.entry(container_of(key).to_owned()).or_insert(Seen { at: None, read_millis });
+            known.read_millis = known.read_millis.max(read_millis);
+        }
+        Self { readings, seen, ..Self::default() }
     }
+}
+
+/// The beginning of the id of the container whose counter has this key.
+fn container_of(key: &str) -> &str {
+    key.split(' ').next().unwrap_or(key)
 }
 
 /// Among the readings, the end of the last window of events that was read, by the engine's clock. So it outlives a restart, too.
@@ -95,13 +124,23 @@ impl State {
         Some((since, second)).filter(|(since, until)| since < until)
     }
 
-    /// Replaces the readings by these, and drops those that are old by the engine's clock, which may differ from ours.
-    fn take(&mut self, readings: &[(String, Reading)]) {
-        let newest = readings.iter().map(|(_, reading)| reading.unix_millis).max();
-        self.readings.extend(readings.iter().cloned());
-        let is_fresh = |reading: &Reading| newest.is_none_or(|newest| reading.is_fresh(newest));
+    /// Takes the readings of a collection. Each container is judged alone: one with a wrong date takes nothing from the others. Of one that
+    /// has answered only the new ones are kept; of another, those from which a rate can still be computed.
+    fn take(&mut self, readings: &[(String, Reading)], instant: std::time::Instant) {
+        let mut answered = HashMap::new();
+        for (key, reading) in readings.iter().filter(|(key, _)| key != EVENTS_UNTIL) {
+            let read_millis = reading.unix_millis;
+            let seen = answered.entry(container_of(key)).or_insert(Seen { at: Some(instant), read_millis });
+            seen.read_millis = seen.read_millis.max(read_millis);
+        }
+        self.seen.values_mut().for_each(|seen| seen.at = seen.at.or(Some(instant)));
+        self.seen.retain(|_, seen| seen.is_recent(instant));
+        let seen = &self.seen;
+        let is_kept = |container: &str| !answered.contains_key(container) && seen.contains_key(container);
         // What was killed since then is counted, however long ago it was.
-        self.readings.retain(|key, reading| key == EVENTS_UNTIL || is_fresh(reading));
+        self.readings.retain(|key, _| key == EVENTS_UNTIL || is_kept(container_of(key)));
+        self.readings.extend(readings.iter().cloned());
+        self.seen.extend(answered.into_iter().map(|(container, seen)| (container.to_owned(), seen)));
     }
 }
 
@@ -124,7 +163,7 @@ pub async fn collect(docker: &Docker, state: &mut State, moment: Moment) -> Resu
         }
         values.warnings.add(why);
     }
-    state.take(&values.readings);
+    state.take(&values.readings, moment.instant);
     Ok(values.answer(docker))
 }
 
@@ -351,6 +390,12 @@ struct Container {
 }
 
 impl Container {
+    /// The beginning of its id, which has no blank.
+    fn short_id(&self) -> &str {
+        let id = &self.identity.id;
+        container_of(id.get(..12).unwrap_or(id))
+    }
+
     /// `None` if it does not run, is not selected, or lacks the name by which it is called.
     fn of(summary: Summary, docker: &Docker) -> Option<Self> {
         let state = summary.state.as_deref();
@@ -383,8 +428,7 @@ struct Counters<'a> {
 impl Counters<'_> {
     /// By the id: a container keeps its counters when it is renamed, and a new one with the same name has others. 12 digits are enough.
     fn key(&self, graph: &str, name: &str) -> String {
-        let id = &self.container.identity.id;
-        format!("{} {graph}.{name}", id.get(..12).unwrap_or(id))
+        format!("{} {graph}.{name}", self.container.short_id())
     }
 
     /// The time of the reading, in milliseconds since 1970 by the engine's clock as if it had not been set.

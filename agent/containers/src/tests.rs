@@ -584,6 +584,25 @@ async fn an_engine_with_a_wrong_clock_has_the_same_rates() {
 }
 
 #[tokio::test]
+async fn a_container_with_a_wrong_date_takes_no_rate_from_another_and_has_one_again_after_two_right_ones() {
+    let minute = |time: i64, user: u64, ahead: i64| {
+        engine(list(&[("a", "a1"), ("b", "b1")]), move |id| {
+            Some((200, stats(time + if id == "b1" { ahead } else { 0 }, user)))
+        })
+    };
+    let canned = Canned::start(minute(60, 10, 0));
+    let mut state = State::default();
+    let mut rates = Vec::new();
+    for (time, user, ahead) in [(60, 10, 0), (120, 40, 2_300_000_000), (180, 70, 0), (240, 100, 0)] {
+        canned.respond_with(minute(time, user, ahead));
+        let values = values(&collect(&canned.docker(), &mut state, at(time)).await.unwrap());
+        let rate = |name| values.get(&format!("custom.docker.cpuacct_percentage.{name}.user")).copied();
+        rates.push((rate("a"), rate("b")));
+    }
+    assert_eq!(rates, [(None, None), (Some(50.0), None), (Some(50.0), None), (Some(50.0), Some(50.0))]);
+}
+
+#[tokio::test]
 async fn an_engine_whose_clock_is_set_has_the_same_rates() {
     for step_minutes in [-1_440, -1, 1, 60] {
         let minute = |time: i64, user: u64| engine(list(&[("a", "a1")]), move |_| Some((200, stats(time, user))));
