@@ -291,6 +291,10 @@ pub struct Blkio {
 /// The count of one operation on one device.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct BlkioEntry {
+    /// The numbers of the device.
+    pub major: Option<u64>,
+    /// The second of them.
+    pub minor: Option<u64>,
     /// `Read` in cgroup v1, `read` in v2.
     pub op: Option<String>,
     /// The count.

@@ -22,7 +22,7 @@ use wasaba_core::tls::{self, Trust};
 use super::Docker;
 use super::answers::{Inspected, List, Stats, Summary};
 use super::endpoint::Transport;
-use super::metrics::{self, Conversion, Facts};
+use super::metrics::{self, Conversion, Facts, Metric, Parts};
 use super::naming::Identity;
 use super::warnings::Warnings;
 
@@ -32,6 +32,9 @@ const CONCURRENT: usize = 256;
 
 /// The time limit of one request to the engine.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// The most counters of all containers together; each takes some hundred bytes.
+const MOST_READINGS: usize = 300_000;
 
 /// The most containers with out-of-memory kills in one window.
 const MOST_KILLED: usize = 10_000;
@@ -46,7 +49,7 @@ const NEVER: &str = "0001-01-01";
 #[derive(Debug, Default)]
 pub struct State {
     /// Where the counters stood: see [`Counters::key`].
-    readings: HashMap<String, Reading>,
+    readings: BTreeMap<String, Reading>,
     /// What is known of the containers that have such readings, by the beginning of their ids.
     seen: HashMap<String, Seen>,
     /// What was read of the files for TLS.
@@ -103,7 +106,7 @@ impl From<HashMap<String, Reading>> for State {
             let known = seen.entry(container_of(key).to_owned()).or_insert(Seen { at: None, read_millis });
             known.read_millis = known.read_millis.max(read_millis);
         }
-        Self { readings, seen, ..Self::default() }
+        Self { readings: readings.into_iter().collect(), seen, ..Self::default() }
     }
 }
 
@@ -204,7 +207,9 @@ impl<'a> Engine<'a> {
             let mut all = pin!(self.all_facts(wanted));
             while let Some((container, facts, warning)) = all.next().await {
                 missing.remove(&container.identity.id);
-                let counters = Counters { before: &state.readings, container: &container, moment, step_millis };
+                let last_millis = state.seen.get(container.short_id()).map(|seen| seen.read_millis);
+                let before = &state.readings;
+                let counters = Counters { before, last_millis, container: &container, moment, step_millis };
                 values.take(self.docker, &counters, &facts);
                 warning.into_iter().for_each(|warning| values.warnings.add(warning));
                 answered.insert(container.identity.id, container.key);
@@ -418,7 +423,9 @@ impl Container {
 
 /// The counters of one container, before and now.
 struct Counters<'a> {
-    before: &'a HashMap<String, Reading>,
+    before: &'a BTreeMap<String, Reading>,
+    /// The date of the container's last answer.
+    last_millis: Option<i64>,
     container: &'a Container,
     moment: Moment,
     /// By how much the engine's clock was set.
@@ -438,16 +445,39 @@ impl Counters<'_> {
         read.saturating_sub(self.step_millis)
     }
 
-    /// The value of a reading, given the one before it.
-    fn value(&self, conversion: Conversion, key: &str, now: Reading) -> Option<f64> {
-        let before = self.before.get(key).copied();
-        match conversion {
-            Conversion::Gauge => Some(now.value.as_f64()),
-            Conversion::PerMinute => rate::growth(before?, now, Duration::from_secs(60)),
-            Conversion::PerSecond => rate::growth(before?, now, Duration::from_secs(1)),
-            Conversion::PercentOfCore => {
+    /// The growth of a counter since the container's last answer: the sum over its parts. Without it for each part, that would not be the
+    /// sum, so there is none: a part that is missing in one answer has no growth in the next one either. Where the parts stand is added to
+    /// `readings`.
+    fn growth(&self, metric: &Metric, key: &str, parts: Parts, millis: i64, readings: &mut Readings) -> Option<f64> {
+        let named = |part: &str| if part.is_empty() { key.to_owned() } else { format!("{key} {part}") };
+        let is_last = |before: &Reading| Some(before.unix_millis) == self.last_millis;
+        let of_parts = format!("{key} ");
+        let before = self.before.range(of_parts.clone()..).take_while(|(known, _)| known.starts_with(&of_parts));
+        let names = before.filter(|(_, before)| is_last(before)).filter_map(|(known, _)| known.strip_prefix(&of_parts));
+        let mut sum = names.into_iter().all(|part| parts.contains_key(part)).then_some(0.0);
+        for (part, value) in parts {
+            let (key, now) = (named(&part), Reading { value: value.into(), unix_millis: millis });
+            let before = self.before.get(&key).copied();
+            // A counter that has counted does not show 0 again, but an answer that lacks it does: it stands where it stood.
+            let lost = before.filter(|before| value == 0.0 && before.value.as_f64() > 0.0);
+            let growth = before.filter(|before| lost.is_none() && is_last(before));
+            let growth = growth.and_then(|before| metric.conversion.growth(before, now));
+            sum = sum.zip(growth).map(|(sum, growth)| sum + growth);
+            readings.push((key, lost.unwrap_or(now)));
+        }
+        sum
+    }
+}
+
+impl Conversion {
+    /// The value of the growth of a counter from one reading to the next.
+    fn growth(self, before: Reading, now: Reading) -> Option<f64> {
+        match self {
+            Self::Gauge => None,
+            Self::PerMinute => rate::growth(before, now, Duration::from_secs(60)),
+            Self::PerSecond => rate::growth(before, now, Duration::from_secs(1)),
+            Self::PercentOfCore => {
                 // The CPU time of a restarted container counts from zero.
-                let before = before?;
                 let is_restarted = now.value.as_f64() < before.value.as_f64();
                 let since = if is_restarted { Reading { value: 0.0.into(), ..before } } else { before };
                 Some(rate::growth(since, now, Duration::from_secs(1))? / 1e9 * 100.0)
@@ -456,12 +486,15 @@ impl Counters<'_> {
     }
 }
 
+/// Where counters stand, by their keys.
+type Readings = Vec<(String, Reading)>;
+
 /// The result of a collection.
 #[derive(Default)]
 struct Values {
     /// Without `custom.`.
     named: BTreeMap<String, f64>,
-    readings: Vec<(String, Reading)>,
+    readings: Readings,
     warnings: Warnings,
 }
 
@@ -485,19 +518,21 @@ impl Values {
     }
 
     fn take(&mut self, docker: &Docker, counters: &Counters<'_>, facts: &Facts) {
+        if self.readings.len() > MOST_READINGS {
+            let name = shown(&counters.container.identity.name);
+            self.warnings.add(format!("{name}: no values, as the others have more than {MOST_READINGS} counters"));
+            return;
+        }
         let unix_millis = counters.read_at(facts);
         for family in metrics::ALL.iter().filter(|family| family.is_selected(&docker.extra)) {
             let graph = family.graph.replace('#', &counters.container.key);
             for metric in family.metrics {
-                let Some(value) = (metric.read)(facts) else { continue };
+                let Some(parts) = metric.parts(facts) else { continue };
                 let value = if metric.conversion == Conversion::Gauge {
-                    Some(value)
+                    Some(parts.into_values().sum())
                 } else {
-                    let (key, now) =
-                        (counters.key(family.graph, metric.name), Reading { value: value.into(), unix_millis });
-                    let value = counters.value(metric.conversion, &key, now);
-                    self.readings.push((key, now));
-                    value
+                    let key = counters.key(family.graph, metric.name);
+                    counters.growth(metric, &key, parts, unix_millis, &mut self.readings)
                 };
                 if let Some(value) = value {
                     self.add(format!("{graph}.{}", metric.name), value, metric.combine);

@@ -3,9 +3,14 @@
 //! The first six are the official plugin's, under its names, correct on both versions of cgroups. The others are posted for their
 //! word in `extra`.
 
+use std::collections::BTreeMap;
+
 use wasaba_core::graph::GraphDefinition;
 
 use super::answers::{Blkio, BlkioEntry, Link, Memory, MemoryStats, Stats, Throttling};
+
+/// As many letters of an interface's name tell it from others; Linux has 15.
+const LONGEST_INTERFACE: usize = 32;
 
 /// A graph with the lines of each container, whose name replaces `#`.
 pub struct Family {
@@ -30,7 +35,30 @@ pub struct Metric {
     /// How the values of containers with the same name are combined.
     pub combine: fn(f64, f64) -> f64,
     /// Its reading.
-    pub read: fn(&Facts) -> Option<f64>,
+    pub read: Read,
+}
+
+/// How a reading is found.
+#[derive(Clone, Copy, Debug)]
+pub enum Read {
+    /// It is a single number.
+    One(fn(&Facts) -> Option<f64>),
+    /// It is a sum over parts.
+    Sum(fn(&Facts) -> Option<Parts>),
+}
+
+/// The numbers of a container's devices, or of its interfaces, by their names.
+pub type Parts = BTreeMap<String, f64>;
+
+impl Metric {
+    /// Its reading, by its parts; one that has no parts is its only one, without a name.
+    #[must_use]
+    pub fn parts(&self, facts: &Facts) -> Option<Parts> {
+        match self.read {
+            Read::One(read) => read(facts).map(|number| Parts::from([(String::new(), number)])),
+            Read::Sum(read) => read(facts),
+        }
+    }
 }
 
 /// How readings become values.
@@ -65,7 +93,16 @@ const fn line(
     conversion: Conversion,
     read: fn(&Facts) -> Option<f64>,
 ) -> Metric {
-    Metric { name, label, stacked: false, conversion, combine: sum, read }
+    Metric { name, label, stacked: false, conversion, combine: sum, read: Read::One(read) }
+}
+
+const fn of_parts(
+    name: &'static str,
+    label: &'static str,
+    conversion: Conversion,
+    read: fn(&Facts) -> Option<Parts>,
+) -> Metric {
+    Metric { name, label, stacked: false, conversion, combine: sum, read: Read::Sum(read) }
 }
 
 const fn stacked(
@@ -86,10 +123,22 @@ macro_rules! blkio {
             label: $label,
             unit: $unit,
             metrics: &[
-                stacked("read", "Read", $conversion, |facts| facts.blkio(|blkio| &blkio.$entries, "read")),
-                stacked("write", "Write", $conversion, |facts| facts.blkio(|blkio| &blkio.$entries, "write")),
-                stacked("sync", "Sync", $conversion, |facts| facts.blkio(|blkio| &blkio.$entries, "sync")),
-                stacked("async", "Async", $conversion, |facts| facts.blkio(|blkio| &blkio.$entries, "async")),
+                Metric {
+                    stacked: true,
+                    ..of_parts("read", "Read", $conversion, |facts| facts.blkio(|blkio| &blkio.$entries, "read"))
+                },
+                Metric {
+                    stacked: true,
+                    ..of_parts("write", "Write", $conversion, |facts| facts.blkio(|blkio| &blkio.$entries, "write"))
+                },
+                Metric {
+                    stacked: true,
+                    ..of_parts("sync", "Sync", $conversion, |facts| facts.blkio(|blkio| &blkio.$entries, "sync"))
+                },
+                Metric {
+                    stacked: true,
+                    ..of_parts("async", "Async", $conversion, |facts| facts.blkio(|blkio| &blkio.$entries, "async"))
+                },
             ],
         }
     };
@@ -169,8 +218,8 @@ pub const ALL: &[Family] = &[
         label: "Docker Network",
         unit: "bytes/sec",
         metrics: &[
-            line("rx", "Received", Conversion::PerSecond, |facts| network(facts, |link| link.rx_bytes)),
-            line("tx", "Sent", Conversion::PerSecond, |facts| network(facts, |link| link.tx_bytes)),
+            of_parts("rx", "Received", Conversion::PerSecond, |facts| network(facts, |link| link.rx_bytes)),
+            of_parts("tx", "Sent", Conversion::PerSecond, |facts| network(facts, |link| link.tx_bytes)),
         ],
     },
     Family {
@@ -179,16 +228,16 @@ pub const ALL: &[Family] = &[
         label: "Docker Network Errors",
         unit: "float",
         metrics: &[
-            line("rx_errors", "Received with errors", Conversion::PerMinute, |facts| {
+            of_parts("rx_errors", "Received with errors", Conversion::PerMinute, |facts| {
                 network(facts, |link| link.rx_errors)
             }),
-            line("tx_errors", "Not sent for errors", Conversion::PerMinute, |facts| {
+            of_parts("tx_errors", "Not sent for errors", Conversion::PerMinute, |facts| {
                 network(facts, |link| link.tx_errors)
             }),
-            line("rx_dropped", "Dropped at receiving", Conversion::PerMinute, |facts| {
+            of_parts("rx_dropped", "Dropped at receiving", Conversion::PerMinute, |facts| {
                 network(facts, |link| link.rx_dropped)
             }),
-            line("tx_dropped", "Dropped at sending", Conversion::PerMinute, |facts| {
+            of_parts("tx_dropped", "Dropped at sending", Conversion::PerMinute, |facts| {
                 network(facts, |link| link.tx_dropped)
             }),
         ],
@@ -292,8 +341,8 @@ impl Facts {
         self.stats.memory_stats.as_ref()
     }
 
-    fn blkio(&self, entries: fn(&Blkio) -> &Entries, operation: &str) -> Option<f64> {
-        total(entries(self.stats.blkio_stats.as_ref()?), operation)
+    fn blkio(&self, entries: fn(&Blkio) -> &Entries, operation: &str) -> Option<Parts> {
+        devices(entries(self.stats.blkio_stats.as_ref()?), operation)
     }
 
     fn throttling(&self) -> Option<&Throttling> {
@@ -339,19 +388,31 @@ fn used_percent(facts: &Facts) -> Option<f64> {
     Some(used(facts)? / limit * 100.0)
 }
 
-/// The sum over all networks; `None` without any, as where the host's network is used.
-fn network(facts: &Facts, count: fn(&Link) -> Option<u64>) -> Option<f64> {
+/// Each of its networks; `None` without any, as where the host's network is used.
+fn network(facts: &Facts, count: fn(&Link) -> Option<u64>) -> Option<Parts> {
     let links = facts.stats.networks.as_ref().filter(|links| !links.is_empty())?;
-    links.values().map(count).sum::<Option<u64>>().map(number)
+    summed(links.iter().map(|(name, link)| (name.chars().take(LONGEST_INTERFACE).collect(), count(link))))
 }
 
 type Entries = Option<Vec<BlkioEntry>>;
 
-/// The sum of one operation, written `Read` or `read`, over all devices.
-fn total(entries: &Entries, operation: &str) -> Option<f64> {
+/// One operation, written `Read` or `read`, on each device.
+fn devices(entries: &Entries, operation: &str) -> Option<Parts> {
     let entries = entries.as_ref()?.iter();
     let own = entries.filter(|entry| entry.op.as_ref().is_some_and(|op| op.eq_ignore_ascii_case(operation)));
-    own.map(|entry| entry.value).reduce(|one, other| one?.checked_add(other?)).flatten().map(number)
+    let number = |number: Option<u64>| number.unwrap_or_default();
+    let parts = own.map(|entry| (format!("{}:{}", number(entry.major), number(entry.minor)), entry.value));
+    summed(parts).filter(|parts| !parts.is_empty())
+}
+
+/// The sums by name; `None` if a number is missing.
+fn summed(parts: impl Iterator<Item = (String, Option<u64>)>) -> Option<Parts> {
+    let mut sums = BTreeMap::<String, u64>::new();
+    for (name, count) in parts {
+        let sum = sums.entry(name).or_default();
+        *sum = sum.checked_add(count?)?;
+    }
+    Some(sums.into_iter().map(|(name, sum)| (name, number(sum))).collect())
 }
 
 #[cfg(test)]
@@ -393,8 +454,16 @@ mod tests {
     }
 
     fn entries(list: &[(&str, u64)]) -> Entries {
-        let entry = |(op, value): &(&str, u64)| BlkioEntry { op: Some((*op).to_owned()), value: Some(*value) };
+        let entry = |(op, value): &(&str, u64)| BlkioEntry {
+            op: Some((*op).to_owned()),
+            value: Some(*value),
+            ..BlkioEntry::default()
+        };
         Some(list.iter().map(entry).collect())
+    }
+
+    fn total(entries: &Entries, operation: &str) -> Option<f64> {
+        Some(devices(entries, operation)?.values().sum())
     }
 
     #[test]

@@ -583,6 +583,64 @@ async fn an_engine_with_a_wrong_clock_has_the_same_rates() {
     }
 }
 
+/// The values of this name in as many minutes as there are answers about one container: what differs in its statistics.
+async fn minutes(name: &str, answers: impl IntoIterator<Item = Value>) -> Vec<Option<f64>> {
+    let canned = Canned::start(engine(list(&[("a", "a1")]), |_| None));
+    let docker = Docker { extra: vec!["network"], ..canned.docker() };
+    let (mut state, mut found) = (State::default(), Vec::new());
+    for (time, answer) in (1..).map(|minute| minute * 60).zip(answers) {
+        let mut whole = answer;
+        whole["read"] = json!(jiff::Timestamp::from_second(time).unwrap().to_string());
+        canned.respond_with(engine(list(&[("a", "a1")]), move |_| Some((200, whole.to_string()))));
+        let answer = collect(&docker, &mut state, at(time)).await.unwrap();
+        assert_eq!(answer.warnings, Vec::<String>::new());
+        found.push(values(&answer).get(name).copied());
+    }
+    found
+}
+
+#[tokio::test]
+async fn what_is_missing_or_zero_in_one_answer_makes_no_peak_in_the_next_one() {
+    let cpu = |seconds: Option<u64>| {
+        let user = seconds.map(|seconds| seconds * 1_000_000_000);
+        json!({ "cpu_stats": { "cpu_usage": { "usage_in_usermode": user, "usage_in_kernelmode": 1 } } })
+    };
+    let user = "custom.docker.cpuacct_percentage.a.user";
+    let some = Some(50.0);
+    let lost = minutes(user, [Some(1_000), Some(1_030), Some(0), Some(1_090), Some(1_120)].map(cpu)).await;
+    assert_eq!(lost, [None, some, None, None, some]);
+    let lost = minutes(user, [Some(1_000), Some(1_030), Some(0), Some(0), Some(1_120), Some(1_150)].map(cpu)).await;
+    assert_eq!(lost, [None, some, None, None, None, some]);
+    let lost = minutes(user, [Some(1_000), Some(1_030), None, Some(1_090), Some(1_120)].map(cpu)).await;
+    assert_eq!(lost, [None, some, None, None, some]);
+    // The same of one device, or one interface, among others.
+    let disks = |counts: [Option<u64>; 2]| {
+        let entry = |(minor, value): (usize, Option<u64>)| {
+            value.map(|value| json!({ "major": 8, "minor": minor, "op": "read", "value": value }))
+        };
+        let entries = counts.into_iter().enumerate().filter_map(entry).collect::<Vec<_>>();
+        json!({ "blkio_stats": { "io_service_bytes_recursive": entries } })
+    };
+    let read = "custom.docker.blkio.io_service_bytes.a.read";
+    let counts = [[Some(5), Some(9_000)], [Some(10), Some(9_060)], [Some(15), None], [Some(20), Some(9_180)]];
+    let counts = counts.into_iter().chain([[Some(25), Some(9_240)]]);
+    assert_eq!(minutes(read, counts.map(disks)).await, [None, Some(65.0), None, None, Some(65.0)]);
+    let links = |counts: [Option<u64>; 2]| {
+        let link = |(number, count): (usize, Option<u64>)| {
+            let all = |rx: u64| json!({ "rx_bytes": rx, "tx_bytes": 0 });
+            count.map(|count| (format!("eth{number}"), all(count)))
+        };
+        json!({ "networks": counts.into_iter().enumerate().filter_map(link).collect::<serde_json::Map<_, _>>() })
+    };
+    let received = "custom.docker.network.a.rx";
+    let counts = [[Some(60), Some(90_000)], [Some(120), Some(90_060)], [None, Some(90_120)], [Some(240), Some(90_180)]];
+    let counts = counts.into_iter().chain([[Some(300), Some(90_240)]]);
+    assert_eq!(minutes(received, counts.map(links)).await, [None, Some(2.0), None, None, Some(2.0)]);
+    // An interface that counts from the beginning again hides behind one that counts much.
+    let counts = [[Some(60), Some(500)], [Some(90_000), Some(20)], [Some(90_060), Some(80)]];
+    assert_eq!(minutes(received, counts.map(links)).await, [None, None, Some(2.0)]);
+}
+
 #[tokio::test]
 async fn a_container_with_a_wrong_date_takes_no_rate_from_another_and_has_one_again_after_two_right_ones() {
     let minute = |time: i64, user: u64, ahead: i64| {
