@@ -16,13 +16,13 @@ use tokio::time::Instant;
 use wasaba_core::collect::rate::Reading;
 use wasaba_core::collect::{Answer, Fault, Moment, rate};
 use wasaba_core::sample::Sample;
-use wasaba_core::text::{duration, printable};
+use wasaba_core::text::{counted, duration, printable};
 use wasaba_core::tls::{self, Trust};
 
 use super::Docker;
 use super::answers::{Inspected, List, Stats, Summary};
 use super::endpoint::Transport;
-use super::metrics::{self, Conversion, Facts, Metric, Parts};
+use super::metrics::{self, Conversion, Facts, Metric, Origin, Parts};
 use super::naming::Identity;
 use super::warnings::Warnings;
 
@@ -64,7 +64,12 @@ struct Seen {
     at: Option<std::time::Instant>,
     /// Its date, by the engine's clock.
     read_millis: i64,
+    /// The metrics that it had, by their places in [`metrics::ALL`].
+    had: Places,
 }
+
+/// A set of metrics: a bit for each place.
+type Places = u64;
 
 impl Seen {
     /// Whether its readings can still give a rate, by this machine's clock: the engine's may be wrong for a single container.
@@ -103,7 +108,7 @@ impl From<HashMap<String, Reading>> for State {
         let mut seen = HashMap::new();
         for (key, reading) in readings.iter().filter(|(key, _)| *key != EVENTS_UNTIL) {
             let read_millis = reading.unix_millis;
-            let known = seen.entry(container_of(key).to_owned()).or_insert(Seen { at: None, read_millis });
+            let known = seen.entry(container_of(key).to_owned()).or_insert(Seen { at: None, read_millis, had: 0 });
             known.read_millis = known.read_millis.max(read_millis);
         }
         Self { readings: readings.into_iter().collect(), seen, ..Self::default() }
@@ -129,11 +134,14 @@ impl State {
 
     /// Takes the readings of a collection. Each container is judged alone: one with a wrong date takes nothing from the others. Of one that
     /// has answered only the new ones are kept; of another, those from which a rate can still be computed.
-    fn take(&mut self, readings: &[(String, Reading)], instant: std::time::Instant) {
+    fn take(&mut self, values: &Values, instant: std::time::Instant) {
+        let readings = &values.readings;
         let mut answered = HashMap::new();
         for (key, reading) in readings.iter().filter(|(key, _)| key != EVENTS_UNTIL) {
             let read_millis = reading.unix_millis;
-            let seen = answered.entry(container_of(key)).or_insert(Seen { at: Some(instant), read_millis });
+            let container = container_of(key);
+            let had = values.had.get(container).copied().unwrap_or_default();
+            let seen = answered.entry(container).or_insert(Seen { at: Some(instant), read_millis, had });
             seen.read_millis = seen.read_millis.max(read_millis);
         }
         self.seen.values_mut().for_each(|seen| seen.at = seen.at.or(Some(instant)));
@@ -166,7 +174,7 @@ pub async fn collect(docker: &Docker, state: &mut State, moment: Moment) -> Resu
         }
         values.warnings.add(why);
     }
-    state.take(&values.readings, moment.instant);
+    state.take(&values, moment.instant);
     Ok(values.answer(docker))
 }
 
@@ -200,6 +208,9 @@ impl<'a> Engine<'a> {
             .iter()
             .map(|Container { identity, key, .. }| (identity.id.clone(), (identity.name.clone(), key.clone())));
         let mut missing = names.collect::<BTreeMap<_, _>>();
+        for container in &wanted {
+            values.sums.entry(container.key.clone()).or_default().members += 1;
+        }
         let step_millis = state.engine_clock.step_millis;
         // What is known of each is used at once, and not kept.
         let facts = async {
@@ -207,9 +218,8 @@ impl<'a> Engine<'a> {
             let mut all = pin!(self.all_facts(wanted));
             while let Some((container, facts, warning)) = all.next().await {
                 missing.remove(&container.identity.id);
-                let last_millis = state.seen.get(container.short_id()).map(|seen| seen.read_millis);
-                let before = &state.readings;
-                let counters = Counters { before, last_millis, container: &container, moment, step_millis };
+                let (before, seen) = (&state.readings, state.seen.get(container.short_id()).copied());
+                let counters = Counters { before, seen, container: &container, moment, step_millis };
                 values.take(self.docker, &counters, &facts);
                 warning.into_iter().for_each(|warning| values.warnings.add(warning));
                 answered.insert(container.identity.id, container.key);
@@ -251,6 +261,11 @@ impl<'a> Engine<'a> {
             format!("{}: timed out after {} (limit `timeout_seconds`)", shown(name), duration(timeout))
         });
         late.for_each(|late| values.warnings.add(late));
+        for (name, key) in missing.values() {
+            for (place, ..) in metrics::places().filter(|(_, family, _)| family.origin() != Origin::Events) {
+                values.lacks(key, name, place);
+            }
+        }
         Ok(())
     }
 
@@ -312,6 +327,10 @@ impl<'a> Engine<'a> {
             (Err(error), _) | (_, Err(error)) => warn(error),
             _ => None,
         };
+        let failed = |error: Option<&Error>| error.is_some_and(|error| !is_gone(error));
+        facts.lacking.extend(failed(stats.as_ref().err()).then_some(Origin::Stats));
+        facts.lacking.extend(failed(restarts.as_ref().err()).then_some(Origin::Container));
+        facts.is_read = matches!(stats, Ok(Some(_)));
         facts.stats = stats.ok().flatten().unwrap_or_default();
         facts.restarts = restarts.ok().flatten();
         (container, facts, warning)
@@ -424,8 +443,8 @@ impl Container {
 /// The counters of one container, before and now.
 struct Counters<'a> {
     before: &'a BTreeMap<String, Reading>,
-    /// The date of the container's last answer.
-    last_millis: Option<i64>,
+    /// What is known of the container from its last answer.
+    seen: Option<Seen>,
     container: &'a Container,
     moment: Moment,
     /// By how much the engine's clock was set.
@@ -450,7 +469,7 @@ impl Counters<'_> {
     /// `readings`.
     fn growth(&self, metric: &Metric, key: &str, parts: Parts, millis: i64, readings: &mut Readings) -> Option<f64> {
         let named = |part: &str| if part.is_empty() { key.to_owned() } else { format!("{key} {part}") };
-        let is_last = |before: &Reading| Some(before.unix_millis) == self.last_millis;
+        let is_last = |before: &Reading| self.seen.is_some_and(|seen| seen.read_millis == before.unix_millis);
         let of_parts = format!("{key} ");
         let before = self.before.range(of_parts.clone()..).take_while(|(known, _)| known.starts_with(&of_parts));
         let names = before.filter(|(_, before)| is_last(before)).filter_map(|(known, _)| known.strip_prefix(&of_parts));
@@ -495,10 +514,49 @@ struct Values {
     /// Without `custom.`.
     named: BTreeMap<String, f64>,
     readings: Readings,
+    /// The metrics that each container had, by the beginning of its id.
+    had: HashMap<String, Places>,
+    /// The containers that are called so together.
+    sums: BTreeMap<String, Sum>,
     warnings: Warnings,
 }
 
+/// Containers of the same name in metrics.
+#[derive(Default)]
+struct Sum {
+    members: usize,
+    /// The metrics that one of them lacks.
+    lacks: Places,
+    /// The first of those by its name.
+    who: Option<String>,
+}
+
 impl Values {
+    /// Notes that a container has no value where it should have one.
+    fn lacks(&mut self, key: &str, name: &str, place: u32) {
+        if let Some(sum) = self.sums.get_mut(key) {
+            sum.lacks |= 1 << place;
+            if sum.who.as_deref().is_none_or(|who| name < who) {
+                sum.who = Some(name.to_owned());
+            }
+        }
+    }
+
+    /// Removes the values of containers together of which one lacks its own: the rest of a sum looks like all of it.
+    fn remove_parts(&mut self) {
+        for (key, sum) in std::mem::take(&mut self.sums).into_iter().filter(|(_, sum)| sum.members > 1) {
+            let lacking = metrics::places().filter(|(place, ..)| sum.lacks & (1 << place) != 0);
+            let names = lacking.map(|(_, family, metric)| family.line(&key, metric));
+            let removed = names.filter(|name| self.named.remove(name).is_some()).count();
+            if let Some(who) = sum.who.filter(|_| removed > 0) {
+                let (who, key, count) = (shown(&who), printable(&key, 80), sum.members);
+                let values = counted(removed as u64, "value");
+                self.warnings
+                    .add(format!("{who}: {values} of the {count} containers `{key}` together missing, as its own are"));
+            }
+        }
+    }
+
     fn add(&mut self, name: String, value: f64, combine: fn(f64, f64) -> f64) {
         self.named.entry(name).and_modify(|known| *known = combine(*known, value)).or_insert(value);
     }
@@ -523,26 +581,40 @@ impl Values {
             self.warnings.add(format!("{name}: no values, as the others have more than {MOST_READINGS} counters"));
             return;
         }
-        let unix_millis = counters.read_at(facts);
-        for family in metrics::ALL.iter().filter(|family| family.is_selected(&docker.extra)) {
-            let graph = family.graph.replace('#', &counters.container.key);
-            for metric in family.metrics {
-                let Some(parts) = metric.parts(facts) else { continue };
-                let value = if metric.conversion == Conversion::Gauge {
-                    Some(parts.into_values().sum())
-                } else {
+        let (unix_millis, container, seen) = (counters.read_at(facts), counters.container, counters.seen);
+        let mut had = 0;
+        for (place, family, metric) in metrics::places().filter(|(_, family, _)| family.is_selected(&docker.extra)) {
+            let parts = metric.parts(facts);
+            let is_there = parts.is_some();
+            had |= Places::from(is_there) << place;
+            let value = parts.and_then(|parts| match metric.conversion {
+                Conversion::Gauge => Some(parts.into_values().sum()),
+                _ => {
                     let key = counters.key(family.graph, metric.name);
                     counters.growth(metric, &key, parts, unix_millis, &mut self.readings)
-                };
-                if let Some(value) = value {
-                    self.add(format!("{graph}.{}", metric.name), value, metric.combine);
                 }
+            });
+            let is_lost = match family.origin() {
+                Origin::Stats if facts.is_read => {
+                    // A container that is new has no growth, and one may have no limit or no network.
+                    seen.is_some_and(|seen| is_there || seen.had & (1 << place) != 0)
+                }
+                origin => facts.lacking.contains(&origin),
+            };
+            match value {
+                Some(value) => self.add(family.line(&container.key, metric), value, metric.combine),
+                None if is_lost => self.lacks(&container.key, &container.identity.name, place),
+                None => {}
             }
+        }
+        if facts.is_read {
+            self.had.insert(container.short_id().to_owned(), had);
         }
     }
 
-    fn answer(self, docker: &Docker) -> Answer {
-        let Self { named, readings, mut warnings } = self;
+    fn answer(mut self, docker: &Docker) -> Answer {
+        self.remove_parts();
+        let Self { named, readings, mut warnings, .. } = self;
         let mut answer = Answer { readings, ..Answer::default() };
         for (name, value) in named {
             let name = docker.posting.renamed(&name);

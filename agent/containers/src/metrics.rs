@@ -85,6 +85,23 @@ pub struct Facts {
     pub restarts: Option<f64>,
     /// Whether its CPU time is posted in nanoseconds instead of percent.
     pub in_nanoseconds: bool,
+    /// Whether it runs, and its statistics were read.
+    pub is_read: bool,
+    /// The answers that were asked for in vain. One of a container that does not run is not among them.
+    pub lacking: Vec<Origin>,
+}
+
+/// Where the engine says what a metric is computed from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// In a container's statistics.
+    Stats,
+    /// In what it says of a container.
+    Container,
+    /// In the list of containers.
+    List,
+    /// In its events.
+    Events,
 }
 
 const fn line(
@@ -300,6 +317,12 @@ pub const ALL: &[Family] = &[
     },
 ];
 
+/// Each metric with its graph and its place in [`ALL`], of which there are fewer than 64.
+pub fn places() -> impl Iterator<Item = (u32, &'static Family, &'static Metric)> {
+    let all = ALL.iter().flat_map(|family| family.metrics.iter().map(move |metric| (family, metric)));
+    (0..).zip(all).map(|(place, (family, metric))| (place, family, metric))
+}
+
 /// The engine's words for the states of containers, whose counts are one graph, for `extra = ["state"]`.
 pub const STATES: [&str; 8] = ["running", "paused", "restarting", "created", "exited", "dead", "removing", "stopping"];
 
@@ -329,6 +352,23 @@ pub fn graphs(extra: &[&str], renamed: impl Fn(&str) -> String) -> Result<Vec<Gr
 }
 
 impl Family {
+    /// The name of a metric of the containers that are called `key`.
+    #[must_use]
+    pub fn line(&self, key: &str, metric: &Metric) -> String {
+        format!("{}.{}", self.graph.replace('#', key), metric.name)
+    }
+
+    /// Where its values come from.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        match self.extra {
+            Some("restarts") => Origin::Container,
+            Some("health") => Origin::List,
+            Some("oom") => Origin::Events,
+            _ => Origin::Stats,
+        }
+    }
+
     /// Whether it is posted for these words in `extra`.
     #[must_use]
     pub fn is_selected(&self, extra: &[&str]) -> bool {
@@ -420,6 +460,11 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn each_place_has_a_bit() {
+        assert!(places().count() <= 64);
+    }
 
     #[test]
     fn each_word_of_extra_has_a_graph() {

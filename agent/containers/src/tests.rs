@@ -469,6 +469,49 @@ async fn containers_with_the_same_name_are_combined() {
 }
 
 #[tokio::test]
+async fn of_containers_with_the_same_name_there_is_no_sum_without_one_of_them_and_the_log_says_which() {
+    const USER: &str = "custom.docker.cpuacct_percentage.app_1.user";
+    const RSS: &str = "custom.docker.memory.app_1.rss";
+    let all = [("one", "a1"), ("two", "b1")];
+    let canned = Canned::start(engine(list(&all), |_| None));
+    let docker = Docker { naming: Naming::Image, timeout: Duration::from_secs(3), ..canned.docker() };
+    let mut state = State::default();
+    let mut minute = async |time: i64, all: &[(&str, &str)], second: Option<(u16, String)>| {
+        let whole = stats(time, time.unsigned_abs());
+        canned.respond_with(engine(
+            list(all),
+            move |id| if id == "b1" { second.clone() } else { Some((200, whole.clone())) },
+        ));
+        let answer = collect(&docker, &mut state, at(time)).await.unwrap();
+        let values = values(&answer);
+        ([USER, RSS].map(|name| values.get(name).copied()), answer.warnings.join("\n"))
+    };
+    let good = |time: i64| Some((200, stats(time, time.unsigned_abs())));
+    let (rates, none) = ([Some(200.0), Some(200.0)], [None, None]);
+    assert_eq!(minute(60, &all, good(60)).await, ([None, Some(200.0)], String::new()));
+    assert_eq!(minute(120, &all, good(120)).await, (rates, String::new()));
+    let broken = Some((500, json!({ "message": "broken" }).to_string()));
+    for (time, fails) in [(180, None), (240, broken)] {
+        let (values, why) = minute(time, &all, fails).await;
+        assert_eq!(values, none, "{why}");
+        assert!(why.contains("container `two`: ") && why.contains("of the 2 containers `app_1` together"), "{why}");
+    }
+    assert_eq!(minute(300, &all, good(300)).await, (rates, String::new()), "over three minutes");
+    // An answer without a part of it.
+    let mut partial = serde_json::from_str::<Value>(&stats(360, 360)).unwrap();
+    partial.as_object_mut().unwrap().remove("memory_stats");
+    let (values, why) = minute(360, &all, Some((200, partial.to_string()))).await;
+    assert_eq!(values, [Some(200.0), None]);
+    assert!(why.contains("container `two`: 2 values of the 2 containers"), "{why}");
+    // One that is removed, or new, is no member that is missing.
+    let gone = Some((404, json!({ "message": "No such container" }).to_string()));
+    assert_eq!(minute(420, &all, gone).await, ([Some(100.0), Some(100.0)], String::new()));
+    let more = [("one", "a1"), ("three", "c1")];
+    assert_eq!(minute(480, &more, None).await, ([Some(100.0), Some(200.0)], String::new()));
+    assert_eq!(minute(540, &more, None).await, (rates, String::new()));
+}
+
+#[tokio::test]
 async fn the_events_of_each_second_of_the_engines_clock_are_requested_once_and_none_of_the_future() {
     let responses = || engine(list(&[]), |_| None);
     let canned = Canned::start(responses());
