@@ -70,7 +70,11 @@ impl Proxy {
         };
         let proxy = reqwest::Proxy::all(&self.address.url).map_err(unusable)?;
         Ok(match &self.address.login {
-            Some((user, password)) => proxy.basic_auth(user, password.reveal()),
+            // It puts them into a URL as they are, and unescapes that.
+            Some((user, password)) => {
+                let escaped = |text: &str| text.replace('%', "%25");
+                proxy.basic_auth(&escaped(user), &escaped(password.reveal()))
+            }
             None => proxy,
         })
     }
@@ -532,6 +536,8 @@ mod tests {
             ("me:hunter2", "bWU6aHVudGVyMg=="),
             ("DOMAIN\\me:p#ss@1", "RE9NQUlOXG1lOnAjc3NAMQ=="),
             ("me:p%23ss", "bWU6cCNzcw=="),
+            ("u:%2541", "dTolNDE="),
+            ("u%2540:50%:%zz", "dSU0MDo1MCU6JXp6"),
         ] {
             let proxy = Server::start(|_| answer(200, "{}")).await;
             let address = format!("http://{written}@{}", proxy.base.trim_start_matches("http://"));
