@@ -7,14 +7,14 @@ use wasaba_core::limits::Limits;
 use wasaba_core::secret::Secret;
 use wasaba_core::text::duration;
 use wasmtime::component::{InstancePre, Resource, ResourceTableError};
-use wasmtime::{Store, Trap, UpdateDeadline};
+use wasmtime::{CallHook, CallHookHandler, Store, StoreContextMut, Trap, UpdateDeadline};
 
 use crate::capabilities::types::Handle;
 use crate::capabilities::{Guest, Instance};
 use crate::contract;
 use crate::failure::{Failure, Kind};
-use crate::thread::Ended;
-use crate::turn::end_turn;
+use crate::thread::{Ended, TICK};
+use crate::turn::{end_turn, lasted};
 
 /// The result of a call that succeeded.
 pub struct Answered<T> {
@@ -44,6 +44,7 @@ impl Call {
         // At each tick of the sandbox's clock the other plugins may run. How long it has computed is counted by its turns.
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(end_turn()))));
+        store.call_hook_async(AfterHost);
         Self { store, ready: ready.clone(), limits }
     }
 
@@ -110,6 +111,20 @@ impl Call {
         let guest = self.store.data();
         let how = guest.shown(&guest.last_words().unwrap_or_else(|| how.to_owned()));
         Failure::new(Kind::Crashed, format!("crashed ({how})"))
+    }
+}
+
+/// Ends a turn that has lasted for a tick when a function of the host returns to the plugin. wasmtime looks at the epoch only where
+/// the plugin's functions begin and in their loops, so that code with neither would keep the thread, however often it calls the host.
+struct AfterHost;
+
+#[wasmtime_wasi::async_trait]
+impl CallHookHandler<Guest> for AfterHost {
+    async fn handle_call_event(&self, _: StoreContextMut<'_, Guest>, event: CallHook) -> wasmtime::Result<()> {
+        if matches!(event, CallHook::ReturningFromHost) && lasted() >= TICK {
+            end_turn().await;
+        }
+        Ok(())
     }
 }
 

@@ -262,8 +262,12 @@ fn without_secrets(call: &Call, json: &mut serde_json::Value) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
+
     use super::*;
     use crate::engine;
+    use crate::thread::{Ended, TICK};
 
     /// A plugin of a version of the contract that is not released, see `contract/v0_3.rs`.
     const NEXT: &str = r#"(component
@@ -340,5 +344,53 @@ mod tests {
         let mixed = NEXT.replace("metrics@0.3.0", "metrics@0.2.0");
         let problem = linked(&sandbox, &mixed).await.err().unwrap().to_string();
         assert!(problem.contains("metrics` of version 0.2.0, but `about` of 0.3.0"), "{problem}");
+    }
+
+    /// The released plugin, whose check calls `log.write` this often in a row with all that may be handed over at once: without a loop
+    /// or a function of its own, it meets no epoch.
+    fn straight(calls: usize) -> String {
+        let log = r#"
+            (import "wasaba:plugin/log@0.2.0" (instance $log
+                (type $words (enum "debug" "info" "warning" "error"))
+                (export "level" (type $level (eq $words)))
+                (export "write" (func (param "level" $level) (param "line" string)))))
+            (alias export $log "write" (func $write))
+            (core module $lines (memory (export "memory") 130))
+            (core instance $lines (instantiate $lines))
+            (alias core export $lines "memory" (core memory $line))
+            (core func $write (canon lower (func $write) (memory $line)))
+            (core module $code
+                (import "log" "write" (func $write (param i32 i32 i32)))"#;
+        let write = "(call $write (i32.const 0) (i32.const 0) (i32.const 8000000))".repeat(calls);
+        RELEASED
+            .replacen("(core module $code", log, 1)
+            .replace("unreachable))", &format!("{write} unreachable))"))
+            .replace(
+                "(instantiate $code)",
+                r#"(instantiate $code (with "log" (instance (export "write" (func $write)))))"#,
+            )
+    }
+
+    #[tokio::test]
+    async fn a_plugin_that_meets_no_epoch_is_stopped_where_the_host_returns_to_it() {
+        let sandbox = Sandbox::start().unwrap();
+        let plugin = Arc::new(linked(&sandbox, &straight(4_000)).await.unwrap());
+        let run = async |limit, compute| {
+            let limits = Arc::new(Limits { log_lines: 1, ..Limits::default() });
+            let instance = Instance::new("straight".into(), Grants::default(), limits, Vec::new());
+            let (called, identity) = (Arc::clone(&plugin), instance.clone());
+            let call = async move { called.check(identity, Settings::default()).await.map(drop) };
+            let ended = sandbox.run(limit, compute, call).await;
+            // The call is there until its turn ends.
+            while Arc::strong_count(&plugin) > 1 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            (ended, instance.meter().dropped_lines.load(Ordering::Relaxed))
+        };
+        let (long, short) = (Duration::from_secs(600), TICK * 10);
+        let (ended, lines) = run(long, short).await;
+        assert_eq!(ended, Err(Ended::Computed(short)), "after {lines} lines");
+        let (ended, lines) = run(TICK * 50, long).await;
+        assert!(ended.is_err() && lines < 3_900, "a call that timed out went on for {lines} lines: {ended:?}");
     }
 }

@@ -32,6 +32,8 @@ thread_local! {
     static YIELDED: Cell<bool> = const { Cell::new(false) };
     /// What another thread has computed for it.
     static CHARGED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    /// When that turn has begun, and by which clock.
+    static BEGAN: Cell<Option<(fn() -> Time, Time)>> = const { Cell::new(None) };
 }
 
 /// Does `work` on this thread, and returns how long it computed, for [`charge`].
@@ -51,6 +53,11 @@ pub(crate) fn charge(time: Duration) {
 pub async fn end_turn() {
     YIELDED.set(true);
     tokio::task::yield_now().await;
+}
+
+/// How long the turn lasts so far; none where no call has its turn.
+pub(crate) fn lasted() -> Duration {
+    BEGAN.get().map_or(Duration::ZERO, |(monotonic, began)| monotonic().saturating_sub(began))
 }
 
 /// What a call has used so far. Clones are the same.
@@ -124,10 +131,12 @@ impl<T> Future for Counted<T> {
         drop(used);
         YIELDED.set(false);
         CHARGED.set(Duration::ZERO);
+        BEGAN.set(Some((this.clocks.monotonic, monotonic)));
         let waker = Waker::from(Arc::clone(&this.waker));
         let began = (this.clocks.thread)();
         let result = this.call.as_mut().poll(&mut Context::from_waker(&waker));
         let took = (this.clocks.thread)().saturating_sub(began);
+        BEGAN.set(None);
         let mut used = this.usage.lock();
         used.computed = used.computed.saturating_add(took).saturating_add(CHARGED.take());
         if YIELDED.take() {
@@ -230,6 +239,22 @@ mod tests {
         assert!(poll(&mut call).is_pending());
         assert_eq!(poll(&mut call), Poll::Ready(Ok(())));
         assert_eq!(call.usage().computed(), millis(10));
+    }
+
+    #[test]
+    fn a_turn_lasts_from_its_own_beginning_until_its_end() {
+        let lasting = async {
+            pass(7, 0);
+            let first = lasted();
+            end_turn().await;
+            pass(3, 0);
+            (first, lasted())
+        };
+        let mut call = Counted::new(lasting, millis(20), CLOCKS);
+        assert!(poll(&mut call).is_pending());
+        pass(100, 0);
+        assert_eq!(lasted(), Duration::ZERO, "no call has its turn");
+        assert_eq!(poll(&mut call), Poll::Ready(Ok((millis(7), millis(3)))));
     }
 
     #[test]
