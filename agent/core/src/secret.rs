@@ -81,31 +81,46 @@ impl Secrets {
         self.texts.iter().any(|secret| text.contains(secret.reveal()))
     }
 
+    /// The length of the longest in bytes: whoever keeps a part of a text keeps so much more, or half a secret is in what is kept.
+    #[must_use]
+    pub fn longest_bytes(&self) -> usize {
+        self.texts.first().map_or(0, |secret| secret.reveal().len())
+    }
+
     /// The beginning of `text`, without secrets: at least `most_bytes` of it are looked at, and no more than a secret's length
-    /// beyond. In one pass: what stands in place of a secret is not searched again, so that no text makes another one longer than
-    /// its secrets are many.
+    /// beyond; a secret across the end of that is hidden whole.
     #[must_use]
     pub fn hidden_in(&self, text: &str, most_bytes: usize) -> String {
-        let longest = self.texts.first().map_or(0, |secret| secret.reveal().len());
-        let end = text.floor_char_boundary(most_bytes.saturating_add(longest));
-        let mut rest = text.get(..end).unwrap_or_default();
+        let end = most_bytes.saturating_add(self.longest_bytes());
+        self.hidden_between(text, 0, text.floor_char_boundary(end))
+    }
+
+    /// The last `most_bytes` of `text`, without secrets; of one across the beginning of that, the mark is there.
+    #[must_use]
+    pub fn hidden_at_end(&self, text: &str, most_bytes: usize) -> String {
+        let begin = text.ceil_char_boundary(text.len().saturating_sub(most_bytes));
+        self.hidden_between(text, begin, text.len())
+    }
+
+    /// The part of `text` between these places without what of it is part of a secret. In one pass: what stands in place of a secret is
+    /// not searched again, so that no text makes another one longer than its secrets are many.
+    fn hidden_between(&self, text: &str, begin: usize, end: usize) -> String {
         if self.texts.is_empty() {
-            return rest.to_owned();
+            return text.get(begin..end).unwrap_or_default().to_owned();
         }
-        let mut hidden = String::with_capacity(rest.len());
-        while let Some(char) = rest.chars().next() {
+        let (mut hidden, mut place) = (String::new(), 0);
+        while place < end {
+            let rest = text.get(place..).unwrap_or_default();
+            let Some(char) = rest.chars().next() else { break };
             let found = self.texts.iter().find(|secret| rest.starts_with(secret.reveal()));
-            let length = match found {
-                Some(secret) => {
-                    hidden.push_str(MARK);
-                    secret.reveal().len()
+            let next = place.saturating_add(found.map_or(char.len_utf8(), |secret| secret.reveal().len()));
+            if next > begin {
+                match found {
+                    Some(_) => hidden.push_str(MARK),
+                    None => hidden.push(char),
                 }
-                None => {
-                    hidden.push(char);
-                    char.len_utf8()
-                }
-            };
-            rest = rest.get(length..).unwrap_or_default();
+            }
+            place = next;
         }
         hidden
     }
@@ -252,6 +267,20 @@ mod tests {
         let long = "x".repeat(1_000_000);
         assert_eq!(secrets.hidden_in(&long, 10).len(), 17);
         assert_eq!(secrets.hidden_in("12345678hunter2", 10), "12345678[redacted]");
+    }
+
+    #[test]
+    fn no_part_of_a_secret_is_left_where_a_text_is_cut_however_much_shorter_hiding_makes_it() {
+        let secret = "0123456789".repeat(10);
+        let secrets = Secrets::new([Secret::new(secret.as_str())]);
+        let text = secret.repeat(30);
+        for most in 0..300 {
+            let (beginning, end) = (secrets.hidden_in(&text, most), secrets.hidden_at_end(&text, most));
+            assert_eq!(beginning.replace(MARK, ""), "", "the first {most} bytes");
+            assert_eq!(end, MARK.repeat(most.div_ceil(secret.len())), "the last {most} bytes");
+        }
+        assert_eq!(secrets.hidden_at_end(&format!("a{secret}b"), 50), format!("{MARK}b"));
+        assert_eq!(Secrets::default().hidden_at_end("xあい", 5), "い");
     }
 
     #[test]

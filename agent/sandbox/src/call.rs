@@ -109,7 +109,7 @@ impl Call {
     /// A crash, with the end of the plugin's standard error if it wrote any.
     fn crash(&self, how: &str) -> Failure {
         let guest = self.store.data();
-        let how = guest.shown(&guest.last_words().unwrap_or_else(|| how.to_owned()));
+        let how = guest.last_words().unwrap_or_else(|| guest.shown(how));
         Failure::new(Kind::Crashed, format!("crashed ({how})"))
     }
 }

@@ -40,7 +40,7 @@ pub(crate) struct Guest {
 impl Guest {
     /// The host's side of one call of `instance`, which begins now.
     pub(crate) fn new(instance: Instance) -> Self {
-        let (state, stderr) = (&instance.state, Stderr::default());
+        let (state, stderr) = (&instance.state, Stderr::hiding(instance.state.secrets.clone()));
         let limits = &state.limits;
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
@@ -121,9 +121,9 @@ impl Guest {
         self.kv.changed()
     }
 
-    /// The end of what the call wrote to its standard error: why it crashed, if it did.
+    /// The end of what the call wrote to its standard error, safe to show and without secrets: why it crashed, if it did.
     pub(crate) fn last_words(&self) -> Option<String> {
-        self.stderr.end()
+        self.stderr.end().map(|end| printable(&end, SHOWN_BYTES))
     }
 
     /// A text of the plugin, safe to show and without secrets.

@@ -7,29 +7,40 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::io::AsyncWrite;
+use wasaba_core::secret::Secrets;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-/// How many bytes of the end are kept.
-const KEPT_BYTES: usize = 512;
+/// How many bytes of the end are shown.
+const SHOWN_BYTES: usize = 512;
 
 /// The end of one call's standard error.
-#[derive(Clone, Default)]
-pub(super) struct Stderr(Arc<Mutex<VecDeque<u8>>>);
+#[derive(Clone)]
+pub(super) struct Stderr {
+    kept: Arc<Mutex<VecDeque<u8>>>,
+    secrets: Secrets,
+}
 
 impl Stderr {
+    /// Nothing yet. `secrets` are hidden before the text is cut.
+    pub(super) fn hiding(secrets: Secrets) -> Self {
+        Self { kept: Arc::default(), secrets }
+    }
+
     fn push(&self, bytes: &[u8]) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let end = bytes.get(bytes.len().saturating_sub(KEPT_BYTES)..).unwrap_or_default();
-        let over = kept.len().saturating_add(end.len()).saturating_sub(KEPT_BYTES);
+        // A secret whose beginning is gone is not recognized, so what of it is kept must be in front of what is shown.
+        let most = SHOWN_BYTES.saturating_add(self.secrets.longest_bytes());
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = bytes.get(bytes.len().saturating_sub(most)..).unwrap_or_default();
+        let over = kept.len().saturating_add(end.len()).saturating_sub(most);
         kept.drain(..over);
         kept.extend(end);
     }
 
-    /// The last lines that were written, joined into one, if there are any.
+    /// The last lines that were written, without secrets, joined into one, if there are any.
     pub(super) fn end(&self) -> Option<String> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect::<Vec<_>>();
-        let text = String::from_utf8_lossy(&kept);
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect::<Vec<_>>();
+        let text = self.secrets.hidden_at_end(&String::from_utf8_lossy(&kept), SHOWN_BYTES);
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>();
         (!lines.is_empty()).then(|| lines.join(" / "))
     }
@@ -88,15 +99,35 @@ impl AsyncWrite for Stderr {
 
 #[cfg(test)]
 mod tests {
+    use wasaba_core::secret::Secret;
+
     use super::*;
 
     #[test]
     fn the_end_is_kept_however_much_is_written() {
-        let stderr = Stderr::default();
+        let stderr = Stderr::hiding(Secrets::default());
         assert_eq!(stderr.end(), None);
-        stderr.push(&vec![b'x'; 10 * KEPT_BYTES]);
+        stderr.push(&vec![b'x'; 10 * SHOWN_BYTES]);
         stderr.push(b"\nthread 'main' panicked:\n  no such index\n");
         let end = stderr.end().unwrap();
-        assert!(end.ends_with("x / thread 'main' panicked: / no such index") && end.len() <= KEPT_BYTES + 8, "{end}");
+        assert!(end.ends_with("x / thread 'main' panicked: / no such index") && end.len() <= SHOWN_BYTES + 8, "{end}");
+    }
+
+    #[test]
+    fn a_secret_is_hidden_wherever_the_end_begins_and_in_whatever_pieces_it_is_written() {
+        let secret = "ThatSecretTokenValue ";
+        for behind in SHOWN_BYTES - 30..SHOWN_BYTES + 10 {
+            for piece in [1, 7, 4_096] {
+                let stderr = Stderr::hiding(Secrets::new([Secret::new(secret)]));
+                let text = format!("{}{secret}{}", ".".repeat(600), "x".repeat(behind));
+                text.as_bytes().chunks(piece).for_each(|piece| stderr.push(piece));
+                let end = stderr.end().unwrap();
+                let rest = end.replace("[redacted]", "");
+                assert!(rest.chars().all(|char| ".x".contains(char)), "{behind} bytes behind it: {end}");
+            }
+        }
+        let stderr = Stderr::hiding(Secrets::new([Secret::new(secret)]));
+        stderr.push(format!("{secret}\n{secret}").as_bytes());
+        assert_eq!(stderr.end().as_deref(), Some("[redacted] / [redacted]"), "what is trimmed was part of it");
     }
 }
