@@ -4,7 +4,10 @@
 //! Each layer holds without the others, since not every machine has each: in a container the user cannot always be changed, and
 //! an old kernel has no seccomp.
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use std::os::fd::AsFd;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 
 /// The user and group that own nothing.
@@ -13,10 +16,11 @@ const NOBODY: u32 = 65_534;
 /// Gives up everything but the open standard streams. `cpu_seconds` and `memory_bytes` are what is left to use.
 ///
 /// # Errors
-/// A limit cannot be set.
+/// A limit cannot be set, or the agent is gone.
 pub(crate) fn confine(cpu_seconds: u64, memory_bytes: u64) -> Result<(), String> {
     become_first_victim();
     become_unprivileged_user();
+    end_with_the_agent()?;
     // One second between the signal that says why and the one that cannot be ignored, so that the latter is never ours.
     let limits = [
         (Resource::Cpu, cpu_seconds, cpu_seconds.saturating_add(1)),
@@ -53,6 +57,23 @@ fn become_unprivileged_user() {
     let none = CapabilitySet::empty();
     let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
     rustix::thread::set_capabilities(None, none).ok();
+}
+
+/// Else an agent that ends while this compiles leaves it behind, for as long and as large as its limits allow. The kernel forgets the
+/// signal when the user changes, so this comes later. It is sent when the thread ends that has started this process: that one waits for
+/// it (`compiler::exchange`).
+fn end_with_the_agent() -> Result<(), String> {
+    // Where the kernel refuses, the limits hold.
+    set_parent_process_death_signal(Some(Signal::KILL)).ok();
+    // It may have ended before.
+    if is_unread(std::io::stdout()) { Err("the agent has ended".to_owned()) } else { Ok(()) }
+}
+
+/// Whether `output` is a pipe that no one will read.
+fn is_unread(output: impl AsFd) -> bool {
+    let mut polled = [PollFd::new(&output, PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&at_once)).is_ok() && polled.iter().any(|output| output.revents().contains(PollFlags::ERR))
 }
 
 /// The filter of system calls: a list of those that computing needs; every other one fails with EPERM.
@@ -144,7 +165,9 @@ mod filter {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::{ChildStdout, Command, Stdio};
+    use std::time::Duration;
 
     /// Runs only as the child of the test below: the test program gives everything up and tries to get at it.
     #[test]
@@ -176,5 +199,57 @@ mod tests {
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && said.contains("1 passed"), "{}: {said}", output.status);
+    }
+
+    /// Runs only as a child of the tests below.
+    #[test]
+    #[ignore = "confines the process that it runs in"]
+    fn waits() {
+        super::confine(60, 4 << 30).unwrap();
+        // The user is that of the thread; the compiler has one.
+        println!("confined: {}/task/{}", std::process::id(), rustix::thread::gettid());
+        std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    }
+
+    const WAITS: [&str; 5] = ["confinement::tests::waits", "--exact", "--ignored", "--nocapture", "--test-threads=1"];
+
+    /// The thread that `waits`, below /proc, once it is confined.
+    fn confined_thread(output: &mut BufReader<ChildStdout>) -> String {
+        let mut lines = output.lines().map_while(Result::ok);
+        lines.find_map(|line| Some(line.split_once("confined: ")?.1.to_owned())).unwrap()
+    }
+
+    #[test]
+    fn the_compiler_ends_with_the_agent_that_started_it() {
+        // In the agent's place: a shell.
+        let mut agent = Command::new("/bin/sh")
+            .args(["-c", "\"$@\"; :", "sh"])
+            .arg(std::env::current_exe().unwrap())
+            .args(WAITS)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(agent.stdout.take().unwrap());
+        let thread = confined_thread(&mut output);
+        let input = agent.stdin.take();
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+        let (ended, is_ended) = std::sync::mpsc::channel();
+        // The end of its output is its own.
+        let reader = std::thread::spawn(move || ended.send(output.read_to_end(&mut Vec::new()).is_ok()));
+        let is_ended = is_ended.recv_timeout(Duration::from_secs(60));
+        drop(input);
+        assert_eq!(is_ended, Ok(true), "{thread} is left behind");
+        reader.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_compiler_whose_agent_has_ended_before_it_begins_is_noticed_by_its_pipe() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        assert!(!super::is_unread(&writer));
+        drop(reader);
+        assert!(super::is_unread(&writer));
+        assert!(!super::is_unread(std::fs::File::open("/dev/null").unwrap()), "not a pipe");
     }
 }
