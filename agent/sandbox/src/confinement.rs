@@ -10,8 +10,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 
-/// The user and group that own nothing.
-const NOBODY: u32 = 65_534;
+/// The users and groups that own nothing; the first that exists is taken. Who has the same user as the compiler may kill it, and 65,534
+/// has whatever a machine runs without a user of its own. The first is "wasa" in ASCII. It is above all that is given to users (below
+/// 65,536), to containers (524,288 to 1,879,048,191, and what /etc/subuid says), and below systemd's foreign files (from 2,147,352,576). In a
+/// container that has only some users, it does not exist.
+const NOBODIES: [u32; 2] = [0x7761_7361, 65_534];
 
 /// Gives up everything but the open standard streams. `cpu_seconds` and `memory_bytes` are what is left to use.
 ///
@@ -49,10 +52,14 @@ fn become_first_victim() {
 /// Where root is not mapped to more than one user (a container), the user stays, without its capabilities.
 fn become_unprivileged_user() {
     if rustix::process::geteuid().is_root() {
-        let (group, user) = (Gid::from_raw(NOBODY), Uid::from_raw(NOBODY));
         rustix::thread::set_thread_groups(&[]).ok();
-        rustix::thread::set_thread_res_gid(group, group, group).ok();
-        rustix::thread::set_thread_res_uid(user, user, user).ok();
+        for id in NOBODIES {
+            let (group, user) = (Gid::from_raw(id), Uid::from_raw(id));
+            let changed = rustix::thread::set_thread_res_gid(group, group, group);
+            if changed.and_then(|()| rustix::thread::set_thread_res_uid(user, user, user)).is_ok() {
+                break;
+            }
+        }
     }
     let none = CapabilitySet::empty();
     let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
@@ -242,6 +249,26 @@ mod tests {
         drop(input);
         assert_eq!(is_ended, Ok(true), "{thread} is left behind");
         reader.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn no_process_of_another_user_has_the_compilers_user() {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(WAITS)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let thread = confined_thread(&mut BufReader::new(child.stdout.take().unwrap()));
+        let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap();
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        let of_all = |user| status.contains(&format!("Uid:\t{user}\t{user}\t{user}\t{user}\nGid:\t{user}\t"));
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+        let has_all = map.split_whitespace().eq(["0", "0", "4294967295"]);
+        if rustix::process::geteuid().is_root() {
+            assert!(of_all(2_002_875_233) || (!has_all && of_all(65_534)), "{status}");
+        }
     }
 
     #[test]
