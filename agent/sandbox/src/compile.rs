@@ -51,27 +51,30 @@ impl Cache {
         Self { folder: own_folder(root), shipped, free: Mutex::new(COMPILERS), freed: Condvar::new() }
     }
 
-    /// The component of these bytes, from the cache or freshly compiled. Blocks while the child runs.
+    /// What `accept` makes of the component of these bytes, from the cache or freshly compiled. What it refuses is not kept. Blocks while
+    /// the child runs.
     ///
     /// # Errors
-    /// Why it was not compiled.
-    pub fn component(
+    /// Why it was not compiled, or not accepted.
+    pub fn component<T, E: From<CompileError>>(
         &self,
         kind: Engine,
         engine: &wasmtime::Engine,
         wasm: &[u8],
         limits: &Limits,
-    ) -> Result<Component, CompileError> {
+        accept: impl FnOnce(&Component) -> Result<T, E>,
+    ) -> Result<T, E> {
         let key = key(kind, engine, wasm);
         if let Some((component, needs, file)) = self.found(engine, &key) {
             needs.check(limits).map_err(CompileError::Excess)?;
+            let accepted = accept(&component)?;
             // Marks it as used; see `prune`. Where that fails, it is compiled again in a month.
             file.set_modified(clock::wall()).ok();
-            return Ok(component);
+            return Ok(accepted);
         }
         if let Some((component, needs)) = self.shipped(engine, &key) {
             needs.check(limits).map_err(CompileError::Excess)?;
-            return Ok(component);
+            return accept(&component);
         }
         // Nothing is compiled that cannot be cached: it would be compiled again at each start.
         self.folder.as_ref().map_err(|why| CompileError::Cache(why.clone()))?;
@@ -80,11 +83,28 @@ impl Cache {
             let _compiler = self.compiler();
             compile_in_child(kind, wasm, limits)?
         };
-        let entry = self.store(&key, &compiled).map_err(CompileError::Cache)?;
+        self.accepted(engine, &key, &compiled, accept)
+    }
+
+    /// Stores the code, and removes it again unless it is accepted: only plugins take room in the folder.
+    fn accepted<T, E: From<CompileError>>(
+        &self,
+        engine: &wasmtime::Engine,
+        key: &str,
+        compiled: &Compiled,
+        accept: impl FnOnce(&Component) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let entry = self.store(key, compiled).map_err(CompileError::Cache)?;
         let folder = self.folder.as_ref().map_err(|why| CompileError::Cache(why.clone()))?;
         let (component, _) = load(engine, folder, &entry).map_err(CompileError::Cache)?;
-        bound(folder, &entry, MOST_BYTES, MOST_ENTRIES);
-        Ok(component)
+        let accepted = accept(&component);
+        if accepted.is_ok() {
+            bound(folder, &entry, MOST_BYTES, MOST_ENTRIES);
+        } else {
+            // If that fails, it is refused again when it is found.
+            folder.remove(entry.as_ref()).ok();
+        }
+        accepted
     }
 
     /// Waits for a compiler to be free.
@@ -249,6 +269,10 @@ mod tests {
         (cache, key, entry)
     }
 
+    fn accept(_: &Component) -> Result<(), CompileError> {
+        Ok(())
+    }
+
     /// The paths of the entries of this key in the agent's own folder.
     fn found(cache: &Cache, key: &str) -> Vec<PathBuf> {
         let folder = cache.folder.as_ref().unwrap();
@@ -261,13 +285,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_compiled_and_refused_is_not_kept_and_pushes_nothing_out() {
+        let root = tempfile::tempdir().unwrap();
+        let engine = engine::for_running(Engine::Pulley, 256 << 10).unwrap();
+        let (cache, key, entry) = filled(root.path(), &engine);
+        let other = key.replacen(|digit: char| digit.is_ascii_hexdigit(), "x", 1);
+        let compiled = Compiled { needs: Needs::default(), code: fs::read(&entry).unwrap() };
+        let refuse = |_: &Component| Err::<(), _>(CompileError::Invalid("not a plugin".into()));
+        let refused = cache.accepted(&engine, &other, &compiled, refuse);
+        assert_eq!(refused, Err(CompileError::Invalid("not a plugin".into())));
+        assert_eq!(fs::read_dir(root.path().join("compiled")).unwrap().count(), 1, "the one before");
+        assert_eq!(cache.accepted(&engine, &other, &compiled, accept), Ok(()));
+        assert_eq!((found(&cache, &other).len(), found(&cache, &key).len()), (1, 1));
+    }
+
+    #[test]
     fn code_in_the_cache_is_held_against_the_limits_of_now() {
         let root = tempfile::tempdir().unwrap();
         let engine = engine::for_running(Engine::Pulley, 256 << 10).unwrap();
         let (cache, ..) = filled(root.path(), &engine);
         let component = |instances| {
             let limits = Limits { instances, ..Limits::default() };
-            cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &limits).map(drop)
+            cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &limits, accept)
         };
         assert_eq!(component(3), Ok(()));
         assert!(matches!(component(2), Err(CompileError::Excess(text)) if text.contains("`instances`")));
@@ -298,7 +337,7 @@ mod tests {
         let engine = engine::for_running(Engine::Pulley, 256 << 10).unwrap();
         let (cache, key, entry) = filled(root.path(), &engine);
         assert_eq!(found(&cache, &key), [entry]);
-        assert!(cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default()).is_ok());
+        assert!(cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default(), accept).is_ok());
     }
 
     #[test]
@@ -346,7 +385,7 @@ mod tests {
         let (cache, key, entry) = filled(root.path(), &engine);
         let month_ago = clock::wall() - UNUSED;
         File::options().append(true).open(&entry).unwrap().set_modified(month_ago).unwrap();
-        assert!(cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default()).is_ok());
+        assert!(cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default(), accept).is_ok());
         cache.prune(clock::wall() + UNUSED / 2);
         assert_eq!(found(&cache, &key), [entry], "it was just loaded");
         cache.prune(clock::wall() + UNUSED * 2);
@@ -360,10 +399,10 @@ mod tests {
         let (_, key, entry) = filled(ours.path(), &engine);
         let folder = ours.path().join("compiled");
         let cache = Cache::open(root.path(), vec!["/nowhere".into(), folder.clone()]);
-        assert!(cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default()).is_ok());
+        assert!(cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default(), accept).is_ok());
         assert!(found(&cache, &key).is_empty(), "it was not compiled again");
         let unwritable = Cache::open(Path::new("/proc/nowhere"), vec![folder.clone()]);
-        assert!(unwritable.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default()).is_ok());
+        assert!(unwritable.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default(), accept).is_ok());
         for (path, mode) in [(&entry, 0o666), (&folder, 0o777)] {
             fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
             assert!(cache.shipped(&engine, &key).is_none(), "{}", path.display());

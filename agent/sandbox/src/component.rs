@@ -79,9 +79,9 @@ impl Plugin {
             let sha256 = sha256(&wasm);
             load::check_digest(digest.as_deref(), &sha256)?;
             load::check_header(&wasm)?;
-            let component = cache.component(*kind, &blocking_engine, &wasm, limits).map_err(load::Problem::Compile)?;
-            // Here too, since how long it takes depends on the component.
-            Self::link(blocking_engine, &component, &blocking_file, sha256)
+            // Linked here too, since how long that takes depends on the component.
+            let link = |component: &Component| Self::link(blocking_engine.clone(), component, &blocking_file, sha256);
+            cache.component(*kind, &blocking_engine, &wasm, limits, link)
         });
         let crashed = || load::Problem::Agent("crashed the loader; this is a bug in wasaba".into());
         let linked = linked.await.unwrap_or_else(|_| Err(crashed())).map_err(error)?;

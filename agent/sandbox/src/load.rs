@@ -56,6 +56,12 @@ pub enum Problem {
     Agent(String),
 }
 
+impl From<CompileError> for Problem {
+    fn from(error: CompileError) -> Self {
+        Self::Compile(error)
+    }
+}
+
 impl LoadError {
     /// Whether other plugins held it up, and nothing is wrong with the file.
     #[must_use]
