@@ -12,7 +12,7 @@ use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
 use super::blocking::Blocking;
 use super::connect::descriptor;
-use super::gate::Gate;
+use super::gate::{Gate, MOST_PATH_BYTES, bounded};
 use super::script::Script;
 use crate::contract::wire::files::{self as contract, Error, FileStat};
 use crate::failure::{Failure, Kind};
@@ -99,6 +99,7 @@ pub(super) struct View<'a> {
 
 impl View<'_> {
     async fn opened(&mut self, path: String) -> Result<OpenFile, Failure> {
+        bounded("path", &path, MOST_PATH_BYTES)?;
         self.instance.gate.check(|grants| grants.check_file(&path))?;
         let (path, slot) = (Arc::<str>::from(path), self.call.slot()?);
         if let Some(script) = self.script {
@@ -277,6 +278,14 @@ mod tests {
         assert!(refused.kind == "too-costly" && refused.message.contains("16 files"), "{refused:?}");
         state.view().drop(Resource::new_own(open.remove(0))).await.unwrap();
         state.open(&path).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_path_is_refused_by_its_length_before_it_is_read() {
+        let mut state = State::reading("/etc/hostname");
+        let refused = state.open(&"/a".repeat(4_000_000)).await.unwrap_err();
+        assert_eq!(refused.message, "a path of 8000000 bytes, more than 4096");
+        assert_eq!(state.meter.refusals(), 0, "no grant was asked");
     }
 
     #[tokio::test]

@@ -12,6 +12,24 @@ use crate::failure::{Failure, Kind};
 /// The most bytes of a refusal that are shown: it names what the plugin asked for.
 const REFUSAL_BYTES: usize = 1_024;
 
+/// The most bytes of a host, of a server's name in TLS, and of a protocol in TLS: there are no longer ones.
+pub(super) const MOST_HOST_BYTES: usize = 255;
+
+/// The most bytes of a path; the kernel takes no longer one.
+pub(super) const MOST_PATH_BYTES: usize = 4_096;
+
+/// Refuses a text that is longer than what it names can be. Before anything else reads it: reading millions of bytes takes as long as
+/// many turns, and so does quoting them in an error.
+///
+/// # Errors
+/// Its length, and what it may be.
+pub(super) fn bounded(what: &str, text: &str, most: usize) -> Result<(), Failure> {
+    if text.len() <= most {
+        return Ok(());
+    }
+    Err(Failure::new(Kind::Invalid, format!("a {what} of {} bytes, more than {most}", text.len())))
+}
+
 /// The grants of one instance, with the meter that counts what they refuse, and the TLS of its connections. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Gate {

@@ -15,7 +15,7 @@ use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use super::blocking::Blocking;
 use super::connect;
 use super::exchange::exchange;
-use super::gate::Gate;
+use super::gate::{Gate, bounded};
 use super::grants::{Grants, invalid_url};
 use super::memory::Share;
 use super::meter::Meter;
@@ -56,6 +56,12 @@ const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPT
 /// The most headers of a request, and the most bytes of their names and values.
 const MOST_HEADERS: usize = 100;
 const MOST_HEADER_BYTES: usize = 64 << 10;
+
+/// The most bytes of a URL, and of a `host` header. Servers take no longer ones.
+const MOST_URL_BYTES: usize = 8 << 10;
+
+/// The most bytes of a method, and of a header's name.
+const MOST_WORD_BYTES: usize = 1_024;
 
 /// What one header of a response takes besides its texts.
 const HEADER_BYTES: usize = 64;
@@ -113,6 +119,7 @@ pub(super) struct View<'a> {
 /// # Errors
 /// The name is invalid or the connection's, or the value is invalid.
 pub fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Failure> {
+    bounded("header's name", name, MOST_WORD_BYTES)?;
     let invalid = || Failure::new(Kind::Invalid, format!("invalid header {name:?}"));
     let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?;
     if CONNECTION_HEADERS.contains(&parsed.as_str()) {
@@ -150,6 +157,7 @@ impl Request {
     fn set_own(&mut self, gate: &Gate, name: &str, value: &str) -> Result<(), Failure> {
         let (name, parsed) = header(name, value)?;
         if name == HOST {
+            bounded("header `host`", value, MOST_URL_BYTES)?;
             gate.check(|grants| grants.check_virtual_host(value))?;
         }
         self.set(name, parsed)
@@ -182,6 +190,13 @@ impl Request {
             self.set(name, value)?;
         }
         Ok(())
+    }
+
+    /// Its URL.
+    fn parsed_url(&self) -> Result<Url, Failure> {
+        bounded("URL", &self.url, MOST_URL_BYTES)?;
+        Url::parse(&self.url)
+            .map_err(|error| Failure::new(Kind::Invalid, format!("invalid URL: {}", invalid_url(error, &self.url))))
     }
 
     /// As a script sees it.
@@ -229,8 +244,8 @@ impl Sender<'_> {
     async fn send(self, request: Request) -> Result<Response, Failure> {
         let OfInstance { gate, blocking, meter, body_bytes } = self.instance;
         let invalid = |why: String| Failure::new(Kind::Invalid, why);
-        let url = Url::parse(&request.url)
-            .map_err(|error| invalid(format!("invalid URL: {}", invalid_url(error, &request.url))))?;
+        let url = request.parsed_url()?;
+        bounded("method", &request.method, MOST_WORD_BYTES)?;
         gate.check(|grants| grants.check_url(&url))?;
         if !METHODS.contains(&request.method.as_str()) {
             return Err(invalid(format!("invalid method {:?}: use one of {}", request.method, METHODS.join(", "))));
@@ -335,7 +350,7 @@ impl contract::HostRequest for View<'_> {
     async fn has_header(&mut self, request: Resource<Request>, name: String) -> Result<bool> {
         let request = self.table.get(&request)?;
         // The agent sends a user of the URL itself.
-        let url = Url::parse(&request.url).ok();
+        let url = request.parsed_url().ok();
         let is_of_url = || url.is_some_and(|url| self.instance.gate.grants().credentials_for(&url).is_some());
         Ok(request.headers.contains_key(&name) || (name.eq_ignore_ascii_case("authorization") && is_of_url()))
     }
@@ -799,5 +814,31 @@ mod tests {
             assert_eq!(view.send(request()).await.unwrap().map(drop).map_err(|error| error.message), Ok(()));
         }
         assert_eq!(state.script.unwrap().deviations(), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn a_url_a_method_and_a_header_are_refused_by_their_length_before_they_are_read() {
+        let mut state = State::new(granting("http://a:80"), 8);
+        let long = |begin: &str| format!("{begin}{}", "a".repeat(8_000_000 - begin.len()));
+        let refused = state.fetch("GET", &long("http://a/")).await.unwrap_err();
+        assert_eq!(
+            (refused.kind.as_str(), refused.message.as_str()),
+            ("invalid", "a URL of 8000000 bytes, more than 8192")
+        );
+        let refused = state.fetch(&long("GET"), "http://a/").await.unwrap_err();
+        assert_eq!(refused.message, "a method of 8000000 bytes, more than 1024");
+        let set = |name: &str, value: &str| request().set_own(&Gate::default(), name, value).unwrap_err().text;
+        assert_eq!(set(&long("x-"), ""), "a header's name of 8000000 bytes, more than 1024");
+        assert_eq!(set("host", &long("h")), "a header `host` of 8000000 bytes, more than 8192");
+        let mut grants = granting("http://a:80");
+        grants.credentials.push((Origin::of_url("http://a").unwrap(), Secret::new("bob:p@ss")));
+        let mut state = State::new(grants, 8);
+        let mut view = state.view();
+        let mut has_user = async |url: String| {
+            let request = view.new("GET".into(), url).await.unwrap();
+            view.has_header(request, "authorization".into()).await.unwrap()
+        };
+        assert!(has_user("http://a/".into()).await);
+        assert!(!has_user(long("http://a/")).await, "it is not sent");
     }
 }

@@ -17,7 +17,7 @@ use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use super::address;
 use super::blocking::Blocking;
 use super::connect::{self, Patience, Slot, Stream, broken};
-use super::gate::Gate;
+use super::gate::{Gate, MOST_HOST_BYTES, MOST_PATH_BYTES, bounded};
 use super::grants::Origin;
 use super::http::failure_of;
 use super::memory::Share;
@@ -93,6 +93,7 @@ impl View<'_> {
 
     async fn open_host(&mut self, host: String, port: u16, timeout: Option<Duration>) -> Result<Connection, Failure> {
         let OfInstance { gate, blocking, .. } = self.instance;
+        bounded("host", &host, MOST_HOST_BYTES)?;
         let granted = gate.check(|grants| grants.check_host(&host, port))?;
         let slot = self.connections.slot()?;
         let patience = self.connections.patience;
@@ -113,6 +114,7 @@ impl View<'_> {
 
     async fn open_unix(&mut self, path: String, timeout: Option<Duration>) -> Result<Connection, Failure> {
         let gate = &self.instance.gate;
+        bounded("path", &path, MOST_PATH_BYTES)?;
         gate.check(|grants| grants.check_socket(&path))?;
         let slot = self.connections.slot()?;
         let patience = self.connections.patience;
@@ -172,6 +174,8 @@ impl Connection {
         let invalid = |why: String| Failure::new(Kind::Invalid, why);
         let name = options.server_name.clone().or_else(|| self.host.clone());
         let name = name.ok_or_else(|| invalid("TLS over a unix socket needs a server name".into()))?;
+        bounded("server name", &name, MOST_HOST_BYTES)?;
+        options.alpn.iter().try_for_each(|protocol| bounded("protocol", protocol, MOST_HOST_BYTES))?;
         // The interface of an address is this machine's, and on no certificate.
         let shown = names::zoned(&name).map_or_else(|| name.clone(), |(address, _)| address.to_string());
         let parsed = ServerName::try_from(shown).map_err(|_| {
@@ -394,6 +398,32 @@ mod tests {
         assert!(kind == "denied" && message.contains(&format!("allow = [\"127.0.0.1:{port}\"]")), "{message}");
         assert_eq!(state.instance.meter.refusals(), 1);
         assert!(futures_util::FutureExt::now_or_never(listener.accept()).is_none(), "it was connected to");
+    }
+
+    #[tokio::test]
+    async fn a_host_a_path_and_a_name_in_tls_are_refused_by_their_length_before_they_are_read() {
+        let (_listener, port) = listener().await;
+        let mut state = State::new(allowing(&format!("127.0.0.1:{port}")), 16);
+        let long = || "a.".repeat(4_000_000);
+        let mut view = state.view();
+        let refused = view.connect(long(), 1, None).await.unwrap().unwrap_err();
+        assert_eq!(
+            (refused.kind.as_str(), refused.message.as_str()),
+            ("invalid", "a host of 8000000 bytes, more than 255")
+        );
+        let refused = view.connect_unix(long(), None).await.unwrap().unwrap_err();
+        assert_eq!(refused.message, "a path of 8000000 bytes, more than 4096");
+        let connection = view.connect("127.0.0.1".into(), port, None).await.unwrap().unwrap().rep();
+        let mut tls = async |name: String, protocol: String| {
+            let options = HostTlsOptions::new(&mut view).await.unwrap().rep();
+            let options = || Resource::new_borrow(options);
+            view.set_server_name(options(), name).await.unwrap();
+            view.set_alpn(options(), vec![protocol]).await.unwrap();
+            view.start_tls(Resource::new_borrow(connection), options()).await.unwrap().unwrap_err().error.message
+        };
+        assert_eq!(tls(long(), String::new()).await, "a server name of 8000000 bytes, more than 255");
+        assert_eq!(tls("a".into(), long()).await, "a protocol of 8000000 bytes, more than 255");
+        assert_eq!(state.instance.meter.refusals(), 0, "no grant was asked");
     }
 
     #[tokio::test]
