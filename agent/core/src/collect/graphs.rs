@@ -63,18 +63,20 @@ struct Posted {
 
 impl Graphs {
     /// Stores the definitions of the source `id`. Returns a warning if another source posts to one of the graphs too, once for each
-    /// pair, for a few of those with the same one.
+    /// pair, for a few of those with the same one; or once if the source defines one of them twice.
     pub(super) fn put(&mut self, id: SourceId, graphs: registry::Graphs) -> Option<String> {
         if self.by_source.get(&id).is_some_and(|known| *known == graphs) {
             return None;
         }
         let is_new = self.withdraw(id);
-        let mut shared = None;
+        let (mut shared, mut twice) = (None, None);
         for graph in &graphs.definitions {
             let owners = self.owners.entry((graphs.host.clone(), graph.name().to_owned())).or_default();
-            let other = owners.first().copied();
-            owners.insert(id);
+            let other = owners.iter().copied().find(|other| *other != id);
             shared = shared.or(other.map(|other| (other, graph.name().to_owned())));
+            if !owners.insert(id) {
+                twice = twice.or(Some(graph.name().to_owned()));
+            }
         }
         let claims = if graphs.is_of_agent { &mut self.of_agent } else { &mut self.of_plugins };
         graphs.definitions.iter().flat_map(GraphDefinition::metric_names).for_each(|pattern| claims.add(id, pattern));
@@ -85,7 +87,13 @@ impl Graphs {
         let owner = Arc::clone(&graphs.owner);
         self.by_source.insert(id, graphs);
         self.changed = true;
-        let (other, graph) = shared?;
+        let Some((other, graph)) = shared else {
+            let graph = twice.filter(|_| self.warned.insert((id, id)))?;
+            return Some(format!(
+                "{owner} has more than one graph `{graph}`, and of each metric only one's values are kept: remove its `key_prefix` if that \
+                 gives several of its graphs one name"
+            ));
+        };
         let other_owner = &self.by_source.get(&other)?.owner;
         let count = self.warned.iter().filter(|(one, _)| *one == other).count();
         let further = if count + 1 == MOST_WARNINGS {
@@ -259,6 +267,17 @@ mod tests {
 
     fn ids() -> (SourceId, SourceId) {
         (SourceId::unique(), SourceId::unique())
+    }
+
+    #[test]
+    fn a_source_with_one_graph_twice_is_warned_about_once_and_not_as_if_it_were_two() {
+        let (mut graphs, (one, two)) = (Graphs::default(), ids());
+        let warning = put(&mut graphs, one, "plugin one", None, &["a", "b", "a"]).unwrap();
+        assert!(warning.starts_with("plugin one has more than one graph `custom.a`"), "{warning}");
+        assert!(warning.contains("remove its `key_prefix`") && !warning.contains("plugin one and"), "{warning}");
+        assert_eq!(put(&mut graphs, one, "plugin one", None, &["a", "a"]), None, "it was reported");
+        let warning = put(&mut graphs, two, "plugin two", None, &["a", "a"]).unwrap();
+        assert!(warning.contains("plugin one and plugin two"), "{warning}");
     }
 
     #[test]
