@@ -29,7 +29,7 @@ pub async fn supervise(begun: oneshot::Receiver<()>, mut stop: watch::Receiver<b
     let notifying = async {
         // Otherwise it could not begin, and ends.
         if begun.await.is_ok() {
-            systemd.send("READY=1");
+            be_ready(&systemd).await;
             keep_notifying(&systemd, progress).await;
         }
         std::future::pending::<()>().await;
@@ -41,6 +41,13 @@ pub async fn supervise(begun: oneshot::Receiver<()>, mut stop: watch::Receiver<b
     }
 }
 
+/// Notifies systemd that the agent is ready, again and again as long as its socket is full: it waits for this one.
+async fn be_ready(systemd: &Systemd) {
+    while systemd.send("READY=1").is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
 async fn keep_notifying(systemd: &Systemd, progress: impl Fn() -> Progress) {
     let mut ticks = tokio::time::interval(systemd.watchdog.unwrap_or(SHOWN_EVERY).min(SHOWN_EVERY));
     let (mut shown, mut is_stuck) = (String::new(), false);
@@ -49,11 +56,11 @@ async fn keep_notifying(systemd: &Systemd, progress: impl Fn() -> Progress) {
         let Progress { text, stuck } = progress();
         let text = printable(&text, 500);
         if text != shown {
-            systemd.send(&format!("STATUS={text}"));
+            systemd.send(&format!("STATUS={text}")).ok();
             shown = text;
         }
         match stuck {
-            None if systemd.watchdog.is_some() => systemd.send("WATCHDOG=1"),
+            None if systemd.watchdog.is_some() => _ = systemd.send("WATCHDOG=1"),
             Some(why) if systemd.watchdog.is_some() && !is_stuck => {
                 tracing::error!("{why}; systemd is no longer notified, so that its watchdog restarts the agent");
                 is_stuck = true;
@@ -91,16 +98,15 @@ impl Systemd {
         Ok(Self { socket, address, watchdog })
     }
 
-    fn send(&self, state: &str) {
-        if let Err(error) = self.socket.send_to_addr(state.as_bytes(), &self.address) {
-            tracing::debug!("cannot notify systemd: {error}");
-        }
+    fn send(&self, state: &str) -> io::Result<usize> {
+        let sent = self.socket.send_to_addr(state.as_bytes(), &self.address);
+        sent.inspect_err(|error| tracing::debug!("cannot notify systemd: {error}"))
     }
 }
 
 impl Drop for Systemd {
     fn drop(&mut self) {
-        self.send("STOPPING=1");
+        self.send("STOPPING=1").ok();
     }
 }
 
@@ -168,6 +174,20 @@ mod tests {
         let _full = UnixDatagram::bind(&path).unwrap();
         let systemd = Systemd::at(path.to_str().unwrap(), None).unwrap();
         // More than the kernel queues.
-        (0..10_000).for_each(|_| systemd.send("WATCHDOG=1"));
+        assert!((0..10_000).any(|_| systemd.send("WATCHDOG=1").is_err()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_agent_becomes_ready_although_the_socket_of_systemd_was_full_at_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let systemd = Systemd::at(path.to_str().unwrap(), None).unwrap();
+        while systemd.send("STATUS=full").is_ok() {}
+        assert!(tokio::time::timeout(Duration::from_secs(10), be_ready(&systemd)).await.is_err(), "it is full");
+        assert!(!received(&socket).contains(&"READY=1".to_owned()));
+        be_ready(&systemd).await;
+        assert_eq!(received(&socket), ["READY=1"]);
     }
 }
