@@ -78,7 +78,17 @@ impl IdKeeper {
             })
         });
         match looked.await {
-            Ok(Ok(seen)) => self.seen.set(seen),
+            Ok(Ok(seen)) => {
+                if seen.is_some_and(|seen| seen.is_missing) && !before.is_some_and(|before| before.is_missing) {
+                    tracing::warn!(
+                        "`{}` is gone: this agent continues as host `{}`, but the next start registers a new host, unless that id is \
+                         written there again",
+                        id_file::path(&self.root).display(),
+                        self.host_id
+                    );
+                }
+                self.seen.set(seen);
+            }
             Ok(Err(FileError { what, .. })) => tracing::debug!("{what}"),
             Err(error) => tracing::error!("a bug in wasaba: {error}"),
         }
@@ -93,6 +103,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::mackerel::testing::log;
 
     /// What is done to a folder while the agent runs.
     type Deed = fn(&Path);
@@ -134,6 +145,7 @@ mod tests {
                 fs::write(id_file::path(root), "HOST1").unwrap();
                 spool.keep_host_id("HOST1");
                 let keeper = IdKeeper::new(root.to_owned(), host_id, Arc::clone(&spool));
+                let _log = log::start();
                 keeper.look().await;
                 for deed in deeds {
                     deed(root);
@@ -143,6 +155,9 @@ mod tests {
                     keeper.look().await;
                 }
                 assert_eq!(id_file::path(root).exists(), expected, "{what}, {is_made_again}");
+                let lines = log::take();
+                let said = lines.iter().filter(|line| line.contains("continues as host `HOST1`")).count();
+                assert_eq!(said, usize::from(!expected || what == "emptied slowly"), "{what}: {lines:?}");
             }
         }
     }

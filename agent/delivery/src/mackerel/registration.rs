@@ -86,6 +86,8 @@ struct Open {
     /// Until when a host may appear that was asked for, and why that is not known.
     until: Option<(Instant, ApiError)>,
     search: Search,
+    /// Whether the log has it that this machine was another host before.
+    is_said: bool,
 }
 
 impl From<FatalError> for Failure {
@@ -176,7 +178,10 @@ impl Registration<'_> {
     async fn try_once(&self, open: &mut Open) -> Result<Registered, Failure> {
         let host_id = match self.known_id().await? {
             Some(host_id) => host_id,
-            None => self.new_id(open).await?,
+            None => {
+                self.say_that_the_id_is_gone(open);
+                self.new_id(open).await?
+            }
         };
         if self.spool.host_id().is_some_and(|before| before != host_id.as_str()) {
             // What is queued for the host before is dropped only if Mackerel says that this is one.
@@ -205,6 +210,18 @@ impl Registration<'_> {
                 tracing::warn!("looking up host `{host_id}` takes long; posting its values meanwhile");
                 Ok(Registered { host_id, unchecked: Some(Unchecked::Late) })
             }
+        }
+    }
+
+    /// Says it once: with the package of another agent its id file may have been removed, too.
+    fn say_that_the_id_is_gone(&self, open: &mut Open) {
+        if let Some(before) = self.spool.host_id().filter(|_| !open.is_said) {
+            open.is_said = true;
+            tracing::warn!(
+                "`{}` is gone: registering this machine again, which was host `{before}`; to continue as that host, stop the agent, \
+                 write its id there and start it again",
+                id_file::path(&self.settings.root).display()
+            );
         }
     }
 

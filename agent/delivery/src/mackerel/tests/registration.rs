@@ -324,6 +324,19 @@ fn marked(id: &str, created_at: i64) -> Value {
 }
 
 #[tokio::test]
+async fn a_machine_whose_id_file_is_gone_is_registered_again_and_the_log_names_the_host_that_it_was() {
+    let machine = Machine::new();
+    machine.spool.keep_host_id("BEFORE");
+    let server = Server::start(|request| mackerel(request, accept)).await;
+    machine.keep(NOW, 1);
+    let _log = testing::log::start();
+    machine.run_until(&server, |seen| count(seen, "POST /api/v0/hosts") == 1).await;
+    let lines = testing::log::take();
+    let said = lines.iter().filter(|line| line.contains("which was host `BEFORE`")).count();
+    assert_eq!(said, 1, "{lines:?}");
+}
+
+#[tokio::test]
 async fn the_older_host_is_taken_if_an_earlier_request_is_carried_out_while_another_one_is_made() {
     let machine = Machine::new();
     fs::write(machine.folder.path().join(".id.since"), remembered("web1")).unwrap();
