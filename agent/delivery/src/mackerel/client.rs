@@ -87,6 +87,8 @@ pub struct Client {
     base: Url,
     key: Secret,
     dates: Arc<watch::Sender<Dates>>,
+    /// How long this machine has been running.
+    running: fn() -> Duration,
     /// The proxy on the way and where it is written, for messages.
     proxy: Option<Arc<str>>,
 }
@@ -108,22 +110,32 @@ impl Client {
         };
         let connections = Arc::new(Connections::new(recipe)?);
         let proxy = proxy.map(|proxy| format!("`{}` of {}", proxy.address.server, proxy.source).into());
-        Ok(Self { connections, base, key, dates: Arc::default(), proxy })
+        Ok(Self { connections, base, key, dates: Arc::default(), running: clock::running, proxy })
+    }
+
+    /// The same client, which asks `running` how long this machine has been running.
+    pub(super) fn at(self, running: fn() -> Duration) -> Self {
+        Self { running, ..self }
     }
 
     /// The time by Mackerel's last answer, in seconds since 1970, if that is of the last minutes.
     pub(super) fn mackerel_time(&self) -> Option<i64> {
-        self.dates.borrow().last(clock::running())
+        self.dates.borrow().last((self.running)())
     }
 
     /// What is posted, held back and dropped by its time. `ours` is this machine's clock, in seconds since 1970.
     pub(super) fn verdict(&self, ours: i64) -> Verdict {
-        self.dates.borrow().verdict(clock::running(), ours)
+        self.dates.borrow().verdict((self.running)(), ours)
     }
 
     /// Whether Mackerel has answered too little to judge what is held back by its time.
     pub(super) fn lacks_dates(&self) -> bool {
-        self.dates.borrow().are_lacking(clock::running())
+        self.dates.borrow().are_lacking((self.running)())
+    }
+
+    /// Whether Mackerel has answered too little to know when what is held back until its time has come may be posted.
+    pub(super) fn lacks_recent_dates(&self) -> bool {
+        self.dates.borrow().are_old((self.running)())
     }
 
     /// Returns once Mackerel has answered any request.
@@ -197,7 +209,7 @@ impl Client {
                 retry_after,
             }));
         }
-        let arrived = clock::running();
+        let arrived = (self.running)();
         let (body, end) = self.body(response, most_bytes).await;
         end?;
         let found = serde_json::from_slice(&body).ok().as_ref().and_then(success);

@@ -19,6 +19,9 @@ const REMEMBERED: Duration = Duration::from_hours(1);
 /// So long after an answer its time may be relied on: a machine that is halted from outside does not count that time.
 const RECENT: Duration = Duration::from_mins(5);
 
+/// What is dated no further ahead of Mackerel's time is posted: that is known to about a second.
+const EARLY_SECONDS: i64 = 1;
+
 /// While values are held back, Mackerel is asked if it has not answered for so long.
 const ASKED_EVERY: Duration = Duration::from_mins(1);
 
@@ -92,6 +95,11 @@ impl Dates {
         self.answers < ENOUGH || self.last.is_none_or(|last| running.saturating_sub(last) >= ASKED_EVERY)
     }
 
+    /// Whether Mackerel must be asked before it is known whether the time has come of what is held back until then.
+    pub(super) fn are_old(&self, running: Duration) -> bool {
+        self.last.is_none_or(|last| running.saturating_sub(last) >= 2 * ASKED_EVERY)
+    }
+
     /// The time by the last answer, if that is recent.
     pub(super) fn last(&self, running: Duration) -> Option<i64> {
         self.clocks.last().filter(|clock| clock.is_recent(running)).map(|clock| clock.shows(running))
@@ -121,19 +129,55 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    /// Whether values of this time are posted: those that are in time by any of Mackerel's clocks. As long as it has told none, those that
-    /// are not dated ahead of this machine's, which may be wrong, as it may have been when they were collected.
+    /// Whether values of this time are posted: those that are in time by any of Mackerel's clocks, and whose time has come by it: it may
+    /// refuse what is dated ahead. As long as it has told none, those that are not dated ahead of this machine's, which may be wrong, as it
+    /// may have been when they were collected.
     pub(super) fn posts(&self, time: i64) -> bool {
         match self.theirs.as_slice() {
             [] => time <= self.ours.saturating_add(AHEAD_SECONDS),
-            theirs => theirs.iter().any(|theirs| is_in_time(time, *theirs)),
+            theirs => theirs.iter().any(|theirs| is_in_time(time, *theirs) && !is_early(time, *theirs)),
         }
+    }
+
+    /// Whether values of this time are held back only until it has come by one of Mackerel's clocks.
+    pub(super) fn awaits(&self, time: i64) -> bool {
+        !self.posts(time) && self.theirs.iter().any(|theirs| is_in_time(time, *theirs) && is_early(time, *theirs))
+    }
+
+    /// Whether Mackerel may have refused values of this time only since it has not come: by any of its clocks, or if it has told none, if
+    /// this machine's may be ahead of it by so much.
+    pub(super) fn may_be_early(&self, time: i64) -> bool {
+        match self.theirs.as_slice() {
+            [] => time > self.ours.saturating_sub(AHEAD_SECONDS),
+            _ => self.is_early(time),
+        }
+    }
+
+    /// Whether this time is ahead of any of Mackerel's clocks.
+    pub(super) fn is_early(&self, time: i64) -> bool {
+        self.theirs.iter().any(|theirs| time > *theirs)
+    }
+
+    /// By how many seconds this machine's clock is ahead of that of Mackerel's that differs least; negative if it is behind.
+    pub(super) fn ahead(&self) -> Option<i64> {
+        self.theirs.iter().map(|theirs| self.ours.saturating_sub(*theirs)).min_by_key(|ahead| ahead.saturating_abs())
+    }
+
+    /// How long it is until the next minute begins by Mackerel's clock: values are dated at the beginning of one.
+    pub(super) fn until_next_minute(&self) -> Option<Duration> {
+        let newest = self.theirs.iter().max()?;
+        let until = 60 + EARLY_SECONDS - newest.rem_euclid(60);
+        Some(Duration::from_secs(until.unsigned_abs()))
     }
 
     /// Mackerel's time, if it is certain enough to drop values by it.
     pub(super) fn certain(&self) -> Option<i64> {
         self.certain
     }
+}
+
+fn is_early(time: i64, theirs: i64) -> bool {
+    time > theirs.saturating_add(EARLY_SECONDS)
 }
 
 #[cfg(test)]
@@ -206,7 +250,17 @@ mod tests {
         dates.record(None, at(0));
         assert!(dates.are_begun() && !posts(&dates, NOW + 601), "the answer has no `Date`");
         dates.record(Some(NOW + DAY), at(0));
-        assert!(posts(&dates, NOW + DAY + 600) && !posts(&dates, NOW - 1));
+        assert!(posts(&dates, NOW + DAY + 1) && !posts(&dates, NOW + DAY + 2) && !posts(&dates, NOW - 1));
+    }
+
+    #[test]
+    fn what_is_dated_minutes_ahead_of_every_clock_of_mackerels_waits_until_its_time_has_come() {
+        let verdict = dates([(0, 0), (1, -3 * DAY)]).verdict(at(10), NOW + 310);
+        let of = |ahead: i64| (verdict.posts(NOW + 10 + ahead), verdict.awaits(NOW + 10 + ahead));
+        assert_eq!([1, 2, 600, 601].map(of), [(true, false), (false, true), (false, true), (false, false)]);
+        assert!(verdict.may_be_early(NOW + 11) && verdict.ahead() == Some(300));
+        // `NOW` is the beginning of a minute.
+        assert_eq!(verdict.until_next_minute(), Some(Duration::from_secs(51)));
     }
 
     #[test]

@@ -53,10 +53,14 @@ pub(super) struct Delivery {
     suspects: Suspects,
     sieve: Sieve,
     fruitless: Fruitless,
+    /// The same for minutes that may be refused for their time, whatever else is accepted.
+    fruitless_early: Fruitless,
     /// A search for refused points that pauses.
     unfinished: Option<Halving<Point, ApiError>>,
     /// When something was accepted last.
     accepted: Option<Instant>,
+    /// Whether something was held back by its time in the last round.
+    is_held_back: bool,
 }
 
 /// When a lane tries to deliver next.
@@ -92,8 +96,10 @@ impl Delivery {
             suspects: Suspects::default(),
             sieve: Sieve::default(),
             fruitless: Fruitless::default(),
+            fruitless_early: Fruitless::default(),
             unfinished: None,
             accepted: None,
+            is_held_back: false,
         }
     }
 
@@ -185,8 +191,8 @@ impl Delivery {
     /// Notes that everything is delivered but what is held, which is the lane's fault as long as it may be accepted later.
     async fn is_done(&mut self) -> Next {
         self.sieve.clear();
-        let is_held_back = match self.ask_time().await {
-            Ok(Some(is_held_back)) => is_held_back,
+        let held_back = match self.ask_time().await {
+            Ok(Some(held_back)) => held_back,
             Ok(None) => return Next::After(Duration::ZERO),
             Err(error) => {
                 let task = self.task("values");
@@ -197,18 +203,18 @@ impl Delivery {
         let names = self.refusals.queued().map(|(names, why, next)| (format!("values of {names}"), why, next));
         let minutes =
             self.suspects.parked().map(|(next, why)| ("the values of a minute".to_owned(), why.clone(), *next));
-        match names.or(minutes) {
-            Some((values, why, next)) => {
+        match (names.or(minutes), held_back.fault) {
+            (Some((values, why, next)), _) => {
                 let task = self.task(&values);
                 let words = Words::new(&task, "they stay queued, and all others are delivered");
                 let words = Words { is_of_a_part: true, ..words };
                 self.lane.fault(next.saturating_duration_since(now), &why, &words);
             }
-            None if is_held_back => self.note_held_back(),
-            None => self.is_well().await,
+            (None, Some((why, cure))) => self.note_held_back(why, cure),
+            (None, None) => self.is_well().await,
         }
         let next = self.refusals.next().into_iter().chain(self.suspects.parked().map(|(next, _)| *next));
-        next.chain(is_held_back.then(|| now + time::HELD_BACK)).min().map_or(Next::Change, Next::ChangeOrAt)
+        next.chain(held_back.next_look.map(|wait| now + wait)).min().map_or(Next::Change, Next::ChangeOrAt)
     }
 
     /// Notes that everything is delivered, unless something may be queued that cannot be read.
@@ -261,7 +267,12 @@ impl Delivery {
         let most = self.size.minutes_up_to();
         let mut minutes = self.newest_before(self.suspects.before(), most).await;
         if minutes.is_empty() && self.suspects.are_open() {
-            minutes = self.newest_before(i64::MAX, most).await;
+            if let Some(oldest) = self.suspects.take_oldest() {
+                minutes = self.newest_before(oldest, most).await;
+            }
+            if minutes.is_empty() {
+                minutes = self.newest_before(i64::MAX, most).await;
+            }
             if minutes.is_empty() {
                 // There is no other minute to compare them with.
                 self.suspects.clear();
@@ -325,12 +336,16 @@ impl Delivery {
             let search = Halving::beside_accepted(batch, error);
             return Ok(self.search(search).await? == Some(true));
         }
-        if self.fruitless.allows(count, now) {
+        let may_be_early = newest.is_some_and(|newest| self.verdict().may_be_early(newest));
+        if self.fruitless.allows(count, now) && !(may_be_early && !self.fruitless_early.allows(count, now)) {
             let search = Halving::of_refused(batch, error.clone(), (self.pace.random)());
             if let Some(is_unfinished) = self.search(search).await? {
                 return Ok(is_unfinished);
             }
             self.fruitless.record(count, now);
+            if may_be_early {
+                self.fruitless_early.record(count, now);
+            }
         }
         self.size.shrink(count);
         if is_part {
@@ -385,9 +400,19 @@ impl Delivery {
                     return Err(error);
                 }
             };
-            let same = points.clone();
+            let (same, now) = (points.clone(), self.now());
+            let may_be_early = self.verdict().may_be_early(time);
+            if may_be_early && !self.fruitless_early.allows(points.len(), now) {
+                self.suspects.park_early(time, &error, now);
+                continue;
+            }
             let search = Halving::of_refused(points, error.clone(), (self.pace.random)());
             if self.search(search).await?.is_some() {
+                continue;
+            }
+            if may_be_early {
+                self.fruitless_early.record(same.len(), now);
+                self.suspects.park_early(time, &error, now);
                 continue;
             }
             if !error.is_final() {
@@ -472,9 +497,10 @@ impl Delivery {
     }
 
     /// Drops points that Mackerel refuses, each for its reason. What something else refuses stays queued, since it may be accepted
-    /// tomorrow.
+    /// tomorrow, and so does what is dated ahead of Mackerel's time.
     async fn reject(&self, refused: Vec<(Point, ApiError)>) {
-        let refused = refused.into_iter().filter(|(_, why)| why.is_final());
+        let verdict = self.verdict();
+        let refused = refused.into_iter().filter(|(point, why)| why.is_final() && !verdict.is_early(point.time));
         self.settle(Vec::new(), refused.map(|(point, _)| point).collect()).await;
     }
 

@@ -207,7 +207,14 @@ pub async fn run(
         description,
         signals,
         inbox,
-        Pace { now: clock::wall, instant: clock::instant, random: backoff::chance, pause: PAUSE, settled: SETTLED },
+        Pace {
+            now: clock::wall,
+            instant: clock::instant,
+            running: clock::running,
+            random: backoff::chance,
+            pause: PAUSE,
+            settled: SETTLED,
+        },
     )
     .await
 }
@@ -217,6 +224,8 @@ pub async fn run(
 struct Pace {
     now: fn() -> SystemTime,
     instant: fn() -> std::time::Instant,
+    /// How long this machine has been running.
+    running: fn() -> Duration,
     /// From 0 to 1.
     random: fn() -> f64,
     /// Between two series of requests that look for refused values.
@@ -234,7 +243,8 @@ async fn run_at(
     inbox: &mut Inbox,
     pace: Pace,
 ) -> Result<(), FatalError> {
-    let client = Client::new(&settings.apibase, settings.apikey.clone(), &settings.agent, &settings.route)?;
+    let client =
+        Client::new(&settings.apibase, settings.apikey.clone(), &settings.agent, &settings.route)?.at(pace.running);
     let lanes = inbox.lanes();
     let registration = Registration {
         settings: &settings,
@@ -324,6 +334,8 @@ impl fmt::Display for FatalError {
 
 impl std::error::Error for FatalError {}
 
+#[cfg(test)]
+mod clocks;
 #[cfg(test)]
 mod matrix;
 #[cfg(test)]

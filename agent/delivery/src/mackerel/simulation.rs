@@ -225,6 +225,12 @@ pub(super) struct Seen {
     registered: Option<Instant>,
     pub(super) lists_late: Duration,
     pub(super) status: Option<String>,
+    /// Its answers have a `Date` that is so many seconds ahead.
+    pub(super) date_ahead: Option<i64>,
+    /// It refuses values that are dated ahead of its time.
+    pub(super) refuses_early: bool,
+    /// How many requests with values it refused for that.
+    pub(super) early: usize,
 }
 
 impl Seen {
@@ -264,7 +270,10 @@ impl Mackerel {
             let endpoint = Endpoint::of(&request);
             let misbehaviour = self.seen().misbehaviour(endpoint, &request);
             let Some(misbehaviour) = misbehaviour else {
-                if stream.write_all(self.work(endpoint, &request).as_bytes()).await.is_err() {
+                let worked = self.work(endpoint, &request);
+                let date = self.seen().date_ahead.map(|ahead| format!("\r\ndate: {}\r\n", dated(time() + ahead)));
+                let worked = date.map_or_else(|| worked.clone(), |date| worked.replacen("\r\n", &date, 1));
+                if stream.write_all(worked.as_bytes()).await.is_err() {
                     return;
                 }
                 continue;
@@ -344,6 +353,11 @@ impl Mackerel {
             Endpoint::Values | Endpoint::OtherValues => {
                 let all = body();
                 assert!(!all.as_array().unwrap().is_empty(), "no values");
+                let is_early = |point: &Value| point["time"].as_i64().unwrap() > time();
+                if seen.refuses_early && all.as_array().unwrap().iter().any(is_early) {
+                    seen.early += 1;
+                    return answer(400, ERROR);
+                }
                 for point in all.as_array().unwrap() {
                     let key = (text(point, "hostId"), text(point, "name"), point["time"].as_i64().unwrap());
                     if seen.values.contains_key(&key) {
@@ -382,6 +396,19 @@ impl Mackerel {
     }
 }
 
+/// The right time, in seconds since 1970.
+pub(super) fn time() -> i64 {
+    BEGIN + elapsed().as_secs().cast_signed()
+}
+
+/// A time within some days of [`BEGIN`] as Mackerel writes it.
+fn dated(time: i64) -> String {
+    let (day, second) = ((time - BEGIN + 8 * 3_600).div_euclid(86_400), (time - BEGIN + 8 * 3_600).rem_euclid(86_400));
+    let weekday = ["Fri", "Sat", "Sun", "Mon", "Tue", "Wed", "Thu"][day.rem_euclid(7).unsigned_abs() as usize];
+    let (hours, minutes, seconds) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{weekday}, {:02} Jan 2027 {hours:02}:{minutes:02}:{seconds:02} GMT", 15 + day)
+}
+
 fn path(request: &Request) -> &str {
     request.line.split(' ').nth(1).unwrap_or_default()
 }
@@ -393,6 +420,8 @@ thread_local! {
     static SERVED: Cell<u64> = const { Cell::new(0) };
     /// How much is under way in this thread that ends without time passing.
     static UNDER_WAY: Cell<i64> = const { Cell::new(0) };
+    /// By how many seconds the machine's clock is ahead.
+    static AHEAD: Cell<i64> = const { Cell::new(0) };
 }
 
 /// Something is under way for as long as this lives: a request, or what the queue's thread does.
@@ -437,9 +466,15 @@ fn elapsed() -> Duration {
     STARTED.get().map(|started| started.elapsed()).unwrap_or_default()
 }
 
+/// Sets the machine's clock so many seconds ahead of the right time.
+pub(super) fn set_clock(ahead: i64) {
+    AHEAD.set(ahead);
+}
+
 const PACE: Pace = Pace {
-    now: || SystemTime::UNIX_EPOCH + Duration::from_secs(BEGIN.unsigned_abs()) + elapsed(),
+    now: || SystemTime::UNIX_EPOCH + Duration::from_secs((BEGIN + AHEAD.get()).unsigned_abs()) + elapsed(),
     instant: || Instant::now().into_std(),
+    running: || Duration::from_hours(1) + elapsed(),
     random: || 0.5,
     pause: super::PAUSE,
     settled: super::SETTLED,
@@ -559,10 +594,14 @@ impl Output {
 
     /// Keeps the values of a minute: those of this host, and one of another.
     pub(super) fn keep(&self, minute: u32) {
-        let time = BEGIN + i64::from(minute) * 60;
-        let own =
-            (0..Self::VALUES).map(|number| Sample::new(format!("custom.m.{number:02}"), f64::from(minute)).unwrap());
-        let other = Sample::new("loadavg1", f64::from(minute)).unwrap().of_host(&"db1".into());
+        self.keep_at(BEGIN + i64::from(minute) * 60);
+    }
+
+    /// As [`Output::keep`], dated at any time.
+    pub(super) fn keep_at(&self, time: i64) {
+        let value = (time - BEGIN) as f64;
+        let own = (0..Self::VALUES).map(|number| Sample::new(format!("custom.m.{number:02}"), value).unwrap());
+        let other = Sample::new("loadavg1", value).unwrap().of_host(&"db1".into());
         assert!(self.spool.keep(vec![Minute { time, samples: own.chain([other]).collect() }], &[], time));
         self.wake.notify_one();
     }

@@ -15,6 +15,7 @@ use super::client::{Agent, Client, Route};
 pub(super) const PACE: Pace = Pace {
     now: clock::wall,
     instant: clock::instant,
+    running: clock::running,
     random: || 0.0,
     pause: std::time::Duration::ZERO,
     settled: std::time::Duration::ZERO,

@@ -24,6 +24,7 @@ const REPORT: &str = "POST /api/v0/monitoring/checks/report";
 const PACE: Pace = Pace {
     now: || SystemTime::UNIX_EPOCH + Duration::from_secs(NOW.unsigned_abs() + 59),
     instant: Instant::now,
+    running: clock::running,
     random: || 0.0,
     pause: Duration::ZERO,
     settled: Duration::ZERO,

@@ -49,19 +49,19 @@ fn spell() -> impl Strategy<Value = Spell> {
 }
 
 /// An agent that runs.
-struct Running {
-    output: Output,
+pub(super) struct Running {
+    pub(super) output: Output,
     run: Pin<Box<dyn Future<Output = Result<(), FatalError>>>>,
 }
 
 impl Running {
-    fn of(root: &Path, mackerel: SocketAddr, now: i64) -> Self {
+    pub(super) fn of(root: &Path, mackerel: SocketAddr, now: i64) -> Self {
         let (output, run) = Output::of(root, mackerel, now);
         Self { output, run: Box::pin(run) }
     }
 
     /// Lets a minute pass.
-    async fn minute(&mut self) -> Result<(), String> {
+    pub(super) async fn minute(&mut self) -> Result<(), String> {
         tokio::select! {
             result = &mut self.run => Err(format!("the agent ended: {result:?}")),
             () = pass(Duration::from_secs(60)) => Ok(()),
@@ -69,7 +69,7 @@ impl Running {
     }
 
     /// Stops it.
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.output.shutdown.send(true).unwrap();
         tokio::select! {
             result = self.run => result.unwrap(),

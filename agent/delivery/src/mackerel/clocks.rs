@@ -1,0 +1,84 @@
+//! Hours in which this machine's clock or that of a server of Mackerel's is wrong.
+
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::simulation::{Mackerel, Output, set_clock, simulated, time};
+use super::weather::Running;
+
+/// An agent of a host that is registered.
+struct Agent {
+    mackerel: Arc<Mackerel>,
+    running: Running,
+    /// How many values were collected.
+    collected: u64,
+    _folder: TempDir,
+}
+
+impl Agent {
+    /// An agent that starts now, on a machine whose clock is so many seconds ahead.
+    async fn start(date_ahead: Option<i64>, clock_ahead: i64) -> Self {
+        set_clock(clock_ahead);
+        let folder = TempDir::new().unwrap();
+        std::fs::write(folder.path().join("id"), "HOST1").unwrap();
+        let mackerel = Arc::new(Mackerel::default());
+        mackerel.seen().date_ahead = date_ahead;
+        mackerel.seen().refuses_early = true;
+        let address = Arc::clone(&mackerel).listen().await;
+        let running = Running::of(folder.path(), address, time() + clock_ahead);
+        Self { mackerel, running, collected: 0, _folder: folder }
+    }
+
+    /// So many minutes, with values that are dated so many seconds ahead of the right time.
+    async fn collect(&mut self, minutes: u32, clock_ahead: i64) {
+        set_clock(clock_ahead);
+        for _ in 0..minutes {
+            self.running.output.keep_at(time() + clock_ahead);
+            self.collected += Output::VALUES as u64 + 1;
+            self.running.minute().await.unwrap();
+        }
+    }
+
+    async fn wait(&mut self, minutes: u32) {
+        for _ in 0..minutes {
+            self.running.minute().await.unwrap();
+        }
+    }
+
+    /// What was delivered, and what was dropped.
+    fn books(&self) -> (u64, u64) {
+        let ledger = self.running.output.spool.ledger();
+        (ledger.delivered, ledger.losses().iter().map(|(_, points)| points).sum())
+    }
+}
+
+#[test]
+fn a_clock_that_is_minutes_ahead_delays_each_minute_until_its_time_has_come_and_costs_no_value_or_request() {
+    for (ahead, right_minutes) in [(90, 0), (300, 0), (90, 15), (300, 15)] {
+        simulated(async {
+            let mut agent = Agent::start(Some(0), if right_minutes > 0 { 0 } else { ahead }).await;
+            agent.collect(right_minutes, 0).await;
+            agent.collect(20, ahead).await;
+            assert!(agent.books().0 + 7 * (Output::VALUES as u64 + 1) >= agent.collected);
+            agent.wait(u32::try_from(ahead).unwrap() / 60 + 2).await;
+            let case = format!("{ahead} s after {right_minutes} minutes");
+            assert_eq!(agent.books(), (agent.collected, 0), "{case}");
+            assert_eq!(agent.mackerel.seen().early, 0, "{case}");
+        });
+    }
+}
+
+#[test]
+fn where_mackerels_answers_have_no_date_a_clock_that_is_minutes_ahead_costs_no_value_and_no_hour() {
+    for (ahead, right_minutes) in [(90, 0), (300, 0), (90, 15)] {
+        simulated(async {
+            let mut agent = Agent::start(None, if right_minutes > 0 { 0 } else { ahead }).await;
+            agent.collect(right_minutes, 0).await;
+            agent.collect(60, ahead).await;
+            let (delivered, dropped) = agent.books();
+            let case = format!("{delivered} of {} after {ahead} s and {right_minutes} minutes", agent.collected);
+            assert!(dropped == 0 && delivered >= agent.collected / 2, "{case}");
+        });
+    }
+}
