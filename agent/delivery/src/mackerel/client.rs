@@ -5,7 +5,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::header::{AGE, CONNECTION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response};
@@ -16,11 +16,11 @@ use wasaba_core::clock;
 use wasaba_core::secret::Secret;
 use wasaba_core::tls::{self, Trust};
 
-use super::FatalError;
 use super::answer::{self, ApiError, Author, ErrorResponse};
 use super::connections::{Connections, Recipe};
 use super::dates::{Dates, Verdict};
 use super::proxy::{Proxy, proxy_to};
+use super::{FatalError, Pace};
 
 /// Mackerel's responses have a few kilobytes; the description of a host with many interfaces perhaps fifty.
 const LONGEST_RESPONSE: usize = 1024 * 1024;
@@ -87,7 +87,8 @@ pub struct Client {
     base: Url,
     key: Secret,
     dates: Arc<watch::Sender<Dates>>,
-    /// How long this machine has been running.
+    /// This machine's clock, and how long it has been running.
+    now: fn() -> SystemTime,
     running: fn() -> Duration,
     /// The proxy on the way and where it is written, for messages.
     proxy: Option<Arc<str>>,
@@ -110,12 +111,12 @@ impl Client {
         };
         let connections = Arc::new(Connections::new(recipe)?);
         let proxy = proxy.map(|proxy| format!("`{}` of {}", proxy.address.server, proxy.source).into());
-        Ok(Self { connections, base, key, dates: Arc::default(), running: clock::running, proxy })
+        Ok(Self { connections, base, key, dates: Arc::default(), now: clock::wall, running: clock::running, proxy })
     }
 
-    /// The same client, which asks `running` how long this machine has been running.
-    pub(super) fn at(self, running: fn() -> Duration) -> Self {
-        Self { running, ..self }
+    /// The same client, with the clocks of this pace.
+    pub(super) fn at(self, pace: Pace) -> Self {
+        Self { now: pace.now, running: pace.running, ..self }
     }
 
     /// The time by Mackerel's last answer, in seconds since 1970, if that is of the last minutes.
@@ -209,12 +210,12 @@ impl Client {
                 retry_after,
             }));
         }
-        let arrived = (self.running)();
+        let (arrived, ours) = ((self.running)(), clock::seconds_of((self.now)()));
         let (body, end) = self.body(response, most_bytes).await;
         end?;
         let found = serde_json::from_slice(&body).ok().as_ref().and_then(success);
         if found.is_some() {
-            self.dates.send_modify(|dates| dates.record(told, arrived));
+            self.dates.send_modify(|dates| dates.record(told, arrived, ours));
         }
         found.ok_or_else(|| match retry_after {
             Some(_) => ApiError::of(ErrorResponse {

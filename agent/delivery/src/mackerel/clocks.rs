@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::simulation::{Mackerel, Output, set_clock, simulated, time};
+use super::simulation::{Closes, Endpoint, Mackerel, Output, WELL, set_clock, simulated, time};
 use super::weather::Running;
 
 /// An agent of a host that is registered.
@@ -79,6 +79,27 @@ fn where_mackerels_answers_have_no_date_a_clock_that_is_minutes_ahead_costs_no_v
             let (delivered, dropped) = agent.books();
             let case = format!("{delivered} of {} after {ahead} s and {right_minutes} minutes", agent.collected);
             assert!(dropped == 0 && delivered >= agent.collected / 2, "{case}");
+        });
+    }
+}
+
+#[test]
+fn a_server_whose_clock_is_wrong_after_an_outage_costs_nothing_if_this_machines_clock_was_right_all_the_time() {
+    const TWO_DAYS: i64 = 2 * 86_400;
+    for wrong in [TWO_DAYS, -TWO_DAYS] {
+        simulated(async {
+            let mut agent = Agent::start(Some(0), 0).await;
+            agent.collect(5, 0).await;
+            agent.mackerel.seen().misbehaving = Endpoint::USED.map(|endpoint| (endpoint, Closes)).into();
+            agent.collect(75, 0).await;
+            agent.mackerel.seen().misbehaving.clear();
+            agent.mackerel.seen().date_ahead = Some(wrong);
+            agent.collect(30, 0).await;
+            assert_eq!(agent.books().1, 0, "{wrong}");
+            agent.mackerel.seen().date_ahead = Some(0);
+            // A lane that made all its requests of an hour waits for the next.
+            agent.wait(WELL).await;
+            assert_eq!(agent.books(), (agent.collected, 0), "{wrong}");
         });
     }
 }

@@ -4,6 +4,9 @@
 //! several that agree, and that no other contradicts, drop some. Between two answers the time is measured by this machine's running time,
 //! which no one sets.
 //!
+//! This machine's clock is a witness, too: once several answers agreed with it, and as long as no one sets it, answers that contradict it
+//! drop nothing until no other came for hours.
+//!
 //! Pure: time is a parameter.
 
 use std::time::Duration;
@@ -31,6 +34,10 @@ const ENOUGH: u32 = 3;
 /// And so many if it does not: half of the answers may be wrong, and the first few may happen to be those.
 const ENOUGH_AGAINST_OURS: u32 = 12;
 
+/// So long only answers that agree with each other must have come before they drop anything against this machine's clock, if earlier ones
+/// agreed with that.
+const OVERRULES: Duration = Duration::from_hours(6);
+
 /// So many clocks that contradict each other are remembered.
 const MOST_CLOCKS: usize = 8;
 
@@ -42,6 +49,10 @@ pub(super) struct Dates {
     last: Option<Duration>,
     /// The clocks of the last hour, or the last one before that; the one that answered last is at the end.
     clocks: Vec<Clock>,
+    /// Since when only the clock that answered last has answered, without a pause of an hour.
+    alone_since: Option<Duration>,
+    /// What this machine's clock would have shown when the machine began to run, as it was when it agreed with answers last.
+    confirmed: Option<i64>,
 }
 
 /// A clock by which answers were dated.
@@ -69,8 +80,8 @@ fn seconds(running: Duration) -> i64 {
 }
 
 impl Dates {
-    /// Records an answer of Mackerel's own, and its `Date` if it has one.
-    pub(super) fn record(&mut self, date: Option<i64>, running: Duration) {
+    /// Records an answer of Mackerel's own, and its `Date` if it has one. `ours` is this machine's clock.
+    pub(super) fn record(&mut self, date: Option<i64>, running: Duration, ours: i64) {
         self.answers = self.answers.saturating_add(1);
         self.last = Some(running);
         let Some(date) = date else { return };
@@ -81,7 +92,16 @@ impl Dates {
         if self.clocks.len() == MOST_CLOCKS {
             self.clocks.remove(0);
         }
+        let is_going_on = known.as_ref().is_some_and(|clock| running.saturating_sub(clock.last) < REMEMBERED);
+        self.alone_since = match (self.alone_since, self.clocks.is_empty()) {
+            (_, false) => None,
+            (Some(since), true) if is_going_on => Some(since),
+            (_, true) => Some(running),
+        };
         let answers = known.map_or(0, |clock| clock.answers).saturating_add(1);
+        if answers >= ENOUGH && is_ours(date, ours) {
+            self.confirmed = Some(ours.saturating_sub(seconds(running)));
+        }
         self.clocks.push(Clock { at_boot, answers, last: running });
     }
 
@@ -105,14 +125,25 @@ impl Dates {
         self.clocks.last().filter(|clock| clock.is_recent(running)).map(|clock| clock.shows(running))
     }
 
+    /// Whether Mackerel's answers have agreed with this machine's clock, and no one has set it since.
+    fn confirm(&self, running: Duration, ours: i64) -> bool {
+        let at_boot = ours.saturating_sub(seconds(running));
+        self.confirmed.is_some_and(|confirmed| confirmed.saturating_sub(at_boot).saturating_abs() <= AGREEMENT_SECONDS)
+    }
+
     /// What they mean for values. `ours` is this machine's clock.
     pub(super) fn verdict(&self, running: Duration, ours: i64) -> Verdict {
         let theirs = self.clocks.iter().map(|clock| clock.shows(running)).collect();
         let certain = match self.clocks.as_slice() {
             [clock] if clock.is_recent(running) => {
                 let time = clock.shows(running);
-                let is_ours = time.saturating_sub(ours).saturating_abs() <= AHEAD_SECONDS;
-                (clock.answers >= if is_ours { ENOUGH } else { ENOUGH_AGAINST_OURS }).then_some(time)
+                let is_enough = if is_ours(time, ours) {
+                    clock.answers >= ENOUGH
+                } else {
+                    let lasts = self.alone_since.map(|since| running.saturating_sub(since)).unwrap_or_default();
+                    clock.answers >= ENOUGH_AGAINST_OURS && (lasts >= OVERRULES || !self.confirm(running, ours))
+                };
+                is_enough.then_some(time)
             }
             _ => None,
         };
@@ -176,6 +207,11 @@ impl Verdict {
     }
 }
 
+/// Whether a clock of Mackerel's agrees with this machine's.
+fn is_ours(theirs: i64, ours: i64) -> bool {
+    theirs.saturating_sub(ours).saturating_abs() <= AHEAD_SECONDS
+}
+
 fn is_early(time: i64, theirs: i64) -> bool {
     time > theirs.saturating_add(EARLY_SECONDS)
 }
@@ -196,7 +232,8 @@ mod tests {
     fn dates(answers: impl IntoIterator<Item = (u64, i64)>) -> Dates {
         let mut dates = Dates::default();
         for (second, ahead) in answers {
-            dates.record(Some(NOW + second.cast_signed() + ahead), at(second));
+            let now = NOW + second.cast_signed();
+            dates.record(Some(now + ahead), at(second), now);
         }
         dates
     }
@@ -235,6 +272,30 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_mackerel_confirmed_and_no_one_set_is_contradicted_only_by_hours_of_answers_that_agree() {
+        const HOUR: u64 = 3_600;
+        let confirmed = |answers: u64, until: u64| {
+            let right = (0..answers).map(|n| (n, 0));
+            dates(right.chain((0..=until / 60).map(|minute| (2 * HOUR + minute * 60, 2 * DAY))))
+        };
+        for (answers, lasts, ours, expected) in [
+            (3, HOUR, 0, None),
+            (3, 6 * HOUR - 60, 0, None),
+            (3, 6 * HOUR, 0, Some(2 * DAY)),
+            // It was not confirmed, or was set since.
+            (2, HOUR, 0, Some(2 * DAY)),
+            (3, HOUR, -DAY, Some(2 * DAY)),
+        ] {
+            let dates = confirmed(answers, lasts);
+            assert_eq!(certain(&dates, 2 * HOUR + lasts, ours), expected, "{answers} {lasts} {ours}");
+        }
+        // There was a pause.
+        let with_pause =
+            dates((0..3).map(|n| (n, 0)).chain((0..20).map(|n| (2 * HOUR + n, DAY))).chain([(9 * HOUR, DAY)]));
+        assert_eq!(certain(&with_pause, 9 * HOUR, 0), None);
+    }
+
+    #[test]
     fn what_the_only_date_contradicts_is_held_back_however_long_ago_that_was() {
         let dates = dates([(0, 0)]);
         let verdict = dates.verdict(at(100_000), NOW + 3 * DAY);
@@ -247,9 +308,9 @@ mod tests {
         let mut dates = Dates::default();
         let posts = |dates: &Dates, time| dates.verdict(at(0), NOW).posts(time);
         assert!(posts(&dates, NOW + 600) && posts(&dates, NOW - 30 * DAY) && !posts(&dates, NOW + 601));
-        dates.record(None, at(0));
+        dates.record(None, at(0), NOW);
         assert!(dates.are_begun() && !posts(&dates, NOW + 601), "the answer has no `Date`");
-        dates.record(Some(NOW + DAY), at(0));
+        dates.record(Some(NOW + DAY), at(0), NOW);
         assert!(posts(&dates, NOW + DAY + 1) && !posts(&dates, NOW + DAY + 2) && !posts(&dates, NOW - 1));
     }
 
@@ -267,7 +328,7 @@ mod tests {
     fn mackerel_is_asked_until_three_answers_came_and_then_once_a_minute() {
         let mut dates = dates([(0, 0), (1, 0)]);
         assert!(dates.are_lacking(at(1)));
-        dates.record(None, at(2));
+        dates.record(None, at(2), NOW);
         assert!(!dates.are_lacking(at(61)) && dates.are_lacking(at(62)));
     }
 

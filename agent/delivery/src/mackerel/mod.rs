@@ -243,8 +243,7 @@ async fn run_at(
     inbox: &mut Inbox,
     pace: Pace,
 ) -> Result<(), FatalError> {
-    let client =
-        Client::new(&settings.apibase, settings.apikey.clone(), &settings.agent, &settings.route)?.at(pace.running);
+    let client = Client::new(&settings.apibase, settings.apikey.clone(), &settings.agent, &settings.route)?.at(pace);
     let lanes = inbox.lanes();
     let registration = Registration {
         settings: &settings,
