@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// The status that a check found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub struct Report {
     pub message: String,
     /// When the run began, in seconds since 1970.
     pub occurred_at: i64,
+    /// How long this machine had been running then, which no one sets; `None` in a report of an earlier process.
+    pub taken: Option<Duration>,
     /// How many minutes after an alert Mackerel notifies again.
     pub notification_interval_minutes: Option<u64>,
     /// How many consecutive failures make an alert.

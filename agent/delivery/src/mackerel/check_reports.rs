@@ -19,6 +19,7 @@ use wasaba_core::text::{counted, printable};
 use super::answer::ApiError;
 use super::board::{Kind, Lanes};
 use super::client::Client;
+use super::dates::Present;
 use super::halving::{Found, Fruitless, Halving};
 use super::holds::Holds;
 use super::hosts::Hosts;
@@ -466,7 +467,7 @@ impl Reporter {
     /// Posts reports, which leave the queue only then, since this may be interrupted at any time.
     async fn post(&mut self, groups: &[Group], id: &str) -> Result<(), ApiError> {
         let reports = groups.iter().flatten().map(Arc::clone).collect::<Vec<_>>();
-        self.lane.request(reports.len(), self.client.post_reports(body(&reports, id))).await?;
+        self.lane.request(reports.len(), self.client.post_reports(body(&reports, id, self.client.present()))).await?;
         tracing::debug!("delivered {} check reports", reports.len());
         if reports.len() == self.most {
             self.most = (self.most * 2).min(MOST_AT_ONCE);
@@ -556,13 +557,13 @@ struct Source<'a> {
     host_id: &'a str,
 }
 
-fn body(reports: &[Arc<Report>], host_id: &str) -> Vec<u8> {
+fn body(reports: &[Arc<Report>], host_id: &str, present: Present) -> Vec<u8> {
     let reports = reports.iter().map(|report| PostedReport {
         source: Source { r#type: "host", host_id },
         name: &report.name,
         status: report.status.word(),
         message: &report.message,
-        occurred_at: report.occurred_at,
+        occurred_at: present.of(report.occurred_at, report.taken),
         notification_interval: report.notification_interval_minutes,
         max_check_attempts: report.max_check_attempts,
     });

@@ -18,7 +18,7 @@ use wasaba_core::tls::{self, Trust};
 
 use super::answer::{self, ApiError, Author, ErrorResponse};
 use super::connections::{Connections, Recipe};
-use super::dates::{Dates, Verdict};
+use super::dates::{Dates, Present, Verdict};
 use super::proxy::{Proxy, proxy_to};
 use super::{FatalError, Pace};
 
@@ -127,6 +127,11 @@ impl Client {
     /// What is posted, held back and dropped by its time. `ours` is this machine's clock, in seconds since 1970.
     pub(super) fn verdict(&self, ours: i64) -> Verdict {
         self.dates.borrow().verdict((self.running)(), ours)
+    }
+
+    /// The present time for check reports.
+    pub(super) fn present(&self) -> Present {
+        self.dates.borrow().present((self.running)(), clock::seconds_of((self.now)()))
     }
 
     /// Whether Mackerel has answered too little to judge what is held back by its time.

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use tempfile::TempDir;
+use wasaba_core::report::{Report, Status};
 
-use super::simulation::{Closes, Endpoint, Mackerel, Output, WELL, set_clock, simulated, time};
+use super::simulation::{Closes, Endpoint, Mackerel, Output, WELL, report, running, set_clock, simulated, time};
 use super::weather::Running;
 
 /// An agent of a host that is registered.
@@ -101,5 +102,30 @@ fn a_server_whose_clock_is_wrong_after_an_outage_costs_nothing_if_this_machines_
             agent.wait(WELL).await;
             assert_eq!(agent.books(), (agent.collected, 0), "{wrong}");
         });
+    }
+}
+
+#[test]
+fn a_report_says_when_it_was_taken_by_mackerels_clock_however_wrong_this_machines_is_and_however_long_it_waits() {
+    for ahead in [0, -7 * 3_600, 2 * 86_400, -300] {
+        for waits in [0, 20] {
+            simulated(async {
+                let mut agent = Agent::start(Some(0), ahead).await;
+                agent.wait(2).await;
+                if waits > 0 {
+                    agent.mackerel.seen().misbehaving = [(Endpoint::Reports, Closes)].into();
+                }
+                let (taken, occurred_at) = (Some(running()), time() + ahead);
+                let expected = time();
+                let ok = Report { taken, ..report("db", Status::Ok, occurred_at) };
+                agent.running.output.reports.try_send(ok).unwrap();
+                agent.wait(waits).await;
+                agent.mackerel.seen().misbehaving.clear();
+                agent.wait(6).await;
+                let occurred = agent.mackerel.seen().occurred.clone();
+                let is_right = matches!(occurred.as_slice(), [time] if (time - expected).abs() <= 5);
+                assert!(is_right, "{ahead} {waits}: {occurred:?} instead of {expected}");
+            });
+        }
     }
 }

@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use super::report_queue::OLDEST_HOURS;
 use crate::spool::{AHEAD_SECONDS, is_in_time};
 
 /// Answers whose clocks differ by no more than this agree: an answer may be long on its way.
@@ -24,6 +25,9 @@ const RECENT: Duration = Duration::from_mins(5);
 
 /// What is dated no further ahead of Mackerel's time is posted: that is known to about a second.
 const EARLY_SECONDS: i64 = 1;
+
+/// The time of a report is corrected if it is wrong by more than this.
+const DIFFERENT_SECONDS: i64 = 60;
 
 /// While values are held back, Mackerel is asked if it has not answered for so long.
 const ASKED_EVERY: Duration = Duration::from_mins(1);
@@ -125,6 +129,21 @@ impl Dates {
         self.clocks.last().filter(|clock| clock.is_recent(running)).map(|clock| clock.shows(running))
     }
 
+    /// The present time for check reports. `ours` is this machine's clock.
+    pub(super) fn present(&self, running: Duration, ours: i64) -> Present {
+        let time = match self.clocks.as_slice() {
+            [clock] => {
+                let theirs = clock.shows(running);
+                let is_theirs = theirs.saturating_sub(ours).saturating_abs() > DIFFERENT_SECONDS
+                    && (is_ours(theirs, ours) || !self.confirm(running, ours));
+                if is_theirs { theirs } else { ours }
+            }
+            // They contradict each other.
+            _ => ours,
+        };
+        Present { running, time, ours, is_known: !self.clocks.is_empty() }
+    }
+
     /// Whether Mackerel's answers have agreed with this machine's clock, and no one has set it since.
     fn confirm(&self, running: Duration, ours: i64) -> bool {
         let at_boot = ours.saturating_sub(seconds(running));
@@ -148,6 +167,33 @@ impl Dates {
             _ => None,
         };
         Verdict { theirs, certain, ours }
+    }
+}
+
+/// The present time, by which it is known when something was found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Present {
+    running: Duration,
+    /// By Mackerel's clock, if that shows that this machine's is wrong, else by this machine's.
+    time: i64,
+    ours: i64,
+    /// Whether Mackerel has told any time.
+    is_known: bool,
+}
+
+impl Present {
+    /// When that was which was found at `found` by the clock that this machine had then, and after it had been running for so long. What
+    /// an earlier process has found was found before now, and if Mackerel would ignore it for its time, with the clock of now.
+    pub(super) fn of(self, found: i64, running: Option<Duration>) -> i64 {
+        let (time, oldest) = (self.time, self.time.saturating_sub(OLDEST_HOURS * 3_600));
+        let right = match running {
+            Some(running) => time.saturating_sub(seconds(self.running.saturating_sub(running))),
+            None if !self.is_known => found,
+            None if found <= oldest => found.saturating_add(time.saturating_sub(self.ours)).min(time),
+            None => found.min(time),
+        };
+        let differs = right.saturating_sub(found).saturating_abs() > DIFFERENT_SECONDS;
+        if differs { right } else { found }
     }
 }
 
@@ -293,6 +339,33 @@ mod tests {
         let with_pause =
             dates((0..3).map(|n| (n, 0)).chain((0..20).map(|n| (2 * HOUR + n, DAY))).chain([(9 * HOUR, DAY)]));
         assert_eq!(certain(&with_pause, 9 * HOUR, 0), None);
+    }
+
+    #[test]
+    fn a_report_has_mackerels_time_if_this_machines_clock_is_wrong_and_was_not_confirmed() {
+        const HOUR: i64 = 3_600;
+        let (found, later) = (Some(at(0)), NOW + 1_200);
+        // What the report of this process, and that of an earlier one, says that was found 20 minutes ago.
+        let of = |dates: &Dates, ahead: i64| {
+            let present = dates.present(at(1_200), later + ahead);
+            [present.of(NOW + ahead, found), present.of(NOW + ahead, None)].map(|time| time - NOW)
+        };
+        let wrong = |ahead: i64| {
+            let mut dates = Dates::default();
+            dates.record(Some(NOW), at(0), NOW + ahead);
+            dates
+        };
+        assert_eq!(of(&wrong(0), 0), [0, 0]);
+        assert_eq!(of(&wrong(30), 30), [30, 30]);
+        assert_eq!(of(&wrong(-7 * HOUR), -7 * HOUR), [0, 0]);
+        assert_eq!(of(&wrong(2 * DAY), 2 * DAY), [0, 1_200]);
+        assert_eq!(of(&wrong(300), 300), [0, 300]);
+        assert_eq!(of(&Dates::default(), 2 * DAY), [2 * DAY, 2 * DAY], "Mackerel has not answered");
+        // The clock was set meanwhile.
+        assert_eq!(wrong(0).present(at(1_200), later).of(NOW - 7 * HOUR, found), NOW);
+        let confirmed = dates((0..3).map(|n| (n, 0)).chain((0..20).map(|n| (3_700 + n, 2 * DAY))));
+        let present = confirmed.present(at(4_000), NOW + 4_000);
+        assert_eq!(present.of(NOW + 3_900, Some(at(3_900))), NOW + 3_900);
     }
 
     #[test]

@@ -135,6 +135,7 @@ fn report(stored: Stored) -> Option<Report> {
         host: stored.host.map(Into::into),
         message: stored.message,
         occurred_at: stored.occurred_at,
+        taken: None,
         notification_interval_minutes: stored.notification_interval_minutes,
         max_check_attempts: stored.max_check_attempts,
         is_urgent: true,

@@ -216,6 +216,8 @@ pub(super) struct Seen {
     /// Values that were accepted again.
     pub(super) repeated: usize,
     pub(super) reports: Vec<String>,
+    /// When the reports occurred.
+    pub(super) occurred: Vec<i64>,
     pub(super) other_reports: usize,
     pub(super) definitions: BTreeSet<String>,
     pub(super) documents: BTreeMap<String, String>,
@@ -369,6 +371,7 @@ impl Mackerel {
             Endpoint::OtherReports => seen.other_reports += body()["reports"].as_array().unwrap().len(),
             Endpoint::Reports => {
                 for report in body()["reports"].as_array().unwrap() {
+                    seen.occurred.push(report["occurredAt"].as_i64().unwrap());
                     seen.reports.push(format!("{} {}", text(report, "name"), text(report, "status")));
                 }
             }
@@ -466,6 +469,11 @@ fn elapsed() -> Duration {
     STARTED.get().map(|started| started.elapsed()).unwrap_or_default()
 }
 
+/// How long the machine has been running.
+pub(super) fn running() -> Duration {
+    Duration::from_hours(1) + elapsed()
+}
+
 /// Sets the machine's clock so many seconds ahead of the right time.
 pub(super) fn set_clock(ahead: i64) {
     AHEAD.set(ahead);
@@ -474,7 +482,7 @@ pub(super) fn set_clock(ahead: i64) {
 const PACE: Pace = Pace {
     now: || SystemTime::UNIX_EPOCH + Duration::from_secs((BEGIN + AHEAD.get()).unsigned_abs()) + elapsed(),
     instant: || Instant::now().into_std(),
-    running: || Duration::from_hours(1) + elapsed(),
+    running,
     random: || 0.5,
     pause: super::PAUSE,
     settled: super::SETTLED,
@@ -529,6 +537,7 @@ pub(super) fn report(name: &str, status: Status, occurred_at: i64) -> Report {
         status,
         message: String::new(),
         occurred_at,
+        taken: None,
         notification_interval_minutes: None,
         max_check_attempts: None,
         is_urgent: true,

@@ -69,6 +69,7 @@ fn report(name: &str, status: Status, is_urgent: bool) -> Report {
         status,
         message: String::new(),
         occurred_at: NOW,
+        taken: None,
         notification_interval_minutes: None,
         max_check_attempts: None,
         is_urgent,

@@ -22,6 +22,7 @@ fn report(name: &str, host: Option<&str>) -> Report {
         status: Status::Critical,
         message: "bad\nline2".to_owned(),
         occurred_at: clock::unix_seconds(),
+        taken: None,
         notification_interval_minutes: None,
         max_check_attempts: Some(3),
         is_urgent: true,
@@ -70,7 +71,10 @@ fn bodies(server: &Server) -> Vec<String> {
 fn a_report_is_written_like_the_official_agents() {
     let reports = [Report { occurred_at: 1_795_417_744, ..report("crit", None) }];
     let expected = r#"{"reports":[{"source":{"type":"host","hostId":"HOSTID12345"},"name":"crit","status":"CRITICAL","message":"bad\nline2","occurredAt":1795417744,"maxCheckAttempts":3}]}"#;
-    assert_eq!(String::from_utf8(body(&reports.map(Arc::new), "HOSTID12345")).unwrap(), expected);
+    assert_eq!(
+        String::from_utf8(body(&reports.map(Arc::new), "HOSTID12345", client("http://127.0.0.1").present())).unwrap(),
+        expected
+    );
 }
 
 #[tokio::test]
