@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use tempfile::TempDir;
+use tokio::time::Instant;
 use wasaba_core::report::{Report, Status};
 
-use super::simulation::{Closes, Endpoint, Mackerel, Output, WELL, report, running, set_clock, simulated, time};
+use super::board::{Kind, LaneFacts};
+use super::simulation::{Closes, Endpoint, Lines, Mackerel, Output, WELL, report, running, set_clock, simulated, time};
 use super::weather::Running;
 
 /// An agent of a host that is registered.
@@ -45,6 +47,12 @@ impl Agent {
         for _ in 0..minutes {
             self.running.minute().await.unwrap();
         }
+    }
+
+    /// How this host's values are delivered.
+    fn values(&self) -> LaneFacts {
+        let facts = self.running.output.lanes.facts(Instant::now().into_std());
+        facts.into_iter().find(|facts| facts.kind == Kind::Values && facts.host.is_none()).unwrap()
     }
 
     /// What was delivered, and what was dropped.
@@ -127,5 +135,35 @@ fn a_report_says_when_it_was_taken_by_mackerels_clock_however_wrong_this_machine
                 assert!(is_right, "{ahead} {waits}: {occurred:?} instead of {expected}");
             });
         }
+    }
+}
+
+#[test]
+fn a_wrong_clock_is_a_fault_with_the_cure_for_as_long_as_it_costs_values_and_no_delivery() {
+    for (ahead, words) in [(3 * 86_400, "3 d ahead of Mackerel's"), (-2 * 86_400, "2 d behind Mackerel's")] {
+        let lines = Lines::default();
+        let _guard = tracing::subscriber::set_default(lines.clone());
+        simulated(async {
+            let mut agent = Agent::start(Some(0), ahead).await;
+            agent.collect(2, ahead).await;
+            for minute in 2..85 {
+                let facts = agent.values();
+                let fault = facts.fault.unwrap_or_else(|| panic!("{ahead}: no fault in minute {minute}"));
+                let expected = format!("they are dated by this machine's clock, which is {words}");
+                assert!(
+                    fault.error.ends_with(&expected) && fault.cure.contains("set this machine's clock"),
+                    "{fault:?}"
+                );
+                assert_eq!(facts.succeeded_ago, None, "{ahead}: nothing was delivered");
+                agent.collect(1, ahead).await;
+            }
+            let (delivered, dropped) = agent.books();
+            assert!(delivered == 0 && dropped > agent.collected / 2, "{delivered} {dropped}");
+            let said =
+                lines.take().into_iter().filter(|line| line.contains("cannot deliver values")).collect::<Vec<_>>();
+            assert_eq!(said.len(), 2, "{ahead}: once an hour: {said:#?}");
+            agent.collect(6, 0).await;
+            assert_eq!(agent.values().fault, None);
+        });
     }
 }

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use time::DroppedByTime;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use wasaba_core::sample::Sample;
@@ -59,6 +60,7 @@ pub(super) struct Delivery {
     unfinished: Option<Halving<Point, ApiError>>,
     /// When something was accepted last.
     accepted: Option<Instant>,
+    dropped: DroppedByTime,
     /// Whether something was held back by its time in the last round.
     is_held_back: bool,
 }
@@ -99,6 +101,7 @@ impl Delivery {
             fruitless_early: Fruitless::default(),
             unfinished: None,
             accepted: None,
+            dropped: DroppedByTime::default(),
             is_held_back: false,
         }
     }
@@ -210,7 +213,7 @@ impl Delivery {
                 let words = Words { is_of_a_part: true, ..words };
                 self.lane.fault(next.saturating_duration_since(now), &why, &words);
             }
-            (None, Some((why, cure))) => self.note_held_back(why, cure),
+            (None, Some(fault)) => self.note_time_fault(fault),
             (None, None) => self.is_well().await,
         }
         let next = self.refusals.next().into_iter().chain(self.suspects.parked().map(|(next, _)| *next));
@@ -337,7 +340,8 @@ impl Delivery {
             return Ok(self.search(search).await? == Some(true));
         }
         let may_be_early = newest.is_some_and(|newest| self.verdict().may_be_early(newest));
-        if self.fruitless.allows(count, now) && !(may_be_early && !self.fruitless_early.allows(count, now)) {
+        let is_searched = !may_be_early || self.fruitless_early.allows(count, now);
+        if is_searched && self.fruitless.allows(count, now) {
             let search = Halving::of_refused(batch, error.clone(), (self.pace.random)());
             if let Some(is_unfinished) = self.search(search).await? {
                 return Ok(is_unfinished);

@@ -73,7 +73,7 @@ impl<'a> Words<'a> {
 }
 
 impl Lane {
-    /// Makes a request that delivers so many things, and notes how it went.
+    /// Makes a request that delivers so many things, and notes how it went. One that only asks for something delivers none.
     ///
     /// # Errors
     /// The request's; a [`Lane::wait`] follows, or another try with something else.
@@ -95,7 +95,9 @@ impl Lane {
         if result.is_ok() {
             self.backoff.reset();
             self.note(|state| {
-                state.success = Some(now);
+                if things > 0 {
+                    state.success = Some(now);
+                }
                 state.delivered += things as u64;
                 if let Some(fault) = &mut state.fault {
                     fault.delivered += things as u64;

@@ -21,7 +21,7 @@ use wasaba_core::secret::Secret;
 
 use super::client::{Agent, Route};
 use super::testing::{Request, answer, read};
-use super::{Description, FatalError, Inbox, MachineIds, Pace, Settings, Signals, run_at};
+use super::{Description, FatalError, Inbox, Lanes, MachineIds, Pace, Settings, Signals, run_at};
 use crate::spool::{Minute, Spool};
 
 /// When each simulation begins, in seconds since 1970; the beginning of a minute.
@@ -558,6 +558,7 @@ pub(super) struct Output {
     documents: mpsc::Sender<Document>,
     pub(super) defined: watch::Sender<Arc<Vec<Defined>>>,
     pub(super) shutdown: watch::Sender<bool>,
+    pub(super) lanes: Lanes,
     wake: Arc<Notify>,
 }
 
@@ -593,11 +594,10 @@ impl Output {
             Signals { wake: Arc::clone(&wake), refresh: Arc::default(), definitions, shutdown: shutdown_seen };
         let (reports, report_inbox) = mpsc::channel(10);
         let (documents, document_inbox) = mpsc::channel(10);
-        let output = Self { spool: Arc::clone(&spool), reports, documents, defined, shutdown, wake };
-        let run = async move {
-            let mut inbox = Inbox::new(report_inbox, document_inbox);
-            run_at(settings, spool, describe, signals, &mut inbox, PACE).await
-        };
+        let mut inbox = Inbox::new(report_inbox, document_inbox);
+        let lanes = inbox.lanes();
+        let output = Self { spool: Arc::clone(&spool), reports, documents, defined, shutdown, lanes, wake };
+        let run = async move { run_at(settings, spool, describe, signals, &mut inbox, PACE).await };
         (output, run)
     }
 

@@ -371,13 +371,16 @@ fn what_is_dropped_is_logged_at_once_and_then_once_an_hour_and_at_the_end_with_i
         files.note(plan::Drops::of(why, points, time), now);
         files.take_lines(false)
     };
-    let (overflowed, misdated) = (ledger::Loss::Overflowed, ledger::Loss::Misdated);
+    let (overflowed, misdated, expired) = (ledger::Loss::Overflowed, ledger::Loss::Misdated, ledger::Loss::Expired);
     let expected = "dropped 3 undelivered points of 1 minute, the oldest: the queue has reached its 32 MiB";
     assert_eq!(lines(overflowed, 3, NOW, NOW), [expected]);
     assert_eq!(lines(overflowed, 3, NOW + 60, NOW + 60), [""; 0]);
     let expected = "dropped 1 undelivered point of 1 minute: dated more than 10 minutes ahead of Mackerel's time; set this \
                     machine's clock";
     assert_eq!(lines(misdated, 1, NOW, NOW + 120), [expected], "each reason for itself");
+    let expected = "dropped 1 undelivered point of 1 minute: older than 24 h by Mackerel's time, which it does not store; if they \
+                    did not wait for a day, set this machine's clock";
+    assert_eq!(lines(expired, 1, NOW, NOW + 120), [expected]);
     assert_eq!(lines(overflowed, 4, NOW + 120, NOW + 120), [""; 0]);
     let expected = "dropped 7 undelivered points of 2 minutes, the oldest: the queue has reached its 32 MiB";
     assert_eq!(lines(overflowed, 0, NOW, NOW + 3_600), [expected], "also if it has ended by then");

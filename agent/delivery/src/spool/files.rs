@@ -150,7 +150,12 @@ impl Files {
         let minutes = counted(times.len() as u64, "minute");
         let dropped = format!("dropped {} of {minutes}", counted(*points, "undelivered point"));
         match why {
-            Loss::Expired => format!("{dropped}: older than 24 h, which Mackerel does not store"),
+            Loss::Expired => {
+                format!(
+                    "{dropped}: older than 24 h by Mackerel's time, which it does not store; if they did not wait for a day, set this \
+                     machine's clock"
+                )
+            }
             Loss::Overflowed => {
                 let hours = queue.and_then(|queue| queue.hours(self.bounds.bytes));
                 let hours = hours.map(|hours| format!(", which hold {hours:.1} h at the present rate"));

@@ -134,6 +134,13 @@ fn an_agent_whose_queue_is_empty_has_nothing_to_deliver_but_not_if_it_cannot_reg
 }
 
 #[test]
+fn an_agent_that_drops_every_value_for_its_time_is_not_working_although_its_queue_is_empty() {
+    let lanes = vec![lane("values", Some("they are dated by this machine's clock"))];
+    let state = AgentState { delivered_seconds_ago: None, queue: Some(QueueReport::default()), lanes, ..posting() };
+    assert!(state.judge().is_err_and(|why| why.contains("by this machine's clock")));
+}
+
+#[test]
 fn an_agent_that_has_missed_two_minutes_is_not_working_whatever_was_delivered() {
     let judged = |seconds| AgentState { collected_seconds_ago: seconds, ..posting() }.judge();
     assert!(judged(150).is_ok_and(|text| text.contains("150 s ago")));
