@@ -135,23 +135,14 @@ impl State {
     /// Takes the readings of a collection. Each container is judged alone: one with a wrong date takes nothing from the others. Of one that
     /// has answered only the new ones are kept; of another, those from which a rate can still be computed.
     fn take(&mut self, values: &Values, instant: std::time::Instant) {
-        let readings = &values.readings;
-        let mut answered = HashMap::new();
-        for (key, reading) in readings.iter().filter(|(key, _)| key != EVENTS_UNTIL) {
-            let read_millis = reading.unix_millis;
-            let container = container_of(key);
-            let had = values.had.get(container).copied().unwrap_or_default();
-            let seen = answered.entry(container).or_insert(Seen { at: Some(instant), read_millis, had });
-            seen.read_millis = seen.read_millis.max(read_millis);
-        }
         self.seen.values_mut().for_each(|seen| seen.at = seen.at.or(Some(instant)));
         self.seen.retain(|_, seen| seen.is_recent(instant));
         let seen = &self.seen;
-        let is_kept = |container: &str| !answered.contains_key(container) && seen.contains_key(container);
+        let is_kept = |container: &str| !values.seen.contains_key(container) && seen.contains_key(container);
         // What was killed since then is counted, however long ago it was.
         self.readings.retain(|key, _| key == EVENTS_UNTIL || is_kept(container_of(key)));
-        self.readings.extend(readings.iter().cloned());
-        self.seen.extend(answered.into_iter().map(|(container, seen)| (container.to_owned(), seen)));
+        self.readings.extend(values.readings.iter().cloned());
+        self.seen.extend(values.seen.iter().map(|(container, seen)| (container.clone(), *seen)));
     }
 }
 
@@ -476,10 +467,10 @@ impl Counters<'_> {
         let mut sum = names.into_iter().all(|part| parts.contains_key(part)).then_some(0.0);
         for (part, value) in parts {
             let (key, now) = (named(&part), Reading { value: value.into(), unix_millis: millis });
-            let before = self.before.get(&key).copied();
-            // A counter that has counted does not show 0 again, but an answer that lacks it does: it stands where it stood.
+            let before = self.before.get(&key).copied().filter(is_last);
+            // An answer that lacks a counter shows it as 0: it stands where it stood. The second time, it begins again.
             let lost = before.filter(|before| value == 0.0 && before.value.as_f64() > 0.0);
-            let growth = before.filter(|before| lost.is_none() && is_last(before));
+            let growth = before.filter(|_| lost.is_none());
             let growth = growth.and_then(|before| metric.conversion.growth(before, now));
             sum = sum.zip(growth).map(|(sum, growth)| sum + growth);
             readings.push((key, lost.unwrap_or(now)));
@@ -514,8 +505,8 @@ struct Values {
     /// Without `custom.`.
     named: BTreeMap<String, f64>,
     readings: Readings,
-    /// The metrics that each container had, by the beginning of its id.
-    had: HashMap<String, Places>,
+    /// The containers that have answered, by the beginning of their ids.
+    seen: HashMap<String, Seen>,
     /// The containers that are called so together.
     sums: BTreeMap<String, Sum>,
     warnings: Warnings,
@@ -608,7 +599,8 @@ impl Values {
             }
         }
         if facts.is_read {
-            self.had.insert(container.short_id().to_owned(), had);
+            let seen = Seen { at: Some(counters.moment.instant), read_millis: unix_millis, had };
+            self.seen.insert(container.short_id().to_owned(), seen);
         }
     }
 
