@@ -2,9 +2,9 @@
 //! resolver everywhere: that of the shipped program is musl's, which differs from glibc's in what people rely on.
 //!
 //! What `getent ahosts` finds with glibc's `files` and `dns` is found here: in `/etc/hosts` or by the name servers of
-//! `/etc/resolv.conf`. Both files are read for each name, so that a change counts at once, and nothing is kept. The two families are asked
-//! for side by side, each through all servers, and what one of them finds is used whatever happens to the other. Addresses that can be
-//! reached come first ([`connect`] tries both families).
+//! `/etc/resolv.conf`. Both files are read for each name, so that a change counts at once, and nothing is kept but what came too late, for
+//! a minute. The two families are asked for side by side, each through all servers, and what one of them finds is used whatever happens to
+//! the other. Addresses that can be reached come first ([`connect`] tries both families).
 //!
 //! Where glibc gives up or waits long, this does not: each family asks the next server for itself, and does so beside one that is silent
 //! for two seconds; one that has found addresses waits for the other a second only, or longer where none of them accepts a connection; and a
@@ -182,9 +182,18 @@ impl Places {
         Ok(Known { name: name.to_owned(), addresses, config: Some(config) })
     }
 
-    #[cfg(test)]
     async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, Unresolved> {
-        Ok(self.find(name).await?.addresses)
+        let before = of_last_lookup(name).and_then(|later| later.peek().cloned()).unwrap_or_default();
+        let Found { mut addresses, later } = self.find(name).await?;
+        addresses.extend(before.into_iter().filter(|address| !addresses.contains(address)).collect::<Vec<_>>());
+        let mut unawaited = unawaited();
+        unawaited.retain(|(known, since, _)| known != name && clock::since(*since) < REMEMBERED);
+        if let Some(later) = later {
+            let more = (unawaited.len() + 1).saturating_sub(MOST_UNAWAITED);
+            unawaited.drain(..more);
+            unawaited.push((name.to_owned(), clock::instant(), later));
+        }
+        Ok(addresses)
     }
 
     async fn find(&self, name: &str) -> Result<Found, Unresolved> {
@@ -217,7 +226,36 @@ pub fn read(name: &str) -> Result<Known, Unresolved> {
 /// # Errors
 /// It has none, or no name server says.
 pub async fn lookup(name: &str) -> Result<Vec<IpAddr>, Unresolved> {
-    Ok(find(name).await?.addresses)
+    Places::of_machine().lookup(name).await
+}
+
+/// For a library that takes addresses alone, after it could not connect to any of them: whether the next [`lookup`] of this name has more.
+/// Waits for the family that the last one has not waited for.
+pub async fn has_more(name: &str) -> bool {
+    match of_last_lookup(name) {
+        Some(later) => !later.await.is_empty(),
+        None => false,
+    }
+}
+
+/// The addresses that the last look-up of a name has not waited for.
+fn of_last_lookup(name: &str) -> Option<Later> {
+    let unawaited = unawaited();
+    let of_name = unawaited.iter().find(|(known, since, _)| known == name && clock::since(*since) < REMEMBERED);
+    of_name.map(|(.., later)| later.clone())
+}
+
+/// How long the addresses are remembered that a look-up has not waited for.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// For how many names.
+const MOST_UNAWAITED: usize = 16;
+
+/// The names whose last look-up has not waited for a family, when that was, and what comes of it.
+static UNAWAITED: Mutex<Vec<(String, std::time::Instant, Later)>> = Mutex::new(Vec::new());
+
+fn unawaited() -> MutexGuard<'static, Vec<(String, std::time::Instant, Later)>> {
+    UNAWAITED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// As [`lookup`], with those that may be known later.
@@ -234,8 +272,11 @@ pub struct Found {
     /// Those that are known, the best first; there is at least one.
     pub addresses: Vec<IpAddr>,
     /// Those of the family that was not waited for.
-    later: Option<Shared<BoxFuture<'static, Vec<IpAddr>>>>,
+    later: Option<Later>,
 }
+
+/// Addresses that are not known yet.
+type Later = Shared<BoxFuture<'static, Vec<IpAddr>>>;
 
 impl Found {
     fn known(addresses: Vec<IpAddr>) -> Self {

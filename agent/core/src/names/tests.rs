@@ -431,7 +431,7 @@ async fn the_family_that_was_not_waited_for_is_used_where_nothing_accepts_at_the
         let about = [0xc0, 12, 0, kind, 0, 1, 0, 0, 0, 60, 0, u8::try_from(address.len()).unwrap()];
         [&header, &asked[12..], &about, address].concat()
     };
-    let answers = async {
+    let answers = async || {
         let mut both = [question(&server).await, question(&server).await];
         // Its type is behind the name.
         both.sort_by_key(|(asked, _)| asked[12 + "web.test".len() + 3]);
@@ -439,13 +439,20 @@ async fn the_family_that_was_not_waited_for_is_used_where_nothing_accepts_at_the
         server.send_to(&record(&v4, 1, &[127, 0, 0, 99]), asker).await.unwrap();
         (v6, other)
     };
-    let (found, (asked, asker)) = tokio::join!(places.find("web.test."), answers);
+    let (found, (asked, asker)) = tokio::join!(places.find("web.test."), answers());
     let found = found.unwrap();
     assert_eq!(found.addresses, [IpAddr::from([127, 0, 0, 99])]);
     server.send_to(&record(&asked, 28, &Ipv6Addr::LOCALHOST.octets()), asker).await.unwrap();
     assert_eq!(found.clone().connect(port, |_| Vec::new()).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
     let stream = found.connect(port, |later| later).await.unwrap();
     assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
+    // Where a library connects, the next look-up has both.
+    let (first, (asked, asker)) = tokio::join!(places.lookup("web.test."), answers());
+    assert_eq!(first.unwrap(), [IpAddr::from([127, 0, 0, 99])]);
+    server.send_to(&record(&asked, 28, &Ipv6Addr::LOCALHOST.octets()), asker).await.unwrap();
+    assert!(has_more("web.test.").await && !has_more("other.test.").await);
+    let (second, _) = tokio::join!(places.lookup("web.test."), answers());
+    assert_eq!(second.unwrap(), [IpAddr::from([127, 0, 0, 99]), Ipv6Addr::LOCALHOST.into()]);
 }
 
 #[tokio::test]

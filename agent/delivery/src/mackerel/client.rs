@@ -8,16 +8,18 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::header::{AGE, CONNECTION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Method, Response};
+use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use url::Url;
 use wasaba_core::clock;
+use wasaba_core::names;
 use wasaba_core::secret::Secret;
 use wasaba_core::tls::{self, Trust};
 
 use super::answer::{self, ApiError, Author, ErrorResponse};
-use super::connections::{Connections, Recipe};
+use super::connections::{Connections, Recipe, TIMEOUT};
 use super::dates::{Dates, Present, Verdict};
 use super::proxy::{Proxy, proxy_to};
 use super::{FatalError, Pace};
@@ -92,6 +94,8 @@ pub struct Client {
     running: fn() -> Duration,
     /// The proxy on the way and where it is written, for messages.
     proxy: Option<Arc<str>>,
+    /// The host that it connects to: the proxy's, or Mackerel's.
+    peer: Arc<str>,
 }
 
 impl Client {
@@ -110,8 +114,19 @@ impl Client {
             proxy: proxy.as_ref().map(Proxy::of_client).transpose()?,
         };
         let connections = Arc::new(Connections::new(recipe)?);
+        let of_proxy = proxy.as_ref().and_then(|proxy| Url::parse(&proxy.address.url).ok());
+        let peer = of_proxy.as_ref().unwrap_or(&base).host_str().unwrap_or_default().into();
         let proxy = proxy.map(|proxy| format!("`{}` of {}", proxy.address.server, proxy.source).into());
-        Ok(Self { connections, base, key, dates: Arc::default(), now: clock::wall, running: clock::running, proxy })
+        Ok(Self {
+            connections,
+            base,
+            key,
+            dates: Arc::default(),
+            now: clock::wall,
+            running: clock::running,
+            proxy,
+            peer,
+        })
     }
 
     /// The same client, with the clocks of this pace.
@@ -196,7 +211,7 @@ impl Client {
         if let Some(json) = json {
             request = request.header(CONTENT_TYPE, "application/json").body(json);
         }
-        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let response = self.sent(request).await.map_err(|error| self.unreachable(error))?;
         let status = response.status();
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         // That of a cache was told to someone else before.
@@ -235,6 +250,19 @@ impl Client {
                 self.host()
             )),
         })
+    }
+
+    /// Sends a request. One that could not connect has sent nothing: where the look-up has not waited for addresses of the other family, it
+    /// connects to those, in the rest of its time.
+    async fn sent(&self, request: RequestBuilder) -> reqwest::Result<Response> {
+        let (ends, again) = (Instant::now() + TIMEOUT, request.try_clone());
+        let error = match request.send().await {
+            Err(error) if error.is_connect() => error,
+            sent => return sent,
+        };
+        let Some(again) = again else { return Err(error) };
+        let other = async { if names::has_more(&self.peer).await { Some(again.send().await) } else { None } };
+        tokio::time::timeout_at(ends, other).await.ok().flatten().unwrap_or(Err(error))
     }
 
     /// The body as far as it was read, and why it is not the whole.

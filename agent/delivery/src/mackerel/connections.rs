@@ -16,7 +16,7 @@ use super::FatalError;
 use super::client::chain;
 
 /// The limit for a whole request, as in the official agent.
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The limit for connecting, the look-up of the name included; several addresses share it.
 const CONNECT: Duration = Duration::from_secs(20);
