@@ -503,7 +503,7 @@ async fn of_containers_with_the_same_name_there_is_no_sum_without_one_of_them_an
     let (values, why) = minute(360, &all, Some((200, partial.to_string()))).await;
     assert_eq!(values, [Some(200.0), None]);
     assert!(why.contains("container `two`: 2 values of the 2 containers"), "{why}");
-    // One that is removed, or new, is no member that is missing.
+    // One that is removed, or new, does not count as missing.
     let gone = Some((404, json!({ "message": "No such container" }).to_string()));
     assert_eq!(minute(420, &all, gone).await, ([Some(100.0), Some(100.0)], String::new()));
     let more = [("one", "a1"), ("three", "c1")];

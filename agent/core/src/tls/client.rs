@@ -156,7 +156,7 @@ impl Part {
             Self::Key if is_encrypted(&bytes) => {
                 let file = file.display();
                 Err(format!(
-                    "the private key in `{file}` is encrypted, and nobody can be asked for its password: write it without one (`openssl \
+                    "the private key in `{file}` is encrypted, and no one can be asked for its password: write it without one (`openssl \
                      pkey -in {file} -out NEW`, readable by the agent alone), and name that as `key`"
                 ))
             }
