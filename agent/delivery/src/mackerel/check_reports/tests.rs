@@ -1,6 +1,6 @@
 //! The tests of the check reports against a server on loopback.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -196,7 +196,7 @@ async fn the_reports_of_a_check_arrive_in_their_order_whatever_fails_on_the_way(
             reporter.flush().await;
         }
         let arrived = arrived.lock().unwrap();
-        let mut last = std::collections::BTreeMap::new();
+        let mut last = BTreeMap::new();
         for (name, occurred_at) in &*arrived {
             let before = last.insert(name, occurred_at);
             assert!(before < Some(occurred_at), "{seed}: {name} {occurred_at} after {before:?}");

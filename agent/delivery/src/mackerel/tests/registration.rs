@@ -328,7 +328,6 @@ async fn a_machine_whose_id_file_is_gone_is_registered_again_and_the_log_names_t
     let machine = Machine::new();
     machine.spool.keep_host_id("BEFORE");
     let server = Server::start(|request| mackerel(request, accept)).await;
-    machine.keep(NOW, 1);
     let _log = testing::log::start();
     machine.run_until(&server, |seen| count(seen, "POST /api/v0/hosts") == 1).await;
     let lines = testing::log::take();
