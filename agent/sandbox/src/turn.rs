@@ -13,13 +13,16 @@ use wasaba_core::clock;
 /// Since a fixed moment.
 type Time = Duration;
 
+/// What says the time.
+type Clock = fn() -> Time;
+
 /// The clocks of turns.
 #[derive(Clone, Copy)]
 pub(super) struct Clocks {
     /// Time that passes.
-    pub(super) monotonic: fn() -> Time,
+    pub(super) monotonic: Clock,
     /// Time in which this thread computes.
-    pub(super) thread: fn() -> Time,
+    pub(super) thread: Clock,
 }
 
 impl Clocks {
@@ -33,7 +36,7 @@ thread_local! {
     /// What another thread has computed for it.
     static CHARGED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     /// When that turn has begun, and by which clock.
-    static BEGAN: Cell<Option<(fn() -> Time, Time)>> = const { Cell::new(None) };
+    static BEGAN: Cell<Option<(Clock, Time)>> = const { Cell::new(None) };
 }
 
 /// Does `work` on this thread, and returns how long it computed, for [`charge`].
@@ -153,7 +156,7 @@ impl<T> Future for Counted<T> {
 /// Notes since when a call is ready, and wakes its executor.
 struct ReadyWaker {
     usage: Usage,
-    monotonic: fn() -> Time,
+    monotonic: Clock,
     executor: Mutex<Option<Waker>>,
 }
 
