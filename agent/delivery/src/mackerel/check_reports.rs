@@ -214,9 +214,8 @@ impl Reporter {
 
     /// Delivers what is queued. Returns how long to wait after a request that failed.
     async fn flush(&mut self) -> Option<Duration> {
-        // By Mackerel's clock if it is known: this machine's may be set wrong for a while.
-        let now = self.client.mackerel_time().unwrap_or_else(|| clock::seconds_of((self.pace.now)()));
-        self.queue.drop_old(now);
+        let present = self.client.present();
+        self.queue.drop_old(|report| present.age(report.occurred_at, report.taken));
         let retry = self.deliver().await;
         self.queue.account(&mut self.lane, TokioInstant::now());
         self.settled.notify_one();

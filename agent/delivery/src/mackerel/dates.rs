@@ -195,6 +195,11 @@ impl Present {
         let differs = right.saturating_sub(found).saturating_abs() > DIFFERENT_SECONDS;
         if differs { right } else { found }
     }
+
+    /// How many seconds ago that was.
+    pub(super) fn age(self, found: i64, running: Option<Duration>) -> i64 {
+        self.time.saturating_sub(self.of(found, running))
+    }
 }
 
 /// What is posted, held back and dropped by its time.

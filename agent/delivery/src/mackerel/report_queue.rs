@@ -233,9 +233,9 @@ impl Queue {
         self.lock().dropped.count(Reason::Superseded, reports.len());
     }
 
-    /// Drops reports that are too old at `now`, in seconds since 1970.
-    pub(super) fn drop_old(&self, now: i64) {
-        let is_old = |report: &Arc<Report>| now - report.occurred_at >= OLDEST_HOURS * 60 * 60;
+    /// Drops reports that are too old by `age`, in seconds.
+    pub(super) fn drop_old(&self, age: impl Fn(&Report) -> i64) {
+        let is_old = |report: &Arc<Report>| age(report) >= OLDEST_HOURS * 60 * 60;
         let mut queued = self.lock();
         let old = queued.reports.iter().take_while(|report| is_old(report)).count();
         queued.reports.drain(..old).for_each(|report| report.lost.set());
@@ -275,7 +275,7 @@ mod tests {
         let expected = "dropped check reports: 2 since more than 10000 were queued for one host; each check's next result is \
                         reported again";
         assert_eq!(queue.lock().dropped.line(start).as_deref(), Some(expected));
-        queue.drop_old(OLDEST_HOURS * 3_600);
+        queue.drop_old(|_| OLDEST_HOURS * 3_600);
         assert_eq!(queue.lock().dropped.line(start + LOGGED_AGAIN / 2), None);
         let line = queue.lock().dropped.line(start + LOGGED_AGAIN).unwrap();
         assert!(line.starts_with("dropped check reports: 10000 older than 6 h; "), "{line}");
@@ -286,7 +286,7 @@ mod tests {
     fn nothing_is_logged_of_a_queue_that_nothing_was_dropped_from() {
         let queue = Queue::default();
         queue.push(report("c", Status::Critical, 0));
-        queue.drop_old(0);
+        queue.drop_old(|_| 0);
         queue.supersede(&[]);
         assert_eq!(queue.lock().dropped.line(Instant::now()), None);
     }
