@@ -70,7 +70,7 @@ pub async fn keep(
     let mut lines = LinesAnHour::new(MOST_LINES, clock::instant());
     loop {
         ticks.tick().await;
-        let (occurred_at, taken) = (clock::unix_seconds(), clock::running());
+        let (occurred_at, running) = (clock::unix_seconds(), clock::running());
         let (mut found, mut warnings) = ask(&check, &components).await;
         let mut dropped = Dropped::hiding(&Secrets::default());
         found.retain(|found| {
@@ -129,7 +129,7 @@ pub async fn keep(
                     status,
                     message: message.clone(),
                     occurred_at,
-                    taken: Some(taken),
+                    taken: Some(running),
                     notification_interval_minutes: check.notification_interval_minutes,
                     max_check_attempts: check.max_check_attempts,
                     is_urgent,
