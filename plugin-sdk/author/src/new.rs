@@ -84,6 +84,16 @@ mod tests {
     }
 
     #[test]
+    fn the_guide_shows_the_code_of_a_new_plugin() {
+        let guide = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/plugins.md")).unwrap();
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().join("queue");
+        write(&folder, &ALL[0], "queue").unwrap();
+        let code = fs::read_to_string(folder.join("src/lib.rs")).unwrap();
+        assert!(guide.contains(&format!("```rust\n{code}```\n")), "docs/plugins.md does not show\n{code}");
+    }
+
+    #[test]
     fn the_name_is_filled_in_everywhere() {
         for language in ALL {
             let temp = tempfile::tempdir().unwrap();
