@@ -291,7 +291,7 @@ mod tests {
             ("wasaba plugin lst", "unknown command `plugin lst`, did you mean `list`?"),
             (
                 "wasaba plugin destroy",
-                "unknown command `plugin destroy`; the commands are: run, inspect, compile, list, time, new, test",
+                "unknown command `plugin destroy`; the commands are: run, inspect, compile, list, time, new, build, dev, test",
             ),
             ("wasaba once -conf", "flag -conf needs a value"),
             ("wasaba -diagnostic=maybe", "-diagnostic must be true or false, not \"maybe\""),
