@@ -1,4 +1,4 @@
-//! The end-to-end tests: the built program against real servers, all in one test program.
+//! The end-to-end tests: the built program against real servers, all in one test program but for `new_plugins`.
 
 mod across_minutes;
 mod author;

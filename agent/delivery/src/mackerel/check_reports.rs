@@ -12,7 +12,6 @@ use futures_util::stream::FuturesUnordered;
 use serde::Serialize;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant as TokioInstant;
-use wasaba_core::clock;
 use wasaba_core::report::{Report, Status};
 use wasaba_core::text::{counted, printable};
 
