@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use wasaba_core::clock;
 use wasaba_core::report::{Lost, Status};
 
 use super::*;
