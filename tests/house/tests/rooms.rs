@@ -192,6 +192,21 @@ fn every_path_that_contributing_md_and_architecture_md_name_exists() {
     assert!(count >= 40, "{count}");
 }
 
+/// Packages for npm and pip hold no links, so these SDKs have copies.
+#[test]
+fn the_sdks_have_the_contract_as_it_is() {
+    for copy in ["plugin-sdk/python/wasaba_plugin/wit", "plugin-sdk/javascript/wit"] {
+        let names = |path: &str| {
+            let entries = std::fs::read_dir(root().join(path)).unwrap().map(|entry| entry.unwrap().file_name());
+            entries.map(|name| name.into_string().unwrap()).collect::<BTreeSet<_>>()
+        };
+        assert_eq!(names(copy), names("wit"), "{copy}");
+        for name in names("wit") {
+            assert!(read(&format!("{copy}/{name}")) == read(&format!("wit/{name}")), "{copy}/{name}: run generate.sh");
+        }
+    }
+}
+
 #[test]
 fn each_promise_of_security_md_names_tests_that_exist() {
     let all = ["agent", "tests/e2e/tests"].into_iter().flat_map(sources).map(|(_, text)| text).collect::<String>();
