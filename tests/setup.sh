@@ -69,7 +69,7 @@ languages)
     command -v make >/dev/null && command -v cc >/dev/null && command -v c++ >/dev/null || install_packages make gcc g++
     # Compiles C and C++ for WebAssembly.
     command -v clang++ >/dev/null && command -v wasm-ld >/dev/null && [ -d /usr/include/wasm32-wasi/c++ ] ||
-        install_packages clang lld wasi-libc libclang-rt-dev-wasm32 libc++-dev-wasm32 libc++abi-dev-wasm32
+        install_packages clang lld wasi-libc libclang-rt-dev-wasm32 libc++-dev-wasm32
     ;;
 fuzz)
     command -v c++ >/dev/null || install_packages g++
