@@ -101,10 +101,12 @@ impl Draft {
         for file in std::mem::take(&mut self.included) {
             match read_trusted(&file) {
                 Ok(text) => problems.extend(self.read(&file, &text, true)),
-                Err(Unopened::Untrusted(why)) => problems.push(Problem::of_untrusted(&file, &why)),
                 Err(error) => {
                     self.knows_key = false;
-                    problems.push(Problem::of_file(&file, &error));
+                    problems.push(match error {
+                        Unopened::Untrusted(why) => Problem::of_untrusted(&file, &why),
+                        error => Problem::of_file(&file, &error),
+                    });
                 }
             }
         }
@@ -175,13 +177,16 @@ impl Draft {
         }
         machine(reader, top, &mut config.machine);
         selection(reader, top, &mut config.selection);
-        // Ignored in an included file, as in the official agent.
         let find = |pattern: &str| match pattern {
             _ if is_included => Ok(None),
             "" => Ok(None),
             _ => official::glob::files(pattern).map(Some),
         };
         let span = top.span_of("include");
+        if is_included && top.has("include") {
+            // As in the official agent.
+            reader.note(span, "`include` has no effect in an included file; write it in the main one".to_owned());
+        }
         if let Some(files) = reader.parsed(top, "include", find).flatten() {
             if files.is_empty() {
                 reader.note(span, NO_FILES.to_owned());

@@ -2,7 +2,7 @@
 //!
 //! A case is written like an operator's table, with the answers of the outside world and the expected result beside it.
 
-use std::path::Path;
+use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -172,6 +172,11 @@ fn content(reader: &mut Reader<'_>, section: &mut Section<'_>, key: &str, folder
     let mut inner = reader.section(section, key)?;
     let place = inner.place;
     let file = reader.parsed(&mut inner, "file", |name| {
+        let is_below =
+            Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        if !is_below {
+            return Err(format!("names `{name}`, which is outside of the folder of the cases: copy the file there"));
+        }
         let path = folder.join(name);
         named::read(&path, LONGEST_CONTENT_BYTES)
             .map_err(|error| format!("names `{}`, which cannot be read: {error}", path.display()))
@@ -311,6 +316,14 @@ mod tests {
             (
                 "[[case]]\nname = \"a\"\nsamples = {}\nhttp = [{ url = \"x\", body = { file = \"none\" } }]",
                 "names `none`",
+            ),
+            (
+                "[[case]]\nname = \"a\"\nsamples = {}\nfiles = { x = { file = \"../../etc/passwd\" } }",
+                "outside of the folder of the cases",
+            ),
+            (
+                "[[case]]\nname = \"a\"\nsamples = {}\nfiles = { x = { file = \"/etc/passwd\" } }",
+                "outside of the folder of the cases",
             ),
             ("[[case]]\nname = \"a\"\nsamples = {}\nfiles = { x = { hex = \"1\" } }", "pairs of hexadecimal digits"),
             ("[[case]]\nname = \"a\"\nsamples = {}\ntcp = [{ with = \"x\", talk = [{}] }]", "a turn is"),

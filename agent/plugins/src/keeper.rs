@@ -22,6 +22,7 @@ use wasaba_core::collect::memory::Memory;
 use wasaba_core::collect::registry::{Graphs, Registered, Registry};
 use wasaba_core::collect::source::Source;
 use wasaba_core::lines::ABOUT_PLUGINS;
+use wasaba_core::paths::patient::{self, LOOK};
 use wasaba_core::text::duration;
 
 use crate::folder::Folders;
@@ -101,6 +102,12 @@ pub async fn problems(config: &Config, has_root: bool) -> Vec<Problem> {
     let folders = if has_root { folders } else { folders.without_root() };
     let look = look(config, &folders, &Files::default());
     look.refused.iter().for_each(|why| add(Level::Invalid, why));
+    if let Some(folder) = &config.plugins
+        && patient::ask(folder, LOOK, |folder| !folder.exists()).unwrap_or_default()
+    {
+        let why = "does not exist; what is dropped there will run once it does";
+        add(Level::Note, &format!("`plugins`: the folder `{}` {why}", folder.display()));
+    }
     let mut dropped_in = Vec::new();
     for wanted in look.wanted.into_iter().skip(look.configured) {
         wanted.warnings.iter().for_each(|warning| add(Level::Warning, warning));

@@ -82,6 +82,11 @@ impl AgentFlags {
         environment.over(&mut loaded.config, &mut problems);
         loaded.knows_root |= flags.root.is_some();
         loaded.config = flags.over(loaded.config, &mut problems);
+        if loaded.config.api_key.is_none() && !loaded.knows_key && !problems.iter().any(Problem::is_error) {
+            let why = "there is no `apikey` in the files that could be read, and a file that was skipped may have it: the agent would post \
+                       nothing; correct that file, or write the key into the main one";
+            problems.push(Problem::of_flag(Level::Error, why.to_owned()));
+        }
         loaded.problems = problems;
         loaded
     }

@@ -12,8 +12,10 @@ use plugins::key::Kind;
 use plugins::roster::{Candidate, skipped};
 use programs::MetricsProgram;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use wasaba_core::clock::{self, Moment};
 use wasaba_core::collect::sources::{Collected, Sources};
+use wasaba_core::text::duration;
 
 use super::flags::AgentFlags;
 use crate::process::metadata_service::MetadataService;
@@ -21,6 +23,12 @@ use crate::run;
 
 /// The time between the two readings that rates are computed from. The shortest that gives rates is one second.
 const READING_INTERVAL: Duration = Duration::from_millis(1_050);
+
+/// What has not answered after so long is missing: a file system may hang, and a reader with it. Programs have their own limits.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A plugin that is not loaded after so long is skipped: longer than compiling may take, unless its limits are raised.
+const LOADED_WITHIN: Duration = Duration::from_mins(10);
 
 /// Reads everything twice, a second apart, and prints the host's description and the values. Programs run only once: they keep
 /// their previous readings, which a second run would disturb.
@@ -41,16 +49,17 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
         }
         let programs = add_plugins(&config, &mut sources).await;
         let mut values = ByHost::from([(None, BTreeMap::new())]);
+        let longest = programs.iter().map(|program| program.program.timeout).max().unwrap_or_default();
         // Programs whose values have timestamps.
         let dated = programs.iter().filter(|program| program.own_timestamps);
         let dated = dated.map(|program| format!("plugin {}", program.name)).collect::<Vec<_>>();
-        sources.ask(Moment::now(), async |time, collected| take(&mut values, time, collected, &dated)).await;
+        ask(&mut sources, PATIENCE, &mut values, &dated).await;
         tokio::time::sleep(READING_INTERVAL).await;
         for program in programs {
             sources.add(programs::metrics::source_of(program));
         }
         let created = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
-        sources.ask(Moment::now(), async |time, collected| take(&mut values, time, collected, &dated)).await;
+        ask(&mut sources, PATIENCE + longest, &mut values, &dated).await;
         (host, created, values)
     });
     runtime.shutdown_background();
@@ -59,6 +68,15 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
     let values = values.collect::<Value>();
     let document = json!({ "host": host(), "metrics": { "Created": created.to_string(), "Values": values } });
     super::print(&format!("{document}\n"))
+}
+
+/// Asks all sources, and takes the values of those that answer in time.
+async fn ask(sources: &mut Sources, patience: Duration, values: &mut ByHost, dated: &[String]) {
+    let asked = sources.ask(Moment::now(), async |time, collected| take(values, time, collected, dated));
+    if timeout(patience, asked).await.is_err() {
+        let waited = duration(patience);
+        tracing::warn!("some values are missing, which did not arrive within {waited}: a file system may hang");
+    }
 }
 
 /// Adds everything that is read twice; returns the programs, which run once.
@@ -76,11 +94,15 @@ async fn add_plugins(config: &Config, sources: &mut Sources) -> Vec<Arc<MetricsP
             }
             Candidate::Component(table, file) => {
                 let Some(loader) = &loader else { continue };
-                match loader.instance(key.kind, &table, &file).await {
-                    Ok(instance) => {
+                match timeout(LOADED_WITHIN, loader.instance(key.kind, &table, &file)).await {
+                    Ok(Ok(instance)) => {
                         sources.add(keeper::source_of(Arc::new(instance)));
                     }
-                    Err(unloaded) => skipped(&key, &unloaded.problems),
+                    Ok(Err(unloaded)) => skipped(&key, &unloaded.problems),
+                    Err(_) => {
+                        let why = format!("not loaded within {}: a file system may hang", duration(LOADED_WITHIN));
+                        skipped(&key, &[why]);
+                    }
                 }
             }
         }

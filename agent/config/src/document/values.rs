@@ -227,16 +227,21 @@ impl Reader<'_> {
                 return None;
             }
         };
-        let is_empty = match &command {
-            Command::Shell(line) => line.trim().is_empty(),
-            Command::Words(words) => words.first().is_none_or(String::is_empty),
+        // The official agent runs the one to no effect, and fails to start the other.
+        let (is_empty, has_nul) = match &command {
+            Command::Shell(line) => (line.trim().is_empty(), line.contains('\0')),
+            Command::Words(words) => {
+                (words.first().is_none_or(String::is_empty), words.iter().any(|word| word.contains('\0')))
+            }
         };
-        if is_empty {
-            // The official agent runs it to no effect, or fails to start it.
-            let cure = "write a command, or remove the table";
-            self.warn(entry.value.span().into(), format!("{} is skipped: its `{key}` is empty; {cure}", section.name));
-        }
-        (!is_empty).then_some(command)
+        let wrong = match (is_empty, has_nul) {
+            (false, false) => return Some(command),
+            (true, _) => "is empty",
+            (false, true) => "contains a NUL character",
+        };
+        let cure = "write a command, or remove the table";
+        self.warn(entry.value.span().into(), format!("{} is skipped: its `{key}` {wrong}; {cure}", section.name));
+        None
     }
 
     /// The number of seconds under `key`, at most `most`. As in the official agent, 0 and negative numbers mean the default.

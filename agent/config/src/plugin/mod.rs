@@ -289,7 +289,12 @@ fn environment(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Vec<(Strin
             reader.warn(span, format!("`{name}` is {why}; if it is a key of the agent, move it above that line"));
         }
     }
+    let span = section.span_of("env");
     let (pairs, _) = reader.pairs_with_secrets(section, "env");
+    if let Some((name, _)) = pairs.iter().find(|(name, value)| name.contains('\0') || value.contains('\0')) {
+        let name = printable(name, 80);
+        reader.fail(span, format!("`{name}` in `env` of {} contains a NUL character: remove it", section.name));
+    }
     let pairs = pairs.into_iter().map(|(name, value)| (name.trim().to_owned(), value));
     pairs.filter(|(name, _)| !name.is_empty()).collect()
 }

@@ -261,10 +261,10 @@ pub fn read(path: &Path, most_bytes: u64) -> Result<Vec<u8>> {
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     let found = walk(path, Last::Followed)?;
     let before = found.entry.as_ref().map(|entry| entry.stat);
-    if before.is_some_and(|before| FileType::from_raw_mode(before.st_mode) != FileType::RegularFile) {
-        return Err(Error::other("not a regular file: remove it"));
+    match before.map(|before| FileType::from_raw_mode(before.st_mode)) {
+        None | Some(FileType::RegularFile) => write_in(&found.folder, &found.name, content, mode, before),
+        Some(kind) => Err(not_regular(kind)),
     }
-    write_in(&found.folder, &found.name, content, mode, before)
 }
 
 /// Writes the file at `path` with this mode in one step, in place of what is there; a link is replaced and not followed.
@@ -325,7 +325,7 @@ fn check(stat: &Stat) -> Result<()> {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {}
         FileType::Symlink => return Err(walk::refused("it is a link: remove it")),
-        _ => return Err(Error::other("not a regular file: remove it")),
+        kind => return Err(not_regular(kind)),
     }
     if stat.st_nlink > 1 {
         return Err(walk::refused(format!("it has {} names (hard links): remove it", stat.st_nlink)));
@@ -338,6 +338,14 @@ fn check(stat: &Stat) -> Result<()> {
         return Err(walk::refused("other users can write to it: chmod go-w it, or remove it"));
     }
     Ok(())
+}
+
+/// A device, like `/dev/null`, is needed by others.
+fn not_regular(kind: FileType) -> Error {
+    Error::other(match kind {
+        FileType::CharacterDevice | FileType::BlockDevice => "it is a device: name another file",
+        _ => "not a regular file: remove it",
+    })
 }
 
 fn create_in(folder: impl AsFd, name: &OsStr, mode: u32) -> Result<File> {

@@ -499,6 +499,7 @@ fn what_would_not_be_created_is_known_without_creating_anything() {
         assert!(own::would_open_or_create(&unusable.join("agent.pid")).is_err(), "{}", unusable.display());
     }
     assert!(error(own::would_open_or_create(&link)).contains("it is a link: remove it"));
+    assert!(error(own::would_open_or_create(Path::new("/dev/null"))).contains("it is a device: name another file"));
     assert!(error(own::would_open_or_create(temp.path())).contains("not a regular file"));
     assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 2, "nothing was made");
 }
