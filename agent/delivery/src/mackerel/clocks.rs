@@ -142,7 +142,7 @@ fn a_report_says_when_it_was_taken_by_mackerels_clock_however_wrong_this_machine
 fn a_wrong_clock_is_a_fault_with_the_cure_for_as_long_as_it_costs_values_and_no_delivery() {
     for (ahead, words) in [(3 * 86_400, "3 d ahead of Mackerel's"), (-2 * 86_400, "2 d behind Mackerel's")] {
         let lines = Lines::default();
-        let _guard = tracing::subscriber::set_default(lines.clone());
+        let _guard = super::testing::log::to(lines.clone());
         simulated(async {
             let mut agent = Agent::start(Some(0), ahead).await;
             agent.collect(2, ahead).await;
@@ -166,4 +166,38 @@ fn a_wrong_clock_is_a_fault_with_the_cure_for_as_long_as_it_costs_values_and_no_
             assert_eq!(agent.values().fault, None);
         });
     }
+}
+
+#[test]
+fn a_clock_that_is_hours_behind_costs_no_value_but_is_a_fault_with_the_cure_until_it_is_set() {
+    for (ahead, words) in [(-3 * 3_600, "3 h behind Mackerel's"), (-20 * 60, "20 min behind Mackerel's")] {
+        let lines = Lines::default();
+        let _guard = super::testing::log::to(lines.clone());
+        simulated(async {
+            let mut agent = Agent::start(Some(0), ahead).await;
+            agent.collect(70, ahead).await;
+            let fault = agent.values().fault.unwrap_or_else(|| panic!("{ahead}: no fault"));
+            let expected = format!(
+                "cannot deliver values with their right time: they are dated by this machine's clock, which is {words}"
+            );
+            assert_eq!(fault.error, expected);
+            assert!(fault.cure.contains("set this machine's clock"), "{fault:?}");
+            let said = lines.take();
+            let faults = said.iter().filter(|line| line.contains("cannot deliver")).count();
+            assert!(matches!(faults, 1 | 2), "once an hour: {said:#?}");
+            agent.collect(5, 0).await;
+            assert_eq!((agent.values().fault, agent.books()), (None, (agent.collected, 0)));
+        });
+    }
+}
+
+#[test]
+fn one_server_of_mackerels_whose_clock_is_wrong_is_no_fault_of_this_machines() {
+    simulated(async {
+        let mut agent = Agent::start(Some(0), 0).await;
+        agent.collect(15, 0).await;
+        agent.mackerel.seen().date_ahead = Some(3 * 3_600);
+        agent.collect(2, 0).await;
+        assert_eq!(agent.values().fault, None);
+    });
 }

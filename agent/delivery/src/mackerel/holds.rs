@@ -120,7 +120,12 @@ impl<K: Ord> Holds<K> {
 
     /// What stays queued, since it may not be Mackerel that refuses it: each with the reason, and when it is tried again.
     pub(super) fn queued(&self) -> impl Iterator<Item = (&K, &ApiError, Instant)> {
-        self.0.iter().filter(|(_, hold)| !hold.why.is_final()).map(|(key, hold)| (key, &hold.why, hold.until))
+        self.all().filter(|(_, why, _)| !why.is_final())
+    }
+
+    /// Everything that is held: each with the reason, and when it is tried again.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&K, &ApiError, Instant)> {
+        self.0.iter().map(|(key, hold)| (key, &hold.why, hold.until))
     }
 }
 

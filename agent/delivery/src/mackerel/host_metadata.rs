@@ -11,16 +11,12 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use wasaba_core::document::Document;
-use wasaba_core::lines::LinesAnHour;
 
 use super::answer::ApiError;
 use super::client::Client;
 use super::holds::Holds;
 use super::id_file::HostId;
 use super::lanes::{Lane, Words};
-
-/// As many lines about refused documents are logged in an hour.
-const MOST_LINES: u32 = 5;
 
 /// The queued documents, by namespace.
 #[derive(Debug, Default)]
@@ -86,7 +82,6 @@ pub(super) async fn keep_posted(
     queue: &mut Queue,
     mut lane: Lane,
 ) -> Infallible {
-    let mut lines = LinesAnHour::new(MOST_LINES, Instant::now().into_std());
     let mut retry_at = None;
     let words = Words::new("deliver metadata", "the newest document of each namespace stays queued");
     loop {
@@ -104,15 +99,6 @@ pub(super) async fn keep_posted(
                     }
                 }
                 Err(error) if error.may_be_of_a_part() && queue.fail(&namespace, &error, now.into_std()) => {
-                    // Of what a gateway refuses, the lane says it.
-                    if error.is_final() {
-                        let line = format!(
-                            "cannot deliver metadata {namespace}: {error}; retrying later, or with the next document of its plugin"
-                        );
-                        if let Some(line) = lines.admitted(line, now.into_std()) {
-                            tracing::error!("{line}");
-                        }
-                    }
                     if lane.is_exhausted() {
                         retry_at = Some(now + lane.wait(&error, &words));
                     }
@@ -134,13 +120,13 @@ pub(super) async fn keep_posted(
     }
 }
 
-/// Notes that everything is delivered but what is held, which is the lane's fault unless Mackerel itself refuses it.
+/// Notes that everything is delivered but what is held, which is the lane's fault.
 fn note(queue: &Queue, lane: &mut Lane, now: std::time::Instant) {
-    let Some((namespace, why, until)) = queue.held.queued().min_by_key(|(_, _, until)| *until) else {
+    let Some((namespace, why, until)) = queue.held.all().min_by_key(|(_, _, until)| *until) else {
         return lane.is_well();
     };
     let task = format!("deliver metadata {namespace}");
-    let words = Words::new(&task, "it stays queued, and the others are delivered");
+    let words = Words::new(&task, "it stays queued until its plugin makes another, and the others are delivered");
     lane.fault(until.saturating_duration_since(now), why, &Words { is_of_a_part: true, ..words });
 }
 

@@ -206,7 +206,7 @@ fn no_misbehaviour_of_any_endpoint_loses_anything_or_holds_up_another() {
                     let folder =
                         if Path::new("/dev/shm").is_dir() { TempDir::new_in("/dev/shm") } else { TempDir::new() };
                     let (folder, lines) = (folder.unwrap(), Lines::default());
-                    let guard = tracing::subscriber::set_default(lines.clone());
+                    let guard = super::testing::log::to(lines.clone());
                     let cell = simulated(cell(endpoint, misbehaviour, folder.path(), &lines));
                     drop(guard);
                     results.lock().unwrap().push((name, endpoint, cell));

@@ -128,11 +128,12 @@ pub(super) fn answer(status: u16, body: &str) -> String {
 pub(super) mod log {
     use std::cell::RefCell;
     use std::fmt::Debug;
+    use std::sync::LazyLock;
 
     use tracing::field::{Field, Visit};
     use tracing::span::{Attributes, Id, Record};
-    use tracing::subscriber::Interest;
-    use tracing::{Event, Level, Metadata, Subscriber};
+    use tracing::subscriber::{DefaultGuard, Interest, NoSubscriber};
+    use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
     thread_local! {
         static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -178,8 +179,16 @@ pub(super) mod log {
     }
 
     /// From now on, until the guard is dropped, this thread's lines are kept.
-    pub(in crate::mackerel) fn start() -> tracing::subscriber::DefaultGuard {
-        tracing::subscriber::set_default(Log)
+    pub(in crate::mackerel) fn start() -> DefaultGuard {
+        to(Log)
+    }
+
+    /// The same for another subscriber. There are always two, also beside tests without one: if there is only one, what a thread
+    /// without it logs first is off from then on, for the thread that has it, too.
+    pub(in crate::mackerel) fn to(subscriber: impl Subscriber + Send + Sync + 'static) -> DefaultGuard {
+        static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
+        LazyLock::force(&SECOND);
+        tracing::subscriber::set_default(subscriber)
     }
 
     /// The lines since the last time.

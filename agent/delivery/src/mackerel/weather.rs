@@ -231,7 +231,7 @@ fn no_weather_loses_anything_or_makes_a_second_host() {
         TestRunner::new(config).run(&lives, |(is_new, spells)| {
             let folder = if Path::new("/dev/shm").is_dir() { TempDir::new_in("/dev/shm") } else { TempDir::new() };
             let (folder, lines) = (folder.unwrap(), Lines::default());
-            let _guard = tracing::subscriber::set_default(lines.clone());
+            let _guard = super::testing::log::to(lines.clone());
             let lived = simulated(live(is_new, &spells, folder.path()));
             lived.map_err(|broken| TestCaseError::fail(format!("{broken}\n{}", lines.take().join("\n"))))
         })

@@ -25,16 +25,27 @@ const FAULT_SECONDS: i64 = 60;
 pub(super) struct HeldBack {
     /// When to look at it again; `None` if nothing is.
     pub(super) next_look: Option<Duration>,
-    /// What is wrong, if it is more than what waits some seconds until its time has come, or if values are dropped for their time.
+    /// What is wrong, if it is more than what waits some seconds until its time has come.
     pub(super) fault: Option<TimeFault>,
 }
 
-/// Why values are held back or dropped for their time.
+/// Why values are held back, dropped or misdated.
 #[derive(Clone, Debug)]
 pub(super) struct TimeFault {
     why: String,
     cure: &'static str,
-    is_dropping: bool,
+    fate: Fate,
+}
+
+/// What becomes of values whose time is wrong.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    /// They wait until Mackerel would take them.
+    Held,
+    /// Mackerel would ignore them.
+    Dropped,
+    /// Mackerel takes them, for a time that is wrong.
+    Misdated,
 }
 
 /// What was dropped for its time.
@@ -82,6 +93,7 @@ impl Delivery {
         self.expire().await;
         let verdict = self.verdict();
         let (next_minute, ahead) = (verdict.until_next_minute(), verdict.ahead());
+        let verdict_is_certain = verdict.certain().is_some();
         let next_look = Some(next_minute.unwrap_or(HELD_BACK));
         let of_wrong = verdict.clone();
         let is_wrong = move |time: i64| !of_wrong.posts(time) && !of_wrong.awaits(time);
@@ -97,32 +109,35 @@ impl Delivery {
             return Ok(None);
         }
         let is_far = is_far(ahead);
+        let is_misdated = self.host.is_none() && verdict_is_certain && is_far && ahead.is_some_and(|ahead| ahead < 0);
         let fault = match ahead.filter(|ahead| *ahead > FAULT_SECONDS || is_far).map(of_clock) {
             why if is_wrong => {
                 let unknown =
                     "they are dated more than a day before Mackerel's time or more than 10 minutes ahead of it"
                         .to_owned();
                 let cure = "set this machine's clock; they are dropped once Mackerel's answers agree on its time";
-                Some(TimeFault { why: why.filter(|_| is_far).unwrap_or(unknown), cure, is_dropping: false })
+                Some(TimeFault { why: why.filter(|_| is_far).unwrap_or(unknown), cure, fate: Fate::Held })
             }
             Some(why) if is_early => {
                 let cure = "set this machine's clock; each value is delivered once its time has come by Mackerel's";
-                Some(TimeFault { why, cure, is_dropping: false })
+                Some(TimeFault { why, cure, fate: Fate::Held })
             }
             Some(why) if is_far && self.is_dropping() => {
-                Some(TimeFault { why, cure: "set this machine's clock", is_dropping: true })
+                Some(TimeFault { why, cure: "set this machine's clock", fate: Fate::Dropped })
             }
+            Some(why) if is_misdated => Some(TimeFault { why, cure: "set this machine's clock", fate: Fate::Misdated }),
             _ => None,
         };
         Ok(Some(HeldBack { next_look: next_look.filter(|_| is_wrong || is_early || fault.is_some()), fault }))
     }
 
-    /// Notes that values are held back or dropped for their time, which is the lane's fault for as long as they are.
+    /// Notes that values are held back, dropped or misdated, which is the lane's fault for as long as they are.
     pub(super) fn note_time_fault(&mut self, fault: TimeFault) {
-        let TimeFault { why, cure, is_dropping } = fault;
-        let (values, waits) = match is_dropping {
-            true => ("values", "they are dropped"),
-            false => ("some values", "they stay queued, and all others are delivered"),
+        let TimeFault { why, cure, fate } = fault;
+        let (values, waits) = match fate {
+            Fate::Held => ("some values", "they stay queued, and all others are delivered"),
+            Fate::Dropped => ("values", "they are dropped"),
+            Fate::Misdated => ("values with their right time", "they are delivered as they are dated"),
         };
         let task = self.task(values);
         let words = Words::new(&task, waits);
