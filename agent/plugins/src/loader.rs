@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use config::table::PluginTable;
 use sandbox::compile::Cache;
-use sandbox::component::{Demands, Plugin};
+use sandbox::component::{Demands, Place, Plugin};
 use sandbox::thread::Sandbox;
 use tokio::sync::Semaphore;
 use wasaba_core::paths::patient::{self, LOOK};
@@ -19,7 +19,7 @@ use crate::settings::{lacks_only_settings, resolve};
 use crate::unloaded::Unloaded;
 
 /// How many plugins are loaded at once: enough that a few slow ones do not block the others, and few enough that a thousand
-/// do not take a thread each. Even fewer are compiled at once; see [`Cache`].
+/// do not take a thread each. Even fewer are compiled at once, see [`Cache`]; those that wait for a compiler have no place here.
 const LOADED_AT_ONCE: usize = 8;
 
 /// How many instances ask their plugins for their graph definitions at once: each takes the memory of a call, and one that
@@ -65,7 +65,9 @@ impl Loader {
     async fn component(&self, demands: &Demands, file: &Path) -> Result<Arc<Plugin>, Unloaded> {
         let (sandbox, cache, file) = (Arc::clone(&self.sandbox), Arc::clone(&self.cache), file.to_owned());
         let (key, demanded) = ((file.clone(), demands.clone()), demands.clone());
-        let load = async move { Plugin::load(&sandbox, cache, &demanded, &file).await.map_err(Unloaded::from) };
+        let load = move |place| async move {
+            Plugin::load(&sandbox, cache, &demanded, &file, place).await.map_err(Unloaded::from)
+        };
         self.loaded.get(key, load).await
     }
 
@@ -120,25 +122,25 @@ type Slot<T> = Arc<tokio::sync::Mutex<Option<(Stamp, Weak<T>)>>>;
 /// The values loaded from files, as long as they are used and the files are unchanged.
 struct Shared<T> {
     slots: Mutex<HashMap<Key, Slot<T>>>,
-    permits: Arc<Semaphore>,
+    places: Arc<Semaphore>,
 }
 
 impl<T> Default for Shared<T> {
     fn default() -> Self {
-        Self { slots: Mutex::default(), permits: Arc::new(Semaphore::new(LOADED_AT_ONCE)) }
+        Self { slots: Mutex::default(), places: Arc::new(Semaphore::new(LOADED_AT_ONCE)) }
     }
 }
 
 impl<T: Send + Sync + 'static> Shared<T> {
-    async fn get(
+    async fn get<L: Future<Output = Result<Arc<T>, Unloaded>> + Send + 'static>(
         &self,
         key: Key,
-        load: impl Future<Output = Result<Arc<T>, Unloaded>> + Send + 'static,
+        load: impl FnOnce(Place) -> L,
     ) -> Result<Arc<T>, Unloaded> {
         let file = key.0.clone();
         let slot = self.slot(key);
         let mut known = slot.lock().await;
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let place = Place::of(Arc::clone(&self.places)).await;
         // Before the file is read: if it changes meanwhile, the stamp is too old, and it is loaded again.
         let stamp = tokio::task::spawn_blocking(move || patient::ask(&file, LOOK, Stamp::of).ok().flatten());
         let stamp = stamp.await.ok().flatten();
@@ -146,14 +148,10 @@ impl<T: Send + Sync + 'static> Shared<T> {
         if let Some(plugin) = same.and_then(|(_, plugin)| plugin.upgrade()) {
             return Ok(plugin);
         }
-        // In its own task: a compiler keeps running if this future is dropped, and keeps its permit until it ends.
-        let task = tokio::spawn(async move {
-            let loaded = load.await;
-            drop(permit);
-            loaded
-        });
-        let loaded =
-            task.await.map_err(|_| Unloaded::from("the loader failed; this is a bug in wasaba".to_owned()))??;
+        // In its own task: what loads keeps running if this future is dropped, and keeps its place until it ends.
+        let loaded = tokio::spawn(load(place))
+            .await
+            .map_err(|_| Unloaded::from("the loader failed; this is a bug in wasaba".to_owned()))??;
         *known = stamp.map(|stamp| (stamp, Arc::downgrade(&loaded)));
         Ok(loaded)
     }
@@ -187,10 +185,17 @@ mod tests {
         file
     }
 
+    type Loaded = std::pin::Pin<Box<dyn Future<Output = Result<Arc<usize>, Unloaded>> + Send>>;
+
     /// Counts how often it is loaded, and returns the count before.
-    fn counted(count: &Arc<AtomicUsize>) -> impl Future<Output = Result<Arc<usize>, Unloaded>> + Send + 'static {
+    fn counted(count: &Arc<AtomicUsize>) -> impl FnOnce(Place) -> Loaded {
         let count = Arc::clone(count);
-        async move { Ok(Arc::new(count.fetch_add(1, Ordering::SeqCst))) }
+        move |place| {
+            Box::pin(async move {
+                let _place = place;
+                Ok(Arc::new(count.fetch_add(1, Ordering::SeqCst)))
+            })
+        }
     }
 
     #[tokio::test]
@@ -212,9 +217,12 @@ mod tests {
         let hang = |number: usize| {
             let (shared, key) = (Arc::clone(&shared), key(&file(temp.path(), &format!("{number}.wasm"))));
             let started = Arc::clone(&started);
-            let load = async move {
-                started.add_permits(1);
-                std::future::pending().await
+            let load = move |place: Place| -> Loaded {
+                Box::pin(async move {
+                    let _place = place;
+                    started.add_permits(1);
+                    std::future::pending().await
+                })
             };
             tokio::spawn(async move { shared.get(key, load).await.is_ok() })
         };
@@ -232,7 +240,7 @@ mod tests {
         // Dropping the future does not stop a compiler.
         last.abort();
         assert!(last.await.unwrap_err().is_cancelled());
-        assert_eq!(shared.permits.available_permits(), 0);
+        assert_eq!(shared.places.available_permits(), 0);
     }
 
     #[tokio::test]

@@ -8,10 +8,11 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasaba_core::clock;
 use wasaba_core::limits::{Engine, Limits};
 use wasaba_core::paths::Opened;
@@ -39,8 +40,8 @@ pub struct Cache {
     folder: Result<Folder, String>,
     /// The folders of compiled components that were installed with the agent.
     shipped: Vec<PathBuf>,
-    free: Mutex<usize>,
-    freed: Condvar,
+    /// One for each compiler that may run.
+    compilers: Arc<Semaphore>,
 }
 
 impl Cache {
@@ -48,42 +49,54 @@ impl Cache {
     /// created.
     #[must_use]
     pub fn open(root: &Path, shipped: Vec<PathBuf>) -> Self {
-        Self { folder: own_folder(root), shipped, free: Mutex::new(COMPILERS), freed: Condvar::new() }
+        Self { folder: own_folder(root), shipped, compilers: Arc::new(Semaphore::new(COMPILERS)) }
     }
 
-    /// What `accept` makes of the component of these bytes, from the cache or freshly compiled. What it refuses is not kept. Blocks while
-    /// the child runs.
+    /// What `accept` makes of the component of these bytes, if the cache has it.
     ///
     /// # Errors
-    /// Why it was not compiled, or not accepted.
-    pub fn component<T, E: From<CompileError>>(
+    /// It exceeds the limits, or is not accepted.
+    pub(crate) fn cached<T, E: From<CompileError>>(
         &self,
         kind: Engine,
         engine: &wasmtime::Engine,
         wasm: &[u8],
         limits: &Limits,
         accept: impl FnOnce(&Component) -> Result<T, E>,
-    ) -> Result<T, E> {
+    ) -> Result<Option<T>, E> {
         let key = key(kind, engine, wasm);
         if let Some((component, needs, file)) = self.found(engine, &key) {
             needs.check(limits).map_err(CompileError::Excess)?;
             let accepted = accept(&component)?;
             // Marks it as used; see `prune`. Where that fails, it is compiled again in a month.
             file.set_modified(clock::wall()).ok();
-            return Ok(accepted);
+            return Ok(Some(accepted));
         }
         if let Some((component, needs)) = self.shipped(engine, &key) {
             needs.check(limits).map_err(CompileError::Excess)?;
-            return accept(&component);
+            return accept(&component).map(Some);
         }
         // Nothing is compiled that cannot be cached: it would be compiled again at each start.
         self.folder.as_ref().map_err(|why| CompileError::Cache(why.clone()))?;
+        Ok(None)
+    }
+
+    /// What `accept` makes of the component of these bytes, freshly compiled. What it refuses is not kept. Blocks while the child runs.
+    ///
+    /// # Errors
+    /// Why it was not compiled, or not accepted.
+    pub(crate) fn compiled<T, E: From<CompileError>>(
+        &self,
+        _: &Compiler,
+        kind: Engine,
+        engine: &wasmtime::Engine,
+        wasm: &[u8],
+        limits: &Limits,
+        accept: impl FnOnce(&Component) -> Result<T, E>,
+    ) -> Result<T, E> {
         self.prune(clock::wall());
-        let compiled = {
-            let _compiler = self.compiler();
-            compile_in_child(kind, wasm, limits)?
-        };
-        self.accepted(engine, &key, &compiled, accept)
+        let compiled = compile_in_child(kind, wasm, limits)?;
+        self.accepted(engine, &key(kind, engine, wasm), &compiled, accept)
     }
 
     /// Stores the code, and removes it again unless it is accepted: only plugins take room in the folder.
@@ -108,11 +121,8 @@ impl Cache {
     }
 
     /// Waits for a compiler to be free.
-    fn compiler(&self) -> Compiler<'_> {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
-        *free -= 1;
-        Compiler(self)
+    pub(crate) async fn compiler(&self) -> Compiler {
+        Compiler { _permit: Arc::clone(&self.compilers).acquire_owned().await.ok() }
     }
 
     /// The component of this key in the agent's own folder, what it needs, and its file.
@@ -151,9 +161,8 @@ impl Cache {
     fn store(&self, key: &str, compiled: &Compiled) -> Result<String, String> {
         let folder = self.folder.as_ref().map_err(Clone::clone)?;
         let Compiled { needs, code } = compiled;
-        let Needs { instances, memory_bytes, table_elements } = needs;
-        let hash = sha256(code);
-        let entry = format!("{key}-{instances:x}.{memory_bytes:x}.{table_elements:x}-{hash}.cwasm");
+        let (needs, hash) = (needs.numbers().map(|number| format!("{number:x}")).join("."), sha256(code));
+        let entry = format!("{key}-{needs}-{hash}.cwasm");
         let shown = |name: &str| folder.path().join(name).display().to_string();
         folder
             .write(entry.as_ref(), code, 0o600)
@@ -174,8 +183,7 @@ fn entries(folder: &Folder, key: &str) -> impl Iterator<Item = String> {
 /// What an instance of the entry's component needs, which is in its file name.
 fn needs(entry: &str) -> Option<Needs> {
     let mut parts = entry.strip_suffix(".cwasm")?.rsplit('-').nth(1)?.split('.');
-    let mut number = || u64::from_str_radix(parts.next()?, 16).ok();
-    let needs = Needs { instances: number()?, memory_bytes: number()?, table_elements: number()? };
+    let needs = Needs::of(&mut parts.by_ref().map_while(|part| u64::from_str_radix(part, 16).ok()))?;
     parts.next().is_none().then_some(needs)
 }
 
@@ -206,14 +214,10 @@ fn own_folder(root: &Path) -> Result<Folder, String> {
         .map_err(|error| format!("cannot use `{}` for compiled plugins: {error}", folder.display()))
 }
 
-/// A running compiler; another may run when it is dropped.
-struct Compiler<'a>(&'a Cache);
-
-impl Drop for Compiler<'_> {
-    fn drop(&mut self) {
-        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.0.freed.notify_one();
-    }
+/// A compiler that may run; another may when it is dropped.
+pub(crate) struct Compiler {
+    /// `None` if the semaphore were closed, which it never is.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 fn key(kind: Engine, engine: &wasmtime::Engine, wasm: &[u8]) -> String {
@@ -273,6 +277,11 @@ mod tests {
         Ok(())
     }
 
+    fn is_cached(cache: &Cache, engine: &wasmtime::Engine) -> bool {
+        let found = cache.cached(Engine::Pulley, engine, EMPTY_COMPONENT, &Limits::default(), accept);
+        found.unwrap().is_some()
+    }
+
     /// The paths of the entries of this key in the agent's own folder.
     fn found(cache: &Cache, key: &str) -> Vec<PathBuf> {
         let folder = cache.folder.as_ref().unwrap();
@@ -306,9 +315,9 @@ mod tests {
         let (cache, ..) = filled(root.path(), &engine);
         let component = |instances| {
             let limits = Limits { instances, ..Limits::default() };
-            cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &limits, accept)
+            cache.cached(Engine::Pulley, &engine, EMPTY_COMPONENT, &limits, accept)
         };
-        assert_eq!(component(3), Ok(()));
+        assert_eq!(component(3), Ok(Some(())));
         assert!(matches!(component(2), Err(CompileError::Excess(text)) if text.contains("`instances`")));
     }
 
@@ -337,7 +346,7 @@ mod tests {
         let engine = engine::for_running(Engine::Pulley, 256 << 10).unwrap();
         let (cache, key, entry) = filled(root.path(), &engine);
         assert_eq!(found(&cache, &key), [entry]);
-        assert!(cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default(), accept).is_ok());
+        assert!(is_cached(&cache, &engine));
     }
 
     #[test]
@@ -363,19 +372,17 @@ mod tests {
         assert_eq!(fs::read_dir(root.path().join("compiled")).unwrap().count(), 1, "nothing else is left");
     }
 
-    #[test]
-    fn no_more_than_two_compilers_run_at_once() {
+    #[tokio::test]
+    async fn no_more_than_two_compilers_run_at_once() {
         let root = tempfile::tempdir().unwrap();
         let cache = Cache::open(root.path(), Vec::new());
-        let (one, two) = (cache.compiler(), cache.compiler());
-        assert_eq!(*cache.free.lock().unwrap(), 0);
-        std::thread::scope(|scope| {
-            let third = scope.spawn(|| drop(cache.compiler()));
-            drop(one);
-            third.join().unwrap();
-        });
+        let (one, two) = (cache.compiler().await, cache.compiler().await);
+        assert_eq!(cache.compilers.available_permits(), 0);
+        let third = async { drop(cache.compiler().await) };
+        let free = async { drop(one) };
+        tokio::join!(third, free);
         drop(two);
-        assert_eq!(*cache.free.lock().unwrap(), COMPILERS);
+        assert_eq!(cache.compilers.available_permits(), COMPILERS);
     }
 
     #[test]
@@ -385,7 +392,7 @@ mod tests {
         let (cache, key, entry) = filled(root.path(), &engine);
         let month_ago = clock::wall() - UNUSED;
         File::options().append(true).open(&entry).unwrap().set_modified(month_ago).unwrap();
-        assert!(cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default(), accept).is_ok());
+        assert!(is_cached(&cache, &engine));
         cache.prune(clock::wall() + UNUSED / 2);
         assert_eq!(found(&cache, &key), [entry], "it was just loaded");
         cache.prune(clock::wall() + UNUSED * 2);
@@ -399,10 +406,10 @@ mod tests {
         let (_, key, entry) = filled(ours.path(), &engine);
         let folder = ours.path().join("compiled");
         let cache = Cache::open(root.path(), vec!["/nowhere".into(), folder.clone()]);
-        assert!(cache.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default(), accept).is_ok());
+        assert!(is_cached(&cache, &engine));
         assert!(found(&cache, &key).is_empty(), "it was not compiled again");
         let unwritable = Cache::open(Path::new("/proc/nowhere"), vec![folder.clone()]);
-        assert!(unwritable.component(Engine::Pulley, &engine, EMPTY_COMPONENT, &Limits::default(), accept).is_ok());
+        assert!(is_cached(&unwritable, &engine));
         for (path, mode) in [(&entry, 0o666), (&folder, 0o777)] {
             fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
             assert!(cache.shipped(&engine, &key).is_none(), "{}", path.display());

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasaba_core::document::LONGEST_BYTES;
 use wasaba_core::limits::{Engine, Limits};
 use wasaba_core::setting::{Description, SettingValue};
@@ -14,7 +15,7 @@ use crate::call::Call;
 pub use crate::call::{Answered, ended};
 use crate::capabilities::grants::Grants;
 use crate::capabilities::{self, Guest, Instance};
-use crate::compile::{Cache, sha256};
+use crate::compile::{Cache, Compiler, sha256};
 use crate::contract::{Exports, Gathered};
 use crate::failure::{Failure, Kind};
 use crate::load::{self, LoadError, foreign};
@@ -58,8 +59,89 @@ pub struct Demands {
     pub is_typed: bool,
 }
 
+/// A place among those that are loaded at once.
+pub struct Place {
+    places: Arc<Semaphore>,
+    /// `None` while it is left.
+    held: Option<OwnedSemaphorePermit>,
+}
+
+impl Place {
+    /// Waits for one of these places.
+    pub async fn of(places: Arc<Semaphore>) -> Self {
+        let mut place = Self { places, held: None };
+        place.take().await;
+        place
+    }
+
+    fn leave(&mut self) {
+        self.held = None;
+    }
+
+    /// Waits for a place again.
+    async fn take(&mut self) {
+        // No one closes the semaphore.
+        self.held = Arc::clone(&self.places).acquire_owned().await.ok();
+    }
+}
+
+/// Where a plugin is loaded from, and how.
+#[derive(Clone)]
+struct Source {
+    engine: wasmtime::Engine,
+    cache: Arc<Cache>,
+    demands: Demands,
+    file: PathBuf,
+}
+
+impl Source {
+    /// The linked plugin, if the cache has it.
+    fn cached(&self) -> Result<Option<Plugin>, load::Problem> {
+        self.cached_of(&self.read()?)
+    }
+
+    /// The linked plugin, compiled. Its bytes are read again: they were not kept while it waited for the compiler, and one before it
+    /// may have compiled the same.
+    fn compiled(&self, compiler: &Compiler) -> Result<Plugin, load::Problem> {
+        let read = self.read()?;
+        if let Some(linked) = self.cached_of(&read)? {
+            return Ok(linked);
+        }
+        let (wasm, sha256) = read;
+        let Demands { engine: kind, limits, .. } = &self.demands;
+        self.cache.compiled(compiler, *kind, &self.engine, &wasm, limits, |component| self.link(component, &sha256))
+    }
+
+    fn cached_of(&self, (wasm, sha256): &(Vec<u8>, String)) -> Result<Option<Plugin>, load::Problem> {
+        let Demands { engine: kind, limits, .. } = &self.demands;
+        self.cache.cached(*kind, &self.engine, wasm, limits, |component| self.link(component, sha256))
+    }
+
+    /// The file's bytes and their SHA-256.
+    fn read(&self) -> Result<(Vec<u8>, String), load::Problem> {
+        let Demands { limits, digest, is_typed, .. } = &self.demands;
+        let wasm = load::read(&self.file, *is_typed || digest.is_some(), limits.component_bytes)?;
+        let sha256 = sha256(&wasm);
+        load::check_digest(digest.as_deref(), &sha256)?;
+        load::check_header(&wasm)?;
+        Ok((wasm, sha256))
+    }
+
+    fn link(&self, component: &Component, sha256: &str) -> Result<Plugin, load::Problem> {
+        Plugin::link(self.engine.clone(), component, &self.file, sha256.to_owned())
+    }
+}
+
+/// Does `work` on a thread that may block. Linking is part of it, too, since how long that takes depends on the component.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, load::Problem> + Send + 'static,
+) -> Result<T, load::Problem> {
+    let crashed = || load::Problem::Agent("crashed the loader; this is a bug in wasaba".into());
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(crashed()))
+}
+
 impl Plugin {
-    /// Reads, compiles, links and describes the component in `file`.
+    /// Reads, compiles, links and describes the component in `file`. Leaves `place` while it waits for a compiler.
     ///
     /// # Errors
     /// What is wrong with the file.
@@ -68,23 +150,22 @@ impl Plugin {
         cache: Arc<Cache>,
         demands: &Demands,
         file: &Path,
+        mut place: Place,
     ) -> Result<Arc<Self>, LoadError> {
         let error = |problem| LoadError { file: file.to_owned(), problem };
         let engine = sandbox.engine(demands.engine, demands.limits.stack_bytes);
         let engine = engine.map_err(|why| error(load::Problem::Agent(format!("cannot be run: {why}"))))?;
-        let (blocking_engine, blocking_file, demanded) = (engine, file.to_owned(), demands.clone());
-        let linked = tokio::task::spawn_blocking(move || {
-            let Demands { engine: kind, limits, digest, is_typed } = &demanded;
-            let wasm = load::read(&blocking_file, *is_typed || digest.is_some(), limits.component_bytes)?;
-            let sha256 = sha256(&wasm);
-            load::check_digest(digest.as_deref(), &sha256)?;
-            load::check_header(&wasm)?;
-            // Linked here too, since how long that takes depends on the component.
-            let link = |component: &Component| Self::link(blocking_engine.clone(), component, &blocking_file, sha256);
-            cache.component(*kind, &blocking_engine, &wasm, limits, link)
-        });
-        let crashed = || load::Problem::Agent("crashed the loader; this is a bug in wasaba".into());
-        let linked = linked.await.unwrap_or_else(|_| Err(crashed())).map_err(error)?;
+        let source = Source { engine, cache, demands: demands.clone(), file: file.to_owned() };
+        let cached = source.clone();
+        let linked = match blocking(move || cached.cached()).await.map_err(error)? {
+            Some(linked) => linked,
+            None => {
+                place.leave();
+                let compiler = source.cache.compiler().await;
+                place.take().await;
+                blocking(move || source.compiled(&compiler)).await.map_err(error)?
+            }
+        };
         linked.described(sandbox, &demands.limits).await.map(Arc::new).map_err(error)
     }
 
@@ -392,5 +473,34 @@ mod tests {
         assert_eq!(ended, Err(Ended::Computed(short)), "after {lines} lines");
         let (ended, lines) = run(TICK * 50, long).await;
         assert!(ended.is_err() && lines < 3_900, "a call that timed out went on for {lines} lines: {ended:?}");
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_compiler_has_no_place_among_those_that_are_loaded_and_keeps_no_bytes() {
+        let (sandbox, root) = (Sandbox::start().unwrap(), tempfile::tempdir().unwrap());
+        let cache = Arc::new(Cache::open(root.path(), Vec::new()));
+        let (one, _two) = (cache.compiler().await, cache.compiler().await);
+        let places = Arc::new(Semaphore::new(1));
+        let file = root.path().join("a.wasm");
+        std::fs::write(&file, wat::parse_str(RELEASED).unwrap()).unwrap();
+        let demands = Demands { is_typed: true, ..Demands::default() };
+        let place = Place::of(Arc::clone(&places)).await;
+        let load = Plugin::load(&sandbox, Arc::clone(&cache), &demands, &file, place);
+        let mut load = std::pin::pin!(load);
+        let is_left = async {
+            while places.available_permits() == 0 {
+                let some = tokio::time::timeout(Duration::from_millis(1), &mut load).await;
+                assert!(some.is_err(), "it waits for a compiler");
+            }
+        };
+        assert!(tokio::time::timeout(Duration::from_secs(60), is_left).await.is_ok(), "it keeps its place");
+        // Whoever is in the cache is loaded meanwhile.
+        let place = Place::of(places).await;
+        assert!(place.held.is_some());
+        drop(place);
+        std::fs::remove_file(&file).unwrap();
+        drop(one);
+        let error = load.as_mut().await.err().unwrap();
+        assert!(matches!(error.problem, load::Problem::Unreadable(_)), "it is read again: {error}");
     }
 }

@@ -5,12 +5,15 @@ use std::ops::{Add, Mul};
 
 use wasaba_core::limits::Limits;
 use wasmparser::{
-    BinaryReaderError, ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind, Instance,
-    Parser, Payload,
+    BinaryReaderError, ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind, DataKind,
+    ElementItems, ElementKind, Instance, Parser, Payload,
 };
 
 /// What the engine keeps for each global, import, function and type of an instance: at most this many bytes each.
 const ITEM_BYTES: u64 = 64;
+
+/// What copying an element into a table costs, in bytes that are copied into a memory in that time.
+const ELEMENT_BYTES: u64 = 64;
 
 /// What one instantiation takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +24,9 @@ pub struct Needs {
     pub memory_bytes: u64,
     /// The initial sizes of tables, in elements.
     pub table_elements: u64,
+    /// What is copied into memories and tables, in bytes. Segments may lie over each other, so that it can be any number of times what
+    /// there is room for, and nothing stops a call before it is done.
+    pub copied_bytes: u64,
 }
 
 /// A limit that a component needs more than, as the rest of a sentence that begins with its file's name.
@@ -29,10 +35,9 @@ pub type Excess = String;
 impl Needs {
     /// The needs as bytes, for a pipe.
     #[must_use]
-    pub fn to_bytes(self) -> [u8; 24] {
-        let mut bytes = [0; 24];
-        let numbers = [self.instances, self.memory_bytes, self.table_elements];
-        for (chunk, number) in bytes.chunks_exact_mut(8).zip(numbers) {
+    pub fn to_bytes(self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        for (chunk, number) in bytes.chunks_exact_mut(8).zip(self.numbers()) {
             chunk.copy_from_slice(&number.to_le_bytes());
         }
         bytes
@@ -41,12 +46,21 @@ impl Needs {
     /// The needs that [`Needs::to_bytes`] wrote, and what follows them.
     #[must_use]
     pub fn split(bytes: &[u8]) -> Option<(Self, &[u8])> {
-        let (instances, rest) = bytes.split_first_chunk::<8>()?;
-        let (memory_bytes, rest) = rest.split_first_chunk::<8>()?;
-        let (table_elements, rest) = rest.split_first_chunk::<8>()?;
-        let [instances, memory_bytes, table_elements] =
-            [instances, memory_bytes, table_elements].map(|bytes| u64::from_le_bytes(*bytes));
-        Some((Self { instances, memory_bytes, table_elements }, rest))
+        let (needs, rest) = bytes.split_first_chunk::<32>()?;
+        let mut numbers = needs.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
+        Some((Self::of(&mut numbers)?, rest))
+    }
+
+    /// All of them, in the order of [`Needs::of`].
+    pub(crate) fn numbers(self) -> [u64; 4] {
+        let Self { instances, memory_bytes, table_elements, copied_bytes } = self;
+        [instances, memory_bytes, table_elements, copied_bytes]
+    }
+
+    /// The needs of these numbers; `None` if there are not enough.
+    pub(crate) fn of(numbers: &mut impl Iterator<Item = u64>) -> Option<Self> {
+        let mut next = || numbers.next();
+        Some(Self { instances: next()?, memory_bytes: next()?, table_elements: next()?, copied_bytes: next()? })
     }
 
     /// Whether a call within `limits` can have this.
@@ -54,7 +68,7 @@ impl Needs {
     /// # Errors
     /// The limit that must be raised.
     pub fn check(self, limits: &Limits) -> Result<(), Excess> {
-        let Self { instances, memory_bytes, table_elements } = self;
+        let Self { instances, memory_bytes, table_elements, copied_bytes } = self;
         if instances > limits.instances as u64 {
             let most = limits.instances;
             return Err(format!("has {} core instances, more than {most} (limit `instances`)", shown(instances)));
@@ -70,11 +84,19 @@ impl Needs {
                 shown(table_elements)
             ));
         }
+        if copied_bytes > limits.memory_bytes as u64 {
+            let (copied, most) = (copied_bytes.div_ceil(1 << 20), limits.memory_bytes >> 20);
+            return Err(format!("copies {copied} MiB of data to start, more than {most} (limit `memory_mib`)"));
+        }
         Ok(())
     }
 
     fn memory(bytes: u64) -> Self {
         Self { memory_bytes: bytes, ..Self::default() }
+    }
+
+    fn copied(bytes: u64) -> Self {
+        Self { copied_bytes: bytes, ..Self::default() }
     }
 }
 
@@ -91,6 +113,7 @@ impl Add for Needs {
             instances: self.instances.saturating_add(other.instances),
             memory_bytes: self.memory_bytes.saturating_add(other.memory_bytes),
             table_elements: self.table_elements.saturating_add(other.table_elements),
+            copied_bytes: self.copied_bytes.saturating_add(other.copied_bytes),
         }
     }
 }
@@ -103,6 +126,7 @@ impl Mul<u64> for Needs {
             instances: self.instances.saturating_mul(count),
             memory_bytes: self.memory_bytes.saturating_mul(count),
             table_elements: self.table_elements.saturating_mul(count),
+            copied_bytes: self.copied_bytes.saturating_mul(count),
         }
     }
 }
@@ -198,8 +222,30 @@ impl Frame {
             Payload::FunctionSection(section) => items(section.count()),
             Payload::GlobalSection(section) => items(section.count()),
             Payload::TagSection(section) => items(section.count()),
-            Payload::ElementSection(section) => items(section.count()),
-            Payload::DataSection(section) => items(section.count()),
+            Payload::ElementSection(section) => {
+                let mut needs = items(section.count());
+                for segment in section {
+                    let segment = segment?;
+                    let count = match &segment.items {
+                        ElementItems::Functions(functions) => functions.count(),
+                        ElementItems::Expressions(_, expressions) => expressions.count(),
+                    };
+                    if matches!(segment.kind, ElementKind::Active { .. }) {
+                        needs = needs + Needs::copied(u64::from(count).saturating_mul(ELEMENT_BYTES));
+                    }
+                }
+                needs
+            }
+            Payload::DataSection(section) => {
+                let mut needs = items(section.count());
+                for segment in section {
+                    let segment = segment?;
+                    if matches!(segment.kind, DataKind::Active { .. }) {
+                        needs = needs + Needs::copied(segment.data.len() as u64);
+                    }
+                }
+                needs
+            }
             Payload::ComponentCanonicalSection(section) => items(section.count()),
             Payload::ImportSection(section) => {
                 let mut count = 0;
@@ -322,6 +368,18 @@ mod tests {
     }
 
     #[test]
+    fn segments_that_lie_over_each_other_are_counted_each_in_all_instances_and_passive_ones_are_not() {
+        let data = format!(r#"(data (i32.const 0) "{}")"#, "x".repeat(1_000)).repeat(10);
+        let elements = format!("(elem (i32.const 0) func {})", "$f ".repeat(100)).repeat(10);
+        let passive = format!(r#"(data "{}") (elem func {})"#, "x".repeat(1_000), "$f ".repeat(100));
+        let instances = "(core instance (instantiate $m))".repeat(3);
+        let text = format!(
+            "(component (core module $m (memory 1) (table 100 funcref) (func $f) {data} {elements} {passive}) {instances})"
+        );
+        assert_eq!(counted(&text).unwrap().copied_bytes, 3 * (10 * 1_000 + 10 * 100 * ELEMENT_BYTES));
+    }
+
+    #[test]
     fn a_doubling_of_a_doubling_is_counted_without_being_expanded() {
         let mut text = "(component $c0 (core module $m) (core instance (instantiate $m)))".to_owned();
         for depth in 1..80 {
@@ -343,12 +401,13 @@ mod tests {
         let limits = Limits::default();
         let (instances, memory_bytes, table_elements) =
             (limits.instances as u64, limits.memory_bytes as u64, limits.table_elements as u64);
-        let most = Needs { instances, memory_bytes, table_elements };
+        let most = Needs { instances, memory_bytes, table_elements, copied_bytes: memory_bytes };
         assert_eq!(most.check(&limits), Ok(()));
         for (needs, name) in [
             (Needs { instances: instances + 1, ..most }, "instances"),
             (Needs { memory_bytes: memory_bytes + 1, ..most }, "memory_mib"),
             (Needs { table_elements: u64::MAX, ..most }, "table_elements"),
+            (Needs { copied_bytes: memory_bytes + 1, ..most }, "memory_mib"),
         ] {
             let why = needs.check(&limits).unwrap_err();
             assert!(why.ends_with(&format!("(limit `{name}`)")), "{why}");
