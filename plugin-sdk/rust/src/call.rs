@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::bindings::wasaba::plugin::call as wire;
+use crate::agent::call as wire;
 
 /// How much time is left until the call times out.
 #[must_use]

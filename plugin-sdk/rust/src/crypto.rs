@@ -1,6 +1,6 @@
 //! What log-ins compute from a secret. The agent does it, since it has the secret's text, and natively.
 
-use crate::bindings::wasaba::plugin::crypto as wire;
+use crate::agent::crypto as wire;
 use crate::{Error, Secret};
 
 /// What both sides of SCRAM send to prove that they know the password.

@@ -1,8 +1,8 @@
 //! A plugin's description: its name, its settings, its graphs.
 
-use crate::Settings;
 use crate::bindings::about::exports::wasaba::plugin::about as plugin_wire;
 use crate::bindings::metrics::exports::wasaba::plugin::metrics as wire;
+use crate::{FromSetting, FromSettings, Settings};
 
 /// A plugin: what the first function that is passed to [`export!`](crate::export) returns.
 #[derive(Clone, Debug)]
@@ -10,6 +10,8 @@ pub struct Plugin {
     description: plugin_wire::Description,
     graphs: Vec<Graph>,
     graphs_by_settings: Option<fn(&Settings) -> Vec<Graph>>,
+    /// Each with the setting and the value that an instance needs for it.
+    graphs_if: Vec<(&'static str, &'static str, Graph)>,
 }
 
 impl Plugin {
@@ -24,7 +26,7 @@ impl Plugin {
             reach: Vec::new(),
             attributes: Vec::new(),
         };
-        Self { description, graphs: Vec::new(), graphs_by_settings: None }
+        Self { description, graphs: Vec::new(), graphs_by_settings: None, graphs_if: Vec::new() }
     }
 
     /// Says what the plugin reaches through capabilities. Everything else is denied to it, whatever the operator's table grants.
@@ -40,10 +42,29 @@ impl Plugin {
         self
     }
 
+    /// Adds a fact, if there is one.
+    #[doc(hidden)]
+    pub fn fact(self, key: &str, value: &str) -> Self {
+        if value.is_empty() { self } else { self.attribute(key, value) }
+    }
+
     /// Adds a setting.
     #[inline(never)]
     pub fn setting(mut self, setting: Setting) -> Self {
         self.description.settings.push(setting.0);
+        self
+    }
+
+    /// Adds the settings of a struct with `#[derive(Settings)]`.
+    pub fn settings<S: FromSettings>(mut self) -> Self {
+        self.description.settings.extend(S::declared().into_iter().map(|setting| setting.0));
+        self
+    }
+
+    /// Adds a graph that an instance has if the operator wrote this value, perhaps among others, for the setting `key`.
+    #[inline(never)]
+    pub fn graph_if(mut self, key: &'static str, value: &'static str, graph: Graph) -> Self {
+        self.graphs_if.push((key, value, graph));
         self
     }
 
@@ -71,9 +92,35 @@ impl Plugin {
 
     #[doc(hidden)]
     pub fn into_graphs(self, settings: &Settings) -> Vec<wire::Graph> {
-        let by_settings = self.graphs_by_settings.map(|graphs| graphs(settings)).unwrap_or_default();
-        self.graphs.into_iter().chain(by_settings).map(|graph| graph.0).collect()
+        let mut graphs = self.graphs;
+        graphs.extend(self.graphs_by_settings.map(|graphs| graphs(settings)).unwrap_or_default());
+        let chosen = self.graphs_if.into_iter().filter(|(key, value, _)| settings.all(key).any(|set| set == *value));
+        graphs.extend(chosen.map(|(.., graph)| graph));
+        graphs.into_iter().map(|graph| graph.0).collect()
     }
+}
+
+/// The plugin that this crate is: its name and version are the crate's, its summary is the text, or else the crate's `description`; with the
+/// crate's `license` and `homepage`, where `Cargo.toml` has them.
+///
+/// ```
+/// use wasaba_plugin::prelude::*;
+///
+/// fn describe() -> Plugin {
+///     plugin!("jobs and workers of the queue").reaches([Reach::Http])
+/// }
+/// # assert_eq!(describe().name(), env!("CARGO_PKG_NAME"));
+/// ```
+#[macro_export]
+macro_rules! plugin {
+    () => {
+        $crate::plugin!(::core::env!("CARGO_PKG_DESCRIPTION"))
+    };
+    ($summary:expr) => {
+        $crate::Plugin::new(::core::env!("CARGO_PKG_NAME"), ::core::env!("CARGO_PKG_VERSION"), $summary)
+            .fact("license", ::core::env!("CARGO_PKG_LICENSE"))
+            .fact("homepage", ::core::env!("CARGO_PKG_HOMEPAGE"))
+    };
 }
 
 /// What a plugin may reach.
@@ -327,11 +374,8 @@ impl Prefix {
     /// [`Error::Misconfigured`](crate::Error::Misconfigured) if no metric's name can begin with it.
     pub fn of(settings: &Settings) -> Result<Self, crate::Error> {
         let key = settings.text(Self::KEY)?;
-        if key.split('.').any(|part| part.is_empty() || segment(part) != part) {
-            let valid = "letters, digits, `-` and `_`, joined by dots";
-            return Err(crate::Error::Misconfigured(format!("invalid value {key:?} in `{}`: use {valid}", Self::KEY)));
-        }
-        Ok(Self::new(key))
+        let invalid = |valid| crate::misconfigured!("invalid value {key:?} in `{}`: {valid}", Self::KEY);
+        Self::from_text(key).map_err(invalid)
     }
 
     /// A graph without metrics whose name and label begin with the prefix.
@@ -347,6 +391,16 @@ impl Prefix {
         full.push('.');
         full.push_str(name);
         full
+    }
+}
+
+/// A field of a struct with `#[derive(Settings)]`: `#[text(key = "metric-key-prefix", default = "redis")]`.
+impl FromSetting for Prefix {
+    fn from_text(key: &str) -> Result<Self, String> {
+        if key.split('.').any(|part| part.is_empty() || segment(part) != part) {
+            return Err("use letters, digits, `-` and `_`, joined by dots".to_owned());
+        }
+        Ok(Self::new(key))
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::bindings::wasaba::plugin::types as wire;
+use crate::{failed, misconfigured};
 
 /// An error. The text is for the operator: it names the thing and, if possible, the cure, as a lower-case fragment. `?` passes on
 /// what a capability returned as it is.
@@ -37,6 +38,35 @@ pub enum Error {
 }
 
 impl Error {
+    /// [`Error::Failed`] with this text, which may be another error. [`failed!`](crate::failed) formats one.
+    pub fn failed(why: impl fmt::Display) -> Self {
+        Self::Failed(why.to_string())
+    }
+
+    /// [`Error::Misconfigured`] with this text. [`misconfigured!`](crate::misconfigured) formats one.
+    pub fn misconfigured(why: impl fmt::Display) -> Self {
+        Self::Misconfigured(why.to_string())
+    }
+
+    /// The same error with another text, made of its own.
+    #[must_use]
+    pub fn map(self, text: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Misconfigured(why) => Self::Misconfigured(text(why)),
+            Self::Unauthorized(why) => Self::Unauthorized(text(why)),
+            Self::Unreachable(why) => Self::Unreachable(text(why)),
+            Self::Timeout(why) => Self::Timeout(text(why)),
+            Self::Denied(why) => Self::Denied(text(why)),
+            Self::Failed(why) => Self::Failed(text(why)),
+            Self::Unsupported(why) => Self::Unsupported(text(why)),
+            Self::Invalid(why) => Self::Invalid(text(why)),
+            Self::TooLarge(why) => Self::TooLarge(text(why)),
+            Self::TooCostly(why) => Self::TooCostly(text(why)),
+            Self::Full(why) => Self::Full(text(why)),
+            Self::Busy(why, time) => Self::Busy(text(why), time),
+        }
+    }
+
     /// The text for the operator.
     #[must_use]
     pub fn message(&self) -> &str {
@@ -82,6 +112,90 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// What a parser says, as [`Error::Failed`]: so `?` passes it on. [`OrFailed`] says of what it is.
+macro_rules! unusable {
+    ($($type:ty),*) => {$(
+        impl From<$type> for Error {
+            fn from(why: $type) -> Self {
+                Self::failed(why)
+            }
+        }
+    )*};
+}
+
+unusable!(
+    std::num::ParseIntError,
+    std::num::ParseFloatError,
+    std::str::ParseBoolError,
+    std::str::Utf8Error,
+    std::string::FromUtf8Error
+);
+#[cfg(feature = "json")]
+unusable!(serde_json::Error);
+
+/// An error out of what is not one yet, for `?`: of an `Option`, the text; of a `Result`, the text, a colon and the reason.
+///
+/// ```
+/// use wasaba_plugin::prelude::*;
+///
+/// fn waiting(page: &str) -> Result<u64, Error> {
+///     let count = page.strip_prefix("waiting ").or_failed("the page does not begin with `waiting`")?;
+///     count.parse::<u64>().or_failed(format_args!("the number of jobs, {count:?}"))
+/// }
+/// # assert_eq!(waiting("waiting 3"), Ok(3));
+/// assert_eq!(waiting("waiting x"), Err(failed!("the number of jobs, \"x\": invalid digit found in string")));
+/// # assert_eq!(waiting(""), Err(failed!("the page does not begin with `waiting`")));
+/// ```
+pub trait OrFailed<T> {
+    /// [`Error::Failed`] with this text if there is no value: the target's answer is unusable.
+    ///
+    /// # Errors
+    /// There is no value.
+    fn or_failed(self, what: impl fmt::Display) -> Result<T, Error>;
+
+    /// [`Error::Misconfigured`] with this text if there is no value: the operator has to fix it.
+    ///
+    /// # Errors
+    /// There is no value.
+    fn or_misconfigured(self, what: impl fmt::Display) -> Result<T, Error>;
+}
+
+impl<T> OrFailed<T> for Option<T> {
+    fn or_failed(self, what: impl fmt::Display) -> Result<T, Error> {
+        self.ok_or_else(|| Error::failed(what))
+    }
+
+    fn or_misconfigured(self, what: impl fmt::Display) -> Result<T, Error> {
+        self.ok_or_else(|| Error::misconfigured(what))
+    }
+}
+
+impl<T, E: fmt::Display> OrFailed<T> for Result<T, E> {
+    fn or_failed(self, what: impl fmt::Display) -> Result<T, Error> {
+        self.map_err(|why| failed!("{what}: {why}"))
+    }
+
+    fn or_misconfigured(self, what: impl fmt::Display) -> Result<T, Error> {
+        self.map_err(|why| misconfigured!("{what}: {why}"))
+    }
+}
+
+/// [`Error::Failed`] with a formatted text: `return Err(failed!("there are no {what}"))`.
+#[macro_export]
+macro_rules! failed {
+    ($($text:tt)*) => {
+        $crate::Error::Failed(::std::format!($($text)*))
+    };
+}
+
+/// [`Error::Misconfigured`] with a formatted text.
+#[macro_export]
+macro_rules! misconfigured {
+    ($($text:tt)*) => {
+        $crate::Error::Misconfigured(::std::format!($($text)*))
+    };
+}
+
 impl From<wire::Error> for Error {
     // Behind each `?` on a capability.
     #[inline(never)]
@@ -121,6 +235,19 @@ impl From<Error> for wire::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reason_of_a_parser_is_kept() {
+        let parsed = |text: &str| Ok::<u64, Error>(text.parse()?);
+        assert_eq!(parsed("x"), Err(failed!("invalid digit found in string")));
+        assert_eq!(
+            "x".parse::<u8>().or_misconfigured("`n`"),
+            Err(misconfigured!("`n`: invalid digit found in string"))
+        );
+        assert_eq!(None::<u8>.or_misconfigured("set `n`"), Err(misconfigured!("set `n`")));
+        let busy = Error::Busy("why".into(), Duration::from_secs(9)).map(|why| why + "?");
+        assert_eq!(busy, Error::Busy("why?".into(), Duration::from_secs(9)));
+    }
 
     #[test]
     fn each_error_is_the_same_after_a_way_through_the_contract() {

@@ -1,7 +1,7 @@
 //! Reading the files that the operator granted by settings of kind `file`.
 
 use crate::Error;
-use crate::bindings::wasaba::plugin::files as wire;
+use crate::agent::files as wire;
 
 /// An open file. It stays the same one when its log is rotated.
 #[derive(Debug)]

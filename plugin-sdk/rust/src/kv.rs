@@ -1,18 +1,15 @@
-//! Small values that an instance keeps from call to call. What a call sets is saved when the call succeeds. In native unit tests there is
-//! no agent, and nothing is kept.
+//! Small values that an instance keeps from call to call. What a call sets is saved when the call succeeds. In native tests
+//! [`testing::Host`](crate::testing::Host) keeps them; without one nothing is kept.
 
 use std::time::Duration;
 
 use crate::Error;
-use crate::bindings::wasaba::plugin::kv as wire;
-
-/// Whether there is an agent.
-const IS_KEPT: bool = cfg!(target_family = "wasm");
+use crate::agent::kv as wire;
 
 /// The value of `key`, if there is one.
 #[must_use]
 pub fn get(key: &str) -> Option<Vec<u8>> {
-    if IS_KEPT { wire::get(key) } else { None }
+    wire::get(key)
 }
 
 /// Sets the value of `key`.
@@ -20,7 +17,7 @@ pub fn get(key: &str) -> Option<Vec<u8>> {
 /// # Errors
 /// The store is full, or the key is empty or too long.
 pub fn set(key: &str, value: impl AsRef<[u8]>) -> Result<(), Error> {
-    if IS_KEPT { Ok(wire::set(key, value.as_ref(), None)?) } else { Ok(()) }
+    Ok(wire::set(key, value.as_ref(), None)?)
 }
 
 /// Sets the value of `key`, which is gone after this time.
@@ -29,20 +26,18 @@ pub fn set(key: &str, value: impl AsRef<[u8]>) -> Result<(), Error> {
 /// As [`set`].
 pub fn set_for(key: &str, value: impl AsRef<[u8]>, time: Duration) -> Result<(), Error> {
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    if IS_KEPT { Ok(wire::set(key, value.as_ref(), Some(millis))?) } else { Ok(()) }
+    Ok(wire::set(key, value.as_ref(), Some(millis))?)
 }
 
 /// Deletes `key`, if it is there.
 pub fn delete(key: &str) {
-    if IS_KEPT {
-        wire::delete(key);
-    }
+    wire::delete(key);
 }
 
 /// All keys that begin with `prefix`, sorted.
 #[must_use]
 pub fn keys(prefix: &str) -> Vec<String> {
-    if IS_KEPT { wire::keys(prefix) } else { Vec::new() }
+    wire::keys(prefix)
 }
 
 /// How much each of these counters has grown since the previous call, for values that are computed from several of them, such as

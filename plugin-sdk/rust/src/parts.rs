@@ -145,7 +145,7 @@ impl<R> Parts<R> {
 
     /// The extra parts that the operator named.
     fn named(&self, settings: &Settings) -> Result<Vec<&'static str>, Error> {
-        settings.some_of(EXTRA, &self.extras())
+        settings.known_of(EXTRA, &self.extras())
     }
 
     fn chosen(&self, extra: &[&str]) -> Vec<&'static Part<R>> {

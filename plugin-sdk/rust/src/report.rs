@@ -45,6 +45,13 @@ impl Report {
 #[derive(Clone, Debug, Default)]
 pub struct Reports(Vec<Report>);
 
+impl Reports {
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn into_reports(self) -> Vec<Report> {
+        self.0
+    }
+}
+
 impl From<Report> for Reports {
     fn from(report: Report) -> Self {
         Self(vec![report])

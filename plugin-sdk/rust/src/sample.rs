@@ -1,11 +1,14 @@
 //! What a call has read: samples, and the targets without.
 
+use std::ops::{Add, AddAssign};
+use std::time::Duration;
+
 use crate::Error;
 use crate::bindings::metrics::exports::wasaba::plugin::metrics as wire;
 use crate::bindings::wasaba::plugin::types;
 
-/// A number that was read.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// A number that was read. Equal numbers are equal, whether they are whole or not.
+#[derive(Clone, Copy, Debug)]
 pub enum Value {
     /// Any number. NaN and infinities are dropped by the agent.
     Float(f64),
@@ -13,26 +16,66 @@ pub enum Value {
     Unsigned(u64),
 }
 
-macro_rules! values {
-    ($($type:ty => $case:ident;)*) => {$(
-        impl From<$type> for Value {
-            fn from(number: $type) -> Self {
-                Self::$case(number.into())
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        match (*self, *other) {
+            (Self::Float(one), Self::Float(other)) => one == other,
+            (Self::Unsigned(one), Self::Unsigned(other)) => one == other,
+            // The way back tells a number that only its nearest float is equal to.
+            (Self::Float(float), Self::Unsigned(whole)) | (Self::Unsigned(whole), Self::Float(float)) => {
+                whole as f64 == float && float as u64 == whole
+            }
+        }
+    }
+}
+
+/// A number that can be read: all integers, `f64` and `f32`, `bool` (1 or 0), and `Duration` (in seconds). Whole numbers that are not
+/// negative are exact up to 2^64.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a reading",
+    label = "not a number",
+    note = "readings are integers, `f64`, `f32`, `bool` and `Duration`; parse a text with `.parse::<u64>()?`, leave out an `Option` that is `None`"
+)]
+pub trait Reading {
+    /// The number.
+    fn value(&self) -> Value;
+}
+
+macro_rules! readings {
+    ($($type:ty: $number:ident => $value:expr;)*) => {$(
+        impl Reading for $type {
+            fn value(&self) -> Value {
+                let $number = *self;
+                $value
             }
         }
     )*};
 }
 
-values! {
-    f64 => Float;
-    f32 => Float;
-    i32 => Float;
-    i16 => Float;
-    i8 => Float;
-    u64 => Unsigned;
-    u32 => Unsigned;
-    u16 => Unsigned;
-    u8 => Unsigned;
+readings! {
+    Value: value => value;
+    f64: number => Value::Float(number);
+    f32: number => Value::Float(number.into());
+    u8: number => Value::Unsigned(number.into());
+    u16: number => Value::Unsigned(number.into());
+    u32: number => Value::Unsigned(number.into());
+    u64: number => Value::Unsigned(number);
+    usize: number => Value::Unsigned(number as u64);
+    u128: number => u64::try_from(number).map_or(Value::Float(number as f64), Value::Unsigned);
+    i8: number => i64::from(number).value();
+    i16: number => i64::from(number).value();
+    i32: number => i64::from(number).value();
+    i64: number => u64::try_from(number).map_or(Value::Float(number as f64), Value::Unsigned);
+    isize: number => (number as i64).value();
+    i128: number => u64::try_from(number).map_or(Value::Float(number as f64), Value::Unsigned);
+    bool: yes => Value::Unsigned(yes.into());
+    Duration: time => Value::Float(time.as_secs_f64());
+}
+
+impl<T: Reading + ?Sized> Reading for &T {
+    fn value(&self) -> Value {
+        (**self).value()
+    }
 }
 
 /// A number that was read, with the name of its metric.
@@ -51,9 +94,9 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// The reading `value` of the metric with this full name: the graph's name, a dot, the metric's name.
-    pub fn new(name: impl Into<String>, value: impl Into<Value>) -> Self {
-        Self { name: name.into(), value: value.into(), unix_seconds: None, host: None, labels: Vec::new() }
+    /// The reading of the metric with this full name: the graph's name, a dot, the metric's name.
+    pub fn new(name: impl Into<String>, reading: impl Reading) -> Self {
+        Self { name: name.into(), value: reading.value(), unix_seconds: None, host: None, labels: Vec::new() }
     }
 
     /// The same sample, read at this time in seconds since 1970. The agent drops what is more than a day old.
@@ -102,6 +145,41 @@ impl From<Vec<Sample>> for Readings {
     }
 }
 
+impl From<Sample> for Readings {
+    fn from(sample: Sample) -> Self {
+        vec![sample].into()
+    }
+}
+
+impl FromIterator<Sample> for Readings {
+    fn from_iter<I: IntoIterator<Item = Sample>>(samples: I) -> Self {
+        Vec::from_iter(samples).into()
+    }
+}
+
+impl Extend<Sample> for Readings {
+    fn extend<I: IntoIterator<Item = Sample>>(&mut self, samples: I) {
+        self.samples.extend(samples);
+    }
+}
+
+impl<R: Into<Self>> AddAssign<R> for Readings {
+    fn add_assign(&mut self, more: R) {
+        let Self { samples, problems } = more.into();
+        self.samples.extend(samples);
+        self.problems.extend(problems);
+    }
+}
+
+impl<R: Into<Self>> Add<R> for Readings {
+    type Output = Self;
+
+    fn add(mut self, more: R) -> Self {
+        self += more;
+        self
+    }
+}
+
 impl From<Readings> for wire::Readings {
     fn from(Readings { samples, problems }: Readings) -> Self {
         let samples = samples.into_iter().map(Into::into).collect();
@@ -122,10 +200,32 @@ mod tests {
 
     #[test]
     fn whole_numbers_stay_whole_and_others_are_floats() {
-        assert_eq!(Value::from(u64::MAX), Value::Unsigned(u64::MAX));
-        assert_eq!((Value::from(3_u8), Value::from(3)), (Value::Unsigned(3), Value::Float(3.0)));
+        let is_whole =
+            |reading: &dyn Reading, number| matches!(reading.value(), Value::Unsigned(whole) if whole == number);
+        assert!(is_whole(&u64::MAX, u64::MAX) && is_whole(&i64::MAX, i64::MAX as u64) && is_whole(&3, 3));
+        assert!(is_whole(&3_usize, 3) && is_whole(&u128::from(u64::MAX), u64::MAX) && is_whole(&&true, 1));
+        let is_float =
+            |reading: &dyn Reading, number| matches!(reading.value(), Value::Float(float) if float == number);
+        assert!(is_float(&-1_i8, -1.0) && is_float(&u128::MAX, 2_f64.powi(128)) && is_float(&0.5_f32, 0.5));
+        assert!(is_float(&Duration::from_millis(1_500), 1.5));
         let sample = wire::Sample::from(Sample::new("a", 1_u64).at(5).of_host("db").label("k", "v"));
         assert!(matches!(sample.value, wire::Value::Unsigned(1)));
         assert_eq!((sample.unix_seconds, sample.host.as_deref(), sample.attributes.len()), (Some(5), Some("db"), 1));
+    }
+
+    #[test]
+    fn a_number_is_equal_to_itself_whatever_its_type_and_to_no_neighbour() {
+        assert_eq!(Sample::new("a", 3), Sample::new("a", 3.0));
+        assert_ne!((u64::MAX - 1).value(), (u64::MAX as f64).value());
+        assert_ne!((1_u64 << 53 | 1).value(), ((1_u64 << 53) as f64).value());
+        assert_ne!(0_u64.value(), f64::NAN.value());
+    }
+
+    #[test]
+    fn readings_add_up_with_their_problems() {
+        let failed =
+            Readings { problems: vec![("db2".to_owned(), Error::Timeout("why".to_owned()))], ..Readings::default() };
+        let all = Readings::from(Sample::new("a", 1)) + vec![Sample::new("b", 2)] + failed.clone();
+        assert_eq!((all.samples.len(), all.problems), (2, failed.problems));
     }
 }

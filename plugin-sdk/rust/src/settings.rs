@@ -1,31 +1,42 @@
 //! The settings of one instance, validated by the agent.
 
+use std::cell::OnceCell;
+use std::fmt::Display;
+use std::str::FromStr;
 use std::time::Duration;
 
+#[cfg(target_family = "wasm")]
 use crate::bindings::wasaba::plugin::types::SettingValue;
-use crate::{Error, Secret};
+use crate::{Error, Plugin, Secret, failed, misconfigured};
 
-/// An instance's settings: what the operator wrote, with the defaults filled in.
+/// An instance's settings by their names: what the operator wrote, with the defaults filled in. `#[derive(Settings)]` reads them into
+/// a struct: see [`FromSettings`](crate::FromSettings).
 ///
-/// The agent has validated each value for its kind, so an error here means that the setting is not declared, or is neither
-/// required nor has a default.
-#[derive(Default)]
-pub struct Settings(Vec<(String, Value)>);
+/// The agent has validated each value for its kind, so one that is missing is neither required nor has a default. A key that the plugin does
+/// not declare is the author's mistake: what returns a `Result` fails with its name, what returns nothing else panics with it.
+#[derive(Clone, Default)]
+pub struct Settings {
+    values: Vec<(String, Value)>,
+    /// Declares them.
+    describe: Option<fn() -> Plugin>,
+    declared: OnceCell<Vec<String>>,
+}
 
-enum Value {
+#[derive(Clone)]
+pub(crate) enum Value {
     Text(String),
     Secret(Secret),
 }
 
 impl Value {
-    fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
             Self::Secret(_) => None,
         }
     }
 
-    fn secret(&self) -> Option<&Secret> {
+    pub(crate) fn secret(&self) -> Option<&Secret> {
         match self {
             Self::Text(_) => None,
             Self::Secret(secret) => Some(secret),
@@ -34,29 +45,98 @@ impl Value {
 }
 
 impl Settings {
+    pub(crate) fn from_values(values: Vec<(String, Value)>) -> Self {
+        Self { values, ..Self::default() }
+    }
+
+    /// The same, of the plugin that this function describes.
+    #[doc(hidden)]
+    pub fn of(self, describe: fn() -> Plugin) -> Self {
+        Self { describe: Some(describe), ..self }
+    }
+
+    /// The last value of `key`.
+    pub(crate) fn value(&self, key: &str) -> Option<&Value> {
+        self.values.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value)
+    }
+
+    /// Each value of `key`, in the operator's order.
+    pub(crate) fn values<'a>(&'a self, key: &'a str) -> impl DoubleEndedIterator<Item = &'a Value> {
+        self.values.iter().filter(move |(name, _)| name == key).map(|(_, value)| value)
+    }
+
+    /// What is wrong with a key that has no value, if the plugin does not declare it. The plugin is described only here.
+    fn undeclared(&self, key: &str) -> Option<Error> {
+        let describe = self.describe?;
+        let declared = self
+            .declared
+            .get_or_init(|| describe().into_description().settings.into_iter().map(|setting| setting.key).collect());
+        if declared.iter().any(|name| name == key) {
+            return None;
+        }
+        let names = declared.iter().map(String::as_str).collect::<Vec<_>>();
+        let meant = nearest(key, &names).map(|meant| format!(": did you mean `{meant}`?")).unwrap_or_default();
+        Some(failed!("a mistake in the plugin: it reads the setting `{key}`, which it does not declare{meant}"))
+    }
+
+    /// Panics if a key that has no value is not declared.
+    fn must_be_declared(&self, key: &str) {
+        if let Some(mistake) = self.undeclared(key) {
+            panic!("{mistake}");
+        }
+    }
+
     /// The value of `key`, if it is set and not a secret.
+    ///
+    /// # Panics
+    /// The plugin does not declare `key`.
     #[inline(never)]
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().rev().filter(|(name, _)| name == key).find_map(|(_, value)| value.text())
+        let value = self.value(key);
+        if value.is_none() {
+            self.must_be_declared(key);
+        }
+        value?.text()
     }
 
     /// Each value of a repeatable setting that is not a secret, in the operator's order.
+    ///
+    /// # Panics
+    /// The plugin does not declare `key`.
     pub fn all<'a>(&'a self, key: &'a str) -> impl DoubleEndedIterator<Item = &'a str> {
-        self.0.iter().filter(move |(name, _)| name == key).filter_map(|(_, value)| value.text())
+        if self.value(key).is_none() {
+            self.must_be_declared(key);
+        }
+        self.values(key).filter_map(Value::text)
     }
 
     /// The secret `key`, if it is set and not empty.
+    ///
+    /// # Panics
+    /// The plugin does not declare `key`.
     pub fn secret(&self, key: &str) -> Option<&Secret> {
-        let last = self.0.iter().rev().filter(|(name, _)| name == key).find_map(|(_, value)| value.secret());
-        last.filter(|secret| secret.length() > 0)
+        let value = self.value(key);
+        if value.is_none() {
+            self.must_be_declared(key);
+        }
+        value?.secret().filter(|secret| secret.length() > 0)
     }
 
     /// Each value of a repeatable secret, in the operator's order.
+    ///
+    /// # Panics
+    /// The plugin does not declare `key`.
     pub fn secrets<'a>(&'a self, key: &'a str) -> impl DoubleEndedIterator<Item = &'a Secret> {
-        self.0.iter().filter(move |(name, _)| name == key).filter_map(|(_, value)| value.secret())
+        if self.value(key).is_none() {
+            self.must_be_declared(key);
+        }
+        self.values(key).filter_map(Value::secret)
     }
 
     /// The host and port of each value of a setting of kind `endpoint`.
+    ///
+    /// # Panics
+    /// The plugin does not declare `key`.
     pub fn endpoints<'a>(&'a self, key: &'a str) -> impl DoubleEndedIterator<Item = (&'a str, u16)> {
         self.all(key).filter_map(|value| {
             let (host, port) = value.rsplit_once(':')?;
@@ -67,17 +147,20 @@ impl Settings {
     /// The value of `key`.
     ///
     /// # Errors
-    /// [`Error::Misconfigured`] if it is not set.
+    /// [`Error::Misconfigured`] if it is not set; [`Error::Failed`] if the plugin does not declare it.
     pub fn text(&self, key: &str) -> Result<&str, Error> {
-        self.get(key).ok_or_else(|| Error::Misconfigured(format!("`{key}` is not set")))
+        let missing = || self.undeclared(key).unwrap_or_else(|| misconfigured!("`{key}` is not set"));
+        self.value(key).and_then(Value::text).ok_or_else(missing)
     }
 
     /// The value of `key` parsed, as a number, a port or a boolean.
     ///
     /// # Errors
-    /// [`Error::Misconfigured`] if it is not set or cannot be parsed.
-    pub fn parsed<T: std::str::FromStr>(&self, key: &str) -> Result<T, Error> {
-        self.text(key)?.parse().map_err(|_| Error::Misconfigured(format!("`{key}` has an invalid value")))
+    /// [`Error::Misconfigured`] if it is not set or cannot be parsed, with the parser's reason; [`Error::Failed`] if the plugin does not
+    /// declare it.
+    pub fn parsed<T: FromStr<Err: Display>>(&self, key: &str) -> Result<T, Error> {
+        let text = self.text(key)?;
+        text.parse().map_err(|why| misconfigured!("invalid value {text:?} in `{key}`: {why}"))
     }
 
     /// The value of `key`, which must be one of `valid`.
@@ -96,28 +179,36 @@ impl Settings {
         self.all(key).map(|value| known(key, value, valid)).collect()
     }
 
+    /// The same of a key that [`Parts`](crate::Parts) declares, so that the plugin need not be described to find that it is declared.
+    pub(crate) fn known_of<'v>(&self, key: &str, valid: &[&'v str]) -> Result<Vec<&'v str>, Error> {
+        self.values(key).filter_map(Value::text).map(|value| known(key, value, valid)).collect()
+    }
+
     /// The value of a setting of kind duration.
     ///
     /// # Errors
     /// [`Error::Misconfigured`] if it is not set or invalid.
     pub fn duration(&self, key: &str) -> Result<Duration, Error> {
         let text = self.text(key)?;
-        let digits = text.trim_end_matches(|char: char| char.is_ascii_lowercase());
-        let millis = match text.get(digits.len()..) {
-            Some("ms") => Some(1),
-            Some("s") => Some(1_000),
-            Some("m") => Some(60_000),
-            Some("h") => Some(3_600_000),
-            _ => None,
-        };
-        let duration = millis.and_then(|millis| digits.parse::<u64>().ok()?.checked_mul(millis));
-        let invalid =
-            || Error::Misconfigured(format!("invalid duration {text:?} in `{key}`: use one like 500ms, 10s or 5m"));
-        duration.map(Duration::from_millis).ok_or_else(invalid)
+        duration(text)
+            .ok_or_else(|| misconfigured!("invalid duration {text:?} in `{key}`: use one like 500ms, 10s or 5m"))
     }
 }
 
-fn known<'v>(key: &str, value: &str, valid: &[&'v str]) -> Result<&'v str, Error> {
+/// A length of time, as the contract writes it.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
+    let digits = text.trim_end_matches(|char: char| char.is_ascii_lowercase());
+    let millis = match text.get(digits.len()..)? {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(millis).map(Duration::from_millis)
+}
+
+pub(crate) fn known<'v>(key: &str, value: &str, valid: &[&'v str]) -> Result<&'v str, Error> {
     valid.iter().find(|known| **known == value).copied().ok_or_else(|| {
         let meant = nearest(value, valid).map_or(String::from("; "), |meant| format!(", did you mean {meant:?}? "));
         Error::Misconfigured(format!("unknown value {value:?} in `{key}`{meant}valid: {}", valid.join(", ")))
@@ -154,20 +245,21 @@ fn edits(from: &str, to: &str) -> usize {
 }
 
 /// What the agent passes.
+#[cfg(target_family = "wasm")]
 impl From<Vec<(String, SettingValue)>> for Settings {
     fn from(pairs: Vec<(String, SettingValue)>) -> Self {
         let value = |value| match value {
             SettingValue::Text(text) => Value::Text(text),
-            SettingValue::Secret(secret) => Value::Secret(Secret(secret)),
+            SettingValue::Secret(secret) => Value::Secret(Secret::new(secret)),
         };
-        Self(pairs.into_iter().map(|(key, given)| (key, value(given))).collect())
+        Self::from_values(pairs.into_iter().map(|(key, given)| (key, value(given))).collect())
     }
 }
 
-/// For unit tests, which have no secrets.
+/// For unit tests, which have no secrets and no declarations; [`testing::Host`](crate::testing::Host) has both.
 impl From<Vec<(String, String)>> for Settings {
     fn from(pairs: Vec<(String, String)>) -> Self {
-        Self(pairs.into_iter().map(|(key, text)| (key, Value::Text(text))).collect())
+        Self::from_values(pairs.into_iter().map(|(key, text)| (key, Value::Text(text))).collect())
     }
 }
 
@@ -201,6 +293,38 @@ mod tests {
         let error = settings.parsed::<u16>("port").unwrap_err();
         assert!(matches!(error, Error::Misconfigured(text) if text.contains("`port`")));
         assert!(matches!(settings.text("host"), Err(Error::Misconfigured(text)) if text.contains("`host`")));
+    }
+
+    fn described() -> Plugin {
+        Plugin::new("q", "1", "").setting(crate::Setting::url("url")).setting(crate::Setting::secret("token"))
+    }
+
+    #[test]
+    fn a_key_that_is_not_declared_is_the_authors_mistake_and_named() {
+        let settings = Settings::from([("other", "x")]).of(described);
+        assert_eq!(settings.text("url"), Err(misconfigured!("`url` is not set")));
+        let mistake =
+            "a mistake in the plugin: it reads the setting `urll`, which it does not declare: did you mean `url`?";
+        assert_eq!(settings.text("urll"), Err(failed!("{mistake}")));
+        assert_eq!(settings.parsed::<u16>("urll"), Err(failed!("{mistake}")));
+        assert_eq!((settings.get("url"), settings.all("url").count(), settings.secrets("token").count()), (None, 0, 0));
+        let reads: [fn(&Settings) -> bool; 5] = [
+            |settings| settings.get("urll").is_some(),
+            |settings| settings.all("urll").next().is_some(),
+            |settings| settings.secret("urll").is_some(),
+            |settings| settings.secrets("urll").next().is_some(),
+            |settings| settings.endpoints("urll").next().is_some(),
+        ];
+        for read in reads {
+            let panic = std::panic::catch_unwind(|| read(&Settings::default().of(described))).unwrap_err();
+            assert_eq!(panic.downcast_ref::<String>().map(String::as_str), Some(mistake));
+        }
+    }
+
+    #[test]
+    fn the_reason_of_a_parser_is_kept() {
+        let error = Settings::from([("port", "70000")]).parsed::<u16>("port").unwrap_err();
+        assert_eq!(error, misconfigured!("invalid value \"70000\" in `port`: number too large to fit in target type"));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::bindings::wasaba::plugin::tcp as wire;
+use crate::agent::tcp as wire;
 use crate::{Error, Secret};
 
 /// A connection. Dropping it closes it.

@@ -1,6 +1,6 @@
 //! Whether the target is up, as a metric.
 
-use crate::{Error, Sample, kv, log};
+use crate::{Error, Graph, Metric, Sample, Unit, kv, log};
 
 /// The key of the store that is set while the target is down, so that this is logged once.
 const KEY: &str = "down";
@@ -11,14 +11,14 @@ const KEY: &str = "down";
 ///
 /// # Errors
 /// `Misconfigured`, `Unauthorized`, `Denied` and the others that do not say that the target is down, as they were.
-pub fn up(name: &str, collected: Result<Vec<Sample>, Error>) -> Result<Vec<Sample>, Error> {
+pub fn up<S: Default + Extend<Sample>>(name: &str, collected: Result<S, Error>) -> Result<S, Error> {
     match collected {
         Ok(mut samples) => {
             if kv::get(KEY).is_some() {
                 log::info("the target is up again");
                 kv::delete(KEY);
             }
-            samples.push(Sample::new(name, 1.0));
+            samples.extend([Sample::new(name, true)]);
             Ok(samples)
         }
         Err(Error::Unreachable(why) | Error::Timeout(why) | Error::Failed(why) | Error::Unsupported(why)) => {
@@ -26,8 +26,15 @@ pub fn up(name: &str, collected: Result<Vec<Sample>, Error>) -> Result<Vec<Sampl
                 log::warning(format!("the target is down: {why}"));
                 kv::set(KEY, [])?;
             }
-            Ok(vec![Sample::new(name, 0.0)])
+            let mut down = S::default();
+            down.extend([Sample::new(name, false)]);
+            Ok(down)
         }
         Err(other) => Err(other),
     }
+}
+
+/// The graph for [`up`](fn@up), which has its metric `up`: with the name `queue.up`, its value is `queue.up.up`.
+pub fn up_graph(name: impl Into<String>, label: impl Into<String>) -> Graph {
+    Graph::new(name, label, Unit::Integer).metric(Metric::gauge("up", "Up (1: yes, 0: no)"))
 }

@@ -1,141 +1,143 @@
-//! nginx's connections and requests, from the page of its `stub_status` directive.
-//!
-//! Same settings, metrics and graphs as the official `mackerel-plugin-nginx`; `extra` adds more. `parts` lists what is
-//! collected, `target` says where the page is, `page` reads it. `offline` does without a server.
+//! nginx's connections and requests, from the page of its `stub_status` directive. Same settings, metrics and graphs as the official
+//! `mackerel-plugin-nginx`; `extra` adds more.
 
-pub mod offline;
-mod page;
-mod parts;
-mod stub_status;
-mod target;
+#[cfg(test)]
+mod tests;
 
-use wasaba_plugin::http::{self, RequestFailure, TlsFault};
-use wasaba_plugin::{Error, Part, Plugin, Reach, Sample, Setting, Settings, Values};
-
-use parts::{PARTS, Read};
-use stub_status::StubStatus;
-use target::Target;
+use wasaba_plugin::prelude::*;
 
 wasaba_plugin::export!(describe, collect);
-
-/// As many as the official plugin follows at most.
-const REDIRECTS: u32 = 10;
 
 fn describe() -> Plugin {
     Plugin::new("nginx", env!("CARGO_PKG_VERSION"), "connections and requests of nginx, from its stub_status page")
         .reaches([Reach::Http])
         .attribute("license", "Apache-2.0")
-        .setting(
-            Setting::url("uri")
-                .default(target::DEFAULT_URI)
-                .help("the full URL of the status page, in place of the four below"),
-        )
-        .setting(Setting::text("scheme").default("http").help("http or https"))
-        .setting(Setting::host("host").default("localhost").help("where nginx listens"))
-        .setting(Setting::port("port").of_host("host").default("8080").help("where nginx listens"))
-        .setting(Setting::text("path").default("/nginx_status").help("the location with stub_status"))
-        .setting(
-            // A secret, since it may hold a password.
-            Setting::secret("header").repeatable().help("`Name: value`, sent with the request; Host is a virtual host"),
-        )
-        .setting(Setting::tls_skip_verify("tls-skip-verify").default("false").help("accept any certificate"))
-        .setting(PARTS.setting())
-        .graphs_by_settings(|settings| PARTS.graphs(settings))
+        .settings::<Config>()
+        .graph(Connections::graph())
+        .graph(Requests::graph())
+        .graph(Queue::graph())
+        .graph_if("extra", "dropped", Dropped::graph())
+        .graph_if("extra", "up", up_graph("nginx.up", "Nginx up"))
 }
 
-fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
-    PARTS.collect(settings, |parts| Ok(values(&status(settings)?, parts)))
+#[derive(Settings)]
+struct Config {
+    /// the full URL of the status page, in place of the four below
+    #[url(default = DEFAULT_URI)]
+    uri: String,
+    #[text(default = "http", one_of = ["http", "https"], help = "http or https")]
+    scheme: String,
+    #[host(default = "localhost", help = "where nginx listens")]
+    host: String,
+    #[port(of = host, default = 8080, help = "where nginx listens")]
+    port: u16,
+    #[text(default = "/nginx_status", help = "the location with stub_status")]
+    path: String,
+    /// `Name: value`, sent with the request; Host is a virtual host
+    header: Vec<Secret>, // since it may hold a password
+    #[tls_skip_verify(default = false, help = "accept any certificate")]
+    tls_skip_verify: bool,
+    #[text(one_of = ["up", "dropped"], help = "additional metrics to collect: up, dropped")]
+    extra: Vec<String>,
 }
 
-fn values(status: &StubStatus, parts: &[&Part<Read>]) -> Values {
-    let mut values = Values::with_capacity(8);
-    for part in parts {
-        for (name, number) in (part.read)(status) {
-            values.push((name.to_owned(), number as f64));
-        }
-    }
-    values
+/// What the four settings after it are by default, as one URL.
+const DEFAULT_URI: &str = "http://localhost:8080/nginx_status";
+
+#[derive(Graph)]
+#[graph("nginx.connections", "Nginx Connections", integer)]
+struct Connections {
+    #[gauge("Active connections")]
+    connections: u64,
 }
 
-fn status(settings: &Settings) -> Result<StubStatus, Error> {
-    let target = Target::of(settings)?;
-    let mut request = http::get(&target.url).header("user-agent", "mackerel-plugin-nginx");
-    for lines in settings.secrets("header") {
-        request = request.header_lines(lines);
-    }
-    let response = request.clone().follow(REDIRECTS).map_err(|error| explain(&target, error))?;
+#[derive(Graph)]
+#[graph("nginx.requests", "Nginx requests", float)]
+struct Requests {
+    #[per_minute("Accepted connections")]
+    accepts: u64,
+    #[per_minute("Handled connections")]
+    handled: u64,
+    #[per_minute("Handled requests")]
+    requests: u64,
+}
+
+#[derive(Graph)]
+#[graph("nginx.queue", "Nginx connection status", integer)]
+struct Queue {
+    #[gauge]
+    reading: u64,
+    #[gauge]
+    writing: u64,
+    #[gauge]
+    waiting: u64,
+}
+
+#[derive(Graph)]
+#[graph("nginx.dropped", "Nginx dropped connections", float)]
+struct Dropped {
+    #[per_minute("Dropped connections")]
+    dropped: u64,
+}
+
+fn collect(config: &Config) -> Result<Readings, Error> {
+    let has = |extra: &str| config.extra.iter().any(|name| name == extra);
+    let readings = page(config).map(|(connections, requests, queue)| {
+        // A busy nginx may count on between its two numbers.
+        let dropped = has("dropped").then(|| Dropped { dropped: requests.accepts.saturating_sub(requests.handled) });
+        connections.samples() + requests.samples() + queue.samples() + dropped.samples()
+    });
+    if has("up") { up("nginx.up.up", readings) } else { readings }
+}
+
+/// Gets the numbers from `uri`, or, where it has its default, from the URL of the four settings after it.
+fn page(config: &Config) -> Result<(Connections, Requests, Queue), Error> {
+    let Config { uri, scheme, host, port, path, .. } = config;
+    let bracketed = if host.contains(':') && !host.starts_with('[') { &format!("[{host}]") } else { host };
+    let parts = format!("{scheme}://{bracketed}:{port}/{}", path.strip_prefix('/').unwrap_or(path));
+    let of_parts = if scheme == "https" { "`scheme`, `host` and `port`" } else { "`host` and `port`" };
+    let has_uri = !uri.is_empty() && uri != DEFAULT_URI;
+    let (url, setting, settings) = if has_uri { (uri, "uri", "`uri`") } else { (&parts, "path", of_parts) };
+    let request = http::get(url).header("user-agent", "mackerel-plugin-nginx").follow(10);
+    let request = config.header.iter().fold(request, http::Request::header_lines);
+    let response = request.send().map_err(|failure| failure.check(settings))?;
+    let read = response.text().ok().filter(|_| response.status / 100 == 2).and_then(parse);
     let sent = |name: &str| request.has_header(name).unwrap_or(false);
-    page::read(&target, &sent, &response)
+    read.ok_or_else(|| wrong(&http::page(url), setting, &response, &sent))
 }
 
-/// The capability's error with the URL and the setting to check. TLS errors are the operator's to fix.
-fn explain(target: &Target, RequestFailure { error, tls }: RequestFailure) -> Error {
-    let Target { url, shown, setting, .. } = target;
-    let (scheme, settings) = match (*setting, url.starts_with("https")) {
-        ("uri", _) => ("`uri`", "`uri`"),
-        (_, true) => ("`scheme`", "`scheme`, `host` and `port`"),
-        _ => ("`scheme`", "`host` and `port`"),
+/// Reads the page of nginx, OpenResty or Tengine (which has a fourth counter, the request time). `None` if it is any other page.
+fn parse(page: &str) -> Option<(Connections, Requests, Queue)> {
+    let mut lines = page.trim_start().lines();
+    let connections = lines.next()?.strip_prefix("Active connections:")?.trim_ascii().parse().ok()?;
+    lines.next()?; // the headings of the next line: "server accepts handled requests"
+    let mut counters = lines.next()?.split_ascii_whitespace().map_while(|word| word.parse().ok());
+    let requests = Requests { accepts: counters.next()?, handled: counters.next()?, requests: counters.next()? };
+    let mut words = lines.next()?.split_ascii_whitespace();
+    let mut state = |label| if words.next()? == label { words.next()?.parse().ok() } else { None };
+    let queue = Queue { reading: state("Reading:")?, writing: state("Writing:")?, waiting: state("Waiting:")? };
+    Some((Connections { connections }, requests, queue))
+}
+
+/// Why it is not the page, and which setting to check. The official plugin only says "cannot get values".
+fn wrong(page: &str, setting: &str, response: &http::Response, sent: &dyn Fn(&str) -> bool) -> Error {
+    let location = format!("set `{setting}` to a location with stub_status");
+    let speaks_tls = || response.text().is_ok_and(|text| text.contains("HTTP request was sent to HTTPS port"));
+    let looks = match response.looks() {
+        http::Looks::Text(begins) if begins.starts_with("Active ") => "is a truncated or garbled stub_status page",
+        http::Looks::Text(begins) => &format!("is not a stub_status page, it begins with {begins:?}"),
+        looks => &looks.to_string(),
     };
-    match error {
-        Error::Unauthorized(text) if tls == Some(TlsFault::Alert) => Error::Misconfigured(format!(
-            "{shown}: {text}: check {scheme}, and `certificate` and `key` of `tls` in the plugin's table"
-        )),
-        Error::Unauthorized(text) if tls == Some(TlsFault::Certificate) => Error::Misconfigured(format!(
-            "{shown}: {text}; name its authority under `tls` in the plugin's table: `tls = {{ authority = \"/path/to/ca.pem\" }}`"
-        )),
-        Error::Unauthorized(text) => Error::Misconfigured(format!("{shown}: {text}: check {settings}")),
-        Error::Failed(text) if tls == Some(TlsFault::NotTls) => {
-            Error::Misconfigured(format!("{shown}: {text}; does it speak TLS? check {scheme}"))
-        }
-        Error::Unreachable(text) => Error::Unreachable(format!("{shown}: {text}: check {settings}")),
-        Error::Timeout(text) => Error::Timeout(format!("{shown}: {text}: check {settings}")),
-        Error::Failed(text) => Error::Failed(format!("{shown}: {text}: check {settings}")),
-        Error::TooLarge(text) => Error::TooLarge(format!("{shown}: {text}: check {settings}")),
-        // A setting that was passed on unchecked.
-        Error::Invalid(text) => Error::Misconfigured(text),
-        other => other,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_is_passed_on_unchanged_and_a_missing_answer_names_the_url_and_the_setting() {
-        let target = Target::of(&Settings::from([("uri", "https://a/s?hunter2")])).unwrap();
-        let refusal = "no grant for http://b:80; to grant it, write `allow = [\"http://b:80\"]` into the table";
-        assert_eq!(explain(&target, Error::Denied(refusal.into()).into()), Error::Denied(refusal.into()));
-        let silent = explain(&target, Error::Unreachable("no answer".into()).into());
-        assert_eq!(silent, Error::Unreachable("https://a/s: no answer: check `uri`".into()));
-        let expired = explain(&target, Error::Unauthorized("it expired".into()).into());
-        assert_eq!(expired, Error::Misconfigured("https://a/s: it expired: check `uri`".into()));
-    }
-
-    #[test]
-    fn tls_errors_are_the_operators_to_fix_and_every_error_names_a_setting() {
-        let target = |scheme| {
-            Target::of(&Settings::from([("scheme", scheme), ("host", "a"), ("port", "1"), ("path", "/")])).unwrap()
-        };
-        let why = |scheme, of: fn(String) -> Error, text: &str| explain(&target(scheme), of(text.to_owned()).into());
-        let of_tls = |error: fn(String) -> Error, tls| {
-            explain(&target("https"), RequestFailure { error: error("why".to_owned()), tls: Some(tls) })
-        };
-        for (error, setting) in [
-            (of_tls(Error::Unauthorized, TlsFault::Alert), "`certificate` and `key`"),
-            (of_tls(Error::Unauthorized, TlsFault::Certificate), "authority"),
-            (of_tls(Error::Failed, TlsFault::NotTls), "check `scheme`"),
-        ] {
-            assert!(matches!(&error, Error::Misconfigured(text) if text.contains(setting)), "{error:?}");
-        }
-        let refused = why("http", Error::Unreachable, "Connection refused");
-        assert_eq!(refused, Error::Unreachable("http://a:1/: Connection refused: check `host` and `port`".into()));
-        let eof = why("https", Error::Unreachable, "tls handshake eof");
-        assert!(
-            matches!(&eof, Error::Unreachable(text) if text.ends_with("check `scheme`, `host` and `port`")),
-            "{eof:?}"
-        );
-        let cut = explain(&target("http"), Error::Failed("end of file before message length reached".into()).into());
-        assert!(matches!(&cut, Error::Failed(text) if text.ends_with("check `host` and `port`")), "{cut:?}");
-    }
+    let cure = match response.status {
+        200..=299 => return failed!("{page} {looks}: {location}"),
+        400 if speaks_tls() && setting == "uri" => "the server speaks TLS, use https in `uri`",
+        400 if speaks_tls() => "the server speaks TLS, set `scheme` to https",
+        401 if sent("authorization") => "the server refused the user name and password in `header` or `uri`",
+        401 => "user name and password required, write them into `uri`, or `Authorization: ...` into `header`",
+        403 => "add an `allow` line with this host's address to its location block",
+        404 if sent("host") => &format!("{location}, or set another `Host` in `header`"),
+        404 => &format!("{location}, or set `Host` in `header` to the name of its server block"),
+        status => return failed!("{page} answers {status}, which stub_status never does: {location}"),
+    };
+    misconfigured!("{page} answers {}: {cure}", response.status)
 }

@@ -125,7 +125,7 @@ ok      a limit of the case
 FAILED  an expected error that does not occur
         cases.toml:28: expected a failure, got: naughty.good = 1
 FAILED  a response larger than the limit
-        cases.toml:33: failed (too-large): the response is larger than 1024 bytes (limit `body_kib`)
+        cases.toml:33: failed (too-large): http://elsewhere.example/: the response is larger than 1024 bytes (limit `body_kib`)
 FAILED  a response that is not read
         cases.toml:41: naughty.good is 1, not 1.0000000001
         cases.toml:41: the conversation with db:1 ended before the plugin read \"hello\"

@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
 use wasaba_core::collect::Moment;
 use wasaba_core::secret::Secret;
+use wasaba_plugin::testing::{Answer, Host};
 
 use super::{PLANTED, assert_short, pieces, text};
 
@@ -50,8 +51,11 @@ pub fn nginx(data: &[u8]) {
     let split = data.iter().position(|byte| *byte == b'\n').and_then(|at| data.split_at_checked(at + 1));
     let status = split.and_then(|(line, _)| text(line).trim().parse().ok());
     let (status, body) = status.zip(split).map_or((200, data), |(status, (_, body))| (status, body));
-    match nginx_plugin::offline::samples(status, body) {
-        Ok(samples) => assert_eq!(samples.len(), 8),
+    let plugin = nginx_plugin::PLUGIN;
+    let host = Host::new(plugin.describe).set("host", "web").set("path", "/s?token=hunter2").set("extra", "dropped");
+    let host = host.answers("http://web:8080/s?token=hunter2", Answer::new(body).status(status));
+    match host.collect(plugin.metrics.unwrap()) {
+        Ok(readings) => assert_eq!(readings.samples.len(), 8),
         Err(error) => assert!(!format!("{error:?}").contains("hunter2"), "{error:?}"),
     }
 }

@@ -65,7 +65,7 @@ fn collect(settings: &Settings) -> Result<Readings, Error> {
     if !request.has_header("Accept")? {
         return Err(Error::Failed("the request has no header".into()));
     }
-    let page = request.follow(1)?;
+    let page = request.follow(1).send()?;
     let tcp = Connection::connect(settings.text("host")?, settings.parsed("port")?)?;
     Connection::connect_within(settings.text("host")?, settings.parsed("port")?, Duration::from_secs(5)).map(drop)?;
     let unix = Connection::connect_unix(settings.text("socket")?)?;

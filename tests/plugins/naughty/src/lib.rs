@@ -61,7 +61,7 @@ fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
     match settings.text("do")? {
         "fetch" => good(f64::from(http::get(target).send()?.status)),
         "fetch-body" => good(http::get(target).send()?.body.len() as f64),
-        "follow" => good(f64::from(http::get(target).follow(5)?.status)),
+        "follow" => good(f64::from(http::get(target).follow(5).send()?.status)),
         "connect" => {
             let (host, port) = target.rsplit_once(':').unwrap_or((target, "0"));
             Connection::connect(host, port.parse().unwrap_or(0))?;
