@@ -31,6 +31,17 @@ impl PartialEq for Value {
 
 /// A number that can be read: all integers, `f64` and `f32`, `bool` (1 or 0), and `Duration` (in seconds). Whole numbers that are not
 /// negative are exact up to 2^64.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use wasaba_plugin::prelude::*;
+/// assert_eq!(Sample::new("queue.jobs.oldest", Duration::from_millis(1_500)), Sample::new("queue.jobs.oldest", 1.5));
+/// ```
+///
+/// ```compile_fail,E0277
+/// # use wasaba_plugin::prelude::*;
+/// Sample::new("queue.jobs.waiting", "3");
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a reading",
     label = "not a number",

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 #[cfg(target_family = "wasm")]
 use crate::bindings::wasaba::plugin::types::SettingValue;
-use crate::{Error, Plugin, Secret, failed, misconfigured};
+use crate::{Error, FromSettings, Plugin, Secret, failed, misconfigured};
 
 /// An instance's settings by their names: what the operator wrote, with the defaults filled in. `#[derive(Settings)]` reads them into
 /// a struct: see [`FromSettings`](crate::FromSettings).
@@ -53,6 +53,14 @@ impl Settings {
     #[doc(hidden)]
     pub fn of(self, describe: fn() -> Plugin) -> Self {
         Self { describe: Some(describe), ..self }
+    }
+
+    /// Reads them into a struct with `#[derive(Settings)]`, where a function gets them by their names.
+    ///
+    /// # Errors
+    /// [`Error::Misconfigured`] with the name of the setting that is missing or invalid.
+    pub fn read<S: FromSettings>(&self) -> Result<S, Error> {
+        S::from_settings(self.clone())
     }
 
     /// The last value of `key`.

@@ -11,8 +11,9 @@ use postgres_protocol::message::backend::{
 };
 use postgres_protocol::message::frontend;
 use wasaba_plugin::tcp::{Connection, TlsFailure, TlsOptions};
-use wasaba_plugin::{Error, Secret, Settings, crypto};
+use wasaba_plugin::{Error, OrFailed as _, Secret, crypto, failed, misconfigured};
 
+use crate::Config;
 use crate::rows::Rows;
 use crate::scram;
 
@@ -51,9 +52,9 @@ impl<E: Into<Error>> From<E> for Failure {
 
 impl Session {
     /// Connects and logs in as `sslmode` says; `allow` and `prefer` may need a second connection.
-    pub(crate) fn start(settings: &Settings) -> Result<Self, Error> {
-        let start = |encrypted| Self::start_once(settings, encrypted);
-        let mode = if socket(settings).is_some() { "disable" } else { settings.text("sslmode")? };
+    pub(crate) fn start(config: &Config) -> Result<Self, Error> {
+        let start = |encrypted| Self::start_once(config, encrypted);
+        let mode = if config.socket.is_some() { "disable" } else { config.sslmode.as_str() };
         let session = match mode {
             "disable" => start(false),
             "allow" => match start(false) {
@@ -73,15 +74,14 @@ impl Session {
         })
     }
 
-    fn start_once(settings: &Settings, encrypted: bool) -> Result<Self, Failure> {
-        let wire = Wire::connect(settings)?;
+    fn start_once(config: &Config, encrypted: bool) -> Result<Self, Failure> {
+        let wire = Wire::connect(config)?;
         let mut wire = if encrypted { wire.encrypted()? } else { wire };
-        let user = settings.text("user")?;
+        let user = config.user.as_str();
         let mut parameters = vec![("user", user), ("application_name", "wasaba"), ("client_encoding", "UTF8")];
-        parameters.extend(settings.get("database").filter(|name| !name.is_empty()).map(|name| ("database", name)));
+        parameters.extend(config.database.as_deref().map(|name| ("database", name)));
         wire.send(|buffer| frontend::startup_message(parameters, buffer))?;
-        let login =
-            Login { user, password: settings.secret("password"), may_be_insecure: settings.parsed("insecure-login")? };
+        let login = Login { user, password: config.password.as_ref(), may_be_insecure: config.insecure_login };
         login.run(&mut wire)?;
         let mut version = None;
         loop {
@@ -94,7 +94,7 @@ impl Session {
                 _ => {}
             }
         }
-        let version = version.ok_or_else(|| Error::Failed("the server does not report its version".into()))?;
+        let version = version.or_failed("the server does not report its version")?;
         Ok(Self { wire, version })
     }
 
@@ -145,7 +145,7 @@ impl Session {
         if results.is_refused || answers.len() == wanted {
             Ok(())
         } else {
-            Err(Error::Failed("the server did not answer all queries".into()))
+            Err(failed!("the server did not answer all queries"))
         }
     }
 
@@ -215,11 +215,6 @@ fn values(body: &DataRowBody) -> io::Result<Vec<Option<String>>> {
     body.ranges().map(|range| Ok(text(range))).collect()
 }
 
-/// The unix socket, if one is to be used.
-fn socket(settings: &Settings) -> Option<&str> {
-    settings.get("socket").filter(|path| !path.is_empty())
-}
-
 /// Who logs in, and how.
 struct Login<'a> {
     user: &'a str,
@@ -257,13 +252,13 @@ impl Login<'_> {
                 | Message::AuthenticationSaslFinal(_) => {
                     return Err(unsupported("unknown").into());
                 }
-                _ => return Err(Error::Failed("unexpected message from the server during login".into()).into()),
+                _ => return Err(failed!("unexpected message from the server during login").into()),
             }
         }
     }
 
     fn password(&self) -> Result<&Secret, Error> {
-        let missing = || Error::Misconfigured("the server asks for a password: set `password`".into());
+        let missing = || misconfigured!("the server asks for a password: set `password`");
         self.password.ok_or_else(missing)
     }
 
@@ -274,18 +269,18 @@ impl Login<'_> {
         if wire.is_verified || wire.connection.is_local() || self.may_be_insecure {
             return Ok(password);
         }
-        Err(Error::Misconfigured(format!(
+        Err(misconfigured!(
             "{} asks for the password {how}, and is not verified: use scram-sha-256 in its pg_hba.conf, or set `sslmode` to \
              verify-full, or `insecure-login` to true",
             wire.target.name
-        )))
+        ))
     }
 }
 
 /// The message with a password, up to it: its type, and its length with the zero at the end.
 fn before_password(password: &Secret) -> Result<Vec<u8>, Error> {
     let length = u32::try_from(password.length().saturating_add(5));
-    let length = length.map_err(|_| Error::Misconfigured("`password` is too long".into()))?;
+    let length = length.map_err(|_| misconfigured!("`password` is too long"))?;
     Ok([&b"p"[..], &length.to_be_bytes()].concat())
 }
 
@@ -296,15 +291,15 @@ pub(crate) fn check_mechanisms(body: &AuthenticationSaslBody) -> Result<(), Erro
 }
 
 fn unsupported(method: &str) -> Error {
-    Error::Misconfigured(format!(
+    misconfigured!(
         "unsupported authentication method {method}: use scram-sha-256 for this `user` in the server's pg_hba.conf"
-    ))
+    )
 }
 
 fn scram_log_in(wire: &mut Wire, password: &Secret) -> Result<(), Failure> {
     let exchange = scram::Exchange::new(nonce()?);
     wire.send(|buffer| frontend::sasl_initial_response(scram::NAME, exchange.first().as_bytes(), buffer))?;
-    let malformed = || Error::Failed("invalid SCRAM message from the server".into());
+    let malformed = || failed!("invalid SCRAM message from the server");
     let challenge = match wire.next()? {
         Message::AuthenticationSaslContinue(body) => {
             let text = std::str::from_utf8(body.data()).map_err(|_| malformed())?;
@@ -330,7 +325,7 @@ fn scram_log_in(wire: &mut Wire, password: &Secret) -> Result<(), Failure> {
 
 fn nonce() -> Result<String, Error> {
     let mut bytes = [0; 18];
-    getrandom::fill(&mut bytes).map_err(|error| Error::Failed(format!("cannot get random numbers: {error}")))?;
+    getrandom::fill(&mut bytes).map_err(|error| failed!("cannot get random numbers: {error}"))?;
     Ok(base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes))
 }
 
@@ -372,9 +367,9 @@ impl Refusal {
     fn at_login(self) -> Error {
         let Self { code, message } = self;
         match code.as_str() {
-            "28P01" => Error::Misconfigured(format!("{message}: check `user` and `password`")),
-            "28000" => Error::Misconfigured(format!("{message}: check `user`, `sslmode` and the server's pg_hba.conf")),
-            "3D000" => Error::Misconfigured(format!("{message}: set `database` to an existing one")),
+            "28P01" => misconfigured!("{message}: check `user` and `password`"),
+            "28000" => misconfigured!("{message}: check `user`, `sslmode` and the server's pg_hba.conf"),
+            "3D000" => misconfigured!("{message}: set `database` to an existing one"),
             code if code.starts_with("57P") => Error::Unreachable(message),
             _ => Error::Failed(message),
         }
@@ -440,18 +435,17 @@ struct Wire {
 }
 
 impl Wire {
-    fn connect(settings: &Settings) -> Result<Self, Error> {
-        let timeout = settings.duration("connect-timeout")?;
-        let (target, connected) = match socket(settings) {
-            Some(path) => (Target { name: path.to_owned(), settings: "`socket`" }, Connection::connect_unix(path)),
+    fn connect(config: &Config) -> Result<Self, Error> {
+        let Config { hostname, port, connect_timeout, .. } = config;
+        let (target, connected) = match &config.socket {
+            Some(path) => (Target { name: path.clone(), settings: "`socket`" }, Connection::connect_unix(path)),
             None => {
-                let (host, port) = (settings.text("hostname")?, settings.parsed("port")?);
-                let target = Target { name: format!("{host}:{port}"), settings: "`hostname` and `port`" };
-                (target, Connection::connect_within(host, port, timeout))
+                let target = Target { name: format!("{hostname}:{port}"), settings: "`hostname` and `port`" };
+                (target, Connection::connect_within(hostname, *port, *connect_timeout))
             }
         };
         let connection = connected.map_err(|error| target.explain(error))?;
-        connection.set_timeout(timeout);
+        connection.set_timeout(*connect_timeout);
         Ok(Self { connection, target, inbox: Inbox::new(), is_asked: false, silence: None, is_verified: false })
     }
 
@@ -466,12 +460,10 @@ impl Wire {
             Some(b'S') => {}
             Some(b'N' | b'E') => {
                 let cure = "set `sslmode` to disable, or turn on `ssl` in its postgresql.conf";
-                return Err(Failure::Tls(Error::Misconfigured(format!("the server does not speak TLS: {cure}"))));
+                return Err(Failure::Tls(misconfigured!("the server does not speak TLS: {cure}")));
             }
             Some(_) => {
-                return Err(
-                    Error::Failed("the server does not speak PostgreSQL's protocol: check `port`".into()).into()
-                );
+                return Err(failed!("the server does not speak PostgreSQL's protocol: check `port`").into());
             }
             None => return Err(self.closed().into()),
         }
@@ -482,7 +474,7 @@ impl Wire {
             }
             Err(TlsFailure { error: Error::Failed(why) | Error::Unauthorized(why), .. }) => {
                 let cure = "check `sslmode`, and `authority`, `certificate` and `key` of `tls` in this plugin's table";
-                Err(Failure::Tls(Error::Misconfigured(format!("{why}: {cure}"))))
+                Err(Failure::Tls(misconfigured!("{why}: {cure}")))
             }
             Err(TlsFailure { error, .. }) => Err(self.target.explain(error).into()),
         }
@@ -490,7 +482,7 @@ impl Wire {
 
     fn send(&mut self, write: impl FnOnce(&mut BytesMut) -> io::Result<()>) -> Result<(), Error> {
         let mut buffer = BytesMut::new();
-        write(&mut buffer).map_err(|error| Error::Misconfigured(format!("a setting has an invalid value: {error}")))?;
+        write(&mut buffer).map_err(|error| misconfigured!("a setting has an invalid value: {error}"))?;
         self.connection.send(&buffer).map_err(|error| self.target.explain(error))
     }
 
@@ -510,13 +502,13 @@ impl Wire {
     fn unreadable(&self, why: Unreadable) -> Error {
         if why == Unreadable::TooLong {
             let most = MAX_BYTES >> 20;
-            return Error::Failed(format!(
+            return failed!(
                 "the answers are longer than {most} MiB or {MAX_MESSAGES} messages: use fewer parts in `extra`"
-            ));
+            );
         }
         let begin = self.inbox.received.iter().take(40).map(|byte| char::from(*byte)).collect::<String>();
         let Target { name, settings } = &self.target;
-        Error::Failed(format!("{name} does not speak PostgreSQL's protocol, it sent {begin:?}: check {settings}"))
+        failed!("{name} does not speak PostgreSQL's protocol, it sent {begin:?}: check {settings}")
     }
 
     fn interrupted(&mut self, error: Error) -> Error {
@@ -551,10 +543,10 @@ impl Target {
             Error::Unreachable(why) => Error::Unreachable(format!("{name}: {why}: check {settings}")),
             Error::Timeout(why) => Error::Timeout(format!("{name}: {why}: check {settings}")),
             // With TLS 1.3 the server's refusal of a certificate arrives after the handshake.
-            Error::Unauthorized(why) => Error::Misconfigured(format!(
+            Error::Unauthorized(why) => misconfigured!(
                 "{name}: {why}: check `sslmode`, and `authority`, `certificate` and `key` of `tls` in this plugin's table"
-            )),
-            Error::Invalid(why) => Error::Failed(format!("{name}: {why}")),
+            ),
+            Error::Invalid(why) => failed!("{name}: {why}"),
             other => other,
         }
     }

@@ -4,48 +4,20 @@ use std::ops::Add;
 
 use wasaba_plugin::{Error, Graph, Metric, Part, Prefix, Unit, Values, kv, log, segment};
 
-use crate::query::{Query, Server, Version};
+use crate::query::{Query, Server, Version, part};
 use crate::rows::{Row, Rows};
 
 /// Each part, with the name that the operator writes.
 pub(crate) const ALL: &[Part<Query>] = &[
-    Part {
-        name: "max-connections",
-        graphs: max_connections_graphs,
-        read: Query { sql: max_connections_query, values: |rows, _| Ok(max_connections(rows)) },
-    },
-    Part {
-        name: "replication",
-        graphs: replication_graphs,
-        read: Query { sql: replication_query, values: |rows, _| Ok(replication(rows)) },
-    },
-    Part { name: "slots", graphs: slots_graphs, read: Query { sql: slots_query, values: |rows, _| Ok(slots(rows)) } },
-    Part {
-        name: "transactions",
-        graphs: transactions_graphs,
-        read: Query { sql: |_| TRANSACTIONS.into(), values: |rows, _| Ok(transactions(rows)) },
-    },
-    Part {
-        name: "locks",
-        graphs: locks_graphs,
-        read: Query { sql: |_| LOCKS.into(), values: |rows, _| Ok(locks(rows)) },
-    },
-    Part { name: "cache", graphs: cache_graphs, read: Query { sql: |_| CACHE.into(), values: |rows, _| cache(rows) } },
-    Part {
-        name: "checkpoints",
-        graphs: checkpoints_graphs,
-        read: Query { sql: checkpoints_query, values: |rows, _| Ok(checkpoints(rows)) },
-    },
-    Part {
-        name: "databases",
-        graphs: databases_graphs,
-        read: Query { sql: |_| DATABASES.into(), values: |rows, _| Ok(databases(rows)) },
-    },
-    Part {
-        name: "xid-age",
-        graphs: xid_age_graphs,
-        read: Query { sql: |_| XID_AGE.into(), values: |rows, _| Ok(xid_age(rows)) },
-    },
+    part("max-connections", max_connections_graphs, max_connections_query, |rows, _| Ok(max_connections(rows))),
+    part("replication", replication_graphs, replication_query, |rows, _| Ok(replication(rows))),
+    part("slots", slots_graphs, slots_query, |rows, _| Ok(slots(rows))),
+    part("transactions", transactions_graphs, |_| TRANSACTIONS.into(), |rows, _| Ok(transactions(rows))),
+    part("locks", locks_graphs, |_| LOCKS.into(), |rows, _| Ok(locks(rows))),
+    part("cache", cache_graphs, |_| CACHE.into(), |rows, _| cache(rows)),
+    part("checkpoints", checkpoints_graphs, checkpoints_query, |rows, _| Ok(checkpoints(rows))),
+    part("databases", databases_graphs, |_| DATABASES.into(), |rows, _| Ok(databases(rows))),
+    part("xid-age", xid_age_graphs, |_| XID_AGE.into(), |rows, _| Ok(xid_age(rows))),
 ];
 
 /// The rows with the name in `column` as a segment of metric names, which is unique. If two names differ only in characters that a

@@ -11,7 +11,10 @@ mod query;
 mod rows;
 mod scram;
 
-use wasaba_plugin::{Error, Part, Parts, Plugin, Prefix, Reach, Sample, Setting, Settings, Values, log};
+use std::time::Duration;
+
+use wasaba_plugin::prelude::*;
+use wasaba_plugin::{Part, Parts, Prefix, Values};
 
 use connection::{Refusal, Session};
 use query::{Query, Server, Version};
@@ -26,62 +29,61 @@ fn describe() -> Plugin {
     Plugin::new("postgres", env!("CARGO_PKG_VERSION"), "statistics of PostgreSQL, from its statistics views")
         .reaches([Reach::Tcp, Reach::Unix])
         .attribute("license", "Apache-2.0")
-        .setting(Setting::host("hostname").default("localhost").help("where PostgreSQL listens"))
-        .setting(Setting::port("port").of_host("hostname").default("5432").help("where PostgreSQL listens"))
-        .setting(Setting::unix_socket("socket").help("its unix socket, in place of the two above"))
-        .setting(Setting::text("user").required().help("the role to log in as; it needs pg_monitor"))
-        .setting(Setting::secret("password").help("its password"))
-        .setting(Setting::text("database").help("the database to connect to; without it, the role's name"))
-        .setting(
-            Setting::tls_mode("sslmode")
-                .alias("disable", "off")
-                .alias("allow", "encrypt")
-                .alias("prefer", "encrypt")
-                .alias("require", "encrypt")
-                .alias("verify-ca", "ca")
-                .alias("verify-full", "full")
-                .default("disable")
-                .help("how TLS is used, in the words of PostgreSQL's clients"),
-        )
-        .setting(
-            Setting::boolean("insecure-login")
-                .default("false")
-                .help("also send the password in clear text or as MD5 where the server is not verified by TLS"),
-        )
-        .setting(
-            Setting::duration("connect-timeout")
-                .default("5s")
-                .help("timeout for connecting and for each step of the login"),
-        )
-        .setting(Setting::duration("statement-timeout").default("5s").help("timeout for each query"))
+        .settings::<Config>()
         .setting(Prefix::setting("postgres"))
-        .setting(
-            Setting::text("compat")
-                .default("fixed")
-                .help("`fixed`, or `upstream` for the official plugin's constant zeros"),
-        )
         .setting(PARTS.setting())
         .graphs_by_settings(|settings| PARTS.graphs(settings))
 }
 
-fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
-    PARTS.collect(settings, |parts| statistics(settings, parts))
+#[derive(Settings)]
+struct Config {
+    #[host(default = "localhost", help = "where PostgreSQL listens")]
+    hostname: String,
+    #[port(of = hostname, default = 5432, help = "where PostgreSQL listens")]
+    port: u16,
+    #[unix_socket(help = "its unix socket, in place of the two above")]
+    socket: Option<String>,
+    /// the role to log in as; it needs pg_monitor
+    user: String,
+    /// its password
+    password: Option<Secret>,
+    /// the database to connect to; without it, the role's name
+    database: Option<String>,
+    /// how TLS is used, in the words of PostgreSQL's clients
+    #[tls_mode(
+        default = "disable",
+        aliases = ["disable=off", "allow=encrypt", "prefer=encrypt", "require=encrypt", "verify-ca=ca", "verify-full=full"]
+    )]
+    sslmode: String,
+    /// also send the password in clear text or as MD5 where the server is not verified by TLS
+    #[setting(default = false)]
+    insecure_login: bool,
+    #[setting(default = "5s", help = "timeout for connecting and for each step of the login")]
+    connect_timeout: Duration,
+    #[setting(default = "5s", help = "timeout for each query")]
+    statement_timeout: Duration,
+    /// `fixed`, or `upstream` for the official plugin's constant zeros
+    #[text(default = "fixed", one_of = ["fixed", "upstream"])]
+    compat: String,
 }
 
-fn statistics(settings: &Settings, parts: &[&Part<Query>]) -> Result<Values, Error> {
-    let upstream = settings.one_of("compat", &["fixed", "upstream"])? == "upstream";
-    let timeout = settings.duration("statement-timeout")?;
-    let mut session = Session::start(settings)?;
+fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
+    PARTS.collect(settings, |parts| statistics(&settings.read()?, parts))
+}
+
+fn statistics(config: &Config, parts: &[&Part<Query>]) -> Result<Values, Error> {
+    let upstream = config.compat == "upstream";
+    let mut session = Session::start(config)?;
     let server = Server { version: version(&session.version)?, upstream };
     let queries = parts.iter().map(|part| (part.read.sql)(server)).collect::<Vec<_>>();
-    let answers = session.ask(&queries, timeout)?;
+    let answers = session.ask(&queries, config.statement_timeout)?;
     session.end();
     let mut values = Values::new();
     let mut refused = None;
     for (part, answer) in parts.iter().zip(answers) {
         match answer {
             Ok(rows) => {
-                warn_if_blind(&rows, settings);
+                warn_if_blind(&rows, &config.user);
                 values.extend((part.read.values)(&rows, server)?);
             }
             Err(refusal) => {
@@ -100,8 +102,8 @@ fn statistics(settings: &Settings, parts: &[&Part<Query>]) -> Result<Values, Err
 fn version(text: &str) -> Result<Version, Error> {
     match Version::parse(text) {
         Some(version) if version >= Version::OLDEST => Ok(version),
-        Some(_) => Err(Error::Failed(format!("PostgreSQL {text:?} is older than 9.6, the oldest supported version"))),
-        None => Err(Error::Failed(format!("unknown PostgreSQL version {text:?}"))),
+        Some(_) => Err(failed!("PostgreSQL {text:?} is older than 9.6, the oldest supported version")),
+        None => Err(failed!("unknown PostgreSQL version {text:?}")),
     }
 }
 
@@ -116,11 +118,11 @@ fn explained(part: &str, Refusal { code, message }: &Refusal) -> String {
 }
 
 /// Warns if the role cannot see everything: the values are then too small.
-fn warn_if_blind(rows: &Rows, settings: &Settings) {
+fn warn_if_blind(rows: &Rows, user: &str) {
     if rows.first().and_then(|row| row.boolean("sees_all")) == Some(false) {
-        let role = settings.get("user").unwrap_or_default().replace('"', "\"\"");
+        let role = user.replace('"', "\"\"");
         let line = "cannot see other roles' sessions, so they are not counted; run on the server:";
-        log::warning_daily("pg_monitor", format!("the role \"{role}\" {line} GRANT pg_monitor TO \"{role}\""));
+        log::warning_daily!("pg_monitor", "the role \"{role}\" {line} GRANT pg_monitor TO \"{role}\"");
     }
 }
 

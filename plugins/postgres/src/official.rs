@@ -2,27 +2,15 @@
 
 use wasaba_plugin::{Graph, Metric, Part, Prefix, Unit, Values};
 
-use crate::query::{Query, Server, Version};
+use crate::query::{Query, Server, Version, part};
 use crate::rows::Rows;
 
 /// Each part, in the order of its query.
 pub(crate) const ALL: &[Part<Query>] = &[
-    Part {
-        name: "connections",
-        graphs: connections_graphs,
-        read: Query { sql: connections_query, values: |rows, server| Ok(connections(rows, server)) },
-    },
-    Part {
-        name: "statistics",
-        graphs: statistics_graphs,
-        read: Query { sql: |_| STATISTICS.into(), values: |rows, _| Ok(statistics(rows)) },
-    },
-    Part { name: "size", graphs: size_graphs, read: Query { sql: |_| SIZE.into(), values: |rows, _| Ok(size(rows)) } },
-    Part {
-        name: "wal",
-        graphs: wal_graphs,
-        read: Query { sql: wal_query, values: |rows, server| Ok(wal(rows, server)) },
-    },
+    part("connections", connections_graphs, connections_query, |rows, server| Ok(connections(rows, server))),
+    part("statistics", statistics_graphs, |_| STATISTICS.into(), |rows, _| Ok(statistics(rows))),
+    part("size", size_graphs, |_| SIZE.into(), |rows, _| Ok(size(rows))),
+    part("wal", wal_graphs, wal_query, |rows, server| Ok(wal(rows, server))),
 ];
 
 fn connections_graphs(prefix: &Prefix) -> Vec<Graph> {

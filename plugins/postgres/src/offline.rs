@@ -2,7 +2,7 @@
 
 use postgres_protocol::message::backend::Message;
 use wasaba_plugin::crypto::ScramProof;
-use wasaba_plugin::{Error, Values};
+use wasaba_plugin::{Error, Values, failed};
 
 use crate::connection::{Inbox, Results, check_mechanisms};
 use crate::query::{Server, Version};
@@ -20,7 +20,7 @@ pub const SIGNATURE: [u8; 3] = *b"yes";
 /// # Errors
 /// As the plugin has them, in other words.
 pub fn values(bytes: &[u8], piece_bytes: usize) -> Result<Values, Error> {
-    let foreign = |_| Error::Failed("the bytes are not PostgreSQL's protocol".into());
+    let foreign = |_| failed!("the bytes are not PostgreSQL's protocol");
     let parts = crate::official::ALL.iter().chain(crate::extra::ALL).collect::<Vec<_>>();
     let (mut inbox, mut results, mut answers) = (Inbox::new(), Results::of(parts.len()), Vec::new());
     let (mut version, exchange) = (None, Exchange::new(NONCE.to_owned()));

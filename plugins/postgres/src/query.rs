@@ -1,6 +1,6 @@
 //! How a part is read: a query, and how its rows become values. One that fails does not affect the others.
 
-use wasaba_plugin::{Error, Values};
+use wasaba_plugin::{Error, Graph, Part, Prefix, Values};
 
 use crate::rows::Rows;
 
@@ -10,6 +10,16 @@ pub(crate) struct Query {
     pub(crate) sql: fn(Server) -> String,
     /// The values in its rows.
     pub(crate) values: fn(&Rows, Server) -> Result<Values, Error>,
+}
+
+/// A part that is read with a query.
+pub(crate) const fn part(
+    name: &'static str,
+    graphs: fn(&Prefix) -> Vec<Graph>,
+    sql: fn(Server) -> String,
+    values: fn(&Rows, Server) -> Result<Values, Error>,
+) -> Part<Query> {
+    Part { name, graphs, read: Query { sql, values } }
 }
 
 /// What a query depends on.

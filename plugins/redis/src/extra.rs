@@ -3,54 +3,20 @@
 use wasaba_plugin::{Error, Graph, Metric, Part, Prefix, Unit, Values, kv, segment};
 
 use crate::info::Fields;
-use crate::official::{Field, Kind, graph};
-use crate::read::{Read, Report};
+use crate::official::{Field, Kind, graph, plain};
+use crate::read::{Read, Report, known, part};
 
 /// Each part, with the name that the operator writes.
 pub(crate) const ALL: &[Part<Read>] = &[
-    Part {
-        name: "commands",
-        graphs: commands_graphs,
-        read: Read { section: Some("commandstats"), values: |report| Ok(commands(report)) },
-    },
-    Part {
-        name: "latency",
-        graphs: latency_graphs,
-        read: Read { section: Some("latencystats"), values: |report| Ok(latency(report)) },
-    },
-    Part { name: "hit-ratio", graphs: hit_ratio_graphs, read: Read { section: None, values: hit_ratio } },
-    Part {
-        name: "memory",
-        graphs: memory_graphs,
-        read: Read { section: None, values: |report| Ok(fields(report, MEMORY)) },
-    },
-    Part {
-        name: "databases",
-        graphs: databases_graphs,
-        read: Read { section: None, values: |report| Ok(databases(report)) },
-    },
-    Part {
-        name: "persistence",
-        graphs: persistence_graphs,
-        read: Read { section: None, values: |report| Ok(persistence(report)) },
-    },
-    Part {
-        name: "network",
-        graphs: network_graphs,
-        read: Read { section: None, values: |report| Ok(network(report)) },
-    },
-    Part {
-        name: "replica",
-        graphs: replica_graphs,
-        read: Read { section: None, values: |report| Ok(replica(report)) },
-    },
+    part("commands", Some("commandstats"), commands_graphs, |report| Ok(commands(report))),
+    part("latency", Some("latencystats"), latency_graphs, |report| Ok(latency(report))),
+    part("hit-ratio", None, hit_ratio_graphs, hit_ratio),
+    part("memory", None, memory_graphs, |report| Ok(plain(report, MEMORY))),
+    part("databases", None, databases_graphs, |report| Ok(databases(report))),
+    part("persistence", None, persistence_graphs, |report| Ok(persistence(report))),
+    part("network", None, network_graphs, |report| Ok(network(report))),
+    part("replica", None, replica_graphs, |report| Ok(replica(report))),
 ];
-
-/// The values of plain fields.
-fn fields(report: &Report<'_>, fields: &[Field]) -> Values {
-    let value = |(graph, name, ..): &Field| Some(([graph, ".", name].concat(), report.info.number(name)?));
-    fields.iter().filter_map(value).collect()
-}
 
 fn commands_graphs(prefix: &Prefix) -> Vec<Graph> {
     let graph = |key, label, unit, metric: Metric| prefix.graph(key, label, unit).metric(metric);
@@ -172,7 +138,7 @@ fn persistence(report: &Report<'_>) -> Values {
     let ok = |key| info.text(key).map(|status| if status == "ok" { 1.0 } else { 0.0 });
     let now = info.number("server_time_usec").map(|micros| micros / 1e6);
     let age = now.zip(info.number("rdb_last_save_time")).map(|(now, saved)| (now - saved).max(0.0));
-    let values = [
+    known([
         ("persistence.rdb_last_bgsave", ok("rdb_last_bgsave_status")),
         ("persistence.aof_last_write", ok("aof_last_write_status")),
         ("persistence.aof_last_bgrewrite", ok("aof_last_bgrewrite_status")),
@@ -182,8 +148,7 @@ fn persistence(report: &Report<'_>) -> Values {
         ("persisting.rdb", info.number("rdb_bgsave_in_progress")),
         ("persisting.aof", info.number("aof_rewrite_in_progress")),
         ("persisting.loading", info.number("loading")),
-    ];
-    values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+    ])
 }
 
 fn network_graphs(prefix: &Prefix) -> Vec<Graph> {
@@ -196,11 +161,11 @@ fn network_graphs(prefix: &Prefix) -> Vec<Graph> {
 }
 
 fn network(report: &Report<'_>) -> Values {
-    let values = [("input", "total_net_input_bytes"), ("output", "total_net_output_bytes")];
-    values
-        .into_iter()
-        .filter_map(|(name, field)| Some((format!("network.{name}"), report.info.number(field)?)))
-        .collect()
+    let info = &report.info;
+    known([
+        ("network.input", info.number("total_net_input_bytes")),
+        ("network.output", info.number("total_net_output_bytes")),
+    ])
 }
 
 fn replica_graphs(prefix: &Prefix) -> Vec<Graph> {
@@ -219,14 +184,13 @@ fn replica_graphs(prefix: &Prefix) -> Vec<Graph> {
 /// The link of a replica to its primary; for a primary only that it is one.
 fn replica(report: &Report<'_>) -> Values {
     let info = &report.info;
-    let values = [
+    known([
         ("replica.is_replica", info.text("role").map(|role| if role == "slave" { 1.0 } else { 0.0 })),
         ("replica.link_up", info.text("master_link_status").map(|status| if status == "up" { 1.0 } else { 0.0 })),
         // -1 is never.
         ("replica_link.silent", info.number("master_last_io_seconds_ago")),
         ("replica_link.down", info.number("master_link_down_since_seconds")),
-    ];
-    values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+    ])
 }
 
 #[cfg(test)]

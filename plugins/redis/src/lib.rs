@@ -11,7 +11,10 @@ pub mod offline;
 mod read;
 mod server;
 
-use wasaba_plugin::{Error, Part, Parts, Plugin, Prefix, Reach, Sample, Setting, Settings, Values, log};
+use std::time::Duration;
+
+use wasaba_plugin::prelude::*;
+use wasaba_plugin::{Part, Parts, Prefix, Values};
 
 use info::Info;
 use read::{Read, Report};
@@ -26,38 +29,45 @@ fn describe() -> Plugin {
     Plugin::new("redis", env!("CARGO_PKG_VERSION"), "statistics of Redis or Valkey, from INFO")
         .reaches([Reach::Tcp, Reach::Unix])
         .attribute("license", "Apache-2.0")
-        .setting(Setting::host("host").default("localhost").help("where Redis listens"))
-        .setting(Setting::port("port").of_host("host").default("6379").help("where Redis listens"))
-        .setting(Setting::unix_socket("socket").help("its unix socket, in place of the two above"))
-        .setting(Setting::text("username").default("default").help("the user to log in as, if there is a password"))
-        .setting(Setting::secret("password").help("its password"))
-        .setting(
-            Setting::boolean("tls")
-                .default("false")
-                .help("use TLS, also on the unix socket; `host` is the name on the certificate"),
-        )
-        .setting(Setting::tls_skip_verify("tls-skip-verify").default("false").help("accept any certificate"))
-        .setting(Setting::duration("timeout").default("5s").help("timeout for connecting and for each reply"))
-        .setting(Setting::text("resp").default("2").help("the version of Redis's protocol, 2 or 3"))
-        .setting(
-            Setting::text("config-command")
-                .default("CONFIG")
-                .help("the name of CONFIG, if it was renamed; empty: do not use it"),
-        )
+        .settings::<Config>()
         .setting(Prefix::setting("redis"))
         .setting(PARTS.setting())
         .graphs_by_settings(|settings| PARTS.graphs(settings))
 }
 
-fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
-    PARTS.collect(settings, |parts| values(settings, parts))
+#[derive(Settings)]
+struct Config {
+    #[host(default = "localhost", help = "where Redis listens")]
+    host: String,
+    #[port(of = host, default = 6379, help = "where Redis listens")]
+    port: u16,
+    #[unix_socket(help = "its unix socket, in place of the two above")]
+    socket: Option<String>,
+    #[text(default = "default", help = "the user to log in as, if there is a password")]
+    username: String,
+    /// its password
+    password: Option<Secret>,
+    #[setting(default = false, help = "use TLS, also on the unix socket; `host` is the name on the certificate")]
+    tls: bool,
+    #[tls_skip_verify(default = false, help = "accept any certificate")]
+    tls_skip_verify: bool,
+    #[setting(default = "5s", help = "timeout for connecting and for each reply")]
+    timeout: Duration,
+    #[text(default = "2", one_of = ["2", "3"], help = "the version of Redis's protocol, 2 or 3")]
+    resp: String,
+    #[text(default = "CONFIG", help = "the name of CONFIG, if it was renamed; empty: do not use it")]
+    config_command: String,
 }
 
-fn values(settings: &Settings, parts: &[&Part<Read>]) -> Result<Values, Error> {
-    let mut server = Server::connect(settings)?;
+fn collect(settings: &Settings) -> Result<Vec<Sample>, Error> {
+    PARTS.collect(settings, |parts| values(&settings.read()?, parts))
+}
+
+fn values(config: &Config, parts: &[&Part<Read>]) -> Result<Values, Error> {
+    let mut server = Server::connect(config)?;
     let text = info(&mut server, parts)?;
     let mut report = report(&text)?;
-    limits(&mut server, settings, &mut report)?;
+    limits(&mut server, config, &mut report)?;
     let cluster =
         if report.info.text("cluster_enabled") == Some("1") { cluster_info(&mut server)? } else { String::new() };
     report.cluster = Info::parse(&cluster);
@@ -68,7 +78,7 @@ fn values(settings: &Settings, parts: &[&Part<Read>]) -> Result<Values, Error> {
 fn report(text: &str) -> Result<Report<'_>, Error> {
     let info = Info::parse(text);
     if info.text("redis_version").is_none() {
-        return Err(Error::Failed("the reply to INFO has no `redis_version`".into()));
+        return Err(failed!("the reply to INFO has no `redis_version`"));
     }
     Ok(Report { info, ..Report::default() })
 }
@@ -97,16 +107,16 @@ fn info(server: &mut Server, parts: &[&Part<Read>]) -> Result<String, Error> {
 fn text(answer: Answer) -> Result<String, Error> {
     match answer {
         Ok(Reply::Text(text)) => Ok(text),
-        Ok(_) => Err(Error::Failed("the reply to INFO is not text".into())),
+        Ok(_) => Err(failed!("the reply to INFO is not text")),
         Err(refusal) => Err(refusal.into_error()),
     }
 }
 
 /// The limits of memory and clients. Newer servers have them in INFO, others in CONFIG, which may be forbidden or renamed.
-fn limits(server: &mut Server, settings: &Settings, report: &mut Report<'_>) -> Result<(), Error> {
+fn limits(server: &mut Server, config: &Config, report: &mut Report<'_>) -> Result<(), Error> {
     report.max_memory = report.info.number("maxmemory");
     report.max_clients = report.info.number("maxclients");
-    let config = settings.get("config-command").unwrap_or_default();
+    let config = config.config_command.as_str();
     let names = ["maxmemory", "maxclients"];
     let known = [report.max_memory, report.max_clients].iter().all(Option::is_some);
     if known || config.is_empty() {
@@ -117,7 +127,7 @@ fn limits(server: &mut Server, settings: &Settings, report: &mut Report<'_>) -> 
         let value = match answer {
             Ok(reply) => limit(&reply),
             Err(refusal) => {
-                log::debug(format!("cannot read `{name}`: {}", refusal.0));
+                log::debug!("cannot read `{name}`: {}", refusal.0);
                 None
             }
         };
@@ -140,10 +150,7 @@ fn cluster_info(server: &mut Server) -> Result<String, Error> {
     match server.ask(&[&["CLUSTER", "INFO"]])?.pop() {
         Some(Ok(Reply::Text(text))) => Ok(text),
         Some(Err(refusal)) => {
-            log::warning_daily(
-                "cluster",
-                format!("skipping the cluster's metrics, cannot run CLUSTER INFO: {}", refusal.0),
-            );
+            log::warning_daily!("cluster", "skipping the cluster's metrics, cannot run CLUSTER INFO: {}", refusal.0);
             Ok(String::new())
         }
         _ => Ok(String::new()),
@@ -153,6 +160,7 @@ fn cluster_info(server: &mut Server) -> Result<String, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wasaba_plugin::testing::{Host, Turn};
 
     /// Replies to INFO, recorded from servers or made after their documentation; the first line of each says which.
     const RECORDED: &[(&str, &str)] = &[
@@ -216,6 +224,20 @@ mod tests {
                 values.iter().filter(|(name, _)| !name.starts_with("lag.") && !name.starts_with("offset_delay."));
             assert_eq!(alone.count(), 19, "{server}: {values:?}");
         }
+    }
+
+    #[test]
+    fn a_recorded_server_is_asked_over_its_connection_and_every_sample_has_a_graph() {
+        for (server, text) in RECORDED {
+            let info = [Turn::expect("*1\r\n$4\r\nINFO\r\n"), Turn::send(format!("${}\r\n{text}\r\n", text.len()))];
+            let host =
+                Host::new(describe).set("config-command", "").set("extra", "memory").talks("localhost:6379", info);
+            let samples = host.collect(collect).unwrap().samples;
+            assert!(samples.len() > 15, "{server}: {samples:?}");
+        }
+        let login = [Turn::expect("*2\r\n$4\r\nAUTH\r\n$7\r\nhunter2\r\n"), Turn::send("-WRONGPASS no\r\n")];
+        let refused = Host::new(describe).set("password", "hunter2").talks("localhost:6379", login).collect(collect);
+        assert_eq!(refused, Err(misconfigured!("WRONGPASS no: check `username` and `password`")));
     }
 
     #[test]

@@ -4,27 +4,15 @@ use std::ops::Add;
 
 use wasaba_plugin::{Graph, Metric, Part, Prefix, Unit, Values};
 
-use crate::read::{Read, Report};
+use crate::read::{Read, Report, known, part};
 
 /// Each part.
 pub(crate) const ALL: &[Part<Read>] = &[
-    Part { name: "info", graphs: info_graphs, read: Read { section: None, values: |report| Ok(info(report)) } },
-    Part { name: "keys", graphs: keys_graphs, read: Read { section: None, values: |report| Ok(keys(report)) } },
-    Part {
-        name: "capacity",
-        graphs: capacity_graphs,
-        read: Read { section: None, values: |report| Ok(capacity(report)) },
-    },
-    Part {
-        name: "cluster",
-        graphs: cluster_graphs,
-        read: Read { section: None, values: |report| Ok(cluster(report)) },
-    },
-    Part {
-        name: "replicas",
-        graphs: replicas_graphs,
-        read: Read { section: None, values: |report| Ok(replicas(report)) },
-    },
+    part("info", None, info_graphs, |report| Ok(plain(report, INFO))),
+    part("keys", None, keys_graphs, |report| Ok(keys(report))),
+    part("capacity", None, capacity_graphs, |report| Ok(capacity(report))),
+    part("cluster", None, cluster_graphs, |report| Ok(cluster(report))),
+    part("replicas", None, replicas_graphs, |report| Ok(replicas(report))),
 ];
 
 /// A metric that is a field of the same name: its graph, its name, its label, and its kind.
@@ -84,9 +72,10 @@ fn info_graphs(prefix: &Prefix) -> Vec<Graph> {
     graphs.map(|about| graph(prefix, about, INFO)).into()
 }
 
-fn info(report: &Report<'_>) -> Values {
+/// The values of plain fields.
+pub(crate) fn plain(report: &Report<'_>, fields: &[Field]) -> Values {
     let value = |(graph, name, ..): &Field| Some(([graph, ".", name].concat(), report.info.number(name)?));
-    INFO.iter().filter_map(value).collect()
+    fields.iter().filter_map(value).collect()
 }
 
 const KEYS: &[Field] = &[
@@ -104,13 +93,12 @@ fn keys_graphs(prefix: &Prefix) -> Vec<Graph> {
 fn keys(report: &Report<'_>) -> Values {
     let info = &report.info;
     let sum = |field| info.databases().filter_map(|(_, fields)| fields.number(field)).fold(0.0, Add::add);
-    let values = [
-        ("keys", Some(sum("keys"))),
-        ("expires", Some(sum("expires"))),
-        ("expired", info.number("expired_keys")),
-        ("evicted_keys", info.number("evicted_keys")),
-    ];
-    values.into_iter().filter_map(|(name, value)| Some((format!("keys.{name}"), value?))).collect()
+    known([
+        ("keys.keys", Some(sum("keys"))),
+        ("keys.expires", Some(sum("expires"))),
+        ("keys.expired", info.number("expired_keys")),
+        ("keys.evicted_keys", info.number("evicted_keys")),
+    ])
 }
 
 const CAPACITY: &[Field] = &[
@@ -128,11 +116,10 @@ fn capacity(report: &Report<'_>) -> Values {
         let used = report.info.number(field)?;
         most.map(|most| if most > 0.0 { 100.0 * used / most } else { 0.0 })
     };
-    let values = [
-        ("percentage_of_memory", used("used_memory", report.max_memory)),
-        ("percentage_of_clients", used("connected_clients", report.max_clients.filter(|most| *most > 0.0))),
-    ];
-    values.into_iter().filter_map(|(name, value)| Some((format!("capacity.{name}"), value?))).collect()
+    known([
+        ("capacity.percentage_of_memory", used("used_memory", report.max_memory)),
+        ("capacity.percentage_of_clients", used("connected_clients", report.max_clients.filter(|most| *most > 0.0))),
+    ])
 }
 
 const CLUSTER: &[Field] = &[
@@ -209,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_missing_field_has_no_value_rather_than_0() {
-        assert_eq!(info(&report("used_memory:5\nblocked_clients:x")), [("memory.used_memory".to_owned(), 5.0)]);
+        assert_eq!(plain(&report("used_memory:5\nblocked_clients:x"), INFO), [("memory.used_memory".to_owned(), 5.0)]);
         assert_eq!(cluster(&report("used_memory:5")), []);
     }
 

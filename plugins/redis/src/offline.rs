@@ -1,6 +1,6 @@
 //! What the plugin makes of a server's bytes, without a server: for tests, in which the bytes are anything.
 
-use wasaba_plugin::{Error, Values};
+use wasaba_plugin::{Error, Values, failed};
 
 use crate::info::Info;
 use crate::server::{Inbox, Reply};
@@ -11,7 +11,7 @@ use crate::server::{Inbox, Reply};
 /// # Errors
 /// As the plugin has them, in other words.
 pub fn values(bytes: &[u8], piece_bytes: usize) -> Result<Values, Error> {
-    let foreign = |_| Error::Failed("the bytes are not Redis's protocol".into());
+    let foreign = |_| failed!("the bytes are not Redis's protocol");
     let (mut inbox, mut texts, mut limits) = (Inbox::default(), Vec::new(), Vec::new());
     for piece in bytes.chunks(piece_bytes.max(1)) {
         inbox.add(piece).map_err(foreign)?;

@@ -1,6 +1,6 @@
 //! How a part is read: the section of INFO that it needs, and how the fields become values.
 
-use wasaba_plugin::{Error, Values};
+use wasaba_plugin::{Error, Graph, Part, Prefix, Values};
 
 use crate::info::Info;
 
@@ -10,6 +10,21 @@ pub(crate) struct Read {
     pub(crate) section: Option<&'static str>,
     /// The values in the replies.
     pub(crate) values: fn(&Report<'_>) -> Result<Values, Error>,
+}
+
+/// A part that is read from a section.
+pub(crate) const fn part(
+    name: &'static str,
+    section: Option<&'static str>,
+    graphs: fn(&Prefix) -> Vec<Graph>,
+    values: fn(&Report<'_>) -> Result<Values, Error>,
+) -> Part<Read> {
+    Part { name, graphs, read: Read { section, values } }
+}
+
+/// Those of the values that are known.
+pub(crate) fn known<const N: usize>(values: [(&str, Option<f64>); N]) -> Values {
+    values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 /// The server's replies.

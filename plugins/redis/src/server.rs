@@ -3,8 +3,9 @@
 use redis_protocol::resp3::decode::complete::decode;
 use redis_protocol::resp3::types::OwnedFrame;
 use wasaba_plugin::tcp::{Connection, TlsOptions};
-use wasaba_plugin::{Error, Secret, Settings};
+use wasaba_plugin::{Error, Secret, failed, misconfigured};
 
+use crate::Config;
 use crate::nesting::is_too_deep;
 
 /// At most this is read from one connection: no reply to our commands is longer.
@@ -91,29 +92,28 @@ pub(crate) struct Refusal(pub(crate) String);
 
 impl Server {
     /// Connects and logs in.
-    pub(crate) fn connect(settings: &Settings) -> Result<Self, Error> {
-        let timeout = settings.duration("timeout")?;
-        let (host, port) = (settings.text("host")?, settings.parsed("port")?);
-        let (target, connected) = match settings.get("socket").filter(|path| !path.is_empty()) {
-            Some(path) => (path.to_owned(), Connection::connect_unix(path)),
-            None => (format!("{host}:{port}"), Connection::connect_within(host, port, timeout)),
+    pub(crate) fn connect(config: &Config) -> Result<Self, Error> {
+        let Config { host, port, timeout, .. } = config;
+        let (target, connected) = match &config.socket {
+            Some(path) => (path.clone(), Connection::connect_unix(path)),
+            None => (format!("{host}:{port}"), Connection::connect_within(host, *port, *timeout)),
         };
         let connection = connected.map_err(|error| silent(error, |why| format!("{target}: {why}: check {TARGET}")))?;
-        connection.set_timeout(timeout);
+        connection.set_timeout(*timeout);
         let mut server = Self { connection, target, inbox: Inbox::default() };
-        if settings.parsed("tls")? {
+        if config.tls {
             let options = TlsOptions { server_name: Some(host), ..TlsOptions::default() };
             server.connection.start_tls(options).map_err(|failure| server.of_tls(failure.error))?;
         }
-        server.log_in(settings)?;
+        server.log_in(config)?;
         Ok(server)
     }
 
     /// Every version has AUTH, since Redis 6 with a user name. HELLO begins RESP3.
-    fn log_in(&mut self, settings: &Settings) -> Result<(), Error> {
-        let user = settings.get("username").filter(|user| !user.is_empty()).unwrap_or("default");
-        let password = settings.secret("password");
-        let resp3 = settings.one_of("resp", &["2", "3"])? == "3";
+    fn log_in(&mut self, config: &Config) -> Result<(), Error> {
+        let user = if config.username.is_empty() { "default" } else { &config.username };
+        let password = config.password.as_ref();
+        let resp3 = config.resp == "3";
         let answer = match (password, user) {
             (Some(password), user) if resp3 => self.ask_with(&["HELLO", "3", "AUTH", user], password)?,
             (None, _) if resp3 => self.ask(&[&["HELLO", "3"]])?.pop().unwrap_or(Ok(Reply::Other)),
@@ -159,13 +159,13 @@ impl Server {
         let (target, received) = (&self.target, &self.inbox.received);
         if why == Unreadable::TooLong {
             let most = MAX_BYTES >> 20;
-            return Error::Failed(format!("{target} sent more than {most} MiB: is it Redis? check {TARGET}"));
+            return failed!("{target} sent more than {most} MiB: is it Redis? check {TARGET}");
         }
         if received.first() == Some(&0x15) {
-            return Error::Misconfigured(format!("{target} speaks TLS: set `tls`"));
+            return misconfigured!("{target} speaks TLS: set `tls`");
         }
         let begin = received.iter().take(40).map(|byte| char::from(*byte)).collect::<String>();
-        Error::Failed(format!("{target} is not Redis, it sent {begin:?}: check {TARGET}"))
+        failed!("{target} is not Redis, it sent {begin:?}: check {TARGET}")
     }
 
     /// A connection that ends before any reply usually means plain text on a TLS port, or the other way round.
@@ -173,9 +173,9 @@ impl Server {
         let target = &self.target;
         match error {
             // A server refuses a client without a certificate only after the handshake.
-            Error::Unauthorized(why) => Error::Misconfigured(format!(
+            Error::Unauthorized(why) => misconfigured!(
                 "{target}: {why}: check `tls`, and `certificate` and `key` of `tls` in this plugin's table"
-            )),
+            ),
             other if self.inbox.received.is_empty() => {
                 silent(other, |why| format!("{target}: {why}, before any reply: check {TARGET}, and `tls`"))
             }
@@ -186,9 +186,9 @@ impl Server {
     fn of_tls(&self, error: Error) -> Error {
         let target = &self.target;
         match error {
-            Error::Failed(why) | Error::Unauthorized(why) => Error::Misconfigured(format!(
-                "{why}: check `tls`, `tls-skip-verify`, and `authority` of `tls` in this plugin's table"
-            )),
+            Error::Failed(why) | Error::Unauthorized(why) => {
+                misconfigured!("{why}: check `tls`, `tls-skip-verify`, and `authority` of `tls` in this plugin's table")
+            }
             other => silent(other, |why| format!("{target}: {why}, in the TLS handshake: check `tls`, and {TARGET}")),
         }
     }
@@ -252,24 +252,22 @@ impl Refusal {
         let Self(text) = self;
         let has = |word: &str| text.contains(word);
         match text.split(' ').next().unwrap_or_default() {
-            "WRONGPASS" => Error::Misconfigured(format!("{text}: check `username` and `password`")),
-            "NOAUTH" => Error::Misconfigured(format!("{text}: set `password`")),
-            "NOPERM" => Error::Misconfigured(format!("{text}: the user needs {RIGHTS}")),
-            "NOPROTO" => Error::Misconfigured(format!("{text}: set `resp` to 2")),
-            "DENIED" => Error::Misconfigured(
-                "the server is in protected mode: set a password there, and `password` here".into(),
-            ),
-            "ERR" if has("invalid password") => Error::Misconfigured(format!("{text}: check `password`")),
+            "WRONGPASS" => misconfigured!("{text}: check `username` and `password`"),
+            "NOAUTH" => misconfigured!("{text}: set `password`"),
+            "NOPERM" => misconfigured!("{text}: the user needs {RIGHTS}"),
+            "NOPROTO" => misconfigured!("{text}: set `resp` to 2"),
+            "DENIED" => misconfigured!("the server is in protected mode: set a password there, and `password` here"),
+            "ERR" if has("invalid password") => misconfigured!("{text}: check `password`"),
             "ERR" if has("without any password") || has("no password is set") => {
-                Error::Misconfigured("the server has no password: remove `password`".into())
+                misconfigured!("the server has no password: remove `password`")
             }
             "ERR" if has("wrong number of arguments for 'auth'") => {
-                Error::Misconfigured(format!("{text}: Redis has no users before version 6, remove `username`"))
+                misconfigured!("{text}: Redis has no users before version 6, remove `username`")
             }
             "ERR" if has("unknown command") && has("HELLO") => {
-                Error::Misconfigured("the server does not support RESP3: set `resp` to 2".into())
+                misconfigured!("the server does not support RESP3: set `resp` to 2")
             }
-            _ => Error::Failed(format!("error from the server: {text}")),
+            _ => failed!("error from the server: {text}"),
         }
     }
 }
