@@ -36,7 +36,17 @@ const RUST: &[(&str, &[&str])] = &[
     ),
     (
         "the name of a crate that every plugin is built with",
-        &["alloc", "core", "proc-macro", "std", "test", "wasaba-plugin", "wit-bindgen"],
+        &[
+            "alloc",
+            "core",
+            "proc-macro",
+            "serde",
+            "std",
+            "test",
+            "wasaba-plugin",
+            "wasaba-plugin-derive",
+            "wit-bindgen",
+        ],
     ),
 ];
 
@@ -93,6 +103,33 @@ mod tests {
             }
             assert!(language.copied().count() > 3, "{}", language.name);
             assert!(language.copied().all(|(path, _)| !path.contains("template")), "{}", language.name);
+        }
+    }
+
+    #[test]
+    fn the_copied_crates_of_rust_have_the_dependencies_and_features_of_the_sdk() {
+        let text = |path: &str| {
+            let (_, content) = FILES.iter().find(|(name, _)| *name == path).unwrap_or_else(|| panic!("no {path}"));
+            std::str::from_utf8(content).unwrap().parse::<toml::Table>().unwrap()
+        };
+        let workspace = include_str!("../../../Cargo.toml").parse::<toml::Table>().unwrap();
+        for (sdk, template) in [
+            ("rust/Cargo.toml", "rust/template/wasaba/rust/Cargo.toml.in"),
+            ("rust/derive/Cargo.toml", "rust/template/wasaba/rust/derive/Cargo.toml.in"),
+        ] {
+            let (mut sdk, mut copy) = (text(sdk), text(template));
+            for (name, dependency) in sdk["dependencies"].as_table_mut().unwrap() {
+                if dependency.get("workspace").is_some() {
+                    *dependency = workspace["workspace"]["dependencies"][name].clone();
+                }
+            }
+            // Beside each other in the copy, in the workspace as it has them.
+            for table in [&mut sdk, &mut copy] {
+                let dependencies = table["dependencies"].as_table_mut().unwrap();
+                dependencies.insert("wasaba-plugin-derive".to_owned(), true.into());
+            }
+            assert_eq!(sdk["dependencies"], copy["dependencies"], "{template}");
+            assert_eq!(sdk.get("features"), copy.get("features"), "{template}");
         }
     }
 
