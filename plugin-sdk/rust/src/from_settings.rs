@@ -56,7 +56,7 @@ use crate::{Error, Secret, Setting, Settings, misconfigured};
 /// `integer`, `number`, `boolean`, `duration`, `url`, `endpoint`, `host`, `port`, `unix_socket`, `file`, `tls_skip_verify`, `tls_mode`. In its parentheses, or in those of
 /// `setting`, stand `default`, `one_of` (for a text), `of` (for a port: the field with its host), `aliases` (for `tls_mode`: `["require=encrypt"]`), `key` and `help`.
 ///
-/// Functions that are passed to [`export!`](crate::export) take the struct in place of [`Settings`].
+/// Functions that are passed to [`export!`](crate::export) take the struct in place of [`Settings`](struct@Settings).
 pub trait FromSettings: Sized {
     /// The declarations, for [`Plugin::settings`](crate::Plugin::settings).
     fn declared() -> Vec<Setting>;

@@ -41,7 +41,7 @@
 //! Build it as a `cdylib` for `wasm32-wasip2` and drop the `.wasm` file into the agent's plugins folder. The contract, the
 //! folder `wit/`, documents what each kind of setting means and grants, and how readings become values.
 //!
-//! [`FromSettings`] and [`AsGraph`] say what the derives read. What depends on the settings is built: [`Setting`], [`Graph`], [`Metric`];
+//! [`FromSettings`] and [`AsGraph`] say what the derives read. What depends on the settings is built: [`Setting`], [`Graph`](struct@Graph), [`Metric`];
 //! [`Parts`] is the frame for a plugin with many optional metrics. [`testing`] runs a plugin natively.
 
 // The derives name it so.

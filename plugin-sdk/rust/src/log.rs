@@ -43,7 +43,7 @@ fn now() -> u64 {
     crate::call::minute()
 }
 
-/// Like [`warning`], but at most once a day for each `topic`: for problems that persist until the operator acts.
+/// Like [`warning()`], but at most once a day for each `topic`: for problems that persist until the operator acts.
 pub fn warning_daily(topic: &str, line: impl AsRef<str>) {
     const DAY: u64 = 24 * 60 * 60;
     let now = now();

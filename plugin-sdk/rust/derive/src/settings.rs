@@ -207,8 +207,9 @@ impl<'a> Declared<'a> {
             let hosts = all.iter().filter(|other| other.kind == "host").map(|other| field::name(other.field));
             let hosts = hosts.collect::<Vec<_>>().join("`, `");
             let cure = if hosts.is_empty() { "add one".to_owned() } else { format!("there is `{hosts}`") };
-            let of =
-                of.ok_or_else(|| self.error(&format!("it is `of` `{host}`, which is no field of kind host: {cure}")))?;
+            let of = of.ok_or_else(|| {
+                self.error(&format!("it is `of` `{host}`, which is not a field of kind host: {cure}"))
+            })?;
             let of = &of.key;
             built = quote!(#built.of_host(#of));
         }
@@ -392,7 +393,7 @@ mod tests {
             ("#[url(defualt = \"x\")] url: String", "unknown word of setting `url`: valid are `default`, `key`"),
             (
                 "#[port(of = hots)] port: u16, #[host] host: String",
-                "setting `port`: it is `of` `hots`, which is no field of kind host: there is `host`",
+                "setting `port`: it is `of` `hots`, which is not a field of kind host: there is `host`",
             ),
             (
                 "#[duration(default = 5)] wait: Duration",
