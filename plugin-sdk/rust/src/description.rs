@@ -197,6 +197,11 @@ impl Setting {
         })
     }
 
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn into_key(self) -> String {
+        self.0.key
+    }
+
     /// Of a port: the key of its host.
     pub fn of_host(mut self, host: &str) -> Self {
         self.0.port_of = Some(host.into());

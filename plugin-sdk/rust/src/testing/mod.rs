@@ -36,7 +36,9 @@ use std::rc::Rc;
 
 use crate::bindings::about::exports::wasaba::plugin::about::Setting as Declared;
 use crate::settings::Value;
-use crate::{Documents, Error, FromSettings, Plugin, Readings, Report, Reports, Sample, Secret, Settings, called};
+use crate::{
+    Documents, Error, FromSettings, Plugin, Readings, Report, Reports, Sample, Secret, Setting, Settings, called,
+};
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<World>>> = const { RefCell::new(None) };
@@ -322,6 +324,16 @@ impl Host {
         Settings::from_values(values).of(self.describe)
     }
 
+    /// The settings for a function that reads them into `S`, which the plugin must declare.
+    fn settings_for<S: FromSettings>(&self) -> Settings {
+        let declared = (self.describe)().into_description().settings;
+        for key in S::declared().into_iter().map(Setting::into_key) {
+            let is_declared = declared.iter().any(|setting| setting.key == key);
+            assert!(is_declared, "the plugin does not declare `{key}`: add `.settings::<...>()` to its description");
+        }
+        self.settings()
+    }
+
     fn is_written(&self, key: &str) -> bool {
         self.written.iter().any(|(name, _)| name == key)
     }
@@ -363,7 +375,7 @@ impl Host {
         &self,
         collect: impl FnOnce(&S) -> Result<R, Error>,
     ) -> Result<Readings, Error> {
-        let settings = self.settings();
+        let settings = self.settings_for::<S>();
         let readings = self.run(|| called(settings.clone(), collect)).map(Into::into)?;
         let graphs = (self.describe)().into_graphs(&settings);
         let names = graphs
@@ -385,7 +397,7 @@ impl Host {
         &self,
         check: impl FnOnce(&S) -> Result<R, Error>,
     ) -> Result<Vec<Report>, Error> {
-        self.run(|| called(self.settings(), check)).map(|reports| reports.into().into_reports())
+        self.run(|| called(self.settings_for::<S>(), check)).map(|reports| reports.into().into_reports())
     }
 
     /// Calls a function for metadata, as the agent does.
@@ -396,7 +408,7 @@ impl Host {
         &self,
         gather: impl FnOnce(&S) -> Result<R, Error>,
     ) -> Result<Documents, Error> {
-        self.run(|| called(self.settings(), gather)).map(Into::into)
+        self.run(|| called(self.settings_for::<S>(), gather)).map(Into::into)
     }
 
     /// Runs anything as in a call: for tests of what is below the plugin's functions. What it keeps stays if it succeeds.
@@ -665,6 +677,25 @@ mod tests {
         assert!(
             panic_of(|| Host::new(describe).set("host", "a").set("host", "b").settings()).contains("not repeatable")
         );
+    }
+
+    #[derive(Settings)]
+    struct Config {
+        host: String,
+        #[text(default = "x")]
+        other: String,
+    }
+
+    #[test]
+    fn a_struct_of_settings_that_the_description_does_not_have_fails_the_test() {
+        let collect = |config: &Config| Ok(vec![Sample::new(format!("q.{}.{}", config.host, config.other), 1)]);
+        let said = panic_of(|| Host::new(describe).collect(collect));
+        assert!(said.starts_with("the plugin does not declare `other`: add `.settings"), "{said}");
+        let whole = Host::new(|| {
+            let graph = Graph::new("q.#", "Q", Unit::Integer).metric(Metric::gauge("*", "%1"));
+            Plugin::new("q", "1", "").settings::<Config>().graph(graph)
+        });
+        assert_eq!(whole.set("host", "a").collect(collect).unwrap().samples, [Sample::new("q.a.x", 1)]);
     }
 
     #[test]
