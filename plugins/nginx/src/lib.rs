@@ -25,19 +25,25 @@ struct Config {
     /// the full URL of the status page, in place of the four below
     #[url(default = DEFAULT_URI)]
     uri: String,
-    #[text(default = "http", one_of = ["http", "https"], help = "http or https")]
+    /// http or https
+    #[text(default = "http", one_of = ["http", "https"])]
     scheme: String,
-    #[host(default = "localhost", help = "where nginx listens")]
+    /// where nginx listens
+    #[host(default = "localhost")]
     host: String,
-    #[port(of = host, default = 8080, help = "where nginx listens")]
+    /// where nginx listens
+    #[port(of = host, default = 8080)]
     port: u16,
-    #[text(default = "/nginx_status", help = "the location with stub_status")]
+    /// the location with stub_status
+    #[text(default = "/nginx_status")]
     path: String,
     /// `Name: value`, sent with the request; Host is a virtual host
     header: Vec<Secret>, // since it may hold a password
-    #[tls_skip_verify(default = false, help = "accept any certificate")]
+    /// accept any certificate
+    #[tls_skip_verify(default = false)]
     tls_skip_verify: bool,
-    #[text(one_of = ["up", "dropped"], help = "additional metrics to collect: up, dropped")]
+    /// additional metrics to collect: up, dropped
+    #[text(one_of = ["up", "dropped"])]
     extra: Vec<String>,
 }
 

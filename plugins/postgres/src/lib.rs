@@ -37,11 +37,14 @@ fn describe() -> Plugin {
 
 #[derive(Settings)]
 struct Config {
-    #[host(default = "localhost", help = "where PostgreSQL listens")]
+    /// where PostgreSQL listens
+    #[host(default = "localhost")]
     hostname: String,
-    #[port(of = hostname, default = 5432, help = "where PostgreSQL listens")]
+    /// where PostgreSQL listens
+    #[port(of = hostname, default = 5432)]
     port: u16,
-    #[unix_socket(help = "its unix socket, in place of the two above")]
+    /// its unix socket, in place of the two above
+    #[unix_socket]
     socket: Option<String>,
     /// the role to log in as; it needs pg_monitor
     user: String,
@@ -58,9 +61,11 @@ struct Config {
     /// also send the password in clear text or as MD5 where the server is not verified by TLS
     #[setting(default = false)]
     insecure_login: bool,
-    #[setting(default = "5s", help = "timeout for connecting and for each step of the login")]
+    /// timeout for connecting and for each step of the login
+    #[setting(default = "5s")]
     connect_timeout: Duration,
-    #[setting(default = "5s", help = "timeout for each query")]
+    /// timeout for each query
+    #[setting(default = "5s")]
     statement_timeout: Duration,
     /// `fixed`, or `upstream` for the official plugin's constant zeros
     #[text(default = "fixed", one_of = ["fixed", "upstream"])]

@@ -37,25 +37,34 @@ fn describe() -> Plugin {
 
 #[derive(Settings)]
 struct Config {
-    #[host(default = "localhost", help = "where Redis listens")]
+    /// where Redis listens
+    #[host(default = "localhost")]
     host: String,
-    #[port(of = host, default = 6379, help = "where Redis listens")]
+    /// where Redis listens
+    #[port(of = host, default = 6379)]
     port: u16,
-    #[unix_socket(help = "its unix socket, in place of the two above")]
+    /// its unix socket, in place of the two above
+    #[unix_socket]
     socket: Option<String>,
-    #[text(default = "default", help = "the user to log in as, if there is a password")]
+    /// the user to log in as, if there is a password
+    #[text(default = "default")]
     username: String,
     /// its password
     password: Option<Secret>,
-    #[setting(default = false, help = "use TLS, also on the unix socket; `host` is the name on the certificate")]
+    /// use TLS, also on the unix socket; `host` is the name on the certificate
+    #[setting(default = false)]
     tls: bool,
-    #[tls_skip_verify(default = false, help = "accept any certificate")]
+    /// accept any certificate
+    #[tls_skip_verify(default = false)]
     tls_skip_verify: bool,
-    #[setting(default = "5s", help = "timeout for connecting and for each reply")]
+    /// timeout for connecting and for each reply
+    #[setting(default = "5s")]
     timeout: Duration,
-    #[text(default = "2", one_of = ["2", "3"], help = "the version of Redis's protocol, 2 or 3")]
+    /// the version of Redis's protocol, 2 or 3
+    #[text(default = "2", one_of = ["2", "3"])]
     resp: String,
-    #[text(default = "CONFIG", help = "the name of CONFIG, if it was renamed; empty: do not use it")]
+    /// the name of CONFIG, if it was renamed; empty: do not use it
+    #[text(default = "CONFIG")]
     config_command: String,
 }
 
