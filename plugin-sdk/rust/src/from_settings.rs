@@ -67,7 +67,7 @@ pub trait FromSettings: Sized {
     /// [`Error::Misconfigured`] with the name of the setting that is missing or invalid.
     fn from_settings(settings: Settings) -> Result<Self, Error>;
 
-    /// Reads the fields that only the agent goes by, so that the compiler does not call them unused.
+    /// Reads the fields that only the agent goes by, or `Parts`, so that the compiler does not call them unused.
     #[doc(hidden)]
     fn of_agent(&self) {}
 }

@@ -30,7 +30,6 @@ fn describe() -> Plugin {
         .reaches([Reach::Tcp, Reach::Unix])
         .attribute("license", "Apache-2.0")
         .settings::<Config>()
-        .setting(Prefix::setting("postgres"))
         .setting(PARTS.setting())
         .graphs_by_settings(|settings| PARTS.graphs(settings))
 }
@@ -67,6 +66,9 @@ struct Config {
     /// timeout for each query
     #[setting(default = "5s")]
     statement_timeout: Duration,
+    /// what the metrics' names begin with
+    #[text(default = "postgres")]
+    metric_key_prefix: Prefix,
     /// `fixed`, or `upstream` for the official plugin's constant zeros
     #[text(default = "fixed", one_of = ["fixed", "upstream"])]
     compat: String,

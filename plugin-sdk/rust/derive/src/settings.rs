@@ -72,8 +72,10 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     }
     let builders = fields.iter().map(|declared| declared.builder(&fields)).collect::<Result<Vec<_>>>()?;
     let read = fields.iter().map(Declared::read);
-    // What the agent alone goes by is not unused.
-    let of_agent = fields.iter().filter(|declared| declared.kind.starts_with("tls_"));
+    // What the agent goes by, or `Parts`, is not unused.
+    let of_others =
+        |declared: &&Declared<'_>| declared.kind.starts_with("tls_") || field::type_name(declared.of_type) == "Prefix";
+    let of_agent = fields.iter().filter(of_others);
     let of_agent = of_agent.map(|declared| &declared.field.ident).collect::<Vec<_>>();
     let name = &input.ident;
     Ok(quote! {
