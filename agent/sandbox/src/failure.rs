@@ -154,6 +154,17 @@ impl Failure {
         self.is_of_others
     }
 
+    /// The same at this place, such as `db:5432`, where the text does not name it: that of a refusal or of an invalid request does.
+    #[must_use]
+    pub(crate) fn at(self, place: &dyn fmt::Display) -> Self {
+        match self.kind {
+            Kind::Unreachable | Kind::Timeout | Kind::Unauthorized | Kind::Failed | Kind::TooLarge => {
+                Self { text: format!("{place}: {}", self.text), ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// A limit that was exceeded, with the name under which it is set.
     #[must_use]
     pub fn limit(name: &str, what: &str) -> Self {

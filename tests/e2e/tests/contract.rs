@@ -47,7 +47,10 @@ fn does_everything(file: &Path) {
         "{}",
         file.display()
     );
-    assert!(log.contains("127.0.0.1:1: unreachable: Connection refused"), "the target without values: {log}");
+    assert!(
+        log.contains("127.0.0.1:1: unreachable: 127.0.0.1:1: Connection refused"),
+        "the target without values: {log}"
+    );
 }
 
 #[test]

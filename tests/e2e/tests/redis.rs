@@ -188,7 +188,7 @@ fn the_unix_socket_and_tls_accept_the_same_login() {
     let socket = server.socket().display().to_string();
     assert!(with("", &["-socket", &socket]).status.success());
     let none = stderr(&with("", &["-socket", "/no/such.sock"]));
-    assert!(none.contains("unreachable: /no/such.sock: No such file"), "{none}");
+    assert!(none.contains("unix:/no/such.sock: No such file"), "{none}");
 
     let plain = Redis::start("", &[]);
     let port = plain.port.to_string();

@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 
 use hyper::Method;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue};
-use url::Url;
+use url::{Position, Url};
 use wasaba_core::secret::Secret;
+use wasaba_core::text::printable;
 use wasaba_core::tls;
 use wasmtime::Result;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
@@ -62,6 +63,9 @@ const MOST_URL_BYTES: usize = 8 << 10;
 
 /// The most bytes of a method, and of a header's name.
 const MOST_WORD_BYTES: usize = 1_024;
+
+/// How much of a URL is in an error, so that its reason is seen.
+const SHOWN_URL_BYTES: usize = 400;
 
 /// What one header of a response takes besides its texts.
 const HEADER_BYTES: usize = 64;
@@ -242,18 +246,21 @@ struct Sender<'a> {
 
 impl Sender<'_> {
     async fn send(self, request: Request) -> Result<Response, Failure> {
+        let url = request.parsed_url()?;
+        self.send_to(&url, request).await.map_err(|failure| failure.at(&page(&url)))
+    }
+
+    async fn send_to(self, url: &Url, request: Request) -> Result<Response, Failure> {
         let OfInstance { gate, blocking, meter, body_bytes } = self.instance;
         let invalid = |why: String| Failure::new(Kind::Invalid, why);
-        let url = request.parsed_url()?;
         bounded("method", &request.method, MOST_WORD_BYTES)?;
-        gate.check(|grants| grants.check_url(&url))?;
+        gate.check(|grants| grants.check_url(url))?;
         if !METHODS.contains(&request.method.as_str()) {
             return Err(invalid(format!("invalid method {:?}: use one of {}", request.method, METHODS.join(", "))));
         }
         let method = Method::from_bytes(request.method.as_bytes()).map_err(|error| invalid(error.to_string()))?;
         let mut headers = request.headers.clone();
-        if let Some(user) =
-            Grants::credentials_for(gate.grants(), &url).filter(|_| !headers.contains_key(AUTHORIZATION))
+        if let Some(user) = Grants::credentials_for(gate.grants(), url).filter(|_| !headers.contains_key(AUTHORIZATION))
         {
             headers.insert(AUTHORIZATION, basic(user)?);
         }
@@ -271,13 +278,19 @@ impl Sender<'_> {
         if let Some(body) = &request.body {
             meter.sent_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
         }
-        let sending = exchange(method, &url, headers, request.body, *body_bytes, gate, blocking);
+        let sending = exchange(method, url, headers, request.body, *body_bytes, gate, blocking);
         let (status, headers, body) = self.connections.patience.wait(None, sending).await??;
         let headers = headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
         let response = Response { status, headers: headers.collect(), body, share: None };
         meter.received_bytes.fetch_add(response.body.len() as u64, Ordering::Relaxed);
         Ok(response)
     }
+}
+
+/// A URL as errors name it: without a user and a query, which may be secret.
+fn page(url: &Url) -> String {
+    let page = format!("{}://{}", url.scheme(), &url[Position::BeforeHost..Position::AfterPath]);
+    printable(&page, SHOWN_URL_BYTES)
 }
 
 /// The failure of a response whose body has more bytes than this.
@@ -614,6 +627,18 @@ mod tests {
             HostResponse::drop(&mut view, response).await.unwrap();
         }
         assert!(view.send(request()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_error_names_the_page_without_its_query_and_a_refusal_names_the_grant_alone() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let mut state = State::new(granting(&format!("http://127.0.0.1:{port}")), 100);
+        let down = state.fetch("GET", &format!("http://127.0.0.1:{port}/a/b?token=hunter2#c")).await.unwrap_err();
+        assert_eq!(down.message, format!("http://127.0.0.1:{port}/a/b: Connection refused"));
+        let denied = state.fetch("GET", "http://elsewhere/a?token=hunter2").await.unwrap_err();
+        assert!(denied.message.starts_with("no grant for http://elsewhere:80; "), "{}", denied.message);
     }
 
     #[tokio::test]

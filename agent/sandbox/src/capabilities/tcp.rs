@@ -47,6 +47,8 @@ pub struct Connection {
     stream: Option<Box<dyn Stream>>,
     /// The host that was connected to; a unix socket has none.
     host: Option<String>,
+    /// Whom errors name.
+    place: Arc<str>,
     /// Whether the peer is on this machine.
     is_local: bool,
     timeout: Option<Duration>,
@@ -95,21 +97,25 @@ impl View<'_> {
         let OfInstance { gate, blocking, .. } = self.instance;
         bounded("host", &host, MOST_HOST_BYTES)?;
         let granted = gate.check(|grants| grants.check_host(&host, port))?;
+        let place = Arc::<str>::from(format!("{granted}:{port}"));
         let slot = self.connections.slot()?;
         let patience = self.connections.patience;
         let (stream, is_local): (Box<dyn Stream>, _) = match self.script {
             Some(script) => {
-                let stream = script.connect(&format!("{host}:{port}")).map_err(unreachable)?;
+                let stream = script.connect(&format!("{host}:{port}"));
+                let stream = stream.map_err(|why| unreachable(why).at(&place))?;
                 (stream, Origin::of_host(&host, port).is_ok_and(|origin| origin.is_loopback()))
             }
             None => {
-                let stream = patience.wait(timeout, connect::tcp(&granted, port, gate, blocking)).await.flatten()?;
+                let stream = patience.wait(timeout, connect::tcp(&granted, port, gate, blocking)).await.flatten();
+                let stream = stream.map_err(|failure| failure.at(&place))?;
                 let is_local = stream.peer_addr().is_ok_and(|peer| address::is_loopback(peer.ip()));
                 (Box::new(stream), is_local)
             }
         };
         let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Connection { stream: Some(stream), host: Some(name), is_local, timeout: None, patience, _slot: slot })
+        let (stream, host) = (Some(stream), Some(name));
+        Ok(Connection { stream, host, place, is_local, timeout: None, patience, _slot: slot })
     }
 
     async fn open_unix(&mut self, path: String, timeout: Option<Duration>) -> Result<Connection, Failure> {
@@ -118,13 +124,16 @@ impl View<'_> {
         gate.check(|grants| grants.check_socket(&path))?;
         let slot = self.connections.slot()?;
         let patience = self.connections.patience;
+        let place = Arc::<str>::from(format!("unix:{path}"));
         let stream: Box<dyn Stream> = match self.script {
-            Some(script) => script.connect(&format!("unix:{path}")).map_err(unreachable)?,
+            Some(script) => script.connect(&place).map_err(|why| unreachable(why).at(&place))?,
             None => {
-                Box::new(patience.wait(timeout, connect::unix(&path, gate, &self.instance.blocking)).await.flatten()?)
+                let stream = patience.wait(timeout, connect::unix(&path, gate, &self.instance.blocking)).await;
+                Box::new(stream.flatten().map_err(|failure| failure.at(&place))?)
             }
         };
-        Ok(Connection { stream: Some(stream), host: None, is_local: true, timeout: None, patience, _slot: slot })
+        let stream = Some(stream);
+        Ok(Connection { stream, host: None, place, is_local: true, timeout: None, patience, _slot: slot })
     }
 
     async fn sent(&mut self, connection: &Resource<Connection>, bytes: &[u8]) -> Result<Result<(), Error>> {
@@ -147,25 +156,26 @@ impl Connection {
         let (time, stream) = self.parts()?;
         let most = most.min(LARGEST_READ);
         let mut bytes = Vec::with_capacity(most);
-        within(time, stream.read_buf(&mut (&mut bytes).limit(most))).await?;
-        Ok(bytes)
+        let read = within(time, stream.read_buf(&mut (&mut bytes).limit(most))).await;
+        read.map(|_| bytes).map_err(|failure| failure.at(&self.place))
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let (time, stream) = self.parts()?;
-        within(time, async {
+        let written = within(time, async {
             stream.write_all(bytes).await?;
             stream.flush().await
-        })
-        .await
+        });
+        written.await.map_err(|failure| failure.at(&self.place))
     }
 
     async fn finish(&mut self) -> Result<(), Failure> {
         let (time, stream) = self.parts()?;
-        within(time, stream.shutdown()).await
+        within(time, stream.shutdown()).await.map_err(|failure| failure.at(&self.place))
     }
 
     fn parts(&mut self) -> Result<(Time, &mut Box<dyn Stream>), Failure> {
+        let closed = || closed().at(&self.place);
         Ok(((self.patience, self.timeout), self.stream.as_mut().ok_or_else(closed)?))
     }
 
@@ -183,12 +193,14 @@ impl Connection {
             let cure = if names::ends_in_number(&name) { cure } else { "" };
             invalid(format!("invalid server name {name:?}{cure}"))
         })?;
-        let config = self.patience.wait(self.timeout, tls.watched(seen)).await?;
+        let place = Arc::clone(&self.place);
+        let late = |failure: Failure| failure.at(&place);
+        let config = self.patience.wait(self.timeout, tls.watched(seen)).await.map_err(late)?;
         let mut config = config.map_err(|why| Failure::new(Kind::Misconfigured, format!("`tls`: {why}")))?;
         config.alpn_protocols = options.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-        let stream = self.stream.take().ok_or_else(closed)?;
+        let stream = self.stream.take().ok_or_else(|| closed().at(&place))?;
         let connect = TlsConnector::from(Arc::new(config)).connect(parsed, stream);
-        let encrypted = self.patience.wait(self.timeout, connect).await?;
+        let encrypted = self.patience.wait(self.timeout, connect).await.map_err(late)?;
         let failed = |error| {
             let text = tls::with_cure(format!("TLS with `{name}`: {error}"), &error, tls.trust());
             failure_of(&error, Kind::Failed, text)
@@ -471,6 +483,27 @@ mod tests {
         let late = view.read(Resource::new_borrow(id), 1).await.unwrap();
         let late = late.unwrap_err();
         assert!(late.kind == "timeout" && late.message.contains("20 ms"), "{late:?}");
+    }
+
+    #[tokio::test]
+    async fn an_error_names_the_host_and_port_or_the_socket_that_it_is_about() {
+        let (silent, port) = listener().await;
+        let (closed, closed_port) = listener().await;
+        drop(closed);
+        let mut grants = allowing(&format!("127.0.0.1:{port}"));
+        grants.allow(&format!("127.0.0.1:{closed_port}")).unwrap();
+        grants.allow("unix:/no/such.sock").unwrap();
+        let mut state = State::new(grants, 16);
+        let mut view = state.view();
+        let refused = view.connect("127.0.0.1".into(), closed_port, None).await.unwrap().unwrap_err();
+        assert_eq!(refused.message, format!("127.0.0.1:{closed_port}: Connection refused"));
+        let missing = view.connect_unix("/no/such.sock".into(), None).await.unwrap().unwrap_err();
+        assert_eq!(missing.message, "unix:/no/such.sock: No such file or directory");
+        let id = view.connect("127.0.0.1".into(), port, None).await.unwrap().unwrap().rep();
+        view.set_timeout(Resource::new_borrow(id), Some(20)).await.unwrap();
+        let late = view.read(Resource::new_borrow(id), 1).await.unwrap().unwrap_err();
+        assert_eq!(late.message, format!("127.0.0.1:{port}: timed out: no answer within 20 ms"));
+        drop(silent);
     }
 
     #[tokio::test]
