@@ -32,6 +32,8 @@ export class Host {
         options?: { unreachable?: string },
     ): this;
     hasFile(path: string, content: string | Uint8Array): this;
+    /** Adds a file that cannot be read; without a reason, one that is missing. */
+    hasUnreadableFile(path: string, why?: string): this;
     /** Calls `collect` with these settings, and returns the values by name, without what the agent makes of counters. */
     collect(plugin: Plugin<any>, settings?: Given): Record<string, number | bigint>;
     /** Calls `check` with these settings. */

@@ -59,6 +59,12 @@ impl SettingKind {
     pub fn of_word(word: &str) -> Option<Self> {
         Self::WORDS.iter().find(|(known, _)| *known == word).map(|(_, kind)| *kind)
     }
+
+    /// Its word in the contract.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, kind)| *kind == self).map_or("", |(word, _)| *word)
+    }
 }
 
 /// The value of a setting, as a plugin gets it.

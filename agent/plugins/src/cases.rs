@@ -9,6 +9,7 @@ use std::time::Duration;
 use config::document::{Problem, Reader, Section};
 use config::table::PluginTable;
 use sandbox::capabilities::script::{Conversation, HttpAnswer, Response, Script, Turn};
+use sandbox::capabilities::words;
 use sandbox::failure::Kind;
 use wasaba_core::paths::named;
 
@@ -23,7 +24,11 @@ pub struct Case {
     pub line: usize,
     /// The table that an operator would write.
     pub table: PluginTable,
-    /// Its calls, one after the other.
+    /// The capabilities that the component imports, no more and no fewer.
+    pub imports: Option<Vec<String>>,
+    /// How long each call may compute.
+    pub max_compute: Option<Duration>,
+    /// Its calls, one after the other; none if only the imports are expected.
     pub minutes: Vec<Minute>,
 }
 
@@ -54,6 +59,16 @@ pub struct Expected {
     pub says: Option<String>,
     /// The export that must fail: `metrics`, `checks` or `metadata`; the first that the plugin has, if `None`.
     pub call: Option<String>,
+    /// So many lines in the log, each with its text in it, such as `warning: the queue is long`.
+    pub log: Option<Vec<String>>,
+}
+
+impl Expected {
+    /// Whether no call has to be made for it.
+    fn is_nothing(&self) -> bool {
+        let Self { samples, error, check, metadata, .. } = self;
+        samples.is_none() && error.is_none() && check.is_none() && metadata.is_none()
+    }
 }
 
 /// The cases in `text`, which was read from `file`.
@@ -86,22 +101,48 @@ fn case(reader: &mut Reader<'_>, mut section: Section<'_>, folder: &Path) -> Cas
     }
     let mut table = config::plugin::settings(reader, &mut section, "test");
     table.raw.place = "the case".into();
+    let imports = imports(reader, &mut section);
+    let max_compute = reader.positive(&mut section, "max_compute_ms", LONGEST_COMPUTE_MS).map(Duration::from_millis);
     let minutes = reader.sections(&mut section, "minute");
     let minutes = if minutes.is_empty() {
-        vec![minute(reader, &mut section, folder)]
+        let is_called = max_compute.is_some() || OF_A_CALL.iter().any(|key| section.has(key));
+        let only = minute(reader, &mut section, folder, imports.is_some() && !is_called);
+        Some(only).filter(|minute| !minute.expected.is_nothing()).into_iter().collect()
     } else {
         let mut read = Vec::new();
         for mut section in minutes {
-            read.push(minute(reader, &mut section, folder));
+            read.push(minute(reader, &mut section, folder, false));
             reader.finish(section);
         }
         read
     };
     reader.finish(section);
-    Case { name, line, table, minutes }
+    Case { name, line, table, imports, max_compute, minutes }
 }
 
-fn minute(reader: &mut Reader<'_>, section: &mut Section<'_>, folder: &Path) -> Minute {
+/// A limit `compute_ms` can be no longer.
+const LONGEST_COMPUTE_MS: u64 = 60 * 60 * 1_000;
+
+/// Keys that say something about a call.
+const OF_A_CALL: [&str; 7] = ["after_seconds", "http", "tcp", "files", "says", "call", "log"];
+
+fn imports(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Option<Vec<String>> {
+    if !section.has("imports") {
+        return None;
+    }
+    let mut imports = Vec::new();
+    for (word, span) in reader.texts(section, "imports") {
+        if !words().any(|known| known == word) {
+            let valid = words().collect::<Vec<_>>().join(", ");
+            reader.fail(span, format!("`imports` has {word:?}; its items must be among {valid}"));
+        }
+        imports.push(word);
+    }
+    Some(imports)
+}
+
+/// `is_optional` says that there need not be a call.
+fn minute(reader: &mut Reader<'_>, section: &mut Section<'_>, folder: &Path, is_optional: bool) -> Minute {
     let line = reader.line(section.place);
     let after = reader.positive(section, "after_seconds", 24 * 60 * 60).unwrap_or(60);
     let mut script = Script::default();
@@ -115,11 +156,16 @@ fn minute(reader: &mut Reader<'_>, section: &mut Section<'_>, folder: &Path) -> 
     }
     if let Some(mut files) = reader.section(section, "files") {
         for path in files.keys() {
-            let content = content(reader, &mut files, &path, folder).unwrap_or_default();
-            script.files.insert(path, content);
+            let file = file(reader, &mut files, &path, folder);
+            script.files.insert(path, file);
         }
     }
-    Minute { line, after: Duration::from_secs(after), script: Arc::new(script), expected: expected(reader, section) }
+    Minute {
+        line,
+        after: Duration::from_secs(after),
+        script: Arc::new(script),
+        expected: expected(reader, section, is_optional),
+    }
 }
 
 fn http(reader: &mut Reader<'_>, answer: &mut Section<'_>, folder: &Path) -> Option<HttpAnswer> {
@@ -164,6 +210,18 @@ fn required(reader: &mut Reader<'_>, section: &mut Section<'_>, key: &str) -> Op
     text
 }
 
+/// The content of a file, or why it cannot be read: `{ unreadable = "No such file or directory" }`.
+fn file(reader: &mut Reader<'_>, files: &mut Section<'_>, path: &str, folder: &Path) -> Result<Vec<u8>, String> {
+    let is_unreadable = files.keys_within(path).iter().any(|(key, _)| key == "unreadable");
+    if !is_unreadable {
+        return Ok(content(reader, files, path, folder).unwrap_or_default());
+    }
+    let Some(mut inner) = reader.section(files, path) else { return Ok(Vec::new()) };
+    let why = reader.text(&mut inner, "unreadable").unwrap_or_default();
+    reader.finish(inner);
+    Err(why)
+}
+
 /// Bytes: text, `{ file = "beside the cases" }` or `{ hex = "0d 0a" }`.
 fn content(reader: &mut Reader<'_>, section: &mut Section<'_>, key: &str, folder: &Path) -> Option<Vec<u8>> {
     if !reader.is_table(section, key) {
@@ -199,7 +257,7 @@ fn bytes(hex: &str) -> Option<Vec<u8>> {
     digits.as_bytes().chunks(2).map(pair).collect()
 }
 
-fn expected(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Expected {
+fn expected(reader: &mut Reader<'_>, section: &mut Section<'_>, is_optional: bool) -> Expected {
     let place = section.place;
     let samples = samples(reader, section);
     let error = reader.parsed(section, "error", |text| {
@@ -218,10 +276,12 @@ fn expected(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Expected {
         let valid = ["metrics", "checks", "metadata"];
         if valid.contains(&text) { Ok(text.to_owned()) } else { Err(format!("must be one of {}", valid.join(", "))) }
     });
-    let expected = Expected { samples, error, check, metadata, says, call };
-    let Expected { samples, error, check, metadata, says, call } = &expected;
+    let log = section.has("log").then(|| reader.texts(section, "log").into_iter().map(|(line, _)| line).collect());
+    let expected = Expected { samples, error, check, metadata, says, call, log };
+    let Expected { samples, error, check, metadata, says, call, .. } = &expected;
     let answers = samples.is_some() || check.is_some() || metadata.is_some();
     let problem = match (answers, error.is_some()) {
+        (false, false) if is_optional => None,
         (false, false) => Some("nothing is expected: write `samples`, `error`, `check` or `metadata`"),
         (true, true) => Some("an `error` comes in place of samples, a check or metadata: remove one"),
         _ if says.is_some() && error.is_none() && check.is_none() => Some("`says` goes with `error` or `check`"),
@@ -266,7 +326,10 @@ mod tests {
             timeout_seconds = 3
             http = [{ url = "http://a/", status = 503, headers = { x = "y" }, body = "text", request_body = { hex = "0d 0a" } }]
             tcp = [{ with = "db:1", talk = [{ expect = "PING" }, { send = "PONG" }] }]
-            files = { "/var/log/a" = "line" }
+            files = { "/var/log/a" = "line", "/var/log/b" = { unreadable = "No such file or directory" } }
+            log = ["warning: long"]
+            imports = ["http", "tcp", "files", "log"]
+            max_compute_ms = 250
             samples = { "a.b" = 1, "a.c" = 2.5 }
 
             [[case]]
@@ -277,9 +340,24 @@ mod tests {
             [[case.minute]]
             after_seconds = 30
             metadata = { a = [1, "x", true] }
+
+            [[case]]
+            name = "empty lists"
+            settings = { hosts = [] }
+            allow = []
+            http = []
+            tcp = []
+            files = {}
+            log = []
+            imports = []
+            samples = {}
+
+            [[case]]
+            name = "no call"
+            imports = ["kv"]
         "#;
         let cases = parse(Path::new("tests.toml"), text).unwrap_or_else(|problems| panic!("{problems:?}"));
-        let [all, two] = cases.as_slice() else { panic!("{} cases", cases.len()) };
+        let [all, two, empty, no_call] = cases.as_slice() else { panic!("{} cases", cases.len()) };
         assert_eq!(
             (all.name.as_str(), all.line, all.table.raw.allow.as_slice()),
             ("all of it", 2, &["db:1".into()][..])
@@ -290,7 +368,17 @@ mod tests {
         assert_eq!((http[0].method.as_str(), response.status), ("GET", 503));
         assert_eq!((response.body.as_slice(), http[0].request_body.as_deref()), (&b"text"[..], Some(&b"\r\n"[..])));
         assert_eq!(tcp[0].turns.as_deref().unwrap(), [Turn::Expect(b"PING".to_vec()), Turn::Send(b"PONG".to_vec())]);
-        assert_eq!(files["/var/log/a"], b"line");
+        assert_eq!(files["/var/log/a"].as_deref(), Ok(&b"line"[..]));
+        assert_eq!(files["/var/log/b"], Err("No such file or directory".to_owned()));
+        assert_eq!(all.imports.as_ref().map(Vec::len), Some(4));
+        assert_eq!(all.max_compute, Some(Duration::from_millis(250)));
+        assert_eq!(all.minutes[0].expected.log.as_deref(), Some(&["warning: long".to_owned()][..]));
+        assert_eq!((empty.imports.as_deref(), empty.minutes.len()), (Some(&[][..]), 1));
+        assert_eq!(
+            (empty.minutes[0].expected.log.as_deref(), &empty.minutes[0].expected.samples),
+            (Some(&[][..]), &Some(Vec::new()))
+        );
+        assert_eq!((no_call.imports.as_deref(), no_call.minutes.len()), (Some(&["kv".to_owned()][..]), 0));
         let expected = Some(vec![("a.b".to_owned(), 1.0), ("a.c".to_owned(), 2.5)]);
         assert_eq!(all.minutes[0].expected.samples, expected);
         let [first, second] = two.minutes.as_slice() else { panic!("{} minutes", two.minutes.len()) };
@@ -327,6 +415,26 @@ mod tests {
             ),
             ("[[case]]\nname = \"a\"\nsamples = {}\nfiles = { x = { hex = \"1\" } }", "pairs of hexadecimal digits"),
             ("[[case]]\nname = \"a\"\nsamples = {}\ntcp = [{ with = \"x\", talk = [{}] }]", "a turn is"),
+            ("[[case]]\nname = \"a\"\nlog = [\"x\"]", "nothing is expected"),
+            ("[[case]]\nname = \"a\"\nsamples = {}\nlog = \"x\"", "`log` must be a list of strings"),
+            (
+                "[[case]]\nname = \"a\"\nimports = [\"htpp\"]",
+                "`imports` has \"htpp\"; its items must be among http, tcp, kv",
+            ),
+            ("[[case]]\nname = \"a\"\nimports = []\nhttp = [{ url = \"x\" }]", "nothing is expected"),
+            ("[[case]]\nname = \"a\"\nimports = []\nmax_compute_ms = 5", "nothing is expected"),
+            (
+                "[[case]]\nname = \"a\"\nsamples = {}\nmax_compute_ms = 0",
+                "`max_compute_ms` must be a whole number from 1",
+            ),
+            (
+                "[[case]]\nname = \"a\"\nsamples = {}\nfiles = { x = { unreadable = 2 } }",
+                "`unreadable` must be a string",
+            ),
+            (
+                "[[case]]\nname = \"a\"\nsamples = {}\nfiles = { x = { unreadable = \"x\", hex = \"00\" } }",
+                "unknown key `hex`",
+            ),
         ] {
             let problems = problems(case);
             assert!(problems.contains(expected), "{case}: {problems}");

@@ -56,6 +56,8 @@ struct Counts {
     failures: [AtomicU64; Kind::ALL.len()],
     last_micros: AtomicU64,
     total_micros: AtomicU64,
+    /// What the last call computed.
+    computed_micros: AtomicU64,
     /// Samples, reports and documents.
     dropped: AtomicU64,
 }
@@ -181,6 +183,23 @@ impl Instance {
     pub fn play(&mut self, script: Arc<Script>, time: SystemTime) {
         self.sandboxed = self.sandboxed.clone().with_script(script).with_time(time);
         lock(&self.circuit).close();
+    }
+
+    /// Keeps from now on what the plugin prints, for its author.
+    pub fn keep_prints(&mut self) {
+        self.sandboxed = self.sandboxed.clone().with_prints();
+    }
+
+    /// The lines that the plugin has printed since this was last asked, without secrets, if they are kept.
+    #[must_use]
+    pub fn printed(&self) -> Vec<String> {
+        self.sandboxed.printed()
+    }
+
+    /// How long the last call has computed: CPU time, the agent's for it included.
+    #[must_use]
+    pub fn computed(&self) -> Duration {
+        Duration::from_micros(self.counts.computed_micros.load(Ordering::Relaxed))
     }
 
     /// Its name: the last part of `[plugin.metrics.NAME]`, or the file's name without `.wasm`.
@@ -388,8 +407,9 @@ impl Instance {
         let now = clock::since(self.loaded);
         lock(&self.circuit).ask(now)?;
         let (plugin, sandboxed, settings) = self.parts();
-        let result =
-            self.sandbox.run(self.limits().time, self.limits().compute, call(plugin, sandboxed, settings)).await;
+        let call = call(plugin, sandboxed, settings);
+        let (result, computed) = self.sandbox.run_measured(self.limits().time, self.limits().compute, call).await;
+        self.counts.computed_micros.store(micros(computed), Ordering::Relaxed);
         self.counted(ended(result), now)
     }
 
@@ -411,7 +431,7 @@ impl Instance {
     /// Counts a call that began at `began`, since the instance was loaded.
     fn counted<T>(&self, result: Result<Answered<T>, Failure>, began: Duration) -> Result<Answered<T>, Failure> {
         let now = clock::since(self.loaded);
-        let micros = u64::try_from(now.saturating_sub(began).as_micros()).unwrap_or(u64::MAX);
+        let micros = micros(now.saturating_sub(began));
         self.counts.calls.fetch_add(1, Ordering::Relaxed);
         self.counts.last_micros.store(micros, Ordering::Relaxed);
         self.counts.total_micros.fetch_add(micros, Ordering::Relaxed);
@@ -475,6 +495,10 @@ impl Instance {
         }
         Ok(times)
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A target without values.

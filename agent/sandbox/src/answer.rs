@@ -91,6 +91,12 @@ impl Interpretation {
         ("per-second", Self::PerSecond),
         ("per-minute-32", Self::PerMinute32),
     ];
+
+    /// Its word in the contract.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, interpretation)| *interpretation == self).map_or("", |(word, _)| *word)
+    }
 }
 
 /// The unit at a graph's axis.
@@ -121,6 +127,12 @@ impl Unit {
         ("bits-per-second", Self::BitsPerSecond),
         ("iops", Self::Iops),
     ];
+
+    /// Its word in the contract.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, unit)| *unit == self).map_or("", |(word, _)| *word)
+    }
 }
 
 /// What a check found.

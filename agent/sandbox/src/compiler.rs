@@ -17,6 +17,7 @@ use wasaba_core::text::printable;
 
 use crate::confinement::confine;
 use crate::engine;
+use crate::foreground::{self, Running};
 use crate::needs::{Excess, Needs, Uncounted, count};
 
 /// A component that compiles to more code than this is refused; a Python interpreter compiles to 32 MB.
@@ -26,7 +27,7 @@ const LARGEST_CODE_BYTES: u64 = 256 << 20;
 const SAID_BYTES: u64 = 4_096;
 const SHOWN_BYTES: usize = 1_024;
 
-/// By the clock, compiling may take this many times `compile_seconds`: the child has the lowest priority.
+/// By the clock, compiling may take this many times `compile_seconds`: the agent's child has the lowest priority.
 const PATIENCE: u32 = 5;
 
 /// Why a component was not compiled, as the rest of a sentence that begins with its file's name.
@@ -133,6 +134,10 @@ pub(crate) fn compile_in_child(kind: Engine, wasm: &[u8], limits: &Limits) -> Re
     command.args(["--instances", &limits.instances.to_string()]);
     command.args(["--start-bytes", &limits.memory_bytes.to_string()]);
     command.args(["--table-elements", &limits.table_elements.to_string()]);
+    if foreground::is_awaited() {
+        command.arg("--awaited");
+    }
+    let _running = Running::start();
     let ended = exchange(&mut command, wasm, limits.compile.saturating_mul(PATIENCE))?;
     if ended.is_stuck {
         return Err(CompileError::Stuck(limits.compile.saturating_mul(PATIENCE)));
@@ -244,6 +249,8 @@ pub struct Order {
     pub memory_bytes: u64,
     /// The limits of the component's instances: `instances`, `memory_bytes` and `table_elements` count.
     pub limits: Limits,
+    /// Whether someone waits for it.
+    pub is_awaited: bool,
 }
 
 /// The child's side: bytes in, what the component needs and its code out; no code if it needs more than its limits. The component
@@ -256,8 +263,11 @@ pub fn compile(order: &Order, wasm: impl Read, code: impl Write) -> Result<(), S
 }
 
 fn compiled(order: &Order, mut wasm: impl Read, mut code: impl Write) -> Result<(), CompilerReport> {
-    // Collecting comes first; a compiler can wait.
-    rustix::process::nice(10).map_err(|error| CompilerReport::Failed(format!("cannot lower the priority: {error}")))?;
+    if !order.is_awaited {
+        // Collecting comes first; a compiler can wait.
+        rustix::process::nice(10)
+            .map_err(|error| CompilerReport::Failed(format!("cannot lower the priority: {error}")))?;
+    }
     confine(order.cpu_seconds, order.memory_bytes).map_err(CompilerReport::Failed)?;
     let mut bytes = Vec::new();
     wasm.read_to_end(&mut bytes).map_err(|error| io_report("read the component", &error))?;

@@ -1,7 +1,7 @@
 //! The sandbox: WebAssembly components run here, within limits and grants. Only this crate names wasmtime.
 //!
 //! [`load`] checks a file, [`compile`] makes code of it, [`component`] links it and calls it, and [`thread`] runs the calls.
-//! [`capabilities`] are all that a call can reach, [`answer`] is what it returns, and [`failure`] how it fails.
+//! [`foreground`] says whether someone waits for the code. [`capabilities`] are all that a call can reach, [`answer`] is what it returns, and [`failure`] how it fails.
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make and read the files that they need"))]
 
 pub mod answer;
@@ -14,6 +14,7 @@ mod confinement;
 mod contract;
 mod engine;
 pub mod failure;
+pub mod foreground;
 pub mod load;
 pub mod needs;
 pub mod thread;

@@ -115,14 +115,25 @@ impl Sandbox {
         compute: Duration,
         call: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Ended> {
+        self.run_measured(limit, compute, call).await.0
+    }
+
+    /// As [`Sandbox::run`], and how long the call has computed.
+    pub async fn run_measured<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        compute: Duration,
+        call: impl Future<Output = T> + Send + 'static,
+    ) -> (Result<T, Ended>, Duration) {
         let call = Counted::new(call, compute, self.clocks);
         let usage = call.usage();
         // Timed here, where no plugin computes.
-        match tokio::time::timeout(limit, self.turns(call)).await {
+        let ended = match tokio::time::timeout(limit, self.turns(call)).await {
             Ok(Ok(result)) => result.map_err(|ComputedTooLong| Ended::Computed(compute)),
             Ok(Err(Panicked)) => Err(Ended::Panicked),
             Err(_) => Err(late(usage.held_up((self.clocks.monotonic)()), limit)),
-        }
+        };
+        (ended, usage.computed())
     }
 
     async fn turns<T: Send + 'static>(&self, call: Counted<T>) -> Result<Result<T, ComputedTooLong>, Panicked> {

@@ -97,7 +97,7 @@ pub enum QueueCommand {
 /// The commands around plugins, each with a file of its name.
 #[derive(Debug, Subcommand)]
 pub enum PluginCommand {
-    /// Collect once and print `name<TAB>value<TAB>epoch` lines, like the official plugins
+    /// Collect once and print `name<TAB>value<TAB>epoch` lines, like the official plugins; with -v also what the plugin prints
     Run {
         /// The agent's flags, which name the plugin folders
         #[command(flatten)]
@@ -116,6 +116,9 @@ pub enum PluginCommand {
         /// The agent's flags, which name the plugin folders
         #[command(flatten)]
         agent: AgentFlags,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
         /// The plugin's name, or the path of a .wasm file
         plugin: String,
     },
@@ -215,6 +218,9 @@ pub enum PluginCommand {
         /// The limit of the table elements that they start with
         #[arg(long)]
         table_elements: usize,
+        /// Keep the priority, since someone waits for it
+        #[arg(long)]
+        awaited: bool,
     },
 }
 

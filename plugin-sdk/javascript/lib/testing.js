@@ -75,6 +75,12 @@ export class Host {
         return this;
     }
 
+    /** Adds a file that cannot be read, such as one that is missing. */
+    hasUnreadableFile(path, why = "No such file or directory") {
+        this.script.files.set(path, why);
+        return this;
+    }
+
     /** Calls `collect` with these settings, and returns the values by name, without what the agent makes of counters. */
     collect(plugin, given = {}) {
         const { samples } = this.readings(plugin, given);
@@ -426,6 +432,7 @@ class Script {
         const content = this.files.get(path);
         if (content === undefined) throw wireError("failed", this.note(`the case has no file \`${path}\``));
         this.read.add(path);
+        if (typeof content === "string") throw wireError("failed", `cannot read \`${path}\`: ${content}`);
         const id = 1 + [...this.files.keys()].indexOf(path);
         return {
             stat: () => ({ size: content.length, modifiedMs: 0, id, attributes: [] }),
@@ -511,8 +518,9 @@ class Conversation {
 
 // The cases of `wasaba plugin test`.
 
-const OF_A_CASE = ["name", "settings", "allow", "reveal", "virtual_host", "timeout_seconds", "minute"];
-const OF_A_MINUTE = ["http", "tcp", "files", "samples", "error", "check", "metadata", "says", "call", "after_seconds"];
+// `imports` and `max_compute_ms` are of the component, which there is not here.
+const OF_A_CASE = ["name", "settings", "allow", "reveal", "virtual_host", "timeout_seconds", "minute", "imports", "max_compute_ms"];
+const OF_A_MINUTE = ["http", "tcp", "files", "samples", "error", "check", "metadata", "says", "call", "after_seconds", "log"];
 // What only the agent does.
 const OF_THE_AGENT = [
     "custom_identifier",
@@ -563,7 +571,12 @@ export class Case {
         for (const [number, minute] of this.minutes.entries()) {
             host.now += minute.after_seconds ?? 60;
             host.script = this.script(minute);
+            const before = host.logged.length;
             const lines = [...this.play(plugin, host, minute, counters), ...host.script.deviations()];
+            if (minute.log !== undefined) {
+                const logged = host.logged.slice(before).map(([level, line]) => this.redacted(plugin, `${level}: ${line}`));
+                lines.push(...otherLog(minute.log, logged));
+            }
             const where = this.minutes.length > 1 ? `minute ${number + 1}: ` : "";
             differences.push(...lines.map((line) => where + line));
         }
@@ -592,7 +605,10 @@ export class Case {
             const turns = (talk.talk ?? []).map((turn) => Object.fromEntries(Object.entries(turn).map(([kind, own]) => [kind, this.content(own)])));
             host.talks(talk.with, turns, { unreachable: talk.unreachable });
         }
-        for (const [path, content] of Object.entries(minute.files ?? {})) host.hasFile(path, this.content(content));
+        for (const [path, content] of Object.entries(minute.files ?? {})) {
+            if (content.unreadable === undefined) host.hasFile(path, this.content(content));
+            else host.hasUnreadableFile(path, content.unreadable);
+        }
         return host.script;
     }
 
@@ -673,6 +689,16 @@ function sorted(value) {
 function missingText(minute, text) {
     const says = minute.says ?? "";
     return text.includes(says) ? [] : [`expected a message with ${JSON.stringify(says)}, got: ${text}`];
+}
+
+function otherLog(expected, actual) {
+    const lines = [];
+    for (const [at, text] of expected.entries()) {
+        if (actual[at] === undefined) lines.push(`missing in the log: ${JSON.stringify(text)}`);
+        else if (!actual[at].includes(text)) lines.push(`the log has ${JSON.stringify(actual[at])}, not one with ${JSON.stringify(text)}`);
+    }
+    lines.push(...actual.slice(expected.length).map((line) => `unexpected in the log: ${JSON.stringify(line)}`));
+    return lines;
 }
 
 function otherValues(expected, actual) {

@@ -23,13 +23,14 @@ import {
     growth,
     http,
     kv,
+    log,
     segment,
     tcp,
     up,
     warningDaily,
 } from "../index.js";
 import { KINDS, fromWire, told } from "../lib/errors.js";
-import { Host } from "../lib/testing.js";
+import { Case, Host } from "../lib/testing.js";
 
 const graphs = [new Graph("q", "Q", "float", { "*": gauge() }), new Graph("q.of.#", "Q", "float", { waiting: gauge() })];
 
@@ -342,4 +343,26 @@ test("metadata is one value or several documents", () => {
     assert.deepEqual(metadata([1, 2]), { "": [1, 2] });
     assert.deepEqual(metadata([new Document("日"), new Document([], "q-more")]), { "": "日", "q-more": [] });
     assert.throws(() => metadata(undefined), /cannot be JSON/);
+});
+
+test("a case holds the log and a file that cannot be read against what it expects", () => {
+    const plugin = pluginOf(
+        ({ path }) => {
+            log.warning("long");
+            log.info("more");
+            return [["q.bytes", files.read(path, 9).length]];
+        },
+        { settings: { path: Setting.file({ required: true }) } },
+    );
+    const table = {
+        name: "x",
+        settings: { path: "/a" },
+        files: { "/a": { unreadable: "Permission denied" } },
+        error: "failed",
+        says: "cannot read `/a`: Permission denied",
+    };
+    const run = (expected) => new Case("tests.toml", { ...table, log: expected }).run(plugin);
+    run(["warning: long", "more"]);
+    assert.throws(() => run(["debug: long"]), /the log has "warning: long", not one with "debug: long"\n.*unexpected in the log: "info: more"/);
+    assert.throws(() => run(["long", "more", "third"]), /missing in the log: "third"/);
 });

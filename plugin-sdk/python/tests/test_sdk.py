@@ -37,7 +37,7 @@ from wasaba_plugin import (
 )
 from wasaba_plugin._errors import KINDS, from_wire, told
 from wasaba_plugin._sample import number
-from wasaba_plugin.testing import Host, _error
+from wasaba_plugin.testing import Case, Host, _error
 
 
 def plugin_of(collect=None, **more):
@@ -420,3 +420,30 @@ def test_metadata_is_one_value_or_several_documents():
 
 def test_every_error_of_the_sdk_is_an_error():
     assert all(issubclass(kind, Error) for kind in [*KINDS.values(), Busy, Mistake])
+
+
+def test_a_case_holds_the_log_and_a_file_that_cannot_be_read_against_what_it_expects(tmp_path):
+    plugin = Plugin("q", "1", "", reaches=["file"])
+    path = plugin.setting(Setting.file("path", required=True))
+
+    @plugin.collect
+    def collect(settings):
+        log.warning("long")
+        log.info("more")
+        yield "q.bytes", len(files.read(settings[path], 9))
+
+    plugin.graph(Graph("q", "Q", "bytes")).gauge("bytes")
+    table = {
+        "name": "x",
+        "settings": {"path": "/a"},
+        "files": {"/a": {"unreadable": "Permission denied"}},
+        "error": "failed",
+        "says": "cannot read `/a`: Permission denied",
+    }
+    Case(tmp_path / "tests.toml", {**table, "log": ["warning: long", "more"]}).run(plugin)
+    with pytest.raises(AssertionError) as differences:
+        Case(tmp_path / "tests.toml", {**table, "log": ["debug: long"]}).run(plugin)
+    text = str(differences.value)
+    assert "the log has 'warning: long', not one with 'debug: long'" in text and "unexpected in the log: 'info: more'" in text
+    with pytest.raises(AssertionError, match="missing in the log: 'third'"):
+        Case(tmp_path / "tests.toml", {**table, "log": ["long", "more", "third"]}).run(plugin)

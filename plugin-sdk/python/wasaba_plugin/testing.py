@@ -125,6 +125,11 @@ class Host:
         self.script.files[path] = _bytes(content)
         return self
 
+    def has_unreadable_file(self, path: str, why: str = "No such file or directory") -> Host:
+        """Adds a file that cannot be read, such as one that is missing."""
+        self.script.files[path] = why
+        return self
+
     # The calls.
 
     def __enter__(self) -> Host:
@@ -411,7 +416,8 @@ class _Script:
     def __init__(self) -> None:
         self.http: list[Any] = []
         self.tcp: list[Any] = []
-        self.files: dict[str, bytes] = {}
+        #: What is in each, or as a text why it cannot be read.
+        self.files: dict[str, bytes | str] = {}
         self.read: set[str] = set()
         self.noted: list[str] = []
         self.open: list[_Conversation] = []
@@ -454,6 +460,8 @@ class _Script:
             raise _error("failed", self.note(f"the case has no file `{path}`"))
         self.read.add(path)
         content = self.files[path]
+        if isinstance(content, str):
+            raise _error("failed", f"cannot read `{path}`: {content}")
         stat = SimpleNamespace(size=len(content), modified_ms=0, id=1 + sorted(self.files).index(path), attributes=[])
         return SimpleNamespace(
             stat=lambda: stat,
@@ -560,8 +568,9 @@ def _postgres_md5(password: _SecretText, user: str, salt: bytes) -> str:
 
 # The cases of `wasaba plugin test`.
 
-_OF_A_CASE = {"name", "settings", "allow", "reveal", "virtual_host", "timeout_seconds", "minute"}
-_OF_A_MINUTE = {"http", "tcp", "files", "samples", "error", "check", "metadata", "says", "call", "after_seconds"}
+# `imports` and `max_compute_ms` are of the component, which there is not here.
+_OF_A_CASE = {"name", "settings", "allow", "reveal", "virtual_host", "timeout_seconds", "minute", "imports", "max_compute_ms"}
+_OF_A_MINUTE = {"http", "tcp", "files", "samples", "error", "check", "metadata", "says", "call", "after_seconds", "log"}
 # What only the agent does.
 _OF_THE_AGENT = {
     "custom_identifier",
@@ -614,7 +623,11 @@ class Case:
         for number, minute in enumerate(self.minutes, 1):
             host.now += minute.get("after_seconds", 60)
             host.script = self._script(minute)
+            before = len(host.logged)
             lines = self._play(plugin, host, minute, counters) + host.script.deviations()
+            if "log" in minute:
+                logged = [self._redacted(plugin, f"{level}: {line}") for level, line in host.logged[before:]]
+                lines += _other_log(minute["log"], logged)
             where = f"minute {number}: " if len(self.minutes) > 1 else ""
             differences += [where + line for line in lines]
         if differences:
@@ -642,7 +655,10 @@ class Case:
             turns = [{kind: self._content(content) for kind, content in turn.items()} for turn in talk.get("talk", ())]
             host.talks(talk["with"], *turns, unreachable=talk.get("unreachable"))
         for path, content in minute.get("files", {}).items():
-            host.has_file(path, self._content(content))
+            if isinstance(content, dict) and "unreadable" in content:
+                host.has_unreadable_file(path, str(content["unreadable"]))
+            else:
+                host.has_file(path, self._content(content))
         return host.script
 
     def _play(self, plugin: Plugin, host: Host, minute: Mapping[str, Any], counters: Any) -> list[str]:
@@ -710,6 +726,15 @@ class Case:
 def _missing_text(minute: Mapping[str, Any], text: str) -> list[str]:
     says = minute.get("says", "")
     return [] if says in text else [f"expected a message with {says!r}, got: {text}"]
+
+
+def _other_log(expected: list[str], actual: list[str]) -> list[str]:
+    lines = [
+        f"the log has {line!r}, not one with {text!r}" for text, line in zip(expected, actual) if text not in line
+    ]
+    lines += [f"missing in the log: {text!r}" for text in expected[len(actual) :]]
+    lines += [f"unexpected in the log: {line!r}" for line in actual[len(expected) :]]
+    return lines
 
 
 def _other_values(expected: Mapping[str, float], actual: dict[str, float]) -> list[str]:

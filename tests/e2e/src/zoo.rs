@@ -235,7 +235,7 @@ pub fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 
 /// The native code that the agent compiles a component to, which it trusts only in its own folder.
 fn machine_code() -> Vec<u8> {
-    let mut child = compiler();
+    let mut child = compiler(&[]);
     child.stdin.take().unwrap().write_all(&std::fs::read(component("everything")).unwrap()).unwrap();
     let output = child.wait_with_output().unwrap();
     // What the component needs comes first.
@@ -249,10 +249,10 @@ fn machine_code() -> Vec<u8> {
 /// # Panics
 /// It cannot be started.
 #[must_use]
-pub fn compiler() -> Child {
+pub fn compiler(flags: &[&str]) -> Child {
     let mut command = Command::new(wasaba());
     command.args(["plugin", "compiler", "--engine=pulley", "--cpu-seconds=60", "--memory-bytes=2147483648"]);
-    command.args(["--instances=200", "--start-bytes=67108864", "--table-elements=100000"]);
+    command.args(["--instances=200", "--start-bytes=67108864", "--table-elements=100000"]).args(flags);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 

@@ -141,6 +141,98 @@ FAILED  a response that is not read
 }
 
 #[test]
+fn what_a_plugin_drops_logs_imports_and_computes_is_held_against_its_cases() {
+    let home = Home::with("");
+    let cases = r#"
+[[case]]
+name = "samples that fit no graph"
+settings = { do = "bad-samples" }
+samples = { "naughty.good" = 1 }
+
+[[case]]
+name = "the expected line of the log"
+settings = { do = "flood" }
+limits = { log_lines = 1 }
+log = ["info: line 0"]
+samples = { "naughty.good" = 1 }
+
+[[case]]
+name = "no line of the log"
+settings = { do = "flood" }
+limits = { log_lines = 2 }
+log = []
+samples = { "naughty.good" = 1 }
+
+[[case]]
+name = "a file that cannot be read"
+settings = { do = "read-file", url = "/var/log/a" }
+allow = ["file:/var/log/a"]
+files = { "/var/log/a" = { unreadable = "Permission denied" } }
+error = "failed"
+says = "cannot read `/var/log/a`: Permission denied"
+
+[[case]]
+name = "a component that imports more"
+imports = ["http"]
+
+[[case]]
+name = "a budget that is exceeded"
+settings = { do = "loop" }
+limits = { compute_ms = 100 }
+error = "limit"
+max_compute_ms = 50
+
+[[case]]
+name = "a server that is down is named"
+settings = { do = "connect", url = "db:5432" }
+allow = ["db:5432"]
+tcp = [{ with = "db:5432", unreachable = "connection refused" }]
+error = "unreachable"
+says = "unreachable: db:5432: connection refused"
+"#;
+    let (passed, said) = test(&home, &component("naughty"), cases);
+    assert!(!passed);
+    let lines = said.lines().collect::<Vec<_>>();
+    let with = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+    for expected in [
+        "FAILED  samples that fit no graph",
+        "cases.toml:2: dropped 1 sample that fits no metric of the plugin's graphs: `custom.memory`",
+        "ok      the expected line of the log",
+        "FAILED  no line of the log",
+        "cases.toml:14: unexpected in the log: \"info: line 0\"",
+        "cases.toml:14: unexpected in the log: \"info: line 1\"",
+        "ok      a file that cannot be read",
+        "FAILED  a component that imports more",
+        "cases.toml:29: the component imports ",
+        "FAILED  a budget that is exceeded",
+        " ms, more than 50 ms (`max_compute_ms`)",
+        "ok      a server that is down is named",
+        "3 passed, 4 failed",
+    ] {
+        assert_eq!(with(expected), 1, "{expected} in {said}");
+    }
+    let file = component("naughty");
+    let run = home.command(&["plugin", "run"], &[file.to_str().unwrap(), "-do=bad-samples"]);
+    let log = String::from_utf8(run.stderr).unwrap();
+    assert!(log.contains("fits no metric of the plugin's graphs: `custom.memory`"), "{log}");
+}
+
+#[test]
+fn a_component_that_takes_long_to_compile_is_announced_once() {
+    let home = Home::without_compiled();
+    home.configure("");
+    // Enough functions to take the compiler longer than a moment.
+    let body = "(i32.store (i32.load (local.get 0)) (i32.load offset=8 (local.get 0)))".repeat(300);
+    let functions = format!("(func (param i32) {body})").repeat(200);
+    let module = format!("(component (core module (memory 1) {functions}))");
+    let file = home.path("long.wasm");
+    std::fs::write(&file, wat::parse_str(module).unwrap()).unwrap();
+    let said = stderr(&home.command(&["plugin", "inspect"], &[file.to_str().unwrap()]));
+    assert_eq!(said.matches("compiling long, once; this may take some seconds").count(), 1, "{said}");
+    assert!(said.contains("is not a wasaba plugin"), "{said}");
+}
+
+#[test]
 fn invalid_cases_are_reported_with_their_position_and_none_runs() {
     let home = Home::with("");
     let (passed, said) = test(&home, &component("naughty"), "[[case]]\nname = \"a\"\nsampels = { a = 1 }\n");

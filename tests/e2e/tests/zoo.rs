@@ -301,18 +301,40 @@ fn a_malicious_file_is_refused_before_it_gets_settings() {
     }
 }
 
-#[test]
-fn the_compiler_is_an_unprivileged_user_before_it_reads_a_byte() {
-    let mut child = compiler();
-    let folder = format!("/proc/{}", child.id());
-    let status = loop {
-        let status = std::fs::read_to_string(format!("{folder}/status")).unwrap();
+/// The status of a compiler that has confined itself and reads.
+fn confined(child: &std::process::Child) -> String {
+    loop {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
         // The filter is the last of what it does before it reads.
         if status.contains("Seccomp:\t2") {
-            break status;
+            return status;
         }
         std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_compiler_yields_to_everything_else_unless_someone_waits_for_it() {
+    // Field 19 (proc(5)), of those after the name.
+    let niceness = |process: &str| {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+        let fields = stat.rsplit_once(") ").unwrap().1.split(' ').collect::<Vec<_>>();
+        fields[16].parse::<i32>().unwrap()
     };
+    let own = niceness("self");
+    for (flags, expected) in [(&[][..], (own + 10).min(19)), (&["--awaited"][..], own)] {
+        let mut child = compiler(flags);
+        confined(&child);
+        assert_eq!(niceness(&child.id().to_string()), expected, "{flags:?}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn the_compiler_is_an_unprivileged_user_before_it_reads_a_byte() {
+    let mut child = compiler(&[]);
+    let (folder, status) = (format!("/proc/{}", child.id()), confined(&child));
     let nothing = "0000000000000000";
     for capabilities in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
         assert!(status.contains(&format!("{capabilities}:\t{nothing}")), "{status}");

@@ -165,6 +165,16 @@ mod tests {
     }
 
     #[test]
+    fn what_was_dropped_of_an_answer_is_logged_once_until_nothing_is() {
+        let (mut record, now) = (record(), Instant::now());
+        let dropped = Answer { warnings: vec!["dropped 1 sample".to_owned()], ..Answer::default() };
+        assert_eq!(record.judge(Ok(&dropped), now), failing("dropped 1 sample"));
+        assert_eq!(record.judge(Ok(&dropped), now), None);
+        assert!(record.judge(Ok(&Answer::default()), now).is_some(), "it has recovered");
+        assert_eq!(record.judge(Ok(&dropped), now), failing("dropped 1 sample"));
+    }
+
+    #[test]
     fn what_keeps_failing_for_new_reasons_or_comes_and_goes_has_six_lines_an_hour() {
         let now = Instant::now();
         for recovers in [false, true] {

@@ -364,12 +364,25 @@ mod tests {
     #[tokio::test]
     async fn a_script_stands_in_for_the_files_but_not_for_the_grants() {
         let mut state = State::reading("/var/log/app.log");
-        let files = ["/var/log/app.log", "/etc/shadow"].map(|path| (path.to_owned(), b"line".to_vec()));
+        let files = ["/var/log/app.log", "/etc/shadow"].map(|path| (path.to_owned(), Ok(b"line".to_vec())));
         let mut script = Script::default();
         script.files.extend(files);
         state.script = Some(script);
         let file = state.open("/var/log/app.log").await.unwrap();
         assert_eq!((state.read(file, 1, 2).await, state.stat(file).await.size), (b"in".to_vec(), 4));
         assert_eq!(state.open("/etc/shadow").await.unwrap_err().kind, "denied");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_missing_in_a_script_is_reported_like_one_that_is_missing() {
+        let mut state = State::reading("/var/log/app.log");
+        let missing = state.open("/var/log/app.log").await.unwrap_err();
+        let why = std::io::Error::from_raw_os_error(2).to_string();
+        let mut script = Script::default();
+        script.files.insert("/var/log/app.log".into(), Err(why));
+        state.script = Some(script);
+        let canned = state.open("/var/log/app.log").await.unwrap_err();
+        assert_eq!((&canned.kind, &canned.message), (&missing.kind, &missing.message));
+        assert_eq!(state.script.unwrap().deviations(), Vec::<String>::new(), "it was read");
     }
 }

@@ -40,7 +40,12 @@ pub(crate) struct Guest {
 impl Guest {
     /// The host's side of one call of `instance`, which begins now.
     pub(crate) fn new(instance: Instance) -> Self {
-        let (state, stderr) = (&instance.state, Stderr::hiding(instance.state.secrets.clone()));
+        let (state, printed) = (&instance.state, instance.printed.as_ref());
+        let stderr = Stderr::hiding(state.secrets.clone()).shown_in(printed);
+        let mut wasi = WasiCtx::builder();
+        if printed.is_some() {
+            wasi.stdout(Stderr::hiding(state.secrets.clone()).shown_in(printed));
+        }
         let limits = &state.limits;
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
@@ -50,13 +55,14 @@ impl Guest {
             call: call::OfCall::new(Arc::clone(limits), began),
             connections: connect::OfCall::new(limits.connections, limits.time, budget.clone()),
             kv: kv::OfCall::new(Arc::clone(&instance.values), limits.kv_bytes, clock::millis_of(began)),
-            log: log::OfCall::new(Arc::clone(&state.log), limits.log_lines, clock::instant()),
+            log: log::OfCall::new(Arc::clone(&state.log), limits.log_lines, clock::instant())
+                .noted_in(instance.script.clone()),
             crypto: crypto::OfCall::new(limits.pbkdf2_iterations),
             memory: Memory::new(limits, budget),
             files: files::OfCall::default(),
             // Nothing is opened: no files, no sockets, no names, no environment, no arguments, and of the standard streams
-            // only this one.
-            wasi: WasiCtx::builder().stderr(stderr.clone()).max_random_size(RANDOM_BYTES).build(),
+            // only what is shown.
+            wasi: wasi.stderr(stderr.clone()).max_random_size(RANDOM_BYTES).build(),
             stderr,
             table,
             instance,

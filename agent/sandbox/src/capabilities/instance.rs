@@ -12,6 +12,7 @@ use super::gate::Gate;
 use super::grants::Grants;
 use super::meter::Meter;
 use super::script::Script;
+use super::stderr::Printed;
 use super::{crypto, files, http, log, tcp, types};
 
 /// How much of a text is shown.
@@ -23,6 +24,8 @@ pub struct Instance {
     pub(super) state: Arc<State>,
     pub(super) values: Arc<StoredValues>,
     pub(super) script: Option<Arc<Script>>,
+    /// What it prints, where that is kept.
+    pub(super) printed: Option<Arc<Printed>>,
     /// When its calls begin, if not now.
     pub(super) time: Option<SystemTime>,
 }
@@ -63,13 +66,25 @@ impl Instance {
             meter,
             secrets,
         };
-        Self { state: Arc::new(state), values: Arc::default(), script: None, time: None }
+        Self { state: Arc::new(state), values: Arc::default(), script: None, printed: None, time: None }
     }
 
     /// The same instance with `script` in place of the outside.
     #[must_use]
     pub fn with_script(self, script: Arc<Script>) -> Self {
         Self { script: Some(script), ..self }
+    }
+
+    /// The same instance, of which is kept what it prints.
+    #[must_use]
+    pub fn with_prints(self) -> Self {
+        Self { printed: Some(Arc::default()), ..self }
+    }
+
+    /// The lines that it has printed since this was last asked, without secrets; none unless they are kept.
+    #[must_use]
+    pub fn printed(&self) -> Vec<String> {
+        self.printed.as_ref().map(|printed| printed.take(&self.state.secrets)).unwrap_or_default()
     }
 
     /// The same instance with these stored values.

@@ -13,6 +13,7 @@ use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker};
 
 use super::meter::Meter;
+use super::script::Script;
 use crate::contract::wire::log::{self as contract, Level};
 
 pub(super) fn link<T: Send + 'static>(linker: &mut Linker<T>, view: fn(&mut T) -> &mut OfCall) -> Result<()> {
@@ -49,12 +50,20 @@ pub(super) struct OfCall {
     lines_left: u32,
     dropped: u32,
     began: Instant,
+    /// Notes what is logged.
+    script: Option<Arc<Script>>,
 }
 
 impl OfCall {
     /// A call that may log this many `lines` and `began` at that time.
     pub(super) fn new(instance: Arc<OfInstance>, lines: u32, began: Instant) -> Self {
-        Self { instance, lines_left: lines, dropped: 0, began }
+        Self { instance, lines_left: lines, dropped: 0, began, script: None }
+    }
+
+    /// The same, whose lines `script` notes.
+    pub(super) fn noted_in(mut self, script: Option<Arc<Script>>) -> Self {
+        self.script = script;
+        self
     }
 
     /// The line as it is logged, or `None` if the call or its instance has used up its lines.
@@ -99,6 +108,9 @@ impl contract::Host for OfCall {
     async fn write(&mut self, level: Level, line: String) -> Result<()> {
         let Some(line) = self.admitted(&line) else { return Ok(()) };
         let name = self.instance.name();
+        if let Some(script) = &self.script {
+            script.logged(format!("{}: {line}", word(level)));
+        }
         match level {
             Level::Debug => tracing::debug!(target: OF_PLUGINS, "plugin {name}: {line}"),
             Level::Info => tracing::info!(target: OF_PLUGINS, "plugin {name}: {line}"),
@@ -106,6 +118,16 @@ impl contract::Host for OfCall {
             Level::Error => tracing::error!(target: OF_PLUGINS, "plugin {name}: {line}"),
         }
         Ok(())
+    }
+}
+
+/// Its word in the contract.
+fn word(level: Level) -> &'static str {
+    match level {
+        Level::Debug => "debug",
+        Level::Info => "info",
+        Level::Warning => "warning",
+        Level::Error => "error",
     }
 }
 
@@ -156,6 +178,16 @@ mod tests {
             let mut call = OfCall::new(Arc::clone(&first.instance), 16, began);
             assert!(call.admitted("line").is_some(), "minute {minute}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_script_notes_what_is_logged_with_its_level_and_nothing_beyond_the_limit() {
+        let script = Arc::<Script>::default();
+        let mut log = log(2).noted_in(Some(Arc::clone(&script)));
+        for (level, line) in [(Level::Warning, "hunter2"), (Level::Debug, "more"), (Level::Error, "too much")] {
+            log.write(level, line.into()).await.unwrap();
+        }
+        assert_eq!(script.log(), ["warning: [redacted]", "debug: more"]);
     }
 
     #[test]

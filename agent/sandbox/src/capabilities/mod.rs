@@ -58,6 +58,11 @@ pub(crate) const ALL: &[Capability] = &[
     Capability { name: "call", link: |linker| call::link(linker, Guest::call) },
 ];
 
+/// The word of each capability.
+pub fn words() -> impl Iterator<Item = &'static str> {
+    ALL.iter().map(|capability| capability.name)
+}
+
 /// Links the whole of WASI 0.2, closed.
 ///
 /// # Errors

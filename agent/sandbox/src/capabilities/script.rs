@@ -18,8 +18,8 @@ pub struct Script {
     pub http: Vec<HttpAnswer>,
     /// Conversations, one for each connection.
     pub tcp: Vec<Conversation>,
-    /// Files by path.
-    pub files: BTreeMap<String, Vec<u8>>,
+    /// Files by path: what is in each, or why it cannot be read.
+    pub files: BTreeMap<String, Result<Vec<u8>, String>>,
     progress: Arc<Mutex<Progress>>,
 }
 
@@ -82,6 +82,7 @@ struct Progress {
     answered: Vec<usize>,
     connected: Vec<usize>,
     read: Vec<String>,
+    logged: Vec<String>,
     deviations: Vec<String>,
 }
 
@@ -134,7 +135,18 @@ impl Script {
             return Err(progress.note(format!("the case has no file `{path}`")));
         };
         progress.read.push(path.to_owned());
-        Ok(content.clone())
+        content.clone().map_err(|why| format!("cannot read `{path}`: {why}"))
+    }
+
+    /// Notes a line of the log, with its level in front.
+    pub(super) fn logged(&self, line: String) {
+        lock(&self.progress).logged.push(line);
+    }
+
+    /// The lines that the plugin logged, each with its level: `warning: the queue is long`.
+    #[must_use]
+    pub fn log(&self) -> Vec<String> {
+        lock(&self.progress).logged.clone()
     }
 
     /// How the plugin deviated from the script, a line each: what it used that is not in the script, and what is in the
@@ -327,7 +339,7 @@ mod tests {
             request_body: Some(b"yes".to_vec()),
             ..answer("http://a/", 200)
         });
-        script.files.insert("/a".into(), Vec::new());
+        script.files.insert("/a".into(), Ok(Vec::new()));
         script.fetch(&request("http://a/")).unwrap();
         assert!(script.fetch(&request("http://b/")).is_err() && script.file("/b").is_err());
         assert!(script.connect("db:2").is_err());

@@ -1,5 +1,5 @@
-//! The standard error of a plugin: its end is kept, since it says why the plugin crashed. Everything else that the plugin prints
-//! is discarded.
+//! What a plugin prints. The end of its standard error is kept, since it says why the plugin crashed; everything else is discarded,
+//! unless its author asks for it.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -8,26 +8,64 @@ use std::task::{Context, Poll};
 
 use tokio::io::AsyncWrite;
 use wasaba_core::secret::Secrets;
+use wasaba_core::text::printable;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 /// How many bytes of the end are shown.
 const SHOWN_BYTES: usize = 512;
 
-/// The end of one call's standard error.
+/// How many bytes of what a plugin prints are kept for its author.
+const PRINTED_BYTES: usize = 64 << 10;
+
+/// What an instance prints on standard output and standard error, for its author; the first [`PRINTED_BYTES`] since it was last asked
+/// for.
+#[derive(Debug, Default)]
+pub(super) struct Printed(Mutex<(Vec<u8>, usize)>);
+
+impl Printed {
+    fn push(&self, bytes: &[u8], most: usize) {
+        let mut printed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = most.saturating_sub(printed.0.len()).min(bytes.len());
+        printed.0.extend(bytes.get(..room).unwrap_or_default());
+        printed.1 = printed.1.saturating_add(bytes.len());
+    }
+
+    /// The lines since it was last asked, without secrets, and if there was more, how much.
+    pub(super) fn take(&self, secrets: &Secrets) -> Vec<String> {
+        let (bytes, count) = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let text = secrets.hidden_in(&String::from_utf8_lossy(&bytes), PRINTED_BYTES);
+        let mut lines = text.lines().map(|line| printable(line, PRINTED_BYTES)).collect::<Vec<_>>();
+        if count > PRINTED_BYTES {
+            lines.push(format!("... it printed {count} bytes, of which the first {PRINTED_BYTES} are shown"));
+        }
+        lines
+    }
+}
+
+/// The end of one call's standard error. Also its standard output, where that is kept for the author.
 #[derive(Clone)]
 pub(super) struct Stderr {
     kept: Arc<Mutex<VecDeque<u8>>>,
+    printed: Option<Arc<Printed>>,
     secrets: Secrets,
 }
 
 impl Stderr {
     /// Nothing yet. `secrets` are hidden before the text is cut.
     pub(super) fn hiding(secrets: Secrets) -> Self {
-        Self { kept: Arc::default(), secrets }
+        Self { kept: Arc::default(), printed: None, secrets }
+    }
+
+    /// The same, which also keeps everything in `printed`.
+    pub(super) fn shown_in(self, printed: Option<&Arc<Printed>>) -> Self {
+        Self { printed: printed.cloned(), ..self }
     }
 
     fn push(&self, bytes: &[u8]) {
+        if let Some(printed) = &self.printed {
+            printed.push(bytes, PRINTED_BYTES.saturating_add(self.secrets.longest_bytes()));
+        }
         // A secret whose beginning is gone is not recognized, so what of it is kept must be in front of what is shown.
         let most = SHOWN_BYTES.saturating_add(self.secrets.longest_bytes());
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,6 +149,22 @@ mod tests {
         stderr.push(b"\nthread 'main' panicked:\n  no such index\n");
         let end = stderr.end().unwrap();
         assert!(end.ends_with("x / thread 'main' panicked: / no such index") && end.len() <= SHOWN_BYTES + 8, "{end}");
+    }
+
+    #[test]
+    fn what_is_printed_is_kept_for_the_author_alone_in_lines_without_secrets_and_cut() {
+        let (secrets, printed) = (Secrets::new([Secret::new("hunter2")]), Arc::<Printed>::default());
+        Stderr::hiding(secrets.clone()).push(b"not asked for");
+        let stderr = Stderr::hiding(secrets.clone()).shown_in(Some(&printed));
+        stderr.push(b"token hun");
+        stderr.push(b"ter2\nsecond \x1b[2J\n");
+        assert_eq!(printed.take(&secrets), ["token [redacted]", "second \\u{1b}[2J"]);
+        assert_eq!(printed.take(&secrets), Vec::<String>::new(), "they were taken");
+        stderr.push(&vec![b'x'; PRINTED_BYTES - 3]);
+        stderr.push(b"hunter2 hunter2");
+        let lines = printed.take(&secrets);
+        assert!(lines[0].ends_with("xxx[redacted]") && lines.len() == 2, "{lines:?}");
+        assert!(lines[1].contains("it printed 65548 bytes"), "{}", lines[1]);
     }
 
     #[test]

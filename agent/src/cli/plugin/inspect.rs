@@ -6,22 +6,23 @@ use std::sync::Arc;
 use official::command_line::Given;
 use plugins::readings::Rules;
 use plugins::settings::{ResolvedSettings, kind_in_words, validate};
-use sandbox::answer::Interpretation;
+use sandbox::answer::{Graph, Interpretation, Metric};
 use sandbox::capabilities::grants::Grants;
 use sandbox::component::{Demands, Plugin};
+use serde_json::{Map, Value, json};
 use wasaba_core::setting::{Setting, SettingKind};
 use wasaba_core::text::printable;
 
 use crate::cli::flags::AgentFlags;
 
-/// Prints the plugin's description of itself, and what it would be granted.
+/// Prints the plugin's description of itself, and what it would be granted; for programs as JSON.
 ///
 /// # Errors
 /// There is no such plugin, or the file is not a plugin.
-pub fn run(flags: &AgentFlags, wanted: &str) -> Result<(), String> {
+pub fn run(flags: &AgentFlags, json: bool, wanted: &str) -> Result<(), String> {
     let text = super::with_loader(flags, async |_, loader| {
         let (file, is_typed) = super::plugin_file(loader, wanted)?;
-        let plugin = loader.plugin(&Demands { is_typed, ..Demands::default() }, &file).await?;
+        let plugin = super::plugin(loader, &Demands { is_typed, ..Demands::default() }, &file).await?;
         let about_it = &plugin.description;
         let defaults = validate(&about_it.settings, about_it.reach, &required(&about_it.settings));
         let values = defaults.as_ref().map(|validated| validated.values.clone()).unwrap_or_default();
@@ -31,6 +32,11 @@ pub fn run(flags: &AgentFlags, wanted: &str) -> Result<(), String> {
         // The agent would refuse them, too.
         Rules::of(&graphs, &limits, str::to_owned)
             .map_err(|why| format!("`{}`: invalid graph definitions: {}", file.display(), printable(&why, 400)))?;
+        if json {
+            let grants = defaults.map(|validated| validated.grants).unwrap_or_default();
+            let text = serde_json::to_string_pretty(&as_json(&plugin, &graphs, &grants));
+            return text.map(|text| text + "\n").map_err(|error| error.to_string());
+        }
         let mut text = about(&plugin);
         if plugin.does().contains(&"metrics") {
             text.push_str("\ngraphs and metrics:\n");
@@ -53,6 +59,42 @@ pub fn run(flags: &AgentFlags, wanted: &str) -> Result<(), String> {
         Ok(text)
     });
     crate::cli::print(&text?)
+}
+
+/// What the text says, in the contract's words.
+fn as_json(plugin: &Plugin, graphs: &[Graph], grants: &Grants) -> Value {
+    let about = &plugin.description;
+    let settings = about.settings.iter().map(|setting| {
+        let Setting { key, kind, default, required, repeatable, port_of, aliases, help } = setting;
+        let default = default.as_ref().filter(|_| *kind != SettingKind::Secret);
+        let aliases = aliases.iter().map(|(word, meaning)| (word.clone(), json!(meaning))).collect::<Map<_, _>>();
+        json!({
+            "key": key, "kind": kind.word(), "default": default, "required": required, "repeatable": repeatable,
+            "port_of": port_of, "aliases": aliases, "help": help,
+        })
+    });
+    let graphs = graphs.iter().map(|Graph { name, label, unit, metrics }| {
+        let metrics = metrics.iter().map(|Metric { name, label, stacked, interpretation, scale }| {
+            let reading = interpretation.word();
+            json!({ "name": name, "label": label, "reading": reading, "scale": scale, "stacked": stacked })
+        });
+        json!({ "name": name, "label": label, "unit": unit.word(), "metrics": metrics.collect::<Vec<_>>() })
+    });
+    let origins = grants.origins.iter().map(ToString::to_string).collect::<Vec<_>>();
+    json!({
+        "name": about.name,
+        "version": about.version,
+        "summary": about.summary,
+        "file": plugin.file.to_string_lossy(),
+        "digest": format!("sha256:{}", plugin.sha256),
+        "does": plugin.does(),
+        "imports": plugin.imports,
+        "reaches": about.reach.words(),
+        "attributes": about.attributes.iter().map(|(key, value)| (key.clone(), json!(value))).collect::<Map<_, _>>(),
+        "settings": settings.collect::<Vec<_>>(),
+        "graphs": graphs.collect::<Vec<_>>(),
+        "grants": { "origins": origins, "sockets": grants.sockets, "files": grants.files },
+    })
 }
 
 /// A placeholder for each required setting that grants nothing, so that the rest can be shown.

@@ -11,7 +11,9 @@ pub mod time;
 use std::ffi::OsString;
 use std::iter;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::Config;
 use config::table::PluginTable;
@@ -21,9 +23,12 @@ use plugins::loader::{Loader, demands};
 use plugins::settings::{Refused, Typed, lines, resolve};
 use sandbox::compile::Order;
 use sandbox::component::{Demands, Plugin};
+use sandbox::foreground;
 use wasaba_core::limits::{Engine, Limits};
+use wasaba_core::text::printable;
 
 use super::flags::{AgentFlags, Line, PluginCommand};
+use crate::process::log;
 
 /// Runs the command.
 ///
@@ -32,7 +37,7 @@ use super::flags::{AgentFlags, Line, PluginCommand};
 pub fn run(command: PluginCommand) -> Result<(), String> {
     match command {
         PluginCommand::Run { agent, explain, plugin, settings } => run::run(&agent, explain, &plugin, &settings),
-        PluginCommand::Inspect { agent, plugin } => inspect::run(&agent, &plugin),
+        PluginCommand::Inspect { agent, json, plugin } => inspect::run(&agent, json, &plugin),
         PluginCommand::Compile { agent, engine, plugins } => compile::run(&agent, &engine, &plugins),
         PluginCommand::List { agent, json } => list::run(&agent, json),
         PluginCommand::Time { agent, engine, calls, whole, plugin, settings } => {
@@ -44,9 +49,18 @@ pub fn run(command: PluginCommand) -> Result<(), String> {
             author::run("dev", iter::once(folder.into_os_string()).chain(settings.into_iter().map(OsString::from)))
         }
         PluginCommand::Test { agent, plugin, cases } => test::run(&agent, plugin, &cases),
-        PluginCommand::Compiler { engine, cpu_seconds, memory_bytes, instances, start_bytes, table_elements } => {
+        PluginCommand::Compiler {
+            engine,
+            cpu_seconds,
+            memory_bytes,
+            instances,
+            start_bytes,
+            table_elements,
+            awaited,
+        } => {
             let limits = Limits { instances, memory_bytes: start_bytes, table_elements, ..Limits::default() };
-            let order = Order { engine: self::engine(&engine)?, cpu_seconds, memory_bytes, limits };
+            let order =
+                Order { engine: self::engine(&engine)?, cpu_seconds, memory_bytes, limits, is_awaited: awaited };
             sandbox::compile::compile(&order, std::io::stdin().lock(), std::io::stdout().lock())
         }
     }
@@ -59,6 +73,7 @@ fn with_loader<T>(
     work: impl AsyncFnOnce(&Config, &Loader) -> Result<T, String>,
 ) -> Result<T, String> {
     let config = flags.config_for_command()?;
+    foreground::awaits_compilers();
     let runtime = super::runtime()?;
     let result = runtime.block_on(async {
         let loader = plugins::keeper::loader(&config).or_else(|why| {
@@ -104,6 +119,24 @@ fn table(config: &Config, wanted: &str) -> PluginTable {
     })
 }
 
+/// How long a command loads a plugin before it says that it compiles it: most are compiled before anyone could read it.
+const MOMENT: Duration = Duration::from_millis(400);
+
+/// The plugin in `file`. If it has to be compiled, which may take many seconds, the command says so.
+async fn plugin(loader: &Loader, demands: &Demands, file: &Path) -> Result<Arc<Plugin>, String> {
+    let mut loading = pin!(loader.plugin(demands, file));
+    loop {
+        match tokio::time::timeout(MOMENT, &mut loading).await {
+            Ok(plugin) => return plugin,
+            Err(_) if foreground::is_compiling() => break,
+            Err(_) => {}
+        }
+    }
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    log::print(&format!("compiling {}, once; this may take some seconds\n", printable(&name, 200)));
+    loading.await
+}
+
 /// A plugin that a command loaded, and the table that it runs with.
 struct Loaded {
     plugin: Arc<Plugin>,
@@ -115,7 +148,7 @@ async fn load(config: &Config, loader: &Loader, wanted: &str, engine: Option<Eng
     let table = table(config, wanted);
     let table = PluginTable { engine: engine.unwrap_or(table.engine), ..table };
     let (file, is_typed) = plugin_file(loader, &table.wasm)?;
-    let plugin = loader.plugin(&Demands { is_typed, ..demands(&table) }, &file).await?;
+    let plugin = plugin(loader, &Demands { is_typed, ..demands(&table) }, &file).await?;
     Ok(Loaded { plugin, table })
 }
 

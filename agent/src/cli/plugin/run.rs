@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use plugins::instance::{Instance, Status};
 use sha2::{Digest, Sha256};
+use tracing::level_filters::LevelFilter;
 use wasaba_core::clock;
 use wasaba_core::collect::rate::Reading;
 use wasaba_core::collect::{Answer, Fault};
@@ -19,7 +20,7 @@ use crate::process::log;
 
 /// Collects once with `flags` as settings, on top of the configuration's table of this name if there is one, and prints
 /// `name TAB value TAB epoch` lines, or with `MACKEREL_AGENT_PLUGIN_META` the graph definitions. With `explain`, prints to standard
-/// error what the plugin imports, was granted and refused, and used.
+/// error what the plugin imports, was granted and refused, and used. With a verbose log, prints there also what the plugin has printed.
 ///
 /// # Errors
 /// There is no such plugin, a flag is invalid, or the collection failed.
@@ -28,7 +29,10 @@ pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) ->
         let begin = clock::instant();
         let loaded = super::load(config, loader, wanted, None).await?;
         let load_time = clock::since(begin);
-        let (instance, line) = loaded.instance("run", loader, wanted, flags).await?;
+        let (mut instance, line) = loaded.instance("run", loader, wanted, flags).await?;
+        if config.log_level >= LevelFilter::DEBUG {
+            instance.keep_prints();
+        }
         let declared = &instance.plugin().description.settings;
         let state = line.state_file(declared).unwrap_or_else(|| state_file(wanted, flags));
         if std::env::var_os("MACKEREL_AGENT_PLUGIN_META").is_some_and(|value| !value.is_empty()) {
@@ -37,6 +41,9 @@ pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) ->
         instance.remember(remembered(&state));
         let begin = clock::instant();
         let result = once(&instance).await;
+        for line in instance.printed() {
+            log::print(&format!("{} printed: {line}\n", instance.name()));
+        }
         if explain {
             log::print(&explained(&instance, load_time, clock::since(begin)));
         }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use config::document::read_file;
 use plugins::cases;
@@ -11,7 +11,7 @@ use plugins::cases::{Case, Expected, Minute};
 use plugins::instance::Instance;
 use plugins::instance::answer::Report;
 use plugins::loader::{Loader, demands};
-use sandbox::component::Demands;
+use sandbox::component::{Demands, Plugin};
 use sandbox::failure::Failure;
 use wasaba_core::clock::{self, Stamp};
 use wasaba_core::paths::own::Folder;
@@ -33,9 +33,17 @@ pub fn run(agent: &AgentFlags, wanted: Option<String>, file: &Path) -> Result<()
         .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     let differences = super::with_loader(agent, async |_, loader| {
         let (component, is_typed) = super::plugin_file(loader, wanted)?;
-        let mut all = Vec::new();
+        // Those that are loaded are kept until the end, so that a component is loaded once, and not for each case.
+        let (mut all, mut kept) = (Vec::new(), Vec::new());
         for case in &cases {
-            all.push(play(loader, (&component, is_typed), case).await);
+            let demands = Demands { is_typed, ..demands(&case.table) };
+            match super::plugin(loader, &demands, &component).await {
+                Ok(plugin) => {
+                    all.push(play(loader, &plugin, case).await);
+                    kept.push(plugin);
+                }
+                Err(problem) => all.push(vec![(case.line, problem)]),
+            }
         }
         Ok(all)
     })?;
@@ -71,35 +79,38 @@ fn only_component() -> Result<String, String> {
 /// A line of the file, and how the result differs from it.
 type Differences = Vec<(usize, String)>;
 
-async fn play(loader: &Loader, (component, is_typed): (&Path, bool), case: &Case) -> Differences {
-    let plugin = match loader.plugin(&Demands { is_typed, ..demands(&case.table) }, component).await {
-        Ok(plugin) => plugin,
-        Err(problem) => return vec![(case.line, problem)],
-    };
-    let mut instance = match Instance::new(&loader.sandbox, plugin, &case.table).await {
+async fn play(loader: &Loader, plugin: &Arc<Plugin>, case: &Case) -> Differences {
+    let mut differences = Vec::new();
+    let imports = case.imports.as_ref().and_then(|expected| other_imports(expected, &plugin.imports));
+    differences.extend(imports.map(|difference| (case.line, difference)));
+    if case.minutes.is_empty() {
+        return differences;
+    }
+    let mut instance = match Instance::new(&loader.sandbox, Arc::clone(plugin), &case.table).await {
         Ok(instance) => instance,
         Err(unloaded) => return unloaded.problems.into_iter().map(|problem| (case.line, problem)).collect(),
     };
-    let mut differences = Vec::new();
     let mut now = clock::wall();
     for minute in &case.minutes {
         now += minute.after;
         instance.play(Arc::clone(&minute.script), now);
-        let mut lines = call(&instance, minute, now).await;
+        let mut lines = call(&instance, minute, now, case.max_compute).await;
         lines.extend(minute.script.deviations());
+        lines.extend(minute.expected.log.as_ref().map(|log| other_log(log, &minute.script.log())).unwrap_or_default());
         differences.extend(lines.into_iter().map(|line| (minute.line, line)));
     }
     differences
 }
 
 /// Makes the calls that the minute has expectations of, and returns the differences.
-async fn call(instance: &Instance, minute: &Minute, now: SystemTime) -> Vec<String> {
+async fn call(instance: &Instance, minute: &Minute, now: SystemTime, most: Option<Duration>) -> Vec<String> {
     let (does, expected) = (instance.plugin().does(), &minute.expected);
     let mut lines = Vec::new();
     let must_fail = expected.error.and(expected.call.as_deref().or(does.first().copied()));
     if let Some(call) = must_fail.filter(|call| !does.contains(call)) {
         return vec![format!("expected {call} to fail, but the plugin does not export it")];
     }
+    let too_long = |call: &str| most.and_then(|most| too_long(call, instance.computed(), most));
     if expected.samples.is_some() || must_fail == Some("metrics") {
         match instance.collect_by(move || Stamp::of(clock::millis_of(now))).await {
             Ok(answer) => {
@@ -115,6 +126,7 @@ async fn call(instance: &Instance, minute: &Minute, now: SystemTime) -> Vec<Stri
             }
             Err(failure) => lines.extend(other_failure(expected, &failure)),
         }
+        lines.extend(too_long("metrics"));
     }
     if expected.check.is_some() || must_fail == Some("checks") {
         match instance.check().await {
@@ -124,6 +136,7 @@ async fn call(instance: &Instance, minute: &Minute, now: SystemTime) -> Vec<Stri
             }
             Err(failure) => lines.extend(other_failure(expected, &failure)),
         }
+        lines.extend(too_long("checks"));
     }
     if expected.metadata.is_some() || must_fail == Some("metadata") {
         match instance.metadata().await {
@@ -139,7 +152,40 @@ async fn call(instance: &Instance, minute: &Minute, now: SystemTime) -> Vec<Stri
             }
             Err(failure) => lines.extend(other_failure(expected, &failure)),
         }
+        lines.extend(too_long("metadata"));
     }
+    lines
+}
+
+/// Why a call of this export has computed for too long, if it has.
+fn too_long(call: &str, computed: Duration, most: Duration) -> Option<String> {
+    let millis = |time: Duration| time.as_secs_f64() * 1e3;
+    (computed > most).then(|| {
+        format!("{call} computed for {:.1} ms, more than {} ms (`max_compute_ms`)", millis(computed), millis(most))
+    })
+}
+
+/// How the component's imports differ from the expected ones.
+fn other_imports(expected: &[String], actual: &[String]) -> Option<String> {
+    let missing = expected.iter().filter(|word| !actual.contains(word)).map(|word| format!("does not import {word}"));
+    let unexpected = actual.iter().filter(|word| !expected.contains(word)).map(|word| format!("imports {word}"));
+    let differences = missing.chain(unexpected).collect::<Vec<_>>();
+    (!differences.is_empty()).then(|| format!("the component {}, other than expected", differences.join(", ")))
+}
+
+/// How the lines in the log differ from the expected texts, each of which must be in the line at its place.
+fn other_log(expected: &[String], actual: &[String]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (number, text) in expected.iter().enumerate() {
+        match actual.get(number) {
+            None => lines.push(format!("missing in the log: {text:?}")),
+            Some(line) if !line.contains(text.as_str()) => {
+                lines.push(format!("the log has {line:?}, not one with {text:?}"));
+            }
+            Some(_) => {}
+        }
+    }
+    lines.extend(actual.iter().skip(expected.len()).map(|line| format!("unexpected in the log: {line:?}")));
     lines
 }
 
@@ -213,6 +259,38 @@ mod tests {
         assert_eq!(other_samples(&expected, &actual), lines);
         let fails = Expected { error: Some("failed"), ..Expected::default() };
         assert_eq!(other_samples(&fails, &actual[..0]).len(), 1);
+    }
+
+    #[test]
+    fn a_call_that_computes_for_longer_than_its_case_allows_is_reported_with_both_times() {
+        let [most, more] = [250, 251].map(Duration::from_millis);
+        assert_eq!(too_long("metrics", most, most), None);
+        let expected = "metrics computed for 251.0 ms, more than 250 ms (`max_compute_ms`)";
+        assert_eq!(too_long("metrics", more, most).as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn an_import_more_or_fewer_than_expected_is_reported_in_whatever_order_they_are() {
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        assert_eq!(other_imports(&words(&["log", "http"]), &words(&["http", "log"])), None);
+        let other = other_imports(&words(&["http", "kv"]), &words(&["http", "log"]));
+        assert_eq!(other.as_deref(), Some("the component does not import kv, imports log, other than expected"));
+        assert!(other_imports(&[], &words(&["http"])).is_some());
+    }
+
+    #[test]
+    fn each_line_of_the_log_has_its_expected_text_and_there_are_no_more() {
+        let lines = |lines: &[&str]| lines.iter().map(|&line| line.to_owned()).collect::<Vec<_>>();
+        let logged = lines(&["warning: the queue is long", "info: done"]);
+        assert_eq!(other_log(&lines(&["queue is", "info: "]), &logged), Vec::<String>::new());
+        let swapped = other_log(&lines(&["done", "queue", "more"]), &logged);
+        let expected = [
+            "the log has \"warning: the queue is long\", not one with \"done\"",
+            "the log has \"info: done\", not one with \"queue\"",
+            "missing in the log: \"more\"",
+        ];
+        assert_eq!(swapped, expected);
+        assert_eq!(other_log(&[], &logged[1..]), ["unexpected in the log: \"info: done\""]);
     }
 
     #[test]
