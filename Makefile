@@ -26,13 +26,13 @@ endif
 WORKSPACE := --locked --workspace --profile $(PROFILE) --target $(STATIC) $(LINKED)
 # A constant instead of the commit, so that nothing is rebuilt only because of a new commit.
 ifeq ($(PROFILE),ci)
-tested clippy docs doctests unit compiled e2e: export WASABA_REVISION := tests
+tested clippy docs doctests unit compiled e2e suite sdk: export WASABA_REVISION := tests
 endif
 # libtest reports durations only with this variable. It is set for the test programs alone, so it affects no compilation.
 TIMED := --config 'target.$(STATIC).runner = ["env", "RUSTC_BOOTSTRAP=1"]'
 TIMES := -Z unstable-options --report-time
 
-.PHONY: build image run test setup format clippy lint checks docs tested compiled doctests unit e2e fuzz matrix bench zoo compare plugins test-plugins guests clean
+.PHONY: build image run test setup format clippy lint checks docs tested compiled doctests suite unit e2e sdk fuzz matrix bench zoo compare plugins test-plugins guests clean
 
 ## build: build the agent, target/release/wasaba, and next to it the official plugins and wasaba-author, the tools for authors of plugins
 build: plugins
@@ -79,7 +79,7 @@ clippy:
 ## lint: run the quick checks of `make test`: format, clippy
 lint: format clippy
 
-checks: clippy docs doctests
+checks: clippy docs doctests suite
 
 docs:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(WORKSPACE) --no-deps --quiet
@@ -101,6 +101,14 @@ compiled: tested test-plugins
 
 doctests:
 	$(CARGO) test $(WORKSPACE) --doc --quiet
+
+# Beside the tests of the program, which leave a core unused: they wait for minutes.
+suite:
+	$(CARGO) test $(WORKSPACE) $(TIMED) --no-fail-fast --test sdk -- $(TIMES) --ignored $(ONLY)
+
+## sdk: run the suite of the SDKs, tests/sdk, in each language; make sdk ONLY=go runs one
+sdk: tested test-plugins
+	@$(MAKE) --no-print-directory suite
 
 ## unit: run the unit tests, without servers
 unit:

@@ -11,6 +11,7 @@ pub mod hostile;
 pub mod nginx;
 pub mod postgres;
 pub mod redis;
+pub mod suite;
 pub mod zoo;
 
 use std::net::{Ipv4Addr, TcpListener};

@@ -36,8 +36,8 @@ def collect(settings):
     if what == "wrong-name":
         yield "other.waiting", 1
     if what == "print":
-        print("a line", settings[token])
-        print("another line", file=sys.stderr)
+        print("on standard output", settings[token])
+        print("on standard error", file=sys.stderr)
     if what == "nan":
         yield "naughty.nan", float("nan")
     if what == "large":

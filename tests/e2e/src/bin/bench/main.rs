@@ -1,7 +1,7 @@
 //! Measures the agent's resource usage against its goals: `make bench`. Takes about twenty minutes, since the agent works in real
 //! minutes. `make bench ONLY=PART` measures one part: `collections` (the official plugins), `containers` (Docker's metrics), `agent`
 //! (its start, stop and steady state), `outage` (a day of it), `fairness` (plugins that wait beside some that compute), `calls` (a million of them),
-//! `instances` (a thousand). With `BEFORE=FOLDER`, a target folder of another release, its calls are compared. Absolute times depend
+//! `languages` (a plugin in each), `instances` (a thousand). With `BEFORE=FOLDER`, a target folder of another release, its calls are compared. Absolute times depend
 //! on the machine and its load; compare the ratios.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark that cannot run panics with the reason")]
@@ -10,6 +10,7 @@ mod calls;
 mod collections;
 mod containers;
 mod fairness;
+mod languages;
 mod outage;
 
 use std::path::PathBuf;
@@ -64,6 +65,9 @@ async fn main() {
     }
     if wants("calls") {
         of_calls(&mut goals);
+    }
+    if wants("languages") {
+        languages::all(|what, value, goal, unit| goals.row(what, value, goal, unit));
     }
     if wants("before")
         && let Some(before) = std::env::var_os("BEFORE")
