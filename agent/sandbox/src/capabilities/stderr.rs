@@ -35,7 +35,7 @@ impl Printed {
     pub(super) fn take(&self, secrets: &Secrets) -> Vec<String> {
         let (bytes, count) = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let text = secrets.hidden_in(&String::from_utf8_lossy(&bytes), PRINTED_BYTES);
-        let mut lines = text.lines().map(|line| printable(line, PRINTED_BYTES)).collect::<Vec<_>>();
+        let mut lines = text.lines().map(|line| printable(line, usize::MAX)).collect::<Vec<_>>();
         if count > PRINTED_BYTES {
             lines.push(format!("... it printed {count} bytes, of which the first {PRINTED_BYTES} are shown"));
         }

@@ -18,8 +18,9 @@ struct Goal {
     memory_mb: f64,
 }
 
+/// Its plugin misbehaves in more ways than the others, and is larger for it.
 const RUST: Goal =
-    Goal { language: "rust", component_mb: 0.14, compile_s: 0.24, pulley_ms: 0.72, native_ms: 0.72, memory_mb: 1.3 };
+    Goal { language: "rust", component_mb: 0.31, compile_s: 0.5, pulley_ms: 0.72, native_ms: 0.72, memory_mb: 1.3 };
 
 const GOALS: [Goal; 4] = [
     Goal { language: "python", component_mb: 22.3, compile_s: 16.8, pulley_ms: 8.5, native_ms: 4.2, memory_mb: 15.2 },
