@@ -232,6 +232,20 @@ impl From<Error> for wire::Error {
     }
 }
 
+/// A reason with the place that it is about, such as `db:5432` or the path of a socket: the agent names it in its own errors.
+///
+/// ```
+/// use wasaba_plugin::about;
+/// assert_eq!(about("db:5432", "closed by the server"), "db:5432: closed by the server");
+/// assert_eq!(about("db:5432", "db:5432: timed out"), "db:5432: timed out");
+/// assert_eq!(about("/run/db.sock", "unix:/run/db.sock: timed out"), "unix:/run/db.sock: timed out");
+/// ```
+#[must_use]
+pub fn about(place: &str, why: &str) -> String {
+    let is_named = why.strip_prefix("unix:").unwrap_or(why).starts_with(&format!("{place}: "));
+    if is_named { why.to_owned() } else { format!("{place}: {why}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::agent::http as wire;
 use crate::bindings::wasaba::plugin::types;
-use crate::{Error, Secret, failed, misconfigured};
+use crate::{Error, Secret, about, failed, misconfigured};
 
 /// A request that has not been sent yet.
 #[derive(Clone, Debug)]
@@ -284,18 +284,22 @@ impl RequestFailure {
         let Self { error, tls, page } = self;
         match (error, tls) {
             (Error::Unauthorized(why), Some(TlsFault::Alert)) => misconfigured!(
-                "{page}: {why}: check {settings}, and `certificate` and `key` of `tls` in the plugin's table"
+                "{}: check {settings}, and `certificate` and `key` of `tls` in the plugin's table",
+                about(&page, &why)
             ),
             (Error::Unauthorized(why), Some(TlsFault::Certificate)) => misconfigured!(
-                "{page}: {why}; name its authority under `tls` in the plugin's table: `tls = {{ authority = \"/path/to/ca.pem\" }}`"
+                "{}; name its authority under `tls` in the plugin's table: `tls = {{ authority = \"/path/to/ca.pem\" }}`",
+                about(&page, &why)
             ),
-            (Error::Unauthorized(why), _) => misconfigured!("{page}: {why}: check {settings}"),
+            (Error::Unauthorized(why), _) => misconfigured!("{}: check {settings}", about(&page, &why)),
             (Error::Failed(why), Some(TlsFault::NotTls)) => {
-                misconfigured!("{page}: {why}; does it speak TLS? check {settings}")
+                misconfigured!("{}; does it speak TLS? check {settings}", about(&page, &why))
             }
             // A setting that was passed on unchecked.
             (Error::Invalid(why), _) => Error::Misconfigured(why),
-            (error, _) if is_of_the_page(&error) => error.map(|why| format!("{page}: {why}: check {settings}")),
+            (error, _) if is_of_the_page(&error) => {
+                error.map(|why| format!("{}: check {settings}", about(&page, &why)))
+            }
             (error, _) => error,
         }
     }
@@ -324,7 +328,7 @@ pub enum TlsFault {
 /// With the page, where that is the reason.
 impl From<RequestFailure> for Error {
     fn from(RequestFailure { error, page, .. }: RequestFailure) -> Self {
-        if is_of_the_page(&error) { error.map(|why| format!("{page}: {why}")) } else { error }
+        if is_of_the_page(&error) { error.map(|why| about(&page, &why)) } else { error }
     }
 }
 

@@ -72,7 +72,7 @@ pub use as_graph::AsGraph;
 #[doc(hidden)]
 pub use as_graph::named;
 pub use description::{Graph, Metric, Plugin, Prefix, Reach, Setting, Unit, segment};
-pub use error::{Error, OrFailed};
+pub use error::{Error, OrFailed, about};
 pub use from_settings::{Endpoint, FromSetting, FromSettings};
 pub use parts::{Part, Parts, Values};
 pub use report::{Documents, Report, Reports};

@@ -11,7 +11,7 @@ use postgres_protocol::message::backend::{
 };
 use postgres_protocol::message::frontend;
 use wasaba_plugin::tcp::{Connection, TlsFailure, TlsOptions};
-use wasaba_plugin::{Error, OrFailed as _, Secret, crypto, failed, misconfigured};
+use wasaba_plugin::{Error, OrFailed as _, Secret, about, crypto, failed, misconfigured};
 
 use crate::Config;
 use crate::rows::Rows;
@@ -514,7 +514,8 @@ impl Wire {
     fn interrupted(&mut self, error: Error) -> Error {
         match error {
             Error::Timeout(why) if self.is_asked => {
-                let error = format!("{}: {why}, waiting for a query: check `statement-timeout`", self.target.name);
+                let error =
+                    format!("{}, waiting for a query: check `statement-timeout`", about(&self.target.name, &why));
                 self.silence = Some(why);
                 Error::Timeout(error)
             }
@@ -540,11 +541,12 @@ impl Target {
     fn explain(&self, error: Error) -> Error {
         let Self { name, settings } = self;
         match error {
-            Error::Unreachable(why) => Error::Unreachable(format!("{name}: {why}: check {settings}")),
-            Error::Timeout(why) => Error::Timeout(format!("{name}: {why}: check {settings}")),
+            Error::Unreachable(why) => Error::Unreachable(format!("{}: check {settings}", about(name, &why))),
+            Error::Timeout(why) => Error::Timeout(format!("{}: check {settings}", about(name, &why))),
             // With TLS 1.3 the server's refusal of a certificate arrives after the handshake.
             Error::Unauthorized(why) => misconfigured!(
-                "{name}: {why}: check `sslmode`, and `authority`, `certificate` and `key` of `tls` in this plugin's table"
+                "{}: check `sslmode`, and `authority`, `certificate` and `key` of `tls` in this plugin's table",
+                about(name, &why)
             ),
             Error::Invalid(why) => failed!("{name}: {why}"),
             other => other,

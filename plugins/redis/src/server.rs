@@ -3,7 +3,7 @@
 use redis_protocol::resp3::decode::complete::decode;
 use redis_protocol::resp3::types::OwnedFrame;
 use wasaba_plugin::tcp::{Connection, TlsOptions};
-use wasaba_plugin::{Error, Secret, failed, misconfigured};
+use wasaba_plugin::{Error, Secret, about, failed, misconfigured};
 
 use crate::Config;
 use crate::nesting::is_too_deep;
@@ -98,7 +98,8 @@ impl Server {
             Some(path) => (path.clone(), Connection::connect_unix(path)),
             None => (format!("{host}:{port}"), Connection::connect_within(host, *port, *timeout)),
         };
-        let connection = connected.map_err(|error| silent(error, |why| format!("{target}: {why}: check {TARGET}")))?;
+        let connection =
+            connected.map_err(|error| silent(error, |why| format!("{}: check {TARGET}", about(&target, &why))))?;
         connection.set_timeout(*timeout);
         let mut server = Self { connection, target, inbox: Inbox::default() };
         if config.tls {
@@ -174,12 +175,13 @@ impl Server {
         match error {
             // A server refuses a client without a certificate only after the handshake.
             Error::Unauthorized(why) => misconfigured!(
-                "{target}: {why}: check `tls`, and `certificate` and `key` of `tls` in this plugin's table"
+                "{}: check `tls`, and `certificate` and `key` of `tls` in this plugin's table",
+                about(target, &why)
             ),
             other if self.inbox.received.is_empty() => {
-                silent(other, |why| format!("{target}: {why}, before any reply: check {TARGET}, and `tls`"))
+                silent(other, |why| format!("{}, before any reply: check {TARGET}, and `tls`", about(target, &why)))
             }
-            other => silent(other, |why| format!("{target}: {why} in the middle of a reply: check {TARGET}")),
+            other => silent(other, |why| format!("{} in the middle of a reply: check {TARGET}", about(target, &why))),
         }
     }
 
@@ -189,7 +191,9 @@ impl Server {
             Error::Failed(why) | Error::Unauthorized(why) => {
                 misconfigured!("{why}: check `tls`, `tls-skip-verify`, and `authority` of `tls` in this plugin's table")
             }
-            other => silent(other, |why| format!("{target}: {why}, in the TLS handshake: check `tls`, and {TARGET}")),
+            other => {
+                silent(other, |why| format!("{}, in the TLS handshake: check `tls`, and {TARGET}", about(target, &why)))
+            }
         }
     }
 }
