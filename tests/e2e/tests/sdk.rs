@@ -103,3 +103,14 @@ fn plugins_in_rust_keep_the_contract() {
     describes_itself_like_all_others(&everything);
     passes_the_cases(&everything);
 }
+
+#[test]
+#[ignore = "takes a minute: `make sdk`"]
+fn a_plugin_in_rust_is_built_and_passes_with_the_packages_as_the_registry_would_have_them() {
+    let script = folder().join("rust/package.sh");
+    let mut build = std::process::Command::new("sh");
+    build.arg(script).arg(wasaba_e2e::built().join("sdk/rust")).env_remove("RUSTC_BOOTSTRAP");
+    let output = build.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && stdout(&output).contains("built and passes with wasaba-plugin-"), "{said}");
+}
