@@ -6,7 +6,7 @@ export WASABA_REVISION ?= $(shell git rev-parse --short=7 HEAD 2>/dev/null || ec
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PLUGINS := nginx postgres redis
-TEST_PLUGINS := naughty loops everything leaky
+TEST_PLUGINS := naughty loops everything leaky doors
 COMPONENTS := $(TARGET)/wasm32-wasip2/plugin
 # The program is static, so that it runs on any Linux and in an otherwise empty image.
 STATIC := $(shell uname -m)-unknown-linux-musl

@@ -54,10 +54,10 @@ p2_udp_connect - - access-denied
 p2_udp_send_too_much - - access-denied
 p2_ip_name_lookup - - permanent-resolver-failure
 p2_http_outbound_request_get - - NotPresent
-p2_http_outbound_request_invalid_port - - wasi:http
-p2_http_outbound_request_invalid_header - - wasi:http
-p2_http_outbound_request_unsupported_scheme - - wasi:http
-p2_http_outbound_request_timeout - - wasi:http
+p2_http_outbound_request_invalid_port - - ok
+p2_http_outbound_request_invalid_header - - crashed
+p2_http_outbound_request_unsupported_scheme - - crashed
+p2_http_outbound_request_timeout - - crashed
 p2_http_outbound_request_large_post - - NotPresent
 p2_tls_sample_application - - which this agent does not have
 p3_cli_deny_listen - - the component model async feature

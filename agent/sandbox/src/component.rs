@@ -31,6 +31,8 @@ pub struct Plugin {
     pub description: Description,
     /// The words of the capabilities that it imports: what it might do, if it is granted.
     pub imports: Vec<String>,
+    /// The doors of WASI that it imports, by the words of `reach`.
+    doors: Vec<(&'static str, &'static str)>,
     engine: wasmtime::Engine,
     ready: InstancePre<Guest>,
     does: Vec<&'static str>,
@@ -173,7 +175,7 @@ impl Plugin {
     async fn described(mut self, sandbox: &Sandbox, limits: &Arc<Limits>) -> Result<Self, load::Problem> {
         self.description = self.describe(sandbox, limits).await.map_err(load::Problem::Describe)??;
         load::check_description(&self.description)?;
-        load::check_reach(&self.description, &self.imports)?;
+        load::check_reach(&self.description, &mut self.imports, &self.doors)?;
         Ok(self)
     }
 
@@ -193,7 +195,8 @@ impl Plugin {
         let exports = Arc::from((version.exports)(&ready, &interfaces).map_err(foreign)?);
         let does = interfaces.into_iter().filter(|interface| *interface != "about").collect();
         let (description, imports) = (Description::default(), load::imported_capabilities(component));
-        Ok(Self { file: file.to_owned(), sha256, description, imports, engine, ready, does, exports })
+        let doors = load::imported_doors(component);
+        Ok(Self { file: file.to_owned(), sha256, description, imports, doors, engine, ready, does, exports })
     }
 
     /// The interfaces that it exports besides `about`.

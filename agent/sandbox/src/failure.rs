@@ -113,6 +113,17 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// What went wrong with TLS, if that is the reason.
     pub(crate) tls: Option<TlsFault>,
+    /// What the system said, if that is the reason.
+    pub(crate) cause: Option<Cause>,
+}
+
+/// What the system said of the outside, for interfaces that have a word for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// A connection failed in this way.
+    Connection(std::io::ErrorKind),
+    /// A name has no address, or no name server says.
+    Name,
 }
 
 /// What went wrong with TLS.
@@ -140,7 +151,8 @@ impl TlsFault {
 impl Failure {
     /// A failure of this kind.
     pub fn new(kind: Kind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into(), pause: String::new(), retry_after: None, tls: None, is_of_others: false }
+        let text = text.into();
+        Self { kind, text, pause: String::new(), retry_after: None, tls: None, cause: None, is_of_others: false }
     }
 
     /// A timeout that other plugins have caused.

@@ -254,6 +254,19 @@ pub(crate) fn imported_capabilities(component: &Component) -> Vec<String> {
     words.filter(|word| is_capability(word)).map(str::to_owned).collect()
 }
 
+/// WASI's own doors, with the word in `reach` that they belong to, and the interface of which an import is one.
+const DOORS: &[(&str, &str, &str)] =
+    &[("http", "wasi:http", "wasi:http/outgoing-handler@"), ("tcp", "wasi:sockets", "wasi:sockets/tcp@")];
+
+/// The doors of WASI that the component imports, as the words of `reach` with the doors' names.
+pub(crate) fn imported_doors(component: &Component) -> Vec<(&'static str, &'static str)> {
+    let component_type = component.component_type();
+    let imports = component_type.imports(component.engine()).map(|(name, _)| name).collect::<Vec<_>>();
+    let is_imported = |interface: &str| imports.iter().any(|name| name.starts_with(interface));
+    let imported = DOORS.iter().filter(|(.., interface)| is_imported(interface));
+    imported.map(|(word, door, _)| (*word, *door)).collect()
+}
+
 fn is_capability(word: &str) -> bool {
     capabilities::ALL.iter().any(|capability| capability.name == word)
 }
@@ -350,8 +363,13 @@ fn check_setting(setting: &Setting, all: &[Setting]) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Holds what the plugin says that it reaches against what the component can ask for.
-pub(crate) fn check_reach(description: &Description, imports: &[String]) -> Result<(), Problem> {
+/// Holds what the plugin says that it reaches against what the component can ask for. Adds to the imported capabilities the doors of WASI
+/// by which it reaches the rest; others say nothing, since the runtimes of languages import them unused.
+pub(crate) fn check_reach(
+    description: &Description,
+    imports: &mut Vec<String>,
+    doors: &[(&str, &str)],
+) -> Result<(), Problem> {
     let import_of = |word: &str| {
         if word == "unix" {
             "tcp"
@@ -363,8 +381,17 @@ pub(crate) fn check_reach(description: &Description, imports: &[String]) -> Resu
         .to_owned()
     };
     let words = description.reach.words();
-    match words.iter().find(|word| !imports.contains(&import_of(word))) {
-        None => Ok(()),
+    let mut used = Vec::new();
+    let is_missing = |word: &&&str| {
+        let door = doors.iter().find(|(of, _)| *of == **word).filter(|_| !imports.contains(&import_of(word)));
+        used.extend(door.map(|(_, door)| (*door).to_owned()));
+        door.is_none() && !imports.contains(&import_of(word))
+    };
+    match words.iter().find(is_missing) {
+        None => {
+            imports.extend(used);
+            Ok(())
+        }
         Some(word) => Err(Problem::Description(format!(
             "says that it reaches `{word}`, but does not import `{}`: remove it from `reach`",
             import_of(word)
@@ -495,8 +522,10 @@ mod tests {
 
     #[test]
     fn what_a_plugin_reaches_must_be_imported() {
-        let imports = ["http", "tcp", "files"].map(str::to_owned);
+        let imports = ["http", "tcp", "files"].map(str::to_owned).to_vec();
         let reaching = |reach| Description { reach, ..described("web", Vec::new()) };
+        let check_reach =
+            |description: &Description, imports: &[String]| check_reach(description, &mut imports.to_vec(), &[]);
         assert_eq!(check_reach(&reaching(Reach::ALL), &imports), Ok(()));
         assert_eq!(check_reach(&reaching(Reach::default()), &[]), Ok(()), "an import that it does not use");
         for (reach, word) in
@@ -505,6 +534,26 @@ mod tests {
             let error = check_reach(&reaching(reach), &imports[..1]).unwrap_err().to_string();
             assert!(error.contains(&format!("`{word}`")), "{error}");
         }
+    }
+
+    #[test]
+    fn a_door_of_wasi_counts_as_the_capability_and_is_named_only_where_it_stands_in_for_it() {
+        let doors = [("http", "wasi:http"), ("tcp", "wasi:sockets")];
+        let all = Reach { http: true, tcp: true, ..Reach::default() };
+        for (reach, imports, expected) in [
+            (all, vec![], vec!["wasi:http", "wasi:sockets"]),
+            (all, vec!["http"], vec!["http", "wasi:sockets"]),
+            (all, vec!["http", "tcp"], vec!["http", "tcp"]),
+            (Reach::default(), vec!["log"], vec!["log"]),
+        ] {
+            let mut imports = imports.into_iter().map(str::to_owned).collect();
+            let description = Description { reach, ..described("web", Vec::new()) };
+            assert_eq!(check_reach(&description, &mut imports, &doors), Ok(()));
+            assert_eq!(imports, expected);
+        }
+        let unix = Description { reach: Reach { unix: true, ..Reach::default() }, ..described("web", Vec::new()) };
+        let refused = check_reach(&unix, &mut Vec::new(), &doors).unwrap_err();
+        assert!(refused.to_string().contains("does not import `tcp`"), "WASI has no unix sockets: {refused}");
     }
 
     #[test]

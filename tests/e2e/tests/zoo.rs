@@ -158,14 +158,97 @@ fn no_spelling_of_an_address_bypasses_the_grants() {
         };
         let said = attempt("connect", &address, table);
         assert!(said.contains("denied: "), "tcp {address}: {said}");
+        for (what, target) in [("fetch", &url), ("connect", &address)] {
+            let said = through_doors(what, target, table);
+            let is_refused = said.contains("denied: ") || said.contains("Invalid");
+            assert!(is_refused && !said.contains("doors.good"), "{what} {target}: {said}");
+        }
     }
     assert_eq!(secret.connections(), 0);
+}
+
+/// [`run`] of the plugin that does `what` with `target` through WASI's own doors.
+fn through_doors(what: &str, target: &str, table: &str) -> String {
+    let wasm = component("doors");
+    let settings = format!("settings = {{ do = {what:?}, url = {target:?} }}");
+    run("doors", &format!("[plugin.metrics.doors]\nwasm = {wasm:?}\n{settings}\ntimeout_seconds = 4\n{table}\n"))
+}
+
+#[test]
+fn wasis_doors_lead_to_what_is_granted_and_what_a_library_is_refused_is_in_the_log_with_the_line_to_write() {
+    let (server, silent) =
+        (hostile::answering("HTTP/1.0 200 OK\r\n\r\n".into(), b"all of it".into()), hostile::silent());
+    let (address, table) = (format!("127.0.0.1:{}", server.port), format!("allow = [\"127.0.0.1:{}\"]", server.port));
+    let said = through_doors("fetch", &server.url(), &table);
+    assert!(said.contains("doors.good\t9.000000"), "{said}");
+    let said = through_doors("connect", &address, &table);
+    assert!(said.contains("doors.good\t28.000000"), "{said}");
+    let by_name = format!("localhost:{}", server.port);
+    let said = through_doors("connect", &by_name, &format!("allow = [{by_name:?}]"));
+    assert!(said.contains("doors.good\t28.000000"), "{said}");
+    for (what, target, line) in [
+        (
+            "fetch",
+            silent.url(),
+            format!("plugin doors: denied: no grant for {}; to grant it", silent.url().trim_end_matches('/')),
+        ),
+        ("connect", format!("127.0.0.1:{}", silent.port), "plugin doors: denied: no grant for".to_owned()),
+        ("connect", format!("localhost:{}", silent.port), "write `allow = [\"localhost:PORT\"]`".to_owned()),
+    ] {
+        let said = through_doors(what, &target, &table);
+        assert!(said.contains(&line), "{what} {target}: {said}");
+    }
+    assert_eq!(silent.connections(), 0);
+    let said = through_doors("serve", "x", "");
+    assert!(said.contains("failed: (Err(PermissionDenied), Err(PermissionDenied))"), "{said}");
+    let about = stdout(&Home::with("").command(&["plugin", "inspect"], &[&component("doors").display().to_string()]));
+    assert!(about.contains("imports: wasi:http, wasi:sockets\nreaches: http, tcp\n"), "{about}");
+}
+
+#[test]
+fn wasis_doors_have_the_limits_of_the_others_and_the_log_names_them() {
+    let (silent, endless) = (hostile::silent(), hostile::endless());
+    let granted = |server: &hostile::Server, more: &str| format!("allow = [\"127.0.0.1:{}\"]\n{more}", server.port);
+    let of = |server: &hostile::Server| format!("127.0.0.1:{}", server.port);
+    for (what, target, table, expected) in [
+        ("fetch", silent.url(), granted(&silent, ""), "HttpResponseTimeout"),
+        ("connect", of(&silent), granted(&silent, ""), "timed out"),
+        ("fetch", endless.url(), granted(&endless, ""), "HttpResponseBodySize(Some(4194304))"),
+        ("fetch", endless.url(), granted(&endless, "limits = { body_kib = 100000 }\n"), "limit `memory_mib`"),
+        ("connect", of(&endless), granted(&endless, ""), "limit `memory_mib`"),
+        ("post", silent.url(), granted(&silent, ""), "limit `memory_mib`"),
+        ("hoard-fields", silent.url(), "limits = { memory_mib = 16 }\n".to_owned(), "limit `memory_mib`"),
+        ("hoard", of(&silent), granted(&silent, ""), "16 are open"),
+    ] {
+        let said = through_doors(what, &target, &table);
+        assert!(said.contains(expected), "{what} {target}: {said}");
+    }
 }
 
 #[test]
 fn a_name_that_later_resolves_to_this_machine_or_to_a_metadata_service_is_denied() {
     let table = "allow = [\"http://rebinds.test:8080\"]";
-    let home = Home::with(&naughty("fetch", ", url = \"http://rebinds.test:8080/\"", table));
+    rebinds("fetch", &naughty("fetch", ", url = \"http://rebinds.test:8080/\"", table), "naughty.good\t200.000000");
+}
+
+#[test]
+fn a_name_that_rebinds_is_denied_at_wasis_doors_too() {
+    for (what, target, value) in [
+        ("fetch", "http://rebinds.test:8080/", "doors.good\t0.000000"),
+        ("connect", "rebinds.test:8080", "doors.good\t38.000000"),
+    ] {
+        let wasm = component("doors");
+        let table = format!(
+            "[plugin.metrics.doors]\nwasm = {wasm:?}\nsettings = {{ do = {what:?}, url = {target:?} }}\n\
+             allow = [\"rebinds.test:8080\"]\n"
+        );
+        rebinds("doors", &table, value);
+    }
+}
+
+/// Runs the plugin `name` in a network where the address of `rebinds.test` changes. Where it may be reached, it has this `value`.
+fn rebinds(name: &str, table: &str, value: &str) {
+    let home = Home::with(table);
     let resolver = home.path("resolv.conf");
     std::fs::write(&resolver, "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n").unwrap();
     // In separate namespaces, so that the name server and the resolver configuration affect no other process. 10.99.0.1 is the
@@ -175,18 +258,26 @@ fn a_name_that_later_resolves_to_this_machine_or_to_a_metadata_service_is_denied
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "--net", "sh", "-c", script]).arg(resolver);
     command.arg(env!("CARGO_BIN_EXE_rebinding")).arg("10.98.0.1,127.0.0.1,10.99.0.1,169.254.169.254,10.98.0.1");
-    command.arg(wasaba()).args(["plugin", "run", "-conf"]).arg(home.config()).arg("fetch");
+    command.arg(wasaba()).args(["plugin", "run", "-conf"]).arg(home.config()).arg(name);
     let output = command.stdin(Stdio::null()).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "this test needs unshare, ip and the permission to create namespaces: {error}");
     let text = stdout(&output);
-    let lines = text.lines().collect::<Vec<_>>();
+    let begins = ["10.", "127.", "169.", "reached: "];
+    // A run may say more than a line.
+    let lines = text.lines().fold(Vec::<String>::new(), |mut lines, line| {
+        match lines.last_mut() {
+            Some(last) if !begins.iter().any(|begin| line.starts_with(begin)) => last.push_str(line),
+            _ => lines.push(line.to_owned()),
+        }
+        lines
+    });
     let expected = [
-        ("10.98.0.1: ", "naughty.good\t200.000000"),
+        ("10.98.0.1: ", value),
         ("127.0.0.1: ", "denied: `rebinds.test` resolves to 127.0.0.1, which is this machine itself"),
         ("10.99.0.1: ", "denied: `rebinds.test` resolves to 10.99.0.1, which is this machine itself"),
         ("169.254.169.254: ", "denied: `rebinds.test` resolves to 169.254.169.254, a link-local address"),
-        ("10.98.0.1: ", "naughty.good\t200.000000"),
+        ("10.98.0.1: ", value),
         ("reached: ", "[10.98.0.1, 10.98.0.1]"),
     ];
     assert_eq!(lines.len(), expected.len(), "{text}");

@@ -1,13 +1,14 @@
-//! Interfaces that exist only so that languages' runtimes link: `wasi:http`, which JavaScript's imports by default. A call that
-//! uses it is stopped; plugins use the capability `http` instead.
+//! What of `wasi:http` is not for clients, which exists only so that components link that import it beside the rest. A call that uses it is
+//! stopped: a plugin serves no requests.
 
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, Linker, ResourceType};
+use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Result, bail};
-use wasmtime_wasi::p2::bindings::io::error::Error as IoError;
-use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable};
 
-/// Defines each interface of `wasi:http` that the component imports.
+/// The interfaces that are open, whatever their version.
+const OPEN: &[&str] = &["types", "outgoing-handler"];
+
+/// Defines each function of `wasi:http` that the component imports and that is not open.
 ///
 /// # Errors
 /// A name defined twice: a bug.
@@ -15,33 +16,20 @@ pub(crate) fn link<T: Send + 'static>(linker: &mut Linker<T>, component: &Compon
     let engine: &Engine = component.engine();
     for (name, item) in component.component_type().imports(engine) {
         let ComponentItem::ComponentInstance(interface) = item.ty else { continue };
-        if !name.starts_with("wasi:http/") {
+        let word = name.strip_prefix("wasi:http/").and_then(|name| name.split('@').next());
+        if word.is_none_or(|word| OPEN.contains(&word)) {
             continue;
         }
         let mut instance = linker.instance(name)?;
+        // Its resources are those of `types`, which is linked.
         for (member, item) in interface.exports(engine) {
-            match item.ty {
-                ComponentItem::ComponentFunc(_) => {
-                    let text = format!("`{name}` is not available; use `wasaba:plugin/http`");
-                    instance.func_new(member, move |_, _, _, _| bail!("{text}"))?;
-                }
-                ComponentItem::Resource(_) => instance.resource(member, resource(member), |_, _| Ok(()))?,
-                _ => {}
+            if let ComponentItem::ComponentFunc(_) = item.ty {
+                let text = format!("`{name}` is not available: a plugin serves no requests");
+                instance.func_new(member, move |_, _, _, _| bail!("{text}"))?;
             }
         }
     }
     Ok(())
-}
-
-/// A resource that WASI's interfaces share must have the same type in all of them.
-fn resource(name: &str) -> ResourceType {
-    match name {
-        "input-stream" => ResourceType::host::<DynInputStream>(),
-        "output-stream" => ResourceType::host::<DynOutputStream>(),
-        "pollable" => ResourceType::host::<DynPollable>(),
-        "io-error" => ResourceType::host::<IoError>(),
-        _ => ResourceType::host::<()>(),
-    }
 }
 
 #[cfg(test)]
@@ -52,17 +40,26 @@ mod tests {
     use crate::capabilities::{Guest, link_wasi};
     use crate::engine;
 
-    /// Imports what JavaScript's runtime does: a resource of `wasi:http`, one that it shares with `wasi:io`, a function.
+    /// Imports what a client does, of an older version, with a resource that is WASI's own; and what only a server calls.
     const IMPORTS: &str = r#"(component
-        (import "wasi:io/streams@0.2.10" (instance $streams (export "input-stream" (type (sub resource)))))
+        (import "wasi:io/streams@0.2.1" (instance $streams (export "input-stream" (type (sub resource)))))
         (alias export $streams "input-stream" (type $stream))
-        (import "wasi:http/types@0.2.10" (instance $types
+        (import "wasi:http/types@0.2.1" (instance $types
             (alias outer 1 $stream (type $outer))
             (export "input-stream" (type $shared (eq $outer)))
-            (export "fields" (type $fields (sub resource)))
-            (export "[constructor]fields" (func (result (own $fields))))
-            (export "consume" (func (param "stream" (borrow $shared))))))
-        (import "wasi:http/outgoing-handler@0.2.10" (instance (export "handle" (func)))))"#;
+            (export "incoming-body" (type $body (sub resource)))
+            (export "incoming-request" (type (sub resource)))
+            (export "response-outparam" (type (sub resource)))
+            (export "[method]incoming-body.stream"
+                (func (param "self" (borrow $body)) (result (result (own $shared)))))))
+        (alias export $types "incoming-request" (type $request))
+        (alias export $types "response-outparam" (type $out))
+        (import "wasi:http/incoming-handler@0.2.1" (instance
+            (alias outer 1 $request (type $outer-request))
+            (alias outer 1 $out (type $outer-out))
+            (export "incoming-request" (type $shared-request (eq $outer-request)))
+            (export "response-outparam" (type $shared-out (eq $outer-out)))
+            (export "handle" (func (param "request" (own $shared-request)) (param "response-out" (own $shared-out)))))))"#;
 
     fn links(with_closed: bool) -> bool {
         let engine = engine::for_compiling(Engine::Pulley).unwrap();
@@ -76,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_component_that_imports_wasi_http_links_only_with_it() {
+    fn a_component_that_imports_what_serves_requests_links_only_with_it() {
         assert!(links(true));
         assert!(!links(false), "it links without, so the test proves nothing");
     }

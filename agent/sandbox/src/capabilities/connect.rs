@@ -22,7 +22,7 @@ use super::gate::Gate;
 use super::grants::Grants;
 use super::http::failure_of;
 use super::memory::Budget;
-use crate::failure::{Failure, Kind};
+use crate::failure::{Cause, Failure, Kind};
 
 /// A stream of bytes in both directions.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -33,7 +33,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 pub(super) fn broken(error: &io::Error) -> Failure {
     // The system's message, without the number that Rust adds.
     let text = error.to_string();
-    failure_of(error, Kind::Unreachable, text.split(" (os error").next().unwrap_or_default())
+    let failure = failure_of(error, Kind::Unreachable, text.split(" (os error").next().unwrap_or_default());
+    Failure { cause: Some(Cause::Connection(error.kind())), ..failure }
 }
 
 /// The connections of one call, HTTP's included: how many may be open, and how long the call may wait for them.
@@ -133,6 +134,14 @@ pub(super) async fn tcp(host: &Host, port: u16, gate: &Gate, blocking: &Blocking
     names::connect(&addresses).await.map_err(|error| broken(&error))
 }
 
+/// Connects to an address that was granted, or is one of a granted name and was admitted.
+///
+/// # Errors
+/// It does not answer.
+pub(super) async fn to_address(address: SocketAddr) -> Result<TcpStream, Failure> {
+    names::connect(&[address]).await.map_err(|error| broken(&error))
+}
+
 /// Connects to a granted unix socket, unless the agent itself listens there: its own socket is for the operator.
 ///
 /// # Errors
@@ -173,7 +182,7 @@ impl Admission {
 pub(super) async fn resolve(name: &str, gate: &Gate, blocking: &Blocking) -> Result<(Found, Admission), Failure> {
     let owned = name.to_owned();
     let read = blocking.run(move || Ok::<_, Unresolved>((names::read(&owned)?, address::own()))).await;
-    let unresolved = |error: Unresolved| unreachable(&error.to_string());
+    let unresolved = |error: Unresolved| Failure { cause: Some(Cause::Name), ..unreachable(&error.to_string()) };
     let read = read.ok_or_else(|| unreachable("the agent crashed; this is a bug in wasaba"))?;
     let (known, own) = read.map_err(unresolved)?;
     let admission = Admission { own, is_own: known.is_own() || is_host_name(name, &host_name(), known.domains()) };

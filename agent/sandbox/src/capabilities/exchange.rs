@@ -23,29 +23,72 @@ use super::blocking::Blocking;
 use super::connect::{self, Stream, broken};
 use super::gate::Gate;
 use super::http::{failure_of, too_large};
-use crate::failure::{Failure, Kind};
+use super::memory::Share;
+use crate::failure::{Cause, Failure, Kind};
 
 /// How long connecting may take, the look-up of the name included; several addresses share it.
 const CONNECT: Duration = Duration::from_secs(9);
 
-/// Sends a request to a granted URL, over a connection of its own: with one request a minute, an idle one costs both sides more memory
-/// than a new one costs time, and a status page that counts connections would count it. Returns the status, the headers, and a body of at most `most` bytes.
+/// How long a request may take, beside what is left of the call; `None` is no further limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Timeouts {
+    /// To be connected.
+    pub(super) connect: Option<Duration>,
+    /// Until the head of the response is there.
+    pub(super) first_byte: Option<Duration>,
+    /// Between two parts of the response's body.
+    pub(super) between_bytes: Option<Duration>,
+}
+
+/// Why there is no response.
+pub(super) enum Stopped {
+    /// It failed.
+    Failed(Failure),
+    /// It would exceed the call's memory, which ends the call.
+    Exceeded(wasmtime::Error),
+}
+
+impl From<Failure> for Stopped {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// Waits for `io`, no longer than `timeout`.
 ///
 /// # Errors
-/// A connection or response that failed, or a larger body.
+/// `late`, with how long it was waited for.
+async fn within<T>(timeout: Option<Duration>, late: &str, io: impl Future<Output = T>) -> Result<T, Failure> {
+    match timeout {
+        None => Ok(io.await),
+        Some(timeout) => tokio::time::timeout(timeout, io)
+            .await
+            .map_err(|_| Failure::new(Kind::Timeout, format!("timed out: {late} within {}", duration(timeout)))),
+    }
+}
+
+/// Sends a request to a granted URL, over a connection of its own: with one request a minute, an idle one costs both sides more memory
+/// than a new one costs time, and a status page that counts connections would count it. Returns the status, the headers, and a body of at most `most` bytes, which is
+/// in the `share` of the call's memory before it is read.
+///
+/// # Errors
+/// A connection or response that failed, or a larger body; or the call's memory is used up.
 pub(super) async fn exchange(
-    method: Method,
-    url: &Url,
-    headers: HeaderMap,
-    body: Option<Vec<u8>>,
-    most: usize,
+    Sent { method, url, headers, body }: Sent<'_>,
+    (most, share): (usize, &mut Share),
+    timeouts: Timeouts,
     gate: &Gate,
     blocking: &Blocking,
-) -> Result<(u16, HeaderMap, Vec<u8>), Failure> {
+) -> Result<(u16, HeaderMap, Vec<u8>), Stopped> {
     let request = request(method, url, headers, body)?;
     let trust = gate.tls().trust();
-    let stream = tokio::time::timeout(CONNECT, connected(url, gate, blocking)).await;
-    let late = |_| Failure::new(Kind::Unreachable, format!("timed out: not connected within {}", duration(CONNECT)));
+    let own = timeouts.connect.filter(|timeout| *timeout < CONNECT);
+    let stream = tokio::time::timeout(own.unwrap_or(CONNECT), connected(url, gate, blocking)).await;
+    let late = |_| {
+        let text = format!("timed out: not connected within {}", duration(own.unwrap_or(CONNECT)));
+        let cause = Some(Cause::Connection(std::io::ErrorKind::TimedOut));
+        Failure { cause, ..Failure::new(Kind::Unreachable, text) }
+    };
     let stream = stream.map_err(late)??;
     let allowance = Allowance::default();
     allowance.start();
@@ -55,10 +98,19 @@ pub(super) async fn exchange(
     // It is closed when this is dropped, whatever it does.
     let mut connections = JoinSet::new();
     connections.spawn(connection);
-    let response = sender.send_request(request).await.map_err(|error| explain(&error, Kind::Unreachable, trust))?;
+    let response = within(timeouts.first_byte, "no response", sender.send_request(request)).await?;
+    let response = response.map_err(|error| explain(&error, Kind::Unreachable, trust))?;
     allowance.body(u64::MAX);
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    Ok((status, headers, read(response, most, trust).await?))
+    Ok((status, headers, read(response, (most, share), timeouts.between_bytes, trust).await?))
+}
+
+/// A request to a granted URL.
+pub(super) struct Sent<'a> {
+    pub(super) method: Method,
+    pub(super) url: &'a Url,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Option<Vec<u8>>,
 }
 
 fn request(
@@ -96,14 +148,20 @@ async fn connected(url: &Url, gate: &Gate, blocking: &Blocking) -> Result<Box<dy
     Ok(Box::new(encrypted.map_err(|error| explain(&error, Kind::Unreachable, gate.tls().trust()))?))
 }
 
-async fn read(response: Response<Incoming>, most: usize, trust: &Trust) -> Result<Vec<u8>, Failure> {
+async fn read(
+    response: Response<Incoming>,
+    (most, share): (usize, &mut Share),
+    timeout: Option<Duration>,
+    trust: &Trust,
+) -> Result<Vec<u8>, Stopped> {
     let (mut incoming, mut body) = (response.into_body(), Vec::new());
-    while let Some(frame) = incoming.frame().await {
+    while let Some(frame) = within(timeout, "no more of the response", incoming.frame()).await? {
         let frame = frame.map_err(|error| explain(&error, Kind::Failed, trust))?;
         let Some(chunk) = frame.data_ref() else { continue };
         if body.len().saturating_add(chunk.len()) > most {
-            return Err(too_large(most));
+            return Err(too_large(most).into());
         }
+        share.grow(chunk.len()).map_err(Stopped::Exceeded)?;
         body.extend_from_slice(chunk);
     }
     Ok(body)
@@ -117,5 +175,6 @@ fn explain(error: &(dyn Error + 'static), other: Kind, trust: &Trust) -> Failure
         last = cause;
     }
     let why = last.to_string().split(" (os error").next().unwrap_or_default().to_owned();
-    failure_of(error, other, tls::with_cure(why, error, trust))
+    let cause = last.downcast_ref::<std::io::Error>().map(|error| Cause::Connection(error.kind()));
+    Failure { cause, ..failure_of(error, other, tls::with_cure(why, error, trust)) }
 }

@@ -240,6 +240,27 @@ impl Grants {
         self.check(&wanted).map(|granted| granted.host.clone())
     }
 
+    /// Checks that the plugin says that it reaches servers with raw bytes, before it names one.
+    ///
+    /// # Errors
+    /// As [`Grants::check_host`].
+    pub fn check_sockets(&self) -> Result<(), String> {
+        self.check_reach("tcp", self.reach.tcp)
+    }
+
+    /// Checks that the addresses of `name` may be looked up, and returns it as it was granted: with some port, for any protocol.
+    ///
+    /// # Errors
+    /// As [`Grants::check_host`].
+    pub fn check_name(&self, name: &str) -> Result<Host, String> {
+        self.check_reach("tcp", self.reach.tcp)?;
+        let wanted = parse_host(name).map_err(|why| format!("{name:?} {why}"))?;
+        match self.origins.iter().find(|origin| !origin.is_for_http() && origin.host == wanted) {
+            Some(origin) => Ok(origin.host.clone()),
+            None => Err(self.refusal(&format!("looking up {wanted}"), &format!("{wanted}:PORT"))),
+        }
+    }
+
     fn check(&self, wanted: &Origin) -> Result<&Origin, String> {
         let granted = self.origins.iter().find(|origin| origin.covers(wanted));
         granted.ok_or_else(|| self.refusal(&wanted.to_string(), &wanted.to_string()))
@@ -423,6 +444,22 @@ mod tests {
     fn a_grant_for_http_does_not_cover_raw_bytes() {
         let grants = grants(&["https://web"]);
         assert!(grants.check_host("web", 443).is_err_and(|text| text.contains("allow = [\"web:443\"]")));
+    }
+
+    #[test]
+    fn a_name_is_looked_up_only_if_it_is_granted_for_raw_bytes_with_some_port() {
+        let mut grants = grants(&["http://web:80"]);
+        grants.allow("db:5432").unwrap();
+        for granted in ["db", "DB.", "db"] {
+            assert_eq!(grants.check_name(granted), Ok(Host::Domain("db".into())));
+        }
+        for refused in ["web", "db.evil.example", "evil.example", "127.0.0.1", "", "db:5432", "a..b"] {
+            assert!(grants.check_name(refused).is_err(), "{refused}");
+        }
+        let line = r#"write `allow = ["web:PORT"]` into [plugin.metrics.web]"#;
+        assert!(grants.check_name("web").unwrap_err().contains(line));
+        let without = Grants { reach: Reach::default(), ..grants };
+        assert!(without.check_name("db").unwrap_err().contains("\"tcp\" in `reach`"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::instance::Instance;
 use super::memory::{Budget, Memory, Share};
 use super::stderr::Stderr;
 use super::types::Handle;
-use super::{call, connect, crypto, files, http, kv, log, tcp, types};
+use super::{call, connect, crypto, files, http, kv, log, tcp, types, wasi};
 
 /// How many random bytes the host makes at once.
 const RANDOM_BYTES: u64 = 64 << 10;
@@ -26,7 +26,8 @@ const SHOWN_BYTES: usize = 1_024;
 pub(crate) struct Guest {
     instance: Instance,
     call: call::OfCall,
-    connections: connect::OfCall,
+    connections: Arc<connect::OfCall>,
+    names: Arc<wasi::Names>,
     kv: kv::OfCall,
     log: log::OfCall,
     crypto: crypto::OfCall,
@@ -53,15 +54,16 @@ impl Guest {
         let budget = Budget::new(limits.memory_bytes, Arc::clone(&state.meter));
         Self {
             call: call::OfCall::new(Arc::clone(limits), began),
-            connections: connect::OfCall::new(limits.connections, limits.time, budget.clone()),
+            connections: Arc::new(connect::OfCall::new(limits.connections, limits.time, budget.clone())),
+            names: Arc::default(),
             kv: kv::OfCall::new(Arc::clone(&instance.values), limits.kv_bytes, clock::millis_of(began)),
             log: log::OfCall::new(Arc::clone(&state.log), limits.log_lines, clock::instant())
                 .noted_in(instance.script.clone()),
             crypto: crypto::OfCall::new(limits.pbkdf2_iterations),
             memory: Memory::new(limits, budget),
             files: files::OfCall::default(),
-            // Nothing is opened: no files, no sockets, no names, no environment, no arguments, and of the standard streams
-            // only what is shown.
+            // Nothing is opened: no files, no environment, no arguments, and of the standard streams only what is shown. Sockets and names
+            // are not WasiCtx's, but `wasi`'s.
             wasi: wasi.stderr(stderr.clone()).max_random_size(RANDOM_BYTES).build(),
             stderr,
             table,
@@ -90,6 +92,19 @@ impl Guest {
             connections: &self.connections,
             table: &mut self.table,
             script: script.as_deref(),
+        }
+    }
+
+    pub(super) fn wasi(&mut self) -> wasi::View<'_> {
+        let Instance { state, script, .. } = &self.instance;
+        wasi::View {
+            http: &state.http,
+            tcp: &state.tcp,
+            connections: &self.connections,
+            names: &self.names,
+            log: &mut self.log,
+            table: &mut self.table,
+            script: script.as_ref(),
         }
     }
 

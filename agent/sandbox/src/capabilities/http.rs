@@ -15,7 +15,7 @@ use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
 use super::blocking::Blocking;
 use super::connect;
-use super::exchange::exchange;
+use super::exchange::{Sent, Stopped, Timeouts, exchange};
 use super::gate::{Gate, bounded};
 use super::grants::{Grants, invalid_url};
 use super::memory::Share;
@@ -51,24 +51,29 @@ const CONNECTION_HEADERS: &[&str] = &[
     "upgrade",
 ];
 
+/// Whether a header belongs to the connection.
+pub(super) fn is_of_connection(name: &str) -> bool {
+    CONNECTION_HEADERS.iter().any(|other| other.eq_ignore_ascii_case(name))
+}
+
 /// The methods that a plugin may use.
-const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+pub(super) const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// The most headers of a request, and the most bytes of their names and values.
-const MOST_HEADERS: usize = 100;
-const MOST_HEADER_BYTES: usize = 64 << 10;
+pub(super) const MOST_HEADERS: usize = 100;
+pub(super) const MOST_HEADER_BYTES: usize = 64 << 10;
 
 /// The most bytes of a URL, and of a `host` header. Servers take no longer ones.
-const MOST_URL_BYTES: usize = 8 << 10;
+pub(super) const MOST_URL_BYTES: usize = 8 << 10;
 
 /// The most bytes of a method, and of a header's name.
-const MOST_WORD_BYTES: usize = 1_024;
+pub(super) const MOST_WORD_BYTES: usize = 1_024;
 
 /// How much of a URL is in an error, so that its reason is seen.
 const SHOWN_URL_BYTES: usize = 400;
 
 /// What one header of a response takes besides its texts.
-const HEADER_BYTES: usize = 64;
+pub(super) const HEADER_BYTES: usize = 64;
 
 /// A request that a plugin makes; the contract's resource.
 #[expect(unreachable_pub, reason = "the generated bindings export it again")]
@@ -87,19 +92,19 @@ pub struct Request {
 #[expect(unreachable_pub, reason = "the generated bindings export it again")]
 #[derive(Debug)]
 pub struct Response {
-    status: u16,
-    headers: Vec<(String, Vec<u8>)>,
-    body: Vec<u8>,
-    /// Of the memory limit, once the plugin has it.
-    share: Option<Share>,
+    pub(super) status: u16,
+    pub(super) headers: Vec<(String, Vec<u8>)>,
+    pub(super) body: Vec<u8>,
+    /// Of the memory limit.
+    pub(super) share: Share,
 }
 
 /// What the requests of one instance may do.
 pub(super) struct OfInstance {
-    gate: Gate,
+    pub(super) gate: Gate,
     blocking: Blocking,
     meter: Arc<Meter>,
-    body_bytes: usize,
+    pub(super) body_bytes: usize,
 }
 
 impl OfInstance {
@@ -122,7 +127,7 @@ pub(super) struct View<'a> {
 ///
 /// # Errors
 /// The name is invalid or the connection's, or the value is invalid.
-pub fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Failure> {
+pub fn header(name: &str, value: impl AsRef<[u8]>) -> Result<(HeaderName, HeaderValue), Failure> {
     bounded("header's name", name, MOST_WORD_BYTES)?;
     let invalid = || Failure::new(Kind::Invalid, format!("invalid header {name:?}"));
     let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?;
@@ -130,17 +135,34 @@ pub fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Fail
         let why = format!("the header `{parsed}` belongs to the connection and cannot be set");
         return Err(Failure::new(Kind::Invalid, why));
     }
-    Ok((parsed, HeaderValue::from_bytes(value.as_bytes()).map_err(|_| invalid())?))
+    Ok((parsed, HeaderValue::from_bytes(value.as_ref()).map_err(|_| invalid())?))
 }
 
 impl Response {
-    fn bytes(&self) -> usize {
-        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len() + HEADER_BYTES);
-        self.body.len() + headers.sum::<usize>()
+    /// A response whose body is in `share`, and then its headers, too.
+    fn new(
+        status: u16,
+        headers: Vec<(String, Vec<u8>)>,
+        body: Vec<u8>,
+        mut share: Share,
+    ) -> Result<Self, wasmtime::Error> {
+        let bytes = headers.iter().map(|(name, value)| name.len() + value.len() + HEADER_BYTES);
+        share.resize(body.len() + bytes.sum::<usize>())?;
+        Ok(Self { status, headers, body, share })
     }
 }
 
 impl Request {
+    /// A request without headers and body, of which `share` is in the call's memory.
+    pub(super) fn new(method: String, url: String, share: Share) -> Self {
+        Self { method, url, headers: HeaderMap::new(), body: None, _share: Arc::new(share), body_share: None }
+    }
+
+    /// Gives it a body, which is in `share`.
+    pub(super) fn set_body(&mut self, body: Vec<u8>, share: Share) {
+        (self.body, self.body_share) = (Some(body), Some(Arc::new(share)));
+    }
+
     /// Sets a header in place of those with its name: a request never has two, of which a server might believe the other.
     fn set(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), Failure> {
         // Before it is inserted: a plugin that ignores the error must not add more.
@@ -158,18 +180,19 @@ impl Request {
     }
 
     /// Sets a header of the plugin's own; `host` needs the operator's explicit choice.
-    fn set_own(&mut self, gate: &Gate, name: &str, value: &str) -> Result<(), Failure> {
-        let (name, parsed) = header(name, value)?;
+    pub(super) fn set_own(&mut self, gate: &Gate, name: &str, value: impl AsRef<[u8]>) -> Result<(), Failure> {
+        let (name, parsed) = header(name, &value)?;
         if name == HOST {
-            bounded("header `host`", value, MOST_URL_BYTES)?;
-            gate.check(|grants| grants.check_virtual_host(value))?;
+            let value = String::from_utf8_lossy(value.as_ref());
+            bounded("header `host`", &value, MOST_URL_BYTES)?;
+            gate.check(|grants| grants.check_virtual_host(&value))?;
         }
         self.set(name, parsed)
     }
 
     /// Sets a header of which `prefix` is not a secret; no secret says to which host a request is.
     fn set_secret(&mut self, name: &str, prefix: &str, secret: &Secret) -> Result<(), Failure> {
-        let (name, mut value) = header(name, &format!("{prefix}{}", secret.reveal()))?;
+        let (name, mut value) = header(name, format!("{prefix}{}", secret.reveal()))?;
         if name == HOST {
             return Err(Failure::new(Kind::Invalid, "the header `host` cannot be a secret"));
         }
@@ -185,7 +208,7 @@ impl Request {
             let Some((name, value)) = line.split_once(':') else {
                 return Err(refused("is invalid; write `name: value`"));
             };
-            if CONNECTION_HEADERS.iter().any(|other| other.eq_ignore_ascii_case(name.trim())) {
+            if is_of_connection(name.trim()) {
                 return Err(refused("sets a header that belongs to the connection and cannot be set"));
             }
             let (name, mut value) =
@@ -236,31 +259,64 @@ pub(super) fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// What sends a request: all of a view but its table, which cannot be shared while it waits.
+/// What sends a request: all of a view but its table, which cannot be shared while it waits. Both doors to HTTP send with it.
 #[derive(Clone, Copy)]
-struct Sender<'a> {
-    instance: &'a OfInstance,
-    connections: &'a connect::OfCall,
-    script: Option<&'a Script>,
+pub(super) struct Sender<'a> {
+    pub(super) instance: &'a OfInstance,
+    pub(super) connections: &'a connect::OfCall,
+    pub(super) script: Option<&'a Script>,
+}
+
+/// A request that was found to be granted.
+pub(super) struct Granted {
+    request: Request,
+    method: Method,
+    url: Url,
+}
+
+impl Granted {
+    /// The request.
+    pub(super) fn request_mut(&mut self) -> &mut Request {
+        &mut self.request
+    }
 }
 
 impl Sender<'_> {
-    async fn send(self, request: Request) -> Result<Response, Failure> {
-        let url = request.parsed_url()?;
-        self.send_to(&url, request).await.map_err(|failure| failure.at(&page(&url)))
-    }
-
-    async fn send_to(self, url: &Url, request: Request) -> Result<Response, Failure> {
-        let OfInstance { gate, blocking, meter, body_bytes } = self.instance;
+    /// Asks the grants for a request, before anything is done for it.
+    ///
+    /// # Errors
+    /// It is refused, which is counted, or makes no sense.
+    pub(super) fn granted(self, request: Request) -> Result<Granted, Failure> {
+        let gate = &self.instance.gate;
         let invalid = |why: String| Failure::new(Kind::Invalid, why);
+        let url = request.parsed_url()?;
         bounded("method", &request.method, MOST_WORD_BYTES)?;
-        gate.check(|grants| grants.check_url(url))?;
+        gate.check(|grants| grants.check_url(&url))?;
         if !METHODS.contains(&request.method.as_str()) {
             return Err(invalid(format!("invalid method {:?}: use one of {}", request.method, METHODS.join(", "))));
         }
         let method = Method::from_bytes(request.method.as_bytes()).map_err(|error| invalid(error.to_string()))?;
+        Ok(Granted { request, method, url })
+    }
+
+    /// Sends a granted request, and reads the whole response.
+    ///
+    /// # Errors
+    /// It failed, or the call's memory is used up.
+    pub(super) async fn send(self, granted: Granted, timeouts: Timeouts) -> Result<Response, Stopped> {
+        let page = page(&granted.url);
+        self.sent(granted, timeouts).await.map_err(|stopped| match stopped {
+            Stopped::Failed(failure) => failure.at(&page).into(),
+            exceeded @ Stopped::Exceeded(_) => exceeded,
+        })
+    }
+
+    async fn sent(self, granted: Granted, timeouts: Timeouts) -> Result<Response, Stopped> {
+        let OfInstance { gate, blocking, meter, body_bytes } = self.instance;
+        let Granted { request, method, url } = granted;
+        let mut share = self.connections.budget.hold(0).map_err(Stopped::Exceeded)?;
         let mut headers = request.headers.clone();
-        if let Some(user) = Grants::credentials_for(gate.grants(), url).filter(|_| !headers.contains_key(AUTHORIZATION))
+        if let Some(user) = Grants::credentials_for(gate.grants(), &url).filter(|_| !headers.contains_key(AUTHORIZATION))
         {
             headers.insert(AUTHORIZATION, basic(user)?);
         }
@@ -269,21 +325,21 @@ impl Sender<'_> {
             let script::Response { status, headers, body } =
                 script.fetch(&request.shown(&headers)).map_err(unreachable)?;
             if body.len() > *body_bytes {
-                return Err(too_large(*body_bytes));
+                return Err(too_large(*body_bytes).into());
             }
             let headers = headers.into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
-            return Ok(Response { status, headers, body, share: None });
+            return Response::new(status, headers, body, share).map_err(Stopped::Exceeded);
         }
         let _slot = self.connections.slot()?;
         if let Some(body) = &request.body {
             meter.sent_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
         }
-        let sending = exchange(method, url, headers, request.body, *body_bytes, gate, blocking);
+        let sent = Sent { method, url: &url, headers, body: request.body };
+        let sending = exchange(sent, (*body_bytes, &mut share), timeouts, gate, blocking);
         let (status, headers, body) = self.connections.patience.wait(None, sending).await??;
+        meter.received_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
         let headers = headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
-        let response = Response { status, headers: headers.collect(), body, share: None };
-        meter.received_bytes.fetch_add(response.body.len() as u64, Ordering::Relaxed);
-        Ok(response)
+        Response::new(status, headers.collect(), body, share).map_err(Stopped::Exceeded)
     }
 }
 
@@ -302,21 +358,23 @@ impl contract::Host for View<'_> {
     async fn send(&mut self, request: Resource<Request>) -> Result<Result<Resource<Response>, Error>> {
         let View { instance, connections, script, .. } = *self;
         let request = self.table.get(&request)?.clone();
-        Ok(match (Sender { instance, connections, script }).send(request).await {
-            Ok(mut response) => {
-                response.share = Some(connections.budget.hold(response.bytes())?);
-                Ok(self.table.push(response)?)
-            }
-            Err(failure) => Err(failure.into()),
-        })
+        let sender = Sender { instance, connections, script };
+        let granted = match sender.granted(request) {
+            Ok(granted) => granted,
+            Err(failure) => return Ok(Err(failure.into())),
+        };
+        match sender.send(granted, Timeouts::default()).await {
+            Ok(response) => Ok(Ok(self.table.push(response)?)),
+            Err(Stopped::Failed(failure)) => Ok(Err(failure.into())),
+            Err(Stopped::Exceeded(error)) => Err(error),
+        }
     }
 }
 
 impl contract::HostRequest for View<'_> {
     async fn new(&mut self, method: String, url: String) -> Result<Resource<Request>> {
         let share = self.connections.budget.hold(method.len() + url.len() + MOST_HEADER_BYTES)?;
-        let (headers, share) = (HeaderMap::new(), Arc::new(share));
-        Ok(self.table.push(Request { method, url, headers, body: None, _share: share, body_share: None })?)
+        Ok(self.table.push(Request::new(method, url, share))?)
     }
 
     async fn set_header(
@@ -370,8 +428,7 @@ impl contract::HostRequest for View<'_> {
 
     async fn set_body(&mut self, request: Resource<Request>, body: Vec<u8>) -> Result<()> {
         let share = self.connections.budget.hold(body.len())?;
-        let request = self.table.get_mut(&request)?;
-        (request.body, request.body_share) = (Some(body), Some(Arc::new(share)));
+        self.table.get_mut(&request)?.set_body(body, share);
         Ok(())
     }
 
@@ -456,14 +513,8 @@ mod tests {
     use crate::capabilities::script::HttpAnswer;
 
     fn request() -> Request {
-        Request {
-            method: "GET".into(),
-            url: "http://a/".into(),
-            headers: HeaderMap::new(),
-            body: None,
-            _share: Arc::new(Budget::new(100, Arc::default()).hold(9).unwrap()),
-            body_share: None,
-        }
+        let share = Budget::new(100, Arc::default()).hold(9).unwrap();
+        Request::new("GET".into(), "http://a/".into(), share)
     }
 
     fn granting(entry: &str) -> Grants {

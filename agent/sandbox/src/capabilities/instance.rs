@@ -37,8 +37,8 @@ pub(super) struct State {
     pub(super) meter: Arc<Meter>,
     pub(super) secrets: Secrets,
     pub(super) types: types::OfInstance,
-    pub(super) http: http::OfInstance,
-    pub(super) tcp: tcp::OfInstance,
+    pub(super) http: Arc<http::OfInstance>,
+    pub(super) tcp: Arc<tcp::OfInstance>,
     pub(super) log: Arc<log::OfInstance>,
     pub(super) files: files::OfInstance,
     pub(super) crypto: crypto::OfInstance,
@@ -56,8 +56,13 @@ impl Instance {
         let blocking = Blocking::default();
         let state = State {
             types: types::OfInstance::new(gate.clone()),
-            http: http::OfInstance::new(gate.clone(), blocking.clone(), Arc::clone(&meter), limits.body_bytes),
-            tcp: tcp::OfInstance::new(gate.clone(), blocking.clone(), Arc::clone(&meter)),
+            http: Arc::new(http::OfInstance::new(
+                gate.clone(),
+                blocking.clone(),
+                Arc::clone(&meter),
+                limits.body_bytes,
+            )),
+            tcp: Arc::new(tcp::OfInstance::new(gate.clone(), blocking.clone(), Arc::clone(&meter))),
             log: Arc::new(log::OfInstance::new(name, secrets.clone(), Arc::clone(&meter), &limits)),
             files: files::OfInstance::new(gate, blocking.clone(), limits.file_bytes),
             crypto: crypto::OfInstance::new(blocking),

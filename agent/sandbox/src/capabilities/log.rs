@@ -1,5 +1,6 @@
 //! `log`: lines in the agent's log, under the plugin's name, few and short.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -24,6 +25,9 @@ pub(super) fn link<T: Send + 'static>(linker: &mut Linker<T>, view: fn(&mut T) -
 /// exceeds the limit of a call logs nothing more in that hour.
 const CALLS_AN_HOUR: u32 = 4;
 
+/// How many failures of WASI's doors are remembered, so that each is logged once.
+const REMEMBERED: usize = 8;
+
 /// Under which name an instance logs, what is hidden in its lines, and how many it has left.
 pub(super) struct OfInstance {
     name: Arc<str>,
@@ -31,12 +35,15 @@ pub(super) struct OfInstance {
     meter: Arc<Meter>,
     line_bytes: usize,
     hour: Mutex<LinesAnHour>,
+    /// The last failures that were logged.
+    explained: Mutex<VecDeque<String>>,
 }
 
 impl OfInstance {
     pub(super) fn new(name: Arc<str>, secrets: Secrets, meter: Arc<Meter>, limits: &Limits) -> Self {
         let hour = LinesAnHour::new(limits.log_lines.saturating_mul(CALLS_AN_HOUR), clock::instant());
-        Self { name, secrets, meter, line_bytes: limits.log_line_bytes, hour: Mutex::new(hour) }
+        let line_bytes = limits.log_line_bytes;
+        Self { name, secrets, meter, line_bytes, hour: Mutex::new(hour), explained: Mutex::default() }
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
@@ -77,6 +84,22 @@ impl OfCall {
         }
         let OfInstance { secrets, line_bytes, .. } = &*self.instance;
         self.of_hour(printable(&secrets.hidden_in(line, *line_bytes), *line_bytes))
+    }
+
+    /// Logs what has failed, of which the plugin itself gets no more than a code of WASI's; each text once, while it is among the last.
+    pub(super) fn explain(&mut self, what: &str) {
+        let mut explained = self.instance.explained.lock().unwrap_or_else(PoisonError::into_inner);
+        if explained.iter().any(|known| known == what) {
+            return;
+        }
+        explained.push_back(what.to_owned());
+        if explained.len() > REMEMBERED {
+            explained.pop_front();
+        }
+        drop(explained);
+        if let Some(line) = self.admitted(what) {
+            tracing::warn!(target: OF_PLUGINS, "plugin {}: {line}", self.instance.name());
+        }
     }
 
     fn of_hour(&self, line: String) -> Option<String> {

@@ -40,13 +40,18 @@ impl Budget {
         taken.is_ok()
     }
 
+    fn give_back(&self, bytes: usize) {
+        self.0.left_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// Takes so many bytes for what the agent holds for the plugin, until that is dropped.
     ///
     /// # Errors
     /// There are too few, which ends the call as if its own memory were used up.
     pub(super) fn hold(&self, bytes: usize) -> Result<Share> {
-        wasmtime::ensure!(self.take(bytes), "the call exceeded the limit `memory_mib`");
-        Ok(Share { budget: self.clone(), bytes })
+        let mut share = Share { budget: self.clone(), bytes: 0 };
+        share.resize(bytes)?;
+        Ok(share)
     }
 }
 
@@ -57,9 +62,32 @@ pub(crate) struct Share {
     bytes: usize,
 }
 
+impl Share {
+    /// Makes it a share of so many bytes.
+    ///
+    /// # Errors
+    /// As [`Budget::hold`]; it stays as it is.
+    pub(super) fn resize(&mut self, bytes: usize) -> Result<()> {
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => wasmtime::ensure!(self.budget.take(more), "the call exceeded the limit `memory_mib`"),
+            None => self.budget.give_back(self.bytes.saturating_sub(bytes)),
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// Adds so many bytes to it.
+    ///
+    /// # Errors
+    /// As [`Budget::hold`]; it stays as it is.
+    pub(super) fn grow(&mut self, bytes: usize) -> Result<()> {
+        self.resize(self.bytes.saturating_add(bytes))
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.0.left_bytes.fetch_add(self.bytes, Ordering::Relaxed);
+        self.budget.give_back(self.bytes);
     }
 }
 
@@ -146,6 +174,9 @@ mod tests {
         assert!(!memory.memory_growing(0, 31, None).unwrap());
         assert!(budget.hold(31).is_err() && memory.exceeded() == Some("memory_mib"));
         drop(held);
+        let mut held = budget.hold(60).unwrap();
+        assert!(held.grow(41).is_err() && held.grow(40).is_ok(), "a share grows within the limit");
+        held.resize(0).unwrap();
         assert!(memory.memory_growing(0, 100, None).unwrap() && budget.hold(1).is_err());
     }
 }

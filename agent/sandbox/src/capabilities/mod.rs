@@ -32,6 +32,7 @@ pub mod script;
 mod stderr;
 pub(crate) mod tcp;
 pub(crate) mod types;
+pub(crate) mod wasi;
 
 use wasmtime::Result;
 use wasmtime::component::Linker;
@@ -63,12 +64,13 @@ pub fn words() -> impl Iterator<Item = &'static str> {
     ALL.iter().map(|capability| capability.name)
 }
 
-/// Links the whole of WASI 0.2, closed.
+/// Links the whole of WASI 0.2, closed but for the doors of `wasi`.
 ///
 /// # Errors
 /// A name linked twice: a bug.
 pub(crate) fn link_wasi(linker: &mut Linker<Guest>) -> Result<()> {
-    wasmtime_wasi::p2::add_to_linker_async(linker)
+    wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    wasi::link(linker, Guest::wasi)
 }
 
 /// Links the secrets and every capability.

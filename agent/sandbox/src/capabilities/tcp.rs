@@ -68,9 +68,9 @@ pub struct TlsOptions {
 
 /// What an instance may connect to, and what counts its traffic.
 pub(super) struct OfInstance {
-    gate: Gate,
-    blocking: Blocking,
-    meter: Arc<Meter>,
+    pub(super) gate: Gate,
+    pub(super) blocking: Blocking,
+    pub(super) meter: Arc<Meter>,
 }
 
 impl OfInstance {
