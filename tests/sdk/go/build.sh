@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds everything.wasm and naughty.wasm of the SDK for Go: `build.sh TARGET_FOLDER`. The SDK is packed as a module
+# Builds everything.wasm, naughty.wasm and libraries.wasm of the SDK for Go: `build.sh TARGET_FOLDER`. The SDK is packed as a module
 # proxy has it, and downloaded from there into a fresh module cache. WRAP is a program that makes a component of a core module,
 # `WRAP CORE.wasm OUT.wasm`; without it, `wasaba plugin build` does, of the program WASABA. Nothing is done if nothing has changed.
 set -eu
@@ -18,7 +18,7 @@ ingredients() {
 
 mkdir -p "$tools"
 ingredients >"$tools/ingredients.new"
-if [ -f "$target/everything.wasm" ] && [ -f "$target/naughty.wasm" ] && cmp -s "$tools/ingredients.new" "$tools/ingredients"; then
+if [ -f "$target/everything.wasm" ] && [ -f "$target/naughty.wasm" ] && [ -f "$target/libraries.wasm" ] && cmp -s "$tools/ingredients.new" "$tools/ingredients"; then
     exit 0
 fi
 rm -rf "$tools/proxy" "$tools/plugins"
@@ -26,12 +26,15 @@ rm -rf "$tools/proxy" "$tools/plugins"
 rm -rf "$tools/modules"
 mkdir -p "$tools/plugins"
 
+registry=$(go env GOPROXY)
 export GOWORK=off GOFLAGS=-mod=mod GOTOOLCHAIN=local
 (cd "$here/pack" && go run . "$sdk" "$tools/proxy")
 # The packed module alone: no other proxy, no checksum database, no module that is there already.
 export GOPROXY="file://$tools/proxy" GONOSUMDB=wasaba.dev GONOSUMCHECK=1 GOMODCACHE="$tools/modules"
 
-for name in everything naughty; do
+for name in everything naughty libraries; do
+    # Those that the plugin uses, as they are in the registry.
+    [ ! -f "$here/$name/go.sum" ] || export GOPROXY="file://$tools/proxy,$registry"
     cp -R "$here/$name" "$tools/plugins/$name"
     cd "$tools/plugins/$name"
     go mod edit -dropreplace wasaba.dev/plugin

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds everything.wasm and naughty.wasm with the Python SDK: `build.sh TARGET_FOLDER`. The SDK is built as for the registry, a
+# Builds everything.wasm, naughty.wasm and libraries.wasm with the Python SDK: `build.sh TARGET_FOLDER`. The SDK is built as for the registry, a
 # wheel, and installed from it into an environment of its own below the target. They are rebuilt only if something that they are
 # made of has changed.
 set -eu
@@ -31,11 +31,14 @@ installed() {
     of_the_sdk >"$target/sdk.ingredients"
 }
 
-for plugin in everything naughty; do
+for plugin in everything naughty libraries; do
     if [ -f "$target/$plugin.wasm" ] && [ "$(of_a_plugin $plugin)" = "$(cat "$target/$plugin.ingredients" 2>/dev/null)" ]; then
         continue
     fi
     installed
+    # Those that the plugin uses, as they are in the registry.
+    [ ! -f "$here/$plugin/requirements.txt" ] ||
+        "$target/venv/bin/pip" --quiet --disable-pip-version-check install --requirement "$here/$plugin/requirements.txt"
     (cd "$here/$plugin" && "$target/venv/bin/python" -m wasaba_plugin build --output "$target/$plugin.wasm")
     of_a_plugin $plugin >"$target/$plugin.ingredients"
 done
