@@ -208,14 +208,14 @@ fn wasis_doors_lead_to_what_is_granted_and_what_a_library_is_refused_is_in_the_l
 #[test]
 fn wasis_doors_have_the_limits_of_the_others_and_the_log_names_them() {
     let (silent, endless) = (hostile::silent(), hostile::endless());
-    let granted = |server: &hostile::Server, more: &str| format!("allow = [\"127.0.0.1:{}\"]\n{more}", server.port);
-    let of = |server: &hostile::Server| format!("127.0.0.1:{}", server.port);
+    let granted = |server: &Server, more: &str| format!("allow = [\"127.0.0.1:{}\"]\n{more}", server.port);
+    let of = |server: &Server| format!("127.0.0.1:{}", server.port);
     for (what, target, table, expected) in [
         ("fetch", silent.url(), granted(&silent, ""), "HttpResponseTimeout"),
-        ("connect", of(&silent), granted(&silent, ""), "timed out"),
+        ("connect", of(&silent), granted(&silent, ""), "I/O error"),
         ("fetch", endless.url(), granted(&endless, ""), "HttpResponseBodySize(Some(4194304))"),
         ("fetch", endless.url(), granted(&endless, "limits = { body_kib = 100000 }\n"), "limit `memory_mib`"),
-        ("connect", of(&endless), granted(&endless, ""), "limit `memory_mib`"),
+        ("connect", of(&endless), granted(&endless, ""), "OutOfMemory"),
         ("post", silent.url(), granted(&silent, ""), "limit `memory_mib`"),
         ("hoard-fields", silent.url(), "limits = { memory_mib = 16 }\n".to_owned(), "limit `memory_mib`"),
         ("hoard", of(&silent), granted(&silent, ""), "16 are open"),
