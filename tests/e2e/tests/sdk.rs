@@ -72,6 +72,11 @@ fn keeps_the_contract(language: &str) {
     }
 }
 
+/// Whether well-known libraries work unchanged in a plugin of this language.
+fn runs_libraries(language: &str) {
+    passes(&components(language).join("libraries.wasm"), &folder().join(language).join("libraries/tests.toml"));
+}
+
 #[test]
 #[ignore = "takes a minute: `make sdk`"]
 fn plugins_in_c_keep_the_contract_and_their_mistakes_are_reported_with_file_and_line() {
@@ -82,6 +87,7 @@ fn plugins_in_c_keep_the_contract_and_their_mistakes_are_reported_with_file_and_
 #[ignore = "takes a minute: `make sdk`"]
 fn plugins_in_go_keep_the_contract_and_their_mistakes_are_reported_with_file_and_line() {
     keeps_the_contract("go");
+    runs_libraries("go");
 }
 
 #[test]
@@ -94,6 +100,7 @@ fn plugins_in_javascript_keep_the_contract_and_their_mistakes_are_reported_with_
 #[ignore = "takes a minute: `make sdk`"]
 fn plugins_in_python_keep_the_contract_and_their_mistakes_are_reported_with_file_and_line() {
     keeps_the_contract("python");
+    runs_libraries("python");
 }
 
 #[test]

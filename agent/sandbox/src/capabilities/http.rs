@@ -316,7 +316,8 @@ impl Sender<'_> {
         let Granted { request, method, url } = granted;
         let mut share = self.connections.budget.hold(0).map_err(Stopped::Exceeded)?;
         let mut headers = request.headers.clone();
-        if let Some(user) = Grants::credentials_for(gate.grants(), &url).filter(|_| !headers.contains_key(AUTHORIZATION))
+        if let Some(user) =
+            Grants::credentials_for(gate.grants(), &url).filter(|_| !headers.contains_key(AUTHORIZATION))
         {
             headers.insert(AUTHORIZATION, basic(user)?);
         }
