@@ -28,8 +28,10 @@ WORKSPACE := --locked --workspace --profile $(PROFILE) --target $(STATIC) $(LINK
 ifeq ($(PROFILE),ci)
 tested clippy docs doctests unit compiled e2e suite sdk: export WASABA_REVISION := tests
 endif
-# libtest reports durations only with this variable. It is set for the test programs alone, so it affects no compilation.
-TIMED := --config 'target.$(STATIC).runner = ["env", "RUSTC_BOOTSTRAP=1"]'
+# libtest reports durations only with this variable. It is set for the test programs alone, so it affects no compilation. Those of derives run
+# on the compiler's own target.
+RUNNER := runner = ["env", "RUSTC_BOOTSTRAP=1"]
+TIMED := --config 'target.$(STATIC).$(RUNNER)' --config 'target.$(shell uname -m)-unknown-linux-gnu.$(RUNNER)'
 TIMES := -Z unstable-options --report-time
 
 .PHONY: build image run test setup format clippy lint checks docs tested compiled doctests suite unit e2e sdk fuzz matrix bench zoo compare plugins test-plugins guests clean

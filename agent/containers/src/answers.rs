@@ -224,6 +224,8 @@ pub struct Cpu {
     pub cpu_usage: Option<CpuUsage>,
     /// The effect of a CPU limit.
     pub throttling_data: Option<Throttling>,
+    /// How many CPUs the container can use.
+    pub online_cpus: Option<u32>,
 }
 
 /// CPU time, in nanoseconds since the container started.

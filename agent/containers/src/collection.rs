@@ -3,7 +3,7 @@
 //! Containers are queried concurrently, some hundreds at a time, each with its own timeout: one that fails, hangs or is removed
 //! meanwhile costs only itself.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -189,10 +189,14 @@ impl<'a> Engine<'a> {
         if let Some(date) = date {
             state.engine_clock.note(date.as_millisecond(), moment.instant);
         }
+        let mut ids = HashSet::new();
+        let all = all.into_iter().filter(|summary| ids.insert(summary.id.clone())).collect::<Vec<_>>();
         if self.has_extra("state") {
             values.count_states(&all);
         }
-        let wanted = all.into_iter().filter_map(|summary| Container::of(summary, self.docker)).collect::<Vec<_>>();
+        let wanted = all.into_iter().filter_map(|summary| Container::of(summary, self.docker));
+        let wanted = counted_apart(wanted.collect());
+        let began = Instant::now();
         let now = date.filter(|_| self.has_extra("oom")).map(|now| now.as_second());
         let window = now.and_then(|now| state.window_of_events(now));
         let names = wanted
@@ -209,8 +213,9 @@ impl<'a> Engine<'a> {
             let mut all = pin!(self.all_facts(wanted));
             while let Some((container, facts, warning)) = all.next().await {
                 missing.remove(&container.identity.id);
-                let (before, seen) = (&state.readings, state.seen.get(container.short_id()).copied());
-                let counters = Counters { before, seen, container: &container, moment, step_millis };
+                let (before, seen) = (&state.readings, state.seen.get(&container.counted_as).copied());
+                let arrived = moment.instant + began.elapsed();
+                let counters = Counters { before, seen, container: &container, moment, arrived, step_millis };
                 values.take(self.docker, &counters, &facts);
                 warning.into_iter().for_each(|warning| values.warnings.add(warning));
                 answered.insert(container.identity.id, container.key);
@@ -398,6 +403,8 @@ fn add(kills: &mut Kills, actor: EventActor) {
 /// A container to query.
 struct Container {
     identity: Identity,
+    /// The beginning of its id, which has no blank: its counters are kept under it.
+    counted_as: String,
     /// Its name in metrics.
     key: String,
     is_restarting: bool,
@@ -405,12 +412,6 @@ struct Container {
 }
 
 impl Container {
-    /// The beginning of its id, which has no blank.
-    fn short_id(&self) -> &str {
-        let id = &self.identity.id;
-        container_of(id.get(..12).unwrap_or(id))
-    }
-
     /// `None` if it does not run, is not selected, or lacks the name by which it is called.
     fn of(summary: Summary, docker: &Docker) -> Option<Self> {
         let state = summary.state.as_deref();
@@ -427,8 +428,19 @@ impl Container {
         };
         let is_selected = runs && docker.wants(&identity);
         let key = docker.naming.of(&identity).filter(|_| is_selected)?;
-        Some(Self { identity, key, is_restarting, healthy })
+        let counted_as = container_of(identity.id.get(..12).unwrap_or(&identity.id)).to_owned();
+        Some(Self { identity, counted_as, key, is_restarting, healthy })
     }
+}
+
+/// Gives those whose ids begin alike the whole id, so that none counts on from another's counters.
+fn counted_apart(mut containers: Vec<Container>) -> Vec<Container> {
+    let mut counts = HashMap::<String, usize>::new();
+    containers.iter().for_each(|container| *counts.entry(container.counted_as.clone()).or_default() += 1);
+    for container in containers.iter_mut().filter(|container| counts.get(&container.counted_as) != Some(&1)) {
+        container.counted_as = container.identity.id.replace(' ', "-");
+    }
+    containers
 }
 
 /// The counters of one container, before and now.
@@ -438,14 +450,16 @@ struct Counters<'a> {
     seen: Option<Seen>,
     container: &'a Container,
     moment: Moment,
+    /// When the container's answer came.
+    arrived: std::time::Instant,
     /// By how much the engine's clock was set.
     step_millis: i64,
 }
 
 impl Counters<'_> {
-    /// By the id: a container keeps its counters when it is renamed, and a new one with the same name has others. 12 digits are enough.
+    /// By the id: a container keeps its counters when it is renamed, and a new one with the same name has others.
     fn key(&self, graph: &str, name: &str) -> String {
-        format!("{} {graph}.{name}", self.container.short_id())
+        format!("{} {graph}.{name}", self.container.counted_as)
     }
 
     /// The time of the reading, in milliseconds since 1970 by the engine's clock as if it had not been set.
@@ -455,23 +469,35 @@ impl Counters<'_> {
         read.saturating_sub(self.step_millis)
     }
 
+    /// Whether as much time has passed since the container's last answer by the engine's clock as by this machine's: else the engine's was
+    /// set in between, and there is no growth in a known time.
+    fn is_dated_well(&self, millis: i64) -> bool {
+        let Some((seen, at)) = self.seen.and_then(|seen| Some((seen, seen.at?))) else { return true };
+        let own = i64::try_from(self.arrived.saturating_duration_since(at).as_millis()).unwrap_or(i64::MAX);
+        let engine = millis.saturating_sub(seen.read_millis);
+        engine.saturating_sub(own).saturating_abs() <= DATED_WITHIN_MILLIS
+    }
+
     /// The growth of a counter since the container's last answer: the sum over its parts. Without it for each part, that would not be the
     /// sum, so there is none: a part that is missing in one answer has no growth in the next one either. Where the parts stand is added to
     /// `readings`.
-    fn growth(&self, metric: &Metric, key: &str, parts: Parts, millis: i64, readings: &mut Readings) -> Option<f64> {
+    fn growth(&self, metric: &Metric, key: &str, parts: Parts, facts: &Facts, readings: &mut Readings) -> Option<f64> {
+        let millis = self.read_at(facts);
+        let cpus = facts.stats.cpu_stats.as_ref().and_then(|cpu| cpu.online_cpus);
         let named = |part: &str| if part.is_empty() { key.to_owned() } else { format!("{key} {part}") };
         let is_last = |before: &Reading| self.seen.is_some_and(|seen| seen.read_millis == before.unix_millis);
         let of_parts = format!("{key} ");
         let before = self.before.range(of_parts.clone()..).take_while(|(known, _)| known.starts_with(&of_parts));
         let names = before.filter(|(_, before)| is_last(before)).filter_map(|(known, _)| known.strip_prefix(&of_parts));
-        let mut sum = names.into_iter().all(|part| parts.contains_key(part)).then_some(0.0);
+        let is_whole = names.into_iter().all(|part| parts.contains_key(part));
+        let mut sum = (is_whole && self.is_dated_well(millis)).then_some(0.0);
         for (part, value) in parts {
             let (key, now) = (named(&part), Reading { value: value.into(), unix_millis: millis });
             let before = self.before.get(&key).copied().filter(is_last);
             // An answer that lacks a counter shows it as 0: it stands where it stood. The second time, it begins again.
             let lost = before.filter(|before| value == 0.0 && before.value.as_f64() > 0.0);
             let growth = before.filter(|_| lost.is_none());
-            let growth = growth.and_then(|before| metric.conversion.growth(before, now));
+            let growth = growth.and_then(|before| metric.conversion.growth(before, now, cpus));
             sum = sum.zip(growth).map(|(sum, growth)| sum + growth);
             readings.push((key, lost.unwrap_or(now)));
         }
@@ -481,16 +507,19 @@ impl Counters<'_> {
 
 impl Conversion {
     /// The value of the growth of a counter from one reading to the next.
-    fn growth(self, before: Reading, now: Reading) -> Option<f64> {
+    fn growth(self, before: Reading, now: Reading, cpus: Option<u32>) -> Option<f64> {
         match self {
             Self::Gauge => None,
             Self::PerMinute => rate::growth(before, now, Duration::from_secs(60)),
             Self::PerSecond => rate::growth(before, now, Duration::from_secs(1)),
             Self::PercentOfCore => {
-                // The CPU time of a restarted container counts from zero.
-                let is_restarted = now.value.as_f64() < before.value.as_f64();
-                let since = if is_restarted { Reading { value: 0.0.into(), ..before } } else { before };
-                Some(rate::growth(since, now, Duration::from_secs(1))? / 1e9 * 100.0)
+                let (was, is) = (before.value.as_f64(), now.value.as_f64());
+                // The CPU time of a restarted container counts from zero. One that is a little less was corrected, and one that is more than
+                // all CPUs had since then is of something else.
+                let since = if is < was { Reading { value: 0.0.into(), ..before } } else { before };
+                let cores = rate::growth(since, now, Duration::from_secs(1))? / 1e9;
+                let is_possible = is >= was || is <= was / 2.0 && cpus.is_some_and(|cpus| cores <= f64::from(cpus));
+                is_possible.then_some(cores * 100.0)
             }
         }
     }
@@ -511,6 +540,9 @@ struct Values {
     sums: BTreeMap<String, Sum>,
     warnings: Warnings,
 }
+
+/// So much the engine's and this machine's clocks may differ over a minute: an answer may wait for a busy machine.
+const DATED_WITHIN_MILLIS: i64 = 10_000;
 
 /// Containers of the same name in metrics.
 #[derive(Default)]
@@ -582,7 +614,7 @@ impl Values {
                 Conversion::Gauge => Some(parts.into_values().sum()),
                 _ => {
                     let key = counters.key(family.graph, metric.name);
-                    counters.growth(metric, &key, parts, unix_millis, &mut self.readings)
+                    counters.growth(metric, &key, parts, facts, &mut self.readings)
                 }
             });
             let is_lost = match family.origin() {
@@ -599,8 +631,8 @@ impl Values {
             }
         }
         if facts.is_read {
-            let seen = Seen { at: Some(counters.moment.instant), read_millis: unix_millis, had };
-            self.seen.insert(container.short_id().to_owned(), seen);
+            let seen = Seen { at: Some(counters.arrived), read_millis: unix_millis, had };
+            self.seen.insert(container.counted_as.clone(), seen);
         }
     }
 

@@ -174,7 +174,10 @@ fn stats(second: i64, user: u64) -> String {
     let read = jiff::Timestamp::from_second(second).unwrap().to_string();
     json!({
         "read": read,
-        "cpu_stats": { "cpu_usage": { "usage_in_usermode": user * 1_000_000_000, "usage_in_kernelmode": 0 } },
+        "cpu_stats": {
+            "cpu_usage": { "usage_in_usermode": user * 1_000_000_000, "usage_in_kernelmode": 0 },
+            "online_cpus": 2,
+        },
         "memory_stats": { "usage": 500, "limit": 1_000, "stats": { "anon": 100, "file": 50, "inactive_file": 20 } },
         "networks": { "eth0": { "rx_bytes": user * 60, "tx_bytes": 0, "rx_errors": 0, "tx_errors": 0, "rx_dropped": 0, "tx_dropped": 0 } },
     })
@@ -459,6 +462,43 @@ async fn a_renamed_container_keeps_its_counters_and_a_successor_of_the_same_name
     assert_eq!(user_after(&[("a", "a1", 10)], &[("a", "b1", 40)], plain()).await, BTreeMap::new());
     let values = user_after(&[("a", "a1", 100)], &[("a", "a1", 6)], plain()).await;
     assert_eq!(values, BTreeMap::from([("a".to_owned(), 10.0)]), "restarted, it counts from zero");
+}
+
+#[tokio::test]
+async fn cpu_time_that_decreases_and_is_no_restart_gives_no_value() {
+    for (before, now, why) in [(10_000, 9_999, "corrected"), (10_000, 1_000, "more than two CPUs have in a minute")] {
+        let values = user_after(&[("a", "a1", before)], &[("a", "a1", now)], Docker::default()).await;
+        assert_eq!(values, BTreeMap::new(), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_minute_in_which_the_date_of_a_containers_answers_jumps_has_no_rate() {
+    let second_minute = async |read: i64| {
+        let canned = Canned::start(engine(list(&[("a", "a1")]), |_| Some((200, stats(60, 0)))));
+        let (docker, mut state) = (canned.docker(), State::default());
+        collect(&docker, &mut state, at(60)).await.unwrap();
+        canned.respond_with(engine(list(&[("a", "a1")]), move |_| Some((200, stats(read, 30)))));
+        let second = values(&collect(&docker, &mut state, at(120)).await.unwrap());
+        canned.respond_with(engine(list(&[("a", "a1")]), |_| Some((200, stats(180, 60)))));
+        let third = values(&collect(&docker, &mut state, at(180)).await.unwrap());
+        [second, third].map(|values| values.get("custom.docker.cpuacct_percentage.a.user").copied())
+    };
+    assert_eq!(second_minute(120).await, [Some(50.0), Some(50.0)]);
+    for read in [70, 90, 140, 170] {
+        assert_eq!(second_minute(read).await, [None, None], "{read}");
+    }
+}
+
+#[tokio::test]
+async fn containers_whose_ids_begin_alike_count_apart_and_one_that_is_listed_twice_counts_once() {
+    let [one, other] = ["aaaaaaaaaaaa1", "aaaaaaaaaaaa2"];
+    let (first, second) = ([("a", one, 0), ("b", other, 1_000)], [("a", one, 30), ("b", other, 1_006)]);
+    let values = user_after(&first, &second, Docker::default()).await;
+    assert_eq!(values, BTreeMap::from([("a".to_owned(), 50.0), ("b".to_owned(), 10.0)]));
+    let docker = Docker { naming: Naming::Image, ..Docker::default() };
+    let values = user_after(&[("a", "a1", 0), ("a", "a1", 0)], &[("a", "a1", 30), ("a", "a1", 30)], docker).await;
+    assert_eq!(values, BTreeMap::from([("app_1".to_owned(), 50.0)]));
 }
 
 #[tokio::test]

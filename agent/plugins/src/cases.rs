@@ -236,6 +236,11 @@ fn content(reader: &mut Reader<'_>, section: &mut Section<'_>, key: &str, folder
             return Err(format!("names `{name}`, which is outside of the folder of the cases: copy the file there"));
         }
         let path = folder.join(name);
+        let real = |path: &Path| path.canonicalize().ok();
+        let beside = real(if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+        if real(&path).zip(beside).is_some_and(|(path, beside)| !path.starts_with(beside)) {
+            return Err(format!("names `{name}`, a link out of the folder of the cases: copy the file there"));
+        }
         named::read(&path, LONGEST_CONTENT_BYTES)
             .map_err(|error| format!("names `{}`, which cannot be read: {error}", path.display()))
     });
@@ -387,6 +392,22 @@ mod tests {
             (Some("unreachable"), 60, 30)
         );
         assert_eq!(second.expected.metadata, Some(serde_json::json!({ "a": [1, "x", true] })));
+    }
+
+    #[test]
+    fn a_file_that_a_link_leads_to_outside_of_the_folder_of_the_cases_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let (cases, secret) = (temp.path().join("cases"), temp.path().join("secret"));
+        std::fs::create_dir(&cases).unwrap();
+        std::fs::write(&secret, "hunter2").unwrap();
+        std::os::unix::fs::symlink(&secret, cases.join("link")).unwrap();
+        std::os::unix::fs::symlink(temp.path(), cases.join("out")).unwrap();
+        for file in ["link", "out/secret"] {
+            let text = format!("[[case]]\nname = \"a\"\nsamples = {{}}\nfiles = {{ x = {{ file = \"{file}\" }} }}\n");
+            let problems = parse(&cases.join("tests.toml"), &text).unwrap_err();
+            let said = problems.iter().map(ToString::to_string).collect::<String>();
+            assert!(said.contains("a link out of the folder of the cases"), "{said}");
+        }
     }
 
     #[test]

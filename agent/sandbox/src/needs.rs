@@ -12,6 +12,13 @@ use wasmparser::{
 /// What the engine keeps for each global, import, function and type of an instance: at most this many bytes each.
 const ITEM_BYTES: u64 = 64;
 
+/// What an instance keeps of an element of a segment that it may copy later, in bytes.
+const HELD_ELEMENT_BYTES: u64 = 16;
+
+/// The most bytes of one name of an import or export, and of all of them: the compiled code keeps them in memory.
+const MOST_NAME_BYTES: usize = 16 << 10;
+const MOST_NAMES_BYTES: usize = 4 << 20;
+
 /// What copying an element into a table costs, in bytes that are copied into a memory in that time.
 const ELEMENT_BYTES: u64 = 64;
 
@@ -163,9 +170,13 @@ impl From<BinaryReaderError> for Uncounted {
 /// It cannot be counted.
 pub fn count(wasm: &[u8]) -> Result<Needs, Uncounted> {
     let mut frames = Vec::<Frame>::new();
-    let mut needs = Needs::default();
+    let (mut needs, mut names) = (Needs::default(), 0_usize);
     for payload in Parser::new(0).parse_all(wasm) {
         let payload = payload?;
+        names = names.saturating_add(name_bytes(&payload)?);
+        if names > MOST_NAMES_BYTES {
+            return Err(Uncounted::Invalid(format!("more than {} MiB of names", MOST_NAMES_BYTES >> 20)));
+        }
         match payload {
             Payload::Version { encoding, .. } => {
                 let is_component = encoding == wasmparser::Encoding::Component;
@@ -192,6 +203,36 @@ pub fn count(wasm: &[u8]) -> Result<Needs, Uncounted> {
         }
     }
     Ok(needs)
+}
+
+/// How many bytes the names of a section's imports or exports have.
+fn name_bytes(section: &Payload<'_>) -> Result<usize, Uncounted> {
+    let mut sum = 0_usize;
+    let mut add = |name: &str| {
+        sum = sum.saturating_add(name.len());
+        match name.len() {
+            0..=MOST_NAME_BYTES => Ok(()),
+            long => Err(Uncounted::Invalid(format!("a name of {long} bytes, more than {MOST_NAME_BYTES}"))),
+        }
+    };
+    match section {
+        Payload::ImportSection(section) => {
+            for import in section.clone().into_imports() {
+                let import = import?;
+                add(import.module)?;
+                add(import.name)?;
+            }
+        }
+        Payload::ExportSection(section) => section.clone().into_iter().try_for_each(|export| add(export?.name))?,
+        Payload::ComponentImportSection(section) => {
+            section.clone().into_iter().try_for_each(|import| add(import?.name.name))?;
+        }
+        Payload::ComponentExportSection(section) => {
+            section.clone().into_iter().try_for_each(|export| add(export?.name.name))?;
+        }
+        _ => {}
+    }
+    Ok(sum)
 }
 
 /// Adds what an alias names to the innermost frame.
@@ -230,6 +271,7 @@ impl Frame {
                         ElementItems::Functions(functions) => functions.count(),
                         ElementItems::Expressions(_, expressions) => expressions.count(),
                     };
+                    needs = needs + Needs::memory(u64::from(count).saturating_mul(HELD_ELEMENT_BYTES));
                     if matches!(segment.kind, ElementKind::Active { .. }) {
                         needs = needs + Needs::copied(u64::from(count).saturating_mul(ELEMENT_BYTES));
                     }
@@ -376,7 +418,37 @@ mod tests {
         let text = format!(
             "(component (core module $m (memory 1) (table 100 funcref) (func $f) {data} {elements} {passive}) {instances})"
         );
-        assert_eq!(counted(&text).unwrap().copied_bytes, 3 * (10 * 1_000 + 10 * 100 * ELEMENT_BYTES));
+        let needs = counted(&text).unwrap();
+        assert_eq!(needs.copied_bytes, 3 * (10 * 1_000 + 10 * 100 * ELEMENT_BYTES));
+    }
+
+    #[test]
+    fn the_elements_of_a_passive_segment_are_memory_of_each_instance() {
+        let passive = format!("(elem funcref {})", "(ref.null func) ".repeat(10_000)).repeat(4);
+        let instances = "(core instance (instantiate $m))".repeat(160);
+        let needs = counted(&format!("(component (core module $m {passive}) {instances})")).unwrap();
+        assert!(needs.memory_bytes >= 160 * 4 * 10_000 * HELD_ELEMENT_BYTES, "{needs:?}");
+        assert!(needs.check(&Limits::default()).unwrap_err().contains("(limit `memory_mib`)"));
+    }
+
+    #[test]
+    fn a_name_of_kilobytes_and_megabytes_of_names_are_refused_wherever_they_are() {
+        let refused = |text: String| match counted(&text) {
+            Err(Uncounted::Invalid(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        let long = "x".repeat(MOST_NAME_BYTES + 1);
+        for text in [
+            format!(r#"(component (core module $m (func (export "{long}"))))"#),
+            format!(r#"(component (core module $m (import "{long}" "f" (func))))"#),
+            format!(r#"(component (core module $m) (export "{long}" (core module $m)))"#),
+            format!(r#"(component (import "{long}" (core module $m)))"#),
+        ] {
+            assert!(refused(text).starts_with("a name of 16385 bytes"));
+        }
+        let exports = (0..300).map(|n| format!(r#"(export "a{n}-{}" (core module $m))"#, "b".repeat(16_000)));
+        let many = refused(format!("(component (core module $m) {})", exports.collect::<String>()));
+        assert_eq!(many, "more than 4 MiB of names");
     }
 
     #[test]

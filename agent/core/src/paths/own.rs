@@ -32,12 +32,15 @@ impl Folder {
     /// # Errors
     /// It cannot be created or opened, or is not a folder.
     pub fn create(path: &Path, mode: u32) -> Result<Self> {
-        DirBuilder::new().recursive(true).mode(mode).create(path).map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists => {
-                Error::other(format!("`{}` is not a folder: rename or remove what is there", path.display()))
-            }
-            _ => error,
-        })?;
+        // On a file system that is frozen, making what is there already hangs.
+        if !path.is_dir() {
+            DirBuilder::new().recursive(true).mode(mode).create(path).map_err(|error| match error.kind() {
+                ErrorKind::AlreadyExists => {
+                    Error::other(format!("`{}` is not a folder: rename or remove what is there", path.display()))
+                }
+                _ => error,
+            })?;
+        }
         let folder = Self::open(path)?;
         let stat = rustix::fs::fstat(&folder.descriptor)?;
         let is_open = stat.st_mode & 0o022 != 0 && stat.st_mode & 0o1000 == 0;
@@ -77,10 +80,12 @@ impl Folder {
     /// # Errors
     /// As [`Folder::create`], or it belongs to another user.
     pub fn create_private(path: &Path) -> Result<Self> {
-        match DirBuilder::new().recursive(true).mode(0o700).create(path) {
-            // The link in its place is reported below.
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
+        // What is in its place is reported below. On a file system that is frozen, making what is there already hangs.
+        if path.symlink_metadata().is_err() {
+            match DirBuilder::new().recursive(true).mode(0o700).create(path) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
         }
         let found = walk(path, Last::Kept)?;
         if found.entry()?.kind() != FileType::Directory {
@@ -203,6 +208,12 @@ impl Folder {
     /// # Errors
     /// The system's.
     pub fn remove(&self, name: &OsStr) -> Result<()> {
+        // Removing it hangs on a file system that is frozen, also if it is not there.
+        if rustix::fs::statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_err_and(|error| error == Errno::NOENT)
+        {
+            return Ok(());
+        }
         match rustix::fs::unlinkat(&self.descriptor, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),

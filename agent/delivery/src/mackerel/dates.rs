@@ -196,9 +196,13 @@ impl Present {
         if differs { right } else { found }
     }
 
-    /// How many seconds ago that was.
+    /// How many seconds ago that was, at least: of what an earlier process has found that is not known before Mackerel has told its time,
+    /// since this machine's clock may be set wrong until then.
     pub(super) fn age(self, found: i64, running: Option<Duration>) -> i64 {
-        self.time.saturating_sub(self.of(found, running))
+        match running {
+            None if !self.is_known => 0,
+            _ => self.time.saturating_sub(self.of(found, running)),
+        }
     }
 }
 
@@ -371,6 +375,18 @@ mod tests {
         let confirmed = dates((0..3).map(|n| (n, 0)).chain((0..20).map(|n| (3_700 + n, 2 * DAY))));
         let present = confirmed.present(at(4_000), NOW + 4_000);
         assert_eq!(present.of(NOW + 3_900, Some(at(3_900))), NOW + 3_900);
+    }
+
+    #[test]
+    fn what_an_earlier_process_has_found_is_not_old_before_mackerel_has_told_its_time() {
+        let mut dates = Dates::default();
+        let age = |dates: &Dates, running| dates.present(at(60), NOW + 3 * DAY).age(NOW, running);
+        assert_eq!([age(&dates, None), age(&dates, Some(at(0)))], [0, 60]);
+        dates.record(Some(NOW + 60), at(60), NOW + 3 * DAY);
+        assert!(age(&dates, None) <= 60);
+        let mut right = Dates::default();
+        right.record(Some(NOW + 3 * DAY), at(60), NOW + 3 * DAY);
+        assert_eq!(age(&right, None), 3 * DAY, "it really is old");
     }
 
     #[test]

@@ -104,8 +104,10 @@ impl Client {
     /// The host with a custom identifier, whatever its status.
     pub async fn find_host(&self, custom_identifier: &str) -> Result<Option<HostId>, ApiError> {
         let query = [("customIdentifier", custom_identifier)].into_iter().chain(STATUSES).collect::<Vec<_>>();
+        // An answer with another host is that to another request.
+        let is_it = |host: &Value| host.get("customIdentifier").is_none_or(|known| known == custom_identifier);
         let first = |answer: &Value| match answer.get("hosts")?.as_array()?.first() {
-            Some(host) => id(host).map(Some),
+            Some(host) => id(host).filter(|_| is_it(host)).map(Some),
             None => Some(None),
         };
         self.send(Method::GET, "/api/v0/hosts", &query, None, first).await
@@ -215,14 +217,17 @@ mod tests {
     #[tokio::test]
     async fn the_answer_about_another_host_is_not_success() {
         let host = HostId::new("HOST1").unwrap();
-        let server = Server::start(|request| match request.line.starts_with("GET") {
-            true => answer(200, r#"{"host":{"id":"HOST2"}}"#),
-            false => answer(200, r#"{"id":"HOST2"}"#),
+        let server = Server::start(|request| match request.line.as_str() {
+            line if line.contains("hosts?") => answer(200, r#"{"hosts":[{"id":"HOST2","customIdentifier":"i-2"}]}"#),
+            line if line.starts_with("GET") => answer(200, r#"{"host":{"id":"HOST2"}}"#),
+            _ => answer(200, r#"{"id":"HOST2"}"#),
         })
         .await;
         let client = client(&server.base);
         assert!(client.put_host(&host, b"{}".to_vec()).await.is_err());
         assert!(client.get_host(&host).await.is_err());
+        assert!(client.find_host("i-1").await.is_err());
+        assert_eq!(client.find_host("i-2").await.unwrap().as_ref().map(HostId::as_str), Some("HOST2"));
     }
 
     #[tokio::test]

@@ -17,6 +17,9 @@ const HELD_BACK: Duration = Duration::from_mins(1);
 /// So long after something was dropped for its time that is a fault: each minute has values.
 const DROPPING: Duration = Duration::from_mins(3);
 
+/// What is older is dropped.
+const DAY_SECONDS: i64 = 86_400;
+
 /// What is held back until its time has come is a fault if this machine's clock is further ahead: else it is a matter of seconds.
 const FAULT_SECONDS: i64 = 60;
 
@@ -109,7 +112,10 @@ impl Delivery {
             return Ok(None);
         }
         let is_far = is_far(ahead);
-        let is_misdated = self.host.is_none() && verdict_is_certain && is_far && ahead.is_some_and(|ahead| ahead < 0);
+        let is_misdated = self.host.is_none()
+            && verdict_is_certain
+            && is_far
+            && ahead.is_some_and(|ahead| (-DAY_SECONDS..0).contains(&ahead));
         let fault = match ahead.filter(|ahead| *ahead > FAULT_SECONDS || is_far).map(of_clock) {
             why if is_wrong => {
                 let unknown =
@@ -122,10 +128,10 @@ impl Delivery {
                 let cure = "set this machine's clock; each value is delivered once its time has come by Mackerel's";
                 Some(TimeFault { why, cure, fate: Fate::Held })
             }
+            Some(why) if is_misdated => Some(TimeFault { why, cure: "set this machine's clock", fate: Fate::Misdated }),
             Some(why) if is_far && self.is_dropping() => {
                 Some(TimeFault { why, cure: "set this machine's clock", fate: Fate::Dropped })
             }
-            Some(why) if is_misdated => Some(TimeFault { why, cure: "set this machine's clock", fate: Fate::Misdated }),
             _ => None,
         };
         Ok(Some(HeldBack { next_look: next_look.filter(|_| is_wrong || is_early || fault.is_some()), fault }))
