@@ -480,10 +480,17 @@ async fn reports_of_a_host_that_is_gone_stay_queued_and_say_so() {
 
 #[tokio::test]
 async fn more_than_a_hundred_reports_take_several_requests_and_old_ones_are_dropped() {
-    let server = Server::start(|_| answer(200, r#"{"success":true}"#)).await;
-    let old = Report { occurred_at: 0, ..report("old", None) };
-    let queued = [old].into_iter().chain((0..150).map(|number| report(&format!("c{number}"), None))).collect();
-    reporter(&server, None, queued).await.flush().await;
+    let server = Server::start(|_| {
+        let date = jiff::Timestamp::from_second(clock::unix_seconds()).unwrap();
+        let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&date).unwrap();
+        answer(200, r#"{"success":true}"#).replace("\r\n\r\n", &format!("\r\ndate: {date}\r\n\r\n"))
+    })
+    .await;
+    let mut reporter = reporter(&server, None, vec![report("first", None)]).await;
+    reporter.flush().await;
+    reporter.queue.push(Report { occurred_at: 0, ..report("old", None) });
+    (0..150).for_each(|number| reporter.queue.push(report(&format!("c{number}"), None)));
+    reporter.flush().await;
     let counts = bodies(&server).iter().map(|body| body.matches("\"name\"").count()).collect::<Vec<_>>();
-    assert_eq!(counts, [100, 50]);
+    assert_eq!(counts, [1, 100, 50]);
 }
