@@ -196,6 +196,18 @@ fn imports(name: &str) -> Vec<u8> {
     wat::parse_str(format!("(component (import \"{name}\" (func)) (import \"{name}\" (func)))")).unwrap()
 }
 
+/// A component with 300 exports whose names have 16,000 bytes each.
+fn exports_of_long_names() -> Vec<u8> {
+    let exports = (0..300).map(|number| format!("(export \"a{number}-{}\" (core module $m))", "b".repeat(16_000)));
+    wat::parse_str(format!("(component (core module $m) {})", exports.collect::<String>())).unwrap()
+}
+
+/// A component with 100 instances of a module whose 20 segments of 50 kB are copied to the same place.
+fn overlaid() -> Vec<u8> {
+    let segment = format!("(data (i32.const 0) \"{}\")", "x".repeat(50_000));
+    instances(&format!("(memory 1) {}", segment.repeat(20)), 100)
+}
+
 /// Files that are not valid plugins: name, content, and the expected error.
 pub fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let foreign = "(component (import \"evil:corp/everything@1.0.0\" (instance)))";
@@ -223,7 +235,15 @@ pub fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("memories", shell("(memory 600) (memory 600)"), "MiB of memory to start, more than 64 (limit `memory_mib`)"),
         ("globals", instances(&"(global i32 (i32.const 0))".repeat(20_000), 150), "MiB of memory to start, more than"),
         ("instances", instances("", 201), "has 202 core instances, more than 200 (limit `instances`)"),
-        ("long-name", imports(&"x".repeat(99_000)), "xxx"),
+        ("long-name", imports(&"x".repeat(99_000)), "a name of 99000 bytes, more than 16384"),
+        ("quoted-name", imports(&"x".repeat(16_000)), "xxx"),
+        ("names", exports_of_long_names(), "more than 4 MiB of names"),
+        (
+            "passive",
+            instances(&format!("(elem funcref {})", "(ref.null func) ".repeat(100_000)), 150),
+            "MiB of memory to start, more than 64 (limit `memory_mib`)",
+        ),
+        ("overlaid", overlaid(), "MiB of data to start, more than 64 (limit `memory_mib`)"),
         ("start", shell("(func $s (loop br 0)) (start $s)"), "cannot describe itself: "),
         ("types", shell(""), "does not match the contract wasaba:plugin@0.2.0"),
         ("corp", corp, "imports `evil:corp/everything@1.0.0`, which this agent does not have"),
@@ -239,7 +259,7 @@ fn machine_code() -> Vec<u8> {
     child.stdin.take().unwrap().write_all(&std::fs::read(component("everything")).unwrap()).unwrap();
     let output = child.wait_with_output().unwrap();
     // What the component needs comes first.
-    let (_, code) = output.stdout.split_at_checked(24).unwrap();
+    let (_, code) = output.stdout.split_at_checked(32).unwrap();
     assert!(output.status.success() && !code.is_empty());
     code.to_vec()
 }
