@@ -465,7 +465,7 @@ async fn a_renamed_container_keeps_its_counters_and_a_successor_of_the_same_name
 }
 
 #[tokio::test]
-async fn cpu_time_that_decreases_and_is_no_restart_gives_no_value() {
+async fn cpu_time_that_decreases_without_a_restart_gives_no_value() {
     for (before, now, why) in [(10_000, 9_999, "corrected"), (10_000, 1_000, "more than two CPUs have in a minute")] {
         let values = user_after(&[("a", "a1", before)], &[("a", "a1", now)], Docker::default()).await;
         assert_eq!(values, BTreeMap::new(), "{why}");

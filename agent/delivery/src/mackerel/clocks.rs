@@ -192,7 +192,7 @@ fn a_clock_that_is_hours_behind_costs_no_value_but_is_a_fault_with_the_cure_unti
 }
 
 #[test]
-fn one_server_of_mackerels_whose_clock_is_wrong_is_no_fault_of_this_machines() {
+fn a_single_server_of_mackerels_whose_clock_is_wrong_makes_no_fault_of_this_machines() {
     simulated(async {
         let mut agent = Agent::start(Some(0), 0).await;
         agent.collect(15, 0).await;
