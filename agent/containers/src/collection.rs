@@ -457,6 +457,9 @@ struct Counters<'a> {
 }
 
 impl Counters<'_> {
+    /// So much the engine's and this machine's clocks may differ over a minute: an answer may wait for a busy machine.
+    const DATED_WITHIN_MILLIS: i64 = 10_000;
+
     /// By the id: a container keeps its counters when it is renamed, and a new one with the same name has others.
     fn key(&self, graph: &str, name: &str) -> String {
         format!("{} {graph}.{name}", self.container.counted_as)
@@ -475,15 +478,21 @@ impl Counters<'_> {
         let Some((seen, at)) = self.seen.and_then(|seen| Some((seen, seen.at?))) else { return true };
         let own = i64::try_from(self.arrived.saturating_duration_since(at).as_millis()).unwrap_or(i64::MAX);
         let engine = millis.saturating_sub(seen.read_millis);
-        engine.saturating_sub(own).saturating_abs() <= DATED_WITHIN_MILLIS
+        engine.saturating_sub(own).saturating_abs() <= Self::DATED_WITHIN_MILLIS
     }
 
     /// The growth of a counter since the container's last answer: the sum over its parts. Without it for each part, that would not be the
     /// sum, so there is none: a part that is missing in one answer has no growth in the next one either. Where the parts stand is added to
     /// `readings`.
-    fn growth(&self, metric: &Metric, key: &str, parts: Parts, facts: &Facts, readings: &mut Readings) -> Option<f64> {
-        let millis = self.read_at(facts);
-        let cpus = facts.stats.cpu_stats.as_ref().and_then(|cpu| cpu.online_cpus);
+    fn growth(
+        &self,
+        metric: &Metric,
+        key: &str,
+        parts: Parts,
+        millis: i64,
+        cpus: Option<u32>,
+        readings: &mut Readings,
+    ) -> Option<f64> {
         let named = |part: &str| if part.is_empty() { key.to_owned() } else { format!("{key} {part}") };
         let is_last = |before: &Reading| self.seen.is_some_and(|seen| seen.read_millis == before.unix_millis);
         let of_parts = format!("{key} ");
@@ -540,9 +549,6 @@ struct Values {
     sums: BTreeMap<String, Sum>,
     warnings: Warnings,
 }
-
-/// So much the engine's and this machine's clocks may differ over a minute: an answer may wait for a busy machine.
-const DATED_WITHIN_MILLIS: i64 = 10_000;
 
 /// Containers of the same name in metrics.
 #[derive(Default)]
@@ -605,6 +611,7 @@ impl Values {
             return;
         }
         let (unix_millis, container, seen) = (counters.read_at(facts), counters.container, counters.seen);
+        let cpus = facts.stats.cpu_stats.as_ref().and_then(|cpu| cpu.online_cpus);
         let mut had = 0;
         for (place, family, metric) in metrics::places().filter(|(_, family, _)| family.is_selected(&docker.extra)) {
             let parts = metric.parts(facts);
@@ -614,7 +621,7 @@ impl Values {
                 Conversion::Gauge => Some(parts.into_values().sum()),
                 _ => {
                     let key = counters.key(family.graph, metric.name);
-                    counters.growth(metric, &key, parts, facts, &mut self.readings)
+                    counters.growth(metric, &key, parts, unix_millis, cpus, &mut self.readings)
                 }
             });
             let is_lost = match family.origin() {
