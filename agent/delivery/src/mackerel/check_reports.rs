@@ -134,6 +134,9 @@ const OTHER_STATUS: Duration = Duration::from_mins(2);
 /// So many tries must have failed before a later report replaces an earlier one, where not refusing but failing is what was answered.
 const FAILED_TRIES: u32 = 4;
 
+/// So many reports of a check with different messages are refused one by one at a time.
+const MOST_REFUSED: usize = 8;
+
 /// The reports of one check that wait, in their order. They travel together, so that none overtakes another.
 type Group = Vec<Arc<Report>>;
 
@@ -224,7 +227,7 @@ impl Reporter {
     async fn deliver(&mut self) -> Option<Duration> {
         if self.queue.is_empty() {
             // Nothing asks for its id.
-            self.lane.is_well();
+            self.is_done();
             return None;
         }
         let id = match &self.host {
@@ -332,10 +335,7 @@ impl Reporter {
     /// Posts what is held and due. Returns whether anything was accepted.
     async fn retry_held(&mut self, held: Vec<Group>, id: &str) -> Result<bool, ApiError> {
         let now = (self.pace.instant)();
-        // What became too old was dropped. What Mackerel itself refuses is remembered without a report.
-        let checks = held.iter().filter_map(|group| check(group)).collect::<BTreeSet<_>>();
-        self.held.retain(|check, is_waiting| checks.contains(check) || is_waiting, now);
-        self.tried.retain(|check, _| self.held.contains(check));
+        self.release_done(&held, now);
         if held.is_empty() || self.lane.is_exhausted() {
             return Ok(false);
         }
@@ -404,7 +404,7 @@ impl Reporter {
     }
 
     /// Drops the reports of a check that Mackerel itself refuses, and delivers the others, in their order. The next ones of the check wait
-    /// for a while, unless they have another status.
+    /// for a while, unless they have another status; after [`MOST_REFUSED`], so do those behind them, if the newest is refused, too.
     async fn drop_refused(&mut self, group: Group, why: &ApiError, id: &str) -> Result<(), ApiError> {
         let mut refused = BTreeSet::new();
         for (place, report) in group.iter().enumerate() {
@@ -419,6 +419,10 @@ impl Reporter {
                     refused.insert(content);
                     self.hold(std::slice::from_ref(report), &error, true);
                     self.queue.refuse(report, &error);
+                    if refused.len() == MOST_REFUSED {
+                        let rest = group.get(place + 1..).unwrap_or_default();
+                        return self.try_newest(rest, &error, true, id).await;
+                    }
                 }
                 Err(error) if error.may_be_of_a_part() => {
                     let rest = group.get(place..).unwrap_or_default();
@@ -434,16 +438,23 @@ impl Reporter {
     fn is_done(&mut self) {
         self.sieve.clear();
         let now = (self.pace.instant)();
-        let next = self.held.queued().min_by_key(|(_, _, until)| *until);
-        match next.filter(|_| !self.queue.is_empty()) {
-            Some((name, why, until)) => {
-                let task = format!("post reports of the check `{}`", printable(name, 200));
-                let words = Words::new(&task, "they stay queued, and those of other checks are delivered");
-                let words = Words { is_of_a_part: true, ..words };
-                self.lane.fault(until.saturating_duration_since(now), &why.clone(), &words);
-            }
-            None => self.lane.is_well(),
-        }
+        self.release_done(&self.queue.groups(), now);
+        let Some((name, why, until)) = self.held.all().min_by_key(|(_, why, until)| (why.is_final(), *until)) else {
+            return self.lane.is_well();
+        };
+        let task = format!("post reports of the check `{}`", printable(name, 200));
+        let words = Words::new(&task, "they stay queued, and those of other checks are delivered");
+        // What is dropped has its line in the log.
+        let words = Words { is_of_a_part: true, is_said: why.is_final(), ..words };
+        self.lane.fault(until.saturating_duration_since(now), &why.clone(), &words);
+    }
+
+    /// Holds no check any more of which nothing waits: what became too old was dropped. What Mackerel itself refuses is remembered
+    /// without a report.
+    fn release_done(&mut self, waiting: &[Group], now: Instant) {
+        let checks = waiting.iter().filter_map(|group| check(group)).collect::<BTreeSet<_>>();
+        self.held.retain(|check, is_waiting| checks.contains(check) || is_waiting, now);
+        self.tried.retain(|check, _| self.held.contains(check));
     }
 
     fn failed(&mut self, error: &ApiError) -> Duration {

@@ -17,14 +17,14 @@ use tokio::time::timeout;
 use wasaba_core::sample::Sample;
 use wasaba_core::text::printable;
 
-use super::answer::ApiError;
+use super::answer::{ApiError, AtFault};
 use super::client::Client;
 use super::halving::{Found, Fruitless, Halving};
 use super::hosts::Hosts;
 use super::id_file::HostId;
 use super::lanes::{Lane, Words, cure_of_missing_host};
 use super::point::{Point, body, settlements};
-use super::refusals::Refusals;
+use super::refusals::{self, Refusals};
 use super::registration::PATIENCE;
 use super::sieve::Sieve;
 use super::size::Size;
@@ -206,15 +206,23 @@ impl Delivery {
         let names = self.refusals.queued().map(|(names, why, next)| (format!("values of {names}"), why, next));
         let minutes =
             self.suspects.parked().map(|(next, why)| ("the values of a minute".to_owned(), why.clone(), *next));
-        match (names.or(minutes), held_back.fault) {
-            (Some((values, why, next)), _) => {
+        match (names.or(minutes), held_back.fault, self.refusals.refused()) {
+            (Some((values, why, next)), ..) => {
                 let task = self.task(&values);
                 let words = Words::new(&task, "they stay queued, and all others are delivered");
                 let words = Words { is_of_a_part: true, ..words };
                 self.lane.fault(next.saturating_duration_since(now), &why, &words);
             }
-            (None, Some(fault)) => self.note_time_fault(fault),
-            (None, None) => self.is_well().await,
+            (None, Some(fault), _) => self.note_time_fault(fault),
+            (None, None, Some((names, why, next))) => {
+                let task = self.task(&format!("values of {names}"));
+                let words = Words::new(&task, "they are dropped, and all others are delivered");
+                let cure = Some((AtFault::Content, refusals::CURE.to_owned()));
+                // What is dropped has its line in the log.
+                let words = Words { is_of_a_part: true, is_said: true, cure, ..words };
+                self.lane.fault(next.saturating_duration_since(now), &why, &words);
+            }
+            (None, None, None) => self.is_well().await,
         }
         let next = self.refusals.next().into_iter().chain(self.suspects.parked().map(|(next, _)| *next));
         next.chain(held_back.next_look.map(|wait| now + wait)).min().map_or(Next::Change, Next::ChangeOrAt)
@@ -434,15 +442,16 @@ impl Delivery {
         if self.refusals.next().is_none_or(|next| now < next) {
             return Ok(None);
         }
-        let due = held.clone();
-        let minutes = self.queued(self.size.points(), move |_, sample| due.is_due(sample, now)).await;
+        let (due, most) = (held.clone(), self.size.points());
+        let minutes = self.queued(most, move |_, sample| due.is_due(sample, now)).await;
+        let points = addressed(minutes, id);
+        if points.len() < most {
+            self.refusals.release_due(points.iter().map(|point| &point.sample), now);
+        }
         // The newest of each name; the rest follows if it is accepted.
         let mut seen = BTreeSet::new();
         let is_first = |point: &Point| seen.insert(point.sample.name().clone());
-        let (newest, older): (Vec<_>, Vec<_>) = addressed(minutes, id).into_iter().partition(is_first);
-        if newest.is_empty() {
-            self.refusals.release_due_open(now);
-        }
+        let (newest, older): (Vec<_>, Vec<_>) = points.into_iter().partition(is_first);
         self.refusals.extend_due(now);
         if newest.is_empty() {
             return Ok(None);

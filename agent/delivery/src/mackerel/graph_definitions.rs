@@ -1,13 +1,13 @@
 //! Graph definitions: how Mackerel draws the metrics of plugins.
 //!
 //! All of them are posted at once, again when they change, and hourly, since Mackerel forgets a definition that had no values
-//! for some hours. If they are refused, they are halved until the refused ones are alone; what Mackerel itself refuses is not posted
-//! again until it changes. Where they come from is not known here.
+//! for some hours. If they are refused, they are halved until the refused ones are alone; what Mackerel itself refuses is tried apart from
+//! then on, once an hour. Where they come from is not known here.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use wasaba_core::graph::Defined;
@@ -24,6 +24,9 @@ const POSTED_EVERY: Duration = Duration::from_hours(1);
 
 /// If many are refused, the search for the rest of them continues after this time.
 const PAUSE: Duration = Duration::from_secs(60);
+
+/// What becomes of values whose graphs are not defined, for messages.
+const POSTED_WITHOUT: &str = "values are posted without them";
 
 /// As many refused definitions of a source are named.
 const MOST_NAMED: usize = 3;
@@ -43,7 +46,7 @@ pub(super) async fn keep_posted(
             continue;
         }
         posting.change(&definitions.borrow_and_update());
-        let words = Words::new("post the graph definitions", "values are posted without them");
+        let words = Words::new("post the graph definitions", POSTED_WITHOUT);
         let wait = match posting.post(client, &mut lane, pace).await {
             Ok(wait) => wait,
             Err(error) => {
@@ -63,7 +66,10 @@ pub(super) async fn keep_posted(
 #[derive(Default)]
 struct Posting {
     all: Arc<Vec<Defined>>,
-    refused: Vec<Defined>,
+    /// What Mackerel itself refuses, and why.
+    refused: Vec<(Defined, ApiError)>,
+    /// When the refused ones are tried again.
+    refused_until: Option<Instant>,
     sieve: Sieve,
     fruitless: Fruitless,
     /// A search for refused ones that pauses, and why it began.
@@ -75,7 +81,7 @@ impl Posting {
     fn change(&mut self, all: &Arc<Vec<Defined>>) {
         if *all != self.all {
             self.all = Arc::clone(all);
-            self.refused.retain(|known| all.contains(known));
+            self.refused.retain(|(known, _)| all.contains(known));
             self.unfinished = None;
         }
     }
@@ -90,8 +96,7 @@ impl Posting {
             return self.search(client, lane, search, why, pace).await;
         }
         loop {
-            let good = self.all.iter().filter(|defined| !self.refused.contains(defined)).cloned();
-            let mut good = good.collect::<Vec<_>>();
+            let mut good = self.all.iter().filter(|defined| !self.is_refused(defined)).cloned().collect::<Vec<_>>();
             let part = self.sieve.part(good.len());
             let is_part = part.is_some();
             if let Some(part) = part {
@@ -99,8 +104,7 @@ impl Posting {
                 good.retain(|_| place.next().is_some_and(&part));
             }
             if good.is_empty() {
-                lane.is_well();
-                return Ok(Duration::MAX);
+                return self.retry_refused(client, lane, pace).await;
             }
             match lane.request(good.len(), client.post_graphs(body(&good))).await {
                 Ok(()) => {
@@ -111,8 +115,7 @@ impl Posting {
                     }
                     self.sieve.clear();
                     self.fruitless.clear();
-                    lane.is_well();
-                    return Ok(POSTED_EVERY);
+                    return self.retry_refused(client, lane, pace).await;
                 }
                 Err(error @ ApiError::Refused(_)) if !self.fruitless.allows(good.len(), (pace.instant)()) => {
                     return Ok(self.cannot_post_any(lane, &error));
@@ -169,25 +172,56 @@ impl Posting {
         let (refused, unproven): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, why)| why.is_final());
         lane.dropped("refused", refused.len());
         if let Some((_, why)) = refused.first() {
-            let refused = refused.iter().map(|(defined, _)| defined.clone()).collect::<Vec<_>>();
-            lines(&refused, why).iter().for_each(|line| tracing::warn!("{line}"));
+            lines(refused.iter().map(|(defined, _)| defined), why).iter().for_each(|line| tracing::warn!("{line}"));
+            self.refused_until = Some((pace.instant)() + POSTED_EVERY);
             self.refused.extend(refused);
         }
         if let Some((example, why)) = unproven.first() {
             let (task, cure) = cannot_post("some graph definitions", Some(example), why);
-            let words = Words { cure, is_of_a_part: true, ..Words::new(&task, "values are posted without them") };
+            let words = Words { cure, is_of_a_part: true, ..Words::new(&task, POSTED_WITHOUT) };
             lane.fault(POSTED_EVERY, why, &words);
             return Ok(wait);
         }
-        lane.is_well();
+        self.note(lane, pace);
         Ok(wait)
+    }
+
+    fn is_refused(&self, defined: &Defined) -> bool {
+        self.refused.iter().any(|(refused, _)| refused == defined)
+    }
+
+    /// Posts the refused definitions once more if they are due, all together, and notes how the lane is doing. Returns the wait until the
+    /// next posting.
+    async fn retry_refused(&mut self, client: &Client, lane: &mut Lane, pace: Pace) -> Result<Duration, ApiError> {
+        let now = (pace.instant)();
+        if !self.refused.is_empty() && self.refused_until.is_none_or(|until| until <= now) {
+            self.refused_until = Some(now + POSTED_EVERY);
+            let refused = self.refused.iter().map(|(defined, _)| defined.clone()).collect::<Vec<_>>();
+            match lane.request(refused.len(), client.post_graphs(body(&refused))).await {
+                Ok(()) => self.refused.clear(),
+                Err(error) if error.may_be_of_a_part() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.note(lane, pace);
+        Ok(if self.all.is_empty() { Duration::MAX } else { POSTED_EVERY })
+    }
+
+    /// Notes that everything is posted but what Mackerel refuses, which is the lane's fault.
+    fn note(&self, lane: &mut Lane, pace: Pace) {
+        let Some((example, why)) = self.refused.first() else { return lane.is_well() };
+        let (task, cure) = cannot_post("some graph definitions", Some(example), why);
+        // It has its line in the log.
+        let words = Words { cure, is_of_a_part: true, is_said: true, ..Words::new(&task, POSTED_WITHOUT) };
+        let until = self.refused_until.unwrap_or_else(pace.instant);
+        lane.fault(until.saturating_duration_since((pace.instant)()), why, &words);
     }
 
     /// Records that nothing is accepted, and returns when it is tried again.
     fn cannot_post_any(&self, lane: &mut Lane, error: &ApiError) -> Duration {
-        let example = self.all.iter().find(|defined| !self.refused.contains(defined));
+        let example = self.all.iter().find(|defined| !self.is_refused(defined));
         let (task, cure) = cannot_post("any graph definition", example, error);
-        lane.wait(error, &Words { cure, ..Words::new(&task, "values are posted without them") })
+        lane.wait(error, &Words { cure, ..Words::new(&task, POSTED_WITHOUT) })
     }
 }
 
@@ -204,7 +238,7 @@ fn body(definitions: &[Defined]) -> Vec<u8> {
 }
 
 /// A line for each source whose definitions were refused.
-fn lines(refused: &[Defined], error: &ApiError) -> Vec<String> {
+fn lines<'a>(refused: impl Iterator<Item = &'a Defined>, error: &ApiError) -> Vec<String> {
     let mut by_owner = BTreeMap::<&str, Vec<&Defined>>::new();
     for one in refused {
         by_owner.entry(&one.owner).or_default().push(one);
@@ -216,7 +250,7 @@ fn lines(refused: &[Defined], error: &ApiError) -> Vec<String> {
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         format!(
             "Mackerel refuses the definition of the graphs {names}{more} of {owner}: {error}; its values are posted without it. \
-             Correct it in the plugin: it is not posted again until it changes"
+             Correct it in the plugin: it is tried again once an hour, and when it changes"
         )
     };
     by_owner.into_iter().map(line).collect()
@@ -251,7 +285,7 @@ mod tests {
         let response =
             ErrorResponse { status: 413, by: Author::Mackerel, message: "too large".into(), retry_after: None };
         let refused = ["a", "b", "c", "d"].map(|name| defined("plugin web", name));
-        let [line] = &lines(&refused, &ApiError::Refused(response))[..] else { panic!("one line") };
+        let [line] = &lines(refused.iter(), &ApiError::Refused(response))[..] else { panic!("one line") };
         assert!(line.contains("`custom.a`, `custom.b`, `custom.c` and 1 more of plugin web: "), "{line}");
         assert!(line.contains("413: too large") && line.contains("Correct it in the plugin"), "{line}");
     }
@@ -285,11 +319,26 @@ mod tests {
             assert!(server.requests().len() - before <= MOST_REQUESTS);
         }
         assert_eq!(posting.refused.len(), 160);
-        assert!(posting.refused.iter().all(|defined| defined.graph.name().starts_with("custom.bad")));
+        assert!(posting.refused.iter().all(|(defined, _)| defined.graph.name().starts_with("custom.bad")));
         assert!(posting.unfinished.is_none());
         let facts =
             lanes.facts((pace.instant)()).into_iter().find(|facts| facts.kind == Kind::GraphDefinitions).unwrap();
-        assert_eq!((facts.fault, facts.dropped.get("refused")), (None, Some(&160)));
+        assert_eq!(facts.dropped.get("refused"), Some(&160));
+        let fault = facts.fault.unwrap();
+        let expected = "cannot post some graph definitions, such as that of `custom.bad";
+        assert!(fault.error.starts_with(expected) && fault.cure == "correct the graphs of that plugin", "{fault:?}");
+        // They are tried again once an hour, and the fault ends when they are accepted.
+        let before = server.requests().len();
+        posting.post(&client, &mut lane, pace).await.unwrap();
+        assert_eq!(server.requests().len() - before, 1);
+        LATER.set(LATER.get() + POSTED_EVERY);
+        posting.post(&client, &mut lane, pace).await.unwrap();
+        assert_eq!(server.requests().len() - before, 3);
+        let corrected = Server::start(|_| answer(200, r#"{"success":true}"#)).await;
+        LATER.set(LATER.get() + POSTED_EVERY);
+        posting.post(&testing::client(&corrected.base), &mut lane, pace).await.unwrap();
+        let facts = lanes.facts((pace.instant)());
+        assert!(posting.refused.is_empty() && facts.iter().all(|facts| facts.fault.is_none()), "{facts:?}");
     }
 
     #[tokio::test]

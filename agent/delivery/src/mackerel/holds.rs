@@ -85,9 +85,9 @@ impl<K: Ord> Holds<K> {
         self.0.retain(|held, hold| hold.why.is_final() || held != key);
     }
 
-    /// As [`Holds::release_open`], for all that is due.
-    pub(super) fn release_due_open(&mut self, now: Instant) {
-        self.0.retain(|_, hold| hold.why.is_final() || now < hold.until);
+    /// Releases what is due, unless it is waiting: it may not exist any more.
+    pub(super) fn release_due(&mut self, is_waiting: impl Fn(&K) -> bool, now: Instant) {
+        self.0.retain(|key, hold| now < hold.until || is_waiting(key));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -123,6 +123,11 @@ impl<K: Ord> Holds<K> {
         self.all().filter(|(_, why, _)| !why.is_final())
     }
 
+    /// What Mackerel itself refuses, as [`Holds::queued`].
+    pub(super) fn refused(&self) -> impl Iterator<Item = (&K, &ApiError, Instant)> {
+        self.all().filter(|(_, why, _)| why.is_final())
+    }
+
     /// Everything that is held: each with the reason, and when it is tried again.
     pub(super) fn all(&self) -> impl Iterator<Item = (&K, &ApiError, Instant)> {
         self.0.iter().map(|(key, hold)| (key, &hold.why, hold.until))
@@ -152,9 +157,11 @@ mod tests {
             now += LONGEST;
         }
         holds.release_open(&"a");
-        holds.release_due_open(now + LONGEST);
-        assert!(holds.contains(&"a") && holds.queued().next().is_none());
-        holds.release(&"a");
+        holds.release_due(|_| true, now + LONGEST);
+        assert!(holds.contains(&"a") && holds.queued().next().is_none() && holds.refused().count() == 1);
+        holds.release_due(|_| false, now.checked_sub(FIRST).unwrap());
+        assert!(holds.contains(&"a"), "it is not due");
+        holds.release_due(|_| false, now + LONGEST);
         assert!(!holds.contains(&"a"));
     }
 
@@ -173,13 +180,13 @@ mod tests {
         assert_eq!(holds.next(), Some(now + LONGEST));
         assert_eq!(holds.queued().count(), 1);
         holds.release_open(&"b");
-        holds.release_due_open(now);
+        holds.release_due(|_| false, now);
         assert!(holds.contains(&"a"));
         holds.release_open(&"a");
         assert!(!holds.contains(&"a"));
         holds.hold("a", &gateway(), now);
         assert_eq!(holds.next(), Some(now + FIRST), "it begins again");
-        holds.release_due_open(now + FIRST);
+        holds.release_due(|_| false, now + FIRST);
         assert!(!holds.contains(&"a"));
     }
 

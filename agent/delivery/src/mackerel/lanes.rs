@@ -57,6 +57,8 @@ pub(super) struct Words<'a> {
     pub(super) cure: Option<(AtFault, String)>,
     /// Whether all other things are delivered.
     pub(super) is_of_a_part: bool,
+    /// Whether the log has a line of its own about it, so that only the board shows it.
+    pub(super) is_said: bool,
 }
 
 /// The cure where a host does not exist that a plugin or check reports about.
@@ -68,7 +70,7 @@ pub(super) fn cure_of_missing_host() -> (AtFault, String) {
 impl<'a> Words<'a> {
     /// Nothing is delivered, and the cure is the error's.
     pub(super) fn new(task: &'a str, waits: &'a str) -> Self {
-        Self { task, waits, cure: None, is_of_a_part: false }
+        Self { task, waits, cure: None, is_of_a_part: false, is_said: false }
     }
 }
 
@@ -156,10 +158,10 @@ impl Lane {
         let of_parts = self.logged.iter().filter(|((.., part), _)| part.is_some()).count();
         let is_known =
             self.logged.iter().any(|(known, _)| *known == kind) || words.is_of_a_part && of_parts >= MOST_OF_PARTS;
-        if !is_known {
+        if !is_known && !words.is_said {
             self.logged.push((kind, now));
         }
-        let is_news = !is_known && !self.is_also_this_hosts(error);
+        let is_news = !is_known && !words.is_said && !self.is_also_this_hosts(error);
         let what = error.what();
         let shown = if words.is_of_a_part { format!("cannot {}: {what}", words.task) } else { what.clone() };
         let mut lasts = Duration::ZERO;

@@ -2,6 +2,7 @@
 //!
 //! Pure: time is a parameter, and it sends nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,9 @@ use super::holds::Holds;
 
 /// How often the log mentions what was dropped.
 const LOGGED_AGAIN: Duration = Duration::from_hours(1);
+
+/// What to do about a refused name.
+pub(super) const CURE: &str = "correct the names, or exclude them with `exclude_pattern` in the plugin's table";
 
 /// More names are counted, not listed.
 const MOST_LISTED: usize = 10;
@@ -129,16 +133,28 @@ impl Refusals {
         self.held.release_open(&name(sample));
     }
 
-    /// As [`Refusals::release_open`], for all names that are due.
-    pub(super) fn release_due_open(&mut self, now: Instant) {
-        self.held.release_due_open(now);
+    /// Releases the names that are due, but those of these samples, of which values are queued.
+    pub(super) fn release_due<'a>(&mut self, queued: impl Iterator<Item = &'a Sample>, now: Instant) {
+        let queued = queued.map(name).collect::<BTreeSet<_>>();
+        self.held.release_due(|name| queued.contains(name), now);
     }
 
     /// The names of which values stay queued, since it may not be Mackerel that refuses them, for a message; why, and when the next
     /// is tried again.
     pub(super) fn queued(&self) -> Option<(String, ApiError, Instant)> {
+        Self::message(self.held.queued())
+    }
+
+    /// The names of which values are dropped, as [`Refusals::queued`].
+    pub(super) fn refused(&self) -> Option<(String, ApiError, Instant)> {
+        Self::message(self.held.refused())
+    }
+
+    fn message<'a>(
+        held: impl Iterator<Item = (&'a Name, &'a ApiError, Instant)>,
+    ) -> Option<(String, ApiError, Instant)> {
         let (mut listed, mut next) = (Listed::default(), None);
-        for (name, why, until) in self.held.queued() {
+        for (name, why, until) in held {
             listed.push(Arc::clone(&name.1));
             let (first, until_now) = next.unwrap_or((why, until));
             next = Some((first, until_now.min(until)));
@@ -158,8 +174,7 @@ impl Refusals {
         Some(match names.text() {
             None => format!("dropped {points} that Mackerel refuses: {why}"),
             Some(names) => format!(
-                "dropped {points} that Mackerel refuses, of {names}: {why}; their next values are tried once an hour: correct the \
-                 names, or exclude them with `exclude_pattern` in the plugin's table"
+                "dropped {points} that Mackerel refuses, of {names}: {why}; their next values are tried once an hour: {CURE}"
             ),
         })
     }
@@ -222,11 +237,14 @@ mod tests {
         assert_eq!(refusals.queued(), Some(("`custom.a`".to_owned(), why, start + Duration::from_mins(2))));
         let line = refusals.line(start).unwrap();
         assert!(line.starts_with("dropped 1 value that Mackerel refuses, of `custom.b`"), "{line}");
-        refusals.release_due_open(start);
+        refusals.release_due([].iter(), start);
         assert!(refusals.queued().is_some());
         refusals.release_open(&sample("custom.b"));
-        refusals.release_due_open(start + HELD);
+        assert_eq!(refusals.refused().unwrap().0, "`custom.b`");
+        refusals.release_due([sample("custom.b")].iter(), start + HELD);
         assert_eq!(refusals.queued(), None);
         assert!(refusals.held().contains(&sample("custom.b")));
+        refusals.release_due([].iter(), start + HELD);
+        assert_eq!(refusals.refused(), None, "it does not exist any more");
     }
 }

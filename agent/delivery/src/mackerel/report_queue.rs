@@ -81,6 +81,15 @@ impl Reason {
         }
     }
 
+    /// What becomes of the next results of their checks, for the log.
+    fn next(self) -> Option<&'static str> {
+        match self {
+            Self::Old | Self::Overflowed | Self::OfAnotherHost => Some("each check's next result is reported again"),
+            Self::Refused => Some("a refused check's results are tried once an hour, and when its status changes"),
+            Self::Superseded => None,
+        }
+    }
+
     /// For the log, after how many they are.
     fn text(self, example: Option<(Arc<str>, String)>) -> String {
         match self {
@@ -109,16 +118,15 @@ impl Dropped {
         if is_soon || self.all == self.logged {
             return None;
         }
-        let (mut reasons, mut are_reported_again) = (Vec::new(), false);
+        let (mut reasons, mut next) = (Vec::new(), BTreeSet::new());
         for (reason, count) in since(&self.all, &self.logged) {
             let example = self.example.take_if(|_| reason == Reason::Refused);
             reasons.push(format!("{count} {}", reason.text(example)));
-            are_reported_again |= reason != Reason::Superseded;
+            next.extend(reason.next());
         }
         (self.logged, self.logged_at) = (self.all.clone(), Some(now));
-        let reasons = reasons.join(", ");
-        let again = if are_reported_again { "; each check's next result is reported again" } else { "" };
-        Some(format!("dropped check reports: {reasons}{again}"))
+        let next = next.into_iter().map(|next| format!("; {next}")).collect::<String>();
+        Some(format!("dropped check reports: {}{next}", reasons.join(", ")))
     }
 
     /// Notes on the board what it does not have yet.
@@ -297,6 +305,8 @@ mod tests {
         queue.push(report("disk", Status::Critical, 0));
         queue.refuse(&queue.groups()[0][0], &ApiError::NoAnswer("bad name".to_owned()));
         let line = queue.lock().dropped.line(Instant::now()).unwrap();
-        assert!(line.contains("1 that Mackerel refuses, such as that of check disk (bad name);"), "{line}");
+        let expected = "dropped check reports: 1 that Mackerel refuses, such as that of check disk (bad name); a refused check's \
+                        results are tried once an hour, and when its status changes";
+        assert_eq!(line, expected);
     }
 }

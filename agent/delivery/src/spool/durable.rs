@@ -171,7 +171,7 @@ impl<C: Contents> Durable<C> {
         match tail {
             Tail { bytes: 0, .. } => None,
             Tail { state: TailState::Unfinished, .. } => Some(format!(
-                "the last commit of `{path}` is not finished, as after a power cut: continuing without its {bytes}; what \
+                "the last commit of `{path}` is not finished, as after a power cut or on a full disk: continuing without its {bytes}; what \
                  it had was not confirmed yet, and is not counted"
             )),
             Tail { state: TailState::Doubtful, .. } => Some(format!(

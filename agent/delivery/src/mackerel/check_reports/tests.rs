@@ -1,5 +1,6 @@
 //! The tests of the check reports against a server on loopback.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -95,7 +96,9 @@ async fn a_refused_report_is_dropped_alone_and_its_check_learns_of_it() {
         assert_eq!(accepted.map(|body| body.matches("\"name\"").count()).sum::<usize>(), 2);
         assert!(lost.iter().all(|(is_poison, lost)| lost.is_set() == *is_poison), "{order:?}");
         let facts = facts(&reporter);
-        assert_eq!((facts.delivered, facts.fault, facts.dropped.get("refused")), (2, None, Some(&1)), "{order:?}");
+        assert_eq!((facts.delivered, facts.dropped.get("refused")), (2, Some(&1)), "{order:?}");
+        let fault = facts.fault.unwrap().error;
+        assert_eq!(fault, "cannot post reports of the check `poison`: Mackerel answered 400: no");
     }
 }
 
@@ -234,6 +237,35 @@ async fn a_check_that_flaps_and_does_not_pass_costs_few_requests_however_many_of
         reporter.flush().await;
         assert!(!queued(&reporter).contains(&"good CRITICAL".to_owned()), "{status} {body}");
     }
+}
+
+#[tokio::test]
+async fn the_reports_of_a_refused_check_that_have_piled_up_cost_few_requests_however_their_messages_differ() {
+    thread_local! {
+        static LATER: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    }
+    let server = firewall(400, r#"{"error":"no"}"#).await;
+    let mut reporter = reporter(&server, None, vec![report("good", None), report("poison", None)]).await;
+    reporter.pace.instant = || clock::instant() + LATER.get();
+    reporter.flush().await;
+    let fault = facts(&reporter).fault.unwrap().error;
+    assert_eq!(fault, "cannot post reports of the check `poison`: Mackerel answered 400: no");
+    for number in 0..62 {
+        reporter.queue.push(Report { message: format!("{number}"), ..report("poison", None) });
+    }
+    let before = bodies(&server).len();
+    reporter.flush().await;
+    assert_eq!(bodies(&server).len(), before, "they wait");
+    LATER.set(Duration::from_hours(1));
+    reporter.flush().await;
+    let requests = bodies(&server).len() - before;
+    assert!((1..=MOST_REFUSED + 4).contains(&requests), "{requests}");
+    // The next result after it is corrected ends the fault.
+    let corrected = Server::start(|_| answer(200, r#"{"success":true}"#)).await;
+    reporter.client = client(&corrected.base);
+    LATER.set(Duration::from_hours(2));
+    reporter.flush().await;
+    assert_eq!((queued(&reporter).len(), facts(&reporter).fault), (0, None));
 }
 
 #[tokio::test]
