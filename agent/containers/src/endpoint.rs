@@ -38,6 +38,9 @@ const LARGEST_OF_CONTAINER: u64 = 1 << 20;
 /// The most that is read of a window of events, in bytes: some thousand kills.
 const LARGEST_EVENTS: u64 = 4 << 20;
 
+/// What the pieces in which a body is sent may have in all besides their bytes.
+const FRAMING: u64 = 1 << 20;
+
 /// What is read of any response without a place for a large one, in bytes: hundreds are read at once.
 const SMALL: usize = 32 << 10;
 
@@ -260,13 +263,14 @@ impl Transport {
     /// No response, or another status than 200.
     pub async fn get(&self, path: &str) -> Result<EngineResponse, Error> {
         let request = hyper::Request::get(path).body(bollard::body_full(Bytes::new()))?;
+        let most = largest(request.uri().path());
         let response = self.exchange(request).await?;
         let status_code = response.status().as_u16();
         let date = response
             .headers()
             .get(DATE)
             .and_then(|date| rfc2822::DateTimeParser::new().parse_timestamp(date.to_str().ok()?).ok());
-        let (body, place) = self.read(response.into_body()).await?;
+        let (body, place) = self.read(response.into_body(), most).await?;
         if status_code == 200 {
             return Ok(EngineResponse { date, body, _place: place });
         }
@@ -287,13 +291,25 @@ pub struct EngineResponse {
     _place: Option<OwnedSemaphorePermit>,
 }
 
+/// How many bytes of a response to a request of this path are read.
+fn largest(path: &str) -> u64 {
+    match path {
+        "/containers/json" => LARGEST_RESPONSE,
+        "/events" => LARGEST_EVENTS,
+        _ => LARGEST_OF_CONTAINER,
+    }
+}
+
 impl Transport {
-    /// All of a body. What is not small waits for a place.
-    async fn read(&self, mut body: Incoming) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Error> {
+    /// All of a body. What is not small waits for a place, and what is larger than `most` bytes is an error.
+    async fn read(&self, mut body: Incoming, most: u64) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Error> {
         let (mut bytes, mut place) = (Vec::new(), None);
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame?.into_data() else { continue };
             bytes.extend_from_slice(&data);
+            if bytes.len() as u64 > most {
+                return Err(io::Error::other(format!("its response is longer than {} MiB", most >> 20)).into());
+            }
             if place.is_none() && bytes.len() > SMALL {
                 place = Some(Arc::clone(&self.0.large).acquire_owned().await.map_err(io::Error::other)?);
             }
@@ -314,11 +330,7 @@ impl Transport {
         let host = HeaderValue::from_str(&host).map_err(|error| io::Error::other(error.to_string()))?;
         request.headers_mut().insert(HOST, host);
         // A longer response ends as if the engine had closed the connection.
-        let most = match path.as_str() {
-            "/containers/json" => LARGEST_RESPONSE,
-            "/events" => LARGEST_EVENTS,
-            _ => LARGEST_OF_CONTAINER,
-        };
+        let most = largest(&path) + FRAMING;
         let request = request.map(BodyExt::boxed_unsync);
         match &self.0.way {
             Way::Unix(path) => {

@@ -267,6 +267,7 @@ async fn a_list_without_end_is_a_fault_and_few_of_its_warnings_are_kept() {
     for (all, expected) in [
         (format!("[0{}]", ",0".repeat(2_000_000)), "more than 50000 containers"),
         (format!("[{}]", vec![entry(10_000); 60].join(",")), "more than 500000 names and labels"),
+        (format!("[{}]", " ".repeat(40 << 20)), ": its response is longer than 32 MiB"),
     ] {
         canned.respond_with(engine(all, |_| None));
         let Err(Fault { text, .. }) = collect(&canned.docker(), &mut State::default(), at(60)).await else {
@@ -307,7 +308,8 @@ async fn what_is_said_of_a_container_without_end_costs_only_that_container() {
     assert!(values.contains_key("custom.docker.memory.good.rss"));
     let [devices, inspected, links] = &answer.warnings[..] else { panic!("{:?}", answer.warnings) };
     assert!(devices.contains("`devices`: ") && devices.contains("more than 4096 devices or interfaces"), "{devices}");
-    assert!(inspected.contains("`inspected`: ") && links.contains("`links`: "), "{inspected} {links}");
+    assert!(inspected.contains("`inspected`: its response is longer than 1 MiB"), "{inspected}");
+    assert!(links.contains("`links`: "), "{links}");
 }
 
 #[tokio::test]
