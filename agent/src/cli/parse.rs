@@ -285,8 +285,9 @@ mod tests {
     #[test]
     fn an_invalid_line_is_refused_in_the_words_of_all_other_messages() {
         for (line, expected) in [
-            ("wasaba -prot x", "unknown flag -prot, did you mean -root?"),
-            ("wasaba --prot=x", "unknown flag -prot, did you mean -root?"),
+            ("wasaba -rott x", "unknown flag -rott, did you mean -root?"),
+            ("wasaba -prot x", "unknown flag -prot; `wasaba -help` lists the flags"),
+            ("wasaba --prot=x", "unknown flag -prot; `wasaba -help` lists the flags"),
             ("wasaba once -nonsense", "unknown flag -nonsense; `wasaba once -help` lists the flags"),
             ("wasaba plugin lst", "unknown command `plugin lst`, did you mean `list`?"),
             (

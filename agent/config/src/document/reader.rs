@@ -295,7 +295,7 @@ mod tests {
             reader.into_problems().pop().unwrap().to_string().lines().next().unwrap().to_owned()
         };
         assert!(cure("nmae = \"web\"\nimage = \"x\"").ends_with("unknown key `nmae`, did you mean `name`?"));
-        assert!(cure("nmae = \"web\"\nNAME = \"x\"").ends_with("did you mean `image`?"));
+        assert!(!cure("nmae = \"web\"\nNAME = \"x\"").contains("did you mean"));
         let cure = cure("nmae = \"web\"\nname = \"x\"\nimage = \"x\"\nnames = \"x\"");
         assert!(cure.ends_with("; valid keys: name, image, names"), "{cure}");
     }
