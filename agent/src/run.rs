@@ -37,6 +37,7 @@ use self::sink::Kept;
 pub use self::sources::host_sources;
 use self::sources::{HostSources, Reloading, self_metrics_of};
 use crate::process::books::Books;
+use crate::process::footprint::Footprint;
 use crate::process::metadata_service::MetadataService;
 use crate::process::service::{self, Progress};
 use crate::process::state::{MOST_SECONDS_UNCOLLECTED, Pulse, ServerReport, Tables, Whereabouts};
@@ -128,6 +129,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
         begun: Some(begun),
         minutes: 0,
         newest: 0,
+        footprint: Footprint::default(),
     };
     let tried = async {
         // It fails if the keeper cannot start; then there is nothing to wait for.

@@ -1,10 +1,13 @@
 //! The footprint: returns memory to the kernel that only the startup needed, code and heap.
 //!
+//! A peak leaves the heap with pages that nothing uses; they are returned in the next minute.
+//!
 //! During startup the agent runs much of its code (the command line, the configuration, linking WASI for each plugin) that no later
 //! minute runs. Those pages stay mapped, and count as the agent's, until the kernel is short of memory. Once dropped, they are read
 //! from the page cache again when they are needed.
 
 use std::ffi::c_void;
+use std::ops::Range;
 use std::path::Path;
 
 use machine::roots;
@@ -20,13 +23,68 @@ pub fn prepare() {
     let _accepted = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10) };
 }
 
-/// Returns freed heap memory, which the C library otherwise keeps, and the pages of code that only the startup ran.
-pub fn release() {
-    release_code();
-    #[cfg(target_env = "gnu")]
-    #[expect(unsafe_code, reason = "the C library has no safe interface to its allocator")]
-    // SAFETY: it takes no pointer, may be called at any time from any thread, and releases only memory that is free.
-    let _trimmed = unsafe { libc::malloc_trim(0) };
+/// So many pages more or less than before are a peak that came or went: 16 MiB.
+const PEAK_PAGES: usize = 4096;
+
+/// What is given back, and when.
+#[derive(Debug, Default)]
+pub struct Footprint {
+    /// The fewest and the most anonymous pages that were in memory at the end of a minute, since the last release.
+    since_release: Option<(usize, usize)>,
+}
+
+impl Footprint {
+    /// Returns freed heap memory and the pages of code that only the startup ran.
+    pub fn release(&mut self) {
+        release_code();
+        self.release_heap();
+    }
+
+    /// Returns freed heap memory if there was a peak: within the last minute, or before it.
+    pub fn after_minute(&mut self) {
+        let now = anonymous_pages();
+        let (fewest, most) = self.since_release.unwrap_or((now, now));
+        self.since_release = Some((fewest.min(now), most.max(now)));
+        if now > fewest + PEAK_PAGES || now + PEAK_PAGES < most {
+            self.release_heap();
+        }
+    }
+
+    fn release_heap(&mut self) {
+        #[cfg(target_env = "gnu")]
+        #[expect(unsafe_code, reason = "the C library has no safe interface to its allocator")]
+        // SAFETY: it takes no pointer, may be called at any time from any thread, and releases only memory that is free.
+        let _trimmed = unsafe { libc::malloc_trim(0) };
+        #[cfg(target_env = "musl")]
+        super::allocator::give_back(mapped);
+        self.since_release = None;
+    }
+}
+
+/// The addresses that this process has mapped, the lowest first. Mappings side by side are one.
+pub fn mapped() -> Vec<Range<usize>> {
+    let maps = roots::read("/proc/self/maps".as_ref()).unwrap_or_default();
+    let mut mapped = Vec::<Range<usize>>::new();
+    for range in maps.lines().filter_map(|line| addresses(line.split(' ').next()?)) {
+        match mapped.last_mut().filter(|before| before.end == range.start) {
+            Some(before) => before.end = range.end,
+            None => mapped.push(range),
+        }
+    }
+    mapped
+}
+
+/// `START-END`, hexadecimal.
+fn addresses(text: &str) -> Option<Range<usize>> {
+    let (start, end) = text.split_once('-')?;
+    Some(usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?)
+}
+
+fn anonymous_pages() -> usize {
+    let text = roots::read("/proc/self/statm".as_ref()).unwrap_or_default();
+    // Those that are mapped, those of them in memory, and those of these that are shared with a file (proc(5)).
+    let mut numbers = text.split(' ').skip(1).map_while(|number| number.parse::<usize>().ok());
+    numbers.next().unwrap_or_default().saturating_sub(numbers.next().unwrap_or_default())
 }
 
 /// Drops the mapped pages of this program's code and constants. Costs some milliseconds in all, for the call and for the pages that
@@ -47,14 +105,14 @@ fn release_code() {
 /// The addresses in a line of /proc/PID/maps, if it is a part of `program` that is never written to: the code, and the constants,
 /// which are at the start of the file. The third part that is read-only, the relocated one, was written by the dynamic loader and
 /// differs from the file.
-fn constant_range(line: &str, program: &Path) -> Option<std::ops::Range<usize>> {
+fn constant_range(line: &str, program: &Path) -> Option<Range<usize>> {
     let mut fields = line.split_ascii_whitespace();
-    let (start, end) = fields.next()?.split_once('-')?;
+    let range = addresses(fields.next()?)?;
     let (permissions, offset) = (fields.next()?, fields.next()?);
     let path = fields.nth(2)?;
     let is_constant = permissions == "r--p" && usize::from_str_radix(offset, 16) == Ok(0);
     let is_ours = path == program.to_str()? && (permissions == "r-xp" || is_constant);
-    is_ours.then_some(usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?)
+    is_ours.then_some(range)
 }
 
 #[cfg(test)]
@@ -97,7 +155,7 @@ mod tests {
         // Other tests may run more code meanwhile, so one success in several attempts counts.
         let shrank = (0..10).any(|_| {
             let before = resident_kib();
-            release();
+            release_code();
             before > 0 && resident_kib() < before
         });
         assert!(shrank);

@@ -9,7 +9,7 @@ use wasaba_core::clock;
 use wasaba_core::collect::rounds::Sink;
 use wasaba_core::collect::sources::{ByInstant, Sources};
 
-use crate::process::footprint;
+use crate::process::footprint::Footprint;
 use crate::process::state::Pulse;
 
 /// Keeps what was collected, and wakes the output.
@@ -24,6 +24,7 @@ pub(super) struct Kept {
     pub(super) minutes: u64,
     /// The newest of them, in seconds since 1970.
     pub(super) newest: i64,
+    pub(super) footprint: Footprint,
 }
 
 impl Sink for Kept {
@@ -75,8 +76,9 @@ impl Sink for Kept {
             self.newest = newest;
             self.minutes = self.minutes.wrapping_add(1);
             // After the second minute, everything that a minute needs has run once; the host's description is made every hour.
-            if self.minutes % 60 == 2 {
-                footprint::release();
+            match self.minutes % 60 {
+                2 => self.footprint.release(),
+                _ => self.footprint.after_minute(),
             }
         }
     }

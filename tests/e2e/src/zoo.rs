@@ -355,7 +355,7 @@ pub struct Findings {
     pub after: [f64; 3],
     /// The same when all have come and gone once more, if they have.
     pub again: Option<[f64; 3]>,
-    /// The descriptors that are open when they are gone and were not before, and the largest anonymous mappings.
+    /// The descriptors that are open and the threads that run when they are gone and did not before, and the largest anonymous mappings.
     pub left: Vec<String>,
     /// What the stand-in refused.
     pub refusals: Vec<String>,
@@ -478,7 +478,7 @@ impl Zoo {
         let (log, peaks_mb) = (agent.lines(), self.peaks_mb());
 
         let quiet = self.empty(&agent).await;
-        idle_threads_ended(&agent, before).await;
+        idle_ended(&agent, before).await;
         let (after, left) = (resources(&agent), left(&agent, descriptors));
         let again = if again {
             self.fill();
@@ -582,10 +582,12 @@ impl Zoo {
     }
 }
 
-/// Waits as long as idle threads may live, unless there are hardly more than `before`.
-async fn idle_threads_ended(agent: &Agent, [before, ..]: [f64; 3]) {
-    let end = Instant::now() + Duration::from_secs(80);
-    while resources(agent)[0] > before + 8.0 && Instant::now() < end {
+/// Waits until idle threads and connections have ended. On a busy machine the last call of an animal may end late, and requests of several
+/// lanes may be under way at once, each with a connection of its own, which is kept for the next ones for a while.
+async fn idle_ended(agent: &Agent, [threads, descriptors, _]: [f64; 3]) {
+    let end = Instant::now() + LONG;
+    let is_more = |[now, open, _]: [f64; 3]| now > threads + 8.0 || open > descriptors + 6.0;
+    while is_more(resources(agent)) && Instant::now() < end {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
@@ -596,9 +598,13 @@ fn resources(agent: &Agent) -> [f64; 3] {
     [count("task"), count("fd"), memory_mb(agent.pid(), "Anonymous:").unwrap()]
 }
 
-/// What is open, and how often.
+/// What is open, and the names of the threads, and how often.
 fn descriptors(agent: &Agent) -> BTreeMap<String, i64> {
     let mut descriptors = BTreeMap::new();
+    for entry in std::fs::read_dir(format!("/proc/{}/task", agent.pid())).unwrap().flatten() {
+        let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        *descriptors.entry(format!("threads {}", name.trim_end())).or_default() += 1;
+    }
     for entry in std::fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().flatten() {
         if let Ok(target) = std::fs::read_link(entry.path()) {
             // Without the number of a socket or pipe.
