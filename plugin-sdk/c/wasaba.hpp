@@ -40,9 +40,15 @@
 #undef wasaba_duration_ms
 #undef wasaba_sample
 
-#define WASABA_PLACE const char *file = __builtin_FILE(), int line = __builtin_LINE()
-
 namespace wasaba {
+
+// Where something is called, for messages. A type of its own, so that reading a setting differs from declaring one of the same name.
+struct place {
+    const char *file;
+    int line;
+};
+
+#define WASABA_PLACE wasaba::place where = wasaba::place{__builtin_FILE(), __builtin_LINE()}
 
 // A secret, as a handle, or none.
 class secret {
@@ -80,22 +86,22 @@ public:
     setting aliases(const char *words) const { return with(&wasaba_setting_t::aliases, words); }
 
     // The value, which is required or has a default.
-    std::string text(WASABA_PLACE) const { return wasaba_text_at(file, line, &declared); }
+    std::string text(WASABA_PLACE) const { return wasaba_text_at(where.file, where.line, &declared); }
     std::optional<std::string> get(WASABA_PLACE) const {
-        const char *value = wasaba_get_at(file, line, &declared);
+        const char *value = wasaba_get_at(where.file, where.line, &declared);
         return value ? std::optional<std::string>(value) : std::nullopt;
     }
     std::vector<std::string> all(WASABA_PLACE) const {
         std::vector<std::string> values;
-        for (auto value = wasaba_all_at(file, line, &declared); *value; value++) values.emplace_back(*value);
+        for (auto value = wasaba_all_at(where.file, where.line, &declared); *value; value++) values.emplace_back(*value);
         return values;
     }
-    wasaba::secret handle(WASABA_PLACE) const { return wasaba_secret_at(file, line, &declared); }
-    std::int64_t integer(WASABA_PLACE) const { return wasaba_integer_at(file, line, &declared); }
-    double number(WASABA_PLACE) const { return wasaba_number_at(file, line, &declared); }
-    bool boolean(WASABA_PLACE) const { return wasaba_boolean_at(file, line, &declared); }
-    std::uint16_t port(WASABA_PLACE) const { return static_cast<std::uint16_t>(wasaba_integer_at(file, line, &declared)); }
-    std::uint64_t duration_ms(WASABA_PLACE) const { return wasaba_duration_ms_at(file, line, &declared); }
+    wasaba::secret handle(WASABA_PLACE) const { return wasaba_secret_at(where.file, where.line, &declared); }
+    std::int64_t integer(WASABA_PLACE) const { return wasaba_integer_at(where.file, where.line, &declared); }
+    double number(WASABA_PLACE) const { return wasaba_number_at(where.file, where.line, &declared); }
+    bool boolean(WASABA_PLACE) const { return wasaba_boolean_at(where.file, where.line, &declared); }
+    std::uint16_t port(WASABA_PLACE) const { return static_cast<std::uint16_t>(wasaba_integer_at(where.file, where.line, &declared)); }
+    std::uint64_t duration_ms(WASABA_PLACE) const { return wasaba_duration_ms_at(where.file, where.line, &declared); }
 
     const wasaba_setting_t *c() const { return &declared; }
 
@@ -179,7 +185,7 @@ template <class T> wasaba_value_t value(T number) {
 // A sample, with the full name of its metric: the graph's name, a dot, the metric's name. Whole numbers stay exact.
 class sample {
 public:
-    template <class T> sample(const std::string &name, T number, WASABA_PLACE) : c(wasaba_add_sample(file, line, value(number), "%s", name.c_str())) {}
+    template <class T> sample(const std::string &name, T number, WASABA_PLACE) : c(wasaba_add_sample(where.file, where.line, value(number), "%s", name.c_str())) {}
     sample &at(std::uint64_t unix_seconds) { return c->unix_seconds = unix_seconds, *this; }
     sample &of_host(const std::string &custom_identifier) { return c->host = wasaba_printf("%s", custom_identifier.c_str()), *this; }
     sample &label(const std::string &name, const std::string &text) { return wasaba_label(c, name.c_str(), text.c_str()), *this; }

@@ -1,6 +1,6 @@
-//! Keeps published plugins working. `released/` will have an unchanged copy of the contract of each release, `fossils/` a component
-//! built against it; neither is ever changed. The tests here check that today's contract, `wit/`, is compatible with the former, and
-//! that whatever it has can grow; those in `tests/e2e/tests/contract.rs` run the latter.
+//! Keeps published plugins working. `released/` has a copy of the contract of each release, `fossils/` the plugin `everything` of each
+//! language built against it, with the cases that it passed; neither is changed once it is published. The tests here check that today's
+//! contract, `wit/`, is compatible with the former, and that whatever it has can grow; `tests/e2e/tests/sdk.rs` runs the latter.
 
 #[cfg(test)]
 mod tests {

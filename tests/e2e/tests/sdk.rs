@@ -79,8 +79,11 @@ fn runs_libraries(language: &str) {
 
 #[test]
 #[ignore = "takes a minute: `make sdk`"]
-fn plugins_in_c_keep_the_contract_and_their_mistakes_are_reported_with_file_and_line() {
+fn plugins_in_c_keep_the_contract_and_their_mistakes_are_reported_with_file_and_line_and_so_do_plugins_in_cpp() {
     keeps_the_contract("c");
+    let in_cpp = components("c").join("everything-cpp.wasm");
+    describes_itself_like_all_others(&in_cpp);
+    passes_the_cases(&in_cpp);
 }
 
 #[test]
@@ -109,6 +112,43 @@ fn plugins_in_rust_keep_the_contract() {
     let everything = component("everything");
     describes_itself_like_all_others(&everything);
     passes_the_cases(&everything);
+}
+
+/// Whether everything of `before` is in `now`, which may have more.
+fn has_all_of(now: &Value, before: &Value) -> bool {
+    match (now, before) {
+        (Value::Object(now), Value::Object(before)) => {
+            before.iter().all(|(key, before)| now.get(key).is_some_and(|now| has_all_of(now, before)))
+        }
+        (Value::Array(now), Value::Array(before)) => {
+            now.len() == before.len() && now.iter().zip(before).all(|(now, before)| has_all_of(now, before))
+        }
+        _ => now == before,
+    }
+}
+
+#[test]
+#[ignore = "takes a minute: `make sdk`"]
+fn what_each_language_made_for_each_release_of_the_contract_still_describes_itself_and_passes_the_cases_of_then() {
+    let releases = folder().join("../contract/fossils").read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let releases = releases.collect::<Vec<_>>();
+    assert!(!releases.is_empty());
+    for release in &releases {
+        let before = std::fs::read_to_string(release.join("inspect.json")).unwrap();
+        let mut before = serde_json::from_str::<Value>(&before).unwrap();
+        before.as_object_mut().unwrap().retain(|key, _| !["file", "digest"].contains(&key.as_str()));
+        for language in ["rust", "python", "javascript", "go", "c", "cpp"] {
+            let temp = tempfile::tempdir().unwrap();
+            let component = temp.path().join(format!("{language}.wasm"));
+            let packed = release.join(format!("{language}.wasm.xz"));
+            let unpacked = std::process::Command::new("xz").args(["--decompress", "--stdout"]).arg(&packed).output();
+            std::fs::write(&component, unpacked.unwrap().stdout).unwrap();
+            let now = stdout(&plugin("inspect", &[Path::new("--json"), &component]));
+            let now = serde_json::from_str::<Value>(&now).unwrap();
+            assert!(has_all_of(&now, &before), "{}: {now:#}", packed.display());
+            passes(&component, &release.join("cases.toml"));
+        }
+    }
 }
 
 #[test]

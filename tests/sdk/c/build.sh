@@ -1,8 +1,8 @@
 #!/bin/sh
-# Builds everything.wasm and naughty.wasm of the SDK for C: `build.sh TARGET_FOLDER`. The SDK is packed as it is
-# published, and unpacked elsewhere. The compiler is zig, which is installed in TARGET_FOLDER/tools unless CC_FOR_WASM names another, such as
-# `clang --target=wasm32-wasi`. WRAP is a program that makes a component of a core module, `WRAP CORE.wasm OUT.wasm`; without it,
-# `wasaba plugin build` does, of the program WASABA. Nothing is done if nothing has changed.
+# Builds everything.wasm and naughty.wasm of the SDK for C, and everything-cpp.wasm, the same in C++: `build.sh TARGET_FOLDER`. The SDK is
+# packed as it is published, and unpacked elsewhere. The compiler is zig, which is installed in TARGET_FOLDER/tools unless CC_FOR_WASM names
+# another, such as `clang --target=wasm32-wasi`. WRAP is a program that makes a component of a core module, `WRAP CORE.wasm OUT.wasm`; without
+# it, `wasaba plugin build` does, of the program WASABA. Nothing is done if nothing has changed.
 set -eu
 
 mkdir -p "$1"
@@ -19,7 +19,7 @@ ingredients() {
 
 mkdir -p "$tools"
 ingredients >"$tools/ingredients.new"
-if [ -f "$target/everything.wasm" ] && [ -f "$target/naughty.wasm" ] && cmp -s "$tools/ingredients.new" "$tools/ingredients"; then
+if [ -f "$target/everything.wasm" ] && [ -f "$target/everything-cpp.wasm" ] && [ -f "$target/naughty.wasm" ] && cmp -s "$tools/ingredients.new" "$tools/ingredients"; then
     exit 0
 fi
 if [ -z "${CC_FOR_WASM:-}" ]; then
@@ -33,7 +33,7 @@ mkdir -p "$tools/packed" "$tools/sdk" "$tools/plugins"
 make -s -C "$sdk" dist BUILD="$tools/packed"
 tar -xzf "$tools"/packed/wasaba-c-*.tar.gz -C "$tools/sdk" --strip-components=1
 
-for name in everything naughty; do
+for name in everything everything-cpp naughty; do
     cp -R "$here/$name" "$tools/plugins/$name"
     cd "$tools/plugins/$name"
     export SDK="$tools/sdk" WASM_CC="$CC_FOR_WASM"
@@ -42,7 +42,7 @@ for name in everything naughty; do
         "$WRAP" build/core.wasm "$target/$name.wasm"
     else
         "${WASABA:-wasaba}" plugin build
-        cp "$name.wasm" "$target/$name.wasm"
+        cp ./*.wasm "$target/$name.wasm"
     fi
 done
 mv "$tools/ingredients.new" "$tools/ingredients"
