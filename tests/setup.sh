@@ -59,6 +59,9 @@ nginx | servers)
     [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1 || install_packages busybox-static
     # Verifies the systemd unit. systemd itself need not run here.
     command -v systemd-analyze >/dev/null || install_packages systemd
+    command -v xz >/dev/null || install_packages xz-utils
+    # For a disk that is frozen.
+    command -v mkfs.ext4 >/dev/null && command -v fsfreeze >/dev/null || install_packages e2fsprogs mount util-linux
     # For the network namespaces of the tests' engine and name server.
     command -v ip >/dev/null && command -v unshare >/dev/null || install_packages iproute2 util-linux
     ;;

@@ -1,13 +1,15 @@
-//! `wasaba plugin new`, `build` and `dev`: an untouched new plugin of each language builds and passes its tests. A program of its own, which
-//! runs after the others: the compilers would take their time from what those measure.
+//! `wasaba plugin new`, `build` and `dev`: an untouched new plugin of each language builds, passes its tests, and posts its values. A program
+//! of its own, which runs after the others: the compilers would take their time from what those measure.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::io::BufRead as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
-use wasaba_e2e::agent::{stderr, stdout};
-use wasaba_e2e::wasaba;
+use mackerel_standin::{Memory, Standin};
+use wasaba_e2e::agent::{Home, stderr, stdout};
+use wasaba_e2e::{SOON, hostile, wasaba};
 
 /// The target folder of the new plugin, kept between test runs.
 const TARGET: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/author");
@@ -28,8 +30,30 @@ fn authored(folder: &Path, arguments: &[&str]) -> String {
     stdout(&output)
 }
 
-/// Makes a plugin in this language, builds it, and runs its native tests and its cases.
-fn is_built_and_passes(language: &str) -> tempfile::TempDir {
+/// How long the agent may compile a component, at the lowest priority, while other tests use every core. `make bench` measures it.
+const LONG: Duration = Duration::from_secs(900);
+
+/// Drops the component into the plugins folder of a running agent, which has no limit raised and nothing compiled, and waits for its values.
+async fn posts_its_values(component: &Path) {
+    let page = r#"{"jobs":{"waiting":3,"done":100},"workers":[{"name":"a","busy":1}]}"#;
+    let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", page.len());
+    let server = hostile::answering(head, page.into());
+    let standin = Standin::start("key").await.unwrap();
+    let home = Home::without_compiled();
+    home.configure(&format!("apikey = \"key\"\napibase = {:?}\ncloud_platform = \"none\"\n", standin.url()));
+    let _agent = home.start(&[]);
+    let has = |name: &'static str, value: f64| {
+        move |memory: &Memory| memory.points().iter().any(|point| point.name == name && point.value == value)
+    };
+    standin.wait_until(SOON, "the host's values", |memory| !memory.points().is_empty()).await.unwrap();
+    home.drop_in("my-queue.toml", format!("settings = {{ url = {:?} }}\n", server.url()).as_bytes());
+    home.drop_in("my-queue.wasm", &std::fs::read(component).unwrap());
+    standin.wait_until(LONG, "waiting jobs", has("custom.my-queue.jobs.waiting", 3.0)).await.unwrap();
+    standin.wait_until(SOON, "busy workers", has("custom.my-queue.workers.a.busy", 1.0)).await.unwrap();
+}
+
+/// Makes a plugin in this language, builds it, runs its native tests and its cases, and gives it to an agent.
+fn is_built_passes_and_posts(language: &str) -> tempfile::TempDir {
     let temp = tempfile::tempdir().unwrap();
     let said = authored(temp.path(), &["new", "--lang", language, "my-queue"]);
     assert!(said.contains("\n  cd my-queue\n  wasaba plugin build\n  wasaba plugin test\n"), "{said}");
@@ -52,12 +76,14 @@ fn is_built_and_passes(language: &str) -> tempfile::TempDir {
     assert!(said.ends_with(" passed, 0 failed\n") && said.lines().count() > 3, "{said}");
     let about = authored(&folder, &["inspect", "-root", &root, "my-queue.wasm"]);
     assert!(about.contains("my-queue 0.1.0") && about.contains("http://localhost:70"), "{about}");
+    let component = folder.join("my-queue.wasm");
+    tokio::runtime::Runtime::new().unwrap().block_on(posts_its_values(&component));
     temp
 }
 
 #[test]
-fn a_new_plugin_in_rust_builds_and_passes_its_tests() {
-    let temp = is_built_and_passes("rust");
+fn a_new_plugin_in_rust_builds_passes_its_tests_and_posts_its_values() {
+    let temp = is_built_passes_and_posts("rust");
     let again = author(temp.path(), &["new", "my-queue"]);
     assert!(!again.status.success() && stderr(&again).contains("already exists"));
     let unknown = author(temp.path(), &["new", "--lang", "cobol", "other"]);
@@ -65,33 +91,33 @@ fn a_new_plugin_in_rust_builds_and_passes_its_tests() {
 }
 
 #[test]
-fn a_new_plugin_in_python_builds_and_passes_its_tests() {
-    is_built_and_passes("python");
+fn a_new_plugin_in_python_builds_passes_its_tests_and_posts_its_values() {
+    is_built_passes_and_posts("python");
 }
 
 #[test]
-fn a_new_plugin_in_javascript_builds_and_passes_its_tests() {
-    is_built_and_passes("javascript");
+fn a_new_plugin_in_javascript_builds_passes_its_tests_and_posts_its_values() {
+    is_built_passes_and_posts("javascript");
 }
 
 #[test]
-fn a_new_plugin_in_typescript_builds_and_passes_its_tests() {
-    is_built_and_passes("typescript");
+fn a_new_plugin_in_typescript_builds_passes_its_tests_and_posts_its_values() {
+    is_built_passes_and_posts("typescript");
 }
 
 #[test]
-fn a_new_plugin_in_go_builds_and_passes_its_tests() {
-    is_built_and_passes("go");
+fn a_new_plugin_in_go_builds_passes_its_tests_and_posts_its_values() {
+    is_built_passes_and_posts("go");
 }
 
 #[test]
-fn a_new_plugin_in_c_builds_and_passes_its_tests() {
-    is_built_and_passes("c");
+fn a_new_plugin_in_c_builds_passes_its_tests_and_posts_its_values() {
+    is_built_passes_and_posts("c");
 }
 
 #[test]
-fn a_new_plugin_in_cpp_builds_and_passes_its_tests() {
-    is_built_and_passes("cpp");
+fn a_new_plugin_in_cpp_builds_passes_its_tests_and_posts_its_values() {
+    is_built_passes_and_posts("cpp");
 }
 
 #[test]
@@ -109,7 +135,7 @@ fn whatever_changes_in_a_plugins_folder_is_built_and_tested_at_once() {
     let until = |end: &str| {
         let mut seen = Vec::new();
         while !seen.last().is_some_and(|line: &String| line.ends_with("^C ends")) {
-            seen.push(lines.recv_timeout(wasaba_e2e::SOON).unwrap_or_else(|_| panic!("no `{end}` in {seen:?}")));
+            seen.push(lines.recv_timeout(SOON).unwrap_or_else(|_| panic!("no `{end}` in {seen:?}")));
         }
         assert!(seen.last().unwrap().contains(end), "{seen:?}");
     };

@@ -1,13 +1,14 @@
-//! Whoever reads what the agent prints may be stuck: that stops neither collecting, nor delivery, nor the end.
+//! Whoever reads what the agent prints may be stuck, and so may its disk: that stops neither collecting, nor delivery, nor the end.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use mackerel_standin::Standin;
+use mackerel_standin::{Memory, Standin};
 use rustix::process::{Pid, Signal, kill_process};
-use wasaba_e2e::agent::{Home, stdout};
+use wasaba_e2e::agent::{Agent, Home, stdout};
 use wasaba_e2e::{SOON, wasaba};
 
 const KEY: &str = "the-key-of-the-tests";
@@ -69,7 +70,7 @@ async fn a_log_that_is_not_read_stops_neither_delivery_nor_the_end() {
     let (_unread, stderr, _) = full_pipe();
     let mut agent = Running::start(&home, Stdio::null(), stderr);
     standin.wait_until(SOON, "values", |memory| !memory.points().is_empty()).await.unwrap();
-    let put = |memory: &mackerel_standin::Memory| memory.hosts().first().is_some_and(|host| host.puts > 0);
+    let put = |memory: &Memory| memory.hosts().first().is_some_and(|host| host.puts > 0);
     standin.wait_until(SOON, "the description", put).await.unwrap();
     assert!(stdout(&home.command(&["health"], &[])).contains("the agent is working"));
     agent.stop();
@@ -116,4 +117,65 @@ async fn values_that_are_not_read_in_local_mode_stop_neither_collecting_nor_the_
     assert!(stdout(&home.command(&["health"], &[])).contains("without an API key nothing is posted"));
     agent.stop();
     assert!(agent.ended().await.success());
+}
+
+/// A file system that is frozen; in the mount namespace of this process, with which it ends.
+struct Frozen {
+    process: u32,
+    folder: PathBuf,
+}
+
+impl Frozen {
+    /// Lets it go on.
+    fn thaw(&self) -> bool {
+        let folder = format!("/proc/{}/root{}", self.process, self.folder.display());
+        Command::new("fsfreeze").args(["--unfreeze", &folder]).stderr(Stdio::null()).status().unwrap().success()
+    }
+}
+
+impl Drop for Frozen {
+    /// Else the agent could not even be killed.
+    fn drop(&mut self) {
+        self.thaw();
+    }
+}
+
+#[tokio::test]
+async fn a_known_host_whose_disk_is_frozen_from_the_start_posts_and_runs_programs_and_writes_once_it_answers() {
+    let standin = Standin::start(KEY).await.unwrap();
+    let home = Home::without_compiled();
+    let program = "printf 'frozen.good\\t1\\t%s\\n' $(date +%s)";
+    home.configure(&format!(
+        "apikey = {KEY:?}\napibase = {:?}\ncloud_platform = \"none\"\n[plugin.metrics.frozen]\ncommand = {program:?}\n",
+        standin.url()
+    ));
+    let has = |name: &'static str| move |memory: &Memory| memory.points().iter().any(|point| point.name == name);
+    let mut first = home.start(&[]);
+    standin.wait_until(SOON, "its first values", has("custom.frozen.good")).await.unwrap();
+    first.signal(Signal::TERM);
+    assert!(first.ended(SOON).success());
+    let (image, folder, before) = (home.path("image"), home.root(), home.path("before"));
+    std::fs::rename(&folder, &before).unwrap();
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+    assert!(Command::new("mkfs.ext4").arg("-q").arg(&image).status().unwrap().success());
+    let script = "mount -o loop \"$1\" \"$2\"; cp -a \"$3\"/. \"$2\"; fsfreeze --freeze \"$2\"; shift 3; exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-ec", script, "sh"]).args([&image, &folder, &before]).arg(wasaba());
+    let mut agent = Agent::spawn({
+        command.arg("-conf").arg(home.config()).stdin(Stdio::null());
+        command
+    });
+    let frozen = Frozen { process: agent.pid(), folder: folder.clone() };
+    agent.line_with("has not answered", SOON);
+    for name in ["memory.total", "custom.frozen.good"] {
+        let again = move |memory: &Memory| memory.points().iter().filter(|point| point.name == name).count() > 1;
+        standin.wait_until(SOON * 2, name, again).await.unwrap();
+    }
+    assert!(frozen.thaw());
+    agent.line_with("answers again", SOON);
+    agent.signal(Signal::TERM);
+    assert!(agent.ended(SOON).success());
+    let log = agent.lines().join("\n");
+    assert!(log.contains("stopped; points since this queue was created") && !log.contains("lost"), "{log}");
 }
