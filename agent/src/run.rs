@@ -202,6 +202,8 @@ fn make(root: &Path) -> Result<(), String> {
         Ok(Some(why)) => tracing::warn!("other users can replace the agent's own files: {why}"),
         Err(error) => tracing::error!("{}", unmade(root, &error)?),
     }
+    // For those who drop plugins in; it works without.
+    patient::ask(root, patient::LOOK, |root| Folder::create(&root.join("plugins"), 0o755)).ok();
     Ok(())
 }
 

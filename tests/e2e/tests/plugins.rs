@@ -196,6 +196,25 @@ fn plugin_run_prints_lines_like_the_official_plugin_and_rates_from_its_second_ru
 }
 
 #[test]
+fn a_plugin_is_run_by_its_path_with_the_settings_beside_it_which_flags_override() {
+    let (home, nginx) = (Home::with(""), Nginx::start());
+    let (file, settings) = (home.path("web.wasm"), home.path("web.toml"));
+    std::fs::copy(wasaba_e2e::official("nginx"), &file).unwrap();
+    let run = |flags: &[&str]| {
+        home.command(&["plugin", "run"], &[&[file.to_str().unwrap(), "-tempfile=/dev/null"], flags].concat())
+    };
+    std::fs::write(&settings, format!("settings = {{ host = \"127.0.0.1\", port = {} }}\n", nginx.port)).unwrap();
+    let output = run(&[]);
+    assert!(stdout(&output).contains("nginx.connections.connections\t"));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("first readings of 3 counters: their rates are printed by the next run"), "{said}");
+    assert!(stderr(&run(&["-port=1"])).contains("127.0.0.1:1/"));
+    std::fs::write(&settings, "settings = { prot = 1 }\n").unwrap();
+    let error = stderr(&run(&[]));
+    assert!(error.contains("web.toml") && error.contains("unknown setting `prot`, did you mean `port`?"), "{error}");
+}
+
+#[test]
 fn inspect_shows_what_a_plugin_is_and_what_it_would_be_granted() {
     let home = Home::with("");
     let text = stdout(&home.command(&["plugin", "inspect"], &["nginx"]));

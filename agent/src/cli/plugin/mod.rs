@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::Config;
+use config::document::Problem;
 use config::table::PluginTable;
 use official::command_line::CommandLine;
 use plugins::instance::Instance;
@@ -108,15 +109,23 @@ fn plugin_file(loader: &Loader, wanted: &str) -> Result<(PathBuf, bool), String>
     loader.folders.find(wanted).map(|file| (file, false))
 }
 
-/// The table of the configuration for `wanted`, or one with the defaults.
-fn table(config: &Config, wanted: &str) -> PluginTable {
-    let configured = config.components().find(|table| table.name == wanted);
-    let name = Path::new(wanted).file_stem().map_or(wanted.into(), |stem| stem.to_string_lossy());
-    configured.cloned().unwrap_or_else(|| PluginTable {
-        name: name.into_owned(),
-        wasm: wanted.to_owned(),
-        ..PluginTable::default()
-    })
+/// The table of the configuration for `wanted`, or that in the file beside it which a drop-in plugin has, or one with the defaults.
+///
+/// # Errors
+/// The file beside it is invalid.
+fn table(config: &Config, wanted: &str) -> Result<PluginTable, String> {
+    if let Some(configured) = config.components().find(|table| table.name == wanted) {
+        return Ok(configured.clone());
+    }
+    let file = Path::new(wanted);
+    if wanted.ends_with(".wasm") && file.with_extension("toml").is_file() {
+        let text = |problems: Vec<Problem>| problems.iter().map(|one| one.without_level()).collect::<Vec<_>>();
+        let (table, warnings) = config::plugin::beside(file).map_err(|problems| text(problems).join("\n"))?;
+        text(warnings).iter().for_each(|warning| tracing::warn!("{warning}"));
+        return Ok(table);
+    }
+    let name = file.file_stem().map_or(wanted.into(), |stem| stem.to_string_lossy());
+    Ok(PluginTable { name: name.into_owned(), wasm: wanted.to_owned(), ..PluginTable::default() })
 }
 
 /// How long a command loads a plugin before it says that it compiles it: most are compiled before anyone could read it.
@@ -145,7 +154,7 @@ struct Loaded {
 
 /// Loads the plugin that the command line calls `wanted`, for `engine` or for the one of its table.
 async fn load(config: &Config, loader: &Loader, wanted: &str, engine: Option<Engine>) -> Result<Loaded, String> {
-    let table = table(config, wanted);
+    let table = table(config, wanted)?;
     let table = PluginTable { engine: engine.unwrap_or(table.engine), ..table };
     let (file, is_typed) = plugin_file(loader, &table.wasm)?;
     let plugin = plugin(loader, &Demands { is_typed, ..demands(&table) }, &file).await?;

@@ -2,6 +2,7 @@
 //!
 //! The readings of counters are kept in a file between two runs, as the official plugins do, so that the second run has rates.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use wasaba_core::collect::rate::Reading;
 use wasaba_core::collect::{Answer, Fault};
 use wasaba_core::graph;
 use wasaba_core::paths::own;
-use wasaba_core::text::{duration, printable};
+use wasaba_core::text::{counted, duration, printable};
 
 use crate::cli::flags::AgentFlags;
 use crate::process::log;
@@ -38,7 +39,9 @@ pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) ->
         if std::env::var_os("MACKEREL_AGENT_PLUGIN_META").is_some_and(|value| !value.is_empty()) {
             return Ok(graph::in_official_form(&instance.graphs));
         }
-        instance.remember(remembered(&state));
+        let before = remembered(&state);
+        let is_known = before.iter().map(|(name, _)| name.clone()).collect::<BTreeSet<_>>();
+        instance.remember(before);
         let begin = clock::instant();
         let result = once(&instance).await;
         for line in instance.printed() {
@@ -55,6 +58,13 @@ pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) ->
             && let Err(why) = keep(&state, &answer.readings)
         {
             tracing::warn!("{why}; the next run will have no rates");
+        }
+        let first = answer.readings.iter().filter(|(name, _)| !is_known.contains(name)).count();
+        if first > 0 {
+            let counters = counted(first as u64, "counter");
+            log::print(&format!(
+                "{wanted}: first readings of {counters}: their rates are printed by the next run, a second later or more\n"
+            ));
         }
         let epoch = clock::unix_seconds();
         let line = |(time, sample): (i64, &wasaba_core::sample::Sample)| {

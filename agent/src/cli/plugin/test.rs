@@ -53,7 +53,10 @@ pub fn run(agent: &AgentFlags, wanted: Option<String>, file: &Path) -> Result<()
         let result = if lines.is_empty() { "ok    " } else { "FAILED" };
         writeln!(text, "{result}  {}", printable(&case.name, 400)).ok();
         for (line, difference) in lines {
-            writeln!(text, "        {}:{line}: {}", file.display(), printable(difference, 4_096)).ok();
+            let place = format!("{}:{line}: ", file.display());
+            let difference = printable(difference, 4_096);
+            // Some problems begin with it.
+            writeln!(text, "        {place}{}", difference.strip_prefix(&place).unwrap_or(&difference)).ok();
         }
     }
     writeln!(text, "{} passed, {failed} failed", cases.len() - failed).ok();
@@ -237,7 +240,8 @@ fn other_failure(expected: &Expected, failure: &Failure) -> Option<String> {
     } else {
         // A text that the plugin returned begins with its kind.
         let text = failure.text.strip_prefix(kind).and_then(|text| text.strip_prefix(": ")).unwrap_or(&failure.text);
-        Some(format!("failed ({kind}): {text}"))
+        let kind = if kind == "failed" { String::new() } else { format!(" ({kind})") };
+        Some(format!("failed{kind}: {text}"))
     }
 }
 
