@@ -40,7 +40,8 @@ impl Call {
         let mut store = Store::new(engine, Guest::new(instance));
         store.limiter(Guest::memory);
         store.set_hostcall_fuel(limits.handover_bytes);
-        store.set_max_component_handles(limits.handles);
+        // Those that a call of a function lends count once more, so that the table of resources is full first, which says so.
+        store.set_max_component_handles(limits.handles.saturating_mul(2));
         // At each tick of the sandbox's clock the other plugins may run. How long it has computed is counted by its turns.
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(end_turn()))));

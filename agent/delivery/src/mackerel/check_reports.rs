@@ -244,8 +244,27 @@ impl Reporter {
                 self.is_done();
                 None
             }
+            // Some were accepted, so the search for the others goes through what is left.
+            Err(error) if self.is_accepting && error.may_be_of_a_part() && error.retry_after().is_none() => {
+                let (task, is_said) = self.task(&error);
+                let words = Words::new(&task, "they stay queued, and the search for others that fail continues");
+                self.lane.part_fault(GATHERED, &error, &Words { is_of_a_part: true, is_said, ..words });
+                Some(GATHERED)
+            }
             Err(error) => Some(self.failed(&error)),
         }
+    }
+
+    /// What a message says that cannot be done because of what is held, or at all; and whether the log has a line of its own about it.
+    fn task(&self, error: &ApiError) -> (String, bool) {
+        let Some((name, why, _)) = self.held.all().min_by_key(|(_, why, until)| (why.is_final(), *until)) else {
+            return ("post some check reports".to_owned(), error.is_final());
+        };
+        let more = match self.held.all().count() - 1 {
+            0 => String::new(),
+            more => format!(" and of {}", counted(more as u64, "other check")),
+        };
+        (format!("post reports of the check `{}`{more}", printable(name, 200)), why.is_final())
     }
 
     /// Delivers everything but what is held, and then what of that is due.
@@ -264,6 +283,9 @@ impl Reporter {
             let groups = batch(groups, self.most);
             let Err(error) = self.post(&groups, id).await else { continue };
             if self.lane.is_exhausted() {
+                return Err(error);
+            }
+            if error.retry_after().is_some() {
                 return Err(error);
             }
             let things = groups.len();
@@ -439,13 +461,13 @@ impl Reporter {
         self.sieve.clear();
         let now = (self.pace.instant)();
         self.release_done(&self.queue.groups(), now);
-        let Some((name, why, until)) = self.held.all().min_by_key(|(_, why, until)| (why.is_final(), *until)) else {
+        let Some((_, why, until)) = self.held.all().min_by_key(|(_, why, until)| (why.is_final(), *until)) else {
             return self.lane.is_well();
         };
-        let task = format!("post reports of the check `{}`", printable(name, 200));
+        let (task, is_said) = self.task(why);
         let words = Words::new(&task, "they stay queued, and those of other checks are delivered");
         // What is dropped has its line in the log.
-        let words = Words { is_of_a_part: true, is_said: why.is_final(), ..words };
+        let words = Words { is_of_a_part: true, is_said, ..words };
         self.lane.fault(until.saturating_duration_since(now), &why.clone(), &words);
     }
 
@@ -498,44 +520,37 @@ impl Reporter {
     /// dropped, the others are held, and what is accepted is delivered on the way. Returns whether anything was.
     ///
     /// # Errors
-    /// A request failed for another reason, or too many were refused.
+    /// A request failed for another reason, or the search is not finished.
     async fn search(
         &mut self,
         mut search: Halving<Group, ApiError>,
         why: &ApiError,
         id: &str,
     ) -> Result<bool, ApiError> {
-        loop {
-            let mut result = Ok(());
-            while result.is_ok()
-                && !self.lane.is_exhausted()
-                && let Some(groups) = search.next()
-            {
-                match self.post(&groups, id).await {
-                    Ok(()) => search.accept(),
-                    Err(error) => result = search.fail(groups, error),
-                }
-            }
-            let (refused, is_finished) = match search.found() {
-                Found::All(refused) => (refused, true),
-                Found::Some(refused) => (refused, false),
-                Found::NothingAccepted => return result.map(|()| false),
-            };
-            for (group, why) in refused {
-                if why.is_final() {
-                    self.drop_refused(group, &why, id).await?;
-                } else {
-                    self.try_newest(&group, &why, true, id).await?;
-                }
-            }
-            result?;
-            if is_finished {
-                return Ok(true);
-            }
-            if self.lane.is_exhausted() {
-                return Err(why.clone());
+        let mut result = Ok(());
+        while result.is_ok()
+            && !self.lane.is_exhausted()
+            && let Some(groups) = search.next()
+        {
+            match self.post(&groups, id).await {
+                Ok(()) => search.accept(),
+                Err(error) => result = search.fail(groups, error),
             }
         }
+        let (refused, is_finished) = match search.found() {
+            Found::All(refused) => (refused, true),
+            Found::Some(refused) => (refused, false),
+            Found::NothingAccepted => return result.map(|()| false),
+        };
+        for (group, why) in refused {
+            if why.is_final() {
+                self.drop_refused(group, &why, id).await?;
+            } else {
+                self.try_newest(&group, &why, true, id).await?;
+            }
+        }
+        result?;
+        if is_finished { Ok(true) } else { Err(why.clone()) }
     }
 }
 

@@ -166,7 +166,11 @@ impl Delivery {
         }
         match result {
             Ok(Some(pause)) => {
-                self.is_well().await;
+                match self.refusals.queued().or_else(|| self.refusals.refused()) {
+                    // The search for others continues.
+                    Some((names, why, _)) => self.note_names(&names, &why, pause),
+                    None => self.is_well().await,
+                }
                 self.lane.pauses(pause);
                 Next::After(pause)
             }
@@ -203,29 +207,38 @@ impl Delivery {
             }
         };
         let now = self.now();
-        let names = self.refusals.queued().map(|(names, why, next)| (format!("values of {names}"), why, next));
-        let minutes =
-            self.suspects.parked().map(|(next, why)| ("the values of a minute".to_owned(), why.clone(), *next));
-        match (names.or(minutes), held_back.fault, self.refusals.refused()) {
-            (Some((values, why, next)), ..) => {
-                let task = self.task(&values);
+        let minute = self.suspects.parked().map(|(next, why)| (why.clone(), *next));
+        match (self.refusals.queued(), minute, held_back.fault, self.refusals.refused()) {
+            (Some((names, why, next)), ..) => self.note_names(&names, &why, next.saturating_duration_since(now)),
+            (None, Some((why, next)), ..) => {
+                let task = self.task("the values of a minute");
                 let words = Words::new(&task, "they stay queued, and all others are delivered");
                 let words = Words { is_of_a_part: true, ..words };
                 self.lane.fault(next.saturating_duration_since(now), &why, &words);
             }
-            (None, Some(fault), _) => self.note_time_fault(fault),
-            (None, None, Some((names, why, next))) => {
-                let task = self.task(&format!("values of {names}"));
-                let words = Words::new(&task, "they are dropped, and all others are delivered");
-                let cure = Some((AtFault::Content, refusals::CURE.to_owned()));
-                // What is dropped has its line in the log.
-                let words = Words { is_of_a_part: true, is_said: true, cure, ..words };
-                self.lane.fault(next.saturating_duration_since(now), &why, &words);
+            (None, None, Some(fault), _) => self.note_time_fault(fault),
+            (None, None, None, Some((names, why, next))) => {
+                self.note_names(&names, &why, next.saturating_duration_since(now));
             }
-            (None, None, None) => self.is_well().await,
+            (None, None, None, None) => self.is_well().await,
         }
         let next = self.refusals.next().into_iter().chain(self.suspects.parked().map(|(next, _)| *next));
         next.chain(held_back.next_look.map(|wait| now + wait)).min().map_or(Next::Change, Next::ChangeOrAt)
+    }
+
+    /// Notes that values of these names fail, which are tried again after `wait`.
+    fn note_names(&mut self, names: &str, why: &ApiError, wait: Duration) {
+        let task = self.task(&format!("values of {names}"));
+        let words = match why.is_final() {
+            // What is dropped has its line in the log.
+            true => Words {
+                cure: Some((AtFault::Content, refusals::CURE.to_owned())),
+                is_said: true,
+                ..Words::new(&task, "they are dropped, and all others are delivered")
+            },
+            false => Words::new(&task, "they stay queued, and all others are delivered"),
+        };
+        self.lane.part_fault(wait, why, &Words { is_of_a_part: true, ..words });
     }
 
     /// Notes that everything is delivered, unless something may be queued that cannot be read.
@@ -332,8 +345,12 @@ impl Delivery {
             self.hosts.doubt(identifier, now);
         }
         let is_exhausted = self.lane.is_exhausted();
-        if error.is_too_large() && self.size.is_limited_by(count, now) && !is_exhausted {
+        if error.is_too_large() && error.retry_after().is_none() && self.size.is_limited_by(count, now) && !is_exhausted
+        {
             return Ok(false);
+        }
+        if error.retry_after().is_some() {
+            return Err(error);
         }
         let is_refusal = matches!(error, ApiError::Refused(_));
         let is_searched = is_refusal || self.sieve.is_accepting() && error.may_be_of_a_part();

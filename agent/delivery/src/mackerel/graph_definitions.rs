@@ -28,6 +28,9 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// What becomes of values whose graphs are not defined, for messages.
 const POSTED_WITHOUT: &str = "values are posted without them";
 
+/// As many refused definitions are tried alone in an hour.
+const MOST_ALONE: usize = 10;
+
 /// As many refused definitions of a source are named.
 const MOST_NAMED: usize = 3;
 
@@ -66,7 +69,7 @@ pub(super) async fn keep_posted(
 #[derive(Default)]
 struct Posting {
     all: Arc<Vec<Defined>>,
-    /// What Mackerel itself refuses, and why.
+    /// What is refused though other definitions are accepted, and why.
     refused: Vec<(Defined, ApiError)>,
     /// When the refused ones are tried again.
     refused_until: Option<Instant>,
@@ -117,6 +120,7 @@ impl Posting {
                     self.fruitless.clear();
                     return self.retry_refused(client, lane, pace).await;
                 }
+                Err(error) if error.retry_after().is_some() => return Err(error),
                 Err(error @ ApiError::Refused(_)) if !self.fruitless.allows(good.len(), (pace.instant)()) => {
                     return Ok(self.cannot_post_any(lane, &error));
                 }
@@ -167,20 +171,18 @@ impl Posting {
                 return Ok(self.cannot_post_any(lane, &why));
             }
         };
+        // The other parts follow soon.
+        let wait = if self.sieve.is_open() { wait.min(PAUSE) } else { wait };
         self.sieve.clear();
         self.fruitless.clear();
-        let (refused, unproven): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, why)| why.is_final());
+        let refused = found.iter().filter(|(_, why)| why.is_final()).collect::<Vec<_>>();
         lane.dropped("refused", refused.len());
         if let Some((_, why)) = refused.first() {
             lines(refused.iter().map(|(defined, _)| defined), why).iter().for_each(|line| tracing::warn!("{line}"));
-            self.refused_until = Some((pace.instant)() + POSTED_EVERY);
-            self.refused.extend(refused);
         }
-        if let Some((example, why)) = unproven.first() {
-            let (task, cure) = cannot_post("some graph definitions", Some(example), why);
-            let words = Words { cure, is_of_a_part: true, ..Words::new(&task, POSTED_WITHOUT) };
-            lane.fault(POSTED_EVERY, why, &words);
-            return Ok(wait);
+        if !found.is_empty() {
+            self.refused_until = Some((pace.instant)() + POSTED_EVERY);
+            self.refused.extend(found);
         }
         self.note(lane, pace);
         Ok(wait)
@@ -190,7 +192,7 @@ impl Posting {
         self.refused.iter().any(|(refused, _)| refused == defined)
     }
 
-    /// Posts the refused definitions once more if they are due, all together, and notes how the lane is doing. Returns the wait until the
+    /// Posts the refused definitions once more if they are due, all together, and some of them alone, and notes how the lane is doing. Returns the wait until the
     /// next posting.
     async fn retry_refused(&mut self, client: &Client, lane: &mut Lane, pace: Pace) -> Result<Duration, ApiError> {
         let now = (pace.instant)();
@@ -199,7 +201,16 @@ impl Posting {
             let refused = self.refused.iter().map(|(defined, _)| defined.clone()).collect::<Vec<_>>();
             match lane.request(refused.len(), client.post_graphs(body(&refused))).await {
                 Ok(()) => self.refused.clear(),
-                Err(error) if error.may_be_of_a_part() => {}
+                Err(error) if error.may_be_of_a_part() && error.retry_after().is_none() => {
+                    self.refused.rotate_left(MOST_ALONE.min(refused.len()));
+                    for one in refused.iter().take(if refused.len() > 1 { MOST_ALONE } else { 0 }) {
+                        match lane.request(1, client.post_graphs(body(std::slice::from_ref(one)))).await {
+                            Ok(()) => self.refused.retain(|(refused, _)| refused != one),
+                            Err(error) if error.may_be_of_a_part() => {}
+                            Err(error) => return Err(error),
+                        }
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -207,14 +218,20 @@ impl Posting {
         Ok(if self.all.is_empty() { Duration::MAX } else { POSTED_EVERY })
     }
 
-    /// Notes that everything is posted but what Mackerel refuses, which is the lane's fault.
+    /// Notes that everything is posted but what is refused, which is the lane's fault.
     fn note(&self, lane: &mut Lane, pace: Pace) {
-        let Some((example, why)) = self.refused.first() else { return lane.is_well() };
+        let example = self.refused.iter().min_by_key(|(_, why)| why.is_final());
+        let Some((example, why)) = example else {
+            if self.unfinished.is_none() {
+                lane.is_well();
+            }
+            return;
+        };
         let (task, cure) = cannot_post("some graph definitions", Some(example), why);
-        // It has its line in the log.
-        let words = Words { cure, is_of_a_part: true, is_said: true, ..Words::new(&task, POSTED_WITHOUT) };
+        // What Mackerel refuses has its line in the log.
+        let words = Words { cure, is_of_a_part: true, is_said: why.is_final(), ..Words::new(&task, POSTED_WITHOUT) };
         let until = self.refused_until.unwrap_or_else(pace.instant);
-        lane.fault(until.saturating_duration_since((pace.instant)()), why, &words);
+        lane.part_fault(until.saturating_duration_since((pace.instant)()), why, &words);
     }
 
     /// Records that nothing is accepted, and returns when it is tried again.
@@ -333,7 +350,7 @@ mod tests {
         assert_eq!(server.requests().len() - before, 1);
         LATER.set(LATER.get() + POSTED_EVERY);
         posting.post(&client, &mut lane, pace).await.unwrap();
-        assert_eq!(server.requests().len() - before, 3);
+        assert_eq!(server.requests().len() - before, 3 + MOST_ALONE);
         let corrected = Server::start(|_| answer(200, r#"{"success":true}"#)).await;
         LATER.set(LATER.get() + POSTED_EVERY);
         posting.post(&testing::client(&corrected.base), &mut lane, pace).await.unwrap();

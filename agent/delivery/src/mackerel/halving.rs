@@ -50,8 +50,10 @@ impl Fruitless {
 
 /// A search for what is refused of a batch.
 pub(super) struct Halving<T, E> {
-    /// What is still to be posted, the largest first.
-    batches: VecDeque<Vec<T>>,
+    /// What is still to be posted, in this order; and whether the other half of what it is a half of is behind it.
+    batches: VecDeque<(Vec<T>, bool)>,
+    /// Where the halves of what was returned last go: behind its other half.
+    behind: usize,
     /// Since the search began or was continued.
     requests: usize,
     accepted: bool,
@@ -90,6 +92,7 @@ impl<T, E> Halving<T, E> {
     fn new(batch: Vec<T>, why: E, random: f64, accepted: bool) -> Self {
         let mut search = Self {
             batches: VecDeque::new(),
+            behind: 0,
             requests: 1,
             accepted,
             failures: 0,
@@ -101,8 +104,9 @@ impl<T, E> Halving<T, E> {
         search
     }
 
-    /// What to post next. The largest, so that most is accepted soon; but if the halves are refused, too, one thing alone until something is
-    /// accepted, since of many refused things one is in every large batch. `None` if all is known, or for now.
+    /// What to post next. First both halves of what was refused, and then those of one of them, and so on, so that few requests fail one after
+    /// the other until something is accepted; but if nothing was and the first halves are refused, too, one thing alone, since of many refused things
+    /// one is in every large batch. `None` if all is known, or for now.
     pub(super) fn next(&mut self) -> Option<Vec<T>> {
         let most = if self.accepted { MOST_REQUESTS } else { MOST_REFUSED_REQUESTS };
         if self.requests >= most || self.batches.is_empty() {
@@ -110,7 +114,9 @@ impl<T, E> Halving<T, E> {
         }
         self.requests += 1;
         if self.accepted || self.requests <= WHOLE_AND_HALVES {
-            self.batches.pop_front()
+            let (batch, has_other) = self.batches.pop_front()?;
+            self.behind = usize::from(has_other).min(self.batches.len());
+            Some(batch)
         } else {
             Some(vec![self.one()?])
         }
@@ -121,7 +127,7 @@ impl<T, E> Halving<T, E> {
         let place = self.place * self.batches.len() as f64;
         self.place = (self.place + GOLDEN_RATIO).fract();
         let index = place as usize;
-        let batch = self.batches.get_mut(index)?;
+        let (batch, _) = self.batches.get_mut(index)?;
         let one = batch.remove((place.fract() * batch.len() as f64) as usize);
         if batch.is_empty() {
             self.batches.remove(index);
@@ -132,7 +138,7 @@ impl<T, E> Halving<T, E> {
     /// Records that the batch of [`Halving::next`] was accepted.
     pub(super) fn accept(&mut self) {
         (self.accepted, self.failures) = (true, 0);
-        self.batches.extend(self.unproven.drain(..).map(|(one, _)| vec![one]));
+        self.batches.extend(self.unproven.drain(..).map(|(one, _)| (vec![one], false)));
     }
 
     /// Records that it was refused.
@@ -143,7 +149,8 @@ impl<T, E> Halving<T, E> {
             return;
         }
         let last = batch.split_off(batch.len() / 2);
-        self.batches.extend([batch, last]);
+        self.batches.insert(self.behind, (last, false));
+        self.batches.insert(self.behind, (batch, true));
     }
 
     /// What was found since the search began or was continued. It can be continued.
@@ -163,7 +170,8 @@ impl<T> Halving<T, ApiError> {
     /// # Errors
     /// It is not over something in the batch: the search ends.
     pub(super) fn fail(&mut self, batch: Vec<T>, why: ApiError) -> Result<(), ApiError> {
-        if !why.may_be_of_a_part() {
+        // Who asks for a pause gets no further request.
+        if !why.may_be_of_a_part() || why.retry_after().is_some() {
             return Err(why);
         }
         self.failures += 1;
@@ -220,6 +228,26 @@ mod tests {
             continued(&mut search, is_bad).0 != Found::NothingAccepted
         });
         assert!(fruitful.count() >= 98);
+    }
+
+    #[test]
+    fn once_something_was_accepted_few_requests_fail_one_after_the_other_however_many_things_are_bad() {
+        for every in [2, 3, 5, 6, 10, 50] {
+            let mut search = Halving::beside_accepted((0..5_000).collect::<Vec<u32>>(), ());
+            let (mut failed, mut most) = (0, 0);
+            loop {
+                while let Some(batch) = search.next() {
+                    let is_bad = batch.iter().any(|number| number % every == 0);
+                    failed = if is_bad { failed + 1 } else { 0 };
+                    most = most.max(failed);
+                    if is_bad { search.refuse(batch, ()) } else { search.accept() }
+                }
+                if matches!(search.found(), Found::All(_)) {
+                    break;
+                }
+            }
+            assert!(most < 28, "every {every}: {most}");
+        }
     }
 
     #[test]

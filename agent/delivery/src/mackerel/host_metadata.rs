@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -28,7 +29,12 @@ pub(super) struct Queue {
     failing: BTreeMap<Arc<str>, ApiError>,
     /// The namespace that was tried last: the one behind it is next.
     last: Option<Arc<str>>,
+    /// When a document was accepted last.
+    accepted_at: Option<std::time::Instant>,
 }
+
+/// How long after a document was accepted another that fails is taken for the reason.
+const PROVEN: Duration = Duration::from_mins(10);
 
 impl Queue {
     /// Queues a document in place of that of the same namespace.
@@ -50,9 +56,16 @@ impl Queue {
         Some((namespace, document.json.clone().into_bytes()))
     }
 
+    /// Forgets what another key or server has refused.
+    fn forget(&mut self) {
+        (self.held, self.failing, self.accepted_at) = (Holds::default(), BTreeMap::new(), None);
+    }
+
     /// Takes a document that was accepted. What failed before it does not fail with everything.
     fn accept(&mut self, namespace: &Arc<str>, now: std::time::Instant) -> Option<Document> {
         self.held.release(namespace);
+        self.held.release_unproven();
+        self.accepted_at = Some(now);
         self.failing.remove(namespace);
         for (namespace, why) in std::mem::take(&mut self.failing) {
             self.held.hold(namespace, &why, now);
@@ -62,8 +75,12 @@ impl Queue {
 
     /// Records that a document failed, of which another may be accepted. Returns whether it is held.
     fn fail(&mut self, namespace: &Arc<str>, why: &ApiError, now: std::time::Instant) -> bool {
-        if why.is_final() || why.is_too_large() {
+        let is_proven = self.accepted_at.is_some_and(|at| now.saturating_duration_since(at) < PROVEN);
+        if is_proven && (why.is_final() || why.is_too_large()) {
             self.held.hold(Arc::clone(namespace), why, now);
+        } else if why.is_final() || why.is_too_large() {
+            // Perhaps everything is refused.
+            self.held.hold_unproven(Arc::clone(namespace), why, now);
         } else if self.held.contains(namespace) {
             self.held.hold_unproven(Arc::clone(namespace), why, now);
         } else {
@@ -82,6 +99,7 @@ pub(super) async fn keep_posted(
     queue: &mut Queue,
     mut lane: Lane,
 ) -> Infallible {
+    queue.forget();
     let mut retry_at = None;
     let words = Words::new("deliver metadata", "the newest document of each namespace stays queued");
     loop {
@@ -98,7 +116,11 @@ pub(super) async fn keep_posted(
                         document.delivered.send(host_id.as_str().into()).ok();
                     }
                 }
-                Err(error) if error.may_be_of_a_part() && queue.fail(&namespace, &error, now.into_std()) => {
+                Err(error)
+                    if error.may_be_of_a_part()
+                        && error.retry_after().is_none()
+                        && queue.fail(&namespace, &error, now.into_std()) =>
+                {
                     if lane.is_exhausted() {
                         retry_at = Some(now + lane.wait(&error, &words));
                     }
@@ -122,10 +144,15 @@ pub(super) async fn keep_posted(
 
 /// Notes that everything is delivered but what is held, which is the lane's fault.
 fn note(queue: &Queue, lane: &mut Lane, now: std::time::Instant) {
-    let Some((namespace, why, until)) = queue.held.all().min_by_key(|(_, _, until)| *until) else {
+    let held = queue.held.all().min_by_key(|(_, why, until)| (why.is_final(), *until));
+    let Some((namespace, why, until)) = held else {
         return lane.is_well();
     };
-    let task = format!("deliver metadata {namespace}");
+    let more = match queue.held.all().count() - 1 {
+        0 => String::new(),
+        more => format!(" and {} more", more),
+    };
+    let task = format!("deliver metadata {namespace}{more}");
     let words = Words::new(&task, "it stays queued until its plugin makes another, and the others are delivered");
     lane.fault(until.saturating_duration_since(now), why, &Words { is_of_a_part: true, ..words });
 }
@@ -137,6 +164,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::mackerel::answer::{Author, ErrorResponse};
     use crate::mackerel::board::{Kind, Lanes};
     use crate::mackerel::testing::{PACE, Server, answer, client};
 
@@ -181,6 +209,25 @@ mod tests {
                 assert!(others.0.is_ok() && others.1.is_ok() && others.2.is_ok()),
         }
         assert_eq!(queue.documents.keys().map(|namespace| &**namespace).collect::<Vec<_>>(), ["a"]);
+    }
+
+    #[test]
+    fn a_refusal_of_everything_holds_documents_for_minutes_and_another_server_begins_without_it() {
+        let (mut queue, now) = (Queue::default(), Instant::now().into_std());
+        let response = ErrorResponse { status: 400, by: Author::Mackerel, message: "no".into(), retry_after: None };
+        let why = ApiError::of(response);
+        for namespace in ["a", "b"] {
+            queue.push(document(namespace, "1").0);
+            assert!(queue.fail(&namespace.into(), &why, now));
+        }
+        assert_eq!(queue.next(now), None);
+        assert!(queue.held.next().unwrap() <= now + Duration::from_mins(5));
+        // As soon as one is accepted, the others are tried.
+        assert!(queue.accept(&"a".into(), now).is_some() && queue.next(now).is_some());
+        assert!(queue.fail(&"b".into(), &why, now));
+        assert_eq!(queue.held.next(), Some(now + Duration::from_hours(1)), "now it is the document");
+        queue.forget();
+        assert!(queue.next(now).is_some());
     }
 
     #[test]

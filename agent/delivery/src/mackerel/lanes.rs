@@ -148,6 +148,12 @@ impl Lane {
         wait
     }
 
+    /// As [`Lane::fault`], where other things are accepted, so that it has a pause, but no failures behind it.
+    pub(super) fn part_fault(&mut self, pause: Duration, error: &ApiError, words: &Words<'_>) {
+        self.backoff.reset();
+        self.fault(pause, error, words);
+    }
+
     /// Notes a fault that is tried again after `wait`, and logs it if the log has not had one of its kind for an hour.
     pub(super) fn fault(&mut self, wait: Duration, error: &ApiError, words: &Words<'_>) {
         let now = self.now();

@@ -363,6 +363,40 @@ async fn a_search_through_many_refused_reports_ends_before_it_makes_too_many_req
 }
 
 #[tokio::test]
+async fn the_good_ones_of_many_checks_are_delivered_within_minutes_however_many_are_refused_and_wherever() {
+    let refusal = (400, r#"{"error":"no"}"#);
+    for ((status, body), bad) in
+        [(refusal, 17), (refusal, 25), (refusal, 40), ((403, "<html>"), 17), ((403, "<html>"), 25)]
+    {
+        let server = firewall(status, body).await;
+        // The same numbers each time.
+        let is_bad = |number: usize| number * 37 % 100 < bad;
+        let name = |number: usize| format!("{}{number}", if is_bad(number) { "poison" } else { "good" });
+        let queue = [report("first", None)].into_iter().chain((0..100).map(|number| report(&name(number), None)));
+        let mut reporter = reporter(&server, None, queue.collect()).await;
+        let mut waits = Vec::new();
+        while queued(&reporter).iter().any(|report| report.starts_with("good")) {
+            waits.push(reporter.flush().await.unwrap_or_default());
+            assert!(waits.len() < 30, "{status}, {bad} bad: {:?}", queued(&reporter).len());
+        }
+        let waited = waits.iter().sum::<Duration>();
+        assert!(waited < Duration::from_mins(25), "{status}, {bad} bad: {waits:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_asks_for_a_pause_gets_no_further_request_whatever_the_status() {
+    for status in [400, 413, 422, 403, 500, 503] {
+        let server =
+            Server::start(move |_| answer(status, r#"{"error":"no"}"#).replacen("\r\n", "\r\nretry-after: 600\r\n", 1))
+                .await;
+        let mut reporter = reporter(&server, None, vec![report("a", None), report("b", None)]).await;
+        let wait = reporter.flush().await.unwrap();
+        assert_eq!((bodies(&server).len(), wait), (1, Duration::from_secs(600)), "{status}");
+    }
+}
+
+#[tokio::test]
 async fn each_refused_report_has_its_own_reason() {
     let server = Server::start(|request| match &request.body {
         body if body.contains("poison") => answer(400, "<html>"),

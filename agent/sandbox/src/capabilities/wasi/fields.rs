@@ -45,16 +45,16 @@ impl Fields {
         Ok(Self { is_mutable, ..Self::of_response(self.entries.clone(), share)? })
     }
 
-    fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Vec<u8>> {
-        let name = name.to_ascii_lowercase();
-        self.entries.iter().filter(move |(known, _)| *known == name).map(|(_, value)| value)
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Vec<u8>> {
+        // Compares no text of another length: a plugin may ask for megabytes.
+        self.entries.iter().filter(move |(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     fn checked(&self, name: &str, value: &[u8]) -> Result<(String, Vec<u8>), HeaderError> {
         if !self.is_mutable {
             return Err(HeaderError::Immutable);
         }
-        if name.len() > MOST_WORD_BYTES {
+        if name.len() > MOST_WORD_BYTES || value.len() > MOST_HEADER_BYTES {
             return Err(HeaderError::InvalidSyntax);
         }
         let name = name.to_ascii_lowercase();
@@ -88,8 +88,7 @@ impl Fields {
         if !self.is_mutable {
             return Err(HeaderError::Immutable);
         }
-        let name = name.to_ascii_lowercase();
-        self.entries.retain(|(known, _)| *known != name);
+        self.entries.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
         Ok(())
     }
 }
@@ -119,6 +118,9 @@ impl contract::HostFields for View<'_> {
 
     fn from_list(&mut self, entries: Vec<(String, Vec<u8>)>) -> Answer<Resource<Fields>> {
         let mut fields = Fields::new(self.connections.budget.hold(0)?);
+        if entries.len() > MOST_HEADERS {
+            return Ok(Err(HeaderError::Forbidden));
+        }
         for (name, value) in entries {
             if let Err(error) = fields.append(&name, &value)? {
                 return Ok(Err(error));
@@ -137,6 +139,10 @@ impl contract::HostFields for View<'_> {
 
     fn set(&mut self, fields: Resource<Fields>, name: String, values: Vec<Vec<u8>>) -> Answer<()> {
         let fields = self.fields(&fields)?;
+        // Before each is looked at, which takes time.
+        if values.len() > MOST_HEADERS {
+            return Ok(Err(HeaderError::Forbidden));
+        }
         let checked = values.iter().try_for_each(|value| fields.checked(&name, value).map(drop));
         if let Err(error) = checked.and_then(|()| fields.remove(&name)) {
             return Ok(Err(error));

@@ -94,8 +94,14 @@ impl View<'_> {
             Host::Ipv6(address) => Some(IpAddr::V6(address)),
             Host::Domain(_) => self.script.map(|_| self.names.scripted(&name)),
         };
+        // The questions to name servers need descriptors, as a connection does.
+        let slot = match (&granted, known) {
+            (Host::Domain(_), None) => Some(self.connections.slot()?),
+            _ => None,
+        };
         let (tcp, connections, names) = (Arc::clone(self.tcp), Arc::clone(self.connections), Arc::clone(self.names));
         let work = async move {
+            let _slot = slot;
             let (Host::Domain(granted), None) = (granted, known) else { return Ok(known.into_iter().collect()) };
             let found = connect::resolve(&granted, &tcp.gate, &tcp.blocking);
             let (found, _) = connections.patience.wait(None, found).await??;

@@ -26,6 +26,7 @@ use super::*;
 use crate::capabilities::blocking::Blocking;
 use crate::capabilities::gate::Gate;
 use crate::capabilities::grants::{Grants, Origin};
+use crate::capabilities::http::MOST_HEADERS;
 use crate::capabilities::memory::Budget;
 use crate::capabilities::meter::Meter;
 use crate::capabilities::script::{Conversation, HttpAnswer, Response, Turn};
@@ -484,6 +485,25 @@ async fn fields_are_bounded_and_what_they_take_is_in_the_calls_memory() {
     HostFields::clone(&mut view, fields()).unwrap();
     let name = "a".repeat(8_000_000);
     assert!(matches!(view.append(fields(), name, b"".into()).unwrap(), Err(HeaderError::InvalidSyntax)));
+    let many = vec![Vec::new(); MOST_HEADERS + 1];
+    assert!(matches!(view.set(fields(), "x".into(), many.clone()).unwrap(), Err(HeaderError::Forbidden)));
+    assert_eq!(HostFields::get(&mut view, fields(), "x".into()).unwrap(), [b"1", b"2"], "nothing was replaced");
+    let many = many.into_iter().map(|value| ("x".to_owned(), value)).collect();
+    assert!(matches!(view.from_list(many).unwrap(), Err(HeaderError::Forbidden)));
+}
+
+#[tokio::test]
+async fn names_that_are_looked_up_at_once_count_as_connections_until_they_are_known() {
+    let mut state = State::new(granting(&["a.example:1"]), May { connections: 2, ..PLENTY });
+    let network = state.network().rep();
+    let network = || Resource::<Network>::new_borrow(network);
+    let mut view = state.view();
+    let first = view.resolve_addresses(network(), "a.example".into()).unwrap().unwrap();
+    view.resolve_addresses(network(), "a.example".into()).unwrap().unwrap();
+    let third = view.resolve_addresses(network(), "a.example".into()).unwrap();
+    assert!(third.is_err(), "a third one at once");
+    HostResolveAddressStream::drop(&mut view, first).unwrap();
+    assert!(view.resolve_addresses(network(), "a.example".into()).unwrap().is_ok());
 }
 
 #[tokio::test]
