@@ -147,6 +147,7 @@ char *wasaba_printf(const char *format, ...) {
     } while (0)
 
 const char *wasaba_segment(const char *text) {
+    if (!*text) return "_";
     char *segment = wasaba_alloc(strlen(text) + 1), *end = segment;
     for (; *text; text++) {
         unsigned char byte = (unsigned char)*text;

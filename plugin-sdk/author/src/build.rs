@@ -1,7 +1,8 @@
 //! `wasaba plugin build`: runs the language's compiler, and makes what it compiled a component.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -71,14 +72,30 @@ fn is_on_path(program: &str, path: &OsStr) -> bool {
 /// Replaces the whole file: an agent whose plugins folder this is never reads half of it.
 fn write(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let part = file.with_extension("wasm.part");
-    fs::write(&part, bytes)?;
-    fs::set_permissions(&part, fs::Permissions::from_mode(0o644))?;
+    // What is left of an earlier build, or a link to somewhere else, is not written into.
+    match fs::remove_file(&part) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut new = OpenOptions::new().write(true).create_new(true).open(&part)?;
+    new.write_all(bytes)?;
+    new.set_permissions(fs::Permissions::from_mode(0o644))?;
     fs::rename(&part, file)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_in_place_of_the_draft_is_not_followed() {
+        let temp = tempfile::tempdir().unwrap();
+        let (victim, file) = (temp.path().join("victim"), temp.path().join("q.wasm"));
+        fs::write(&victim, "private").unwrap();
+        std::os::unix::fs::symlink(&victim, temp.path().join("q.wasm.part")).unwrap();
+        write(&file, b"component").unwrap();
+        assert_eq!((fs::read(&victim).unwrap(), fs::read(&file).unwrap()), (b"private".to_vec(), b"component".to_vec()));
+    }
 
     fn built(manifest: &str) -> (tempfile::TempDir, Result<PathBuf, String>) {
         let temp = tempfile::tempdir().unwrap();

@@ -136,7 +136,7 @@ export class Graph {
 
 /** A text as one segment of a metric's name: each character that Mackerel does not accept there becomes `_`. */
 export function segment(text) {
-    return String(text).replace(/[^-a-zA-Z0-9_]/gu, "_");
+    return String(text).replace(/[^-a-zA-Z0-9_]/gu, "_") || "_";
 }
 
 /** The names that samples may have: those of the metrics of some graphs. */

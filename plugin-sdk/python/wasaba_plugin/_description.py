@@ -418,8 +418,8 @@ _ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345
 
 
 def segment(text: object) -> str:
-    """A text as one segment of a metric's name: each character that Mackerel does not accept there becomes `_`."""
-    return "".join(char if char in _ALLOWED else "_" for char in str(text))
+    """A text as one segment of a metric's name: each character that Mackerel does not accept there becomes `_`, and so does an empty text."""
+    return "".join(char if char in _ALLOWED else "_" for char in str(text)) or "_"
 
 
 class Names:

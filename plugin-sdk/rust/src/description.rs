@@ -409,9 +409,12 @@ impl FromSetting for Prefix {
     }
 }
 
-/// A text as one segment of a metric's name: each character that Mackerel does not accept there becomes `_`.
+/// A text as one segment of a metric's name: each character that Mackerel does not accept there becomes `_`, and so does an empty text.
 #[must_use]
 pub fn segment(text: &str) -> String {
+    if text.is_empty() {
+        return "_".to_owned();
+    }
     let valid = |char: char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_');
     text.chars().map(|char| if valid(char) { char } else { '_' }).collect()
 }
@@ -435,6 +438,7 @@ mod tests {
     #[test]
     fn a_segment_has_no_character_that_mackerel_refuses() {
         assert_eq!(segment("config|get my.db-1/日"), "config_get_my_db-1__");
+        assert_eq!(segment(""), "_");
     }
 
     #[test]
