@@ -5,7 +5,9 @@
 //! components of checks and metadata.
 
 use std::collections::{BTreeSet, HashMap};
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use config::Config;
@@ -23,7 +25,7 @@ use wasaba_core::collect::registry::{Graphs, Registered, Registry};
 use wasaba_core::collect::source::Source;
 use wasaba_core::lines::ABOUT_PLUGINS;
 use wasaba_core::paths::patient::{self, LOOK};
-use wasaba_core::text::duration;
+use wasaba_core::text::{duration, printable};
 
 use crate::folder::Folders;
 use crate::instance::Instance;
@@ -36,6 +38,12 @@ use crate::watch::{Files, Watch, attach};
 
 /// How often the keeper checks whether an official plugin's program was installed or removed.
 const INSTALLED_EVERY: Duration = Duration::from_secs(15);
+
+/// After this time the log says that a plugin is being loaded.
+const MOMENT: Duration = Duration::from_secs(3);
+
+/// At most so many times until all are.
+const MOST_SAID: u32 = 3;
 
 /// When a component that other plugins held up is loaded again.
 const LOADED_AGAIN_AFTER: Duration = Duration::from_mins(5);
@@ -175,14 +183,14 @@ pub async fn keep(mut configs: watch::Receiver<Arc<Config>>, context: Context, r
         }
     };
     let (roster, loading, aborts, running) = (Roster::default(), JoinSet::new(), HashMap::new(), HashMap::new());
-    let held_up = HeldUp::default();
-    let mut keeper = Keeper { loader, roster, loading, aborts, running, held_up, context };
+    let (held_up, said_loading) = (HeldUp::default(), Arc::default());
+    let mut keeper = Keeper { loader, roster, loading, said_loading, aborts, running, held_up, context };
     let mut watch = Watch::new();
     let mut ready = Some(ready);
     loop {
         let config = configs.borrow_and_update().clone();
         let (again, installed) = keeper.look(&config, &mut watch).await;
-        let mut installation = std::pin::pin!(installation(&config, installed));
+        let mut installation = pin!(installation(&config, installed));
         loop {
             keeper.roster.tell_rest();
             if !again
@@ -270,6 +278,8 @@ struct Keeper {
     loader: Arc<Loader>,
     roster: Roster,
     loading: JoinSet<Attempt>,
+    /// How often the log says that one is being loaded.
+    said_loading: Arc<AtomicU32>,
     /// What cancels the last attempt for a key.
     aborts: HashMap<Key, AbortHandle>,
     running: HashMap<Key, Running>,
@@ -324,12 +334,29 @@ impl Keeper {
     }
 
     async fn follow(&mut self, found: Look) {
+        if self.loading.is_empty() {
+            self.said_loading.store(0, Ordering::Relaxed);
+        }
         for step in self.roster.compare(found) {
             match step {
                 Step::Load { key, attempt, table, file } => {
                     let (loader, loaded) = (Arc::clone(&self.loader), key.clone());
+                    let said = Arc::clone(&self.said_loading);
                     let abort = self.loading.spawn(async move {
-                        let result = loader.instance(key.kind, &table, &file).await;
+                        let result = {
+                            let mut instance = pin!(loader.instance(key.kind, &table, &file));
+                            match tokio::time::timeout(MOMENT, &mut instance).await {
+                                Ok(result) => result,
+                                Err(_) => {
+                                    if said.fetch_add(1, Ordering::Relaxed) < MOST_SAID {
+                                        let key = printable(&key.to_string(), 200);
+                                        let how = "a new component is compiled first, at the lowest priority";
+                                        tracing::info!(target: ABOUT_PLUGINS, "{key} is being loaded: {how}");
+                                    }
+                                    instance.await
+                                }
+                            }
+                        };
                         Attempt { key, attempt, table: *table, result }
                     });
                     if let Some(superseded) = self.aborts.insert(loaded, abort) {

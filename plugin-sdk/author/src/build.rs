@@ -94,7 +94,10 @@ mod tests {
         fs::write(&victim, "private").unwrap();
         std::os::unix::fs::symlink(&victim, temp.path().join("q.wasm.part")).unwrap();
         write(&file, b"component").unwrap();
-        assert_eq!((fs::read(&victim).unwrap(), fs::read(&file).unwrap()), (b"private".to_vec(), b"component".to_vec()));
+        assert_eq!(
+            (fs::read(&victim).unwrap(), fs::read(&file).unwrap()),
+            (b"private".to_vec(), b"component".to_vec())
+        );
     }
 
     fn built(manifest: &str) -> (tempfile::TempDir, Result<PathBuf, String>) {
