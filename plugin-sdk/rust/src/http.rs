@@ -402,17 +402,29 @@ impl Response {
     /// The body as JSON.
     ///
     /// # Errors
-    /// [`Error::Failed`], with the page, and where or what it is instead.
+    /// [`Error::Failed`], with the page, and the field that is not as expected, or what the page is instead.
     #[cfg(feature = "json")]
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, Error> {
-        serde_json::from_slice(&self.body).map_err(|why| {
-            let (page, looks) = (page(&self.url), self.looks());
-            match why.classify() {
-                serde_json::error::Category::Data => failed!("{page} is not as expected: {why}"),
-                _ if looks == Looks::Json => failed!("{page} is invalid JSON: {why}"),
-                _ => failed!("{page} is not JSON: it {looks}"),
+        let mut reader = serde_json::Deserializer::from_slice(&self.body);
+        let value = serde_path_to_error::deserialize(&mut reader)
+            .map_err(|why| self.not_as_read(why.inner(), &why.to_string()))?;
+        reader.end().map_err(|why| self.not_as_read(&why, ""))?;
+        Ok(value)
+    }
+
+    /// The error for a body that is not what the plugin reads; `with_field` is the reason after the path of its field.
+    #[cfg(feature = "json")]
+    fn not_as_read(&self, why: &serde_json::Error, with_field: &str) -> Error {
+        let (page, looks) = (page(&self.url), self.looks());
+        match why.classify() {
+            serde_json::error::Category::Data => {
+                // The field says where; most such pages are a single line.
+                let place = format!(" at line {} column {}", why.line(), why.column());
+                failed!("{page} is not as expected: {}", with_field.strip_suffix(&place).unwrap_or(with_field))
             }
-        })
+            _ if looks == Looks::Json => failed!("{page} is invalid JSON: {why}"),
+            _ => failed!("{page} is not JSON: it {looks}"),
+        }
     }
 
     /// What the body looks like, for a message about one that is not what the plugin reads.
@@ -535,19 +547,32 @@ mod tests {
     #[test]
     fn a_page_that_is_not_the_json_that_was_expected_says_what_it_is() {
         #[derive(Debug, serde::Deserialize)]
+        #[expect(dead_code, reason = "it is only read")]
         struct Page {
-            #[expect(dead_code, reason = "it is only read")]
             jobs: u8,
+            #[serde(default)]
+            workers: Vec<Worker>,
+        }
+        #[derive(Debug, serde::Deserialize)]
+        #[expect(dead_code, reason = "it is only read")]
+        struct Worker {
+            load: f64,
         }
         for (body, expected) in [
             ("<html>\n", "http://a:81/s is not JSON: it is HTML that begins with \"<html>\""),
             ("", "http://a:81/s is not JSON: it is empty"),
             ("It works!", "http://a:81/s is not JSON: it begins with \"It works!\""),
             ("{\"jobs\":", "http://a:81/s is invalid JSON: EOF while parsing a value at line 1 column 8"),
-            ("{}", "http://a:81/s is not as expected: missing field `jobs` at line 1 column 2"),
+            ("{\"jobs\":3}]", "http://a:81/s is invalid JSON: trailing characters at line 1 column 11"),
+            ("{}", "http://a:81/s is not as expected: missing field `jobs`"),
+            ("{\"jobs\":-1}", "http://a:81/s is not as expected: jobs: invalid value: integer `-1`, expected u8"),
             (
-                "{\"jobs\":-1}",
-                "http://a:81/s is not as expected: invalid value: integer `-1`, expected u8 at line 1 column 10",
+                "{\"jobs\":1,\n\"workers\":[{\"load\":\"0.5\"}]}",
+                "http://a:81/s is not as expected: workers[0].load: invalid type: string \"0.5\", expected f64",
+            ),
+            (
+                "{\"jobs\":1,\"workers\":[{\"load\":0},{}]}",
+                "http://a:81/s is not as expected: workers[1]: missing field `load`",
             ),
         ] {
             assert_eq!(response(200, body.as_bytes()).json::<Page>().unwrap_err(), failed!("{expected}"));
