@@ -149,6 +149,24 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     })
 }
 
+/// The error alone, for the author: beside it the struct is a graph, so that the compiler does not say of each use that it has no `samples`.
+pub(crate) fn stub(input: &DeriveInput, error: &Error) -> TokenStream {
+    let (name, error) = (&input.ident, error.to_compile_error());
+    let (parameters, arguments, bounds) = input.generics.split_for_impl();
+    quote! {
+        #error
+
+        #[automatically_derived]
+        impl #parameters ::wasaba_plugin::AsGraph for #name #arguments #bounds {
+            fn graph() -> ::wasaba_plugin::Graph {
+                ::std::unreachable!()
+            }
+
+            fn add_to(&self, _: &mut ::std::vec::Vec<::wasaba_plugin::Sample>) {}
+        }
+    }
+}
+
 fn has(attributes: &[Attribute], word: &str) -> bool {
     attributes.iter().any(|attribute| attribute.path().is_ident(word))
 }
@@ -298,6 +316,20 @@ mod tests {
             assert!(code.contains(part), "{part} is not in {code}");
         }
         assert!(!code.contains("other"), "{code}");
+    }
+
+    #[test]
+    fn what_cannot_be_a_graph_is_one_beside_its_error() {
+        for (code, name) in [
+            ("#[graph(\"q\", \"Q\", int)] struct Q { #[gauge] a: u8 }", "forQ{"),
+            ("#[graph(\"q\", \"Q\", integer)] struct Q<T: Copy> { #[gauge] a: T }", "forQ<T>{"),
+            ("#[graph(\"q\", \"Q\", integer)] enum Q { A }", "forQ{"),
+        ] {
+            let input = syn::parse_str::<DeriveInput>(code).unwrap();
+            let stub = stub(&input, &expand(&input).unwrap_err()).to_string().replace([' ', '\n'], "");
+            assert!(stub.starts_with("::core::compile_error!{"), "{stub}");
+            assert!(stub.contains(&format!("::wasaba_plugin::AsGraph{name}fngraph()")), "{stub}");
+        }
     }
 
     #[test]

@@ -30,12 +30,12 @@ use syn::{DeriveInput, parse_macro_input};
 )]
 pub fn settings(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
-    settings::expand(&input).unwrap_or_else(|error| error.into_compile_error()).into()
+    settings::expand(&input).unwrap_or_else(|error| settings::stub(&input, &error)).into()
 }
 
 /// Makes a struct a graph, and its fields the readings of the graph's metrics: see `wasaba_plugin::AsGraph`.
 #[proc_macro_derive(Graph, attributes(graph, gauge, per_minute, per_second, delta, per_minute_32, segment))]
 pub fn graph(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
-    graph::expand(&input).unwrap_or_else(|error| error.into_compile_error()).into()
+    graph::expand(&input).unwrap_or_else(|error| graph::stub(&input, &error)).into()
 }

@@ -98,6 +98,28 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     })
 }
 
+/// The error alone, for the author: beside it the struct is one of settings, so that the compiler does not say that each use expects one.
+pub(crate) fn stub(input: &DeriveInput, error: &Error) -> TokenStream {
+    let (name, error) = (&input.ident, error.to_compile_error());
+    let (parameters, arguments, bounds) = input.generics.split_for_impl();
+    quote! {
+        #error
+
+        #[automatically_derived]
+        impl #parameters ::wasaba_plugin::FromSettings for #name #arguments #bounds {
+            fn declared() -> ::std::vec::Vec<::wasaba_plugin::Setting> {
+                ::std::unreachable!()
+            }
+
+            fn from_settings(
+                _: ::wasaba_plugin::Settings,
+            ) -> ::std::result::Result<Self, ::wasaba_plugin::Error> {
+                ::std::unreachable!()
+            }
+        }
+    }
+}
+
 impl<'a> Declared<'a> {
     fn of(field: &'a Field) -> Result<Self> {
         let (shape, of_type) = field::shape(field);
@@ -422,6 +444,16 @@ mod tests {
         for code in ["enum Config { A }", "struct Config(String);", "struct Config;"] {
             let why = expand(&syn::parse_str(code).unwrap()).unwrap_err().to_string();
             assert!(why.starts_with("`Config` is not a struct with named fields: make it one"), "{code}: {why}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_settings_is_settings_beside_its_error() {
+        for code in ["struct Config { #[url(defualt = \"x\")] url: String }", "enum Config { A }", "struct Config;"] {
+            let input = syn::parse_str::<DeriveInput>(code).unwrap();
+            let stub = stub(&input, &expand(&input).unwrap_err()).to_string().replace([' ', '\n'], "");
+            assert!(stub.starts_with("::core::compile_error!{"), "{stub}");
+            assert!(stub.contains("::wasaba_plugin::FromSettingsforConfig{fndeclared()"), "{stub}");
         }
     }
 
