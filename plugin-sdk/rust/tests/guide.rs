@@ -1,4 +1,4 @@
-//! A new plugin is formatted.
+//! A new plugin is formatted, and its cases begin with their keys.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -21,4 +21,14 @@ fn a_new_plugin_is_formatted_whatever_its_name() {
     }
     // Its `cargo fmt` is for its own code alone.
     assert!(include_str!("../template/Cargo.toml.in").contains("[workspace]\nexclude = [\"wasaba\"]\n"));
+}
+
+#[test]
+fn the_cases_of_a_new_plugin_begin_with_the_keys_of_a_case() {
+    let cases = include_str!("../template/tests.toml.in");
+    let comment = cases.lines().take_while(|line| line.starts_with('#')).collect::<Vec<_>>();
+    for key in ["name", "settings", "http", "samples", "error", "says", "minute"] {
+        assert!(comment.iter().any(|line| line.starts_with(&format!("#   {key} "))), "{key} is not in {comment:?}");
+    }
+    assert!(comment.iter().any(|line| line.contains("docs/plugins.md in wasaba's repository")));
 }
