@@ -2,8 +2,12 @@
 
 import logging
 import math
+import subprocess
+import sys
+import traceback
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -35,9 +39,13 @@ from wasaba_plugin import (
     tcp,
     up,
 )
+from wasaba_plugin import _component, _names
 from wasaba_plugin._errors import KINDS, from_wire, told
 from wasaba_plugin._sample import number
 from wasaba_plugin.testing import Case, Host, _error
+
+
+SDK = Path(__file__).parents[1]
 
 
 def plugin_of(collect=None, **more):
@@ -201,6 +209,59 @@ def test_an_unknown_value_suggests_the_one_that_was_meant():
     expected = 'unknown value "netwrok" in `extra`, did you mean "network"\\? valid: memory, network'
     with pytest.raises(Misconfigured, match=expected):
         settings.some_of("extra", ["memory", "network"])
+
+
+def test_a_secret_that_is_used_as_a_text_is_a_mistake_that_says_what_to_use():
+    plugin = plugin_of()
+    token = plugin.setting(Setting.secret("token"))
+    settings = Host().settings(plugin, {"token": "s3cret"})
+    for read in (settings.text, settings.get, settings.all):
+        with pytest.raises(Mistake, match=r"`token` is a secret, not a text: `settings\[...\]` is its handle; give it to `header_secret`"):
+            read(token)
+    secret = settings[token]
+    for use in (
+        lambda: "Bearer " + secret,
+        lambda: secret + "x",
+        lambda: secret.encode(),
+        lambda: http.get("http://localhost/").header("authorization", f"Bearer {secret}"),
+        lambda: http.get(f"http://localhost/?key={secret}"),
+        lambda: http.post("http://localhost/").json_body({"key": str(secret)}),
+    ):
+        with pytest.raises(Mistake, match="secret.*`header_secret`, `bearer`"):
+            use()
+    assert not hasattr(secret, "other")
+
+
+def test_a_lack_of_memory_is_told_with_the_authors_line():
+    def collect(settings):
+        raise MemoryError
+
+    line = collect.__code__.co_firstlineno + 1
+    plugin = plugin_of(collect)
+    with Host() as host, pytest.raises(MemoryError) as told_so:
+        _component.answer(lambda: plugin.collected(host.settings(plugin, {})))
+    assert traceback.format_exception_only(told_so.value) == [f"MemoryError (test_sdk.py:{line})\n"]
+
+
+def test_names_that_an_operator_chose_are_left_to_the_agent():
+    with _names.unchecked():
+        assert Graph("a b", "A", "float").gauge("c d").pattern == "a b.c d"
+    with pytest.raises(Mistake):
+        Graph("a b", "A", "float")
+
+
+def test_a_failed_test_shows_the_authors_frames_only(tmp_path):
+    (tmp_path / "test_q.py").write_text(
+        "from wasaba_plugin import Plugin, Graph\n"
+        "from wasaba_plugin.testing import Host\n"
+        "plugin = Plugin('q', '1', '')\n"
+        "@plugin.collect\n"
+        "def collect(settings):\n    yield 'q.a', {}['b']\n"
+        "def test_q():\n    Host().collect(plugin)\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    said = subprocess.run(command, capture_output=True, text=True, cwd=SDK).stdout
+    assert "test_q.py:6: KeyError" in said and "wasaba_plugin/" not in said, said
 
 
 def test_printing_a_secret_shows_nothing_of_it_and_its_text_is_denied_unless_revealed():

@@ -6,7 +6,7 @@ import sys
 import traceback
 from typing import Any, Callable
 
-from . import _wire
+from . import _names, _wire
 from ._description import Graph
 from ._errors import told
 from ._plugin import Plugin, made
@@ -40,14 +40,24 @@ def answer(work: Callable[[], Any]) -> Any:
     """What an export returns: an exception that reaches it is an error of the contract."""
     try:
         return work()
-    except MemoryError:
-        # The agent says which limit it was.
-        raise
+    except MemoryError as exhausted:
+        place = _wire.place_in(exhausted.__traceback__)
+        # What the plugin's frames hold is freed: the message needs some memory, too.
+        exhausted.__traceback__ = None
     except Exception as exception:
         if isinstance(exception, _wire.Err):
             raise
         traceback.print_exc(file=sys.stderr)
         raise _wire.Err(error(exception)) from None
+    # Not an error of the contract: if it was the operator's limit, the agent says so, else it shows the last line of standard error.
+    raise out_of_memory(place)
+
+
+def out_of_memory(place: str | None) -> MemoryError:
+    """Printed as `MemoryError (queue_plugin.py:12)`."""
+    kind = type(f"MemoryError ({place})" if place else "MemoryError", (MemoryError,), {"__module__": "builtins"})
+    error: MemoryError = kind()
+    return error
 
 
 class About:
@@ -81,7 +91,9 @@ def aliases(words: dict[str, str]) -> list[tuple[str, str]]:
 
 class Metrics:
     def graphs(self, wire: Any) -> Any:
-        return [graph(one) for one in plugin().all_graphs(settings(wire))]
+        # A failure here would be a crash: names that the operator's settings make invalid are the agent's to refuse.
+        with _names.unchecked():
+            return [graph(one) for one in plugin().all_graphs(settings(wire))]
 
     def collect(self, wire: Any) -> Any:
         return answer(lambda: self._collect(wire))

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, overload
 
 from ._errors import Mistake
+from ._names import refuse_default, refuse_graph, refuse_key, refuse_long, refuse_metric
 from ._sample import Sample
 from ._secret import Secret
 
@@ -27,6 +28,10 @@ UNITS = Unit.__args__  # type: ignore[attr-defined]
 
 Reach = Literal["http", "tcp", "unix", "file"]
 REACHES = Reach.__args__  # type: ignore[attr-defined]
+
+
+# pytest shows the author's frames, not these.
+__tracebackhide__ = True
 
 
 class Endpoint(NamedTuple):
@@ -61,8 +66,9 @@ class Setting(Generic[T]):
         aliases: Mapping[str, str] | None = None,
     ) -> None:
         self.key = _text(key, "a setting's key")
+        refuse_key(key, "a setting's key")
         self.kind = kind
-        self.default = None if default is None else _default(key, kind, default)
+        self.default = None if default is None else _default(key, kind, default, aliases or {})
         self.required = bool(required)
         self.repeatable = bool(repeatable)
         self.port_of = port_of.key if isinstance(port_of, Setting) else port_of
@@ -288,14 +294,17 @@ def _text(text: object, what: str) -> str:
     return text
 
 
-def _default(key: str, kind: str, value: object) -> str:
+def _default(key: str, kind: str, value: object, aliases: Mapping[str, str]) -> str:
     if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, timedelta):
-        return f"{round(value / timedelta(milliseconds=1))}ms"
-    if isinstance(value, (str, int, float, Endpoint)):
-        return str(value)
-    raise Mistake(f"the default of setting `{key}` must be a text or a number, not {value!r}")
+        text = "true" if value else "false"
+    elif isinstance(value, timedelta):
+        text = f"{round(value / timedelta(milliseconds=1))}ms"
+    elif isinstance(value, (str, int, float, Endpoint)):
+        text = str(value)
+    else:
+        raise Mistake(f"the default of setting `{key}` must be a text or a number, not {value!r}")
+    refuse_default(key, kind, text, aliases)
+    return text
 
 
 class Metric:
@@ -306,7 +315,9 @@ class Metric:
 
     def __init__(self, name: str, label: str, reading: str, stacked: bool, scale: float | None) -> None:
         self.name = _text(name, "a metric's name")
+        refuse_metric(name)
         self.label = _text(label, f"the label of metric `{name}`")
+        refuse_long(label, f"the label of metric `{name}`")
         self.reading = reading
         self.stacked = bool(stacked)
         if scale is not None and (not math.isfinite(scale) or scale == 0):
@@ -370,7 +381,9 @@ class Graph:
 
     def __init__(self, name: str, label: str, unit: Unit, *metrics: Metric) -> None:
         self.name = _text(name, "a graph's name")
+        refuse_graph(name)
         self.label = _text(label, f"the label of graph `{name}`")
+        refuse_long(label, f"the label of graph `{name}`")
         if unit not in UNITS:
             raise Mistake(f"the unit of graph `{name}` must be one of {', '.join(UNITS)}, not {unit!r}")
         self.unit = unit

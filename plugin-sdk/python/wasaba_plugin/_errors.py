@@ -9,6 +9,10 @@ from typing import Any
 from . import _wire
 
 
+# pytest shows the author's frames, not these.
+__tracebackhide__ = True
+
+
 class Error(Exception):
     """What the agent gets. The text is for the operator: it names the thing and, if possible, the cure, as a lower-case
     fragment. The subclasses say who has to act. What a capability raised is passed on by not catching it."""

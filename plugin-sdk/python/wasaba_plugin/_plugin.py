@@ -9,9 +9,13 @@ from typing import Any, TypeVar
 from . import _wire
 from ._description import REACHES, Graph, Names, Reach, Setting
 from ._errors import Mistake
+from ._names import refuse_key
 from ._report import Document, Report
 from ._sample import Problem, Readings, readings, where
 from ._settings import Settings
+
+# pytest shows the author's frames, not these.
+__tracebackhide__ = True
 
 S = TypeVar("S", bound="Setting[Any]")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -52,6 +56,7 @@ class Plugin:
         attributes: Mapping[str, str] | None = None,
     ) -> None:
         self.name, self.version, self.summary = name, version, summary
+        refuse_key(name, "a plugin's name")
         if isinstance(reaches, str):
             raise Mistake(f'`reaches` is a list: ["{reaches}"]')
         self.reaches = list(reaches)

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ._description import Metric
 
 
+# pytest shows the author's frames, not these.
+__tracebackhide__ = True
+
+
 class Sample:
     """The reading `value` of the metric with this full name: the graph's name, a dot, the metric's name. Whole numbers are exact up
     to 2^64; a `timedelta` counts in seconds; `True` is 1."""

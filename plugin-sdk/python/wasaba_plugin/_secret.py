@@ -6,6 +6,14 @@ from typing import Any
 
 from ._errors import Mistake, passed_on
 
+# pytest shows the author's frames, not these.
+__tracebackhide__ = True
+
+# What is printed of a secret.
+SHOWN = "<secret>"
+
+CURE = "give it to `header_secret`, `bearer`, `basic_auth`, `send_secret` or a proof; `reveal()` is its text, if the operator allows that"
+
 
 class Secret:
     """A secret. Put it into a header (`http`), a message (`tcp`) or a proof (`crypto`). Printing it shows nothing of it."""
@@ -26,9 +34,26 @@ class Secret:
             return str(self._wire.reveal())
 
     def __repr__(self) -> str:
-        return "<secret>"
+        return SHOWN
 
     __str__ = __repr__
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_") and hasattr(str, name):
+            raise Mistake(f"a secret is not a text, it has no `{name}`: {CURE}")
+        raise AttributeError(f"a secret has no attribute `{name}`")
+
+    def __add__(self, _: object) -> Any:
+        raise Mistake(f"a secret is not a text, nothing can be added to it: {CURE}")
+
+    __radd__ = __add__
+
+
+def without_secrets(text: str, what: str) -> str:
+    """A text that is sent: a secret that was formatted into it would be sent as what is printed of it."""
+    if SHOWN in text:
+        raise Mistake(f"{what} has `{SHOWN}` for the text of a secret, which is not shown: {CURE}")
+    return text
 
 
 def handle(secret: Secret) -> Any:

@@ -9,9 +9,13 @@ from typing import Any, TypeVar, overload
 
 from ._description import Endpoint, Setting
 from ._errors import Misconfigured, Mistake
-from ._secret import Secret
+from ._secret import CURE, Secret
 
 T = TypeVar("T")
+
+
+# pytest shows the author's frames, not these.
+__tracebackhide__ = True
 
 
 class Settings:
@@ -58,7 +62,7 @@ class Settings:
         return bool(self._values(key))
 
     def get(self, key: Setting[Any] | str) -> str | None:
-        """The value as text, if it is set and not a secret."""
+        """The value as text, if it is set; not for a secret."""
         texts = self.all(key)
         return texts[-1] if texts else None
 
@@ -71,7 +75,10 @@ class Settings:
 
     def all(self, key: Setting[Any] | str) -> list[str]:
         """Each value of a repeatable setting as text, in the operator's order."""
-        return [value for value in self._values(key) if not isinstance(value, Secret)]
+        setting = self._of(key)
+        if setting.kind == "secret":
+            raise Mistake(f"setting `{setting.key}` is a secret, not a text: `settings[...]` is its handle; {CURE}")
+        return [value for value in self._values(setting) if not isinstance(value, Secret)]
 
     def secret(self, key: Setting[Any] | str) -> Secret | None:
         """The secret, if it is set and not empty."""

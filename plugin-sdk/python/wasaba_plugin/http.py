@@ -13,7 +13,10 @@ from urllib.parse import urljoin, urlsplit
 
 from . import _wire
 from ._errors import Busy, Failed, Mistake, Unauthorized, passed_on
-from ._secret import Secret, handle
+from ._secret import Secret, handle, without_secrets
+
+# pytest shows the author's frames, not these.
+__tracebackhide__ = True
 
 _http = _wire.interface("http")
 
@@ -49,7 +52,7 @@ class Request:
     def __init__(self, method: str, url: str) -> None:
         if not isinstance(url, str):
             raise Mistake(f"a URL must be a text, not {url!r}")
-        self.method, self.url = method, url
+        self.method, self.url = method, without_secrets(url, "the URL")
         self._headers: list[tuple[str, tuple[Any, ...]]] = []
         self._body: bytes | None = None
         self._redirects = 0
@@ -59,7 +62,7 @@ class Request:
         if value is not None:
             if isinstance(value, Secret):
                 return self.header_secret(name, value)
-            self._headers.append(("header", (name, str(value))))
+            self._headers.append(("header", (name, without_secrets(str(value), f"the header `{name}`"))))
         return self
 
     def header_secret(self, name: str, secret: Secret | None, *, prefix: str = "") -> Request:
@@ -86,7 +89,7 @@ class Request:
 
     def body(self, body: bytes | str) -> Request:
         """Sets the body."""
-        self._body = body.encode() if isinstance(body, str) else bytes(body)
+        self._body = without_secrets(body, "the body").encode() if isinstance(body, str) else bytes(body)
         return self
 
     def json_body(self, value: Any) -> Request:

@@ -42,6 +42,9 @@ from ._settings import Settings, parsed
 
 T = TypeVar("T")
 
+# pytest shows the author's frames, not these.
+__tracebackhide__ = True
+
 __all__ = ["Case", "Host", "cases"]
 
 
