@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import ast
+import hashlib
 import importlib
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import tempfile
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from . import _wire
 from ._errors import Mistake
@@ -39,6 +42,7 @@ def main(arguments: list[str]) -> int:
     command = commands.add_parser("build", help="make a component of a plugin")
     command.add_argument("file", nargs="?", help="the module with the Plugin; by default the *_plugin.py here")
     command.add_argument("-o", "--output", help="the component; by default build/NAME.wasm")
+    command.add_argument("-q", "--quiet", action="store_true", help="say nothing unless something is wrong")
     given = parser.parse_args(arguments)
     try:
         output, imports, warnings = build(given.file, given.output)
@@ -49,7 +53,8 @@ def main(arguments: list[str]) -> int:
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     size = output.stat().st_size / 1e6
-    print(f"{output}: {size:.1f} MB, imports {', '.join(imports) or 'nothing'}")
+    if not given.quiet:
+        print(f"{output}: {size:.1f} MB, imports {', '.join(imports) or 'nothing'}")
     return 0
 
 
@@ -66,7 +71,14 @@ def build(file: str | None, output: str | None) -> tuple[Path, list[str], list[s
     refuse_reach(plugin.reaches, imports)
     target = Path(output) if output else Path("build") / f"{plugin.name}.wasm"
     target.parent.mkdir(parents=True, exist_ok=True)
-    componentize(source, own, imports, exports, target)
+    made_of = digest(source, imports, exports)
+    if not is_made_of(target, made_of):
+        # What is interrupted leaves no component that looks like one.
+        part = target.with_name(f"{target.name}.part")
+        componentize(source, own, imports, exports, part)
+        with part.open("ab") as end:
+            end.write(section(made_of))
+        part.replace(target)
     return target, imports, late_imports(own.values())
 
 
@@ -94,21 +106,33 @@ def refuse_names(folder: Path, source: Path) -> None:
             raise Refused(f"`{path.name}` would hide {whose} module `{name}`: rename it, for example to {name}_plugin.py")
 
 
+# The files that the plugin opens while it is imported.
+opened: set[Path] = set()
+
+
+def note_opened(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and isinstance(arguments[0], (str, bytes)):
+        opened.add(Path(os.fsdecode(arguments[0])).absolute())
+
+
 def load(source: Path) -> tuple[Plugin, dict[str, Path]]:
     """Imports the plugin natively. Returns it, and the author's modules with their files."""
     folder = source.parent
     sys.path.insert(0, str(folder))
     sys.dont_write_bytecode = True
     _wire.authors.add(source.stem)
+    sys.addaudithook(note_opened)
     try:
         importlib.import_module(source.stem)
     except Mistake:
         raise
-    except Exception:
-        trace = traceback.format_exc().splitlines()
-        # Only what is the author's: not the machinery of the import.
-        at = next((number for number, line in enumerate(trace) if str(folder) in line), 1)
-        raise Refused("\n".join([f"{source.name} cannot be imported:", *trace[at:]])) from None
+    except Exception as error:
+        # Only what begins in the author's code: not the machinery of the import. Of a syntax error, that is the error itself.
+        told = traceback.TracebackException.from_exception(error)
+        frames = [frame for frame in told.stack if not frame.filename.startswith("<frozen importlib")]
+        first = next((number for number, frame in enumerate(frames) if is_below(Path(frame.filename), folder)), len(frames))
+        lines = [*traceback.format_list(frames[first:]), *told.format_exception_only()]
+        raise Refused(f"{source.name} cannot be imported:\n" + "".join(lines).rstrip()) from None
     if len(made) != 1:
         raise Refused(f"{source.name} makes {len(made) or 'no'} Plugin{'s' if made else ''}: it must make one")
     own = {}
@@ -175,6 +199,49 @@ def refuse_reach(reaches: Iterable[str], imports: list[str]) -> None:
         says = [word for word in says if word != "tcp"]
         if says and capability not in imports:
             raise Refused(f'the plugin says that it reaches "{says[0]}", but does not import wasaba_plugin.{capability}')
+
+
+# The digest of what a component is made of stands at its end. Python's hash seed, which the tool draws for each component and which
+# cannot be given to it, is part of a component, so that another one of the same source has other bytes, and the agent compiles it again.
+SECTION = b"\x0awasaba-src"
+
+
+def section(made_of: bytes) -> bytes:
+    """A custom section of WebAssembly."""
+    return bytes([0, len(SECTION) + len(made_of)]) + SECTION + made_of
+
+
+def is_made_of(target: Path, made_of: bytes) -> bool:
+    wanted = section(made_of)
+    try:
+        with target.open("rb") as file:
+            file.seek(-len(wanted), os.SEEK_END)
+            return file.read() == wanted
+    except OSError:
+        return False
+
+
+def digest(source: Path, imports: list[str], exports: list[str]) -> bytes:
+    """The digest of everything that a component is made of: the modules that are loaded, the other files that they opened, the contract,
+    the tool, and what of the SDK runs in the component only."""
+    folder = source.parent
+    modules = {Path(file).absolute() for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))}
+    # Python's own modules are the tool's.
+    own = Path(os.__file__).parent
+
+    def is_own(file: Path) -> bool:
+        return file.is_relative_to(own) and not {"site-packages", "dist-packages"} & set(file.parts)
+
+    data = {file for file in opened if file.is_relative_to(folder) and file.suffix not in (".py", ".pyc")}
+    ours = {path for path in Path(__file__).parent.rglob("*") if path.suffix in (".py", ".wit") and path.name != "testing.py"}
+    tool = importlib.metadata.version("componentize-py")
+    result = hashlib.sha256(repr((tool, source.stem, imports, exports)).encode())
+    for file in sorted(file for file in modules | data | ours if not is_own(file) and file.is_file()):
+        # Not where the folders are: the same source in another folder is the same.
+        name = file.relative_to(folder) if file.is_relative_to(folder) else Path(file.parent.name, file.name)
+        result.update(f"{name}\0{file.stat().st_size}\0".encode())
+        result.update(file.read_bytes())
+    return result.digest()
 
 
 def componentize(source: Path, own: dict[str, Path], imports: list[str], exports: list[str], target: Path) -> None:
