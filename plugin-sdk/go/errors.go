@@ -96,6 +96,18 @@ func (e *Error) TLS() string {
 	return ""
 }
 
+// cure is what the plugin's author can do about an error of package net, which has no network in a component. It is known by its type's
+// name, since that package would make each component larger.
+func cure(err error) string {
+	for ; err != nil; err = errors.Unwrap(err) {
+		var own *Error
+		if fmt.Sprintf("%T", err) == "*net.OpError" && !errors.As(err, &own) {
+			return "; net and net/http have no network in a plugin: use transport.Client() or tcp.DialContext of the SDK"
+		}
+	}
+	return ""
+}
+
 func init() {
 	bridge.NewError = func(parts bridge.Error) error {
 		made := &Error{Kind: Kind(parts.Kind), Message: parts.Message, RetryAfter: parts.RetryAfter}
@@ -105,11 +117,12 @@ func init() {
 		return made
 	}
 	bridge.ErrorParts = func(err error) bridge.Error {
+		message := err.Error() + cure(err)
 		var own *Error
 		if !errors.As(err, &own) {
-			return bridge.Error{Kind: string(Failed), Message: err.Error()}
+			return bridge.Error{Kind: string(Failed), Message: message}
 		}
-		parts := bridge.Error{Kind: string(own.Kind), Message: err.Error(), RetryAfter: own.RetryAfter}
+		parts := bridge.Error{Kind: string(own.Kind), Message: message, RetryAfter: own.RetryAfter}
 		for _, attribute := range own.Attributes {
 			parts.Attributes = append(parts.Attributes, [2]string{attribute.Key, attribute.Value})
 		}

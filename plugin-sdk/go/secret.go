@@ -6,15 +6,16 @@ import "wasaba.dev/plugin/internal/bridge"
 // proof. Printing one shows nothing of it. Where a secret may be missing, nil stands for it.
 type Secret struct{ handle any }
 
-const hidden = "·········"
+const hidden = bridge.Hidden
 
-// String hides it.
+// String returns "[secret]", never its text: a header of fmt.Sprintf("Bearer %s", secret) would have these words. It is a mistake that
+// package http reports; http.Request.HeaderSecret puts the text there.
 func (*Secret) String() string { return hidden }
 
-// GoString hides it.
+// GoString returns "[secret]".
 func (*Secret) GoString() string { return hidden }
 
-// MarshalText hides it, as from encoding/json.
+// MarshalText returns "[secret]", as for encoding/json.
 func (*Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 
 // Length is its length in bytes, as for a message that announces it.

@@ -21,27 +21,39 @@ func init() {
 	bridge.NewSettings = func(values []bridge.Value) any { return Settings{values} }
 }
 
-// key panics unless the plugin declares this setting.
-func (Settings) key(setting Setting) string {
+// key panics unless the plugin declares this setting, and reads a secret with Secret or Secrets and nothing else with them.
+func (Settings) key(setting Setting, asSecret bool) string {
 	plugin := Exported()
 	keys := make([]string, 0, len(plugin.Settings))
 	for _, declared := range plugin.Settings {
 		if declared.declared.Key == setting.declared.Key {
+			switch isSecret := declared.declared.Kind == "secret"; {
+			case isSecret && !asSecret:
+				mistaken("the setting `%s` is a secret, whose text the plugin does not get: use settings.Secret", setting.declared.Key)
+			case !isSecret && asSecret:
+				mistaken("the setting `%s` is not a secret: use settings.Text, or declare it with setting.Secret", setting.declared.Key)
+			}
 			return setting.declared.Key
 		}
 		keys = append(keys, declared.declared.Key)
 	}
 	others := strings.Join(keys, ", ")
-	panic(bridge.Panicked{Err: bridge.Mistake("the plugin does not declare the setting `%s`, only: %s", setting.declared.Key, others)})
+	mistaken("the plugin does not declare the setting `%s`, only: %s", setting.declared.Key, others)
+	return ""
+}
+
+// mistaken panics with what the plugin's author has to mend.
+func mistaken(format string, arguments ...any) {
+	panic(bridge.Panicked{Err: bridge.Mistake(format, arguments...)})
 }
 
 func misconfigured(format string, arguments ...any) {
 	panic(bridge.Panicked{Err: Misconfigured.Errorf(format, arguments...)})
 }
 
-// Get returns the setting's value and whether it is set. It is not for secrets.
+// Get returns the setting's value and whether it is set. For a secret, use [Settings.Secret].
 func (s Settings) Get(setting Setting) (string, bool) {
-	key := s.key(setting)
+	key := s.key(setting, false)
 	for _, value := range slices.Backward(s.values) {
 		if value.Key == key && value.Secret == nil {
 			return value.Text, true
@@ -50,7 +62,8 @@ func (s Settings) Get(setting Setting) (string, bool) {
 	return "", false
 }
 
-// Text returns the setting's value, which is required or has a default.
+// Text returns the setting's value, which is required or has a default. For one that may be missing, use [Settings.Get], and for a
+// secret [Settings.Secret].
 func (s Settings) Text(setting Setting) string {
 	value, ok := s.Get(setting)
 	if !ok {
@@ -61,7 +74,7 @@ func (s Settings) Text(setting Setting) string {
 
 // All returns each value of a repeatable setting, in the operator's order.
 func (s Settings) All(setting Setting) []string {
-	key := s.key(setting)
+	key := s.key(setting, false)
 	var values []string
 	for _, value := range s.values {
 		if value.Key == key && value.Secret == nil {
@@ -82,7 +95,7 @@ func (s Settings) Secret(setting Setting) *Secret {
 
 // Secrets returns each value of a repeatable secret, in the operator's order.
 func (s Settings) Secrets(setting Setting) []*Secret {
-	key := s.key(setting)
+	key := s.key(setting, true)
 	var secrets []*Secret
 	for _, value := range s.values {
 		if value.Key == key && value.Secret != nil {

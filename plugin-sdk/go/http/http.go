@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"wasaba.dev/plugin"
+	"wasaba.dev/plugin/internal/bridge"
 )
 
 // Request is a request that has not been sent yet.
@@ -49,13 +50,18 @@ func Post(url string, body []byte) *Request { return New("POST", url).Body(body)
 func New(method, url string) *Request { return &Request{method: method, url: url} }
 
 // Header sets a header; of those with one name the last counts. Headers of the connection itself are refused, and "host" is unless the
-// operator's table has it as "virtual_host".
+// operator's table has it as "virtual_host". A secret goes into a header with [Request.HeaderSecret]; as text it is "[secret]", which
+// is a mistake here.
 func (r *Request) Header(name, value string) *Request {
+	if strings.Contains(value, bridge.Hidden) {
+		bridge.Mistake("the header `%s` would have %s in place of the secret's text: use HeaderSecret(name, prefix, secret)", name, bridge.Hidden)
+	}
 	r.headers = append(r.headers, header{kind: text, name: name, value: value})
 	return r
 }
 
-// HeaderSecret sets a header to prefix and a secret: "Bearer " and a token. A nil secret sets nothing.
+// HeaderSecret sets a header to prefix and a secret: HeaderSecret("authorization", "Bearer ", token). The prefix may be "". A nil secret
+// sets nothing.
 func (r *Request) HeaderSecret(name, prefix string, value *plugin.Secret) *Request {
 	return r.secret(header{kind: secret, name: name, value: prefix, secret: value})
 }

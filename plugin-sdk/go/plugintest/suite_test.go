@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"net"
 	nethttp "net/http"
 	"os"
 	"reflect"
@@ -21,6 +22,7 @@ import (
 	"wasaba.dev/plugin/crypto"
 	"wasaba.dev/plugin/files"
 	"wasaba.dev/plugin/http"
+	"wasaba.dev/plugin/internal/bridge"
 	"wasaba.dev/plugin/kv"
 	"wasaba.dev/plugin/log"
 	"wasaba.dev/plugin/log/handler"
@@ -178,6 +180,38 @@ func TestASecretShowsNothing(t *testing.T) {
 	equal(t, []any{revealed, err, secret.Length()}, []any{"hunter2", nil, 7})
 }
 
+func TestASecretThatIsReadAsTextAndTextThatIsReadAsASecretAreMistakes(t *testing.T) {
+	host := plugintest.New(t)
+	host.Set("token", "hunter2")
+	for _, read := range []func(plugin.Settings){
+		func(settings plugin.Settings) { settings.Text(token) },
+		func(settings plugin.Settings) { settings.Get(token) },
+		func(settings plugin.Settings) { settings.All(token) },
+	} {
+		_, err := run(host, func(settings plugin.Settings, _ *metrics.Readings) error {
+			read(settings)
+			return nil
+		})
+		refused(t, err, plugin.Failed, "suite_test.go:", "`token` is a secret", "use settings.Secret")
+	}
+	_, err := run(host, func(settings plugin.Settings, _ *metrics.Readings) error {
+		settings.Secret(url)
+		return nil
+	})
+	refused(t, err, plugin.Failed, "suite_test.go:", "`url` is not a secret", "use settings.Text")
+}
+
+func TestASecretThatIsPrintedIntoAHeaderIsAMistake(t *testing.T) {
+	host := plugintest.New(t)
+	host.Set("token", "hunter2")
+	host.HTTP("http://a/")
+	_, err := run(host, func(settings plugin.Settings, _ *metrics.Readings) error {
+		_, err := http.Get("http://a/").Header("authorization", fmt.Sprint("Bearer ", settings.Secret(token))).OK()
+		return err
+	})
+	refused(t, err, plugin.Failed, "suite_test.go:", "`authorization`", "HeaderSecret")
+}
+
 func TestAStatusThatIsNot2xxIsAnErrorThatNamesThePage(t *testing.T) {
 	for status, kind := range map[int]plugin.Kind{404: plugin.Failed, 500: plugin.Failed, 401: plugin.Unauthorized, 403: plugin.Unauthorized} {
 		host := plugintest.New(t)
@@ -248,6 +282,17 @@ func TestNetHTTPAsksThroughTheAgent(t *testing.T) {
 	host.HTTP("http://down/").Unreachable("refused")
 	_, err = transport.Client().Get("http://down/")
 	refused(t, err, plugin.Unreachable, "refused")
+}
+
+func TestAnErrorOfPackageNetNamesWhatToUseInItsPlace(t *testing.T) {
+	dial := &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("refused")}
+	for _, err := range []error{dial, fmt.Errorf("db1: %w", dial), plugin.Unreachable.Errorf("db1: %w", dial)} {
+		if said := bridge.ErrorParts(err).Message; !strings.Contains(said, "transport.Client()") {
+			t.Error(said)
+		}
+	}
+	ours := &net.OpError{Op: "dial", Net: "tcp", Err: plugin.Unreachable.Errorf("refused")}
+	equal(t, bridge.ErrorParts(ours).Message, "dial tcp: refused")
 }
 
 func TestAConnectionIsANetConn(t *testing.T) {

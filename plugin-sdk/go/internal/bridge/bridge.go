@@ -38,6 +38,9 @@ var (
 	SecretOf func(any) any
 )
 
+// Hidden is what a secret prints as.
+const Hidden = "[secret]"
+
 // fault is the first mistake of the plugin's author in this call.
 var fault error
 
@@ -47,7 +50,12 @@ var running bool
 // Mistake is what the plugin's author has to mend. It is remembered until the call ends, which then fails with it, so that it is seen
 // wherever it was made.
 func Mistake(format string, arguments ...any) error {
-	made := NewError(Error{Kind: "failed", Message: place.Of() + fmt.Sprintf(format, arguments...)})
+	return MistakeAt(place.Of(), format, arguments...)
+}
+
+// MistakeAt is [Mistake] with the line of the author's code, as place.Of returned it.
+func MistakeAt(line, format string, arguments ...any) error {
+	made := NewError(Error{Kind: "failed", Message: line + fmt.Sprintf(format, arguments...)})
 	if running && fault == nil {
 		fault = made
 	}
