@@ -23,6 +23,9 @@ func (c Collector) Serve() {
 	if c.Collect == nil {
 		panic("metrics.Collector has no Collect")
 	}
+	for _, graph := range c.Graphs {
+		graph.check()
+	}
 	collector = c
 }
 
@@ -31,7 +34,10 @@ func graphsOf(settings plugin.Settings) []Graph {
 	// Never nil.
 	all := append([]Graph{}, collector.Graphs...)
 	if collector.GraphsOf != nil {
-		all = append(all, collector.GraphsOf(settings)...)
+		for _, graph := range collector.GraphsOf(settings) {
+			graph.check()
+			all = append(all, graph)
+		}
 	}
 	return all
 }
@@ -40,11 +46,13 @@ func graphsOf(settings plugin.Settings) []Graph {
 func collect(settings plugin.Settings) (readings Readings, err error) {
 	err = bridge.Call(func() (err error) {
 		graphs = graphsOf(settings)
+		added.forget()
 		readings, err = collector.Collect(settings)
 		if err == nil {
 			for _, sample := range readings.Samples {
 				check(sample.Name, sample.Value)
 			}
+			unique(readings.Samples)
 		}
 		return err
 	})

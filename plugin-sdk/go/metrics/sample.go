@@ -1,11 +1,14 @@
 package metrics
 
 import (
+	"fmt"
 	"math"
 	"strings"
+	"sync"
 	"time"
 
 	"wasaba.dev/plugin/internal/bridge"
+	"wasaba.dev/plugin/internal/place"
 )
 
 // Value is a number that was read.
@@ -39,7 +42,7 @@ type Sample struct {
 	Time time.Time
 	// Host is the custom identifier of its host, if it is not the one of the operator's table.
 	Host string
-	// Labels are pairs of names and values. Mackerel has none.
+	// Labels are pairs of names and values. They are not posted: Mackerel does not have any.
 	Labels [][2]string
 }
 
@@ -66,7 +69,7 @@ func (s Sample) OfHost(customIdentifier string) Sample {
 	return s
 }
 
-// Label returns the same sample with a label more. Mackerel has none.
+// Label returns the same sample with one more label. The agent keeps labels, and does not post them: Mackerel does not have any.
 func (s Sample) Label(name, value string) Sample {
 	s.Labels = append(s.Labels[:len(s.Labels):len(s.Labels)], [2]string{name, value})
 	return s
@@ -90,7 +93,75 @@ func check(name string, value Value) {
 			}
 		}
 	}
-	bridge.Mistake("no graph of the plugin has the sample `%s`", name)
+	bridge.Mistake("no graph of the plugin has the sample `%s`%s", name, custom(name))
+}
+
+// custom is the cure if a sample would fit a graph but for Mackerel's "custom.".
+func custom(name string) string {
+	const prefix = "custom."
+	for _, graph := range graphs {
+		for _, metric := range graph.Metrics {
+			if bare, ok := strings.CutPrefix(name, prefix); ok && fits(bare, graph.Name, metric.Name) {
+				return ": names of samples are written without `custom.`, which the agent adds"
+			}
+			if bare, ok := strings.CutPrefix(graph.Name, prefix); ok && fits(name, bare, metric.Name) {
+				return fmt.Sprintf(", but `%s` is: names of graphs are written without `custom.`, which the agent adds", graph.Name)
+			}
+		}
+	}
+	return ""
+}
+
+// identity is what two samples of a call must not share. The time is in seconds, as the agent has it.
+type identity struct {
+	name, host string
+	unix       int64
+}
+
+func identityOf(sample Sample) identity {
+	made := identity{name: sample.Name, host: sample.Host}
+	if !sample.Time.IsZero() {
+		made.unix = sample.Time.Unix()
+	}
+	return made
+}
+
+// added are the samples of this call that were passed to Readings.Add, and the line of the author's code that added one again.
+var added additions
+
+type additions struct {
+	sync.Mutex
+	lines map[identity]string
+}
+
+func (a *additions) forget() {
+	a.Lock()
+	defer a.Unlock()
+	a.lines = map[identity]string{}
+}
+
+func (a *additions) note(sample Sample) {
+	a.Lock()
+	defer a.Unlock()
+	key := identityOf(sample)
+	if _, again := a.lines[key]; !again {
+		a.lines[key] = ""
+	} else {
+		a.lines[key] = place.Of()
+	}
+}
+
+// unique reports a sample that is there twice: of two values, Mackerel would keep one.
+func unique(samples []Sample) {
+	seen := make(map[identity]bool, len(samples))
+	for _, sample := range samples {
+		key := identityOf(sample)
+		if seen[key] {
+			bridge.MistakeAt(added.lines[key], "the sample `%s` is returned twice", sample.Name)
+			return
+		}
+		seen[key] = true
+	}
 }
 
 // fits is whether a name is that of the metric: "*" and "#" stand for any segment.
@@ -121,8 +192,15 @@ type Problem struct {
 	Err    error
 }
 
-// Add adds samples.
-func (r *Readings) Add(samples ...Sample) { r.Samples = append(r.Samples, samples...) }
+// Add adds samples. Each is there once: two with the same name, host and time are a mistake.
+func (r *Readings) Add(samples ...Sample) {
+	if graphs != nil {
+		for _, sample := range samples {
+			added.note(sample)
+		}
+	}
+	r.Samples = append(r.Samples, samples...)
+}
 
 // AddProblem adds a target that failed, while others did not.
 func (r *Readings) AddProblem(target string, err error) {

@@ -57,6 +57,7 @@ func init() {
 		Graphs: []metrics.Graph{
 			metrics.NewGraph("q.jobs", "Jobs", metrics.Integer, metrics.Gauge("waiting", ""), metrics.PerSecond("r", "").Scale(8)),
 			metrics.NewGraph("q.#.*", "Each", metrics.Float, metrics.Gauge("*", "")),
+			metrics.NewGraph("custom.wrong", "Wrong", metrics.Float, metrics.Gauge("a", "")),
 		},
 		Collect: func(settings plugin.Settings) (metrics.Readings, error) { return collect(settings) },
 	},
@@ -125,6 +126,52 @@ func TestNaNIsAMistakeWithNameAndLine(t *testing.T) {
 		return nil
 	})
 	refused(t, err, plugin.Failed, "q.jobs.waiting", "NaN", "suite_test.go:")
+}
+
+func TestASampleThatIsReturnedTwiceIsAMistakeWithNameAndLine(t *testing.T) {
+	sample := metrics.NewSample("q.jobs.waiting", 1)
+	for _, again := range []metrics.Sample{metrics.NewSample("q.jobs.waiting", 2), sample} {
+		_, err := run(plugintest.New(t), func(_ plugin.Settings, readings *metrics.Readings) error {
+			readings.Add(sample)
+			readings.Add(again)
+			return nil
+		})
+		refused(t, err, plugin.Failed, "suite_test.go:", "the sample `q.jobs.waiting` is returned twice")
+	}
+	_, err := run(plugintest.New(t), func(_ plugin.Settings, readings *metrics.Readings) error {
+		readings.Samples = []metrics.Sample{sample, sample}
+		return nil
+	})
+	refused(t, err, plugin.Failed, "`q.jobs.waiting` is returned twice")
+	_, err = run(plugintest.New(t), func(_ plugin.Settings, readings *metrics.Readings) error {
+		readings.Add(sample)
+		*readings = metrics.Readings{}
+		now := time.Unix(1_000_000_000, 0)
+		readings.Add(sample, sample.OfHost("db2"), sample.At(now), sample.At(now.Add(time.Minute)), metrics.NewSample("q.jobs.r", 1))
+		return nil
+	})
+	equal(t, err, nil)
+}
+
+func TestNamesWithCustomSayThatTheAgentAddsIt(t *testing.T) {
+	for name, says := range map[string]string{
+		"custom.q.jobs.waiting": "names of samples are written without `custom.`",
+		"wrong.a":               "but `custom.wrong` is: names of graphs are written without `custom.`",
+	} {
+		_, err := run(plugintest.New(t), func(_ plugin.Settings, readings *metrics.Readings) error {
+			readings.Add(metrics.NewSample(name, 1))
+			return nil
+		})
+		refused(t, err, plugin.Failed, "suite_test.go:", "`"+name+"`", says)
+	}
+}
+
+func TestAUnitThatIsNotOneIsAMistakeThatListsThem(t *testing.T) {
+	defer func() {
+		err, _ := recover().(error)
+		refused(t, err, plugin.Failed, "suite_test.go:", "`q.jobs`", `"int"`, "valid: float, integer, percentage", "bits-per-second, iops")
+	}()
+	metrics.NewGraph("q.jobs", "Jobs", "int")
 }
 
 func TestAPanicIsAFailureWithTheLineThatPanicked(t *testing.T) {
