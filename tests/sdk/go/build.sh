@@ -22,15 +22,19 @@ if [ -f "$target/everything.wasm" ] && [ -f "$target/naughty.wasm" ] && [ -f "$t
     exit 0
 fi
 rm -rf "$tools/proxy" "$tools/plugins"
-[ ! -d "$tools/modules" ] || chmod -R u+w "$tools/modules"
-rm -rf "$tools/modules"
+for old in "$tools"/modules*; do
+    [ ! -d "$old" ] || chmod -R u+w "$old"
+    rm -rf "$old"
+done
 mkdir -p "$tools/plugins"
 
+# Of each version its own path: Go remembers what the files of a module cache import.
+modules=$tools/modules-$(sha256sum <"$tools/ingredients.new" | cut -c 1-16)
 registry=$(go env GOPROXY)
 export GOWORK=off GOFLAGS=-mod=mod GOTOOLCHAIN=local
 (cd "$here/pack" && go run . "$sdk" "$tools/proxy")
 # The packed module alone: no other proxy, no checksum database, no module that is there already.
-export GOPROXY="file://$tools/proxy" GONOSUMDB=wasaba.dev GONOSUMCHECK=1 GOMODCACHE="$tools/modules"
+export GOPROXY="file://$tools/proxy" GONOSUMDB=wasaba.dev GONOSUMCHECK=1 GOMODCACHE="$modules"
 
 for name in everything naughty libraries; do
     # Those that the plugin uses, as they are in the registry.
