@@ -213,7 +213,7 @@ function starlingMonkey() {
             if (folder === dirname(folder)) break;
         }
     }
-    throw new Refused("the engine is missing: npm install --save-dev @bytecodealliance/componentize-js@0.23.0");
+    throw new Refused("the engine is missing: npm install --save-dev @bytecodealliance/componentize-js@0.23.0 @bytecodealliance/preview2-shim@0.25.0");
 }
 
 async function test(files) {
