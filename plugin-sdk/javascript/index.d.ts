@@ -169,8 +169,8 @@ export class Graph<M extends Record<string, Metric> = Record<string, Metric>> {
     readonly name: string;
     /** The sample of one metric; under a name with wildcards, with a text for each. */
     sample(metric: keyof M & string, value: Reading, ...segments: string[]): Sample;
-    /** The samples of several metrics by their names. */
-    samples(values: { readonly [K in keyof M]?: Reading }, ...segments: string[]): Sample[];
+    /** The samples of several metrics by their names. One that is `undefined` has no value, and so no sample; `null` is a mistake. */
+    samples(values: { readonly [K in keyof M]?: Reading | undefined }, ...segments: string[]): Sample[];
 }
 
 /** A text as one segment of a metric's name: each character that Mackerel does not accept there becomes `_`. */

@@ -128,9 +128,12 @@ export class Graph {
         return Sample.known(parts.join("."), value);
     }
 
-    /** The samples of several metrics by their names. Those that are `undefined` are a mistake: leave out what has no value. */
+    /** The samples of several metrics by their names. One that is `undefined` has no value, and so no sample. */
     samples(values, ...segments) {
-        return Object.entries(values).map(([metric, value]) => this.sample(metric, value, ...segments));
+        return Object.entries(values).flatMap(([metric, value]) => {
+            if (value === undefined && Object.hasOwn(this.metrics, metric)) return [];
+            return [this.sample(metric, value, ...segments)];
+        });
     }
 }
 

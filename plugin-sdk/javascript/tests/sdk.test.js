@@ -92,7 +92,17 @@ test("a sample that no graph has is a mistake, where it is made", () => {
     const plugin = pluginOf(() => [new Sample("q.of.a.watiing", 1)]);
     assert.throws(() => new Host().collect(plugin), { name: "Mistake", message: /no graph of the plugin has the sample `q\.of\.a\.watiing`/ });
     assert.throws(() => graphs[1].sample("watiing", 1, "a"), { name: "Mistake", message: /has no metric `watiing`: it has waiting/ });
-    assert.throws(() => graphs[1].samples({ waiting: undefined }, "a"), { name: "Mistake", message: /leave out what has no value/ });
+    assert.throws(() => graphs[1].samples({ watiing: undefined }, "a"), { name: "Mistake", message: /has no metric `watiing`/ });
+});
+
+test("samples leaves out what is undefined, and nothing else", () => {
+    const graph = new Graph("q", "Q", "integer", { hits: gauge(), misses: gauge() });
+    assert.deepEqual(new Host().collect(pluginOf(() => graph.samples({ hits: undefined, misses: 3 }))), { "q.misses": 3 });
+    assert.deepEqual(graph.samples({ hits: undefined }), []);
+    for (const value of [null, Number.NaN]) {
+        assert.throws(() => graph.samples({ hits: value }), { name: "Mistake", message: /leave out what has no value/ });
+    }
+    assert.throws(() => graph.sample("hits", undefined), { name: "Mistake", message: /leave out what has no value/ });
 });
 
 test("a metric with wildcards needs a text for each", () => {
