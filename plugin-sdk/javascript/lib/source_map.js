@@ -12,13 +12,16 @@ export function runsOf({ mappings, sources }, wanted) {
     const runs = [];
     let [source, original] = [0, 0];
     for (const [line, segments] of mappings.split(";").entries()) {
-        let first;
+        // esbuild begins a line without a mapping at its first column with the place where the line before ended: the next one counts.
+        let [first, isCarried] = [undefined, false];
         for (const segment of segments === "" ? [] : segments.split(",")) {
-            const [, bySource, byLine] = numbers(segment);
+            const [column, bySource, byLine, byColumn] = numbers(segment);
             if (bySource === undefined) continue;
             source += bySource;
             original += byLine;
-            first ??= [indices[source], original + 1];
+            if (first !== undefined && !isCarried) continue;
+            isCarried = first === undefined && line > 0 && [column, bySource, byLine, byColumn].every((own) => own === 0);
+            first = [indices[source], original + 1];
         }
         if (first === undefined || first[0] < 0) continue;
         const last = runs.at(-1);

@@ -4,6 +4,8 @@ import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import test from "node:test";
 
+import { build } from "esbuild";
+
 import { runsOf } from "../lib/source_map.js";
 import { parse } from "../lib/toml.js";
 import { decode, encode } from "../lib/utf8.js";
@@ -70,6 +72,26 @@ test("lines of a bundle are those of their file, in runs", () => {
     const map = { sources: ["../src/a.js", "../node_modules/b.js"], mappings: ";AAAA;AACA,IAAI;;ACEA" };
     assert.deepEqual(runsOf(map, () => true), { files: ["a.js", "b.js"], runs: [[2, 2, 0, 1], [5, 1, 1, 4]] });
     assert.deepEqual(runsOf(map, (path) => !path.includes("node_modules")), { files: ["a.js"], runs: [[2, 2, 0, 1]] });
+});
+
+test("each line of a list and of an object that take several is that of the source", async () => {
+    const contents = ["export const a = (one, two) => {", "    // A comment.", "    return [", "        one({ a: 1 }),", "        two({", "            b: 2,", "        }),", "    ];", "};"];
+    const { outputFiles } = await build({
+        stdin: { contents: contents.join("\n"), sourcefile: "a.js" },
+        bundle: true,
+        format: "esm",
+        write: false,
+        sourcemap: "external",
+        outdir: "out",
+    });
+    const text = (ending) => outputFiles.find(({ path }) => path.endsWith(ending)).text;
+    const { runs } = runsOf(JSON.parse(text(".map")), () => true);
+    const bundle = text(".js").split("\n");
+    for (const part of ["return [", "one({", "two({", "b: 2"]) {
+        const line = bundle.findIndex((own) => own.includes(part)) + 1;
+        const [first, , , original] = runs.find(([start, count]) => line >= start && line < start + count);
+        assert.equal(original + line - first, contents.findIndex((own) => own.includes(part)) + 1, part);
+    }
 });
 
 test("the contract in the package is the contract", () => {
