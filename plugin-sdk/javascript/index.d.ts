@@ -341,8 +341,8 @@ export namespace http {
         ok(): Response;
         /** The text of an answer that must be 2xx. */
         text(): string;
-        /** The JSON of an answer that must be 2xx. */
-        json<T = any>(): T;
+        /** The JSON of an answer that must be 2xx; see `Response.json`. */
+        json<T = any>(options?: { exact?: boolean }): T;
     }
 
     class Response {
@@ -357,7 +357,11 @@ export namespace http {
         /** Itself, if its status is 2xx; else an error that names the page. */
         ok(): this;
         text(): string;
-        json<T = any>(): T;
+        /**
+         * The body as JSON. A number has whole numbers exactly up to 2^53; with `exact`, those beyond are BigInts, which arithmetic does not mix
+         * with numbers.
+         */
+        json<T = any>(options?: { exact?: boolean }): T;
     }
 }
 

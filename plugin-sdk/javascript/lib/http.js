@@ -106,9 +106,9 @@ export class Request {
         return this.ok().text();
     }
 
-    /** The JSON of an answer that must be 2xx. */
-    json() {
-        return this.ok().json();
+    /** The JSON of an answer that must be 2xx; see `Response.json`. */
+    json(options) {
+        return this.ok().json(options);
     }
 
     /** The request that a redirect to this URL leads to. */
@@ -173,15 +173,25 @@ export class Response {
         return text;
     }
 
-    /** The body as JSON. */
-    json() {
+    /** The body as JSON. If it is `exact`, whole numbers beyond 2^53 are BigInts. */
+    json({ exact = false } = {}) {
         const text = this.text();
         try {
-            return JSON.parse(text);
+            return exact ? parsedExactly(text) : JSON.parse(text);
         } catch (error) {
             throw new Failed(`${page(this.url)} is not JSON: ${error.message}`);
         }
     }
+}
+
+/** As `JSON.parse`, but whole numbers that a number does not have exactly are BigInts. */
+function parsedExactly(text) {
+    if (!/\d{16}/.test(text)) return JSON.parse(text);
+    // Such a number becomes a text that begins with NUL, and that a BigInt.
+    const marked = text.replace(/"[^"\\]*(?:\\.[^"\\]*)*"|-?\d[\d.eE+-]*/g, (token) =>
+        /^-?[1-9]\d{15,}$/.test(token) && !Number.isSafeInteger(Number(token)) ? `"\\u0000${token}"` : token,
+    );
+    return JSON.parse(marked, (_, value) => (typeof value === "string" && /^\0-?\d{16,}$/.test(value) ? BigInt(value.slice(1)) : value));
 }
 
 /** Scheme, host and port, as written. */

@@ -202,6 +202,19 @@ test("what is not JSON or not text is an error that names the page", () => {
     assert.throws(() => new Host().answers(PAGE, Uint8Array.of(255)).collect(getter((request) => request.text())), /is not UTF-8/);
 });
 
+test("exact JSON has BigInts for whole numbers beyond 2^53, and is else the same", () => {
+    const read = (text, options) => {
+        let value;
+        new Host().answers(PAGE, text).collect(getter((request) => (value = request.json(options)) !== undefined));
+        return value;
+    };
+    const text = '{"a": 9007199254740993, "b": [-18446744073709551615, 9007199254740991], "c\\"12345678901234567890": "12345678901234567890", "d": 1234567890123456789.5e1}';
+    assert.deepEqual(read(text, { exact: true }), { ...JSON.parse(text), a: 9007199254740993n, b: [-18446744073709551615n, 9007199254740991] });
+    assert.deepEqual(read(text), JSON.parse(text));
+    assert.throws(() => read('{"a": 09007199254740993}', { exact: true }), /is not JSON/);
+    assert.throws(() => read('{"a": 9007199254740993', { exact: true }), /is not JSON/);
+});
+
 test("who could not be reached is named once", () => {
     for (const unreachable of ["connection refused", "http://localhost: connection refused"]) {
         const host = new Host().answers(PAGE, "", { unreachable });
