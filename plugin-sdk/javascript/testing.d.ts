@@ -12,7 +12,10 @@ export class Host {
     now: number;
     /** What was logged: pairs of level and line. */
     logged: [string, string][];
-    /** Adds an HTTP response; an object is sent as JSON. Several to the same request are used in order, the last one again and again. */
+    /**
+     * Adds an HTTP response; an object is sent as JSON. Several to the same request are used in order, the last one again and again. A request
+     * without the `requestHeaders`, or with another body than `requestBody`, is an error of the call.
+     */
     answers(
         url: string,
         body?: string | Uint8Array | object,
@@ -34,7 +37,10 @@ export class Host {
     hasFile(path: string, content: string | Uint8Array): this;
     /** Adds a file that cannot be read; without a reason, one that is missing. */
     hasUnreadableFile(path: string, why?: string): this;
-    /** Calls `collect` with these settings, and returns the values by name, without what the agent makes of counters. */
+    /**
+     * Calls `collect` with these settings, and returns the readings by name, as the plugin gave them: before `scale`, and before the agent
+     * makes rates of counters. What is posted is in the cases of `cases`.
+     */
     collect(plugin: Plugin<any>, settings?: Given): Record<string, number | bigint>;
     /** Calls `check` with these settings. */
     check(plugin: Plugin<any>, settings?: Given): Report[];

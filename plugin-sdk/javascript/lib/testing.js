@@ -39,12 +39,15 @@ export class Host {
         /** What is kept, by key, as bytes. */
         this.kept = new Map();
         this.script = new Script();
+        /** Whether a request that is not as an answer wants it is an error at once; a case reports it with the other differences. */
+        this.isStrict = true;
         this.grants = new Grants();
         this.wire = wireOf(this);
     }
 
     /**
      * Adds an HTTP response; an object is sent as JSON. Several to the same request are used in order, the last one again and again.
+     * A request without the `requestHeaders`, or with another body than `requestBody`, is an error of the call.
      */
     answers(url, body = "", { method = "GET", status = 200, headers = {}, requestHeaders = {}, requestBody, unreachable } = {}) {
         const content = typeof body === "string" || body instanceof Uint8Array ? body : JSON.stringify(body);
@@ -81,7 +84,7 @@ export class Host {
         return this;
     }
 
-    /** Calls `collect` with these settings, and returns the values by name, without what the agent makes of counters. */
+    /** Calls `collect` with these settings, and returns the readings by name, as the plugin gave them. */
     collect(plugin, given = {}) {
         const { samples } = this.readings(plugin, given);
         return Object.fromEntries(samples.map(({ name, value }) => [name, value]));
@@ -109,11 +112,16 @@ export class Host {
 
     /** Does something with this host as the agent, for tests of what is below the plugin's functions. */
     run(work) {
+        const { script } = this;
+        const before = script.wrong.length;
         hosts.push(this);
         try {
             return work();
         } finally {
             hosts.splice(hosts.lastIndexOf(this), 1);
+            // Whatever the plugin made of the answer: it was the answer to another request.
+            const wrong = this.isStrict ? script.wrong.slice(before) : [];
+            if (wrong.length > 0) throw new Error(wrong.join("; "));
         }
     }
 
@@ -390,12 +398,18 @@ class Script {
         this.files = new Map();
         this.read = new Set();
         this.noted = [];
+        // Those of them that are about requests which are not as their answer wants them.
+        this.wrong = [];
         this.conversations = [];
     }
 
     note(text) {
         this.noted.push(text);
         return text;
+    }
+
+    noteWrong(text) {
+        this.wrong.push(this.note(text));
     }
 
     fetch(request) {
@@ -405,13 +419,13 @@ class Script {
         answer.isUsed = true;
         for (const [name, value] of Object.entries(answer.requestHeaders)) {
             if (request.headers.get(name.toLowerCase()) !== value) {
-                this.note(`${answer.method} ${answer.url} was sent without the header \`${name}: ${value}\``);
+                this.noteWrong(`${answer.method} ${answer.url} was sent without the header \`${name}: ${value}\``);
             }
         }
         if (answer.requestBody !== undefined) {
             const sent = request.body === undefined ? "no body" : shown(request.body);
             const isSame = request.body !== undefined && request.body.length === answer.requestBody.length && starts(request.body, answer.requestBody);
-            if (!isSame) this.note(`${answer.method} ${answer.url} was sent with ${sent}, not ${shown(answer.requestBody)}`);
+            if (!isSame) this.noteWrong(`${answer.method} ${answer.url} was sent with ${sent}, not ${shown(answer.requestBody)}`);
         }
         if (answer.unreachable !== undefined) throw wireError("unreachable", answer.unreachable);
         return { status: () => answer.status, headers: () => answer.headers, body: () => answer.body };
@@ -566,6 +580,7 @@ export class Case {
     run(plugin) {
         const { allow, reveal, virtual_host: virtualHost } = this.table;
         const host = new Host({ allow, reveal, virtualHost });
+        host.isStrict = false;
         const counters = new Map();
         const differences = [];
         for (const [number, minute] of this.minutes.entries()) {

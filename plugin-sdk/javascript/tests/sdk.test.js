@@ -215,6 +215,15 @@ test("exact JSON has BigInts for whole numbers beyond 2^53, and is else the same
     assert.throws(() => read('{"a": 9007199254740993', { exact: true }), /is not JSON/);
 });
 
+test("a request that is not as its answer wants it is an error, whatever the plugin makes of the answer", () => {
+    const bare = (status) => new Host().answers(PAGE, "{}", { status, requestHeaders: { "x-token": "s3cret" } });
+    const message = `GET ${PAGE} was sent without the header \`x-token: s3cret\``;
+    assert.throws(() => bare(200).collect(getter((request) => request.json())), { name: "Error", message });
+    assert.throws(() => bare(401).collect(getter((request) => request.json())), { name: "Error", message });
+    assert.deepEqual(bare(200).collect(getter((request) => request.header("X-Token", "s3cret").json())), { "q.a": 1 });
+    assert.throws(() => new Host().answers(PAGE, "{}", { requestBody: "a" }).collect(getter((request) => request.body("b").json())), /sent with "b", not "a"/);
+});
+
 test("who could not be reached is named once", () => {
     for (const unreachable of ["connection refused", "http://localhost: connection refused"]) {
         const host = new Host().answers(PAGE, "", { unreachable });
