@@ -18,7 +18,7 @@ const PACKAGE = fileURLToPath(new URL("..", import.meta.url));
 
 const CAPABILITIES = ["http", "tcp", "kv", "log", "files", "crypto", "call"];
 
-const USAGE = `usage: wasaba-plugin build [FILE] [--output FILE] [--engine quickjs|starlingmonkey]
+const USAGE = `usage: wasaba-plugin build [FILE] [--output FILE] [--engine quickjs|starlingmonkey] [--quiet]
        wasaba-plugin test [FILE...]
 
   build  makes a component of a plugin, by default of plugin.js or plugin.ts, in build/NAME.wasm
@@ -32,11 +32,11 @@ export async function main(given) {
         const { values, positionals } = parseArgs({
             args: given,
             allowPositionals: true,
-            options: { output: { type: "string", short: "o" }, engine: { type: "string", default: "quickjs" } },
+            options: { output: { type: "string", short: "o" }, engine: { type: "string", default: "quickjs" }, quiet: { type: "boolean", default: false } },
         });
         const [command, ...files] = positionals;
         if (command === "build" && files.length <= 1) {
-            await build(files[0], values.output, values.engine);
+            await build(files[0], values.output, values.engine, values.quiet);
             return 0;
         }
         if (command === "test") return await test(files);
@@ -48,7 +48,7 @@ export async function main(given) {
     }
 }
 
-async function build(file, output, engine) {
+async function build(file, output, engine, isQuiet) {
     const source = chosen(file);
     const folder = mkdtempSync(join(tmpdir(), "wasaba-plugin-"));
     try {
@@ -63,6 +63,7 @@ async function build(file, output, engine) {
         writeWorld(world, imports, exports);
         const component = await componentize(engine, code, world);
         writeFileSync(target, component);
+        if (isQuiet) return;
         const size = (component.length / 1e6).toFixed(1);
         console.log(`${output ?? join("build", `${plugin.name}.wasm`)}: ${size} MB, imports ${imports.join(", ") || "nothing"}`);
     } finally {

@@ -77,6 +77,7 @@ test("a component imports what is used, and no other", () => {
         inFolder((folder, tool) => {
             writeFileSync(join(folder, "plugin.js"), text);
             const { stdout, stderr } = tool("build");
+            assert.equal(tool("build", "--quiet").stdout, "");
             assert.match(stdout, new RegExp(`^build/q\\.wasm: \\d\\.\\d MB, imports ${expected}\\n`), stderr);
         });
     }
