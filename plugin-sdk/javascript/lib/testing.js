@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 import { hosts } from "../wire/native/host.js";
+import { console as logging } from "./console.js";
 import { keyOf } from "./description.js";
 import { Misconfigured, told } from "./errors.js";
 import { Secret } from "./secret.js";
@@ -115,9 +116,12 @@ export class Host {
         const { script } = this;
         const before = script.wrong.length;
         hosts.push(this);
+        const { console } = globalThis;
+        globalThis.console = alsoLogged(console);
         try {
             return work();
         } finally {
+            globalThis.console = console;
             hosts.splice(hosts.lastIndexOf(this), 1);
             // Whatever the plugin made of the answer: it was the answer to another request.
             const wrong = this.isStrict ? script.wrong.slice(before) : [];
@@ -163,6 +167,15 @@ export class Host {
         this.grants = Grants.of(plugin, declared, written, this.allow);
         return new Settings(plugin.settings, pairs);
     }
+}
+
+/** A console that writes to the host's log, too, as it does in the component. */
+function alsoLogged(console) {
+    const both = (name) => (...values) => {
+        console[name](...values);
+        logging[name](...values);
+    };
+    return { ...console, ...Object.fromEntries(Object.keys(logging).map((name) => [name, both(name)])) };
 }
 
 /** What the operator wrote, as the agent hands it over. */

@@ -224,6 +224,12 @@ test("a request that is not as its answer wants it is an error, whatever the plu
     assert.throws(() => new Host().answers(PAGE, "{}", { requestBody: "a" }).collect(getter((request) => request.body("b").json())), /sent with "b", not "a"/);
 });
 
+test("what a plugin writes to the console is in the log", () => {
+    const host = new Host();
+    host.collect(pluginOf(() => (console.info("seen", 3), [])));
+    assert.deepEqual(host.logged, [["info", "seen 3"]]);
+});
+
 test("who could not be reached is named once", () => {
     for (const unreachable of ["connection refused", "http://localhost: connection refused"]) {
         const host = new Host().answers(PAGE, "", { unreachable });
