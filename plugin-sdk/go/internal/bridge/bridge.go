@@ -44,7 +44,7 @@ const Hidden = "[secret]"
 // fault is the first mistake of the plugin's author in this call.
 var fault error
 
-// running is whether a call is under way: mistakes outside of it, as in a unit test of a parser, are nobody's.
+// running is whether a call is under way: mistakes outside of it, as in a unit test of a parser, are not reported.
 var running bool
 
 // Mistake is what the plugin's author has to mend. It is remembered until the call ends, which then fails with it, so that it is seen

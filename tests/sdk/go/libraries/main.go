@@ -18,6 +18,7 @@ import (
 var (
 	store = setting.Endpoint("redis").Default("localhost:6379").Help("a Redis server")
 	web   = setting.URL("web").Default("http://localhost/").Help("a page")
+	bare  = setting.Boolean("bare").Default("false").Help("whether net/http is used without the SDK")
 )
 
 func main() {}
@@ -26,7 +27,7 @@ func init() {
 	plugin.Export(plugin.Plugin{
 		Name: "libraries", Version: "0.1.0", Summary: "what go-redis and net/http see of their servers",
 		Reaches:  []plugin.Reach{plugin.HTTP, plugin.TCP},
-		Settings: []plugin.Setting{store, web},
+		Settings: []plugin.Setting{store, web, bare},
 	}, metrics.Collector{
 		Collect: collect,
 		Graphs: []metrics.Graph{metrics.NewGraph("libraries", "Libraries", metrics.Integer,
@@ -46,7 +47,11 @@ func collect(settings plugin.Settings) (readings metrics.Readings, err error) {
 	if err != nil {
 		return readings, err
 	}
-	page, err := transport.Client().Get(settings.Text(web))
+	asked := transport.Client()
+	if settings.Boolean(bare) {
+		asked = http.DefaultClient
+	}
+	page, err := asked.Get(settings.Text(web))
 	if err != nil {
 		return readings, err
 	}

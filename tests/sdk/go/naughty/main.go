@@ -84,6 +84,14 @@ func collect(settings plugin.Settings) (readings metrics.Readings, err error) {
 			return readings, err
 		}
 		readings.Add(metrics.NewSample("naughty.counted.large", large))
+	case "secret-as-text":
+		settings.Text(token)
+	case "secret-in-text":
+		http.Get(settings.Text(url)).Header("authorization", fmt.Sprint("Bearer ", settings.Secret(token)))
+		readings.Add(good)
+	case "twice":
+		readings.Add(good)
+		readings.Add(metrics.NewSample("naughty.good", 2))
 	case "none":
 	default:
 		readings.Add(good)
