@@ -40,7 +40,7 @@ func (c connection) close()                   { c.Close() }
 func (c connection) isLocal() bool            { return true }
 func (c connection) setTimeout(time.Duration) {}
 
-// startTLS goes on without TLS: a test's conversation is in plain text.
+// startTLS continues without TLS: a test's conversation is in plain text.
 func (c connection) startTLS(options TLSOptions) (TLSInfo, error) {
 	info := TLSInfo{Protocol: "TLSv1.3", Verified: "full"}
 	if len(options.ALPN) > 0 {
