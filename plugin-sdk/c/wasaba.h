@@ -55,7 +55,7 @@ typedef enum {
     WASABA_BOOLEAN,
     /* A length of time such as `500ms`, `10s`, `5m`. */
     WASABA_DURATION,
-    /* An absolute http or https URL, and the grant to fetch from there. */
+    /* An absolute http or https URL, and the grant to fetch from its server: scheme, host and port. */
     WASABA_URL,
     /* A host and a port, `db:5432`, and the grant to connect there. */
     WASABA_ENDPOINT,
