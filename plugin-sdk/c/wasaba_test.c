@@ -60,6 +60,9 @@ static struct {
     const char *logged[MANY];
     size_t logged_count;
     const char *error;
+    /* What the last question found instead. */
+    const char *found;
+    bool error_is_said;
     wasaba_sample_t samples[4096];
     const char *results[MANY];
     size_t count, problem_count;
@@ -108,10 +111,13 @@ static bool refuse(wasaba_plugin_types_error_t *error, const char *kind, const c
 /* ---- What a test calls ---- */
 
 bool wasaba_test_that(const char *file, int line, bool holds, const char *condition) {
+    const char *found = test.found, *error = test.error && !test.error_is_said ? test.error : "";
+    test.found = NULL;
     if (holds) return true;
     test.has_failed = true;
-    fprintf(stderr, "%s:%d: %s: it does not hold that %s%s%s\n", file, line, test.name ? test.name : "", condition,
-            test.error && *test.error ? "; the call's error: " : "", test.error ? test.error : "");
+    test.error_is_said = true;
+    fprintf(stderr, "%s:%d: %s: it does not hold that %s%s%s%s%s\n", file, line, test.name ? test.name : "", condition, found ? "; " : "", found ? found : "",
+            *error ? "; the call's error: " : "", error);
     return false;
 }
 
@@ -203,16 +209,50 @@ void wasaba_test_file(const char *path, const char *content) {
 
 const char *wasaba_test_error(void) { return test.error; }
 bool wasaba_test_says(const char *text) { return strstr(test.error, text) != NULL; }
-size_t wasaba_test_count(void) { return test.count; }
+size_t wasaba_test_count(void) {
+    char number[32];
+    snprintf(number, sizeof number, "%zu", test.count);
+    test.found = joined("it has returned ", "", number);
+    return test.count;
+}
 size_t wasaba_test_problems(void) { return test.problem_count; }
 const char *wasaba_test_result(size_t index) { return index < test.count ? test.results[index] : ""; }
 const char *wasaba_test_logged(size_t index) { return index < test.logged_count ? test.logged[index] : NULL; }
 
-bool wasaba_test_has(const char *name, double value) {
-    for (size_t index = 0; index < test.count; index++)
-        if (test.samples[index].name && !strcmp(test.samples[index].name, name) && test.samples[index].value.number == value) return true;
+/* As short as it can be read back. */
+static const char *shown(wasaba_value_t value) {
+    char *text = malloc(64);
+    if (!text) abort();
+    if (value.is_unsigned) return snprintf(text, 64, "%llu", (unsigned long long)value.whole), text;
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(text, 64, "%.*g", digits, value.number);
+        if (strtod(text, NULL) == value.number) break;
+    }
+    return text;
+}
+
+static bool has(const char *name, wasaba_value_t wanted, bool is_exact) {
+    const char *values = "", *names = "";
+    for (size_t index = 0; index < test.count; index++) {
+        const wasaba_sample_t *sample = &test.samples[index];
+        if (!sample->name) continue;
+        if (index < 10) names = joined(names, *names ? ", " : "", sample->name);
+        if (index == 10) names = joined(names, " ", "and more");
+        if (strcmp(sample->name, name)) continue;
+        if (is_exact ? sample->value.is_unsigned && sample->value.whole == wanted.whole : sample->value.number == wanted.number) return true;
+        values = joined(values, *values ? " and " : "", shown(sample->value));
+    }
+    if (*values)
+        test.found = joined(name, " is ", values);
+    else if (*names)
+        test.found = joined("the samples are ", "", names);
+    else if (!*test.error)
+        test.found = "there are no samples";
     return false;
 }
+
+bool wasaba_test_has(const char *name, double value) { return has(name, wasaba_float(value), false); }
+bool wasaba_test_has_whole(const char *name, uint64_t value) { return has(name, wasaba_unsigned(value), true); }
 
 /* The settings that the plugin gets. */
 static wasaba_plugin_types_settings_t settings(void) {
@@ -250,6 +290,9 @@ static wasaba_plugin_types_settings_t start(void) {
     memcpy(test.before_sizes, test.kept_sizes, sizeof test.kept_sizes);
     test.before_count = test.kept_count;
     test.error = "";
+    test.error_is_said = false;
+    test.found = NULL;
+    for (size_t index = 0; index < test.count; index++) test.samples[index].name = NULL;
     test.count = test.problem_count = test.request_count = test.response_count = 0;
     return settings();
 }

@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-/* Prints the place of what does not hold, with the call's error. */
+/* Prints the place of what does not hold, with the call's error, once, and with the value that a sample has instead. */
 #define WASABA_CHECK(condition) wasaba_test_that(__FILE__, __LINE__, condition, #condition)
 bool wasaba_test_that(const char *file, int line, bool holds, const char *condition);
 
@@ -60,8 +60,9 @@ bool wasaba_test_says(const char *text);
 /* How many samples, reports or documents the last call returned; and how many problems. */
 size_t wasaba_test_count(void);
 size_t wasaba_test_problems(void);
-/* Whether it returned this sample. */
+/* Whether it returned this sample; and exactly, as a whole number. */
 bool wasaba_test_has(const char *name, double value);
+bool wasaba_test_has_whole(const char *name, uint64_t value);
 /* A report, `warning: text` or `name: warning: text`; or a document, `name: json`. */
 const char *wasaba_test_result(size_t index);
 /* A line that was logged, `warning: the disk is full`; NULL behind the last. */
