@@ -210,6 +210,38 @@ bool wasaba_bug_at(const char *file, int line, const char *format, ...) {
     return fault((wasaba_error_t){.kind = WASABA_FAILED, .message = wasaba_printf("%s:%d: %s", name ? name + 1 : file, line, text)});
 }
 
+/* The one of several names that is most like a word, if any is. */
+typedef struct {
+    const char *word, *shown;
+    size_t distance;
+} nearest_t;
+
+/* How many characters have to be added, removed or changed. */
+static size_t distance(const char *one, const char *other) {
+    enum { LONGEST = 200 };
+    size_t length = strlen(other), row[LONGEST + 1];
+    if (length > LONGEST) return SIZE_MAX;
+    for (size_t column = 0; column <= length; column++) row[column] = column;
+    for (; *one; one++) {
+        size_t diagonal = row[0]++;
+        for (size_t column = 1; column <= length; column++) {
+            size_t changed = diagonal + (*one != other[column - 1]);
+            diagonal = row[column];
+            size_t shorter = row[column - 1] < diagonal ? row[column - 1] : diagonal;
+            row[column] = changed <= shorter ? changed : shorter + 1;
+        }
+    }
+    return row[length];
+}
+
+/* Compares the word with a name, which messages show as `shown`. */
+static void compare(nearest_t *nearest, const char *name, const char *shown) {
+    size_t changes = distance(nearest->word, name);
+    if (changes > strlen(nearest->word) / 3 || (nearest->shown && changes >= nearest->distance)) return;
+    nearest->shown = shown;
+    nearest->distance = changes;
+}
+
 /* Keeps what a capability returned; `whom` it is about is added if it does not say so. */
 static bool refused(const wasaba_plugin_types_error_t *error, const char *whom) {
     wasaba_error_t kept = {.kind = WASABA_FAILED, .message = text_of(error->message)};
@@ -510,12 +542,53 @@ static bool has_graph(const char *name) {
     return false;
 }
 
+/* A name that can be compared with a pattern: it has `*` and `#` where the pattern has them. */
+static const char *generalized(const char *name, const char *pattern) {
+    char *general = copied("", 0);
+    for (;;) {
+        size_t length = strcspn(name, "."), wanted = strcspn(pattern, ".");
+        bool any = wanted == 1 && (*pattern == '*' || *pattern == '#');
+        general = wasaba_printf("%s%.*s", general, (int)(any ? wanted : length), any ? pattern : name);
+        name += length;
+        pattern += wanted;
+        if (!*name || !*pattern) return wasaba_printf("%s%s", general, name);
+        general = wasaba_printf("%s.", general);
+        name++;
+        pattern++;
+    }
+}
+
+/* What the author of a sample without graph may have meant. */
+static const char *meant(const char *name) {
+    const char *best = NULL, *all = "", *siblings = NULL;
+    size_t least = 0, count = 0;
+    for (size_t index = 0; index < call.graph_count; index++) {
+        const wasaba_graph_t *graph = &call.graphs[index];
+        const char *metrics = "", *dot = strrchr(name, '.');
+        for (const wasaba_metric_t *metric = graph->lines; metric && metric->name; metric++) {
+            const char *pattern = wasaba_printf("%s.%s", graph->name, metric->name);
+            nearest_t nearest = {.word = generalized(name, pattern)};
+            compare(&nearest, pattern, pattern);
+            if (nearest.shown && (!best || nearest.distance < least)) {
+                best = pattern;
+                least = nearest.distance;
+            }
+            metrics = wasaba_printf("%s%s%s", metrics, *metrics ? ", " : "", metric->name);
+            if (++count <= 10) all = wasaba_printf("%s%s%s", all, *all ? ", " : "", pattern);
+        }
+        if (dot && fits(wasaba_printf("%.*s.m", (int)(dot - name), name), graph->name, "m"))
+            siblings = wasaba_printf("; the graph `%s` has %s", graph->name, metrics);
+    }
+    if (best) return wasaba_printf(", did you mean `%s`?", best);
+    return siblings ? siblings : wasaba_printf(", they have %s%s", *all ? all : "none", count > 10 ? " and more" : "");
+}
+
 wasaba_sample_t *wasaba_add_sample(const char *file, int line, wasaba_value_t value, const char *format, ...) {
     FORMATTED(name, format);
     wasaba_sample_t *sample = wasaba_alloc(sizeof *sample);
     sample->name = name;
     sample->value = value;
-    if (!has_graph(name)) wasaba_bug_at(file, line, "no graph of the plugin has the sample `%s`", name);
+    if (!has_graph(name)) wasaba_bug_at(file, line, "no graph of the plugin has the sample `%s`%s", name, meant(name));
     if (!value.is_unsigned && (isnan(value.number) || isinf(value.number)))
         wasaba_bug_at(file, line, "the value of the sample `%s` is %s", name, isnan(value.number) ? "NaN" : "infinite");
     *PUSH(call.samples, call.sample_count, call.sample_room) = sample;
