@@ -429,15 +429,25 @@ static bool declared(const char *file, int line, const wasaba_setting_t *setting
     return wasaba_bug_at(file, line, "the plugin does not declare the setting `%s`, only: %s", setting->key, others);
 }
 
-const char *wasaba_get_at(const char *file, int line, const wasaba_setting_t *setting) {
-    if (!declared(file, line, setting)) return NULL;
+/* Whether it is declared, and has a text. */
+static bool is_text(const char *file, int line, const wasaba_setting_t *setting) {
+    if (setting->kind != WASABA_SECRET) return declared(file, line, setting);
+    return wasaba_bug_at(file, line, "`%s` is a secret: read it with wasaba_secret, in C++ with handle()", setting->key);
+}
+
+static const char *value_of(const wasaba_setting_t *setting) {
     for (size_t index = call.value_count; index-- > 0;)
         if (!strcmp(call.values[index].key, setting->key) && call.values[index].text) return call.values[index].text;
     return NULL;
 }
 
+const char *wasaba_get_at(const char *file, int line, const wasaba_setting_t *setting) {
+    return is_text(file, line, setting) ? value_of(setting) : NULL;
+}
+
 const char *wasaba_text_at(const char *file, int line, const wasaba_setting_t *setting) {
-    const char *text = wasaba_get_at(file, line, setting);
+    if (!is_text(file, line, setting)) return "";
+    const char *text = value_of(setting);
     if (!text) fault((wasaba_error_t){.kind = WASABA_MISCONFIGURED, .message = wasaba_printf("`%s` is not set", setting->key)});
     return text ? text : "";
 }
@@ -445,7 +455,7 @@ const char *wasaba_text_at(const char *file, int line, const wasaba_setting_t *s
 const char *const *wasaba_all_at(const char *file, int line, const wasaba_setting_t *setting) {
     const char **all = wasaba_alloc((call.value_count + 1) * sizeof *all);
     size_t count = 0;
-    if (declared(file, line, setting))
+    if (is_text(file, line, setting))
         for (size_t index = 0; index < call.value_count; index++)
             if (!strcmp(call.values[index].key, setting->key) && call.values[index].text) all[count++] = call.values[index].text;
     return all;
@@ -453,6 +463,10 @@ const char *const *wasaba_all_at(const char *file, int line, const wasaba_settin
 
 const wasaba_secret_t *wasaba_secret_at(const char *file, int line, const wasaba_setting_t *setting) {
     if (!declared(file, line, setting)) return NULL;
+    if (setting->kind != WASABA_SECRET) {
+        wasaba_bug_at(file, line, "`%s` is not a secret: read it with wasaba_text or wasaba_get, in C++ with text() or get()", setting->key);
+        return NULL;
+    }
     for (size_t index = call.value_count; index-- > 0;)
         if (!strcmp(call.values[index].key, setting->key) && call.values[index].secret)
             return wasaba_secret_length(call.values[index].secret) ? call.values[index].secret : NULL;

@@ -259,7 +259,7 @@ typedef struct wasaba_secret wasaba_secret_t;
 
 /* The value, which is required or has a default. If it is not set, it is empty and the call is misconfigured. */
 #define wasaba_text(setting) wasaba_text_at(__FILE__, __LINE__, setting)
-/* The value, or NULL if it is not set. */
+/* The value, or NULL if it is not set. A secret is read with wasaba_secret only. */
 #define wasaba_get(setting) wasaba_get_at(__FILE__, __LINE__, setting)
 /* Each value of a repeatable setting, in the operator's order. NULL ends them. */
 #define wasaba_all(setting) wasaba_all_at(__FILE__, __LINE__, setting)
