@@ -278,7 +278,7 @@ static const char *const setting_kinds[] = {NULL, "text", "secret", "integer", "
 static const char *const readings[] = {"", "gauge", "delta", "per-minute", "per-second", "per-minute-32"};
 static const char *const units[] = {"", "float", "integer", "percentage", "seconds", "milliseconds", "bytes", "bytes-per-second",
                                     "bits-per-second", "iops"};
-static const char *const reaches[] = {"http", "tcp", "unix", "file"};
+static const char *const reach_words[] = {"http", "tcp", "unix", "file"};
 
 #define WORD(words, number) ((size_t)(number) < LENGTH(words) && (words)[number] ? (words)[number] : "")
 
@@ -290,11 +290,11 @@ void exports_wasaba_plugin_about_describe(exports_wasaba_plugin_about_descriptio
     *description = (exports_wasaba_plugin_about_description_t){
         .name = lent(plugin->name), .version = lent(plugin->version), .summary = lent(plugin->summary),
         .settings = {wasaba_alloc(count * sizeof *description->settings.ptr), count},
-        .reach = {wasaba_alloc(LENGTH(reaches) * sizeof *description->reach.ptr), 0},
+        .reach = {wasaba_alloc(LENGTH(reach_words) * sizeof *description->reach.ptr), 0},
         .attributes = pairs(plugin->attributes, attributes),
     };
-    for (size_t index = 0; index < LENGTH(reaches); index++)
-        if (plugin->reaches & 1u << index) description->reach.ptr[description->reach.len++] = lent(reaches[index]);
+    for (size_t index = 0; index < LENGTH(reach_words); index++)
+        if (plugin->reaches & 1u << index) description->reach.ptr[description->reach.len++] = lent(reach_words[index]);
     for (size_t index = 0; index < count; index++) {
         const wasaba_setting_t *setting = plugin->settings[index];
         wasaba_attribute_t aliases = {"aliases", setting->aliases};
@@ -676,6 +676,15 @@ bool wasaba_up_at(const char *file, int line, bool collected, const char *format
     return true;
 }
 
+/* Whether the plugin says that it uses this capability: the agent refuses it otherwise, without knowing the words of C. */
+static bool reaches(unsigned what, const char *word, const char *whom) {
+    if (wasaba_plugin.reaches & what) return true;
+    return fault((wasaba_error_t){
+        .kind = WASABA_FAILED,
+        .message = wasaba_printf("to reach %s the plugin needs `.reaches = WASABA_REACH_%s` in WASABA_PLUGIN, in C++ `.reaches(WASABA_REACH_%s)`",
+                                 whom, word, word)});
+}
+
 /* ---- http ---- */
 
 typedef struct {
@@ -837,6 +846,7 @@ const char *wasaba_taken(uint8_t *bytes, size_t size) {
 
 const wasaba_response_t *wasaba_http_send(wasaba_request_t *request) {
     wasaba_request_t now = *request;
+    if (!reaches(WASABA_REACH_HTTP, "HTTP", page(request->url))) return NULL;
     for (unsigned followed = 0;; followed++) {
         const wasaba_response_t *response = sent(&now);
         if (!response || !request->redirects) return response;
@@ -914,6 +924,7 @@ wasaba_connection_t *wasaba_tcp_connect(const char *host, uint16_t port, uint64_
     wasaba_plugin_tcp_own_connection_t own;
     wasaba_plugin_types_error_t error;
     const char *address = wasaba_printf("%s:%u", host, port);
+    if (!reaches(WASABA_REACH_TCP, "TCP", address)) return NULL;
     if (!wasaba_plugin_tcp_static_connection_connect(&to, port, timeout_ms ? &timeout_ms : NULL, &own, &error))
         return refused(&error, address), NULL;
     return opened(own, address);
@@ -923,6 +934,7 @@ wasaba_connection_t *wasaba_tcp_connect_unix(const char *path, uint64_t timeout_
     string_t to = lent(path);
     wasaba_plugin_tcp_own_connection_t own;
     wasaba_plugin_types_error_t error;
+    if (!reaches(WASABA_REACH_UNIX, "UNIX", path)) return NULL;
     if (!wasaba_plugin_tcp_static_connection_connect_unix(&to, timeout_ms ? &timeout_ms : NULL, &own, &error))
         return refused(&error, path), NULL;
     return opened(own, copied(path, strlen(path)));
@@ -1142,6 +1154,7 @@ struct wasaba_file {
 };
 
 wasaba_file_t *wasaba_file_open(const char *path) {
+    if (!reaches(WASABA_REACH_FILE, "FILE", path)) return NULL;
     string_t name = lent(path);
     wasaba_plugin_files_own_file_t own;
     wasaba_plugin_types_error_t error;

@@ -178,7 +178,8 @@ static bool gathers(void) {
     return true;
 }
 
-WASABA_PLUGIN(.name = "suite", .version = "0", .summary = "", .settings = WASABA_SETTINGS(&url, &port, &wait, &optional, &servers, &token),
+WASABA_PLUGIN(.name = "suite", .version = "0", .summary = "",
+              .reaches = WASABA_REACH_HTTP | WASABA_REACH_TCP | WASABA_REACH_FILE, .settings = WASABA_SETTINGS(&url, &port, &wait, &optional, &servers, &token),
               .graphs = WASABA_GRAPHS({"q.jobs", "Jobs", WASABA_UNIT_INTEGER, WASABA_LINES({WASABA_GAUGE, "waiting", ""})},
                                       {"q.up", "Up", WASABA_UNIT_INTEGER, WASABA_LINES({WASABA_GAUGE, "up", ""})},
                                       {"q.#.*", "Each", WASABA_UNIT_FLOAT, WASABA_LINES({WASABA_GAUGE, "*", ""})}))
