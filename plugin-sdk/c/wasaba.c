@@ -1358,6 +1358,7 @@ static bool read_number(reader_t *reader, wasaba_json_t *json) {
     if (!length || length > 400) return wrong(reader, "a value is invalid");
     char *text = copied(begin, length), *end;
     json->type = WASABA_JSON_NUMBER;
+    json->text = text;
     json->number = strtod(text, &end);
     if (*end || *text == '+' || *text == '.') return wrong(reader, "a number is invalid");
     json->is_whole = digits && (length < 20 || (length == 20 && strcmp(text, "18446744073709551615") <= 0));
@@ -1384,6 +1385,7 @@ static bool read_members(reader_t *reader, wasaba_json_t *json, bool is_object) 
     if (++reader->depth > 100) return wrong(reader, "it is nested too deeply");
     for (;;) {
         wasaba_json_t *member = wasaba_alloc(sizeof *member);
+        member->in = json;
         space(reader);
         if (is_object) {
             if (!(member->key = read_text(reader))) return false;
@@ -1426,9 +1428,12 @@ const wasaba_json_t *wasaba_json_read(const char *text, size_t size, const char 
     return NULL;
 }
 
-static const wasaba_json_t *at(const wasaba_json_t *json, const char *path) {
+/* The value at a path. Without one, `last` is how far the path is there, and `rest` what follows. */
+static const wasaba_json_t *walked(const wasaba_json_t *json, const char *path, const wasaba_json_t **last, const char **rest) {
     while (json && *path) {
+        *last = json;
         if (*path == '.') path++;
+        *rest = path;
         if (*path == '[') {
             char *end;
             size_t index = strtoul(path + 1, &end, 10);
@@ -1446,43 +1451,156 @@ static const wasaba_json_t *at(const wasaba_json_t *json, const char *path) {
     return json;
 }
 
+static const wasaba_json_t *at(const wasaba_json_t *json, const char *path) {
+    const wasaba_json_t *last, *found = walked(json, path, &last, &path);
+    return found && found->type != WASABA_JSON_NULL ? found : NULL;
+}
+
 const wasaba_json_t *wasaba_json_at(const wasaba_json_t *json, const char *format, ...) {
     FORMATTED(path, format);
     return at(json, path);
 }
 
+/* The path of a value in its whole, `workers[0].busy`. */
+static const char *path_of(const wasaba_json_t *json) {
+    if (!json->in) return "";
+    const char *before = path_of(json->in);
+    if (json->in->type == WASABA_JSON_OBJECT) return wasaba_printf("%s%s%s", before, *before ? "." : "", json->key);
+    size_t index = 0;
+    for (const wasaba_json_t *each = json->in->first; each != json; each = each->next) index++;
+    return wasaba_printf("%s[%zu]", before, index);
+}
+
+static const char *const json_types[] = {"null", "a boolean", "a number", "a text", "an array", "an object"};
+
+static bool is_not(const char *file, int line, const wasaba_json_t *json, const char *what) {
+    const char *path = path_of(json);
+    const char *subject = wasaba_printf("%s%s%s", json->of, *path ? ": " : "", path);
+    if (json->type == WASABA_JSON_NULL) return wasaba_bug_at(file, line, "%s is null, it must be %s", subject, what);
+    return wasaba_bug_at(file, line, "%s is %s, not %s", subject, json_types[json->type], what);
+}
+
+/* What an object has, for messages. */
+static const char *keys_of(const wasaba_json_t *object) {
+    const char *keys = "";
+    size_t count = 0;
+    for (const wasaba_json_t *each = object->first; each; each = each->next)
+        if (++count <= 10) keys = wasaba_printf("%s%s%s", keys, *keys ? ", " : "", each->key);
+    return !count ? "nothing" : count > 10 ? wasaba_printf("%s and %zu more", keys, count - 10) : keys;
+}
+
+/* A fault: the path ends where the value `last` has no `rest`. */
+static bool is_missing(const char *file, int line, const wasaba_json_t *last, const char *rest) {
+    bool is_index = *rest == '[';
+    if (last->type != (is_index ? WASABA_JSON_ARRAY : WASABA_JSON_OBJECT)) return is_not(file, line, last, is_index ? "an array" : "an object");
+    const char *path = path_of(last), *key = copied(rest, is_index ? strcspn(rest, "]") + 1 : strcspn(rest, ".["));
+    const char *whole = wasaba_printf("%s: %s%s%s", last->of, path, *path && !is_index ? "." : "", key);
+    const char *subject = *path ? path : "it";
+    if (is_index) {
+        size_t count = 0;
+        for (const wasaba_json_t *each = last->first; each; each = each->next) count++;
+        return wasaba_bug_at(file, line, "%s is missing, %s has %zu", whole, subject, count);
+    }
+    nearest_t nearest = {.word = key};
+    for (const wasaba_json_t *each = last->first; each; each = each->next) compare(&nearest, each->key, each->key);
+    if (nearest.shown) return wasaba_bug_at(file, line, "%s is missing, did you mean %s%s%s?", whole, path, *path ? "." : "", nearest.shown);
+    return wasaba_bug_at(file, line, "%s is missing, %s has %s", whole, subject, keys_of(last));
+}
+
 /* The value at a path; a fault, and NULL, if it is not as it must be. */
-static const wasaba_json_t *needed(const wasaba_json_t *json, const char *path, wasaba_json_type_t type, const char *what) {
-    const wasaba_json_t *found = at(json, path);
+static const wasaba_json_t *needed(const char *file, int line, const wasaba_json_t *json, const char *path, wasaba_json_type_t type, const char *what) {
+    const wasaba_json_t *last = NULL, *found;
+    const char *rest = "";
+    if (!json) {
+        wasaba_bug_at(file, line, "there is no JSON to read `%s` from%s%s", path, call.has_error ? ", after the error: " : "",
+                      call.has_error ? call.error.message : "");
+        return NULL;
+    }
+    found = walked(json, path, &last, &rest);
     if (found && found->type == type) return found;
-    const char *of = json && json->of ? json->of : "the JSON";
-    fault((wasaba_error_t){.kind = WASABA_FAILED, .message = wasaba_printf("%s: %s `%s`", of, what, path)});
+    if (found)
+        is_not(file, line, found, what);
+    else
+        is_missing(file, line, last, rest);
     return NULL;
 }
 
-double wasaba_json_number(const wasaba_json_t *json, const char *format, ...) {
+const wasaba_json_t *wasaba_json_missing_at(const char *file, int line, const wasaba_json_t *json, const char *path) {
+    static const wasaba_json_t none = {.type = WASABA_JSON_NULL, .key = "", .text = "", .of = "nothing"};
+    needed(file, line, json, path, (wasaba_json_type_t)-1, "a value");
+    return &none;
+}
+
+static bool is_whole(const char *file, int line, const wasaba_json_t *json) {
+    const char *path = path_of(json), *digits = json->text;
+    if (json->is_whole) return true;
+    const char *why = *digits == '-' ? "below 0: read it as a number" : digits[strspn(digits, "0123456789")] ? "not a whole number" : "2^64 or more";
+    return wasaba_bug_at(file, line, "%s%s%s is %s, %s", json->of, *path ? ": " : "", path, json->text, why);
+}
+
+double wasaba_json_number_at(const char *file, int line, const wasaba_json_t *json, const char *format, ...) {
     FORMATTED(path, format);
-    const wasaba_json_t *found = needed(json, path, WASABA_JSON_NUMBER, "there is no number");
+    const wasaba_json_t *found = needed(file, line, json, path, WASABA_JSON_NUMBER, "a number");
     return found ? found->number : 0;
 }
 
-uint64_t wasaba_json_whole(const wasaba_json_t *json, const char *format, ...) {
+uint64_t wasaba_json_whole_at(const char *file, int line, const wasaba_json_t *json, const char *format, ...) {
     FORMATTED(path, format);
-    const wasaba_json_t *found = needed(json, path, WASABA_JSON_NUMBER, "there is no number");
-    if (found && !found->is_whole)
-        fault((wasaba_error_t){.kind = WASABA_FAILED, .message = wasaba_printf("%s: it is no whole number: `%s`", found->of ? found->of : "the JSON", path)});
-    return found ? found->whole : 0;
+    const wasaba_json_t *found = needed(file, line, json, path, WASABA_JSON_NUMBER, "a whole number");
+    return found && is_whole(file, line, found) ? found->whole : 0;
 }
 
-const char *wasaba_json_text(const wasaba_json_t *json, const char *format, ...) {
+bool wasaba_json_boolean_at(const char *file, int line, const wasaba_json_t *json, const char *format, ...) {
     FORMATTED(path, format);
-    const wasaba_json_t *found = needed(json, path, WASABA_JSON_TEXT, "there is no text");
+    const wasaba_json_t *found = needed(file, line, json, path, WASABA_JSON_BOOLEAN, "a boolean");
+    return found && found->is_true;
+}
+
+const char *wasaba_json_text_at(const char *file, int line, const wasaba_json_t *json, const char *format, ...) {
+    FORMATTED(path, format);
+    const wasaba_json_t *found = needed(file, line, json, path, WASABA_JSON_TEXT, "a text");
     return found ? found->text : "";
 }
 
-const wasaba_json_t *wasaba_json_first(const wasaba_json_t *json, const char *format, ...) {
+const wasaba_json_t *wasaba_json_first_at(const char *file, int line, const wasaba_json_t *json, const char *format, ...) {
     FORMATTED(path, format);
     const wasaba_json_t *found = at(json, path);
-    if (!found || found->type != WASABA_JSON_OBJECT) found = needed(json, path, WASABA_JSON_ARRAY, "there is no array or object");
+    if (!found || found->type != WASABA_JSON_OBJECT) found = needed(file, line, json, path, WASABA_JSON_ARRAY, "an array or object");
     return found ? found->first : NULL;
+}
+
+/* The value at a path, if it is there, not null, and as it must be. */
+static const wasaba_json_t *maybe(const char *file, int line, const wasaba_json_t *json, const char *path, wasaba_json_type_t type, const char *what) {
+    const wasaba_json_t *found = at(json, path);
+    if (!found || found->type == type) return found;
+    is_not(file, line, found, what);
+    return NULL;
+}
+
+bool wasaba_json_maybe_number_at(const char *file, int line, const wasaba_json_t *json, double *number, const char *format, ...) {
+    FORMATTED(path, format);
+    const wasaba_json_t *found = maybe(file, line, json, path, WASABA_JSON_NUMBER, "a number");
+    if (found) *number = found->number;
+    return found != NULL;
+}
+
+bool wasaba_json_maybe_whole_at(const char *file, int line, const wasaba_json_t *json, uint64_t *whole, const char *format, ...) {
+    FORMATTED(path, format);
+    const wasaba_json_t *found = maybe(file, line, json, path, WASABA_JSON_NUMBER, "a whole number");
+    if (!found || !is_whole(file, line, found)) return false;
+    *whole = found->whole;
+    return true;
+}
+
+bool wasaba_json_maybe_boolean_at(const char *file, int line, const wasaba_json_t *json, bool *is_true, const char *format, ...) {
+    FORMATTED(path, format);
+    const wasaba_json_t *found = maybe(file, line, json, path, WASABA_JSON_BOOLEAN, "a boolean");
+    if (found) *is_true = found->is_true;
+    return found != NULL;
+}
+
+const char *wasaba_json_maybe_text_at(const char *file, int line, const wasaba_json_t *json, const char *format, ...) {
+    FORMATTED(path, format);
+    const wasaba_json_t *found = maybe(file, line, json, path, WASABA_JSON_TEXT, "a text");
+    return found ? found->text : NULL;
 }

@@ -391,6 +391,7 @@ typedef struct wasaba_json {
     wasaba_json_type_t type;
     /* In an object. */
     const char *key;
+    /* Of a number: as it is written. */
     const char *text;
     double number;
     /* A number without sign, fraction and exponent, exact up to 2^64. */
@@ -398,6 +399,8 @@ typedef struct wasaba_json {
     bool is_whole, is_true;
     /* The first of an array's or object's values; the value after this one. */
     const struct wasaba_json *first, *next;
+    /* The array or object that it is in. */
+    const struct wasaba_json *in;
     /* What messages call the whole. */
     const char *of;
 } wasaba_json_t;
@@ -406,14 +409,35 @@ typedef struct wasaba_json {
 const wasaba_json_t *wasaba_http_json(wasaba_request_t *request);
 /* Reads a text, which messages call `of`; or NULL. */
 const wasaba_json_t *wasaba_json_read(const char *text, size_t size, const char *of);
-/* The value at a path, a printf format such as `jobs.waiting` or `workers[%d].name`; or NULL, which is no error. */
-const wasaba_json_t *wasaba_json_at(const wasaba_json_t *json, const char *path_format, ...) WASABA_PRINTF(2, 3);
-/* A value that must be there and of this type: otherwise the call fails, and it is 0 or empty. */
-double wasaba_json_number(const wasaba_json_t *json, const char *path_format, ...) WASABA_PRINTF(2, 3);
-uint64_t wasaba_json_whole(const wasaba_json_t *json, const char *path_format, ...) WASABA_PRINTF(2, 3);
-const char *wasaba_json_text(const wasaba_json_t *json, const char *path_format, ...) WASABA_PRINTF(2, 3);
+/* A path is a printf format: `jobs.waiting`, `workers[%d].name`, or "" for the value itself. */
+/* A value that must be there and of this type. Otherwise the call fails, with file and line, and it is 0, false or empty. */
+#define wasaba_json_number(json, ...) wasaba_json_number_at(__FILE__, __LINE__, json, __VA_ARGS__)
+#define wasaba_json_whole(json, ...) wasaba_json_whole_at(__FILE__, __LINE__, json, __VA_ARGS__)
+#define wasaba_json_boolean(json, ...) wasaba_json_boolean_at(__FILE__, __LINE__, json, __VA_ARGS__)
+#define wasaba_json_text(json, ...) wasaba_json_text_at(__FILE__, __LINE__, json, __VA_ARGS__)
 /* The first value of an array or object that must be there; NULL if it is empty. */
-const wasaba_json_t *wasaba_json_first(const wasaba_json_t *json, const char *path_format, ...) WASABA_PRINTF(2, 3);
+#define wasaba_json_first(json, ...) wasaba_json_first_at(__FILE__, __LINE__, json, __VA_ARGS__)
+/* A value that may be absent or null: then false or NULL. One of another type fails the call.
+ * `double load; if (wasaba_json_maybe_number(page, &load, "load")) ...` */
+#define wasaba_json_maybe_number(json, number, ...) wasaba_json_maybe_number_at(__FILE__, __LINE__, json, number, __VA_ARGS__)
+#define wasaba_json_maybe_whole(json, whole, ...) wasaba_json_maybe_whole_at(__FILE__, __LINE__, json, whole, __VA_ARGS__)
+#define wasaba_json_maybe_boolean(json, is_true, ...) wasaba_json_maybe_boolean_at(__FILE__, __LINE__, json, is_true, __VA_ARGS__)
+#define wasaba_json_maybe_text(json, ...) wasaba_json_maybe_text_at(__FILE__, __LINE__, json, __VA_ARGS__)
+/* The value at a path, of any type; or NULL, which is not an error, if it is absent or null. Reading through NULL does not crash in a
+ * component, it reads zeros: check it. */
+const wasaba_json_t *wasaba_json_at(const wasaba_json_t *json, const char *path_format, ...) WASABA_PRINTF(2, 3);
+
+double wasaba_json_number_at(const char *file, int line, const wasaba_json_t *json, const char *path_format, ...) WASABA_PRINTF(4, 5);
+uint64_t wasaba_json_whole_at(const char *file, int line, const wasaba_json_t *json, const char *path_format, ...) WASABA_PRINTF(4, 5);
+bool wasaba_json_boolean_at(const char *file, int line, const wasaba_json_t *json, const char *path_format, ...) WASABA_PRINTF(4, 5);
+const char *wasaba_json_text_at(const char *file, int line, const wasaba_json_t *json, const char *path_format, ...) WASABA_PRINTF(4, 5);
+const wasaba_json_t *wasaba_json_first_at(const char *file, int line, const wasaba_json_t *json, const char *path_format, ...) WASABA_PRINTF(4, 5);
+bool wasaba_json_maybe_number_at(const char *file, int line, const wasaba_json_t *json, double *number, const char *path_format, ...) WASABA_PRINTF(5, 6);
+bool wasaba_json_maybe_whole_at(const char *file, int line, const wasaba_json_t *json, uint64_t *whole, const char *path_format, ...) WASABA_PRINTF(5, 6);
+bool wasaba_json_maybe_boolean_at(const char *file, int line, const wasaba_json_t *json, bool *is_true, const char *path_format, ...) WASABA_PRINTF(5, 6);
+const char *wasaba_json_maybe_text_at(const char *file, int line, const wasaba_json_t *json, const char *path_format, ...) WASABA_PRINTF(4, 5);
+/* Fails the call because the value at `path` is not there. Returns a null that can be read through. */
+const wasaba_json_t *wasaba_json_missing_at(const char *file, int line, const wasaba_json_t *json, const char *path);
 /* `WASABA_EACH(worker, page, "workers") { ... }` */
 #define WASABA_EACH(each, json, ...) for (const wasaba_json_t *each = wasaba_json_first(json, __VA_ARGS__); each; each = each->next)
 

@@ -1,5 +1,6 @@
 /* The SDK's own tests: each begins with the sentence that it tests. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "wasaba_test.h"
@@ -119,7 +120,8 @@ static bool reads_json(void) {
     WASABA_CHECK(wasaba_json_whole(json, "large") == UINT64_MAX);
     WASABA_CHECK(!strcmp(wasaba_json_text(json, "a[2].b"), "日😀\n\""));
     WASABA_CHECK(!wasaba_json_at(json, "a[3]") && !wasaba_json_at(json, "a.b") && wasaba_json_at(json, "t")->is_true);
-    WASABA_CHECK(wasaba_json_at(json, "n")->type == WASABA_JSON_NULL);
+    WASABA_CHECK(wasaba_json_boolean(json, "t") && !strcmp(wasaba_json_at(json, "a[1]")->text, "-2.5e1"));
+    WASABA_CHECK(!wasaba_json_at(json, "n") && wasaba_json_first(json, "a")->type == WASABA_JSON_NUMBER);
     size_t count = 0;
     WASABA_EACH(each, json, "a") count++;
     WASABA_CHECK(count == 3);
@@ -137,10 +139,52 @@ static bool refuses_what_is_not_json(void) {
     return !wasaba_json_read(deep, sizeof deep, "it");
 }
 
-static bool needs_what_is_not_there(void) {
-    const wasaba_json_t *json = wasaba_json_read("{\"a\":\"1\"}", 9, "the page");
-    return wasaba_json_number(json, "a") == 0;
+static const char page_text[] = "{\"jobs\":{\"waiting\":1.5,\"done\":null,\"lost\":-3,\"large\":18446744073709551616},\"workers\":[{\"busy\":true,\"name\":\"a\"}]}";
+
+/* How JSON is read, and at which path. */
+static char how;
+static const char *path;
+static int line;
+
+#define HERE (line = __LINE__, path)
+
+static bool reads_what_is_needed(void) {
+    const wasaba_json_t *page = how == '0' ? NULL : wasaba_json_read(page_text, sizeof page_text - 1, "the page");
+    switch (how) {
+    case 'n': return wasaba_json_number(page, "%s", HERE) == 0;
+    case 'w': return wasaba_json_whole(page, "%s", HERE) == 0;
+    case 'b': return !wasaba_json_boolean(page, "%s", HERE);
+    case 't': return !*wasaba_json_text(page, "%s", HERE);
+    case 'e': return !wasaba_json_first(page, "%s", HERE);
+    case 'i': return wasaba_json_number(wasaba_json_first(page, "workers"), "%s", HERE) == 0;
+    default: wasaba_unreachable("gone"); return wasaba_json_number(page, "%s", HERE) == 0;
+    }
 }
+
+static bool reads_what_may_be_there(void) {
+    const wasaba_json_t *page = wasaba_json_read(page_text, sizeof page_text - 1, "the page");
+    double number = 7;
+    uint64_t whole = 7;
+    bool is_true = false;
+    WASABA_CHECK(wasaba_json_maybe_number(page, &number, "jobs.%s", "waiting") && number == 1.5);
+    WASABA_CHECK(!wasaba_json_maybe_whole(page, &whole, "jobs.done") && !wasaba_json_maybe_whole(page, &whole, "jobs.nothing") && whole == 7);
+    WASABA_CHECK(wasaba_json_maybe_boolean(page, &is_true, "workers[0].busy") && is_true);
+    WASABA_CHECK(!wasaba_json_maybe_boolean(page, &is_true, "workers[1].busy") && is_true);
+    WASABA_CHECK(!strcmp(wasaba_json_maybe_text(page, "workers[0].name"), "a") && !wasaba_json_maybe_text(page, "jobs.done"));
+    return true;
+}
+
+static bool reads_another_type_than_may_be_there(void) {
+    const wasaba_json_t *page = wasaba_json_read(page_text, sizeof page_text - 1, "the page");
+    double number = 7;
+    return !wasaba_json_maybe_number(page, &number, "jobs") && number == 7;
+}
+
+static bool reads_a_secret_as_text(void) { return !*wasaba_text(&token); }
+static bool gets_a_secret_as_text(void) { return !wasaba_get(&token); }
+static bool reads_a_text_as_secret(void) { return !wasaba_secret(&url); }
+
+static bool connects_to_a_socket(void) { return wasaba_tcp_connect_unix("/run/a", 0) != NULL; }
 
 static bool reads_files(void) {
     size_t size;
@@ -298,8 +342,70 @@ int main(void) {
     wasaba_test("what is not JSON is refused");
     WASABA_CHECK(run(refuses_what_is_not_json));
 
-    wasaba_test("a number that is not there fails the call, even if the plugin does not look");
-    WASABA_CHECK(!run(needs_what_is_not_there) && wasaba_test_says("failed: the page: there is no number `a`"));
+    static const struct {
+        char how;
+        const char *path, *error;
+    } needs[] = {
+        {'n', "workers[0].busy", "the page: workers[0].busy is a boolean, not a number"},
+        {'n', "", "the page is an object, not a number"},
+        {'n', "jobs", "the page: jobs is an object, not a number"},
+        {'n', "jobs.done", "the page: jobs.done is null, it must be a number"},
+        {'n', "jobs.watiing", "the page: jobs.watiing is missing, did you mean jobs.waiting?"},
+        {'n', "jobs.count", "the page: jobs.count is missing, jobs has waiting, done, lost, large"},
+        {'n', "load", "the page: load is missing, it has jobs, workers"},
+        {'n', "jobs.done.count", "the page: jobs.done is null, it must be an object"},
+        {'n', "workers.busy", "the page: workers is an array, not an object"},
+        {'n', "jobs[0]", "the page: jobs is an object, not an array"},
+        {'n', "workers[1].busy", "the page: workers[1] is missing, workers has 1"},
+        {'w', "jobs.waiting", "the page: jobs.waiting is 1.5, not a whole number"},
+        {'w', "jobs.lost", "the page: jobs.lost is -3, below 0: read it as a number"},
+        {'w', "jobs.large", "the page: jobs.large is 18446744073709551616, 2^64 or more"},
+        {'w', "workers[0].name", "the page: workers[0].name is a text, not a whole number"},
+        {'b', "jobs.waiting", "the page: jobs.waiting is a number, not a boolean"},
+        {'t', "workers", "the page: workers is an array, not a text"},
+        {'e', "jobs.waiting", "the page: jobs.waiting is a number, not an array or object"},
+        {'i', "busy", "the page: workers[0].busy is a boolean, not a number"},
+        {'i', "", "the page: workers[0] is an object, not a number"},
+        {'0', "jobs.done", "there is no JSON to read `jobs.done` from, after the error: gone"},
+    };
+    for (size_t index = 0; index < sizeof needs / sizeof *needs; index++) {
+        char expected[200];
+        wasaba_test("a value that is not there fails the call with its path and what is there, even if the plugin does not look");
+        how = needs[index].how;
+        path = needs[index].path;
+        WASABA_CHECK(!run(reads_what_is_needed));
+        snprintf(expected, sizeof expected, "failed: suite.c:%d: %s", line, needs[index].error);
+        if (!WASABA_CHECK(!strcmp(wasaba_test_error(), expected))) fprintf(stderr, "%s\n", expected);
+    }
+
+    wasaba_test("what may be absent or null is read if it is there");
+    WASABA_CHECK(run(reads_what_may_be_there));
+    WASABA_CHECK(!run(reads_another_type_than_may_be_there) && wasaba_test_says("the page: jobs is an object, not a number"));
+
+    wasaba_test("a secret is not a text, and a text is not a secret");
+    wasaba_test_set("token", "hunter2");
+    WASABA_CHECK(!run(reads_a_secret_as_text) && wasaba_test_says("`token` is a secret: read it with wasaba_secret, in C++ with handle()"));
+    WASABA_CHECK(!run(gets_a_secret_as_text) && wasaba_test_says("`token` is a secret"));
+    WASABA_CHECK(!run(reads_a_text_as_secret) && wasaba_test_says("`url` is not a secret: read it with wasaba_text"));
+
+    wasaba_test("what the plugin does not say that it reaches is said in the words of C");
+    WASABA_CHECK(!run(connects_to_a_socket) && wasaba_test_says("to reach /run/a the plugin needs `.reaches = WASABA_REACH_UNIX` in WASABA_PLUGIN"));
+
+    static const char *const meant[][2] = {
+        {"q.jobs.watiing", "`q.jobs.watiing`, did you mean `q.jobs.waiting`?"},
+        {"q.jobs.other", "`q.jobs.other`; the graph `q.jobs` has waiting"},
+        {"p.a.b.c", "`p.a.b.c`, did you mean `q.#.*.*`?"},
+        {"other", "`other`, they have q.jobs.waiting, q.up.up, q.#.*.*"},
+    };
+    for (size_t index = 0; index < sizeof meant / sizeof *meant; index++) {
+        wasaba_test("a misspelt metric has the names that were meant");
+        sampled = meant[index][0];
+        WASABA_CHECK(!run(samples_a_name) && wasaba_test_says(meant[index][1]));
+    }
+
+    wasaba_test("a whole number is compared exactly");
+    WASABA_CHECK(run(samples_numbers) && wasaba_test_has("q.jobs.waiting", 0.5) && wasaba_test_has_whole("q.jobs.waiting", UINT64_MAX));
+    WASABA_CHECK(!wasaba_test_has_whole("q.jobs.waiting", UINT64_MAX - 1) && wasaba_test_has("q.jobs.waiting", 18446744073709551614.0));
 
     wasaba_test("a file is read whole or not at all");
     wasaba_test_file("/f", "abcdef");

@@ -29,6 +29,8 @@ static bool collect(void) {
     if (!strcmp(what, "wrong-type") || !strcmp(what, "nan")) wasaba_sample(NAN, "naughty.nan");
     if (!strcmp(what, "wrong-setting")) wasaba_text(&uri);
     if (!strcmp(what, "wrong-name")) wasaba_sample(1, "other.waiting");
+    if (!strcmp(what, "wrong-json")) wasaba_json_whole(wasaba_json_read("{\"jobs\":[1.5]}", 14, "the page"), "jobs[%d]", 0);
+    if (!strcmp(what, "wrong-kind")) wasaba_text(&token);
     if (!strcmp(what, "print")) {
         const wasaba_secret_t *secret = wasaba_secret(&token);
         printf("on standard output %p\n", (const void *)secret);
