@@ -4,7 +4,7 @@
 //     static const wasaba::setting url = wasaba::setting::url("url").initial("http://localhost:7070/stats").help("page as JSON");
 //
 //     static bool collect() {
-//         auto page = wasaba::http::get(url.text()).json();
+//         const auto page = wasaba::http::get(url.text()).json();
 //         if (!page) return false;
 //         wasaba::sample("queue.jobs.waiting", page.whole("jobs"));
 //         return true;
@@ -46,9 +46,11 @@ namespace wasaba {
 struct place {
     const char *file;
     int line;
+    // A function of its own: in a default argument that is an expression, compilers differ in whose place it is.
+    static constexpr place here(const char *file = __builtin_FILE(), int line = __builtin_LINE()) { return {file, line}; }
 };
 
-#define WASABA_PLACE wasaba::place where = wasaba::place{__builtin_FILE(), __builtin_LINE()}
+#define WASABA_PLACE wasaba::place where = wasaba::place::here()
 
 // A secret, as a handle, or none.
 class secret {
@@ -178,8 +180,10 @@ template <class T> wasaba_value_t value(T number) {
         return wasaba_float(number);
     else if constexpr (std::is_signed_v<T>)
         return wasaba_signed(number);
-    else
+    else if constexpr (std::is_arithmetic_v<T>)
         return wasaba_unsigned(number);
+    else
+        return {};
 }
 
 // A sample, with the full name of its metric: the graph's name, a dot, the metric's name. Whole numbers stay exact.
@@ -196,24 +200,47 @@ private:
 
 inline std::string segment(const std::string &text) { return wasaba_segment(text.c_str()); }
 
-// JSON, or nothing. It and its parts live until the call ends.
+// JSON, or nothing. It and its parts live until the call ends. A path is `jobs.waiting`, `workers[0].name`, or "" for the value itself.
 class json {
 public:
-    json(const wasaba_json_t *c = nullptr) : c(c) {}
+    json(const wasaba_json_t *c = nullptr, WASABA_PLACE) : c(c), where(where) {}
     explicit operator bool() const { return c; }
-    // What must be there: otherwise the call fails, and it is 0 or empty.
-    double number(const std::string &path) const { return wasaba_json_number(c, "%s", path.c_str()); }
-    std::uint64_t whole(const std::string &path) const { return wasaba_json_whole(c, "%s", path.c_str()); }
-    std::string text(const std::string &path) const { return wasaba_json_text(c, "%s", path.c_str()); }
-    // What need not be there.
-    json at(const std::string &path) const { return wasaba_json_at(c, "%s", path.c_str()); }
+    // What must be there: otherwise the call fails, with file and line, and it is 0, false or empty.
+    double number(const std::string &path, WASABA_PLACE) const { return wasaba_json_number_at(where.file, where.line, c, "%s", path.c_str()); }
+    std::uint64_t whole(const std::string &path, WASABA_PLACE) const { return wasaba_json_whole_at(where.file, where.line, c, "%s", path.c_str()); }
+    bool boolean(const std::string &path, WASABA_PLACE) const { return wasaba_json_boolean_at(where.file, where.line, c, "%s", path.c_str()); }
+    std::string text(const std::string &path, WASABA_PLACE) const { return wasaba_json_text_at(where.file, where.line, c, "%s", path.c_str()); }
+    // What may be absent or null. One of another type fails the call.
+    std::optional<double> maybe_number(const std::string &path, WASABA_PLACE) const {
+        double number;
+        return wasaba_json_maybe_number_at(where.file, where.line, c, &number, "%s", path.c_str()) ? std::optional(number) : std::nullopt;
+    }
+    std::optional<std::uint64_t> maybe_whole(const std::string &path, WASABA_PLACE) const {
+        std::uint64_t whole;
+        return wasaba_json_maybe_whole_at(where.file, where.line, c, &whole, "%s", path.c_str()) ? std::optional(whole) : std::nullopt;
+    }
+    std::optional<bool> maybe_boolean(const std::string &path, WASABA_PLACE) const {
+        bool is_true;
+        return wasaba_json_maybe_boolean_at(where.file, where.line, c, &is_true, "%s", path.c_str()) ? std::optional(is_true) : std::nullopt;
+    }
+    std::optional<std::string> maybe_text(const std::string &path, WASABA_PLACE) const {
+        const char *text = wasaba_json_maybe_text_at(where.file, where.line, c, "%s", path.c_str());
+        return text ? std::optional<std::string>(text) : std::nullopt;
+    }
+    // A value of any type; nothing if it is absent or null.
+    json at(const std::string &path, WASABA_PLACE) const {
+        json found(wasaba_json_at(c, "%s", path.c_str()), where);
+        if (!found) found.from = c, found.path = wasaba_printf("%s", path.c_str());
+        return found;
+    }
     std::string key() const { return c && c->key ? c->key : ""; }
-    const wasaba_json_t *operator->() const { return c; }
+    // Of nothing: the call fails, with the place where it was got, and a null is read.
+    const wasaba_json_t *operator->() const { return c ? c : wasaba_json_missing_at(where.file, where.line, from, path); }
 
     class iterator {
     public:
         iterator(const wasaba_json_t *c) : c(c) {}
-        json operator*() const { return c; }
+        json operator*() const { return json(c); }
         iterator &operator++() { return c = c->next, *this; }
         bool operator!=(const iterator &other) const { return c != other.c; }
 
@@ -226,10 +253,14 @@ public:
         iterator end() const { return nullptr; }
     };
     // The values of an array or object that must be there.
-    range each(const std::string &path) const { return {wasaba_json_first(c, "%s", path.c_str())}; }
+    range each(const std::string &path, WASABA_PLACE) const { return {wasaba_json_first_at(where.file, where.line, c, "%s", path.c_str())}; }
 
 private:
     const wasaba_json_t *c;
+    // Where it was got, and of what, if it is nothing.
+    place where;
+    const wasaba_json_t *from = nullptr;
+    const char *path = "";
 };
 
 namespace http {
@@ -238,14 +269,20 @@ class response {
 public:
     response(const wasaba_response_t *c) : c(c) {}
     explicit operator bool() const { return c; }
-    unsigned status() const { return c->status; }
-    std::string_view body() const { return {c->body, c->size}; }
-    std::optional<std::string> header(const std::string &name) const {
-        const char *value = wasaba_response_header(c, name.c_str());
+    // Of no response: the call fails, with file and line.
+    unsigned status(WASABA_PLACE) const { return is_there(where) ? c->status : 0; }
+    std::string_view body(WASABA_PLACE) const { return is_there(where) ? std::string_view(c->body, c->size) : std::string_view(); }
+    std::optional<std::string> header(const std::string &name, WASABA_PLACE) const {
+        const char *value = is_there(where) ? wasaba_response_header(c, name.c_str()) : nullptr;
         return value ? std::optional<std::string>(value) : std::nullopt;
     }
 
 private:
+    bool is_there(place where) const {
+        if (c) return true;
+        const wasaba_error_t *error = wasaba_error();
+        return wasaba_bug_at(where.file, where.line, "there is no response to read%s%s", error ? ", after the error: " : "", error ? error->message : "");
+    }
     const wasaba_response_t *c;
 };
 
@@ -257,6 +294,7 @@ public:
     request &header(const std::string &name, const std::string &prefix, const secret &value) {
         return wasaba_http_header_secret(c, name.c_str(), prefix.c_str(), value.handle), *this;
     }
+    request &header(const std::string &name, const secret &value) { return header(name, "", value); }
     request &basic_auth(const std::string &user, const secret &password) { return wasaba_http_basic_auth(c, user.c_str(), password.handle), *this; }
     request &header_lines(const secret &lines) { return wasaba_http_header_lines(c, lines.handle), *this; }
     request &body(std::string_view bytes) { return wasaba_http_body(c, bytes.data(), bytes.size()), *this; }
@@ -266,7 +304,7 @@ public:
     response send() { return wasaba_http_send(c); }
     // A status that is not 2xx is an error that names the page.
     response ok() { return wasaba_http_ok(c); }
-    wasaba::json json() { return wasaba_http_json(c); }
+    wasaba::json json(WASABA_PLACE) { return {wasaba_http_json(c), where}; }
 
 private:
     wasaba_request_t *c;
