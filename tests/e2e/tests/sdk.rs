@@ -57,12 +57,22 @@ fn prints_for_its_author(naughty: &Path) {
     }
 }
 
+/// Whether the SDK's own tests pass, in its language, without an agent.
+fn passes_its_native_tests(language: &str) {
+    let mut tests = std::process::Command::new("sh");
+    tests.arg(folder().join("native.sh")).arg(language).arg(components(language)).env_remove("RUSTC_BOOTSTRAP");
+    let output = tests.output().unwrap();
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(output.status.success(), "{language}: {}", said.concat());
+}
+
 /// All that has to hold of a language.
 fn keeps_the_contract(language: &str) {
     let built = components(language);
     let (everything, naughty) = (built.join("everything.wasm"), built.join("naughty.wasm"));
     describes_itself_like_all_others(&everything);
     passes_the_cases(&everything);
+    passes_its_native_tests(language);
     passes(&naughty, &folder().join("naughty.toml"));
     passes(&naughty, &folder().join(language).join("naughty.toml"));
     if language != "javascript" {
