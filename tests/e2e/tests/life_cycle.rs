@@ -54,6 +54,8 @@ async fn a_file_that_is_dropped_in_runs_before_the_next_minute_even_if_the_folde
     let agent = home.start(&[]);
     agent.line_with("loadavg1\t", SOON);
     std::thread::park_timeout(PAUSE);
+    // The agent has made it.
+    std::fs::remove_dir(home.root().join("plugins")).unwrap();
     std::fs::create_dir(home.root().join("plugins")).unwrap();
     home.drop_in("late.wasm", &naughty());
     agent.line_with("custom.naughty.good\t1\t", Duration::from_secs(20));

@@ -200,9 +200,7 @@ fn a_plugin_is_run_by_its_path_with_the_settings_beside_it_which_flags_override(
     let (home, nginx) = (Home::with(""), Nginx::start());
     let (file, settings) = (home.path("web.wasm"), home.path("web.toml"));
     std::fs::copy(wasaba_e2e::official("nginx"), &file).unwrap();
-    let run = |flags: &[&str]| {
-        home.command(&["plugin", "run"], &[&[file.to_str().unwrap(), "-tempfile=/dev/null"], flags].concat())
-    };
+    let run = |flags: &[&str]| home.command(&["plugin", "run"], &[&[file.to_str().unwrap()], flags].concat());
     std::fs::write(&settings, format!("settings = {{ host = \"127.0.0.1\", port = {} }}\n", nginx.port)).unwrap();
     let output = run(&[]);
     assert!(stdout(&output).contains("nginx.connections.connections\t"));

@@ -281,9 +281,13 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<()> {
 /// Writes the file at `path` with this mode in one step, in place of what is there; a link is replaced and not followed.
 ///
 /// # Errors
-/// It cannot be written.
+/// It cannot be written, or there is a device, a pipe, a socket or a folder.
 pub fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     let found = walk(path, Last::Kept)?;
+    match found.entry.as_ref().map(|entry| FileType::from_raw_mode(entry.stat.st_mode)) {
+        None | Some(FileType::RegularFile | FileType::Symlink) => {}
+        Some(kind) => return Err(not_regular(kind)),
+    }
     write_in(&found.folder, &found.name, content, mode, None)
 }
 

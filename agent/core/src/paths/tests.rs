@@ -352,6 +352,27 @@ fn a_file_is_replaced_with_its_owner_and_mode_and_a_new_one_has_the_mode_that_wa
 }
 
 #[test]
+fn what_is_written_in_one_step_takes_the_place_of_a_file_and_of_a_link_but_of_nothing_else() {
+    let temp = temp();
+    let [fifo, folder, link] = ["fifo", "folder", "link"].map(|name| temp.path().join(name));
+    let (file, real) = (put(temp.path(), "file"), put(temp.path(), "real"));
+    pipe(&fifo);
+    fs::create_dir(&folder).unwrap();
+    symlink(&real, &link).unwrap();
+    // A device is refused like them.
+    for path in [&fifo, &folder] {
+        let kind = fs::symlink_metadata(path).unwrap().file_type();
+        own::write(path, b"after", 0o644).unwrap_err();
+        assert_eq!(fs::symlink_metadata(path).unwrap().file_type(), kind, "{}", path.display());
+    }
+    for path in [&file, &link] {
+        own::write(path, b"after", 0o644).unwrap();
+        assert_eq!(fs::read(path).unwrap(), b"after");
+    }
+    assert_ne!(fs::read(&real).unwrap(), b"after");
+}
+
+#[test]
 fn a_link_of_ours_is_replaced_where_it_leads_and_one_of_others_or_a_pipe_not_at_all() {
     let temp = temp();
     let (real, link) = (put(temp.path(), "real"), temp.path().join("link"));
