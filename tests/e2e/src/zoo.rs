@@ -321,6 +321,9 @@ pub struct Zoo {
     base: String,
 }
 
+/// So many threads more than before may be left: of the pool, and one for plugins that compute.
+pub const MOST_MORE_THREADS: f64 = 12.0;
+
 /// How long the zoo waits for anything, even on a busy machine.
 const LONG: Duration = Duration::from_secs(240);
 
@@ -586,7 +589,7 @@ impl Zoo {
 /// lanes may be under way at once, each with a connection of its own, which is kept for the next ones for a while.
 async fn idle_ended(agent: &Agent, [threads, descriptors, _]: [f64; 3]) {
     let end = Instant::now() + LONG;
-    let is_more = |[now, open, _]: [f64; 3]| now > threads + 8.0 || open > descriptors + 6.0;
+    let is_more = |[now, open, _]: [f64; 3]| now > threads + MOST_MORE_THREADS || open > descriptors + 6.0;
     while is_more(resources(agent)) && Instant::now() < end {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
