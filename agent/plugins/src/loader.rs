@@ -19,8 +19,8 @@ use crate::settings::{lacks_only_settings, resolve};
 use crate::unloaded::Unloaded;
 
 /// How many plugins are loaded at once: enough that a few slow ones do not block the others, and few enough that a thousand
-/// do not take a thread each. Even fewer are compiled at once, see [`Cache`]; those that wait for a compiler have no place here.
-const LOADED_AT_ONCE: usize = 8;
+/// do not take a thread each, which stays in the pool afterwards. Even fewer are compiled at once, see [`Cache`]; those that wait for a compiler have no place here.
+const LOADED_AT_ONCE: usize = 4;
 
 /// How many instances ask their plugins for their graph definitions at once: each takes the memory of a call, and one that
 /// hangs keeps its permit until it times out.

@@ -73,7 +73,8 @@ const MOST_PIECES: usize = 4096;
 
 /// Returns the pages of free small blocks to the kernel. Takes about a millisecond for each 10 MB of them.
 ///
-/// The free room is what can be allocated before the heap grows: within what `mapped` says is mapped already, the lowest addresses first.
+/// The free room is what can be allocated before the heap grows: within the addresses that are mapped already, which `mapped` returns in
+/// their order.
 pub fn give_back(mapped: impl Fn() -> Vec<Range<usize>>) {
     for size in PIECES {
         let Ok(layout) = Layout::from_size_align(size, 16) else { continue };

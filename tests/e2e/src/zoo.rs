@@ -322,7 +322,7 @@ pub struct Zoo {
 }
 
 /// So many threads more than before may be left: of the pool, and one for plugins that compute.
-pub const MOST_MORE_THREADS: f64 = 12.0;
+pub const MOST_MORE_THREADS: f64 = 8.0;
 
 /// How long the zoo waits for anything, even on a busy machine.
 const LONG: Duration = Duration::from_secs(240);

@@ -255,9 +255,14 @@ impl Reporter {
         }
     }
 
+    /// The check that is held and named first: one that stays queued, and the next that is tried again.
+    fn first_held(&self) -> Option<(&Arc<str>, &ApiError, Instant)> {
+        self.held.all().min_by_key(|(_, why, until)| (why.is_final(), *until))
+    }
+
     /// What a message says that cannot be done because of what is held, or at all; and whether the log has a line of its own about it.
     fn task(&self, error: &ApiError) -> (String, bool) {
-        let Some((name, why, _)) = self.held.all().min_by_key(|(_, why, until)| (why.is_final(), *until)) else {
+        let Some((name, why, _)) = self.first_held() else {
             return ("post some check reports".to_owned(), error.is_final());
         };
         let more = match self.held.all().count() - 1 {
@@ -282,10 +287,7 @@ impl Reporter {
             let (groups, is_part) = part(&self.sieve, waiting);
             let groups = batch(groups, self.most);
             let Err(error) = self.post(&groups, id).await else { continue };
-            if self.lane.is_exhausted() {
-                return Err(error);
-            }
-            if error.retry_after().is_some() {
+            if self.lane.is_exhausted() || error.retry_after().is_some() {
                 return Err(error);
             }
             let things = groups.len();
@@ -461,9 +463,7 @@ impl Reporter {
         self.sieve.clear();
         let now = (self.pace.instant)();
         self.release_done(&self.queue.groups(), now);
-        let Some((_, why, until)) = self.held.all().min_by_key(|(_, why, until)| (why.is_final(), *until)) else {
-            return self.lane.is_well();
-        };
+        let Some((_, why, until)) = self.first_held() else { return self.lane.is_well() };
         let (task, is_said) = self.task(why);
         let words = Words::new(&task, "they stay queued, and those of other checks are delivered");
         // What is dropped has its line in the log.

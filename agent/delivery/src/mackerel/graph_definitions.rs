@@ -192,8 +192,8 @@ impl Posting {
         self.refused.iter().any(|(refused, _)| refused == defined)
     }
 
-    /// Posts the refused definitions once more if they are due, all together, and some of them alone, and notes how the lane is doing. Returns the wait until the
-    /// next posting.
+    /// Posts the refused definitions once more if they are due, all together, and some of them alone, and notes how the lane is doing.
+    /// Returns the wait until the next posting.
     async fn retry_refused(&mut self, client: &Client, lane: &mut Lane, pace: Pace) -> Result<Duration, ApiError> {
         let now = (pace.instant)();
         if !self.refused.is_empty() && self.refused_until.is_none_or(|until| until <= now) {

@@ -11,9 +11,9 @@ async fn while_all_plugins_misbehave_no_minute_has_gaps_and_afterwards_nothing_h
     assert!(found.most_anonymous_mb < found.peaks_mb + 20.0 && found.peaks_mb < found.limits_mb, "{found:?}");
     assert!(found.database_mb < 4.0 && found.other_files_mb < 6.0 && found.log.len() < 200, "{found:?}");
     let ([threads, descriptors, memory], [left_threads, left_descriptors, left_memory]) = (found.before, found.after);
-    // The pool may keep the threads that loaded eight plugins in parallel and, on a busy machine, those that worked for the agent meanwhile: each
-    // job takes the one that was idle longest. No thread belongs to one of the sixty plugins. The thread for those that compute has four
-    // descriptors, and there may be two connections to Mackerel more, for reports and documents.
+    // The pool may keep the threads that loaded four plugins in parallel and those that worked for the agent meanwhile: each job takes the one
+    // that was idle longest. No thread belongs to a plugin. The thread for those that compute has four descriptors, and there may be two
+    // connections to Mackerel more, for reports and documents.
     assert!(left_threads <= threads + MOST_MORE_THREADS && left_descriptors <= descriptors + 6.0, "{found:?}");
     // What the heap of small blocks keeps for later; `make zoo` shows that it does not grow when they come and go once more.
     assert!(left_memory < memory + 32.0, "{found:?}");
