@@ -327,7 +327,7 @@ fn components_and_files_on_a_file_system_that_does_not_answer_hold_up_no_other_p
     // A file system whose server never answers: everything that touches it waits in the kernel.
     let script = "exec 9<>/dev/fuse; mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0 dead \"$1/dead\"; shift; \
                   exec \"$@\"";
-    // Ten such components took the eight permits for loading, for ever.
+    // Ten such components took all permits for loading, for ever.
     let mut config = String::new();
     for number in 0..10 {
         config.push_str(&format!("[plugin.metrics.dead{number}]\nwasm = \"DEAD/n{number}.wasm\"\n"));
