@@ -29,7 +29,7 @@ const PEAK_PAGES: usize = 4096;
 /// What is given back, and when.
 #[derive(Debug, Default)]
 pub struct Footprint {
-    /// The fewest and the most anonymous pages that were in memory at the end of a minute, since the last release.
+    /// The fewest and the most anonymous pages that were in memory after the last release and at the end of each minute since.
     since_release: Option<(usize, usize)>,
 }
 
@@ -42,12 +42,21 @@ impl Footprint {
 
     /// Returns freed heap memory if there was a peak: within the last minute, or before it.
     pub fn after_minute(&mut self) {
-        let now = anonymous_pages();
-        let (fewest, most) = self.since_release.unwrap_or((now, now));
-        self.since_release = Some((fewest.min(now), most.max(now)));
-        if now > fewest + PEAK_PAGES || now + PEAK_PAGES < most {
+        if self.notes_peak(anonymous_pages()) {
             self.release_heap();
         }
+    }
+
+    /// Whether so many pages are many more or fewer than there were since the last release.
+    fn notes_peak(&mut self, now: usize) -> bool {
+        let (fewest, most) = self.since_release.unwrap_or((now, now));
+        self.since_release = Some((fewest.min(now), most.max(now)));
+        now > fewest + PEAK_PAGES || now + PEAK_PAGES < most
+    }
+
+    /// Notes that so many pages were left by a release, which may have been in the middle of a peak.
+    fn released(&mut self, left: usize) {
+        self.since_release = Some((left, left));
     }
 
     fn release_heap(&mut self) {
@@ -57,7 +66,7 @@ impl Footprint {
         let _trimmed = unsafe { libc::malloc_trim(0) };
         #[cfg(target_env = "musl")]
         super::allocator::give_back(mapped);
-        self.since_release = None;
+        self.released(anonymous_pages());
     }
 }
 
@@ -118,6 +127,22 @@ fn constant_range(line: &str, program: &Path) -> Option<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peak_is_noticed_within_a_minute_before_it_and_if_the_last_release_was_in_its_middle() {
+        let peaks = |pages: &[usize]| {
+            let mut footprint = Footprint::default();
+            pages.iter().map(|now| footprint.notes_peak(*now)).collect::<Vec<_>>()
+        };
+        assert_eq!(peaks(&[1_000, 1_500, 1_000]), [false, false, false]);
+        assert_eq!(peaks(&[1_000, 9_000]), [false, true]);
+        assert_eq!(peaks(&[40_000, 39_000, 9_000]), [false, false, true]);
+        let mut footprint = Footprint::default();
+        footprint.released(40_000);
+        assert!(footprint.notes_peak(9_000));
+        footprint.released(2_500);
+        assert!(!footprint.notes_peak(2_600));
+    }
 
     #[test]
     fn only_parts_that_equal_the_file_are_dropped() {
