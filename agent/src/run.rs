@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use config::{Config, Network};
 use containers::Engines;
 use delivery::local::{self, Tail};
-use delivery::mackerel;
+use delivery::mackerel::{self, Queued};
 use delivery::spool::Spool;
 use machine::host;
 use machine::host::cloud::{self, Cloud, CloudPlatform};
@@ -78,7 +78,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     let spool = Arc::new(Spool::open(&root, clock::unix_seconds()).map_err(|error| error.to_string())?);
     let memory: Arc<dyn Memory> = Arc::<Spool>::clone(&spool);
     let board = Arc::new(local::Board::default());
-    let wake = Arc::new(Notify::new());
+    let queued = Queued::default();
     let (reports, reported) = mpsc::channel(MOST_WAITING);
     let (documents, documented) = mpsc::channel(MOST_WAITING);
     let inbox = mackerel::Inbox::new(reported, documented);
@@ -124,7 +124,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     let mut kept = Kept {
         spool: Arc::clone(&spool),
         board: config.api_key.is_none().then(|| Arc::clone(&board)),
-        wake: Arc::clone(&wake),
+        queued: queued.clone(),
         pulse,
         begun: Some(begun),
         minutes: 0,
@@ -137,7 +137,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     };
     let mut collecting = std::pin::pin!(rounds.run(tried, signals.stop.clone(), &mut kept));
     let whereabouts = tables.whereabouts;
-    let shared = Output { spool: Arc::clone(&spool), board, table, defined, wake, inbox, whereabouts };
+    let shared = Output { spool: Arc::clone(&spool), board, table, defined, queued, inbox, whereabouts };
     let output = output(&config, shared, signals);
     let mut output = std::pin::pin!(output);
     let result = tokio::select! {
@@ -225,13 +225,13 @@ struct Output {
     board: Arc<local::Board>,
     table: Option<Tail>,
     defined: watch::Receiver<Arc<Vec<Defined>>>,
-    wake: Arc<Notify>,
+    queued: Queued,
     inbox: mackerel::Inbox,
     whereabouts: Whereabouts,
 }
 
 async fn output(config: &Config, shared: Output, signals: Signals) -> Result<(), String> {
-    let Output { spool, board, table, defined, wake, mut inbox, whereabouts } = shared;
+    let Output { spool, board, table, defined, queued, mut inbox, whereabouts } = shared;
     if config.api_key.is_none() {
         tracing::info!("no API key: the values stay on this machine, for 24 h");
         let shown = local::run(board, table, signals.stop).await;
@@ -261,7 +261,7 @@ async fn output(config: &Config, shared: Output, signals: Signals) -> Result<(),
         whereabouts.server(ServerReport { apibase, proxy });
         tracing::info!("wasaba {} posts to {}{port}", crate::VERSION, base.host_str().unwrap_or_default());
         let signals = mackerel::Signals {
-            wake: Arc::clone(&wake),
+            queued: queued.clone(),
             refresh: Arc::clone(&signals.refresh),
             definitions: defined.clone(),
             shutdown: signals.stop.clone(),

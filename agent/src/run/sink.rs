@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use delivery::local::Board;
+use delivery::mackerel::Queued;
 use delivery::spool::{Minute, Spool};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use wasaba_core::clock;
 use wasaba_core::collect::rounds::Sink;
 use wasaba_core::collect::sources::{ByInstant, Sources};
@@ -12,11 +13,11 @@ use wasaba_core::collect::sources::{ByInstant, Sources};
 use crate::process::footprint::Footprint;
 use crate::process::state::Pulse;
 
-/// Keeps what was collected, and wakes the output.
+/// Keeps what was collected, and says so to the output.
 pub(super) struct Kept {
     pub(super) spool: Arc<Spool>,
     pub(super) board: Option<Arc<Board>>,
-    pub(super) wake: Arc<Notify>,
+    pub(super) queued: Queued,
     pub(super) pulse: Pulse,
     /// Takes word of the first collection.
     pub(super) begun: Option<oneshot::Sender<()>>,
@@ -44,6 +45,8 @@ impl Sink for Kept {
             values.extend(collected.kept);
         }
         if !minutes.is_empty() {
+            // All but the first collection of a source is at a full minute.
+            let is_first = minutes.iter().any(|minute| minute.time % 60 != 0);
             let (spool, is_local) = (Arc::clone(&self.spool), self.board.is_some());
             let counts = minutes.iter().map(|minute| (minute.time, minute.samples.len())).collect::<Vec<_>>();
             let kept = tokio::task::spawn_blocking(move || {
@@ -62,7 +65,11 @@ impl Sink for Kept {
                     tracing::debug!("kept {count} values of {time}");
                 }
             }
-            self.wake.notify_one();
+            if is_first {
+                self.queued.first_values()
+            } else {
+                self.queued.minute()
+            }
             self.pulse.beat(clock::instant());
         }
         if let Some(begun) = self.begun.take() {

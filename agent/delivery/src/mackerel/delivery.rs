@@ -29,7 +29,7 @@ use super::registration::PATIENCE;
 use super::sieve::Sieve;
 use super::size::Size;
 use super::suspects::Suspects;
-use super::timing::Timing;
+use super::timing::{Seen, Timing};
 use super::{Pace, stopped};
 use crate::spool::{Minute, Spool};
 
@@ -106,9 +106,9 @@ impl Delivery {
         }
     }
 
-    /// Delivers the first values at once, and later ones whenever `kept` changes, at this host's second of the minute. On shutdown,
-    /// it tries once more.
-    pub(super) async fn run(mut self, mut kept: watch::Receiver<()>, shutdown: watch::Receiver<bool>) {
+    /// Delivers the first values at once, and later ones whenever any are `queued`, at this host's second of the minute. On
+    /// shutdown, it tries once more.
+    pub(super) async fn run(mut self, mut queued: Seen, shutdown: watch::Receiver<bool>) {
         let mut found = self.hosts.found();
         tokio::select! {
             // It says what time it is, by which the first values are judged.
@@ -124,12 +124,12 @@ impl Delivery {
                     Next::Change => None,
                 };
                 tokio::select! {
-                    // Both senders live as long as this.
-                    Ok(()) = kept.changed() => {}
+                    () = queued.changed() => {}
+                    // The sender lives as long as this.
                     Ok(()) = found.changed(), if self.host.is_some() => {}
                     () = tokio::time::sleep(retry.unwrap_or_default()), if retry.is_some() => {}
                 }
-                tokio::time::sleep(self.timing.wait((self.pace.now)())).await;
+                queued.wait(&self.timing, self.pace.now).await;
             };
             tokio::select! {
                 () = next => {}

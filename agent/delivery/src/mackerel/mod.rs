@@ -58,6 +58,7 @@ use registration::Registration;
 pub use retirement::{NoHostId, own_id, retire};
 use saved_reports::Saved;
 use serde_json::Value;
+pub use timing::Queued;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use values::Values;
@@ -180,8 +181,8 @@ impl Inbox {
 /// The signals from the rest of the agent.
 #[derive(Clone, Debug)]
 pub struct Signals {
-    /// Notified when the spool has new values.
-    pub wake: Arc<Notify>,
+    /// Word that the spool has new values.
+    pub queued: Queued,
     /// Notified when the description must be sent now rather than within the hour.
     pub refresh: Arc<Notify>,
     /// The graph definitions of all plugins.
@@ -283,7 +284,10 @@ async fn run_at(
     let keeper = IdKeeper::new(settings.root.clone(), host_id.clone(), Arc::clone(&spool));
     timeout(RESTORED_WITHIN, keeper.look()).await.ok();
     let until_stopped = async {
-        tokio::join!(values.run(&signals.wake, signals.shutdown.clone()), checks.run(reports, signals.shutdown.clone()))
+        tokio::join!(
+            values.run(&signals.queued, signals.shutdown.clone()),
+            checks.run(reports, signals.shutdown.clone())
+        )
     };
     tokio::select! {
         ((), ()) = until_stopped => {}

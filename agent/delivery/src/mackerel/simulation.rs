@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use wasaba_core::document::Document;
 use wasaba_core::graph::{Defined, GraphDefinition};
@@ -21,6 +21,7 @@ use wasaba_core::secret::Secret;
 
 use super::client::{Agent, Route};
 use super::testing::{Request, answer, read};
+use super::timing::Queued;
 use super::{Description, FatalError, Inbox, Lanes, MachineIds, Pace, Settings, Signals, run_at};
 use crate::spool::{Minute, Spool};
 
@@ -559,7 +560,7 @@ pub(super) struct Output {
     pub(super) defined: watch::Sender<Arc<Vec<Defined>>>,
     pub(super) shutdown: watch::Sender<bool>,
     pub(super) lanes: Lanes,
-    wake: Arc<Notify>,
+    queued: Queued,
 }
 
 impl Output {
@@ -589,14 +590,13 @@ impl Output {
         let spool = Arc::new(Spool::open(root, now).unwrap());
         let (defined, definitions) = watch::channel(definitions(&["first", "second"]));
         let (shutdown, shutdown_seen) = watch::channel(false);
-        let wake = Arc::new(Notify::new());
-        let signals =
-            Signals { wake: Arc::clone(&wake), refresh: Arc::default(), definitions, shutdown: shutdown_seen };
+        let queued = Queued::default();
+        let signals = Signals { queued: queued.clone(), refresh: Arc::default(), definitions, shutdown: shutdown_seen };
         let (reports, report_inbox) = mpsc::channel(10);
         let (documents, document_inbox) = mpsc::channel(10);
         let mut inbox = Inbox::new(report_inbox, document_inbox);
         let lanes = inbox.lanes();
-        let output = Self { spool: Arc::clone(&spool), reports, documents, defined, shutdown, lanes, wake };
+        let output = Self { spool: Arc::clone(&spool), reports, documents, defined, shutdown, lanes, queued };
         let run = async move { run_at(settings, spool, describe, signals, &mut inbox, PACE).await };
         (output, run)
     }
@@ -612,7 +612,7 @@ impl Output {
         let own = (0..Self::VALUES).map(|number| Sample::new(format!("custom.m.{number:02}"), value).unwrap());
         let other = Sample::new("loadavg1", value).unwrap().of_host(&"db1".into());
         assert!(self.spool.keep(vec![Minute { time, samples: own.chain([other]).collect() }], &[], time));
-        self.wake.notify_one();
+        self.queued.minute();
     }
 
     pub(super) fn document(&self, namespace: &str, json: &str) {

@@ -84,7 +84,7 @@ impl Machine {
         let (definitions, definitions_seen) = watch::channel(Arc::new(Vec::new()));
         let (shutdown, shutdown_seen) = watch::channel(false);
         let signals = Signals {
-            wake: Arc::new(Notify::new()),
+            queued: Queued::default(),
             refresh: Arc::new(Notify::new()),
             definitions: definitions_seen,
             shutdown: shutdown_seen,
@@ -112,7 +112,7 @@ impl Machine {
     fn keep(&self, time: i64, points: usize) {
         let samples = (0..points).map(|n| Sample::new(format!("m{n}"), n as f64).unwrap()).collect();
         self.spool.keep(vec![Minute { time, samples }], &[], NOW);
-        self.signals.wake.notify_one();
+        self.signals.queued.minute();
     }
 
     fn run(&self, server: &Server) -> impl Future<Output = Result<(), FatalError>> {
@@ -373,7 +373,7 @@ async fn a_refused_name_is_tried_alone_an_hour_later_and_again_with_the_others_o
     let script = async {
         server.until(|seen| points(seen.iter().filter(|seen| seen.line == TSDB && !is_bad(seen))) == 57).await;
         let isolated = alone(&server.requests());
-        machine.signals.wake.notify_one();
+        machine.signals.queued.minute();
         HOURS.store(1, Ordering::SeqCst);
         machine.keep(NOW + 60, 20);
         // Refused again, and what was queued is dropped.

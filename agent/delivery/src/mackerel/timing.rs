@@ -1,10 +1,11 @@
 //! The timing of posts: each host has its own second of the minute, and the first values do not wait for it.
 //!
-//! Pure: the time is a parameter.
+//! The time is a parameter.
 
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 
 use super::id_file::HostId;
 
@@ -16,6 +17,60 @@ const SPREAD: Duration = Duration::from_secs(20);
 const EAGER: Duration = Duration::from_secs(10);
 
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// Word of queued values, from whoever queues them to whoever posts them. It counts those that are posted at once.
+#[derive(Clone, Debug, Default)]
+pub struct Queued(watch::Sender<u64>);
+
+impl Queued {
+    /// Values of a full minute were queued: they wait for the host's second.
+    pub fn minute(&self) {
+        self.0.send_modify(|_| {});
+    }
+
+    /// The first values of a source were queued: somebody waits for them. Whatever is queued is posted with them.
+    pub fn first_values(&self) {
+        self.0.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// For one who posts, and looks once more after the first time: what was queued before counts as queued now.
+    pub(super) fn seen(&self) -> Seen {
+        let mut receiver = self.0.subscribe();
+        receiver.mark_changed();
+        let posted = *receiver.borrow();
+        Seen { receiver, posted }
+    }
+}
+
+/// What one of those who post has seen of [`Queued`].
+pub(super) struct Seen {
+    receiver: watch::Receiver<u64>,
+    posted: u64,
+}
+
+impl Seen {
+    /// Waits until anything is queued.
+    pub(super) async fn changed(&mut self) {
+        if self.receiver.changed().await.is_err() {
+            // Nothing will be queued any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits as long as values wait at the time of `now`, or until first values are queued.
+    pub(super) async fn wait(&mut self, timing: &Timing, now: fn() -> SystemTime) {
+        loop {
+            let first_values = *self.receiver.borrow_and_update();
+            if std::mem::replace(&mut self.posted, first_values) != first_values {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(timing.wait(now())) => return,
+                () = self.changed() => {}
+            }
+        }
+    }
+}
 
 /// When queued values are posted.
 pub(super) struct Timing {
@@ -68,6 +123,34 @@ mod tests {
         let all: Vec<Duration> = (0..200).map(|n| of(&format!("host{n}"))).collect();
         assert!(all.iter().all(|offset| *offset < SPREAD));
         assert!((0..4).all(|part| all.iter().any(|offset| offset.as_secs() / 5 == part)));
+    }
+
+    /// Half a second into a minute.
+    fn early() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(1_800_000_000_500)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn first_values_of_a_source_are_posted_at_once_with_what_waits_and_the_next_minute_waits_again() {
+        let mut timing = Timing { offset: Duration::from_secs(15), eager_until: None };
+        timing.delivered(early() - MINUTE);
+        let queued = Queued::default();
+        let (mut own, mut other) = (queued.seen(), queued.seen());
+        let waited = async |seen: &mut Seen| {
+            let before = tokio::time::Instant::now();
+            seen.changed().await;
+            seen.wait(&timing, early).await;
+            before.elapsed()
+        };
+        queued.minute();
+        let later = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            queued.first_values();
+        };
+        let ((), own_wait, other_wait) = tokio::join!(later, waited(&mut own), waited(&mut other));
+        assert_eq!([own_wait, other_wait], [Duration::from_secs(3); 2]);
+        queued.minute();
+        assert_eq!(waited(&mut own).await, Duration::from_millis(14_500));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use super::Pace;
 use super::board::{Kind, Lanes};
@@ -13,6 +13,7 @@ use super::client::Client;
 use super::delivery::Delivery;
 use super::hosts::Hosts;
 use super::id_file::HostId;
+use super::timing::Queued;
 use crate::spool::Spool;
 
 pub(super) struct Values {
@@ -25,22 +26,22 @@ pub(super) struct Values {
 }
 
 impl Values {
-    /// Delivers what is queued, and later what comes with each `wake`. On shutdown, it tries once more.
-    pub(super) async fn run(self, wake: &Notify, shutdown: watch::Receiver<bool>) {
-        let kept = watch::Sender::new(());
-        let mut own = std::pin::pin!(self.of(None).run(kept.subscribe(), shutdown.clone()));
+    /// Delivers what is queued, and later what comes with each `queued`. On shutdown, it tries once more.
+    pub(super) async fn run(self, queued: &Queued, shutdown: watch::Receiver<bool>) {
+        let mut seen = queued.seen();
+        let mut own = std::pin::pin!(self.of(None).run(queued.seen(), shutdown.clone()));
         let (mut others, mut known) = (FuturesUnordered::new(), BTreeSet::new());
         loop {
             for host in self.spool.hosts() {
                 if known.insert(Arc::clone(&host)) {
-                    others.push(self.of(Some(host)).run(kept.subscribe(), shutdown.clone()));
+                    others.push(self.of(Some(host)).run(queued.seen(), shutdown.clone()));
                 }
             }
             tokio::select! {
                 () = &mut own => break,
                 // They end at the same time.
                 Some(()) = others.next() => {}
-                () = wake.notified() => kept.send_replace(()),
+                () = seen.changed() => {}
             }
         }
         others.collect::<()>().await;

@@ -45,14 +45,14 @@ async fn what_is_too_old_or_ahead_by_mackerels_clock_is_dropped_and_not_posted()
 async fn nothing_that_is_kept_at_any_moment_is_posted_three_days_ahead_of_mackerels_time() {
     let machine = Machine::registered();
     let server = Server::start(|request| dated(mackerel(request, accept), TODAY)).await;
-    let (spool, wake) = (Arc::clone(&machine.spool), Arc::clone(&machine.signals.wake));
+    let (spool, queued) = (Arc::clone(&machine.spool), machine.signals.queued.clone());
     let keep = async move {
         // Whenever the delivery looks at its queue, something was kept a moment ago.
         tokio::task::spawn_blocking(move || {
             for n in 0..300 {
                 let samples = vec![Sample::new("a", 1.0).unwrap()];
                 spool.keep(vec![Minute { time: NOW + THREE_DAYS + n, samples }], &[], NOW);
-                wake.notify_one();
+                queued.minute();
             }
         })
         .await
