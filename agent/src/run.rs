@@ -19,7 +19,7 @@ use machine::host::cloud::{self, Cloud, CloudPlatform};
 use machine::host::ids::{Ids, ids};
 use machine::roots::Roots;
 use plugins::components::Components;
-use plugins::keeper::{self, Context};
+use plugins::keeper::{self, Context, Witness};
 use plugins::register::Register;
 use schedules::routines::{self, Outbox};
 use schedules::statuses::Statuses;
@@ -41,7 +41,7 @@ use crate::process::footprint::Footprint;
 use crate::process::metadata_service::MetadataService;
 use crate::process::service::{self, Progress};
 use crate::process::state::{MOST_SECONDS_UNCOLLECTED, Pulse, ServerReport, Tables, Whereabouts};
-use crate::process::{control, ending};
+use crate::process::{confinement, control, ending};
 
 /// How many check reports, and documents, are queued until the host is registered and the output takes them over.
 const MOST_WAITING: usize = 1_000;
@@ -58,6 +58,8 @@ pub struct Signals {
     pub refresh: Arc<Notify>,
     /// The configuration, which may be reloaded. What cannot be reloaded is the same in all of them.
     pub configs: watch::Receiver<Arc<Config>>,
+    /// Notified when only a restart opens what is needed.
+    pub restart: Arc<Notify>,
 }
 
 /// Runs the agent until `signals` stop it. With `table`, and without an API key, it shows the values as a table on the terminal,
@@ -101,7 +103,12 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     let mut reloading = Reloading { machine, engines: Engines::default(), registry: registry.clone(), memory };
     reloading.apply(&config).await;
     let components = Components::new(register.clone(), Arc::clone(&reloading.memory));
-    let context = Context { registry, register: register.clone(), memory: Arc::clone(&reloading.memory) };
+    let context = Context {
+        registry,
+        register: register.clone(),
+        memory: Arc::clone(&reloading.memory),
+        witness: witness(&signals.restart),
+    };
     let (ready, is_ready) = oneshot::channel();
     let (begun, has_begun) = oneshot::channel();
     let background = [
@@ -158,6 +165,18 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
         ),
     }
     result
+}
+
+/// Asks for a restart once the plugins need what the agent has given up.
+fn witness(restart: &Arc<Notify>) -> Witness {
+    let restart = Arc::clone(restart);
+    Arc::new(move |config, found| {
+        let is_outgrown = confinement::is_outgrown(config, found.candidates());
+        if is_outgrown {
+            restart.notify_one();
+        }
+        !is_outgrown
+    })
 }
 
 /// The warning of an agent in a container that cannot see its host.

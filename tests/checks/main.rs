@@ -67,7 +67,12 @@ impl Kept {
     fn start(config: Arc<Config>) -> Self {
         let (configs, register) = (watch::Sender::new(config), Register::default());
         let (rounds, _defined) = Rounds::new();
-        let context = Context { registry: rounds.registry(), register: register.clone(), memory: Arc::new(Forgetful) };
+        let context = Context {
+            registry: rounds.registry(),
+            register: register.clone(),
+            memory: Arc::new(Forgetful),
+            witness: Arc::new(|_, _| true),
+        };
         let keeper = tokio::spawn(keeper::keep(configs.subscribe(), context, oneshot::channel().0));
         let components = Components::new(register.clone(), Arc::new(Forgetful));
         Self { configs, register, components, keeper }

@@ -29,6 +29,7 @@ pub(crate) const KEYS_ABOVE: &[&str] = &[
     "plugins",
     "self_metrics",
     "diagnostic",
+    "confinement",
     "disable_http_keep_alive",
     "http_proxy",
     "https_proxy",
@@ -168,6 +169,7 @@ impl Draft {
         plugins_folder(reader, top, config);
         set(&mut config.self_metrics, reader.boolean(top, "self_metrics"));
         set(&mut config.diagnostic, reader.boolean(top, "diagnostic"));
+        set(&mut config.confinement, reader.boolean(top, "confinement"));
         set(&mut config.network.no_keep_alive, reader.boolean(top, "disable_http_keep_alive"));
         set(&mut self.http_proxy, reader.parsed(top, "http_proxy", proxy));
         set(&mut self.https_proxy, reader.parsed(top, "https_proxy", proxy));

@@ -82,6 +82,8 @@ pub struct Config {
     pub selection: Selection,
     /// Whether the agent's own resource usage is posted.
     pub diagnostic: bool,
+    /// Whether the agent gives up what this configuration does not need.
+    pub confinement: bool,
     /// The connections to Mackerel.
     pub network: Network,
     /// The cloud whose metadata service identifies this machine.
@@ -144,6 +146,7 @@ impl Default for Config {
             machine: Roots::default(),
             selection: Selection::default(),
             diagnostic: false,
+            confinement: true,
             network: Network::default(),
             cloud_platform: CloudPlatform::default(),
             metrics: Vec::new(),

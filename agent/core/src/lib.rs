@@ -7,6 +7,7 @@
 pub mod allowance;
 pub mod clock;
 pub mod collect;
+pub mod confinement;
 pub mod container;
 pub mod document;
 pub mod environment;

@@ -135,6 +135,11 @@ impl Folders {
         names
     }
 
+    /// The folders of what came with the agent, plugins and compiled components.
+    pub fn installed(&self) -> impl Iterator<Item = PathBuf> {
+        self.installed.iter().cloned().chain(self.compiled())
+    }
+
     fn all(&self) -> impl Iterator<Item = &PathBuf> {
         self.drop_in.iter().chain(&self.installed)
     }

@@ -168,7 +168,12 @@ pub struct Context {
     pub register: Register,
     /// The values that plugins store, and their counters' readings from before a restart.
     pub memory: Arc<dyn Memory>,
+    /// Sees all that should run, each time before it does.
+    pub witness: Witness,
 }
+
+/// Sees what should run by a configuration. Returns whether it may; else the agent is about to end.
+pub type Witness = Arc<dyn Fn(&Config, &Look) -> bool + Send + Sync>;
 
 /// Keeps the plugins of the newest configuration running. `ready` is sent when loading was tried for all that existed at the
 /// start.
@@ -320,13 +325,16 @@ impl Keeper {
     /// installed.
     async fn look(&mut self, config: &Arc<Config>, watch: &mut Watch) -> (bool, Vec<bool>) {
         let (config, descriptor, files) = (Arc::clone(config), watch.descriptor(), watch.files(clock::wall()));
+        let witness = Arc::clone(&self.context.witness);
         let looking = tokio::task::spawn_blocking(move || {
             let folders = folders(&config);
             // Before the look, so that no later change is missed.
             let watched = attach(&descriptor, folders.answering().0.drop_in());
-            (watched, look(&config, &folders, &files))
+            let found = look(&config, &folders, &files);
+            let may_run = witness(&config, &found);
+            (watched, may_run.then_some(found))
         });
-        let Ok((watched, mut found)) = looking.await else { return (false, Vec::new()) };
+        let Ok((watched, Some(mut found))) = looking.await else { return (false, Vec::new()) };
         let (again, installed) = (found.again, std::mem::take(&mut found.installed));
         watch.looked(watched, again);
         self.follow(found).await;
@@ -508,7 +516,12 @@ mod tests {
         let configs = watch::Sender::new(config);
         let (rounds, _defined) = Rounds::new();
         let register = Register::default();
-        let context = Context { registry: rounds.registry(), register: register.clone(), memory: Arc::new(Forgetful) };
+        let context = Context {
+            registry: rounds.registry(),
+            register: register.clone(),
+            memory: Arc::new(Forgetful),
+            witness: Arc::new(|_, _| true),
+        };
         let (ready, is_ready) = oneshot::channel();
         let keeper = tokio::spawn(keep(configs.subscribe(), context, ready));
         tokio::time::timeout(Duration::from_secs(60), is_ready).await.expect("ready in time").unwrap();

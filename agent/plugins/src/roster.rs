@@ -208,6 +208,11 @@ impl Look {
         is_complete
     }
 
+    /// What can run.
+    pub fn candidates(&self) -> impl Iterator<Item = (&Key, &Candidate)> {
+        self.wanted.iter().filter_map(|wanted| Some((&wanted.key, wanted.what.as_ref().ok()?)))
+    }
+
     /// Logs the problems, and returns what can run: for a command that looks once.
     pub fn usable(self) -> impl Iterator<Item = (Key, Candidate)> {
         for refused in &self.refused {

@@ -6,9 +6,12 @@
 
 use std::os::fd::AsFd;
 
+use libc::c_long;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
+use wasaba_core::confinement;
+use wasaba_core::confinement::calls::Calls;
 
 /// The users and groups that own nothing; the first that exists is taken. Who has the same user as the compiler may kill it, and 65,534
 /// has whatever a machine runs without a user of its own. The first is "wasa" in ASCII. It is above all that is given to users (below
@@ -38,8 +41,9 @@ pub(crate) fn confine(cpu_seconds: u64, memory_bytes: u64) -> Result<(), String>
             .map_err(|error| format!("cannot limit the compiler: {error}"))?;
     }
     // Needed for the filter without privileges; without it, a kernel without seccomp has at least this.
-    rustix::thread::set_no_new_privs(true).map_err(|error| format!("cannot drop privileges: {error}"))?;
-    filter::install();
+    confinement::no_new_privileges().map_err(|error| format!("cannot drop privileges: {error}"))?;
+    // Where the kernel has no seccomp, the other layers hold.
+    calls().only().ok();
     Ok(())
 }
 
@@ -83,91 +87,44 @@ fn is_unread(output: impl AsFd) -> bool {
     poll(&mut polled, Some(&at_once)).is_ok() && polled.iter().any(|output| output.revents().contains(PollFlags::ERR))
 }
 
-/// The filter of system calls: a list of those that computing needs; every other one fails with EPERM.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-mod filter {
-    use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, c_long, sock_filter, sock_fprog};
+/// What computing needs, and reading and writing what is open.
+const COMPUTING: &[c_long] = &[
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_close,
+    libc::SYS_fstat,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_futex,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_clock_gettime,
+    libc::SYS_getrandom,
+    libc::SYS_sched_yield,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_restart_syscall,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
 
-    #[cfg(target_arch = "x86_64")]
-    const ARCHITECTURE: u32 = 0xc000_003e; // AUDIT_ARCH_X86_64
-    #[cfg(target_arch = "aarch64")]
-    const ARCHITECTURE: u32 = 0xc000_00b7; // AUDIT_ARCH_AARCH64
-
-    /// Offsets in the kernel's `seccomp_data`.
-    const NUMBER: u32 = 0;
-    const AUDIT: u32 = 4;
-    const FIRST_ARGUMENT: u32 = 16;
-
-    const ALLOWED: &[c_long] = &[
-        libc::SYS_read,
-        libc::SYS_readv,
-        libc::SYS_write,
-        libc::SYS_writev,
-        libc::SYS_close,
-        libc::SYS_fstat,
-        libc::SYS_mmap,
-        libc::SYS_munmap,
-        libc::SYS_mremap,
-        libc::SYS_mprotect,
-        libc::SYS_madvise,
-        libc::SYS_brk,
-        libc::SYS_futex,
-        libc::SYS_rt_sigaction,
-        libc::SYS_rt_sigprocmask,
-        libc::SYS_rt_sigreturn,
-        libc::SYS_sigaltstack,
-        libc::SYS_clock_gettime,
-        libc::SYS_getrandom,
-        libc::SYS_sched_yield,
-        libc::SYS_sched_getaffinity,
-        libc::SYS_getpid,
-        libc::SYS_gettid,
-        libc::SYS_restart_syscall,
-        libc::SYS_exit,
-        libc::SYS_exit_group,
-    ];
-
-    /// What aborting uses; only for this process itself.
-    const SIGNALS: &[c_long] = &[libc::SYS_tkill, libc::SYS_tgkill];
-
-    /// Installs the filter, if this kernel has seccomp.
-    pub(super) fn install() {
-        let mut program = program(std::process::id());
-        let filter = sock_fprog { len: u16::try_from(program.len()).unwrap_or(u16::MAX), filter: program.as_mut_ptr() };
-        #[expect(unsafe_code, reason = "no crate of ours has this call; see SAFETY")]
-        // SAFETY: `filter` points to `program`, which outlives the call; the kernel checks the instructions and copies them.
-        unsafe {
-            libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter);
-        }
-    }
-
-    fn program(own_id: u32) -> Vec<sock_filter> {
-        let load = |offset| instruction(BPF_LD | BPF_W | BPF_ABS, offset, 0, 0);
-        let returns = |what| instruction(BPF_RET | BPF_K, what, 0, 0);
-        // Skips `skipped` instructions unless the loaded value is `value`.
-        let only_if = |value, skipped| instruction(BPF_JMP | BPF_JEQ | BPF_K, value, 0, skipped);
-        let allow = returns(libc::SECCOMP_RET_ALLOW);
-        let is_ours = instruction(BPF_JMP | BPF_JEQ | BPF_K, ARCHITECTURE, 1, 0);
-        let mut program = vec![load(AUDIT), is_ours, returns(libc::SECCOMP_RET_KILL_PROCESS), load(NUMBER)];
-        for number in ALLOWED {
-            program.extend([only_if(*number as u32, 1), allow]);
-        }
-        for number in SIGNALS {
-            program.extend([only_if(*number as u32, 3), load(FIRST_ARGUMENT), only_if(own_id, 1), allow, load(NUMBER)]);
-        }
-        program.push(returns(libc::SECCOMP_RET_ERRNO | libc::EPERM as u32));
-        program
-    }
-
-    fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
-        sock_filter { code: code as u16, jt, jf, k }
-    }
-}
-
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-mod filter {
-    /// The numbers of the calls are not listed for this architecture; the other layers hold.
-    pub(super) fn install() {}
+/// Those, without executable memory, and what aborting uses, only for this process itself.
+fn calls() -> Calls {
+    let own = [std::process::id().cast_signed()];
+    Calls::any(COMPUTING)
+        .without(libc::SYS_mmap, 2, libc::PROT_EXEC)
+        .without(libc::SYS_mprotect, 2, libc::PROT_EXEC)
+        .with(libc::SYS_tkill, 0, &own)
+        .with(libc::SYS_tgkill, 0, &own)
 }
 
 #[cfg(test)]

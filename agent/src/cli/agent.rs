@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use config::Config;
@@ -17,37 +18,51 @@ use super::configuration::{texts, way_to_mackerel};
 use super::flags::AgentFlags;
 use crate::process::log::Destination;
 use crate::process::pidfile::Pidfile;
-use crate::process::{ending, log};
+use crate::process::{confinement, ending, log};
 use crate::run;
 use crate::run::Signals;
 
 /// How often the program's file is checked with `-private-autoshutdown`, as in the official agent.
 const REPLACEMENT_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Runs until a signal stops it.
+/// Why the agent has ended without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to.
+    Stopped,
+    /// It needs what it gave up at its start.
+    ToRestart,
+}
+
+/// Runs until a signal stops it, or it needs a restart and something restarts it.
 ///
 /// # Errors
 /// Why it cannot start, or, after a second signal, that it was forced to stop.
-pub fn run(flags: &AgentFlags) -> Result<(), String> {
+pub fn run(flags: &AgentFlags) -> Result<Ended, String> {
     if flags.child {
         stop_with_the_supervisor();
     }
     let (config, problems) = flags.config().map_err(|problems| texts(&problems))?;
     let table = config.api_key.is_none() && super::stdout_is_terminal();
     let tail = Tail::default();
+    // Two agents must not post for one host. A local one posts nothing, and should not need write access to /var/run.
+    let mut pidfile =
+        (config.api_key.is_some() && !flags.child).then(|| Pidfile::claim(&config.pidfile)).transpose()?;
+    // Before the first thread, since each confines itself alone.
+    confinement::apply(&config, flags.child);
     let destination = if table { Destination::Tail(tail.clone()) } else { Destination::Stderr };
     log::start(config.log_level, destination, config.machine.host.as_deref())?;
     log::bound();
     log::problems(&problems);
+    confinement::log();
     let runtime = super::runtime()?;
-    // Two agents must not post for one host. A local one posts nothing, and should not need write access to /var/run.
-    let mut pidfile =
-        (config.api_key.is_some() && !flags.child).then(|| Pidfile::claim(&config.pidfile)).transpose()?;
     let result = runtime.block_on(async {
         let (stop, stopped) = watch::channel(false);
         let (configs, config) = watch::channel(Arc::new(config));
         let (refresh, hangup) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let signals = Signals { stop: stopped, refresh: Arc::clone(&refresh), configs: config };
+        let restart = Arc::new(Notify::new());
+        let signals =
+            Signals { stop: stopped, refresh: Arc::clone(&refresh), configs: config, restart: Arc::clone(&restart) };
         let (autoshutdown, stop) = (flags.private_autoshutdown, Arc::new(stop));
         let forced = listen(Arc::clone(&stop), Arc::clone(&hangup));
         let forced = forced.map_err(|error| format!("cannot listen for signals: {error}"))?;
@@ -58,9 +73,19 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
             stop.send_replace(true);
             std::future::pending::<()>().await;
         };
+        let restarts = AtomicBool::new(false);
+        let stop_to_restart = async {
+            restart.notified().await;
+            restarts.store(true, Ordering::Relaxed);
+            ending::begins();
+            stop.send_replace(true);
+            std::future::pending::<Infallible>().await
+        };
+        let ended = || if restarts.load(Ordering::Relaxed) { Ended::ToRestart } else { Ended::Stopped };
         tokio::select! {
-            () = stop_when_replaced, if autoshutdown => Ok(()),
-            result = run::run(signals, table.then_some(tail)) => result,
+            () = stop_when_replaced, if autoshutdown => Ok(Ended::Stopped),
+            never = stop_to_restart => match never {},
+            result = run::run(signals, table.then_some(tail)) => result.map(|()| ended()),
             () = forced => Err("forced to stop by a second signal".to_owned()),
             never = reload(flags, &hangup, &configs, &refresh) => match never {},
             never = kept(&mut pidfile) => match never {},

@@ -15,7 +15,7 @@ use wasaba_core::text::counted;
 
 use super::configuration::{texts, way_to_mackerel};
 use super::flags::AgentFlags;
-use crate::process::{look, pidfile};
+use crate::process::{confinement, look, pidfile};
 
 /// Reads the configuration and loads its components. As with the official agent, all output goes to standard error, and a warning
 /// is a failure.
@@ -48,6 +48,7 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
         .map(|missing| config.places.problem("host_root", Level::Warning, format!("host_root: {missing}")));
     problems.extend(missing);
     problems.extend(super::runtime()?.block_on(keeper::problems(&config, has_root)));
+    problems.extend(confinement::of_unit(&config));
     let count = |level| problems.iter().filter(|problem| problem.level() == level).count() as u64;
     let (errors, warnings) = (count(Level::Error) + count(Level::Invalid), count(Level::Warning));
     let text = texts(&problems);

@@ -19,7 +19,7 @@ use wasaba_core::{container, environment};
 
 use super::configuration::texts;
 use super::flags::AgentFlags;
-use super::supervise::shown;
+use super::supervise::{asks_for_restart, shown};
 use crate::process::log;
 use crate::process::log::Destination;
 use crate::run;
@@ -63,7 +63,7 @@ async fn supervise() -> Result<(ExitStatus, bool), String> {
     let mut interrupt = listening(SignalKind::interrupt())?;
     let mut terminate = listening(SignalKind::terminate())?;
     let mut quit = listening(SignalKind::quit())?;
-    let agent = start()?;
+    let mut agent = start()?;
     let mut was_asked = false;
     let mut deadline = None;
     loop {
@@ -77,8 +77,10 @@ async fn supervise() -> Result<(ExitStatus, bool), String> {
                 continue;
             }
             _ = died.recv() => {
-                if let Some(status) = reap(&agent) {
-                    return Ok((status, was_asked));
+                match reap(&agent) {
+                    Some(status) if !was_asked && asks_for_restart(status) => agent = start()?,
+                    Some(status) => return Ok((status, was_asked)),
+                    None => {}
                 }
                 continue;
             }

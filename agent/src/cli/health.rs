@@ -14,7 +14,10 @@ use crate::process::{control, log};
 /// No agent is running, it has not collected for too long, or nothing was delivered for too long; with the cure.
 pub fn run(flags: &AgentFlags) -> Result<(), String> {
     let Whereabouts { root, pidfile, wrong } = flags.whereabouts()?;
-    let judged = control::ask(&root, &pidfile).and_then(|state| state.judge());
+    let judged = control::ask(&root, &pidfile).and_then(|state| {
+        let judged = state.judge()?;
+        Ok(state.confinement.map_or(judged.clone(), |confinement| format!("{judged}\n{confinement}")))
+    });
     if let Some(wrong) = wrong {
         log::print(&format!("{wrong}\n"));
     }

@@ -21,13 +21,13 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use flags::{Command, Line, PluginCommand, QueueCommand};
+use flags::{AgentFlags, Command, Line, PluginCommand, QueueCommand};
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use wasaba_core::text::safe_lines;
 
 use crate::process::look::{self, Ended};
-use crate::process::{log, privacy};
+use crate::process::{confinement, log, privacy};
 
 /// How long a file system may take to answer a command that only looks.
 const LOOK_PATIENCE: Duration = Duration::from_secs(10);
@@ -95,8 +95,8 @@ fn look(arguments: &[OsString], command: &Command) -> Option<u8> {
 fn run(line: Line) -> u8 {
     let _last_lines = log::LastLines;
     let result = match line.command {
-        None => agent::run(&line.agent),
-        Some(Command::Run(agent)) => agent::run(&agent),
+        None => return run_agent(&line.agent),
+        Some(Command::Run(agent)) => return run_agent(&agent),
         Some(Command::Configtest(agent)) => configtest::run(&agent),
         Some(Command::Init { conf, apikey, apibase }) => {
             init::run(&conf, apikey.as_deref().unwrap_or_default(), apibase.as_deref())
@@ -112,8 +112,20 @@ fn run(line: Line) -> u8 {
         Some(Command::Plugin(command)) => plugin::run(command),
         Some(Command::Version) => print(&version()),
     };
+    code(result.map(|()| 0))
+}
+
+fn run_agent(flags: &AgentFlags) -> u8 {
+    code(agent::run(flags).map(|ended| match ended {
+        agent::Ended::Stopped => 0,
+        agent::Ended::ToRestart => confinement::RESTART,
+    }))
+}
+
+/// The exit code of a result, whose error is printed.
+fn code(result: Result<u8, String>) -> u8 {
     match result {
-        Ok(()) => 0,
+        Ok(code) => code,
         Err(text) => {
             log::print(&format!("{text}\n"));
             1

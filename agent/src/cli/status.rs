@@ -99,7 +99,7 @@ fn table(state: &AgentState) -> String {
 }
 
 fn head(state: &AgentState) -> String {
-    let AgentState { version, process, host, server, queue, .. } = state;
+    let AgentState { version, process, host, server, queue, confinement, .. } = state;
     let (Ok(summary) | Err(summary)) = state.judge();
     let id = host.id.as_deref().unwrap_or("not registered yet");
     let name = host.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
@@ -123,7 +123,8 @@ fn head(state: &AgentState) -> String {
         ),
         ("losses", queue.as_ref().map_or_else(|| "unknown".to_owned(), losses)),
     ];
-    rows.into_iter().map(|(name, value)| format!("{name:<7} {value}\n")).collect()
+    let confinement = confinement.iter().map(|report| ("rights", report.to_string()));
+    rows.into_iter().chain(confinement).map(|(name, value)| format!("{name:<7} {value}\n")).collect()
 }
 
 fn queued(queue: &QueueReport, now: i64) -> String {
@@ -261,6 +262,7 @@ mod tests {
 
     use super::*;
     use crate::process::books::MemoryReport;
+    use crate::process::confinement::ConfinementReport;
     use crate::process::state::{HostReport, ServerReport, State};
 
     const NOW: i64 = 1_800_000_000;
@@ -313,6 +315,11 @@ mod tests {
             server: Some(ServerReport {
                 apibase: "https://api.mackerelio.com".to_owned(),
                 proxy: Some("http://[redacted]@proxy:3128".to_owned()),
+            }),
+            confinement: Some(ConfinementReport {
+                closed: vec!["new privileges".to_owned(), "files and programs (Landlock 7)".to_owned()],
+                open: vec!["ports: the sandbox decides where a plugin connects: plugin `nginx`".to_owned()],
+                lacking: vec!["reading `/srv/log`".to_owned()],
             }),
             collected_seconds_ago: 12,
             delivered_seconds_ago: Some(720),

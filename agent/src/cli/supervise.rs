@@ -16,9 +16,9 @@ use wasaba_core::text::duration;
 
 use super::configuration::texts;
 use super::flags::AgentFlags;
-use crate::process::log;
 use crate::process::log::Destination;
 use crate::process::pidfile::Pidfile;
+use crate::process::{confinement, log};
 
 /// A child that exits earlier has failed during startup.
 const STARTUP: Duration = Duration::from_secs(30);
@@ -67,6 +67,10 @@ async fn supervise(program: PathBuf) -> Result<(), String> {
                 if stopping {
                     return if status.success() { Ok(()) } else { Err(format!("the agent failed: {}", shown(status))) };
                 }
+                if asks_for_restart(status) {
+                    (child, started) = (restart(&program, &mut pauses), Instant::now());
+                    continue;
+                }
                 let pause = pauses.after(started.elapsed());
                 let pause = pause.ok_or_else(|| {
                     format!("the agent exited during startup (within {}): {}", duration(STARTUP), shown(status))
@@ -100,6 +104,11 @@ async fn exited(child: &mut Option<Child>) -> std::io::Result<ExitStatus> {
     let status = running.wait().await;
     *child = None;
     status
+}
+
+/// Whether the agent ended only to be started again.
+pub(super) fn asks_for_restart(status: ExitStatus) -> bool {
+    status.code() == Some(confinement::RESTART.into())
 }
 
 /// Starts `program` with the arguments of this process and `--child`.

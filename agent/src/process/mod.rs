@@ -3,6 +3,7 @@
 
 pub mod allocator;
 pub mod books;
+pub mod confinement;
 pub mod control;
 pub mod ending;
 pub mod footprint;

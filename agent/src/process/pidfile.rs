@@ -4,8 +4,9 @@
 //! that passes by itself: an agent on a full disk is needed more than its pid file, which is written once the disk takes it.
 
 use std::convert::Infallible;
+use std::fs::{File, Metadata};
 use std::io::Error;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,7 +25,9 @@ const LONGEST_PID_BYTES: usize = 64;
 /// The pid file, removed when the agent exits.
 pub struct Pidfile {
     file: PathBuf,
-    is_written: bool,
+    written: Option<File>,
+    /// Why it is not.
+    unwritten: Option<String>,
 }
 
 /// Why it is not written.
@@ -46,32 +49,32 @@ impl Unwritten {
 }
 
 impl Pidfile {
-    /// Writes it, or logs that the disk does not take it now: see [`Pidfile::keep`].
+    /// Writes it, unless the disk does not take it now: see [`Pidfile::keep`].
     ///
     /// # Errors
     /// Another agent is running by this file, or it cannot be one, with the cure.
     pub fn claim(file: &Path) -> Result<Self, String> {
-        let is_written = match write_in_time(file) {
-            Ok(()) => true,
+        let (written, unwritten) = match write_in_time(file) {
+            Ok(written) => (Some(written), None),
             Err(Unwritten::Refused(why)) => return Err(why),
-            Err(Unwritten::Passing(why)) => {
-                tracing::error!("{why}");
-                false
-            }
+            Err(Unwritten::Passing(why)) => (None, Some(why)),
         };
-        Ok(Self { file: file.to_owned(), is_written })
+        Ok(Self { file: file.to_owned(), written, unwritten })
     }
 
-    /// Writes it as soon as that is possible.
+    /// Logs why it is not written, and writes it as soon as that is possible.
     pub async fn keep(&mut self) -> Infallible {
-        while !self.is_written {
+        if let Some(why) = self.unwritten.take() {
+            tracing::error!("{why}");
+        }
+        while self.written.is_none() {
             tokio::time::sleep(TRIED_AGAIN).await;
             let file = self.file.clone();
             let shown = self.file.display();
             match tokio::task::spawn_blocking(move || write_in_time(&file)).await {
-                Ok(Ok(())) => {
+                Ok(Ok(written)) => {
                     tracing::info!("wrote the pid file `{shown}`");
-                    self.is_written = true;
+                    self.written = Some(written);
                 }
                 Ok(Err(Unwritten::Refused(why))) => {
                     tracing::error!("{why}; it is not tried again");
@@ -101,11 +104,11 @@ pub fn running(file: &Path) -> Option<u32> {
     program(process).filter(|name| Some(name) == program(std::process::id()).as_ref()).map(|_| process)
 }
 
-fn write_in_time(file: &Path) -> Result<(), Unwritten> {
+fn write_in_time(file: &Path) -> Result<File, Unwritten> {
     patient::ask(file, patient::LOOK, write).unwrap_or_else(|error| Err(Unwritten::of(&error, file)))
 }
 
-fn write(file: &Path) -> Result<(), Unwritten> {
+fn write(file: &Path) -> Result<File, Unwritten> {
     let cannot = |error: Error| Unwritten::of(&error, file);
     let own = std::process::id();
     if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
@@ -122,20 +125,29 @@ fn write(file: &Path) -> Result<(), Unwritten> {
         let why = format!("wasaba is already running, as process {other} (pid file `{}`)", file.display());
         return Err(Unwritten::Refused(why));
     }
-    open.set_len(0).and_then(|()| open.write_all_at(own.to_string().as_bytes(), 0)).map_err(cannot)
+    open.set_len(0).and_then(|()| open.write_all_at(own.to_string().as_bytes(), 0)).map_err(cannot)?;
+    Ok(open)
 }
 
 impl Drop for Pidfile {
     fn drop(&mut self) {
         // A disk that does not answer must not hold up the end.
-        patient::ask(&self.file, ending::patience(patient::LOOK), remove).ok();
+        if let Some(written) = self.written.take() {
+            patient::ask(&self.file, ending::patience(patient::LOOK), move |file| remove(file, &written)).ok();
+        }
     }
 }
 
-/// Only our own: another agent may have claimed the file since.
-#[expect(clippy::disallowed_methods, reason = "only the name goes, and the file was just read as our own")]
-fn remove(file: &Path) {
-    if own::read(file, LONGEST_PID_BYTES as u64).is_ok_and(|text| text == std::process::id().to_string().as_bytes()) {
+/// Only our own: another agent may have claimed the file since. By what was opened at the start, since the agent may have given up reading
+/// there.
+#[expect(clippy::disallowed_methods, reason = "only the name goes, and the file was just compared with our own")]
+fn remove(file: &Path, written: &File) {
+    let mut text = [0; LONGEST_PID_BYTES];
+    let own = std::process::id().to_string();
+    let has_own = written.read_at(&mut text, 0).is_ok_and(|length| text.get(..length) == Some(own.as_bytes()));
+    let identity = |about: Metadata| (about.dev(), about.ino());
+    let is_there = || Some(identity(file.symlink_metadata().ok()?) == identity(written.metadata().ok()?));
+    if has_own && is_there() == Some(true) {
         std::fs::remove_file(file).ok();
     }
 }
@@ -224,7 +236,7 @@ mod tests {
     async fn a_pid_file_that_the_disk_did_not_take_is_written_later() {
         let temp = tempfile::tempdir().unwrap();
         let file = temp.path().join("agent.pid");
-        let mut pidfile = Pidfile { file: file.clone(), is_written: false };
+        let mut pidfile = Pidfile { file: file.clone(), written: None, unwritten: None };
         tokio::select! {
             never = pidfile.keep() => match never {},
             () = async { while !file.exists() { tokio::time::sleep(TRIED_AGAIN / 4).await } } => {}

@@ -16,6 +16,7 @@ use wasaba_core::collect::outcomes::{CollectionResult, Outcome, Outcomes};
 use wasaba_core::text::{lasting, printable, safe_lines};
 
 use super::books::{Books, QueueReport};
+use super::confinement::{self, ConfinementReport};
 
 /// The oldest that the last collection may be. The agent collects once a minute, and takes seconds to start.
 pub const MOST_SECONDS_UNCOLLECTED: u64 = 150;
@@ -39,6 +40,9 @@ pub struct AgentState {
     pub host: HostReport,
     /// Where everything is posted; none without an API key.
     pub server: Option<ServerReport>,
+    /// What it has given up.
+    #[serde(default)]
+    pub confinement: Option<ConfinementReport>,
     /// How long ago it collected, or else started.
     pub collected_seconds_ago: u64,
     /// How long ago Mackerel accepted values, if it has since the start.
@@ -315,6 +319,7 @@ impl AgentState {
             uptime_seconds: now.instant.saturating_duration_since(tables.pulse.started).as_secs(),
             host: HostReport { id, name },
             server,
+            confinement: confinement::report(),
             collected_seconds_ago: tables.pulse.age(now.instant).as_secs(),
             delivered_seconds_ago: values.and_then(|lane| lane.succeeded_ago).map(|ago| ago.as_secs()),
             lanes: lanes.into_iter().map(|lane| LaneReport::of(lane, now.unix_seconds)).collect(),

@@ -86,6 +86,14 @@ impl Home {
         command.env("MACKEREL_PLUGIN_WORKDIR", self.folder.path()).stdin(Stdio::null()).output().unwrap()
     }
 
+    /// Starts the agent below `wasaba supervise`.
+    #[must_use]
+    pub fn supervise(&self) -> Agent {
+        let mut command = Command::new(crate::wasaba());
+        command.arg("supervise").arg("-conf").arg(self.config()).stdin(Stdio::null());
+        Agent::spawn(command)
+    }
+
     /// Starts the agent.
     #[must_use]
     pub fn start(&self, arguments: &[&str]) -> Agent {
@@ -150,6 +158,24 @@ impl Agent {
             let left = end.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "no line with {text:?} within {deadline:?}; the output:\n{}", lines.join("\n"));
             lines = self.output.more.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+
+    /// The first child of the process; waits for one.
+    ///
+    /// # Panics
+    /// There is none in time.
+    #[must_use]
+    pub fn child(&self) -> Pid {
+        let end = Instant::now() + crate::SOON;
+        loop {
+            let own = self.pid();
+            let text = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
+            if let Some(child) = text.split_whitespace().next() {
+                return Pid::from_raw(child.parse().unwrap()).unwrap();
+            }
+            assert!(Instant::now() < end, "{own} has no child");
+            std::thread::park_timeout(Duration::from_millis(10));
         }
     }
 

@@ -346,38 +346,19 @@ async fn retire_keeps_the_id_if_mackerel_refuses() {
     assert_eq!(requests, 1, "a refusal is not retried");
 }
 
-fn supervise(home: &Home) -> Agent {
-    let mut command = Command::new(wasaba());
-    command.arg("supervise").arg("-conf").arg(home.config()).stdin(Stdio::null());
-    Agent::spawn(command)
-}
-
-/// The first child of a process; waits for one.
-fn child_of(parent: u32) -> Pid {
-    let end = Instant::now() + SOON;
-    loop {
-        let text = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
-        if let Some(child) = text.split_whitespace().next() {
-            return Pid::from_raw(child.parse().unwrap()).unwrap();
-        }
-        assert!(Instant::now() < end, "{parent} has no child");
-        std::thread::park_timeout(Duration::from_millis(10));
-    }
-}
-
 #[tokio::test]
 async fn supervise_owns_the_pid_file_forwards_signals_and_exits_with_its_child() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&base(&standin));
-    let mut supervisor = supervise(&home);
+    let mut supervisor = home.supervise();
     supervisor.line_with("this machine is host", SOON);
     assert_eq!(std::fs::read_to_string(home.path("agent.pid")).unwrap(), supervisor.pid().to_string());
-    let child = child_of(supervisor.pid());
+    let child = supervisor.child();
     home.configure(&format!("{}display_name = \"renamed\"\n", base(&standin)));
     supervisor.signal(Signal::HUP);
     let renamed = |memory: &Memory| memory.hosts()[0].body["displayName"] == "renamed";
     standin.wait_until(SOON, "the new name", renamed).await.unwrap();
-    assert_eq!(child_of(supervisor.pid()), child, "the child was restarted");
+    assert_eq!(supervisor.child(), child, "the child was restarted");
     supervisor.signal(Signal::TERM);
     assert!(supervisor.ended(SOON).success());
     assert!(!home.path("agent.pid").exists());
@@ -387,21 +368,21 @@ async fn supervise_owns_the_pid_file_forwards_signals_and_exits_with_its_child()
 async fn supervise_exits_if_the_first_child_dies_early_and_restarts_one_that_dies_later() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&base(&standin));
-    let mut supervisor = supervise(&home);
+    let mut supervisor = home.supervise();
     supervisor.line_with("this machine is host", SOON);
-    kill_process(child_of(supervisor.pid()), Signal::KILL).unwrap();
+    kill_process(supervisor.child(), Signal::KILL).unwrap();
     assert_eq!(supervisor.ended(SOON).code(), Some(1));
     supervisor.line_with("the agent exited during startup (within 30 s): signal 9", SOON);
 
-    let mut supervisor = supervise(&home);
+    let mut supervisor = home.supervise();
     supervisor.line_with("this machine is host", SOON);
-    let child = child_of(supervisor.pid());
+    let child = supervisor.child();
     // Startup is over after 30 s.
     tokio::time::sleep(Duration::from_secs(31)).await;
     kill_process(child, Signal::KILL).unwrap();
     supervisor.line_with("restarting it in 1 s", SOON);
     let end = Instant::now() + SOON;
-    while child_of(supervisor.pid()) == child {
+    while supervisor.child() == child {
         assert!(Instant::now() < end);
         std::thread::park_timeout(Duration::from_millis(10));
     }
@@ -428,7 +409,7 @@ async fn supervise_restarts_the_upgraded_program_and_a_stop_interrupts_its_pause
     command.arg("supervise").arg("-conf").arg(home.config()).stdin(Stdio::null());
     let mut supervisor = Agent::spawn(command);
     supervisor.line_with("this machine is host", SOON);
-    let child = child_of(supervisor.pid());
+    let child = supervisor.child();
     let started = Instant::now();
 
     // An invalid configuration changes nothing.
@@ -436,7 +417,7 @@ async fn supervise_restarts_the_upgraded_program_and_a_stop_interrupts_its_pause
     supervisor.signal(Signal::HUP);
     supervisor.line_with("keeping the previous one", SOON);
     home.configure(&base(&standin));
-    assert_eq!(child_of(supervisor.pid()), child, "the child was restarted");
+    assert_eq!(supervisor.child(), child, "the child was restarted");
 
     let new = home.path("new");
     copy_program(&wasaba(), &new);
@@ -446,11 +427,11 @@ async fn supervise_restarts_the_upgraded_program_and_a_stop_interrupts_its_pause
     kill_process(child, Signal::KILL).unwrap();
     supervisor.line_with("restarting it in 1 s", SOON);
     let running = |child: Pid| std::fs::read_link(format!("/proc/{}/exe", child.as_raw_nonzero())).ok();
-    until("the new program runs", || running(child_of(supervisor.pid())).as_ref() == Some(&program));
+    until("the new program runs", || running(supervisor.child()).as_ref() == Some(&program));
 
     // The next children die early, until the pause is much longer than any stop.
     for pause in ["2 s", "4 s", "8 s"] {
-        kill_process(child_of(supervisor.pid()), Signal::KILL).unwrap();
+        kill_process(supervisor.child(), Signal::KILL).unwrap();
         supervisor.line_with(&format!("restarting it in {pause}"), SOON);
     }
     supervisor.signal(Signal::TERM);
@@ -462,15 +443,15 @@ async fn supervise_restarts_the_upgraded_program_and_a_stop_interrupts_its_pause
 async fn an_agent_exits_when_its_supervisor_is_killed_and_the_next_one_starts() {
     let (standin, home) = (standin().await, Home::with(""));
     home.configure(&base(&standin));
-    let supervisor = supervise(&home);
+    let supervisor = home.supervise();
     supervisor.line_with("this machine is host", SOON);
-    let child = child_of(supervisor.pid()).as_raw_nonzero();
+    let child = supervisor.child().as_raw_nonzero();
     supervisor.kill();
     until("the agent has exited", || {
         let state = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
         state.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.starts_with(" Z"))
     });
-    let mut next = supervise(&home);
+    let mut next = home.supervise();
     next.line_with("this machine is host", SOON);
     next.signal(Signal::TERM);
     assert!(next.ended(SOON).success());

@@ -119,10 +119,10 @@ fn a_replaced_file_is_reloaded_a_broken_one_is_not_and_a_removed_one_stops() {
 
 #[test]
 fn sighup_adds_a_new_table_and_a_broken_file_changes_nothing() {
-    let home = Home::with("");
+    let home = Home::with("confinement = false\n");
     let agent = started(&home);
     let table = format!("[plugin.metrics.web]\nwasm = {:?}\nkey_prefix = \"web\"\n", component("naughty"));
-    home.configure(&format!("self_metrics = true\n{table}"));
+    home.configure(&format!("confinement = false\nself_metrics = true\n{table}"));
     agent.signal(Signal::HUP);
     agent.line_with("\tplugin web", SOON);
     agent.line_with("`self_metrics` takes effect after a restart", SOON);
@@ -135,7 +135,7 @@ fn sighup_adds_a_new_table_and_a_broken_file_changes_nothing() {
     std::thread::park_timeout(PAUSE);
     assert_eq!(count(&agent, "was removed"), 0, "{:#?}", agent.lines());
 
-    home.configure("");
+    home.configure("confinement = false\n");
     agent.signal(Signal::HUP);
     agent.line_with("plugin web was removed", SOON);
     assert_eq!(count(&agent, "plugin first was"), 0, "an unchanged plugin was affected");

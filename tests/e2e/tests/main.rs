@@ -3,6 +3,7 @@
 mod across_minutes;
 mod author;
 mod commands;
+mod confinement;
 mod contract;
 mod delivery;
 mod docker;

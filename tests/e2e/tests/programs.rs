@@ -444,8 +444,9 @@ async fn a_program_runs_as_the_configured_user() {
 #[tokio::test]
 async fn a_program_replaces_a_component_of_the_same_name_and_the_other_way_round() {
     let (standin, home) = (standin().await, Home::with(""));
-    let component = format!("{}[plugin.metrics.p]\nwasm = {:?}\n", base(&standin), component("naughty"));
-    let program = |name: &str| format!("{}[plugin.metrics.p]\ncommand = \"echo {name} 1 0\"\n", base(&standin));
+    let base = format!("{}confinement = false\n", base(&standin));
+    let component = format!("{base}[plugin.metrics.p]\nwasm = {:?}\n", component("naughty"));
+    let program = |name: &str| format!("{base}[plugin.metrics.p]\ncommand = \"echo {name} 1 0\"\n");
     home.configure(&component);
     let agent = home.start(&[]);
     standin.wait_until(SOON, "the component's value", has("custom.naughty.good")).await.unwrap();

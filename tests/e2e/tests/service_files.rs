@@ -1,6 +1,8 @@
 //! The files for systemd: the commands and variables of the unit, and its verification by systemd.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
@@ -68,12 +70,11 @@ fn a_stop_retires_the_host_only_with_auto_retirement() {
 fn the_unit_reads_the_variables_of_the_official_packages() {
     let files = ["-/etc/default/mackerel-agent", "-/etc/sysconfig/mackerel-agent"];
     assert_eq!(values(UNIT, "EnvironmentFile"), files, "optional files");
-    let own = ["MACKEREL_PLUGIN_WORKDIR=/var/tmp/mackerel-agent", "ROOT=/var/lib/mackerel-agent"];
-    assert_eq!(values(UNIT, "Environment"), own);
-    let folder = [("MACKEREL_PLUGIN_WORKDIR", "/somewhere/else")];
-    let [made] = values(UNIT, "ExecStartPre")[..] else { panic!("not exactly one command") };
-    assert_eq!(expanded(made, &folder), "/bin/mkdir -m 777 -p /somewhere/else");
-    assert_eq!(values(UNIT, "ExecStart"), ["/usr/bin/wasaba -root=${ROOT} $OTHER_OPTS"]);
+    assert_eq!(values(UNIT, "Environment"), ["ROOT=/var/lib/mackerel-agent", "WASABA_RESTARTS=1"]);
+    assert_eq!(
+        values(UNIT, "ExecStart"),
+        ["/usr/bin/wasaba -root=${ROOT} -pidfile=/run/wasaba/wasaba.pid $OTHER_OPTS"]
+    );
     assert_eq!(values(UNIT, "ExecReload"), ["/bin/kill -HUP $MAINPID"]);
     // The shipped defaults change nothing.
     let set = DEFAULTS.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect::<Vec<_>>();
@@ -81,6 +82,60 @@ fn the_unit_reads_the_variables_of_the_official_packages() {
     for name in ["#AUTO_RETIREMENT=1\n", "#HTTP_PROXY=", "#HTTPS_PROXY="] {
         assert!(DEFAULTS.contains(name), "{name}");
     }
+}
+
+/// The drop-ins, by their names.
+fn drop_ins() -> BTreeMap<String, String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../agent/packaging/systemd/drop-ins");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let named = |file: PathBuf| {
+        (file.file_stem().unwrap().to_str().unwrap().to_owned(), std::fs::read_to_string(&file).unwrap())
+    };
+    files.map(named).collect()
+}
+
+#[test]
+fn the_drop_ins_for_programs_make_their_work_folder() {
+    let drop_ins = drop_ins();
+    for name in ["programs", "root"] {
+        let text = &drop_ins[name];
+        assert_eq!(values(text, "Environment"), ["MACKEREL_PLUGIN_WORKDIR=/var/tmp/mackerel-agent"]);
+        let [made] = values(text, "ExecStartPre")[..] else { panic!("not exactly one command") };
+        assert_eq!(
+            expanded(made, &[("MACKEREL_PLUGIN_WORKDIR", "/somewhere/else")]),
+            "/bin/mkdir -m 777 -p /somewhere/else"
+        );
+    }
+}
+
+/// How exposed systemd reckons the unit to be with these drop-ins, in tenths.
+fn exposure(names: &[&str]) -> u32 {
+    let root = TempDir::new().unwrap();
+    let units = root.path().join("etc/systemd/system");
+    let enabled = units.join("wasaba.service.d");
+    std::fs::create_dir_all(&enabled).unwrap();
+    std::fs::write(units.join("wasaba.service"), UNIT).unwrap();
+    for name in names {
+        std::fs::write(enabled.join(name).with_extension("conf"), &drop_ins()[*name]).unwrap();
+    }
+    let mut analyze = Command::new("systemd-analyze");
+    analyze.args(["security", "--offline=true", "--root"]).arg(root.path()).arg("wasaba.service");
+    let output =
+        analyze.output().unwrap_or_else(|error| panic!("systemd-analyze, from tests/setup.sh servers: {error}"));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let level = said.split("Overall exposure level for wasaba.service: ").nth(1).unwrap_or_else(|| panic!("{said}"));
+    let (whole, tenths) = level.split_whitespace().next().unwrap().split_once('.').unwrap();
+    whole.parse::<u32>().unwrap() * 10 + tenths.parse::<u32>().unwrap()
+}
+
+#[test]
+fn systemd_reckons_the_unit_at_most_at_17_tenths_and_a_drop_in_opens_only_what_it_is_for() {
+    assert!(exposure(&[]) <= 17, "{}", exposure(&[]));
+    for name in ["docker", "logs", "native"] {
+        assert!(exposure(&[name]) <= 18, "{name}: {}", exposure(&[name]));
+    }
+    assert!(exposure(&["programs"]) <= 49, "{}", exposure(&["programs"]));
+    assert!(exposure(&["root"]) > 90, "it is for what the official agent may");
 }
 
 /// The problems that systemd reports in the unit with this program.

@@ -21,6 +21,7 @@ pub mod named;
 pub mod own;
 pub mod passing;
 pub mod patient;
+mod since_start;
 pub mod system;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,9 @@ mod walk;
 
 use std::fs::{File, Metadata};
 use std::io::{Error, Read, Result};
+use std::path::Path;
+
+pub use since_start::read_so_far;
 
 /// A regular file that is open for reading, and what its descriptor says about it.
 #[derive(Debug)]
@@ -53,4 +57,10 @@ impl Opened {
         }
         Ok(bytes)
     }
+}
+
+/// Whether something is at `path`; not if its file system does not answer in time.
+#[must_use]
+pub fn exists_in_time(path: &Path) -> bool {
+    patient::ask(path, patient::LOOK, Path::exists).unwrap_or_default()
 }

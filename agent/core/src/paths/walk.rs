@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, StatVfsMountFlags};
 use rustix::io::Errno;
 
-use super::Opened;
+use super::{Opened, since_start};
 use crate::container;
 
 /// As many as the kernel follows.
@@ -385,12 +385,16 @@ impl Found {
                 _ => "not a regular file",
             }));
         }
-        open_in(&self.folder, &self.name, flags).map(|(open, stat)| entry.is_same(&stat).then_some(open))
+        let path = self.path();
+        since_start::note(if kind == FileType::Directory { &path } else { &self.way.shown });
+        let (open, stat) =
+            open_in(&self.folder, &self.name, flags).map_err(|error| since_start::unopened(error, &path))?;
+        Ok(entry.is_same(&stat).then_some(open))
     }
 }
 
 /// Opens `name` in `folder`, whatever it is, without waiting and without following it.
-pub(super) fn open_in(folder: impl AsFd, name: &OsStr, flags: OFlags) -> Result<(OwnedFd, Stat)> {
+pub(super) fn open_in(folder: impl AsFd, name: &OsStr, flags: OFlags) -> rustix::io::Result<(OwnedFd, Stat)> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let open = rustix::fs::openat(folder, name, flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&open)?;
@@ -419,7 +423,8 @@ pub(super) fn open_file<E: From<Error>>(
 /// Opens the regular file at `path` wherever its links lead.
 pub(super) fn open_anywhere(path: &Path) -> Result<Opened> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let open = rustix::fs::open(path, flags, Mode::empty());
+    let file = File::from(open.map_err(|error| since_start::unopened(error, path))?);
     let about = file.metadata()?;
     if about.is_file() { Ok(Opened { file, about }) } else { Err(Error::other("not a regular file")) }
 }
@@ -427,7 +432,7 @@ pub(super) fn open_anywhere(path: &Path) -> Result<Opened> {
 /// The names in the folder at `path`, wherever its links lead.
 pub(super) fn list_anywhere(path: &Path) -> Result<Vec<OsString>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    names(rustix::fs::open(path, flags, Mode::empty())?)
+    names(rustix::fs::open(path, flags, Mode::empty()).map_err(|error| since_start::unopened(error, path))?)
 }
 
 /// The names in a folder that is open for reading.

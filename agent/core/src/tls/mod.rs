@@ -25,6 +25,7 @@ use crate::clock;
 
 pub use self::client::{Client, check};
 pub use self::cure::{error_of, lacks_authority, with_cure};
+pub use self::places::authorities;
 pub use self::verifier::Seen;
 
 /// Which server certificates a connection trusts, and which certificate it presents.
@@ -111,6 +112,11 @@ impl Trust {
     /// The file of authorities, if it is used.
     fn named_authority(&self) -> Option<&Path> {
         self.authority.as_deref().filter(|_| self.verification != Verification::None)
+    }
+
+    /// The folders of the files that it names.
+    pub fn folders(&self) -> impl Iterator<Item = &Path> {
+        self.files().filter_map(|(_, file)| file.parent())
     }
 
     /// The files, and what each contains.

@@ -55,6 +55,13 @@ struct Group {
     variable: Option<&'static str>,
 }
 
+/// The files and folders in which the machine's authorities can be, or those that the environment names.
+#[must_use]
+pub fn authorities() -> Vec<PathBuf> {
+    let Places { files, folders } = Places::of_machine();
+    files.paths.into_iter().chain(folders.paths).collect()
+}
+
 /// A file or folder that was not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Unread {

@@ -58,7 +58,8 @@ impl Route {
     }
 
     /// The way to this server, without credentials: its own address, and that of the proxy if there is one.
-    pub(super) fn shown(&self, apibase: &str) -> (String, Option<String>) {
+    #[must_use]
+    pub fn shown(&self, apibase: &str) -> (String, Option<String>) {
         let proxy = Url::parse(apibase).ok().and_then(|base| self.proxy(&base).ok().flatten());
         (without_credentials(apibase), proxy.map(|proxy| without_credentials(&proxy.address.url)))
     }
