@@ -23,6 +23,7 @@ use crate::process::{confinement, look, pidfile};
 /// # Errors
 /// The problems, and below them how many there are.
 pub fn run(flags: &AgentFlags) -> Result<(), String> {
+    let is_agents_user = flags.become_agent()?;
     let file = flags.file();
     look::at(format_args!("`{}`", file.display()));
     if !file.exists() {
@@ -40,7 +41,8 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
     let (root, pidfile) = own_paths(&config);
     // What is in a root that cannot be used fails for the same reason.
     let has_root = root.as_ref().is_none_or(|problem| !problem.is_error());
-    problems.extend(root.into_iter().chain(pidfile));
+    // An agent with a user of its own has its pid file from the unit.
+    problems.extend(root.into_iter().chain(pidfile.filter(|_| !is_agents_user)));
     let missing = config
         .machine
         .missing(config.display_name.is_some())

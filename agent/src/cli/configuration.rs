@@ -16,7 +16,7 @@ use wasaba_core::secret::Secret;
 use super::flags::AgentFlags;
 use super::parse::parse;
 use crate::process::log::Destination;
-use crate::process::{log, look};
+use crate::process::{log, look, owner};
 use crate::run;
 
 /// If reading the configuration takes longer, it is said what is awaited.
@@ -115,6 +115,16 @@ impl AgentFlags {
                 Ok(Whereabouts { root, pidfile, wrong })
             }
         }
+    }
+
+    /// Becomes the user that the agent runs as, if this is root and the agent's root is another user's. What the configuration says then counts as
+    /// that user reads it. Before anything is logged. Returns whether it did.
+    ///
+    /// # Errors
+    /// The system refuses it.
+    pub fn become_agent(&self) -> Result<bool, String> {
+        // An unknown root is reported by whoever reads the configuration next.
+        self.whereabouts().map_or(Ok(false), |Whereabouts { root, .. }| owner::become_owner(&root))
     }
 
     /// As [`AgentFlags::config`], for a command that logs: starts the log and writes the problems to it.

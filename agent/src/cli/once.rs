@@ -36,6 +36,7 @@ const LOADED_WITHIN: Duration = Duration::from_mins(10);
 /// # Errors
 /// The configuration cannot be used, or standard output cannot be written.
 pub fn run(flags: &AgentFlags) -> Result<(), String> {
+    flags.become_agent()?;
     let config = flags.config_for_command()?;
     let runtime = super::runtime()?;
     let (host, created, values) = runtime.block_on(async {

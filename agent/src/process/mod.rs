@@ -10,6 +10,7 @@ pub mod footprint;
 pub mod log;
 pub mod look;
 pub mod metadata_service;
+pub mod owner;
 pub mod pidfile;
 pub mod privacy;
 pub mod service;

@@ -75,7 +75,7 @@ fn the_unit_reads_the_variables_of_the_official_packages() {
         values(UNIT, "ExecStart"),
         ["/usr/bin/wasaba -root=${ROOT} -pidfile=/run/wasaba/wasaba.pid $OTHER_OPTS"]
     );
-    assert_eq!(values(UNIT, "ExecReload"), ["/bin/kill -HUP $MAINPID"]);
+    assert_eq!(values(UNIT, "ExecReload"), ["/bin/sh -c 'kill -HUP $MAINPID'"]);
     // The shipped defaults change nothing.
     let set = DEFAULTS.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect::<Vec<_>>();
     assert_eq!(set, ["OTHER_OPTS=\"\""]);

@@ -15,6 +15,7 @@ use crate::cli::flags::AgentFlags;
 pub fn run(flags: &AgentFlags, engine: &str, plugins: &[String]) -> Result<(), String> {
     let engine = super::engine(engine)?;
     // Only in the agent's root does the agent look for it, so the user's own cache is not an alternative.
+    flags.become_agent()?;
     let (config, _) = flags.config().map_err(|problems| texts(&problems))?;
     let flags = AgentFlags { root: Some(config.root), ..flags.clone() };
     let text = super::with_loader(&flags, async |config, loader| {

@@ -20,7 +20,7 @@ use crate::cli::flags::AgentFlags;
 /// # Errors
 /// There is no such plugin, or the file is not a plugin.
 pub fn run(flags: &AgentFlags, json: bool, wanted: &str) -> Result<(), String> {
-    let text = super::with_loader(flags, async |_, loader| {
+    let text = super::with_loader_for(flags, wanted, async |_, loader| {
         let (file, is_typed) = super::plugin_file(loader, wanted)?;
         let plugin = super::plugin(loader, &Demands { is_typed, ..Demands::default() }, &file).await?;
         let about_it = &plugin.description;

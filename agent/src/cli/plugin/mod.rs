@@ -29,7 +29,7 @@ use wasaba_core::limits::{Engine, Limits};
 use wasaba_core::text::printable;
 
 use super::flags::{AgentFlags, Line, PluginCommand};
-use crate::process::log;
+use crate::process::{log, owner};
 
 /// Runs the command.
 ///
@@ -67,8 +67,20 @@ pub fn run(command: PluginCommand) -> Result<(), String> {
     }
 }
 
+/// As [`with_loader`], for what is called `wanted`: a name is looked up as the agent does it, by its user. A path is what the caller can read.
+fn with_loader_for<T>(
+    flags: &AgentFlags,
+    wanted: &str,
+    work: impl AsyncFnOnce(&Config, &Loader) -> Result<T, String>,
+) -> Result<T, String> {
+    if !wanted.contains('/') && !wanted.ends_with(".wasm") {
+        flags.become_agent()?;
+    }
+    with_loader(flags, work)
+}
+
 /// Runs `work` with a loader for the configuration that the flags name. Compiled plugins are cached in the agent's root, or, for a
-/// user who may not write there, such as a plugin's author, in the user's own cache folder.
+/// user who should not write there, such as a plugin's author, in the user's own cache folder.
 fn with_loader<T>(
     flags: &AgentFlags,
     work: impl AsyncFnOnce(&Config, &Loader) -> Result<T, String>,
@@ -77,10 +89,12 @@ fn with_loader<T>(
     foreground::awaits_compilers();
     let runtime = super::runtime()?;
     let result = runtime.block_on(async {
-        let loader = plugins::keeper::loader(&config).or_else(|why| {
-            let cache = own_cache().filter(|_| flags.root.is_none()).ok_or(why)?;
-            Loader::new(&cache, plugins::keeper::folders(&config))
-        });
+        let own_cache = || own_cache().filter(|_| flags.root.is_none());
+        let of_agent = match own_cache() {
+            Some(_) if owner::is_other(&config.root) => Err("the agent's cache is another user's".to_owned()),
+            _ => plugins::keeper::loader(&config),
+        };
+        let loader = of_agent.or_else(|why| Loader::new(&own_cache().ok_or(why)?, plugins::keeper::folders(&config)));
         work(&config, &loader?).await
     });
     runtime.shutdown_background();

@@ -26,7 +26,7 @@ use crate::process::log;
 /// # Errors
 /// There is no such plugin, a flag is invalid, or the collection failed.
 pub fn run(agent: &AgentFlags, explain: bool, wanted: &str, flags: &[String]) -> Result<(), String> {
-    let text = super::with_loader(agent, async |config, loader| {
+    let text = super::with_loader_for(agent, wanted, async |config, loader| {
         let begin = clock::instant();
         let loaded = super::load(config, loader, wanted, None).await?;
         let load_time = clock::since(begin);

@@ -20,7 +20,7 @@ pub fn run(
     flags: &[String],
 ) -> Result<(), String> {
     let engine = super::engine(engine)?;
-    let times = super::with_loader(agent, async |config, loader| {
+    let times = super::with_loader_for(agent, wanted, async |config, loader| {
         let loaded = super::load(config, loader, wanted, Some(engine)).await?;
         let (instance, _) = loaded.instance("time", loader, wanted, flags).await?;
         let times = if whole { instance.time_whole(calls).await } else { instance.time(calls).await };
