@@ -1,6 +1,6 @@
 #!/bin/sh
 # Creates the file system of the image: `rootfs.sh RELEASE OUT` copies the program and the plugins from RELEASE (target/release).
-# OUT/all is the file system, OUT/state the folder of the agent's state, which has a different owner.
+# OUT/all is the file system, OUT/state the folder of the agent's state, which has a different owner. RUNNABLE is as in ../linux/stage.sh.
 set -eu
 # Folders that a group can write to are not trusted.
 umask 022
@@ -15,13 +15,7 @@ cp "$release/wasaba" "$out/usr/bin/wasaba"
 cp "$release"/plugins/*.wasm "$out/usr/lib/wasaba/plugins/"
 
 # Compiled here once, so that a container with a read-only root file system starts without compiling.
-compiled=$(mktemp -d)
-trap 'rm -rf "$compiled"' EXIT
-touch "$compiled/empty.conf"
-"$out/usr/bin/wasaba" plugin compile -conf "$compiled/empty.conf" -root "$compiled" "$out"/usr/lib/wasaba/plugins/*.wasm >/dev/null
-mv "$compiled/compiled" "$out/usr/lib/wasaba/compiled"
-chmod 755 "$out/usr/lib/wasaba/compiled"
-chmod 644 "$out"/usr/lib/wasaba/compiled/*
+"$(dirname "$0")/../compile.sh" "${RUNNABLE:-$release/wasaba}" "$out/usr/lib/wasaba"
 
 # Without this file, the program trusts Mozilla's certificate authorities, which are built into it.
 cp /etc/ssl/certs/ca-certificates.crt "$out/etc/ssl/certs/" 2>/dev/null || true

@@ -9,6 +9,7 @@ pub mod docker;
 pub mod echo;
 pub mod hostile;
 pub mod nginx;
+pub mod packages;
 pub mod postgres;
 pub mod redis;
 pub mod suite;

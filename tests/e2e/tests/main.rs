@@ -15,6 +15,7 @@ mod names;
 mod nginx;
 mod official_plugins;
 mod old_command_line;
+mod packages;
 mod paths;
 mod plugins;
 mod postgres;
