@@ -34,7 +34,7 @@ RUNNER := runner = ["env", "RUSTC_BOOTSTRAP=1"]
 TIMED := --config 'target.$(STATIC).$(RUNNER)' --config 'target.$(shell uname -m)-unknown-linux-gnu.$(RUNNER)'
 TIMES := -Z unstable-options --report-time
 
-.PHONY: build image run test setup format clippy lint checks docs tested compiled doctests suite unit e2e sdk fuzz matrix bench zoo compare plugins test-plugins guests clean
+.PHONY: build image run test setup format clippy lint checks docs tested compiled doctests suite unit e2e sdk fuzz matrix bench zoo compare plugins test-plugins guests dist dist-test reproducible deny clean
 
 ## build: build the agent, target/release/wasaba, and next to it the official plugins and wasaba-author, the tools for authors of plugins
 build: plugins
@@ -78,8 +78,13 @@ format:
 clippy:
 	$(CARGO) clippy $(WORKSPACE) --all-targets -- -D warnings
 
-## lint: run the quick checks of `make test`: format, clippy
-lint: format clippy
+## lint: run the quick checks of `make test`, format and clippy, and hold the dependencies against deny.toml
+lint: format clippy deny
+
+# Licences, sources and duplicates need the crates alone, advisories a database from the network.
+deny:
+	@tests/setup.sh deny $(abspath $(TARGET))
+	PATH=$(abspath $(TARGET))/tools/bin:$$PATH tests/deny.sh
 
 checks: clippy docs doctests suite
 
@@ -150,6 +155,28 @@ compare: build
 ## guests: run wasmtime's own sandbox test programs as plugins: make guests WASMTIME=a checkout of wasmtime
 guests: build
 	tests/wasmtime_guests.sh "$(WASMTIME)"
+
+## dist: make what a release publishes into dist/, for amd64 and arm64: archives, .deb, .rpm, the image, bills of materials, SHA256SUMS
+dist:
+	@tests/setup.sh rust
+	@tests/setup.sh dist
+	nice agent/packaging/dist.sh $(TARGET) dist
+
+## dist-test: install what `make dist` has left, as root: from a signed repository in a minimal Debian, with rpm, for arm64, as an image
+dist-test: export DIST := $(abspath dist)
+dist-test: export RELEASE := $(abspath $(TARGET)/dist/release-$(if $(filter aarch64,$(shell uname -m)),arm64,amd64))
+dist-test: export STANDIN := $(abspath $(TESTED)/mackerel-standin)
+dist-test: export CACHE := $(abspath $(TARGET)/dist)
+dist-test: tested
+	@tests/setup.sh servers
+	@tests/setup.sh dist-test
+	set -e; for test in $(or $(ONLY),apt rpm image arm64 first_minute); do echo "$$test:"; tests/dist/$$test.sh; done
+
+## reproducible: make everything twice, in two clones of this commit, and compare: it takes as long as two builds
+reproducible:
+	@tests/setup.sh rust
+	@tests/setup.sh dist
+	nice tests/dist/reproducible.sh
 
 clean:
 	$(CARGO) clean

@@ -5,6 +5,9 @@
 #   setup.sh servers    all servers and tools that the tests use
 #   setup.sh languages  Python, Node.js, Go and a compiler of C for WebAssembly, for the plugins of the tests
 #   setup.sh fuzz       a C++ compiler, for libFuzzer
+#   setup.sh dist       what makes packages, and cross-compiles for arm64
+#   setup.sh dist-test  what tries the packages
+#   setup.sh deny TARGET_FOLDER  cargo-deny, for the dependencies
 # Debian packages are installed only as root, or with sudo if SUDO=1 is set.
 set -eu
 
@@ -74,11 +77,30 @@ languages)
     command -v clang++ >/dev/null && command -v wasm-ld >/dev/null && [ -d /usr/include/wasm32-wasi/c++ ] ||
         install_packages clang lld wasi-libc libclang-rt-dev-wasm32 libc++-dev-wasm32
     ;;
+dist)
+    for target in x86_64-unknown-linux-musl aarch64-unknown-linux-musl; do
+        [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ] || rustup target add "$target"
+    done
+    command -v rpmbuild >/dev/null || install_packages rpm
+    command -v aarch64-linux-gnu-gcc >/dev/null || install_packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+    command -v python3 >/dev/null || install_packages python3
+    ;;
+dist-test)
+    command -v debootstrap >/dev/null && command -v reprepro >/dev/null && command -v gpg >/dev/null ||
+        install_packages debootstrap reprepro gnupg
+    command -v lintian >/dev/null && command -v rpmlint >/dev/null || install_packages lintian rpmlint
+    command -v skopeo >/dev/null && command -v umoci >/dev/null || install_packages skopeo umoci
+    command -v qemu-aarch64-static >/dev/null || install_packages qemu-user-static
+    ;;
+deny)
+    # Compiles for some minutes.
+    [ -x "$2/tools/bin/cargo-deny" ] || cargo install --quiet --locked --root "$2/tools" cargo-deny@0.20.2
+    ;;
 fuzz)
     command -v c++ >/dev/null || install_packages g++
     ;;
 *)
-    echo "usage: $0 rust|nginx|servers|languages|fuzz" >&2
+    echo "usage: $0 rust|nginx|servers|languages|fuzz|dist|dist-test|deny" >&2
     exit 2
     ;;
 esac

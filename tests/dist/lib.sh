@@ -11,7 +11,7 @@ key=the-key-of-the-tests
 pids=
 cleanup() {
     for pid in $pids; do kill "$pid" 2>/dev/null || true; done
-    umount --quiet "$root/proc" 2>/dev/null || true
+    for mount in "$root/proc" "${image:-$root}/proc"; do umount --quiet --lazy "$mount" 2>/dev/null || true; done
     # Never across a mount that is still there.
     rm -rf --one-file-system "$work"
 }
