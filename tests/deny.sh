@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 cargo-deny --locked check bans licenses sources
 if said=$(cargo-deny --locked fetch db 2>&1); then
-    cargo-deny --locked check --disable-fetch advisories
+    cargo-deny --locked --offline check advisories
 elif [ "${ADVISORIES:-}" = required ]; then
     echo "$said" >&2
     exit 1
