@@ -1,6 +1,5 @@
 //! The Debian package of the tested program: installed, upgraded, removed and purged on a machine that is made of this one. What needs
 //! another system, a repository or rpm is in `make dist-test`.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
