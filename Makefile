@@ -170,7 +170,7 @@ dist-test: export CACHE := $(abspath $(TARGET)/dist)
 dist-test: tested
 	@tests/setup.sh servers
 	@tests/setup.sh dist-test
-	set -e; for test in $(or $(ONLY),apt rpm image arm64 first_minute); do echo "$$test:"; tests/dist/$$test.sh; done
+	set -e; for test in $(or $(ONLY),apt systemd rpm image arm64 first_minute); do echo "$$test:"; tests/dist/$$test.sh; done
 
 ## reproducible: make everything twice, in two clones of this commit, and compare: it takes as long as two builds
 reproducible:

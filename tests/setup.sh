@@ -89,6 +89,7 @@ dist-test)
     command -v debootstrap >/dev/null && command -v reprepro >/dev/null && command -v gpg >/dev/null ||
         install_packages debootstrap reprepro gnupg
     command -v lintian >/dev/null && command -v rpmlint >/dev/null || install_packages lintian rpmlint
+    command -v systemd-nspawn >/dev/null || install_packages systemd-container
     command -v skopeo >/dev/null && command -v umoci >/dev/null || install_packages skopeo umoci
     command -v qemu-aarch64-static >/dev/null || install_packages qemu-user-static
     ;;

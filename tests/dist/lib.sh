@@ -46,17 +46,19 @@ await() {
 inside() { chroot "$root" env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive "$@"; }
 mode() { inside stat -c '%U:%G %a' "$1"; }
 
-# A minimal Debian in $root.
+# A minimal Debian in $root, with the packages of $WITH, separated by commas.
+WITH=
 machine() {
-    if [ ! -e "$CACHE/bookworm.tar" ]; then
+    cached=$CACHE/bookworm$(echo "$WITH" | tr , -).tar
+    if [ ! -e "$cached" ]; then
         mkdir -p "$CACHE"
-        debootstrap --variant=minbase bookworm "$work/new" >"$work/debootstrap.log" || fail "debootstrap: $(tail -n 3 "$work/debootstrap.log")"
-        tar --create --file "$CACHE/bookworm.part" --directory "$work/new" .
+        debootstrap --variant=minbase ${WITH:+--include="$WITH"} bookworm "$work/new" >"$work/debootstrap.log" || fail "debootstrap: $(tail -n 3 "$work/debootstrap.log")"
+        tar --create --file "$cached.part" --directory "$work/new" .
         rm -rf "$work/new"
-        mv "$CACHE/bookworm.part" "$CACHE/bookworm.tar"
+        mv "$cached.part" "$cached"
     fi
     mkdir "$root"
-    tar --extract --file "$CACHE/bookworm.tar" --directory "$root"
+    tar --extract --file "$cached" --directory "$root"
     mount -t proc proc "$root/proc"
 }
 
