@@ -30,7 +30,10 @@ pub(crate) fn a_million() -> Vec<Slice> {
     command.args(["plugin", "time", "-conf"]).arg(home.config()).args(["-whole", "-calls=1000000"]).arg(&file);
     let mut calling = Agent::spawn(command);
     let mut seen = Vec::new();
-    while calling.lines().len() < 2 && seen.len() < 30_000 {
+    const TENTHS: &str = "medians by tenths: ";
+    let tenths =
+        |calling: &Agent| calling.lines().into_iter().find_map(|line| Some(line.strip_prefix(TENTHS)?.to_owned()));
+    while tenths(&calling).is_none() && seen.len() < 30_000 {
         std::thread::park_timeout(Duration::from_millis(100));
         let descriptors = std::fs::read_dir(format!("/proc/{}/fd", calling.pid())).map_or(0, Iterator::count);
         let read = memory_mb(calling.pid(), "Pss:").zip(memory_mb(calling.pid(), "Anonymous:"));
@@ -39,8 +42,8 @@ pub(crate) fn a_million() -> Vec<Slice> {
         seen.extend(read.map(slice));
     }
     assert!(calling.ended(LONG).success());
-    let lines = calling.lines();
-    let tenths = lines[1].strip_prefix("medians by tenths: ").unwrap().split(' ').filter_map(|word| word.parse().ok());
+    let tenths = tenths(&calling).unwrap();
+    let tenths = tenths.split(' ').filter_map(|word| word.parse().ok());
     // The last reading may be of an exiting process.
     let parts = seen[..seen.len() - 1].chunks((seen.len() - 1) / 10);
     let mean = |part: &[Slice], of: fn(&Slice) -> f64| part.iter().map(of).sum::<f64>() / part.len() as f64;
