@@ -33,7 +33,7 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld CC_aarch64_unknow
 export AR_aarch64_unknown_linux_musl=aarch64-linux-gnu-ar CFLAGS_aarch64_unknown_linux_musl="-mno-outline-atomics $CFLAGS"
 
 command -v cargo-auditable >/dev/null ||
-    RUSTFLAGS='' CARGO_TARGET_DIR='' cargo install --quiet --locked --root "$target/../tools" cargo-auditable@0.7.7
+    env -u RUSTFLAGS -u CFLAGS -u CARGO_TARGET_DIR cargo install --quiet --locked --root "$target/../tools" cargo-auditable@0.7.7
 cargo build --profile plugin --locked --target wasm32-wasip2 -p plugin-nginx -p plugin-postgres -p plugin-redis
 release() { echo "$target/release-$1"; }
 # Builds the programs for an architecture and its triple.

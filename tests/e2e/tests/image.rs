@@ -153,6 +153,12 @@ async fn a_killed_container_and_its_successor_on_the_same_volume_are_one_host_an
     };
     run("killed-1");
     standin.wait_until(SOON, "the first post", |memory| !memory.points().is_empty()).await.unwrap();
+    let health = engine.docker(&["exec", "killed-1", "/usr/bin/wasaba", "health"]);
+    for closed in
+        ["closed are files and programs (Landlock ", &format!(", {port}, new privileges, new code, other system calls")]
+    {
+        assert!(health.contains(closed), "{health}");
+    }
     let memory = standin.stop();
     // A full minute is collected in an outage.
     let begin = Instant::now();
