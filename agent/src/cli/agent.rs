@@ -11,6 +11,7 @@ use config::document::{Level, Problem};
 use delivery::local::Tail;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use wasaba_core::lines::LinesAnHour;
 use wasaba_core::{clock, tls};
 
@@ -33,6 +34,9 @@ pub enum Ended {
     /// It needs what it gave up at its start.
     ToRestart,
 }
+
+/// An agent does not end for a restart earlier than this after its start, however often its plugins change.
+const SHORTEST_LIFE: Duration = Duration::from_secs(5);
 
 /// Runs until a signal stops it, or it needs a restart and something restarts it.
 ///
@@ -75,7 +79,9 @@ pub fn run(flags: &AgentFlags) -> Result<Ended, String> {
         };
         let restarts = AtomicBool::new(false);
         let stop_to_restart = async {
+            let earliest = Instant::now() + SHORTEST_LIFE;
             restart.notified().await;
+            tokio::time::sleep_until(earliest).await;
             restarts.store(true, Ordering::Relaxed);
             ending::begins();
             stop.send_replace(true);

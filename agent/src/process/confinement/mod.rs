@@ -85,7 +85,7 @@ impl Needs {
         let urls = [Some(server), proxy].into_iter().flatten();
         needs.ports.extend(urls.filter_map(|url| Url::parse(&url).ok()?.port_or_known_default()));
         let folders = keeper::folders(config);
-        needs.reads.extend(folders.drop_in().iter().map(|folder| existing(folder)));
+        needs.reads.extend(folders.drop_in().iter().cloned());
         needs.reads.extend(folders.installed());
         if let Some(docker) = &config.docker {
             needs.engine(docker);
@@ -113,7 +113,7 @@ impl Needs {
                 }
                 Candidate::Component(table, file) => {
                     needs.component(table, &format!("plugin `{}`", key.name));
-                    needs.reads.extend(file.parent().map(existing));
+                    needs.reads.extend(file.parent().map(Path::to_owned));
                 }
                 Candidate::Engine(docker) => needs.engine(docker),
             }
@@ -152,11 +152,11 @@ impl Needs {
     }
 
     fn trust(&mut self, trust: &Trust) {
-        self.reads.extend(trust.folders().map(existing));
+        self.reads.extend(trust.folders().map(Path::to_owned));
     }
 
-    /// What `newer` needs beyond this, a phrase each.
-    fn lack(&self, newer: &Self, has_any_port: bool) -> Vec<String> {
+    /// What `newer` needs beyond what was `kept` for this, a phrase each.
+    fn lack(&self, newer: &Self, kept: &Allowed) -> Vec<String> {
         let gained = |ours: &Option<String>, newer: &Option<String>, what: &str| match (ours, newer) {
             (None, Some(why)) => Some(format!("{what}: {why}")),
             _ => None,
@@ -168,12 +168,11 @@ impl Needs {
         let words = [
             gained(&self.programs, &newer.programs, "a program"),
             gained(&self.native, &newer.native, "executable memory, for the engine `native`"),
-            gained(&self.plugins, &newer.plugins, "connections to any port").filter(|_| !has_any_port),
+            gained(&self.plugins, &newer.plugins, "connections to any port").filter(|_| kept.connects.is_some()),
         ];
-        let ports = newer.ports.difference(&self.ports).filter(|_| !has_any_port);
+        let ports = newer.ports.difference(&self.ports).filter(|_| kept.connects.is_some());
         let ports = ports.map(|port| format!("connections to port {port}"));
-        let is_covered =
-            |folder: &&PathBuf| is_of_machine(folder) || self.reads.iter().any(|ours| folder.starts_with(ours));
+        let is_covered = |folder: &&PathBuf| kept.reads.iter().chain(&kept.writes).any(|open| folder.starts_with(open));
         let reads = newer.reads.iter().filter(|folder| !is_covered(folder));
         let reads = reads.map(|folder| format!("reading `{}`", folder.display()));
         words.into_iter().flatten().chain(ports).chain(reads).collect()
@@ -187,11 +186,6 @@ pub fn of_unit(config: &Config) -> Vec<Problem> {
     drop_ins::missing(&Needs::of(config, candidates.iter().map(|(key, candidate)| (key, candidate)), true))
 }
 
-/// Whether every machine's agent may read it.
-fn is_of_machine(folder: &Path) -> bool {
-    OF_MACHINE.iter().any(|ours| folder.starts_with(ours))
-}
-
 /// The folder, or the nearest above it that exists, since one that is made later cannot be added. Never the uppermost.
 fn existing(folder: &Path) -> PathBuf {
     let mut above = folder.ancestors().filter(|above| above.parent().is_some());
@@ -202,7 +196,7 @@ fn existing(folder: &Path) -> PathBuf {
 fn folder_in(text: &str) -> Option<PathBuf> {
     let file = Path::new(text.strip_prefix("file:").unwrap_or(text));
     let folder = file.parent().filter(|folder| file.is_absolute() && folder.parent().is_some());
-    folder.map(existing)
+    folder.map(Path::to_owned)
 }
 
 /// What the agent has given up, in words.
@@ -238,8 +232,8 @@ impl std::fmt::Display for ConfinementReport {
 struct Applied {
     needs: Needs,
     report: ConfinementReport,
+    kept: Allowed,
     is_restarted: bool,
-    has_any_port: bool,
 }
 
 static APPLIED: OnceLock<Applied> = OnceLock::new();
@@ -262,7 +256,7 @@ pub fn apply(config: &Config, is_child: bool) {
     // At the end, by whom it was made.
     allowed.removes.extend(config.pidfile.parent().filter(|_| !is_child).map(Path::to_owned));
     let report = confine(config, &needs, &allowed, any_port.as_deref());
-    APPLIED.set(Applied { needs, report, is_restarted, has_any_port: any_port.is_some() }).ok();
+    APPLIED.set(Applied { needs, report, kept: allowed, is_restarted }).ok();
 }
 
 fn confine(config: &Config, needs: &Needs, allowed: &Allowed, any_port: Option<&str>) -> ConfinementReport {
@@ -330,7 +324,7 @@ fn allowed(config: &Config, needs: &Needs, closes_ports: bool) -> Allowed {
         .chain(host)
         .chain(machine)
         .chain(credentials)
-        .chain(needs.reads.iter().cloned())
+        .chain(needs.reads.iter().map(|folder| existing(folder)))
         .chain(paths::read_so_far());
     Allowed {
         reads: reads.filter(|path| path.parent().is_some()).collect(),
@@ -362,7 +356,7 @@ pub fn is_outgrown<'a>(config: &Config, candidates: impl Iterator<Item = (&'a Ke
     if applied.report.closed.is_empty() {
         return false;
     }
-    let lacking = applied.needs.lack(&Needs::of(config, candidates, applied.is_restarted), applied.has_any_port);
+    let lacking = applied.needs.lack(&Needs::of(config, candidates, applied.is_restarted), &applied.kept);
     let before = std::mem::replace(&mut *LACKING.lock().unwrap_or_else(PoisonError::into_inner), lacking.clone());
     let news = lacking.iter().filter(|lack| !before.contains(lack)).cloned().collect::<Vec<_>>().join(", ");
     match (news.is_empty(), applied.is_restarted) {
@@ -446,6 +440,7 @@ mod tests {
             }),
         );
         refused("a new file beside the pid file", write(folder.join("run/other")));
+        refused("the pid file, which is the supervisor's", fs::remove_file(folder.join("run/agent.pid")));
         refused("the machine's configuration", write("/etc/wasaba-test".into()));
         refused("shared memory", write("/dev/shm/wasaba-test".into()));
         let program = |path: &Path| Command::new(path).status().map(drop);
@@ -474,7 +469,6 @@ mod tests {
         fs::write(folder.join("root/new"), "x").unwrap();
         fs::read("/proc/self/status").unwrap();
         fs::read("/etc/passwd").unwrap();
-        fs::remove_file(folder.join("run/agent.pid")).unwrap();
         assert!(std::thread::spawn(|| ()).join().is_ok(), "a thread");
         let inherits = std::thread::spawn(move || fs::read(folder.join("secret")).is_err());
         assert!(inherits.join().unwrap(), "a thread has what its parent has");
@@ -507,7 +501,8 @@ mod tests {
     #[test]
     fn what_a_new_configuration_needs_beyond_the_old_one_is_named() {
         let old = needs("");
-        let lack = |text: &str| old.lack(&needs(text), false);
+        let kept = |has_any_port: bool| allowed(&config_in(Path::new("/nowhere"), ""), &old, !has_any_port);
+        let lack = |text: &str| old.lack(&needs(text), &kept(false));
         assert_eq!(lack(""), [""; 0]);
         assert_eq!(lack("roles = [\"a:b\"]\n[docker]\n"), [""; 0]);
         assert_eq!(lack("[plugin.checks.x]\ncommand = \"true\"\n"), ["a program: [plugin.checks.x]"]);
@@ -527,13 +522,13 @@ mod tests {
                 "reading `/tmp`".to_owned()
             ]
         );
-        assert_eq!(old.lack(&needs(check), true).len(), 2, "each port is open already");
+        assert_eq!(old.lack(&needs(check), &kept(true)).len(), 2, "each port is open already");
         let unconfined = needs("[plugin.checks.x]\ncommand = \"true\"\n");
-        assert_eq!(unconfined.lack(&needs(check), true), [""; 0], "nothing was given up");
+        assert_eq!(unconfined.lack(&needs(check), &kept(true)), [""; 0], "nothing was given up");
     }
 
     #[test]
-    fn the_folder_of_a_granted_file_is_the_nearest_that_exists_and_never_the_uppermost() {
+    fn the_folder_of_a_granted_file_may_be_read_or_the_nearest_above_it_that_exists_but_never_the_uppermost() {
         let temp = tempfile::tempdir().unwrap();
         let folder = temp.path().display().to_string();
         for (text, expected) in [
@@ -545,7 +540,7 @@ mod tests {
             ("relative/path".to_owned(), None),
             (String::new(), None),
         ] {
-            assert_eq!(folder_in(&text).as_deref(), expected.map(Path::new), "{text}");
+            assert_eq!(folder_in(&text).map(|folder| existing(&folder)).as_deref(), expected.map(Path::new), "{text}");
         }
     }
 }
