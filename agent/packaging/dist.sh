@@ -39,7 +39,7 @@ release() { echo "$target/release-$1"; }
 # Builds the programs for an architecture and its triple.
 build() {
     for package in wasaba wasaba-author; do
-        cargo auditable build --release --locked --target "$2-unknown-linux-musl" -p "$package"
+        CARGO=$here/cargo.sh cargo-auditable auditable build --release --locked --target "$2-unknown-linux-musl" -p "$package"
     done
     to=$(release "$1")
     rm -rf "$to"
