@@ -37,6 +37,9 @@ use crate::run;
 /// Where every machine has what it measures and how it is configured. Names and authorities may be elsewhere: links are followed.
 const OF_MACHINE: [&str; 6] = ["/proc", "/sys", "/etc", "/usr", "/run/secrets", "/run/credentials"];
 
+/// Where /etc/resolv.conf may lead at any time: a resolver that is started later makes it a link.
+const OF_RESOLVERS: [&str; 3] = ["/run/systemd", "/run/resolvconf", "/run/NetworkManager"];
+
 /// Devices that have nothing of anybody.
 const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"];
 
@@ -305,7 +308,7 @@ fn confine(config: &Config, needs: &Needs, allowed: &Allowed, any_port: Option<&
 
 /// What the agent may still do with files, and where it may connect to.
 fn allowed(config: &Config, needs: &Needs, closes_ports: bool) -> Allowed {
-    let reads = OF_MACHINE.iter().chain(&DEVICES).map(PathBuf::from);
+    let reads = OF_MACHINE.iter().chain(&OF_RESOLVERS).chain(&DEVICES).map(PathBuf::from);
     let links = LINKED.iter().map(PathBuf::from).chain(authorities());
     let linked = links.filter_map(|link| {
         let leads_to = patient::ask(&link, patient::LOOK, |link| link.canonicalize()).flatten().ok()?;
