@@ -11,6 +11,7 @@ use super::batch::Batch;
 use super::disk::Disk;
 use super::durable::{Contents, Durable, shown};
 use super::front::{Picture, Recent, kind};
+use super::history::{History, Series};
 use super::ledger::Loss;
 use super::plan::{Dropped, Drops, Plan};
 use super::queue::{Id, Queue};
@@ -27,6 +28,7 @@ pub(super) struct Files {
     bounds: Bounds,
     queue: Option<Durable<Queue>>,
     state: Option<Durable<Store>>,
+    history: History,
     /// Rows whose frames were found damaged.
     unreadable: Vec<Id>,
     fails_to_read: bool,
@@ -48,6 +50,7 @@ struct Unlogged {
 impl Files {
     pub(super) fn new(disk: Arc<dyn Disk>, bounds: Bounds) -> Self {
         Self {
+            history: History::new(Arc::clone(&disk)),
             disk,
             bounds,
             queue: None,
@@ -90,7 +93,20 @@ impl Files {
         })?;
         self.unreadable.clear();
         self.note(drops, now);
+        for (time, samples) in batch.minutes.iter().chain(&batch.done) {
+            self.history.put(*time, samples, &mut self.lines);
+        }
         Ok(())
+    }
+
+    /// The names of all that has a history.
+    pub(super) fn history_keys(&mut self, now: i64) -> io::Result<Vec<String>> {
+        self.history.keys(now)
+    }
+
+    /// The history of some metrics.
+    pub(super) fn history(&mut self, keys: &[String], from: i64, to: i64) -> io::Result<Series> {
+        self.history.series(keys, from, to)
     }
 
     /// Stores entries of the state.

@@ -1,10 +1,10 @@
-//! The spool: the durable queue between collecting and delivering, in two files under the root folder.
+//! The spool: the durable queue between collecting and delivering, in its files under the root folder.
 //!
 //! A [`Minute`] counts as collected once [`Spool::keep`] has taken it, and leaves the queue when it is delivered, when
 //! Mackerel refuses it for good, or when it is older than [`HORIZON_SECONDS`]; the [`Ledger`] accounts for every point. The
 //! queue is `wasaba.db`; beside it, `wasaba.state` has what is replaced often: the last readings of counters, the values that plugins
-//! keep, and a copy of the host id. Neither a failing or hanging disk nor a damaged file stops the agent. The spool sends nothing
-//! itself and does not archive delivered values.
+//! keep, and a copy of the host id. A third, `wasaba.history`, has the last 24 hours for those who look. Neither a failing or hanging
+//! disk nor a damaged file stops the agent. The spool sends nothing itself.
 //!
 //! A file is a `log` of `frames`, `durable` keeps its contents, `queue` and `store` are the two kinds of contents, and `plan` is what
 //! a commit changes. What a damaged frame had is in the file again (`echo`), except for its values. One thread (`writer`) has the
@@ -18,6 +18,7 @@ mod echo;
 mod files;
 mod frames;
 mod front;
+mod history;
 mod ledger;
 mod log;
 mod memory;
@@ -58,6 +59,7 @@ use wasaba_core::text::counted;
 
 use disk::{Disk, Root};
 use front::kind;
+pub use history::{HISTORY_MINUTES, LONGEST_KEY_BYTES, MOST_METRICS, Series, key};
 pub use ledger::{Ledger, Settlement};
 use plan::outdated;
 pub use snapshot::{Snapshot, Verification, read};
@@ -401,6 +403,19 @@ impl Spool {
                 counted(dropped, "point")
             );
         }
+    }
+
+    /// The names of all metrics of the last 24 hours, delivered or not, in the form of [`key`]; `None` while they cannot be read.
+    #[must_use]
+    pub fn history_keys(&self, now: i64) -> Option<Vec<String>> {
+        self.shared.answer(move |files| files.history_keys(now)).and_then(Result::ok)
+    }
+
+    /// The values of these metrics between two times, in seconds since 1970, at most those of [`HISTORY_MINUTES`] up to the second;
+    /// `None` while they cannot be read.
+    #[must_use]
+    pub fn history(&self, keys: Vec<String>, from: i64, to: i64) -> Option<Series> {
+        self.shared.answer(move |files| files.history(&keys, from, to)).and_then(Result::ok)
     }
 
     /// The values of the instance of this name.
