@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use programs::Program;
+use official::programs::Program;
 
 use crate::table::PluginTable;
 

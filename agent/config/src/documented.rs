@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use machine::metrics::selection::Selection;
-use programs::{Command, Program};
+use official::programs::{Command, Program};
 
 use super::{Config, parse};
 use crate::check::{Check, Runner};

@@ -35,7 +35,7 @@ use draft::{Draft, NO_FILES, Skipped};
 use machine::host::cloud::CloudPlatform;
 use machine::metrics::selection::Selection;
 use machine::roots::Roots;
-use programs::MetricsProgram;
+use official::programs::MetricsProgram;
 use url::Url;
 use wasaba_core::secret::Secret;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use containers::Docker;
 use official::command::Search;
-use programs::MetricsProgram;
+use official::programs::MetricsProgram;
 
 use crate::table::PluginTable;
 

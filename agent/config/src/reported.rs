@@ -1,6 +1,6 @@
 //! What people have reported of agents and their configuration files, with what they expected: each is named by its project and number.
 
-use programs::Command;
+use official::programs::Command;
 
 use crate::metrics::{Metrics, StandIn};
 use crate::tests::{parsed, shown};

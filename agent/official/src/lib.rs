@@ -1,6 +1,6 @@
 //! mackerel-agent and Go as they are: what users of the official agent wrote means the same here.
 //!
-//! Nothing here runs anything; whether a program is installed is only looked up.
+//! Only [`programs`] runs anything; elsewhere it is only looked up whether a program is installed.
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make and read the files that they need"))]
 
 pub mod command;
@@ -10,6 +10,7 @@ pub mod flags;
 pub mod glob;
 pub mod no_proxy;
 pub mod pattern;
+pub mod programs;
 pub mod proxy;
 pub mod shell;
 mod table;

@@ -274,7 +274,7 @@ enum Running {
     /// A component; the source is that of metrics.
     Component(Option<Registered>),
     /// A program.
-    Program(#[expect(dead_code, reason = "dropping it stops the program")] programs::metrics::Running),
+    Program(#[expect(dead_code, reason = "dropping it stops the program")] official::programs::metrics::Running),
     /// A Docker engine.
     Engine(#[expect(dead_code, reason = "dropping it removes the source")] Registered),
 }
@@ -403,7 +403,7 @@ impl Keeper {
                 if is_switched {
                     tracing::info!(target: ABOUT_PLUGINS, "{key}: switched to the program of its `command`");
                 }
-                Running::Program(programs::metrics::start(program, registry))
+                Running::Program(official::programs::metrics::start(program, registry))
             }
             Candidate::Engine(docker) => {
                 let (registry, memory) = (registry.clone(), Arc::clone(&self.context.memory));

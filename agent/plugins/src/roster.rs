@@ -10,7 +10,7 @@ use config::document::Problem;
 use config::metrics::{Metrics, OfficialLine, StandIn};
 use config::table::PluginTable;
 use containers::Docker;
-use programs::MetricsProgram;
+use official::programs::MetricsProgram;
 use wasaba_core::clock;
 use wasaba_core::lines::{ABOUT_PLUGINS, LinesAnHour};
 use wasaba_core::text::{first_of, printable};

@@ -8,10 +8,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use config::check::{Check, Runner};
+use official::programs::process::End;
+use official::programs::{Program, process};
 use plugins::components::Components;
 use plugins::instance::{Checked, MOST_REPORTS, answer};
-use programs::process::End;
-use programs::{Program, process};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinHandle;
@@ -279,7 +279,7 @@ impl Drop for Action {
 mod tests {
     use std::time::Duration;
 
-    use programs::Command;
+    use official::programs::Command;
     use tokio::sync::mpsc;
 
     use super::*;

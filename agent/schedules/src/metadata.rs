@@ -12,10 +12,10 @@ use std::task::Poll;
 
 use config::check::{Metadata, Runner};
 use delivery::spool::Spool;
+use official::programs::process::End;
+use official::programs::{Program, process};
 use plugins::components::Components;
 use plugins::instance::{Gathered, MOST_DOCUMENTS};
-use programs::process::End;
-use programs::{Program, process};
 use serde_json::Value;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
@@ -269,7 +269,7 @@ mod tests {
 
     use std::time::Duration;
 
-    use programs::Command;
+    use official::programs::Command;
     use tokio::sync::mpsc;
 
     use super::*;

@@ -7,10 +7,10 @@ use std::time::Duration;
 use config::Config;
 use machine::host::cloud;
 use machine::metrics::selection::Current;
+use official::programs::MetricsProgram;
 use plugins::keeper;
 use plugins::key::Kind;
 use plugins::roster::{Candidate, skipped};
-use programs::MetricsProgram;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use wasaba_core::clock::{self, Moment};
@@ -57,7 +57,7 @@ pub fn run(flags: &AgentFlags) -> Result<(), String> {
         ask(&mut sources, PATIENCE, &mut values, &dated).await;
         tokio::time::sleep(READING_INTERVAL).await;
         for program in programs {
-            sources.add(programs::metrics::source_of(program));
+            sources.add(official::programs::metrics::source_of(program));
         }
         let created = jiff::Timestamp::try_from(clock::wall()).unwrap_or_default();
         ask(&mut sources, PATIENCE + longest, &mut values, &dated).await;

@@ -4,7 +4,7 @@ use std::env::VarError;
 use std::path::Path;
 use std::time::Duration;
 
-use programs::Command;
+use official::programs::Command;
 use toml::de::DeValue;
 use wasaba_core::environment;
 use wasaba_core::secret::Secret;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use programs::Command;
+use official::programs::Command;
 
 use super::settings::{custom_identifier, settings};
 use super::{Declared, OFFICIAL, declared, environment, ignore_keys, program};

@@ -10,9 +10,9 @@ use std::time::Duration;
 use containers::Docker;
 use official::command::{OfficialCommand, Search};
 use official::command_line::{CommandLine, unexpanded, unset};
+use official::programs::process::path;
+use official::programs::{Command, MetricsProgram, Program};
 use official::shell::{SimpleCommand, simple_command};
-use programs::process::path;
-use programs::{Command, MetricsProgram, Program};
 use wasaba_core::limits::LONGEST_CALL;
 use wasaba_core::text::printable;
 
@@ -156,7 +156,8 @@ fn metrics(reader: &mut Reader<'_>, section: &mut Section<'_>, name: &str) -> Op
             let mut copy = section.clone();
             let stand_in = stand_in(reader, &mut copy, name, &command, &environment, timeout);
             let user = user(reader, section);
-            let program = Program { command, user, environment, timeout: timeout.unwrap_or(programs::DEFAULT_TIMEOUT) };
+            let program =
+                Program { command, user, environment, timeout: timeout.unwrap_or(official::programs::DEFAULT_TIMEOUT) };
             let own_timestamps = reader.boolean(section, "use_plugin_timestamp").unwrap_or(false);
             let posting = posting(reader, section);
             let program = MetricsProgram { name: name.into(), program, posting, own_timestamps };
@@ -311,7 +312,7 @@ fn is_of_a_table(name: &str) -> bool {
 
 /// The time limit of a program, if the table has one.
 fn timeout(reader: &mut Reader<'_>, section: &mut Section<'_>) -> Option<Duration> {
-    reader.seconds(section, "timeout_seconds", programs::DEFAULT_TIMEOUT, LONGEST_TIMEOUT_SECONDS)
+    reader.seconds(section, "timeout_seconds", official::programs::DEFAULT_TIMEOUT, LONGEST_TIMEOUT_SECONDS)
 }
 
 /// The user that runs a program, if it is not the agent's.
@@ -326,6 +327,6 @@ fn program(
     command: Command,
     environment: Vec<(String, String)>,
 ) -> Program {
-    let timeout = timeout(reader, section).unwrap_or(programs::DEFAULT_TIMEOUT);
+    let timeout = timeout(reader, section).unwrap_or(official::programs::DEFAULT_TIMEOUT);
     Program { command, user: user(reader, section), environment, timeout }
 }

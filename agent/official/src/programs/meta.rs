@@ -206,7 +206,7 @@ mod tests {
     fn a_graph_may_have_as_many_metrics_as_fit_into_a_programs_output() {
         let metrics = vec![r#"{"name":"a"}"#; 60_000].join(",");
         let text = format!("# mackerel-agent-plugin\n{{\"graphs\":{{\"g\":{{\"metrics\":[{metrics}]}}}}}}");
-        assert!(text.len() < crate::process::MOST_OUTPUT_BYTES);
+        assert!(text.len() < super::super::process::MOST_OUTPUT_BYTES);
         assert_eq!(read(&text).unwrap().unwrap().warnings, Vec::<String>::new());
     }
 }

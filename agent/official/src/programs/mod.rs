@@ -2,7 +2,6 @@
 //!
 //! [`process`] runs a program to its end, whatever it does; [`lines`] and [`meta`] parse its output. Checks and metadata, which
 //! may be programs or components, are in `schedules`.
-#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make and read the files that they need"))]
 
 pub mod lines;
 pub mod meta;

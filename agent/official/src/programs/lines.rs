@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn patterns_are_matched_against_the_name_without_custom() {
-        let regex = |text| Some(official::pattern::compile(text).unwrap());
+        let regex = |text| Some(crate::pattern::compile(text).unwrap());
         let posting = Posting { include: regex("^(a|b)"), exclude: regex("b$"), ..Posting::default() };
         let values = values("a 1 0\nb 1 0\nc 1 0\nbc x 0\n", 0, &posting, false);
         assert_eq!((posted(&values), values.warnings.len()), (vec![("custom.a", 1.0)], 1));
