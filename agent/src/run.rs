@@ -40,8 +40,9 @@ use crate::process::books::Books;
 use crate::process::footprint::Footprint;
 use crate::process::metadata_service::MetadataService;
 use crate::process::service::{self, Progress};
-use crate::process::state::{MOST_SECONDS_UNCOLLECTED, Pulse, ServerReport, Tables, Whereabouts};
+use crate::process::state::{Pulse, Tables, Whereabouts};
 use crate::process::{confinement, control, ending};
+use show::state::{MOST_SECONDS_UNCOLLECTED, ServerReport};
 
 /// How many check reports, and documents, are queued until the host is registered and the output takes them over.
 const MOST_WAITING: usize = 1_000;
@@ -93,6 +94,8 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
         pulse: pulse.clone(),
         lanes: inbox.lanes(),
         books: Books::of(Arc::clone(&spool)),
+        spool: Arc::clone(&spool),
+        defined: defined.clone(),
         statuses: Statuses::default(),
         whereabouts: Whereabouts::default(),
     };

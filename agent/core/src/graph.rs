@@ -48,6 +48,17 @@ struct GraphMetric {
     stacked: bool,
 }
 
+/// A line in a graph, to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GraphLine<'a> {
+    /// The full name, with its wildcards.
+    pub name: &'a str,
+    /// What a person reads, if it is not the name; `%1` stands for what the first wildcard matches.
+    pub label: Option<&'a str>,
+    /// Whether it is drawn on top of those before it.
+    pub is_stacked: bool,
+}
+
 impl GraphDefinition {
     /// A graph without metrics. `name` is without `custom.`; `unit` is one of Mackerel's (`float`, `integer`,
     /// `percentage`, `seconds`, `milliseconds`, `bytes`, `bytes/sec`, `bits/sec`, `iops`); an empty label means none.
@@ -90,6 +101,27 @@ impl GraphDefinition {
     /// The full names of its metrics, with their wildcards.
     pub fn metric_names(&self) -> impl Iterator<Item = &str> {
         self.metrics.iter().map(|metric| &*metric.name)
+    }
+
+    /// Its metrics.
+    pub fn lines(&self) -> impl Iterator<Item = GraphLine<'_>> {
+        self.metrics.iter().map(|GraphMetric { name, display_name, stacked }| GraphLine {
+            name,
+            label: display_name.as_deref(),
+            is_stacked: *stacked,
+        })
+    }
+
+    /// Its title, if it has one.
+    #[must_use]
+    pub fn label(&self) -> Option<&str> {
+        self.display_name.as_deref()
+    }
+
+    /// One of Mackerel's units.
+    #[must_use]
+    pub fn unit(&self) -> &'static str {
+        self.unit
     }
 
     /// The name, with `custom.`.

@@ -4,9 +4,9 @@
 
 use super::configuration::Whereabouts;
 use super::flags::AgentFlags;
-#[cfg(doc)]
-use crate::process::state::AgentState;
 use crate::process::{control, log};
+#[cfg(doc)]
+use show::state::AgentState;
 
 /// Asks the running agent.
 ///

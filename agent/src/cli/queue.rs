@@ -10,8 +10,8 @@ use wasaba_core::text::counted;
 
 use super::configuration::Whereabouts;
 use super::flags::{AgentFlags, QueueCommand};
-use crate::process::books::QueueReport;
 use crate::process::{control, log, look, pidfile};
+use show::state::QueueReport;
 
 /// Runs a command on the queue below the configuration's root.
 ///
@@ -183,7 +183,7 @@ mod tests {
     use wasaba_core::sample::Sample;
 
     use super::*;
-    use crate::process::books::MemoryReport;
+    use show::state::MemoryReport;
 
     const NOW: i64 = 1_800_000_000;
 

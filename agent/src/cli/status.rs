@@ -8,9 +8,10 @@ use wasaba_core::text::{counted, lasting};
 
 use super::configuration::Whereabouts;
 use super::flags::AgentFlags;
-use crate::process::books::QueueReport;
-use crate::process::state::{AgentState, CheckReport, CollectorReport, FaultReport, LaneReport, PluginReport, place};
 use crate::process::{control, log};
+use show::state::{
+    AgentState, CheckReport, CollectorReport, FaultReport, LaneReport, PluginReport, QueueReport, place,
+};
 
 /// The exit code of an agent that does not work.
 const NOT_WORKING: u8 = 1;
@@ -261,9 +262,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::process::books::MemoryReport;
-    use crate::process::confinement::ConfinementReport;
-    use crate::process::state::{HostReport, ServerReport, State};
+    use show::state::{ConfinementReport, HostReport, MemoryReport, ServerReport, State};
 
     const NOW: i64 = 1_800_000_000;
 
@@ -311,7 +310,7 @@ mod tests {
             process: 4_242,
             now: NOW,
             uptime_seconds: 11_520,
-            host: HostReport { id: Some("4Hkc5RVYYB4".to_owned()), name: Some("web-1".to_owned()) },
+            host: HostReport { id: Some("4Hkc5RVYYB4".to_owned()), name: Some("web-1".to_owned()), cpus: Some(2) },
             server: Some(ServerReport {
                 apibase: "https://api.mackerelio.com".to_owned(),
                 proxy: Some("http://[redacted]@proxy:3128".to_owned()),

@@ -1,48 +1,15 @@
 //! The books: what the queue holds and what became of every point, as the spool last said; it may be waiting for a disk.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use delivery::spool::{Facts, Place, Spool};
-use serde::{Deserialize, Serialize};
+use show::state::{MemoryReport, QueueReport};
 use wasaba_core::text::printable;
 
 /// How long an answer waits for the spool. The one before it is sent then.
 const PATIENCE: Duration = Duration::from_millis(500);
-
-/// What the queue holds, and what became of every point since the file was made.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct QueueReport {
-    /// The points that wait.
-    pub points: u64,
-    /// How many minutes they are of.
-    pub minutes: u64,
-    /// The time of the oldest of them, in seconds since 1970.
-    pub oldest: Option<i64>,
-    /// The size of the file; none while it is not used.
-    pub file_bytes: Option<u64>,
-    /// For how many hours there is room at the present rate, if that is known.
-    pub hours_held: Option<f64>,
-    /// Why new values stay in memory; none if they go to the disk.
-    pub memory: Option<MemoryReport>,
-    /// Points collected.
-    pub collected: u64,
-    /// Points that Mackerel accepted.
-    pub delivered: u64,
-    /// Points that were dropped, by reason.
-    pub losses: BTreeMap<String, u64>,
-}
-
-/// Why new values stay in memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemoryReport {
-    /// Since when, in seconds since 1970.
-    pub since: i64,
-    /// What is wrong with the file or its disk.
-    pub why: String,
-}
 
 /// Reads the spool for whoever shows it. Clones share what was read.
 #[derive(Clone)]

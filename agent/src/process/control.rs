@@ -1,31 +1,38 @@
-//! The control socket, where a running agent reports its state. `wasaba status`, `wasaba health` and `wasaba plugin list` read it.
+//! The control socket, where a running agent shows itself. `wasaba status`, `health`, `plugin list`, `top` and `page` read it.
 //!
-//! A unix socket in the agent's root, open to the agent's user and root only. Each connection is sent one JSON document
-//! ([`AgentState`]), and nothing is read from it. Plugins cannot connect to it, whatever they were granted: see `capabilities::connect`.
+//! A unix socket in the agent's root, open to the agent's user and root only. Each connection asks once, in a line of JSON
+//! ([`Request`]), and is sent one JSON document. Nothing can be changed through it. Plugins cannot connect to it, whatever they were
+//! granted: see `capabilities::connect`.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use serde::{Deserialize, Serialize};
+use show::feed::{MOST_REQUEST_BYTES, Request};
+use show::state::AgentState;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until};
-use wasaba_core::clock::{self, Moment};
+use wasaba_core::clock;
 use wasaba_core::paths::own::Folder;
 use wasaba_core::paths::{named, passing, patient};
 
-use super::state::{AgentState, Tables};
-use super::{ending, look, pidfile};
+use super::state::Tables;
+use super::{ending, feed, look, pidfile};
 
 /// How often it is checked that the socket is still there, and tried again to make it.
 const LOOKED_AGAIN: Duration = Duration::from_secs(60);
 
 /// The wait after a connection could not be accepted.
 const ACCEPTED_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a reader may take to say what it asks for; one that says nothing is sent the state.
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How long a reader may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -168,13 +175,41 @@ impl Readers {
 
     fn serve(&mut self, mut stream: UnixStream, tables: Tables) {
         let handle = self.tasks.spawn(async move {
-            let document = AgentState::of(&tables, Moment::now()).await;
-            let document = serde_json::to_vec(&document).unwrap_or_default();
+            let answer = match request(&mut stream).await {
+                Ok(request) => feed::answer(&tables, request).await,
+                Err(why) => Err(why),
+            };
+            // An error is a document, too.
+            let document = answer.unwrap_or_else(|error| serde_json::to_vec(&Failed { error }).unwrap_or_default());
             // One that has disconnected is not an error.
             tokio::time::timeout(WRITE_TIMEOUT, stream.write_all(&document)).await.ok();
         });
         self.served.push_back((handle, Instant::now() + READ_WITHIN));
     }
+}
+
+/// What is sent in place of an answer.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Failed {
+    /// Why, with the cure.
+    error: String,
+}
+
+/// Reads what is asked for.
+async fn request(stream: &mut UnixStream) -> Result<Request, String> {
+    let (reader, _) = stream.split();
+    let mut reader = BufReader::new(reader).take(MOST_REQUEST_BYTES as u64);
+    let mut line = Vec::new();
+    let read = tokio::time::timeout(REQUEST_TIMEOUT, reader.read_until(b'\n', &mut line)).await;
+    if line.is_empty() {
+        return Ok(Request::State);
+    }
+    let is_whole = matches!(read, Ok(Ok(_))) && line.last() == Some(&b'\n');
+    let request = serde_json::from_slice(&line).ok().filter(|_| is_whole);
+    request.ok_or_else(|| {
+        format!("invalid request: it must be one line of JSON of at most {MOST_REQUEST_BYTES} bytes that this release of wasaba knows")
+    })
 }
 
 /// The socket that was bound, removed when the agent exits.
@@ -226,6 +261,24 @@ impl Drop for Bound {
 /// # Errors
 /// No agent is running, it does not answer, or this user may not connect to it.
 pub fn ask(root: &Path, pidfile: &Path) -> Result<AgentState, String> {
+    let document = ask_for(&Request::State, root, pidfile)?;
+    serde_json::from_slice(&document).map_err(|error| of_another_release(root, &error))
+}
+
+/// The error of a document that is not as this release writes it.
+pub fn of_another_release(root: &Path, error: &serde_json::Error) -> String {
+    let path = path(root);
+    format!(
+        "the agent at `{}` is from a different release than this program: {error}; restart the agent",
+        path.display()
+    )
+}
+
+/// The answer of the agent with this root, and this pid file, as JSON.
+///
+/// # Errors
+/// No agent is running, it does not answer, or refuses; or this user may not connect to it.
+pub fn ask_for(request: &Request, root: &Path, pidfile: &Path) -> Result<Vec<u8>, String> {
     look::at(format_args!("`{}`", root.display()));
     let path = path(root);
     let shown = path.display();
@@ -254,7 +307,13 @@ pub fn ask(root: &Path, pidfile: &Path) -> Result<AgentState, String> {
     let mut document = Vec::new();
     // Zero would be for ever.
     let left = READ_TIMEOUT.saturating_sub(clock::since(since)).max(Duration::from_millis(1));
-    let read = stream.set_read_timeout(Some(left)).and_then(|()| (&stream).read_to_end(&mut document));
+    let mut line = serde_json::to_vec(request).map_err(|error| error.to_string())?;
+    line.push(b'\n');
+    let timeouts = stream.set_read_timeout(Some(left)).and_then(|()| stream.set_write_timeout(Some(left)));
+    let asked = timeouts.and_then(|()| (&stream).write_all(&line));
+    // An agent that has closed the connection says more by its answer than this does.
+    let asked = asked.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) });
+    let read = asked.and_then(|()| (&stream).read_to_end(&mut document));
     read.map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => hangs(),
         _ => format!("the agent at `{shown}` does not answer: {error}"),
@@ -262,9 +321,10 @@ pub fn ask(root: &Path, pidfile: &Path) -> Result<AgentState, String> {
     if document.is_empty() {
         return Err(format!("the agent at `{shown}` has closed the connection: it is ending; ask again"));
     }
-    serde_json::from_slice(&document).map_err(|error| {
-        format!("the agent at `{shown}` is from a different release than this program: {error}; restart the agent")
-    })
+    match serde_json::from_slice::<Failed>(&document) {
+        Ok(failed) => Err(failed.error),
+        Err(_) => Ok(document),
+    }
 }
 
 /// What it means that no socket can be connected to: an agent that runs by its pid file has none, or there is no agent.
@@ -302,8 +362,8 @@ mod tests {
     use plugins::key::Key;
 
     use super::*;
-    use crate::process::state::State;
     use crate::process::state::tests::tables;
+    use show::state::State;
 
     fn ask_at(root: &Path) -> Result<AgentState, String> {
         ask(root, &root.join("no.pid"))

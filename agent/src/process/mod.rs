@@ -6,6 +6,7 @@ pub mod books;
 pub mod confinement;
 pub mod control;
 pub mod ending;
+pub mod feed;
 pub mod footprint;
 pub mod log;
 pub mod look;

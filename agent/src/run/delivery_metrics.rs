@@ -7,7 +7,8 @@ use wasaba_core::collect::{Collector, Fault, Moment};
 use wasaba_core::graph::GraphDefinition;
 use wasaba_core::sample::{Sample, segment};
 
-use crate::process::books::{Books, QueueReport};
+use crate::process::books::Books;
+use show::state::QueueReport;
 
 /// Collects from the board of lanes and the books of the queue.
 pub(super) struct DeliveryMetrics {

@@ -3,8 +3,6 @@
 //! `tests/replay.rs` runs them with the committed corpus, `corpus/TARGET/`, and with a fixed number of changes of it ([`replay`]);
 //! `tests/shipped.rs` sends such inputs to the shipped program. `make fuzz` runs the same functions for as long as one likes, guided by
 //! the code that an input reaches (`fuzz/`, the layout of cargo-fuzz).
-//!
-//! One text has no target: on the control socket nothing is read at all, so [`control`](inputs::control::report) is the other side of it.
 
 #![expect(clippy::unwrap_used, reason = "a target fails by panicking, with the reason")]
 
@@ -50,6 +48,8 @@ macro_rules! every_target {
             mackerel: servers::mackerel, 800;
             cloud: servers::cloud, 2_000;
             control: control::report, 6_000;
+            request: control::request, 6_000;
+            history: control::history, 100;
             command_line: official::command_line, 1_500;
             pattern: official::pattern, 2_000;
             duration: official::duration, 40_000;

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use crate::cli::configuration::Whereabouts;
 use crate::cli::flags::AgentFlags;
-use crate::process::state::{AgentState, PluginReport};
 use crate::process::{control, log};
+use show::state::{AgentState, PluginReport};
 
 /// Prints a table, or JSON.
 ///
@@ -57,7 +57,7 @@ fn table(report: &AgentState) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::state::State;
+    use show::state::State;
 
     #[test]
     fn problems_are_listed_below_their_plugin() {

@@ -23,7 +23,7 @@ use containers::endpoint::Endpoint;
 use plugins::keeper;
 use plugins::key::Key;
 use plugins::roster::Candidate;
-use serde::{Deserialize, Serialize};
+use show::state::ConfinementReport;
 use url::Url;
 use wasaba_core::confinement;
 use wasaba_core::confinement::files::Allowed;
@@ -200,35 +200,6 @@ fn folder_in(text: &str) -> Option<PathBuf> {
     let file = Path::new(text.strip_prefix("file:").unwrap_or(text));
     let folder = file.parent().filter(|folder| file.is_absolute() && folder.parent().is_some());
     folder.map(Path::to_owned)
-}
-
-/// What the agent has given up, in words.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConfinementReport {
-    /// What is closed, and by what: `files (Landlock 7)`.
-    pub closed: Vec<String>,
-    /// What is not, and why.
-    pub open: Vec<String>,
-    /// What the configuration needs that only a restart opens.
-    #[serde(default)]
-    pub lacking: Vec<String>,
-}
-
-impl std::fmt::Display for ConfinementReport {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (&self.closed[..], &self.open[..]) {
-            ([], open) => write!(formatter, "not confined: {}", open.join("; "))?,
-            (closed, []) => write!(formatter, "confined; closed are {}", closed.join(", "))?,
-            (closed, open) => {
-                write!(formatter, "confined; closed are {}; open are {}", closed.join(", "), open.join("; "))?
-            }
-        }
-        if self.lacking.is_empty() {
-            Ok(())
-        } else {
-            write!(formatter, "; restart the agent to allow {}", self.lacking.join(", "))
-        }
-    }
 }
 
 /// The confinement of this process.

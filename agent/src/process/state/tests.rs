@@ -1,8 +1,10 @@
 //! Tests of the agent's state, and the state that other tests start from.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use delivery::spool::Spool;
+use show::state::QueueReport;
+use wasaba_core::collect::outcomes::{CollectionResult, Outcome};
 
 use super::*;
 
@@ -10,12 +12,15 @@ const NOW: i64 = 1_800_000_000;
 
 /// The tables of an agent that has just started.
 pub(crate) fn tables(root: &Path) -> Tables {
+    let spool = Arc::new(Spool::open(root, NOW).unwrap());
     Tables {
         register: Register::default(),
         outcomes: Outcomes::default(),
         pulse: Pulse::since(Moment::now().instant),
         lanes: Lanes::default(),
-        books: Books::of(Arc::new(Spool::open(root, NOW).unwrap())),
+        books: Books::of(Arc::clone(&spool)),
+        spool,
+        defined: watch::channel(Arc::default()).1,
         statuses: Statuses::default(),
         whereabouts: Whereabouts::default(),
     }
@@ -55,7 +60,7 @@ async fn ages_do_not_follow_the_wall_clock_and_times_are_those_of_the_reader() {
     tables.pulse.beat(start + Duration::from_secs(10));
     for unix_seconds in [NOW, NOW - 100_000, NOW + 100_000] {
         let now = Moment { unix_seconds, instant: start + Duration::from_secs(40) };
-        let state = AgentState::of(&tables, now).await;
+        let state = super::now(&tables, now).await;
         assert_eq!((state.now, state.uptime_seconds, state.collected_seconds_ago), (unix_seconds, 40, 30));
     }
     let facts = LaneFacts {
@@ -68,13 +73,13 @@ async fn ages_do_not_follow_the_wall_clock_and_times_are_those_of_the_reader() {
         fault: Some(mackerel::Fault {
             lasts: Duration::from_secs(60),
             error: "refused".into(),
-            at_fault: AtFault::Network,
+            at_fault: mackerel::AtFault::Network,
             cure: "check it".into(),
             next_try_in: Duration::from_secs(5),
         }),
         dropped: BTreeMap::from([("refused", 1)]),
     };
-    let report = LaneReport::of(facts, NOW);
+    let report = lane_report(facts, NOW);
     let fault = report.fault.unwrap();
     assert_eq!((report.last_success, report.failures_in_hour), (Some(NOW - 90), 2));
     assert_eq!((fault.since, fault.next_try, fault.at_fault.as_str()), (NOW - 60, NOW + 5, "network"));

@@ -1,6 +1,6 @@
 //! What programs print.
 
-use programs::lines::{MOST_VALUES, values};
+use official::programs::lines::{MOST_VALUES, values};
 use wasaba_core::graph::in_official_form;
 use wasaba_core::posting::Posting;
 
@@ -22,11 +22,11 @@ pub fn lines(data: &[u8]) {
 
 /// Graph definitions.
 pub fn meta(data: &[u8]) {
-    match programs::meta::read(&text(data)) {
+    match official::programs::meta::read(&text(data)) {
         Ok(Some(meta)) => {
             meta.warnings.iter().for_each(|warning| assert_short(warning, 1_024));
             let written = in_official_form(&meta.graphs);
-            let again = programs::meta::read(&written).unwrap().unwrap();
+            let again = official::programs::meta::read(&written).unwrap().unwrap();
             assert_eq!((in_official_form(&again.graphs), again.warnings), (written, Vec::new()));
         }
         Ok(None) => {}
