@@ -88,6 +88,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
 
     let (rounds, defined) = Rounds::new();
     let (registry, register, pulse) = (rounds.registry(), Register::default(), Pulse::since(clock::instant()));
+    let engines = Engines::default();
     let tables = Tables {
         register: register.clone(),
         outcomes: rounds.outcomes(),
@@ -95,6 +96,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
         lanes: inbox.lanes(),
         books: Books::of(Arc::clone(&spool)),
         spool: Arc::clone(&spool),
+        engine: engines.current(),
         defined: defined.clone(),
         statuses: Statuses::default(),
         whereabouts: Whereabouts::default(),
@@ -103,7 +105,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
     if config.self_metrics {
         machine.sources.extend(self_metrics_of(&tables, &registry)?);
     }
-    let mut reloading = Reloading { machine, engines: Engines::default(), registry: registry.clone(), memory };
+    let mut reloading = Reloading { machine, engines, registry: registry.clone(), memory };
     reloading.apply(&config).await;
     let components = Components::new(register.clone(), Arc::clone(&reloading.memory));
     let context = Context {

@@ -109,12 +109,24 @@ impl Summary {
     /// `Up 5 minutes (healthy)`.
     #[must_use]
     pub fn healthy(&self) -> Option<bool> {
+        match self.health()? {
+            "healthy" => Some(true),
+            "unhealthy" => Some(false),
+            _ => None,
+        }
+    }
+
+    /// The same in the engine's words: `healthy`, `unhealthy` or `starting`.
+    #[must_use]
+    pub fn health(&self) -> Option<&'static str> {
         let status = self.status.as_deref().unwrap_or_default();
         match self.health.as_ref().and_then(|health| health.status.as_deref()) {
-            Some("healthy") => Some(true),
-            Some("unhealthy") => Some(false),
-            _ if status.ends_with("(healthy)") => Some(true),
-            _ if status.ends_with("(unhealthy)") => Some(false),
+            Some("healthy") => Some("healthy"),
+            Some("unhealthy") => Some("unhealthy"),
+            Some("starting") => Some("starting"),
+            _ if status.ends_with("(healthy)") => Some("healthy"),
+            _ if status.ends_with("(unhealthy)") => Some("unhealthy"),
+            _ if status.ends_with("(health: starting)") => Some("starting"),
             _ => None,
         }
     }
@@ -133,6 +145,26 @@ impl Summary {
 pub struct Inspected {
     /// How often its restart policy restarted it.
     pub restart_count: Option<i64>,
+    /// How it is now.
+    pub state: Option<InspectedState>,
+    /// How it was configured.
+    pub host_config: Option<HostConfig>,
+}
+
+/// How a container is now.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct InspectedState {
+    /// When it was started, as the engine writes it: in RFC 3339.
+    pub started_at: Option<String>,
+}
+
+/// How a container was configured.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct HostConfig {
+    /// The most memory that it may use, in bytes; 0 is no limit.
+    pub memory: Option<u64>,
 }
 
 /// At most [`MOST_PARTS`] devices, if there is a list.

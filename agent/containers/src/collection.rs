@@ -169,8 +169,8 @@ pub async fn collect(docker: &Docker, state: &mut State, moment: Moment) -> Resu
     Ok(values.answer(docker))
 }
 
-/// The engine during one collection.
-struct Engine<'a> {
+/// The engine during one collection, or one look.
+pub(super) struct Engine<'a> {
     docker: &'a Docker,
     transport: Transport,
     client: Client,
@@ -178,14 +178,14 @@ struct Engine<'a> {
 }
 
 impl<'a> Engine<'a> {
-    async fn of(docker: &'a Docker, secure: &mut tls::Client) -> Result<Self, String> {
+    pub(super) async fn of(docker: &'a Docker, secure: &mut tls::Client) -> Result<Self, String> {
         let transport = docker.endpoint.transport(&docker.trust, secure).await?;
         let client = transport.client(REQUEST_TIMEOUT)?;
         Ok(Self { docker, client, transport, deadline: Instant::now() + docker.timeout })
     }
 
     async fn collect(&self, state: &mut State, moment: Moment, values: &mut Values) -> Result<(), String> {
-        let (date, all) = self.list(self.has_extra("state"), values).await?;
+        let (date, all) = self.list(self.has_extra("state"), &mut values.warnings).await?;
         if let Some(date) = date {
             state.engine_clock.note(date.as_millisecond(), moment.instant);
         }
@@ -296,7 +296,11 @@ impl<'a> Engine<'a> {
     }
 
     /// The engine's time, and its containers, each parsed separately: the library would refuse all of them for one unknown word.
-    async fn list(&self, all: bool, values: &mut Values) -> Result<(Option<jiff::Timestamp>, Vec<Summary>), String> {
+    pub(super) async fn list(
+        &self,
+        all: bool,
+        warned: &mut Warnings,
+    ) -> Result<(Option<jiff::Timestamp>, Vec<Summary>), String> {
         let path = if all { "/containers/json?all=true" } else { "/containers/json" };
         let response = self.before_deadline(self.transport.get(path)).await.map_err(|error| self.fault(&error))?;
         // It may have tens of megabytes.
@@ -304,7 +308,7 @@ impl<'a> Engine<'a> {
         let list = tokio::task::spawn_blocking(move || serde_json::from_slice::<List>(&response.body)).await;
         let list = list.map_err(|_| "the agent crashed; this is a bug in wasaba".to_owned())?;
         let List { containers, warnings } = list.map_err(|error| self.fault(&error.into()))?;
-        values.warnings.append(warnings);
+        warned.append(warnings);
         Ok((date, containers))
     }
 
@@ -348,9 +352,14 @@ impl<'a> Engine<'a> {
         if !self.has_extra("restarts") {
             return Ok(None);
         }
-        let response = self.in_time(self.transport.get(&format!("/containers/{}/json", container.identity.id))).await?;
-        let about = serde_json::from_slice::<Inspected>(&response.body)?;
+        let about = self.inspect(&container.identity.id).await?;
         Ok(about.restart_count.map(|count| count as f64))
+    }
+
+    /// What the engine says about one container.
+    pub(super) async fn inspect(&self, id: &str) -> Result<Inspected, Error> {
+        let response = self.before_deadline(self.transport.get(&format!("/containers/{id}/json"))).await?;
+        Ok(serde_json::from_slice::<Inspected>(&response.body)?)
     }
 
     /// The out-of-memory kills in each container in this window, by id.
@@ -417,15 +426,7 @@ impl Container {
         let state = summary.state.as_deref();
         let runs = matches!(state, Some("running" | "paused" | "restarting") | None);
         let (healthy, is_restarting) = (summary.healthy(), state == Some("restarting"));
-        let names = summary.names.unwrap_or_default().into_iter();
-        let mut names = names.map(|name| name.strip_prefix('/').unwrap_or(&name).to_owned());
-        let identity = Identity {
-            id: summary.id,
-            name: names.next().unwrap_or_default(),
-            aliases: names.collect(),
-            image: summary.image.unwrap_or_default(),
-            labels: summary.labels.unwrap_or_default().into_iter().collect(),
-        };
+        let identity = Identity::of(summary);
         let is_selected = runs && docker.wants(&identity);
         let key = docker.naming.of(&identity).filter(|_| is_selected)?;
         let counted_as = container_of(identity.id.get(..12).unwrap_or(&identity.id)).to_owned();

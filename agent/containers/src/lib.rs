@@ -1,7 +1,7 @@
 //! Docker: the metrics of an engine's containers, read once a minute through its API.
 //!
 //! [`endpoint`] connects to the engine, [`answers`] parses its responses, [`naming`] names a container, [`metrics`] is the list of the
-//! metrics, and [`collection`] queries and computes. Nothing here starts, stops or changes a container. Podman's socket is an
+//! metrics, [`collection`] queries and computes, and [`look`] describes the containers to whoever asks. Nothing here starts, stops or changes a container. Podman's socket is an
 //! engine, too.
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make and read the files that they need"))]
 
@@ -10,6 +10,7 @@ pub mod collection;
 mod connections;
 pub mod endpoint;
 pub mod flags;
+pub mod look;
 pub mod metrics;
 pub mod naming;
 #[cfg(test)]
@@ -147,19 +148,29 @@ pub fn start(docker: Docker, registry: &Registry, memory: &dyn Memory) -> Regist
 
 /// The engine of the table `[docker]`, as the newest configuration has it.
 #[derive(Default)]
-pub struct Engines(Option<(Docker, Option<Registered>)>);
+pub struct Engines {
+    running: Option<(Docker, Option<Registered>)>,
+    current: look::Current,
+}
 
 impl Engines {
+    /// The newest one, for those who look at its containers.
+    #[must_use]
+    pub fn current(&self) -> look::Current {
+        self.current.clone()
+    }
+
     /// Has the engine `wanted` asked from now on, in place of the one before; an equal one is not disturbed.
     pub async fn follow(&mut self, wanted: Option<&Docker>, registry: &Registry, memory: &Arc<dyn Memory>) {
-        if self.0.as_ref().map(|(docker, _)| docker) == wanted {
+        self.current.set(wanted);
+        if self.running.as_ref().map(|(docker, _)| docker) == wanted {
             return;
         }
-        self.0 = None;
+        self.running = None;
         if let Some(docker) = wanted.cloned() {
             let (registry, memory, started) = (registry.clone(), Arc::clone(memory), docker.clone());
             let registered = tokio::task::spawn_blocking(move || start(started, &registry, &*memory)).await;
-            self.0 = Some((docker, registered.ok()));
+            self.running = Some((docker, registered.ok()));
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use wasaba_core::sample::segment;
 
+use super::answers::Summary;
+
 /// The form of a container's name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Naming {
@@ -35,6 +37,22 @@ pub struct Identity {
     pub image: String,
     /// Its labels.
     pub labels: Vec<(String, String)>,
+}
+
+impl Identity {
+    /// Of an entry of the engine's list.
+    #[must_use]
+    pub fn of(summary: Summary) -> Self {
+        let names = summary.names.unwrap_or_default().into_iter();
+        let mut names = names.map(|name| name.strip_prefix('/').unwrap_or(&name).to_owned());
+        Self {
+            id: summary.id,
+            name: names.next().unwrap_or_default(),
+            aliases: names.collect(),
+            image: summary.image.unwrap_or_default(),
+            labels: summary.labels.unwrap_or_default().into_iter().collect(),
+        }
+    }
 }
 
 impl Naming {

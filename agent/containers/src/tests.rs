@@ -811,11 +811,58 @@ async fn only_an_engine_that_is_new_or_other_than_before_is_started_again() {
     let mut sources = Vec::new();
     for wanted in [docker(Naming::Name), docker(Naming::Name), docker(Naming::Id), None] {
         engines.follow(wanted.as_ref(), &registry, &memory).await;
-        let registered = engines.0.as_ref().and_then(|(_, registered)| registered.as_ref());
+        let registered = engines.running.as_ref().and_then(|(_, registered)| registered.as_ref());
         sources.push(registered.map(Registered::id));
     }
     let [first, reloaded, other, removed] = sources[..] else { panic!("four") };
     assert!(first.is_some() && first == reloaded, "a reload without a change");
     assert!(other.is_some() && other != first);
     assert_eq!(removed, None);
+}
+
+#[tokio::test]
+async fn a_look_shows_each_selected_container_and_what_cannot_be_read_of_one_is_missing_of_it_alone() {
+    let entry = |id: &str, name: &str, state: &str, status: &str| json!({ "Id": id.repeat(64), "Names": [format!("/{name}")], "Image": "nginx:1.27", "State": state, "Status": status });
+    let list = json!([
+        entry("a", "web.1", "running", "Up 5 minutes (health: starting)"),
+        entry("b", "old", "exited", "Exited (0) 2 days ago"),
+        entry("c", "broken", "running", "Up 1 second (unhealthy)"),
+        entry("d", "skipped", "running", "Up 1 second"),
+    ]);
+    let about = |started: &str| {
+        let memory = if started.starts_with("2026") { 1 << 20 } else { 0 };
+        json!({ "RestartCount": 3, "State": { "StartedAt": started }, "HostConfig": { "Memory": memory } }).to_string()
+    };
+    let canned = Canned::start(Box::new(move |path| match path.get(..13).map(|_| path.split('/').nth(2).unwrap()) {
+        Some("json") => Some((200, list.to_string())),
+        Some(id) if id.starts_with('a') => Some((200, about("2026-12-01T00:00:00.5Z"))),
+        Some(id) if id.starts_with('b') => Some((200, about("2025-12-01T00:00:00Z"))),
+        _ => Some((500, json!({ "message": "no" }).to_string())),
+    }));
+    let mut docker = canned.docker();
+    docker.exclude.name = Some(regex_lite::Regex::new("^skipped$").unwrap());
+    let current = super::look::Current::default();
+    assert_eq!(current.look().await, Ok(Vec::new()), "without an engine");
+    current.set(Some(&docker));
+    let looks = current.look().await.unwrap();
+    let shown = |name: &str| looks.iter().find(|look| look.name == name).unwrap();
+    assert_eq!(looks.iter().map(|look| &*look.name).collect::<Vec<_>>(), ["broken", "old", "web.1"]);
+    let web = shown("web.1");
+    assert_eq!((web.health, web.started, web.restarts), (Some("starting"), Some(1_796_083_200), Some(3)));
+    assert_eq!((web.memory_limit_bytes, &*web.segment, &*web.image), (Some(1 << 20), "web_1", "nginx:1.27"));
+    assert_eq!((shown("old").started, shown("old").memory_limit_bytes, &*shown("old").state), (None, None, "exited"));
+    assert_eq!((shown("broken").health, shown("broken").restarts), (Some("unhealthy"), None));
+    current.look().await.unwrap();
+    let lists = canned.requests.lock().unwrap().iter().filter(|path| path.starts_with("/containers/json")).count();
+    assert_eq!(lists, 1, "who looks again at once sees the same");
+}
+
+#[tokio::test]
+async fn a_look_at_an_engine_that_is_not_there_says_where_it_was_searched() {
+    let folder = tempfile::tempdir().unwrap();
+    let docker = Docker { endpoint: Endpoint::Unix(folder.path().join("none.sock")), ..Docker::default() };
+    let current = super::look::Current::default();
+    current.set(Some(&docker));
+    let error = current.look().await.unwrap_err();
+    assert!(error.contains("none.sock"), "{error}");
 }

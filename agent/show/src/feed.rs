@@ -18,6 +18,8 @@ pub const MOST_REQUEST_BYTES: usize = 256 * 1024;
 pub enum Request {
     /// For an [`AgentState`](crate::state::AgentState).
     State,
+    /// For a [`ContainerReport`](crate::state::ContainerReport) on each container of the engine, whether it runs or not.
+    Containers,
     /// For all [`Plot`](crate::plots::Plot)s of the last 24 hours.
     Plots,
     /// For the [`Series`] of metrics.

@@ -63,6 +63,27 @@ pub struct HostReport {
     pub cpus: Option<usize>,
 }
 
+/// One container of the engine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerReport {
+    /// Its name.
+    pub name: String,
+    /// The image that it was started with.
+    pub image: String,
+    /// `running`, `exited` and so on.
+    pub state: String,
+    /// `healthy`, `unhealthy` or `starting`, if it has a health check.
+    pub health: Option<String>,
+    /// When it was started, in seconds since 1970, if it runs.
+    pub started: Option<i64>,
+    /// How often its restart policy restarted it.
+    pub restarts: Option<u64>,
+    /// The most memory that it may use, if it has a limit.
+    pub memory_limit_bytes: Option<u64>,
+    /// Its part of its metrics' names: `custom.docker.GRAPH.SEGMENT.METRIC`. Empty if it is not measured.
+    pub segment: String,
+}
+
 /// Where everything is posted, without credentials.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerReport {

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use containers::look::Look;
 use serde::Serialize;
 use show::feed::{Answered, Feed, MOST_KEYS, Request, Series};
 use show::plots::plots;
+use show::state::ContainerReport;
 use tokio::task::spawn_blocking;
 use wasaba_core::clock::{self, Moment};
 
@@ -19,6 +21,10 @@ use super::state::{self, Tables};
 pub async fn answer(tables: &Tables, request: Request) -> Result<Vec<u8>, String> {
     match request {
         Request::State => json(&state::now(tables, Moment::now()).await),
+        Request::Containers => {
+            let looks = tables.engine.look().await?;
+            json(&looks.into_iter().map(container).collect::<Vec<_>>())
+        }
         Request::Plots => {
             let spool = Arc::clone(&tables.spool);
             let keys = spawn_blocking(move || spool.history_keys(clock::unix_seconds()));
@@ -35,6 +41,12 @@ pub async fn answer(tables: &Tables, request: Request) -> Result<Vec<u8>, String
             json(&Series::from(series))
         }
     }
+}
+
+fn container(look: Look) -> ContainerReport {
+    let Look { name, image, state, health, started, restarts, memory_limit_bytes, segment } = look;
+    let health = health.map(str::to_owned);
+    ContainerReport { name, image, state, health, started, restarts, memory_limit_bytes, segment }
 }
 
 fn silent() -> String {

@@ -36,6 +36,8 @@ pub struct Tables {
     pub books: Books,
     /// What has the last 24 hours.
     pub spool: Arc<Spool>,
+    /// Whose containers are described.
+    pub engine: containers::look::Current,
     /// The graphs of everything that is collected.
     pub defined: watch::Receiver<Arc<Vec<Defined>>>,
     /// What the checks found.

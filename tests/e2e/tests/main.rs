@@ -8,6 +8,7 @@ mod contract;
 mod delivery;
 mod docker;
 mod drop_in;
+mod history;
 mod image;
 mod languages;
 mod life_cycle;

@@ -223,7 +223,7 @@ impl History {
         Ring::read(self.disk.open(NAME, Access::Write)?, &self.hasher)
     }
 
-    /// The file, made anew if it is missing, replaced or damaged.
+    /// The file, made again if it is missing, replaced or damaged.
     fn open(&mut self, lines: &mut Vec<String>) -> io::Result<Ring> {
         let there = self.disk.identity(NAME)?;
         if let Some(ring) = self.ring.take().filter(|ring| there == Some(ring.identity)) {
@@ -235,7 +235,10 @@ impl History {
                 return Ok(ring);
             }
             let path = self.disk.path().join(NAME);
-            lines.push(format!("`{}` is damaged, or of another version: the history begins anew", path.display()));
+            lines.push(format!(
+                "`{}` is damaged, or of another version: the history begins with this minute",
+                path.display()
+            ));
         }
         Ring::create(self.disk.open(NAME, Access::New)?, COLUMNS)
     }

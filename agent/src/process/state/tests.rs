@@ -20,6 +20,7 @@ pub(crate) fn tables(root: &Path) -> Tables {
         lanes: Lanes::default(),
         books: Books::of(Arc::clone(&spool)),
         spool,
+        engine: containers::look::Current::default(),
         defined: watch::channel(Arc::default()).1,
         statuses: Statuses::default(),
         whereabouts: Whereabouts::default(),

@@ -1,3 +1,5 @@
+//! Tests of the history: what is put is what is shown, for a day, whatever happens to the file.
+
 use proptest::prelude::*;
 
 use super::super::simulated::{Simulated, Wrong};
@@ -134,7 +136,7 @@ fn more_metrics_than_it_holds_are_said_once_and_those_that_were_first_stay() {
 }
 
 #[test]
-fn a_torn_row_is_a_gap_and_a_damaged_head_begins_anew() {
+fn a_torn_row_is_a_gap_and_a_damaged_head_begins_with_this_minute() {
     let disk = Simulated::default();
     let mut torn = history(&disk);
     (0..3).for_each(|minute| put(&mut torn, NOON + minute * 60, &[("a", minute as f64)]));
@@ -146,14 +148,14 @@ fn a_torn_row_is_a_gap_and_a_damaged_head_begins_anew() {
     assert_eq!(of(&mut torn, "a", NOON, NOON + 120), [Some(0.0), None, Some(2.0)]);
     bytes[9] ^= 1;
     disk.write(NAME, &bytes);
-    let (mut anew, mut lines) = (history(&disk), Vec::new());
-    anew.put(NOON + 180, &samples(&[("a", 3.0)]), &mut lines);
-    assert!(lines.len() == 1 && lines[0].contains("begins anew"), "{lines:?}");
-    assert_eq!(of(&mut anew, "a", NOON + 120, NOON + 180), [None, Some(3.0)]);
+    let (mut later, mut lines) = (history(&disk), Vec::new());
+    later.put(NOON + 180, &samples(&[("a", 3.0)]), &mut lines);
+    assert!(lines.len() == 1 && lines[0].contains("begins with this minute"), "{lines:?}");
+    assert_eq!(of(&mut later, "a", NOON + 120, NOON + 180), [None, Some(3.0)]);
 }
 
 #[test]
-fn a_file_that_is_deleted_is_made_anew_and_what_is_no_file_stays_and_is_said() {
+fn a_file_that_is_deleted_is_made_again_and_what_is_not_a_file_stays_and_is_said() {
     let disk = Simulated::default();
     let mut history = history(&disk);
     put(&mut history, NOON, &[("a", 1.0)]);
