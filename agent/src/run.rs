@@ -3,6 +3,7 @@
 mod delivery_metrics;
 mod sink;
 mod sources;
+mod work_metrics;
 
 use std::io;
 use std::path::Path;

@@ -96,6 +96,12 @@ pub fn running() -> Duration {
     read(ClockId::Boottime)
 }
 
+/// How long this process has computed, in all its threads.
+#[must_use]
+pub fn process_cpu() -> Duration {
+    read(ClockId::ProcessCPUTime)
+}
+
 /// How long the thread that asks has computed.
 #[must_use]
 pub fn thread_cpu() -> Duration {

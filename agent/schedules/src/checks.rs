@@ -72,6 +72,7 @@ pub async fn keep(
         ticks.tick().await;
         let (occurred_at, running) = (clock::unix_seconds(), clock::running());
         let (mut found, mut warnings) = ask(&check, &components).await;
+        let took = clock::running().saturating_sub(running);
         let mut dropped = Dropped::hiding(&Secrets::default());
         found.retain(|found| {
             let name = full_name(&check, found);
@@ -102,7 +103,7 @@ pub async fn keep(
         for found in found {
             let name = full_name(&check, &found);
             let Found { status, message, code, .. } = found;
-            shown_statuses.note(&name, status, &message, occurred_at);
+            shown_statuses.note(&name, status, &message, occurred_at, took);
             let before = before.entry(Arc::clone(&name));
             let last = match &before {
                 Entry::Occupied(last) => Some(last.get()),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use wasaba_core::report::Status;
 
@@ -16,6 +17,8 @@ pub struct Found {
     pub since: i64,
     /// When it ran last, in seconds since 1970.
     pub ran: i64,
+    /// How long that took.
+    pub took: Duration,
     /// What it said.
     pub message: String,
 }
@@ -36,7 +39,8 @@ impl Statuses {
     }
 
     /// The results of one check, which are removed with it, about this host or the one with this custom identifier.
-    pub(crate) fn of(&self, check: &Arc<str>, host: Option<&Arc<str>>) -> OfCheck {
+    #[must_use]
+    pub fn of(&self, check: &Arc<str>, host: Option<&Arc<str>>) -> OfCheck {
         OfCheck { table: self.clone(), check: Arc::clone(check), host: host.cloned() }
     }
 
@@ -46,15 +50,15 @@ impl Statuses {
 }
 
 /// The results of one check.
-pub(crate) struct OfCheck {
+pub struct OfCheck {
     table: Statuses,
     check: Arc<str>,
     host: Option<Arc<str>>,
 }
 
 impl OfCheck {
-    /// Records what a run at this time, in seconds since 1970, found.
-    pub(crate) fn note(&self, name: &Arc<str>, status: Status, message: &str, ran: i64) {
+    /// Records what a run at this time, in seconds since 1970, found, and how long it took.
+    pub fn note(&self, name: &Arc<str>, status: Status, message: &str, ran: i64, took: Duration) {
         let mut table = self.table.lock();
         let key = (Arc::clone(&self.check), self.host.clone(), Arc::clone(name));
         let found = table.entry(key).or_insert_with(|| Found {
@@ -62,12 +66,13 @@ impl OfCheck {
             status,
             since: ran,
             ran,
+            took,
             message: String::new(),
         });
         if found.status != status {
             (found.status, found.since) = (status, ran);
         }
-        found.ran = ran;
+        (found.ran, found.took) = (ran, took);
         message.clone_into(&mut found.message);
     }
 
@@ -97,14 +102,14 @@ mod tests {
     fn a_status_has_lasted_since_it_changed_and_is_removed_with_its_check() {
         let statuses = Statuses::default();
         let (disk, other) = (statuses.of(&"disk".into(), None), statuses.of(&"other".into(), None));
-        other.note(&"other".into(), Status::Ok, "", 1);
+        other.note(&"other".into(), Status::Ok, "", 1, Duration::ZERO);
         for (ran, status) in [(60, Status::Ok), (120, Status::Critical), (180, Status::Critical)] {
-            disk.note(&"disk-root".into(), status, "full", ran);
+            disk.note(&"disk-root".into(), status, "full", ran, Duration::ZERO);
         }
         let all = statuses.all();
         let [root, _] = &all[..] else { panic!("{all:?}") };
         assert_eq!((root.status, root.since, root.ran, root.message.as_str()), (Status::Critical, 120, 180, "full"));
-        disk.note(&"disk-home".into(), Status::Ok, "", 180);
+        disk.note(&"disk-home".into(), Status::Ok, "", 180, Duration::ZERO);
         disk.keep(|name| **name == *"disk-home");
         assert_eq!(statuses.all().iter().map(|found| &*found.name).collect::<Vec<_>>(), ["disk-home", "other"]);
         drop(disk);
@@ -116,7 +121,7 @@ mod tests {
         let statuses = Statuses::default();
         let of = |check: &str, host: Option<&str>| statuses.of(&check.into(), host.map(Arc::from).as_ref());
         let (first, second, of_other_host) = (of("a", None), of("a-b", None), of("x", Some("db")));
-        first.note(&"a-b-c".into(), Status::Ok, "", 1);
+        first.note(&"a-b-c".into(), Status::Ok, "", 1, Duration::ZERO);
         assert!(second.is_of_another("a-b-c") && !first.is_of_another("a-b-c"));
         assert!(!second.is_of_another("a-b-d") && !of_other_host.is_of_another("a-b-c"));
         first.keep(|_| false);

@@ -138,6 +138,9 @@ pub struct CheckReport {
     pub since: i64,
     /// When it ran last.
     pub ran: i64,
+    /// How long that took, in milliseconds.
+    #[serde(default)]
+    pub took_ms: f64,
     /// What it said.
     pub message: String,
 }

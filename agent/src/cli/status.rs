@@ -218,7 +218,7 @@ fn checks(state: &AgentState) -> String {
     }
     let mut rows = vec![["CHECK", "STATUS", "FOR", "RAN", "MESSAGE"].map(str::to_owned).to_vec()];
     for check in &state.checks {
-        let CheckReport { name, status, since, ran, message } = check;
+        let CheckReport { name, status, since, ran, message, .. } = check;
         let message = message.lines().next().unwrap_or_default().chars().take(100).collect();
         rows.push(vec![name.clone(), status.clone(), between(*since, state.now), ago(*ran, state.now), message]);
     }
@@ -303,6 +303,7 @@ mod tests {
             status: status.to_owned(),
             since,
             ran: NOW - 30,
+            took_ms: 12.5,
             message: message.to_owned(),
         };
         AgentState {

@@ -153,6 +153,7 @@ fn check_report(found: statuses::Found) -> CheckReport {
         status: found.status.word().to_owned(),
         since: found.since,
         ran: found.ran,
+        took_ms: found.took.as_secs_f64() * 1e3,
         message: safe_lines(found.message.trim()).into_owned(),
     }
 }

@@ -51,6 +51,8 @@ fn gauges(queue: &QueueReport, lanes: &[LaneFacts], now: i64) -> Vec<(String, f6
 
 fn counts(queue: &QueueReport, lanes: &[LaneFacts]) -> Counts {
     let mut counts = Counts::new();
+    counts.insert("points.collected".to_owned(), queue.collected);
+    counts.insert("points.delivered".to_owned(), queue.delivered);
     for (reason, points) in &queue.losses {
         counts.insert(format!("losses.{}", segment(reason)), *points);
     }
@@ -83,6 +85,9 @@ pub(super) fn graphs() -> Result<Vec<GraphDefinition>, String> {
         one("queue_age", "Queue: age of the oldest point", "seconds", "oldest")?,
         one("queue_file", "Queue file", "bytes", "bytes")?,
         one("last_delivery", "Since the last delivery", "seconds", "age")?,
+        GraphDefinition::new("wasaba.points", "Points per minute", "integer")?
+            .with_metric("collected", "collected", false)?
+            .with_metric("delivered", "delivered", false)?,
         each("losses", "Points lost per minute, by reason")?,
         each("failed_requests", "Failed requests per minute")?,
     ])
@@ -110,8 +115,13 @@ mod tests {
         let before = counts(&queue(2), &[lane(Kind::Values, 1), lane(Kind::CheckReports, 0)]);
         let now = [lane(Kind::Values, 4), lane(Kind::CheckReports, 1), lane(Kind::CheckReports, 2)];
         let values = growth(&before, &counts(&queue(5), &now)).into_iter().collect::<BTreeMap<_, _>>();
-        let expected =
-            [("failed_requests.check_reports", 3.0), ("failed_requests.values", 3.0), ("losses.refused", 3.0)];
+        let expected = [
+            ("failed_requests.check_reports", 3.0),
+            ("failed_requests.values", 3.0),
+            ("losses.refused", 3.0),
+            ("points.collected", 0.0),
+            ("points.delivered", 0.0),
+        ];
         assert_eq!(values, expected.map(|(name, value)| (name.to_owned(), value)).into());
     }
 

@@ -14,6 +14,7 @@ use wasaba_core::collect::registry::{Graphs, Registered, Registry};
 use wasaba_core::collect::source::Source;
 
 use super::delivery_metrics::{self, DeliveryMetrics};
+use super::work_metrics::{self, WorkMetrics};
 use crate::process::state::Tables;
 
 /// The host's own collectors, which share their readers.
@@ -43,26 +44,35 @@ impl HostSources {
 
     fn apply(&mut self, config: &Config, registry: &Registry) {
         self.selection.set(config.selection.clone());
-        if config.diagnostic && self.diagnostic.is_none() {
-            let source = Source::of_collector("diagnostic", Box::new(Diagnostic), &Readers::default());
+        let is_wanted = config.diagnostic || config.self_metrics;
+        if is_wanted && self.diagnostic.is_none() {
+            let source = Source::of_collector("diagnostic", Box::<Diagnostic>::default(), &Readers::default());
             let registered = registry.add(source);
             let definitions = diagnostic::graphs().unwrap_or_default();
             registered.define(Graphs { owner: "diagnostic".into(), host: None, definitions, is_of_agent: true });
             self.diagnostic = Some(registered);
-        } else if !config.diagnostic {
+        } else if !is_wanted {
             self.diagnostic = None;
         }
     }
 }
 
-/// The resource usage of plugins, and how the delivery is doing, as two more sources.
-pub(super) fn self_metrics_of(tables: &Tables, registry: &Registry) -> Result<[Registered; 2], String> {
+/// The resource usage of plugins, how collections and checks are doing, and the delivery, as three more sources.
+pub(super) fn self_metrics_of(tables: &Tables, registry: &Registry) -> Result<[Registered; 3], String> {
     let plugins = Box::new(SelfMetrics::new(tables.register.clone()));
     let plugins = registry.add(Source::of_collector("self", plugins, &Readers::default()));
     plugins.define(Graphs {
         owner: "wasaba itself".into(),
         host: None,
         definitions: self_metrics::graphs()?,
+        is_of_agent: true,
+    });
+    let work = Box::new(WorkMetrics::new(tables.outcomes.clone(), tables.statuses.clone()));
+    let work = registry.add(Source::of_collector("work", work, &Readers::default()));
+    work.define(Graphs {
+        owner: "wasaba itself".into(),
+        host: None,
+        definitions: work_metrics::graphs()?,
         is_of_agent: true,
     });
     let delivery = Box::new(DeliveryMetrics::new(tables.lanes.clone(), tables.books.clone()));
@@ -74,7 +84,7 @@ pub(super) fn self_metrics_of(tables: &Tables, registry: &Registry) -> Result<[R
         definitions: delivery_metrics::graphs()?,
         is_of_agent: true,
     });
-    Ok([plugins, delivery])
+    Ok([plugins, work, delivery])
 }
 
 /// What is reloaded with the configuration, except the plugins.

@@ -54,6 +54,13 @@ impl CollectionResult {
 pub struct Outcomes(Arc<Mutex<BTreeMap<SourceId, Outcome>>>);
 
 impl Outcomes {
+    /// A table of these.
+    #[must_use]
+    pub fn of(outcomes: Vec<Outcome>) -> Self {
+        let outcomes = outcomes.into_iter().map(|outcome| (SourceId::unique(), outcome));
+        Self(Arc::new(Mutex::new(outcomes.collect())))
+    }
+
     /// All of them, in the order in which the sources were added. A source that has not been asked yet has none.
     #[must_use]
     pub fn all(&self) -> Vec<Outcome> {
