@@ -17,6 +17,7 @@ fn config(standin: &Standin) -> String {
 }
 
 /// The answer to one line.
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 fn ask(home: &Home, line: &str) -> Value {
     let mut stream = UnixStream::connect(home.root().join("wasaba.sock")).unwrap();
     stream.write_all(line.as_bytes()).unwrap();
@@ -50,9 +51,9 @@ async fn the_history_has_what_was_posted_with_its_values_and_outlives_a_restart(
             let minute = usize::try_from((point.time - start) / 60).unwrap();
             let shown = answer["values"][&point.name][minute].as_f64();
             // A later value of the same minute has taken its place.
-            let of_minute =
+            let mut of_minute =
                 points.iter().filter(|other| other.name == point.name && other.time / 60 == point.time / 60);
-            assert_eq!(shown, of_minute.last().map(|point| point.value), "{}", point.name);
+            assert_eq!(shown, of_minute.next_back().map(|point| point.value), "{}", point.name);
         }
     };
     assert_posted(&before);

@@ -322,10 +322,10 @@ mod tests {
         // Cargo sets them for tests.
         let line = "echo ${CARGO_PKG_DESCRIPTION-none} ${CARGO_PKG_NAME-none}";
         let value = environment::secret("CARGO_PKG_DESCRIPTION").unwrap();
-        assert_eq!(ran(line, PATIENT).await.1, "none wasaba-programs\n");
+        assert_eq!(ran(line, PATIENT).await.1, "none wasaba-official\n");
         let passed = ("CARGO_PKG_DESCRIPTION".to_owned(), value.clone());
         let program = Program { environment: vec![passed], ..shell(line, PATIENT) };
-        assert_eq!(run(&program, &[]).await.stdout, format!("{value} wasaba-programs\n").into_bytes());
+        assert_eq!(run(&program, &[]).await.stdout, format!("{value} wasaba-official\n").into_bytes());
     }
 
     #[tokio::test]
