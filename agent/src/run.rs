@@ -143,6 +143,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
         minutes: 0,
         newest: 0,
         footprint: Footprint::default(),
+        restart: Arc::clone(&signals.restart),
     };
     let tried = async {
         // It fails if the keeper cannot start; then there is nothing to wait for.

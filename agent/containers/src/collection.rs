@@ -21,7 +21,7 @@ use wasaba_core::tls::{self, Trust};
 
 use super::Docker;
 use super::answers::{Inspected, List, Stats, Summary};
-use super::endpoint::Transport;
+use super::endpoint::{Endpoint, Transport};
 use super::metrics::{self, Conversion, Facts, Metric, Origin, Parts};
 use super::naming::Identity;
 use super::warnings::Warnings;
@@ -292,7 +292,13 @@ impl<'a> Engine<'a> {
 
     /// Why a request failed, with the cure where there is one.
     fn reason(&self, error: &Error) -> String {
-        reason(error, REQUEST_TIMEOUT.min(self.docker.timeout), self.transport.trust())
+        match (error, self.transport.address()) {
+            // A socket's cure.
+            (Error::IOError { err }, Endpoint::Tcp { .. }) if err.kind() == std::io::ErrorKind::PermissionDenied => {
+                format!("{err}; restart the agent, if it has dropped the right to connect there at its start")
+            }
+            _ => reason(error, REQUEST_TIMEOUT.min(self.docker.timeout), self.transport.trust()),
+        }
     }
 
     /// The engine's time, and its containers, each parsed separately: the library would refuse all of them for one unknown word.

@@ -10,7 +10,16 @@ use std::str::Chars;
 /// An invalid pattern, or a folder that cannot be read; as the predicate of a sentence.
 pub fn files(pattern: &str) -> Result<Vec<PathBuf>, String> {
     let files = glob::glob(&translated(pattern)).map_err(|error| format!("is not a valid file pattern: {error}"))?;
-    files.map(|file| file.map_err(|error| format!("leads to a folder that cannot be read: {error}"))).collect()
+    files
+        .map(|file| {
+            file.map_err(|error| {
+                let is_closed = wasaba_core::confinement::files::is_closed(error.path());
+                let cure =
+                    if is_closed { ": the agent dropped the right to read there at its start: restart it" } else { "" };
+                format!("leads to a folder that cannot be read: {error}{cure}")
+            })
+        })
+        .collect()
 }
 
 /// `pattern` in the syntax of the crate `glob`: there `!` negates a class and not `^`, `**` has a meaning of its own, and a

@@ -93,7 +93,7 @@ pub fn run(flags: &AgentFlags) -> Result<Ended, String> {
             never = stop_to_restart => match never {},
             result = run::run(signals, table.then_some(tail)) => result.map(|()| ended()),
             () = forced => Err("forced to stop by a second signal".to_owned()),
-            never = reload(flags, &hangup, &configs, &refresh) => match never {},
+            never = reload(flags, &hangup, &configs, &refresh, &restart) => match never {},
             never = kept(&mut pidfile) => match never {},
         }
     });
@@ -124,6 +124,7 @@ async fn reload(
     hangup: &Notify,
     configs: &watch::Sender<Arc<Config>>,
     refresh: &Notify,
+    restart: &Notify,
 ) -> Infallible {
     let mut lines = LinesAnHour::new(MOST_RELOADS, clock::instant());
     loop {
@@ -158,6 +159,9 @@ async fn reload(
                 tracing::error!("cannot reload the configuration, keeping the previous one:\n{problems}");
             }
         }
+        if tokio::task::spawn_blocking(confinement::is_outdated).await.unwrap_or(false) {
+            restart.notify_one();
+        }
         refresh.notify_one();
     }
 }
@@ -183,6 +187,8 @@ fn reloadable(running: &Config, new: Config) -> (Config, Vec<&'static str>) {
         ("host_root", running.machine.host == new.machine.host),
         ("machine", running.machine == new.machine || running.machine.host != new.machine.host),
         ("self_metrics", running.self_metrics == new.self_metrics),
+        // What was dropped is asked for by the confinement itself.
+        ("confinement", running.confinement || !new.confinement),
     ];
     let api_key = if has_key(running) == has_key(&new) { new.api_key.clone() } else { running.api_key.clone() };
     let Config { root, pidfile, machine, self_metrics, .. } = running.clone();
@@ -261,8 +267,8 @@ mod tests {
         let flags = AgentFlags { conf: Some(conf.clone()), ..AgentFlags::default() };
         let running = Config { api_key: Some(wasaba_core::secret::Secret::new("key")), ..Config::default() };
         let (configs, config) = watch::channel(Arc::new(running));
-        let (hangup, refresh) = (Notify::new(), Notify::new());
-        let reloading = reload(&flags, &hangup, &configs, &refresh);
+        let (hangup, refresh, restart) = (Notify::new(), Notify::new(), Notify::new());
+        let reloading = reload(&flags, &hangup, &configs, &refresh, &restart);
         let signals = async {
             for (text, changes) in [
                 ("roles = [", false),

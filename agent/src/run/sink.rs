@@ -5,11 +5,12 @@ use std::sync::Arc;
 use delivery::local::Board;
 use delivery::mackerel::Queued;
 use delivery::spool::{Minute, Spool};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use wasaba_core::clock;
 use wasaba_core::collect::rounds::Sink;
 use wasaba_core::collect::sources::{ByInstant, Sources};
 
+use crate::process::confinement;
 use crate::process::footprint::Footprint;
 use crate::process::state::Pulse;
 
@@ -26,6 +27,8 @@ pub(super) struct Kept {
     /// The newest of them, in seconds since 1970.
     pub(super) newest: i64,
     pub(super) footprint: Footprint,
+    /// Notified when only a restart opens what is needed.
+    pub(super) restart: Arc<Notify>,
 }
 
 impl Sink for Kept {
@@ -81,6 +84,12 @@ impl Sink for Kept {
         }
         if let Some(newest) = newest.filter(|newest| newest.div_euclid(60) > self.newest.div_euclid(60)) {
             self.newest = newest;
+            let restart = Arc::clone(&self.restart);
+            tokio::task::spawn_blocking(move || {
+                if confinement::is_outdated() {
+                    restart.notify_one();
+                }
+            });
             self.minutes = self.minutes.wrapping_add(1);
             // After the second minute, everything that a minute needs has run once; the host's description is made every hour.
             match self.minutes % 60 {

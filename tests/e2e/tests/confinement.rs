@@ -141,3 +141,74 @@ async fn below_supervise_the_agent_restarts_by_itself_for_a_program_a_plugin_and
     supervisor.line_with("not confined: a program may need anything: [plugin.metrics.one]", SOON);
     assert_eq!(supervisor.lines().iter().filter(|line| line.contains("the agent died")).count(), 0);
 }
+
+/// The kernel knows folders, not their names: another one in the place of one that was read is closed.
+#[tokio::test]
+async fn below_supervise_the_agent_restarts_by_itself_once_a_folder_that_it_reads_was_replaced() {
+    let (standin, home) = (standin().await, Home::with(""));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (keys, plugins) = (elsewhere.path().join("run/keys"), elsewhere.path().join("opt/plugins"));
+    let make = |folder: &std::path::Path| std::fs::create_dir_all(folder).unwrap();
+    make(&keys);
+    make(&plugins);
+    std::fs::write(keys.join("key"), KEY).unwrap();
+    let config = format!(
+        "apikey = {{ file = {:?} }}\napibase = {:?}\nplugins = {plugins:?}\n",
+        keys.join("key").display().to_string(),
+        standin.url()
+    );
+    home.configure(&config);
+    let supervisor = home.supervise();
+    supervisor.line_with("this machine is host", SOON);
+    let first = supervisor.child();
+    for (folder, file, content) in [
+        (&keys, "key", KEY.as_bytes().to_vec()),
+        (&plugins, "naughty.wasm", std::fs::read(component("naughty")).unwrap()),
+    ] {
+        std::fs::rename(folder, folder.with_extension("old")).unwrap();
+        make(folder);
+        std::fs::write(folder.join(file), content).unwrap();
+    }
+    supervisor.signal(Signal::HUP);
+    let line = supervisor.line_with("restarting to allow what was dropped at the start: ", SOON);
+    assert!(line.contains(&format!("reading `{}`", keys.display())), "{line}");
+    standin.wait_until(SOON, "the plugin's value", has("custom.naughty.good")).await.unwrap();
+    assert_ne!(supervisor.child(), first);
+    assert_eq!(standin.memory().hosts().len(), 1);
+}
+
+#[tokio::test]
+async fn confinement_that_is_switched_off_takes_a_restart_which_is_asked_for_by_hand_and_comes_by_itself_below_supervise()
+ {
+    let (standin, home) = (standin().await, Home::with(""));
+    home.configure(&base(&standin));
+    let mut agent = home.start(&[]);
+    agent.line_with("this machine is host", SOON);
+    home.configure(&format!("{}confinement = false\n", base(&standin)));
+    agent.signal(Signal::HUP);
+    agent.line_with("restart the agent to allow what it dropped at its start: everything: `confinement = false`", SOON);
+    agent.signal(Signal::TERM);
+    assert!(agent.ended(SOON).success());
+    home.configure(&base(&standin));
+    let supervisor = home.supervise();
+    supervisor.line_with("confined; closed are", SOON);
+    home.configure(&format!("{}confinement = false\n", base(&standin)));
+    supervisor.signal(Signal::HUP);
+    supervisor.line_with("restarting to allow what was dropped at the start: everything: `confinement = false`", SOON);
+    supervisor.line_with("not confined: `confinement = false`", SOON);
+}
+
+#[tokio::test]
+async fn a_root_that_is_replaced_while_the_agent_cannot_make_it_again_is_said_with_what_keeps_this_host() {
+    let (standin, home) = (standin().await, Home::with(""));
+    home.configure(&base(&standin));
+    let agent = home.start(&[]);
+    agent.line_with("this machine is host", SOON);
+    std::fs::rename(home.root(), home.path("moved")).unwrap();
+    std::fs::create_dir(home.root()).unwrap();
+    agent.signal(Signal::HUP);
+    let line = agent.line_with("was deleted or replaced", SOON);
+    for part in ["its values stay in memory", "write the id that `wasaba status` shows to", "and start it again"] {
+        assert!(line.contains(part), "{line}");
+    }
+}

@@ -1,6 +1,9 @@
 //! What may be done with files, and the TCP ports that may be connected to (Landlock).
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -14,12 +17,42 @@ use crate::paths::patient;
 /// The newest set of rights that was tried. What a kernel does not know of it is not restricted there.
 const KNOWN: ABI = ABI::V7;
 
-/// What this process has kept.
-static KEPT: OnceLock<Allowed> = OnceLock::new();
+/// What this process may read, and write to, as the kernel knows it: what takes the place of a file or folder later is another.
+static KEPT: OnceLock<Kept> = OnceLock::new();
 
-/// Whether this process has given up reading `path`.
-pub(crate) fn is_closed(path: &Path) -> bool {
-    KEPT.get().is_some_and(|kept| !kept.reads.iter().chain(&kept.writes).any(|open| path.starts_with(open)))
+#[derive(Default)]
+struct Kept {
+    reads: BTreeSet<Identity>,
+    writes: BTreeSet<Identity>,
+}
+
+/// A file's or folder's device and number. The kernel holds those that a rule is about, so that no other gets the same.
+type Identity = (u64, u64);
+
+/// Whether this process has given up reading what is at `path` now, or will be made there. Links are followed. What does not answer is
+/// not called closed.
+#[must_use]
+pub fn is_closed(path: &Path) -> bool {
+    KEPT.get().is_some_and(|kept| is_below_none(path, &kept.reads))
+}
+
+/// The same of writing.
+#[must_use]
+pub fn is_closed_for_writing(path: &Path) -> bool {
+    KEPT.get().is_some_and(|kept| is_below_none(path, &kept.writes))
+}
+
+fn is_below_none(path: &Path, kept: &BTreeSet<Identity>) -> bool {
+    let found = patient::ask(path, patient::LOOK, |path| {
+        let real = path.ancestors().find_map(|above| above.canonicalize().ok())?;
+        Some(
+            real.ancestors()
+                .filter_map(|above| above.symlink_metadata().ok())
+                .map(|about| (about.dev(), about.ino()))
+                .collect(),
+        )
+    });
+    found.ok().flatten().is_some_and(|found: Vec<Identity>| !found.iter().any(|identity| kept.contains(identity)))
 }
 
 /// What remains allowed. A folder stands for everything below it, also for what is mounted or made there later.
@@ -77,9 +110,13 @@ impl Allowed {
             (&self.removes, AccessFs::RemoveFile.into()),
             (&self.executes, AccessFs::Execute | AccessFs::ReadFile),
         ];
+        let mut kept = Kept::default();
         for (paths, access) in rules {
             for path in paths {
                 if let Some((descriptor, access)) = opened(path, access) {
+                    let identity = identity(&descriptor);
+                    kept.reads.extend(identity.filter(|_| access.contains(AccessFs::ReadFile)));
+                    kept.writes.extend(identity.filter(|_| access.contains(AccessFs::WriteFile)));
                     created = created.add_rule(PathBeneath::new(descriptor, access))?;
                 }
             }
@@ -88,7 +125,7 @@ impl Allowed {
             created = created.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
         }
         let status = created.restrict_self()?;
-        KEPT.set(self.clone()).ok();
+        KEPT.set(kept).ok();
         Ok(match status.landlock {
             LandlockStatus::Available { effective_abi, kernel_abi } if status.ruleset != RulesetStatus::NotEnforced => {
                 let version = kernel_abi.unwrap_or(effective_abi as i32);
@@ -97,6 +134,12 @@ impl Allowed {
             _ => None,
         })
     }
+}
+
+/// The identity of an open file or folder.
+fn identity(descriptor: &PathFd) -> Option<Identity> {
+    let about = File::from(descriptor.as_fd().try_clone_to_owned().ok()?).metadata().ok()?;
+    Some((about.dev(), about.ino()))
 }
 
 /// The path, open, and which of the rights a file can have if it is one. `None` if there is nothing, or its file system does not answer.

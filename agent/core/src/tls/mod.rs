@@ -114,9 +114,9 @@ impl Trust {
         self.authority.as_deref().filter(|_| self.verification != Verification::None)
     }
 
-    /// The folders of the files that it names.
-    pub fn folders(&self) -> impl Iterator<Item = &Path> {
-        self.files().filter_map(|(_, file)| file.parent())
+    /// The paths of the files that it names.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files().map(|(_, file)| file)
     }
 
     /// The files, and what each contains.

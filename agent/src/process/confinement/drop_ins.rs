@@ -22,7 +22,12 @@ impl Needs {
         let as_other = self.users.iter().map(|table| (ROOT, format!("{table} runs a program as another user")));
         let programs = self.programs.iter().map(|table| ("programs", format!("{table} runs a program")));
         let docker = self.engine_socket.iter().map(|socket| ("docker", format!("[docker] connects to {socket}")));
-        let native = self.native.iter().map(|plugin| ("native", format!("the engine `native` of {plugin} makes code")));
+        // An agent that runs programs is not confined, and neither is its unit's memory.
+        let native = self
+            .native
+            .iter()
+            .filter(|_| self.programs.is_none())
+            .map(|plugin| ("native", format!("the engine `native` of {plugin} makes code")));
         let logs = self.reads.iter().find(|folder| folder.starts_with("/var/log"));
         let logs = logs.map(|folder| ("logs", format!("a plugin is granted files in `{}`", folder.display())));
         as_other.chain(programs).chain(docker).chain(native).chain(logs).collect()
@@ -90,11 +95,12 @@ mod tests {
         for name in ["programs", "root", "docker", "native", "logs"] {
             fs::write(installed.join(format!("{name}.conf")), "").unwrap();
         }
-        assert_eq!(named(&needs()), ["programs", "docker", "native", "logs"]);
+        assert_eq!(named(&needs()), ["programs", "docker", "logs"], "`programs` allows what `native` does");
+        assert_eq!(named(&Needs { programs: None, ..needs() }), ["docker", "native", "logs"]);
         assert_eq!(named(&Needs { users: Some("[plugin.checks.x]".to_owned()), ..Needs::default() }), ["root"]);
         assert_eq!(named(&Needs::default()), [""; 0]);
         fs::write(enabled.join("docker.conf"), "").unwrap();
-        assert_eq!(named(&needs()), ["programs", "native", "logs"]);
+        assert_eq!(named(&needs()), ["programs", "logs"]);
         fs::write(enabled.join("root.conf"), "").unwrap();
         assert_eq!(named(&needs()), [""; 0], "root.conf allows everything");
     }

@@ -11,7 +11,7 @@ mod drop_ins;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, Once, OnceLock, PoisonError};
 
 use config::Config;
 use config::check::Runner;
@@ -26,7 +26,7 @@ use plugins::roster::Candidate;
 use show::state::ConfinementReport;
 use url::Url;
 use wasaba_core::confinement;
-use wasaba_core::confinement::files::Allowed;
+use wasaba_core::confinement::files::{Allowed, Enforced, is_closed, is_closed_for_writing};
 use wasaba_core::limits::Engine;
 use wasaba_core::paths::own::Folder;
 use wasaba_core::paths::{self, patient};
@@ -70,7 +70,7 @@ pub struct Needs {
     plugins: Option<String>,
     /// The TCP ports besides those of plugins.
     ports: BTreeSet<u16>,
-    /// The folders that are read, besides this machine's own.
+    /// The folders that are read, besides this machine's own. Of a file that is a link, also the folder of the file that it leads to.
     reads: BTreeSet<PathBuf>,
 }
 
@@ -137,8 +137,7 @@ impl Needs {
             self.native.get_or_insert_with(|| name.to_owned());
         }
         let settings = table.raw.settings.iter().map(|(_, value)| value);
-        let granted = settings.chain(&table.raw.allow).filter_map(|text| folder_in(text));
-        self.reads.extend(granted);
+        settings.chain(&table.raw.allow).filter_map(|text| file_in(text)).for_each(|file| self.file(file));
         self.trust(&table.raw.trust);
     }
 
@@ -155,11 +154,18 @@ impl Needs {
     }
 
     fn trust(&mut self, trust: &Trust) {
-        self.reads.extend(trust.folders().map(Path::to_owned));
+        trust.paths().for_each(|file| self.file(file));
     }
 
-    /// What `newer` needs beyond what was `kept` for this, a phrase each.
-    fn lack(&self, newer: &Self, kept: &Allowed) -> Vec<String> {
+    fn file(&mut self, file: &Path) {
+        let above = |file: &Path| file.parent().filter(|folder| folder.parent().is_some()).map(Path::to_owned);
+        self.reads.extend(above(file));
+        self.reads.extend(leads_to(file).and_then(|file| above(&file)));
+    }
+
+    /// What `newer` needs beyond what was kept for this, a phrase each: `connects`, if not any port may be connected to, and what is not
+    /// `is_closed`.
+    fn lack(&self, newer: &Self, closes_ports: bool, is_closed: impl Fn(&Path) -> bool) -> Vec<String> {
         let gained = |ours: &Option<String>, newer: &Option<String>, what: &str| match (ours, newer) {
             (None, Some(why)) => Some(format!("{what}: {why}")),
             _ => None,
@@ -171,12 +177,11 @@ impl Needs {
         let words = [
             gained(&self.programs, &newer.programs, "a program"),
             gained(&self.native, &newer.native, "executable memory, for the engine `native`"),
-            gained(&self.plugins, &newer.plugins, "connections to any port").filter(|_| kept.connects.is_some()),
+            gained(&self.plugins, &newer.plugins, "connections to any port").filter(|_| closes_ports),
         ];
-        let ports = newer.ports.difference(&self.ports).filter(|_| kept.connects.is_some());
+        let ports = newer.ports.difference(&self.ports).filter(|_| closes_ports);
         let ports = ports.map(|port| format!("connections to port {port}"));
-        let is_covered = |folder: &&PathBuf| kept.reads.iter().chain(&kept.writes).any(|open| folder.starts_with(open));
-        let reads = newer.reads.iter().filter(|folder| !is_covered(folder));
+        let reads = newer.reads.iter().filter(|folder| is_closed(folder));
         let reads = reads.map(|folder| format!("reading `{}`", folder.display()));
         words.into_iter().flatten().chain(ports).chain(reads).collect()
     }
@@ -195,25 +200,50 @@ fn existing(folder: &Path) -> PathBuf {
     above.find(|above| paths::exists_in_time(above)).unwrap_or(folder).to_owned()
 }
 
-/// The folder of the file that a setting or a grant names, if it does.
-fn folder_in(text: &str) -> Option<PathBuf> {
-    let file = Path::new(text.strip_prefix("file:").unwrap_or(text));
-    let folder = file.parent().filter(|folder| file.is_absolute() && folder.parent().is_some());
-    folder.map(Path::to_owned)
+/// The file that a setting or a grant names, if it does.
+fn file_in(text: &str) -> Option<&Path> {
+    Some(Path::new(text.strip_prefix("file:").unwrap_or(text))).filter(|file| file.is_absolute())
+}
+
+/// The file without links, if there is one.
+fn leads_to(file: &Path) -> Option<PathBuf> {
+    patient::ask(file, patient::LOOK, |file| file.canonicalize()).flatten().ok()
 }
 
 /// The confinement of this process.
 struct Applied {
     needs: Needs,
     report: ConfinementReport,
-    kept: Allowed,
+    closes_ports: bool,
+    /// What is read in any case: of these, what is replaced later is closed.
+    reads: BTreeSet<PathBuf>,
+    root: PathBuf,
+    /// What could not be kept open, however often the agent is started: for want of permissions, for instance.
+    hopeless: BTreeSet<PathBuf>,
     is_restarted: bool,
+}
+
+impl Applied {
+    /// Whether what is there is closed, and a restart would open it.
+    fn is_closed(&self, path: &Path) -> bool {
+        paths::exists_in_time(path) && !self.hopeless.contains(path) && is_closed(path)
+    }
+
+    /// What is needed in any case, exists, and is closed, since it was replaced after the start or is elsewhere now.
+    fn replaced(&self) -> impl Iterator<Item = PathBuf> {
+        let links = LINKED.iter().map(PathBuf::from).chain(authorities()).filter_map(|link| leads_to(&link));
+        links.chain(self.reads.iter().cloned()).filter(|path| self.is_closed(path))
+    }
 }
 
 static APPLIED: OnceLock<Applied> = OnceLock::new();
 
-/// What was needed since, and is closed.
-static LACKING: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// What is closed of what was needed since, and of what was replaced since.
+static LACKING: Mutex<[Vec<String>; 2]> = Mutex::new([Vec::new(), Vec::new()]);
+
+/// The place of each in [`LACKING`].
+const NEEDED: usize = 0;
+const REPLACED: usize = 1;
 
 /// Gives up what `config` does not need. To be called before any thread is started. `is_child` says that a supervisor waits for this process.
 /// Never fails: what a kernel does not have is in the report.
@@ -229,19 +259,33 @@ pub fn apply(config: &Config, is_child: bool) {
     let mut allowed = allowed(config, &needs, any_port.is_none());
     // At the end, by whom it was made.
     allowed.removes.extend(config.pidfile.parent().filter(|_| !is_child).map(Path::to_owned));
-    let report = confine(config, &needs, &allowed, any_port.as_deref());
-    APPLIED.set(Applied { needs, report, kept: allowed, is_restarted }).ok();
+    let mut report = ConfinementReport::default();
+    let enforced = confine(config, &needs, &allowed, any_port.as_deref(), &mut report);
+    let closes_ports = enforced.is_some_and(|enforced| enforced.ports);
+    let is_hopeless = |path: &&PathBuf| paths::exists_in_time(path) && is_closed(path);
+    let hopeless = allowed.reads.iter().chain(&needs.reads).filter(is_hopeless).cloned().collect();
+    // The kernel's are asked for by what is in them.
+    let reads =
+        allowed.reads.into_iter().filter(|path| !OF_MACHINE.iter().any(|folder| path == Path::new(folder))).collect();
+    let root = config.root.clone();
+    APPLIED.set(Applied { needs, report, closes_ports, reads, root, hopeless, is_restarted }).ok();
 }
 
-fn confine(config: &Config, needs: &Needs, allowed: &Allowed, any_port: Option<&str>) -> ConfinementReport {
-    let mut report = ConfinementReport::default();
+/// What is enforced of the files and ports, if anything is; the `report` has the rest, too.
+fn confine(
+    config: &Config,
+    needs: &Needs,
+    allowed: &Allowed,
+    any_port: Option<&str>,
+    report: &mut ConfinementReport,
+) -> Option<Enforced> {
     if !config.confinement {
         report.open.push("`confinement = false`".to_owned());
-        return report;
+        return None;
     }
     if let Some(table) = &needs.programs {
         report.open.push(format!("a program may need anything: {table}"));
-        return report;
+        return None;
     }
     let mut note = |closed: String, open: &str, done: Result<(), String>| match done {
         Ok(()) => report.closed.push(closed),
@@ -253,6 +297,7 @@ fn confine(config: &Config, needs: &Needs, allowed: &Allowed, any_port: Option<&
         Err(error) => Err(format!("the folder `{}` cannot be made: {error}", config.root.display())),
         Ok(()) => allowed.only(),
     };
+    let enforced = files.as_ref().ok().copied();
     match (files, any_port) {
         (Ok(enforced), any_port) => {
             note(format!("files and programs (Landlock {})", enforced.version), "", Ok(()));
@@ -274,7 +319,7 @@ fn confine(config: &Config, needs: &Needs, allowed: &Allowed, any_port: Option<&
     note("new code".to_owned(), "new code", no_code);
     let calls = calls::of_the_agent(needs.native.is_some()).only();
     note("other system calls (seccomp)".to_owned(), "system calls", calls);
-    report
+    enforced
 }
 
 /// What the agent may still do with files, and where it may connect to.
@@ -312,7 +357,7 @@ fn allowed(config: &Config, needs: &Needs, closes_ports: bool) -> Allowed {
 /// What was given up, and what of it is needed now; `None` before [`apply`].
 #[must_use]
 pub fn report() -> Option<ConfinementReport> {
-    let lacking = LACKING.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let lacking = LACKING.lock().unwrap_or_else(PoisonError::into_inner).concat();
     Some(ConfinementReport { lacking, ..APPLIED.get()?.report.clone() })
 }
 
@@ -330,18 +375,58 @@ pub fn is_outgrown<'a>(config: &Config, candidates: impl Iterator<Item = (&'a Ke
     if applied.report.closed.is_empty() {
         return false;
     }
-    let lacking = applied.needs.lack(&Needs::of(config, candidates, applied.is_restarted), &applied.kept);
-    let before = std::mem::replace(&mut *LACKING.lock().unwrap_or_else(PoisonError::into_inner), lacking.clone());
-    let news = lacking.iter().filter(|lack| !before.contains(lack)).cloned().collect::<Vec<_>>().join(", ");
-    match (news.is_empty(), applied.is_restarted) {
-        (true, _) => false,
-        (false, true) => {
-            tracing::info!("restarting to allow what was dropped at the start: {news}");
-            true
+    let needs = Needs::of(config, candidates, applied.is_restarted);
+    let mut lacking = applied.needs.lack(&needs, applied.closes_ports, |path| applied.is_closed(path));
+    if !config.confinement {
+        lacking.push("everything: `confinement = false`".to_owned());
+    }
+    applied.asks_for(lacking, NEEDED)
+}
+
+/// Looks whether what is read in any case was replaced, which the kernel does not open again, as [`is_outgrown`] does for what is new.
+/// To be called now and then; may block.
+pub fn is_outdated() -> bool {
+    let Some(applied) = APPLIED.get() else { return false };
+    if applied.report.closed.is_empty() {
+        return false;
+    }
+    if is_closed_for_writing(&applied.root) {
+        let root = applied.root.display();
+        static LOGGED: Once = Once::new();
+        LOGGED.call_once(|| {
+            tracing::error!(
+                "the folder `{root}` was deleted or replaced, and the agent, which has dropped the right to write elsewhere at its start, cannot \
+                 write there: its values stay in memory; keep this host by its id: stop the agent, write the id that `wasaba status` shows to \
+                 `{root}/id`, and start it again"
+            );
+        });
+        return false;
+    }
+    let replaced = applied.replaced().map(|path| format!("reading `{}`", path.display()));
+    applied.asks_for(replaced.collect(), REPLACED)
+}
+
+impl Applied {
+    /// Notes what is lacking of what was needed or replaced, and logs what is new of it. Returns whether the agent has to end so that it
+    /// is restarted.
+    fn asks_for(&self, lacking: Vec<String>, place: usize) -> bool {
+        let mut known = LACKING.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = lacking.iter().filter(|lack| !known.iter().flatten().any(|known| known == *lack)).cloned();
+        let news = news.collect::<Vec<_>>().join(", ");
+        if let Some(known) = known.get_mut(place) {
+            *known = lacking;
         }
-        (false, false) => {
-            tracing::warn!("restart the agent to allow what it dropped at its start: {news}");
-            false
+        drop(known);
+        match (news.is_empty(), self.is_restarted) {
+            (true, _) => false,
+            (false, true) => {
+                tracing::info!("restarting to allow what was dropped at the start: {news}");
+                true
+            }
+            (false, false) => {
+                tracing::warn!("restart the agent to allow what it dropped at its start: {news}");
+                false
+            }
         }
     }
 }
@@ -475,8 +560,9 @@ mod tests {
     #[test]
     fn what_a_new_configuration_needs_beyond_the_old_one_is_named() {
         let old = needs("");
-        let kept = |has_any_port: bool| allowed(&config_in(Path::new("/nowhere"), ""), &old, !has_any_port);
-        let lack = |text: &str| old.lack(&needs(text), &kept(false));
+        let kept = allowed(&config_in(Path::new("/nowhere"), ""), &old, true);
+        let is_closed = |folder: &Path| !kept.reads.iter().chain(&kept.writes).any(|open| folder.starts_with(open));
+        let lack = |text: &str| old.lack(&needs(text), true, is_closed);
         assert_eq!(lack(""), [""; 0]);
         assert_eq!(lack("roles = [\"a:b\"]\n[docker]\n"), [""; 0]);
         assert_eq!(lack("[plugin.checks.x]\ncommand = \"true\"\n"), ["a program: [plugin.checks.x]"]);
@@ -496,9 +582,9 @@ mod tests {
                 "reading `/tmp`".to_owned()
             ]
         );
-        assert_eq!(old.lack(&needs(check), &kept(true)).len(), 2, "each port is open already");
+        assert_eq!(old.lack(&needs(check), false, is_closed).len(), 2, "each port is open already");
         let unconfined = needs("[plugin.checks.x]\ncommand = \"true\"\n");
-        assert_eq!(unconfined.lack(&needs(check), &kept(true)), [""; 0], "nothing was given up");
+        assert_eq!(unconfined.lack(&needs(check), true, is_closed), [""; 0], "nothing was given up");
     }
 
     #[test]
@@ -514,7 +600,10 @@ mod tests {
             ("relative/path".to_owned(), None),
             (String::new(), None),
         ] {
-            assert_eq!(folder_in(&text).map(|folder| existing(&folder)).as_deref(), expected.map(Path::new), "{text}");
+            let mut needs = Needs::default();
+            file_in(&text).into_iter().for_each(|file| needs.file(file));
+            let folders = needs.reads.iter().map(|folder| existing(folder)).collect::<Vec<_>>();
+            assert_eq!(folders.first().map(PathBuf::as_path), expected.map(Path::new), "{text}");
         }
     }
 }
