@@ -20,6 +20,8 @@ pub enum Request {
     State,
     /// For a [`ContainerReport`](crate::state::ContainerReport) on each container of the engine, whether it runs or not.
     Containers,
+    /// For the last lines of the log, a list of texts.
+    Log,
     /// For all [`Plot`](crate::plots::Plot)s of the last 24 hours.
     Plots,
     /// For the [`Series`] of metrics.

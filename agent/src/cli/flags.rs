@@ -67,6 +67,15 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write one archive for a ticket: the state, the log's last lines, versions, the configuration without values
+    Support {
+        /// The agent's flags, which name the configuration
+        #[command(flatten)]
+        agent: AgentFlags,
+        /// The file to write, which must not exist [default: wasaba-support-TIME.tar]
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Show what the queue's file holds, also while the agent runs
     #[command(subcommand)]
     Queue(QueueCommand),

@@ -15,6 +15,7 @@ pub mod queue;
 pub mod retire;
 pub mod status;
 pub mod supervise;
+pub mod support;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -108,6 +109,7 @@ fn run(line: Line) -> u8 {
         Some(Command::Queue(command)) => queue::run(&command),
         Some(Command::Status { agent, json }) => return status::run(&agent, json),
         Some(Command::Supervise(agent)) => supervise::run(&agent),
+        Some(Command::Support { agent, output }) => support::run(&agent, output.as_deref()),
         Some(Command::Completion { shell }) => print(&shell.script()),
         Some(Command::Plugin(command)) => plugin::run(command),
         Some(Command::Version) => print(&version()),

@@ -67,6 +67,11 @@ pub fn run(flags: &AgentFlags, json: bool) -> u8 {
     if state.judge().is_ok() { 0 } else { NOT_WORKING }
 }
 
+/// The state as a table and as JSON.
+pub fn shown(state: &AgentState) -> (String, String) {
+    (table(state), document(state).unwrap_or_else(|why| why))
+}
+
 /// Says why there is no answer. Returns the exit code.
 pub fn unanswered(why: &str, json: bool, code: u8) -> u8 {
     if json {

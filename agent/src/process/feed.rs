@@ -11,8 +11,8 @@ use show::state::ContainerReport;
 use tokio::task::spawn_blocking;
 use wasaba_core::clock::{self, Moment};
 
-use super::control;
 use super::state::{self, Tables};
+use super::{control, log};
 
 /// The answer to a request, as JSON.
 ///
@@ -25,6 +25,7 @@ pub async fn answer(tables: &Tables, request: Request) -> Result<Vec<u8>, String
             let looks = tables.engine.look().await?;
             json(&looks.into_iter().map(container).collect::<Vec<_>>())
         }
+        Request::Log => json(&log::last_lines()),
         Request::Plots => {
             let spool = Arc::clone(&tables.spool);
             let keys = spawn_blocking(move || spool.history_keys(clock::unix_seconds()));

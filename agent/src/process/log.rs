@@ -3,6 +3,7 @@
 //!
 //! Nothing waits for standard error: whoever reads it may be stuck, and lines that it does not take are dropped and counted.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
@@ -294,8 +295,32 @@ impl<'a> MakeWriter<'a> for LineWriter {
     }
 }
 
+/// So much of the log is kept for those who look: about 150 lines.
+const KEPT_BYTES: usize = 16 * 1024;
+
+static KEPT: Mutex<VecDeque<Box<str>>> = Mutex::new(VecDeque::new());
+
+/// The last lines of the log, oldest first, each with its line break.
+#[must_use]
+pub fn last_lines() -> Vec<String> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|line| line.to_string()).collect()
+}
+
+fn keep(line: &[u8]) {
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    kept.push_back(String::from_utf8_lossy(line).into());
+    let mut bytes = kept.iter().map(|line| line.len()).sum::<usize>();
+    while bytes > KEPT_BYTES
+        && kept.len() > 1
+        && let Some(oldest) = kept.pop_front()
+    {
+        bytes -= oldest.len();
+    }
+}
+
 impl Write for LineWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        keep(line);
         match self {
             Self::Outlet(outlet) => outlet.push(line),
             Self::Tail(tail) => tail.push(&String::from_utf8_lossy(line)),
@@ -340,6 +365,17 @@ mod tests {
         assert_eq!(cut("short"), "short");
         let long = cut(&"あ".repeat(10_000)).to_owned();
         assert!(long.len() > LONGEST_MESSAGE_BYTES - 3 && long.len() <= LONGEST_MESSAGE_BYTES);
+    }
+
+    #[test]
+    fn of_the_log_a_bounded_part_is_kept_for_those_who_look_and_the_newest_line_however_long() {
+        for number in 0..1_000 {
+            keep(format!("{number:>99}\n").as_bytes());
+        }
+        let lines = last_lines();
+        assert!(lines.len() <= KEPT_BYTES / 100 && lines.len() > KEPT_BYTES / 200, "{} lines", lines.len());
+        keep(&[b'x'; 2 * KEPT_BYTES]);
+        assert!(last_lines().iter().any(|line| line.len() == 2 * KEPT_BYTES));
     }
 
     #[test]

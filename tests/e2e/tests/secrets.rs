@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use mackerel_standin::{Memory, Standin};
 use rustix::process::Signal;
-use wasaba_e2e::agent::{Agent, Home, stdout};
+use wasaba_e2e::agent::{Agent, Home, stderr, stdout};
 use wasaba_e2e::{SOON, component, copy_program, wasaba};
 
 const TOKEN: &str = "hunter2";
@@ -286,4 +286,59 @@ fn what_a_dropped_in_plugin_keeps_is_not_handed_to_another_component_in_its_file
     }
     home.drop_in("web.wasm", &other);
     agent.line_with("custom.other.kept\t0", SOON * 4);
+}
+
+/// The archive for a ticket, of an agent with every kind of secret.
+#[tokio::test]
+async fn the_archive_for_a_ticket_has_what_support_asks_for_and_no_secret() {
+    let (standin, home) = (Standin::start("secret-of-the-agent").await.unwrap(), Home::with(""));
+    fs::write(home.path("password"), "secret-of-a-file").unwrap();
+    home.configure(&format!(
+        "apikey = \"secret-of-the-agent\"\napibase = {:?}\nhttp_proxy = \"http://user:secret-of-the-proxy@127.0.0.1:1\"\n\
+         include = {:?}\n[plugin.checks.broken]\ncommand = \"sh -c 'exit 2' secret-of-a-line\"\nenv = {{ TOKEN = \"secret-of-a-table\" }}\n\
+         [plugin.metrics.redis]\npassword = {{ file = {:?} }}\nhost = \"127.0.0.1\"\n",
+        standin.url().replace("127.0.0.1", "localhost"),
+        home.path("more.d/*.conf").display().to_string(),
+        home.path("password").display().to_string(),
+    ));
+    fs::create_dir(home.path("more.d")).unwrap();
+    fs::write(home.path("more.d/a.conf"), "[plugin.metrics.postgres]\npassword = \"secret-of-an-include\"\n").unwrap();
+    let agent = home.start(&[]);
+    agent.line_with("check broken: CRITICAL", SOON);
+    let archive = home.path("ticket.tar");
+    let output = home.command(&["support"], &["--output", archive.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).contains("ticket.tar") && stdout(&output).contains("read it before you send it"));
+    let bytes = fs::read(&archive).unwrap();
+    let text = String::from_utf8_lossy(&bytes);
+    for part in [
+        "status.json",
+        "plugin.metrics.redis.password.file = a text",
+        "plugin.metrics.postgres.password = a text",
+        "kernel    Linux",
+        "check broken: CRITICAL",
+        "\"is_working\": ",
+    ] {
+        assert!(text.contains(part), "{part} is missing:\n{text}");
+    }
+    assert!(!text.contains("secret-of-"), "{text}");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&archive).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let again = home.command(&["support"], &["--output", archive.to_str().unwrap()]);
+    assert!(
+        !again.status.success() && stderr(&again).contains("name another file with --output"),
+        "{}",
+        stderr(&again)
+    );
+}
+
+#[test]
+fn the_archive_for_a_ticket_is_also_made_without_an_agent_and_with_an_invalid_configuration() {
+    let home = Home::with("apikey = \"secret-of-the-agent\nroles = [\n");
+    let archive = home.path("ticket.tar");
+    let output = home.command(&["support"], &["--output", archive.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = String::from_utf8_lossy(&fs::read(&archive).unwrap()).into_owned();
+    assert!(text.contains("is not valid TOML") && text.contains("no agent is running"), "{text}");
+    assert!(!text.contains("secret-of-"), "{text}");
 }

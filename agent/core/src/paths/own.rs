@@ -326,13 +326,13 @@ fn at(nearest: &Path, path: &Path, error: Error) -> Error {
     if nearest == path { error } else { Error::new(error.kind(), format!("`{}`: {error}", nearest.display())) }
 }
 
-/// Creates a file that does not exist yet, and writes it.
+/// Creates a file that does not exist yet, with this mode, and writes it.
 ///
 /// # Errors
 /// It exists, or cannot be written.
-pub fn write_new(path: &Path, content: &[u8]) -> Result<()> {
+pub fn write_new(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     let found = walk(path, Last::Kept)?;
-    create_in(&found.folder, &found.name, 0o644)?.write_all(content)
+    create_in(&found.folder, &found.name, mode)?.write_all(content)
 }
 
 /// Refuses what is not a regular file with a single name that only root or the agent's user can write to.
