@@ -2,7 +2,7 @@
 # The installed package under systemd itself, which runs in a container of systemd-nspawn: what the unit closes, what the agent closes, that it
 # measures all the same, and the drop-ins.
 . "$(dirname "$0")/lib.sh"
-WITH=systemd,systemd-sysv,dbus,nginx-light
+WITH=systemd,systemd-sysv,dbus,nginx-light,postgresql,redis-server
 machine
 umount "$root/proc"
 cp "$DIST"/wasaba_*_"$(dpkg --print-architecture)".deb "$root/wasaba.deb"
@@ -12,8 +12,25 @@ inside wasaba init -apikey="$key" -apibase="$url" 2>/dev/null
 conf=/etc/mackerel-agent/mackerel-agent.conf
 printf 'server { listen 127.0.0.1:18976; location = /nginx_status { stub_status; } }\n' >"$root/etc/nginx/conf.d/status.conf"
 
+sed -i 's/^port = .*/port = 18977/' "$root"/etc/postgresql/*/main/postgresql.conf
+sed -i 's/^port .*/port 18978/' "$root/etc/redis/redis.conf"
+
+# A Docker engine of this machine, whose socket the container has, with a container that runs this program.
+group=17999
+inside groupadd --gid "$group" docker 2>/dev/null || inside groupmod --gid "$group" docker
+mkdir "$work/engine"
+unshare --net dockerd --data-root "$work/engine/data" --exec-root "$work/engine/exec" --pidfile "$work/engine/pid" --group "$group" \
+    --host "unix://$work/engine/docker.sock" --bridge=none --iptables=false --log-level=error \
+    --exec-opt native.cgroupdriver=cgroupfs >"$work/engine.log" 2>&1 &
+pids="$! $pids"
+export DOCKER_HOST="unix://$work/engine/docker.sock"
+await "the engine answers" docker version
+tar --create --directory "$RELEASE" wasaba | docker import - program >/dev/null
+docker run --detach --name measured --network none program /wasaba -root=/r -pidfile=/p >/dev/null || fail "docker run"
+
 # The filter of nspawn does not know Landlock on older machines.
-systemd-nspawn --quiet --directory="$root" --register=no --keep-unit --boot --console=pipe \
+mkdir -p "$root/srv/engine"
+systemd-nspawn --quiet --directory="$root" --bind="$work/engine:/srv/engine" --register=no --keep-unit --boot --console=pipe \
     --system-call-filter='landlock_create_ruleset landlock_add_rule landlock_restrict_self' >"$work/boot.log" 2>&1 </dev/null &
 pids="$pids $!"
 booted=
@@ -47,6 +64,29 @@ await "a plugin that needs more restarts it" restarted "$first"
 plugin_runs() { within wasaba plugin list | grep -q '^nginx *running *[1-9]'; }
 await "nginx is measured" plugin_runs
 expect "configtest by root finds what the agent finds" "$(within wasaba configtest 2>&1)" "\`$conf\`: no errors, no warnings"
+
+# PostgreSQL, Redis and Docker, within the same walls.
+within systemctl start redis-server "postgresql@$(ls "$root/etc/postgresql")-main" || fail "systemctl start: the servers"
+answers() { within su postgres -c "psql --port 18977 --command \"$1\""; }
+await "PostgreSQL answers" answers "select 1"
+answers "create role mon login password 'of-the-test'; grant pg_monitor to mon" >/dev/null || fail "create role"
+cat >>"$root$conf" <<'END'
+[plugin.metrics.postgres]
+wasm = "postgres"
+settings = { hostname = "127.0.0.1", port = 18977, user = "mon", database = "postgres", password = "of-the-test", insecure-login = true }
+[plugin.metrics.redis]
+wasm = "redis"
+settings = { host = "127.0.0.1", port = 18978 }
+[docker]
+host = "unix:///srv/engine/docker.sock"
+END
+said=$(within wasaba configtest 2>&1) || fail "configtest: $said"
+contains "Docker's socket needs a drop-in" "$said" "enable its drop-in \`docker\`"
+within sh -c "$(echo "$said" | sed -n 's/.*`docker`: //p')" || fail "enabling docker.conf"
+has_values() { within wasaba status --json | tr -d ' \n' | grep -qE "\"name\":\"$1\",\"asked\":[0-9]+,\"took_ms\":[0-9.]+,\"result\":\"values\",\"values\":[1-9]"; }
+for source in pluginpostgres pluginredis pluginnginx docker; do
+    (await "$source is measured" has_values "$source") || fail "$(within wasaba status)"
+done
 
 # The drop-ins: programs, and root's.
 second=$(main)
