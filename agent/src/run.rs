@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use config::{Config, Network};
 use containers::Engines;
-use delivery::local::{self, Tail};
+use delivery::local;
 use delivery::mackerel::{self, Queued};
 use delivery::spool::Spool;
 use machine::host;
@@ -26,6 +26,7 @@ use schedules::routines::{self, Outbox};
 use schedules::statuses::Statuses;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
+use wasaba_core::clock::Moment;
 use wasaba_core::collect::memory::Memory;
 use wasaba_core::collect::rounds::Rounds;
 use wasaba_core::graph::Defined;
@@ -38,12 +39,16 @@ use self::sink::Kept;
 pub use self::sources::host_sources;
 use self::sources::{HostSources, Reloading, self_metrics_of};
 use crate::process::books::Books;
+use crate::process::feed::Here;
 use crate::process::footprint::Footprint;
 use crate::process::metadata_service::MetadataService;
 use crate::process::service::{self, Progress};
-use crate::process::state::{Pulse, Tables, Whereabouts};
-use crate::process::{confinement, control, ending};
+use crate::process::state::{self, Pulse, Tables, Whereabouts};
+use crate::process::{confinement, control, ending, log};
 use show::state::{MOST_SECONDS_UNCOLLECTED, ServerReport};
+use show::top::terminal::Manner;
+use show::top::view::Options;
+use show::top::{self, Ended, Tail};
 
 /// How many check reports, and documents, are queued until the host is registered and the output takes them over.
 const MOST_WAITING: usize = 1_000;
@@ -64,12 +69,19 @@ pub struct Signals {
     pub restart: Arc<Notify>,
 }
 
-/// Runs the agent until `signals` stop it. With `table`, and without an API key, it shows the values as a table on the terminal,
-/// with the log's tail below.
+/// The terminal, where the agent itself shows what it does: in local mode.
+pub struct View {
+    /// The last lines of the log, which are shown below.
+    pub tail: Tail,
+    /// What the terminal can show.
+    pub manner: Manner,
+}
+
+/// Runs the agent until `signals` stop it. With `view`, and without an API key, it shows what `wasaba top` shows, with the log's tail below.
 ///
 /// # Errors
 /// Why it cannot start, as text with the cure. A running agent does not fail.
-pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
+pub async fn run(signals: Signals, view: Option<View>) -> Result<(), String> {
     let config = signals.configs.borrow().clone();
     for missing in config.machine.missing(config.display_name.is_some()) {
         tracing::warn!("host_root: {missing}");
@@ -136,7 +148,8 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
 
     let mut kept = Kept {
         spool: Arc::clone(&spool),
-        board: config.api_key.is_none().then(|| Arc::clone(&board)),
+        board: (config.api_key.is_none() && view.is_none()).then(|| Arc::clone(&board)),
+        is_local: config.api_key.is_none(),
         queued: queued.clone(),
         pulse,
         begun: Some(begun),
@@ -150,8 +163,7 @@ pub async fn run(signals: Signals, table: Option<Tail>) -> Result<(), String> {
         is_ready.await.ok();
     };
     let mut collecting = std::pin::pin!(rounds.run(tried, signals.stop.clone(), &mut kept));
-    let whereabouts = tables.whereabouts;
-    let shared = Output { spool: Arc::clone(&spool), board, table, defined, queued, inbox, whereabouts };
+    let shared = Output { spool: Arc::clone(&spool), board, view, tables, defined, queued, inbox };
     let output = output(&config, shared, signals);
     let mut output = std::pin::pin!(output);
     let result = tokio::select! {
@@ -249,20 +261,24 @@ fn unmade(root: &Path, error: &io::Error) -> Result<String, String> {
 struct Output {
     spool: Arc<Spool>,
     board: Arc<local::Board>,
-    table: Option<Tail>,
+    view: Option<View>,
+    tables: Tables,
     defined: watch::Receiver<Arc<Vec<Defined>>>,
     queued: Queued,
     inbox: mackerel::Inbox,
-    whereabouts: Whereabouts,
 }
 
 async fn output(config: &Config, shared: Output, signals: Signals) -> Result<(), String> {
-    let Output { spool, board, table, defined, queued, mut inbox, whereabouts } = shared;
+    let Output { spool, board, view, tables, defined, queued, mut inbox } = shared;
     if config.api_key.is_none() {
         tracing::info!("no API key: the values stay on this machine, for 24 h");
-        let shown = local::run(board, table, signals.stop).await;
-        return shown.map_err(|error| format!("cannot start the output's thread: {error}"));
+        let shown = match view {
+            Some(view) => look(view, tables, signals.stop).await,
+            None => local::run(board, signals.stop).await,
+        };
+        return shown.map_err(|error| format!("cannot show the values: {error}"));
     }
+    let whereabouts = tables.whereabouts;
     let cloud = Arc::new(cloud::Found::default());
     let configs = signals.configs.clone();
     let named = whereabouts.clone();
@@ -299,6 +315,25 @@ async fn output(config: &Config, shared: Output, signals: Signals) -> Result<(),
             () = another_connection(&mut configs, &config) => tracing::info!("reconnecting to Mackerel with the reloaded configuration"),
         }
     }
+}
+
+/// Shows this agent on its terminal until it stops. A key that ends the view stops the agent, and so does the end of the terminal.
+async fn look(view: View, tables: Tables, mut stop: watch::Receiver<bool>) -> io::Result<()> {
+    let View { tail, manner } = view;
+    let state = state::now(&tables, Moment::now()).await;
+    let options = Options { glyphs: manner.glyphs, east: log::east_of_utc(state.now), is_local: true };
+    let mut stopped = stop.clone();
+    let asked = async {
+        // Without a sender there is nothing that could stop it.
+        stopped.wait_for(|stop| *stop).await.ok();
+    };
+    let ended = top::run(Arc::new(Here(tables)), state, options, manner.has_colours, Some(tail), asked).await?;
+    if ended != Ended::Stopped {
+        // As Ctrl-C, which the view has read as a key.
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::INT)?;
+        stop.wait_for(|stop| *stop).await.ok();
+    }
+    Ok(())
 }
 
 /// Returns when the configuration connects to Mackerel differently from `before`.

@@ -7,3 +7,5 @@
 pub mod feed;
 pub mod plots;
 pub mod state;
+pub mod top;
+pub mod words;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use config::Config;
 use config::document::{Level, Problem};
-use delivery::local::Tail;
+use show::top::Tail;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -21,7 +21,7 @@ use crate::process::log::Destination;
 use crate::process::pidfile::Pidfile;
 use crate::process::{confinement, ending, log};
 use crate::run;
-use crate::run::Signals;
+use crate::run::{Signals, View};
 
 /// How often the program's file is checked with `-private-autoshutdown`, as in the official agent.
 const REPLACEMENT_CHECK_INTERVAL: Duration = Duration::from_secs(10);
@@ -47,14 +47,14 @@ pub fn run(flags: &AgentFlags) -> Result<Ended, String> {
         stop_with_the_supervisor();
     }
     let (config, problems) = flags.config().map_err(|problems| texts(&problems))?;
-    let table = config.api_key.is_none() && super::stdout_is_terminal();
-    let tail = Tail::default();
+    let manner = super::top::manner().filter(|_| config.api_key.is_none());
+    let view = manner.map(|manner| View { tail: Tail::default(), manner });
     // Two agents must not post for one host. A local one posts nothing, and should not need write access to /var/run.
     let mut pidfile =
         (config.api_key.is_some() && !flags.child).then(|| Pidfile::claim(&config.pidfile)).transpose()?;
     // Before the first thread, since each confines itself alone.
     confinement::apply(&config, flags.child);
-    let destination = if table { Destination::Tail(tail.clone()) } else { Destination::Stderr };
+    let destination = view.as_ref().map_or(Destination::Stderr, |view| Destination::Tail(view.tail.clone()));
     log::start(config.log_level, destination, config.machine.host.as_deref())?;
     log::bound();
     log::problems(&problems);
@@ -91,7 +91,7 @@ pub fn run(flags: &AgentFlags) -> Result<Ended, String> {
         tokio::select! {
             () = stop_when_replaced, if autoshutdown => Ok(Ended::Stopped),
             never = stop_to_restart => match never {},
-            result = run::run(signals, table.then_some(tail)) => result.map(|()| ended()),
+            result = run::run(signals, view) => result.map(|()| ended()),
             () = forced => Err("forced to stop by a second signal".to_owned()),
             never = reload(flags, &hangup, &configs, &refresh, &restart) => match never {},
             never = kept(&mut pidfile) => match never {},

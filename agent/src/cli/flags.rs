@@ -76,6 +76,15 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// Watch the running agent in this terminal: host, containers, plugins, checks, delivery, and every metric over 24 hours
+    Top {
+        /// The agent's flags, which name the agent by its root
+        #[command(flatten)]
+        agent: AgentFlags,
+        /// Print everything once as text; without a terminal it is printed every minute
+        #[arg(long)]
+        once: bool,
+    },
     /// Show what the queue's file holds, also while the agent runs
     #[command(subcommand)]
     Queue(QueueCommand),

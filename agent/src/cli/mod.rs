@@ -16,9 +16,10 @@ pub mod retire;
 pub mod status;
 pub mod supervise;
 pub mod support;
+pub mod top;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -108,6 +109,7 @@ fn run(line: Line) -> u8 {
         Some(Command::Health(agent)) => health::run(&agent),
         Some(Command::Queue(command)) => queue::run(&command),
         Some(Command::Status { agent, json }) => return status::run(&agent, json),
+        Some(Command::Top { agent, once }) => return top::run(&agent, once),
         Some(Command::Supervise(agent)) => supervise::run(&agent),
         Some(Command::Support { agent, output }) => support::run(&agent, output.as_deref()),
         Some(Command::Completion { shell }) => print(&shell.script()),
@@ -173,10 +175,6 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
 /// which stays; were the signal ignored, so would it be in each program that is started.
 fn survive_limit_of_file_sizes() -> std::io::Result<()> {
     signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map(drop)
-}
-
-fn stdout_is_terminal() -> bool {
-    std::io::stdout().is_terminal()
 }
 
 #[cfg(test)]

@@ -14,10 +14,10 @@ use show::state::{
 };
 
 /// The exit code of an agent that does not work.
-const NOT_WORKING: u8 = 1;
+pub const NOT_WORKING: u8 = 1;
 
 /// The exit code if there is no agent to ask.
-const NOT_RUNNING: u8 = 2;
+pub const NOT_RUNNING: u8 = 2;
 
 /// What `--json` prints if there is no agent to ask.
 #[derive(Serialize)]

@@ -12,9 +12,9 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use config::document::{Level as DocumentLevel, Problem};
-use delivery::local::Tail;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use show::top::Tail;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
@@ -34,7 +34,7 @@ use super::{ending, time_zone};
 pub enum Destination {
     /// Standard error.
     Stderr,
-    /// The last few lines are kept, and shown below a table that fills the terminal.
+    /// The last few lines are kept, and shown below a view that fills the terminal; after its end, the others are on standard error.
     Tail(Tail),
 }
 
@@ -77,6 +77,12 @@ pub fn start(level: LevelFilter, destination: Destination, host: Option<&Path>) 
     // The standard library would write it to standard error, and wait.
     std::panic::set_hook(Box::new(|panic| tracing::error!("a bug in wasaba: {panic}")));
     Ok(())
+}
+
+/// How many seconds the zone of the log's lines is east of UTC at this time, also before the log has been started.
+pub fn east_of_utc(unix_seconds: i64) -> i64 {
+    let zone = TIME_ZONE.get().cloned().unwrap_or_else(|| time_zone::of_this_process(None).0);
+    Timestamp::from_second(unix_seconds).map_or(0, |time| zone.to_offset(time).seconds().into())
 }
 
 /// The way to standard error, once the log has been started.
@@ -323,7 +329,8 @@ impl Write for LineWriter {
         keep(line);
         match self {
             Self::Outlet(outlet) => outlet.push(line),
-            Self::Tail(tail) => tail.push(&String::from_utf8_lossy(line)),
+            Self::Tail(tail) if tail.push(&String::from_utf8_lossy(line)) => {}
+            Self::Tail(_) => stderr().map_err(io::Error::other)?.push(line),
         }
         Ok(line.len())
     }
@@ -376,15 +383,5 @@ mod tests {
         assert!(lines.len() <= KEPT_BYTES / 100 && lines.len() > KEPT_BYTES / 200, "{} lines", lines.len());
         keep(&[b'x'; 2 * KEPT_BYTES]);
         assert!(last_lines().iter().any(|line| line.len() == 2 * KEPT_BYTES));
-    }
-
-    #[test]
-    fn only_the_last_lines_are_kept() {
-        let tail = Tail::default();
-        for number in 0..20 {
-            tail.push(&format!("line {number}\n"));
-        }
-        assert_eq!(tail.lines().first().map(String::as_str), Some("line 15"));
-        assert_eq!(tail.lines().len(), Tail::LINES);
     }
 }

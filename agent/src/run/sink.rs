@@ -1,4 +1,4 @@
-//! Where the loop's values go: into the queue, and onto the terminal. Also the moment after which memory is given back.
+//! Where the loop's values go: into the queue, and to whoever prints them. Also the moment after which memory is given back.
 
 use std::sync::Arc;
 
@@ -17,7 +17,10 @@ use crate::process::state::Pulse;
 /// Keeps what was collected, and says so to the output.
 pub(super) struct Kept {
     pub(super) spool: Arc<Spool>,
+    /// What prints the values, if anything does.
     pub(super) board: Option<Arc<Board>>,
+    /// Whether nothing is posted.
+    pub(super) is_local: bool,
     pub(super) queued: Queued,
     pub(super) pulse: Pulse,
     /// Takes word of the first collection.
@@ -32,7 +35,7 @@ pub(super) struct Kept {
 }
 
 impl Sink for Kept {
-    async fn keep(&mut self, collected: ByInstant, sources: &Sources) {
+    async fn keep(&mut self, collected: ByInstant, _: &Sources) {
         let newest = collected.keys().next_back().copied();
         let (mut minutes, mut readings, mut values) = (Vec::new(), Vec::new(), Vec::new());
         for (time, collected) in collected {
@@ -50,7 +53,7 @@ impl Sink for Kept {
         if !minutes.is_empty() {
             // All but the first collection of a source is at a full minute.
             let is_first = minutes.iter().any(|minute| minute.time % 60 != 0);
-            let (spool, is_local) = (Arc::clone(&self.spool), self.board.is_some());
+            let (spool, is_local) = (Arc::clone(&self.spool), self.is_local);
             let counts = minutes.iter().map(|minute| (minute.time, minute.samples.len())).collect::<Vec<_>>();
             let kept = tokio::task::spawn_blocking(move || {
                 let now = clock::unix_seconds();
@@ -78,9 +81,6 @@ impl Sink for Kept {
         if let Some(begun) = self.begun.take() {
             // Where systemd is not there, no one waits.
             begun.send(()).ok();
-        }
-        if let Some(board) = &self.board {
-            board.judge(sources.health());
         }
         if let Some(newest) = newest.filter(|newest| newest.div_euclid(60) > self.newest.div_euclid(60)) {
             self.newest = newest;
