@@ -34,7 +34,7 @@ pub(super) fn block(seen: &Seen) -> Block {
 
 #[expect(clippy::cast_precision_loss, reason = "only the order counts")]
 fn row(check: &CheckReport, now: i64) -> Row {
-    let CheckReport { name, status, since, ran, message } = check;
+    let CheckReport { name, status, since, ran, message, .. } = check;
     let cells = vec![
         Cell::text(name),
         Cell::text(status).toned(tone(status)),
