@@ -65,6 +65,8 @@ nginx | servers)
     command -v xz >/dev/null || install_packages xz-utils
     # For a disk that is frozen.
     command -v mkfs.ext4 >/dev/null && command -v fsfreeze >/dev/null || install_packages e2fsprogs mount util-linux
+    # For the terminal view.
+    command -v tmux >/dev/null || install_packages tmux
     # For the network namespaces of the tests' engine and name server.
     command -v ip >/dev/null && command -v unshare >/dev/null || install_packages iproute2 util-linux
     ;;

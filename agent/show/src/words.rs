@@ -53,7 +53,6 @@ pub fn of(unit: &str, part: f64, whole: f64) -> String {
 
 /// A count: `980`, `12.3 k`.
 #[must_use]
-#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
 pub fn count(count: u64) -> String {
     value("integer", count as f64)
 }
@@ -132,7 +131,6 @@ fn time(seconds: f64) -> String {
         size if size < 0.000_999_5 => format!("{} µs", digits(seconds * 1e6)),
         size if size < 0.999_5 => format!("{} ms", digits(seconds * 1e3)),
         size if size < 119.5 => format!("{} s", digits(seconds)),
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
         _ if seconds > 0.0 => lasting(Duration::from_secs(seconds.round() as u64)),
         _ => format!("{} s", digits(seconds)),
     }

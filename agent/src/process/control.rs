@@ -86,7 +86,7 @@ async fn serve_looking_every(pause: Duration, root: PathBuf, tables: Tables) -> 
                 if !std::mem::replace(&mut is_failing, true) {
                     let cure = passing::cure(&error).map(|cure| format!(": {cure}")).unwrap_or_default();
                     tracing::warn!(
-                        "cannot listen at `{shown}`: {error}; `wasaba status`, `wasaba health` and `wasaba plugin list` will not \
+                        "cannot listen at `{shown}`: {error}; `wasaba status`, `top`, `health` and `plugin list` will not \
                          work until that succeeds, which is tried every minute{cure}"
                     );
                 }

@@ -26,5 +26,6 @@ mod secrets;
 mod service_files;
 mod status;
 mod stuck;
+mod top;
 mod wire;
 mod zoo;

@@ -32,7 +32,6 @@ pub(super) fn block(seen: &Seen) -> Block {
     Block { title: "checks", summary: summary.join(", "), tone, columns: COLUMNS.to_vec(), rows, ..Block::default() }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "only the order counts")]
 fn row(check: &CheckReport, now: i64) -> Row {
     let CheckReport { name, status, since, ran, message, .. } = check;
     let cells = vec![

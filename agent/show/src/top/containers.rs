@@ -62,7 +62,6 @@ fn row(seen: &Seen, container: &ContainerReport) -> Row {
     let cpu = joined([key("cpuacct_percentage", "user"), key("cpuacct_percentage", "system")]);
     // What the kernel would give back is not in use, where that is measured.
     let used = seen.last(&key("memory_usage", "used")).or_else(|| seen.last(&key("memory", "rss")));
-    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
     let limit =
         container.memory_limit_bytes.map(|bytes| bytes as f64).or_else(|| seen.last(&key("memory_usage", "limit")));
     let limit = limit.filter(|limit| *limit > 0.0);
@@ -79,7 +78,6 @@ fn row(seen: &Seen, container: &ContainerReport) -> Row {
     let health = container.health.as_deref().filter(|_| is_running);
     let state = health.map_or_else(|| container.state.clone(), str::to_owned);
     let now = last(&cpu);
-    #[expect(clippy::cast_precision_loss, reason = "only the order counts")]
     let cells = vec![
         Cell::text(&container.name),
         Cell::text(state).toned(tone(container)),

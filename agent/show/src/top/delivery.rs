@@ -65,7 +65,6 @@ fn flow(seen: &Seen) -> String {
     if let Some(oldest) = oldest.filter(|_| *points > 0) {
         text += &format!(", the oldest from {}", words::ago(oldest, state.now));
     }
-    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
     if let Some(bytes) = file_bytes {
         text += &format!("; the file has {}", words::value("bytes", *bytes as f64));
     }
@@ -82,7 +81,6 @@ fn dropped(queue: &QueueReport) -> Option<String> {
     (!losses.is_empty()).then(|| format!("dropped points: {}", losses.join(", ")))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "only the order counts")]
 fn row(lane: &LaneReport, now: i64) -> Row {
     let LaneReport { lane, host, last_success, delivered, failures_in_hour, fault, dropped } = lane;
     let name = host.as_ref().map_or_else(|| lane.clone(), |host| format!("{lane} ({host})"));

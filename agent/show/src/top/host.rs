@@ -69,7 +69,6 @@ fn load(seen: &Seen) -> Option<Row> {
     let shown = keys.iter().filter_map(|key| seen.last(key)).map(|load| format!("{load:.2}")).collect::<Vec<_>>();
     let hour = seen.hour("loadavg1").to_vec();
     // What is more waits for a CPU.
-    #[expect(clippy::cast_precision_loss, reason = "a few CPUs")]
     let cpus = seen.state.host.cpus.map(|cpus| cpus as f64);
     let part = seen.last("loadavg1").zip(cpus).map(|(load, cpus)| load / cpus);
     (!hour.is_empty()).then(|| {

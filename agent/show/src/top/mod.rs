@@ -100,7 +100,11 @@ pub async fn run(
                     }
                 }
             },
-            Some(news) = arrived.recv() => take(&mut top, news),
+            news = arrived.recv() => match news {
+                Some(news) => take(&mut top, news),
+                // It never ends by itself, but for a panic.
+                None => return Err(io::Error::other("what asks the agent has failed; this is a bug in wasaba")),
+            },
             () = sleep(TRIED_AGAIN), if is_due => continue,
         }
         is_due = true;

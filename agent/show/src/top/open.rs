@@ -225,7 +225,6 @@ fn facts(values: &[Option<f64>], start: i64, unit: &str, east: i64) -> String {
     let Some((first, _)) = known().next() else { return "no values".to_owned() };
     let least = known().min_by(|(_, a), (_, b)| a.total_cmp(b));
     let most = known().max_by(|(_, a), (_, b)| a.total_cmp(b));
-    #[expect(clippy::cast_precision_loss, reason = "at most 1,440 values")]
     let average = known().map(|(_, value)| value).sum::<f64>() / known().count() as f64;
     let at = |minute: usize| words::clock(start.saturating_add(i64::try_from(minute).unwrap_or_default() * 60), east);
     let extreme = |name: &str, found: Option<(usize, f64)>| {

@@ -52,12 +52,6 @@ impl Glyphs {
 }
 
 /// A bar of `width` characters that is filled by `part`, from 0 to 1.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "`as` saturates"
-)]
 pub(super) fn bar(part: f64, width: usize, glyphs: Glyphs) -> (String, String) {
     let eighths = (part.clamp(0.0, 1.0) * width as f64 * 8.0).round() as usize;
     let (whole, rest) = (eighths / 8, eighths % 8);
@@ -76,7 +70,6 @@ pub(super) fn bar(part: f64, width: usize, glyphs: Glyphs) -> (String, String) {
 }
 
 /// The values in `width` characters, the newest at the right. Of several in one character the highest is shown; a gap is a space.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
 pub(super) fn spark(values: &[Option<f64>], most: Option<f64>, width: usize, glyphs: Glyphs) -> String {
     let binned = highest(values, width);
     let top = most.unwrap_or_else(|| binned.iter().flatten().copied().fold(0.0, f64::max));
@@ -222,12 +215,6 @@ fn nice(value: f64, base: f64) -> f64 {
 }
 
 /// The row of a value, from the top.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "`as` saturates"
-)]
 fn at(value: f64, low: f64, high: f64, rows: usize) -> usize {
     let last = rows.saturating_sub(1);
     last - (((value - low) / (high - low) * last as f64).round() as usize).min(last)
@@ -289,7 +276,7 @@ mod tests {
         let drawn = |column: u16| {
             (0..7)
                 .filter(|row| {
-                    buffer[(column, *row)].symbol().chars().all(|char| char >= '\u{2801}' && char <= '\u{28ff}')
+                    buffer[(column, *row)].symbol().chars().all(|char| ('\u{2801}'..='\u{28ff}').contains(&char))
                 })
                 .count()
         };

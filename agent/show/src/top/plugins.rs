@@ -53,7 +53,6 @@ pub(super) fn block(seen: &Seen) -> Block {
     Block { title: "plugins", summary: summary.join(", "), tone, columns: COLUMNS.to_vec(), rows, ..Block::default() }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "only the order counts")]
 fn component(plugin: &PluginReport, collector: Option<&CollectorReport>, now: i64) -> Row {
     let PluginReport {
         name,
@@ -126,7 +125,6 @@ fn program(name: &str, collector: &CollectorReport) -> Row {
         ("timed out", _) => ("timed out", Tone::Bad),
         (result, _) => (result, Tone::Bad),
     };
-    #[expect(clippy::cast_precision_loss, reason = "only the order counts")]
     let number = |count: u64| Cell::number(words::count(count), Some(count as f64));
     let failed = number(collector.failed);
     let cells = vec![

@@ -196,7 +196,9 @@ impl Block {
             y = self.draw_facts(area, y, buffer);
         }
         // One row with what is said of it matters more.
-        let header = u16::from(self.has_header() && bottom.saturating_sub(y) >= 3);
+        let left = usize::from(bottom.saturating_sub(y));
+        let all = self.rows.iter().map(|row| height(row, width)).sum::<usize>();
+        let header = u16::from(self.has_header() && (left > 2 || left > all));
         let room = usize::from(bottom.saturating_sub(y + header));
         let selected = self.selected(looked);
         let shown = self.shown(looked, selected, room, width, way);

@@ -136,7 +136,6 @@ fn defined() -> Vec<Defined> {
     ]
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a day has 1,440 minutes")]
 fn series(keys: &[String], from: i64, to: i64) -> Series {
     let (first, last) = (from.div_euclid(60), to.div_euclid(60));
     let gauges = gauges();

@@ -6,7 +6,7 @@ use ratatui_core::layout::Rect;
 use super::keys::Key;
 use super::open::{Of, Open};
 use super::paint::{Tone, cut, put, text_of, width_of, wrapped};
-use super::plot::Glyphs;
+use super::plot::{Glyphs, Large};
 use super::seen::Seen;
 use super::table::{Block, Looked, Way};
 use super::{checks, containers, delivery, host, plugins};
@@ -20,6 +20,10 @@ const HOST: usize = 0;
 
 /// From so many columns on, there are two columns of blocks.
 const WIDE: u16 = 150;
+
+/// The lines of a plot that is drawn where there is room left.
+const LEAST_PLOT: u16 = 8;
+const MOST_PLOT: u16 = 20;
 
 /// Windows that are smaller have no picture.
 const LEAST: (u16, u16) = (40, 8);
@@ -350,10 +354,12 @@ impl Top {
         let restarted = restarted
             .map(|at| format!("the agent was restarted at {}; ", words::clock_with_seconds(at, self.options.east)));
         let restarted = restarted.unwrap_or_default();
-        match state.judge() {
-            Ok(summary) => (Tone::Good, format!("{restarted}{summary}")),
-            Err(why) => (Tone::Bad, format!("{restarted}{why}")),
-        }
+        let (tone, text) = match state.judge() {
+            Ok(summary) => (Tone::Good, summary),
+            Err(why) => (Tone::Bad, why),
+        };
+        // A line is short.
+        (tone, format!("{restarted}{}", text.strip_prefix("the agent is ").unwrap_or(&text)))
     }
 
     fn draw_footer(&self, area: Rect, buffer: &mut Buffer) {
@@ -412,7 +418,8 @@ impl Top {
                 (Rect { x: area.x + half + 1, width: area.width - half - 1, ..area }, right),
             ]
         };
-        for (area, blocks) in columns {
+        for (place, (area, blocks)) in columns.into_iter().enumerate() {
+            let is_first = place == 0;
             let wanted = blocks.iter().map(|(place, block)| Wanted {
                 lines: block.height(usize::from(area.width)),
                 is_host: *place == HOST,
@@ -430,7 +437,27 @@ impl Top {
                 }
                 y += height;
             }
+            let rest = Rect { y, height: area.bottom().saturating_sub(y).min(MOST_PLOT), ..area };
+            if is_first && rest.height >= LEAST_PLOT {
+                self.draw_hour(rest, buffer);
+            }
         }
+    }
+
+    /// Draws the last hour of what is selected, where there is room for it.
+    fn draw_hour(&self, area: Rect, buffer: &mut Buffer) {
+        let blocks = self.blocks();
+        let selected = self.selected(&blocks).and_then(|(block, row)| block.rows.get(row)?.keys.first());
+        let Some(key) = selected.or_else(|| blocks.first()?.1.rows.first()?.keys.first()) else { return };
+        let Some((plot, line)) = self.seen.lines().find(|(_, line)| line.key == *key) else { return };
+        let (glyphs, width) = (self.options.glyphs, usize::from(area.width));
+        put(buffer, area.x, area.y, &glyphs.rule().repeat(width), width, Tone::Dim);
+        let title = format!(" {}: {}, the last hour ", plot.title, line.label);
+        put(buffer, area.x + 1, area.y, &cut(&title, width.saturating_sub(2), glyphs.more()), width, Tone::Strong);
+        let values = self.seen.hour(key);
+        let below = Rect { y: area.y + 1, height: area.height - 1, ..area };
+        Large { values, start: self.seen.hour.start, unit: &plot.unit, east: self.options.east, glyphs }
+            .draw(below, buffer);
     }
 }
 
