@@ -1,6 +1,6 @@
 //! Text on the cells of a screen, and the screen on a terminal: only what has changed is written.
 //!
-//! Whatever comes from outside passes [`put`], which lets no control character through.
+//! Whatever comes from outside passes `put`, which lets no control character through.
 
 use std::fmt::Write as _;
 

@@ -190,7 +190,7 @@ fn a_full_disk_is_said_once_and_the_history_returns_with_the_disk() {
 }
 
 proptest! {
-    #![proptest_config(crate::drawn(200, 1, 18))]
+    #![proptest_config(crate::drawn(60, 1, 18))]
 
     /// What is written, whatever fails, is what was put or a gap, never another's value.
     #[test]
