@@ -8,7 +8,7 @@ use delivery::spool::{Minute, Spool};
 use tokio::sync::{Notify, oneshot};
 use wasaba_core::clock;
 use wasaba_core::collect::rounds::Sink;
-use wasaba_core::collect::sources::{ByInstant, Sources};
+use wasaba_core::collect::sources::ByInstant;
 
 use crate::process::confinement;
 use crate::process::footprint::Footprint;
@@ -35,7 +35,7 @@ pub(super) struct Kept {
 }
 
 impl Sink for Kept {
-    async fn keep(&mut self, collected: ByInstant, _: &Sources) {
+    async fn keep(&mut self, collected: ByInstant) {
         let newest = collected.keys().next_back().copied();
         let (mut minutes, mut readings, mut values) = (Vec::new(), Vec::new(), Vec::new());
         for (time, collected) in collected {

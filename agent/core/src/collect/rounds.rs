@@ -21,8 +21,8 @@ const CHANGES_AT_ONCE: usize = 64;
 
 /// Takes what was collected.
 pub trait Sink {
-    /// Keeps `collected`, which may be empty. `sources` has the current health of each source.
-    fn keep(&mut self, collected: ByInstant, sources: &Sources) -> impl Future<Output = ()>;
+    /// Keeps `collected`, which may be empty.
+    fn keep(&mut self, collected: ByInstant) -> impl Future<Output = ()>;
 }
 
 /// The collecting loop.
@@ -125,7 +125,7 @@ impl Rounds {
 
     async fn keep(&mut self, collected: ByInstant, sink: &mut impl Sink) {
         self.define();
-        sink.keep(collected, &self.sources).await;
+        sink.keep(collected).await;
     }
 }
 
@@ -165,7 +165,7 @@ mod tests {
     }
 
     impl Sink for Names {
-        async fn keep(&mut self, collected: ByInstant, _: &Sources) {
+        async fn keep(&mut self, collected: ByInstant) {
             let samples = collected.into_values().flat_map(|collected| collected.samples);
             self.names.extend(samples.map(|(source, _)| source.to_string()));
             if self.names.iter().any(|name| name == self.last) {
