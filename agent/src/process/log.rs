@@ -304,29 +304,38 @@ impl<'a> MakeWriter<'a> for LineWriter {
 /// So much of the log is kept for those who look: about 150 lines.
 const KEPT_BYTES: usize = 16 * 1024;
 
-static KEPT: Mutex<VecDeque<Box<str>>> = Mutex::new(VecDeque::new());
+static KEPT: Mutex<Kept> = Mutex::new(Kept { lines: VecDeque::new(), bytes: 0 });
 
 /// The last lines of the log, oldest first, each with its line break.
 #[must_use]
 pub fn last_lines() -> Vec<String> {
-    KEPT.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|line| line.to_string()).collect()
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).lines.iter().map(|line| line.to_string()).collect()
 }
 
-fn keep(line: &[u8]) {
-    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    kept.push_back(String::from_utf8_lossy(line).into());
-    let mut bytes = kept.iter().map(|line| line.len()).sum::<usize>();
-    while bytes > KEPT_BYTES
-        && kept.len() > 1
-        && let Some(oldest) = kept.pop_front()
-    {
-        bytes -= oldest.len();
+#[derive(Default)]
+struct Kept {
+    lines: VecDeque<Box<str>>,
+    bytes: usize,
+}
+
+impl Kept {
+    /// Adds a line, and drops the oldest beyond [`KEPT_BYTES`].
+    fn push(&mut self, line: &[u8]) {
+        let line = String::from_utf8_lossy(line);
+        self.bytes += line.len();
+        self.lines.push_back(line.into());
+        while self.bytes > KEPT_BYTES
+            && self.lines.len() > 1
+            && let Some(oldest) = self.lines.pop_front()
+        {
+            self.bytes -= oldest.len();
+        }
     }
 }
 
 impl Write for LineWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        keep(line);
+        KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(line);
         match self {
             Self::Outlet(outlet) => outlet.push(line),
             Self::Tail(tail) if tail.push(&String::from_utf8_lossy(line)) => {}
@@ -376,12 +385,13 @@ mod tests {
 
     #[test]
     fn of_the_log_a_bounded_part_is_kept_for_those_who_look_and_the_newest_line_however_long() {
+        let mut kept = Kept::default();
         for number in 0..1_000 {
-            keep(format!("{number:>99}\n").as_bytes());
+            kept.push(format!("{number:>99}\n").as_bytes());
         }
-        let lines = last_lines();
-        assert!(lines.len() <= KEPT_BYTES / 100 && lines.len() > KEPT_BYTES / 200, "{} lines", lines.len());
-        keep(&[b'x'; 2 * KEPT_BYTES]);
-        assert!(last_lines().iter().any(|line| line.len() == 2 * KEPT_BYTES));
+        assert_eq!(kept.lines.len(), KEPT_BYTES / 100);
+        assert!(kept.lines.back().is_some_and(|line| line.ends_with(" 999\n")));
+        kept.push(&[b'x'; 2 * KEPT_BYTES]);
+        assert_eq!((kept.lines.len(), kept.bytes), (1, 2 * KEPT_BYTES));
     }
 }

@@ -8,6 +8,7 @@ use machine::diagnostic::{self, Diagnostic};
 use machine::metrics::selection::Current;
 use plugins::self_metrics::{self, SelfMetrics};
 use tokio::sync::watch;
+use wasaba_core::collect::Collector;
 use wasaba_core::collect::memory::Memory;
 use wasaba_core::collect::readers::Readers;
 use wasaba_core::collect::registry::{Graphs, Registered, Registry};
@@ -59,32 +60,20 @@ impl HostSources {
 
 /// The resource usage of plugins, how collections and checks are doing, and the delivery, as three more sources.
 pub(super) fn self_metrics_of(tables: &Tables, registry: &Registry) -> Result<[Registered; 3], String> {
+    // Each with a reader of its own: the delivery's may wait for the queue's disk.
+    let add = |name: &str, collector: Box<dyn Collector>, definitions| {
+        let registered = registry.add(Source::of_collector(name, collector, &Readers::default()));
+        registered.define(Graphs { owner: "wasaba itself".into(), host: None, definitions, is_of_agent: true });
+        registered
+    };
     let plugins = Box::new(SelfMetrics::new(tables.register.clone()));
-    let plugins = registry.add(Source::of_collector("self", plugins, &Readers::default()));
-    plugins.define(Graphs {
-        owner: "wasaba itself".into(),
-        host: None,
-        definitions: self_metrics::graphs()?,
-        is_of_agent: true,
-    });
     let work = Box::new(WorkMetrics::new(tables.outcomes.clone(), tables.statuses.clone()));
-    let work = registry.add(Source::of_collector("work", work, &Readers::default()));
-    work.define(Graphs {
-        owner: "wasaba itself".into(),
-        host: None,
-        definitions: work_metrics::graphs()?,
-        is_of_agent: true,
-    });
     let delivery = Box::new(DeliveryMetrics::new(tables.lanes.clone(), tables.books.clone()));
-    // With a reader of its own, which may wait for the queue's disk.
-    let delivery = registry.add(Source::of_collector("delivery", delivery, &Readers::default()));
-    delivery.define(Graphs {
-        owner: "wasaba itself".into(),
-        host: None,
-        definitions: delivery_metrics::graphs()?,
-        is_of_agent: true,
-    });
-    Ok([plugins, work, delivery])
+    Ok([
+        add("self", plugins, self_metrics::graphs()?),
+        add("work", work, work_metrics::graphs()?),
+        add("delivery", delivery, delivery_metrics::graphs()?),
+    ])
 }
 
 /// What is reloaded with the configuration, except the plugins.
